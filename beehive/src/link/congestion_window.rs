@@ -1,23 +1,63 @@
 //! How many bytes may be on their way. Pure.
 //!
 //! The queue in front of a slow link is of our own making: whatever was given to it beyond what it carries in a round
-//! trip only waits there, and what is urgent waits behind it. So the other end echoes what has come, and the budget is
-//! held where the queue costs no more than [`QUEUE_TARGET`] (the idea of LEDBAT, RFC 6817).
+//! trip only waits there, and what is urgent waits behind it. So the other end echoes what has come and when, by its own
+//! clock, and the budget is held where the queue costs no more than [`QUEUE_TARGET`] (LEDBAT, RFC 6817). What is measured is
+//! the way there alone: an echo that waits behind what the other end sends says nothing of this end's queue.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Moment;
 
-/// 300 ms: what a queue of ours may add to the round trip. A ping behind it still has its answer well within 2 s.
+/// 300 ms: what a queue of ours may add to the way. A ping behind one in each direction has its answer well within 2 s.
 const QUEUE_TARGET: Duration = Duration::from_millis(300);
-/// 32 KiB: where it begins, a second of a link of 256 kbit/s.
-const FIRST: u64 = 32 << 10;
+/// 16 KiB: where it begins, half a second of a link of 256 kbit/s.
+const FIRST: u64 = 16 << 10;
 /// 2 KiB between measurements: what is small and rare is not measured, so that an idle link stays idle.
 const MEASURE_EVERY: u64 = 2 << 10;
 /// 4 KiB: when the receiving end echoes without being asked.
 pub(super) const ECHO_EVERY: u64 = 4 << 10;
-/// A minute: the shortest round trip of this and of the minute before counts as the way's own.
+/// 2 ms: what is sent within them counts as sent at once.
+const TOGETHER: Duration = Duration::from_millis(2);
+/// A minute: the shortest delay of this and of the minute before counts as the way's own. No two clocks drift apart by a
+/// hundredth of the target in that time.
 const BASE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Milliseconds of an end's own clock, which begins anywhere and starts again from 0 after 49 days. Only differences count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(pub(super) u32);
+
+impl Stamp {
+    /// What the clock shows at `now`.
+    pub(super) fn of(now: Moment) -> Self {
+        // The remainder is what is wanted.
+        Stamp(now.0.as_millis() as u32)
+    }
+}
+
+/// What a byte needs to the other end, with the unknown difference of the two clocks in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Delay(u32);
+
+impl Delay {
+    fn between(sent: Moment, arrived: Stamp) -> Self {
+        Delay(arrived.0.wrapping_sub(Stamp::of(sent).0))
+    }
+
+    /// How much longer it is than `base`, negative when it is shorter.
+    fn beyond(self, base: Delay) -> i32 {
+        self.0.wrapping_sub(base.0).cast_signed()
+    }
+
+    fn min(self, other: Delay) -> Delay {
+        if self.beyond(other) < 0 { self } else { other }
+    }
+
+    fn max(self, other: Delay) -> Delay {
+        if self.beyond(other) > 0 { self } else { other }
+    }
+}
 
 pub(super) struct CongestionWindow {
     /// What it never goes below, and never above.
@@ -26,14 +66,29 @@ pub(super) struct CongestionWindow {
     limit: u64,
     sent: u64,
     arrived: u64,
+    /// When what is on its way was sent: up to which byte, in order.
+    sent_at: VecDeque<(u64, Moment)>,
     /// The bytes up to which one echo is awaited, since when, and how many had arrived then.
     measuring: Option<Measuring>,
     measured_at: u64,
-    /// Shortest round trips of this period and of the one before.
-    base: (Option<Duration>, Option<Duration>),
+    /// The shortest of this period and of the one before.
+    base: (Option<Base>, Option<Base>),
     period_began: Moment,
     /// Nothing has queued so far: it may double with each round trip.
     opening: bool,
+}
+
+/// What the way needs without a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Base {
+    delay: Delay,
+    round_trip: Duration,
+}
+
+impl Base {
+    fn min(self, other: Base) -> Base {
+        Base { delay: self.delay.min(other.delay), round_trip: self.round_trip.min(other.round_trip) }
+    }
 }
 
 struct Measuring {
@@ -42,6 +97,9 @@ struct Measuring {
     arrived: u64,
     /// Whether the budget was what held the sender back.
     full: bool,
+    /// The longest that a byte took meanwhile: what was sent first finds no queue yet.
+    longest: Option<Delay>,
+    shortest: Option<Delay>,
 }
 
 impl CongestionWindow {
@@ -53,6 +111,7 @@ impl CongestionWindow {
             limit: FIRST.clamp(least, most),
             sent: 0,
             arrived: 0,
+            sent_at: VecDeque::new(),
             measuring: None,
             measured_at: 0,
             base: (None, None),
@@ -87,6 +146,9 @@ impl CongestionWindow {
     /// Bytes that were counted as sent were not, and never will be.
     pub(super) fn withdraw(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_sub(bytes as u64).max(self.arrived);
+        for (up_to, _) in self.sent_at.iter_mut().rev().take_while(|(up_to, _)| *up_to > self.sent) {
+            *up_to = self.sent;
+        }
         if let Some(measuring) = &mut self.measuring {
             measuring.mark = measuring.mark.min(self.sent);
         }
@@ -95,42 +157,66 @@ impl CongestionWindow {
     /// Bytes of a stream went into the pipe. Answers whether to ask for their echo.
     pub(super) fn sent(&mut self, bytes: usize, now: Moment) -> bool {
         self.sent += bytes as u64;
+        match self.sent_at.back_mut().filter(|(_, at)| now.since(*at) < TOGETHER) {
+            Some((up_to, _)) => *up_to = self.sent,
+            None => self.sent_at.push_back((self.sent, now)),
+        }
         let due = self.sent - self.measured_at >= MEASURE_EVERY || self.base == (None, None);
         if self.measuring.is_some() || !due {
             return false;
         }
         self.measured_at = self.sent;
-        self.measuring = Some(Measuring { mark: self.sent, since: now, arrived: self.arrived, full: false });
+        self.measuring = Some(Measuring {
+            mark: self.sent,
+            since: now,
+            arrived: self.arrived,
+            full: false,
+            longest: None,
+            shortest: None,
+        });
         true
     }
 
-    /// The other end says how many bytes have come in all. What it cannot have received is not believed.
-    pub(super) fn echoed(&mut self, arrived: u64, now: Moment) {
+    /// The other end says how many bytes have come in all, and when the last of them came. What it cannot have received is not
+    /// believed.
+    pub(super) fn echoed(&mut self, arrived: u64, at: Stamp, now: Moment) {
         self.arrived = self.arrived.max(arrived.min(self.sent));
+        let mut sent_at = None;
+        while let Some((_, at)) = self.sent_at.pop_front_if(|(up_to, _)| *up_to <= self.arrived) {
+            sent_at = Some(at);
+        }
+        let delay = sent_at.map(|sent| Delay::between(sent, at));
+        if let Some(measuring) = &mut self.measuring {
+            measuring.longest = measuring.longest.into_iter().chain(delay).reduce(Delay::max);
+            measuring.shortest = measuring.shortest.into_iter().chain(delay).reduce(Delay::min);
+        }
         let Some(done) = self.measuring.take_if(|measuring| measuring.mark <= self.arrived) else { return };
-        let round_trip = now.since(done.since);
-        self.adapt(round_trip, self.arrived - done.arrived, done.full, now);
+        if let Some((shortest, longest)) = done.shortest.zip(done.longest) {
+            self.adapt(&done, Base { delay: shortest, round_trip: now.since(done.since) }, longest, now);
+        }
     }
 
-    fn adapt(&mut self, round_trip: Duration, carried: u64, full: bool, now: Moment) {
+    fn adapt(&mut self, done: &Measuring, measured: Base, longest: Delay, now: Moment) {
         if now.since(self.period_began) >= BASE_PERIOD {
             self.base = (None, self.base.0);
             self.period_began = now;
         }
-        let this = self.base.0.map_or(round_trip, |base| base.min(round_trip));
+        let this = self.base.0.map_or(measured, |base| base.min(measured));
         self.base.0 = Some(this);
         let base = self.base.1.map_or(this, |last| last.min(this));
-        let queued = round_trip.saturating_sub(base);
+        let queued = u64::try_from(longest.beyond(base.delay)).unwrap_or(0);
+        let queued = Duration::from_millis(queued);
         if queued > QUEUE_TARGET {
             self.opening = false;
-            let part = (base + QUEUE_TARGET).as_secs_f64() / round_trip.as_secs_f64();
+            let with_queue = |queue: Duration| (base.round_trip + queue).as_secs_f64();
+            let part = with_queue(QUEUE_TARGET) / with_queue(queued);
             // Truncation is harmless: the result is clamped.
             self.limit = ((self.limit as f64 * part) as u64).max(self.least);
-        } else if full {
+        } else if done.full {
             // Near the edge in small steps: a sixteenth, and a quarter of the least at the least.
             let step = (self.limit / 16).max(self.least / 4);
             let far = self.opening && queued < QUEUE_TARGET / 4;
-            let more = if far { carried.max(self.least) } else { step };
+            let more = if far { (self.arrived - done.arrived).max(step) } else { step };
             self.limit = (self.limit + more).min(self.most);
         }
     }
@@ -161,12 +247,12 @@ mod tests {
         let mut budget = window();
         let step = Duration::from_millis(1);
         let (mut now, mut free_at) = (Moment::default(), Moment::default());
-        let mut echoes: std::collections::VecDeque<(Moment, u64)> = Default::default();
+        let mut echoes: std::collections::VecDeque<(Moment, Stamp, u64)> = Default::default();
         let (mut sent, mut arrived, mut longest) = (0, 0, Duration::ZERO);
         while now.0 < how_long {
-            while let Some((_, bytes)) = echoes.pop_front_if(|(at, _)| *at <= now) {
+            while let Some((_, at, bytes)) = echoes.pop_front_if(|(at, ..)| *at <= now) {
                 arrived = bytes;
-                budget.echoed(bytes, now);
+                budget.echoed(bytes, at, now);
             }
             while has_room(&mut budget) {
                 budget.sent(PIECE, now);
@@ -176,7 +262,7 @@ mod tests {
                 if now.0 > how_long / 2 {
                     longest = longest.max(free_at.since(now));
                 }
-                echoes.push_back((free_at + way, sent));
+                echoes.push_back((free_at + way, Stamp::of(free_at + way / 2), sent));
             }
             now = now + step;
         }
@@ -202,7 +288,7 @@ mod tests {
     #[test]
     fn an_echo_of_what_was_never_sent_makes_no_room() {
         let mut budget = window();
-        budget.echoed(u64::MAX, Moment::default());
+        budget.echoed(u64::MAX, Stamp(0), Moment::default());
         while has_room(&mut budget) {
             budget.sent(PIECE, Moment::default());
         }
@@ -210,10 +296,38 @@ mod tests {
     }
 
     #[test]
+    fn clocks_that_differ_and_start_again_are_no_delay() {
+        let apart = Moment(Duration::from_secs(5));
+        for start in [0, 1, u32::MAX - 20, u32::MAX] {
+            let at = |millis: u32| Stamp(start.wrapping_add(millis));
+            let (short, long) = (Delay::between(apart, at(0)), Delay::between(apart, at(40)));
+            assert_eq!((long.beyond(short), short.beyond(long)), (40, -40));
+            assert_eq!((long.min(short), short.min(long)), (short, short));
+        }
+    }
+
+    #[test]
+    fn an_echo_that_waits_behind_what_comes_the_other_way_narrows_nothing() {
+        let mut budget = window();
+        let at = |millis| Moment(Duration::from_millis(millis));
+        for round in 0..20 {
+            let sent = at(round * 1000);
+            while has_room(&mut budget) {
+                budget.sent(PIECE, sent);
+            }
+            // There in 20 ms; the echo takes 900.
+            let (before, all) = (budget.limit(), budget.sent);
+            budget.echoed(all, Stamp::of(at(round * 1000 + 20)), at(round * 1000 + 920));
+            assert!(budget.limit() >= before);
+        }
+        assert!(budget.limit() > 10 * FIRST, "{}", budget.limit());
+    }
+
+    #[test]
     fn small_talk_is_not_measured() {
         let mut budget = window();
         assert!(budget.sent(30, Moment::default()));
-        budget.echoed(30, Moment::default());
+        budget.echoed(30, Stamp(7), Moment::default());
         let asked = (0..60).filter(|_| budget.sent(20, Moment::default())).count();
         assert_eq!(asked, 0);
     }

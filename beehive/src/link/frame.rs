@@ -62,7 +62,8 @@ pub(crate) enum Kind {
     StreamAccept = 14,
     /// The byte stream `id` was not accepted, and ends. `amount`: a code. Body: a sentence.
     StreamRefuse = 15,
-    /// On the link's own stream, as the next three: `id` bytes of byte streams have arrived in all.
+    /// On the link's own stream, as the next three: `id` bytes of byte streams have arrived in all. `amount`: when, in
+    /// milliseconds of the sender's own clock, which may begin anywhere.
     StreamArrived = 16,
     /// `amount` more bytes may be sent on the byte stream `id`.
     StreamWindow = 17,

@@ -36,7 +36,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("stream-open", frame(Kind::StreamOpen, 3, 0, b"header")),
         ("stream-accept", frame(Kind::StreamAccept, 3, 0, b"")),
         ("stream-refuse", frame(Kind::StreamRefuse, 3, 404, b"no such thing")),
-        ("stream-arrived", frame(Kind::StreamArrived, 4096, 0, b"")),
+        ("stream-arrived", frame(Kind::StreamArrived, 4096, 7000, b"")),
         ("stream-window", frame(Kind::StreamWindow, 3, 4096, b"")),
         ("stream-window-return", frame(Kind::StreamWindowReturn, 3, 4096, b"")),
         ("stream-stop", frame(Kind::StreamStop, 3, 0, b"")),

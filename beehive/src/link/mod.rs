@@ -35,8 +35,10 @@
 pub mod accept_limiter;
 #[cfg(test)]
 mod address_validation_tests;
+
 mod backlog;
 mod byte_stream;
+mod bytes_arrived;
 mod capability;
 mod close_reason;
 mod congestion_window;

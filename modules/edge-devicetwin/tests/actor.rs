@@ -295,7 +295,12 @@ fn a_restart_serves_the_twins_and_pushes_until_the_mapper_is_there() {
         node.pump("8").await;
         let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), false);
         assert_eq!(called(&mut seen).await, "create model pumps");
-        assert_eq!(called(&mut seen).await, "register default/pump speed=8");
+        // The change may reach DeviceTwin after the mapper's socket is found; the mapper gets it in either order.
+        let registered = called(&mut seen).await;
+        assert!(
+            ["register default/pump speed=7", "register default/pump speed=8"].contains(&registered.as_str()),
+            "{registered}"
+        );
         assert_eq!(called(&mut seen).await, "update default/pump speed=8");
         mapper.abort();
         node.stop().await;

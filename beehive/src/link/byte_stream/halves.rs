@@ -6,6 +6,7 @@ use std::task::Waker;
 use bytes::BytesMut;
 
 use super::receive_window::{OWN, ReceiveWindow, SharedWindow};
+use crate::Moment;
 use crate::link::backlog::Backlog;
 use crate::link::frame::{Frame, Kind};
 
@@ -91,7 +92,7 @@ impl Stream {
     }
 
     /// What the other end is to be told of it next.
-    pub(super) fn frame(&mut self, id: u64, shared: &mut SharedWindow) -> Option<Frame> {
+    pub(super) fn frame(&mut self, id: u64, shared: &mut SharedWindow, now: Moment) -> Option<Frame> {
         if !self.has_task {
             return None;
         }
@@ -106,7 +107,7 @@ impl Stream {
         if self.into.unread || self.into.complete {
             return None;
         }
-        match self.into.window.grant(shared) {
+        match self.into.window.grant(shared, now) {
             0 => None,
             more => frame(Kind::StreamWindow, more),
         }

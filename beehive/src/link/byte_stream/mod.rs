@@ -141,7 +141,7 @@ impl Shared {
 
     /// The next frame of the link's own stream about byte streams.
     pub(super) async fn next_frame(&self) -> Frame {
-        poll_fn(|cx| self.state().poll_frame(cx)).await
+        poll_fn(|cx| self.state().poll_frame(cx, self.now())).await
     }
 
     /// Takes a frame of the link's own stream; answers whether it was about byte streams.

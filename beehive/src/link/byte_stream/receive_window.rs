@@ -3,6 +3,10 @@
 //! Each stream has a small window of its own, so that a thousand idle ones cost little; one whose reader keeps up gets a
 //! wider one out of what the streams of the link share, and gives it back when others need it or its writer falls silent.
 
+use std::time::Duration;
+
+use crate::Moment;
+
 /// 4 KiB: what may be sent on a stream that has only begun.
 pub(super) const OWN: u32 = 4 << 10;
 /// 256 KiB: the widest window.
@@ -12,6 +16,10 @@ pub(super) const WIDE: u32 = 256 << 10;
 pub(super) const SHARED: u32 = 4 << 20;
 /// How much wider a window gets at a time: a new stream has the widest after three round trips.
 const GROWTH: u32 = 4;
+
+/// 1 s: a stream that uses up half of its window so soon is not one that trickles. What comes packet by packet is read and
+/// granted packet by packet, so that on a slow link a window never looks narrow, and is all that a round trip may carry.
+const BUSY_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the streams of a link share.
 pub(super) struct SharedWindow {
@@ -42,11 +50,13 @@ pub(super) struct ReceiveWindow {
     width: u32,
     /// Whether the sender has come near the end of what it was granted.
     narrow: bool,
+    /// When more was granted last.
+    granted_at: Option<Moment>,
 }
 
 impl ReceiveWindow {
     pub(super) fn new() -> Self {
-        ReceiveWindow { granted: OWN, read: 0, width: OWN, narrow: false }
+        ReceiveWindow { granted: OWN, read: 0, width: OWN, narrow: false, granted_at: None }
     }
 
     /// Bytes came; answers whether they were granted.
@@ -68,13 +78,14 @@ impl ReceiveWindow {
     }
 
     /// How much more the other end may send; 0 when there is nothing to tell.
-    pub(super) fn grant(&mut self, shared: &mut SharedWindow) -> u32 {
+    pub(super) fn grant(&mut self, shared: &mut SharedWindow, now: Moment) -> u32 {
         if !self.is_due() {
             return 0;
         }
         let fair = shared.fair(self.width == OWN);
         let mut more = std::mem::take(&mut self.read);
-        let narrow = std::mem::take(&mut self.narrow);
+        let is_busy = self.granted_at.replace(now).is_some_and(|at| now.since(at) <= BUSY_WITHIN);
+        let narrow = std::mem::take(&mut self.narrow) || is_busy;
         if self.width > fair {
             let back = (self.width - fair).min(more);
             self.resize(self.width - back, shared);
@@ -118,7 +129,7 @@ mod tests {
         let granted = window.granted;
         assert!(window.arrived(granted as usize));
         window.read(granted as usize);
-        window.grant(shared)
+        window.grant(shared, Moment::default())
     }
 
     #[test]
@@ -133,14 +144,26 @@ mod tests {
     fn what_trickles_stays_narrow_and_is_told_seldom() {
         let (mut window, mut shared) = (ReceiveWindow::new(), SharedWindow::new());
         let mut told = 0;
-        for _ in 0..410 {
+        for second in 0..410 {
             assert!(window.arrived(100));
             if window.read(100) {
                 told += 1;
-                window.grant(&mut shared);
+                window.grant(&mut shared, Moment(Duration::from_secs(second)));
             }
         }
         assert_eq!((window.width, told), (OWN, 19));
+    }
+
+    #[test]
+    fn what_comes_packet_by_packet_without_a_pause_is_not_held_to_its_own_window() {
+        let (mut window, mut shared) = (ReceiveWindow::new(), SharedWindow::new());
+        // A packet of 1,200 bytes, 27 of them a second: 256 kbit/s.
+        for packet in 0..270 {
+            assert!(window.arrived(1200));
+            window.read(1200);
+            window.grant(&mut shared, Moment(Duration::from_millis(packet * 37)));
+        }
+        assert_eq!(window.width, 64 << 10);
     }
 
     #[test]
@@ -148,7 +171,7 @@ mod tests {
         let mut window = ReceiveWindow::new();
         assert!(window.arrived(OWN as usize));
         assert!(!window.arrived(1));
-        assert_eq!(window.grant(&mut SharedWindow::new()), 0);
+        assert_eq!(window.grant(&mut SharedWindow::new(), Moment::default()), 0);
     }
 
     #[test]
@@ -195,7 +218,7 @@ mod tests {
                         let bytes = amount % (*waiting + 1);
                         *waiting -= bytes;
                         window.read(bytes as usize);
-                        window.grant(&mut shared);
+                        window.grant(&mut shared, Moment::default());
                     }
                     _ => window.returned(amount, &mut shared),
                 }

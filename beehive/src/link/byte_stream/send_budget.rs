@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use crate::Moment;
-use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY};
+use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY, Stamp};
 
-/// 8 KiB: a quarter of a second at 256 kbit/s. It never falls below.
-const LEAST: u64 = 8 << 10;
+/// 12 KiB: three eighths of a second at 256 kbit/s. It never falls below.
+const LEAST: u64 = 12 << 10;
 /// 64 KiB may always be reached.
 const ALWAYS: u64 = 64 << 10;
 /// 2 MiB: half of what a connection may have on its way, so that mailboxes find room beside it at any rate.
@@ -62,12 +62,12 @@ impl SendBudget {
         self.window.withdraw(bytes);
     }
 
-    /// The other end says how many have arrived in all.
-    pub(super) fn arrived(&mut self, total: u64, now: Moment) {
+    /// The other end says how many have arrived in all, and when the last of them did by its clock.
+    pub(super) fn arrived(&mut self, total: u64, at: Stamp, now: Moment) {
         self.rate.add(total.saturating_sub(self.told), now);
         self.told = self.told.max(total);
         self.window.cap((self.rate.per_second() / 4).clamp(ALWAYS, MOST));
-        self.window.echoed(total, now);
+        self.window.echoed(total, at, now);
     }
 }
 
@@ -136,12 +136,12 @@ mod tests {
         let mut budget = SendBudget::new(false);
         let step = Duration::from_millis(1);
         let (mut now, mut free_at, mut sent) = (Moment::default(), Moment::default(), 0);
-        let mut echoes: VecDeque<(Moment, u64)> = VecDeque::new();
+        let mut echoes: VecDeque<(Moment, Stamp, u64)> = VecDeque::new();
         let mut run = Run { queue: Duration::ZERO, in_flight: 0, carried: 0 };
         while now.0 < how_long {
             let late = now.0 > how_long / 2;
-            while let Some((_, bytes)) = echoes.pop_front_if(|(at, _)| *at <= now) {
-                budget.arrived(bytes, now);
+            while let Some((_, at, bytes)) = echoes.pop_front_if(|(at, ..)| *at <= now) {
+                budget.arrived(bytes, at, now);
                 run.carried = bytes;
             }
             while budget.has_room(budget.turn()) {
@@ -150,7 +150,7 @@ mod tests {
                 sent += turn as u64;
                 let takes = Duration::from_secs_f64(turn as f64 / per_second as f64);
                 free_at = free_at.max(now) + takes;
-                echoes.push_back((free_at + way, sent));
+                echoes.push_back((free_at + way, Stamp::of(free_at + way / 2), sent));
                 if late {
                     run.queue = run.queue.max(free_at.since(now));
                     run.in_flight = run.in_flight.max(budget.window.in_flight());

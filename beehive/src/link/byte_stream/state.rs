@@ -14,7 +14,8 @@ use super::receive_window::{OWN, SharedWindow};
 use super::send_budget::{SendBudget, send_buffer};
 use super::{BYTE_STREAMS_MAX, OpenRequest};
 use crate::Moment;
-use crate::link::congestion_window::ECHO_EVERY;
+use crate::link::bytes_arrived::BytesArrived;
+use crate::link::congestion_window::Stamp;
 use crate::link::frame::{Frame, Kind};
 
 /// What the task of a stream is to send next.
@@ -36,10 +37,7 @@ pub(super) struct State {
     turns: VecDeque<u64>,
     budget: SendBudget,
     shared: SharedWindow,
-    /// Bytes that came in all, and how many of them the other end has been told of.
-    arrived: u64,
-    told: u64,
-    echo_wanted: bool,
+    bytes_arrived: BytesArrived,
     /// Streams of which the other end is to be told something.
     to_tell: VecDeque<u64>,
     teller: Option<Waker>,
@@ -60,9 +58,7 @@ impl State {
             turns: VecDeque::new(),
             budget: SendBudget::new(knows_urgency),
             shared: SharedWindow::new(),
-            arrived: 0,
-            told: 0,
-            echo_wanted: false,
+            bytes_arrived: BytesArrived::default(),
             to_tell: VecDeque::new(),
             teller: None,
             to_open: VecDeque::new(),
@@ -331,15 +327,15 @@ impl State {
     }
 
     /// The frame that opens a stream has come. Its bytes count as those of streams do, and its sender hears of them at once.
-    pub(super) fn opening_arrived(&mut self, bytes: usize) {
-        self.arrived += bytes as u64;
-        self.tell_arrived(true);
+    pub(super) fn opening_arrived(&mut self, bytes: usize, now: Moment) {
+        self.bytes_arrived.came(bytes, now);
+        self.echo();
     }
 
     /// Bytes of a stream have come; answers whether they were granted.
-    pub(super) fn arrived(&mut self, id: u64, bytes: &[u8]) -> bool {
-        self.arrived += bytes.len() as u64;
-        self.tell_arrived(false);
+    pub(super) fn arrived(&mut self, id: u64, bytes: &[u8], now: Moment) -> bool {
+        self.bytes_arrived.came(bytes.len(), now);
+        self.tell_arrived();
         let Some(stream) = self.streams.get_mut(&id) else { return true };
         let into = &mut stream.into;
         let granted = into.window.arrived(bytes.len());
@@ -352,12 +348,12 @@ impl State {
 
     /// The sender wants to hear at once that its bytes have come.
     pub(super) fn echo(&mut self) {
-        self.tell_arrived(true);
+        self.bytes_arrived.wanted();
+        self.tell_arrived();
     }
 
-    fn tell_arrived(&mut self, wanted: bool) {
-        self.echo_wanted |= wanted;
-        if self.echo_wanted || self.arrived - self.told >= ECHO_EVERY {
+    fn tell_arrived(&mut self) {
+        if self.bytes_arrived.is_due() {
             wake(&mut self.teller);
         }
     }
@@ -460,14 +456,13 @@ impl State {
     }
 
     /// What the other end is to be told next.
-    pub(super) fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Frame> {
-        if std::mem::take(&mut self.echo_wanted) || self.arrived - self.told >= ECHO_EVERY {
-            self.told = self.arrived;
-            return Poll::Ready(Frame::new(Kind::StreamArrived, self.arrived, Vec::new()));
+    pub(super) fn poll_frame(&mut self, cx: &Context<'_>, now: Moment) -> Poll<Frame> {
+        if let Some((total, Stamp(amount))) = self.bytes_arrived.take() {
+            return Poll::Ready(Frame { amount, ..Frame::new(Kind::StreamArrived, total, Vec::new()) });
         }
         while let Some(id) = self.to_tell.front().copied() {
             if let Some(frame) =
-                self.streams.get_mut(&id).and_then(|stream| stream.frame(id, &mut self.shared))
+                self.streams.get_mut(&id).and_then(|stream| stream.frame(id, &mut self.shared, now))
             {
                 return Poll::Ready(frame);
             }
@@ -513,7 +508,7 @@ impl State {
     pub(super) fn take(&mut self, frame: &Frame, now: Moment) -> bool {
         match frame.kind {
             Kind::StreamArrived => {
-                self.budget.arrived(frame.id, now);
+                self.budget.arrived(frame.id, Stamp(frame.amount), now);
                 self.next_turns(now);
             }
             Kind::StreamWindow => {

@@ -110,7 +110,7 @@ pub(super) async fn accept(
     reader: Reader,
 ) {
     let id = first.id;
-    shared.state().opening_arrived(FIXED + first.body.len());
+    shared.state().opening_arrived(FIXED + first.body.len(), shared.now());
     let opened = match handler {
         None => Err((NO_HANDLER, "no byte streams are served here".to_owned())),
         Some(handler) => shared.state().opened(id).map(|()| handler).map_err(|why| match why {
@@ -225,18 +225,19 @@ async fn receive(shared: &Shared, id: u64, mut reader: Reader) -> Result<(), Str
 }
 
 fn take(shared: &Shared, id: u64, decoder: &mut Decoder, mut came: &[u8]) -> Result<(), StreamBroke> {
+    let now = shared.now();
     let mut state = shared.state();
     while let Some(piece) = decoder.next(&mut came)? {
         match piece {
             Piece::Echo => state.echo(),
             Piece::Bytes(bytes) => {
                 shared.core.traffic.add_byte_stream_received(bytes.len());
-                if !state.arrived(id, bytes) {
+                if !state.arrived(id, bytes, now) {
                     return Err(StreamBroke::Window);
                 }
             }
             Piece::End => state.completed(id),
-            Piece::Reset => state.broke_off(id, shared.now()),
+            Piece::Reset => state.broke_off(id, now),
         }
     }
     Ok(())

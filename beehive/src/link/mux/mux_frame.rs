@@ -9,6 +9,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::link::congestion_window::Stamp;
 use crate::link::transport::Urgency;
 
 /// 8 KiB: bytes of a stream in one frame. A frame that has gone into the pipe is what something urgent waits for at the
@@ -39,8 +40,8 @@ pub(super) enum MuxFrame {
     End { stream: u32 },
     /// The sender reads no more of a stream.
     Stop { stream: u32 },
-    /// So many bytes of streams have come over the connection in all.
-    Echo { arrived: u64 },
+    /// So many bytes of streams have come over the connection in all, the last of them `at` that time of the receiver's clock.
+    Echo { arrived: u64, at: Stamp },
     /// The connection ends.
     Close,
 }
@@ -93,9 +94,10 @@ impl MuxFrame {
                 out.put_u8(STOP);
                 out.put_u32(*stream);
             }
-            MuxFrame::Echo { arrived } => {
+            MuxFrame::Echo { arrived, at } => {
                 out.put_u8(ECHO);
                 out.put_u64(*arrived);
+                out.put_u32(at.0);
             }
             MuxFrame::Close => out.put_u8(CLOSE),
         }
@@ -114,7 +116,8 @@ impl MuxFrame {
         let fits = match kind {
             OPEN => len == 5,
             DATA | DATA_ECHO => len > 4,
-            WINDOW | ECHO => len == 8,
+            WINDOW => len == 8,
+            ECHO => len == 12,
             END | STOP => len == 4,
             CLOSE => len == 0,
             other => return Err(MuxFrameError::Kind(other)),
@@ -141,7 +144,7 @@ impl MuxFrame {
             WINDOW => MuxFrame::Window { stream: bytes.get_u32(), more: bytes.get_u32() },
             END => MuxFrame::End { stream: bytes.get_u32() },
             STOP => MuxFrame::Stop { stream: bytes.get_u32() },
-            ECHO => MuxFrame::Echo { arrived: bytes.get_u64() },
+            ECHO => MuxFrame::Echo { arrived: bytes.get_u64(), at: Stamp(bytes.get_u32()) },
             _ => MuxFrame::Close,
         })
     }
@@ -164,7 +167,7 @@ mod tests {
             MuxFrame::Window { stream: 9, more: 10 },
             MuxFrame::End { stream: 11 },
             MuxFrame::Stop { stream: 12 },
-            MuxFrame::Echo { arrived: u64::MAX },
+            MuxFrame::Echo { arrived: u64::MAX, at: Stamp(u32::MAX) },
             MuxFrame::Close,
         ];
         for frame in frames {
@@ -185,7 +188,7 @@ mod tests {
             ("window", MuxFrame::Window { stream: 9, more: 10 }),
             ("end", MuxFrame::End { stream: 11 }),
             ("stop", MuxFrame::Stop { stream: 12 }),
-            ("echo", MuxFrame::Echo { arrived: 13 }),
+            ("echo", MuxFrame::Echo { arrived: 13, at: Stamp(7000) }),
             ("close", MuxFrame::Close),
         ];
         let hex = |bytes: Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

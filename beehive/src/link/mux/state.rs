@@ -12,7 +12,8 @@ use super::flow_control::{OUT_MAX, OWN, Stream};
 use super::mux_frame::{DATA_MAX, MuxFrame, MuxFrameError};
 use crate::Moment;
 use crate::link::byte_stream::BYTE_STREAMS_MAX;
-use crate::link::congestion_window::{CongestionWindow, ECHO_EVERY};
+use crate::link::bytes_arrived::BytesArrived;
+use crate::link::congestion_window::CongestionWindow;
 use crate::link::transport::Urgency;
 
 /// 72: streams that the other end may have open at once beside bulk ones; the link itself allows 64 and refuses the others
@@ -81,10 +82,7 @@ pub(super) struct State {
     /// Streams of which the other end is to be told that it may send more, or need not.
     due: BTreeSet<u32>,
     budget: CongestionWindow,
-    /// Bytes of streams that came in all, and how many of them the other end has been told of.
-    arrived: u64,
-    echoed: u64,
-    echo_wanted: bool,
+    bytes_arrived: BytesArrived,
     life: Lifecycle,
 }
 
@@ -106,9 +104,7 @@ impl State {
             served: [0; 4],
             due: BTreeSet::new(),
             budget: CongestionWindow::new(LEAST, MOST),
-            arrived: 0,
-            echoed: 0,
-            echo_wanted: false,
+            bytes_arrived: BytesArrived::default(),
             life: Lifecycle::Up,
         }
     }
@@ -288,7 +284,7 @@ impl State {
         }
         match frame {
             MuxFrame::Open { stream, urgency } => self.opened(stream, urgency)?,
-            MuxFrame::Data { stream, bytes, echo } => self.data(stream, bytes, echo)?,
+            MuxFrame::Data { stream, bytes, echo } => self.data(stream, &bytes, echo, now)?,
             MuxFrame::Window { stream, more } => self.window(stream, more)?,
             MuxFrame::End { stream } => {
                 let Some(ended) = self.streams.get_mut(&stream).filter(|stream| !stream.into.complete) else {
@@ -312,8 +308,8 @@ impl State {
                     self.changed(stream);
                 }
             }
-            MuxFrame::Echo { arrived } => {
-                self.budget.echoed(arrived, now);
+            MuxFrame::Echo { arrived, at } => {
+                self.budget.echoed(arrived, at, now);
                 self.wake_egress();
             }
             MuxFrame::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
@@ -347,7 +343,7 @@ impl State {
         Ok(())
     }
 
-    fn data(&mut self, id: u32, bytes: Bytes, echo: bool) -> Result<(), ProtocolError> {
+    fn data(&mut self, id: u32, bytes: &Bytes, echo: bool, now: Moment) -> Result<(), ProtocolError> {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.into.complete) else {
             return Err(protocol_error(format!("bytes on stream {id}, which is not open")));
@@ -362,14 +358,16 @@ impl State {
             .checked_sub(len)
             .ok_or_else(|| protocol_error(format!("more bytes on stream {id} than its window allows")))?;
         if !into.unread {
-            into.waiting.push(&bytes);
+            into.waiting.push(bytes);
             if let Some(waker) = into.waker.take() {
                 waker.wake();
             }
         }
-        self.arrived += u64::from(len);
-        self.echo_wanted |= echo || self.arrived - self.echoed >= ECHO_EVERY;
-        if self.echo_wanted {
+        self.bytes_arrived.came(bytes.len(), now);
+        if echo {
+            self.bytes_arrived.wanted();
+        }
+        if self.bytes_arrived.is_due() {
             self.wake_egress();
         }
         self.changed(id);
@@ -417,9 +415,8 @@ impl State {
     }
 
     fn next_frame(&mut self, now: Moment) -> Option<MuxFrame> {
-        if std::mem::take(&mut self.echo_wanted) {
-            self.echoed = self.arrived;
-            return Some(MuxFrame::Echo { arrived: self.arrived });
+        if let Some((arrived, at)) = self.bytes_arrived.take() {
+            return Some(MuxFrame::Echo { arrived, at });
         }
         if let Some(frame) = self.next_grant() {
             return Some(frame);
