@@ -17,6 +17,7 @@ use fairshare::{Delivery, ReportQueues, ReportSender};
 use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, ReadAs, SharedCache, WatchedKind};
 
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
+use crate::node_conditions::{ConditionsWriter, LastConditions};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::{self, NodeReportWriter};
 use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
@@ -69,6 +70,8 @@ pub struct EdgeController {
     node_uids: BTreeMap<NodeName, (u64, String)>,
     /// Where the kubelet endpoints of the sessions are, as CloudStream has said.
     endpoints: Endpoints,
+    /// What the nodes of the sessions reported last of their conditions.
+    last_conditions: LastConditions,
     /// Nodes that are told nothing until their link has ended.
     withheld: BTreeSet<NodeName>,
     /// When the timer goes off that reconciles though nothing changes.
@@ -86,6 +89,7 @@ impl EdgeController {
             tokens: tokens::queues(),
             node_uids: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            last_conditions: LastConditions::default(),
             withheld: BTreeSet::new(),
             wakes: None,
         }
@@ -108,6 +112,7 @@ impl Actor for EdgeController {
             lease: lease.clone(),
             pods: pods.clone(),
             endpoints: Rc::clone(&self.endpoints),
+            last_conditions: self.last_conditions.clone(),
             rates: Default::default(),
             env: cx.env().clone(),
         };
@@ -138,6 +143,7 @@ impl Actor for EdgeController {
                 }
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Alive } => {
+                self.say_conditions_again(&node, session, cx);
                 // One that is lost is followed by the next.
                 let _ = self.dependencies.lease.try_tell(NodeLeaseMsg::Renew { node, session });
             }
@@ -175,6 +181,7 @@ impl EdgeController {
         self.publisher.all_nodes_down();
         self.node_uids.clear();
         self.endpoints.borrow_mut().clear();
+        self.last_conditions.clear();
         for node in std::mem::take(&mut self.withheld) {
             self.index.touch(&node);
         }
@@ -190,6 +197,7 @@ impl EdgeController {
         if self.publisher.node_down(node, session) {
             self.node_uids.remove(node);
             self.endpoints.borrow_mut().remove(node);
+            self.last_conditions.forget(node);
             if self.withheld.remove(node) {
                 self.index.touch(node);
                 self.reconcile(cx).await;
@@ -201,6 +209,23 @@ impl EdgeController {
         if self.publisher.list_again() {
             self.index.touch_all();
             self.reconcile(cx).await;
+        }
+    }
+
+    /// The node is alive: if its Node says that nothing is heard of it, it says again what the node reported.
+    fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
+        let key = ObjectKey::new(NODES, "", node.as_str());
+        let is_unheard = self.informers.as_ref().is_some_and(|informers| {
+            informers.nodes.borrow().objects.get(&key).is_some_and(|found| found.is_unheard)
+        });
+        if is_unheard && self.publisher.session_of(node) == Some(session) {
+            let writer = ConditionsWriter {
+                client: self.dependencies.client.clone(),
+                lease: self.dependencies.lease.clone(),
+                last: self.last_conditions.clone(),
+                env: cx.env().clone(),
+            };
+            cx.spawn(writer.write(ReportSender { node: node.clone(), session }));
         }
     }
 

@@ -22,6 +22,7 @@ mod error;
 mod event_reports;
 mod events;
 mod kubelet_endpoint;
+mod node_conditions;
 pub mod plan;
 pub mod pod_index;
 pub mod references;

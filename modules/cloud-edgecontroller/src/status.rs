@@ -23,6 +23,7 @@ use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
+use crate::node_conditions::LastConditions;
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 
@@ -53,6 +54,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) pods: SharedCache,
     /// Where the kubelet endpoints of the sessions are.
     pub(crate) endpoints: Endpoints,
+    /// Keeps what nodes reported of their conditions.
+    pub(crate) last_conditions: LastConditions,
     /// The events of each node, over all its sessions.
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     pub(crate) env: Env,
@@ -160,7 +163,10 @@ impl NodeReportWriter {
             let patch = json!({ "metadata": metadata, "status": status });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
-                Ok(_) => return Ok(Outcome::Done),
+                Ok(_) => {
+                    self.last_conditions.written(from, &status["conditions"]);
+                    return Ok(Outcome::Done);
+                }
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::{PODS, REPORTED_ANNOTATION};
+use contract::ids::{NODES, PODS, REPORTED_ANNOTATION};
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -22,6 +22,8 @@ pub struct Cached {
     pub value: Value,
     /// The status that goes with it, what the node reported included.
     status: Option<Map<String, Value>>,
+    /// Of a Node: somebody has written that nothing is heard of its node.
+    pub is_unheard: bool,
 }
 
 /// What one watch has told.
@@ -155,13 +157,17 @@ impl Cache {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
         self.unreadable.remove(&key);
-        let same = |cached: &Cached| cached.value == trimmed.value && cached.status == trimmed.status;
+        let same = |cached: &Cached| {
+            cached.value == trimmed.value
+                && cached.status == trimmed.status
+                && cached.is_unheard == trimmed.is_unheard
+        };
         if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
         }
         let object = Arc::new(to_send(&trimmed)?);
-        let Trimmed { value, status, .. } = trimmed;
-        self.objects.insert(key.clone(), Cached { object, value, status });
+        let Trimmed { value, status, is_unheard, .. } = trimmed;
+        self.objects.insert(key.clone(), Cached { object, value, status, is_unheard });
         self.note(&key);
         Some((key, true))
     }
@@ -175,6 +181,7 @@ struct Trimmed {
     value: Value,
     /// What is sent in the place of its status; `None` for what is no pod.
     status: Option<Map<String, Value>>,
+    is_unheard: bool,
 }
 
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
@@ -196,7 +203,9 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let mut value = serde_json::to_value(&object).ok()?;
     let fields = value.as_object_mut()?;
-    let status = fields.remove("status").filter(|_| what.group_resource == PODS).map(|status| {
+    let status = fields.remove("status");
+    let is_unheard = what.group_resource == NODES && status.as_ref().is_some_and(is_ready_unknown);
+    let status = status.filter(|_| what.group_resource == PODS).map(|status| {
         let parts = pod_status::parts(&status, mark.as_deref(), &uid);
         if !parts.of_others.is_empty() {
             fields.insert("status".to_owned(), Value::Object(parts.of_others));
@@ -206,7 +215,13 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
     let status = status.filter(|status| !status.is_empty());
-    Some(Trimmed { key, resource_version, value, status })
+    Some(Trimmed { key, resource_version, value, status, is_unheard })
+}
+
+/// Whether the status of a Node says that nothing is heard of its node.
+fn is_ready_unknown(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "Unknown")
 }
 
 /// The same, as it goes to nodes.
@@ -215,7 +230,7 @@ pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> 
 }
 
 fn to_send(trimmed: &Trimmed) -> Option<Object> {
-    let Trimmed { key, resource_version, value, status } = trimmed;
+    let Trimmed { key, resource_version, value, status, .. } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
     let content_hash = content_hash(value);
     let mut sent = value.clone();
@@ -233,6 +248,22 @@ mod tests {
     use serde_json::json;
 
     const POD: WatchedKind = WatchedKind::core("pods", "Pod");
+
+    #[test]
+    fn a_node_of_which_nothing_is_heard_is_known_as_one() {
+        let node = |ready: &str| {
+            let conditions = json!([{ "type": "MemoryPressure", "status": "Unknown" }, { "type": "Ready", "status": ready }]);
+            let node = json!({ "metadata": { "name": "edge-1", "uid": "u", "resourceVersion": "1" },
+                "status": { "conditions": conditions } });
+            serde_json::from_value::<DynamicObject>(node).unwrap()
+        };
+        let kind = WatchedKind::core("nodes", "Node");
+        let mut cache = Cache::default();
+        for (ready, unheard) in [("True", false), ("Unknown", true), ("False", false)] {
+            let (key, moved) = cache.put(&kind, node(ready)).unwrap();
+            assert_eq!((moved, cache.objects[&key].is_unheard), (true, unheard), "{ready}");
+        }
+    }
 
     fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
         named("p", version, image, phase)

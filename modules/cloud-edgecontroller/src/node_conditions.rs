@@ -1,0 +1,160 @@
+//! What a Node's conditions are while its node is alive. Whoever watches nodes writes `Unknown` over them when the Lease was not
+//! renewed for a while, because CloudCore could not reach the API server, say. A kubelet finds that within ten seconds and says
+//! its status again. A node of ours reports what changes, and nothing has changed there: so its CloudCore says again what the
+//! node reported last, as soon as the node says that it is alive.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Address, Env, Fault};
+use contract::NodeName;
+use contract::nodelease::NodeLeaseMsg;
+use fairshare::ReportSender;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::error::{NodeReportError, status_code};
+use crate::events;
+
+/// 5 s for NodeLease: a read of a Lease.
+const LEASE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// By node: the conditions of its last report that was written, with the session that it came in.
+type BySession = BTreeMap<NodeName, (u64, Rc<Value>)>;
+
+/// What the nodes reported last.
+#[derive(Clone, Default)]
+pub(crate) struct LastConditions(Rc<RefCell<BySession>>);
+
+impl LastConditions {
+    /// A report was written whose conditions are these.
+    pub(crate) fn written(&self, from: &ReportSender, conditions: &Value) {
+        self.0.borrow_mut().insert(from.node.clone(), (from.session, Rc::new(conditions.clone())));
+    }
+
+    /// The session is over.
+    pub(crate) fn forget(&self, node: &NodeName) {
+        self.0.borrow_mut().remove(node);
+    }
+
+    /// All sessions are.
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
+    fn of(&self, from: &ReportSender) -> Option<Rc<Value>> {
+        let last = self.0.borrow();
+        last.get(&from.node)
+            .filter(|(session, _)| *session == from.session)
+            .map(|(_, conditions)| Rc::clone(conditions))
+    }
+}
+
+fn conditions(node: &Value) -> &[Value] {
+    node.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Of the conditions that a node reported those that are `Unknown` in its Node, as of now.
+fn said_again(reported: &Value, node: &Value, now: &str) -> Vec<Value> {
+    let unknown = |reported: &&Value| {
+        conditions(node).iter().any(|held| {
+            held["type"] == reported["type"] && held["status"] == "Unknown" && reported["status"] != "Unknown"
+        })
+    };
+    let reported = reported.as_array().map(Vec::as_slice).unwrap_or_default();
+    let again = reported.iter().filter(unknown).map(|condition| {
+        let mut condition = condition.clone();
+        condition["lastHeartbeatTime"] = json!(now);
+        condition["lastTransitionTime"] = json!(now);
+        condition
+    });
+    again.collect()
+}
+
+/// Says again what a node reported.
+pub(crate) struct ConditionsWriter {
+    pub(crate) client: kube::Client,
+    pub(crate) lease: Address<NodeLeaseMsg>,
+    pub(crate) last: LastConditions,
+    pub(crate) env: Env,
+}
+
+impl ConditionsWriter {
+    /// Writes them once: the node says again soon that it is alive.
+    pub(crate) async fn write(self, from: ReportSender) {
+        match self.try_write(&from).await {
+            Ok(true) => events::conditions_said_again(&self.env, &from.node),
+            Ok(false) => {}
+            Err(error) => {
+                events::conditions_not_said_again(&self.env, &from.node, &Fault::from_error(&error).reason);
+            }
+        }
+    }
+
+    async fn try_write(&self, from: &ReportSender) -> Result<bool, NodeReportError> {
+        let Some(reported) = self.last.of(from) else { return Ok(false) };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let Some(found) = nodes.get_opt(from.node.as_str()).await? else { return Ok(false) };
+        let now = jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default();
+        let again = said_again(&reported, &json!(found), &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        if again.is_empty() {
+            return Ok(false);
+        }
+        // The Node is read before the Lease, and written as it was read: nobody can have come between.
+        let ask = |reply| NodeLeaseMsg::Holds { node: from.node.clone(), session: from.session, reply };
+        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
+        if !asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)? {
+            return Ok(false);
+        }
+        let metadata =
+            json!({ "uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version });
+        let patch = json!({ "metadata": metadata, "status": { "conditions": again } });
+        let patch = Patch::Strategic(&patch);
+        match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(ready: &str) -> Value {
+        json!({ "status": { "conditions": [
+            { "type": "Ready", "status": ready }, { "type": "MemoryPressure", "status": "False" },
+            { "type": "DiskPressure", "status": ready },
+        ] } })
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_again_and_nothing_else() {
+        let reported = json!([
+            { "type": "Ready", "status": "True", "reason": "EdgeReady", "lastTransitionTime": "2026-01-01T00:00:00Z" },
+            { "type": "MemoryPressure", "status": "True" }, { "type": "DiskPressure", "status": "Unknown" },
+            { "type": "PIDPressure", "status": "False" },
+        ]);
+        let now = "2026-11-28T00:00:00Z";
+        let ready = json!({ "type": "Ready", "status": "True", "reason": "EdgeReady",
+            "lastHeartbeatTime": now, "lastTransitionTime": now });
+        assert_eq!(said_again(&reported, &node("Unknown"), now), [ready]);
+        assert!(said_again(&reported, &node("True"), now).is_empty());
+        assert!(said_again(&json!(null), &node("Unknown"), now).is_empty());
+    }
+
+    #[test]
+    fn they_are_of_one_session() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let of = |session| ReportSender { node: node.clone(), session };
+        let last = LastConditions::default();
+        last.written(&of(7), &json!([1]));
+        assert!(last.of(&of(7)).is_some() && last.of(&of(8)).is_none());
+        last.forget(&node);
+        assert!(last.of(&of(7)).is_none());
+    }
+}
