@@ -2,9 +2,9 @@
 
 mod actor;
 mod crash_budget;
-mod exchange;
 mod instance;
 mod property;
+mod read_write;
 mod reporter;
 
 pub(crate) use actor::{Device, DeviceMsg, policy};

@@ -20,7 +20,7 @@ use tonic::codegen::http::Response;
 use tower::Service as _;
 
 use crate::connections::{CallLimit, Connection};
-use crate::manager::Manager;
+use crate::device_manager_service::Manager;
 
 /// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
 const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);

@@ -12,8 +12,8 @@ use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use futures::StreamExt as _;
 
 use crate::connections::{Acceptor, CallLimit, CallerQuotas, Connection};
+use crate::device_manager_service::Manager;
 use crate::events::Event;
-use crate::manager::Manager;
 use crate::mapper_connection::{Accepted, MapperConnection};
 use crate::payload::PAYLOAD_MAX;
 use crate::peer::PeerResolver;

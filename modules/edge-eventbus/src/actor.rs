@@ -22,7 +22,7 @@ use crate::events::Counters;
 use crate::listener::Listener;
 use crate::quotas::Quotas;
 use crate::retained::Retained;
-use crate::router::{self, RouterRx};
+use crate::rumqttd_router::{self, RouterRx};
 use crate::session::Message;
 use crate::shared::Shared;
 use crate::tls::Tls;
@@ -104,7 +104,7 @@ impl Actor for EventBus {
         let limits = ConnectionLimits::of(&self.config);
         let quotas = Quotas::of(&self.config);
         let counters = Counters::new(cx.env().metrics());
-        let broker = Broker::new(Retained::load(rows), router::CAPS, access.first_acl());
+        let broker = Broker::new(Retained::load(rows), rumqttd_router::CAPS, access.first_acl());
         let broker = broker.with_room(limits).with_shares(quotas).with_counters(counters.clone());
         let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
@@ -307,7 +307,7 @@ fn revive(shared: &Rc<Shared>, deaths: &mut Vec<Moment>, cx: &Context<EventBusMs
 }
 
 fn start_router(shared: &Rc<Shared>, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
-    let (router_tx, router_rx) = router::start().map_err(|e| Fault::from_error(&e))?;
+    let (router_tx, router_rx) = rumqttd_router::start().map_err(|e| Fault::from_error(&e))?;
     shared.broker.borrow_mut().router_started(router_tx);
     let (shared, myself) = (Rc::clone(shared), cx.myself());
     cx.spawn(async move {
@@ -324,7 +324,7 @@ async fn route(shared: &Shared, mut router_rx: RouterRx) -> RouterError {
         if let Some(error) = pump(shared, &mut router_rx).await {
             return error;
         }
-        let router_tx = match router::start() {
+        let router_tx = match rumqttd_router::start() {
             Ok((router_tx, fresh)) => {
                 router_rx = fresh;
                 router_tx

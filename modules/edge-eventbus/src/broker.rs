@@ -18,7 +18,7 @@ use crate::identity::{self, Owner};
 use crate::quotas::{Quotas, SessionRoom};
 use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
-use crate::router::{self, RouterCaps, RouterTx};
+use crate::rumqttd_router::{self, RouterCaps, RouterTx};
 use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, EnqueueOutcome, Message, Session};
 use crate::{plan, topic};
 
@@ -39,7 +39,7 @@ struct Pending {
 impl Pending {
     /// What it has in the router's window.
     fn weight(&self) -> usize {
-        if self.handed_in { router::weight(&self.message.router_form) } else { 0 }
+        if self.handed_in { rumqttd_router::weight(&self.message.router_form) } else { 0 }
     }
 }
 

@@ -60,7 +60,7 @@ mod plan;
 mod quotas;
 mod rate_limit;
 mod retained;
-mod router;
+mod rumqttd_router;
 mod session;
 mod shared;
 mod stream;

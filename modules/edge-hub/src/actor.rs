@@ -19,7 +19,7 @@ use crate::endpoints::Endpoints;
 use crate::events;
 use crate::network::Network;
 use crate::plan::{Carrier, NextStep, Outage, Plan};
-use crate::stream_door::StreamDoor;
+use crate::stream_handler::StreamHandler;
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ pub struct EdgeHub {
     greeting: Hello,
     meta: Address<MetaMsg>,
     network: Option<Rc<dyn Network>>,
-    streams: Option<Arc<StreamDoor>>,
+    streams: Option<Arc<StreamHandler>>,
     plan: Plan,
     last_attempt: u64,
     /// The attempt that is under way: at most one.
@@ -91,7 +91,7 @@ impl EdgeHub {
     /// With EdgeStream for the byte streams that the cloud opens; without it the hello says that there are none.
     #[must_use]
     pub fn streaming_to(mut self, streams: Address<EdgeStreamMsg>) -> Self {
-        self.streams = Some(Arc::new(StreamDoor(streams)));
+        self.streams = Some(Arc::new(StreamHandler(streams)));
         self
     }
 }

@@ -13,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use crate::dial_schedule::{DialSchedule, DialStep};
 use crate::endpoints::Server;
 use crate::plan::{ATTEMPT_LIMIT, Carrier};
-use crate::stream_door::StreamDoor;
+use crate::stream_handler::StreamHandler;
 
 /// 3 s: whoever has answered a dial and says no more for so long is silent again.
 const ANSWER_LASTS: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ pub(crate) struct AttemptContext {
     pub(crate) greeting: Hello,
     pub(crate) meta: Address<MetaMsg>,
     /// Who takes the byte streams that the cloud opens, if anybody does.
-    pub(crate) streams: Option<Arc<StreamDoor>>,
+    pub(crate) streams: Option<Arc<StreamHandler>>,
 }
 
 impl AttemptContext {
@@ -149,7 +149,7 @@ impl AttemptContext {
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
         let routes = match &self.streams {
-            Some(streams) => routes.byte_streams(Arc::<StreamDoor>::clone(streams)),
+            Some(streams) => routes.byte_streams(Arc::<StreamHandler>::clone(streams)),
             None => routes,
         };
         Link::connect(&self.env, connection, &self.greeting, routes).await.map_err(|error| {

@@ -23,7 +23,7 @@ mod error;
 pub mod events;
 pub mod network;
 pub mod plan;
-mod stream_door;
+mod stream_handler;
 
 pub use actor::EdgeHub;
 pub use endpoints::{Endpoints, Server};

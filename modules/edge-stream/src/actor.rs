@@ -18,8 +18,8 @@ use crate::call_thread::CallThread;
 use crate::error::Refusal;
 use crate::events;
 use crate::handler::Kubelet;
-use crate::link_door;
-use crate::local_door::LocalDoor;
+use crate::link_calls;
+use crate::local_server::LocalServer;
 use crate::settings::Settings;
 use crate::token::Token;
 
@@ -139,7 +139,7 @@ impl EdgeStream {
         let refusal = match (request, permit) {
             (Ok(request), Ok(permit)) => {
                 thread.spawn(async move {
-                    link_door::serve(kubelet, request, stream).await;
+                    link_calls::serve(kubelet, request, stream).await;
                     drop(permit);
                 });
                 return Ok(());
@@ -194,7 +194,7 @@ impl EdgeStream {
                 if is_new {
                     events::token_made(cx.env().metrics(), &self.settings.token_file);
                 }
-                start(address, LocalDoor { kubelet, token }, cx.env())
+                start(address, LocalServer { kubelet, token }, cx.env())
             }
             Ok(Err(error)) => {
                 let file = self.settings.token_file.display();
@@ -216,7 +216,7 @@ impl EdgeStream {
     }
 }
 
-fn start(address: std::net::SocketAddr, door: LocalDoor, env: &Env) -> io::Result<Server> {
+fn start(address: std::net::SocketAddr, server: LocalServer, env: &Env) -> io::Result<Server> {
     let port = Port::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen at {address}: {error}")))?;
     let limits = Limits {
@@ -227,7 +227,7 @@ fn start(address: std::net::SocketAddr, door: LocalDoor, env: &Env) -> io::Resul
         answer_within: Some(ANSWER_WITHIN),
         ..Limits::default()
     };
-    Server::start("kubelet", &port, None, limits, env.clock(), |_| {}, move || Http::new(door))
+    Server::start("kubelet", &port, None, limits, env.clock(), |_| {}, move || Http::new(server))
 }
 
 /// Answers a call that is not taken.

@@ -228,7 +228,7 @@ impl Kubelet {
             let text = format!("container {container:?} not found in pod {:?}", name.name);
             return Err(Refusal::missing(text));
         }
-        let status = pod.pod.status.as_ref();
+        let status = pod.status();
         let instance = instance::choose(&name.name, status, container, options.previous)?;
         Ok(Reply { status: 200, headers: Vec::new(), body: Body::Log(instance, options) })
     }

@@ -5,13 +5,16 @@ use std::io;
 use apimachinery::{NamespacedName, ObjectKey};
 use contract::ids::PODS;
 use edge_store::{Store, Table};
-use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
-/// One pod of this node.
+/// The lists of a pod's containers.
+const CONTAINERS: [&str; 3] = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
+
+/// One pod of this node. It was checked where it was taken in, and little of it is needed here: read as its whole type it would
+/// cost edgecore a third of a megabyte of code a second time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KnownPod {
-    pub(crate) pod: Pod,
+    pub(crate) pod: Value,
 }
 
 /// What of a container a call needs.
@@ -22,24 +25,19 @@ pub(crate) struct ContainerSpec {
 
 impl KnownPod {
     pub(crate) fn uid(&self) -> &str {
-        self.pod.metadata.uid.as_deref().unwrap_or_default()
+        self.pod.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What the node reported of it.
+    pub(crate) fn status(&self) -> Option<&Value> {
+        self.pod.get("status")
     }
 
     /// A container of any of the three lists.
     pub(crate) fn container(&self, name: &str) -> Option<ContainerSpec> {
-        let spec = self.pod.spec.as_ref()?;
-        let own = |containers: &[Container]| {
-            let found = containers.iter().find(|container| container.name == name);
-            found.map(|container| ContainerSpec { tty: container.tty.unwrap_or(false) })
-        };
-        let ephemeral = || {
-            let mut all = spec.ephemeral_containers.iter().flatten();
-            let found = all.find(|container| container.name == name);
-            found.map(|container| ContainerSpec { tty: container.tty.unwrap_or(false) })
-        };
-        own(&spec.containers)
-            .or_else(|| own(spec.init_containers.as_deref().unwrap_or_default()))
-            .or_else(ephemeral)
+        let mut all = CONTAINERS.iter().filter_map(|list| self.pod.pointer(list)?.as_array()).flatten();
+        let found = all.find(|container| container["name"] == name)?;
+        Some(ContainerSpec { tty: found["tty"].as_bool().unwrap_or(false) })
     }
 }
 
@@ -60,7 +58,7 @@ impl Pods {
         let key = ObjectKey::new(PODS, &*name.namespace, &*name.name);
         let Some(object) = self.store.get_object(&key).map_err(io::Error::other)? else { return Ok(None) };
         let Some(value) = self.with_status(&object.json)? else { return Ok(None) };
-        Ok(Some(KnownPod { pod: serde_json::from_value(value).map_err(io::Error::other)? }))
+        Ok(Some(KnownPod { pod: value }))
     }
 
     /// All pods as a `PodList`, and as a kubelet writes one: without any, `items` is null.
@@ -125,7 +123,7 @@ mod tests {
         };
         store.commit(vec![put("p", "n"), put("q", "other"), put("r", "n"), status]).await.unwrap();
         let found = pods.find(&NamespacedName::new("d", "p")).unwrap().unwrap();
-        assert_eq!(found.pod.status.as_ref().unwrap().phase.as_deref(), Some("Running"));
+        assert_eq!(found.status().unwrap()["phase"], "Running");
         assert_eq!(found.container("c"), Some(ContainerSpec { tty: true }));
         assert!(
             found.container("i").is_some()

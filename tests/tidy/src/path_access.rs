@@ -116,7 +116,7 @@ const ALLOWED: &[Allowed] = &[
         reason: "a file that beneath.rs opened",
     },
     Allowed {
-        path: "modules/edge-stream/src/link_door.rs",
+        path: "modules/edge-stream/src/link_calls.rs",
         calls: &["fs"],
         reason: "a file that beneath.rs opened",
     },

@@ -12,9 +12,9 @@ use futures::future::AbortHandle;
 
 use crate::backoff::Backoff;
 use crate::device::crash_budget::RETRY_UNHEALTHY;
-use crate::device::exchange::{connect, read, write};
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
+use crate::device::read_write::{connect, read, write};
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;

@@ -74,7 +74,7 @@ impl ReportedStatuses {
     pub(crate) fn reported(&self, report: &UpReport) {
         match report {
             UpReport::PodStatus { uid, status_json, .. } => {
-                let Ok(status) = serde_json::from_str(status_json) else { return };
+                let Ok(status) = parse_status(status_json.as_bytes()) else { return };
                 self.with(|kept| kept.entry(uid.clone()).or_default().status = Some(Arc::new(status)));
             }
             UpReport::PodGone { uid, .. } => {
@@ -174,7 +174,7 @@ fn parse(rows: Vec<Row>) -> BTreeMap<String, Kept> {
             kept.active = Duration::from_secs(seconds.unwrap_or(0));
             continue;
         }
-        match serde_json::from_slice(&row.value) {
+        match parse_status(&row.value) {
             Ok(status) => kept.status = Some(Arc::new(status)),
             Err(_) => {
                 tracing::error!(uid = %row.key1, "the status of a pod that is kept in the store cannot be read")
@@ -182,6 +182,11 @@ fn parse(rows: Vec<Row>) -> BTreeMap<String, Kept> {
         }
     }
     all
+}
+
+/// By way of a tree, as pods are read: the types' code is there once.
+fn parse_status(json: &[u8]) -> serde_json::Result<PodStatus> {
+    serde_json::from_value(serde_json::from_slice(json)?)
 }
 
 #[cfg(test)]

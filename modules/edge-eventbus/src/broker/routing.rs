@@ -2,7 +2,7 @@
 
 use super::Broker;
 use crate::error::RouterError;
-use crate::router::{self, Match, RouterTx};
+use crate::rumqttd_router::{self, Match, RouterTx};
 
 impl Broker {
     /// The router has found a filter that takes a message.
@@ -103,7 +103,7 @@ impl Broker {
         while let Some(next) = self.backlog.front().copied() {
             // What nobody is named for any more needs no answer.
             if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
-                let weight = router::weight(&pending.message.router_form);
+                let weight = rumqttd_router::weight(&pending.message.router_form);
                 if self.window > 0 && self.window + weight > router::WINDOW_BYTES {
                     return;
                 }

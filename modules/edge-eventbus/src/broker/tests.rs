@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::RouterError;
 use crate::events;
-use crate::router::RouterRx;
+use crate::rumqttd_router::RouterRx;
 use bytes::Bytes;
 
 fn message(topic: &str, payload: &str) -> Message {
@@ -12,12 +12,12 @@ fn message(topic: &str, payload: &str) -> Message {
 }
 
 fn with_router() -> (Broker, RouterRx) {
-    with_small_router(router::CAPS)
+    with_small_router(rumqttd_router::CAPS)
 }
 
 fn with_small_router(caps: RouterCaps) -> (Broker, RouterRx) {
     let mut broker = Broker::new(Retained::default(), caps, Acl::KubeEdge);
-    let (router_tx, router_rx) = router::start().unwrap();
+    let (router_tx, router_rx) = rumqttd_router::start().unwrap();
     broker.router_started(router_tx);
     (broker, router_rx)
 }
@@ -95,7 +95,7 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
         assert!(out.next().await.is_err());
         broker.router_died(&RouterError::Stalled);
         broker.publish(message("a/b", "between"), false);
-        let (router_tx, mut out) = router::start().unwrap();
+        let (router_tx, mut out) = rumqttd_router::start().unwrap();
         broker.router_started(router_tx);
         broker.publish(message("a/b", "after"), false);
         assert!(broker.owed().is_some(), "the new router is not used");
@@ -110,7 +110,7 @@ fn a_dead_router_loses_nothing_and_a_new_one_goes_on() {
 fn filters_and_topics_beyond_the_routers_are_served_all_the_same() {
     run(async {
         let (mut broker, mut out) = with_router();
-        let names: Vec<String> = (0..router::CAPS.filters + 20).map(|n| format!("f/{n}")).collect();
+        let names: Vec<String> = (0..rumqttd_router::CAPS.filters + 20).map(|n| format!("f/{n}")).collect();
         let mut clients = Vec::new();
         for (n, part) in names.chunks(plan::SUBSCRIPTIONS).enumerate() {
             let part: Vec<&str> = part.iter().map(String::as_str).collect();
@@ -154,7 +154,7 @@ fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
 
 #[test]
 fn too_many_subscriptions_and_shared_ones_are_refused() {
-    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
     let (id, _) = client(&mut broker, "one", &[]);
     for n in 0..plan::SUBSCRIPTIONS {
         assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
@@ -167,7 +167,7 @@ fn too_many_subscriptions_and_shared_ones_are_refused() {
 
 #[test]
 fn the_session_that_was_away_longest_makes_room() {
-    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
     for n in 0..=plan::SESSIONS {
         let id: ClientId = n.to_string().into();
         let (handle, present) = broker.attach(&id, false, ConnectInfo::default());
@@ -185,7 +185,7 @@ fn the_session_that_was_away_longest_makes_room() {
 async fn settle_anew(broker: &mut Broker, out: &mut RouterRx) {
     settle(broker, out).await;
     if broker.router_is_full() {
-        let (router_tx, fresh) = router::start().unwrap();
+        let (router_tx, fresh) = rumqttd_router::start().unwrap();
         broker.router_replaced(router_tx);
         *out = fresh;
     }
@@ -194,7 +194,7 @@ async fn settle_anew(broker: &mut Broker, out: &mut RouterRx) {
 #[test]
 fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_order() {
     run(async {
-        let (mut broker, mut out) = with_small_router(RouterCaps { topics: 50, ..router::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { topics: 50, ..rumqttd_router::CAPS });
         let all = client(&mut broker, "all", &["t/#", "t/+/x"]);
         broker.publish(message("kept", "kept"), true);
         for round in 0..100 {
@@ -222,14 +222,14 @@ fn a_router_full_of_topics_is_replaced_and_every_message_arrives_once_and_in_ord
 #[test]
 fn what_a_full_router_has_not_given_back_is_handed_out_without_it() {
     run(async {
-        let (mut broker, mut out) = with_small_router(RouterCaps { topic_bytes: 20, ..router::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { topic_bytes: 20, ..rumqttd_router::CAPS });
         let one = client(&mut broker, "one", &["a", "b"]);
         for n in 0..300 {
             broker.publish(message("a", &n.to_string()), false);
         }
         assert!(broker.owed().is_some() && !broker.backlog.is_empty());
         broker.unsubscribe(&one.0, "b");
-        let (router_tx, fresh) = router::start().unwrap();
+        let (router_tx, fresh) = rumqttd_router::start().unwrap();
         broker.router_replaced(router_tx);
         out = {
             drop(out);
@@ -246,7 +246,7 @@ fn what_a_full_router_has_not_given_back_is_handed_out_without_it() {
 #[test]
 fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
     run(async {
-        let (mut broker, mut out) = with_small_router(RouterCaps { filters: 10, ..router::CAPS });
+        let (mut broker, mut out) = with_small_router(RouterCaps { filters: 10, ..rumqttd_router::CAPS });
         let one = client(&mut broker, "one", &["lasting"]);
         for n in 0..100 {
             assert_eq!(broker.subscribe(&one.0, &format!("f/{n}"), 1), 1);
@@ -278,7 +278,7 @@ fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
 
 #[test]
 fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way() {
-    let mut broker = Broker::new(Retained::default(), router::CAPS, Acl::KubeEdge);
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
     let modest = client(&mut broker, "modest", &["little"]);
     let payload = "x".repeat(200 << 10);
     for n in 0..100 {
@@ -449,7 +449,7 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                         // One in many routers dies; what it was handed is not lost.
                         if noise.below(8) == 0 {
                             broker.router_died(&RouterError::Stalled);
-                            let (router_tx, fresh) = router::start().unwrap();
+                            let (router_tx, fresh) = rumqttd_router::start().unwrap();
                             broker.router_started(router_tx);
                             out = fresh;
                         }

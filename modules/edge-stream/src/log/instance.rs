@@ -1,6 +1,6 @@
 //! Of which instance of a container the log is, by the pod's status (`validateContainerLogStatus` of the kubelet).
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
+use serde_json::Value;
 
 use crate::error::Refusal;
 
@@ -19,33 +19,31 @@ fn instance(shown: &str) -> Instance {
 /// Which instance of `container` in `pod` a call for logs means.
 pub(crate) fn choose(
     pod: &str,
-    status: Option<&PodStatus>,
+    status: Option<&Value>,
     container: &str,
     previous: bool,
 ) -> Result<Instance, Refusal> {
     let of = format!("container {container:?} in pod {pod:?}");
     let found = status.and_then(|status| of_container(status, container));
     let Some(found) = found else { return Err(Refusal::bad(format!("{of} is not available"))) };
-    let state = found.state.as_ref();
-    let last = found.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    let last_id = last.and_then(|last| last.container_id.as_deref()).filter(|id| !id.is_empty());
+    let last = found.pointer("/lastState/terminated");
+    let last_id = last.and_then(id_of);
     if previous {
         let missing = || Refusal::bad(format!("previous terminated {of} not found"));
         return last_id.map(instance).ok_or_else(missing);
     }
-    if state.is_some_and(|state| state.running.is_some()) {
-        return Ok(instance(found.container_id.as_deref().unwrap_or_default()));
+    if found.pointer("/state/running").is_some_and(Value::is_object) {
+        return Ok(instance(id_of(found).unwrap_or_default()));
     }
-    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
-        let own = ended.container_id.as_deref().filter(|id| !id.is_empty());
-        let ended = || Refusal::bad(format!("{of} is terminated"));
-        return own.or(last_id).map(instance).ok_or_else(ended);
+    if let Some(ended) = found.pointer("/state/terminated").filter(|ended| ended.is_object()) {
+        let ended_without = || Refusal::bad(format!("{of} is terminated"));
+        return id_of(ended).or(last_id).map(instance).ok_or_else(ended_without);
     }
-    if last.is_some() {
+    if last.is_some_and(Value::is_object) {
         return last_id.map(instance).ok_or_else(|| Refusal::bad(format!("{of} is terminated")));
     }
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let what = match waiting.map(|waiting| waiting.reason.as_deref().unwrap_or_default()) {
+    let waiting = found.pointer("/state/waiting").filter(|waiting| waiting.is_object());
+    let what = match waiting.map(|waiting| waiting["reason"].as_str().unwrap_or_default()) {
         Some("ErrImagePull") => ": image can't be pulled".to_owned(),
         Some("ImagePullBackOff") => ": trying and failing to pull image".to_owned(),
         Some(reason) => format!(": {reason}"),
@@ -54,10 +52,14 @@ pub(crate) fn choose(
     Err(Refusal::bad(format!("{of} is waiting to start{what}")))
 }
 
-fn of_container<'a>(status: &'a PodStatus, container: &str) -> Option<&'a ContainerStatus> {
-    let lists =
-        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
-    lists.into_iter().flatten().flatten().find(|status| status.name == container)
+fn id_of(state: &Value) -> Option<&str> {
+    state["containerID"].as_str().filter(|id| !id.is_empty())
+}
+
+fn of_container<'a>(status: &'a Value, container: &str) -> Option<&'a Value> {
+    let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+    let mut all = lists.into_iter().filter_map(|list| status[list].as_array()).flatten();
+    all.find(|status| status["name"] == container)
 }
 
 #[cfg(test)]
@@ -68,7 +70,7 @@ mod tests {
     fn chosen(status: serde_json::Value, previous: bool) -> Result<String, String> {
         let mut own = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0});
         own.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
-        let status = serde_json::from_value(json!({"containerStatuses": [own]})).unwrap();
+        let status = json!({"containerStatuses": [own]});
         let chosen = choose("p", Some(&status), "c", previous);
         chosen.map(|instance| instance.id).map_err(|refusal| {
             assert_eq!(refusal.status, 400);

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use crate::handler::Kubelet;
-use crate::link_door;
+use crate::link_calls;
 use crate::settings::Settings;
 
 /// What a test waits for a fact at the most.
@@ -207,7 +207,7 @@ impl Node {
             headers: headers.collect(),
             user: "tester".into(),
         };
-        tokio::spawn(link_door::serve(Arc::clone(&self.kubelet), request, stream));
+        tokio::spawn(link_calls::serve(Arc::clone(&self.kubelet), request, stream));
         let mut length = [0; LENGTH];
         client.read_exact(&mut length).await.unwrap();
         let mut head = vec![0; head_length(length).unwrap()];

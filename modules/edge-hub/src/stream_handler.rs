@@ -8,9 +8,9 @@ use contract::edgestream::EdgeStreamMsg;
 const UNAVAILABLE: u16 = 503;
 
 /// Hands each stream to EdgeStream. The link is to CloudCore alone, whose certificate was verified when it was dialled.
-pub(crate) struct StreamDoor(pub(crate) Address<EdgeStreamMsg>);
+pub(crate) struct StreamHandler(pub(crate) Address<EdgeStreamMsg>);
 
-impl ByteStreamHandler for StreamDoor {
+impl ByteStreamHandler for StreamHandler {
     fn accept(&self, _: &PeerName, header: Vec<u8>, stream: ByteStream) -> Result<(), ByteStreamRefusal> {
         let refused = |refusal: Refusal| {
             let reason = match refusal {

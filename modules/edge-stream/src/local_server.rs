@@ -1,4 +1,4 @@
-//! The door for agents on the node itself: HTTP on loopback, with a token.
+//! The server for agents on the node itself: HTTP on loopback, with a token.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::handler::Kubelet;
 use crate::token::Token;
 
 /// Answers what may be asked there; everything else is not found.
-pub(crate) struct LocalDoor {
+pub(crate) struct LocalServer {
     pub(crate) kubelet: Arc<Kubelet>,
     pub(crate) token: Token,
 }
 
-impl Handler for LocalDoor {
+impl Handler for LocalServer {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let shown = shown.and_then(|value| value.strip_prefix("Bearer "));

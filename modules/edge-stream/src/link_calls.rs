@@ -1,4 +1,4 @@
-//! The door of the link: byte streams that CloudCore opened, and nobody else.
+//! Calls over the link: byte streams that CloudCore opened, and nobody else.
 
 use std::io;
 use std::sync::Arc;
