@@ -104,7 +104,7 @@ impl Broker {
             // What nobody is named for any more needs no answer.
             if let Some(pending) = self.pending.get_mut(&next).filter(|pending| !pending.missing.is_empty()) {
                 let weight = rumqttd_router::weight(&pending.message.router_form);
-                if self.window > 0 && self.window + weight > router::WINDOW_BYTES {
+                if self.window > 0 && self.window + weight > rumqttd_router::WINDOW_BYTES {
                     return;
                 }
                 let Some(router) = &mut self.router else { return };
