@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::access::{AccessControl, TokenRequest};
 use crate::rbac;
+use crate::rbac_cache::RbacCache;
 use crate::store::SqliteStore;
 
 /// The issuer and the audience of tokens for the API server itself.
@@ -60,6 +61,7 @@ pub(crate) struct Authenticator {
     verify: DecodingKey,
     /// Compared by hash, so that the time of the comparison says nothing of the token.
     admin: [u8; 32],
+    rbac: RbacCache,
 }
 
 impl Authenticator {
@@ -77,6 +79,7 @@ impl Authenticator {
             sign: EncodingKey::from_ec_pem(key.serialize_pem().as_bytes())?,
             verify: DecodingKey::from_ec_pem(key.public_key_pem().as_bytes())?,
             admin: Sha256::digest(admin_token).into(),
+            rbac: RbacCache::default(),
         })
     }
 
@@ -205,11 +208,11 @@ impl AccessControl for Authenticator {
     }
 
     fn authorize<'a>(&'a self, user: &'a User, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
-        Box::pin(rbac::allows(&*self.store, user, attributes))
+        Box::pin(rbac::allows(&*self.store, &self.rbac, user, attributes))
     }
 
     fn rules_for<'a>(&'a self, user: &'a User, namespace: &'a str) -> BoxFuture<'a, Vec<Value>> {
-        Box::pin(rbac::rules_for(&*self.store, user, namespace))
+        Box::pin(rbac::rules_for(&*self.store, &self.rbac, user, namespace))
     }
 }
 

@@ -42,6 +42,7 @@ mod kubelets;
 mod loopback;
 mod quota;
 mod rbac;
+mod rbac_cache;
 mod rest;
 mod standalone;
 pub mod store;

@@ -1,92 +1,104 @@
 //! What a user may: Kubernetes' role-based access control over the stored roles and bindings.
 
+use std::sync::Arc;
+
 use apimachinery::ObjectKey;
 use kubeapi::{Attributes, Range, ReadStore, User};
 use serde_json::Value;
 
+use crate::rbac_cache::{Binding, RbacCache, RoleRef};
+
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Whether `user` may do what `attributes` say.
-pub(crate) async fn allows(store: &impl ReadStore, user: &User, attributes: &Attributes) -> bool {
+pub(crate) async fn allows(
+    store: &impl ReadStore,
+    cache: &RbacCache,
+    user: &User,
+    attributes: &Attributes,
+) -> bool {
     if user.groups.iter().any(|group| group == "system:masters") {
         return true;
     }
     let namespaces = ["", attributes.namespace.as_str()];
     let distinct = if attributes.namespace.is_empty() { 1 } else { 2 };
     for namespace in namespaces.into_iter().take(distinct) {
-        let rules = bound_in(store, user, namespace).await;
-        if rules.iter().any(|rule| rule_allows(rule, attributes)) {
-            return true;
+        for binding in bindings_of(store, cache, user, namespace).await {
+            let rules = role_rules(store, cache, &binding.role_ref, namespace).await;
+            if rules.iter().any(|rule| rule_allows(rule, attributes)) {
+                return true;
+            }
         }
     }
     false
 }
 
 /// The rules that `user` has in `namespace`, with those of the whole cluster.
-pub(crate) async fn rules_for(store: &impl ReadStore, user: &User, namespace: &str) -> Vec<Value> {
-    let mut rules = bound_in(store, user, "").await;
-    if !namespace.is_empty() {
-        rules.extend(bound_in(store, user, namespace).await);
+pub(crate) async fn rules_for(
+    store: &impl ReadStore,
+    cache: &RbacCache,
+    user: &User,
+    namespace: &str,
+) -> Vec<Value> {
+    let mut all = Vec::new();
+    let namespaces = ["", namespace];
+    for namespace in namespaces.into_iter().take(if namespace.is_empty() { 1 } else { 2 }) {
+        for binding in bindings_of(store, cache, user, namespace).await {
+            let rules = role_rules(store, cache, &binding.role_ref, namespace).await;
+            all.extend(rules.iter().cloned());
+        }
     }
-    rules
+    all
 }
 
-/// The rules of the bindings of one namespace; an empty one stands for those of the cluster.
-async fn bound_in(store: &impl ReadStore, user: &User, namespace: &str) -> Vec<Value> {
-    let bindings = match namespace {
-        "" => objects(store, "clusterrolebindings", None).await,
-        namespace => objects(store, "rolebindings", Some(namespace)).await,
+/// The bindings of one namespace that are about the user; an empty one stands for those of the cluster.
+async fn bindings_of(
+    store: &impl ReadStore,
+    cache: &RbacCache,
+    user: &User,
+    namespace: &str,
+) -> Vec<Arc<Binding>> {
+    let (plural, within) = match namespace {
+        "" => ("clusterrolebindings", None),
+        namespace => ("rolebindings", Some(namespace.to_owned())),
     };
-    let mut rules = Vec::new();
-    for binding in bindings.iter().filter(|binding| names(binding, user, namespace)) {
-        rules.extend(role_rules(store, &binding["roleRef"], namespace).await);
-    }
-    rules
-}
-
-async fn objects(store: &impl ReadStore, plural: &str, namespace: Option<&str>) -> Vec<Value> {
-    let range = Range {
-        resource: format!("{plural}.{GROUP}"),
-        namespace: namespace.map(str::to_owned),
-        after: None,
-        limit: None,
-    };
+    let range = Range { resource: format!("{plural}.{GROUP}"), namespace: within, after: None, limit: None };
     // A store that does not answer allows nothing.
     let items = store.list(range).await.map(|page| page.items).unwrap_or_default();
-    items.iter().filter_map(|item| serde_json::from_slice(&item.json).ok()).collect()
+    let bindings = items.iter().map(|item| cache.binding(item));
+    bindings.filter(|binding| names(binding, user, namespace)).collect()
 }
 
 /// Whether the binding is about the user.
-fn names(binding: &Value, user: &User, namespace: &str) -> bool {
-    let subjects = binding["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
-    subjects.iter().any(|subject| {
-        let name = subject["name"].as_str().unwrap_or_default();
-        match subject["kind"].as_str() {
-            Some("User") => name == user.name,
-            Some("Group") => user.groups.iter().any(|group| group == name),
-            Some("ServiceAccount") => {
-                let of = subject["namespace"].as_str().unwrap_or(namespace);
-                user.name == format!("system:serviceaccount:{of}:{name}")
-            }
-            _ => false,
+fn names(binding: &Binding, user: &User, namespace: &str) -> bool {
+    binding.subjects.iter().any(|subject| match subject.kind.as_str() {
+        "User" => subject.name == user.name,
+        "Group" => user.groups.contains(&subject.name),
+        "ServiceAccount" => {
+            let of = subject.namespace.as_deref().unwrap_or(namespace);
+            let account = user.name.strip_prefix("system:serviceaccount:");
+            account.and_then(|account| account.split_once(':')) == Some((of, &subject.name))
         }
+        _ => false,
     })
 }
 
 /// The rules of the role that a binding of `namespace` refers to. A binding of the cluster has no Role.
-async fn role_rules(store: &impl ReadStore, reference: &Value, namespace: &str) -> Vec<Value> {
-    let (plural, namespace) = match reference["kind"].as_str() {
-        Some("ClusterRole") => ("clusterroles", String::new()),
-        Some("Role") if !namespace.is_empty() => ("roles", namespace.to_owned()),
-        _ => return Vec::new(),
+async fn role_rules(
+    store: &impl ReadStore,
+    cache: &RbacCache,
+    reference: &RoleRef,
+    namespace: &str,
+) -> Arc<Vec<Value>> {
+    let (plural, namespace) = match reference.kind.as_str() {
+        "ClusterRole" => ("clusterroles", String::new()),
+        "Role" if !namespace.is_empty() => ("roles", namespace.to_owned()),
+        _ => return Arc::default(),
     };
-    let name = reference["name"].as_str().unwrap_or_default();
-    let key = ObjectKey::new(format!("{plural}.{GROUP}"), namespace, name);
-    let Ok(Some(item)) = store.get(&key).await else { return Vec::new() };
-    let mut role: Value = serde_json::from_slice(&item.json).unwrap_or_default();
-    match role["rules"].take() {
-        Value::Array(rules) => rules,
-        _ => Vec::new(),
+    let key = ObjectKey::new(format!("{plural}.{GROUP}"), namespace, &reference.name);
+    match store.get(&key).await {
+        Ok(Some(item)) => cache.rules(&item),
+        Ok(None) | Err(_) => Arc::default(),
     }
 }
 
