@@ -76,6 +76,7 @@ pub(crate) fn serving(
     Ok(Some(Serving {
         bind: ip(&endpoint.bind_address)?,
         first_port: endpoint.first_port,
+        api_servers: stream.api_servers.clone(),
         ports: hub.node_limit,
         address,
         certificate: Rc::new(ServingCertificate::new(authority, addresses, hub.dns_names.clone())),

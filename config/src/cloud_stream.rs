@@ -8,6 +8,9 @@ use crate::load;
 /// The ports that Linux gives to outgoing connections by default (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: std::ops::RangeInclusive<usize> = 32_768..=60_999;
 
+/// 256 bytes of an API server's name.
+const API_SERVER_MAX: usize = 256;
+
 /// CloudCore as the kubelet endpoint of its nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -18,8 +21,11 @@ pub struct CloudStream {
     pub kubelet_endpoint: KubeletEndpoint,
     /// Calls at once to one node.
     pub calls_per_node: usize,
-    /// Calls at once of one user who shows a token. The API server speaks for all its users, and has no such bound.
+    /// Calls at once of one user. An API server speaks for all its users, and has no such bound.
     pub calls_per_user: usize,
+    /// The names (CN) in the client certificates by which API servers call (`--kubelet-client-certificate`). One of the group
+    /// `system:masters` is one, too; every other certificate is a user's.
+    pub api_servers: Vec<String>,
 }
 
 /// Where the API server finds the kubelet endpoints.
@@ -62,6 +68,9 @@ impl Default for CloudStream {
             },
             calls_per_node: 128,
             calls_per_user: 64,
+            api_servers: ["kube-apiserver-kubelet-client", "system:kube-apiserver", "kube-apiserver"]
+                .map(str::to_owned)
+                .into(),
         }
     }
 }
@@ -101,6 +110,12 @@ impl CloudStream {
                 "is {first}: port {other} is among the {node_limit} that follow, and CloudCore listens there"
             );
             defects.push(Defect::new(key, text));
+        }
+        for (at, name) in self.api_servers.iter().enumerate() {
+            if name.is_empty() || name.len() > API_SERVER_MAX {
+                let key = format!("modules.cloudStream.apiServers[{at}]");
+                defects.push(Defect::new(&key, "is no name of 1 to 256 bytes"));
+            }
         }
         for (key, value) in [
             ("modules.cloudStream.callsPerNode", self.calls_per_node),
@@ -151,5 +166,7 @@ mod tests {
         assert_eq!(with(AddressChoice::Host, "192.0.2.1"), [key]);
         let none = told(|stream| (stream.calls_per_node, stream.calls_per_user) = (0, 0));
         assert_eq!(none, ["modules.cloudStream.callsPerNode", "modules.cloudStream.callsPerUser"]);
+        let servers = told(|stream| stream.api_servers = vec!["good".to_owned(), String::new()]);
+        assert_eq!(servers, ["modules.cloudStream.apiServers[1]"]);
     }
 }

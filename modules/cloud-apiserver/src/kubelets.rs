@@ -14,17 +14,17 @@ use http_body_util::{BodyExt, Limited};
 use https::{Answer, Peer, body};
 use hyper::body::Incoming;
 use kubeapi::{Api, ApiError, Attributes, Body, User};
-use nodecalls::{Call, NodeCalls};
+use nodecalls::{Call, NodeCalls, Route, route};
 use serde_json::{Value, json};
 
 use crate::answer::reply;
 use crate::bootstrap;
 use crate::store::SqliteStore;
 
+/// The path of nodes.
+const NODES: &str = "/api/v1/nodes/";
 /// 50,000 bytes of an error of a kubelet are shown, as an API server does.
 const ERROR_MAX: usize = 50_000;
-/// Paths of a kubelet that run a command or open a connection.
-const CONNECTING: [&str; 4] = ["exec", "attach", "portForward", "run"];
 /// WebSocket protocols that no runtime of a node knows.
 const BEYOND_V4: [&str; 2] = ["v5.channel.k8s.io", "SPDY/3.1+portforward.k8s.io"];
 
@@ -77,8 +77,7 @@ impl Wanted {
         let connects = match self {
             Wanted::Log => false,
             Wanted::Exec | Wanted::Attach | Wanted::PortForward => true,
-            Wanted::Proxy => proxied(&attributes.path)
-                .is_some_and(|path| path.split('/').nth(1).is_some_and(|first| CONNECTING.contains(&first))),
+            Wanted::Proxy => proxied(&attributes.path, &attributes.name).is_some_and(route::connects),
         };
         let create = Attributes { verb: "create".to_owned(), ..attributes.clone() };
         if connects && attributes.verb != "create" {
@@ -89,14 +88,14 @@ impl Wanted {
     }
 }
 
-/// What follows `/proxy` in the path of a node, as it was sent.
-fn proxied(path: &str) -> Option<&str> {
-    let mut parts = path.splitn(6, '/').skip(4);
-    let rest = match (parts.next()?, parts.next()) {
-        (_, Some(rest)) => rest.strip_prefix("proxy")?,
-        _ => return None,
-    };
-    Some(if rest.is_empty() { "/" } else { rest })
+/// What follows `/proxy` in the path of a node, as it was sent. `None`: the path is written in another way than it is read by who
+/// authorises it.
+fn proxied<'a>(path: &'a str, node: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(NODES)?.strip_prefix(node)?.strip_prefix("/proxy")?;
+    match rest {
+        "" => Some("/"),
+        rest => rest.starts_with('/').then_some(rest),
+    }
 }
 
 /// Answers what is asked of a node. The sender may.
@@ -158,7 +157,12 @@ async fn destination(
     let named = |name: &str| NodeName::parse(name).map_err(|error| error.to_string());
     let query = request.uri().query().unwrap_or_default();
     if wanted == Wanted::Proxy {
-        let path = proxied(request.uri().path()).unwrap_or("/");
+        let path = proxied(request.uri().path(), &attributes.name).unwrap_or_default();
+        match route::route(request.method(), path) {
+            Route::Node(_) => {}
+            Route::Unknown => return Err(body::sentence(StatusCode::NOT_FOUND, "404 page not found\n")),
+            Route::Moved(to) => return Err(moved(&attributes.name, to)),
+        }
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         return Ok((named(&attributes.name).map_err(bad)?, target));
     }
@@ -174,6 +178,15 @@ async fn destination(
     }
     let target = target(wanted, attributes, &pod, query).map_err(bad)?;
     Ok((named(node).map_err(bad)?, target))
+}
+
+/// A kubelet serves it with a slash at its end.
+fn moved(node: &str, to: &str) -> Answer {
+    let mut answer = body::sentence(StatusCode::MOVED_PERMANENTLY, "");
+    if let Ok(location) = header::HeaderValue::from_str(&format!("{NODES}{node}/proxy{to}")) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    answer
 }
 
 async fn read_pod(api: &Api<SqliteStore>, attributes: &Attributes) -> Result<Value, Answer> {
@@ -327,8 +340,13 @@ mod tests {
             ("/api/v1/nodes/n/proxy/logs/a%2Fb/c", Some("/logs/a%2Fb/c")),
             ("/api/v1/nodes/n", None),
             ("/api/v1/nodes/n/status", None),
+            ("/api/v1/nodes/n/proxyx/exec", None),
+            // Whoever authorises reads a node named n there, or none.
+            ("/api/v1/nodes/%6e/proxy/pods", None),
+            ("/api/v1//nodes/n/proxy/pods", None),
+            ("/api/v1/namespaces/d/nodes/n/proxy/pods", None),
         ] {
-            assert_eq!(proxied(path), rest, "{path}");
+            assert_eq!(proxied(path, "n"), rest, "{path}");
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use apimachinery::ObjectKey;
+use k8s_openapi::api::rbac::v1::RoleRef;
 use kubeapi::{Attributes, Range, ReadStore, User};
 use serde_json::Value;
 
-use crate::rbac_cache::{Binding, RbacCache, RoleRef};
+use crate::rbac_cache::{Binding, RbacCache};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

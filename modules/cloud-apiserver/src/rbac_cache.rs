@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use apimachinery::ObjectKey;
+use k8s_openapi::api::rbac::v1::{RoleRef, Subject};
 use kubeapi::Item;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -22,23 +23,6 @@ pub(crate) struct Binding {
     pub(crate) subjects: Vec<Subject>,
     #[serde(default, deserialize_with = "lenient")]
     pub(crate) role_ref: RoleRef,
-}
-
-/// Whom a binding is about. What is of another type than it should be is about nobody.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Subject {
-    pub(crate) kind: String,
-    pub(crate) name: String,
-    pub(crate) namespace: Option<String>,
-}
-
-/// Which role it binds.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct RoleRef {
-    pub(crate) kind: String,
-    pub(crate) name: String,
 }
 
 /// What cannot be read stands for nothing: it gives nobody a right.

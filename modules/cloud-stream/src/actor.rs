@@ -21,15 +21,15 @@ use crate::ports::Ports;
 use crate::reviews::Reviews;
 use crate::{client_ca, events};
 
-/// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, each of which may be an upgraded
-/// one, and 1,024 more for API servers, so that no other caller shuts them out.
+/// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, 256 of one, each of which may be an
+/// upgraded one, and 4,096 more for API servers, so that no other caller shuts them out.
 const LIMITS: Limits = Limits {
     strangers: 256,
     strangers_per_address: 64,
     yields_after: Duration::ZERO,
     users: 4096,
-    connections_per_user: 4096,
-    reserved: 1024,
+    connections_per_user: 256,
+    reserved: 4096,
     handshakes: None,
     handshake_within: Duration::from_secs(10),
     // As long as a kubelet keeps an idle connection.
@@ -63,6 +63,8 @@ pub struct Serving {
     pub address: Option<IpAddr>,
     /// The certificate that is shown there.
     pub certificate: Rc<ServingCertificate>,
+    /// The names in the client certificates by which API servers call. They speak for all their users, without a user's bounds.
+    pub api_servers: Vec<String>,
 }
 
 /// What a CloudStream is made of.
@@ -205,6 +207,7 @@ impl CloudStream {
             reviews: Arc::new(Reviews::new(self.dependencies.client.clone(), cx.env().clock())),
             calls: self.dependencies.calls.clone(),
             metrics: metrics.clone(),
+            api_servers: serving.api_servers.clone(),
         };
         let on_event = move |event| events::connection(&metrics, event);
         let clock = cx.env().clock();

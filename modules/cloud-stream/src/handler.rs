@@ -8,12 +8,12 @@ use contract::NodeName;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use https::{Answer, Handler, Peer, body};
 use hyper::body::Incoming;
-use nodecalls::{Call, NodeCalls};
+use nodecalls::{Call, Needs, NodeCalls, Route, route};
 
 use crate::credentials::{self, User};
 use crate::endpoint::OpenPorts;
 use crate::events;
-use crate::plan::{self, Needs, Route};
+use crate::plan;
 use crate::reviews::Reviews;
 
 /// Which node each open port is of.
@@ -39,7 +39,6 @@ impl NodesByPort {
 /// Who asks, and how he has shown it.
 struct Caller {
     user: User,
-    /// The API server, by its certificate: it asks for all its users.
     by_certificate: bool,
 }
 
@@ -49,6 +48,8 @@ pub(crate) struct KubeletHandler {
     pub(crate) reviews: Arc<Reviews>,
     pub(crate) calls: NodeCalls,
     pub(crate) metrics: Metrics,
+    /// As whom API servers come.
+    pub(crate) api_servers: Vec<String>,
 }
 
 impl Handler for KubeletHandler {
@@ -57,8 +58,8 @@ impl Handler for KubeletHandler {
             Ok((node, caller)) => {
                 let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
                 let user = caller.user.name.as_str();
-                let call =
-                    Call { node: &node, target: &target, user, speaks_for_himself: !caller.by_certificate };
+                let speaks_for_himself = !self.is_api_server(&caller);
+                let call = Call { node: &node, target: &target, user, speaks_for_himself };
                 self.calls.call(call, request, peer).await
             }
             Err(refusal) => refusal,
@@ -70,7 +71,7 @@ impl KubeletHandler {
     /// The node that is to answer, and who asks; or the refusal.
     async fn decide(&self, request: &Request<Incoming>, peer: &Peer) -> Result<(NodeName, Caller), Answer> {
         let path = request.uri().path();
-        let needs = match plan::route(request.method(), path) {
+        let needs = match route::route(request.method(), path) {
             Route::Unknown => return Err(body::sentence(StatusCode::NOT_FOUND, "404 page not found\n")),
             Route::Moved(to) => return Err(moved(to)),
             Route::Node(needs) => needs,
@@ -83,13 +84,18 @@ impl KubeletHandler {
             events::unauthenticated(&self.metrics, &node, path);
             return Err(closing(body::sentence(StatusCode::UNAUTHORIZED, "Unauthorized")));
         };
-        if peer.identify(&caller.user.name, caller.by_certificate).is_err() {
+        // Whoever may not stays a stranger, and goes: a place among the callers is for those who may something here.
+        self.authorize(&caller.user, &node, &needs, path).await?;
+        if peer.identify(&caller.user.name, self.is_api_server(&caller)).is_err() {
             let words =
                 format!("user `{}` has too many connections: close one, then try again\n", caller.user.name);
             return Err(closing(body::sentence(StatusCode::TOO_MANY_REQUESTS, words)));
         }
-        self.authorize(&caller.user, &node, &needs, path).await?;
         Ok((node, caller))
+    }
+
+    fn is_api_server(&self, caller: &Caller) -> bool {
+        plan::is_api_server(&caller.user, caller.by_certificate, &self.api_servers)
     }
 
     /// By certificate, else by token, as a kubelet tries them.
@@ -112,7 +118,7 @@ impl KubeletHandler {
             Ok(true) => Ok(()),
             Ok(false) => {
                 events::forbidden(&self.metrics, node, &user.name, path);
-                Err(body::sentence(StatusCode::FORBIDDEN, plan::forbidden(&user.name, needs)))
+                Err(closing(body::sentence(StatusCode::FORBIDDEN, plan::forbidden(&user.name, needs))))
             }
             Err((subresource, error)) => {
                 events::review_failed(&self.metrics, node, &Fault::from_error(&error).reason);

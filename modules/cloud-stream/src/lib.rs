@@ -12,8 +12,8 @@
 //! Nothing. Which port a node had is remembered within an incarnation, so that a Node that was not rewritten yet leads to no other
 //! node.
 //! # Never
-//! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, lets a `get` run a command, or sends
-//! a node a caller's credential.
+//! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, takes any certificate for an API
+//! server's, lets a `get` run a command, or sends a node a caller's credential.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
@@ -25,7 +25,7 @@ mod endpoint;
 mod error;
 mod events;
 mod handler;
-pub mod plan;
+mod plan;
 mod ports;
 mod reviews;
 

@@ -1,92 +1,25 @@
-//! What a request to a kubelet needs, and the words of a refusal. Pure.
-//!
-//! Paths, verbs and subresources are those of the kubelet (pkg/kubelet/server/auth.go of Kubernetes 1.36, with
-//! `KubeletFineGrainedAuthz`), but for one: what runs a command or opens a connection in a pod asks for `create`, whatever
-//! its method. A kubelet asks `get` of a WebSocket, so that whoever may read a node's metrics by its proxy runs commands there.
+//! Who is an API server, and the words of a refusal. Pure. What a path needs stands in [`nodecalls::route`].
 
-use http::Method;
+use nodecalls::Needs;
 
-/// Beside the user, what is asked of the API server: `verb` on `nodes/<subresource>` of the node, the first yes decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Needs {
-    /// Kubernetes' verb; empty for a method that has none.
-    pub verb: &'static str,
-    /// In order.
-    pub subresources: Vec<&'static str>,
-}
+use crate::credentials::User;
 
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// Nowhere: no path of a kubelet.
-    Unknown,
-    /// Go's mux sends it there.
-    Moved(&'static str),
-    /// To the node, if the caller may.
-    Node(Needs),
-}
-
-/// What runs a command or opens a connection in a pod.
-const CONNECTING: [&str; 4] = ["exec", "attach", "portForward", "run"];
-
-/// The route of a request. The first segment decides alone, as it was sent: nothing is decoded or cleaned first, so that the node
-/// cannot read another path than the one that was asked for.
-pub fn route(method: &Method, path: &str) -> Route {
-    let Some(rest) = path.strip_prefix('/') else { return Route::Unknown };
-    let (first, below) = match rest.split_once('/') {
-        Some((first, below)) => (first, Some(below)),
-        None => (rest, None),
-    };
-    let subresources = match (first, below) {
-        ("runningpods", None) => return Route::Moved("/runningpods/"),
-        ("logs", None) => return Route::Moved("/logs/"),
-        ("pods" | "runningpods", _) => vec!["pods", "proxy"],
-        ("healthz", _) => vec!["healthz", "proxy"],
-        ("configz", _) => vec!["configz", "proxy"],
-        ("flagz", _) => vec!["configz"],
-        ("statusz", _) => vec!["statusz"],
-        ("stats", _) => vec!["stats"],
-        ("metrics", _) => vec!["metrics"],
-        ("logs", _) => vec!["log"],
-        ("checkpoint", _) => vec!["checkpoint"],
-        ("containerLogs" | "exec" | "attach" | "portForward" | "run" | "debug", Some(_)) => vec!["proxy"],
-        _ => return Route::Unknown,
-    };
-    if below.is_some_and(is_odd) {
-        return Route::Unknown;
-    }
-    let verb = if CONNECTING.contains(&first) { "create" } else { verb_of(method) };
-    Route::Node(Needs { verb, subresources })
-}
-
-/// Segments that a reader of paths takes away or adds: those are no path that a kubelet serves.
-fn is_odd(below: &str) -> bool {
-    let below = below.strip_suffix('/').unwrap_or(below);
-    let is_dots =
-        |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
-    !below.is_empty() && below.split('/').any(|segment| segment.is_empty() || is_dots(segment))
-}
-
-fn verb_of(method: &Method) -> &'static str {
-    match *method {
-        Method::POST => "create",
-        Method::GET => "get",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => "",
-    }
+/// Whether a caller is an API server, which speaks for all its users: by the name in its client certificate, or as one of the group
+/// that may do everything. Any other certificate of the cluster's CA is a user's.
+pub(crate) fn is_api_server(user: &User, by_certificate: bool, names: &[String]) -> bool {
+    by_certificate
+        && (names.contains(&user.name) || user.groups.iter().any(|group| group == "system:masters"))
 }
 
 /// The text of a 403, as a kubelet writes it.
-pub fn forbidden(user: &str, needs: &Needs) -> String {
+pub(crate) fn forbidden(user: &str, needs: &Needs) -> String {
     let Needs { verb, subresources } = needs;
     let subresources = subresources.join(" ");
     format!("Forbidden (user={user}, verb={verb}, resource=nodes, subresource(s)=[{subresources}])\n")
 }
 
 /// The text of a 500 when nobody can say whether the user may, as a kubelet writes it.
-pub fn not_authorized(user: &str, verb: &str, subresource: &str) -> String {
+pub(crate) fn not_authorized(user: &str, verb: &str, subresource: &str) -> String {
     format!("Authorization error (user={user}, verb={verb}, resource=nodes, subresource={subresource})\n")
 }
 
@@ -94,79 +27,19 @@ pub fn not_authorized(user: &str, verb: &str, subresource: &str) -> String {
 mod tests {
     use super::*;
 
-    fn needs(method: Method, path: &str) -> (&'static str, Vec<&'static str>) {
-        match route(&method, path) {
-            Route::Node(Needs { verb, subresources }) => (verb, subresources),
-            other => panic!("{path}: {other:?}"),
-        }
-    }
-
     #[test]
-    fn every_path_asks_for_what_a_kubelet_asks_for() {
-        for (path, subresources) in [
-            ("/pods", &["pods", "proxy"][..]),
-            ("/pods/", &["pods", "proxy"]),
-            ("/runningpods/", &["pods", "proxy"]),
-            ("/healthz", &["healthz", "proxy"]),
-            ("/healthz/ping", &["healthz", "proxy"]),
-            ("/configz", &["configz", "proxy"]),
-            ("/flagz", &["configz"]),
-            ("/statusz", &["statusz"]),
-            ("/stats/summary", &["stats"]),
-            ("/metrics", &["metrics"]),
-            ("/metrics/cadvisor", &["metrics"]),
-            ("/logs/", &["log"]),
-            ("/logs/pods/a.log", &["log"]),
-            ("/checkpoint/d/p/c", &["checkpoint"]),
-            ("/containerLogs/d/p/c", &["proxy"]),
-            ("/debug/pprof/heap", &["proxy"]),
-        ] {
-            assert_eq!(needs(Method::GET, path), ("get", subresources.to_vec()), "{path}");
-        }
-        for (method, verb) in [
-            (Method::POST, "create"),
-            (Method::PUT, "update"),
-            (Method::PATCH, "patch"),
-            (Method::DELETE, "delete"),
-            (Method::HEAD, ""),
-            (Method::OPTIONS, ""),
-        ] {
-            assert_eq!(needs(method, "/stats/summary").0, verb);
-        }
-    }
-
-    #[test]
-    fn no_method_runs_a_command_without_create() {
-        for path in ["/exec/d/p/c", "/attach/d/p/u/c", "/portForward/d/p", "/run/d/p/c"] {
-            for method in [Method::GET, Method::POST, Method::PUT, Method::HEAD] {
-                assert_eq!(needs(method, path), ("create", vec!["proxy"]), "{path}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_path_of_a_kubelet_goes_nowhere() {
-        for path in [
-            "",
-            "/",
-            "*",
-            "//pods",
-            "/Pods",
-            "/podsx",
-            "/metricsx/cadvisor",
-            "/exec",
-            "/%65xec/d/p/c",
-            "/metrics/../exec/d/p/c",
-            "/metrics/%2e%2E/exec/d/p/c",
-            "/metrics/./cadvisor",
-            "/logs//etc/passwd",
-            "/spec",
-            "/metrics%2Fcadvisor",
-        ] {
-            assert_eq!(route(&Method::GET, path), Route::Unknown, "{path}");
-        }
-        assert_eq!(route(&Method::GET, "/runningpods"), Route::Moved("/runningpods/"));
-        assert_eq!(route(&Method::GET, "/logs"), Route::Moved("/logs/"));
+    fn a_certificate_alone_makes_no_api_server() {
+        let names = ["kube-apiserver-kubelet-client".to_owned()];
+        let user = |name: &str, group: &str| User {
+            name: name.to_owned(),
+            groups: vec![group.to_owned()],
+            ..User::default()
+        };
+        assert!(is_api_server(&user("kube-apiserver-kubelet-client", "g"), true, &names));
+        assert!(is_api_server(&user("admin", "system:masters"), true, &names));
+        assert!(!is_api_server(&user("mallory", "system:nodes"), true, &names));
+        // A token may name anybody.
+        assert!(!is_api_server(&user("kube-apiserver-kubelet-client", "system:masters"), false, &names));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use contract::NodeName;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
+use nodecalls::Needs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -17,7 +18,6 @@ use tokio::sync::Semaphore;
 use crate::cache::{Cache, Key};
 use crate::credentials::User;
 use crate::error::ReviewError;
-use crate::plan::Needs;
 
 /// 2 min for who has a token, also for nobody (`authentication.webhook.cacheTTL`).
 const TOKEN_KEPT: Duration = Duration::from_secs(120);

@@ -251,6 +251,48 @@ async fn calls_have_bounds_by_node_and_by_user_but_not_by_api_server() {
 }
 
 #[actix_rt::test]
+async fn a_client_certificate_that_is_no_api_servers_is_a_users_and_who_may_nothing_keeps_no_connection() {
+    let mut fixture = Fixture::with(Limits { of_node: 8, of_user: 1, all: 64 }).await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.until_client_ca().await;
+    let eve = fixture.identity(fixture.api.clients(), "eve");
+    let told = fixture.ask(port, Some(&eve), "GET /containerLogs/d/p/c", "").await;
+    assert_eq!(told.status, 403);
+    assert!(told.head.contains("connection: close"), "{}", told.head);
+    fixture.api.grant("system:node:mallory get proxy@edge-1");
+    let mallory = fixture.identity(fixture.api.clients(), "mallory");
+    let mut held = fixture.connect(port, Some(&mallory)).await;
+    held.write_all(b"GET /containerLogs/d/p/c HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&fixture, &mut held, "line 1\n").await;
+    let told = fixture.ask(port, Some(&mallory), "GET /containerLogs/d/p/c", "").await;
+    assert_eq!(told.status, 429);
+    assert!(told.body.contains("user `system:node:mallory` has 1 calls open"), "{}", told.body);
+}
+
+#[actix_rt::test]
+async fn where_a_node_sends_its_caller_is_not_passed_on() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    for right in ["kate get healthz@edge-1", "kate get log@edge-1"] {
+        fixture.api.grant(right);
+    }
+    let told = fixture.ask_as(port, "kate", "GET /healthz/elsewhere").await;
+    assert_eq!(told.status, 502);
+    assert!(!told.head.contains("location") && !told.head.contains("retry-after"), "{}", told.head);
+    assert!(told.body.contains("node `edge-1` answered with a redirect"), "{}", told.body);
+    // A folder of logs leads to itself, whatever the node says.
+    let told = fixture.ask_as(port, "kate", "GET /logs/elsewhere").await;
+    assert_eq!(told.status, 302);
+    assert!(
+        told.head.contains("location: ./elsewhere/\r\n") && !told.head.contains("192.0.2.1"),
+        "{}",
+        told.head
+    );
+}
+
+#[actix_rt::test]
 async fn each_node_has_a_port_that_a_later_session_keeps() {
     let mut fixture = Fixture::start().await;
     let _one = fixture.link("edge-1", 1).await;

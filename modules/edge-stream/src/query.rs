@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 /// A request's target in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Between the slashes, decoded.
+    /// Between the slashes, decoded but for the first: that one says what is asked, and those who let it through read it as it was sent.
     pub(crate) segments: Vec<String>,
     /// The path as it was sent.
     pub(crate) path: String,
@@ -17,7 +17,9 @@ impl Target {
     pub(crate) fn parse(target: &str) -> Target {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
-        let segments = path.strip_prefix('/').unwrap_or(path).split('/').map(decoded).collect();
+        let mut sent = path.strip_prefix('/').unwrap_or(path).split('/');
+        let first = sent.next().map(str::to_owned);
+        let segments = first.into_iter().chain(sent.map(decoded)).collect();
         let pairs = form_urlencoded::parse(query.as_bytes());
         let query = Query(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect());
         Target { segments, path: path.to_owned(), query }
@@ -65,5 +67,6 @@ mod tests {
             assert!(!Target::parse(&format!("/x?follow={off}")).query.is_set("follow"), "{off}");
         }
         assert_eq!(Target::parse("/logs/").segments, ["logs", ""]);
+        assert_eq!(Target::parse("/%65xec/%64").segments, ["%65xec", "d"]);
     }
 }

@@ -8,7 +8,7 @@ use beehive::link::{ByteStream, ByteStreams, WireVersion};
 use beehive::{Clock, Metrics};
 use contract::NodeName;
 use contract::stream::{LENGTH, StreamResponse, head_length};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use https::{Answer, Peer, body};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, ReadHalf};
@@ -16,9 +16,10 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use crate::error::CallError;
 use crate::nodes::{Linked, Nodes};
 use crate::open_call::{OpenCall, lock};
+use crate::route::Route;
 use crate::shares::{Limits, Shares};
 use crate::transfer::{Sending, pass_both_ways, passed_body};
-use crate::{events, head};
+use crate::{events, head, redirect, route};
 
 /// 30 s for the node to begin its answer: a kubelet's own client has no bound, and a person has given up by then.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
@@ -100,6 +101,11 @@ impl NodeCalls {
         peer: &Peer,
     ) -> Result<Answer, CallError> {
         let Call { node, target, user, .. } = call;
+        let path = target.split('?').next().unwrap_or_default();
+        // Whoever let the call through: no node reads a path that nobody here can read.
+        if !matches!(route::route(request.method(), path), Route::Node(_)) {
+            return Err(CallError::NoPath);
+        }
         let open = self.share(&call)?;
         let linked = lock(&self.0.nodes).get(node).ok_or_else(|| CallError::NotLinked(node.clone()))?;
         let asked = head::request(request.method(), request.headers(), target.to_owned(), user);
@@ -119,8 +125,12 @@ impl NodeCalls {
         });
         let answered = answered.await??;
         let broken = |reason: &str| CallError::Broken { node: node.clone(), reason: reason.to_owned() };
-        let (status, headers) = head::response(&answered)
+        let (status, mut headers) = head::response(&answered)
             .ok_or_else(|| broken("its answer has a status or a header that is none"))?;
+        if redirect::is_one(status) {
+            let location = redirect::to_folder(path).ok_or_else(|| CallError::Redirect(node.clone()))?;
+            headers.insert(header::LOCATION, location);
+        }
         let body = match (status, upgrade, sending.writer()) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade), Some(writer)) => {
                 actix_rt::spawn(async move {
@@ -142,8 +152,9 @@ impl NodeCalls {
 
     fn share(&self, call: &Call<'_>) -> Result<OpenCall, CallError> {
         let user = call.speaks_for_himself.then_some(call.user);
+        let lasts = route::lasts(call.target);
         let Inside { shares, metrics, clock, .. } = &*self.0;
-        let opened = OpenCall::open(shares, (call.node, user), metrics, clock);
+        let opened = OpenCall::open(shares, (call.node, user, lasts), metrics, clock);
         opened.map_err(|full| CallError::of_share(call.node, call.user, full))
     }
 

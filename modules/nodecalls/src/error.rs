@@ -62,6 +62,12 @@ pub enum CallError {
         /// Whose, and how many.
         what: String,
     },
+    /// The path is none of a kubelet.
+    #[error("404 page not found")]
+    NoPath,
+    /// The node sent the caller elsewhere, and his client would go there with his credentials.
+    #[error("node `{0}` answered with a redirect, which no kubelet does there: it was not passed on")]
+    Redirect(NodeName),
     /// The request is more than a call carries.
     #[error("{0}")]
     Request(StreamHeadError),
@@ -87,6 +93,7 @@ impl CallError {
     pub(crate) fn of_share(node: &NodeName, user: &str, full: Full) -> Self {
         let what = match full {
             Full::Node(most) => format!("node `{node}` has {most} calls open"),
+            Full::Lasting(most) => format!("node `{node}` has {most} calls open that last"),
             Full::User(most) => format!("user `{user}` has {most} calls open"),
             Full::All(most) => format!("this CloudCore has {most} calls open"),
         };
@@ -97,9 +104,12 @@ impl CallError {
     pub fn status(&self) -> StatusCode {
         match self {
             CallError::NotLinked(_) => StatusCode::SERVICE_UNAVAILABLE,
-            CallError::LinkDown { .. } | CallError::Broken { .. } => StatusCode::BAD_GATEWAY,
+            CallError::LinkDown { .. } | CallError::Broken { .. } | CallError::Redirect(_) => {
+                StatusCode::BAD_GATEWAY
+            }
             CallError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
             CallError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            CallError::NoPath => StatusCode::NOT_FOUND,
             CallError::Refused { code, .. } => match StatusCode::from_u16(*code) {
                 Ok(status) if status.is_client_error() || status.is_server_error() => status,
                 _ => StatusCode::BAD_GATEWAY,

@@ -42,6 +42,8 @@ fn counter(error: &CallError) -> &'static str {
         CallError::Unsupported(_) => "nodecalls_unsupported",
         CallError::Refused { .. } => "nodecalls_refused_by_node",
         CallError::TooMany { .. } => "nodecalls_too_many",
+        CallError::NoPath => "nodecalls_no_path",
+        CallError::Redirect(_) => "nodecalls_redirect",
         CallError::Request(_) => "nodecalls_too_large",
     }
 }

@@ -9,6 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 /// Headers that are about the connection: they pass when it is upgraded, and are this connection's own business else.
 const HOP_BY_HOP: [&str; 2] = ["connection", "upgrade"];
 
+/// Headers of an answer that the caller's client obeys: a captured node would lead it elsewhere, or make it wait.
+const OBEYED: [&str; 2] = ["location", "retry-after"];
+
 /// Whether a request asks for an upgraded connection.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -47,13 +50,17 @@ fn without_bearer(value: &str) -> String {
     protocols.collect::<Vec<_>>().join(", ")
 }
 
-/// Status and headers of the answer.
+/// Status and headers of the answer. Where the caller is to go next is not the node's to say, nor how long he is to wait.
 pub(crate) fn response(response: &StreamResponse) -> Option<(StatusCode, HeaderMap)> {
     let status = StatusCode::from_u16(response.status).ok()?;
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
     let mut headers = HeaderMap::new();
     for (name, value) in &response.headers {
-        if passes(RESPONSE_HEADERS, name, value) && (upgraded || !HOP_BY_HOP.contains(&name.as_str())) {
+        let obeyed = OBEYED.contains(&name.as_str());
+        if !obeyed
+            && passes(RESPONSE_HEADERS, name, value)
+            && (upgraded || !HOP_BY_HOP.contains(&name.as_str()))
+        {
             headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
         }
     }
@@ -117,8 +124,17 @@ mod tests {
             let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             response(&StreamResponse { status, headers: headers.iter().map(owned).collect() })
         };
-        let (status, headers) =
-            of(200, &[("content-type", "a"), ("connection", "close"), ("set-cookie", "x")]).unwrap();
+        let (status, headers) = of(
+            200,
+            &[
+                ("content-type", "a"),
+                ("connection", "close"),
+                ("set-cookie", "x"),
+                ("location", "http://a"),
+                ("retry-after", "9"),
+            ],
+        )
+        .unwrap();
         assert_eq!(
             (status, headers.len(), &headers["content-type"]),
             (StatusCode::OK, 1, &HeaderValue::from_static("a"))

@@ -12,7 +12,8 @@
 //! # Keeps across a restart
 //! Nothing: whoever tells it of links tells it again.
 //! # Never
-//! Sends a node a credential of the caller, takes half an answer for a whole one, or keeps a call of a link that is cut.
+//! Sends a node a credential of the caller, sends the caller where a node says, takes half an answer for a whole one, or keeps a
+//! call of a link that is cut.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod calls;
@@ -21,9 +22,12 @@ mod events;
 mod head;
 mod nodes;
 mod open_call;
+mod redirect;
+pub mod route;
 mod shares;
 mod transfer;
 
 pub use calls::{Call, NodeCalls};
 pub use error::CallError;
+pub use route::{Needs, Route};
 pub use shares::Limits;

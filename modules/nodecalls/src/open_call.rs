@@ -19,23 +19,25 @@ pub(crate) struct OpenCall {
     clock: Arc<dyn Clock>,
     pub(crate) node: NodeName,
     user: Option<String>,
+    lasts: bool,
 }
 
 impl OpenCall {
-    /// One more of a node, and of a user who speaks for himself.
+    /// One more of a node, and of a user who speaks for himself; one that lasts or not.
     pub(crate) fn open(
         shares: &Arc<Mutex<Shares>>,
-        (node, user): (&NodeName, Option<&str>),
+        (node, user, lasts): (&NodeName, Option<&str>, bool),
         metrics: &Metrics,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Full> {
-        lock(shares).open(node, user)?;
+        lock(shares).open(node, user, lasts)?;
         Ok(OpenCall {
             shares: Arc::clone(shares),
             metrics: metrics.clone(),
             clock: Arc::clone(clock),
             node: node.clone(),
             user: user.map(str::to_owned),
+            lasts,
         })
     }
 
@@ -50,6 +52,6 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        lock(&self.shares).close(&self.node, self.user.as_deref());
+        lock(&self.shares).close(&self.node, self.user.as_deref(), self.lasts);
     }
 }
