@@ -15,6 +15,7 @@ use std::time::Duration;
 use beehive::{Address, Env, Fault};
 use contract::NodeName;
 use contract::cloudstream::KubeletEndpoint;
+use contract::ids::KUBELET_ADDRESS_ANNOTATION as ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
@@ -24,8 +25,6 @@ use serde_json::{Value, json};
 use crate::error::{NodeReportError, status_code};
 use crate::events;
 
-/// Which address of the Node is a CloudCore's, so that the next one can tell it from the node's own. Empty: none.
-const ANNOTATION: &str = "kubehive.io/kubelet-address";
 /// The only types that lead nowhere else: see the module.
 const TYPES: [&str; 2] = ["InternalIP", "ExternalIP"];
 /// 5 s for NodeLease: a read of a Lease.

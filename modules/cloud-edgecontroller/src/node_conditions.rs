@@ -57,6 +57,26 @@ fn conditions(node: &Value) -> &[Value] {
     node.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
+/// Since when each condition that a node reports is so in its Node, as a kubelet writes it: from now on where the Node says something
+/// else, and as it stands there where it says the same. A node that was away does not know what was written meanwhile.
+pub(crate) fn as_of(status: &mut Value, node: &Value, now: &str) {
+    let Some(reported) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    for condition in reported {
+        let held = conditions(node).iter().find(|held| held["type"] == condition["type"]);
+        let Some(held) = held else { continue };
+        condition["lastTransitionTime"] = match held.get("lastTransitionTime") {
+            Some(since) if held["status"] == condition["status"] => since.clone(),
+            _ => json!(now),
+        };
+    }
+}
+
+/// Now, as Kubernetes writes times.
+pub(crate) fn now(env: &Env) -> String {
+    let now = jiff::Timestamp::try_from(env.wall()).unwrap_or_default();
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// Of the conditions that a node reported those that are `Unknown` in its Node, as of now.
 fn said_again(reported: &Value, node: &Value, now: &str) -> Vec<Value> {
     let unknown = |reported: &&Value| {
@@ -98,8 +118,7 @@ impl ConditionsWriter {
         let Some(reported) = self.last.of(from) else { return Ok(false) };
         let nodes: Api<Node> = Api::all(self.client.clone());
         let Some(found) = nodes.get_opt(from.node.as_str()).await? else { return Ok(false) };
-        let now = jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default();
-        let again = said_again(&reported, &json!(found), &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let again = said_again(&reported, &json!(found), &now(&self.env));
         if again.is_empty() {
             return Ok(false);
         }
@@ -145,6 +164,23 @@ mod tests {
         assert_eq!(said_again(&reported, &node("Unknown"), now), [ready]);
         assert!(said_again(&reported, &node("True"), now).is_empty());
         assert!(said_again(&json!(null), &node("Unknown"), now).is_empty());
+    }
+
+    #[test]
+    fn a_condition_is_so_since_its_node_says_so() {
+        let node = json!({ "status": { "conditions": [
+            { "type": "Ready", "status": "Unknown", "lastTransitionTime": "b" },
+            { "type": "DiskPressure", "status": "False", "lastTransitionTime": "c" },
+        ] } });
+        let reported =
+            |kind: &str, status: &str| json!({ "type": kind, "status": status, "lastTransitionTime": "a" });
+        let mut status = json!({ "conditions":
+            [reported("Ready", "True"), reported("DiskPressure", "False"), reported("PIDPressure", "False")] });
+        as_of(&mut status, &node, "now");
+        let since: Vec<&Value> =
+            status["conditions"].as_array().unwrap().iter().map(|one| &one["lastTransitionTime"]).collect();
+        assert_eq!(since, ["now", "c", "a"]);
+        as_of(&mut json!({}), &node, "now");
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use apimachinery::PodReferences;
+pub use contract::ids::EDGE_LABEL;
 use contract::ids::PODS;
 use contract::{NodeName, ObjectKey};
 use noderegistry::plan::is_ours;
 use serde_json::Value;
 
-/// The label that makes a node ours (KubeEdge).
-pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 /// On a pod or its node with the value `true`: leave the tolerations of not-ready and unreachable as they are.
 pub const KEEP_EVICTION_LABEL: &str = "kubehive.io/keep-eviction";
 

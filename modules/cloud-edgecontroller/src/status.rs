@@ -23,7 +23,7 @@ use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
-use crate::node_conditions::LastConditions;
+use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 
@@ -159,6 +159,7 @@ impl NodeReportWriter {
             }
             let (mut metadata, mut status) =
                 (report_version::patch_of(&found.metadata, ours), status.clone());
+            node_conditions::as_of(&mut status, &json!(found), &node_conditions::now(&self.env));
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
             let patch = json!({ "metadata": metadata, "status": status });
             let patch = Patch::Strategic(&patch);

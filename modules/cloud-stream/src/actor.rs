@@ -19,7 +19,7 @@ use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
 use crate::handler::{KubeletHandler, NodesByPort};
 use crate::ports::Ports;
 use crate::reviews::Reviews;
-use crate::{client_ca, events};
+use crate::{client_ca, events, said_ports};
 
 /// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, 256 of one, each of which may be an
 /// upgraded one, and 4,096 more for API servers, so that no other caller shuts them out.
@@ -104,6 +104,8 @@ struct Running {
     client_ca: Option<String>,
     by_port: NodesByPort,
     ports: Ports,
+    /// Whether the ports are known that Nodes say from before: until then no node is given one.
+    ports_known: bool,
 }
 
 impl CloudStream {
@@ -119,8 +121,10 @@ impl Actor for CloudStream {
     async fn started(&mut self, cx: &mut Context<CloudStreamMsg>) -> Result<(), Fault> {
         self.dependencies.calls.all_nodes_down();
         if let Some(serving) = self.dependencies.serving.clone() {
+            let address = serving.address;
             self.running = Some(self.serve(serving, cx).map_err(|error| Fault::from_error(&error))?);
             client_ca::watch(self.dependencies.client.clone(), cx);
+            said_ports::ask(self.dependencies.client.clone(), address, cx);
             cx.after(RENEWED_AFTER, CloudStreamMsg::RenewCertificate);
         }
         cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
@@ -155,6 +159,7 @@ impl Actor for CloudStream {
                     self.tell_endpoint(node).await;
                 }
             }
+            CloudStreamMsg::PortsSaid(ports) => self.ports_said(ports, cx),
             CloudStreamMsg::Listening { node, port } => self.listening(&node, port, cx).await,
             CloudStreamMsg::PortRefused { node, port, reason } => {
                 events::port_refused(cx.env(), &node, port, &reason);
@@ -216,7 +221,16 @@ impl CloudStream {
         });
         server.tell_end(cx, CloudStreamMsg::ServerEnded);
         let ports = Ports::new(serving.first_port, serving.ports);
-        Ok(Running { serving, server: Rc::new(server), tls, issued, client_ca: None, by_port, ports })
+        Ok(Running {
+            serving,
+            server: Rc::new(server),
+            tls,
+            issued,
+            client_ca: None,
+            by_port,
+            ports,
+            ports_known: false,
+        })
     }
 
     async fn node_up(&mut self, node: NodeName, session: u64, cx: &Context<CloudStreamMsg>) {
@@ -232,9 +246,21 @@ impl CloudStream {
         }
     }
 
+    fn ports_said(&mut self, ports: Vec<(NodeName, u16)>, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &mut self.running else { return };
+        for (node, port) in ports {
+            running.ports.remember(node, port);
+        }
+        running.ports_known = true;
+        let waiting: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        for node in waiting {
+            self.open(&node, cx);
+        }
+    }
+
     /// Makes the endpoint of a node that is linked and has none.
     fn open(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
-        let Some(running) = &mut self.running else { return };
+        let Some(running) = self.running.as_mut().filter(|running| running.ports_known) else { return };
         let has_none = self.nodes.get(node).is_some_and(|linked| linked.port.is_none());
         if !has_none || cx.has_child(Endpoint::name(node)) {
             return;

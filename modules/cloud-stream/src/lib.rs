@@ -9,8 +9,8 @@
 //! # Tells
 //! The node, by [`nodecalls`]; EdgeController, where the node's endpoint is, for its Node; the API server, who asks.
 //! # Keeps across a restart
-//! Nothing. Which port a node had is remembered within an incarnation, so that a Node that was not rewritten yet leads to no other
-//! node.
+//! Nothing. Which port a node has stands in its Node, and is asked for before the first is given: a Node that was not rewritten yet
+//! leads to no other node.
 //! # Never
 //! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, takes any certificate for an API
 //! server's, lets a `get` run a command, or sends a node a caller's credential.
@@ -28,6 +28,7 @@ mod handler;
 mod plan;
 mod ports;
 mod reviews;
+mod said_ports;
 
 pub use actor::{CloudStream, Dependencies, Serving};
 pub use certificate::ServingCertificate;

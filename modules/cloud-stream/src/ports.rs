@@ -31,6 +31,15 @@ impl Ports {
         Ports { any, used: BTreeMap::new(), before: BTreeMap::new(), free, refusals: BTreeMap::new() }
     }
 
+    /// A Node says this port of its node already, from before this began: another node gets it only when there is no other.
+    pub(crate) fn remember(&mut self, node: NodeName, port: u16) {
+        if let Some(at) = self.free.iter().position(|free| *free == port) {
+            self.free.remove(at);
+            self.free.push_back(port);
+            self.before.insert(port, node);
+        }
+    }
+
     /// A port for the node: the one that it has, the one that it had, or another. `None`: all are used.
     pub(crate) fn take(&mut self, node: &NodeName) -> Option<u16> {
         if self.any {
@@ -101,6 +110,19 @@ mod tests {
         assert_eq!(ports.take(&node("a")), Some(12_001), "a's own is used");
         assert_eq!(ports.take(&node("e")), None);
         ports.release(&node("e"));
+        assert_eq!(ports.count(), 3);
+    }
+
+    #[test]
+    fn a_port_that_a_node_says_from_before_is_its_own() {
+        let mut ports = Ports::new(12_000, 3);
+        ports.remember(node("a"), 12_000);
+        ports.remember(node("x"), 9);
+        assert_eq!(ports.take(&node("b")), Some(12_001), "not a's");
+        assert_eq!(ports.take(&node("a")), Some(12_000));
+        // One that is used is not somebody else's by what a Node says.
+        ports.remember(node("c"), 12_001);
+        assert_eq!((ports.take(&node("c")), ports.take(&node("b"))), (Some(12_002), Some(12_001)));
         assert_eq!(ports.count(), 3);
     }
 

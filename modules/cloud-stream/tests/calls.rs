@@ -317,6 +317,29 @@ async fn each_node_has_a_port_that_a_later_session_keeps() {
 }
 
 #[actix_rt::test]
+async fn after_a_restart_a_port_that_a_node_says_leads_to_no_other() {
+    let first = loop {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if probe < 65_000
+            && (probe..probe + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+        {
+            break probe;
+        }
+    };
+    let said = |node: &str, address: &str, port| (node.to_owned(), address.to_owned(), port);
+    let nodes = vec![said("edge-2", "127.0.0.1", first), said("edge-9", "127.0.0.9", first + 1)];
+    let mut fixture = Fixture::over(Limits { of_node: 4, of_user: 4, all: 4 }, first, nodes).await;
+    let _three = fixture.link("edge-3", 1).await;
+    assert_eq!(
+        fixture.endpoint("edge-3", 1).await.port,
+        first + 1,
+        "the first is what the Node of edge-2 says"
+    );
+    let _two = fixture.link("edge-2", 2).await;
+    assert_eq!(fixture.endpoint("edge-2", 2).await.port, first);
+}
+
+#[actix_rt::test]
 async fn a_node_that_comes_back_has_its_port_again_and_a_port_of_somebody_else_is_passed_over() {
     // Eight ports that were free a moment ago, the second of which is somebody else's.
     let (first, _somebody) = loop {

@@ -32,6 +32,8 @@ pub enum CloudStreamMsg {
     },
     /// EdgeController has begun anew: say every endpoint again.
     TellEndpoints,
+    /// The ports that Nodes say at this address: no other node gets them while there are others.
+    PortsSaid(Vec<(NodeName, u16)>),
     /// A node's port is listened at.
     Listening {
         /// The node.
@@ -77,6 +79,7 @@ impl Message for CloudStreamMsg {
             CloudStreamMsg::NodeUp { .. } => "NodeUp",
             CloudStreamMsg::NodeDown { .. } => "NodeDown",
             CloudStreamMsg::TellEndpoints => "TellEndpoints",
+            CloudStreamMsg::PortsSaid(_) => "PortsSaid",
             CloudStreamMsg::Listening { .. } => "Listening",
             CloudStreamMsg::PortRefused { .. } => "PortRefused",
             CloudStreamMsg::OpenAgain { .. } => "OpenAgain",

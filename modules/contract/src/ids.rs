@@ -12,6 +12,12 @@ use thiserror::Error;
 /// each property. CloudCore's own, and never sent to nodes.
 pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
 
+/// Which address of a Node is a CloudCore's, so that the next one can tell it from the node's own. Empty: none.
+pub const KUBELET_ADDRESS_ANNOTATION: &str = "kubehive.io/kubelet-address";
+
+/// The label that makes a Node one of an edge node (KubeEdge).
+pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
+
 /// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.
 pub const NAME_MAX: usize = 253;
 
