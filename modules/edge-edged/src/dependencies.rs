@@ -1,6 +1,7 @@
 //! What Edged and its pods' workers share.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,6 +57,10 @@ pub(crate) struct Dependencies {
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
+    /// How many pulls of an image are under way, by its name.
+    pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
+    /// Held by who works on the records of images.
+    pub(crate) image_records: tokio::sync::Mutex<()>,
     pub(crate) node: RefCell<NodeInfo>,
 }
 
@@ -73,7 +78,22 @@ impl Dependencies {
         let pulls = Semaphore::new(settings.pulls_at_once());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
-        Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }
+        let (pulling, image_records) = Default::default();
+        Dependencies {
+            settings,
+            runtime,
+            store,
+            meta,
+            edged,
+            env,
+            ids,
+            tokens,
+            recorder,
+            pulls,
+            pulling,
+            image_records,
+            node,
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub image_verification: ImageVerification,
     /// Images that need no credentials, by that policy.
     pub image_allowlist: Vec<String>,
+    /// Folders in which docker's own files with credentials are looked for, beside `root`: the home of edgecore's user and `/`.
+    pub homes: Vec<PathBuf>,
     /// One pull at a time.
     pub serial_pulls: bool,
     /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
@@ -90,6 +92,11 @@ impl Settings {
             allowed_sysctls: kubelet.allowed_unsafe_sysctls.clone(),
             image_verification: kubelet.image_pull_credentials_verification_policy,
             image_allowlist: kubelet.preloaded_images_verification_allowlist.clone(),
+            homes: std::env::var_os("HOME")
+                .into_iter()
+                .map(PathBuf::from)
+                .chain([PathBuf::from("/")])
+                .collect(),
             serial_pulls: true,
             report_node_every: Duration::from_millis(6500),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.

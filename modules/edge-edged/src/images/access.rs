@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
+use crate::images::reference::Reference;
 
 /// 1 MiB: a longer record is none of ours.
 const RECORD_MAX: u64 = 1 << 20;
@@ -80,17 +81,19 @@ pub(crate) struct Policy<'a> {
     pub(crate) allowlist: &'a [String],
 }
 
-/// The repository as registries know it, without tag and digest.
+/// The repository as registries know it, without tag and digest. A name that cannot be read is its own.
 pub(crate) fn repository(image: &str) -> String {
-    let bare = image.split('@').next().unwrap_or(image);
-    let (path, last) = bare.rsplit_once('/').map_or(("", bare), |(path, last)| (path, last));
-    let last = last.split(':').next().unwrap_or(last);
-    let name = if path.is_empty() { last.to_owned() } else { format!("{path}/{last}") };
-    match name.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name,
-        Some(_) => format!("docker.io/{name}"),
-        None => format!("docker.io/library/{name}"),
-    }
+    Reference::parse(image).map_or_else(|_| image.to_owned(), |reference| reference.repository())
+}
+
+/// Whether a pod may use an image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its registry has to be asked.
+    Refused,
+    /// `note`: a Secret of the pod's that is half known, to be remembered as one with which the image was pulled: the same
+    /// Secret with another credential, or the same credential in another Secret.
+    Allowed { note: Option<SecretUsed> },
 }
 
 impl Policy<'_> {
@@ -111,20 +114,32 @@ impl Policy<'_> {
     }
 
     /// Whether a pod that has `secrets` may use the image without asking its registry.
-    pub(crate) fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+    pub(crate) fn verdict(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> Verdict {
         if !self.is_checked(image, known) {
-            return true;
+            return Verdict::Allowed { note: None };
         }
-        let Known::Pulled(record) = known else { return false };
-        let Some(owners) = record.credential_mapping.get(&repository(image)) else { return false };
-        // A secret that was changed since is still the one that the image was pulled with: a node that is cut off
-        // cannot ask again.
-        let same = |own: &SecretUsed, used: &SecretUsed| {
-            (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
-                || own.credential_hash == used.credential_hash
-        };
-        owners.node_pods_accessible
-            || secrets.iter().any(|own| owners.kubernetes_secrets.iter().any(|used| same(own, used)))
+        let Known::Pulled(record) = known else { return Verdict::Refused };
+        let Some(owners) = record.credential_mapping.get(&repository(image)) else { return Verdict::Refused };
+        if owners.node_pods_accessible {
+            return Verdict::Allowed { note: None };
+        }
+        for own in secrets {
+            // A Secret that was changed since is still the one that the image was pulled with: a node that is cut off
+            // cannot ask again.
+            let same_secret = |used: &SecretUsed| {
+                (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
+            };
+            let same_credential = |used: &SecretUsed| {
+                !used.credential_hash.is_empty() && own.credential_hash == used.credential_hash
+            };
+            let mut matching =
+                owners.kubernetes_secrets.iter().filter(|used| same_secret(used) || same_credential(used));
+            if let Some(first) = matching.next() {
+                let whole = std::iter::once(first).chain(matching).any(|used| used == own);
+                return Verdict::Allowed { note: (!whole).then(|| own.clone()) };
+            }
+        }
+        Verdict::Refused
     }
 }
 
@@ -219,12 +234,11 @@ impl Records {
             Known::Preloaded | Known::Unclear => Record::new(reference),
         };
         record.add(image, with, time);
-        self.put(&self.pulled, &file_of(reference), &record)?;
-        self.failed(image)
+        self.put(&self.pulled, &file_of(reference), &record)
     }
 
-    /// It has brought nothing.
-    pub(crate) fn failed(&self, image: &str) -> Result<(), StepError> {
+    /// No pull of the image is under way any more.
+    pub(crate) fn ended(&self, image: &str) -> Result<(), StepError> {
         self.pulling.remove(&PathBuf::from(file_of(image)))
     }
 
@@ -252,6 +266,12 @@ mod tests {
         Policy { verification, allowlist: &[] }
     }
 
+    impl Policy<'_> {
+        fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+            self.verdict(image, known, secrets) != Verdict::Refused
+        }
+    }
+
     const PRELOADED_FREE: ImageVerification = ImageVerification::NeverVerifyPreloadedImages;
 
     #[test]
@@ -272,6 +292,12 @@ mod tests {
         assert!(!policy.allows(image, &after, &[secret("b", "2")]), "another's");
         assert!(policy.allows(image, &after, &[secret("a", "9")]), "the same secret, changed since");
         assert!(policy.allows(image, &after, &[secret("b", "1")]), "the same credential");
+        // What is half known is remembered.
+        let changed = secret("a", "9");
+        let verdict = policy.verdict(image, &after, std::slice::from_ref(&changed));
+        assert_eq!(verdict, Verdict::Allowed { note: Some(changed) });
+        let whole = policy.verdict(image, &after, &[secret("a", "1")]);
+        assert_eq!(whole, Verdict::Allowed { note: None });
         // The same content under another name is another image.
         assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
         Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
@@ -303,7 +329,7 @@ mod tests {
             Policy { verification: ImageVerification::NeverVerifyAllowlistedImages, allowlist: &list };
         for (image, free) in [
             ("busybox:1", true),
-            ("docker.io/library/busybox@sha256:00", true),
+            ("docker.io/library/busybox:2", true),
             ("r.example/free/x:1", true),
             ("r.example/freedom:1", false),
             ("r.example/free:1", false),

@@ -2,4 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod credentials;
+mod keyring;
 pub(crate) mod pull;
+pub(crate) mod pull_words;
+mod reference;

@@ -30,6 +30,15 @@ pub(crate) enum ImageState {
     Failed(Failure),
 }
 
+impl ImageState {
+    pub(crate) fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            ImageState::Ready(_) => None,
+            ImageState::Failed(failure) => Some(failure),
+        }
+    }
+}
+
 /// How far the volumes are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum VolumeState {

@@ -5,6 +5,7 @@
 mod attacks;
 mod clocks;
 mod faults;
+mod images;
 mod lives;
 mod needs;
 mod node;

@@ -119,6 +119,7 @@ impl Node {
         let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
+        settings.homes = Vec::new();
         settings.node_ips = vec!["192.0.2.1".to_owned()];
         settings.cgroup_root = format!("/{}", host.netns());
         settings.report_node_every = Duration::from_millis(500);
