@@ -244,6 +244,11 @@ impl Runtime for Grpc {
         unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
     }
 
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        let body = ReopenContainerLogRequest { container_id: id.to_owned() };
+        unary!(self, runtime, reopen_container_log, "ReopenContainerLog", self.request(body), drop)
+    }
+
     fn events(&self) -> EventStream {
         let own = self.clone();
         // A Go server sends its headers with the first event, so asking and waiting for the first event are one thing;

@@ -63,6 +63,11 @@ pub trait Runtime: Send + Sync {
     fn remove_image(&self, image: &str) -> Answer<'_, ()>;
     /// The file systems that hold the images.
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>>;
+    /// Has a running container's log written to a new file at its path, after the one there was renamed.
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        let _ = id;
+        unsupported("ReopenContainerLog")
+    }
     /// Prepares a command in a container; answers the URL that takes one connection for it.
     fn exec(&self, request: ExecRequest) -> Answer<'_, String> {
         drop(request);

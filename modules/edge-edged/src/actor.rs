@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
+use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan};
@@ -81,7 +82,9 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
-        self.deps = Some(Rc::new(deps));
+        let deps = Rc::new(deps);
+        self.deps = Some(Rc::clone(&deps));
+        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),

@@ -91,3 +91,15 @@ pub(crate) fn machine_unreadable(env: &Env, error: &dyn std::fmt::Display) {
     env.count("edged_machine_unreadable");
     tracing::error!(%error, "machine cannot be looked at");
 }
+
+/// The log of a container has reached its size and was rotated.
+pub(crate) fn log_rotated(env: &Env, log: &dyn std::fmt::Display, size: u64) {
+    env.count("edged_logs_rotated");
+    tracing::debug!(%log, size, "log is rotated");
+}
+
+/// A log could not be rotated, and is looked at again. Said once for a container, until it can be.
+pub(crate) fn log_not_rotated(env: &Env, log: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
+    env.count("edged_logs_not_rotated");
+    tracing::warn!(%log, %error, "log cannot be rotated and grows");
+}

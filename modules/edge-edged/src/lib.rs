@@ -27,6 +27,7 @@ mod error;
 mod events;
 mod images;
 mod json_error;
+mod logs;
 mod node;
 mod plan;
 mod pod;

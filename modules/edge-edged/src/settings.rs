@@ -27,6 +27,14 @@ pub struct Settings {
     pub root: PathBuf,
     /// Containers' logs live below this folder.
     pub logs: PathBuf,
+    /// Links to the logs of containers, as collectors of logs look for them: `containers` beside `logs`.
+    pub links: PathBuf,
+    /// A log is rotated at so many bytes; `None`: never.
+    pub log_max_size: Option<u64>,
+    /// How many files a log has at most, at least 2.
+    pub log_max_files: usize,
+    /// How often the sizes of logs are looked at.
+    pub log_look_every: Duration,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
     /// DNS servers of pods with dnsPolicy ClusterFirst.
@@ -82,6 +90,10 @@ impl Settings {
             schedulable: edged.register_schedulable,
             root: edged.root_directory.clone(),
             logs: kubelet.pod_logs_dir.clone(),
+            links: kubelet.pod_logs_dir.with_file_name("containers"),
+            log_max_size: kubelet.container_log_max_size.0,
+            log_max_files: usize::try_from(kubelet.container_log_max_files).unwrap_or(usize::MAX),
+            log_look_every: kubelet.container_log_monitor_interval.0,
             resolv_conf: kubelet.resolv_conf.clone(),
             cluster_dns: kubelet.cluster_dns.clone(),
             cluster_domain: kubelet.cluster_domain.clone(),

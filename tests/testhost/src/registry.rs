@@ -15,6 +15,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::TestHost;
 use crate::oci::{Image, Parts};
 
+/// Repositories that were asked for, each with `user:password` if any came.
+type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// One repository of a registry.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -30,12 +33,12 @@ pub struct Repository {
 #[derive(Debug)]
 pub struct Registry {
     listener: TcpListener,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Asked,
 }
 
 struct Shelf {
     repositories: BTreeMap<String, (Parts, Vec<String>)>,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Asked,
 }
 
 impl TestHost {
@@ -60,7 +63,7 @@ impl TestHost {
             "server = \"http://{address}\"\n[host.\"http://{address}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
         );
         std::fs::write(folder.join("hosts.toml"), hosts).context("name the registry to the runtime")?;
-        let asked: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+        let asked: Asked = Arc::default();
         let mut shelf = Shelf { repositories: BTreeMap::new(), asked: Arc::clone(&asked) };
         for repository in repositories {
             shelf.repositories.insert(repository.path, (repository.image.parts()?, repository.users));

@@ -163,6 +163,9 @@ impl Runtime for ShiftedRuntime {
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         self.inner.exec_sync(id, command, limit)
     }
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        self.inner.reopen_log(id)
+    }
     fn events(&self) -> EventStream {
         self.inner.events()
     }

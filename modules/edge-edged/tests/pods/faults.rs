@@ -188,6 +188,9 @@ impl Runtime for FaultyRuntime {
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         self.runtime.exec_sync(id, command, limit)
     }
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        self.runtime.reopen_log(id)
+    }
     fn events(&self) -> EventStream {
         self.runtime.events()
     }

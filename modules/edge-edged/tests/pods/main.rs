@@ -7,6 +7,7 @@ mod clocks;
 mod faults;
 mod images;
 mod lives;
+mod logs;
 mod needs;
 mod node;
 mod restarts;

@@ -110,19 +110,35 @@ impl Node {
         Node::start_with(host, Env::real(), |runtime| runtime)
     }
 
+    /// The same with other settings.
+    pub(crate) fn start_set(host: &Machine, set: impl FnOnce(&mut Settings)) -> Node {
+        Node::start_all(host, Env::real(), |runtime| runtime, set)
+    }
+
     /// The same in another environment, with something between Edged and the runtime.
     pub(crate) fn start_with(
         host: &Machine,
         env: Env,
         between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
     ) -> Node {
+        Node::start_all(host, env, between, |_| {})
+    }
+
+    fn start_all(
+        host: &Machine,
+        env: Env,
+        between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
+        set: impl FnOnce(&mut Settings),
+    ) -> Node {
         let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
+        settings.links = host.dir().join("containers");
         settings.homes = Vec::new();
         settings.node_ips = vec!["192.0.2.1".to_owned()];
         settings.cgroup_root = format!("/{}", host.netns());
         settings.report_node_every = Duration::from_millis(500);
+        set(&mut settings);
         let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
         let runtime = between(Arc::new(runtime));
         let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
