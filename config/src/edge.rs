@@ -97,11 +97,9 @@ pub struct Edged {
     pub root_directory: PathBuf,
     /// The image of the sandbox container.
     pub pod_sandbox_image: String,
-    /// How many dead instances of a container are kept; less than 0 counts as 0, and one is always kept for its log.
+    /// How many dead instances of a container are kept beside the newest; less than 1 counts as 1.
     pub max_per_pod_container_count: i32,
-    /// How many dead containers are kept on the whole node; less than 0: any number.
-    pub max_container_count: i32,
-    /// How long a container that has ended stays at least, by the time of its making.
+    /// How long an instance that has ended stays at least.
     #[serde(rename = "minimumGCAge")]
     pub minimum_gc_age: KubeletDuration,
     /// What kubelet calls its own configuration.
@@ -118,7 +116,6 @@ impl Default for Edged {
             root_directory: PathBuf::from("/var/lib/kubelet"),
             pod_sandbox_image: "kubeedge/pause:3.6".to_owned(),
             max_per_pod_container_count: 1,
-            max_container_count: -1,
             minimum_gc_age: KubeletDuration::default(),
             tailored_kubelet_config: TailoredKubeletConfig::default(),
         }

@@ -4,6 +4,8 @@ use crate::KubeletDuration;
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
 use crate::error::Defect;
 
+/// Of each container 16 instances are looked at: one that runs, one that begins, and these.
+const DEAD_MAX: i32 = 14;
 /// As the kubelet's.
 const LOG_INTERVAL_MIN: KubeletDuration = KubeletDuration::from_secs(3);
 
@@ -12,6 +14,10 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
     let mut defects = Vec::new();
     let kubelet = &edged.tailored_kubelet_config;
     without_effect(edged, &mut defects);
+    if edged.max_per_pod_container_count > DEAD_MAX {
+        let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
+        defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
+    }
     address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);

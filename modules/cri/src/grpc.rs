@@ -1,5 +1,6 @@
 //! CRI over a unix socket.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -130,6 +131,11 @@ impl Runtime for Grpc {
         unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
             answer.status.unwrap_or_default()
         })
+    }
+
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        let body = StatusRequest { verbose: true };
+        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| answer.info)
     }
 
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {

@@ -1,5 +1,6 @@
 //! What Edged needs of a container runtime.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,6 +22,10 @@ pub trait Runtime: Send + Sync {
     fn version(&self) -> Answer<'_, VersionResponse>;
     /// Whether the runtime and its network are ready.
     fn status(&self) -> Answer<'_, RuntimeStatus>;
+    /// What the runtime tells of itself beyond that, as JSON by name; nothing of it is promised.
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        unsupported("Status")
+    }
     /// Makes and starts a sandbox; answers its id.
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;
     /// Ends what runs in a sandbox and takes its network down.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
+use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
 use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::report::NodeReporter;
 use crate::node::status;
@@ -84,6 +85,11 @@ impl Actor for Edged {
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
         let deps = Rc::new(deps);
         self.deps = Some(Rc::clone(&deps));
+        let collecting = Rc::clone(&deps);
+        if ImageCollector::is_wanted(&self.settings) {
+            let collector = move || ImageCollector::new(Rc::clone(&collecting));
+            cx.child(IMAGE_COLLECTOR, ImageCollector::policy(), collector);
+        }
         cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
@@ -162,6 +168,9 @@ impl Edged {
         let StoreView { pods, parsed, damaged, versions, node_labels } = view;
         self.parsed = parsed;
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
+        if let Some(deps) = &self.deps {
+            deps.images_wanted.replace(plan::images(&pods));
+        }
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
         let admission = Admission::new(self.capacity(), &labels, &sysctls);
         let updates = plan::updates(&pods, &self.pods.intents(), admission);

@@ -1,7 +1,7 @@
 //! What Edged and its pods' workers share.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
+use crate::images::collection::ImageUses;
 use crate::json_error;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -59,6 +60,10 @@ pub(crate) struct Dependencies {
     pub(crate) pulls: Semaphore,
     /// How many pulls of an image are under way, by its name.
     pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
+    /// Which images there are and when they were used.
+    pub(crate) image_uses: RefCell<ImageUses>,
+    /// The images of the pods that are wanted here.
+    pub(crate) images_wanted: RefCell<BTreeSet<String>>,
     /// Held by who works on the records of images.
     pub(crate) image_records: tokio::sync::Mutex<()>,
     pub(crate) node: RefCell<NodeInfo>,
@@ -78,7 +83,7 @@ impl Dependencies {
         let pulls = Semaphore::new(settings.pulls_at_once());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
-        let (pulling, image_records) = Default::default();
+        let (pulling, image_uses, images_wanted, image_records) = Default::default();
         Dependencies {
             settings,
             runtime,
@@ -91,6 +96,8 @@ impl Dependencies {
             recorder,
             pulls,
             pulling,
+            image_uses,
+            images_wanted,
             image_records,
             node,
         }
@@ -164,8 +171,25 @@ impl Dependencies {
         if kind == EventType::Normal && !self.settings.report_events {
             return;
         }
-        let deps = Rc::clone(self);
-        let reason = reason.to_owned();
+        self.send_event(report, reason);
+    }
+
+    /// Raises an event of the node's, as [`Dependencies::event`] does for a pod.
+    pub(crate) fn node_event(self: &Rc<Self>, kind: EventType, reason: &str, message: &str) {
+        let Some(report) = self.recorder.node_event(kind, reason, message, self.now(), self.wall()) else {
+            return;
+        };
+        match kind {
+            EventType::Normal => tracing::info!(reason, message, "node event"),
+            EventType::Warning => tracing::warn!(reason, message, "node event"),
+        }
+        if kind == EventType::Warning || self.settings.report_events {
+            self.send_event(report, reason);
+        }
+    }
+
+    fn send_event(self: &Rc<Self>, report: UpReport, reason: &str) {
+        let (deps, reason) = (Rc::clone(self), reason.to_owned());
         self.env.spawn(async move {
             if let Err(error) = deps.report(&report).await {
                 events::report_not_kept(&deps.env, &reason, &error);

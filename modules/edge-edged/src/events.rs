@@ -103,3 +103,9 @@ pub(crate) fn log_not_rotated(env: &Env, log: &dyn std::fmt::Display, error: &dy
     env.count("edged_logs_not_rotated");
     tracing::warn!(%log, %error, "log cannot be rotated and grows");
 }
+
+/// An image that nothing uses was removed.
+pub(crate) fn image_removed(env: &Env, id: &str, size: u64) {
+    env.count("edged_images_removed");
+    tracing::info!(id, size, "image that nothing uses is removed");
+}

@@ -38,4 +38,4 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
-pub use settings::Settings;
+pub use settings::{ImageCollection, Settings};

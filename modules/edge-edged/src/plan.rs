@@ -7,6 +7,7 @@ use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::PodStatus;
 
+use crate::images::reference;
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
 use crate::pod::id::PodId;
@@ -37,6 +38,13 @@ impl StoredPods {
             History::New
         }
     }
+}
+
+/// The images of the pods that have not ended, as the runtime is asked for them.
+pub(crate) fn images(stored: &StoredPods) -> BTreeSet<String> {
+    let wanted = stored.valid.iter().filter(|pod| stored.history(pod) != History::Ended);
+    let containers = wanted.flat_map(|pod| pod.init_containers().chain(&pod.spec().containers));
+    containers.filter_map(|container| reference::with_tag(container.image.as_deref()?).ok()).collect()
 }
 
 /// What is wanted of each pod in the store. `before`: what was decided so far.

@@ -57,6 +57,12 @@ pub struct Settings {
     pub image_allowlist: Vec<String>,
     /// Folders in which docker's own files with credentials are looked for, beside `root`: the home of edgecore's user and `/`.
     pub homes: Vec<PathBuf>,
+    /// When images are removed.
+    pub image_collection: ImageCollection,
+    /// Dead instances of a container that are kept beside the newest; one if this is 0.
+    pub dead_kept: usize,
+    /// How long a dead instance stays at least.
+    pub dead_min_age: Duration,
     /// One pull at a time.
     pub serial_pulls: bool,
     /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
@@ -72,6 +78,21 @@ pub struct Settings {
     pub report_events: bool,
     /// The version in `status.nodeInfo.kubeletVersion`.
     pub version: String,
+}
+
+/// When images that nothing uses are removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageCollection {
+    /// Above this part of the images' disk; 100: never for that.
+    pub high_percent: u64,
+    /// Down to this part.
+    pub low_percent: u64,
+    /// Not before an image has been here for so long.
+    pub min_age: Duration,
+    /// After so long without a use; `None`: not for that.
+    pub max_age: Option<Duration>,
+    /// How often that is looked at.
+    pub every: Duration,
 }
 
 /// The version of Kubernetes whose pod rules are followed.
@@ -109,6 +130,16 @@ impl Settings {
                 .map(PathBuf::from)
                 .chain([PathBuf::from("/")])
                 .collect(),
+            image_collection: ImageCollection {
+                high_percent: u64::from(kubelet.image_gc_high_threshold_percent),
+                low_percent: u64::from(kubelet.image_gc_low_threshold_percent),
+                min_age: kubelet.image_minimum_gc_age.0,
+                max_age: Some(kubelet.image_maximum_gc_age.0).filter(|age| !age.is_zero()),
+                // As the kubelet's.
+                every: Duration::from_secs(300),
+            },
+            dead_kept: usize::try_from(edged.max_per_pod_container_count).unwrap_or(0),
+            dead_min_age: edged.minimum_gc_age.0,
             serial_pulls: true,
             report_node_every: Duration::from_millis(6500),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.

@@ -4,7 +4,7 @@
 //! The records are the kubelet's: `image_manager/pulling` holds a word per pull that has begun, `image_manager/pulled`
 //! how each image was pulled. They outlive a restart. A record that cannot be read counts as none that lets anybody in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use config::edge::ImageVerification;
@@ -19,6 +19,8 @@ use crate::images::reference::Reference;
 const RECORD_MAX: u64 = 1 << 20;
 /// Secrets that are remembered for one name of an image; the oldest go first.
 const SECRETS_MAX: usize = 100;
+/// So many records are looked at in one go.
+const RECORDS_MAX: usize = 1 << 16;
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
 /// A secret with which an image was pulled.
@@ -242,6 +244,22 @@ impl Records {
         self.pulling.remove(&PathBuf::from(file_of(image)))
     }
 
+    /// Forgets the images that are not here any more. `kept`: those that are, as the runtime calls them; what was noted since
+    /// `began` stays.
+    pub(crate) fn prune(&self, kept: &BTreeSet<String>, began: jiff::Timestamp) -> Result<(), StepError> {
+        for name in self.pulled.names(RECORDS_MAX)? {
+            let at = Path::new(&name);
+            let Some(bytes) = self.pulled.read(at, RECORD_MAX)? else { continue };
+            // One that cannot be read lets nobody in, and may be of an image that is here.
+            let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
+            let is_older = record.last_updated_time.parse::<jiff::Timestamp>().is_ok_and(|time| time < began);
+            if is_older && !kept.contains(&record.image_ref) {
+                self.pulled.remove(at)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put(&self, folder: &Folder, name: &str, what: &impl Serialize) -> Result<(), StepError> {
         let bytes =
             serde_json::to_vec(what).map_err(|error| StepError::file("write", folder.shown(), &error))?;
@@ -339,6 +357,24 @@ mod tests {
         assert!(!policy(ImageVerification::AlwaysVerify).allows("x:1", &Known::Preloaded, &[]));
         assert_eq!(repository("r:5000/x:1"), "r:5000/x");
         assert_eq!(repository("team/x"), "docker.io/team/x");
+    }
+
+    #[test]
+    fn an_image_that_is_gone_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let records = Records::open(&root).unwrap();
+        for (reference, time) in [
+            ("here", "2026-01-01T00:00:00Z"),
+            ("gone", "2026-01-01T00:00:00Z"),
+            ("new", "2026-01-03T00:00:00Z"),
+        ] {
+            records.pulled("r.example/x:1", reference, None, time).unwrap();
+        }
+        let kept = BTreeSet::from(["here".to_owned()]);
+        records.prune(&kept, "2026-01-02T00:00:00Z".parse().unwrap()).unwrap();
+        let known = |reference: &str| records.known("r.example/x:1", reference) != Known::Preloaded;
+        assert_eq!((known("here"), known("gone"), known("new")), (true, false, true));
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub(crate) fn with_tag(image: &str) -> Result<String, String> {
     Ok(if whole { image.to_owned() } else { format!("{image}:{DEFAULT_TAG}") })
 }
 
+/// The whole name, as runtimes list it: `docker.io/library/busybox:latest`. `None` for what is no name.
+pub(crate) fn full(image: &str) -> Option<String> {
+    let reference = Reference::parse(image).ok()?;
+    let repository = reference.repository();
+    Some(match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => format!("{repository}@{digest}"),
+        (None, tag) => format!("{repository}:{}", tag.as_deref().unwrap_or(DEFAULT_TAG)),
+    })
+}
+
 fn read(image: &str) -> Result<Reference, String> {
     if image.len() == 64 && image.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')) {
         return Err(format!("invalid repository name ({image}), cannot specify 64-byte hexadecimal strings"));

@@ -63,18 +63,40 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
         ips: if ips.is_empty() { route_address().into_iter().collect() } else { ips.to_vec() },
         ..Machine::default()
     };
-    let mut at = root;
+    let disk = disk_of(root);
+    machine.disk = disk.size;
+    machine.disk_available = disk.available;
+    machine.inodes = disk.inodes;
+    machine.inodes_free = disk.inodes_free;
+    machine
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Which one: the number of its device.
+    pub(crate) device: u64,
+    pub(crate) size: u64,
+    pub(crate) available: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_free: u64,
+}
+
+/// The file system on which a path is, or will be.
+pub(crate) fn disk_of(path: &Path) -> Disk {
+    let mut at = path;
     while !at.exists() {
         let Some(parent) = at.parent() else { break };
         at = parent;
     }
-    if let Ok(disk) = rustix::fs::statvfs(at) {
-        machine.disk = disk.f_blocks.saturating_mul(disk.f_frsize);
-        machine.disk_available = disk.f_bavail.saturating_mul(disk.f_frsize);
-        machine.inodes = disk.f_files;
-        machine.inodes_free = disk.f_favail;
+    let Ok(disk) = rustix::fs::statvfs(at) else { return Disk::default() };
+    Disk {
+        device: rustix::fs::stat(at).map(|stat| stat.st_dev).unwrap_or_default(),
+        size: disk.f_blocks.saturating_mul(disk.f_frsize),
+        available: disk.f_bavail.saturating_mul(disk.f_frsize),
+        inodes: disk.f_files,
+        inodes_free: disk.f_favail,
     }
-    machine
 }
 
 /// `/proc/loadavg`'s fourth word is running/all threads.

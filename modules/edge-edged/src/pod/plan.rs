@@ -144,7 +144,7 @@ fn terminate(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut P
 
 fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     volumes(state, now, plan);
-    collect_garbage(pod, seen, state, plan);
+    collect_garbage(pod, seen, state, now, plan);
     let candidates = candidates(pod, seen, state, plan);
     let sandbox = seen.ready_sandbox();
     if sandbox.is_none() && !candidates.is_empty() {
@@ -205,14 +205,19 @@ fn replace_sandbox(grace: Duration, seen: &RuntimePod, state: &SyncState, now: M
     }
 }
 
-/// Keeps the newest and the one before of each container; the rest goes, and sandboxes that hold nothing.
-fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+/// Keeps the newest of each container and as many before as are wanted; the rest goes, and sandboxes that hold nothing.
+fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
     for container in &seen.containers {
         let count = kept.entry(container.name.as_str()).or_default();
         *count += 1;
         let known = pod.container(&container.name).is_some();
-        if container.state.has_ended() && (*count > 2 || !known) {
+        if container.state.has_ended() && (*count > 1 + state.dead_kept.max(1) || !known) {
+            let due = state.ended.get(&container.id).map_or(now, |ended| *ended + state.dead_min_age);
+            if due > now {
+                plan.wake_at(due);
+                continue;
+            }
             plan.actions.push(Action::RemoveContainer { id: container.id.clone() });
         }
     }

@@ -69,6 +69,9 @@ pub(crate) struct SyncState {
     pub(crate) reported: Option<Arc<PodStatus>>,
     /// How long it has been active, for its deadline.
     pub(crate) active: ActiveTime,
+    /// Dead instances of a container that are kept beside the newest, one if this is 0, and how long one stays at least.
+    pub(crate) dead_kept: usize,
+    pub(crate) dead_min_age: Duration,
     /// Sandboxes that were told to stop.
     pub(crate) stopped: BTreeSet<String>,
     /// Everything of the pod is gone.

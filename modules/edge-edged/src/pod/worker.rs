@@ -122,7 +122,9 @@ impl PodWorker {
         let update = entry.update();
         let kept = deps.store.reported.of(&update.pod.id.uid);
         let active = ActiveTime::after(kept.active);
-        let state = SyncState { reported: kept.status, active, ..SyncState::default() };
+        let (dead_kept, dead_min_age) = (deps.settings.dead_kept, deps.settings.dead_min_age);
+        let state =
+            SyncState { reported: kept.status, active, dead_kept, dead_min_age, ..SyncState::default() };
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod clocks;
+mod collection;
 mod faults;
 mod images;
 mod lives;
