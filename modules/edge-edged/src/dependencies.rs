@@ -1,8 +1,8 @@
 //! What Edged and its pods' workers share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
+use crate::eviction::pressure::Pressure;
 use crate::images::collection::ImageUses;
 use crate::json_error;
 use crate::pod::id::PodId;
@@ -62,6 +63,12 @@ pub(crate) struct Dependencies {
     pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
     /// Which images there are and when they were used.
     pub(crate) image_uses: RefCell<ImageUses>,
+    /// Where the runtime's images lie, once it has said so.
+    pub(crate) images_mount: RefCell<Option<PathBuf>>,
+    /// The pods that should run and have not ended.
+    pub(crate) active_pods: RefCell<Vec<Arc<ParsedPod>>>,
+    /// What the node is short of.
+    pub(crate) pressure: Cell<Pressure>,
     /// The images of the pods that are wanted here.
     pub(crate) images_wanted: RefCell<BTreeSet<String>>,
     /// Held by who works on the records of images.
@@ -84,6 +91,7 @@ impl Dependencies {
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
+        let (images_mount, active_pods, pressure) = Default::default();
         Dependencies {
             settings,
             runtime,
@@ -98,6 +106,9 @@ impl Dependencies {
             pulling,
             image_uses,
             images_wanted,
+            images_mount,
+            active_pods,
+            pressure,
             image_records,
             node,
         }

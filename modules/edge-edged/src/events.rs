@@ -109,3 +109,15 @@ pub(crate) fn image_removed(env: &Env, id: &str, size: u64) {
     env.count("edged_images_removed");
     tracing::info!(id, size, "image that nothing uses is removed");
 }
+
+/// The node is short of something, or not any more.
+pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
+    env.count("edged_pressure_changes");
+    tracing::warn!(?pressure, "what the node is short of has changed");
+}
+
+/// A pod has to go because the node is short of something.
+pub(crate) fn pod_evicted(env: &Env, pod: &PodId, message: &str) {
+    env.count("edged_pods_evicted");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, message, "pod is evicted");
+}

@@ -25,6 +25,7 @@ mod dependencies;
 mod disk;
 mod error;
 mod events;
+mod eviction;
 mod images;
 mod json_error;
 mod logs;
@@ -38,4 +39,4 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
-pub use settings::{ImageCollection, Settings};
+pub use settings::{EvictionRules, ImageCollection, Settings};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, Taint};
 
+use crate::eviction::plan::{self, Bound};
+
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
 
@@ -57,6 +59,8 @@ pub struct Settings {
     pub image_allowlist: Vec<String>,
     /// Folders in which docker's own files with credentials are looked for, beside `root`: the home of edgecore's user and `/`.
     pub homes: Vec<PathBuf>,
+    /// When the node is short of something, and what it does then.
+    pub eviction_rules: EvictionRules,
     /// When images are removed.
     pub image_collection: ImageCollection,
     /// Dead instances of a container that are kept beside the newest; one if this is 0.
@@ -78,6 +82,33 @@ pub struct Settings {
     pub report_events: bool,
     /// The version in `status.nodeInfo.kubeletVersion`.
     pub version: String,
+}
+
+/// When the node is short of something, and what it does then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvictionRules {
+    pub(crate) bounds: Vec<Bound>,
+    /// How long the node says that it is pressed after it was.
+    pub transition: Duration,
+    /// The longest grace of a pod that is evicted for a soft bound.
+    pub max_grace: Duration,
+    /// How often that is looked at.
+    pub every: Duration,
+}
+
+impl EvictionRules {
+    /// Those of the configuration.
+    pub fn new(kubelet: &config::edge::TailoredKubeletConfig) -> EvictionRules {
+        let transition = kubelet.eviction_pressure_transition_period.0;
+        EvictionRules {
+            bounds: plan::bounds(kubelet),
+            // As the kubelet: none is five minutes, too.
+            transition: if transition.is_zero() { Duration::from_secs(300) } else { transition },
+            max_grace: Duration::from_secs(u64::from(kubelet.eviction_max_pod_grace_period)),
+            // As the kubelet's.
+            every: Duration::from_secs(10),
+        }
+    }
 }
 
 /// When images that nothing uses are removed.
@@ -130,6 +161,7 @@ impl Settings {
                 .map(PathBuf::from)
                 .chain([PathBuf::from("/")])
                 .collect(),
+            eviction_rules: EvictionRules::new(kubelet),
             image_collection: ImageCollection {
                 high_percent: u64::from(kubelet.image_gc_high_threshold_percent),
                 low_percent: u64::from(kubelet.image_gc_low_threshold_percent),

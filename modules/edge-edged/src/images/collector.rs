@@ -14,7 +14,6 @@ use crate::images::access::Records;
 use crate::images::collection::{Fill, InUse, Unused};
 use crate::node::machine::{self, Disk};
 use crate::pod::recorder::EventType;
-use crate::settings::Settings;
 
 /// Its name among Edged's children.
 pub(crate) const IMAGE_COLLECTOR: &str = "image-collector";
@@ -49,11 +48,6 @@ impl ImageCollector {
     pub(crate) fn new(deps: Rc<Dependencies>) -> ImageCollector {
         let began = deps.now();
         ImageCollector { deps, began, collecting: false, failed_before: false }
-    }
-
-    /// Whether the settings leave anything to do.
-    pub(crate) fn is_wanted(settings: &Settings) -> bool {
-        settings.image_collection.high_percent < 100 || settings.image_collection.max_age.is_some()
     }
 
     /// It fails for itself alone, and is made anew for ever.
@@ -120,7 +114,11 @@ impl Actor for ImageCollector {
 async fn collect(deps: &Rc<Dependencies>, began: Moment) -> Result<(), String> {
     let settings = &deps.settings.image_collection;
     let (now, wall) = (deps.now(), deps.wall());
+    // Also where nothing is to go: since when an image is here counts when the disk is full, too.
     let mut unused = unused(deps).await?;
+    if settings.high_percent >= 100 && settings.max_age.is_none() {
+        return Ok(());
+    }
     let (mut errors, mut removed) = (Vec::new(), BTreeSet::new());
     if let Some(max) = settings.max_age {
         for image in unused.extract_if(.., |image| image.is_too_old(max, began, now)) {
@@ -215,11 +213,37 @@ async fn prune(deps: &Rc<Dependencies>, began: jiff::Timestamp) {
     }
 }
 
-/// The images' file system.
-async fn disk(deps: &Rc<Dependencies>) -> Result<Disk, String> {
+/// Removes all images that nothing uses and that nobody is about to use.
+pub(crate) async fn remove_unused(deps: &Rc<Dependencies>) -> Result<(), String> {
+    let (now, wall) = (deps.now(), deps.wall());
+    let (mut errors, mut removed) = (Vec::new(), BTreeSet::new());
+    for image in unused(deps).await? {
+        if image.may_go(deps.settings.image_collection.min_age, now) {
+            remove(deps, &image, &mut removed, &mut errors).await;
+        }
+    }
+    if !removed.is_empty() {
+        prune(deps, wall).await;
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}
+
+/// Where the runtime's images lie.
+pub(crate) async fn images_mount(deps: &Rc<Dependencies>) -> Result<PathBuf, String> {
+    let known = deps.images_mount.borrow().clone();
+    if let Some(known) = known {
+        return Ok(known);
+    }
     let told = deps.runtime.image_filesystems().await.map_err(|error| error.to_string())?;
     let mount = told.into_iter().find_map(|images| images.fs_id).map(|id| PathBuf::from(id.mountpoint));
     let mount = mount.ok_or_else(|| "the runtime does not tell where its images lie".to_owned())?;
+    deps.images_mount.replace(Some(mount.clone()));
+    Ok(mount)
+}
+
+/// The images' file system.
+async fn disk(deps: &Rc<Dependencies>) -> Result<Disk, String> {
+    let mount = images_mount(deps).await?;
     let look = move || Ok(machine::disk_of(&mount));
     blocking(&deps.env, "look at the images' disk", look).await.map_err(|error| error.to_string())
 }

@@ -239,7 +239,7 @@ impl Look {
 }
 
 /// Where the log of a container of ours lies; `None` for one whose labels are none of ours.
-fn log_of(container: &Container) -> Option<LogOf> {
+pub(crate) fn log_of(container: &Container) -> Option<LogOf> {
     let label = |key: &str| container.labels.get(key).filter(|name| is_path_safe(name)).cloned();
     let pod = PodId { namespace: label(POD_NAMESPACE)?, name: label(POD_NAME)?, uid: label(POD_UID)? };
     let attempt = container.metadata.as_ref()?.attempt;

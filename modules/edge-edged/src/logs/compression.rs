@@ -1,6 +1,5 @@
 //! Compressing one older file of a log, bit by bit. Blocks.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 
 use super::plan::{COMPRESSED, UNFINISHED};
-use crate::disk::beneath::{Access, Folder};
+use crate::disk::beneath::{Access, Folder, OpenFile};
 use crate::error::StepError;
 
 /// 256 KiB at a turn: some 10 ms.
@@ -18,8 +17,8 @@ const SLICE: u64 = 256 << 10;
 pub(super) struct Compression {
     folder: Folder,
     name: String,
-    from: File,
-    to: GzEncoder<File>,
+    from: OpenFile,
+    to: GzEncoder<OpenFile>,
 }
 
 impl Compression {
@@ -77,7 +76,7 @@ mod tests {
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["0.log.x.gz"]);
         let mut read = String::new();
-        let file = File::open(dir.path().join("0.log.x.gz")).unwrap();
+        let file = std::fs::File::open(dir.path().join("0.log.x.gz")).unwrap();
         flate2::read::GzDecoder::new(file).read_to_string(&mut read).unwrap();
         assert!(read == text);
         assert!(Compression::begin(folder(), "0.log.y").unwrap().is_none());

@@ -69,6 +69,8 @@ pub(crate) struct SyncState {
     pub(crate) reported: Option<Arc<PodStatus>>,
     /// How long it has been active, for its deadline.
     pub(crate) active: ActiveTime,
+    /// How long containers have to end, when that is not the pod's to say.
+    pub(crate) grace: Option<Duration>,
     /// Dead instances of a container that are kept beside the newest, one if this is 0, and how long one stays at least.
     pub(crate) dead_kept: usize,
     pub(crate) dead_min_age: Duration,

@@ -11,5 +11,6 @@ mod lives;
 mod logs;
 mod needs;
 mod node;
+mod pressure;
 mod restarts;
 mod speed;

@@ -130,7 +130,13 @@ impl Node {
         between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
         set: impl FnOnce(&mut Settings),
     ) -> Node {
-        let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
+        let mut edged = config::edge::Edged::default();
+        // The disk of the machine that runs the tests may be as full as it likes.
+        let hard = &mut edged.tailored_kubelet_config.eviction_hard;
+        hard.nodefs_available = config::Threshold::Part(0);
+        hard.imagefs_available = config::Threshold::Part(0);
+        let mut settings = Settings::new("edge-1", &edged);
+        settings.image_collection.high_percent = 100;
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
         settings.links = host.dir().join("containers");
@@ -294,6 +300,12 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// It starts with other settings.
+    pub(crate) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Stopped {
+        set(&mut self.settings);
+        self
+    }
+
     /// Starts Edged again.
     pub(crate) fn start(self) -> Node {
         let Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta } = self;
