@@ -7,7 +7,7 @@ use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::PodStatus;
 
-use crate::eviction::pressure::Pressure;
+use crate::eviction::pressure::{EVICTED, Pressure};
 use crate::images::reference;
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
@@ -81,7 +81,10 @@ pub(crate) fn updates(
                 let refused = (history == History::New && !pod.is_terminating())
                     .then(|| pressure.refusal(&pod))
                     .flatten();
-                refused.unwrap_or_else(|| admission.decide(&pod, history))
+                match refused {
+                    Some(message) => Intent::Fail { reason: EVICTED.to_owned(), message },
+                    None => admission.decide(&pod, history),
+                }
             }
         };
         PodUpdate { pod, intent, in_cloud: true }

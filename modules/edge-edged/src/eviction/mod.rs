@@ -4,5 +4,4 @@ pub(crate) mod actor;
 mod measure;
 pub(crate) mod plan;
 pub(crate) mod pressure;
-mod quantity;
 mod rank;

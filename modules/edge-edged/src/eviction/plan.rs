@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use apimachinery::Quantity;
 use beehive::Moment;
 use config::Threshold;
 
 use super::pressure::Pressure;
-use super::quantity;
 
 /// What is watched. The order is that in which it is acted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +66,11 @@ impl Signal {
 
     fn shown(self, amount: u64) -> String {
         match self {
-            Signal::Memory | Signal::ImagefsAvailable | Signal::NodefsAvailable => quantity::bytes(amount),
+            Signal::Memory | Signal::ImagefsAvailable | Signal::NodefsAvailable => {
+                Quantity::binary_text(amount)
+            }
             Signal::ImagefsInodesFree | Signal::NodefsInodesFree | Signal::PidAvailable => {
-                quantity::number(amount)
+                Quantity::decimal_text(amount)
             }
         }
     }

@@ -1,7 +1,6 @@
 //! What the node is short of, and whom it turns away for that. Pure.
 
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::Intent;
 use crate::runtime::resources::Qos;
 
 /// As in a pod's `status.reason`.
@@ -21,8 +20,8 @@ pub(crate) struct Pressure {
 }
 
 impl Pressure {
-    /// The pod's end, if it is not taken now.
-    pub(crate) fn refusal(self, pod: &ParsedPod) -> Option<Intent> {
+    /// Why a new pod is not taken now, as its status says it beside [`EVICTED`].
+    pub(crate) fn refusal(self, pod: &ParsedPod) -> Option<String> {
         let named = [(self.memory, "MemoryPressure"), (self.disk, "DiskPressure"), (self.pid, "PIDPressure")];
         let named: Vec<&str> = named.into_iter().filter(|(holds, _)| *holds).map(|(_, name)| name).collect();
         let only_memory = self.memory && named.len() == 1;
@@ -32,8 +31,7 @@ impl Pressure {
         {
             return None;
         }
-        let message = format!("Pod was rejected: The node had condition: [{}]. ", named.join(" "));
-        Some(Intent::Fail { reason: EVICTED.to_owned(), message })
+        Some(format!("Pod was rejected: The node had condition: [{}]. ", named.join(" ")))
     }
 }
 
@@ -86,10 +84,10 @@ mod tests {
             assert_eq!(memory.refusal(&pod).is_some(), by_memory, "{:?}", pod.spec());
             assert_eq!(both.refusal(&pod).is_some(), by_both, "{:?}", pod.spec());
         }
-        let Some(Intent::Fail { reason, message }) = both.refusal(&pod(json!({}))) else { panic!("taken") };
+        let message = both.refusal(&pod(json!({})));
         assert_eq!(
-            (reason.as_str(), message.as_str()),
-            ("Evicted", "Pod was rejected: The node had condition: [MemoryPressure DiskPressure]. ")
+            message.as_deref(),
+            Some("Pod was rejected: The node had condition: [MemoryPressure DiskPressure]. ")
         );
     }
 }

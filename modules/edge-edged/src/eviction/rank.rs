@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 
+use apimachinery::Quantity;
+
 use super::plan::Signal;
-use super::quantity;
 
 /// What a container uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,8 +128,8 @@ pub(super) fn offenders(pod: &PodUse, signal: Signal) -> String {
             text.push_str(&format!(
                 "Container {} was using {}, request is {}, has larger consumption of {}. ",
                 container.name,
-                quantity::bytes(usage),
-                quantity::bytes(request),
+                Quantity::binary_text(usage),
+                Quantity::binary_text(request),
                 signal.resource()
             ));
         }
