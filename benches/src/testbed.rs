@@ -116,6 +116,8 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
         format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", host.endpoint()),
         format!("modules.edged.tailoredKubeletConfig.podLogsDir={shown}/logs"),
         "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
+        "modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=64Mi".to_owned(),
+        "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
         format!("modules.edgeHub.tlsCaFile={shown}/edge-ca.crt"),
         format!("modules.edgeHub.tlsCertFile={shown}/edge.crt"),
         format!("modules.edgeHub.tlsPrivateKeyFile={shown}/edge.key"),

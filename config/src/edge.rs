@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::EvictionHard;
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../edgecore.yaml");
@@ -97,6 +97,11 @@ pub struct Edged {
     pub root_directory: PathBuf,
     /// The image of the sandbox container.
     pub pod_sandbox_image: String,
+    /// How many dead instances of a container are kept beside the newest; less than 1 counts as 1.
+    pub max_per_pod_container_count: i32,
+    /// How long an instance that has ended stays at least.
+    #[serde(rename = "minimumGCAge")]
+    pub minimum_gc_age: KubeletDuration,
     /// What kubelet calls its own configuration.
     pub tailored_kubelet_config: TailoredKubeletConfig,
 }
@@ -110,6 +115,8 @@ impl Default for Edged {
             register_schedulable: true,
             root_directory: PathBuf::from("/var/lib/kubelet"),
             pod_sandbox_image: "kubeedge/pause:3.6".to_owned(),
+            max_per_pod_container_count: 1,
+            minimum_gc_age: KubeletDuration::default(),
             tailored_kubelet_config: TailoredKubeletConfig::default(),
         }
     }
@@ -146,8 +153,36 @@ pub struct TailoredKubeletConfig {
     pub preloaded_images_verification_allowlist: Vec<String>,
     /// Taints that the node registers with.
     pub register_with_taints: Vec<Taint>,
+    /// A container's log is rotated at this size.
+    pub container_log_max_size: FileSize,
+    /// How many files a container's log has at most, the one that is written included.
+    pub container_log_max_files: u32,
+    /// How often the logs' sizes are looked at.
+    pub container_log_monitor_interval: KubeletDuration,
+    /// Above this part of the images' disk, in percent, unused images are removed; 100: never.
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: u32,
+    /// Down to this part.
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: u32,
+    /// An image stays so long after it was first seen.
+    #[serde(rename = "imageMinimumGCAge")]
+    pub image_minimum_gc_age: KubeletDuration,
+    /// An image that was not used for so long is removed; 0: none is for that.
+    #[serde(rename = "imageMaximumGCAge")]
+    pub image_maximum_gc_age: KubeletDuration,
     /// What has to be left on the node.
     pub eviction_hard: EvictionHard,
+    /// What should be left: below it pods are evicted after the grace period.
+    pub eviction_soft: EvictionSignals<Threshold>,
+    /// How long what is left may be below a soft bound.
+    pub eviction_soft_grace_period: EvictionSignals<KubeletDuration>,
+    /// How much more than a bound has to be left before pods stay.
+    pub eviction_minimum_reclaim: EvictionSignals<Threshold>,
+    /// How long the node says that it is pressed after it was.
+    pub eviction_pressure_transition_period: KubeletDuration,
+    /// The longest grace of a pod that is evicted for a soft bound, in seconds.
+    pub eviction_max_pod_grace_period: u32,
 }
 
 impl Default for TailoredKubeletConfig {
@@ -166,7 +201,19 @@ impl Default for TailoredKubeletConfig {
             image_pull_credentials_verification_policy: ImageVerification::NeverVerifyPreloadedImages,
             preloaded_images_verification_allowlist: Vec::new(),
             register_with_taints: Vec::new(),
+            container_log_max_size: FileSize(Some(10 << 20)),
+            container_log_max_files: 5,
+            container_log_monitor_interval: KubeletDuration::from_secs(10),
+            image_gc_high_threshold_percent: 85,
+            image_gc_low_threshold_percent: 80,
+            image_minimum_gc_age: KubeletDuration::from_secs(120),
+            image_maximum_gc_age: KubeletDuration::default(),
             eviction_hard: EvictionHard::default(),
+            eviction_soft: EvictionSignals::default(),
+            eviction_soft_grace_period: EvictionSignals::default(),
+            eviction_minimum_reclaim: EvictionSignals::default(),
+            eviction_pressure_transition_period: KubeletDuration::from_secs(300),
+            eviction_max_pod_grace_period: 0,
         }
     }
 }

@@ -106,9 +106,12 @@ pub struct EvictionHard {
     /// Inodes of that file system.
     #[serde(rename = "nodefs.inodesFree")]
     pub nodefs_inodes_free: Threshold,
-    /// KubeEdge's key. It has no effect: the runtime's file system is not measured.
+    /// Room on the file system of the runtime's images.
     #[serde(rename = "imagefs.available")]
     pub imagefs_available: Threshold,
+    /// Inodes of that file system.
+    #[serde(rename = "imagefs.inodesFree")]
+    pub imagefs_inodes_free: Threshold,
     /// Processes that may still start.
     #[serde(rename = "pid.available")]
     pub pid_available: Threshold,
@@ -121,8 +124,60 @@ impl Default for EvictionHard {
             nodefs_available: Threshold::Part(1000),
             nodefs_inodes_free: Threshold::Part(500),
             imagefs_available: Threshold::Part(1500),
+            imagefs_inodes_free: Threshold::Part(500),
             pid_available: Threshold::Part(500),
         }
+    }
+}
+
+/// One value for each of some signals, by the kubelet's names of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, bound(deserialize = "T: Deserialize<'de>"))]
+pub struct EvictionSignals<T> {
+    /// Memory.
+    #[serde(rename = "memory.available", skip_serializing_if = "Option::is_none")]
+    pub memory_available: Option<T>,
+    /// Room on the file system of `rootDirectory`.
+    #[serde(rename = "nodefs.available", skip_serializing_if = "Option::is_none")]
+    pub nodefs_available: Option<T>,
+    /// Inodes of that file system.
+    #[serde(rename = "nodefs.inodesFree", skip_serializing_if = "Option::is_none")]
+    pub nodefs_inodes_free: Option<T>,
+    /// Room on the file system of the runtime's images.
+    #[serde(rename = "imagefs.available", skip_serializing_if = "Option::is_none")]
+    pub imagefs_available: Option<T>,
+    /// Inodes of that file system.
+    #[serde(rename = "imagefs.inodesFree", skip_serializing_if = "Option::is_none")]
+    pub imagefs_inodes_free: Option<T>,
+    /// Processes that may still start.
+    #[serde(rename = "pid.available", skip_serializing_if = "Option::is_none")]
+    pub pid_available: Option<T>,
+}
+
+impl<T> Default for EvictionSignals<T> {
+    fn default() -> Self {
+        EvictionSignals {
+            memory_available: None,
+            nodefs_available: None,
+            nodefs_inodes_free: None,
+            imagefs_available: None,
+            imagefs_inodes_free: None,
+            pid_available: None,
+        }
+    }
+}
+
+impl<T> EvictionSignals<T> {
+    /// The values with the kubelet's names of their signals.
+    pub fn named(&self) -> [(&'static str, Option<&T>); 6] {
+        [
+            ("memory.available", self.memory_available.as_ref()),
+            ("nodefs.available", self.nodefs_available.as_ref()),
+            ("nodefs.inodesFree", self.nodefs_inodes_free.as_ref()),
+            ("imagefs.available", self.imagefs_available.as_ref()),
+            ("imagefs.inodesFree", self.imagefs_inodes_free.as_ref()),
+            ("pid.available", self.pid_available.as_ref()),
+        ]
     }
 }
 

@@ -1,16 +1,29 @@
 //! What is right for the part of the kubelet's configuration that is honoured.
 
+use crate::KubeletDuration;
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
 use crate::error::Defect;
+
+/// Of each container 16 instances are looked at: one that runs, one that begins, and these.
+const DEAD_MAX: i32 = 14;
+/// As the kubelet's.
+const LOG_INTERVAL_MIN: KubeletDuration = KubeletDuration::from_secs(3);
 
 /// What is wrong there.
 pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
     let mut defects = Vec::new();
     let kubelet = &edged.tailored_kubelet_config;
     without_effect(edged, &mut defects);
+    if edged.max_per_pod_container_count > DEAD_MAX {
+        let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
+        defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
+    }
     address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);
+    logs(kubelet, &mut defects);
+    collection(kubelet, &mut defects);
+    eviction(kubelet, &mut defects);
     defects
 }
 
@@ -22,13 +35,6 @@ fn without_effect(edged: &Edged, defects: &mut Vec<Defect>) {
         defects.push(Defect::new(
             "modules.edged.podSandboxImage",
             format!("is `{image}` and has no effect: name the image in the runtime's own config (containerd: sandbox_image)"),
-        ));
-    }
-    let bound = |edged: &Edged| edged.tailored_kubelet_config.eviction_hard.imagefs_available;
-    if bound(edged) != bound(&default) {
-        defects.push(Defect::new(
-            "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available",
-            "is not 15% and has no effect: the runtime's file system is not measured; leave it out",
         ));
     }
 }
@@ -90,6 +96,59 @@ fn images(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     }
 }
 
+fn key(name: &str) -> String {
+    format!("modules.edged.tailoredKubeletConfig.{name}")
+}
+
+fn logs(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    if kubelet.container_log_max_files < 2 {
+        let what = format!("is {}; it must be at least 2", kubelet.container_log_max_files);
+        defects.push(Defect::new(&key("containerLogMaxFiles"), what));
+    }
+    if kubelet.container_log_monitor_interval < LOG_INTERVAL_MIN {
+        let what =
+            format!("is {}; it must be at least {LOG_INTERVAL_MIN}", kubelet.container_log_monitor_interval);
+        defects.push(Defect::new(&key("containerLogMonitorInterval"), what));
+    }
+}
+
+fn collection(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let (high, low) = (kubelet.image_gc_high_threshold_percent, kubelet.image_gc_low_threshold_percent);
+    if high > 100 {
+        defects.push(Defect::new(
+            &key("imageGCHighThresholdPercent"),
+            format!("is {high}; it must be at most 100"),
+        ));
+    }
+    if low >= high {
+        let what = format!("is {low}; it must be less than imageGCHighThresholdPercent, {high}");
+        defects.push(Defect::new(&key("imageGCLowThresholdPercent"), what));
+    }
+    let (least, most) = (kubelet.image_minimum_gc_age, kubelet.image_maximum_gc_age);
+    if most != KubeletDuration::default() && most <= least {
+        let what = format!("is {most}; it must be 0s, or more than imageMinimumGCAge, {least}");
+        defects.push(Defect::new(&key("imageMaximumGCAge"), what));
+    }
+}
+
+/// A soft bound and its grace period come together.
+fn eviction(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let (soft, grace) = (&kubelet.eviction_soft, &kubelet.eviction_soft_grace_period);
+    for ((signal, bound), (_, grace)) in soft.named().into_iter().zip(grace.named()) {
+        match (bound, grace) {
+            (Some(_), None) => defects.push(Defect::new(
+                &key(&format!("evictionSoft.{signal}")),
+                "needs the same key in evictionSoftGracePeriod",
+            )),
+            (None, Some(_)) => defects.push(Defect::new(
+                &key(&format!("evictionSoftGracePeriod.{signal}")),
+                "has no effect without the same key in evictionSoft",
+            )),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,14 +200,31 @@ mod tests {
     fn a_key_without_effect_is_refused_by_its_name() {
         let mut config = EdgeCore::default();
         config.modules.edged.pod_sandbox_image = "mirror.example/pause:3.9".to_owned();
-        config.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available =
-            crate::Threshold::Part(0);
         let keys: Vec<String> = config.defects().into_iter().map(|defect| defect.key).collect();
+        assert_eq!(keys, ["modules.edged.podSandboxImage"]);
+    }
+
+    #[test]
+    fn bounds_of_housekeeping_must_make_sense() {
+        let mut config = EdgeCore::default();
+        let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+        kubelet.container_log_max_files = 1;
+        kubelet.container_log_monitor_interval = KubeletDuration::from_secs(2);
+        kubelet.image_gc_low_threshold_percent = 85;
+        kubelet.eviction_soft.memory_available = Some(crate::Threshold::Amount(1));
+        kubelet.eviction_soft_grace_period.pid_available = Some(KubeletDuration::from_secs(1));
+        kubelet.image_maximum_gc_age = KubeletDuration::from_secs(60);
+        let keys: Vec<String> = config.defects().into_iter().map(|defect| defect.key).collect();
+        let last = |key: &String| key.rsplit("Config.").next().unwrap_or_default().to_owned();
         assert_eq!(
-            keys,
+            keys.iter().map(last).collect::<Vec<_>>(),
             [
-                "modules.edged.podSandboxImage",
-                "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.available"
+                "containerLogMaxFiles",
+                "containerLogMonitorInterval",
+                "imageGCLowThresholdPercent",
+                "imageMaximumGCAge",
+                "evictionSoft.memory.available",
+                "evictionSoftGracePeriod.pid.available",
             ]
         );
     }

@@ -15,9 +15,11 @@ mod eviction;
 mod kubeedge;
 mod kubeedge_paths;
 mod kubelet;
+mod kubelet_values;
 mod load;
 mod mappers;
 
 pub use error::{ConfigError, Defect, FILE_MAX};
-pub use eviction::{EvictionHard, Threshold};
+pub use eviction::{EvictionHard, EvictionSignals, Threshold};
+pub use kubelet_values::{FileSize, KubeletDuration};
 pub use load::parse_host_port;

@@ -88,7 +88,6 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
         "database.driverName",
         "modules.edged.enable",
         "modules.edged.tailoredKubeletConfig.staticPodPath",
-        "modules.edged.tailoredKubeletConfig.evictionHard.imagefs.inodesFree",
         "modules.eventBus.mqttMode",
         "modules.edgeHub.quic.enable",
         "modules.metaManager",

@@ -198,9 +198,44 @@ fn shifted(whole: &str, fraction: &str, power: i64) -> i128 {
     amount
 }
 
+/// The units of an amount of bytes, and of anything else, a step apart each.
+const BINARY_UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+const DECIMAL_UNITS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+
+impl Quantity {
+    /// Bytes as Kubernetes writes them: `100Mi`, `52428Ki`, `1025`.
+    pub fn binary_text(bytes: u64) -> String {
+        text(bytes, 1024, &BINARY_UNITS)
+    }
+
+    /// A number of something as Kubernetes writes it: `5k`, `1234`.
+    pub fn decimal_text(number: u64) -> String {
+        text(number, 1000, &DECIMAL_UNITS)
+    }
+}
+
+/// With the largest unit of which it is a whole number.
+fn text(mut amount: u64, step: u64, units: &[&str]) -> String {
+    let mut at = 0;
+    while amount > 0 && amount.is_multiple_of(step) && at + 1 < units.len() {
+        amount /= step;
+        at += 1;
+    }
+    format!("{amount}{}", units.get(at).unwrap_or(&""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_written_as_kubernetes_writes_them() {
+        let written: Vec<String> =
+            [0, 1025, 1024, 100 << 20, 52_428 << 10, 1 << 60].map(Quantity::binary_text).into();
+        assert_eq!(written, ["0", "1025", "1Ki", "100Mi", "52428Ki", "1Ei"]);
+        assert_eq!([0, 5000, 1234, 32_000_000].map(Quantity::decimal_text), ["0", "5k", "1234", "32M"]);
+    }
+
     use serde_json::json;
 
     /// Text, and what Kubernetes' own parser makes of it in billionths.

@@ -1,5 +1,7 @@
 //! What Edged accepts.
 
+use std::time::Duration;
+
 use beehive::Message;
 
 use crate::ChangedObjects;
@@ -29,6 +31,15 @@ pub enum EdgedMsg {
         /// The pod's uid.
         uid: String,
     },
+    /// The eviction manager: the node is short of something, and this pod has to go.
+    EvictPod {
+        /// The pod's uid.
+        uid: String,
+        /// What the pod's status says of it.
+        message: String,
+        /// How long its containers have to end.
+        grace: Duration,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -45,6 +56,7 @@ impl Message for EdgedMsg {
             EdgedMsg::RuntimeRelisted => "RuntimeRelisted",
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
+            EdgedMsg::EvictPod { .. } => "EvictPod",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

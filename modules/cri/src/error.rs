@@ -115,6 +115,22 @@ impl Error {
         format!("rpc error: code = {code} desc = {message}")
     }
 
+    /// The error of a pull as a kubelet shows it: what the runtime said, with the code in front where it says more than
+    /// `Unknown`.
+    #[must_use]
+    pub fn pull_text(&self) -> String {
+        match self {
+            Error::ImageNotFound { message, .. } | Error::PullRefused { message, .. } => message.clone(),
+            Error::Failed { message, .. } => message.clone(),
+            other @ (Error::NotFound { .. }
+            | Error::Exhausted { .. }
+            | Error::Unreachable { .. }
+            | Error::Deadline { .. }
+            | Error::Unsupported { .. }
+            | Error::BadEndpoint(_)) => other.grpc_text(),
+        }
+    }
+
     pub(crate) fn from_status(call: &'static str, endpoint: &str, status: &Status) -> Error {
         let message = shorten(status.message());
         match status.code() {
@@ -131,7 +147,11 @@ impl Error {
     }
 
     pub(crate) fn from_pull(image: &str, endpoint: &str, status: &Status) -> Error {
-        let message = shorten(status.message());
+        let message = match status.code() {
+            Code::Unknown => shorten(status.message()),
+            // Named as Go names them.
+            code => shorten(&format!("rpc error: code = {code:?} desc = {}", status.message())),
+        };
         let text = status.message();
         let refused =
             ["401", "403", "authorization failed", "pull access denied", "unauthorized", "forbidden"];
@@ -155,6 +175,7 @@ impl Error {
             }
             // The runtime answered, so it is the registry that is unavailable.
             Code::Unavailable => Error::Failed { call: "PullImage", message },
+            _ if matches!(general, Error::Failed { .. }) => Error::Failed { call: "PullImage", message },
             _ => general,
         }
     }
@@ -176,7 +197,11 @@ mod tests {
         let refused = Status::new(Code::Unknown, "failed to authorize: unexpected status: 401 Unauthorized");
         assert!(matches!(Error::from_pull("r/x:1", "e", &refused), Error::PullRefused { .. }));
         let down = Status::new(Code::Unknown, "dial tcp 127.0.0.1:5000: connect: connection refused");
-        assert!(matches!(Error::from_pull("r/x:1", "e", &down), Error::Failed { .. }));
+        let down = Error::from_pull("r/x:1", "e", &down);
+        assert!(matches!(down, Error::Failed { .. }));
+        assert_eq!(down.pull_text(), "dial tcp 127.0.0.1:5000: connect: connection refused");
+        let text = Error::from_pull("r/x:1", "e", &absent).pull_text();
+        assert!(text.starts_with("rpc error: code = NotFound desc = failed to resolve"), "{text}");
     }
 
     #[test]

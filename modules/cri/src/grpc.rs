@@ -1,5 +1,6 @@
 //! CRI over a unix socket.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -132,6 +133,11 @@ impl Runtime for Grpc {
         })
     }
 
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        let body = StatusRequest { verbose: true };
+        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| answer.info)
+    }
+
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
         let body = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         // Twice the deadline, as the kubelet gives it: network plugins are slow at boot.
@@ -242,6 +248,11 @@ impl Runtime for Grpc {
         let body = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
         let request = self.request_within(body, limit.saturating_add(self.deadline));
         unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+    }
+
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        let body = ReopenContainerLogRequest { container_id: id.to_owned() };
+        unary!(self, runtime, reopen_container_log, "ReopenContainerLog", self.request(body), drop)
     }
 
     fn events(&self) -> EventStream {

@@ -1,5 +1,6 @@
 //! What Edged needs of a container runtime.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,6 +22,10 @@ pub trait Runtime: Send + Sync {
     fn version(&self) -> Answer<'_, VersionResponse>;
     /// Whether the runtime and its network are ready.
     fn status(&self) -> Answer<'_, RuntimeStatus>;
+    /// What the runtime tells of itself beyond that, as JSON by name; nothing of it is promised.
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        unsupported("Status")
+    }
     /// Makes and starts a sandbox; answers its id.
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;
     /// Ends what runs in a sandbox and takes its network down.
@@ -63,6 +68,11 @@ pub trait Runtime: Send + Sync {
     fn remove_image(&self, image: &str) -> Answer<'_, ()>;
     /// The file systems that hold the images.
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>>;
+    /// Has a running container's log written to a new file at its path, after the one there was renamed.
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        let _ = id;
+        unsupported("ReopenContainerLog")
+    }
     /// Prepares a command in a container; answers the URL that takes one connection for it.
     fn exec(&self, request: ExecRequest) -> Answer<'_, String> {
         drop(request);

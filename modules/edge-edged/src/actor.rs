@@ -15,11 +15,14 @@ use serde_json::Value;
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
+use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
+use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
+use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan};
 use crate::pod::admission::{Admission, Capacity};
-use crate::pod::entry::{PodEntry, PodUpdate};
+use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
@@ -81,7 +84,17 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
-        self.deps = Some(Rc::new(deps));
+        let deps = Rc::new(deps);
+        self.deps = Some(Rc::clone(&deps));
+        let evicting = Rc::clone(&deps);
+        cx.child(EVICTION_MANAGER, EvictionManager::policy(), move || {
+            EvictionManager::new(Rc::clone(&evicting))
+        });
+        let collecting = Rc::clone(&deps);
+        cx.child(IMAGE_COLLECTOR, ImageCollector::policy(), move || {
+            ImageCollector::new(Rc::clone(&collecting))
+        });
+        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),
@@ -115,6 +128,7 @@ impl Actor for Edged {
                 self.pods.set_removed(&uid);
                 self.reconcile(cx).await;
             }
+            EdgedMsg::EvictPod { uid, message, grace } => self.pods.evict(&uid, Eviction { message, grace }),
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -159,9 +173,16 @@ impl Edged {
         let StoreView { pods, parsed, damaged, versions, node_labels } = view;
         self.parsed = parsed;
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
+        if let Some(deps) = &self.deps {
+            deps.images_wanted.replace(plan::images(&pods));
+        }
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
         let admission = Admission::new(self.capacity(), &labels, &sysctls);
-        let updates = plan::updates(&pods, &self.pods.intents(), admission);
+        let pressure = self.deps.as_ref().map(|deps| deps.pressure.get()).unwrap_or_default();
+        let updates = plan::updates(&pods, &self.pods.intents(), pressure, admission);
+        if let Some(deps) = &self.deps {
+            deps.active_pods.replace(plan::active(&pods, &updates));
+        }
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();

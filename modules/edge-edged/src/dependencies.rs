@@ -1,7 +1,8 @@
 //! What Edged and its pods' workers share.
 
-use std::cell::RefCell;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::error::StepError;
 use crate::events;
+use crate::eviction::pressure::Pressure;
+use crate::images::collection::ImageUses;
 use crate::json_error;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -56,6 +59,20 @@ pub(crate) struct Dependencies {
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
+    /// How many pulls of an image are under way, by its name.
+    pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
+    /// Which images there are and when they were used.
+    pub(crate) image_uses: RefCell<ImageUses>,
+    /// Where the runtime's images lie, once it has said so.
+    pub(crate) images_mount: RefCell<Option<PathBuf>>,
+    /// The pods that should run and have not ended.
+    pub(crate) active_pods: RefCell<Vec<Arc<ParsedPod>>>,
+    /// What the node is short of.
+    pub(crate) pressure: Cell<Pressure>,
+    /// The images of the pods that are wanted here.
+    pub(crate) images_wanted: RefCell<BTreeSet<String>>,
+    /// Held by who works on the records of images.
+    pub(crate) image_records: tokio::sync::Mutex<()>,
     pub(crate) node: RefCell<NodeInfo>,
 }
 
@@ -73,7 +90,28 @@ impl Dependencies {
         let pulls = Semaphore::new(settings.pulls_at_once());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
-        Dependencies { settings, runtime, store, meta, edged, env, ids, tokens, recorder, pulls, node }
+        let (pulling, image_uses, images_wanted, image_records) = Default::default();
+        let (images_mount, active_pods, pressure) = Default::default();
+        Dependencies {
+            settings,
+            runtime,
+            store,
+            meta,
+            edged,
+            env,
+            ids,
+            tokens,
+            recorder,
+            pulls,
+            pulling,
+            image_uses,
+            images_wanted,
+            images_mount,
+            active_pods,
+            pressure,
+            image_records,
+            node,
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -144,8 +182,25 @@ impl Dependencies {
         if kind == EventType::Normal && !self.settings.report_events {
             return;
         }
-        let deps = Rc::clone(self);
-        let reason = reason.to_owned();
+        self.send_event(report, reason);
+    }
+
+    /// Raises an event of the node's, as [`Dependencies::event`] does for a pod.
+    pub(crate) fn node_event(self: &Rc<Self>, kind: EventType, reason: &str, message: &str) {
+        let Some(report) = self.recorder.node_event(kind, reason, message, self.now(), self.wall()) else {
+            return;
+        };
+        match kind {
+            EventType::Normal => tracing::info!(reason, message, "node event"),
+            EventType::Warning => tracing::warn!(reason, message, "node event"),
+        }
+        if kind == EventType::Warning || self.settings.report_events {
+            self.send_event(report, reason);
+        }
+    }
+
+    fn send_event(self: &Rc<Self>, report: UpReport, reason: &str) {
+        let (deps, reason) = (Rc::clone(self), reason.to_owned());
         self.env.spawn(async move {
             if let Err(error) = deps.report(&report).await {
                 events::report_not_kept(&deps.env, &reason, &error);

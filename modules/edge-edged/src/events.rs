@@ -91,3 +91,33 @@ pub(crate) fn machine_unreadable(env: &Env, error: &dyn std::fmt::Display) {
     env.count("edged_machine_unreadable");
     tracing::error!(%error, "machine cannot be looked at");
 }
+
+/// The log of a container has reached its size and was rotated.
+pub(crate) fn log_rotated(env: &Env, log: &dyn std::fmt::Display, size: u64) {
+    env.count("edged_logs_rotated");
+    tracing::debug!(%log, size, "log is rotated");
+}
+
+/// A log could not be rotated, and is looked at again. Said once for a container, until it can be.
+pub(crate) fn log_not_rotated(env: &Env, log: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
+    env.count("edged_logs_not_rotated");
+    tracing::warn!(%log, %error, "log cannot be rotated and grows");
+}
+
+/// An image that nothing uses was removed.
+pub(crate) fn image_removed(env: &Env, id: &str, size: u64) {
+    env.count("edged_images_removed");
+    tracing::info!(id, size, "image that nothing uses is removed");
+}
+
+/// The node is short of something, or not any more.
+pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
+    env.count("edged_pressure_changes");
+    tracing::warn!(?pressure, "what the node is short of has changed");
+}
+
+/// A pod has to go because the node is short of something.
+pub(crate) fn pod_evicted(env: &Env, pod: &PodId, message: &str) {
+    env.count("edged_pods_evicted");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, message, "pod is evicted");
+}

@@ -25,8 +25,10 @@ mod dependencies;
 mod disk;
 mod error;
 mod events;
+mod eviction;
 mod images;
 mod json_error;
+mod logs;
 mod node;
 mod plan;
 mod pod;
@@ -37,4 +39,4 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
-pub use settings::Settings;
+pub use settings::{EvictionRules, ImageCollection, Settings};

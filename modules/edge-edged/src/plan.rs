@@ -7,6 +7,8 @@ use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::PodStatus;
 
+use crate::eviction::pressure::{EVICTED, Pressure};
+use crate::images::reference;
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
 use crate::pod::id::PodId;
@@ -39,10 +41,25 @@ impl StoredPods {
     }
 }
 
+/// The pods that should run and have not ended.
+pub(crate) fn active(stored: &StoredPods, updates: &[PodUpdate]) -> Vec<Arc<ParsedPod>> {
+    let runs = updates.iter().filter(|update| update.intent == Intent::Run);
+    let active = runs.filter(|update| stored.history(&update.pod) != History::Ended);
+    active.map(|update| Arc::clone(&update.pod)).collect()
+}
+
+/// The images of the pods that have not ended, as the runtime is asked for them.
+pub(crate) fn images(stored: &StoredPods) -> BTreeSet<String> {
+    let wanted = stored.valid.iter().filter(|pod| stored.history(pod) != History::Ended);
+    let containers = wanted.flat_map(|pod| pod.init_containers().chain(&pod.spec().containers));
+    containers.filter_map(|container| reference::with_tag(container.image.as_deref()?).ok()).collect()
+}
+
 /// What is wanted of each pod in the store. `before`: what was decided so far.
 pub(crate) fn updates(
     stored: &StoredPods,
     before: &BTreeMap<String, Intent>,
+    pressure: Pressure,
     mut admission: Admission<'_>,
 ) -> Vec<PodUpdate> {
     let history = |pod: &ParsedPod| match before.get(&pod.id.uid) {
@@ -59,7 +76,16 @@ pub(crate) fn updates(
             Some(Intent::Fail { reason, message }) if !pod.is_terminating() => {
                 Intent::Fail { reason: reason.clone(), message: message.clone() }
             }
-            Some(_) | None => admission.decide(&pod, history),
+            Some(_) | None => {
+                // A node that is short of something takes nobody new, whoever else would have room.
+                let refused = (history == History::New && !pod.is_terminating())
+                    .then(|| pressure.refusal(&pod))
+                    .flatten();
+                match refused {
+                    Some(message) => Intent::Fail { reason: EVICTED.to_owned(), message },
+                    None => admission.decide(&pod, history),
+                }
+            }
         };
         PodUpdate { pod, intent, in_cloud: true }
     });
@@ -111,7 +137,8 @@ mod tests {
         let stored = StoredPods { valid: valid.collect(), ..StoredPods::default() };
         let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30 };
-        let decided = updates(&stored, before, Admission::new(capacity, &labels, &sysctls));
+        let decided =
+            updates(&stored, before, Pressure::default(), Admission::new(capacity, &labels, &sysctls));
         decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
     }
 
@@ -145,7 +172,12 @@ mod tests {
         let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let decide = |stored: &StoredPods| {
             let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30 };
-            let decided = updates(stored, &BTreeMap::new(), Admission::new(capacity, &labels, &sysctls));
+            let decided = updates(
+                stored,
+                &BTreeMap::new(),
+                Pressure::default(),
+                Admission::new(capacity, &labels, &sysctls),
+            );
             let runs = decided.iter().filter(|update| update.intent == Intent::Run);
             runs.map(|update| update.pod.id.uid.clone()).collect::<Vec<_>>()
         };
@@ -173,7 +205,7 @@ mod tests {
         let stored = StoredPods { invalid, ..StoredPods::default() };
         let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let admission = Admission::new(Capacity::default(), &labels, &sysctls);
-        let decided = updates(&stored, &BTreeMap::new(), admission);
+        let decided = updates(&stored, &BTreeMap::new(), Pressure::default(), admission);
         let message = "spec is missing".to_owned();
         assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });
     }

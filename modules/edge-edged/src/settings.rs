@@ -7,6 +7,8 @@ use std::time::Duration;
 use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, Taint};
 
+use crate::eviction::plan::{self, Bound};
+
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
 
@@ -27,6 +29,14 @@ pub struct Settings {
     pub root: PathBuf,
     /// Containers' logs live below this folder.
     pub logs: PathBuf,
+    /// Links to the logs of containers, as collectors of logs look for them: `containers` beside `logs`.
+    pub links: PathBuf,
+    /// A log is rotated at so many bytes; `None`: never.
+    pub log_max_size: Option<u64>,
+    /// How many files a log has at most, at least 2.
+    pub log_max_files: usize,
+    /// How often the sizes of logs are looked at.
+    pub log_look_every: Duration,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
     /// DNS servers of pods with dnsPolicy ClusterFirst.
@@ -47,6 +57,16 @@ pub struct Settings {
     pub image_verification: ImageVerification,
     /// Images that need no credentials, by that policy.
     pub image_allowlist: Vec<String>,
+    /// Folders in which docker's own files with credentials are looked for, beside `root`: the home of edgecore's user and `/`.
+    pub homes: Vec<PathBuf>,
+    /// When the node is short of something, and what it does then.
+    pub eviction_rules: EvictionRules,
+    /// When images are removed.
+    pub image_collection: ImageCollection,
+    /// Dead instances of a container that are kept beside the newest; one if this is 0.
+    pub dead_kept: usize,
+    /// How long a dead instance stays at least.
+    pub dead_min_age: Duration,
     /// One pull at a time.
     pub serial_pulls: bool,
     /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
@@ -62,6 +82,48 @@ pub struct Settings {
     pub report_events: bool,
     /// The version in `status.nodeInfo.kubeletVersion`.
     pub version: String,
+}
+
+/// When the node is short of something, and what it does then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvictionRules {
+    pub(crate) bounds: Vec<Bound>,
+    /// How long the node says that it is pressed after it was.
+    pub transition: Duration,
+    /// The longest grace of a pod that is evicted for a soft bound.
+    pub max_grace: Duration,
+    /// How often that is looked at.
+    pub every: Duration,
+}
+
+impl EvictionRules {
+    /// Those of the configuration.
+    pub fn new(kubelet: &config::edge::TailoredKubeletConfig) -> EvictionRules {
+        let transition = kubelet.eviction_pressure_transition_period.0;
+        EvictionRules {
+            bounds: plan::bounds(kubelet),
+            // As the kubelet: none is five minutes, too.
+            transition: if transition.is_zero() { Duration::from_secs(300) } else { transition },
+            max_grace: Duration::from_secs(u64::from(kubelet.eviction_max_pod_grace_period)),
+            // As the kubelet's.
+            every: Duration::from_secs(10),
+        }
+    }
+}
+
+/// When images that nothing uses are removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageCollection {
+    /// Above this part of the images' disk; 100: never for that.
+    pub high_percent: u64,
+    /// Down to this part.
+    pub low_percent: u64,
+    /// Not before an image has been here for so long.
+    pub min_age: Duration,
+    /// After so long without a use; `None`: not for that.
+    pub max_age: Option<Duration>,
+    /// How often that is looked at.
+    pub every: Duration,
 }
 
 /// The version of Kubernetes whose pod rules are followed.
@@ -80,6 +142,10 @@ impl Settings {
             schedulable: edged.register_schedulable,
             root: edged.root_directory.clone(),
             logs: kubelet.pod_logs_dir.clone(),
+            links: kubelet.pod_logs_dir.with_file_name("containers"),
+            log_max_size: kubelet.container_log_max_size.0,
+            log_max_files: usize::try_from(kubelet.container_log_max_files).unwrap_or(usize::MAX),
+            log_look_every: kubelet.container_log_monitor_interval.0,
             resolv_conf: kubelet.resolv_conf.clone(),
             cluster_dns: kubelet.cluster_dns.clone(),
             cluster_domain: kubelet.cluster_domain.clone(),
@@ -90,6 +156,22 @@ impl Settings {
             allowed_sysctls: kubelet.allowed_unsafe_sysctls.clone(),
             image_verification: kubelet.image_pull_credentials_verification_policy,
             image_allowlist: kubelet.preloaded_images_verification_allowlist.clone(),
+            homes: std::env::var_os("HOME")
+                .into_iter()
+                .map(PathBuf::from)
+                .chain([PathBuf::from("/")])
+                .collect(),
+            eviction_rules: EvictionRules::new(kubelet),
+            image_collection: ImageCollection {
+                high_percent: u64::from(kubelet.image_gc_high_threshold_percent),
+                low_percent: u64::from(kubelet.image_gc_low_threshold_percent),
+                min_age: kubelet.image_minimum_gc_age.0,
+                max_age: Some(kubelet.image_maximum_gc_age.0).filter(|age| !age.is_zero()),
+                // As the kubelet's.
+                every: Duration::from_secs(300),
+            },
+            dead_kept: usize::try_from(edged.max_per_pod_container_count).unwrap_or(0),
+            dead_min_age: edged.minimum_gc_age.0,
             serial_pulls: true,
             report_node_every: Duration::from_millis(6500),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.

@@ -258,6 +258,8 @@ impl Cluster {
         settings.modules.edged.tailored_kubelet_config.read_only_port = 0;
         // A test is not about how full this machine's disk is.
         settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
+        settings.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available = Threshold::Part(0);
+        settings.modules.edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
         settings.modules.device_twin.dmi_sock_path = folder.clone();
         Node {

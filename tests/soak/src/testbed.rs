@@ -153,6 +153,8 @@ impl Testbed {
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
             // A few megabytes will do, however full the disk is.
             "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
+            "modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=64Mi".to_owned(),
+            "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
             format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),

@@ -18,6 +18,7 @@ mod needs;
 mod oci;
 mod power;
 mod processes;
+mod registry;
 mod runtime;
 mod teardown;
 
@@ -30,6 +31,7 @@ use anyhow::{Context, Result, bail};
 pub use daemon::{Daemon, free_ports, tail};
 pub use needs::missing;
 pub use oci::{Entry, Image};
+pub use registry::{Registry, Repository};
 
 /// The busybox image that every host holds: `/bin/sh` and all applets, no command of its own but `sh`.
 pub const BUSYBOX: &str = "kubehive.test/busybox:1";

@@ -1,5 +1,6 @@
 //! Images as OCI archives, built from files.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,14 @@ pub struct Image {
     pub env: Vec<String>,
     /// `User`; empty means root.
     pub user: String,
+}
+
+/// An image as a registry holds it.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) manifest: Vec<u8>,
+    /// Config and layer, by their digests in hexadecimal.
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
 }
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n";
@@ -82,6 +91,28 @@ impl Image {
     /// # Errors
     /// When a file cannot be read or the archive cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let parts = self.parts()?;
+        let manifest_digest = digest(&parts.manifest);
+        let index = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": format!("sha256:{manifest_digest}"), "size": parts.manifest.len(),
+                "annotations": {"io.containerd.image.name": self.name},
+            }],
+        }))?;
+        let file = std::fs::File::create(path).with_context(|| format!("make {}", path.display()))?;
+        let mut archive = tar::Builder::new(std::io::BufWriter::new(file));
+        add_file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+        for (name, blob) in parts.blobs.iter().chain([(&manifest_digest, &parts.manifest)]) {
+            add_file(&mut archive, &format!("blobs/sha256/{name}"), blob, 0o644)?;
+        }
+        add_file(&mut archive, "index.json", &index, 0o644)?;
+        archive.into_inner().context("finish the archive")?.flush().context("write the archive")
+    }
+
+    /// What the image is made of.
+    pub(crate) fn parts(&self) -> Result<Parts> {
         let layer = self.layer()?;
         let layer_digest = digest(&layer);
         let config = serde_json::to_vec(&json!({
@@ -105,23 +136,7 @@ impl Image {
                 "digest": format!("sha256:{layer_digest}"), "size": layer.len(),
             }],
         }))?;
-        let manifest_digest = digest(&manifest);
-        let index = serde_json::to_vec(&json!({
-            "schemaVersion": 2,
-            "manifests": [{
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "digest": format!("sha256:{manifest_digest}"), "size": manifest.len(),
-                "annotations": {"io.containerd.image.name": self.name},
-            }],
-        }))?;
-        let file = std::fs::File::create(path).with_context(|| format!("make {}", path.display()))?;
-        let mut archive = tar::Builder::new(std::io::BufWriter::new(file));
-        add_file(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
-        add_file(&mut archive, &format!("blobs/sha256/{layer_digest}"), &layer, 0o644)?;
-        add_file(&mut archive, &format!("blobs/sha256/{config_digest}"), &config, 0o644)?;
-        add_file(&mut archive, &format!("blobs/sha256/{manifest_digest}"), &manifest, 0o644)?;
-        add_file(&mut archive, "index.json", &index, 0o644)?;
-        archive.into_inner().context("finish the archive")?.flush().context("write the archive")
+        Ok(Parts { manifest, blobs: [(layer_digest, layer), (config_digest, config)].into() })
     }
 
     fn layer(&self) -> Result<Vec<u8>> {

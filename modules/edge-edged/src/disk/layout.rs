@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::is_path_safe;
 
+/// Bytes of a file's name.
+const FILE_NAME_MAX: usize = 255;
+const LOG_SUFFIX: &str = ".log";
 /// Below it lies what pods have.
 pub(crate) const PODS: &str = "pods";
 
@@ -51,6 +54,14 @@ pub(crate) fn pod_of_logs(folder: &str) -> Option<PodId> {
     let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
     let safe = [&namespace, &name, &uid].into_iter().all(|part| is_path_safe(part));
     safe.then_some(PodId { namespace, name, uid })
+}
+
+/// `<name>_<namespace>_<container>-<id>.log`: the link to an instance's log, cut to what a file's name may be.
+pub(crate) fn log_link(pod: &PodId, container: &str, id: &str) -> String {
+    let mut name = format!("{}_{}_{container}-{id}", pod.name, pod.namespace);
+    // All of it is ASCII.
+    name.truncate(FILE_NAME_MAX - LOG_SUFFIX.len());
+    name + LOG_SUFFIX
 }
 
 /// A container's log, below the pod's.

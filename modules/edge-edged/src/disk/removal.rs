@@ -16,8 +16,8 @@ const SLICE: usize = 1000;
 /// holds it to its end, so that the removal which the next actor begins doesn't run beside it.
 static TURN: Semaphore = Semaphore::const_new(1);
 
-/// Runs one slice when its turn has come. The slice goes on to its end when the caller is no longer there.
-async fn in_turn<T: Send + 'static>(
+/// Runs one slice of work when its turn has come: at most some 10 ms of it. The slice goes on to its end when the caller is no longer there.
+pub(crate) async fn in_turn<T: Send + 'static>(
     env: &Env,
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
@@ -28,7 +28,7 @@ async fn in_turn<T: Send + 'static>(
         drop(turn);
         done
     };
-    blocking(env, "clear away", slice).await
+    blocking(env, "work below", slice).await
 }
 
 /// Removes what `begin` finds, slice by slice.

@@ -4,7 +4,7 @@
 //! The records are the kubelet's: `image_manager/pulling` holds a word per pull that has begun, `image_manager/pulled`
 //! how each image was pulled. They outlive a restart. A record that cannot be read counts as none that lets anybody in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use config::edge::ImageVerification;
@@ -13,11 +13,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
+use crate::images::reference::Reference;
 
 /// 1 MiB: a longer record is none of ours.
 const RECORD_MAX: u64 = 1 << 20;
 /// Secrets that are remembered for one name of an image; the oldest go first.
 const SECRETS_MAX: usize = 100;
+/// So many records are looked at in one go.
+const RECORDS_MAX: usize = 1 << 16;
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 
 /// A secret with which an image was pulled.
@@ -80,17 +83,19 @@ pub(crate) struct Policy<'a> {
     pub(crate) allowlist: &'a [String],
 }
 
-/// The repository as registries know it, without tag and digest.
+/// The repository as registries know it, without tag and digest. A name that cannot be read is its own.
 pub(crate) fn repository(image: &str) -> String {
-    let bare = image.split('@').next().unwrap_or(image);
-    let (path, last) = bare.rsplit_once('/').map_or(("", bare), |(path, last)| (path, last));
-    let last = last.split(':').next().unwrap_or(last);
-    let name = if path.is_empty() { last.to_owned() } else { format!("{path}/{last}") };
-    match name.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name,
-        Some(_) => format!("docker.io/{name}"),
-        None => format!("docker.io/library/{name}"),
-    }
+    Reference::parse(image).map_or_else(|_| image.to_owned(), |reference| reference.repository())
+}
+
+/// Whether a pod may use an image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its registry has to be asked.
+    Refused,
+    /// `note`: a Secret of the pod's that is half known, to be remembered as one with which the image was pulled: the same
+    /// Secret with another credential, or the same credential in another Secret.
+    Allowed { note: Option<SecretUsed> },
 }
 
 impl Policy<'_> {
@@ -111,20 +116,32 @@ impl Policy<'_> {
     }
 
     /// Whether a pod that has `secrets` may use the image without asking its registry.
-    pub(crate) fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+    pub(crate) fn verdict(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> Verdict {
         if !self.is_checked(image, known) {
-            return true;
+            return Verdict::Allowed { note: None };
         }
-        let Known::Pulled(record) = known else { return false };
-        let Some(owners) = record.credential_mapping.get(&repository(image)) else { return false };
-        // A secret that was changed since is still the one that the image was pulled with: a node that is cut off
-        // cannot ask again.
-        let same = |own: &SecretUsed, used: &SecretUsed| {
-            (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
-                || own.credential_hash == used.credential_hash
-        };
-        owners.node_pods_accessible
-            || secrets.iter().any(|own| owners.kubernetes_secrets.iter().any(|used| same(own, used)))
+        let Known::Pulled(record) = known else { return Verdict::Refused };
+        let Some(owners) = record.credential_mapping.get(&repository(image)) else { return Verdict::Refused };
+        if owners.node_pods_accessible {
+            return Verdict::Allowed { note: None };
+        }
+        for own in secrets {
+            // A Secret that was changed since is still the one that the image was pulled with: a node that is cut off
+            // cannot ask again.
+            let same_secret = |used: &SecretUsed| {
+                (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
+            };
+            let same_credential = |used: &SecretUsed| {
+                !used.credential_hash.is_empty() && own.credential_hash == used.credential_hash
+            };
+            let mut matching =
+                owners.kubernetes_secrets.iter().filter(|used| same_secret(used) || same_credential(used));
+            if let Some(first) = matching.next() {
+                let whole = std::iter::once(first).chain(matching).any(|used| used == own);
+                return Verdict::Allowed { note: (!whole).then(|| own.clone()) };
+            }
+        }
+        Verdict::Refused
     }
 }
 
@@ -219,13 +236,28 @@ impl Records {
             Known::Preloaded | Known::Unclear => Record::new(reference),
         };
         record.add(image, with, time);
-        self.put(&self.pulled, &file_of(reference), &record)?;
-        self.failed(image)
+        self.put(&self.pulled, &file_of(reference), &record)
     }
 
-    /// It has brought nothing.
-    pub(crate) fn failed(&self, image: &str) -> Result<(), StepError> {
+    /// No pull of the image is under way any more.
+    pub(crate) fn ended(&self, image: &str) -> Result<(), StepError> {
         self.pulling.remove(&PathBuf::from(file_of(image)))
+    }
+
+    /// Forgets the images that are not here any more. `kept`: those that are, as the runtime calls them; what was noted since
+    /// `began` stays.
+    pub(crate) fn prune(&self, kept: &BTreeSet<String>, began: jiff::Timestamp) -> Result<(), StepError> {
+        for name in self.pulled.names(RECORDS_MAX)? {
+            let at = Path::new(&name);
+            let Some(bytes) = self.pulled.read(at, RECORD_MAX)? else { continue };
+            // One that cannot be read lets nobody in, and may be of an image that is here.
+            let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
+            let is_older = record.last_updated_time.parse::<jiff::Timestamp>().is_ok_and(|time| time < began);
+            if is_older && !kept.contains(&record.image_ref) {
+                self.pulled.remove(at)?;
+            }
+        }
+        Ok(())
     }
 
     fn put(&self, folder: &Folder, name: &str, what: &impl Serialize) -> Result<(), StepError> {
@@ -252,6 +284,12 @@ mod tests {
         Policy { verification, allowlist: &[] }
     }
 
+    impl Policy<'_> {
+        fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
+            self.verdict(image, known, secrets) != Verdict::Refused
+        }
+    }
+
     const PRELOADED_FREE: ImageVerification = ImageVerification::NeverVerifyPreloadedImages;
 
     #[test]
@@ -272,6 +310,12 @@ mod tests {
         assert!(!policy.allows(image, &after, &[secret("b", "2")]), "another's");
         assert!(policy.allows(image, &after, &[secret("a", "9")]), "the same secret, changed since");
         assert!(policy.allows(image, &after, &[secret("b", "1")]), "the same credential");
+        // What is half known is remembered.
+        let changed = secret("a", "9");
+        let verdict = policy.verdict(image, &after, std::slice::from_ref(&changed));
+        assert_eq!(verdict, Verdict::Allowed { note: Some(changed) });
+        let whole = policy.verdict(image, &after, &[secret("a", "1")]);
+        assert_eq!(whole, Verdict::Allowed { note: None });
         // The same content under another name is another image.
         assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
         Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
@@ -303,7 +347,7 @@ mod tests {
             Policy { verification: ImageVerification::NeverVerifyAllowlistedImages, allowlist: &list };
         for (image, free) in [
             ("busybox:1", true),
-            ("docker.io/library/busybox@sha256:00", true),
+            ("docker.io/library/busybox:2", true),
             ("r.example/free/x:1", true),
             ("r.example/freedom:1", false),
             ("r.example/free:1", false),
@@ -313,6 +357,24 @@ mod tests {
         assert!(!policy(ImageVerification::AlwaysVerify).allows("x:1", &Known::Preloaded, &[]));
         assert_eq!(repository("r:5000/x:1"), "r:5000/x");
         assert_eq!(repository("team/x"), "docker.io/team/x");
+    }
+
+    #[test]
+    fn an_image_that_is_gone_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let records = Records::open(&root).unwrap();
+        for (reference, time) in [
+            ("here", "2026-01-01T00:00:00Z"),
+            ("gone", "2026-01-01T00:00:00Z"),
+            ("new", "2026-01-03T00:00:00Z"),
+        ] {
+            records.pulled("r.example/x:1", reference, None, time).unwrap();
+        }
+        let kept = BTreeSet::from(["here".to_owned()]);
+        records.prune(&kept, "2026-01-02T00:00:00Z".parse().unwrap()).unwrap();
+        let known = |reference: &str| records.known("r.example/x:1", reference) != Known::Preloaded;
+        assert_eq!((known("here"), known("gone"), known("new")), (true, false, true));
     }
 
     #[test]

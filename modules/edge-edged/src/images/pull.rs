@@ -1,19 +1,37 @@
-//! Seeing to it that a container's image is here, and that this pod may have it.
+//! Seeing to it that a container's image is here, and that this pod may have it: the kubelet's EnsureImageExists.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use beehive::Moment;
 use cri::Error as RuntimeError;
 
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::error::StepError;
-use crate::images::access::{Policy, Records, SecretUsed};
-use crate::images::credentials::{self, Credential, PullPolicy};
+use crate::images::access::{Policy, Records, SecretUsed, Verdict};
+use crate::images::credentials::{self, PullPolicy};
+use crate::images::keyring::Credential;
+use crate::images::pull_words as words;
+use crate::images::reference::{self, Reference};
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::pod::sync_state::ImageReady;
+
+/// An image that a pod wants.
+struct Wanted<'a> {
+    deps: &'a Rc<Dependencies>,
+    pod: &'a ParsedPod,
+    /// As the pod writes it: so it is called in all words.
+    named: &'a str,
+    /// As the runtime is asked for it.
+    image: String,
+    reference: Reference,
+    /// The Secrets that the pod names for its pulls.
+    secrets: Vec<String>,
+    before: Option<Failure>,
+}
 
 /// Sees to it that a container's image is here. `ran_before`: this pod has run this image, so it was fetched with this
 /// pod's credentials once.
@@ -27,138 +45,261 @@ pub(crate) async fn ensure_image(
     let Some(spec) = pod.container(&name) else {
         return Err(Failure::steady("InvalidImageName", format!("no container `{name}`"), false, deps.now()));
     };
-    let image = credentials::name(spec);
+    let named = spec.image.as_deref().unwrap_or_default();
     let policy = credentials::policy(spec);
-    let fault =
-        |error: &RuntimeError| Failure::after(before.as_ref(), "ErrImagePull", error.to_string(), deps.now());
-    if policy != PullPolicy::Always {
-        match deps.runtime.image_status(&image).await {
-            Ok(Some(found)) if may_use(&deps, &pod, &image, &found.id).await => return Ok(ready(found)),
-            // Here, but not for this pod: to it, it is not here.
-            Ok(_) if policy == PullPolicy::Never => {
-                let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                deps.event(&pod.id, EventType::Warning, "ErrImageNeverPull", &text);
-                return Err(Failure::steady("ErrImageNeverPull", text, false, deps.now()));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                return Err(Failure::after(
-                    before.as_ref(),
-                    "ImageInspectError",
-                    error.to_string(),
-                    deps.now(),
-                ));
-            }
+    let read = Reference::parse(named).and_then(|reference| Ok((reference, reference::with_tag(named)?)));
+    let (reference, image) = match read {
+        Ok(read) => read,
+        Err(reason) => {
+            let text = format!("Failed to apply default image tag \"{named}\": {reason}");
+            deps.event(&pod.id, EventType::Warning, "InspectFailed", &text);
+            return Err(refused(&deps, &pod, "InvalidImageName", text));
         }
-    }
-    let error = match pull(&deps, &pod, &image).await {
-        Ok(found) => return Ok(found),
-        Err(error) => error,
     };
-    // Without a way to the registry a node goes on with what it had.
-    if ran_before && let Ok(Some(found)) = deps.runtime.image_status(&image).await {
-        let text = format!(
-            "Image \"{image}\" could not be pulled; its container restarts with the one at hand: {error}"
-        );
-        deps.event(&pod.id, EventType::Warning, "ImageNotRefreshed", &text);
-        return Ok(ready(found));
+    let secrets = pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
+    let wanted = Wanted { deps: &deps, pod: &pod, named, image, reference, secrets, before };
+    if policy != PullPolicy::Always
+        && let Some(found) = wanted.here(policy).await?
+    {
+        return Ok(found);
     }
-    Err(fault(&error))
+    wanted.fetch(ran_before).await
+}
+
+/// A fault in the pod, with the event that a container does not start for it.
+fn refused(deps: &Rc<Dependencies>, pod: &ParsedPod, reason: &'static str, message: String) -> Failure {
+    deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {reason}"));
+    Failure::steady(reason, message, false, deps.now())
 }
 
 fn ready(image: cri::v1::Image) -> ImageReady {
     ImageReady { reference: image.id.clone(), image }
 }
 
-/// The pod's credentials for an image.
-async fn credentials_of(
-    deps: &Dependencies,
-    pod: &ParsedPod,
-    image: &str,
-) -> Result<Vec<Credential>, StepError> {
-    let names: Vec<String> =
-        pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    if names.is_empty() {
-        return Ok(Vec::new());
+impl Wanted<'_> {
+    fn event(&self, kind: EventType, reason: &str, message: &str) {
+        self.deps.event(&self.pod.id, kind, reason, message);
     }
-    let sources = deps.sources(pod).await?;
-    Ok(credentials::credentials(image, &names, &sources))
+
+    /// The image, if it is here and for this pod; `None`: it has to be fetched.
+    async fn here(&self, policy: PullPolicy) -> Result<Option<ImageReady>, Failure> {
+        let found = match self.deps.runtime.image_status(&self.image).await {
+            Ok(found) => found,
+            Err(error) => {
+                let text = format!("Failed to inspect image \"\": {}", error.grpc_text());
+                self.event(EventType::Warning, "InspectFailed", &text);
+                self.event(EventType::Warning, "Failed", "Error: ImageInspectError");
+                let now = self.deps.now();
+                return Err(Failure::after(self.before.as_ref(), "ImageInspectError", text, now));
+            }
+        };
+        if let Some(found) = found
+            && self.may_use(&found.id).await
+        {
+            let named = self.named;
+            let text = format!(
+                "Container image \"{named}\" already present on machine and can be accessed by the pod"
+            );
+            self.event(EventType::Normal, "Pulled", &text);
+            return Ok(Some(ready(found)));
+        }
+        if policy != PullPolicy::Never {
+            return Ok(None);
+        }
+        // Here, but not for this pod: to it, it is not here.
+        let text = format!("Container image \"{}\" is not present with pull policy of Never", self.named);
+        self.event(EventType::Warning, "ErrImageNeverPull", &text);
+        Err(refused(self.deps, self.pod, "ErrImageNeverPull", text))
+    }
+
+    async fn fetch(&self, ran_before: bool) -> Result<ImageReady, Failure> {
+        let text = match self.pull().await {
+            Ok(found) => return Ok(found),
+            Err(text) => text,
+        };
+        // Without a way to the registry a node goes on with what it had.
+        if ran_before && let Ok(Some(found)) = self.deps.runtime.image_status(&self.image).await {
+            let text = format!(
+                "Image \"{}\" could not be pulled; its container restarts with the one at hand: {text}",
+                self.named
+            );
+            self.event(EventType::Warning, "ImageNotRefreshed", &text);
+            return Ok(ready(found));
+        }
+        let (reason, message) = words::failed_pull(self.named, &text);
+        self.event(EventType::Warning, "Failed", &format!("Failed to pull image \"{}\": {text}", self.named));
+        self.event(EventType::Warning, "Failed", &format!("Error: {reason}"));
+        let failure = Failure::after(self.before.as_ref(), reason, message, self.deps.now());
+        // Credentials that come or change are tried at once.
+        Err(Failure { may_come: !self.secrets.is_empty(), ..failure })
+    }
+
+    /// The credentials for the image: the pod's, then the node's.
+    async fn credentials(&self) -> Result<Vec<Credential>, StepError> {
+        let sources = if self.secrets.is_empty() {
+            crate::pod::sources::Sources::default()
+        } else {
+            self.deps.sources(self.pod).await?
+        };
+        let missing = credentials::missing(&self.secrets, &sources);
+        if !missing.is_empty() {
+            let text = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.event(EventType::Warning, "FailedToRetrieveImagePullSecret", &text);
+        }
+        let (root, homes) = (self.deps.settings.root.clone(), self.deps.settings.homes.clone());
+        let read = move || Ok(credentials::of_node(&root, &homes));
+        let node = blocking(&self.deps.env, "read the node's credentials in", read).await?;
+        Ok(credentials::credentials(&self.reference, &self.secrets, &sources, &node))
+    }
+
+    /// Whether the pod may use an image that is here as `reference`, without asking its registry.
+    async fn may_use(&self, reference: &str) -> bool {
+        let (named, at) = (self.image.clone(), reference.to_owned());
+        let known = match records(self.deps, move |records| Ok(records.known(&named, &at))).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::error!(%error, "records of pulled images cannot be read: the registry has to be asked");
+                return false;
+            }
+        };
+        let secrets: Vec<SecretUsed> = match self.credentials().await {
+            Ok(found) => found.into_iter().filter_map(|credential| credential.secret).collect(),
+            Err(error) => {
+                tracing::error!(%error, "credentials of a pod cannot be read: the registry has to be asked");
+                return false;
+            }
+        };
+        let settings = &self.deps.settings;
+        let policy =
+            Policy { verification: settings.image_verification, allowlist: &settings.image_allowlist };
+        match policy.verdict(&self.image, &known, &secrets) {
+            Verdict::Refused => false,
+            Verdict::Allowed { note: None } => true,
+            Verdict::Allowed { note: Some(secret) } => {
+                self.note_pulled(reference, Some(secret), false).await;
+                true
+            }
+        }
+    }
+
+    /// Fetches the image with one credential after the other; an error in words.
+    async fn pull(&self) -> Result<ImageReady, String> {
+        let began = self.deps.now();
+        self.event(EventType::Normal, "Pulling", &format!("Pulling image \"{}\"", self.named));
+        let named = self.image.clone();
+        let under_way = UnderWay::begin(self.deps, &self.image);
+        // Said first: if the power goes in between, nobody gets the image without asking.
+        let begun = records(self.deps, move |records| records.begin(&named)).await;
+        begun.map_err(|error| {
+            format!("Failed to record image pull intent for container image \"{}\": {error}", self.named)
+        })?;
+        let found = self.credentials().await.map_err(|error| error.to_string())?;
+        let mut tries: Vec<Option<Credential>> = found.into_iter().map(Some).collect();
+        if tries.is_empty() {
+            tries.push(None);
+        }
+        // Never closed, so an error cannot come; without a permit the pull is merely not counted.
+        let _turn = self.deps.pulls.acquire().await.ok();
+        let mut errors = Vec::new();
+        for credential in tries {
+            let (auth, secret) = credential.map_or((None, None), |own| (Some(own.auth), own.secret));
+            let started = self.deps.now();
+            match self.pull_once(auth).await {
+                Ok(found) => {
+                    self.note_pulled(&found.id, secret, under_way.is_last()).await;
+                    self.pulled(&found, began, started);
+                    return Ok(ready(found));
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        let named = self.image.clone();
+        if under_way.is_last()
+            && let Err(error) = records(self.deps, move |records| records.ended(&named)).await
+        {
+            let image = self.named;
+            tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
+        }
+        Err(words::of_errors(&errors))
+    }
+
+    async fn pull_once(&self, auth: Option<cri::v1::AuthConfig>) -> Result<cri::v1::Image, RuntimeError> {
+        self.deps.runtime.pull_image(&self.image, auth).await?;
+        let found = self.deps.runtime.image_status(&self.image).await?;
+        found.ok_or_else(|| {
+            let message = "gone after the pull".to_owned();
+            RuntimeError::ImageNotFound { image: self.image.clone(), message }
+        })
+    }
+
+    /// Says that the image was pulled. `began`: when it began to wait for its turn.
+    fn pulled(&self, image: &cri::v1::Image, began: Moment, started: Moment) {
+        let now = self.deps.now();
+        let text = format!(
+            "Successfully pulled image \"{}\" in {} ({} including waiting). Image size: {} bytes.",
+            self.named,
+            words::duration(now.since(started)),
+            words::duration(now.since(began)),
+            image.size
+        );
+        self.event(EventType::Normal, "Pulled", &text);
+    }
+
+    /// Without the note the image's next user asks the registry, so a full disk gives nothing away.
+    async fn note_pulled(&self, reference: &str, secret: Option<SecretUsed>, is_last: bool) {
+        let (named, at, time) = (self.image.clone(), reference.to_owned(), self.deps.wall().to_string());
+        let note = move |records: &Records| {
+            records.pulled(&named, &at, secret, &time)?;
+            if is_last { records.ended(&named) } else { Ok(()) }
+        };
+        let noted = records(self.deps, note).await;
+        if let Err(error) = noted {
+            let image = self.named;
+            tracing::warn!(image, %error, "pull cannot be noted: the image's next user asks the registry");
+        }
+    }
 }
 
-/// Whether the pod may use an image that is here as `reference`, without asking its registry.
-async fn may_use(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str, reference: &str) -> bool {
-    let (named, at) = (image.to_owned(), reference.to_owned());
-    let known = records(deps, move |records| Ok(records.known(&named, &at))).await;
-    let known = match known {
-        Ok(known) => known,
-        Err(error) => {
-            tracing::error!(%error, "records of pulled images cannot be read: the registry has to be asked");
-            return false;
-        }
-    };
-    let secrets: Vec<SecretUsed> = match credentials_of(deps, pod, image).await {
-        Ok(found) => found.into_iter().map(|credential| credential.secret).collect(),
-        Err(error) => {
-            tracing::error!(%error, "credentials of a pod cannot be read: the registry has to be asked");
-            return false;
-        }
-    };
-    let settings = &deps.settings;
-    let policy = Policy { verification: settings.image_verification, allowlist: &settings.image_allowlist };
-    policy.allows(image, &known, &secrets)
+/// A pull that has begun. Of several of one image the last to end takes the word back that one has; one that is broken off
+/// leaves it, for nobody knows what it has brought.
+struct UnderWay<'a> {
+    deps: &'a Dependencies,
+    image: &'a str,
 }
 
+impl<'a> UnderWay<'a> {
+    fn begin(deps: &'a Dependencies, image: &'a str) -> UnderWay<'a> {
+        *deps.pulling.borrow_mut().entry(image.to_owned()).or_default() += 1;
+        UnderWay { deps, image }
+    }
+
+    fn is_last(&self) -> bool {
+        self.deps.pulling.borrow().get(self.image).is_none_or(|count| *count <= 1)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut pulling = self.deps.pulling.borrow_mut();
+        if let Some(count) = pulling.get_mut(self.image) {
+            *count -= 1;
+            if *count == 0 {
+                pulling.remove(self.image);
+            }
+        }
+    }
+}
+
+/// Works on the records, which one at a time does.
 async fn records<T: Send + 'static>(
     deps: &Rc<Dependencies>,
     work: impl FnOnce(&Records) -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
+    let _turn = deps.image_records.lock().await;
     let root = deps.settings.root.clone();
     let work = move || work(&Records::open(&folders::root(&root)?)?);
     blocking(&deps.env, "look at the records of images in", work).await
-}
-
-async fn pull(deps: &Rc<Dependencies>, pod: &ParsedPod, image: &str) -> Result<ImageReady, RuntimeError> {
-    // Never closed, so an error cannot come; without a permit the pull is merely not counted.
-    let _turn = deps.pulls.acquire().await.ok();
-    deps.event(&pod.id, EventType::Normal, "Pulling", &format!("Pulling image \"{image}\""));
-    let failed = |message: String| RuntimeError::Failed { call: "PullImage", message };
-    let named = image.to_owned();
-    // Said first: if the power goes in between, nobody gets the image without asking.
-    records(deps, move |records| records.begin(&named)).await.map_err(|error| failed(error.to_string()))?;
-    let found = credentials_of(deps, pod, image).await.map_err(|error| failed(error.to_string()))?;
-    let mut tries: Vec<Option<Credential>> = found.into_iter().map(Some).collect();
-    if tries.is_empty() {
-        tries.push(None);
-    }
-    let mut last = failed("nothing was tried".to_owned());
-    for credential in tries {
-        let (auth, secret) = credential.map_or((None, None), |own| (Some(own.auth), Some(own.secret)));
-        match deps.runtime.pull_image(image, auth).await {
-            Ok(_) => {
-                let found = deps.runtime.image_status(image).await?.ok_or_else(|| {
-                    let message = "gone after the pull".to_owned();
-                    RuntimeError::ImageNotFound { image: image.to_owned(), message }
-                })?;
-                note_pulled(deps, image, &found.id, secret).await;
-                deps.event(&pod.id, EventType::Normal, "Pulled", &format!("Pulled image \"{image}\""));
-                return Ok(ready(found));
-            }
-            Err(error) => last = error,
-        }
-    }
-    let named = image.to_owned();
-    if let Err(error) = records(deps, move |records| records.failed(&named)).await {
-        tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
-    }
-    let text = format!("Failed to pull image \"{image}\": {last}");
-    deps.event(&pod.id, EventType::Warning, "Failed", &text);
-    Err(last)
-}
-
-/// Without the note the image's next user asks the registry, so a full disk gives nothing away.
-async fn note_pulled(deps: &Rc<Dependencies>, image: &str, reference: &str, secret: Option<SecretUsed>) {
-    let (named, at, time) = (image.to_owned(), reference.to_owned(), deps.wall().to_string());
-    if let Err(error) = records(deps, move |records| records.pulled(&named, &at, secret, &time)).await {
-        tracing::warn!(image, %error, "pull cannot be noted: the image's next user asks the registry");
-    }
 }

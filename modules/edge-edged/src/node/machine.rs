@@ -37,12 +37,7 @@ fn text(path: &str) -> String {
 
 /// Looks at the machine. `root` is the folder whose disk counts; `ips` the configured addresses.
 pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
-    let meminfo = text("/proc/meminfo");
-    let kilobytes = |key: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
-        let number = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-        number.unwrap_or(0).saturating_mul(1024)
-    };
+    let load = load();
     let stat = text("/proc/stat");
     let cpus = stat.lines().filter(|line| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -51,10 +46,10 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
     let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let mut machine = Machine {
         cpus: u64::try_from(cpus.count()).unwrap_or(1).max(1),
-        memory: kilobytes("MemTotal:"),
-        memory_available: kilobytes("MemAvailable:"),
-        pids_max: text("/proc/sys/kernel/pid_max").parse().unwrap_or(0),
-        pids: threads(&text("/proc/loadavg")),
+        memory: load.memory,
+        memory_available: load.memory_available,
+        pids_max: load.pids_max,
+        pids: load.pids,
         kernel: text("/proc/sys/kernel/osrelease"),
         os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
         machine_id: text("/etc/machine-id"),
@@ -63,18 +58,77 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
         ips: if ips.is_empty() { route_address().into_iter().collect() } else { ips.to_vec() },
         ..Machine::default()
     };
-    let mut at = root;
+    let disk = disk_of(root);
+    machine.disk = disk.size;
+    machine.disk_available = disk.available;
+    machine.inodes = disk.inodes;
+    machine.inodes_free = disk.inodes_free;
+    machine
+}
+
+/// Memory and processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) memory: u64,
+    /// All but the working set, as the kubelet counts it.
+    pub(crate) memory_available: u64,
+    pub(crate) pids_max: u64,
+    pub(crate) pids: u64,
+}
+
+/// Looks at them.
+pub(crate) fn load() -> Load {
+    let most = |path: &str| text(path).parse::<u64>().ok();
+    let (pid_max, threads_max) = (most("/proc/sys/kernel/pid_max"), most("/proc/sys/kernel/threads-max"));
+    let (memory, memory_available) = memory(&text("/proc/meminfo"));
+    Load {
+        memory,
+        memory_available,
+        pids_max: pid_max.into_iter().chain(threads_max).min().unwrap_or(0),
+        pids: threads(&text("/proc/loadavg")),
+    }
+}
+
+/// All memory, and what of it is not in the working set: that is the memory of processes and the pages of files, as the root's
+/// cgroup counts them, without those that have not been used lately.
+fn memory(meminfo: &str) -> (u64, u64) {
+    let kilobytes = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+        number.unwrap_or(0).saturating_mul(1024)
+    };
+    let files = ["Cached:", "Buffers:", "SwapCached:"].iter().map(|key| kilobytes(key)).sum::<u64>();
+    let used = kilobytes("AnonPages:").saturating_add(files).saturating_sub(kilobytes("Inactive(file):"));
+    let all = kilobytes("MemTotal:");
+    (all, all.saturating_sub(used))
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Which one: the number of its device.
+    pub(crate) device: u64,
+    pub(crate) size: u64,
+    pub(crate) available: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_free: u64,
+}
+
+/// The file system on which a path is, or will be.
+pub(crate) fn disk_of(path: &Path) -> Disk {
+    let mut at = path;
     while !at.exists() {
         let Some(parent) = at.parent() else { break };
         at = parent;
     }
-    if let Ok(disk) = rustix::fs::statvfs(at) {
-        machine.disk = disk.f_blocks.saturating_mul(disk.f_frsize);
-        machine.disk_available = disk.f_bavail.saturating_mul(disk.f_frsize);
-        machine.inodes = disk.f_files;
-        machine.inodes_free = disk.f_favail;
+    let Ok(disk) = rustix::fs::statvfs(at) else { return Disk::default() };
+    Disk {
+        device: rustix::fs::stat(at).map(|stat| stat.st_dev).unwrap_or_default(),
+        size: disk.f_blocks.saturating_mul(disk.f_frsize),
+        available: disk.f_bavail.saturating_mul(disk.f_frsize),
+        inodes: disk.f_files,
+        inodes_free: disk.f_favail,
     }
-    machine
 }
 
 /// `/proc/loadavg`'s fourth word is running/all threads.
@@ -103,5 +157,8 @@ mod tests {
         assert!(!machine.kernel.is_empty() && !machine.boot_id.is_empty());
         assert_eq!(machine.ips, ["192.0.2.7"]);
         assert_eq!(threads("0.1 0.2 0.3 2/345 99"), 345);
+        let meminfo = "MemTotal: 100 kB\nMemFree: 1 kB\nBuffers: 5 kB\nCached: 40 kB\nAnonPages: 30 kB\nInactive(file): 20 kB\n";
+        assert_eq!(memory(meminfo), (100 << 10, 45 << 10));
+        assert!(machine.memory_available > 0 && machine.memory_available < machine.memory);
     }
 }

@@ -6,6 +6,7 @@ use config::{EvictionHard, Threshold};
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
+use crate::eviction::pressure::Pressure;
 use crate::node::machine::Machine;
 use crate::settings::Settings;
 
@@ -23,6 +24,8 @@ pub(crate) struct Findings {
     /// The runtime's answers, or why there are none.
     pub(crate) runtime: Result<(VersionResponse, RuntimeStatus), String>,
     pub(crate) images: Vec<Image>,
+    /// What the node was short of a while ago.
+    pub(crate) pressure: Pressure,
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
@@ -130,11 +133,13 @@ fn info(settings: &Settings, findings: &Findings) -> Value {
 fn conditions(bounds: &EvictionHard, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
     let machine = &findings.machine;
     let below = |left: u64, whole: u64, bound: Threshold| whole > 0 && left < bound.of(whole);
-    let memory = below(machine.memory_available, machine.memory, bounds.memory_available);
-    let disk = below(machine.disk_available, machine.disk, bounds.nodefs_available)
+    let lately = findings.pressure;
+    let memory = lately.memory || below(machine.memory_available, machine.memory, bounds.memory_available);
+    let disk = lately.disk
+        || below(machine.disk_available, machine.disk, bounds.nodefs_available)
         || below(machine.inodes_free, machine.inodes, bounds.nodefs_inodes_free);
     let pids_left = machine.pids_max.saturating_sub(machine.pids);
-    let pids = below(pids_left, machine.pids_max, bounds.pid_available);
+    let pids = lately.pid || below(pids_left, machine.pids_max, bounds.pid_available);
     let pressure = |kind: &str, pressed: bool, what: &str, yes: &str, no: &str| {
         let (reason, verb) = if pressed { (yes, "has no") } else { (no, "has sufficient") };
         (kind.to_owned(), pressed, reason.to_owned(), format!("edged {verb} {what} available"))
@@ -252,7 +257,12 @@ mod tests {
             ips: vec!["192.0.2.1".into()],
             ..Machine::default()
         };
-        Findings { machine, runtime: Ok((version, status)), images: Vec::new() }
+        Findings {
+            machine,
+            runtime: Ok((version, status)),
+            images: Vec::new(),
+            pressure: Pressure::default(),
+        }
     }
 
     fn condition<'a>(node: &'a Value, kind: &str) -> &'a Value {
@@ -278,6 +288,17 @@ mod tests {
             serde_json::from_value(node).unwrap()
         };
         assert_eq!(typed.metadata.name.as_deref(), Some("edge-1"));
+    }
+
+    #[test]
+    fn what_the_node_was_short_of_a_while_ago_is_still_told() {
+        let pressure = Pressure { disk: true, ..Pressure::default() };
+        let node = report(&settings(), &Findings { pressure, ..findings(true) }, None, "T1");
+        let told = |kind: &str| condition(&node, kind)["status"].as_str().unwrap().to_owned();
+        assert_eq!(
+            [told("DiskPressure"), told("MemoryPressure"), told("PIDPressure")],
+            ["True", "False", "False"]
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Performing the actions of a plan.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use crate::disk::layout;
 use crate::disk::removal;
 use crate::error::StepError;
 use crate::images::pull;
+use crate::logs::files::{self, LogOf};
 use crate::pod::action::{Action, StopReason};
 use crate::pod::backoff::Failure;
 use crate::pod::id::PodId;
@@ -98,8 +98,8 @@ pub(crate) fn perform(
             stop(deps, id, container, seen.name, why, grace).map(Outcome::Done).boxed_local()
         }
         (Action::RemoveContainer { id: container }, ActionInput::Container(seen)) => {
-            let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
-            remove_container(deps, container, log).map(Outcome::Done).boxed_local()
+            let log = LogOf { pod: id, container: seen.name, attempt: seen.attempt, id: container };
+            remove_container(deps, log).map(Outcome::Done).boxed_local()
         }
         (Action::StopSandbox { id: sandbox }, _) => {
             async move { Outcome::Done(deps.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
@@ -196,7 +196,11 @@ async fn start(
     };
     deps.ids.add(&pod.id.uid, &id);
     match deps.runtime.start_container(&id).await {
-        Ok(()) => Ok(id),
+        Ok(()) => {
+            let log = LogOf { pod: pod.id.clone(), container: name, attempt, id: id.clone() };
+            link_log(&deps, log).await;
+            Ok(id)
+        }
         Err(error) => {
             deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
             let message = error.to_string();
@@ -229,8 +233,7 @@ async fn create(
         let make = move || {
             let spec =
                 pod.container(&name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
-            let log = layout::pod_logs(&pod.id).join(&name);
-            Folder::make_root(&logs, LOGS)?.make(&log, Access::mode(LOGS))?;
+            files::make_folder(&logs, &pod.id, &name)?;
             let root = folders::root(&root)?;
             volumes::write_hosts(&root, &pod, &ips, &node)?;
             volumes::mounts_of(&root, &pod, spec, attempt, &volumes, &env)
@@ -270,19 +273,27 @@ async fn stop(
 }
 
 /// Removes an instance and its log.
-async fn remove_container(deps: Rc<Dependencies>, id: String, log: PathBuf) -> Result<(), StepError> {
-    deps.runtime.remove_container(&id).await?;
-    let logs = deps.settings.logs.clone();
-    let remove = move || Folder::find_root(&logs)?.map_or(Ok(()), |logs| logs.remove(&log));
-    blocking(&deps.env, "remove the log in", remove).await
+async fn remove_container(deps: Rc<Dependencies>, log: LogOf) -> Result<(), StepError> {
+    deps.runtime.remove_container(&log.id).await?;
+    let (links, logs) = (deps.settings.links.clone(), deps.settings.logs.clone());
+    blocking(&deps.env, "remove the log in", move || log.remove(&links, &logs)).await
+}
+
+/// Makes the link by which collectors find a log. The log manager makes those that fail here.
+async fn link_log(deps: &Rc<Dependencies>, log: LogOf) {
+    let (links, logs) = (deps.settings.links.clone(), deps.settings.logs.clone());
+    if let Err(error) = blocking(&deps.env, "link a log in", move || log.link(&links, &logs)).await {
+        tracing::debug!(%error, "link to a log is made later");
+    }
 }
 
 /// Removes everything of the pod from the disk. How long that takes is the pod's choice, and nobody waits behind it.
 async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
     deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
-    let cgroup_root = deps.settings.cgroup_root.clone();
+    let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());
     let begin = move || {
+        files::remove_links_of(&links, &logs, &pod)?;
         cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
         Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
     };

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
@@ -28,11 +29,21 @@ impl PodUpdate {
     }
 }
 
+/// Why and how a pod has to go that should run.
+#[derive(Debug, Clone)]
+pub(crate) struct Eviction {
+    /// What its status says.
+    pub(crate) message: String,
+    /// How long its containers have to end.
+    pub(crate) grace: Duration,
+}
+
 /// A pod as Edged and its worker share it. Only the newest update counts, so it is kept here and read whenever the
 /// worker syncs; what travels through the worker's mailbox says that there is something new. A worker that is
 /// restarted starts from it.
 pub(crate) struct PodEntry {
     update: RefCell<PodUpdate>,
+    eviction: RefCell<Option<Eviction>>,
     missed: Cell<bool>,
     phase: RefCell<String>,
     starts: Cell<u32>,
@@ -42,6 +53,7 @@ impl PodEntry {
     pub(crate) fn new(update: PodUpdate) -> Self {
         PodEntry {
             update: RefCell::new(update),
+            eviction: RefCell::default(),
             missed: Cell::new(false),
             phase: RefCell::default(),
             starts: Cell::new(0),
@@ -60,6 +72,15 @@ impl PodEntry {
 
     pub(crate) fn update(&self) -> PodUpdate {
         self.update.borrow().clone()
+    }
+
+    /// The pod has to go because the node is short of something.
+    pub(crate) fn set_eviction(&self, eviction: Eviction) {
+        self.eviction.replace(Some(eviction));
+    }
+
+    pub(crate) fn eviction(&self) -> Option<Eviction> {
+        self.eviction.borrow().clone()
     }
 
     /// A message found the worker's mailbox full. Whatever it handles next, everything may have changed.

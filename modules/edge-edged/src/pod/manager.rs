@@ -6,7 +6,7 @@ use std::rc::Rc;
 use apimachinery::NamespacedName;
 use beehive::{Address, Refusal};
 
-use crate::pod::entry::{PodEntry, PodUpdate};
+use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::Intent;
@@ -71,6 +71,14 @@ impl PodManager {
             pod.update(update);
         }
         known
+    }
+
+    /// A pod has to go because the node is short of something.
+    pub(crate) fn evict(&self, uid: &str, eviction: Eviction) {
+        if let Some(pod) = self.0.get(uid) {
+            pod.entry.set_eviction(eviction);
+            pod.tell(PodWorkerMsg::Updated);
+        }
     }
 
     /// What was decided about the pods so far, by uid.

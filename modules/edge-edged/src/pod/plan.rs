@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
+use crate::eviction::pressure::EVICTED;
 use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
@@ -51,12 +52,8 @@ pub(crate) fn plan(
     let mut plan = Plan::default();
     match intent {
         Intent::Terminate => terminate(pod, seen, state, &mut plan),
-        Intent::Fail { .. } | Intent::Hold { .. } => {
-            kill_pod(pod, seen, state, &mut plan);
-        }
-        Intent::Run if is_done(pod, seen, state) => {
-            kill_pod(pod, seen, state, &mut plan);
-        }
+        Intent::Fail { .. } | Intent::Hold { .. } => end(pod, seen, state, &mut plan),
+        Intent::Run if is_done(pod, seen, state) => end(pod, seen, state, &mut plan),
         Intent::Run => run(pod, seen, state, now, &mut plan),
     }
     plan.actions.retain(|action| !state.busy.contains(action));
@@ -105,7 +102,7 @@ fn kill_pod(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Pl
         let stop = |container: &RuntimeContainer| Action::Stop {
             id: container.id.clone(),
             why: StopReason::Ending,
-            grace: pod.grace(),
+            grace: state.grace.unwrap_or_else(|| pod.grace()),
         };
         if main.is_empty() && !starting {
             // One after another, the last started first.
@@ -126,8 +123,25 @@ fn kill_pod(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Pl
     open.is_empty()
 }
 
+/// Ends what runs. Of a pod that had to go for what it took nothing stays but its status.
+fn end(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+    let is_evicted = state.end(pod).is_some_and(|end| end.reason.as_deref() == Some(EVICTED));
+    if kill_pod(pod, seen, state, plan) && is_evicted {
+        clear(seen, state, plan);
+    }
+}
+
 fn terminate(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
-    if !kill_pod(pod, seen, state, plan) || state.is_busy(|action| *action == Action::Volumes) {
+    if kill_pod(pod, seen, state, plan) {
+        clear(seen, state, plan);
+        let left = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
+        plan.gone = state.torn_down && !left && !state.is_busy(|action| *action == Action::Volumes);
+    }
+}
+
+/// Removes all that the runtime and the disk have of a pod of which nothing runs.
+fn clear(seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+    if state.is_busy(|action| *action == Action::Volumes) {
         return;
     }
     if !seen.sandboxes.is_empty() {
@@ -135,16 +149,14 @@ fn terminate(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut P
             .extend(seen.sandboxes.iter().map(|sandbox| Action::RemoveSandbox { id: sandbox.id.clone() }));
     } else if !seen.containers.is_empty() {
         plan.actions.extend(seen.containers.iter().map(|c| Action::RemoveContainer { id: c.id.clone() }));
-    } else if state.torn_down {
-        plan.gone = true;
-    } else {
+    } else if !state.torn_down {
         plan.actions.push(Action::Teardown);
     }
 }
 
 fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     volumes(state, now, plan);
-    collect_garbage(pod, seen, state, plan);
+    collect_garbage(pod, seen, state, now, plan);
     let candidates = candidates(pod, seen, state, plan);
     let sandbox = seen.ready_sandbox();
     if sandbox.is_none() && !candidates.is_empty() {
@@ -205,14 +217,19 @@ fn replace_sandbox(grace: Duration, seen: &RuntimePod, state: &SyncState, now: M
     }
 }
 
-/// Keeps the newest and the one before of each container; the rest goes, and sandboxes that hold nothing.
-fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, plan: &mut Plan) {
+/// Keeps the newest of each container and as many before as are wanted; the rest goes, and sandboxes that hold nothing.
+fn collect_garbage(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
     for container in &seen.containers {
         let count = kept.entry(container.name.as_str()).or_default();
         *count += 1;
         let known = pod.container(&container.name).is_some();
-        if container.state.has_ended() && (*count > 2 || !known) {
+        if container.state.has_ended() && (*count > 1 + state.dead_kept.max(1) || !known) {
+            let due = state.ended.get(&container.id).map_or(now, |ended| *ended + state.dead_min_age);
+            if due > now {
+                plan.wake_at(due);
+                continue;
+            }
             plan.actions.push(Action::RemoveContainer { id: container.id.clone() });
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::UpReport;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::fnv1a;
@@ -51,7 +51,36 @@ impl Recorder {
         now: Moment,
         wall: jiff::Timestamp,
     ) -> Option<UpReport> {
-        let print = fnv1a(format!("{}\n{reason}\n{message}", pod.uid).as_bytes());
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
+        });
+        self.about((&pod.namespace, &pod.name, &pod.uid), object, (kind, reason, message), now, wall)
+    }
+
+    /// An event about the node; `None` when the same was said a short while ago.
+    pub(crate) fn node_event(
+        &self,
+        kind: EventType,
+        reason: &str,
+        message: &str,
+        now: Moment,
+        wall: jiff::Timestamp,
+    ) -> Option<UpReport> {
+        // CloudCore knows its uid.
+        let object = json!({"apiVersion": "v1", "kind": "Node", "name": self.node});
+        self.about(("default", &self.node, ""), object, (kind, reason, message), now, wall)
+    }
+
+    fn about(
+        &self,
+        (namespace, name, uid): (&str, &str, &str),
+        object: Value,
+        (kind, reason, message): (EventType, &str, &str),
+        now: Moment,
+        wall: jiff::Timestamp,
+    ) -> Option<UpReport> {
+        let print = fnv1a(format!("{uid}\n{reason}\n{message}").as_bytes());
         let mut said = self.said.borrow_mut();
         if said.get(&print).is_some_and(|at| now.since(*at) < QUIET) {
             return None;
@@ -64,7 +93,7 @@ impl Recorder {
         }
         said.insert(print, now);
         self.count.set(self.count.get() + 1);
-        let head: String = pod.name.chars().take(200).collect();
+        let head: String = name.chars().take(200).collect();
         let name = format!("{}.{}{:x}", head.trim_end_matches(['.', '-']), self.start, self.count.get());
         let kind = match kind {
             EventType::Normal => "Normal",
@@ -75,11 +104,8 @@ impl Recorder {
         let event = json!({
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": name, "namespace": pod.namespace},
-            "involvedObject": {
-                "apiVersion": "v1", "kind": "Pod",
-                "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
-            },
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": object,
             "type": kind,
             "reason": reason,
             "message": message,
@@ -90,7 +116,7 @@ impl Recorder {
             "lastTimestamp": time,
             "count": 1,
         });
-        Some(UpReport::Event { namespace: pod.namespace.clone(), name, event_json: event.to_string() })
+        Some(UpReport::Event { namespace: namespace.to_owned(), name, event_json: event.to_string() })
     }
 }
 

@@ -7,6 +7,7 @@ use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
+use crate::eviction::pressure::EVICTED;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::conditions;
@@ -21,6 +22,13 @@ impl PodWorker {
     /// What Edged wants, unless the pod has run out of its time; and when it will.
     pub(crate) fn effective_intent(&mut self, cx: &Context<PodWorkerMsg>) -> (Intent, Option<Moment>) {
         let pod = &self.update.pod;
+        if let Some(eviction) = self.entry.eviction() {
+            self.state.grace = Some(eviction.grace);
+            if self.update.intent == Intent::Run && self.state.end(pod).is_none() {
+                let (reason, message) = (EVICTED.to_owned(), eviction.message);
+                return (Intent::Fail { reason, message }, None);
+            }
+        }
         let limit = pod.spec().active_deadline_seconds;
         let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
             return (self.update.intent.clone(), None);

@@ -30,6 +30,15 @@ pub(crate) enum ImageState {
     Failed(Failure),
 }
 
+impl ImageState {
+    pub(crate) fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            ImageState::Ready(_) => None,
+            ImageState::Failed(failure) => Some(failure),
+        }
+    }
+}
+
 /// How far the volumes are.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum VolumeState {
@@ -60,6 +69,11 @@ pub(crate) struct SyncState {
     pub(crate) reported: Option<Arc<PodStatus>>,
     /// How long it has been active, for its deadline.
     pub(crate) active: ActiveTime,
+    /// How long containers have to end, when that is not the pod's to say.
+    pub(crate) grace: Option<Duration>,
+    /// Dead instances of a container that are kept beside the newest, one if this is 0, and how long one stays at least.
+    pub(crate) dead_kept: usize,
+    pub(crate) dead_min_age: Duration,
     /// Sandboxes that were told to stop.
     pub(crate) stopped: BTreeSet<String>,
     /// Everything of the pod is gone.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::dependencies::Dependencies;
 use crate::events;
-use crate::images::credentials;
+use crate::images::pull_words::is_failed_pull;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::active_time::ActiveTime;
@@ -122,7 +122,9 @@ impl PodWorker {
         let update = entry.update();
         let kept = deps.store.reported.of(&update.pod.id.uid);
         let active = ActiveTime::after(kept.active);
-        let state = SyncState { reported: kept.status, active, ..SyncState::default() };
+        let (dead_kept, dead_min_age) = (deps.settings.dead_kept, deps.settings.dead_min_age);
+        let state =
+            SyncState { reported: kept.status, active, dead_kept, dead_min_age, ..SyncState::default() };
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,
@@ -214,7 +216,8 @@ impl PodWorker {
         {
             failure.until = now;
         }
-        for failure in self.state.starts.values_mut().filter(|failure| failure.may_come) {
+        let images = self.state.images.values_mut().filter_map(ImageState::failure_mut);
+        for failure in self.state.starts.values_mut().chain(images).filter(|failure| failure.may_come) {
             failure.until = now;
         }
     }
@@ -324,13 +327,16 @@ impl PodWorker {
             waits
         });
         for (name, image) in &mut self.state.images {
-            if let ImageState::Failed(failure) = image
-                && failure.reason == "ErrImagePull"
+            if let Some(failure) = image.failure_mut()
+                && is_failed_pull(failure.reason)
                 && now >= shown_until(failure)
             {
+                let image = self.update.pod.container(name).and_then(|container| container.image.clone());
+                let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
+                failure.message = format!("{text}: {}: {}", failure.reason, failure.message);
                 failure.reason = "ImagePullBackOff";
-                let image = self.update.pod.container(name).map(credentials::name).unwrap_or_default();
-                failure.message = format!("Back-off pulling image \"{image}\": {}", failure.message);
+                self.deps.event(&self.update.pod.id, EventType::Normal, "BackOff", &text);
+                self.deps.event(&self.update.pod.id, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
         }
         if *intent != Intent::Run {
@@ -435,7 +441,7 @@ impl PodWorker {
     /// The earliest of everything that the worker waits for.
     fn next_wake(&self, others: impl Iterator<Item = Moment>) -> Option<Moment> {
         let pulls = self.state.images.values().filter_map(|state| match state {
-            ImageState::Failed(failure) if failure.reason == "ErrImagePull" => Some(shown_until(failure)),
+            ImageState::Failed(failure) if is_failed_pull(failure.reason) => Some(shown_until(failure)),
             ImageState::Failed(_) | ImageState::Ready(_) => None,
         });
         let retries = self.retries.iter().map(|(at, _)| *at);

@@ -5,15 +5,16 @@
 //! [`ShiftedRuntime`], which makes of each time in them what a containerd with the shifted clock would have written down: by
 //! the clock as it stood when the thing was made, or ended. Edged's own clock is shifted with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use beehive::{Clock, Env, Moment, TokioClock};
 use cri::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStatus, ExecSyncResponse,
-    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus, RuntimeStatus,
+    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
+    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig,
+    PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus, RuntimeStatus,
     VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
@@ -162,6 +163,18 @@ impl Runtime for ShiftedRuntime {
     }
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         self.inner.exec_sync(id, command, limit)
+    }
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        self.inner.status_info()
+    }
+    fn container_stats(&self, filter: ContainerStatsFilter) -> Answer<'_, Vec<ContainerStats>> {
+        self.inner.container_stats(filter)
+    }
+    fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
+        self.inner.sandbox_stats(filter)
+    }
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        self.inner.reopen_log(id)
     }
     fn events(&self) -> EventStream {
         self.inner.events()

@@ -1,5 +1,6 @@
 //! Faults on purpose: Edged panics at a message, and whoever calls the runtime panics at a call.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use beehive::{Actor, Context, Fault, Message as _};
 use contract::edged::EdgedMsg;
 use cri::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStatus, ExecSyncResponse,
-    FilesystemUsage, Image, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStatus, RuntimeStatus,
+    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
+    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig,
+    PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus, RuntimeStatus,
     VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
@@ -187,6 +189,18 @@ impl Runtime for FaultyRuntime {
     }
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         self.runtime.exec_sync(id, command, limit)
+    }
+    fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
+        self.runtime.status_info()
+    }
+    fn container_stats(&self, filter: ContainerStatsFilter) -> Answer<'_, Vec<ContainerStats>> {
+        self.runtime.container_stats(filter)
+    }
+    fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
+        self.runtime.sandbox_stats(filter)
+    }
+    fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
+        self.runtime.reopen_log(id)
     }
     fn events(&self) -> EventStream {
         self.runtime.events()

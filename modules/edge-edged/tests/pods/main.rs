@@ -4,9 +4,13 @@
 
 mod attacks;
 mod clocks;
+mod collection;
 mod faults;
+mod images;
 mod lives;
+mod logs;
 mod needs;
 mod node;
+mod pressure;
 mod restarts;
 mod speed;

@@ -110,18 +110,41 @@ impl Node {
         Node::start_with(host, Env::real(), |runtime| runtime)
     }
 
+    /// The same with other settings.
+    pub(crate) fn start_set(host: &Machine, set: impl FnOnce(&mut Settings)) -> Node {
+        Node::start_all(host, Env::real(), |runtime| runtime, set)
+    }
+
     /// The same in another environment, with something between Edged and the runtime.
     pub(crate) fn start_with(
         host: &Machine,
         env: Env,
         between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
     ) -> Node {
-        let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
+        Node::start_all(host, env, between, |_| {})
+    }
+
+    fn start_all(
+        host: &Machine,
+        env: Env,
+        between: impl FnOnce(Arc<dyn Runtime>) -> Arc<dyn Runtime>,
+        set: impl FnOnce(&mut Settings),
+    ) -> Node {
+        let mut edged = config::edge::Edged::default();
+        // The disk of the machine that runs the tests may be as full as it likes.
+        let hard = &mut edged.tailored_kubelet_config.eviction_hard;
+        hard.nodefs_available = config::Threshold::Part(0);
+        hard.imagefs_available = config::Threshold::Part(0);
+        let mut settings = Settings::new("edge-1", &edged);
+        settings.image_collection.high_percent = 100;
         settings.root = host.dir().join("kubelet");
         settings.logs = host.dir().join("pods");
+        settings.links = host.dir().join("containers");
+        settings.homes = Vec::new();
         settings.node_ips = vec!["192.0.2.1".to_owned()];
         settings.cgroup_root = format!("/{}", host.netns());
         settings.report_node_every = Duration::from_millis(500);
+        set(&mut settings);
         let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
         let runtime = between(Arc::new(runtime));
         let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
@@ -277,6 +300,12 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// It starts with other settings.
+    pub(crate) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Stopped {
+        set(&mut self.settings);
+        self
+    }
+
     /// Starts Edged again.
     pub(crate) fn start(self) -> Node {
         let Stopped { runtime, store, heard, settings, edged_faults, runtime_faults, env, meta } = self;

@@ -28,6 +28,25 @@ impl Folder {
         set_access(file.as_fd(), access).map_err(|error| self.fault("set mode and owner of", at, &error))
     }
 
+    /// Makes a file that is not there yet, to be written.
+    pub(crate) fn new_file(&self, at: &Path, access: Access) -> Result<File, StepError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let fd = self
+            .open(at, flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| self.fault("make file", at, &error))?;
+        set_access(fd.as_fd(), access).map_err(|error| self.fault("set mode and owner of", at, &error))?;
+        Ok(File::from(fd))
+    }
+
+    /// What the kernel says about a plain file; `None` when there is no plain file.
+    pub(crate) fn file_stat(&self, at: &Path) -> Result<Option<Stat>, StepError> {
+        match self.plain_file(at) {
+            Ok(found) => Ok(found.map(|(_, stat)| stat)),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(self.fault("look at", at, &error)),
+        }
+    }
+
     /// Gives a file new content in place, so that a container that has it mounted sees it. Anything else of its name,
     /// a file that is also known elsewhere included, makes way for a new file.
     pub(crate) fn overwrite(&self, at: &Path, bytes: &[u8], access: Access) -> Result<(), StepError> {
@@ -89,7 +108,8 @@ impl Folder {
         read().map(Some).map_err(|error| self.fault("read", at, &error))
     }
 
-    fn reader(&self, at: &Path) -> Result<Option<File>, StepError> {
+    /// A plain file to be read; `None` when there is no plain file.
+    pub(crate) fn reader(&self, at: &Path) -> Result<Option<File>, StepError> {
         let place = match self.plain_file(at) {
             Ok(Some((place, _))) => place,
             // A link stands in its place, or nothing does.

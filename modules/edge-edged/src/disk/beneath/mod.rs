@@ -32,6 +32,7 @@ mod mounts;
 mod removal;
 #[cfg(test)]
 pub(crate) mod tests;
+mod usage;
 mod walk;
 
 use std::ffi::{OsStr, OsString};
@@ -49,6 +50,9 @@ pub(crate) use removal::Removal;
 use walk::Way;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A file that was opened here.
+pub(crate) type OpenFile = fs::File;
 
 /// Mode and owner of what is made. `None`: stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

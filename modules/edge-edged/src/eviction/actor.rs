@@ -1,0 +1,215 @@
+//! Watches what the node has left, and acts when it is too little: an actor and a child of Edged's.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Capacity, Context, Fault, Message, Policy};
+use contract::edged::EdgedMsg;
+use contract::pod_status::is_terminal;
+use cri::v1::{Container, ContainerFilter, ContainerState, PodSandboxFilter};
+use serde_json::{Value, json};
+
+use super::measure::{self, Observation};
+use super::plan::{self, Bound, Decision, Thresholds};
+use super::pressure::is_critical;
+use super::rank;
+use crate::dependencies::{Dependencies, blocking};
+use crate::events;
+use crate::images::collector;
+use crate::logs::actor::log_of;
+use crate::pod::recorder::EventType;
+use crate::runtime::sandbox::{NODE, POD_UID};
+
+/// Its name among Edged's children.
+pub(crate) const EVICTION_MANAGER: &str = "eviction-manager";
+/// Of a pod that goes for a hard bound, and the least of any.
+const GRACE_MIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a pod that was evicted has gone, and how often at the most.
+const CLEANUP_POLL: Duration = Duration::from_secs(1);
+const CLEANUP_POLLS: u32 = 30;
+
+/// Messages to the eviction manager.
+#[derive(Debug)]
+pub(crate) enum EvictionMsg {
+    /// It is time to look.
+    Look,
+    /// What a look has found.
+    Observed(Box<Observation>),
+    /// What had to be done is done; `evicted`: a pod has to go, and the next look is due at once.
+    Acted { evicted: Option<String> },
+}
+
+impl Message for EvictionMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            EvictionMsg::Look => "Look",
+            EvictionMsg::Observed(_) => "Observed",
+            EvictionMsg::Acted { .. } => "Acted",
+        }
+    }
+}
+
+/// Watches what the node has left.
+pub(crate) struct EvictionManager {
+    deps: Rc<Dependencies>,
+    thresholds: Thresholds,
+    looking: bool,
+    /// Pods that were told to go.
+    evicted: BTreeSet<String>,
+}
+
+impl EvictionManager {
+    pub(crate) fn new(deps: Rc<Dependencies>) -> EvictionManager {
+        EvictionManager { deps, thresholds: Thresholds::default(), looking: false, evicted: BTreeSet::new() }
+    }
+
+    /// It fails for itself alone, and is made anew for ever.
+    pub(crate) fn policy() -> Policy {
+        Policy {
+            budget: usize::MAX,
+            capacity: Capacity::new(4, "the timer's message and the end of one look"),
+            ..Policy::default()
+        }
+    }
+
+    fn look(&mut self, cx: &Context<EvictionMsg>) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let (deps, own) = (Rc::clone(&self.deps), cx.myself());
+        cx.spawn(async move {
+            let observation = Box::new(measure::observe(&deps).await);
+            let _ = own.tell(EvictionMsg::Observed(observation)).await;
+        });
+    }
+
+    fn observed(&mut self, observation: Observation, cx: &Context<EvictionMsg>) {
+        let settings = &self.deps.settings.eviction_rules;
+        let now = self.deps.now();
+        let decision =
+            self.thresholds.look(&settings.bounds, &observation.observed, settings.transition, now);
+        if self.deps.pressure.replace(decision.pressure) != decision.pressure {
+            events::pressure_changed(&self.deps.env, &decision.pressure);
+            // A full mailbox: the next tick of Edged's reports it.
+            let _ = self.deps.edged.try_tell(EdgedMsg::ReportNode);
+        }
+        let Some(bound) = decision.act else {
+            self.looking = false;
+            return;
+        };
+        let (deps, own, gone) = (Rc::clone(&self.deps), cx.myself(), self.evicted.clone());
+        cx.spawn(async move {
+            let evicted = act(&deps, bound, &decision, &observation, &gone).await;
+            let _ = own.tell(EvictionMsg::Acted { evicted }).await;
+        });
+    }
+}
+
+impl Actor for EvictionManager {
+    type Message = EvictionMsg;
+
+    async fn started(&mut self, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
+        cx.every(self.deps.settings.eviction_rules.every, || EvictionMsg::Look);
+        self.look(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: EvictionMsg, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
+        match message {
+            EvictionMsg::Look => self.look(cx),
+            EvictionMsg::Observed(observation) => self.observed(*observation, cx),
+            EvictionMsg::Acted { evicted } => {
+                self.looking = false;
+                if let Some(uid) = evicted {
+                    self.evicted.insert(uid);
+                    self.look(cx);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Value {
+        json!({"pressure": format!("{:?}", self.deps.pressure.get()), "evicted": self.evicted})
+    }
+}
+
+/// Makes room, or has a pod go. Answers its uid when it has gone, or enough time has passed for that.
+async fn act(
+    deps: &Rc<Dependencies>,
+    bound: Bound,
+    decision: &Decision,
+    observation: &Observation,
+    gone: &BTreeSet<String>,
+) -> Option<String> {
+    let resource = bound.signal.resource();
+    deps.node_event(EventType::Warning, "EvictionThresholdMet", &format!("Attempting to reclaim {resource}"));
+    let rules = &deps.settings.eviction_rules;
+    if bound.signal.is_reclaimed_from_images(observation.own_imagefs) {
+        remove_dead(deps).await;
+        if let Err(error) = collector::remove_unused(deps).await {
+            tracing::warn!(%error, "images that nothing uses stay although the disk is full");
+        }
+        if plan::is_resolved(&rules.bounds, &measure::observe(deps).await.observed) {
+            return None;
+        }
+    }
+    let mut candidates = measure::pods(deps, bound.signal.is_of_disk()).await;
+    candidates.retain(|(pod, _)| !is_critical(pod) && !gone.contains(&pod.id.uid));
+    let pods: BTreeMap<String, _> = candidates.iter().map(|(pod, _)| (pod.id.uid.clone(), pod)).collect();
+    let uses = candidates.iter().map(|(_, used)| used.clone()).collect();
+    let first = rank::ranked(uses, bound.signal, observation.own_imagefs).into_iter().next()?;
+    let pod = pods.get(&first.uid)?;
+    let message =
+        plan::low_on(&bound, &decision.met, &observation.observed) + &rank::offenders(&first, bound.signal);
+    let longest = if bound.is_hard() { Duration::ZERO } else { rules.max_grace.min(pod.grace()) };
+    let grace = longest.max(GRACE_MIN);
+    events::pod_evicted(&deps.env, &pod.id, &message);
+    let uid = first.uid.clone();
+    let order = || EdgedMsg::EvictPod { uid: uid.clone(), message: message.clone(), grace };
+    deps.edged.tell_with_retry(&deps.env, order).await;
+    wait_until_gone(deps, &uid).await;
+    Some(uid)
+}
+
+/// What the pod took is measured as free only when it has gone.
+async fn wait_until_gone(deps: &Rc<Dependencies>, uid: &str) {
+    for _ in 0..CLEANUP_POLLS {
+        let by_uid = HashMap::from([(POD_UID.to_owned(), uid.to_owned())]);
+        let filter = PodSandboxFilter { label_selector: by_uid, ..PodSandboxFilter::default() };
+        if deps.runtime.list_sandboxes(filter).await.is_ok_and(|left| left.is_empty()) {
+            return;
+        }
+        deps.env.sleep(CLEANUP_POLL).await;
+    }
+}
+
+/// Removes dead instances: all of pods that have ended, and those before the newest of others, by which it is known whether
+/// a container starts again.
+async fn remove_dead(deps: &Rc<Dependencies>) {
+    let node = HashMap::from([(NODE.to_owned(), deps.settings.node_name.clone())]);
+    let filter = ContainerFilter { label_selector: node, ..ContainerFilter::default() };
+    let Ok(all) = deps.runtime.list_containers(filter).await else { return };
+    let mut newest: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let logs: Vec<_> = all.iter().filter_map(|own| Some((own, log_of(own)?))).collect();
+    for (_, log) in &logs {
+        let newest = newest.entry((log.pod.uid.clone(), log.container.clone())).or_default();
+        *newest = log.attempt.max(*newest);
+    }
+    let is_dead = |own: &Container| own.state() == ContainerState::ContainerExited;
+    for (own, log) in logs {
+        let is_newest = newest.get(&(log.pod.uid.clone(), log.container.clone())) == Some(&log.attempt);
+        let status = deps.store.reported.of(&log.pod.uid).status;
+        let ended = status.is_some_and(|status| status.phase.as_deref().is_some_and(is_terminal));
+        if !is_dead(own) || is_newest && !ended || deps.runtime.remove_container(&own.id).await.is_err() {
+            continue;
+        }
+        let (links, folder) = (deps.settings.links.clone(), deps.settings.logs.clone());
+        if let Err(error) =
+            blocking(&deps.env, "remove the log in", move || log.remove(&links, &folder)).await
+        {
+            tracing::warn!(%error, "log of a container that is gone stays");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What the node has left, and what its pods use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use apimachinery::Quantity;
+use contract::pod_status::is_terminal;
+use cri::v1::{ContainerStats, ContainerStatsFilter, PodSandboxStats, PodSandboxStatsFilter};
+use k8s_openapi::api::core::v1::Container;
+
+use super::plan::{Observed, Signal};
+use super::rank::{ContainerUse, PodStats, PodUse, Usage};
+use crate::dependencies::{Dependencies, blocking};
+use crate::disk::beneath::Folder;
+use crate::disk::layout;
+use crate::disk::removal::in_turn;
+use crate::error::StepError;
+use crate::images::collector;
+use crate::node::machine;
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::container::CONTAINER_NAME;
+use crate::runtime::resources;
+use crate::runtime::sandbox::POD_UID;
+
+/// Entries that are counted at a turn of the disk's: some 10 ms.
+const SLICE: usize = 1000;
+
+/// One look at the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Observation {
+    pub(super) observed: Vec<Observed>,
+    /// The images have a file system of their own.
+    pub(super) own_imagefs: bool,
+}
+
+/// Looks at the node. What cannot be measured is left out.
+pub(super) async fn observe(deps: &Rc<Dependencies>) -> Observation {
+    let root = deps.settings.root.clone();
+    // The PLEG warns of a runtime that does not answer.
+    let images = collector::images_mount(deps).await.ok();
+    let look = move || Ok(look(&root, images.as_deref()));
+    match blocking(&deps.env, "look at the node's disks and memory", look).await {
+        Ok(observation) => observation,
+        Err(error) => {
+            tracing::warn!(%error, "node cannot be measured");
+            Observation::default()
+        }
+    }
+}
+
+fn look(root: &Path, images: Option<&Path>) -> Observation {
+    let load = machine::load();
+    let mut observed = vec![
+        Observed { signal: Signal::Memory, available: load.memory_available, capacity: load.memory },
+        Observed {
+            signal: Signal::PidAvailable,
+            available: load.pids_max.saturating_sub(load.pids),
+            capacity: load.pids_max,
+        },
+    ];
+    let node = machine::disk_of(root);
+    let images = images.map(machine::disk_of);
+    let mut disk = |disk: machine::Disk, room: Signal, inodes: Signal| {
+        observed.push(Observed { signal: room, available: disk.available, capacity: disk.size });
+        observed.push(Observed { signal: inodes, available: disk.inodes_free, capacity: disk.inodes });
+    };
+    disk(node, Signal::NodefsAvailable, Signal::NodefsInodesFree);
+    if let Some(images) = images {
+        disk(images, Signal::ImagefsAvailable, Signal::ImagefsInodesFree);
+    }
+    // Some file systems count no inodes.
+    observed.retain(|observed| observed.capacity > 0);
+    Observation { observed, own_imagefs: images.is_some_and(|images| images.device != node.device) }
+}
+
+/// What the runtime says of what pods and containers use, by the pod's uid.
+#[derive(Default)]
+struct Told {
+    pods: HashMap<String, PodSandboxStats>,
+    containers: HashMap<(String, String), ContainerStats>,
+}
+
+async fn ask(deps: &Rc<Dependencies>) -> Told {
+    let runtime = &deps.runtime;
+    let (pods, containers) = tokio::join!(
+        runtime.sandbox_stats(PodSandboxStatsFilter::default()),
+        runtime.container_stats(ContainerStatsFilter::default()),
+    );
+    let mut told = Told::default();
+    for stats in pods.unwrap_or_default() {
+        let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
+        if let Some(uid) = labels.and_then(|labels| labels.get(POD_UID)).cloned() {
+            told.pods.insert(uid, stats);
+        }
+    }
+    for stats in containers.unwrap_or_default() {
+        let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned();
+        if let (Some(uid), Some(name)) = (label(POD_UID), label(CONTAINER_NAME)) {
+            told.containers.insert((uid, name), stats);
+        }
+    }
+    told
+}
+
+/// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too.
+pub(super) async fn pods(deps: &Rc<Dependencies>, with_disk: bool) -> Vec<(Arc<ParsedPod>, PodUse)> {
+    let told = ask(deps).await;
+    let active: Vec<Arc<ParsedPod>> = deps.active_pods.borrow().clone();
+    let has_ended = |pod: &Arc<ParsedPod>| {
+        let status = deps.store.reported.of(&pod.id.uid).status;
+        status.is_some_and(|status| status.phase.as_deref().is_some_and(is_terminal))
+    };
+    let mut all = Vec::new();
+    for pod in active.into_iter().filter(|pod| !has_ended(pod)) {
+        let on_disk = if with_disk { count(deps, &pod).await } else { BTreeMap::new() };
+        all.push((Arc::clone(&pod), use_of(&pod, &told, &on_disk)));
+    }
+    all
+}
+
+/// What is counted as a pod's volumes among what is on the disk.
+const VOLUMES: &str = "";
+
+fn use_of(pod: &ParsedPod, told: &Told, on_disk: &BTreeMap<String, Usage>) -> PodUse {
+    let uid = pod.id.uid.clone();
+    let spec = pod.spec();
+    let value = |value: Option<&cri::v1::UInt64Value>| value.map(|value| value.value);
+    let stats = told.pods.get(&uid).and_then(|stats| stats.linux.as_ref()).map(|linux| PodStats {
+        memory: value(linux.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref()))
+            .unwrap_or(0),
+        processes: value(linux.process.as_ref().and_then(|process| process.process_count.as_ref()))
+            .unwrap_or(0),
+        volumes: on_disk.get(VOLUMES).copied().unwrap_or_default(),
+    });
+    let containers = pod.init_containers().chain(&spec.containers).filter_map(|container| {
+        let stats = told.containers.get(&(uid.clone(), container.name.clone()))?;
+        let layer = stats.writable_layer.as_ref();
+        let bytes = value(layer.and_then(|layer| layer.used_bytes.as_ref()));
+        let inodes = value(layer.and_then(|layer| layer.inodes_used.as_ref()));
+        Some(ContainerUse {
+            name: container.name.clone(),
+            memory_request: request(container, "memory"),
+            disk_request: request(container, "ephemeral-storage"),
+            memory: value(stats.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref())),
+            rootfs: bytes.map(|bytes| Usage { bytes, inodes: inodes.unwrap_or(0) }),
+            logs: on_disk.get(&container.name).copied(),
+        })
+    });
+    let (_, memory_request) = resources::requests(spec);
+    let disk = |container: &Container| request(container, "ephemeral-storage");
+    let most = pod.init_containers().map(disk).max().unwrap_or(0);
+    PodUse {
+        priority: spec.priority.unwrap_or(0),
+        memory_request: u64::try_from(memory_request).unwrap_or(0),
+        disk_request: spec.containers.iter().map(disk).fold(0, u64::saturating_add).max(most),
+        stats,
+        containers: containers.collect(),
+        uid,
+    }
+}
+
+fn request(container: &Container, resource: &str) -> u64 {
+    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let amount = requests.and_then(|requests| requests.get(resource)?.0.parse::<Quantity>().ok());
+    amount.and_then(|amount| u64::try_from(amount.units()).ok()).unwrap_or(0)
+}
+
+/// The pod's emptyDirs and its containers' logs, by the container's name.
+async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> BTreeMap<String, Usage> {
+    let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
+    let volumes = layout::pod(&pod.id.uid).join("volumes/kubernetes.io~empty-dir");
+    let mut found = BTreeMap::from([(VOLUMES.to_owned(), count_at(deps, root, volumes).await)]);
+    let names = pod.init_containers().chain(&pod.spec().containers).map(|container| container.name.clone());
+    for name in names {
+        let at = layout::pod_logs(&pod.id).join(&name);
+        found.insert(name, count_at(deps, logs.clone(), at).await);
+    }
+    found
+}
+
+async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Usage {
+    let counted: Result<Usage, StepError> = async {
+        let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
+        let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };
+        loop {
+            let step = move || {
+                let over = count.go_on(SLICE);
+                Ok((count, over))
+            };
+            let (further, over) = in_turn(&deps.env, step).await?;
+            if over {
+                return Ok(Usage { bytes: further.bytes, inodes: further.inodes });
+            }
+            count = further;
+        }
+    }
+    .await;
+    counted.unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! Images from a registry that asks who comes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use testhost::{BUSYBOX, Image, Repository};
+
+use crate::node::{Machine, Node, WAITS, container, eventually, first, pod, run, text};
+
+const REGISTRY: &str = "registry.local:5000";
+const PRIVATE: &str = "registry.local:5000/team/app:1";
+
+fn repository(path: &str, users: &[&str]) -> Repository {
+    let image = Image::busybox(BUSYBOX).unwrap();
+    Repository { path: path.to_owned(), image, users: users.iter().map(|user| (*user).to_owned()).collect() }
+}
+
+fn secret(name: &str, kind: &str, key: &str, file: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "type": kind,
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-of-{name}")},
+        "data": {key: STANDARD.encode(file.to_string())}})
+}
+
+/// As `kubectl create secret docker-registry --docker-server=SERVER` writes it.
+fn by_kubectl(name: &str, server: &str, user: &str, password: &str) -> Value {
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    let entry = json!({"username": user, "password": password, "auth": auth});
+    secret(name, "kubernetes.io/dockerconfigjson", ".dockerconfigjson", &json!({"auths": {server: entry}}))
+}
+
+fn pulls(name: &str, image: &str, policy: &str, secrets: &[&str]) -> Value {
+    let mut main = container("c", WAITS);
+    main["image"] = json!(image);
+    main["imagePullPolicy"] = json!(policy);
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    pod(name, "", json!({"containers": [main], "imagePullSecrets": secrets}))
+}
+
+fn waits(status: &Value) -> String {
+    text(&first(status)["state"]["waiting"]["reason"])
+}
+
+async fn until_told(node: &Node, pod: &str, reason: &str, part: &str) {
+    let told = || node.events(pod).into_iter().any(|(own, text)| own == reason && text.contains(part));
+    let found = eventually(async || told().then_some(())).await;
+    assert!(found.is_some(), "{pod}: no {reason} with `{part}` in {:#?}", node.events(pod));
+}
+
+#[test]
+fn pull_secrets_work_as_kubectl_and_docker_write_them() {
+    run(async {
+        let host = Machine::new("pullsecret");
+        let registry = host.registry(REGISTRY, vec![repository("team/app", &["u:p"])]).unwrap();
+        let node = Node::start(&host);
+        let plain = json!({"username": "u", "password": "p"});
+        let config = |server: &str| json!({"auths": {server: plain}});
+        let kind = "kubernetes.io/dockerconfigjson";
+        node.apply(&[
+            by_kubectl("kubectl", REGISTRY, "u", "p"),
+            secret("https", kind, ".dockerconfigjson", &config("https://registry.local:5000")),
+            secret("path", kind, ".dockerconfigjson", &config("registry.local:5000/team")),
+            secret("glob", kind, ".dockerconfigjson", &config("*.local:5000")),
+            secret("v1", kind, ".dockerconfigjson", &config("https://registry.local:5000/v1/")),
+            secret("older", "kubernetes.io/dockercfg", ".dockercfg", &json!({REGISTRY: plain})),
+            by_kubectl("wrong", REGISTRY, "u", "stale"),
+        ])
+        .await;
+        let names = ["kubectl", "https", "path", "glob", "v1", "older"];
+        let pods: Vec<Value> = names.iter().map(|name| pulls(name, PRIVATE, "Always", &[name])).collect();
+        node.apply(&pods).await;
+        for name in names {
+            node.until_ready(name).await;
+            until_told(&node, name, "Pulling", "Pulling image \"registry.local:5000/team/app:1\"").await;
+            until_told(
+                &node,
+                name,
+                "Pulled",
+                "Successfully pulled image \"registry.local:5000/team/app:1\" in ",
+            )
+            .await;
+        }
+        // One after the other, until one is right.
+        let before = registry.asked().len();
+        node.apply(&[pulls("several", PRIVATE, "Always", &["absent", "wrong", "kubectl"])]).await;
+        node.until_ready("several").await;
+        until_told(&node, "several", "FailedToRetrieveImagePullSecret", "secrets (absent)").await;
+        let mut users: Vec<String> =
+            registry.asked()[before..].iter().filter_map(|(_, user)| user.clone()).collect();
+        // The runtime asks more than once.
+        users.dedup();
+        assert_eq!(users, ["u:stale", "u:p"]);
+    });
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_told_in_the_kubelets_words_and_comes_with_its_secret() {
+    run(async {
+        let host = Machine::new("pullwords");
+        let private = repository("team/app", &["u:p"]);
+        let registry = host.registry(REGISTRY, vec![private, repository("open/app", &[])]).unwrap();
+        let node = Node::start(&host);
+        node.apply(&[
+            pulls("late", PRIVATE, "IfNotPresent", &["late"]),
+            pulls("invalid", "registry.local:5000/Team/app", "IfNotPresent", &[]),
+            pulls("never", "registry.local:5000/open/app:1", "Never", &[]),
+        ])
+        .await;
+        let status = node.until("late", "a failed pull", |status| waits(status) == "ErrImagePull").await;
+        let message = text(&first(&status)["state"]["waiting"]["message"]);
+        assert!(message.starts_with("failed to pull and unpack image"), "{message}");
+        let failed = "Failed to pull image \"registry.local:5000/team/app:1\": failed to pull and unpack";
+        until_told(&node, "late", "Failed", failed).await;
+        until_told(&node, "late", "Failed", "Error: ErrImagePull").await;
+        let status = node.until("late", "a pause", |status| waits(status) == "ImagePullBackOff").await;
+        let paused = text(&first(&status)["state"]["waiting"]["message"]);
+        let want = "Back-off pulling image \"registry.local:5000/team/app:1\": ErrImagePull: ";
+        assert_eq!(paused, format!("{want}{message}"));
+        until_told(&node, "late", "BackOff", "Back-off pulling image \"registry.local:5000/team/app:1\"")
+            .await;
+
+        let status = node.until("invalid", "no name", |status| waits(status) == "InvalidImageName").await;
+        assert_eq!(
+            text(&first(&status)["state"]["waiting"]["message"]),
+            "Failed to apply default image tag \"registry.local:5000/Team/app\": couldn't parse image name \"registry.local:5000/Team/app\": invalid reference format: repository name (Team/app) must be lowercase"
+        );
+        until_told(&node, "invalid", "InspectFailed", "Failed to apply default image tag").await;
+        node.until("never", "its refusal", |status| waits(status) == "ErrImageNeverPull").await;
+        let absent =
+            "Container image \"registry.local:5000/open/app:1\" is not present with pull policy of Never";
+        until_told(&node, "never", "ErrImageNeverPull", absent).await;
+
+        // The pause ends when the Secret comes.
+        node.apply(&[by_kubectl("late", REGISTRY, "u", "p")]).await;
+        node.until_ready("late").await;
+        // Present, and not for everybody: the registry is asked, and refuses.
+        let before = registry.asked().len();
+        node.apply(&[pulls("stranger", PRIVATE, "IfNotPresent", &[])]).await;
+        node.until("stranger", "a failed pull", |status| waits(status) == "ErrImagePull").await;
+        assert!(registry.asked().len() > before);
+        // Who has the Secret needs no registry.
+        drop(registry);
+        node.apply(&[pulls("friend", PRIVATE, "IfNotPresent", &["late"])]).await;
+        node.until_ready("friend").await;
+        let present = "Container image \"registry.local:5000/team/app:1\" already present on machine and can be accessed by the pod";
+        until_told(&node, "friend", "Pulled", present).await;
+    });
+}
+
+#[test]
+fn the_nodes_own_credentials_are_every_pods() {
+    run(async {
+        let host = Machine::new("pullnode");
+        let registry = host.registry(REGISTRY, vec![repository("team/app", &["node:p"])]).unwrap();
+        let node = Node::start(&host);
+        std::fs::create_dir_all(&node.settings.root).unwrap();
+        let entry = json!({"auth": STANDARD.encode("node:p")});
+        let file = json!({"auths": {"registry.local:5000": entry}}).to_string();
+        std::fs::write(node.settings.root.join("config.json"), file).unwrap();
+        node.apply(&[pulls("one", PRIVATE, "IfNotPresent", &[])]).await;
+        node.until_ready("one").await;
+        drop(registry);
+        node.apply(&[pulls("two", PRIVATE, "IfNotPresent", &[])]).await;
+        node.until_ready("two").await;
+    });
+}

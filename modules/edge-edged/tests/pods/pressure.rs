@@ -1,0 +1,160 @@
+//! A node that is short of something.
+
+use std::time::Duration;
+
+use config::Threshold;
+use config::edge::TailoredKubeletConfig;
+use edge_edged::{EvictionRules, Settings};
+use serde_json::{Value, json};
+use testhost::Image;
+
+use crate::node::{Machine, Node, WAITS, condition, container, deleted, eventually, first, pod, run, text};
+
+/// Rules by which all is well but for what `short` makes too little of.
+fn rules(settings: &mut Settings, short: impl FnOnce(&mut TailoredKubeletConfig)) {
+    let mut kubelet = TailoredKubeletConfig::default();
+    let hard = &mut kubelet.eviction_hard;
+    for bound in [
+        &mut hard.memory_available,
+        &mut hard.nodefs_available,
+        &mut hard.nodefs_inodes_free,
+        &mut hard.imagefs_available,
+        &mut hard.imagefs_inodes_free,
+        &mut hard.pid_available,
+    ] {
+        *bound = Threshold::Part(0);
+    }
+    short(&mut kubelet);
+    settings.eviction_rules = EvictionRules::new(&kubelet);
+    settings.eviction_rules.every = Duration::from_millis(300);
+}
+
+/// More has to be left than there can be.
+const ALL: Threshold = Threshold::Part(9999);
+
+fn node_condition(node: &Value, kind: &str) -> String {
+    let list = node["status"]["conditions"].as_array().unwrap();
+    text(&list.iter().find(|own| own["type"] == kind).unwrap()["status"])
+}
+
+async fn until_pressed(node: &Node, kind: &str) {
+    let pressed = async || node.node().filter(|node| node_condition(node, kind) == "True").map(drop);
+    eventually(pressed).await.expect("the node says that it is short of something");
+}
+
+fn critical(name: &str) -> Value {
+    pod(name, WAITS, json!({"priority": 2_000_000_000}))
+}
+
+#[test]
+fn the_pod_that_takes_the_most_memory_beyond_its_request_goes_and_the_systems_stay() {
+    run(async {
+        let host = Machine::new("memory");
+        let node = Node::start(&host);
+        // 32 MiB in memory of the pod's own.
+        let hog =
+            pod("b-hog", &format!("x=$(dd if=/dev/zero bs=1M count=32 | tr '\\0' x); {WAITS}"), json!({}));
+        let mut modest = container("c", WAITS);
+        modest["resources"] = json!({"requests": {"memory": "64Mi"}});
+        node.apply(&[hog.clone(), critical("system"), pod("a-modest", "", json!({"containers": [modest]}))])
+            .await;
+        for name in ["b-hog", "a-modest", "system"] {
+            node.until_ready(name).await;
+        }
+        let stopped = node.stop(&host).await;
+        let node = stopped
+            .set(|settings| rules(settings, |kubelet| kubelet.eviction_hard.memory_available = ALL))
+            .start();
+        until_pressed(&node, "MemoryPressure").await;
+        // Nobody is taken but those who may.
+        node.apply(&[pod("late", WAITS, json!({}))]).await;
+        let late = node.until("late", "its refusal", |status| status["reason"] == "Evicted").await;
+        assert_eq!(late["message"], "Pod was rejected: The node had condition: [MemoryPressure]. ");
+        assert_eq!(late["phase"], "Failed");
+        let status = node.until("b-hog", "its eviction", |status| status["reason"] == "Evicted").await;
+        let message = text(&status["message"]);
+        assert!(
+            message.starts_with("The node was low on resource: memory. Threshold quantity: "),
+            "{message}"
+        );
+        assert!(
+            message.contains("Container c was using ")
+                && message.contains(", request is 0, has larger consumption of memory. "),
+            "{message}"
+        );
+        assert_eq!(status["phase"], "Failed");
+        let status = node
+            .until("b-hog", "the end of its container", |status| {
+                status["reason"] == "Evicted" && !first(status)["state"]["terminated"].is_null()
+            })
+            .await;
+        assert_eq!(condition(&status, "Ready")["status"], "False");
+        let told = node.events("b-hog");
+        assert!(told.iter().any(|(reason, text)| reason == "Evicted" && *text == message), "{told:?}");
+        let met = ("EvictionThresholdMet".to_owned(), "Attempting to reclaim memory".to_owned());
+        assert!(node.events("edge-1").contains(&met));
+        // The one that keeps to its request goes next, the system's never.
+        node.until("a-modest", "its eviction", |status| status["reason"] == "Evicted").await;
+        let system = node.status("system").unwrap();
+        assert_eq!(system["phase"], "Running");
+        // Nothing but its status is left of it, also after a restart, and then it goes for good.
+        let cleared = async || (!node.pod_folder("b-hog").exists()).then_some(());
+        eventually(cleared).await.expect("what it took is free");
+        let node = node.restart(&host, async |_, _| {}).await;
+        node.apply(&[deleted(&hog, 1)]).await;
+        node.until_gone("b-hog").await;
+        let status = node.status("b-hog").unwrap();
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Evicted")));
+        assert_eq!(node.status("system").unwrap()["containerStatuses"], system["containerStatuses"]);
+    });
+}
+
+#[test]
+fn a_full_disk_takes_unused_images_first_and_then_who_has_the_most_on_it() {
+    run(async {
+        let host = Machine::new("disk");
+        let mut extra = Image::busybox("kubehive.test/extra:1").unwrap();
+        extra.env.push("EXTRA=1".to_owned());
+        host.import(&extra).unwrap();
+        let node = Node::start(&host);
+        let writes = |name: &str, mebibytes: u32| {
+            let script = format!("dd if=/dev/zero of=/data/f bs=1M count={mebibytes}; {WAITS}");
+            let mut own = container("c", &script);
+            own["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+            pod(
+                name,
+                "",
+                json!({"containers": [own], "volumes": [{"name": "data", "emptyDir": {}}], "priority": 2_000_000_000 - 1}),
+            )
+        };
+        node.apply(&[writes("a-small", 1), writes("b-large", 16)]).await;
+        for name in ["a-small", "b-large"] {
+            node.until_ready(name).await;
+        }
+        let stopped = node.stop(&host).await;
+        let node = stopped
+            .set(|settings| {
+                settings.image_collection.min_age = Duration::from_millis(100);
+                rules(settings, |kubelet| {
+                    kubelet.eviction_soft.nodefs_available = Some(ALL);
+                    kubelet.eviction_soft_grace_period.nodefs_available =
+                        Some(config::KubeletDuration::from_secs(3));
+                });
+            })
+            .start();
+        until_pressed(&node, "DiskPressure").await;
+        let status = node.until("b-large", "its eviction", |status| status["reason"] == "Evicted").await;
+        let message = text(&status["message"]);
+        assert!(
+            message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity: "),
+            "{message}"
+        );
+        assert!(node.status("a-small").is_none_or(|status| status["reason"] != "Evicted"));
+        let tags: Vec<String> =
+            node.runtime.list_images().await.unwrap().into_iter().flat_map(|image| image.repo_tags).collect();
+        assert!(!tags.contains(&"kubehive.test/extra:1".to_owned()), "{tags:?}");
+        assert!(tags.contains(&testhost::BUSYBOX.to_owned()));
+        let cleared = async || (!node.pod_folder("b-large").exists()).then_some(());
+        eventually(cleared).await.expect("what it took is free");
+    });
+}
