@@ -15,12 +15,26 @@ use crate::{Error, EventStream};
 /// What a call answers.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
+/// What of the newer parts of CRI a runtime can do. An older one ignores a field that asks for them, without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `Mount.recursive_read_only`, since containerd 2.0.
+    pub recursive_read_only_mounts: bool,
+    /// `supplemental_groups_policy`, since containerd 2.0.
+    pub supplemental_groups_policy: bool,
+}
+
 /// A container runtime as CRI describes it. Every call has a deadline; stopping and removing what is gone succeeds.
 pub trait Runtime: Send + Sync {
     /// Name and version.
     fn version(&self) -> Answer<'_, VersionResponse>;
     /// Whether the runtime and its network are ready.
     fn status(&self) -> Answer<'_, RuntimeStatus>;
+    /// What of the newer parts of CRI the runtime can do with pods that name no runtime class. One that does not know the
+    /// question can do none of it.
+    fn features(&self) -> Answer<'_, Features> {
+        Box::pin(std::future::ready(Ok(Features::default())))
+    }
     /// Makes and starts a sandbox; answers its id.
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;
     /// Ends what runs in a sandbox and takes its network down.

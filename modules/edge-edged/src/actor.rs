@@ -18,13 +18,14 @@ use crate::events;
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan};
-use crate::pod::admission::{Admission, Capacity};
+use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::worker::PodWorker;
+use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
@@ -46,6 +47,8 @@ pub struct Edged {
     /// Of the config maps and Secrets when the store was read last.
     versions: Option<Versions>,
     listing: Listing,
+    /// Whether the host has AppArmor.
+    app_armor: bool,
 }
 
 impl Edged {
@@ -67,6 +70,7 @@ impl Edged {
             wanted: None,
             versions: None,
             listing: Listing::default(),
+            app_armor: false,
         }
     }
 }
@@ -76,6 +80,7 @@ impl Actor for Edged {
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         self.secure_folders(cx.env()).await?;
+        self.app_armor = cx.env().blocking(app_armor::is_enabled).await.map_err(|e| Fault::from_error(&e))?;
         let info = self.node.look(&self.settings, cx.env()).await.map_err(|e| Fault::from_error(&e))?;
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
         let (store, meta) = (self.store.clone(), self.meta.clone());
@@ -156,11 +161,19 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { pods, parsed, damaged, versions, node_labels } = view;
+        let StoreView { pods, parsed, damaged, versions, node_labels, node_taints } = view;
         self.parsed = parsed;
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
-        let admission = Admission::new(self.capacity(), &labels, &sysctls);
+        let node = NodeTraits {
+            name: &self.settings.node_name,
+            labels: &labels,
+            taints: &node_taints,
+            sysctls: &sysctls,
+            app_armor: self.app_armor,
+            features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
+        };
+        let admission = Admission::new(self.capacity(), node);
         let updates = plan::updates(&pods, &self.pods.intents(), admission);
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
@@ -192,8 +205,11 @@ impl Edged {
     }
 
     fn capacity(&self) -> Capacity {
-        let (cpu_milli, memory) = status::allocatable(&self.settings, &self.node.machine());
-        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
+        let machine = self.node.machine();
+        let (cpu_milli, memory) = status::allocatable(&self.settings, &machine);
+        let kept = self.settings.eviction.nodefs_available.of(machine.disk);
+        let ephemeral_storage = machine.disk.saturating_sub(kept);
+        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory, ephemeral_storage }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {

@@ -98,8 +98,8 @@ pub(crate) fn orphan(uid: &str, wanted: Option<&BTreeSet<String>>, absence_count
 mod tests {
     use super::*;
     use crate::pod::admission::Capacity;
+    use crate::pod::admission::tests::plain_node;
     use crate::pod::parsed_pod::tests::pod;
-    use crate::runtime::sysctls::Sysctls;
     use serde_json::json;
 
     fn decide(before: &BTreeMap<String, Intent>, pods: u64, uids: &[&str]) -> Vec<(String, Intent)> {
@@ -109,9 +109,8 @@ mod tests {
             Arc::new(pod)
         });
         let stored = StoredPods { valid: valid.collect(), ..StoredPods::default() };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
-        let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30 };
-        let decided = updates(&stored, before, Admission::new(capacity, &labels, &sysctls));
+        let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+        let decided = updates(&stored, before, Admission::new(capacity, plain_node()));
         decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
     }
 
@@ -142,10 +141,9 @@ mod tests {
             pod.pod.status = status;
             Arc::new(pod)
         };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let decide = |stored: &StoredPods| {
-            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30 };
-            let decided = updates(stored, &BTreeMap::new(), Admission::new(capacity, &labels, &sysctls));
+            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+            let decided = updates(stored, &BTreeMap::new(), Admission::new(capacity, plain_node()));
             let runs = decided.iter().filter(|update| update.intent == Intent::Run);
             runs.map(|update| update.pod.id.uid.clone()).collect::<Vec<_>>()
         };
@@ -171,8 +169,7 @@ mod tests {
         let id = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
         let invalid = vec![(id, "spec is missing".to_owned())];
         let stored = StoredPods { invalid, ..StoredPods::default() };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
-        let admission = Admission::new(Capacity::default(), &labels, &sysctls);
+        let admission = Admission::new(Capacity::default(), plain_node());
         let decided = updates(&stored, &BTreeMap::new(), admission);
         let message = "spec is missing".to_owned();
         assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });
