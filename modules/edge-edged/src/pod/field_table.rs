@@ -165,7 +165,8 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("hostUsers", Only(&["true"])),
     ("shareProcessNamespace", Honoured),
     ("imagePullSecrets", Honoured),
-    ("enableServiceLinks", Honoured),
+    // The services that the store holds are named by it; the cloud sends none yet.
+    ("enableServiceLinks", NoMatter),
     ("serviceAccount", NoMatter),
     ("serviceAccountName", Honoured),
     ("automountServiceAccountToken", NoMatter),

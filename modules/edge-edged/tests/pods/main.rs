@@ -11,3 +11,4 @@ mod needs;
 mod node;
 mod restarts;
 mod speed;
+mod volumes;
