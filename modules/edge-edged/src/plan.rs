@@ -63,11 +63,16 @@ pub(crate) fn updates(
         };
         PodUpdate { pod, intent, in_cloud: true }
     });
+    let mut decided: Vec<PodUpdate> = decided.collect();
+    for (uid, failed) in admission.preempted() {
+        let victims = decided.iter_mut().filter(|update| update.pod.id.uid == uid);
+        victims.for_each(|update| update.intent = failed.clone());
+    }
     let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
         PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
     });
-    decided.chain(held).collect()
+    decided.into_iter().chain(held).collect()
 }
 
 /// What is to become of something that runs, or lies on the disk, and has no worker.
@@ -127,6 +132,39 @@ mod tests {
         let decided: BTreeMap<String, Intent> = decide(&admitted, 1, &["a", "b"]).into_iter().collect();
         assert_eq!(decided["b"], Intent::Run);
         assert!(matches!(decided["a"], Intent::Fail { .. }), "{decided:?}");
+    }
+
+    #[test]
+    fn a_critical_pod_takes_the_place_of_another_and_keeps_it() {
+        let made = |uid: &str, priority: i32| {
+            let mut pod = pod(json!({"priority": priority}));
+            pod.id.uid = uid.to_owned();
+            Arc::new(pod)
+        };
+        let stored = |pods: &[Arc<ParsedPod>]| StoredPods { valid: pods.to_vec(), ..StoredPods::default() };
+        let decide = |stored: &StoredPods, before: &BTreeMap<String, Intent>| -> BTreeMap<String, Intent> {
+            let capacity = Capacity { pods: 2, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+            let decided = updates(stored, before, Admission::new(capacity, plain_node()));
+            decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
+        };
+        let (low, high, critical) = (made("low", 1), made("high", 5), made("critical", 2_000_000_000));
+        let before = decide(&stored(&[low.clone(), high.clone()]), &BTreeMap::new());
+        assert!(before.values().all(|intent| *intent == Intent::Run));
+        let all = stored(&[low, high, critical, made("a-plain", 0)]);
+        let after = decide(&all, &before);
+        let failed: Vec<_> = after
+            .iter()
+            .filter_map(|(uid, intent)| match intent {
+                Intent::Fail { reason, .. } => Some((uid.as_str(), reason.as_str())),
+                _ => None,
+            })
+            .collect();
+        // Both had asked for nothing; one is enough.
+        assert_eq!(failed.len(), 2, "{after:?}");
+        assert!(failed.contains(&("a-plain", "OutOfpods")), "{after:?}");
+        assert!(failed.iter().any(|(_, reason)| *reason == "Preempting"), "{after:?}");
+        assert_eq!(after["critical"], Intent::Run);
+        assert_eq!(decide(&all, &after), after, "nothing changes by itself");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a pod may run on this node: the kubelet's admission, with its reasons and words. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Taint;
 
@@ -8,6 +8,7 @@ use crate::pod::host_ports::HostPorts;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::preemption::{self, PODS, Standing};
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
 use crate::runtime::sysctls::Sysctls;
@@ -28,6 +29,7 @@ impl Capacity {
     /// What there is of a resource; of one that the node does not have, nothing.
     fn of(&self, resource: &str) -> i64 {
         let amount = match resource {
+            PODS => self.pods,
             "cpu" => self.cpu_milli,
             "memory" => self.memory,
             "ephemeral-storage" => self.ephemeral_storage,
@@ -66,9 +68,12 @@ pub(crate) enum History {
 pub(crate) struct Admission<'a> {
     room: Capacity,
     node: NodeTraits<'a>,
-    pods: u64,
     used: Amounts,
     ports: HostPorts,
+    /// Those that run, by their uids.
+    running: Vec<(String, Standing)>,
+    /// The uids of those that had to make room.
+    preempted: BTreeSet<String>,
 }
 
 /// Why a pod is turned away: the reason and the message of its status.
@@ -76,7 +81,8 @@ type Refusal = (String, String);
 
 impl<'a> Admission<'a> {
     pub(crate) fn new(room: Capacity, node: NodeTraits<'a>) -> Self {
-        Admission { room, node, pods: 0, used: Amounts::new(), ports: HostPorts::default() }
+        let (used, ports) = (Amounts::new(), HostPorts::default());
+        Admission { room, node, used, ports, running: Vec::new(), preempted: BTreeSet::new() }
     }
 
     /// What is to become of a pod. One that was admitted before stays so.
@@ -99,33 +105,74 @@ impl<'a> Admission<'a> {
         {
             return Intent::Fail { reason, message: format!("Pod was rejected: {message}") };
         }
-        self.take(pod);
+        let standing = self.take(pod);
+        self.running.push((pod.id.uid.clone(), standing));
         Intent::Run
     }
 
-    fn take(&mut self, pod: &ParsedPod) {
-        self.pods = self.pods.saturating_add(1);
-        demand::add(&mut self.used, &demand::of_pod(pod.spec()));
+    /// What has become of the pods that had to make room for a critical one: by now they have failed.
+    pub(crate) fn preempted(&self) -> impl Iterator<Item = (&str, Intent)> {
+        let failed = || Intent::Fail {
+            reason: "Preempting".to_owned(),
+            message: "Preempted in order to admit critical pod".to_owned(),
+        };
+        self.preempted.iter().map(move |uid| (uid.as_str(), failed()))
+    }
+
+    fn take(&mut self, pod: &ParsedPod) -> Standing {
+        let standing = Standing::of(pod);
+        demand::add(&mut self.used, &standing.has);
         self.ports.add(HostPorts::of_pod(pod.spec()));
+        standing
     }
 
     /// The first of the kubelet's checks that the pod does not pass.
-    fn refusal(&self, pod: &ParsedPod) -> Option<Refusal> {
+    fn refusal(&mut self, pod: &ParsedPod) -> Option<Refusal> {
         let refusal = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
         if let Some(forbidden) = self.node.sysctls.refusal(pod.spec()) {
             return refusal("SysctlForbidden", &forbidden);
         }
-        if let Some(found) = self.other_kind(pod) {
-            return Some(found);
-        }
-        if let Some(found) = self.shortage(pod) {
-            return Some(found);
-        }
-        if let Some(found) = self.unfit(pod) {
-            return Some(found);
+        let shortage = self.shortage(pod);
+        let found = if shortage.is_some() && preemption::is_critical(pod) {
+            // Too little is no reason to turn a critical pod away: others make room, if nothing else is in its way.
+            self.other_kind(pod).or_else(|| self.unfit(pod)).or_else(|| self.make_room(pod))
+        } else {
+            self.other_kind(pod).or(shortage).or_else(|| self.unfit(pod))
+        };
+        if found.is_some() {
+            return found;
         }
         if app_armor::is_wanted(pod) && !self.node.app_armor {
             return refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host");
+        }
+        None
+    }
+
+    /// Ends other pods for a critical one.
+    fn make_room(&mut self, pod: &ParsedPod) -> Option<Refusal> {
+        let standing = Standing::of(pod);
+        let missing = standing.has.iter().map(|(name, wanted)| {
+            let left = self.room.of(name).saturating_sub(self.used.get(name).copied().unwrap_or(0));
+            (name.clone(), wanted.saturating_sub(left))
+        });
+        let short: Amounts = missing.filter(|(_, amount)| *amount > 0).collect();
+        let running: Vec<&Standing> = self.running.iter().map(|(_, standing)| standing).collect();
+        let victims = match preemption::victims(&standing, &running, &short) {
+            Ok(victims) => victims,
+            Err(error) => {
+                let why = "Unexpected error while attempting to recover from admission failure";
+                return Some(("UnexpectedAdmissionError".to_owned(), format!("{why}: {error}")));
+            }
+        };
+        let mut victims: Vec<usize> = victims;
+        victims.sort_unstable();
+        for at in victims.into_iter().rev() {
+            let (uid, standing) = self.running.remove(at);
+            for (name, amount) in &standing.has {
+                let used = self.used.entry(name.clone()).or_default();
+                *used = used.saturating_sub(*amount);
+            }
+            self.preempted.insert(uid);
         }
         None
     }
@@ -164,12 +211,8 @@ impl<'a> Admission<'a> {
             );
             Some((format!("OutOf{resource}"), message))
         };
-        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        if self.pods >= self.room.pods {
-            return refusal("pods", 1, whole(self.pods), whole(self.room.pods));
-        }
-        let demand = demand::of_pod(pod.spec());
-        let first = ["cpu", "memory", "ephemeral-storage"];
+        let demand = Standing::of(pod).has;
+        let first = [PODS, "cpu", "memory", "ephemeral-storage"];
         let others = demand.keys().map(String::as_str).filter(|name| !first.contains(name));
         for resource in first.into_iter().chain(others) {
             let wanted = demand.get(resource).copied().unwrap_or(0);

@@ -179,3 +179,24 @@ fn what_this_node_cannot_honour_is_held_whatever_was_decided_before() {
     let decided = Admission::new(room(), plain_node()).decide(&refused, History::Admitted);
     assert_eq!(reason(&decided), "FieldsNotSupported");
 }
+
+#[test]
+fn a_critical_pod_for_which_nobody_can_make_room_says_so() {
+    let critical = |mut pod: ParsedPod| {
+        pod.pod.spec.as_mut().unwrap().priority = Some(2_000_000_000);
+        pod
+    };
+    let mut admission = Admission::new(room(), plain_node());
+    assert_eq!(admission.decide(&asks("cpu", "400m"), History::New), Intent::Run);
+    let words = "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of \
+                 pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 1000), ]";
+    let found = refused(&mut admission, &critical(asks("cpu", "2")));
+    assert_eq!(found, ("UnexpectedAdmissionError".into(), words.into()));
+    assert_eq!(admission.preempted().count(), 0);
+    // What else is in its way comes first.
+    let mut elsewhere = critical(asks("cpu", "900m"));
+    elsewhere.pod.spec.as_mut().unwrap().node_name = Some("edge-2".to_owned());
+    assert_eq!(refused(&mut admission, &elsewhere).0, "NodeName");
+    assert_eq!(admission.decide(&critical(asks("cpu", "900m")), History::New), Intent::Run);
+    assert_eq!(admission.preempted().count(), 1);
+}

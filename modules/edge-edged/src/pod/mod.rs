@@ -21,6 +21,7 @@ pub(crate) mod node_match;
 pub(crate) mod outcomes;
 pub(crate) mod parsed_pod;
 pub(crate) mod plan;
+pub(crate) mod preemption;
 pub(crate) mod recorder;
 pub(crate) mod reported;
 pub(crate) mod runtime_status;
