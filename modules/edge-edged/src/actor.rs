@@ -21,6 +21,7 @@ use crate::plan::{self, Orphan};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::id::PodId;
+use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
@@ -49,6 +50,7 @@ pub struct Edged {
     listing: Listing,
     /// Whether the host has AppArmor.
     app_armor: bool,
+    late_node: LateNode,
 }
 
 impl Edged {
@@ -71,6 +73,7 @@ impl Edged {
             versions: None,
             listing: Listing::default(),
             app_armor: false,
+            late_node: LateNode::default(),
         }
     }
 }
@@ -174,13 +177,18 @@ impl Edged {
             features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
         };
         let admission = Admission::new(self.capacity(), node);
-        let updates = plan::updates(&pods, &self.pods.intents(), admission);
+        let before = self.pods.intents();
+        let updates = plan::updates(&pods, &before, admission);
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
         self.pods.terminate_others(&kept);
+        self.late_node.retain(&wanted);
         self.wanted = Some(wanted);
         for update in updates {
+            if !before.contains_key(&update.pod.id.uid) && self.waits_for_node(&update, cx) {
+                continue;
+            }
             // Another pod of this name has to be stopped first, which leads back here.
             if !self.pods.update(update.clone()) && !self.pods.name_is_taken(&update.pod.id) {
                 self.start_worker(update, cx);
@@ -190,6 +198,18 @@ impl Edged {
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
+        }
+    }
+
+    /// Whether a new pod that does not fit to the Node waits for news of it.
+    fn waits_for_node(&mut self, update: &PodUpdate, cx: &Context<EdgedMsg>) -> bool {
+        match self.late_node.waits(&update.pod.id.uid, &update.intent, cx.now()) {
+            Wait::No => false,
+            Wait::GoesOn => true,
+            Wait::Begins => {
+                cx.after(PATIENCE, EdgedMsg::Reconcile);
+                true
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod field_support;
 mod field_table;
 pub(crate) mod host_ports;
 pub(crate) mod id;
+pub(crate) mod late_node;
 pub(crate) mod manager;
 pub(crate) mod message;
 pub(crate) mod newer_fields;

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use contract::edged::EdgedMsg;
+use edge_store::{ObjectKey, Write};
 use serde_json::{Value, json};
 
 use crate::node::{Machine, Node, WAITS, condition, container, deleted, eventually, first, pod, run, text};
@@ -448,5 +450,38 @@ fn a_client_finds_its_service_account_and_no_api_server() {
         let env = node.exec(&status, &["/bin/env"]).await;
         assert!(!env.contains("KUBERNETES_PORT"), "by it EdgeMesh tells the cloud from the edge: {env}");
         assert_eq!(first(&status)["restartCount"], 0);
+    });
+}
+
+/// The scheduler has placed a pod by a label that the node hears of later, and another one by none that it ever gets.
+#[test]
+fn a_label_may_come_after_the_pod_that_was_placed_by_it() {
+    run(async {
+        let host = Machine::new("labels");
+        let node = Node::start(&host);
+        let describe = async |labels: Value, taints: Value| {
+            let object = json!({"metadata": {"name": "edge-1", "uid": "n", "labels": labels}, "spec": {"taints": taints}});
+            let json = serde_json::to_vec(&object).unwrap();
+            let write = Write::PutObject {
+                key: ObjectKey::new("nodes", "", "edge-1"),
+                uid: "n".to_owned(),
+                content_hash: format!("{}", json.len()),
+                resource_version: "1".to_owned(),
+                json,
+            };
+            node.store.commit(vec![write]).await.unwrap();
+            node.edged.tell(EdgedMsg::Reconcile).await.unwrap();
+        };
+        let cut = json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]);
+        describe(json!({"zone": "a"}), cut).await;
+        node.apply(&[
+            pod("early", WAITS, json!({"nodeSelector": {"zone": "a", "line": "7"}})),
+            pod("lost", WAITS, json!({"nodeSelector": {"zone": "b"}})),
+        ])
+        .await;
+        describe(json!({"zone": "a", "line": "7"}), json!([])).await;
+        node.until_ready("early").await;
+        let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        until_rejected(&node, "lost", "NodeAffinity", message).await;
     });
 }
