@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::containerd::service::SubscribeRequest;
 use crate::containerd::service::events_client::EventsClient;
-use crate::runtime::Answer;
+use crate::runtime::{Answer, Features};
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::*;
@@ -136,6 +136,19 @@ impl Runtime for Grpc {
     fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
         let body = StatusRequest { verbose: true };
         unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| answer.info)
+    }
+
+    fn features(&self) -> Answer<'_, Features> {
+        let body = StatusRequest { verbose: false };
+        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
+            // The handler of pods without a runtime class has no name.
+            let handler = answer.runtime_handlers.into_iter().find(|handler| handler.name.is_empty());
+            let handler = handler.and_then(|handler| handler.features).unwrap_or_default();
+            Features {
+                recursive_read_only_mounts: handler.recursive_read_only_mounts,
+                supplemental_groups_policy: answer.features.unwrap_or_default().supplemental_groups_policy,
+            }
+        })
     }
 
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {

@@ -29,7 +29,7 @@ pub(crate) mod containerd {
 pub use error::Error;
 pub use events::{Event, EventKind, EventStream};
 pub use grpc::Grpc;
-pub use runtime::{Answer, Runtime};
+pub use runtime::{Answer, Features, Runtime};
 
 impl std::fmt::Debug for v1::AuthConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -16,6 +16,15 @@ use crate::{Error, EventStream};
 /// What a call answers.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
+/// What of the newer parts of CRI a runtime can do. An older one ignores a field that asks for them, without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// `Mount.recursive_read_only`, since containerd 2.0.
+    pub recursive_read_only_mounts: bool,
+    /// `supplemental_groups_policy`, since containerd 2.0.
+    pub supplemental_groups_policy: bool,
+}
+
 /// A container runtime as CRI describes it. Every call has a deadline; stopping and removing what is gone succeeds.
 pub trait Runtime: Send + Sync {
     /// Name and version.
@@ -25,6 +34,11 @@ pub trait Runtime: Send + Sync {
     /// What the runtime tells of itself beyond that, as JSON by name; nothing of it is promised.
     fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
         unsupported("Status")
+    }
+    /// What of the newer parts of CRI the runtime can do with pods that name no runtime class. One that does not know the
+    /// question can do none of it.
+    fn features(&self) -> Answer<'_, Features> {
+        Box::pin(std::future::ready(Ok(Features::default())))
     }
     /// Makes and starts a sandbox; answers its id.
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;

@@ -21,13 +21,15 @@ use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan};
-use crate::pod::admission::{Admission, Capacity};
+use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
+use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::worker::PodWorker;
+use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
@@ -49,6 +51,9 @@ pub struct Edged {
     /// Of the config maps and Secrets when the store was read last.
     versions: Option<Versions>,
     listing: Listing,
+    /// Whether the host has AppArmor.
+    app_armor: bool,
+    late_node: LateNode,
 }
 
 impl Edged {
@@ -70,6 +75,8 @@ impl Edged {
             wanted: None,
             versions: None,
             listing: Listing::default(),
+            app_armor: false,
+            late_node: LateNode::default(),
         }
     }
 }
@@ -79,6 +86,7 @@ impl Actor for Edged {
 
     async fn started(&mut self, cx: &mut Context<EdgedMsg>) -> Result<(), Fault> {
         self.secure_folders(cx.env()).await?;
+        self.app_armor = cx.env().blocking(app_armor::is_enabled).await.map_err(|e| Fault::from_error(&e))?;
         let info = self.node.look(&self.settings, cx.env()).await.map_err(|e| Fault::from_error(&e))?;
         let (settings, runtime) = (self.settings.clone(), Arc::clone(&self.runtime));
         let (store, meta) = (self.store.clone(), self.meta.clone());
@@ -170,16 +178,25 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { pods, parsed, damaged, versions, node_labels } = view;
+        let StoreView { pods, parsed, damaged, versions, node_labels, node_taints } = view;
         self.parsed = parsed;
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         if let Some(deps) = &self.deps {
             deps.images_wanted.replace(plan::images(&pods));
         }
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
-        let admission = Admission::new(self.capacity(), &labels, &sysctls);
+        let node = NodeTraits {
+            name: &self.settings.node_name,
+            labels: &labels,
+            taints: &node_taints,
+            sysctls: &sysctls,
+            app_armor: self.app_armor,
+            features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
+        };
+        let admission = Admission::new(self.capacity(), node);
+        let before = self.pods.intents();
         let pressure = self.deps.as_ref().map(|deps| deps.pressure.get()).unwrap_or_default();
-        let updates = plan::updates(&pods, &self.pods.intents(), pressure, admission);
+        let updates = plan::updates(&pods, &before, pressure, admission);
         if let Some(deps) = &self.deps {
             deps.active_pods.replace(plan::active(&pods, &updates));
         }
@@ -187,8 +204,12 @@ impl Edged {
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
         self.pods.terminate_others(&kept);
+        self.late_node.retain(&wanted);
         self.wanted = Some(wanted);
         for update in updates {
+            if !before.contains_key(&update.pod.id.uid) && self.waits_for_node(&update, cx) {
+                continue;
+            }
             // Another pod of this name has to be stopped first, which leads back here.
             if !self.pods.update(update.clone()) && !self.pods.name_is_taken(&update.pod.id) {
                 self.start_worker(update, cx);
@@ -198,6 +219,18 @@ impl Edged {
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
+        }
+    }
+
+    /// Whether a new pod that does not fit to the Node waits for news of it.
+    fn waits_for_node(&mut self, update: &PodUpdate, cx: &Context<EdgedMsg>) -> bool {
+        match self.late_node.waits(&update.pod.id.uid, &update.intent, cx.now()) {
+            Wait::No => false,
+            Wait::GoesOn => true,
+            Wait::Begins => {
+                cx.after(PATIENCE, EdgedMsg::Reconcile);
+                true
+            }
         }
     }
 
@@ -213,8 +246,11 @@ impl Edged {
     }
 
     fn capacity(&self) -> Capacity {
-        let (cpu_milli, memory) = status::allocatable(&self.settings, &self.node.machine());
-        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory }
+        let machine = self.node.machine();
+        let (cpu_milli, memory) = status::allocatable(&self.settings, &machine);
+        let kept = self.settings.eviction.nodefs_available.of(machine.disk);
+        let ephemeral_storage = machine.disk.saturating_sub(kept);
+        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory, ephemeral_storage }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {

@@ -26,7 +26,7 @@ use crate::pod::recorder::{EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
 use crate::runtime::dns::NodeDns;
-use crate::runtime::env::FieldValues;
+use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
 use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
@@ -40,9 +40,12 @@ pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 pub(crate) struct NodeInfo {
     /// `containerd`, as the runtime names itself.
     pub(crate) runtime: String,
+    /// What it can do; `None` while it has not said.
+    pub(crate) features: Option<cri::Features>,
     pub(crate) host_ips: Vec<String>,
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
+    pub(crate) disk: u64,
     pub(crate) dns: NodeDns,
 }
 
@@ -132,6 +135,7 @@ impl Dependencies {
             node_name: self.settings.node_name.clone(),
             node_cpu_milli: node.cpu_milli,
             node_memory: node.memory,
+            node_disk: node.disk,
         }
     }
 
@@ -139,7 +143,6 @@ impl Dependencies {
         SandboxContext {
             node_name: &self.settings.node_name,
             logs: &self.settings.logs,
-            root: &self.settings.root,
             dns,
             cgroup_driver: self.settings.cgroup_driver,
             cgroup_root: &self.settings.cgroup_root,
@@ -219,6 +222,10 @@ fn read_sources(store: &EdgedStore, namespace: &str, wanted: PodReferences) -> S
         let found = read(store.secret(namespace, &name), &name);
         sources.secrets.insert(name, found);
     }
+    sources.services = store.services(namespace).unwrap_or_else(|error| {
+        tracing::error!(namespace, %error, "services cannot be read from the store");
+        Vec::new()
+    });
     sources
 }
 

@@ -89,11 +89,16 @@ pub(crate) fn updates(
         };
         PodUpdate { pod, intent, in_cloud: true }
     });
+    let mut decided: Vec<PodUpdate> = decided.collect();
+    for (uid, failed) in admission.preempted() {
+        let victims = decided.iter_mut().filter(|update| update.pod.id.uid == uid);
+        victims.for_each(|update| update.intent = failed.clone());
+    }
     let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
         PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
     });
-    decided.chain(held).collect()
+    decided.into_iter().chain(held).collect()
 }
 
 /// What is to become of something that runs, or lies on the disk, and has no worker.
@@ -124,8 +129,8 @@ pub(crate) fn orphan(uid: &str, wanted: Option<&BTreeSet<String>>, absence_count
 mod tests {
     use super::*;
     use crate::pod::admission::Capacity;
+    use crate::pod::admission::tests::plain_node;
     use crate::pod::parsed_pod::tests::pod;
-    use crate::runtime::sysctls::Sysctls;
     use serde_json::json;
 
     fn decide(before: &BTreeMap<String, Intent>, pods: u64, uids: &[&str]) -> Vec<(String, Intent)> {
@@ -135,10 +140,8 @@ mod tests {
             Arc::new(pod)
         });
         let stored = StoredPods { valid: valid.collect(), ..StoredPods::default() };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
-        let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30 };
-        let decided =
-            updates(&stored, before, Pressure::default(), Admission::new(capacity, &labels, &sysctls));
+        let capacity = Capacity { pods, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+        let decided = updates(&stored, before, Pressure::default(), Admission::new(capacity, plain_node()));
         decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
     }
 
@@ -158,6 +161,40 @@ mod tests {
     }
 
     #[test]
+    fn a_critical_pod_takes_the_place_of_another_and_keeps_it() {
+        let made = |uid: &str, priority: i32| {
+            let mut pod = pod(json!({"priority": priority}));
+            pod.id.uid = uid.to_owned();
+            Arc::new(pod)
+        };
+        let stored = |pods: &[Arc<ParsedPod>]| StoredPods { valid: pods.to_vec(), ..StoredPods::default() };
+        let decide = |stored: &StoredPods, before: &BTreeMap<String, Intent>| -> BTreeMap<String, Intent> {
+            let capacity = Capacity { pods: 2, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
+            let decided =
+                updates(stored, before, Pressure::default(), Admission::new(capacity, plain_node()));
+            decided.into_iter().map(|update| (update.pod.id.uid.clone(), update.intent)).collect()
+        };
+        let (low, high, critical) = (made("low", 1), made("high", 5), made("critical", 2_000_000_000));
+        let before = decide(&stored(&[low.clone(), high.clone()]), &BTreeMap::new());
+        assert!(before.values().all(|intent| *intent == Intent::Run));
+        let all = stored(&[low, high, critical, made("a-plain", 0)]);
+        let after = decide(&all, &before);
+        let failed: Vec<_> = after
+            .iter()
+            .filter_map(|(uid, intent)| match intent {
+                Intent::Fail { reason, .. } => Some((uid.as_str(), reason.as_str())),
+                _ => None,
+            })
+            .collect();
+        // Both had asked for nothing; one is enough.
+        assert_eq!(failed.len(), 2, "{after:?}");
+        assert!(failed.contains(&("a-plain", "OutOfpods")), "{after:?}");
+        assert!(failed.iter().any(|(_, reason)| *reason == "Preempting"), "{after:?}");
+        assert_eq!(after["critical"], Intent::Run);
+        assert_eq!(decide(&all, &after), after, "nothing changes by itself");
+    }
+
+    #[test]
     fn no_clock_and_no_loss_of_memory_takes_a_place_away() {
         // As after a restart of EdgeCore: nothing was decided, and one had been reported at a time that is yet to come.
         let started: PodStatus =
@@ -169,14 +206,13 @@ mod tests {
             pod.pod.status = status;
             Arc::new(pod)
         };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
         let decide = |stored: &StoredPods| {
-            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30 };
+            let capacity = Capacity { pods: 1, cpu_milli: 1000, memory: 1 << 30, ..Capacity::default() };
             let decided = updates(
                 stored,
                 &BTreeMap::new(),
                 Pressure::default(),
-                Admission::new(capacity, &labels, &sysctls),
+                Admission::new(capacity, plain_node()),
             );
             let runs = decided.iter().filter(|update| update.intent == Intent::Run);
             runs.map(|update| update.pod.id.uid.clone()).collect::<Vec<_>>()
@@ -203,8 +239,7 @@ mod tests {
         let id = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
         let invalid = vec![(id, "spec is missing".to_owned())];
         let stored = StoredPods { invalid, ..StoredPods::default() };
-        let (labels, sysctls) = (BTreeMap::new(), Sysctls::new(&[], "6.1.0"));
-        let admission = Admission::new(Capacity::default(), &labels, &sysctls);
+        let admission = Admission::new(Capacity::default(), plain_node());
         let decided = updates(&stored, &BTreeMap::new(), Pressure::default(), admission);
         let message = "spec is missing".to_owned();
         assert_eq!(decided[0].intent, Intent::Hold { reason: "InvalidPod".to_owned(), message });

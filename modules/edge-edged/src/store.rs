@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::resource::SERVICES;
 use apimachinery::{NamespacedName, ObjectKey};
 use beehive::Env;
 use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
 use contract::{TokenGrant, UpReport, rows};
 use edge_store::{Class, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
+use k8s_openapi::api::core::v1::{Service, Taint};
 use serde_json::Value;
 
 use crate::error::ParseError;
@@ -42,6 +44,8 @@ pub(crate) struct StoreView {
     pub(crate) damaged: BTreeSet<NamespacedName>,
     pub(crate) versions: Versions,
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
+    /// As the cloud has them.
+    pub(crate) node_taints: Vec<Taint>,
 }
 
 impl StoreView {
@@ -101,6 +105,9 @@ impl EdgedStore {
             view.node_labels = node
                 .pointer("/metadata/labels")
                 .and_then(|labels| serde_json::from_value(labels.clone()).ok());
+            let taints = node.pointer("/spec/taints").cloned();
+            view.node_taints =
+                taints.and_then(|taints| serde_json::from_value(taints).ok()).unwrap_or_default();
         }
         Ok(view)
     }
@@ -111,6 +118,12 @@ impl EdgedStore {
 
     pub(crate) fn secret(&self, namespace: &str, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.object(SECRETS, namespace, name)
+    }
+
+    /// The services of a namespace, as far as the cloud has sent them; one that cannot be read is passed over.
+    pub(crate) fn services(&self, namespace: &str) -> Result<Vec<Service>, StoreError> {
+        let found = self.store.list_objects(SERVICES, Some(namespace))?.into_iter();
+        Ok(found.filter_map(|object| serde_json::from_slice(&object.json).ok()).collect())
     }
 
     /// The node's own object, when the cloud has sent it.

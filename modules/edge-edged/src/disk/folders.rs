@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::disk::beneath::Folder;
+use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
 use crate::pod::id::PodId;
@@ -20,6 +20,11 @@ const PODS_MAX: usize = 1 << 16;
 /// `rootDirectory`, made when it is not there.
 pub(crate) fn root(path: &Path) -> Result<Folder, StepError> {
     Folder::make_root(path, CLOSED)
+}
+
+/// Makes a folder of a pod, and what leads there: no other user of the node may pass.
+pub(crate) fn lead_to(root: &Folder, at: &Path) -> Result<Folder, StepError> {
+    root.make(at, Access::mode(CLOSED))
 }
 
 /// Takes from others what they may do in `rootDirectory` and the folders in it. Answers what was repaired, a sentence
@@ -67,7 +72,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::disk::beneath::Access;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777

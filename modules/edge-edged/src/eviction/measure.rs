@@ -21,7 +21,7 @@ use crate::images::collector;
 use crate::node::machine;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::container::CONTAINER_NAME;
-use crate::runtime::resources;
+use crate::runtime::demand;
 use crate::runtime::sandbox::POD_UID;
 
 /// Entries that are counted at a turn of the disk's: some 10 ms.
@@ -149,7 +149,7 @@ fn use_of(pod: &ParsedPod, told: &Told, on_disk: &BTreeMap<String, Usage>) -> Po
             logs: on_disk.get(&container.name).copied(),
         })
     });
-    let (_, memory_request) = resources::requests(spec);
+    let memory_request = demand::of_pod(spec).remove("memory").unwrap_or(0);
     let disk = |container: &Container| request(container, "ephemeral-storage");
     let most = pod.init_containers().map(disk).max().unwrap_or(0);
     PodUse {

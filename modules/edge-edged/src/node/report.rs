@@ -83,9 +83,11 @@ impl NodeReporter {
         let (cpu_milli, memory) = status::allocatable(settings, &machine);
         let info = NodeInfo {
             runtime: DEFAULT_RUNTIME.to_owned(),
+            features: None,
             host_ips: machine.ips.clone(),
             cpu_milli,
             memory,
+            disk: machine.disk,
             dns: NodeDns {
                 cluster_servers: settings.cluster_dns.clone(),
                 cluster_domain: settings.cluster_domain.clone(),
@@ -100,8 +102,8 @@ impl NodeReporter {
     pub(crate) async fn report(&self, deps: &Dependencies) {
         match self.look(&deps.settings, &deps.env).await {
             Ok(info) => {
-                let runtime = deps.node.borrow().runtime.clone();
-                deps.node.replace(NodeInfo { runtime, ..info });
+                let NodeInfo { runtime, features, .. } = deps.node.borrow().clone();
+                deps.node.replace(NodeInfo { runtime, features, ..info });
             }
             Err(error) => events::machine_unreadable(&deps.env, &error),
         }
@@ -122,6 +124,8 @@ impl NodeReporter {
         };
         if let Ok((version, _)) = &runtime {
             deps.node.borrow_mut().runtime.clone_from(&version.runtime_name);
+            let features = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await;
+            deps.node.borrow_mut().features = features.and_then(Result::ok);
         }
         let images = match runtime {
             Ok(_) => deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.list_images()).await,

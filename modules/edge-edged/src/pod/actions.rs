@@ -9,7 +9,7 @@ use contract::UpReport;
 use cri::v1::LinuxContainerConfig;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Container, PodStatus};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
@@ -27,12 +27,13 @@ use crate::pod::recorder::EventType;
 use crate::pod::sync_state::ImageReady;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
+use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources;
 use crate::runtime::sandbox;
 use crate::runtime::security;
-use crate::volumes::{self, PreparedVolumes, Teardown, token_requests};
+use crate::volumes::{self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, token_requests};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
 const LOGS: u32 = 0o755;
@@ -132,20 +133,19 @@ async fn prepare_volumes(
     let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
+    let id = pod.id.clone();
     let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts);
-    let prepared = blocking(&deps.env, "prepare the volumes in", prepare).await?;
-    Ok((prepared, refresh_at))
+    let Prepared { volumes, stale } = blocking(&deps.env, "prepare the volumes in", prepare).await?;
+    for why in stale {
+        deps.event(&id, EventType::Warning, "FailedMount", &why);
+    }
+    Ok((volumes, refresh_at))
 }
 
 /// Makes the sandbox.
 async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Result<String, StepError> {
     let dns = deps.node.borrow().dns.clone();
-    if crate::runtime::dns::misses_cluster_dns(pod.spec(), &dns)
-        && pod.spec().dns_policy.as_deref() == Some("ClusterFirstWithHostNet")
-    {
-        let text = "edged has no clusterDNS configured and cannot create the pod with ClusterFirstWithHostNet; falling back to the node's resolver";
-        deps.event(&pod.id, EventType::Warning, "MissingClusterDNS", text);
-    }
+    record_resolver(&deps, &pod, &dns);
     let config = sandbox::config(&pod, attempt, &deps.place(&dns))?;
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let logs = deps.settings.logs.clone();
@@ -159,6 +159,22 @@ async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) 
     };
     blocking(&deps.env, "make the log folder in", make).await?;
     deps.runtime.run_sandbox(config).await.map_err(StepError::Runtime)
+}
+
+/// Says what of the pod's resolver is not as it asks.
+fn record_resolver(deps: &Rc<Dependencies>, pod: &ParsedPod, node: &NodeDns) {
+    if dns::misses_cluster_dns(pod.spec(), node) {
+        let (id, policy) = (&pod.id, pod.spec().dns_policy.as_deref().unwrap_or("ClusterFirst"));
+        let text = format!(
+            "pod: \"{}_{}({})\". kubelet does not have ClusterDNS IP configured and cannot create Pod using \
+             \"{policy}\" policy. Falling back to \"Default\" policy.",
+            id.name, id.namespace, id.uid
+        );
+        deps.event(id, EventType::Warning, "MissingClusterDNS", &text);
+    }
+    for left_out in dns::of_pod(&pod.id.namespace, pod.spec(), node).1 {
+        deps.event(&pod.id, EventType::Warning, "DNSConfigForming", &left_out);
+    }
 }
 
 /// What a start needs that was made before.
@@ -219,24 +235,28 @@ async fn create(
     let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
     let sources = deps.sources(pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
-    let env = env::assemble(pod, spec, &sources, &facts)?;
-    let security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;
+    let features = features_for(deps, pod, spec).await?;
+    let files = env_files(deps, pod, name, &context.volumes).await?;
+    let env = env::assemble(pod, spec, &sources, &files, &facts)?;
+    let security = security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
     let linux = LinuxContainerConfig {
         resources: Some(resources::of_container(pod.qos, spec, facts.node_memory)),
         security_context: Some(security),
     };
+    let dns = deps.node.borrow().dns.clone();
+    let names = deps.place(&dns).names(pod);
     let mounts = {
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
-        let (root, node) = (deps.settings.root.clone(), deps.settings.node_name.clone());
-        let (ips, volumes) = (context.ips.clone(), context.volumes);
+        let (root, ips, volumes) = (deps.settings.root.clone(), context.ips.clone(), context.volumes);
         let logs = deps.settings.logs.clone();
         let make = move || {
             let spec =
                 pod.container(&name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
             files::make_folder(&logs, &pod.id, &name)?;
             let root = folders::root(&root)?;
-            volumes::write_hosts(&root, &pod, &ips, &node)?;
-            volumes::mounts_of(&root, &pod, spec, attempt, &volumes, &env)
+            volumes::write_hosts(&root, &pod, &ips, &names)?;
+            let context = MountContext { attempt, volumes: &volumes, env: &env, ips: &ips, features };
+            volumes::mounts_of(&root, &pod, spec, &context)
         };
         blocking(&deps.env, "make the mounts in", make).await?
     };
@@ -249,9 +269,38 @@ async fn create(
         node_name: &deps.settings.node_name,
     };
     let config = container::config(pod, spec, start);
-    let dns = deps.node.borrow().dns.clone();
     let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
+}
+
+/// What the runtime can do of the newer parts of CRI that a container needs; nobody is asked for one that needs none.
+async fn features_for(
+    deps: &Dependencies,
+    pod: &ParsedPod,
+    container: &Container,
+) -> Result<cri::Features, StepError> {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let policy = pod.spec().security_context.as_ref().and_then(|own| own.supplemental_groups_policy.as_ref());
+    if policy.is_none() && !mounts.any(|mount| mount.recursive_read_only.is_some()) {
+        return Ok(cri::Features::default());
+    }
+    Ok(deps.runtime.features().await?)
+}
+
+/// What is in the files that variables of a container come from.
+async fn env_files(
+    deps: &Dependencies,
+    pod: &Arc<ParsedPod>,
+    container: &str,
+    volumes: &PreparedVolumes,
+) -> Result<EnvFiles, StepError> {
+    if pod.newer.file_keys_of(container).next().is_none() {
+        return Ok(EnvFiles::new());
+    }
+    let (pod, name, volumes) = (Arc::clone(pod), container.to_owned(), volumes.clone());
+    let root = deps.settings.root.clone();
+    let read = move || volumes::read_env_files(&folders::root(&root)?, &pod, &name, &volumes);
+    blocking(&deps.env, "read variables from files in", read).await
 }
 
 /// Ends a container, politely first.

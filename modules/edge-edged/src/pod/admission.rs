@@ -1,18 +1,55 @@
-//! Whether a pod may run on this node. Pure.
+//! Whether a pod may run on this node: the kubelet's admission, with its reasons and words. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Taint;
+
+use crate::pod::host_ports::HostPorts;
+use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
-use crate::runtime::resources;
+use crate::pod::preemption::{self, PODS, Standing};
+use crate::runtime::app_armor;
+use crate::runtime::demand::{self, Amounts};
 use crate::runtime::sysctls::Sysctls;
 
-/// What the node has to give, and what is taken.
+/// The operating system whose pods run here.
+const OS: &str = "linux";
+
+/// What the node has to give.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) pods: u64,
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
+    pub(crate) ephemeral_storage: u64,
+}
+
+impl Capacity {
+    /// What there is of a resource; of one that the node does not have, nothing.
+    fn of(&self, resource: &str) -> i64 {
+        let amount = match resource {
+            PODS => self.pods,
+            "cpu" => self.cpu_milli,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => 0,
+        };
+        i64::try_from(amount).unwrap_or(i64::MAX)
+    }
+}
+
+/// What the node is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NodeTraits<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    pub(crate) taints: &'a [Taint],
+    pub(crate) sysctls: &'a Sysctls,
+    /// Whether the host has AppArmor.
+    pub(crate) app_armor: bool,
+    /// What the runtime can do; `None` while it has not said.
+    pub(crate) features: Option<cri::Features>,
 }
 
 /// What is known of a pod from before.
@@ -29,19 +66,32 @@ pub(crate) enum History {
 /// Takes the pods one after another, the ones that have started before first.
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
-    left: Capacity,
-    labels: &'a BTreeMap<String, String>,
-    sysctls: &'a Sysctls,
+    room: Capacity,
+    node: NodeTraits<'a>,
+    used: Amounts,
+    ports: HostPorts,
+    /// Those that run, by their uids.
+    running: Vec<(String, Standing)>,
+    /// The uids of those that had to make room.
+    preempted: BTreeSet<String>,
 }
 
+/// Why a pod is turned away: the reason and the message of its status.
+type Refusal = (String, String);
+
 impl<'a> Admission<'a> {
-    pub(crate) fn new(room: Capacity, labels: &'a BTreeMap<String, String>, sysctls: &'a Sysctls) -> Self {
-        Admission { left: room, labels, sysctls }
+    pub(crate) fn new(room: Capacity, node: NodeTraits<'a>) -> Self {
+        let (used, ports) = (Amounts::new(), HostPorts::default());
+        Admission { room, node, used, ports, running: Vec::new(), preempted: BTreeSet::new() }
     }
 
     /// What is to become of a pod. One that was admitted before stays so.
     pub(crate) fn decide(&mut self, pod: &ParsedPod, history: History) -> Intent {
         if pod.is_terminating() {
+            // Until it is gone it has what it has.
+            if history == History::Admitted {
+                self.take(pod);
+            }
             return Intent::Terminate;
         }
         if let Some(message) = pod.review.refused_message() {
@@ -51,100 +101,150 @@ impl<'a> Admission<'a> {
             return Intent::Run;
         }
         if history == History::New
-            && let Some(refusal) = self.refusal(pod)
+            && let Some((reason, message)) = self.refusal(pod)
         {
-            return refusal;
+            return Intent::Fail { reason, message: format!("Pod was rejected: {message}") };
         }
-        let (cpu, memory) = requests(pod);
-        self.left.pods = self.left.pods.saturating_sub(1);
-        self.left.cpu_milli = self.left.cpu_milli.saturating_sub(cpu);
-        self.left.memory = self.left.memory.saturating_sub(memory);
+        let standing = self.take(pod);
+        self.running.push((pod.id.uid.clone(), standing));
         Intent::Run
     }
 
-    fn refusal(&self, pod: &ParsedPod) -> Option<Intent> {
-        let fail = |reason: &str, message: String| Some(Intent::Fail { reason: reason.to_owned(), message });
-        if let Some(forbidden) = self.sysctls.refusal(pod.spec()) {
-            return fail("SysctlForbidden", format!("Pod was rejected: {forbidden}"));
-        }
-        let selector = pod.spec().node_selector.iter().flatten();
-        let unmet: Vec<String> = selector
-            .filter(|(key, value)| self.labels.get(*key) != Some(*value))
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        if !unmet.is_empty() {
-            let unmet = unmet.join(", ");
-            return fail("NodeAffinity", format!("Pod was rejected: node does not have the labels {unmet}"));
-        }
-        let (cpu, memory) = requests(pod);
-        let short = |what: &str, wanted: u64, left: u64| {
-            format!(
-                "Pod was rejected: Node didn't have enough resource: {what}, requested: {wanted}, left: {left}"
-            )
+    /// What has become of the pods that had to make room for a critical one: by now they have failed.
+    pub(crate) fn preempted(&self) -> impl Iterator<Item = (&str, Intent)> {
+        let failed = || Intent::Fail {
+            reason: "Preempting".to_owned(),
+            message: "Preempted in order to admit critical pod".to_owned(),
         };
-        if self.left.pods == 0 {
-            return fail("OutOfpods", short("pods", 1, 0));
+        self.preempted.iter().map(move |uid| (uid.as_str(), failed()))
+    }
+
+    fn take(&mut self, pod: &ParsedPod) -> Standing {
+        let standing = Standing::of(pod);
+        demand::add(&mut self.used, &standing.has);
+        self.ports.add(HostPorts::of_pod(pod.spec()));
+        standing
+    }
+
+    /// The first of the kubelet's checks that the pod does not pass.
+    fn refusal(&mut self, pod: &ParsedPod) -> Option<Refusal> {
+        let refusal = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+        if let Some(forbidden) = self.node.sysctls.refusal(pod.spec()) {
+            return refusal("SysctlForbidden", &forbidden);
         }
-        if cpu > self.left.cpu_milli {
-            return fail("OutOfcpu", short("cpu", cpu, self.left.cpu_milli));
+        let shortage = self.shortage(pod);
+        let found = if shortage.is_some() && preemption::is_critical(pod) {
+            // Too little is no reason to turn a critical pod away: others make room, if nothing else is in its way.
+            self.other_kind(pod).or_else(|| self.unfit(pod)).or_else(|| self.make_room(pod))
+        } else {
+            self.other_kind(pod).or(shortage).or_else(|| self.unfit(pod))
+        };
+        if found.is_some() {
+            return found;
         }
-        if memory > self.left.memory {
-            return fail("OutOfmemory", short("memory", memory, self.left.memory));
+        if app_armor::is_wanted(pod) && !self.node.app_armor {
+            return refusal("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host");
         }
         None
     }
-}
 
-fn requests(pod: &ParsedPod) -> (u64, u64) {
-    let (cpu, memory) = resources::requests(pod.spec());
-    (u64::try_from(cpu).unwrap_or(0), u64::try_from(memory).unwrap_or(0))
+    /// Ends other pods for a critical one.
+    fn make_room(&mut self, pod: &ParsedPod) -> Option<Refusal> {
+        let standing = Standing::of(pod);
+        let missing = standing.has.iter().map(|(name, wanted)| {
+            let left = self.room.of(name).saturating_sub(self.used.get(name).copied().unwrap_or(0));
+            (name.clone(), wanted.saturating_sub(left))
+        });
+        let short: Amounts = missing.filter(|(_, amount)| *amount > 0).collect();
+        let running: Vec<&Standing> = self.running.iter().map(|(_, standing)| standing).collect();
+        let victims = match preemption::victims(&standing, &running, &short) {
+            Ok(victims) => victims,
+            Err(error) => {
+                let why = "Unexpected error while attempting to recover from admission failure";
+                return Some(("UnexpectedAdmissionError".to_owned(), format!("{why}: {error}")));
+            }
+        };
+        let mut victims: Vec<usize> = victims;
+        victims.sort_unstable();
+        for at in victims.into_iter().rev() {
+            let (uid, standing) = self.running.remove(at);
+            for (name, amount) in &standing.has {
+                let used = self.used.entry(name.clone()).or_default();
+                *used = used.saturating_sub(*amount);
+            }
+            self.preempted.insert(uid);
+        }
+        None
+    }
+
+    /// The pod is for another kind of node.
+    fn other_kind(&self, pod: &ParsedPod) -> Option<Refusal> {
+        let refusal = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+        // The kubelet reads the pod's label, and so do we.
+        let label = pod.pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+        if label.is_some_and(|os| os != OS) {
+            return refusal(
+                "PodOSSelectorNodeLabelDoesNotMatch",
+                "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+            );
+        }
+        if pod.spec().os.as_ref().is_some_and(|os| os.name != OS) {
+            return refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
+        }
+        let policy = pod.spec().security_context.as_ref();
+        let policy = policy.and_then(|own| own.supplemental_groups_policy.as_deref());
+        let able = self.node.features.is_none_or(|features| features.supplemental_groups_policy);
+        if policy == Some("Strict") && !able {
+            return refusal(
+                "SupplementalGroupsPolicyNotSupported",
+                "SupplementalGroupsPolicy=Strict is not supported in this node",
+            );
+        }
+        None
+    }
+
+    /// The node has not enough of something: pods first, then CPU, memory and disk, then all else by name.
+    fn shortage(&self, pod: &ParsedPod) -> Option<Refusal> {
+        let refusal = |resource: &str, wanted: i64, used: i64, capacity: i64| {
+            let message = format!(
+                "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            Some((format!("OutOf{resource}"), message))
+        };
+        let demand = Standing::of(pod).has;
+        let first = [PODS, "cpu", "memory", "ephemeral-storage"];
+        let others = demand.keys().map(String::as_str).filter(|name| !first.contains(name));
+        for resource in first.into_iter().chain(others) {
+            let wanted = demand.get(resource).copied().unwrap_or(0);
+            let used = self.used.get(resource).copied().unwrap_or(0);
+            let capacity = self.room.of(resource);
+            // Beyond what there is already, as after a restart with less room, what asks for nothing still fits.
+            if wanted > 0 && wanted > capacity.saturating_sub(used) {
+                return refusal(resource, wanted, used, capacity);
+            }
+        }
+        None
+    }
+
+    /// The pod does not fit to the node or to its other pods.
+    fn unfit(&self, pod: &ParsedPod) -> Option<Refusal> {
+        let (spec, node) = (pod.spec(), &self.node);
+        let failed = if !node_match::is_wanted(spec, node.name, node.labels) {
+            ("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+        } else if spec.node_name.as_deref().is_some_and(|name| !name.is_empty() && name != node.name) {
+            ("NodeName", "node(s) didn't match the requested node name")
+        } else if self.ports.clash_with(&HostPorts::of_pod(spec)) {
+            ("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+        } else if !node_match::tolerates(spec, node.taints) {
+            ("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+        } else {
+            return None;
+        };
+        let (predicate, why) = failed;
+        Some((predicate.to_owned(), format!("Predicate {predicate} failed: {why}")))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pod::parsed_pod::tests::pod;
-    use serde_json::json;
-
-    fn reason(intent: &Intent) -> &str {
-        match intent {
-            Intent::Fail { reason, .. } | Intent::Hold { reason, .. } => reason,
-            Intent::Run => "Run",
-            Intent::Terminate => "Leave",
-        }
-    }
-
-    #[test]
-    fn pods_are_taken_while_there_is_room() {
-        let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
-        let sysctls = Sysctls::new(&[], "6.1.0");
-        let room = Capacity { pods: 3, cpu_milli: 1000, memory: 1 << 30 };
-        let mut admission = Admission::new(room, &labels, &sysctls);
-        let asks = |cpu: &str| {
-            pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}]}))
-        };
-        assert_eq!(reason(&admission.decide(&asks("600m"), History::New)), "Run");
-        assert_eq!(reason(&admission.decide(&asks("600m"), History::New)), "OutOfcpu");
-        assert_eq!(reason(&admission.decide(&asks("600m"), History::Admitted)), "Run");
-        assert_eq!(
-            reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "b"}})), History::New)),
-            "NodeAffinity"
-        );
-        assert_eq!(
-            reason(&admission.decide(&pod(json!({"nodeSelector": {"zone": "a"}})), History::New)),
-            "Run"
-        );
-        assert_eq!(reason(&admission.decide(&pod(json!({})), History::New)), "OutOfpods");
-        let unsafe_one =
-            pod(json!({"securityContext": {"sysctls": [{"name": "kernel.shmmax", "value": "1"}]}}));
-        match admission.decide(&unsafe_one, History::New) {
-            Intent::Fail { reason, message } => assert_eq!(
-                (reason.as_str(), message.as_str()),
-                ("SysctlForbidden", "Pod was rejected: forbidden sysctl: \"kernel.shmmax\" not allowlisted")
-            ),
-            other => panic!("{other:?}"),
-        }
-        let refused = pod(json!({"hostUsers": false}));
-        assert_eq!(reason(&admission.decide(&refused, History::Admitted)), "FieldsNotSupported");
-    }
-}
+#[path = "admission_tests.rs"]
+pub(crate) mod tests;

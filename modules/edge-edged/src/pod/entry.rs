@@ -22,10 +22,12 @@ impl PodUpdate {
         *self.pod == *newer.pod && self.intent == newer.intent && self.in_cloud == newer.in_cloud
     }
 
-    /// Whether labels or annotations differ: files of a downwardAPI volume may show them.
-    pub(crate) fn metadata_differs(&self, newer: &PodUpdate) -> bool {
+    /// Whether volumes may have to change: labels and annotations show in files of a downwardAPI volume, and an ephemeral
+    /// container may mount what nobody had to do with before.
+    pub(crate) fn volumes_may_differ(&self, newer: &PodUpdate) -> bool {
         let (old, new) = (&self.pod.pod.metadata, &newer.pod.pod.metadata);
-        old.labels != new.labels || old.annotations != new.annotations
+        let debugging = |update: &PodUpdate| update.pod.spec().ephemeral_containers.clone();
+        old.labels != new.labels || old.annotations != new.annotations || debugging(self) != debugging(newer)
     }
 }
 

@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use crate::pod::field_table::{POD, Rule};
+use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
+
 /// What became of the fields of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Review {
@@ -33,184 +36,11 @@ impl Review {
 /// At most so many are named; the rest is counted.
 const NAMED_MAX: usize = 32;
 
-enum Rule {
-    /// Taken over as it is, with everything below.
-    Honoured,
-    /// Has a meaning only where it changes nothing here.
-    NoMatter,
-    /// Honoured by the rules below; every element of a list by itself.
-    Inside(&'static [(&'static str, Rule)]),
-    /// Honoured only with one of these values (as text); else refused.
-    Only(&'static [&'static str]),
-    /// Must not run with it.
-    Refused,
-    /// Has no effect here.
-    Unhonoured,
-}
-use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
-
-const KEY_REF: Rule = Honoured;
-
-const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
-    ("runAsUser", Honoured),
-    ("runAsGroup", Honoured),
-    ("runAsNonRoot", Honoured),
-    ("privileged", Honoured),
-    ("capabilities", Honoured),
-    ("readOnlyRootFilesystem", Honoured),
-    ("allowPrivilegeEscalation", Honoured),
-    ("seccompProfile", Honoured),
-    ("seLinuxOptions", Refused),
-    ("appArmorProfile", Inside(&[("type", Only(&["Unconfined"])), ("localhostProfile", Refused)])),
-    ("procMount", Only(&["Default"])),
-    ("windowsOptions", Refused),
-];
-
-const CONTAINER: &[(&str, Rule)] = &[
-    ("name", Honoured),
-    ("image", Honoured),
-    ("imagePullPolicy", Honoured),
-    ("command", Honoured),
-    ("args", Honoured),
-    ("workingDir", Honoured),
-    (
-        "env",
-        Inside(&[
-            ("name", Honoured),
-            ("value", Honoured),
-            (
-                "valueFrom",
-                Inside(&[
-                    ("configMapKeyRef", KEY_REF),
-                    ("secretKeyRef", KEY_REF),
-                    ("fieldRef", KEY_REF),
-                    ("resourceFieldRef", KEY_REF),
-                    ("fileKeyRef", Refused),
-                ]),
-            ),
-        ]),
-    ),
-    ("envFrom", Honoured),
-    ("ports", Honoured),
-    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
-    ("resizePolicy", NoMatter),
-    ("restartPolicy", Only(&["Always"])),
-    (
-        "volumeMounts",
-        Inside(&[
-            ("name", Honoured),
-            ("mountPath", Honoured),
-            ("readOnly", Honoured),
-            ("subPath", Honoured),
-            ("subPathExpr", Honoured),
-            ("mountPropagation", Honoured),
-            ("recursiveReadOnly", Only(&["Disabled", "IfPossible"])),
-        ]),
-    ),
-    ("volumeDevices", Refused),
-    ("livenessProbe", Unhonoured),
-    ("readinessProbe", Unhonoured),
-    ("startupProbe", Unhonoured),
-    ("lifecycle", Unhonoured),
-    ("terminationMessagePath", Honoured),
-    ("terminationMessagePolicy", Honoured),
-    ("securityContext", Inside(SECURITY_OF_CONTAINER)),
-    ("stdin", Honoured),
-    ("stdinOnce", Honoured),
-    ("tty", Honoured),
-];
-
-const VOLUME: &[(&str, Rule)] = &[
-    ("name", Honoured),
-    ("emptyDir", Inside(&[("medium", Only(&["", "Memory"])), ("sizeLimit", Unhonoured)])),
-    ("hostPath", Honoured),
-    ("configMap", Honoured),
-    ("secret", Honoured),
-    ("downwardAPI", Honoured),
-    (
-        "projected",
-        Inside(&[
-            ("defaultMode", Honoured),
-            (
-                "sources",
-                Inside(&[
-                    ("configMap", Honoured),
-                    ("secret", Honoured),
-                    ("downwardAPI", Honoured),
-                    ("serviceAccountToken", Honoured),
-                ]),
-            ),
-        ]),
-    ),
-];
-
-const POD: &[(&str, Rule)] = &[
-    ("containers", Inside(CONTAINER)),
-    ("initContainers", Inside(CONTAINER)),
-    ("ephemeralContainers", Unhonoured),
-    ("volumes", Inside(VOLUME)),
-    ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
-    ("terminationGracePeriodSeconds", Honoured),
-    ("activeDeadlineSeconds", Honoured),
-    ("dnsPolicy", Honoured),
-    ("dnsConfig", Honoured),
-    ("nodeSelector", Honoured),
-    ("nodeName", Honoured),
-    ("hostname", Honoured),
-    ("subdomain", Honoured),
-    ("setHostnameAsFQDN", Only(&["false"])),
-    ("hostAliases", Honoured),
-    ("hostNetwork", Honoured),
-    ("hostPID", Honoured),
-    ("hostIPC", Honoured),
-    ("hostUsers", Only(&["true"])),
-    ("shareProcessNamespace", Honoured),
-    ("imagePullSecrets", Honoured),
-    ("enableServiceLinks", NoMatter),
-    ("serviceAccount", NoMatter),
-    ("serviceAccountName", Honoured),
-    ("automountServiceAccountToken", NoMatter),
-    (
-        "securityContext",
-        Inside(&[
-            ("runAsUser", Honoured),
-            ("runAsGroup", Honoured),
-            ("runAsNonRoot", Honoured),
-            ("fsGroup", Honoured),
-            ("fsGroupChangePolicy", Honoured),
-            ("supplementalGroups", Honoured),
-            ("supplementalGroupsPolicy", Only(&["Merge"])),
-            ("sysctls", Honoured),
-            ("seccompProfile", Honoured),
-            ("seLinuxOptions", Refused),
-            ("seLinuxChangePolicy", NoMatter),
-            ("appArmorProfile", Inside(&[("type", Only(&["Unconfined"])), ("localhostProfile", Refused)])),
-            ("windowsOptions", Refused),
-        ]),
-    ),
-    // What only the scheduler and the controllers look at.
-    ("affinity", NoMatter),
-    ("schedulerName", NoMatter),
-    ("tolerations", NoMatter),
-    ("topologySpreadConstraints", NoMatter),
-    ("priority", NoMatter),
-    ("priorityClassName", NoMatter),
-    ("preemptionPolicy", NoMatter),
-    ("schedulingGates", NoMatter),
-    // The kubelet tells the pod's readiness by these, and so does the status here.
-    ("readinessGates", Honoured),
-    ("os", Inside(&[("name", Only(&["linux"]))])),
-    ("overhead", Unhonoured),
-    ("runtimeClassName", Refused),
-    ("resourceClaims", Refused),
-    ("resources", Refused),
-];
-
 /// Looks at every field of a pod's `spec`.
 pub(crate) fn review(spec: &Value) -> Review {
     let mut review = Review::default();
     look(spec, POD, "spec", &mut review);
-    look_at_devices(spec, &mut review);
+    look_at_disk(spec, &mut review);
     look_at_memory(spec, &mut review);
     bound(&mut review.refused);
     bound(&mut review.unhonoured);
@@ -290,19 +120,14 @@ fn look_at_memory(spec: &Value, review: &mut Review) {
     }
 }
 
-/// Resources beyond CPU, memory and disk come from device plugins, which are not there.
-fn look_at_devices(spec: &Value, review: &mut Review) {
+/// How much of the node's disk a container has is not watched.
+fn look_at_disk(spec: &Value, review: &mut Review) {
     for list in ["containers", "initContainers"] {
         for container in spec.get(list).and_then(Value::as_array).into_iter().flatten() {
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
-            let limits = container.pointer("/resources/limits").and_then(Value::as_object);
-            for resource in limits.into_iter().flatten().map(|(key, _)| key) {
-                if !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                    let resource: String = resource.chars().take(64).collect();
-                    review.refused.push(format!("spec.{list}[{name}].resources.limits.{resource}"));
-                } else if resource == "ephemeral-storage" {
-                    review.unhonoured.push(format!("spec.{list}[{name}].resources.limits.ephemeral-storage"));
-                }
+            if container.pointer("/resources/limits/ephemeral-storage").is_some() {
+                let name: String = name.chars().take(64).collect();
+                review.unhonoured.push(format!("spec.{list}[{name}].resources.limits.ephemeral-storage"));
             }
         }
     }
@@ -351,16 +176,15 @@ mod tests {
     fn what_safety_depends_on_is_refused() {
         let spec = json!({
             "hostUsers": false,
-            "containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}},
-                "securityContext": {"seLinuxOptions": {"level": "s0"}, "procMount": "Unmasked"}}],
+            "containers": [{"name": "a", "securityContext": {"procMount": "Unmasked"},
+                "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
             review(&spec).refused,
             [
-                "spec.containers[a].resources.limits.nvidia.com/gpu",
                 "spec.containers[a].securityContext.procMount=Unmasked",
-                "spec.containers[a].securityContext.seLinuxOptions",
+                "spec.containers[a].volumeDevices",
                 "spec.hostUsers=false",
                 "spec.volumes[n].newKind",
                 "spec.volumes[p].persistentVolumeClaim",

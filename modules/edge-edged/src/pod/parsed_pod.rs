@@ -12,6 +12,7 @@ use crate::error::ParseError;
 use crate::json_error;
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
+use crate::pod::newer_fields::NewerFields;
 use crate::runtime::resources::{self, Qos};
 
 /// 2 MiB: more than the API server stores in one object.
@@ -28,6 +29,8 @@ pub(crate) struct ParsedPod {
     pub(crate) qos: Qos,
     /// The config maps and Secrets that it names.
     pub(crate) references: PodReferences,
+    /// What the types of `pod` do not have.
+    pub(crate) newer: NewerFields,
     /// FNV-1a over what a container is made of; a change restarts it.
     pub(crate) hashes: Vec<(String, u64)>,
 }
@@ -56,10 +59,13 @@ impl ParsedPod {
                 return Err(ParseError::BadName { what, shown: shown(name) });
             }
         }
-        let pod: Pod = serde_json::from_value(raw).map_err(|source| ParseError::NotAPod {
+        let not_a_pod = |source: serde_json::Error| ParseError::NotAPod {
             id: Box::new(id.clone()),
             reason: format!("the object {}", json_error::describe(&source)),
-        })?;
+        };
+        let newer = raw.get("spec").map(NewerFields::of_spec).transpose().map_err(not_a_pod)?;
+        let newer = newer.unwrap_or_default();
+        let pod: Pod = serde_json::from_value(raw).map_err(not_a_pod)?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
         check(spec).map_err(|reason| invalid(&id, reason))?;
@@ -70,14 +76,14 @@ impl ParsedPod {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, references, hashes, pod })
+        Ok(ParsedPod { id, review, qos, references, newer, hashes, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        let (review, references, hashes) = Default::default();
-        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes }
+        let (review, references, newer, hashes) = Default::default();
+        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, newer, hashes }
     }
 
     /// The spec; `parse` has seen to it that there is one.

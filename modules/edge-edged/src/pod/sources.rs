@@ -1,8 +1,8 @@
-//! The config maps and secrets that a pod names, with their values.
+//! The config maps and secrets that a pod names, with their values, and the services beside it.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 
 use crate::error::StepError;
 
@@ -11,6 +11,8 @@ use crate::error::StepError;
 pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
+    /// Those of the pod's namespace, as far as the node knows them.
+    pub(crate) services: Vec<Service>,
 }
 
 impl Sources {

@@ -22,6 +22,9 @@ const RENEWED_AFTER_RESTART: Duration = Duration::from_secs(300);
 /// 5 s: nobody but this node is asked while the cloud is out of reach, and a link may be up for seconds only.
 const RETRY_WITHOUT_CLOUD: Duration = Duration::from_secs(5);
 
+/// 24 h.
+const DAY_SECONDS: i64 = 24 * 3600;
+
 /// One token at hand.
 #[derive(Debug, Clone)]
 struct CachedToken {
@@ -132,9 +135,10 @@ async fn renew(
     }
 }
 
-/// A token with `left` seconds to live is renewed when a fifth of its whole life is left.
+/// A token with `left` seconds to live is renewed when a fifth of its whole life is left, and after a day in any case (the
+/// kubelet's `requiresRefresh`).
 fn cached(grant: TokenGrant, left: i64, now: Moment) -> CachedToken {
-    let usable = left.saturating_sub(grant.lifetime_seconds / 5);
+    let usable = left.saturating_sub(grant.lifetime_seconds / 5).min(DAY_SECONDS);
     let usable = Duration::from_secs(u64::try_from(usable).unwrap_or(0));
     CachedToken { token: grant.token, renew_at: now + usable.max(RETRY) }
 }
@@ -166,5 +170,8 @@ mod tests {
         assert_eq!(fresh_for(&grant, i64::MAX), None, "nor one that is far ahead");
         let now = Moment(Duration::from_secs(5));
         assert_eq!(cached(grant, 1000, now).renew_at, Moment(Duration::from_secs(805)));
+        let week = 7 * DAY_SECONDS;
+        let grant = TokenGrant { token: "t".into(), expires_unix: week, lifetime_seconds: week };
+        assert_eq!(cached(grant, week, now).renew_at, Moment(Duration::from_secs(24 * 3600 + 5)));
     }
 }

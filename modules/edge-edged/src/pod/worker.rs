@@ -196,7 +196,7 @@ impl Actor for PodWorker {
 impl PodWorker {
     fn take_update(&mut self) {
         let newer = self.entry.update();
-        if self.update.metadata_differs(&newer) {
+        if self.update.volumes_may_differ(&newer) {
             self.objects_changed();
         }
         let in_cloud = newer.pod.cloud_status();

@@ -9,6 +9,7 @@ use config::edge::CgroupDriver;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::runtime::demand;
 use crate::runtime::resources::{self, PERIOD_US, amounts};
 use crate::runtime::sandbox::cgroup_parts;
 
@@ -33,10 +34,15 @@ fn limits(spec: &PodSpec) -> Limits {
     let cpu = all.iter().map(|own| own.cpu_limit).max().unwrap_or(0).max(cpu);
     let memory = all.iter().map(|own| own.memory_limit).max().unwrap_or(0).max(memory);
     Limits {
-        shares: resources::shares(resources::requests(spec).0),
+        shares: resources::shares(demand::of_pod(spec).get("cpu").copied().unwrap_or(0)),
         quota: all.iter().all(|own| own.cpu_limit > 0).then(|| resources::quota(cpu)),
         memory: all.iter().all(|own| own.memory_limit > 0).then_some(memory),
     }
+}
+
+/// How much memory the pod as a whole may use, if there is a bound. Bytes.
+pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
+    limits(spec).memory
 }
 
 /// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`).

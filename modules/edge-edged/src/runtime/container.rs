@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::disk::layout;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::runtime::env::expand;
+use crate::runtime::expansion::expand;
 use crate::runtime::sandbox;
 
 pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";

@@ -2,24 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use apimachinery::Quantity;
-use k8s_openapi::api::core::v1::{Container, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
 
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
-use crate::runtime::resources::{amounts, quantity};
-
-/// What is known of the pod and its node when a container starts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct FieldValues {
-    pub(crate) pod_ips: Vec<String>,
-    pub(crate) host_ips: Vec<String>,
-    pub(crate) node_name: String,
-    /// Of the node, for containers without limits: thousandths of a CPU, bytes.
-    pub(crate) node_cpu_milli: u64,
-    pub(crate) node_memory: u64,
-}
+use crate::runtime::expansion::expand;
+use crate::runtime::fields::{FieldValues, field_value, resource_value};
+use crate::runtime::service_env;
+use crate::volumes::EnvFiles;
 
 /// The variables in the order in which they were set, each name once, as KubeEdge's users expect them: the API
 /// server's address is empty at the edge unless the pod says otherwise.
@@ -27,8 +18,11 @@ pub(crate) fn assemble(
     pod: &ParsedPod,
     container: &Container,
     sources: &Sources,
+    files: &EnvFiles,
     facts: &FieldValues,
 ) -> Result<Vec<(String, String)>, StepError> {
+    let links = pod.spec().enable_service_links.unwrap_or(true);
+    let services = service_env::variables(sources.services.iter().filter(|_| links));
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     let mut set = |known: &mut BTreeMap<String, String>, name: String, value: String| {
@@ -62,12 +56,22 @@ pub(crate) fn assemble(
     }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (Some(value), _) if !value.is_empty() => Some(expand(value, &known)),
-            (_, Some(from)) => from_source(pod, container, from, sources, facts)?,
+            (Some(value), _) if !value.is_empty() => {
+                // What the pod sets itself comes before what the services are called.
+                let mut visible = services.clone();
+                visible.extend(known.clone());
+                Some(expand(value, &visible))
+            }
+            (_, Some(from)) => from_source(pod, container, variable, from, sources, files, facts)?,
             _ => Some(String::new()),
         };
         if let Some(value) = value {
             set(&mut known, variable.name.clone(), value);
+        }
+    }
+    for (name, value) in services {
+        if !known.contains_key(&name) {
+            set(&mut known, name, value);
         }
     }
     let value_of = |name: String| known.get(&name).cloned().map(|value| (name, value));
@@ -77,19 +81,26 @@ pub(crate) fn assemble(
 fn from_source(
     pod: &ParsedPod,
     container: &Container,
+    variable: &EnvVar,
     from: &EnvVarSource,
     sources: &Sources,
+    files: &EnvFiles,
     facts: &FieldValues,
 ) -> Result<Option<String>, StepError> {
+    let namespace = &pod.id.namespace;
     if let Some(key) = &from.config_map_key_ref {
         let optional = key.optional.unwrap_or(false);
         let Some(map) = sources.config_map(&key.name, optional)? else { return Ok(None) };
-        return pick(bytes_of_map(map).remove(&key.key), optional, "ConfigMap", &key.name, &key.key);
+        return pick(bytes_of_map(map).remove(&key.key), optional, || {
+            format!("couldn't find key {} in ConfigMap {namespace}/{}", key.key, key.name)
+        });
     }
     if let Some(key) = &from.secret_key_ref {
         let optional = key.optional.unwrap_or(false);
         let Some(secret) = sources.secret(&key.name, optional)? else { return Ok(None) };
-        return pick(bytes_of_secret(secret).remove(&key.key), optional, "Secret", &key.name, &key.key);
+        return pick(bytes_of_secret(secret).remove(&key.key), optional, || {
+            format!("couldn't find key {} in Secret {namespace}/{}", key.key, key.name)
+        });
     }
     if let Some(field) = &from.field_ref {
         return field_value(pod, field, facts).map(Some);
@@ -97,151 +108,30 @@ fn from_source(
     if let Some(resource) = &from.resource_field_ref {
         return resource_value(pod, Some(container), resource, facts).map(Some);
     }
+    if let Some(key) = pod.newer.file_key(&container.name, &variable.name) {
+        return Ok(files.get(key).cloned().flatten());
+    }
     Err(StepError::Config("a variable's valueFrom names no source".to_owned()))
 }
 
 fn pick(
     found: Option<Vec<u8>>,
     optional: bool,
-    kind: &str,
-    name: &str,
-    key: &str,
+    missing: impl FnOnce() -> String,
 ) -> Result<Option<String>, StepError> {
     match found {
         Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         None if optional => Ok(None),
-        None => Err(StepError::Missing(format!("couldn't find key {key} in {kind} {name}"))),
+        None => Err(StepError::Missing(missing())),
     }
-}
-
-/// A field of the pod, as the downward API names it.
-pub(crate) fn field_value(
-    pod: &ParsedPod,
-    field: &ObjectFieldSelector,
-    facts: &FieldValues,
-) -> Result<String, StepError> {
-    let path = field.field_path.as_str();
-    let metadata = &pod.pod.metadata;
-    let keyed = |prefix: &str, map: &Option<BTreeMap<String, String>>| {
-        let key = path.strip_prefix(prefix)?.strip_suffix("']")?;
-        Some(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default())
-    };
-    let all = |map: &Option<BTreeMap<String, String>>| {
-        let lines: Vec<String> =
-            map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
-        lines.join("\n")
-    };
-    let first = |ips: &[String]| ips.first().cloned().unwrap_or_default();
-    let value = match path {
-        "metadata.name" => pod.id.name.clone(),
-        "metadata.namespace" => pod.id.namespace.clone(),
-        "metadata.uid" => pod.id.uid.clone(),
-        "metadata.labels" => all(&metadata.labels),
-        "metadata.annotations" => all(&metadata.annotations),
-        "spec.nodeName" => facts.node_name.clone(),
-        "spec.serviceAccountName" => {
-            pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned())
-        }
-        "status.hostIP" => first(&facts.host_ips),
-        "status.hostIPs" => facts.host_ips.join(","),
-        "status.podIP" => first(&facts.pod_ips),
-        "status.podIPs" => facts.pod_ips.join(","),
-        _ => {
-            let label = keyed("metadata.labels['", &metadata.labels);
-            let keyed = label.or_else(|| keyed("metadata.annotations['", &metadata.annotations));
-            return keyed.ok_or_else(|| StepError::Config(format!("fieldPath `{path}` is not supported")));
-        }
-    };
-    Ok(value)
-}
-
-/// A container's request or limit, in units of the divisor, rounded up: of CPUs in thousandths, of memory in bytes (the
-/// kubelet's `convertResourceCPUToString`, `convertResourceMemoryToString`).
-pub(crate) fn resource_value(
-    pod: &ParsedPod,
-    container: Option<&Container>,
-    selector: &ResourceFieldSelector,
-    facts: &FieldValues,
-) -> Result<String, StepError> {
-    let named = selector.container_name.as_deref().filter(|name| !name.is_empty());
-    let container = match named {
-        Some(name) => pod.container(name),
-        None => container,
-    };
-    let Some(container) = container else {
-        return Err(StepError::Config(format!(
-            "resourceFieldRef names container `{}`, which is not there",
-            named.unwrap_or("")
-        )));
-    };
-    let own = amounts(container.resources.as_ref());
-    let or_node =
-        |value: i64, node: u64| if value > 0 { value } else { i64::try_from(node).unwrap_or(i64::MAX) };
-    let (value, in_units): (i64, fn(Quantity) -> i64) = match selector.resource.as_str() {
-        "limits.cpu" => (or_node(own.cpu_limit, facts.node_cpu_milli), Quantity::millis),
-        "requests.cpu" => (own.cpu_request, Quantity::millis),
-        "limits.memory" => (or_node(own.memory_limit, facts.node_memory), Quantity::units),
-        "requests.memory" => (own.memory_request, Quantity::units),
-        other => return Err(StepError::Config(format!("resourceFieldRef `{other}` is not supported"))),
-    };
-    // No divisor, or one of 0, is 1.
-    let divisor = selector.divisor.as_ref().map_or(Some(Quantity::ZERO), quantity);
-    let one = Quantity::from_millis(1000);
-    let divisor = divisor.map(|divisor| if divisor == Quantity::ZERO { one } else { divisor });
-    let Some(divisor) = divisor.map(in_units).filter(|divisor| *divisor > 0) else {
-        return Err(StepError::Config("resourceFieldRef has a divisor that is no quantity".to_owned()));
-    };
-    Ok((value / divisor + i64::from(value % divisor != 0)).to_string())
-}
-
-/// Replaces `$(NAME)` by what is known; `$$` is a dollar; what is unknown stays as it is.
-pub(crate) fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
-            match known.get(name) {
-                Some(value) => out.push_str(value),
-                None => {
-                    out.push_str("$(");
-                    out.push_str(name);
-                    out.push(')');
-                }
-            }
-            rest = after;
-        } else {
-            out.push('$');
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::newer_fields::FileKey;
     use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
-
-    #[test]
-    fn expansion_follows_the_rules_of_kubernetes() {
-        let known = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        for (text, want) in [
-            ("$(A)", "1"),
-            ("$$(A)", "$(A)"),
-            ("$(B)", "$(B)"),
-            ("a$", "a$"),
-            ("$(A", "$(A"),
-            ("x$(A)y$(A)", "x1y1"),
-        ] {
-            assert_eq!(expand(text, &known), want, "{text}");
-        }
-    }
 
     #[test]
     fn every_source_is_read_and_later_ones_win() {
@@ -262,9 +152,10 @@ mod tests {
         let sources = Sources {
             config_maps: BTreeMap::from([("m".to_owned(), Some(map))]),
             secrets: BTreeMap::from([("s".to_owned(), Some(secret))]),
+            ..Sources::default()
         };
         let facts = FieldValues { pod_ips: vec!["10.0.0.2".into()], ..FieldValues::default() };
-        let env = assemble(&pod, &pod.spec().containers[0], &sources, &facts).unwrap();
+        let env = assemble(&pod, &pod.spec().containers[0], &sources, &EnvFiles::new(), &facts).unwrap();
         let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             text,
@@ -283,39 +174,53 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_told_in_units_of_the_divisor() {
-        let pod = pod(json!({"containers": [{"name": "c", "image": "x",
-            "resources": {"limits": {"cpu": "1500m", "memory": "1e3"}, "requests": {"memory": "0.3Ki"}}}]}));
-        let container = &pod.spec().containers[0];
-        let facts = FieldValues { node_cpu_milli: 4000, node_memory: 1 << 30, ..FieldValues::default() };
-        let value = |selector: serde_json::Value| {
-            let selector = serde_json::from_value(selector).unwrap();
-            resource_value(&pod, Some(container), &selector, &facts)
-        };
-        for (resource, divisor, want) in [
-            ("limits.cpu", "0", "2"),
-            ("limits.cpu", "1m", "1500"),
-            ("requests.cpu", "1", "2"),
-            ("limits.memory", "1", "1000"),
-            ("limits.memory", "1Ki", "1"),
-            ("requests.memory", "1m", "308"),
-        ] {
-            assert_eq!(
-                value(json!({"resource": resource, "divisor": divisor})).unwrap(),
-                want,
-                "{resource} by {divisor}"
-            );
-        }
-        assert!(value(json!({"resource": "limits.cpu", "divisor": "1Zi"})).is_err());
-        assert!(value(json!({"resource": "limits.cpu", "divisor": "-1"})).is_err());
-    }
-
-    #[test]
     fn what_is_missing_is_named() {
         let pod = pod(json!({"containers": [{"name": "c", "image": "x",
             "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}));
-        let error = assemble(&pod, &pod.spec().containers[0], &Sources::default(), &FieldValues::default())
-            .unwrap_err();
-        assert_eq!(error, StepError::Missing("secret \"s\" not found".into()));
+        let from = |sources: &Sources| {
+            let container = &pod.spec().containers[0];
+            assemble(&pod, container, sources, &EnvFiles::new(), &FieldValues::default())
+        };
+        let missing = |text: &str| Err(StepError::Missing(text.to_owned()));
+        assert_eq!(from(&Sources::default()), missing("secret \"s\" not found"));
+        let secret = serde_json::from_value(json!({"metadata": {}, "data": {}})).unwrap();
+        let sources =
+            Sources { secrets: BTreeMap::from([("s".to_owned(), Some(secret))]), ..Sources::default() };
+        assert_eq!(from(&sources), missing("couldn't find key k in Secret default/s"));
+    }
+
+    #[test]
+    fn services_and_files_are_read_too() {
+        let file = json!({"volumeName": "v", "path": "env", "key": "K", "optional": true});
+        let spec = |links: bool| {
+            json!({"enableServiceLinks": links, "containers": [{"name": "c", "image": "x", "env": [
+            {"name": "DB", "value": "$(DB_SERVICE_HOST):$(DB_SERVICE_PORT)"},
+            {"name": "DB_SERVICE_PORT", "value": "own"},
+            {"name": "F", "valueFrom": {"fileKeyRef": file}}, {"name": "G", "valueFrom": {"fileKeyRef": file}}]}]})
+        };
+        let service = |name: &str| {
+            serde_json::from_value(json!({"metadata": {"name": name},
+            "spec": {"clusterIP": "10.0.0.9", "ports": [{"port": 5432}]}}))
+            .unwrap()
+        };
+        let sources = Sources { services: vec![service("db"), service("kubernetes")], ..Sources::default() };
+        let key: FileKey = serde_json::from_value(file.clone()).unwrap();
+        let read = |links: bool, found: Option<&str>| {
+            let pod = pod(spec(links));
+            let files = EnvFiles::from([(key.clone(), found.map(str::to_owned))]);
+            let all = assemble(&pod, &pod.spec().containers[0], &sources, &files, &FieldValues::default());
+            all.unwrap().into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let env = read(true, Some("7"));
+        assert_eq!((env["DB"].as_str(), env["F"].as_str()), ("10.0.0.9:5432", "7"));
+        assert_eq!(
+            (env["DB_SERVICE_PORT"].as_str(), env["DB_PORT"].as_str()),
+            ("own", "tcp://10.0.0.9:5432")
+        );
+        assert_eq!(env["KUBERNETES_SERVICE_HOST"], "");
+        assert!(!env.keys().any(|name| name.starts_with("KUBERNETES_PORT")));
+        let env = read(false, None);
+        assert_eq!(env["DB"], "$(DB_SERVICE_HOST):$(DB_SERVICE_PORT)");
+        assert!(!env.contains_key("DB_PORT") && !env.contains_key("F"));
     }
 }

@@ -90,25 +90,6 @@ pub(crate) fn qos(spec: &PodSpec) -> Qos {
     }
 }
 
-/// What a pod takes from the node: (CPU in thousandths, memory in bytes). Init containers run one after another.
-pub(crate) fn requests(spec: &PodSpec) -> (i64, i64) {
-    let sum = |containers: &mut dyn Iterator<Item = &Container>| {
-        containers.fold((0_i64, 0_i64), |sum, container| {
-            let own = amounts(container.resources.as_ref());
-            (sum.0.saturating_add(own.cpu_request), sum.1.saturating_add(own.memory_request))
-        })
-    };
-    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let main = sum(&mut spec.containers.iter());
-    let sidecars = sum(&mut spec.init_containers.iter().flatten().filter(sidecar));
-    let mut most = (main.0.saturating_add(sidecars.0), main.1.saturating_add(sidecars.1));
-    for container in spec.init_containers.iter().flatten().filter(|container| !sidecar(container)) {
-        let own = amounts(container.resources.as_ref());
-        most = (most.0.max(own.cpu_request), most.1.max(own.memory_request));
-    }
-    most
-}
-
 pub(crate) fn shares(milli_cpu: i64) -> i64 {
     (milli_cpu.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
 }
@@ -174,14 +155,5 @@ mod tests {
         assert_eq!(told.oom_score_adj, 1000 - 62);
         assert_eq!(shares(0), 2);
         assert_eq!(quota(1), 1000);
-    }
-
-    #[test]
-    fn init_containers_count_by_the_largest() {
-        let pod = spec(serde_json::json!({
-            "initContainers": [{"name": "i", "resources": {"requests": {"cpu": "2"}}}],
-            "containers": [{"name": "a", "resources": {"requests": {"cpu": "500m"}}},
-                           {"name": "b", "resources": {"requests": {"cpu": "600m", "memory": "1Mi"}}}]}));
-        assert_eq!(requests(&pod), (2000, 1 << 20));
     }
 }

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use config::edge::CgroupDriver;
 use cri::v1::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol};
+use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
 
 use crate::disk::layout;
 use crate::error::StepError;
 use crate::pod::id::PodId;
-use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::runtime::dns::{self, NodeDns};
+use crate::runtime::hostname::{self, PodNames};
 use crate::runtime::resources::Qos;
 use crate::runtime::security;
 use crate::runtime::sysctls;
@@ -22,18 +24,21 @@ pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 /// Whose sandbox it is: several nodes may share one runtime.
 pub(crate) const NODE: &str = "kubehive.io/node";
 
-/// Linux's limit for a host name.
-const HOSTNAME_MAX: usize = 63;
-
 /// What a sandbox needs to know of its node.
 #[derive(Debug, Clone)]
 pub(crate) struct SandboxContext<'a> {
     pub(crate) node_name: &'a str,
     pub(crate) logs: &'a Path,
-    pub(crate) root: &'a Path,
     pub(crate) dns: &'a NodeDns,
     pub(crate) cgroup_driver: CgroupDriver,
     pub(crate) cgroup_root: &'a str,
+}
+
+impl SandboxContext<'_> {
+    /// What a pod is called here.
+    pub(crate) fn names(&self, pod: &ParsedPod) -> PodNames {
+        hostname::names(pod, self.node_name, &self.dns.cluster_domain)
+    }
 }
 
 /// The labels by which everything of a pod is found again.
@@ -69,30 +74,25 @@ pub(crate) fn config(
             namespace: pod.id.namespace.clone(),
             attempt,
         }),
-        // On the node's network the pod has the node's name, and the runtime refuses to set one.
-        hostname: if pod.host_network() { String::new() } else { hostname(pod, place.node_name) },
+        hostname: hostname::of_kernel(pod, &place.names(pod))?,
         log_directory: place.logs.join(layout::pod_logs(&pod.id)).display().to_string(),
-        dns_config: Some(dns::of_pod(&pod.id.namespace, spec, place.dns)),
+        dns_config: Some(dns::of_pod(&pod.id.namespace, spec, place.dns).0),
         port_mappings: ports(pod)?,
         labels: all_labels,
         annotations,
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroup_parent(&pod.id, pod.qos, place.cgroup_driver, place.cgroup_root),
-            security_context: Some(security::of_sandbox(spec, place.root)?),
+            security_context: Some(security::of_sandbox(spec)),
             sysctls,
             resources: None,
         }),
     })
 }
 
-/// The name that a pod has for itself; on the node's network it is the node's.
-pub(crate) fn hostname(pod: &ParsedPod, node_name: &str) -> String {
-    if pod.host_network() {
-        return node_name.to_owned();
-    }
-    let name = pod.spec().hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or(&pod.id.name);
-    let cut: String = name.chars().take(HOSTNAME_MAX).collect();
-    cut.trim_end_matches(['-', '.']).to_owned()
+/// The ports of the containers that stay: those of an init container are gone before anybody asks.
+pub(crate) fn lasting_ports(spec: &PodSpec) -> impl Iterator<Item = &ContainerPort> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container));
+    spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten())
 }
 
 fn ports(pod: &ParsedPod) -> Result<Vec<PortMapping>, StepError> {
@@ -100,8 +100,7 @@ fn ports(pod: &ParsedPod) -> Result<Vec<PortMapping>, StepError> {
     if pod.host_network() {
         return Ok(mappings);
     }
-    let ports = all_of(pod.spec()).flat_map(|container| container.ports.iter().flatten());
-    for port in ports {
+    for port in lasting_ports(pod.spec()) {
         let Some(host_port) = port.host_port.filter(|port| *port > 0) else { continue };
         let protocol = match port.protocol.as_deref().unwrap_or("TCP") {
             "TCP" => Protocol::Tcp,
@@ -155,7 +154,6 @@ mod tests {
         SandboxContext {
             node_name: "edge-1",
             logs: Path::new("/logs"),
-            root: Path::new("/root"),
             dns: DNS.get_or_init(NodeDns::default),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_root: "/kubepods",
@@ -178,7 +176,6 @@ mod tests {
     fn a_pod_on_the_nodes_network_gets_no_name_of_its_own() {
         let pod = pod(json!({"hostNetwork": true}));
         assert_eq!(config(&pod, 0, &place()).unwrap().hostname, "");
-        assert_eq!(hostname(&pod, "edge-1"), "edge-1");
     }
 
     #[test]

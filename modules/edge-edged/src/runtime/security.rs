@@ -3,13 +3,15 @@
 use cri::v1::security_profile::ProfileType;
 use cri::v1::{
     Capability, Image, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
-    NamespaceOption, SecurityProfile,
+    NamespaceOption, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
 };
-use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
+use k8s_openapi::api::core::v1::{Container, PodSpec, SELinuxOptions, SeccompProfile};
 use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::error::StepError;
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::app_armor::{self, AppArmor};
 
 /// What a container must not see of `/proc` and `/sys` (procMount Default).
 const MASKED: [&str; 12] = [
@@ -70,36 +72,55 @@ pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
     }
 }
 
-/// The extra groups of every process of the pod.
+/// The extra groups of every process of the pod, in the kubelet's order.
 fn groups(spec: &PodSpec) -> Vec<i64> {
     let Some(own) = &spec.security_context else { return Vec::new() };
-    let mut groups: Vec<i64> = own.supplemental_groups.iter().flatten().copied().collect();
-    groups.extend(own.fs_group);
-    groups.sort_unstable();
-    groups.dedup();
-    groups
+    own.fs_group.into_iter().chain(own.supplemental_groups.iter().flatten().copied()).collect()
 }
 
-pub(crate) fn of_sandbox(spec: &PodSpec, root: &Path) -> Result<LinuxSandboxSecurityContext, StepError> {
+/// Whether the groups that the image gives its user count beside those.
+fn groups_policy(spec: &PodSpec) -> SupplementalGroupsPolicy {
+    let own = spec.security_context.as_ref().and_then(|own| own.supplemental_groups_policy.as_deref());
+    match own {
+        Some("Strict") => SupplementalGroupsPolicy::Strict,
+        Some(_) | None => SupplementalGroupsPolicy::Merge,
+    }
+}
+
+/// A label that the runtime takes where the host has SELinux, and ignores elsewhere.
+fn selinux(options: Option<&SELinuxOptions>) -> Option<SeLinuxOption> {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    options.map(|own| SeLinuxOption {
+        user: text(&own.user),
+        role: text(&own.role),
+        r#type: text(&own.type_),
+        level: text(&own.level),
+    })
+}
+
+/// The sandbox's own process needs nothing: its seccomp profile is always the runtime's, as with the kubelet.
+pub(crate) fn of_sandbox(spec: &PodSpec) -> LinuxSandboxSecurityContext {
     let own = spec.security_context.as_ref();
     let privileged = |container: &Container| {
         container.security_context.as_ref().and_then(|own| own.privileged).unwrap_or(false)
     };
     let any_privileged = spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(privileged);
-    Ok(LinuxSandboxSecurityContext {
+    LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(spec)),
+        selinux_options: selinux(own.and_then(|own| own.se_linux_options.as_ref())),
         // A group without a user is refused by the runtime; the sandbox's own process needs neither.
         run_as_user: value(own.and_then(|own| own.run_as_user)),
         run_as_group: value(own.and_then(|own| own.run_as_user.and(own.run_as_group))),
         supplemental_groups: groups(spec),
+        supplemental_groups_policy: groups_policy(spec).into(),
         privileged: any_privileged,
         readonly_rootfs: false,
-        seccomp: Some(seccomp(
-            own.and_then(|own| own.seccomp_profile.as_ref()),
-            root,
-            ProfileType::RuntimeDefault,
-        )?),
-    })
+        seccomp: Some(plain_profile(ProfileType::RuntimeDefault)),
+    }
+}
+
+fn plain_profile(kind: ProfileType) -> SecurityProfile {
+    SecurityProfile { profile_type: kind.into(), localhost_ref: String::new() }
 }
 
 fn seccomp(
@@ -107,8 +128,7 @@ fn seccomp(
     root: &Path,
     default: ProfileType,
 ) -> Result<SecurityProfile, StepError> {
-    let plain =
-        |kind: ProfileType| SecurityProfile { profile_type: kind.into(), localhost_ref: String::new() };
+    let plain = plain_profile;
     let Some(profile) = profile else { return Ok(plain(default)) };
     match profile.type_.as_str() {
         "RuntimeDefault" => Ok(plain(ProfileType::RuntimeDefault)),
@@ -138,12 +158,21 @@ fn seccomp(
 
 /// The container's context. `image` says who the image wants to be.
 pub(crate) fn of_container(
-    spec: &PodSpec,
+    parsed: &ParsedPod,
     container: &Container,
     image: &Image,
     root: &Path,
+    features: cri::Features,
 ) -> Result<LinuxContainerSecurityContext, StepError> {
+    let spec = parsed.spec();
     let pod = spec.security_context.as_ref();
+    let policy = groups_policy(spec);
+    // A runtime that does not know the policy ignores it without a word.
+    if policy == SupplementalGroupsPolicy::Strict && !features.supplemental_groups_policy {
+        return Err(StepError::Config(
+            "SupplementalGroupsPolicy=Strict is not supported in this node".to_owned(),
+        ));
+    }
     let own = container.security_context.as_ref();
     let user = own.and_then(|own| own.run_as_user).or(pod.and_then(|pod| pod.run_as_user));
     let group = own.and_then(|own| own.run_as_group).or(pod.and_then(|pod| pod.run_as_group));
@@ -155,11 +184,16 @@ pub(crate) fn of_container(
         (None, _) => None,
     };
     if not_root == Some(true) {
-        check_not_root(user, image_user, &image.username)?;
+        check_not_root(user, image_user, &image.username)
+            .map_err(|reason| StepError::Config(format!("{reason} ({})", named(parsed, container))))?;
     }
     let privileged = own.and_then(|own| own.privileged).unwrap_or(false);
     let profile =
         own.and_then(|own| own.seccomp_profile.as_ref()).or(pod.and_then(|pod| pod.seccomp_profile.as_ref()));
+    let label = own
+        .and_then(|own| own.se_linux_options.as_ref())
+        .or(pod.and_then(|pod| pod.se_linux_options.as_ref()));
+    let profile_of_app_armor = app_armor::of_container(parsed, container);
     let effective_user = user.or(image_user);
     let capabilities = own.and_then(|own| own.capabilities.as_ref()).map(|wanted| Capability {
         add_capabilities: wanted.add.clone().unwrap_or_default(),
@@ -181,6 +215,10 @@ pub(crate) fn of_container(
         run_as_username: if effective_user.is_none() { image.username.clone() } else { String::new() },
         readonly_rootfs: own.and_then(|own| own.read_only_root_filesystem).unwrap_or(false),
         supplemental_groups: groups(spec),
+        supplemental_groups_policy: policy.into(),
+        selinux_options: selinux(label),
+        apparmor_profile: profile_of_app_armor.as_ref().map(AppArmor::old_text).unwrap_or_default(),
+        apparmor: profile_of_app_armor.map(AppArmor::into_profile),
         no_new_privs: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
         masked_paths: masked,
         readonly_paths: list(&READ_ONLY),
@@ -188,19 +226,20 @@ pub(crate) fn of_container(
     })
 }
 
-fn check_not_root(user: Option<i64>, image_user: Option<i64>, image_name: &str) -> Result<(), StepError> {
+/// Which container, as the kubelet writes it.
+fn named(pod: &ParsedPod, container: &Container) -> String {
+    let id = &pod.id;
+    format!("pod: \"{}_{}({})\", container: {}", id.name, id.namespace, id.uid, container.name)
+}
+
+fn check_not_root(user: Option<i64>, image_user: Option<i64>, image_name: &str) -> Result<(), String> {
     match (user, image_user) {
-        (Some(0), _) => Err(StepError::Config(
-            "container's runAsUser breaks non-root policy: runAsNonRoot is set and runAsUser is 0".to_owned(),
-        )),
-        (Some(_), _) => Ok(()),
-        (None, Some(0)) => {
-            Err(StepError::Config("container has runAsNonRoot and image will run as root".to_owned()))
-        }
-        (None, Some(_)) => Ok(()),
-        (None, None) => Err(StepError::Config(format!(
+        (Some(0), _) => Err("container's runAsUser breaks non-root policy".to_owned()),
+        (None, Some(0)) => Err("container has runAsNonRoot and image will run as root".to_owned()),
+        (Some(_), _) | (None, Some(_)) => Ok(()),
+        (None, None) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({image_name}), cannot verify user is non-root"
-        ))),
+        )),
     }
 }
 
@@ -231,10 +270,18 @@ mod tests {
         let root = Path::new("/r");
         let pod = pod(json!({"securityContext": {"runAsNonRoot": true}}));
         let container = &pod.spec().containers[0];
-        let try_with = |image: &Image| of_container(pod.spec(), container, image, root);
-        assert!(try_with(&image(None, "")).is_err());
-        assert!(try_with(&image(Some(0), "")).is_err());
-        assert!(try_with(&image(None, "nobody")).is_err());
+        let try_with = |image: &Image| of_container(&pod, container, image, root, cri::Features::default());
+        for (image, words) in [
+            (image(None, ""), "container has runAsNonRoot and image will run as root"),
+            (image(Some(0), ""), "container has runAsNonRoot and image will run as root"),
+            (
+                image(None, "nobody"),
+                "container has runAsNonRoot and image has non-numeric user (nobody), cannot verify user is non-root",
+            ),
+        ] {
+            let words = format!("{words} (pod: \"p_default(u-1)\", container: c)");
+            assert_eq!(try_with(&image), Err(StepError::Config(words)));
+        }
         let fine = try_with(&image(Some(1000), "")).unwrap();
         assert_eq!(fine.run_as_user, value(Some(1000)));
     }
@@ -247,14 +294,53 @@ mod tests {
             "containers": [{"name": "c", "image": "x", "securityContext": {"runAsUser": 6, "runAsGroup": 6,
                 "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}}]}));
-        let told =
-            of_container(pod.spec(), &pod.spec().containers[0], &image(None, ""), Path::new("/r")).unwrap();
+        let told = of_container(
+            &pod,
+            &pod.spec().containers[0],
+            &image(None, ""),
+            Path::new("/r"),
+            cri::Features::default(),
+        )
+        .unwrap();
         assert_eq!((told.run_as_user, told.run_as_group), (value(Some(6)), value(Some(6))));
         assert!(told.readonly_rootfs && told.no_new_privs && !told.privileged);
-        assert_eq!(told.supplemental_groups, [7, 9]);
+        assert_eq!(told.supplemental_groups, [7, 9, 7]);
         assert_eq!(told.seccomp.unwrap().profile_type, i32::from(ProfileType::RuntimeDefault));
         assert_eq!(told.capabilities.unwrap().drop_capabilities, ["ALL"]);
         assert_eq!(told.masked_paths.len(), MASKED.len());
+    }
+
+    #[test]
+    fn only_a_runtime_that_knows_the_policy_gets_it() {
+        let pod = pod(json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}}));
+        let of = |features| {
+            of_container(&pod, &pod.spec().containers[0], &image(None, ""), Path::new("/r"), features)
+        };
+        let able = cri::Features { supplemental_groups_policy: true, ..cri::Features::default() };
+        let policy = i32::from(SupplementalGroupsPolicy::Strict);
+        assert_eq!(of(able).unwrap().supplemental_groups_policy, policy);
+        assert_eq!(of_sandbox(pod.spec()).supplemental_groups_policy, policy);
+        let error = of(cri::Features::default()).unwrap_err().to_string();
+        assert_eq!(error, "SupplementalGroupsPolicy=Strict is not supported in this node");
+    }
+
+    #[test]
+    fn labels_reach_the_runtime_and_the_sandbox_has_its_own_profile() {
+        let label = json!({"level": "s0:c1,c2", "type": "spc_t"});
+        let pod = pod(
+            json!({"securityContext": {"seLinuxOptions": {"user": "u"}, "seccompProfile": {"type": "Unconfined"}},
+            "containers": [{"name": "c", "image": "x", "securityContext": {"seLinuxOptions": label}}]}),
+        );
+        let own = &pod.spec().containers[0];
+        let told = of_container(&pod, own, &image(None, ""), Path::new("/r"), cri::Features::default());
+        let label = told.unwrap().selinux_options.unwrap();
+        assert_eq!(
+            (label.level.as_str(), label.r#type.as_str(), label.user.as_str()),
+            ("s0:c1,c2", "spc_t", "")
+        );
+        let sandbox = of_sandbox(pod.spec());
+        assert_eq!(sandbox.selinux_options.unwrap().user, "u");
+        assert_eq!(sandbox.seccomp.unwrap().profile_type, i32::from(ProfileType::RuntimeDefault));
     }
 
     #[test]

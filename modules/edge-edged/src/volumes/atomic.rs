@@ -1,7 +1,7 @@
 //! Swapping all files of a volume at once: readers follow `..data`, which moves in one rename.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::payload::{FILES_MAX, Payload};
 use crate::disk::beneath::{Access, Folder};
@@ -26,15 +26,25 @@ fn name_of(payload: &Payload, group: Option<u32>) -> String {
     format!("..{:016x}", fnv1a(&all))
 }
 
-/// Brings the volume `dir` to `payload`; answers whether anything changed.
-pub(super) fn write(dir: &Folder, payload: &Payload, group: Option<u32>) -> Result<bool, StepError> {
+/// Brings the volume `dir` to `payload`; answers whether anything changed. `mount_points`: where in it other volumes are
+/// mounted. They are made, and stay whatever comes and goes beside them: a mount ends with the folder that it lies on.
+pub(super) fn write(
+    dir: &Folder,
+    payload: &Payload,
+    group: Option<u32>,
+    mount_points: &BTreeSet<PathBuf>,
+) -> Result<bool, StepError> {
     let name = name_of(payload, group);
+    let folders = Access { mode: if group.is_some() { 0o2755 } else { 0o755 }, owner: None, group };
+    let mount_points = free(mount_points, payload);
+    for point in &mount_points {
+        dir.make(point, folders)?;
+    }
     if dir.link_target(DATA).as_deref() == Some(Path::new(&name)) && dir.find(Path::new(&name))?.is_some() {
         return Ok(false);
     }
     // Left over from a write that was cut short.
     dir.remove(Path::new(&name))?;
-    let folders = Access { mode: if group.is_some() { 0o2755 } else { 0o755 }, owner: None, group };
     let state = dir.make(Path::new(&name), folders)?;
     for (path, file) in payload {
         let path = Path::new(path);
@@ -48,8 +58,14 @@ pub(super) fn write(dir: &Folder, payload: &Payload, group: Option<u32>) -> Resu
     dir.link(Path::new(&name), NEXT)?;
     dir.rename(NEXT, DATA)?;
     link_entries(dir, payload)?;
-    remove_others(dir, payload, &name)?;
+    remove_others(dir, payload, &name, &mount_points)?;
     Ok(true)
+}
+
+/// Whether the volume `dir` has been written to its end before.
+pub(super) fn is_written(dir: &Folder) -> bool {
+    let state = dir.link_target(DATA);
+    state.is_some_and(|state| dir.find(&state).is_ok_and(|state| state.is_some()))
 }
 
 /// The names that containers see: one link per entry at the top, each through `..data`.
@@ -68,9 +84,23 @@ fn tops(payload: &Payload) -> BTreeSet<&str> {
     payload.keys().filter_map(|path| path.split('/').next()).collect()
 }
 
+/// The mount points that no entry of the volume has the place of: what is mounted on an entry finds it there.
+fn free<'a>(mount_points: &'a BTreeSet<PathBuf>, payload: &Payload) -> Vec<&'a Path> {
+    let taken = tops(payload);
+    let top = |point: &Path| point.iter().next().and_then(|name| name.to_str().map(str::to_owned));
+    let is_free = |point: &&PathBuf| top(point).is_some_and(|name| !taken.contains(name.as_str()));
+    mount_points.iter().filter(is_free).map(PathBuf::as_path).collect()
+}
+
 /// Entries that are no longer there, and older states, those of writes that were cut short included.
-fn remove_others(dir: &Folder, payload: &Payload, state: &str) -> Result<(), StepError> {
-    let wanted = tops(payload);
+fn remove_others(
+    dir: &Folder,
+    payload: &Payload,
+    state: &str,
+    mount_points: &[&Path],
+) -> Result<(), StepError> {
+    let mut wanted = tops(payload);
+    wanted.extend(mount_points.iter().filter_map(|point| point.iter().next()?.to_str()));
     // What was there before and what is there now.
     for name in dir.names(3 * FILES_MAX)? {
         let stays = name.to_str().is_some_and(|name| name == state || name == DATA || wanted.contains(name));
@@ -84,7 +114,7 @@ fn remove_others(dir: &Folder, payload: &Payload, state: &str) -> Result<(), Ste
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::super::payload::File;
     use super::*;
@@ -98,15 +128,34 @@ mod tests {
     fn a_volume_changes_in_one_step_and_keeps_no_old_state() {
         let dir = tempfile::tempdir().unwrap();
         let (at, folder) = (dir.path(), Folder::root(dir.path()).unwrap());
-        assert!(write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
+        assert!(write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None, &BTreeSet::new()).unwrap());
         assert_eq!(fs::read_to_string(at.join("d/e")).unwrap(), "2");
         assert_eq!(fs::metadata(at.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
-        assert!(!write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None).unwrap());
-        assert!(write(&folder, &payload(&[("a", "3")]), None).unwrap());
+        assert!(!write(&folder, &payload(&[("a", "1"), ("d/e", "2")]), None, &BTreeSet::new()).unwrap());
+        assert!(write(&folder, &payload(&[("a", "3")]), None, &BTreeSet::new()).unwrap());
         assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "3");
         assert!(!at.join("d").exists());
         // One state, `..data` and one link.
         assert_eq!(fs::read_dir(at).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_others_are_mounted_on_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (at, folder) = (dir.path(), Folder::root(dir.path()).unwrap());
+        let points = BTreeSet::from(["config", "deep/er", "a"].map(PathBuf::from));
+        write(&folder, &payload(&[("a", "1"), ("b", "2")]), None, &points).unwrap();
+        let number = |name: &str| fs::metadata(at.join(name)).unwrap().ino();
+        assert_eq!(fs::metadata(at.join("config")).unwrap().permissions().mode() & 0o7777, 0o755);
+        let before = (number("config"), number("deep/er"));
+        assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "1", "an entry of the volume is a place, too");
+        write(&folder, &payload(&[("a", "3")]), None, &points).unwrap();
+        assert_eq!((number("config"), number("deep/er")), before);
+        assert!(!at.join("b").exists());
+        // A container that came later mounts something where nothing was.
+        let more = BTreeSet::from([PathBuf::from("config"), PathBuf::from("new")]);
+        assert!(!write(&folder, &payload(&[("a", "3")]), None, &more).unwrap());
+        assert!(at.join("new").is_dir());
     }
 
     #[test]
@@ -116,7 +165,7 @@ mod tests {
         fs::create_dir(dir.path().join(name_of(&wanted, None))).unwrap();
         fs::create_dir(dir.path().join("..0123456789abcdef")).unwrap();
         symlink("nowhere", dir.path().join(NEXT)).unwrap();
-        assert!(write(&Folder::root(dir.path()).unwrap(), &wanted, None).unwrap());
+        assert!(write(&Folder::root(dir.path()).unwrap(), &wanted, None, &BTreeSet::new()).unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }

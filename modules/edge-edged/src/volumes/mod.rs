@@ -1,16 +1,23 @@
 //! Volumes: what they hold, how they get onto the node's disk, and how they go.
 
 mod atomic;
+mod content;
+mod empty_dir;
+mod env_file;
 mod host;
+mod hosts_file;
+mod nested;
 mod payload;
 mod prepare;
+mod projected;
 mod subpath;
 mod teardown;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use host::write_hosts;
-pub(crate) use payload::{TokenRequest, Tokens, token_requests};
-pub(crate) use prepare::{PreparedVolumes, Volume, VolumeLocation, prepare};
-pub(crate) use subpath::mounts_of;
+pub(crate) use env_file::{EnvFiles, read_env_files};
+pub(crate) use hosts_file::write_hosts;
+pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare};
+pub(crate) use projected::{TokenRequest, Tokens, token_requests};
+pub(crate) use subpath::{MountContext, mounts_of};
 pub(crate) use teardown::Teardown;

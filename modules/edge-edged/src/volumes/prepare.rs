@@ -1,20 +1,19 @@
 //! Getting all volumes of a pod onto the disk, and off it. Blocks: runs beside the hive's thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use apimachinery::Quantity;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume as VolumeSpec};
+use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
+use super::empty_dir::{self, empty_dir};
 use super::payload::Payload;
-use super::{Tokens, atomic, host, payload};
+use super::{Tokens, atomic, content, host, nested};
 use crate::disk::beneath::{Access, Folder};
-use crate::disk::layout;
+use crate::disk::{folders, layout};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::sources::Sources;
-use crate::runtime::env::FieldValues;
-use crate::runtime::resources::quantity;
+use crate::runtime::fields::FieldValues;
 
 /// Where a volume lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,32 +35,50 @@ pub(crate) struct Volume {
 /// The volumes of a pod by their names.
 pub(crate) type PreparedVolumes = BTreeMap<String, Volume>;
 
-/// Folders that only lead to a volume: no other user of the node may pass.
-const LEADS: u32 = 0o750;
+/// What was prepared.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub(crate) volumes: PreparedVolumes,
+    /// Volumes that were made before and cannot be brought up to date, each in a sentence: they stay as they are.
+    pub(crate) stale: Vec<String>,
+}
 
-/// Makes what is missing and brings files from objects up to date. Safe to repeat at any time.
+/// Makes what is missing and brings files from objects up to date. Safe to repeat at any time. A volume that no container
+/// has to do with is not made, and what it misses holds nobody up.
 pub(crate) fn prepare(
     root: &Folder,
     pod: &ParsedPod,
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
-) -> Result<PreparedVolumes, StepError> {
-    let mut prepared = PreparedVolumes::new();
-    for volume in pod.spec().volumes.iter().flatten() {
-        let made =
-            one(root, pod, volume, sources, tokens, facts).map_err(|error| named(error, &volume.name))?;
-        prepared.insert(volume.name.clone(), made);
+) -> Result<Prepared, StepError> {
+    let used = used(pod);
+    let mut prepared = Prepared::default();
+    for volume in pod.spec().volumes.iter().flatten().filter(|volume| used.contains(&*volume.name)) {
+        let made = one(root, pod, volume, sources, tokens, facts, &mut prepared.stale)
+            .map_err(|error| named(error, &volume.name))?;
+        prepared.volumes.insert(volume.name.clone(), made);
     }
     Ok(prepared)
 }
 
+/// The names of the volumes that containers mount or take variables from.
+fn used(pod: &ParsedPod) -> BTreeSet<&str> {
+    let spec = pod.spec();
+    let own = spec.init_containers.iter().flatten().chain(&spec.containers).map(|own| &own.volume_mounts);
+    let debugging = spec.ephemeral_containers.iter().flatten().map(|own| &own.volume_mounts);
+    let mounted = own.chain(debugging).flatten().flatten().map(|mount| mount.name.as_str());
+    mounted.chain(pod.newer.env_file_volumes()).collect()
+}
+
 fn named(error: StepError, volume: &str) -> StepError {
-    let prefix = |text: &str| format!("volume \"{volume}\": {text}");
+    let text = format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
     match error {
-        StepError::Missing(text) => StepError::Missing(prefix(&text)),
-        StepError::Config(text) => StepError::Config(prefix(&text)),
-        other @ (StepError::File { .. } | StepError::Runtime(_) | StepError::Token { .. }) => other,
+        StepError::Config(_) => StepError::Config(text),
+        // A token may be granted yet, and a disk have room again.
+        StepError::Missing(_) | StepError::File { .. } | StepError::Runtime(_) | StepError::Token { .. } => {
+            StepError::Missing(text)
+        }
     }
 }
 
@@ -72,6 +89,7 @@ fn one(
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
+    stale: &mut Vec<String>,
 ) -> Result<Volume, StepError> {
     let uid = &pod.id.uid;
     let group = fs_group(pod);
@@ -79,15 +97,15 @@ fn one(
         host::check_path(path)?;
         return Ok(Volume { at: VolumeLocation::Host(PathBuf::from(&path.path)), read_only: false });
     }
+    let memory = empty_dir::memory_bound(pod.spec(), facts.node_memory);
     if let Some(source) = &volume.empty_dir {
         let at = layout::volume(uid, "empty-dir", &volume.name);
-        empty_dir(root, &at, &layout::ready(uid, &volume.name), source, group)?;
+        let medium = empty_dir::medium(pod.spec(), source, memory)?;
+        empty_dir(root, &at, &layout::ready(uid, &volume.name), medium, group)?;
         return Ok(Volume { at: VolumeLocation::Ours(at), read_only: false });
     }
-    let Some(files) = payload::of_volume(pod, volume, sources, tokens, facts)? else {
-        return Err(StepError::Config("its kind is not supported".to_owned()));
-    };
-    let (kind, secret) = if volume.secret.is_some() {
+    // What is secret never touches the disk.
+    let (kind, in_memory) = if volume.secret.is_some() {
         ("secret", true)
     } else if volume.projected.is_some() {
         ("projected", true)
@@ -97,8 +115,23 @@ fn one(
         ("configmap", false)
     };
     let at = layout::volume(uid, kind, &volume.name);
-    from_objects(root, &at, &files, secret, group)?;
-    Ok(Volume { at: VolumeLocation::Ours(at), read_only: true })
+    let ready = Volume { at: VolumeLocation::Ours(at.clone()), read_only: true };
+    let files = match content::of_volume(pod, volume, sources, tokens, facts) {
+        Ok(Some(files)) => files,
+        Ok(None) => return Err(StepError::Config("its kind is not supported".to_owned())),
+        Err(error) => {
+            // An object that is deleted takes nothing from those who have its content.
+            let was_made = root.find(&at)?.is_some_and(|folder| atomic::is_written(&folder));
+            if !was_made {
+                return Err(error);
+            }
+            stale.push(named(error, &volume.name).to_string());
+            return Ok(ready);
+        }
+    };
+    let points = nested::mount_points(pod.spec(), &volume.name);
+    from_objects(root, &at, &files, in_memory.then_some(memory), group, &points)?;
+    Ok(ready)
 }
 
 fn fs_group(pod: &ParsedPod) -> Option<u32> {
@@ -106,56 +139,24 @@ fn fs_group(pod: &ParsedPod) -> Option<u32> {
     u32::try_from(group).ok()
 }
 
-/// Makes the folder of a volume; the folders that lead there are for us alone.
-fn make(root: &Folder, at: &Path) -> Result<Folder, StepError> {
-    root.make(at, Access::mode(LEADS))
-}
-
-/// Made once, with the kubelet's mark `ready` outside of what a container can reach; a volume that is ready is left alone
-/// from then on, also by an edgecore that was started anew: its mode and owner are its containers' (the kubelet's
-/// `emptyDir.SetUpAt`). One without the mark was not made to its end.
-fn empty_dir(
-    root: &Folder,
-    at: &Path,
-    ready: &Path,
-    source: &EmptyDirVolumeSource,
-    group: Option<u32>,
-) -> Result<(), StepError> {
-    let in_memory = source.medium.as_deref() == Some("Memory");
-    let mounted = in_memory && root.is_mount(at)?;
-    let there = if in_memory { mounted } else { root.find(at)?.is_some() };
-    if there && root.tail(ready, 0)?.is_some() {
-        return Ok(());
-    }
-    // Left from a volume that is gone, as one in memory after the machine was started anew: it says nothing of the next.
-    root.remove(ready)?;
-    let mut folder = make(root, at)?;
-    if in_memory && !mounted {
-        folder = root.tmpfs(at, source.size_limit.as_ref().and_then(quantity).map(Quantity::units))?;
-    }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    folder.set_access(Access { mode, owner: None, group })?;
-    if let Some(marks) = ready.parent() {
-        make(root, marks)?;
-    }
-    root.create(ready, b"", Access::mode(0o640))
-}
-
+/// `in_memory`: how large it may become there. The modes are the kubelet's: everyone may do everything, the mount itself
+/// is read-only, and no other user of the node gets there.
 fn from_objects(
     root: &Folder,
     at: &Path,
     files: &Payload,
-    secret: bool,
+    in_memory: Option<i64>,
     group: Option<u32>,
+    mount_points: &BTreeSet<PathBuf>,
 ) -> Result<(), StepError> {
-    let mut folder = make(root, at)?;
-    // What is secret never touches the disk.
-    if secret && !root.is_mount(at)? {
-        folder = root.tmpfs(at, None)?;
+    let mut folder = folders::lead_to(root, at)?;
+    if in_memory.is_some() && !root.is_mount(at)? {
+        folder = root.tmpfs(at, in_memory)?;
     }
-    let mode = if group.is_some() { 0o2775 } else { 0o755 };
+    let mode = if in_memory.is_some() { 0o1777 } else { 0o777 };
+    let mode = if group.is_some() { mode | 0o2000 } else { mode };
     folder.set_access(Access { mode, owner: None, group })?;
-    atomic::write(&folder, files, group)?;
+    atomic::write(&folder, files, group, mount_points)?;
     Ok(())
 }
 
@@ -177,12 +178,13 @@ mod tests {
             node_name: "edge-1".to_owned(),
             node_cpu_milli: 1000,
             node_memory: 1 << 30,
+            node_disk: 1 << 40,
         }
     }
 
     fn prepared(root: &Path, pod: &ParsedPod) -> PreparedVolumes {
         let root = Folder::root(root).unwrap();
-        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap()
+        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap().volumes
     }
 
     fn access(at: &Path) -> (u32, u32, u32) {
@@ -199,9 +201,14 @@ mod tests {
     fn what_a_container_did_to_its_empty_dir_stays() {
         for (security, mode) in [(json!({}), 0o777), (json!({"fsGroup": 4242}), 0o2777)] {
             let dir = tempfile::tempdir().unwrap();
-            let pod = pod(json!({"securityContext": security, "volumes": [
+            let mounts =
+                json!([{"name": "data", "mountPath": "/data"}, {"name": "fast", "mountPath": "/fast"}]);
+            let pod = pod(json!({"securityContext": security,
+                "containers": [{"name": "c", "image": "x", "volumeMounts": mounts}], "volumes": [
                 {"name": "data", "emptyDir": {}}, {"name": "fast", "emptyDir": {"medium": "Memory"}},
+                {"name": "unused", "configMap": {"name": "not there"}},
             ]}));
+            let sticky = |name: &str| if name == "fast" { 0o1000 } else { 0 };
             let at = |name: &str| dir.path().join(layout::volume(&pod.id.uid, "empty-dir", name));
             let root = Folder::root(dir.path()).unwrap();
             // Only root can mount and give away.
@@ -215,7 +222,7 @@ mod tests {
             root.make(&layout::volume(&pod.id.uid, "empty-dir", "data"), Access::mode(0o700)).unwrap();
             prepared(dir.path(), &pod);
             for name in ["data", "fast"] {
-                assert_eq!(access(&at(name)).0, mode, "{name}");
+                assert_eq!(access(&at(name)).0, mode | sticky(name), "{name}");
                 chown(at(name), Some(70), Some(70)).unwrap();
                 chmod(&at(name), 0o700);
                 fs::write(at(name).join("PG_VERSION"), "17").unwrap();
@@ -233,9 +240,27 @@ mod tests {
             fs::remove_dir_all(at("data")).unwrap();
             prepared(dir.path(), &pod);
             for name in ["data", "fast"] {
-                assert_eq!(access(&at(name)).0, mode, "{name} is made anew");
+                assert_eq!(access(&at(name)).0, mode | sticky(name), "{name} is made anew");
             }
             root.detach_below(&layout::pod(&pod.id.uid)).unwrap();
         }
+    }
+    #[test]
+    fn a_deleted_object_takes_nothing_from_those_who_have_its_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x", "volumeMounts": mounts}],
+            "volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
+        let root = Folder::root(dir.path()).unwrap();
+        let from = |sources: &Sources| prepare(&root, &pod, sources, &Tokens::new(), &facts());
+        let words = "MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found";
+        assert_eq!(from(&Sources::default()), Err(StepError::Missing(words.to_owned())));
+        let there = from(&content::tests::sources()).unwrap();
+        assert!(there.stale.is_empty());
+        let gone = from(&Sources::default()).unwrap();
+        assert_eq!((gone.volumes, gone.stale), (there.volumes, vec![words.to_owned()]));
+        let at = dir.path().join(layout::volume(&pod.id.uid, "configmap", "v"));
+        assert_eq!(fs::read_to_string(at.join("a")).unwrap(), "1");
+        assert_eq!(access(&at).0, 0o777);
     }
 }

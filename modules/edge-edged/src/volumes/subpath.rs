@@ -1,54 +1,64 @@
 //! Mounts of a container, with `subPath` resolved so that nothing inside a volume can lead out of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use rustix::io::Errno;
 
-use super::{PreparedVolumes, Volume, VolumeLocation};
+use super::{PreparedVolumes, Volume, VolumeLocation, hosts_file};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::container;
-use crate::runtime::env::expand;
+use crate::runtime::expansion::{expand, unknown_names};
 
-/// The mounts of a container, the deepest last. Blocks.
+/// What a container's mounts are worked out from.
+pub(crate) struct MountContext<'a> {
+    pub(crate) attempt: u32,
+    pub(crate) volumes: &'a PreparedVolumes,
+    pub(crate) env: &'a [(String, String)],
+    /// The pod's addresses.
+    pub(crate) ips: &'a [String],
+    /// What the runtime can do.
+    pub(crate) features: cri::Features,
+}
+
+/// The mounts of a container, in the order in which the pod names them; the runtime sorts them. Blocks.
 pub(crate) fn mounts_of(
     root: &Folder,
     pod: &ParsedPod,
     spec: &Container,
-    attempt: u32,
-    prepared: &PreparedVolumes,
-    env: &[(String, String)],
+    context: &MountContext<'_>,
 ) -> Result<Vec<Mount>, StepError> {
-    let known: BTreeMap<String, String> = env.iter().cloned().collect();
     let mut list = Vec::new();
+    let mut labelled = BTreeSet::new();
     for (index, wanted) in spec.volume_mounts.iter().flatten().enumerate() {
-        let Some(volume) = prepared.get(&wanted.name) else {
-            return Err(StepError::Missing(format!("volume \"{}\" is not ready", wanted.name)));
+        let Some(volume) = context.volumes.get(&wanted.name) else {
+            let (volume, container) = (&wanted.name, &spec.name);
+            return Err(StepError::Missing(format!(
+                "cannot find volume \"{volume}\" to mount into container \"{container}\""
+            )));
         };
-        let (inner, said) = match (&wanted.sub_path, &wanted.sub_path_expr) {
-            (Some(path), _) if !path.is_empty() => (path.clone(), path),
-            (_, Some(expression)) if !expression.is_empty() => (expand(expression, &known), expression),
-            _ => (String::new(), &wanted.name),
-        };
-        let host_path = if inner.is_empty() {
-            match &volume.at {
-                VolumeLocation::Ours(at) => root.shown().join(at),
-                VolumeLocation::Host(path) => path.clone(),
+        let inner = inner_path(wanted, context.env)?;
+        let host_path = match (&volume.at, inner) {
+            (VolumeLocation::Ours(at), None) => root.shown().join(at),
+            (VolumeLocation::Host(path), None) => path.clone(),
+            (_, Some(inner)) => {
+                let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
+                let names = (wanted.name.as_str(), spec.name.as_str());
+                sub_path(root, volume, &inner, names, &place)?;
+                root.shown().join(place)
             }
-        } else {
-            let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
-            sub_path(root, volume, &inner, said, &place)?;
-            root.shown().join(place)
         };
-        list.push(mount(wanted, &host_path, volume.read_only)?);
+        let mut mount = mount(wanted, &host_path, volume.read_only, context.features)?;
+        // What is ours gets the pod's label where the host has SELinux, once.
+        mount.selinux_relabel = matches!(volume.at, VolumeLocation::Ours(_)) && labelled.insert(&wanted.name);
+        list.push(mount);
     }
     let has = |list: &[Mount], path: &str| list.iter().any(|mount| mount.container_path == path);
-    if !has(&list, "/etc/hosts") {
+    if hosts_file::is_wanted(pod, context.ips) && !has(&list, "/etc/hosts") {
         list.push(plain("/etc/hosts", &root.shown().join(layout::etc_hosts(&pod.id.uid))));
     }
     let message_path = container::message_path(spec);
@@ -59,7 +69,7 @@ pub(crate) fn mounts_of(
         )));
     }
     if !has(&list, message_path) {
-        let at = layout::termination_message(&pod.id.uid, &spec.name, attempt);
+        let at = layout::termination_message(&pod.id.uid, &spec.name, context.attempt);
         if let Some(parent) = at.parent() {
             root.make(parent, Access::mode(0o750))?;
         }
@@ -67,8 +77,40 @@ pub(crate) fn mounts_of(
         root.overwrite(&at, b"", Access::mode(0o666))?;
         list.push(plain(message_path, &root.shown().join(at)));
     }
-    list.sort_by_key(|mount| mount.container_path.matches('/').count());
     Ok(list)
+}
+
+/// The part of the volume that is wanted; `None`: the whole.
+fn inner_path(wanted: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, StepError> {
+    let given = |path: &Option<String>| path.clone().filter(|path| !path.is_empty());
+    let (inner, said) = match (given(&wanted.sub_path_expr), given(&wanted.sub_path)) {
+        (Some(expression), _) => (expanded(&expression, env)?, expression),
+        (None, Some(path)) => (path.clone(), path),
+        (None, None) => return Ok(None),
+    };
+    // What an expression expands to can be secret.
+    let said: String = said.chars().take(64).collect();
+    if inner.starts_with('/') {
+        return Err(StepError::Missing(format!("error SubPath `{said}` must not be an absolute path")));
+    }
+    if inner.split('/').any(|part| part == "..") {
+        return Err(StepError::Missing(format!(
+            "unable to provision SubPath `{said}`: must not contain '..'"
+        )));
+    }
+    Ok(Some(inner))
+}
+
+/// An expression in which every variable has a value.
+fn expanded(expression: &str, env: &[(String, String)]) -> Result<String, StepError> {
+    let known: BTreeMap<String, String> =
+        env.iter().filter(|(_, value)| !value.is_empty()).cloned().collect();
+    let missing = unknown_names(expression, &known);
+    if !missing.is_empty() {
+        let missing: Vec<&str> = missing.into_iter().collect();
+        return Err(StepError::Missing(format!("missing value for {}", missing.join(", "))));
+    }
+    Ok(expand(expression, &known))
 }
 
 fn leads_up(path: &str) -> bool {
@@ -83,7 +125,12 @@ fn plain(container_path: &str, host_path: &Path) -> Mount {
     }
 }
 
-fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> Result<Mount, StepError> {
+fn mount(
+    wanted: &VolumeMount,
+    host_path: &Path,
+    read_only: bool,
+    features: cri::Features,
+) -> Result<Mount, StepError> {
     let path = &wanted.mount_path;
     let container_path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
     if leads_up(&container_path) || path.is_empty() {
@@ -100,28 +147,57 @@ fn mount(wanted: &VolumeMount, host_path: &Path, read_only: bool) -> Result<Moun
         host_path: host_path.display().to_string(),
         readonly: read_only || wanted.read_only.unwrap_or(false),
         propagation: propagation.into(),
+        recursive_read_only: recursive_read_only(wanted, features)?,
+        ..Mount::default()
     })
 }
 
+/// Whether mounts below the mount are read-only, too: the kubelet's `resolveRecursiveReadOnly`.
+fn recursive_read_only(wanted: &VolumeMount, features: cri::Features) -> Result<bool, StepError> {
+    let mode = match wanted.recursive_read_only.as_deref() {
+        None | Some("Disabled") => return Ok(false),
+        Some(mode) => mode,
+    };
+    let propagation = wanted.mount_propagation.as_deref().filter(|kind| *kind != "None");
+    let asked = format!("volume \"{}\" requested recursive read-only mode, but it is not", wanted.name);
+    let wrong = match (mode, features.recursive_read_only_mounts) {
+        _ if wanted.read_only != Some(true) => format!("{asked} read-only"),
+        _ if propagation.is_some() => {
+            format!("{asked} compatible with propagation \"{}\"", propagation.unwrap_or_default())
+        }
+        ("IfPossible", supported) => return Ok(supported),
+        ("Enabled", true) => return Ok(true),
+        ("Enabled", false) => format!("{asked} supported by the runtime"),
+        (other, _) => format!("unknown recursive read-only mode \"{other}\""),
+    };
+    Err(StepError::Config(format!("failed to resolve recursive read-only mode: {wrong}")))
+}
+
 /// Opens `inner` below the volume (making folders that are missing) and shows what was opened at `place`. A link that
-/// a container put into the volume can lead only to other parts of it, and what was opened is what is mounted. `said`
-/// is how the pod says it: what an expression expands to can be secret.
-fn sub_path(root: &Folder, volume: &Volume, inner: &str, said: &str, place: &Path) -> Result<(), StepError> {
-    let said: String = said.chars().take(64).collect();
+/// a container put into the volume can lead only to other parts of it, and what was opened is what is mounted. What goes
+/// wrong is in the log alone: it could tell a pod of the host's files. `names`: the mount's volume and its container.
+fn sub_path(
+    root: &Folder,
+    volume: &Volume,
+    inner: &str,
+    names: (&str, &str),
+    place: &Path,
+) -> Result<(), StepError> {
+    let fault = |what: &str, error: &dyn std::fmt::Display| {
+        let (volume, container) = names;
+        tracing::warn!(volume, container, %error, "subPath: {what} failed");
+        StepError::Missing(format!(
+            "failed to {what} for volumeMount \"{volume}\" of container \"{container}\""
+        ))
+    };
     let parts: Vec<&str> = inner.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if inner.starts_with('/') || parts.contains(&"..") || inner.contains('\0') || parts.is_empty() {
-        return Err(StepError::Config(format!("subPath `{said}` is not a relative path without `..`")));
-    }
     let folder = match &volume.at {
         VolumeLocation::Ours(at) => root.below(at)?,
         VolumeLocation::Host(path) => Folder::root(path)?,
     };
     let relative: PathBuf = parts.iter().collect();
-    let found = folder.sub_path(&relative).map_err(|errno| match errno {
-        Errno::XDEV | Errno::LOOP => StepError::Config(format!("subPath `{said}` leads out of its volume")),
-        other => StepError::Config(format!("subPath `{said}` cannot be prepared: {other}")),
-    })?;
-    root.show(&found, place)
+    let found = folder.sub_path(&relative).map_err(|errno| fault("create subPath directory", &errno))?;
+    root.show(&found, place).map_err(|error| fault("prepare subPath", &error))
 }
 
 #[cfg(test)]
@@ -129,7 +205,80 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use serde_json::json;
+
     use super::*;
+
+    fn wanted(mount: serde_json::Value) -> VolumeMount {
+        let mut whole = json!({"name": "v", "mountPath": "/m"});
+        for (key, value) in mount.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn a_sub_path_is_checked_in_the_kubelets_words() {
+        let env = [("POD".to_owned(), "p-0".to_owned()), ("UP".to_owned(), "../x".to_owned())];
+        let env = [env.as_slice(), &[("EMPTY".to_owned(), String::new())]].concat();
+        let inner = |mount| inner_path(&wanted(mount), &env);
+        assert_eq!(inner(json!({})), Ok(None));
+        assert_eq!(inner(json!({"subPath": "$(POD)"})), Ok(Some("$(POD)".to_owned())));
+        assert_eq!(inner(json!({"subPathExpr": "a/$(POD)/$$(POD)"})), Ok(Some("a/p-0/$(POD)".to_owned())));
+        for (mount, words) in [
+            (json!({"subPath": "/etc"}), "error SubPath `/etc` must not be an absolute path"),
+            (json!({"subPath": "a/../.."}), "unable to provision SubPath `a/../..`: must not contain '..'"),
+            (json!({"subPathExpr": "$(UP)"}), "unable to provision SubPath `$(UP)`: must not contain '..'"),
+            (json!({"subPathExpr": "/$(POD)"}), "error SubPath `/$(POD)` must not be an absolute path"),
+            (json!({"subPathExpr": "$(Z)/$(EMPTY)/$(Z)"}), "missing value for EMPTY, Z"),
+        ] {
+            assert_eq!(inner(mount), Err(StepError::Missing(words.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_read_only_mount_is_recursive_where_the_runtime_can() {
+        let able = cri::Features { recursive_read_only_mounts: true, ..cri::Features::default() };
+        let of = |mount, features| mount_of(mount, features).map(|mount| mount.recursive_read_only);
+        for (mode, with, without) in [
+            ("Disabled", Some(false), Some(false)),
+            ("IfPossible", Some(true), Some(false)),
+            ("Enabled", Some(true), None),
+        ] {
+            let mount = json!({"readOnly": true, "recursiveReadOnly": mode});
+            assert_eq!(of(mount.clone(), able).ok(), with, "{mode}");
+            assert_eq!(of(mount, cri::Features::default()).ok(), without, "{mode}");
+        }
+        let start = "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not";
+        for (mount, end) in [
+            (json!({"recursiveReadOnly": "Enabled"}), "read-only"),
+            (
+                json!({"recursiveReadOnly": "IfPossible", "readOnly": true, "mountPropagation": "HostToContainer"}),
+                "compatible with propagation \"HostToContainer\"",
+            ),
+            (json!({"recursiveReadOnly": "Enabled", "readOnly": true}), "supported by the runtime"),
+        ] {
+            let error = of(mount, cri::Features::default()).unwrap_err();
+            assert_eq!(error.to_string(), format!("{start} {end}"));
+        }
+    }
+
+    #[test]
+    fn a_mount_propagates_as_it_asks() {
+        for (kind, propagation) in [
+            ("None", MountPropagation::PropagationPrivate),
+            ("HostToContainer", MountPropagation::PropagationHostToContainer),
+            ("Bidirectional", MountPropagation::PropagationBidirectional),
+        ] {
+            let mount = mount_of(json!({"mountPropagation": kind}), cri::Features::default()).unwrap();
+            assert_eq!(mount.propagation, i32::from(propagation), "{kind}");
+        }
+        assert!(mount_of(json!({"mountPropagation": "Sideways"}), cri::Features::default()).is_err());
+    }
+
+    fn mount_of(spec: serde_json::Value, features: cri::Features) -> Result<Mount, StepError> {
+        mount(&wanted(spec), Path::new("/h"), false, features)
+    }
 
     fn volume() -> Volume {
         Volume { at: VolumeLocation::Ours("v".into()), read_only: false }
@@ -142,12 +291,13 @@ mod tests {
         std::os::unix::fs::symlink("/etc", dir.path().join("v/out")).unwrap();
         std::os::unix::fs::symlink("../..", dir.path().join("v/up")).unwrap();
         let root = Folder::root(dir.path()).unwrap();
-        for bad in ["/etc", "../x", "a/../../x", "out", "out/passwd", "up", ""] {
-            let error = sub_path(&root, &volume(), bad, "$(SECRET)", Path::new("p")).unwrap_err();
-            assert!(matches!(error, StepError::Config(_)), "{bad}: {error:?}");
-            assert!(error.to_string().contains("$(SECRET)"), "{error}");
+        for bad in ["out", "out/passwd", "up", "out/new", "."] {
+            let error = sub_path(&root, &volume(), bad, ("v", "c"), Path::new("p")).unwrap_err();
+            let words = "failed to create subPath directory for volumeMount \"v\" of container \"c\"";
+            assert_eq!(error, StepError::Missing(words.to_owned()), "{bad}");
         }
         assert!(!root.is_mount(Path::new("p")).unwrap());
+        assert!(!Path::new("/etc/new").exists());
     }
 
     #[test]
@@ -158,7 +308,7 @@ mod tests {
         let root = Folder::root(dir.path()).unwrap();
         let place = Path::new("p/0");
         // Needs the right to mount; without it the error names the step.
-        match sub_path(&root, &volume(), "a/b", "a/b", place) {
+        match sub_path(&root, &volume(), "a/b", ("v", "c"), place) {
             Ok(()) => {
                 fs::write(dir.path().join("p/0/f"), "1").unwrap();
                 assert_eq!(fs::read_to_string(dir.path().join("v/a/b/f")).unwrap(), "1");
@@ -167,12 +317,12 @@ mod tests {
                 assert_eq!((mode("v/a"), mode("v/a/b")), (0o2777, 0o2777));
                 assert!(root.is_mount(place).unwrap());
                 // Once more over itself: what was there before goes.
-                sub_path(&root, &volume(), "a", "a", place).unwrap();
+                sub_path(&root, &volume(), "a", ("v", "c"), place).unwrap();
                 assert!(dir.path().join("p/0/b").exists());
                 root.detach_below(Path::new("p")).unwrap();
                 assert!(!root.is_mount(place).unwrap());
             }
-            Err(error) => assert!(error.to_string().contains("bind-mount"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("prepare subPath"), "{error}"),
         }
     }
 }

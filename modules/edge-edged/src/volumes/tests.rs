@@ -3,6 +3,7 @@
 //! With the volume mounted read-only no container can do this any more. It has to hold all the same: a container that
 //! runs since an older start has it mounted writable.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -103,16 +104,18 @@ fn two_hundred_updates_under_attack_touch_nothing_outside() {
 
     for older in [false, true] {
         let (volume, outside) = (tempfile::tempdir().unwrap(), Outside::new());
-        let path = volume.path();
+        let (path, points) = (volume.path(), BTreeSet::new());
         let folder = if older { Folder::root_on_older(path) } else { Folder::root(path).unwrap() };
         let (written, exchanged) = attacked(path, &outside, || {
-            (0..UPDATES).filter(|round| atomic::write(&folder, &payload(*round), Some(4321)).is_ok()).count()
+            (0..UPDATES)
+                .filter(|round| atomic::write(&folder, &payload(*round), Some(4321), &points).is_ok())
+                .count()
         });
         assert!(outside.is_untouched(), "written outside; older: {older}");
         assert!(exchanged > UPDATES as u64, "the attacker had his chance {exchanged} times");
         assert!(written > 0, "no update went through: it was no attack on an updater that works");
         // When he is gone, the next update puts everything right.
-        atomic::write(&folder, &payload(UPDATES), Some(4321)).unwrap();
+        atomic::write(&folder, &payload(UPDATES), Some(4321), &points).unwrap();
         assert_eq!(fs::read_to_string(path.join("k7")).unwrap(), "200-7");
         assert_eq!(fs::read_to_string(path.join("d/10")).unwrap(), "200-10");
         assert!(fs::symlink_metadata(path.join(TRAP)).is_err());

@@ -90,6 +90,9 @@ impl ShiftedRuntime {
 }
 
 impl Runtime for ShiftedRuntime {
+    fn features(&self) -> Answer<'_, cri::Features> {
+        self.inner.features()
+    }
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
         let made = self.inner.run_sandbox(config);
         async move { made.await.inspect(|id| self.note(id)) }.boxed()

@@ -139,6 +139,9 @@ impl Runtime for FaultyRuntime {
     fn status(&self) -> Answer<'_, RuntimeStatus> {
         self.call("status", None, self.runtime.status())
     }
+    fn features(&self) -> Answer<'_, cri::Features> {
+        self.call("features", None, self.runtime.features())
+    }
     fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
         if let Some(begun) = self.faults.slow_sandboxes.lock().unwrap().as_mut() {
             *begun += 1;

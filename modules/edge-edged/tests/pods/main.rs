@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod attacks;
+mod cases;
 mod clocks;
 mod collection;
 mod faults;
@@ -14,3 +15,4 @@ mod node;
 mod pressure;
 mod restarts;
 mod speed;
+mod volumes;

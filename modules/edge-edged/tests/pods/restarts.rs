@@ -176,6 +176,8 @@ fn a_pods_worker_fails_at_each_of_its_messages_and_the_pod_is_started_once() {
             let mut own = counted(&host, &format!("m{number}"));
             let volume = json!({"name": "map", "configMap": {"name": "map"}});
             own.pod["spec"]["volumes"].as_array_mut().unwrap().push(volume);
+            let mount = json!({"name": "map", "mountPath": "/map"});
+            own.pod["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(mount);
             let planned = node.plan_panic("pod-worker", message);
             node.apply(std::slice::from_ref(&own.pod)).await;
             let status = own.until_runs_once(&node, message).await;

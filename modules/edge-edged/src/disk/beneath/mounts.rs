@@ -60,12 +60,22 @@ impl Folder {
         }
     }
 
-    /// A file system in memory at `at`, which is there; `size` in bytes. Answers the folder that it shows.
+    /// A file system in memory at `at`, which is there; `size` in bytes. What is in it is never swapped out where the kernel
+    /// can promise that (since Linux 6.4). Answers the folder that it shows.
     pub(crate) fn tmpfs(&self, at: &Path, size: Option<i64>) -> Result<Folder, StepError> {
         let place = self.below(at)?;
-        let data = size.filter(|size| *size > 0).and_then(|size| CString::new(format!("size={size}")).ok());
-        mount("tmpfs", own_name(&place.fd), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, data.as_deref())
-            .map_err(|error| self.fault("mount tmpfs at", at, &error))?;
+        let size = size.filter(|size| *size > 0).map(|size| format!("size={size}"));
+        let mount_with = |options: Vec<&str>| {
+            let data = CString::new(options.join(",")).map_err(|_| Errno::INVAL)?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("tmpfs", own_name(&place.fd), "tmpfs", flags, Some(data.as_c_str()))
+        };
+        let with_size = |more: Option<&'static str>| size.as_deref().into_iter().chain(more).collect();
+        let mounted = match mount_with(with_size(Some("noswap"))) {
+            Err(Errno::INVAL) => mount_with(with_size(None)),
+            other => other,
+        };
+        mounted.map_err(|error| self.fault("mount tmpfs at", at, &error))?;
         self.below(at)
     }
 

@@ -1,0 +1,214 @@
+//! What becomes of each field of a PodSpec. A test compares it with the published one.
+
+pub(super) enum Rule {
+    /// Taken over as it is, with everything below.
+    Honoured,
+    /// Has a meaning only where it changes nothing here.
+    NoMatter,
+    /// Honoured by the rules below; every element of a list by itself.
+    Inside(&'static [(&'static str, Rule)]),
+    /// Honoured only with one of these values (as text); else refused.
+    Only(&'static [&'static str]),
+    /// Must not run with it.
+    Refused,
+    /// Has no effect here.
+    Unhonoured,
+}
+use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
+
+const KEY_REF: Rule = Honoured;
+
+const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
+    ("runAsUser", Honoured),
+    ("runAsGroup", Honoured),
+    ("runAsNonRoot", Honoured),
+    ("privileged", Honoured),
+    ("capabilities", Honoured),
+    ("readOnlyRootFilesystem", Honoured),
+    ("allowPrivilegeEscalation", Honoured),
+    ("seccompProfile", Honoured),
+    // Without a word where the host has no SELinux, as with a kubelet.
+    ("seLinuxOptions", Honoured),
+    // Admission turns a pod away that the host cannot confine.
+    ("appArmorProfile", Honoured),
+    ("procMount", Only(&["Default"])),
+    ("windowsOptions", NoMatter),
+];
+
+const CONTAINER: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("image", Honoured),
+    ("imagePullPolicy", Honoured),
+    ("command", Honoured),
+    ("args", Honoured),
+    ("workingDir", Honoured),
+    (
+        "env",
+        Inside(&[
+            ("name", Honoured),
+            ("value", Honoured),
+            (
+                "valueFrom",
+                Inside(&[
+                    ("configMapKeyRef", KEY_REF),
+                    ("secretKeyRef", KEY_REF),
+                    ("fieldRef", KEY_REF),
+                    ("resourceFieldRef", KEY_REF),
+                    ("fileKeyRef", KEY_REF),
+                ]),
+            ),
+        ]),
+    ),
+    ("envFrom", Honoured),
+    ("ports", Honoured),
+    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
+    ("resizePolicy", NoMatter),
+    ("restartPolicy", Only(&["Always"])),
+    ("restartPolicyRules", Unhonoured),
+    (
+        "volumeMounts",
+        Inside(&[
+            ("name", Honoured),
+            ("mountPath", Honoured),
+            ("readOnly", Honoured),
+            ("subPath", Honoured),
+            ("subPathExpr", Honoured),
+            ("mountPropagation", Honoured),
+            ("recursiveReadOnly", Honoured),
+        ]),
+    ),
+    ("volumeDevices", Refused),
+    ("livenessProbe", Unhonoured),
+    ("readinessProbe", Unhonoured),
+    ("startupProbe", Unhonoured),
+    ("lifecycle", Unhonoured),
+    ("terminationMessagePath", Honoured),
+    ("terminationMessagePolicy", Honoured),
+    ("securityContext", Inside(SECURITY_OF_CONTAINER)),
+    ("stdin", Honoured),
+    ("stdinOnce", Honoured),
+    ("tty", Honoured),
+];
+
+const VOLUME: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("emptyDir", Inside(&[("medium", Honoured), ("sizeLimit", Unhonoured)])),
+    ("hostPath", Honoured),
+    ("configMap", Honoured),
+    ("secret", Honoured),
+    ("downwardAPI", Honoured),
+    (
+        "projected",
+        Inside(&[
+            ("defaultMode", Honoured),
+            (
+                "sources",
+                Inside(&[
+                    ("configMap", Honoured),
+                    ("secret", Honoured),
+                    ("downwardAPI", Honoured),
+                    ("serviceAccountToken", Honoured),
+                    // Off in Kubernetes by default: an API server drops them.
+                    ("clusterTrustBundle", Refused),
+                    ("podCertificate", Refused),
+                ]),
+            ),
+        ]),
+    ),
+    ("persistentVolumeClaim", Refused),
+    ("ephemeral", Refused),
+    ("csi", Refused),
+    ("image", Refused),
+    ("nfs", Refused),
+    ("iscsi", Refused),
+    ("fc", Refused),
+    ("flexVolume", Refused),
+    // What Kubernetes has given up.
+    ("awsElasticBlockStore", Refused),
+    ("azureDisk", Refused),
+    ("azureFile", Refused),
+    ("cephfs", Refused),
+    ("cinder", Refused),
+    ("flocker", Refused),
+    ("gcePersistentDisk", Refused),
+    ("gitRepo", Refused),
+    ("glusterfs", Refused),
+    ("photonPersistentDisk", Refused),
+    ("portworxVolume", Refused),
+    ("quobyte", Refused),
+    ("rbd", Refused),
+    ("scaleIO", Refused),
+    ("storageos", Refused),
+    ("vsphereVolume", Refused),
+];
+
+pub(super) const POD: &[(&str, Rule)] = &[
+    ("containers", Inside(CONTAINER)),
+    ("initContainers", Inside(CONTAINER)),
+    ("ephemeralContainers", Unhonoured),
+    ("volumes", Inside(VOLUME)),
+    ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
+    ("terminationGracePeriodSeconds", Honoured),
+    ("activeDeadlineSeconds", Honoured),
+    ("dnsPolicy", Honoured),
+    ("dnsConfig", Honoured),
+    ("nodeSelector", Honoured),
+    ("nodeName", Honoured),
+    ("hostname", Honoured),
+    ("subdomain", Honoured),
+    ("setHostnameAsFQDN", Honoured),
+    ("hostnameOverride", Honoured),
+    ("hostAliases", Honoured),
+    ("hostNetwork", Honoured),
+    ("hostPID", Honoured),
+    ("hostIPC", Honoured),
+    ("hostUsers", Only(&["true"])),
+    ("shareProcessNamespace", Honoured),
+    ("imagePullSecrets", Honoured),
+    // The services that the store holds are named by it; the cloud sends none yet.
+    ("enableServiceLinks", NoMatter),
+    ("serviceAccount", NoMatter),
+    ("serviceAccountName", Honoured),
+    ("automountServiceAccountToken", NoMatter),
+    (
+        "securityContext",
+        Inside(&[
+            ("runAsUser", Honoured),
+            ("runAsGroup", Honoured),
+            ("runAsNonRoot", Honoured),
+            ("fsGroup", Honoured),
+            ("fsGroupChangePolicy", Honoured),
+            ("supplementalGroups", Honoured),
+            // Strict: by admission, and again when a container is made.
+            ("supplementalGroupsPolicy", Honoured),
+            ("sysctls", Honoured),
+            ("seccompProfile", Honoured),
+            ("seLinuxOptions", Honoured),
+            ("seLinuxChangePolicy", NoMatter),
+            ("appArmorProfile", Honoured),
+            ("windowsOptions", NoMatter),
+        ]),
+    ),
+    // By admission.
+    ("affinity", Honoured),
+    ("tolerations", Honoured),
+    // What only the scheduler and the controllers look at.
+    ("schedulerName", NoMatter),
+    ("schedulingGroup", NoMatter),
+    ("topologySpreadConstraints", NoMatter),
+    ("priority", NoMatter),
+    ("priorityClassName", NoMatter),
+    ("preemptionPolicy", NoMatter),
+    ("schedulingGates", NoMatter),
+    // The kubelet tells the pod's readiness by these, and so does the status here.
+    ("readinessGates", Honoured),
+    ("os", Honoured),
+    ("overhead", Refused),
+    ("runtimeClassName", Refused),
+    ("resourceClaims", Refused),
+    ("resources", Refused),
+];
+
+#[cfg(test)]
+#[path = "field_table_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! What a pod takes from its node, resource by resource. Pure.
+
+use std::collections::BTreeMap;
+
+use apimachinery::Quantity;
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
+
+use crate::pod::parsed_pod::is_sidecar;
+use crate::runtime::resources::quantity;
+
+/// Amounts by the names of resources: of CPU in thousandths, of all else in whole units.
+pub(crate) type Amounts = BTreeMap<String, i64>;
+
+/// What a pod asks for: the kubelet's `PodRequests`. Init containers run one after another, each beside the sidecars that
+/// were started before it; what the pod as a whole asks for counts instead of its containers' sum.
+pub(crate) fn of_pod(spec: &PodSpec) -> Amounts {
+    let mut total = Amounts::new();
+    for container in &spec.containers {
+        add(&mut total, &of_container(container));
+    }
+    let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
+    for container in spec.init_containers.iter().flatten() {
+        let own = of_container(container);
+        if is_sidecar(container) {
+            add(&mut sidecars, &own);
+            raise(&mut most, &sidecars);
+        } else {
+            let mut beside = sidecars.clone();
+            add(&mut beside, &own);
+            raise(&mut most, &beside);
+        }
+    }
+    add(&mut total, &sidecars);
+    raise(&mut total, &most);
+    total.extend(requests(spec.resources.as_ref()));
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    total
+}
+
+fn of_container(container: &Container) -> Amounts {
+    requests(container.resources.as_ref())
+}
+
+/// Where only a limit stands it is the request, too.
+fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
+    let mut own = amounts(resources.and_then(|own| own.limits.as_ref()));
+    own.extend(amounts(resources.and_then(|own| own.requests.as_ref())));
+    own
+}
+
+fn amounts(list: Option<&BTreeMap<String, QuantityText>>) -> Amounts {
+    let amount = |(name, text): (&String, &QuantityText)| {
+        let in_units = if name == "cpu" { Quantity::millis } else { Quantity::units };
+        Some((name.clone(), in_units(quantity(text)?)))
+    };
+    list.into_iter().flatten().filter_map(amount).collect()
+}
+
+/// Adds to a sum.
+pub(crate) fn add(sum: &mut Amounts, other: &Amounts) {
+    for (name, amount) in other {
+        let own = sum.entry(name.clone()).or_default();
+        *own = own.saturating_add(*amount);
+    }
+}
+
+fn raise(most: &mut Amounts, other: &Amounts) {
+    for (name, amount) in other {
+        let own = most.entry(name.clone()).or_default();
+        *own = (*own).max(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+
+    fn container(name: &str, cpu: &str, more: Value) -> Value {
+        let mut container = json!({"name": name, "image": "x", "resources": {"requests": {"cpu": cpu}}});
+        for (key, value) in more.as_object().unwrap() {
+            container[key] = value.clone();
+        }
+        container
+    }
+
+    fn cpu(spec: Value) -> i64 {
+        of_pod(pod(spec).spec()).get("cpu").copied().unwrap_or(0)
+    }
+
+    #[test]
+    fn containers_count_by_when_they_run() {
+        let none = json!({});
+        let side = json!({"restartPolicy": "Always"});
+        let mains = json!([container("a", "500m", none.clone()), container("b", "600m", none.clone())]);
+        let of = |inits: Value| cpu(json!({"containers": mains, "initContainers": inits}));
+        assert_eq!(of(json!([])), 1100);
+        assert_eq!(of(json!([container("i", "2", none.clone())])), 2000);
+        assert_eq!(of(json!([container("s", "300m", side.clone())])), 1400);
+        // The init container runs beside the sidecar before it, not beside the one after it.
+        let inits = json!([
+            container("s", "300m", side.clone()),
+            container("i", "2", none),
+            container("t", "300m", side)
+        ]);
+        assert_eq!(of(inits), 2300);
+    }
+
+    #[test]
+    fn limits_overhead_and_the_pod_as_a_whole_count() {
+        let limited = json!([{"name": "a", "image": "x", "resources": {
+            "limits": {"cpu": "1", "nvidia.com/gpu": 2, "memory": "1Ki"}, "requests": {"memory": "512"}}}]);
+        let found = of_pod(pod(json!({"containers": limited, "overhead": {"cpu": "100m"}})).spec());
+        let wanted = [("cpu", 1100), ("memory", 512), ("nvidia.com/gpu", 2)];
+        assert_eq!(found, Amounts::from(wanted.map(|(name, amount)| (name.to_owned(), amount))));
+        let whole = json!({"containers": limited, "resources": {"requests": {"cpu": "3"}}});
+        assert_eq!(cpu(whole), 3000);
+    }
+}

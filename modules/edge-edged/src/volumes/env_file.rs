@@ -1,0 +1,151 @@
+//! Variables from files that a container left in an emptyDir (`fileKeyRef`). A file holds lines `NAME='value'`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{PreparedVolumes, VolumeLocation};
+use crate::disk::beneath::Folder;
+use crate::error::StepError;
+use crate::pod::newer_fields::FileKey;
+use crate::pod::parsed_pod::ParsedPod;
+
+/// More of a file is not read. Linux takes no more of one variable than 128 KiB.
+const FILE_MAX: u64 = 1 << 20;
+
+/// What was found in the files; `None`: the file does not have it, which may be.
+pub(crate) type EnvFiles = BTreeMap<FileKey, Option<String>>;
+
+/// Reads what the variables of a container are set from. Blocks. A file that is not there, or not of this form, is an
+/// error even where the variable is optional, as in the kubelet.
+pub(crate) fn read_env_files(
+    root: &Folder,
+    pod: &ParsedPod,
+    container: &str,
+    prepared: &PreparedVolumes,
+) -> Result<EnvFiles, StepError> {
+    let mut found = EnvFiles::new();
+    for key in pod.newer.file_keys_of(container) {
+        let Some(VolumeLocation::Ours(at)) = prepared.get(&key.volume_name).map(|volume| &volume.at) else {
+            let text = format!("cannot find the volume \"{}\" referenced by FileKeyRef", key.volume_name);
+            return Err(StepError::Config(text));
+        };
+        // Whatever is wrong with the file is the container's that wrote it, and not to be shown to who reads the status.
+        let read = root.below(at).and_then(|folder| folder.read(Path::new(&key.path), FILE_MAX));
+        let text = read.ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+        let value = text.and_then(|text| value_of(&text, &key.key).ok());
+        let Some(value) = value else {
+            return Err(StepError::Missing("couldn't parse env file".to_owned()));
+        };
+        let value = value.filter(|value| !value.is_empty());
+        if value.is_none() && !key.optional {
+            let (name, path) = (&key.key, root.shown().join(at).join(&key.path));
+            let text =
+                format!("environment variable key \"{name}\" not found in file \"{}\"", path.display());
+            return Err(StepError::Missing(text));
+        }
+        found.insert(key.clone(), value);
+    }
+    Ok(found)
+}
+
+/// The text is not of the form.
+#[derive(Debug, PartialEq, Eq)]
+struct Malformed;
+
+/// The value of one variable. What stands behind it is not looked at.
+fn value_of(text: &str, wanted: &str) -> Result<Option<String>, Malformed> {
+    let blank = [' ', '\t'];
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let start = line.trim_start_matches(blank);
+        if start.trim_end_matches('\r').is_empty() || start.starts_with('#') {
+            rest = after;
+            continue;
+        }
+        let (name, value) = start.split_once('=').ok_or(Malformed)?;
+        if name.is_empty() || name.ends_with(blank) {
+            return Err(Malformed);
+        }
+        let found = name == wanted;
+        if value.starts_with(blank) {
+            // As a shell has it: the variable is empty, and the rest of the line another word.
+            if found {
+                return Ok(Some(String::new()));
+            }
+            rest = after;
+            continue;
+        }
+        let opened = value.strip_prefix('\'').ok_or(Malformed)?;
+        // A value may go over several lines.
+        let opened = &rest[line.len() - opened.len()..];
+        let (value, behind) = opened.split_once('\'').ok_or(Malformed)?;
+        let (left, after) = behind.split_once('\n').unwrap_or((behind, ""));
+        let left = left.trim_start_matches(blank).trim_end_matches('\r');
+        if !left.is_empty() && !left.starts_with('#') {
+            return Err(Malformed);
+        }
+        if found {
+            return Ok(Some(value.to_owned()));
+        }
+        rest = after;
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::super::Volume;
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+
+    #[test]
+    fn a_file_is_read_as_the_kubelet_reads_it() {
+        let text = "# comment\n\n  A='one' # why\nB='two\nlines'\nEMPTY= 'x'\nC='#$(A)'\nLAST=''";
+        for (name, value) in [
+            ("A", Some("one")),
+            ("B", Some("two\nlines")),
+            ("EMPTY", Some("")),
+            ("C", Some("#$(A)")),
+            ("LAST", Some("")),
+            ("NONE", None),
+            ("lines'", None),
+        ] {
+            assert_eq!(value_of(text, name), Ok(value.map(str::to_owned)), "{name}");
+        }
+        for bad in ["A", "='x'", "A ='x'", "A=x", "A=\"x\"", "A='x", "A='x' y", "\u{1}\nA='x'"] {
+            assert_eq!(value_of(bad, "Z"), Err(Malformed), "{bad}");
+        }
+        // What comes first is not spoilt by what comes later.
+        assert_eq!(value_of("A='x'\nB", "A"), Ok(Some("x".to_owned())));
+    }
+
+    #[test]
+    fn what_a_container_left_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |optional: bool, key: &str| {
+            let file = json!({"volumeName": "v", "path": "a/env", "key": key, "optional": optional});
+            let pod = pod(json!({"containers": [{"name": "c", "image": "x",
+                "env": [{"name": "A", "valueFrom": {"fileKeyRef": file}}]}]}));
+            let volume = Volume { at: VolumeLocation::Ours("v".into()), read_only: false };
+            let prepared = PreparedVolumes::from([("v".to_owned(), volume)]);
+            let found = read_env_files(&Folder::root(dir.path()).unwrap(), &pod, "c", &prepared)?;
+            Ok(found.into_values().next().unwrap())
+        };
+        fs::create_dir_all(dir.path().join("v/a")).unwrap();
+        let unreadable = Err(StepError::Missing("couldn't parse env file".to_owned()));
+        assert_eq!(read(true, "K"), unreadable, "also where it is optional");
+        fs::write(dir.path().join("v/a/env"), "K='1'\n").unwrap();
+        assert_eq!(read(false, "K"), Ok(Some("1".to_owned())));
+        assert_eq!(read(true, "Z"), Ok(None));
+        let error = read(false, "Z").unwrap_err().to_string();
+        assert!(error.starts_with("environment variable key \"Z\" not found in file \"/"), "{error}");
+        fs::remove_file(dir.path().join("v/a/env")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("v/a/env")).unwrap();
+        assert_eq!(read(false, "root"), unreadable);
+    }
+}
