@@ -30,6 +30,7 @@ mod json_error;
 mod node;
 mod plan;
 mod pod;
+mod prober;
 mod runtime;
 mod settings;
 mod store;

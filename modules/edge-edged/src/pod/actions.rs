@@ -19,8 +19,9 @@ use crate::disk::layout;
 use crate::disk::removal;
 use crate::error::StepError;
 use crate::images::pull;
-use crate::pod::action::{Action, StopReason};
+use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
+use crate::pod::hooks;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
@@ -45,6 +46,8 @@ pub(crate) enum Outcome {
     Image(Result<ImageReady, Failure>),
     Start(Result<String, StartError>),
     Done(Result<(), StepError>),
+    /// Why a hook has failed.
+    Hook(Result<(), String>),
     Report(Result<Box<PodStatus>, String>),
 }
 
@@ -70,8 +73,19 @@ pub(crate) enum ActionInput {
         ran_before: bool,
     },
     Start(Box<StartContext>),
-    /// The instance that is stopped or removed.
+    /// The instance that is removed.
     Container(RuntimeContainer),
+    /// What is left of the grace, and the event that says why, unless it was said.
+    Stop {
+        grace: Duration,
+        event: Option<String>,
+    },
+    /// The container whose hook is run, the pod's address, and what is said before.
+    Hook {
+        container: RuntimeContainer,
+        ip: String,
+        event: Option<String>,
+    },
 }
 
 /// The work of an action. A combination that makes no sense, which the worker never asks for, is an error in the pod's
@@ -94,8 +108,17 @@ pub(crate) fn perform(
         (Action::Start { container, attempt }, ActionInput::Start(context)) => {
             start(deps, pod, container, attempt, *context).map(Outcome::Start).boxed_local()
         }
-        (Action::Stop { id: container, why, grace }, ActionInput::Container(seen)) => {
-            stop(deps, id, container, seen.name, why, grace).map(Outcome::Done).boxed_local()
+        (Action::Stop { id: container, .. }, ActionInput::Stop { grace, event }) => {
+            stop(deps, id, container, event, grace).map(Outcome::Done).boxed_local()
+        }
+        (Action::PostStart { .. }, ActionInput::Hook { container, ip, .. }) => {
+            hooks::post_start(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
+        }
+        (Action::PreStop { .. }, ActionInput::Hook { container, ip, event }) => {
+            if let Some(text) = event {
+                deps.event(&id, EventType::Normal, "Killing", &text);
+            }
+            hooks::pre_stop(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
         }
         (Action::RemoveContainer { id: container }, ActionInput::Container(seen)) => {
             let log = layout::pod_logs(&id).join(layout::log(&seen.name, seen.attempt));
@@ -111,6 +134,7 @@ pub(crate) fn perform(
         }
         (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
+        | (action @ (Action::PostStart { .. } | Action::PreStop { .. }), _)
         | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
             let error = StepError::Config(format!("{action:?} without what it needs"));
             futures::future::ready(Outcome::Done(Err(error))).boxed_local()
@@ -256,16 +280,12 @@ async fn stop(
     deps: Rc<Dependencies>,
     pod: PodId,
     id: String,
-    name: String,
-    why: StopReason,
+    event: Option<String>,
     grace: Duration,
 ) -> Result<(), StepError> {
-    let text = match why {
-        StopReason::Ending => format!("Stopping container {name}"),
-        StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
-        StopReason::SandboxLost => format!("Container {name} has lost its sandbox and will be restarted"),
-    };
-    deps.event(&pod, EventType::Normal, "Killing", &text);
+    if let Some(text) = event {
+        deps.event(&pod, EventType::Normal, "Killing", &text);
+    }
     Ok(deps.runtime.stop_container(&id, grace).await?)
 }
 

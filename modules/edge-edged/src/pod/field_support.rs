@@ -66,6 +66,19 @@ const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
     ("windowsOptions", Refused),
 ];
 
+const PROBE: &[(&str, Rule)] = &[
+    ("exec", Honoured),
+    ("httpGet", Honoured),
+    ("tcpSocket", Honoured),
+    ("grpc", Honoured),
+    ("initialDelaySeconds", Honoured),
+    ("timeoutSeconds", Honoured),
+    ("periodSeconds", Honoured),
+    ("successThreshold", Honoured),
+    ("failureThreshold", Honoured),
+    ("terminationGracePeriodSeconds", Honoured),
+];
+
 const CONTAINER: &[(&str, Rule)] = &[
     ("name", Honoured),
     ("image", Honoured),
@@ -94,7 +107,15 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("ports", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
     ("resizePolicy", NoMatter),
-    ("restartPolicy", Only(&["Always"])),
+    ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
+    // Restarting all containers of the pod is not there.
+    (
+        "restartPolicyRules",
+        Inside(&[
+            ("action", Only(&["Restart"])),
+            ("exitCodes", Inside(&[("operator", Only(&["In", "NotIn"])), ("values", Honoured)])),
+        ]),
+    ),
     (
         "volumeMounts",
         Inside(&[
@@ -108,10 +129,11 @@ const CONTAINER: &[(&str, Rule)] = &[
         ]),
     ),
     ("volumeDevices", Refused),
-    ("livenessProbe", Unhonoured),
-    ("readinessProbe", Unhonoured),
-    ("startupProbe", Unhonoured),
-    ("lifecycle", Unhonoured),
+    ("livenessProbe", Inside(PROBE)),
+    ("readinessProbe", Inside(PROBE)),
+    ("startupProbe", Inside(PROBE)),
+    // The runtime's interface has had signals since containerd 2.1 only, and sends the image's.
+    ("lifecycle", Inside(&[("postStart", Honoured), ("preStop", Honoured), ("stopSignal", Refused)])),
     ("terminationMessagePath", Honoured),
     ("terminationMessagePolicy", Honoured),
     ("securityContext", Inside(SECURITY_OF_CONTAINER)),
@@ -330,20 +352,15 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_named() {
         let spec = json!({
-            "containers": [{"name": "a", "livenessProbe": {"exec": {}}, "lifecycle": {"preStop": {}},
-                "brandNew": {"x": 1}}],
+            "containers": [{"name": "a", "livenessProbe": {"exec": {}, "newKind": {"x": 1}},
+                "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}, "brandNew": {"x": 1}}],
             "futureField": 7,
         });
         let review = review(&spec);
         assert!(review.refused.is_empty());
         assert_eq!(
             review.unhonoured,
-            [
-                "spec.containers[a].brandNew",
-                "spec.containers[a].lifecycle",
-                "spec.containers[a].livenessProbe",
-                "spec.futureField",
-            ]
+            ["spec.containers[a].brandNew", "spec.containers[a].livenessProbe.newKind", "spec.futureField",]
         );
     }
 
@@ -352,13 +369,16 @@ mod tests {
         let spec = json!({
             "hostUsers": false,
             "containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                "lifecycle": {"stopSignal": "SIGUSR1"}, "restartPolicyRules": [{"action": "RestartAllContainers"}],
                 "securityContext": {"seLinuxOptions": {"level": "s0"}, "procMount": "Unmasked"}}],
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
             review(&spec).refused,
             [
+                "spec.containers[a].lifecycle.stopSignal",
                 "spec.containers[a].resources.limits.nvidia.com/gpu",
+                "spec.containers[a].restartPolicyRules[0].action=RestartAllContainers",
                 "spec.containers[a].securityContext.procMount=Unmasked",
                 "spec.containers[a].securityContext.seLinuxOptions",
                 "spec.hostUsers=false",

@@ -1,6 +1,6 @@
 //! A pod as it should be, parsed once at the border.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use apimachinery::PodReferences;
@@ -12,6 +12,7 @@ use crate::error::ParseError;
 use crate::json_error;
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
+use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
 
 /// 2 MiB: more than the API server stores in one object.
@@ -30,6 +31,8 @@ pub(crate) struct ParsedPod {
     pub(crate) references: PodReferences,
     /// FNV-1a over what a container is made of; a change restarts it.
     pub(crate) hashes: Vec<(String, u64)>,
+    /// By the containers' names.
+    pub(crate) restart_rules: BTreeMap<String, Vec<RestartRule>>,
 }
 
 impl ParsedPod {
@@ -42,6 +45,7 @@ impl ParsedPod {
             .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
         let review = raw.get("spec").map(field_support::review).unwrap_or_default();
         let references = raw.get("spec").map(PodReferences::of_spec).unwrap_or_default();
+        let restart_rules = raw.get("spec").map(restart_rule::rules_of).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = PodId {
             namespace: text("/metadata/namespace"),
@@ -70,14 +74,14 @@ impl ParsedPod {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, references, hashes, pod })
+        Ok(ParsedPod { id, review, qos, references, hashes, restart_rules, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        let (review, references, hashes) = Default::default();
-        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes }
+        let (review, references, hashes, restart_rules) = Default::default();
+        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes, restart_rules }
     }
 
     /// The spec; `parse` has seen to it that there is one.
@@ -142,7 +146,7 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
-/// Whether an init container runs beside the others.
+/// Whether an init container runs beside the others. Asked of init containers only: others may have that policy, too.
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }

@@ -5,8 +5,11 @@
 mod attacks;
 mod clocks;
 mod faults;
+mod hooks;
 mod lives;
 mod needs;
 mod node;
+mod probes;
 mod restarts;
+mod sidecars;
 mod speed;
