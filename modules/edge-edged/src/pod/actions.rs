@@ -193,6 +193,8 @@ pub(crate) struct StartContext {
     pub(crate) ips: Vec<String>,
     pub(crate) image: ImageReady,
     pub(crate) volumes: PreparedVolumes,
+    /// Of an ephemeral container with a target: that one's id, if it runs.
+    pub(crate) target: Option<String>,
 }
 
 /// Creates and starts a container. It counts as the pod's before it runs: it may end before anybody has looked.
@@ -240,7 +242,12 @@ async fn create(
     let sources = deps.sources(pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
     let env = env::assemble(pod, spec, &sources, &facts)?;
-    let security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;
+    let mut security = security::of_container(pod.spec(), spec, &context.image.image, &deps.settings.root)?;
+    if let Some(target) = pod.ephemeral(name).and_then(|one| one.target.as_ref()) {
+        let missing = || StepError::Config(format!("unable to find target container {target}"));
+        let id = context.target.clone().ok_or_else(missing)?;
+        security.namespace_options = Some(security::beside(pod.spec(), id));
+    }
     let linux = LinuxContainerConfig {
         resources: Some(resources::of_container(pod.qos, spec, facts.node_memory)),
         security_context: Some(security),

@@ -66,6 +66,52 @@ const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
     ("windowsOptions", Refused),
 ];
 
+const ENV: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("value", Honoured),
+    (
+        "valueFrom",
+        Inside(&[
+            ("configMapKeyRef", KEY_REF),
+            ("secretKeyRef", KEY_REF),
+            ("fieldRef", KEY_REF),
+            ("resourceFieldRef", KEY_REF),
+            ("fileKeyRef", Refused),
+        ]),
+    ),
+];
+
+const VOLUME_MOUNT: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("mountPath", Honoured),
+    ("readOnly", Honoured),
+    ("subPath", Honoured),
+    ("subPathExpr", Honoured),
+    ("mountPropagation", Honoured),
+    ("recursiveReadOnly", Only(&["Disabled", "IfPossible"])),
+];
+
+/// What the API lets an ephemeral container have.
+const EPHEMERAL: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("image", Honoured),
+    ("imagePullPolicy", Honoured),
+    ("command", Honoured),
+    ("args", Honoured),
+    ("workingDir", Honoured),
+    ("env", Inside(ENV)),
+    ("envFrom", Honoured),
+    ("volumeMounts", Inside(VOLUME_MOUNT)),
+    ("volumeDevices", Refused),
+    ("terminationMessagePath", Honoured),
+    ("terminationMessagePolicy", Honoured),
+    ("securityContext", Inside(SECURITY_OF_CONTAINER)),
+    ("stdin", Honoured),
+    ("stdinOnce", Honoured),
+    ("tty", Honoured),
+    ("targetContainerName", Honoured),
+];
+
 const PROBE: &[(&str, Rule)] = &[
     ("exec", Honoured),
     ("httpGet", Honoured),
@@ -86,23 +132,7 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("command", Honoured),
     ("args", Honoured),
     ("workingDir", Honoured),
-    (
-        "env",
-        Inside(&[
-            ("name", Honoured),
-            ("value", Honoured),
-            (
-                "valueFrom",
-                Inside(&[
-                    ("configMapKeyRef", KEY_REF),
-                    ("secretKeyRef", KEY_REF),
-                    ("fieldRef", KEY_REF),
-                    ("resourceFieldRef", KEY_REF),
-                    ("fileKeyRef", Refused),
-                ]),
-            ),
-        ]),
-    ),
+    ("env", Inside(ENV)),
     ("envFrom", Honoured),
     ("ports", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
@@ -116,18 +146,7 @@ const CONTAINER: &[(&str, Rule)] = &[
             ("exitCodes", Inside(&[("operator", Only(&["In", "NotIn"])), ("values", Honoured)])),
         ]),
     ),
-    (
-        "volumeMounts",
-        Inside(&[
-            ("name", Honoured),
-            ("mountPath", Honoured),
-            ("readOnly", Honoured),
-            ("subPath", Honoured),
-            ("subPathExpr", Honoured),
-            ("mountPropagation", Honoured),
-            ("recursiveReadOnly", Only(&["Disabled", "IfPossible"])),
-        ]),
-    ),
+    ("volumeMounts", Inside(VOLUME_MOUNT)),
     ("volumeDevices", Refused),
     ("livenessProbe", Inside(PROBE)),
     ("readinessProbe", Inside(PROBE)),
@@ -169,7 +188,7 @@ const VOLUME: &[(&str, Rule)] = &[
 const POD: &[(&str, Rule)] = &[
     ("containers", Inside(CONTAINER)),
     ("initContainers", Inside(CONTAINER)),
-    ("ephemeralContainers", Unhonoured),
+    ("ephemeralContainers", Inside(EPHEMERAL)),
     ("volumes", Inside(VOLUME)),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
     ("terminationGracePeriodSeconds", Honoured),

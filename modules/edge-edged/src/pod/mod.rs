@@ -11,6 +11,7 @@ pub(crate) mod effects;
 pub(crate) mod end;
 pub(crate) mod end_of_pod;
 pub(crate) mod entry;
+pub(crate) mod ephemeral;
 pub(crate) mod field_support;
 pub(crate) mod hooks;
 pub(crate) mod id;

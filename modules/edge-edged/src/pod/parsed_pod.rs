@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::ParseError;
 use crate::json_error;
+use crate::pod::ephemeral::{self, EphemeralContainer};
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
 use crate::pod::restart_rule::{self, RestartRule};
@@ -31,6 +32,7 @@ pub(crate) struct ParsedPod {
     pub(crate) references: PodReferences,
     /// FNV-1a over what a container is made of; a change restarts it.
     pub(crate) hashes: Vec<(String, u64)>,
+    pub(crate) ephemeral: Vec<EphemeralContainer>,
     /// By the containers' names.
     pub(crate) restart_rules: BTreeMap<String, Vec<RestartRule>>,
 }
@@ -60,28 +62,31 @@ impl ParsedPod {
                 return Err(ParseError::BadName { what, shown: shown(name) });
             }
         }
-        let pod: Pod = serde_json::from_value(raw).map_err(|source| ParseError::NotAPod {
+        let malformed = |source: serde_json::Error| ParseError::NotAPod {
             id: Box::new(id.clone()),
             reason: format!("the object {}", json_error::describe(&source)),
-        })?;
+        };
+        let ephemeral = raw.get("spec").map(ephemeral::of_spec).transpose().map_err(malformed)?;
+        let ephemeral = ephemeral.unwrap_or_default();
+        let pod: Pod = serde_json::from_value(raw).map_err(malformed)?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
-        check(spec).map_err(|reason| invalid(&id, reason))?;
+        check(spec, &ephemeral).map_err(|reason| invalid(&id, reason))?;
         let qos = resources::qos(spec);
-        let mut hashes: Vec<_> =
-            all_of(spec).map(|container| (container.name.clone(), hash_of(container))).collect();
+        let all = all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
+        let mut hashes: Vec<_> = all.map(|container| (container.name.clone(), hash_of(container))).collect();
         if defect::is_planted(Defect::NeedlessRestart) {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, references, hashes, restart_rules, pod })
+        Ok(ParsedPod { id, review, qos, references, hashes, ephemeral, restart_rules, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        let (review, references, hashes, restart_rules) = Default::default();
-        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes, restart_rules }
+        let (review, references, hashes, ephemeral, restart_rules) = Default::default();
+        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, hashes, ephemeral, restart_rules }
     }
 
     /// The spec; `parse` has seen to it that there is one.
@@ -128,9 +133,15 @@ impl ParsedPod {
         }
     }
 
-    /// A container by its name, init containers included.
+    /// A container by its name, of whatever kind.
     pub(crate) fn container(&self, name: &str) -> Option<&Container> {
-        all_of(self.spec()).find(|container| container.name == name)
+        let ephemeral = || self.ephemeral(name).map(|one| &one.container);
+        all_of(self.spec()).find(|container| container.name == name).or_else(ephemeral)
+    }
+
+    /// An ephemeral container by its name.
+    pub(crate) fn ephemeral(&self, name: &str) -> Option<&EphemeralContainer> {
+        self.ephemeral.iter().find(|one| one.container.name == name)
     }
 
     pub(crate) fn init_containers(&self) -> impl DoubleEndedIterator<Item = &Container> {
@@ -151,7 +162,7 @@ pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// Init containers first, in order.
+/// Init containers first, in order; the ephemeral ones are not among them.
 pub(crate) fn all_of(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
@@ -170,14 +181,15 @@ pub(crate) fn is_path_safe(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && !text.starts_with('.') && text.bytes().all(fits)
 }
 
-fn check(spec: &PodSpec) -> Result<(), String> {
+fn check(spec: &PodSpec, ephemeral: &[EphemeralContainer]) -> Result<(), String> {
+    let all = || all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
     let mut names = BTreeSet::new();
     let label =
         |name: &str| name.len() <= 63 && !name.contains('.') && contract::ids::is_dns1123_subdomain(name);
     if spec.containers.is_empty() {
         return Err("spec.containers is empty".to_owned());
     }
-    for container in all_of(spec) {
+    for container in all() {
         if !label(&container.name) {
             return Err(format!("container name `{}` is not a DNS label", shown(&container.name)));
         }
@@ -197,7 +209,7 @@ fn check(spec: &PodSpec) -> Result<(), String> {
             return Err(format!("two volumes are named `{}`", volume.name));
         }
     }
-    for container in all_of(spec) {
+    for container in all() {
         for mount in container.volume_mounts.iter().flatten() {
             if !volumes.contains(mount.name.as_str()) {
                 let (volume, container) = (shown(&mount.name), &container.name);

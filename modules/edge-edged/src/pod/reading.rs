@@ -79,10 +79,10 @@ impl PodWorker {
         if ended_of(&seen) != ended_of(&self.seen) {
             self.reread.clear();
         }
-        let pod = &self.update.pod;
-        let reported = self.state.known_status(pod).cloned();
         self.state.observe(&seen, now);
-        self.state.probes.observe(&seen, reported.as_ref());
+        let mut probes = std::mem::take(&mut self.state.probes);
+        probes.observe(&seen, self.state.known_status(&self.update.pod));
+        self.state.probes = probes;
         let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.clone());
         let ids = sandboxes.chain(seen.containers.iter().map(|container| container.id.clone()));
         self.deps.ids.set(&id.uid, ids.collect());

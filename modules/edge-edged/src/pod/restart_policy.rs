@@ -20,6 +20,9 @@ pub(crate) fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> b
 
 /// Whether a container that has ended starts again, sooner or later.
 pub(crate) fn restarts(pod: &ParsedPod, container: &Container, instance: &RuntimeContainer) -> bool {
+    if pod.ephemeral(&container.name).is_some() {
+        return false;
+    }
     if is_sidecar(container) || changed(pod, Some(instance)) {
         return true;
     }

@@ -16,7 +16,7 @@ use crate::pod::plan::Intent;
 use crate::pod::stopping;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::PodWorker;
-use crate::runtime::pods::RuntimeContainer;
+use crate::runtime::pods::{RuntimeContainer, RuntimeState};
 
 impl PodWorker {
     /// Begins an action.
@@ -128,7 +128,11 @@ impl PodWorker {
         let sandbox = self.seen.ready_sandbox()?;
         let VolumeState::Ready(volumes) = &self.state.volumes else { return None };
         let Some(ImageState::Ready(image)) = self.state.images.get(container) else { return None };
+        let ephemeral = self.update.pod.ephemeral(container);
+        let target = ephemeral.and_then(|one| self.seen.newest(one.target.as_deref()?));
+        let target = target.filter(|target| target.state == RuntimeState::Running);
         Some(StartContext {
+            target: target.map(|target| target.id.clone()),
             sandbox: sandbox.id.clone(),
             sandbox_attempt: sandbox.attempt,
             ips: self.seen.ips.clone(),

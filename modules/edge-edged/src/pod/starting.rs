@@ -32,6 +32,7 @@ pub(crate) fn candidates<'a>(
     plan: &mut Plan,
 ) -> Vec<(&'a Container, u32)> {
     let mut look = Look { pod, seen, state, now, plan, found: Vec::new() };
+    look.ephemeral_containers();
     if look.init_containers() {
         look.main_containers();
     }
@@ -43,6 +44,20 @@ impl<'a> Look<'a, '_> {
     fn here(&self, container: &Container) -> Option<&'a RuntimeContainer> {
         let sandbox = self.seen.ready_sandbox().map_or("", |sandbox| sandbox.id.as_str());
         self.seen.newest_in(&container.name, sandbox)
+    }
+
+    /// Ephemeral containers start whatever else there is, in the sandbox that is there, and once.
+    fn ephemeral_containers(&mut self) {
+        if self.seen.ready_sandbox().is_none() {
+            return;
+        }
+        for container in self.pod.ephemeral.iter().map(|one| &one.container) {
+            match self.seen.newest(&container.name) {
+                None => self.consider(container, None),
+                Some(made) if made.state == RuntimeState::Created => self.consider(container, Some(made)),
+                Some(_) => {}
+            }
+        }
     }
 
     /// Looks at the init containers, in order. True when all have done their part.

@@ -129,3 +129,24 @@ fn later_containers_wait_for_a_post_start_hook() {
     state.starts.insert("a".into(), fault);
     assert_eq!(actions(&pod, vec![ended(&pod, "a")], &state), [start_of("b", 0)]);
 }
+
+#[test]
+fn an_ephemeral_container_starts_once_whatever_the_others_do() {
+    let pod = pod(json!({"initContainers": [{"name": "init", "image": "x"}],
+        "ephemeralContainers": [{"name": "debug", "image": "x", "targetContainerName": "c"}]}));
+    let state = ready(&["init", "debug", "c"]);
+    assert_eq!(actions(&pod, vec![running(&pod, "init")], &state), [start_of("debug", 0)]);
+    let beside = |debug| actions(&pod, vec![running(&pod, "c"), debug], &state);
+    assert_eq!(beside(running(&pod, "debug")), []);
+    let failed = RuntimeContainer { exit_code: 1, ..ended(&pod, "debug") };
+    assert_eq!(beside(failed), []);
+    // It needs a sandbox, and makes none.
+    let lost = RuntimePod { containers: vec![ended(&pod, "c")], ..RuntimePod::default() };
+    let plan = plan(&pod, &Intent::Run, &lost, &state, NOW);
+    assert!(!plan.actions.iter().any(|action| matches!(action, Action::Start { .. })), "{plan:?}");
+    // It keeps no pod alive.
+    let mut done = pod.clone();
+    done.pod.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+    let stop = Action::Stop { id: "debug-0".into(), why: StopReason::Ending, grace: Duration::from_secs(30) };
+    assert_eq!(actions(&done, vec![ended(&done, "c"), running(&done, "debug")], &state), [stop]);
+}

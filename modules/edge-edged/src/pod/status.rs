@@ -25,6 +25,14 @@ pub(crate) fn compute(
         pod.spec().containers.iter().map(|c| container(pod, c, false, intent, seen, state, around)).collect();
     let inits: Vec<ContainerStatus> =
         pod.init_containers().map(|c| container(pod, c, true, intent, seen, state, around)).collect();
+    let ephemeral: Vec<ContainerStatus> = pod
+        .ephemeral
+        .iter()
+        .map(|one| ContainerStatus {
+            started: None,
+            ..container(pod, &one.container, false, intent, seen, state, around)
+        })
+        .collect();
     let end = state.end(pod);
     let outcome = phase(pod, intent, &mains, seen, state);
     let withheld = is_withheld(outcome, seen, end);
@@ -61,6 +69,7 @@ pub(crate) fn compute(
         qos_class: Some(pod.qos.name().to_owned()),
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         observed_generation: pod.pod.metadata.generation,
         ..PodStatus::default()
     }

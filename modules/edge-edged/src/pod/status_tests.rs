@@ -222,7 +222,7 @@ fn fields_that_are_not_honoured_are_told_once_and_not_at_each_restart() {
     let status = status(&one, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
     let kept: PodStatus = serde_json::from_value(status).unwrap();
     assert!(has_told_of_fields(&one, Some(&kept)), "the store has what was reported before the restart");
-    let changed = pod(json!({"overhead": {"cpu": "1"}, "ephemeralContainers": [{"name": "e"}]}));
+    let changed = pod(json!({"overhead": {"cpu": "1"}, "brandNew": {"x": 1}}));
     assert!(!has_told_of_fields(&changed, Some(&kept)), "another field is news");
 }
 
@@ -317,4 +317,29 @@ fn the_generation_that_was_seen_is_told() {
     assert_eq!(status["observedGeneration"], 7);
     let conditions = status["conditions"].as_array().unwrap();
     assert!(conditions.iter().all(|condition| condition["observedGeneration"] == 7), "{conditions:#?}");
+}
+
+#[test]
+fn an_ephemeral_container_has_a_status_and_no_part_in_the_pods() {
+    let pod =
+        pod(json!({"restartPolicy": "Never", "ephemeralContainers": [{"name": "debug", "image": "x"}]}));
+    let main = instance(&pod, "c", "s", 0, RuntimeState::Running);
+    let debug = |state| instance(&pod, "debug", "s", 0, state);
+    let failed = RuntimeContainer { exit_code: 3, ..debug(RuntimeState::Exited) };
+    for (containers, ready) in [
+        (vec![main.clone()], false),
+        (vec![main.clone(), failed], false),
+        (vec![main, debug(RuntimeState::Running)], true),
+    ] {
+        let status = status(&pod, &Intent::Run, &seen(containers), &SyncState::default(), None);
+        let own = &status["ephemeralContainerStatuses"][0];
+        assert_eq!(
+            (&own["name"], &own["ready"], &own["started"]),
+            (&json!("debug"), &json!(ready), &Value::Null)
+        );
+        assert_eq!(
+            (&status["phase"], &condition(&status, "Ready")["status"]),
+            (&json!("Running"), &json!("True"))
+        );
+    }
 }

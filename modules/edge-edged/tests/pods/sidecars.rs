@@ -131,3 +131,35 @@ fn a_containers_own_policy_and_rules_decide_about_its_restart() {
         assert_eq!(first(&done)["lastState"]["terminated"]["exitCode"], 42);
     });
 }
+
+/// As `kubectl debug --target=c` adds it.
+#[test]
+fn an_ephemeral_container_starts_in_a_pod_that_runs_and_sees_its_targets_processes() {
+    run(async {
+        let host = Machine::new("debug");
+        let node = Node::start(&host);
+        let own = pod("p", WAITS, json!({}));
+        node.apply(std::slice::from_ref(&own)).await;
+        let before = node.until_ready("p").await;
+        let mut debugged = own.clone();
+        let mut debugger = container("debug", "ps > /dev/termination-log; exit 3");
+        debugger["targetContainerName"] = json!("c");
+        let mut astray = container("astray", "true");
+        astray["targetContainerName"] = json!("nobody");
+        debugged["spec"]["ephemeralContainers"] = json!([debugger, astray]);
+        node.apply(&[debugged]).await;
+        let of = |status: &Value, at: usize| status["ephemeralContainerStatuses"][at]["state"].clone();
+        let status =
+            node.until("p", "the debugger's end", |status| of(status, 0)["terminated"].is_object()).await;
+        let told = &of(&status, 0)["terminated"];
+        assert_eq!(told["exitCode"], 3);
+        assert!(told["message"].as_str().unwrap().contains("while true; do sleep 0.1"), "{told:#}");
+        let status = node.until("p", "a refusal", |status| {
+            of(status, 1)["waiting"]["reason"] == "CreateContainerConfigError"
+        });
+        let status = status.await;
+        assert_eq!(of(&status, 1)["waiting"]["message"], "unable to find target container nobody");
+        assert_eq!((first(&status), &status["phase"]), (first(&before), &json!("Running")));
+        assert!(status["conditions"].to_string().contains("Ready"));
+    });
+}

@@ -37,6 +37,7 @@ fn probed(pod: &ParsedPod) -> impl Iterator<Item = &Container> {
 /// The probes of one pod: a task for each, which goes by what is known of its container.
 #[derive(Default)]
 pub(crate) struct Probes {
+    has_begun: bool,
     /// By the container's name.
     targets: BTreeMap<String, watch::Sender<Target>>,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Probes {
 impl Probes {
     /// Starts the tasks, the first time.
     pub(crate) fn start(&mut self, pod: &ParsedPod, deps: &Rc<Dependencies>, cx: &Context<PodWorkerMsg>) {
-        if !self.targets.is_empty() {
+        if std::mem::replace(&mut self.has_begun, true) {
             return;
         }
         for container in probed(pod) {
