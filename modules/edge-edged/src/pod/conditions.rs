@@ -33,7 +33,7 @@ pub(crate) fn all(
     let mut list = vec![condition("PodReadyToStartContainers", sandbox, "", String::new())];
     list.push(initialized(pod, phase, inits, seen, state));
     let beside = pod.init_containers().zip(inits).filter(|(spec, _)| is_sidecar(spec)).map(|(_, told)| told);
-    let containers = containers_ready(phase, mains.iter().chain(beside));
+    let containers = containers_ready(phase, beside.chain(mains));
     list.push(ready(pod, &containers));
     list.push(containers);
     list.push(condition("PodScheduled", true, "", String::new()));

@@ -21,11 +21,11 @@ pub(crate) fn compute(
     around: &NodeContext<'_>,
 ) -> PodStatus {
     let previous = state.known_status(pod);
-    let mains: Vec<ContainerStatus> =
+    let mut mains: Vec<ContainerStatus> =
         pod.spec().containers.iter().map(|c| container(pod, c, false, intent, seen, state, around)).collect();
     let inits: Vec<ContainerStatus> =
         pod.init_containers().map(|c| container(pod, c, true, intent, seen, state, around)).collect();
-    let ephemeral: Vec<ContainerStatus> = pod
+    let mut ephemeral: Vec<ContainerStatus> = pod
         .ephemeral
         .iter()
         .map(|one| ContainerStatus {
@@ -55,6 +55,10 @@ pub(crate) fn compute(
     let ips =
         if ips.is_empty() { previous.and_then(|old| old.pod_ips.clone()).unwrap_or_default() } else { ips };
     let conditions = conditions::all(pod, outcome, &mains, &inits, seen, state, around.wall);
+    // Those of init containers stay in the order in which they run.
+    for list in [&mut mains, &mut ephemeral] {
+        list.sort_by(|one, other| one.name.cmp(&other.name));
+    }
     PodStatus {
         phase: Some(phase.to_owned()),
         reason,

@@ -245,9 +245,9 @@ fn started_and_ready_are_what_the_probes_say() {
         (own(&status["initContainerStatuses"][0]), own(&status["containerStatuses"][0]), message)
     };
     let unready = |names: &str| format!("containers with unready status: [{names}]");
-    assert_eq!(says(&state), ((true, false), (false, false), unready("c side")));
+    assert_eq!(says(&state), ((true, false), (false, false), unready("side c")));
     state.probes.set("c-0", ProbeKind::Startup, Verdict::Success);
-    assert_eq!(says(&state), ((true, false), (true, false), unready("c side")));
+    assert_eq!(says(&state), ((true, false), (true, false), unready("side c")));
     state.probes.set("c-0", ProbeKind::Readiness, Verdict::Success);
     assert_eq!(says(&state), ((true, false), (true, true), unready("side")));
     state.probes.set("side-0", ProbeKind::Readiness, Verdict::Success);
@@ -342,4 +342,19 @@ fn an_ephemeral_container_has_a_status_and_no_part_in_the_pods() {
             (&json!("Running"), &json!("True"))
         );
     }
+}
+
+#[test]
+fn statuses_are_in_the_order_of_names_but_for_init_containers() {
+    let two = json!([{"name": "z", "image": "x"}, {"name": "a", "image": "x"}]);
+    let inits = json!([{"name": "y", "image": "x"}, {"name": "b", "image": "x"}]);
+    let pod = pod(json!({"containers": two, "initContainers": inits}));
+    let status = status(&pod, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
+    let names = |list: &str| -> Vec<String> {
+        let all = status[list].as_array().unwrap().iter();
+        all.map(|status| status["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("containerStatuses"), ["a", "z"]);
+    assert_eq!(names("initContainerStatuses"), ["y", "b"]);
+    assert_eq!(condition(&status, "ContainersReady")["message"], "containers with unready status: [z a]");
 }

@@ -186,7 +186,7 @@ impl Runtime for FaultyRuntime {
         self.call("container_status", None, self.runtime.container_status(id))
     }
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
-        self.runtime.exec_sync(id, command, limit)
+        self.call("exec_sync", None, self.runtime.exec_sync(id, command, limit))
     }
     fn events(&self) -> EventStream {
         self.runtime.events()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::faults::When;
 use crate::node::{Machine, Node, WAITS, condition, container, container_id, eventually, first, pod, run};
 
 /// A pod of a container that runs `script` and has these probes.
@@ -164,5 +165,36 @@ fn a_container_that_was_ready_is_so_after_a_restart_of_edgecore_until_its_probe_
         node.exec(&after, &["rm", "/hold"]).await;
         node.until_event("p", "Unhealthy", "Readiness probe failed: ").await;
         assert_eq!(first(&node.status("p").unwrap())["restartCount"], 0);
+    });
+}
+
+#[test]
+fn a_fault_in_a_probe_costs_a_restart_of_the_pods_worker_and_no_container() {
+    run(async {
+        let host = Machine::new("faulty");
+        let node = Node::start(&host);
+        let ready = json!({"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1},
+            "livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}});
+        let planned = node.plan_panic("pod-worker", "Probed");
+        node.apply(&[probed("p", WAITS, ready.clone())]).await;
+        let first_of = first(&node.until_ready("p").await).clone();
+        assert!(planned.has_happened());
+        // Both before the call and after it.
+        for when in [When::Before, When::After] {
+            node.runtime_faults.arm("exec_sync", when);
+            let happened = eventually(async || node.runtime_faults.has_happened().then_some(())).await;
+            happened.expect("a probe is made");
+        }
+        let told = eventually(async || {
+            let events = node.events("p");
+            events
+                .iter()
+                .any(|(reason, text)| reason == "FailedSync" && text.contains("3 times"))
+                .then_some(())
+        });
+        told.await.unwrap_or_else(|| panic!("{:#?}", node.events("p")));
+        let after = node.until_ready("p").await;
+        assert_eq!(first(&after)["containerID"], first_of["containerID"]);
+        assert_eq!(node.actor("edged").await.restarts, 0);
     });
 }

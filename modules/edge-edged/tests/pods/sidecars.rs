@@ -150,15 +150,15 @@ fn an_ephemeral_container_starts_in_a_pod_that_runs_and_sees_its_targets_process
         node.apply(&[debugged]).await;
         let of = |status: &Value, at: usize| status["ephemeralContainerStatuses"][at]["state"].clone();
         let status =
-            node.until("p", "the debugger's end", |status| of(status, 0)["terminated"].is_object()).await;
-        let told = &of(&status, 0)["terminated"];
+            node.until("p", "the debugger's end", |status| of(status, 1)["terminated"].is_object()).await;
+        let told = &of(&status, 1)["terminated"];
         assert_eq!(told["exitCode"], 3);
         assert!(told["message"].as_str().unwrap().contains("while true; do sleep 0.1"), "{told:#}");
         let status = node.until("p", "a refusal", |status| {
-            of(status, 1)["waiting"]["reason"] == "CreateContainerConfigError"
+            of(status, 0)["waiting"]["reason"] == "CreateContainerConfigError"
         });
         let status = status.await;
-        assert_eq!(of(&status, 1)["waiting"]["message"], "unable to find target container nobody");
+        assert_eq!(of(&status, 0)["waiting"]["message"], "unable to find target container nobody");
         assert_eq!((first(&status), &status["phase"]), (first(&before), &json!("Running")));
         assert!(status["conditions"].to_string().contains("Ready"));
     });
