@@ -106,3 +106,33 @@ fn a_pre_stop_hook_runs_within_the_grace_and_a_container_that_ends_by_itself_is_
         assert_eq!(killed, 1, "{:#?}", node.events("said"));
     });
 }
+
+#[test]
+fn a_restart_of_edgecore_within_a_pre_stop_hook_takes_nothing_of_the_pods_end() {
+    run(async {
+        let host = Machine::new("within");
+        let node = Node::start(&host);
+        let polite = "trap 'cp /said /dev/termination-log; exit 0' TERM; while true; do sleep 0.1; done";
+        let hook = "echo begun >> /said; while ! test -f /go; do sleep 0.1; done; echo ended >> /said";
+        let own = hooked("p", polite, json!({"preStop": exec(hook)}));
+        node.apply(std::slice::from_ref(&own)).await;
+        let ready = node.until_ready("p").await;
+        node.apply(&[deleted(&own, 60)]).await;
+        let begun = async |node: &Node, times: usize| {
+            let begun = async || node.exec(&ready, &["cat", "/said"]).await.matches("begun").count() >= times;
+            eventually(async || begun().await.then_some(())).await.expect("the hook runs");
+        };
+        begun(&node, 1).await;
+        let node = node.restart(&host, async |_, _| {}).await;
+        // A kubelet that is started anew runs the hook anew, too.
+        begun(&node, 2).await;
+        assert!(first(&node.status("p").unwrap())["state"]["running"].is_object());
+        node.exec(&ready, &["touch", "/go"]).await;
+        let ended = |status: &Value| first(status)["state"]["terminated"].is_object();
+        let status = node.until("p", "its end", ended).await;
+        let said = text(&first(&status)["state"]["terminated"]["message"]);
+        assert!(said.contains("ended"), "{said}");
+        assert_eq!(first(&status)["state"]["terminated"]["exitCode"], 0);
+        node.until_gone("p").await;
+    });
+}

@@ -105,10 +105,13 @@ fn the_pod_of_a_job_ends_with_its_main_container_and_a_sidecar_that_dies_before_
             side(status)["restartCount"] == 1 && side(status)["ready"] == true
         })
         .await;
+        let before = side(&node.status("job").unwrap());
+        let node = node.restart(&host, async |_, _| {}).await;
         let folder = node.pod_folder("job").join("volumes/kubernetes.io~empty-dir/all");
         std::fs::write(folder.join("go"), "").unwrap();
         let done = node.until("job", "its end", |status| status["phase"] == "Succeeded").await;
         assert!(side(&done)["state"]["terminated"].is_object(), "{done:#}");
+        assert_eq!(side(&done)["containerID"], before["containerID"]);
         assert_eq!(first(&done)["state"]["terminated"]["exitCode"], 0);
     });
 }
