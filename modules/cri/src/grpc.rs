@@ -259,7 +259,11 @@ impl Runtime for Grpc {
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
         let body = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
-        let request = self.request_within(body, limit.saturating_add(self.deadline));
+        let request = if limit.is_zero() {
+            Request::new(body)
+        } else {
+            self.request_within(body, limit.saturating_add(self.deadline))
+        };
         unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
     }
 

@@ -67,7 +67,8 @@ pub trait Runtime: Send + Sync {
     fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<Container>>;
     /// One container.
     fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus>;
-    /// Runs a command in a container and waits for its end.
+    /// Runs a command in a container and waits for its end, at most `limit`: whole seconds, and none when it is zero, as
+    /// CRI has it.
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse>;
     /// What the runtime tells of its own accord, from now on. The stream's first item can be
     /// [`Error::Unsupported`]: then the caller has to look from time to time.

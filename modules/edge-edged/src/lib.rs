@@ -12,7 +12,8 @@
 //! Edged makes progress, and which tokens pods need.
 //! # Keeps across a restart
 //! Service account tokens and what was reported of each pod, in the store. All else is there already: what should be is
-//! in the store, what is is in the runtime. Containers that run are taken over without being touched. What is left on
+//! in the store, what is is in the runtime. Containers that run are taken over without being touched, and are as started
+//! and as ready as was reported of them until their probes say otherwise. What is left on
 //! the disk of a pod that is gone from both is found there, and removed.
 //! # Never
 //! Ignores a field of a pod in silence, starts a pod whose safety it cannot give, follows a link out of a volume, changes
@@ -32,6 +33,7 @@ mod logs;
 mod node;
 mod plan;
 mod pod;
+mod prober;
 mod runtime;
 mod settings;
 mod store;

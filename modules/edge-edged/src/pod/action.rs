@@ -16,6 +16,15 @@ pub(crate) enum Action {
         container: String,
         attempt: u32,
     },
+    /// The postStart hook of a container that was started.
+    PostStart {
+        id: String,
+    },
+    /// The preStop hook of a container that is stopped then.
+    PreStop {
+        id: String,
+        why: StopReason,
+    },
     /// A shorter grace is another action: it overtakes the one under way.
     Stop {
         id: String,
@@ -40,7 +49,12 @@ impl Action {
     /// trip over, or may take as long as a pod's grace or its image.
     pub(crate) fn may_be_cut_short(&self) -> bool {
         match self {
-            Action::Image { .. } | Action::Stop { .. } | Action::Teardown | Action::Report => true,
+            Action::Image { .. }
+            | Action::PostStart { .. }
+            | Action::PreStop { .. }
+            | Action::Stop { .. }
+            | Action::Teardown
+            | Action::Report => true,
             Action::Volumes
             | Action::Sandbox { .. }
             | Action::Start { .. }
@@ -60,4 +74,10 @@ pub(crate) enum StopReason {
     Changed,
     /// Its sandbox is dead.
     SandboxLost,
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// Its postStart hook failed.
+    PostStart,
 }

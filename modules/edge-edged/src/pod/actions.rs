@@ -19,8 +19,9 @@ use crate::disk::removal;
 use crate::error::StepError;
 use crate::images::pull;
 use crate::logs::files::{self, LogOf};
-use crate::pod::action::{Action, StopReason};
+use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
+use crate::pod::hooks;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
@@ -46,6 +47,8 @@ pub(crate) enum Outcome {
     Image(Result<ImageReady, Failure>),
     Start(Result<String, StartError>),
     Done(Result<(), StepError>),
+    /// Why a hook has failed.
+    Hook(Result<(), String>),
     Report(Result<Box<PodStatus>, String>),
 }
 
@@ -71,8 +74,19 @@ pub(crate) enum ActionInput {
         ran_before: bool,
     },
     Start(Box<StartContext>),
-    /// The instance that is stopped or removed.
+    /// The instance that is removed.
     Container(RuntimeContainer),
+    /// What is left of the grace, and the event that says why, unless it was said.
+    Stop {
+        grace: Duration,
+        event: Option<String>,
+    },
+    /// The container whose hook is run, the pod's address, and what is said before.
+    Hook {
+        container: RuntimeContainer,
+        ip: String,
+        event: Option<String>,
+    },
 }
 
 /// The work of an action. A combination that makes no sense, which the worker never asks for, is an error in the pod's
@@ -95,8 +109,17 @@ pub(crate) fn perform(
         (Action::Start { container, attempt }, ActionInput::Start(context)) => {
             start(deps, pod, container, attempt, *context).map(Outcome::Start).boxed_local()
         }
-        (Action::Stop { id: container, why, grace }, ActionInput::Container(seen)) => {
-            stop(deps, id, container, seen.name, why, grace).map(Outcome::Done).boxed_local()
+        (Action::Stop { id: container, .. }, ActionInput::Stop { grace, event }) => {
+            stop(deps, id, container, event, grace).map(Outcome::Done).boxed_local()
+        }
+        (Action::PostStart { .. }, ActionInput::Hook { container, ip, .. }) => {
+            hooks::post_start(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
+        }
+        (Action::PreStop { .. }, ActionInput::Hook { container, ip, event }) => {
+            if let Some(text) = event {
+                deps.event(&id, EventType::Normal, "Killing", &text);
+            }
+            hooks::pre_stop(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
         }
         (Action::RemoveContainer { id: container }, ActionInput::Container(seen)) => {
             let log = LogOf { pod: id, container: seen.name, attempt: seen.attempt, id: container };
@@ -112,6 +135,7 @@ pub(crate) fn perform(
         }
         (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
+        | (action @ (Action::PostStart { .. } | Action::PreStop { .. }), _)
         | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
             let error = StepError::Config(format!("{action:?} without what it needs"));
             futures::future::ready(Outcome::Done(Err(error))).boxed_local()
@@ -185,6 +209,8 @@ pub(crate) struct StartContext {
     pub(crate) ips: Vec<String>,
     pub(crate) image: ImageReady,
     pub(crate) volumes: PreparedVolumes,
+    /// Of an ephemeral container with a target: that one's id, if it runs.
+    pub(crate) target: Option<String>,
 }
 
 /// Creates and starts a container. It counts as the pod's before it runs: it may end before anybody has looked.
@@ -238,7 +264,13 @@ async fn create(
     let features = features_for(deps, pod, spec).await?;
     let files = env_files(deps, pod, name, &context.volumes).await?;
     let env = env::assemble(pod, spec, &sources, &files, &facts)?;
-    let security = security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
+    let mut security =
+        security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
+    if let Some(target) = pod.ephemeral(name).and_then(|one| one.target.as_ref()) {
+        let missing = || StepError::Config(format!("unable to find target container {target}"));
+        let id = context.target.clone().ok_or_else(missing)?;
+        security.namespace_options = Some(security::beside(pod.spec(), id));
+    }
     let linux = LinuxContainerConfig {
         resources: Some(resources::of_container(pod.qos, spec, facts.node_memory)),
         security_context: Some(security),
@@ -308,16 +340,12 @@ async fn stop(
     deps: Rc<Dependencies>,
     pod: PodId,
     id: String,
-    name: String,
-    why: StopReason,
+    event: Option<String>,
     grace: Duration,
 ) -> Result<(), StepError> {
-    let text = match why {
-        StopReason::Ending => format!("Stopping container {name}"),
-        StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
-        StopReason::SandboxLost => format!("Container {name} has lost its sandbox and will be restarted"),
-    };
-    deps.event(&pod, EventType::Normal, "Killing", &text);
+    if let Some(text) = event {
+        deps.event(&pod, EventType::Normal, "Killing", &text);
+    }
     Ok(deps.runtime.stop_container(&id, grace).await?)
 }
 

@@ -1,11 +1,12 @@
 //! The conditions of a pod. Pure.
 
 use contract::pod_status::FIELDS_NOT_HONOURED;
-use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
+use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
 
 fn condition(kind: &str, truth: bool, reason: &str, message: String) -> PodCondition {
@@ -25,13 +26,14 @@ pub(crate) fn all(
     mains: &[ContainerStatus],
     inits: &[ContainerStatus],
     seen: &RuntimePod,
-    previous: Option<&PodStatus>,
+    state: &SyncState,
     wall: jiff::Timestamp,
 ) -> Vec<PodCondition> {
     let sandbox = seen.ready_sandbox().is_some() && (pod.host_network() || !seen.ips.is_empty());
     let mut list = vec![condition("PodReadyToStartContainers", sandbox, "", String::new())];
-    list.push(initialized(pod, phase, inits, seen));
-    let containers = containers_ready(phase, mains);
+    list.push(initialized(pod, phase, inits, seen, state));
+    let beside = pod.init_containers().zip(inits).filter(|(spec, _)| is_sidecar(spec)).map(|(_, told)| told);
+    let containers = containers_ready(phase, beside.chain(mains));
     list.push(ready(pod, &containers));
     list.push(containers);
     list.push(condition("PodScheduled", true, "", String::new()));
@@ -39,11 +41,12 @@ pub(crate) fn all(
         let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
         list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
     }
-    let known = previous.and_then(|old| old.conditions.as_ref());
+    let known = state.known_status(pod).and_then(|old| old.conditions.as_ref());
     for own in &mut list {
         let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
         let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
         own.last_transition_time = Some(since.unwrap_or(Time(wall)));
+        own.observed_generation = pod.pod.metadata.generation;
     }
     list
 }
@@ -72,26 +75,35 @@ fn names<'a>(list: impl Iterator<Item = &'a ContainerStatus>) -> String {
     list.map(|status| status.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-fn initialized(pod: &ParsedPod, phase: &str, inits: &[ContainerStatus], seen: &RuntimePod) -> PodCondition {
+fn initialized(
+    pod: &ParsedPod,
+    phase: &str,
+    inits: &[ContainerStatus],
+    seen: &RuntimePod,
+    state: &SyncState,
+) -> PodCondition {
     if phase == "Succeeded" {
         return condition("Initialized", true, "PodCompleted", String::new());
     }
-    if plan::initialized(pod, seen) {
+    if plan::initialized(pod, seen, state) {
         return condition("Initialized", true, "", String::new());
     }
-    let open = names(inits.iter().filter(|status| !status.ready));
+    let has_passed = |(spec, told): &(&Container, &ContainerStatus)| {
+        if is_sidecar(spec) { told.started == Some(true) } else { told.ready }
+    };
+    let open = names(pod.init_containers().zip(inits).filter(|one| !has_passed(one)).map(|(_, told)| told));
     let message = format!("containers with incomplete status: [{open}]");
     condition("Initialized", false, "ContainersNotInitialized", message)
 }
 
-fn containers_ready(phase: &str, mains: &[ContainerStatus]) -> PodCondition {
+fn containers_ready<'a>(phase: &str, all: impl Iterator<Item = &'a ContainerStatus>) -> PodCondition {
     let kind = "ContainersReady";
     match phase {
         "Succeeded" => return condition(kind, false, "PodCompleted", String::new()),
         "Failed" => return condition(kind, false, "PodFailed", String::new()),
         _ => {}
     }
-    let unready = names(mains.iter().filter(|status| !status.ready));
+    let unready = names(all.filter(|status| !status.ready));
     if unready.is_empty() {
         return condition(kind, true, "", String::new());
     }
@@ -104,14 +116,17 @@ fn ready(pod: &ParsedPod, containers: &PodCondition) -> PodCondition {
         return own;
     }
     let told = pod.cloud_status().and_then(|status| status.conditions.as_ref());
-    let holds = |gate: &str| {
-        told.into_iter().flatten().any(|condition| condition.type_ == gate && condition.status == "True")
-    };
     let gates = pod.spec().readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
-    let open: Vec<&str> = gates.filter(|gate| !holds(gate)).collect();
+    let open = gates.filter_map(|gate| match told.into_iter().flatten().find(|told| told.type_ == gate) {
+        None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist.")),
+        Some(told) if told.status == "True" => None,
+        Some(told) => {
+            Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but {}", told.status))
+        }
+    });
+    let open: Vec<String> = open.collect();
     if !open.is_empty() {
-        let message = format!("the status of pod readiness gates is not \"True\": {}", open.join(" "));
-        own = condition("Ready", false, "ReadinessGatesNotReady", message);
+        own = condition("Ready", false, "ReadinessGatesNotReady", open.join(", "));
     }
     own
 }

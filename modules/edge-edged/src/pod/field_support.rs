@@ -155,20 +155,15 @@ mod tests {
     #[test]
     fn what_is_not_honoured_is_named() {
         let spec = json!({
-            "containers": [{"name": "a", "livenessProbe": {"exec": {}}, "lifecycle": {"preStop": {}},
-                "brandNew": {"x": 1}}],
+            "containers": [{"name": "a", "livenessProbe": {"exec": {}, "newKind": {"x": 1}},
+                "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}, "brandNew": {"x": 1}}],
             "futureField": 7,
         });
         let review = review(&spec);
         assert!(review.refused.is_empty());
         assert_eq!(
             review.unhonoured,
-            [
-                "spec.containers[a].brandNew",
-                "spec.containers[a].lifecycle",
-                "spec.containers[a].livenessProbe",
-                "spec.futureField",
-            ]
+            ["spec.containers[a].brandNew", "spec.containers[a].livenessProbe.newKind", "spec.futureField",]
         );
     }
 
@@ -176,13 +171,17 @@ mod tests {
     fn what_safety_depends_on_is_refused() {
         let spec = json!({
             "hostUsers": false,
-            "containers": [{"name": "a", "securityContext": {"procMount": "Unmasked"},
+            "containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"},
+                "restartPolicyRules": [{"action": "RestartAllContainers"}],
+                "securityContext": {"procMount": "Unmasked"},
                 "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
             review(&spec).refused,
             [
+                "spec.containers[a].lifecycle.stopSignal",
+                "spec.containers[a].restartPolicyRules[0].action=RestartAllContainers",
                 "spec.containers[a].securityContext.procMount=Unmasked",
                 "spec.containers[a].volumeDevices",
                 "spec.hostUsers=false",

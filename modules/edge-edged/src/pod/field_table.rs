@@ -35,6 +35,65 @@ const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
     ("windowsOptions", NoMatter),
 ];
 
+const ENV: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("value", Honoured),
+    (
+        "valueFrom",
+        Inside(&[
+            ("configMapKeyRef", KEY_REF),
+            ("secretKeyRef", KEY_REF),
+            ("fieldRef", KEY_REF),
+            ("resourceFieldRef", KEY_REF),
+            ("fileKeyRef", KEY_REF),
+        ]),
+    ),
+];
+
+const VOLUME_MOUNT: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("mountPath", Honoured),
+    ("readOnly", Honoured),
+    ("subPath", Honoured),
+    ("subPathExpr", Honoured),
+    ("mountPropagation", Honoured),
+    ("recursiveReadOnly", Honoured),
+];
+
+/// What the API lets an ephemeral container have.
+const EPHEMERAL: &[(&str, Rule)] = &[
+    ("name", Honoured),
+    ("image", Honoured),
+    ("imagePullPolicy", Honoured),
+    ("command", Honoured),
+    ("args", Honoured),
+    ("workingDir", Honoured),
+    ("env", Inside(ENV)),
+    ("envFrom", Honoured),
+    ("volumeMounts", Inside(VOLUME_MOUNT)),
+    ("volumeDevices", Refused),
+    ("terminationMessagePath", Honoured),
+    ("terminationMessagePolicy", Honoured),
+    ("securityContext", Inside(SECURITY_OF_CONTAINER)),
+    ("stdin", Honoured),
+    ("stdinOnce", Honoured),
+    ("tty", Honoured),
+    ("targetContainerName", Honoured),
+];
+
+const PROBE: &[(&str, Rule)] = &[
+    ("exec", Honoured),
+    ("httpGet", Honoured),
+    ("tcpSocket", Honoured),
+    ("grpc", Honoured),
+    ("initialDelaySeconds", Honoured),
+    ("timeoutSeconds", Honoured),
+    ("periodSeconds", Honoured),
+    ("successThreshold", Honoured),
+    ("failureThreshold", Honoured),
+    ("terminationGracePeriodSeconds", Honoured),
+];
+
 const CONTAINER: &[(&str, Rule)] = &[
     ("name", Honoured),
     ("image", Honoured),
@@ -42,46 +101,27 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("command", Honoured),
     ("args", Honoured),
     ("workingDir", Honoured),
-    (
-        "env",
-        Inside(&[
-            ("name", Honoured),
-            ("value", Honoured),
-            (
-                "valueFrom",
-                Inside(&[
-                    ("configMapKeyRef", KEY_REF),
-                    ("secretKeyRef", KEY_REF),
-                    ("fieldRef", KEY_REF),
-                    ("resourceFieldRef", KEY_REF),
-                    ("fileKeyRef", KEY_REF),
-                ]),
-            ),
-        ]),
-    ),
+    ("env", Inside(ENV)),
     ("envFrom", Honoured),
     ("ports", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
     ("resizePolicy", NoMatter),
-    ("restartPolicy", Only(&["Always"])),
-    ("restartPolicyRules", Unhonoured),
+    ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
+    // Restarting all containers of the pod is not there.
     (
-        "volumeMounts",
+        "restartPolicyRules",
         Inside(&[
-            ("name", Honoured),
-            ("mountPath", Honoured),
-            ("readOnly", Honoured),
-            ("subPath", Honoured),
-            ("subPathExpr", Honoured),
-            ("mountPropagation", Honoured),
-            ("recursiveReadOnly", Honoured),
+            ("action", Only(&["Restart"])),
+            ("exitCodes", Inside(&[("operator", Only(&["In", "NotIn"])), ("values", Honoured)])),
         ]),
     ),
+    ("volumeMounts", Inside(VOLUME_MOUNT)),
     ("volumeDevices", Refused),
-    ("livenessProbe", Unhonoured),
-    ("readinessProbe", Unhonoured),
-    ("startupProbe", Unhonoured),
-    ("lifecycle", Unhonoured),
+    ("livenessProbe", Inside(PROBE)),
+    ("readinessProbe", Inside(PROBE)),
+    ("startupProbe", Inside(PROBE)),
+    // The runtime's interface has had signals since containerd 2.1 only, and sends the image's.
+    ("lifecycle", Inside(&[("postStart", Honoured), ("preStop", Honoured), ("stopSignal", Refused)])),
     ("terminationMessagePath", Honoured),
     ("terminationMessagePolicy", Honoured),
     ("securityContext", Inside(SECURITY_OF_CONTAINER)),
@@ -145,7 +185,7 @@ const VOLUME: &[(&str, Rule)] = &[
 pub(super) const POD: &[(&str, Rule)] = &[
     ("containers", Inside(CONTAINER)),
     ("initContainers", Inside(CONTAINER)),
-    ("ephemeralContainers", Unhonoured),
+    ("ephemeralContainers", Inside(EPHEMERAL)),
     ("volumes", Inside(VOLUME)),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
     ("terminationGracePeriodSeconds", Honoured),

@@ -4,6 +4,7 @@ use beehive::Message;
 
 use crate::pod::action::Action;
 use crate::pod::actions::Outcome;
+use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::runtime_status::StatusReader;
 use crate::runtime::pods::RuntimePod;
 
@@ -22,6 +23,8 @@ pub(crate) enum PodWorkerMsg {
     ActionEnded { action: Action, outcome: Box<Outcome> },
     /// An action ended without an outcome: it panicked.
     ActionFailed(Action),
+    /// What a probe says of a container has changed.
+    Probed { id: String, kind: ProbeKind, verdict: Verdict },
     /// The end of the pod was reported, or could not be.
     EndReported(Result<(), String>),
     /// It is time for what the worker waits for.
@@ -37,6 +40,7 @@ impl Message for PodWorkerMsg {
             PodWorkerMsg::StatusRead(_) => "StatusRead",
             PodWorkerMsg::ActionEnded { .. } => "ActionEnded",
             PodWorkerMsg::ActionFailed(_) => "ActionFailed",
+            PodWorkerMsg::Probed { .. } => "Probed",
             PodWorkerMsg::EndReported(_) => "EndReported",
             PodWorkerMsg::Wake => "Wake",
         }

@@ -10,6 +10,7 @@ use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::{PodWorker, STEP_RETRY};
 use crate::volumes::PreparedVolumes;
@@ -18,7 +19,7 @@ impl PodWorker {
     /// Notes the outcome of an action.
     pub(crate) fn action_ended(&mut self, action: Action, outcome: Outcome) {
         self.state.busy.remove(&action);
-        self.pulls.remove(&action);
+        self.breakable.remove(&action);
         let now = self.deps.now();
         let pod = self.update.pod.clone();
         match (outcome, &action) {
@@ -43,7 +44,11 @@ impl PodWorker {
                 events::report_not_kept(&self.deps.env, "status of a pod", &error);
                 self.try_again(Action::Report, now);
             }
-            (Outcome::Image(_) | Outcome::Start(_), _) => {}
+            (Outcome::Hook(result), Action::PostStart { id }) => self.post_start_ended(id, result, now),
+            (Outcome::Hook(_), Action::PreStop { id, .. }) => {
+                self.state.pre_stopped.insert(id.clone());
+            }
+            (Outcome::Image(_) | Outcome::Start(_) | Outcome::Hook(_), _) => {}
         }
     }
 
@@ -110,7 +115,10 @@ impl PodWorker {
             self.note_restart(container, attempt);
         }
         match result {
-            Ok(_) => {
+            Ok(id) => {
+                if pod.container(container).is_some_and(starting::has_post_start) {
+                    self.state.post_starts.insert(id);
+                }
                 self.deps.event(
                     &pod.id,
                     EventType::Normal,
@@ -135,6 +143,18 @@ impl PodWorker {
             }
             Err(_) => {}
         }
+    }
+
+    /// A container whose postStart hook has failed is stopped, and started again as after any end.
+    fn post_start_ended(&mut self, id: &str, result: Result<(), String>, now: Moment) {
+        self.state.post_starts.remove(id);
+        let Err(why) = result else { return };
+        let Some(instance) = self.seen.containers.iter().find(|container| container.id == *id) else {
+            return;
+        };
+        let failure = Failure::steady("PostStartHookError", why, false, now);
+        self.state.starts.insert(instance.name.clone(), failure);
+        self.state.failed_hooks.insert(id.to_owned());
     }
 
     /// A container that was started again has earned a pause for the next time.

@@ -1,6 +1,6 @@
 //! A pod as it should be, parsed once at the border.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use apimachinery::PodReferences;
@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use crate::error::ParseError;
 use crate::json_error;
+use crate::pod::ephemeral::{self, EphemeralContainer};
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
 use crate::pod::newer_fields::NewerFields;
+use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
 
 /// 2 MiB: more than the API server stores in one object.
@@ -33,6 +35,9 @@ pub(crate) struct ParsedPod {
     pub(crate) newer: NewerFields,
     /// FNV-1a over what a container is made of; a change restarts it.
     pub(crate) hashes: Vec<(String, u64)>,
+    pub(crate) ephemeral: Vec<EphemeralContainer>,
+    /// By the containers' names.
+    pub(crate) restart_rules: BTreeMap<String, Vec<RestartRule>>,
 }
 
 impl ParsedPod {
@@ -45,6 +50,7 @@ impl ParsedPod {
             .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
         let review = raw.get("spec").map(field_support::review).unwrap_or_default();
         let references = raw.get("spec").map(PodReferences::of_spec).unwrap_or_default();
+        let restart_rules = raw.get("spec").map(restart_rule::rules_of).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = PodId {
             namespace: text("/metadata/namespace"),
@@ -65,25 +71,28 @@ impl ParsedPod {
         };
         let newer = raw.get("spec").map(NewerFields::of_spec).transpose().map_err(not_a_pod)?;
         let newer = newer.unwrap_or_default();
+        let ephemeral = raw.get("spec").map(ephemeral::of_spec).transpose().map_err(not_a_pod)?;
+        let ephemeral = ephemeral.unwrap_or_default();
         let pod: Pod = serde_json::from_value(raw).map_err(not_a_pod)?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
-        check(spec).map_err(|reason| invalid(&id, reason))?;
+        check(spec, &ephemeral).map_err(|reason| invalid(&id, reason))?;
         let qos = resources::qos(spec);
-        let mut hashes: Vec<_> =
-            all_of(spec).map(|container| (container.name.clone(), hash_of(container))).collect();
+        let all = all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
+        let mut hashes: Vec<_> = all.map(|container| (container.name.clone(), hash_of(container))).collect();
         if defect::is_planted(Defect::NeedlessRestart) {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, references, newer, hashes, pod })
+        Ok(ParsedPod { id, review, qos, references, newer, hashes, ephemeral, restart_rules, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
-        let (review, references, newer, hashes) = Default::default();
-        ParsedPod { id, pod, review, qos: Qos::BestEffort, references, newer, hashes }
+        let (review, references, newer, hashes, ephemeral, restart_rules) = Default::default();
+        let qos = Qos::BestEffort;
+        ParsedPod { id, pod, review, qos, references, newer, hashes, ephemeral, restart_rules }
     }
 
     /// The spec; `parse` has seen to it that there is one.
@@ -130,9 +139,15 @@ impl ParsedPod {
         }
     }
 
-    /// A container by its name, init containers included.
+    /// A container by its name, of whatever kind.
     pub(crate) fn container(&self, name: &str) -> Option<&Container> {
-        all_of(self.spec()).find(|container| container.name == name)
+        let ephemeral = || self.ephemeral(name).map(|one| &one.container);
+        all_of(self.spec()).find(|container| container.name == name).or_else(ephemeral)
+    }
+
+    /// An ephemeral container by its name.
+    pub(crate) fn ephemeral(&self, name: &str) -> Option<&EphemeralContainer> {
+        self.ephemeral.iter().find(|one| one.container.name == name)
     }
 
     pub(crate) fn init_containers(&self) -> impl DoubleEndedIterator<Item = &Container> {
@@ -148,12 +163,12 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
-/// Whether an init container runs beside the others.
+/// Whether an init container runs beside the others. Asked of init containers only: others may have that policy, too.
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// Init containers first, in order.
+/// Init containers first, in order; the ephemeral ones are not among them.
 pub(crate) fn all_of(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
@@ -172,14 +187,15 @@ pub(crate) fn is_path_safe(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && !text.starts_with('.') && text.bytes().all(fits)
 }
 
-fn check(spec: &PodSpec) -> Result<(), String> {
+fn check(spec: &PodSpec, ephemeral: &[EphemeralContainer]) -> Result<(), String> {
+    let all = || all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
     let mut names = BTreeSet::new();
     let label =
         |name: &str| name.len() <= 63 && !name.contains('.') && contract::ids::is_dns1123_subdomain(name);
     if spec.containers.is_empty() {
         return Err("spec.containers is empty".to_owned());
     }
-    for container in all_of(spec) {
+    for container in all() {
         if !label(&container.name) {
             return Err(format!("container name `{}` is not a DNS label", shown(&container.name)));
         }
@@ -199,7 +215,7 @@ fn check(spec: &PodSpec) -> Result<(), String> {
             return Err(format!("two volumes are named `{}`", volume.name));
         }
     }
-    for container in all_of(spec) {
+    for container in all() {
         for mount in container.volume_mounts.iter().flatten() {
             if !volumes.contains(mount.name.as_str()) {
                 let (volume, container) = (shown(&mount.name), &container.name);

@@ -1,9 +1,10 @@
 use super::*;
 use crate::pod::parsed_pod::tests::pod;
-use crate::pod::sync_state::ImageReady;
+use crate::pod::sync_state::{ImageReady, ImageState};
 use crate::runtime::pods::RuntimeSandbox;
 use crate::volumes::PreparedVolumes;
 use serde_json::json;
+use std::time::Duration;
 
 /// Kubernetes' default.
 const GRACE: Duration = Duration::from_secs(30);
@@ -43,13 +44,13 @@ fn failed(pod: &ParsedPod, name: &str, attempt: u32) -> RuntimeContainer {
     RuntimeContainer { exit_code: 1, ..instance(pod, name, "s", attempt, RuntimeState::Exited) }
 }
 
-fn seen(mut containers: Vec<RuntimeContainer>) -> RuntimePod {
+pub(crate) fn seen(mut containers: Vec<RuntimeContainer>) -> RuntimePod {
     containers.sort_by_key(|container| std::cmp::Reverse(container.attempt));
     RuntimePod { sandboxes: vec![sandbox("s", 1, true)], containers, ips: vec!["10.0.0.2".into()] }
 }
 
 /// A memory in which everything that can be ready is.
-fn ready(names: &[&str]) -> SyncState {
+pub(crate) fn ready(names: &[&str]) -> SyncState {
     let image = ImageReady { reference: "x".into(), image: cri::v1::Image::default() };
     SyncState {
         volumes: VolumeState::Ready(PreparedVolumes::new()),

@@ -15,6 +15,14 @@ pub(crate) struct StatusReader {
     messages: BTreeMap<String, String>,
 }
 
+/// How far the reading of the runtime's status is.
+pub(crate) enum Reading {
+    /// Nobody reads.
+    Idle(StatusReader),
+    /// A task has the reader.
+    UnderWay,
+}
+
 impl StatusReader {
     /// Reads what the runtime has of the pod.
     ///

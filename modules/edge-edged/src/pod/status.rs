@@ -1,41 +1,16 @@
 //! A pod's status as the kubelet would tell it. Pure.
 
-use k8s_openapi::api::core::v1::Container;
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, PodIP, PodStatus,
-};
+use contract::pod_status::is_terminal;
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::conditions;
-use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
+use crate::pod::container_status::{NodeContext, container};
+use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
-use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
-use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
-use beehive::Moment;
-
-/// What the status takes from outside the pod.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeContext<'a> {
-    /// `containerd`, as the runtime names itself.
-    pub(crate) runtime: &'a str,
-    pub(crate) host_ips: &'a [String],
-    pub(crate) now: Moment,
-    /// Wall time, whole seconds.
-    pub(crate) wall: jiff::Timestamp,
-}
-
-/// The reason of an instance that the runtime has lost.
-const LOST: &str = "ContainerStatusUnknown";
-/// What such an instance counts as: killed.
-const LOST_CODE: i32 = 137;
-
-pub(crate) fn time_of(nanos: i64) -> Option<Time> {
-    if nanos <= 0 {
-        return None;
-    }
-    jiff::Timestamp::from_second(nanos.div_euclid(1_000_000_000)).ok().map(Time)
-}
+use crate::pod::restart_policy::{has_failed, restarts};
+use crate::pod::sync_state::SyncState;
+use crate::runtime::pods::{RuntimePod, RuntimeState};
 
 /// The whole status.
 pub(crate) fn compute(
@@ -46,13 +21,24 @@ pub(crate) fn compute(
     around: &NodeContext<'_>,
 ) -> PodStatus {
     let previous = state.known_status(pod);
-    let mains: Vec<ContainerStatus> =
+    let mut mains: Vec<ContainerStatus> =
         pod.spec().containers.iter().map(|c| container(pod, c, false, intent, seen, state, around)).collect();
     let inits: Vec<ContainerStatus> =
         pod.init_containers().map(|c| container(pod, c, true, intent, seen, state, around)).collect();
+    let mut ephemeral: Vec<ContainerStatus> = pod
+        .ephemeral
+        .iter()
+        .map(|one| ContainerStatus {
+            started: None,
+            ..container(pod, &one.container, false, intent, seen, state, around)
+        })
+        .collect();
     let end = state.end(pod);
-    let phase = phase(pod, intent, &mains, &inits, seen, end);
+    let outcome = phase(pod, intent, &mains, seen, state);
+    let withheld = is_withheld(outcome, seen, end);
+    let phase = if withheld { phase_so_far(&mains, previous) } else { outcome };
     let (reason, message) = match intent {
+        Intent::Fail { .. } if withheld => (None, None),
         Intent::Fail { reason, message } | Intent::Hold { reason, message } => {
             (Some(reason.clone()), Some(message.clone()))
         }
@@ -68,7 +54,11 @@ pub(crate) fn compute(
     // A pod that has ended keeps the address under which it was known.
     let ips =
         if ips.is_empty() { previous.and_then(|old| old.pod_ips.clone()).unwrap_or_default() } else { ips };
-    let conditions = conditions::all(pod, phase, &mains, &inits, seen, previous, around.wall);
+    let conditions = conditions::all(pod, outcome, &mains, &inits, seen, state, around.wall);
+    // Those of init containers stay in the order in which they run.
+    for list in [&mut mains, &mut ephemeral] {
+        list.sort_by(|one, other| one.name.cmp(&other.name));
+    }
     PodStatus {
         phase: Some(phase.to_owned()),
         reason,
@@ -83,230 +73,55 @@ pub(crate) fn compute(
         qos_class: Some(pod.qos.name().to_owned()),
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
+        observed_generation: pod.pod.metadata.generation,
         ..PodStatus::default()
     }
 }
 
-fn container(
-    pod: &ParsedPod,
-    spec: &Container,
-    init: bool,
-    intent: &Intent,
-    seen: &RuntimePod,
-    state: &SyncState,
-    around: &NodeContext<'_>,
-) -> ContainerStatus {
-    let newest = seen.newest(&spec.name);
-    let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
-    let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
-    let mut last =
-        seen.previous(&spec.name).filter(|old| old.state.has_ended()).map(|old| terminated(old, around));
-    let shown = match newest {
-        Some(instance) => match instance.state {
-            RuntimeState::Running => running(instance),
-            RuntimeState::Created => waiting(pod, spec, init, seen, state),
-            RuntimeState::Exited | RuntimeState::Unknown => {
-                let ended = terminated(instance, around);
-                match pause(pod, spec, instance, wanted, seen, state, around.now) {
-                    Some(waiting) => {
-                        last = Some(ended);
-                        waiting
-                    }
-                    None => ended,
-                }
-            }
-        },
-        None => match intent {
-            Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
-            Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, state),
-        },
-    };
-    let last = last.or_else(|| lost.map(last_state_of_lost));
-    let runs = shown.running.is_some();
-    let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
-    let ready = if init && !is_sidecar(spec) { completed } else { runs };
-    let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
-    let restarts = newest.map(|c| i32::try_from(c.attempt).unwrap_or(i32::MAX));
-    ContainerStatus {
-        name: spec.name.clone(),
-        image: newest
-            .map(|c| c.image.clone())
-            .filter(|image| !image.is_empty())
-            .unwrap_or_else(|| spec.image.clone().unwrap_or_default()),
-        image_id: newest.map(|c| c.image_ref.clone()).unwrap_or_default(),
-        container_id: id.or_else(|| lost.and_then(|lost| lost.container_id.clone())),
-        restart_count: restarts.or(lost.map(|lost| lost.restart_count)).unwrap_or_default(),
-        ready,
-        started: Some(runs),
-        state: Some(shown),
-        last_state: Some(last.unwrap_or_default()),
-        ..ContainerStatus::default()
-    }
+/// Whether an end is not told yet: something of the pod still runs, and who hears of an end gives its resources to others
+/// (kubelet's `mergePodStatus`).
+fn is_withheld(phase: &str, seen: &RuntimePod, end: Option<&PodStatus>) -> bool {
+    let runs = seen.containers.iter().any(|container| container.state == RuntimeState::Running);
+    runs && end.is_none() && is_terminal(phase)
 }
 
-/// What was known of a container that had been made.
-fn known_container<'a>(known: Option<&'a PodStatus>, name: &str) -> Option<&'a ContainerStatus> {
-    let known = known?;
-    let mut all = known.init_container_statuses.iter().chain(&known.container_statuses).flatten();
-    all.find(|status| status.name == name && status.container_id.is_some())
-}
-
-/// The last state of a container of which the runtime has nothing any more, as after all its state was lost: how it is known
-/// to have ended, else that nobody knows.
-fn last_state_of_lost(known: &ContainerStatus) -> ContainerState {
-    let states = [known.state.as_ref(), known.last_state.as_ref()];
-    let ended = states.into_iter().flatten().find(|state| state.terminated.is_some());
-    ended.cloned().unwrap_or_else(|| ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            container_id: known.container_id.clone(),
-            exit_code: LOST_CODE,
-            reason: Some(LOST.to_owned()),
-            message: Some("The container runtime no longer has the container".to_owned()),
-            ..ContainerStateTerminated::default()
-        }),
-        ..ContainerState::default()
-    })
-}
-
-fn running(instance: &RuntimeContainer) -> ContainerState {
-    let started_at = time_of(instance.started_at);
-    ContainerState { running: Some(ContainerStateRunning { started_at }), ..ContainerState::default() }
-}
-
-fn terminated(instance: &RuntimeContainer, around: &NodeContext<'_>) -> ContainerState {
-    let lost = instance.state == RuntimeState::Unknown;
-    let exit_code = if lost { LOST_CODE } else { instance.exit_code };
-    let fallback = if exit_code == 0 { "Completed" } else { "Error" };
-    let reason = match (lost, instance.reason.as_str()) {
-        (true, _) => LOST,
-        (false, "") => fallback,
-        (false, told) => told,
-    };
-    ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            container_id: Some(format!("{}://{}", around.runtime, instance.id)),
-            exit_code,
-            reason: Some(reason.to_owned()),
-            message: Some(instance.message.clone()).filter(|message| !message.is_empty()),
-            started_at: time_of(instance.started_at),
-            finished_at: time_of(instance.finished_at),
-            signal: None,
-        }),
-        ..ContainerState::default()
+fn phase_so_far(mains: &[ContainerStatus], previous: Option<&PodStatus>) -> &'static str {
+    let made = mains.iter().any(|status| status.container_id.is_some());
+    match previous.and_then(|status| status.phase.as_deref()) {
+        Some("Pending") if !made => "Pending",
+        Some(_) => "Running",
+        None if made => "Running",
+        None => "Pending",
     }
-}
-
-fn waiting_for(reason: &str, message: Option<String>) -> ContainerState {
-    ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
-        ..ContainerState::default()
-    }
-}
-
-/// Why a container that should start has not started.
-fn fault(spec: &Container, state: &SyncState) -> Option<ContainerState> {
-    if let Some(fault) = state.starts.get(&spec.name) {
-        return Some(waiting_for(fault.reason, Some(fault.message.clone())));
-    }
-    match state.images.get(&spec.name) {
-        Some(ImageState::Failed(fault)) => Some(waiting_for(fault.reason, Some(fault.message.clone()))),
-        Some(ImageState::Ready(_)) | None => None,
-    }
-}
-
-/// What a container waits for that has never run.
-fn waiting(
-    pod: &ParsedPod,
-    spec: &Container,
-    init: bool,
-    seen: &RuntimePod,
-    state: &SyncState,
-) -> ContainerState {
-    if let Some(fault) = fault(spec, state) {
-        return fault;
-    }
-    let has_init = pod.init_containers().next().is_some();
-    if !init && has_init && !plan::initialized(pod, seen) {
-        return waiting_for("PodInitializing", None);
-    }
-    let message = match (&state.volumes, &state.sandbox) {
-        (VolumeState::Failed(fault), _) | (_, Some(fault)) => Some(fault.message.clone()),
-        (VolumeState::NotYet | VolumeState::Ready(_), None) => None,
-    };
-    let first_init = pod.init_containers().next().map(|first| first.name.as_str());
-    let reason =
-        if init && first_init != Some(spec.name.as_str()) { "PodInitializing" } else { "ContainerCreating" };
-    waiting_for(reason, message)
-}
-
-/// Why a container that has ended and should run again does not run yet; `None`: its end is its state.
-fn pause(
-    pod: &ParsedPod,
-    spec: &Container,
-    instance: &RuntimeContainer,
-    wanted: bool,
-    seen: &RuntimePod,
-    state: &SyncState,
-    now: Moment,
-) -> Option<ContainerState> {
-    if !wanted || !plan::restarts(pod, spec, instance) {
-        return None;
-    }
-    if let Some((pause, until)) = state.crash_until(instance)
-        && until > now
-    {
-        let (seconds, name, id) = (pause.as_secs(), &spec.name, &pod.id);
-        let text = format!(
-            "back-off {} restarting failed container={name} pod={}_{}({})",
-            span(seconds),
-            id.name,
-            id.namespace,
-            id.uid
-        );
-        return Some(waiting_for("CrashLoopBackOff", Some(text)));
-    }
-    if let Some(fault) = fault(spec, state) {
-        return Some(fault);
-    }
-    let elsewhere = seen.ready_sandbox().is_none_or(|sandbox| sandbox.id != instance.sandbox);
-    elsewhere.then(|| waiting_for("ContainerCreating", None))
-}
-
-/// As Go writes a duration: `10s`, `1m20s`, `5m0s`.
-pub(crate) fn span(seconds: u64) -> String {
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }
 
 fn phase(
     pod: &ParsedPod,
     intent: &Intent,
     mains: &[ContainerStatus],
-    inits: &[ContainerStatus],
     seen: &RuntimePod,
-    end: Option<&PodStatus>,
+    state: &SyncState,
 ) -> &'static str {
     match intent {
         Intent::Fail { .. } => return "Failed",
         Intent::Hold { .. } => return "Pending",
         Intent::Run | Intent::Terminate => {}
     }
-    match end.and_then(|status| status.phase.as_deref()) {
+    match state.end(pod).and_then(|status| status.phase.as_deref()) {
         Some("Succeeded") => return "Succeeded",
         Some("Failed") => return "Failed",
         _ => {}
     }
-    let policy = pod.restart_policy();
-    let ended = |status: &ContainerStatus| {
-        status.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| ended.exit_code)
+    let over =
+        |container: &Container| seen.newest(&container.name).filter(|instance| instance.state.has_ended());
+    let has_failed_for_good = |container: &Container| {
+        over(container).is_some_and(|instance| has_failed(instance) && !restarts(pod, container, instance))
     };
-    let init_failed = pod
-        .init_containers()
-        .zip(inits)
-        .any(|(spec, status)| !is_sidecar(spec) && ended(status).is_some_and(|code| code != 0));
-    if init_failed && policy == RestartPolicy::Never {
+    if pod.init_containers().any(|container| !is_sidecar(container) && has_failed_for_good(container)) {
         return "Failed";
     }
-    if !plan::initialized(pod, seen) && mains.iter().all(|status| status.container_id.is_none()) {
+    if !plan::initialized(pod, seen, state) && mains.iter().all(|status| status.container_id.is_none()) {
         return "Pending";
     }
     let has = |wanted: &dyn Fn(&ContainerState) -> bool, status: &ContainerStatus| {
@@ -317,18 +132,17 @@ fn phase(
     if mains.iter().any(|status| has(&|state| state.waiting.is_some(), status) && !ran_before(status)) {
         return "Pending";
     }
-    let codes: Vec<i32> = mains.iter().filter_map(ended).collect();
-    if codes.len() < mains.len() || policy == RestartPolicy::Always {
-        // One that was told to leave ends as it ended, whatever the policy would have done next.
-        let all_over = codes.len() == mains.len() && *intent == Intent::Terminate;
-        if !all_over {
-            return "Running";
-        }
-    }
-    if codes.iter().all(|code| *code == 0) {
-        "Succeeded"
-    } else if policy == RestartPolicy::OnFailure && *intent != Intent::Terminate {
+    let codes: Vec<i32> = mains
+        .iter()
+        .filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.exit_code))
+        .collect();
+    let mut containers = pod.spec().containers.iter();
+    let again = |container: &Container| over(container).is_some_and(|ended| restarts(pod, container, ended));
+    // One that was told to leave ends as it ended, whatever the policy would have done next.
+    if codes.len() < mains.len() || (*intent != Intent::Terminate && containers.any(again)) {
         "Running"
+    } else if codes.iter().all(|code| *code == 0) {
+        "Succeeded"
     } else {
         "Failed"
     }

@@ -11,11 +11,12 @@ use crate::eviction::pressure::EVICTED;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::conditions;
+use crate::pod::container_status::NodeContext;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{self, Intent};
 use crate::pod::recorder::EventType;
-use crate::pod::status::{self, NodeContext};
+use crate::pod::status;
 use crate::pod::worker::PodWorker;
 
 impl PodWorker {

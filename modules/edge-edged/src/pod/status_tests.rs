@@ -1,7 +1,11 @@
 use super::*;
 use crate::pod::backoff::Failure;
+use crate::pod::container_status::span;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, sandbox};
+use crate::pod::sync_state::ImageState;
+use crate::runtime::pods::RuntimeContainer;
+use beehive::Moment;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -132,8 +136,7 @@ fn the_phase_follows_the_policy() {
 
 #[test]
 fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named() {
-    let pod =
-        pod(json!({"containers": [{"name": "c", "image": "x", "livenessProbe": {"periodSeconds": 1}}]}));
+    let pod = pod(json!({"containers": [{"name": "c", "image": "x", "brandNew": {"periodSeconds": 1}}]}));
     let refused = Intent::Fail { reason: "OutOfpods".into(), message: "no room".into() };
     let status = status(&pod, &refused, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!(
@@ -141,7 +144,7 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
         (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
     );
     let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
-    assert!(named["message"].as_str().unwrap().contains("spec.containers[c].livenessProbe"));
+    assert!(named["message"].as_str().unwrap().contains("spec.containers[c].brandNew"));
 }
 
 #[test]
@@ -219,6 +222,139 @@ fn fields_that_are_not_honoured_are_told_once_and_not_at_each_restart() {
     let status = status(&one, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
     let kept: PodStatus = serde_json::from_value(status).unwrap();
     assert!(has_told_of_fields(&one, Some(&kept)), "the store has what was reported before the restart");
-    let changed = pod(json!({"overhead": {"cpu": "1"}, "ephemeralContainers": [{"name": "e"}]}));
+    let changed = pod(json!({"overhead": {"cpu": "1"}, "brandNew": {"x": 1}}));
     assert!(!has_told_of_fields(&changed, Some(&kept)), "another field is news");
+}
+
+#[test]
+fn started_and_ready_are_what_the_probes_say() {
+    use crate::pod::probes::plan::{ProbeKind, Verdict};
+    let pod = pod(json!({
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always", "readinessProbe": {}}],
+        "containers": [{"name": "c", "image": "x", "startupProbe": {}, "readinessProbe": {}}]}));
+    let running = |name| instance(&pod, name, "s", 0, RuntimeState::Running);
+    let runs = seen(vec![running("side"), running("c")]);
+    let mut state = SyncState::default();
+    state.probes.observe(&runs, None);
+    let says = |state: &SyncState| {
+        let status = status(&pod, &Intent::Run, &runs, state, None);
+        let own = |container: &Value| (container["started"] == true, container["ready"] == true);
+        let message =
+            condition(&status, "ContainersReady")["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(condition(&status, "Ready")["message"], condition(&status, "ContainersReady")["message"]);
+        (own(&status["initContainerStatuses"][0]), own(&status["containerStatuses"][0]), message)
+    };
+    let unready = |names: &str| format!("containers with unready status: [{names}]");
+    assert_eq!(says(&state), ((true, false), (false, false), unready("side c")));
+    state.probes.set("c-0", ProbeKind::Startup, Verdict::Success);
+    assert_eq!(says(&state), ((true, false), (true, false), unready("side c")));
+    state.probes.set("c-0", ProbeKind::Readiness, Verdict::Success);
+    assert_eq!(says(&state), ((true, false), (true, true), unready("side")));
+    state.probes.set("side-0", ProbeKind::Readiness, Verdict::Success);
+    assert_eq!(says(&state), ((true, true), (true, true), String::new()));
+    state.probes.set("c-0", ProbeKind::Readiness, Verdict::Failure);
+    assert_eq!(says(&state), ((true, true), (true, false), unready("c")));
+}
+
+#[test]
+fn a_pod_is_initialized_when_its_sidecar_has_started() {
+    use crate::pod::probes::plan::{ProbeKind, Verdict};
+    let pod = pod(json!({
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always", "startupProbe": {}}]}));
+    let runs = seen(vec![instance(&pod, "side", "s", 0, RuntimeState::Running)]);
+    let mut state = SyncState::default();
+    state.probes.observe(&runs, None);
+    let before = status(&pod, &Intent::Run, &runs, &state, None);
+    assert_eq!(condition(&before, "Initialized")["message"], "containers with incomplete status: [side]");
+    assert_eq!(before["phase"], "Pending");
+    assert_eq!(before["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    state.probes.set("side-0", ProbeKind::Startup, Verdict::Success);
+    let after = status(&pod, &Intent::Run, &runs, &state, None);
+    assert_eq!(condition(&after, "Initialized")["status"], "True");
+}
+
+#[test]
+fn an_end_is_told_when_nothing_runs_any_more() {
+    let pod = pod(json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always"}]}));
+    let main = instance(&pod, "c", "s", 0, RuntimeState::Exited);
+    let side = |state| instance(&pod, "side", "s", 0, state);
+    let told: PodStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
+    let at = |containers| status(&pod, &Intent::Run, &seen(containers), &SyncState::default(), Some(&told));
+    let still = at(vec![side(RuntimeState::Running), main.clone()]);
+    assert_eq!(
+        (&still["phase"], &condition(&still, "Ready")["reason"]),
+        (&json!("Running"), &json!("PodCompleted"))
+    );
+    // How a sidecar ended doesn't count.
+    let killed = RuntimeContainer { exit_code: 137, ..side(RuntimeState::Exited) };
+    assert_eq!(at(vec![killed, main.clone()])["phase"], "Succeeded");
+    let fail = Intent::Fail { reason: "DeadlineExceeded".into(), message: "m".into() };
+    let runs = seen(vec![side(RuntimeState::Running), main]);
+    let failing = status(&pod, &fail, &runs, &SyncState::default(), Some(&told));
+    assert_eq!((&failing["phase"], &failing["reason"]), (&json!("Running"), &Value::Null));
+}
+
+#[test]
+fn a_post_start_hook_is_part_of_the_making() {
+    let pod = pod(json!({}));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let mut state = SyncState::default();
+    state.post_starts.insert("c-0".into());
+    let held = status(&pod, &Intent::Run, &runs, &state, None);
+    let container = &held["containerStatuses"][0];
+    assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
+    assert_eq!((&container["started"], &container["ready"]), (&json!(false), &json!(false)));
+    assert_eq!(held["phase"], "Pending");
+}
+
+#[test]
+fn the_generation_that_was_seen_is_told() {
+    let mut pod = pod(json!({}));
+    pod.pod.metadata.generation = Some(7);
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(status["observedGeneration"], 7);
+    let conditions = status["conditions"].as_array().unwrap();
+    assert!(conditions.iter().all(|condition| condition["observedGeneration"] == 7), "{conditions:#?}");
+}
+
+#[test]
+fn an_ephemeral_container_has_a_status_and_no_part_in_the_pods() {
+    let pod =
+        pod(json!({"restartPolicy": "Never", "ephemeralContainers": [{"name": "debug", "image": "x"}]}));
+    let main = instance(&pod, "c", "s", 0, RuntimeState::Running);
+    let debug = |state| instance(&pod, "debug", "s", 0, state);
+    let failed = RuntimeContainer { exit_code: 3, ..debug(RuntimeState::Exited) };
+    for (containers, ready) in [
+        (vec![main.clone()], false),
+        (vec![main.clone(), failed], false),
+        (vec![main, debug(RuntimeState::Running)], true),
+    ] {
+        let status = status(&pod, &Intent::Run, &seen(containers), &SyncState::default(), None);
+        let own = &status["ephemeralContainerStatuses"][0];
+        assert_eq!(
+            (&own["name"], &own["ready"], &own["started"]),
+            (&json!("debug"), &json!(ready), &Value::Null)
+        );
+        assert_eq!(
+            (&status["phase"], &condition(&status, "Ready")["status"]),
+            (&json!("Running"), &json!("True"))
+        );
+    }
+}
+
+#[test]
+fn statuses_are_in_the_order_of_names_but_for_init_containers() {
+    let two = json!([{"name": "z", "image": "x"}, {"name": "a", "image": "x"}]);
+    let inits = json!([{"name": "y", "image": "x"}, {"name": "b", "image": "x"}]);
+    let pod = pod(json!({"containers": two, "initContainers": inits}));
+    let status = status(&pod, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
+    let names = |list: &str| -> Vec<String> {
+        let all = status[list].as_array().unwrap().iter();
+        all.map(|status| status["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("containerStatuses"), ["a", "z"]);
+    assert_eq!(names("initContainerStatuses"), ["y", "b"]);
+    assert_eq!(condition(&status, "ContainersReady")["message"], "containers with unready status: [z a]");
 }

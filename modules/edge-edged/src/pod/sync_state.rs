@@ -7,12 +7,14 @@ use std::time::Duration;
 use beehive::Moment;
 use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Container, PodStatus};
 
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::probes::plan::{ProbeKind, Verdict};
+use crate::pod::probes::results::ProbeResults;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::PreparedVolumes;
 
@@ -76,6 +78,16 @@ pub(crate) struct SyncState {
     pub(crate) dead_min_age: Duration,
     /// Sandboxes that were told to stop.
     pub(crate) stopped: BTreeSet<String>,
+    /// What the probes say.
+    pub(crate) probes: ProbeResults,
+    /// Containers whose postStart hook is to end before they count as started, by their ids.
+    pub(crate) post_starts: BTreeSet<String>,
+    /// Containers whose postStart hook has failed, by their ids.
+    pub(crate) failed_hooks: BTreeSet<String>,
+    /// Containers whose preStop hook has ended.
+    pub(crate) pre_stopped: BTreeSet<String>,
+    /// Since when containers are being stopped, by their ids and the grace of that.
+    pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
     /// Everything of the pod is gone.
     pub(crate) torn_down: bool,
 }
@@ -95,6 +107,14 @@ impl SyncState {
         let has = |id: &String| seen.containers.iter().any(|container| container.id == *id);
         self.running.retain(|id, _| has(id));
         self.ended.retain(|id, _| has(id));
+        self.failed_hooks.retain(has);
+        self.pre_stopped.retain(has);
+        self.stopping.retain(|(id, _), _| has(id));
+        // One that was started a moment ago may not be in what was read.
+        let ended = seen.containers.iter().filter(|container| container.state.has_ended());
+        ended.for_each(|container| {
+            self.post_starts.remove(&container.id);
+        });
         for container in &seen.containers {
             let first_seen = match container.state {
                 RuntimeState::Running => &mut self.running,
@@ -103,6 +123,33 @@ impl SyncState {
             };
             first_seen.entry(container.id.clone()).or_insert(now);
         }
+    }
+
+    /// Whether a container that runs is still being started: its postStart hook has not ended.
+    pub(crate) fn is_held(&self, instance: &RuntimeContainer) -> bool {
+        self.post_starts.contains(&instance.id)
+            || self.failed_hooks.contains(&instance.id)
+            || (instance.state == RuntimeState::Running && self.is_starting(&instance.name))
+    }
+
+    /// Whether a container has started: it runs, its postStart hook has ended, and its startup probe was once successful.
+    pub(crate) fn is_started(&self, container: &Container, instance: &RuntimeContainer) -> bool {
+        instance.state == RuntimeState::Running
+            && !self.is_held(instance)
+            && (container.startup_probe.is_none()
+                || self.probes.get(&instance.id, ProbeKind::Startup) == Some(Verdict::Success))
+    }
+
+    /// Whether a container that is no plain init container is ready: it has started, and its readiness probe is successful.
+    pub(crate) fn is_ready(&self, container: &Container, instance: &RuntimeContainer) -> bool {
+        self.is_started(container, instance)
+            && (container.readiness_probe.is_none()
+                || self.probes.get(&instance.id, ProbeKind::Readiness) == Some(Verdict::Success))
+    }
+
+    /// Since when a container is being stopped with a grace.
+    pub(crate) fn stopping_since(&self, id: &str, grace: Duration, now: Moment) -> Moment {
+        self.stopping.get(&(id.to_owned(), grace)).copied().unwrap_or(now)
     }
 
     /// Whether an instance ran so long that its crashes before are forgotten.

@@ -4,21 +4,18 @@
 //! panic in one is a fault of the worker, which is restarted, reads everything anew and goes on; containers that run
 //! are not touched by that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Capacity, Context, Fault, Moment, Policy};
-use futures::future::{AbortHandle, LocalBoxFuture};
+use futures::future::AbortHandle;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::dependencies::Dependencies;
 use crate::events;
 use crate::images::pull_words::is_failed_pull;
 use crate::pod::action::Action;
-use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
 use crate::pod::conditions;
@@ -26,11 +23,11 @@ use crate::pod::effects::Effects;
 use crate::pod::end::{EDGED_RETRY, End, Stopped};
 use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::id::PodId;
-use crate::pod::message::{PodWorkerMsg, StatusRead};
-use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::{self, Intent};
+use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
-use crate::pod::runtime_status::StatusReader;
+use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::RuntimePod;
 
@@ -41,24 +38,8 @@ pub const POD_WORKER: &str = "pod-worker";
 pub(crate) const RUNTIME_RETRY: Duration = Duration::from_secs(1);
 /// After a step that has to succeed some day did not.
 pub(crate) const STEP_RETRY: Duration = Duration::from_secs(5);
-/// The runtime tells of an end before its own records show it: when to read it again.
-const REREAD_AFTER: [Duration; 5] = [
-    Duration::from_millis(15),
-    Duration::from_millis(60),
-    Duration::from_millis(250),
-    Duration::from_millis(1000),
-    Duration::from_millis(3000),
-];
 /// How long a failed pull shows as such before it shows as a pause.
 const PULL_ERROR_SHOWS: Duration = Duration::from_secs(3);
-
-/// How far the reading of the runtime's status is.
-enum Reading {
-    /// Nobody reads.
-    Idle(StatusReader),
-    /// A task has the reader.
-    UnderWay,
-}
 
 /// The worker of one pod.
 pub(crate) struct PodWorker {
@@ -69,20 +50,22 @@ pub(crate) struct PodWorker {
     pub(crate) state: SyncState,
     /// As it was read last.
     pub(crate) seen: RuntimePod,
-    effects: Effects,
-    reading: Reading,
-    has_read: bool,
+    pub(crate) effects: Effects,
+    pub(crate) reading: Reading,
+    pub(crate) has_read: bool,
     /// The runtime's status has to be read before anything is planned.
     pub(crate) stale: bool,
     /// It could not be read the last time: not before this time again.
-    read_again_at: Option<Moment>,
+    pub(crate) read_again_at: Option<Moment>,
     /// When to read again although the runtime tells of nothing.
-    reread: Vec<Moment>,
+    pub(crate) reread: Vec<Moment>,
+    probes: Probes,
     /// Whether this incarnation has reported the status that `state` knows.
     pub(crate) has_reported: bool,
     /// No status is reported any more: what is left of the pod is being removed.
     pub(crate) status_is_final: bool,
-    pub(crate) pulls: BTreeMap<Action, AbortHandle>,
+    /// Pulls and hooks that are under way: what they are for may go before they end.
+    pub(crate) breakable: BTreeMap<Action, AbortHandle>,
     pub(crate) retries: Vec<(Moment, Action)>,
     wake: Option<(Moment, AbortHandle)>,
     pub(crate) end: End,
@@ -138,9 +121,10 @@ impl PodWorker {
             stale: true,
             read_again_at: None,
             reread: Vec::new(),
+            probes: Probes::default(),
             has_reported: false,
             status_is_final: false,
-            pulls: BTreeMap::new(),
+            breakable: BTreeMap::new(),
             retries: Vec::new(),
             wake: None,
             end: End::NotYet,
@@ -175,6 +159,7 @@ impl Actor for PodWorker {
             PodWorkerMsg::ActionFailed(action) => {
                 return Err(Fault::new(format!("{action:?} panicked")));
             }
+            PodWorkerMsg::Probed { id, kind, verdict } => self.state.probes.set(&id, kind, verdict),
             PodWorkerMsg::EndReported(result) => self.end_reported(result),
             PodWorkerMsg::Wake => self.wake = None,
         }
@@ -222,12 +207,6 @@ impl PodWorker {
         }
     }
 
-    fn runtime_changed(&mut self) {
-        let now = self.deps.now();
-        self.stale = true;
-        self.reread = REREAD_AFTER.iter().map(|pause| now + *pause).collect();
-    }
-
     /// Brings the pod closer to what it should be: kubelet's syncPod.
     fn sync(&mut self, cx: &Context<PodWorkerMsg>) {
         let now = self.deps.now();
@@ -242,7 +221,7 @@ impl PodWorker {
         }
         self.read_status(now, cx);
         // What is not known is not acted upon. The reading ends in a message.
-        if self.stale || matches!(self.reading, Reading::UnderWay) {
+        if self.stale || self.is_reading() {
             self.wake_at(self.read_again_at, now, cx);
             return;
         }
@@ -253,9 +232,13 @@ impl PodWorker {
         if plan.gone {
             self.report_end(now, cx);
         }
+        for stopping in plan.stopping {
+            self.state.stopping.entry(stopping).or_insert(now);
+        }
         for action in plan.actions {
             self.begin(action, &pod, cx);
         }
+        self.tell_probes(&intent, cx);
         if let Some((action, work)) = self.status_report(&intent, now) {
             self.state.busy.insert(action.clone());
             self.run(action, work, cx);
@@ -264,57 +247,17 @@ impl PodWorker {
         self.wake_at(at, now, cx);
     }
 
-    /// Reads the runtime's status when it may have changed and nobody reads it.
-    fn read_status(&mut self, now: Moment, cx: &Context<PodWorkerMsg>) {
-        if !self.stale || self.read_again_at.is_some_and(|at| at > now) {
-            return;
+    /// Tells the probes what is known of their containers. They begin when the pod does, and end with the worker.
+    fn tell_probes(&mut self, intent: &Intent, cx: &Context<PodWorkerMsg>) {
+        let pod = &self.update.pod;
+        match intent {
+            Intent::Run => self.probes.start(pod, &self.deps, cx),
+            Intent::Fail { .. } | Intent::Hold { .. } | Intent::Terminate => {}
         }
-        let mut reader = match std::mem::replace(&mut self.reading, Reading::UnderWay) {
-            Reading::Idle(reader) => reader,
-            Reading::UnderWay => return,
-        };
-        // What changes while it is read makes it stale again.
-        self.stale = false;
-        self.read_again_at = None;
-        let (deps, id, worker) = (Rc::clone(&self.deps), self.update.pod.id.clone(), cx.myself());
-        // Only the first reading of an incarnation finds some.
-        let settled = self.effects.settled();
-        let is_first = !std::mem::replace(&mut self.has_read, true);
-        cx.spawn(async move {
-            if is_first {
-                settled.await;
-            }
-            let result = reader.read(&deps, &id).await;
-            let read = Box::new(StatusRead { reader, result });
-            // A worker that is gone needs no answer.
-            let _ = worker.tell(PodWorkerMsg::StatusRead(read)).await;
-        });
-    }
-
-    fn status_read(&mut self, read: StatusRead) {
-        let StatusRead { reader, result } = read;
-        self.reading = Reading::Idle(reader);
-        let now = self.deps.now();
-        let id = &self.update.pod.id;
-        let seen = match result {
-            Ok(seen) => seen,
-            Err(error) => {
-                self.stale = true;
-                self.read_again_at = Some(now + RUNTIME_RETRY);
-                // The PLEG warns of it, once for all pods.
-                tracing::debug!(pod = %id.name, %error, "runtime cannot be asked about a pod");
-                return;
-            }
-        };
-        // What the runtime told of has arrived in its records.
-        if ended_of(&seen) != ended_of(&self.seen) {
-            self.reread.clear();
-        }
-        self.state.observe(&seen, now);
-        let sandboxes = seen.sandboxes.iter().map(|sandbox| sandbox.id.clone());
-        let ids = sandboxes.chain(seen.containers.iter().map(|container| container.id.clone()));
-        self.deps.ids.set(&id.uid, ids.collect());
-        self.seen = seen;
+        let node = self.deps.node.borrow();
+        let ips = if pod.host_network() { &node.host_ips } else { &self.seen.ips };
+        let ending = *intent != Intent::Run || pod.is_terminating();
+        self.probes.update(pod, &self.seen, &self.state, ips, ending);
     }
 
     /// What time alone changes.
@@ -339,103 +282,24 @@ impl PodWorker {
                 self.deps.event(&self.update.pod.id, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
         }
-        if *intent != Intent::Run {
-            // A pull is given up; what changes the disk or the runtime is seen to its end.
-            for (action, pull) in std::mem::take(&mut self.pulls) {
-                pull.abort();
-                self.state.busy.remove(&action);
+        // A pull is given up, and a hook whose container has gone; what changes the disk or the runtime is seen to its end.
+        let runs =
+            |id: &String| self.seen.containers.iter().any(|seen| seen.id == *id && !seen.state.has_ended());
+        let needless: Vec<Action> = self
+            .breakable
+            .keys()
+            .filter(|action| match action {
+                Action::PostStart { id } | Action::PreStop { id, .. } => !runs(id),
+                _ => *intent != Intent::Run,
+            })
+            .cloned()
+            .collect();
+        for action in needless {
+            if let Some(task) = self.breakable.remove(&action) {
+                task.abort();
             }
+            self.state.busy.remove(&action);
         }
-    }
-
-    fn begin(&mut self, action: Action, pod: &Arc<ParsedPod>, cx: &Context<PodWorkerMsg>) {
-        let Some(work) = self.work(&action, pod) else { return };
-        self.state.busy.insert(action.clone());
-        if matches!(action, Action::RemoveSandbox { .. }) && self.update.intent == Intent::Terminate {
-            self.status_is_final = true;
-        }
-        if action == Action::Teardown && self.stopped == Stopped::NotYet {
-            self.stopped = Stopped::Unsaid;
-        }
-        let is_pull = matches!(action, Action::Image { .. });
-        let task = self.run(action.clone(), work, cx);
-        if is_pull {
-            self.pulls.insert(action, task);
-        }
-    }
-
-    /// Runs an action beside the worker, which is told the outcome.
-    fn run(
-        &self,
-        action: Action,
-        work: LocalBoxFuture<'static, Outcome>,
-        cx: &Context<PodWorkerMsg>,
-    ) -> AbortHandle {
-        let (worker, (said, heard)) = (cx.myself(), oneshot::channel());
-        let work = async move {
-            // A worker that is gone needs no answer.
-            let _ = said.send(work.await);
-        };
-        let beside = if action.may_be_cut_short() {
-            futures::future::Either::Left(work)
-        } else {
-            let effect = self.effects.begin();
-            self.deps.env.spawn(async move {
-                work.await;
-                drop(effect);
-            });
-            futures::future::Either::Right(futures::future::ready(()))
-        };
-        cx.spawn(async move {
-            beside.await;
-            let message = match heard.await {
-                Ok(outcome) => PodWorkerMsg::ActionEnded { action, outcome: Box::new(outcome) },
-                Err(_) => PodWorkerMsg::ActionFailed(action),
-            };
-            let _ = worker.tell(message).await;
-        })
-    }
-
-    fn work(&mut self, action: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {
-        let request = match action {
-            Action::Volumes => {
-                self.state.refresh_volumes = false;
-                ActionInput::None
-            }
-            Action::Image { container } => {
-                let before = match self.state.images.get(container) {
-                    Some(ImageState::Failed(failure)) => Some(failure.clone()),
-                    Some(ImageState::Ready(_)) | None => None,
-                };
-                let hash = Some(pod.hash(container));
-                let ran_before = self.seen.newest(container).is_some_and(|instance| instance.hash == hash);
-                ActionInput::Image { before, ran_before }
-            }
-            Action::Start { container, .. } => ActionInput::Start(Box::new(self.start_context(container)?)),
-            Action::Stop { id, .. } | Action::RemoveContainer { id } => {
-                ActionInput::Container(self.seen.containers.iter().find(|seen| seen.id == *id)?.clone())
-            }
-            // Begun by `sync`, which knows the status.
-            Action::Report => return None,
-            Action::Sandbox { .. }
-            | Action::StopSandbox { .. }
-            | Action::RemoveSandbox { .. }
-            | Action::Teardown => ActionInput::None,
-        };
-        Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))
-    }
-
-    fn start_context(&self, container: &str) -> Option<StartContext> {
-        let sandbox = self.seen.ready_sandbox()?;
-        let VolumeState::Ready(volumes) = &self.state.volumes else { return None };
-        let Some(ImageState::Ready(image)) = self.state.images.get(container) else { return None };
-        Some(StartContext {
-            sandbox: sandbox.id.clone(),
-            sandbox_attempt: sandbox.attempt,
-            ips: self.seen.ips.clone(),
-            image: image.clone(),
-            volumes: volumes.clone(),
-        })
     }
 
     /// The earliest of everything that the worker waits for.
@@ -463,16 +327,6 @@ impl PodWorker {
         }
         self.wake = at.map(|at| (at, cx.after(at.since(now), PodWorkerMsg::Wake)));
     }
-}
-
-/// What has come to its end.
-fn ended_of(seen: &RuntimePod) -> BTreeSet<&str> {
-    let containers = seen.containers.iter().filter(|container| container.state.has_ended());
-    let sandboxes = seen.sandboxes.iter().filter(|sandbox| !sandbox.ready);
-    containers
-        .map(|container| container.id.as_str())
-        .chain(sandboxes.map(|sandbox| sandbox.id.as_str()))
-        .collect()
 }
 
 fn shown_until(failure: &Failure) -> Moment {

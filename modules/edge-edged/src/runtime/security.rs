@@ -69,6 +69,7 @@ pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
         network: node_or(spec.host_network, NamespaceMode::Pod).into(),
         pid: node_or(spec.host_pid, pid).into(),
         ipc: node_or(spec.host_ipc, NamespaceMode::Pod).into(),
+        target_id: String::new(),
     }
 }
 
@@ -154,6 +155,11 @@ fn seccomp(
         }
         other => Err(StepError::Config(format!("seccompProfile.type `{other}` is not supported"))),
     }
+}
+
+/// The same, with the processes of another container in sight: that of an ephemeral container's target.
+pub(crate) fn beside(spec: &PodSpec, target: String) -> NamespaceOption {
+    NamespaceOption { pid: NamespaceMode::Target.into(), target_id: target, ..namespaces(spec) }
 }
 
 /// The container's context. `image` says who the image wants to be.

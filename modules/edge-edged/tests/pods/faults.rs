@@ -191,7 +191,7 @@ impl Runtime for FaultyRuntime {
         self.call("container_status", None, self.runtime.container_status(id))
     }
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
-        self.runtime.exec_sync(id, command, limit)
+        self.call("exec_sync", None, self.runtime.exec_sync(id, command, limit))
     }
     fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
         self.runtime.status_info()

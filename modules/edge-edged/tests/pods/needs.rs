@@ -173,9 +173,9 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
     run(async {
         let host = Machine::new("fields");
         let node = Node::start(&host);
-        let mut probed = container("c", WAITS);
-        probed["livenessProbe"] = json!({"exec": {"command": ["true"]}});
-        let probed = pod("probed", "", json!({"containers": [probed]}));
+        let mut odd = container("c", WAITS);
+        odd["brandNew"] = json!({"of": "a later Kubernetes"});
+        let odd = pod("odd", "", json!({"containers": [odd]}));
         let unsafe_one = pod("unsafe", WAITS, json!({"hostUsers": false}));
         let claimed = pod(
             "claimed",
@@ -183,11 +183,11 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
             json!({"volumes": [
             {"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}),
         );
-        node.apply(&[probed, unsafe_one.clone(), claimed]).await;
+        node.apply(&[odd, unsafe_one.clone(), claimed]).await;
 
-        let status = node.until_ready("probed").await;
+        let status = node.until_ready("odd").await;
         let named = condition(&status, "kubehive.io/FieldsNotHonoured");
-        assert!(text(&named["message"]).contains("spec.containers[c].livenessProbe"), "{named}");
+        assert!(text(&named["message"]).contains("spec.containers[c].brandNew"), "{named}");
         for (pod, field) in
             [("unsafe", "spec.hostUsers=false"), ("claimed", "spec.volumes[v].persistentVolumeClaim")]
         {
@@ -202,7 +202,7 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
             node.events(pod).iter().any(|(own, message)| own == reason && message.contains(field))
         };
         let events = eventually(async || {
-            let all = told("probed", "FieldsNotHonoured", "livenessProbe")
+            let all = told("odd", "FieldsNotHonoured", "brandNew")
                 && told("unsafe", "FieldsNotSupported", "hostUsers")
                 && told("claimed", "FieldsNotSupported", "persistentVolumeClaim");
             all.then_some(())

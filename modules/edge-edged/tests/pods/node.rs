@@ -34,7 +34,16 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(name: &str) -> Machine {
-        let host = TestHost::new(name).unwrap();
+        Machine::made_by(TestHost::builder(name))
+    }
+
+    /// One whose pods Edged reaches by their addresses.
+    pub(crate) fn with_uplink(name: &str) -> Machine {
+        Machine::made_by(TestHost::builder(name).uplink())
+    }
+
+    fn made_by(builder: testhost::Builder) -> Machine {
+        let host = builder.start().unwrap();
         let _cgroups = Cgroups(host.netns().to_owned());
         Machine { host, _cgroups }
     }
@@ -279,6 +288,19 @@ impl Node {
         let done =
             self.runtime.exec_sync(&container_id(status), command, Duration::from_secs(30)).await.unwrap();
         String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
+    }
+
+    /// Waits for an event of a pod with that reason, whose message holds `text`.
+    pub(crate) async fn until_event(&self, pod: &str, reason: &str, text: &str) {
+        let told = || self.events(pod).iter().any(|(own, message)| own == reason && message.contains(text));
+        let told = eventually(async || told().then_some(())).await;
+        told.unwrap_or_else(|| panic!("no {reason} `{text}` among {:#?}", self.events(pod)));
+    }
+
+    /// What a pod's container has written to its log in its `attempt`.
+    pub(crate) fn log(&self, pod: &str, container: &str, attempt: u32) -> String {
+        let folder = self.settings.logs.join(format!("default_{pod}_{}", uid(pod)));
+        std::fs::read_to_string(folder.join(format!("{container}/{attempt}.log"))).unwrap_or_default()
     }
 
     /// Where a pod's volumes lie.

@@ -1,0 +1,143 @@
+//! Running the actions of a plan beside the pod's worker, with what each takes from what the worker knows.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use beehive::Context;
+use futures::future::{AbortHandle, LocalBoxFuture};
+use tokio::sync::oneshot;
+
+use crate::pod::action::Action;
+use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
+use crate::pod::end::Stopped;
+use crate::pod::message::PodWorkerMsg;
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::Intent;
+use crate::pod::stopping;
+use crate::pod::sync_state::{ImageState, VolumeState};
+use crate::pod::worker::PodWorker;
+use crate::runtime::pods::{RuntimeContainer, RuntimeState};
+
+impl PodWorker {
+    /// Begins an action.
+    pub(crate) fn begin(&mut self, action: Action, pod: &Arc<ParsedPod>, cx: &Context<PodWorkerMsg>) {
+        let Some(work) = self.work(&action, pod) else { return };
+        self.state.busy.insert(action.clone());
+        if matches!(action, Action::RemoveSandbox { .. }) && self.update.intent == Intent::Terminate {
+            self.status_is_final = true;
+        }
+        if action == Action::Teardown && self.stopped == Stopped::NotYet {
+            self.stopped = Stopped::Unsaid;
+        }
+        let task = self.run(action.clone(), work, cx);
+        if matches!(action, Action::Image { .. } | Action::PostStart { .. } | Action::PreStop { .. }) {
+            self.breakable.insert(action, task);
+        }
+    }
+
+    /// Runs an action beside the worker, which is told the outcome.
+    pub(crate) fn run(
+        &self,
+        action: Action,
+        work: LocalBoxFuture<'static, Outcome>,
+        cx: &Context<PodWorkerMsg>,
+    ) -> AbortHandle {
+        let (worker, (said, heard)) = (cx.myself(), oneshot::channel());
+        let work = async move {
+            // A worker that is gone needs no answer.
+            let _ = said.send(work.await);
+        };
+        let beside = if action.may_be_cut_short() {
+            futures::future::Either::Left(work)
+        } else {
+            let effect = self.effects.begin();
+            self.deps.env.spawn(async move {
+                work.await;
+                drop(effect);
+            });
+            futures::future::Either::Right(futures::future::ready(()))
+        };
+        cx.spawn(async move {
+            beside.await;
+            let message = match heard.await {
+                Ok(outcome) => PodWorkerMsg::ActionEnded { action, outcome: Box::new(outcome) },
+                Err(_) => PodWorkerMsg::ActionFailed(action),
+            };
+            let _ = worker.tell(message).await;
+        })
+    }
+
+    fn work(&mut self, action: &Action, pod: &Arc<ParsedPod>) -> Option<LocalBoxFuture<'static, Outcome>> {
+        let request = match action {
+            Action::Volumes => {
+                self.state.refresh_volumes = false;
+                ActionInput::None
+            }
+            Action::Image { container } => {
+                let before = match self.state.images.get(container) {
+                    Some(ImageState::Failed(failure)) => Some(failure.clone()),
+                    Some(ImageState::Ready(_)) | None => None,
+                };
+                let hash = Some(pod.hash(container));
+                let ran_before = self.seen.newest(container).is_some_and(|instance| instance.hash == hash);
+                ActionInput::Image { before, ran_before }
+            }
+            Action::Start { container, .. } => ActionInput::Start(Box::new(self.start_context(container)?)),
+            Action::Stop { id, why, grace } => {
+                let now = self.deps.now();
+                let seen = self.instance(id)?;
+                let grace = stopping::left(*grace, self.state.stopping_since(id, *grace, now), now);
+                // A hook that was run before the stop has said why.
+                let said =
+                    self.state.is_busy(|busy| matches!(busy, Action::PreStop { id: of, .. } if of == id))
+                        || self.state.pre_stopped.contains(id);
+                let event = (!said).then(|| stopping::killing_text(pod, &seen.name, *why));
+                ActionInput::Stop { grace, event }
+            }
+            Action::PostStart { id } => {
+                ActionInput::Hook { container: self.instance(id)?, ip: self.pod_ip(), event: None }
+            }
+            Action::PreStop { id, why } => {
+                let container = self.instance(id)?;
+                let event = Some(stopping::killing_text(pod, &container.name, *why));
+                ActionInput::Hook { container, ip: self.pod_ip(), event }
+            }
+            Action::RemoveContainer { id } => ActionInput::Container(self.instance(id)?),
+            // Begun by `sync`, which knows the status.
+            Action::Report => return None,
+            Action::Sandbox { .. }
+            | Action::StopSandbox { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::Teardown => ActionInput::None,
+        };
+        Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))
+    }
+
+    fn instance(&self, id: &str) -> Option<RuntimeContainer> {
+        self.seen.containers.iter().find(|seen| seen.id == *id).cloned()
+    }
+
+    /// The pod's first address, as its hooks are asked at.
+    fn pod_ip(&self) -> String {
+        let node = self.deps.node.borrow();
+        let ips = if self.update.pod.host_network() { &node.host_ips } else { &self.seen.ips };
+        ips.first().cloned().unwrap_or_default()
+    }
+
+    fn start_context(&self, container: &str) -> Option<StartContext> {
+        let sandbox = self.seen.ready_sandbox()?;
+        let VolumeState::Ready(volumes) = &self.state.volumes else { return None };
+        let Some(ImageState::Ready(image)) = self.state.images.get(container) else { return None };
+        let ephemeral = self.update.pod.ephemeral(container);
+        let target = ephemeral.and_then(|one| self.seen.newest(one.target.as_deref()?));
+        let target = target.filter(|target| target.state == RuntimeState::Running);
+        Some(StartContext {
+            target: target.map(|target| target.id.clone()),
+            sandbox: sandbox.id.clone(),
+            sandbox_attempt: sandbox.attempt,
+            ips: self.seen.ips.clone(),
+            image: image.clone(),
+            volumes: volumes.clone(),
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Which containers should run now, in which order, and what each needs. Pure.
+
+use beehive::Moment;
+use k8s_openapi::api::core::v1::Container;
+
+use crate::pod::action::{Action, StopReason};
+use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::pod::planned::Plan;
+use crate::pod::probes::plan::{ProbeKind, Verdict};
+use crate::pod::restart_policy::{changed, has_failed, restarts};
+use crate::pod::stopping::stop;
+use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+
+/// What one look at a pod's containers has at hand.
+struct Look<'a, 'p> {
+    pod: &'a ParsedPod,
+    seen: &'a RuntimePod,
+    state: &'a SyncState,
+    now: Moment,
+    plan: &'p mut Plan,
+    /// The containers that should start, with their attempt.
+    found: Vec<(&'a Container, u32)>,
+}
+
+/// The containers that should start now, with their attempt, but for pauses and what they need.
+pub(crate) fn candidates<'a>(
+    pod: &'a ParsedPod,
+    seen: &'a RuntimePod,
+    state: &'a SyncState,
+    now: Moment,
+    plan: &mut Plan,
+) -> Vec<(&'a Container, u32)> {
+    let mut look = Look { pod, seen, state, now, plan, found: Vec::new() };
+    look.ephemeral_containers();
+    if look.init_containers() {
+        look.main_containers();
+    }
+    look.found
+}
+
+impl<'a> Look<'a, '_> {
+    /// The instance in the sandbox that counts.
+    fn here(&self, container: &Container) -> Option<&'a RuntimeContainer> {
+        let sandbox = self.seen.ready_sandbox().map_or("", |sandbox| sandbox.id.as_str());
+        self.seen.newest_in(&container.name, sandbox)
+    }
+
+    /// Ephemeral containers start whatever else there is, in the sandbox that is there, and once.
+    fn ephemeral_containers(&mut self) {
+        if self.seen.ready_sandbox().is_none() {
+            return;
+        }
+        for container in self.pod.ephemeral.iter().map(|one| &one.container) {
+            match self.seen.newest(&container.name) {
+                None => self.consider(container, None),
+                Some(made) if made.state == RuntimeState::Created => self.consider(container, Some(made)),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Looks at the init containers, in order. True when all have done their part.
+    fn init_containers(&mut self) -> bool {
+        let inits: Vec<&'a Container> = self.pod.init_containers().collect();
+        let mains = &self.pod.spec().containers;
+        let initialized = mains.iter().any(|container| self.here(container).is_some());
+        // The furthest that was begun decides: those before it have done their part, also where nothing of them is left.
+        let furthest = if initialized {
+            inits.len()
+        } else {
+            inits.iter().rposition(|container| self.here(container).is_some()).unwrap_or(0)
+        };
+        for container in inits[..furthest].iter().filter(|container| is_sidecar(container)) {
+            self.consider(container, self.here(container));
+        }
+        for container in &inits[furthest..] {
+            let instance = self.here(container);
+            let passed = instance.is_some_and(|instance| self.has_passed(container, instance));
+            // A sidecar that has passed is looked at all the same: its liveness probe may have failed.
+            if !passed || is_sidecar(container) {
+                self.consider(container, instance);
+            }
+            if !passed {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn has_passed(&self, container: &Container, instance: &RuntimeContainer) -> bool {
+        match instance.state {
+            RuntimeState::Running => is_sidecar(container) && self.state.is_started(container, instance),
+            RuntimeState::Exited => !is_sidecar(container) && !has_failed(instance),
+            RuntimeState::Created | RuntimeState::Unknown => false,
+        }
+    }
+
+    fn main_containers(&mut self) {
+        for container in &self.pod.spec().containers {
+            let instance = self.here(container);
+            self.consider(container, instance);
+            // Its postStart hook is waited for before the next one starts.
+            let held = instance.is_some_and(|instance| self.state.is_held(instance));
+            if has_post_start(container) && (held || self.state.is_starting(&container.name)) {
+                return self.keep_running(container);
+            }
+        }
+    }
+
+    /// Looks only after those that run already, of the containers behind one.
+    fn keep_running(&mut self, behind: &Container) {
+        let rest = self.pod.spec().containers.iter().skip_while(|container| container.name != behind.name);
+        for container in rest.skip(1) {
+            let instance = self.here(container).filter(|instance| instance.state == RuntimeState::Running);
+            if instance.is_some() {
+                self.consider(container, instance);
+            }
+        }
+    }
+
+    fn consider(&mut self, container: &'a Container, instance: Option<&'a RuntimeContainer>) {
+        let (pod, state) = (self.pod, self.state);
+        if state.is_starting(&container.name) {
+            return;
+        }
+        let newest = self.seen.newest(&container.name);
+        let attempt = state.next_attempt(pod, &container.name, newest);
+        let Some(instance) = instance else {
+            // One that ended with the sandbox before counts by the policy, init containers run again.
+            let again = newest.is_none_or(|newest| {
+                let main = pod.spec().containers.iter().any(|c| c.name == container.name);
+                !main || !newest.state.has_ended() || restarts(pod, container, newest)
+            });
+            if again {
+                self.found.push((container, attempt));
+            }
+            return;
+        };
+        match instance.state {
+            RuntimeState::Running => self.keep(container, instance),
+            // Made but never started: a start that was cut short. It makes room for a whole one.
+            RuntimeState::Created => {
+                self.plan.actions.push(Action::RemoveContainer { id: instance.id.clone() });
+            }
+            RuntimeState::Exited | RuntimeState::Unknown => {
+                if restarts(pod, container, instance) {
+                    self.found.push((container, attempt));
+                }
+            }
+        }
+    }
+
+    /// A container that runs: its hook is run, and it is stopped when it is not as it should be.
+    fn keep(&mut self, container: &Container, instance: &RuntimeContainer) {
+        let state = self.state;
+        let failed = |kind| state.probes.get(&instance.id, kind) == Some(Verdict::Failure);
+        let why = if state.failed_hooks.contains(&instance.id) {
+            StopReason::PostStart
+        } else if changed(self.pod, Some(instance)) {
+            StopReason::Changed
+        } else if container.liveness_probe.is_some() && failed(ProbeKind::Liveness) {
+            StopReason::Liveness
+        } else if container.startup_probe.is_some() && failed(ProbeKind::Startup) {
+            StopReason::Startup
+        } else {
+            if state.post_starts.contains(&instance.id) {
+                self.plan.actions.push(Action::PostStart { id: instance.id.clone() });
+            }
+            return;
+        };
+        stop(self.pod, instance, why, state, self.now, self.plan);
+    }
+}
+
+/// What a container needs to start, one thing after another. False when it waits for something that may never come: others
+/// don't wait for it.
+pub(crate) fn start(
+    container: &Container,
+    attempt: u32,
+    sandbox_ready: bool,
+    state: &SyncState,
+    now: Moment,
+    plan: &mut Plan,
+    seen: &RuntimePod,
+) -> bool {
+    let name = &container.name;
+    let ended = seen.newest(name).filter(|instance| instance.state.has_ended());
+    let crashed = ended.and_then(|instance| state.crash_until(instance)).map(|(_, until)| until);
+    let failed = state.starts.get(name).map(|fault| fault.until);
+    if let Some(until) = crashed.filter(|until| *until > now).or(failed.filter(|until| *until > now)) {
+        plan.wake_at(until);
+        return false;
+    }
+    match state.images.get(name) {
+        None => plan.actions.push(Action::Image { container: name.clone() }),
+        Some(ImageState::Failed(fault)) if fault.until > now => {
+            plan.wake_at(fault.until);
+            return false;
+        }
+        Some(ImageState::Failed(_)) => plan.actions.push(Action::Image { container: name.clone() }),
+        Some(ImageState::Ready(_)) => {
+            let volumes_ready = matches!(state.volumes, VolumeState::Ready(_));
+            if sandbox_ready && volumes_ready {
+                plan.actions.push(Action::Start { container: name.clone(), attempt });
+            }
+        }
+    }
+    true
+}
+
+/// Whether a container has a hook that the containers after it wait for.
+pub(crate) fn has_post_start(container: &Container) -> bool {
+    container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some())
+}
+
+#[cfg(test)]
+#[path = "starting_tests.rs"]
+mod tests;

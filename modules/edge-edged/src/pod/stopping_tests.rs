@@ -1,0 +1,141 @@
+use super::*;
+use crate::pod::parsed_pod::tests::pod;
+use crate::pod::plan::tests::{instance, seen};
+use crate::pod::plan::{Intent, plan};
+use serde_json::json;
+
+const START: u64 = 1000;
+
+fn at(seconds: u64) -> Moment {
+    Moment(Duration::from_secs(seconds))
+}
+
+/// A pod with a preStop hook, whose containers all run.
+fn hooked() -> ParsedPod {
+    let hook = json!({"preStop": {"exec": {"command": ["x"]}}});
+    pod(json!({"terminationGracePeriodSeconds": 10,
+        "initContainers": [
+            {"name": "one", "image": "x", "restartPolicy": "Always", "lifecycle": hook},
+            {"name": "two", "image": "x", "restartPolicy": "Always"}],
+        "containers": [{"name": "c", "image": "x", "lifecycle": hook}]}))
+}
+
+fn all_run(pod: &ParsedPod, names: &[&str]) -> RuntimePod {
+    seen(names.iter().map(|name| instance(pod, name, "s", 0, RuntimeState::Running)).collect())
+}
+
+fn hook_of(name: &str) -> Action {
+    Action::PreStop { id: format!("{name}-0"), why: StopReason::Ending }
+}
+
+fn stop_of(name: &str) -> Action {
+    Action::Stop { id: format!("{name}-0"), why: StopReason::Ending, grace: Duration::from_secs(10) }
+}
+
+/// Plans as the worker does, which notes what is begun.
+fn next(
+    pod: &ParsedPod,
+    seen: &RuntimePod,
+    state: &mut SyncState,
+    now: Moment,
+) -> (Vec<Action>, Option<Moment>) {
+    let plan = plan(pod, &Intent::Terminate, seen, state, now);
+    for stopping in plan.stopping {
+        state.stopping.entry(stopping).or_insert(now);
+    }
+    state.busy.extend(plan.actions.iter().cloned());
+    (plan.actions, plan.wake)
+}
+
+#[test]
+fn hooks_run_at_once_and_sidecars_end_one_after_another_in_reverse() {
+    let pod = hooked();
+    let mut state = SyncState::default();
+    let runs = all_run(&pod, &["one", "two", "c"]);
+    let mut first = next(&pod, &runs, &mut state, at(START)).0;
+    first.sort();
+    assert_eq!(first, [hook_of("c"), hook_of("one")]);
+    // The hook of one that must wait for its turn has ended, and then that of the main container.
+    state.busy.remove(&hook_of("one"));
+    state.pre_stopped.insert("one-0".into());
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 1)).0, []);
+    state.busy.remove(&hook_of("c"));
+    state.pre_stopped.insert("c-0".into());
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 3)).0, [stop_of("c")]);
+    assert_eq!(next(&pod, &all_run(&pod, &["one", "two"]), &mut state, at(START + 4)).0, [stop_of("two")]);
+    assert_eq!(next(&pod, &all_run(&pod, &["one"]), &mut state, at(START + 5)).0, [stop_of("one")]);
+    let since = state.stopping_since("one-0", Duration::from_secs(10), at(START + 5));
+    assert_eq!(left(Duration::from_secs(10), since, at(START + 5)), Duration::from_secs(5));
+}
+
+#[test]
+fn a_hook_is_waited_for_as_long_as_the_grace_and_the_rest_is_two_seconds() {
+    let pod = hooked();
+    let mut state = SyncState::default();
+    let runs = all_run(&pod, &["one", "two", "c"]);
+    next(&pod, &runs, &mut state, at(START));
+    let (none, wake) = next(&pod, &runs, &mut state, at(START + 9));
+    assert_eq!((none, wake), (vec![], Some(at(START + 10))));
+    // Everybody's grace is over.
+    let mut all = next(&pod, &runs, &mut state, at(START + 10)).0;
+    all.sort();
+    assert_eq!(all, [stop_of("c"), stop_of("one"), stop_of("two")]);
+    assert_eq!(left(Duration::from_secs(10), at(START), at(START + 10)), GRACE_MIN);
+}
+
+#[test]
+fn a_shorter_grace_counts_from_when_it_is_heard_of() {
+    let mut pod = hooked();
+    pod.pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(600);
+    let mut state = SyncState::default();
+    let runs = all_run(&pod, &["c"]);
+    assert_eq!(next(&pod, &runs, &mut state, at(START)).0, [hook_of("c")]);
+    pod.pod.metadata.deletion_grace_period_seconds = Some(10);
+    pod.pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 100)), (vec![], Some(at(START + 110))));
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 109)), (vec![], Some(at(START + 110))));
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 110)).0, [stop_of("c")]);
+}
+
+#[test]
+fn without_grace_no_hook_is_run() {
+    let mut pod = hooked();
+    pod.pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(0);
+    let mut state = SyncState::default();
+    let actions = next(&pod, &all_run(&pod, &["c"]), &mut state, at(START)).0;
+    assert_eq!(actions, [Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: Duration::ZERO }]);
+    assert_eq!(left(Duration::ZERO, at(START), at(START)), GRACE_MIN);
+}
+
+#[test]
+fn a_probes_own_grace_replaces_the_pods_unless_the_pod_is_deleted() {
+    let mut pod = pod(json!({"terminationGracePeriodSeconds": 30, "containers": [{"name": "c", "image": "x",
+        "livenessProbe": {"terminationGracePeriodSeconds": 60}, "startupProbe": {}}]}));
+    let seconds = |pod: &ParsedPod, why| grace(pod, pod.container("c"), why).as_secs();
+    assert_eq!(seconds(&pod, StopReason::Liveness), 60);
+    assert_eq!(seconds(&pod, StopReason::Startup), 30);
+    assert_eq!(seconds(&pod, StopReason::Ending), 30);
+    pod.pod.metadata.deletion_grace_period_seconds = Some(5);
+    pod.pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
+    assert_eq!(seconds(&pod, StopReason::Liveness), 5);
+}
+
+#[test]
+fn the_event_of_a_stop_is_the_kubelets() {
+    let pod_of = |policy: &str| {
+        pod(json!({"restartPolicy": policy, "initContainers": [
+            {"name": "side", "image": "x", "restartPolicy": "Always"}]}))
+    };
+    let pod = pod_of("Always");
+    let text = |why| killing_text(&pod, "c", why);
+    assert_eq!(text(StopReason::Ending), "Stopping container c");
+    assert_eq!(text(StopReason::Changed), "Container c definition changed, will be restarted");
+    assert_eq!(text(StopReason::Liveness), "Container c failed liveness probe, will be restarted");
+    assert_eq!(text(StopReason::Startup), "Container c failed startup probe, will be restarted");
+    assert_eq!(text(StopReason::PostStart), "FailedPostStartHook");
+    assert_eq!(killing_text(&pod, "side", StopReason::Liveness), "Init container side failed liveness probe");
+    assert_eq!(
+        killing_text(&pod_of("Never"), "c", StopReason::Liveness),
+        "Container c failed liveness probe"
+    );
+}

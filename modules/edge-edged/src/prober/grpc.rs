@@ -1,0 +1,109 @@
+//! The gRPC health protocol (`grpc.health.v1.Health/Check`), in plain text to the pod.
+
+use std::time::Duration;
+
+use beehive::Env;
+use prost::Message;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::prober::{Answer, BODY_MAX, KUBERNETES, dial_error, join};
+
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+const SERVING: i32 = 1;
+
+/// The names of `HealthCheckResponse.ServingStatus`.
+fn status_name(status: i32) -> String {
+    match status {
+        0 => "UNKNOWN".to_owned(),
+        SERVING => "SERVING".to_owned(),
+        2 => "NOT_SERVING".to_owned(),
+        3 => "SERVICE_UNKNOWN".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Asks a server for the health of `service`. Connection and call together have `limit`.
+pub(super) async fn probe(env: &Env, host: &str, port: u16, service: &str, limit: Duration) -> Answer {
+    let address = join(host, port);
+    let seconds = limit.as_secs();
+    let begun = env.now();
+    let channel = match env.timeout(limit, connect(&address)).await {
+        Some(Ok(channel)) => channel,
+        // Go's client tries until the time is over.
+        Some(Err(error)) => {
+            let text = format!(
+                "timeout: failed to connect service {address:?} within {seconds}s: context deadline exceeded: \
+                 connection error: desc = \"transport: Error while dialing: {error}\""
+            );
+            return Answer::Failure(text);
+        }
+        None => {
+            let text = format!(
+                "timeout: failed to connect service {address:?} within {seconds}s: context deadline exceeded"
+            );
+            return Answer::Failure(text);
+        }
+    };
+    let left = limit.saturating_sub(env.now().since(begun));
+    match env.timeout(left, check(channel, service)).await {
+        Some(Ok(SERVING)) => Answer::Success,
+        Some(Ok(status)) => {
+            Answer::Failure(format!("service unhealthy (responded with {:?})", status_name(status)))
+        }
+        Some(Err(status)) if status.code() == Code::Unimplemented => {
+            let text =
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)";
+            Answer::Failure(format!("{text}: {}", status.message()))
+        }
+        Some(Err(status)) if status.code() != Code::DeadlineExceeded => {
+            let (code, message) = (status.code(), status.message());
+            let text = format!("error: health rpc probe failed: rpc error: code = {code:?} desc = {message}");
+            Answer::Failure(text)
+        }
+        Some(Err(_)) | None => {
+            Answer::Failure(format!("timeout: health rpc did not complete within {seconds}s"))
+        }
+    }
+}
+
+async fn connect(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    let endpoint =
+        endpoint.user_agent(format!("kube-probe/{KUBERNETES}")).map_err(|error| error.to_string())?;
+    endpoint.connect().await.map_err(|error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        match cause.downcast_ref::<std::io::Error>() {
+            Some(error) => dial_error(address, error),
+            None => cause.to_string(),
+        }
+    })
+}
+
+async fn check(channel: Channel, service: &str) -> Result<i32, Status> {
+    let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(BODY_MAX);
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let request = Request::new(HealthCheckRequest { service: service.to_owned() });
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+    let codec: ProstCodec<HealthCheckRequest, HealthCheckResponse> = ProstCodec::default();
+    Ok(client.unary(request, path, codec).await?.into_inner().status)
+}
+
+#[cfg(test)]
+mod tests;

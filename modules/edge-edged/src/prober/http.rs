@@ -1,0 +1,284 @@
+//! HTTP checks: one connection for each request, no certificate verified, redirects as the kubelet follows them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use beehive::Env;
+use futures::future::{Either, select};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::HTTPGetAction;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::prober::url::Url;
+use crate::prober::{Answer, BODY_MAX, KUBERNETES, Tried, cut, dial_error, join, system_error};
+
+/// 64 KiB: the longest head of an answer that is read.
+const HEAD_MAX: usize = 64 << 10;
+/// As many redirects are followed (Go: `defaultCheckRedirect`).
+const REDIRECTS_MAX: usize = 10;
+
+/// A request, worked out from a probe's or a hook's `httpGet`.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpRequest {
+    pub(crate) url: Url,
+    headers: HeaderMap,
+    /// Instead of the URL's.
+    host: Option<HeaderValue>,
+}
+
+impl HttpRequest {
+    /// The request. `agent`: `kube-probe` or `kube-lifecycle`.
+    ///
+    /// # Errors
+    /// A header that HTTP cannot carry.
+    pub(crate) fn new(action: &HTTPGetAction, port: u16, ip: &str, agent: &str) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        for header in action.http_headers.iter().flatten() {
+            let name = HeaderName::try_from(header.name.as_str());
+            let name = name.map_err(|_| format!("net/http: invalid header field name {:?}", header.name))?;
+            let value = HeaderValue::try_from(header.value.as_str())
+                .map_err(|_| format!("net/http: invalid header field value for {:?}", header.name))?;
+            headers.append(name, value);
+        }
+        let agent =
+            HeaderValue::try_from(format!("{agent}/{KUBERNETES}")).map_err(|error| error.to_string())?;
+        for (name, usual) in [(USER_AGENT, agent), (ACCEPT, HeaderValue::from_static("*/*"))] {
+            if headers.get(&name).is_some_and(HeaderValue::is_empty) {
+                headers.remove(name);
+            } else if !headers.contains_key(&name) {
+                headers.insert(name, usual);
+            }
+        }
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let host = headers.remove(HOST).filter(|host| !host.is_empty());
+        let tls = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let to = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
+        let url = Url::new(tls, to, port, action.path.as_deref().unwrap_or_default());
+        Ok(HttpRequest { url, headers, host })
+    }
+
+    /// The same without TLS, and so without credentials.
+    pub(crate) fn in_plain_text(&self) -> Self {
+        let mut plain = self.clone();
+        plain.url.tls = false;
+        plain.headers.remove(AUTHORIZATION);
+        plain
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct HttpAnswer {
+    status: u16,
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum HttpFault {
+    /// The request came to nothing.
+    Failed(String),
+    /// A server of plain HTTP was asked for HTTPS.
+    PlainHttp,
+    /// It broke off within the body.
+    Body(String),
+}
+
+impl HttpFault {
+    /// In Go's words.
+    pub(crate) fn text(&self, url: &Url) -> String {
+        match self {
+            HttpFault::Failed(why) => format!("Get \"{url}\": {why}"),
+            HttpFault::PlainHttp => {
+                format!("Get \"{url}\": http: server gave HTTP response to HTTPS client")
+            }
+            HttpFault::Body(why) => why.clone(),
+        }
+    }
+}
+
+/// A probe: 200 to 399 is success, and so is a redirect to another host, with a warning.
+pub(super) async fn probe(env: &Env, request: &HttpRequest, limit: Duration) -> Tried {
+    let url = &request.url;
+    match env.timeout(limit, follow(request)).await {
+        None => Ok(Answer::Failure(format!(
+            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        ))),
+        Some(Err(HttpFault::Body(why))) => Err(why),
+        Some(Err(fault)) => Ok(Answer::Failure(fault.text(url))),
+        Some(Ok(answer)) => Ok(match answer.status {
+            200..300 => Answer::Success,
+            300..400 => {
+                let body = cut(&answer.body);
+                Answer::Warning(format!("Probe terminated redirects, Response body: {body}"))
+            }
+            status => Answer::Failure(format!("HTTP probe failed with statuscode: {status}")),
+        }),
+    }
+}
+
+/// Sends a request and follows redirects while the host stays.
+pub(crate) async fn follow(request: &HttpRequest) -> Result<HttpAnswer, HttpFault> {
+    let mut url = request.url.clone();
+    let mut host = request.host.clone();
+    for _ in 0..REDIRECTS_MAX {
+        let answer = get(&url, host.as_ref(), &request.headers).await?;
+        let location = answer.location.as_deref().filter(|_| matches!(answer.status, 301..=303 | 307 | 308));
+        let Some(location) = location else { return Ok(answer) };
+        let Some(next) = url.resolve(location) else {
+            return Err(HttpFault::Failed(format!("failed to parse Location header {location:?}")));
+        };
+        if next.host != request.url.host {
+            return Ok(answer);
+        }
+        // A host of the request's own holds as long as the server doesn't name another.
+        if location.contains("//") {
+            host = None;
+        }
+        url = next;
+    }
+    Err(HttpFault::Failed(format!("stopped after {REDIRECTS_MAX} redirects")))
+}
+
+async fn get(url: &Url, host: Option<&HeaderValue>, headers: &HeaderMap) -> Result<HttpAnswer, HttpFault> {
+    let address = join(&url.host, url.port());
+    let connected = TcpStream::connect((url.host.as_str(), url.port())).await;
+    let stream = connected.map_err(|error| HttpFault::Failed(dial_error(&address, &error)))?;
+    if !url.tls {
+        return exchange(stream, url, host, headers).await;
+    }
+    let name = ServerName::try_from(url.host.clone());
+    let name = name.map_err(|error| HttpFault::Failed(format!("{}: {error}", url.host)))?;
+    let connector = tokio_rustls::TlsConnector::from(unverified()?);
+    match connector.connect(name, stream).await {
+        Ok(stream) => exchange(stream, url, host, headers).await,
+        Err(error) if speaks_plain_http(&error) => Err(HttpFault::PlainHttp),
+        Err(error) => Err(HttpFault::Failed(system_error(&error))),
+    }
+}
+
+/// What is no record of TLS at all comes, where HTTPS is asked for, from a server of HTTP.
+fn speaks_plain_http(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    url: &Url,
+    host: Option<&HeaderValue>,
+    headers: &HeaderMap,
+) -> Result<HttpAnswer, HttpFault> {
+    let failed = |error: &dyn std::fmt::Display| HttpFault::Failed(error.to_string());
+    let mut request =
+        Request::get(url.target.as_str()).body(Empty::<Bytes>::new()).map_err(|e| failed(&e))?;
+    *request.headers_mut() = headers.clone();
+    let own = || HeaderValue::try_from(url.authority()).map_err(|error| failed(&error));
+    let host = host.map_or_else(own, |host| Ok(host.clone()))?;
+    request.headers_mut().insert(HOST, host);
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_MAX).title_case_headers(true);
+    let (mut sender, connection) =
+        builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let talk = std::pin::pin!(async move {
+        let response = sender.send_request(request).await.map_err(|error| told(&error))?;
+        read(response).await
+    });
+    match select(talk, std::pin::pin!(connection)).await {
+        Either::Left((answer, _)) => answer,
+        // All has come, and is yet to be read.
+        Either::Right((_, talk)) => talk.await,
+    }
+}
+
+fn told(error: &hyper::Error) -> HttpFault {
+    HttpFault::Failed(if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() })
+}
+
+async fn read(response: http::Response<hyper::body::Incoming>) -> Result<HttpAnswer, HttpFault> {
+    let status = response.status().as_u16();
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (mut incoming, mut body) = (response.into_body(), Vec::new());
+    while body.len() < BODY_MAX
+        && let Some(frame) = incoming.frame().await
+    {
+        let frame = frame.map_err(|error| {
+            HttpFault::Body(if error.is_incomplete_message() {
+                "unexpected EOF".to_owned()
+            } else {
+                error.to_string()
+            })
+        })?;
+        if let Some(data) = frame.data_ref() {
+            body.extend_from_slice(&data[..data.len().min(BODY_MAX - body.len())]);
+        }
+    }
+    Ok(HttpAnswer { status, location, body })
+}
+
+/// TLS that trusts whoever answers, as a kubelet's probes do: they ask whether something answers, and send no secret that
+/// the pod did not put into the probe itself.
+fn unverified() -> Result<Arc<ClientConfig>, HttpFault> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let make = || {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+        let any = Arc::new(AnyCertificate(schemes));
+        let config = builder.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
+        Some(Arc::new(config))
+    };
+    CONFIG.get_or_init(make).clone().ok_or_else(|| HttpFault::Failed("tls: no protocol versions".to_owned()))
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;
