@@ -9,6 +9,7 @@ mod faults;
 mod lives;
 mod needs;
 mod node;
+mod refusals;
 mod restarts;
 mod speed;
 mod volumes;
