@@ -47,6 +47,10 @@ async fn a_container_runs_and_its_end_is_told() {
     assert_eq!(version.runtime_name, "containerd");
     let status = runtime.status().await.unwrap();
     assert!(status.conditions.iter().all(|condition| condition.status), "{status:?}");
+    // What it can do came with 2.0; whoever is older says nothing of it.
+    let is_older = version.runtime_version.trim_start_matches('v').starts_with("1.");
+    let features = runtime.features().await.unwrap();
+    assert!(!is_older || features == cri::Features::default(), "{} {features:?}", version.runtime_version);
     assert!(runtime.image_status(testhost::BUSYBOX).await.unwrap().is_some());
     assert!(runtime.image_status("kubehive.test/absent:1").await.unwrap().is_none());
     assert!(!runtime.image_filesystems().await.unwrap().is_empty());

@@ -79,6 +79,16 @@ const EPHEMERAL: &[(&str, Rule)] = &[
     ("stdinOnce", Honoured),
     ("tty", Honoured),
     ("targetContainerName", Honoured),
+    // What the API forbids in one.
+    ("ports", Refused),
+    ("resources", Refused),
+    ("resizePolicy", Refused),
+    ("restartPolicy", Refused),
+    ("restartPolicyRules", Refused),
+    ("livenessProbe", Refused),
+    ("readinessProbe", Refused),
+    ("startupProbe", Refused),
+    ("lifecycle", Refused),
 ];
 
 const PROBE: &[(&str, Rule)] = &[

@@ -15,6 +15,7 @@ mod needs;
 mod node;
 mod pressure;
 mod probes;
+mod refusals;
 mod restarts;
 mod sidecars;
 mod speed;
