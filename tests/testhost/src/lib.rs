@@ -78,7 +78,7 @@ impl Builder {
 pub struct TestHost {
     dir: PathBuf,
     netns: String,
-    subnet: u8,
+    subnet: Subnet,
     uplink: bool,
     containerd: Option<Child>,
 }
@@ -105,7 +105,7 @@ impl TestHost {
         let unique = format!("{label}{}n{number}", std::process::id());
         let dir = how.parent.join(format!("kh-{unique}"));
         std::fs::create_dir_all(&dir).with_context(|| format!("make folder {}", dir.display()))?;
-        let subnet = free_subnet()?;
+        let subnet = Subnet::free()?;
         // From here on Drop cleans up whatever was made.
         let mut host =
             TestHost { dir, netns: format!("kh-{unique}"), subnet, uplink: how.uplink, containerd: None };
@@ -143,12 +143,13 @@ impl TestHost {
 
     /// The first three numbers of the pods' addresses.
     pub fn pod_prefix(&self) -> String {
-        format!("10.202.{}", self.subnet)
+        format!("10.202.{}", self.subnet.number)
     }
 
     /// The host's address as the machine sees it, and the machine's as the host sees it, when there is an uplink.
     pub fn uplink(&self) -> Option<(String, String)> {
-        self.uplink.then(|| (format!("10.201.{}.2", self.subnet), format!("10.201.{}.1", self.subnet)))
+        self.uplink
+            .then(|| (format!("10.201.{}.2", self.subnet.number), format!("10.201.{}.1", self.subnet.number)))
     }
 
     /// The process id of the runtime, while it runs.
@@ -172,14 +173,19 @@ impl TestHost {
 
     /// The machine's end of the uplink.
     pub(crate) fn outer_link(&self) -> Option<String> {
-        self.uplink.then(|| format!("khu{}", self.subnet))
+        self.uplink.then(|| format!("khu{}", self.subnet.number))
     }
 
     pub(crate) fn make_network(&self) -> Result<()> {
         run(Command::new("ip").args(["netns", "add", &self.netns]))?;
         run(self.command("ip").args(["link", "set", "lo", "up"]))?;
         let Some(outer) = self.outer_link() else { return Ok(()) };
-        let inner = format!("khd{}", self.subnet);
+        let inner = format!("khd{}", self.subnet.number);
+        // One of the host before with this number, which was killed, or whose namespace is still being taken down: it may go by
+        // itself meanwhile.
+        if Path::new("/sys/class/net").join(&outer).exists() {
+            drop(Command::new("ip").args(["link", "delete", &outer]).output());
+        }
         run(Command::new("ip").args([
             "link",
             "add",
@@ -192,15 +198,16 @@ impl TestHost {
             "netns",
             &self.netns,
         ]))?;
-        let (here, there) = (format!("10.201.{}.1/30", self.subnet), format!("10.201.{}.2/30", self.subnet));
+        let (here, there) =
+            (format!("10.201.{}.1/30", self.subnet.number), format!("10.201.{}.2/30", self.subnet.number));
         run(Command::new("ip").args(["address", "add", &here, "dev", &outer]))?;
         run(Command::new("ip").args(["link", "set", &outer, "up"]))?;
         run(self.command("ip").args(["address", "add", &there, "dev", &inner]))?;
         run(self.command("ip").args(["link", "set", &inner, "up"]))?;
-        let gateway = format!("10.201.{}.1", self.subnet);
+        let gateway = format!("10.201.{}.1", self.subnet.number);
         run(self.command("ip").args(["route", "add", "default", "via", &gateway]))?;
-        let pods = format!("10.202.{}.0/24", self.subnet);
-        let via = format!("10.201.{}.2", self.subnet);
+        let pods = format!("10.202.{}.0/24", self.subnet.number);
+        let via = format!("10.201.{}.2", self.subnet.number);
         run(Command::new("ip").args(["route", "replace", &pods, "via", &via]))
     }
 }
@@ -219,24 +226,25 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Claims a number below 250 that no other host of this machine uses: a folder per number, held by process id.
-fn free_subnet() -> Result<u8> {
-    let claims = Path::new("/tmp/kh-subnets");
-    std::fs::create_dir_all(claims).context("make folder /tmp/kh-subnets")?;
-    for number in 0..250_u8 {
-        let claim = claims.join(number.to_string());
-        if let Ok(holder) = std::fs::read_to_string(&claim) {
-            if Path::new("/proc").join(holder.trim()).exists() {
-                continue;
+/// A number that no other test host has, for as long as its file is open: a process that is killed lets go of it, too.
+#[derive(Debug)]
+struct Subnet {
+    number: u8,
+    _lock: std::fs::File,
+}
+
+impl Subnet {
+    fn free() -> Result<Subnet> {
+        let locks = Path::new("/tmp/kh-subnets");
+        std::fs::create_dir_all(locks).context("make folder /tmp/kh-subnets")?;
+        for number in 0..250_u8 {
+            let path = locks.join(number.to_string());
+            let lock = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+            let lock = lock.with_context(|| format!("open {}", path.display()))?;
+            if lock.try_lock().is_ok() {
+                return Ok(Subnet { number, _lock: lock });
             }
-            drop(std::fs::remove_file(&claim));
         }
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&claim);
-        if let Ok(mut file) = made {
-            use std::io::Write as _;
-            write!(file, "{}", std::process::id()).context("claim a subnet")?;
-            return Ok(number);
-        }
+        bail!("250 test hosts hold a subnet: wait for one to end")
     }
-    bail!("250 test hosts hold a subnet already: remove stale files in /tmp/kh-subnets")
 }

@@ -16,7 +16,6 @@ impl Drop for TestHost {
         self.end_containers();
         drop(Command::new("ip").args(["netns", "delete", &self.netns]).output());
         drop(std::fs::remove_dir_all(&self.dir));
-        drop(std::fs::remove_file(Path::new("/tmp/kh-subnets").join(self.subnet.to_string())));
     }
 }
 
