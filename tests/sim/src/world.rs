@@ -201,6 +201,7 @@ impl World {
         edged.tailored_kubelet_config.read_only_port = 0;
         edged.tailored_kubelet_config.cgroup_driver = config::edge::CgroupDriver::Systemd;
         edged.tailored_kubelet_config.eviction_hard.nodefs_available = config::Threshold::Part(0);
+        settings.modules.edge_stream.socket = std::path::PathBuf::new();
         settings.modules.device_twin.dmi_sock_path = folder;
         let clock = MachineClock::new(self.env.clock());
         let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
