@@ -39,6 +39,7 @@ const LIMITS: Limits = Limits {
     reserved: 0,
     handshakes: None,
     handshake_within: Duration::from_secs(5),
+    credential_within: None,
     head_within: Duration::from_secs(30),
     answer_within: Some(Duration::from_secs(10)),
     taken_within: Duration::from_secs(30),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -387,12 +387,25 @@ pub struct EdgeStream {
     /// Whether CloudCore may ask for logs, exec, attach, port-forward and statistics over the link, and agents on the node for
     /// some of it.
     pub enable: bool,
-    /// Holds the token that agents on the node show, mode 0600; it is made where there is none.
+    /// Holds the token that agents on the node show at the port, mode 0600. It is made anew each time that the port is opened.
     pub token_file: PathBuf,
+    /// A Unix socket for the same agents, mode 0600; empty: none. Whoever can open it needs no token.
+    pub socket: PathBuf,
+}
+
+impl EdgeStream {
+    /// The socket for agents on the node, if there is to be one.
+    pub fn socket(&self) -> Option<&Path> {
+        Some(self.socket.as_path()).filter(|socket| self.enable && !socket.as_os_str().is_empty())
+    }
 }
 
 impl Default for EdgeStream {
     fn default() -> Self {
-        EdgeStream { enable: true, token_file: PathBuf::from("/var/lib/kubeedge/kubelet.token") }
+        EdgeStream {
+            enable: true,
+            token_file: PathBuf::from("/var/lib/kubeedge/kubelet.token"),
+            socket: PathBuf::from("/var/lib/kubeedge/kubelet.sock"),
+        }
     }
 }

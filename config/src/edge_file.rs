@@ -83,6 +83,7 @@ impl EdgeCore {
             defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
         }
         modules.event_bus.defects(&mut defects);
+        load::check_socket("modules.edgeStream.socket", &modules.edge_stream.socket, &mut defects);
         if !modules.edged.node_ip.is_empty() {
             load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);
         }
@@ -126,10 +127,15 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_named_by_its_key() {
-        let text = "modules: {edgeHub: {quic: {server: nowhere}}, eventBus: {mqttServerInternal: 'x'}}";
+        let text = "modules: {edgeHub: {quic: {server: nowhere}}, eventBus: {mqttServerInternal: 'x'}, edgeStream: {socket: x}}";
         let config = parsed(text);
         let keys: Vec<String> = config.defects().into_iter().map(|d| d.key).collect();
-        assert_eq!(keys, ["modules.edgeHub.quic.server", "modules.eventBus.mqttServerInternal"]);
+        let bad = [
+            "modules.edgeHub.quic.server",
+            "modules.eventBus.mqttServerInternal",
+            "modules.edgeStream.socket",
+        ];
+        assert_eq!(keys, bad);
     }
 
     #[test]

@@ -60,20 +60,13 @@ impl EventBus {
     }
 
     pub(crate) fn defects(&self, defects: &mut Vec<Defect>) {
+        crate::load::check_socket("modules.eventBus.unixSocket.path", &self.unix_socket.path, defects);
         let mut say = |key: &str, what: String| {
             defects.push(Defect::new(&format!("modules.eventBus.{key}"), what));
         };
         let plain = &self.mqtt_server_internal;
         if !plain.is_empty() && plain.parse::<SocketAddr>().is_err() {
             say("mqttServerInternal", format!("is `{plain}`, not IP:port"));
-        }
-        let socket = &self.unix_socket.path;
-        // The kernel's own bound, its end mark included.
-        if !socket.as_os_str().is_empty() && (!socket.is_absolute() || socket.as_os_str().len() > 107) {
-            say(
-                "unixSocket.path",
-                format!("is `{}`, not an absolute path of at most 107 bytes", socket.display()),
-            );
         }
         let group = &self.unix_socket.group;
         if group.len() > 64 || group.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':') {
@@ -91,7 +84,7 @@ impl EventBus {
                 say(key, format!("is `{}`, not an absolute path", path.display()));
             }
         }
-        if plain.is_empty() && socket.as_os_str().is_empty() && !self.tls.enable {
+        if plain.is_empty() && self.unix_socket.path.as_os_str().is_empty() && !self.tls.enable {
             say(
                 "mqttServerInternal",
                 "is empty, and no other listener is on: no client could connect".to_owned(),

@@ -142,6 +142,15 @@ pub(crate) fn check_ip(key: &str, text: &str, defects: &mut Vec<Defect>) {
     }
 }
 
+/// The path of a Unix socket; empty: none.
+pub(crate) fn check_socket(key: &str, socket: &Path, defects: &mut Vec<Defect>) {
+    // The kernel's own bound, its end mark included.
+    if !socket.as_os_str().is_empty() && (!socket.is_absolute() || socket.as_os_str().len() > 107) {
+        let what = format!("is `{}`, not an absolute path of at most 107 bytes", socket.display());
+        defects.push(Defect::new(key, what));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

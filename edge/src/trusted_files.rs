@@ -95,7 +95,7 @@ struct TrustedEntry {
 
 /// Every path among the settings that decides what the node does or is secret, and the settings' own. Not among them are
 /// pods' folders, which their module looks after, sockets, which say by themselves who listens, the host's resolver file,
-/// and the token of the kubelet API on the node, which EdgeStream makes anew when others could read it.
+/// and the token of the kubelet API on the node, which EdgeStream makes anew at each start.
 fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
     let store = &settings.database.data_source;
     let beside = |end: &str| {

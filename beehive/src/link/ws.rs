@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use rustls::pki_types::ServerName;
@@ -205,10 +204,10 @@ where
         if turn % MESSAGES_A_TURN == 0 {
             tokio::task::yield_now().await;
         }
-        let frame: Bytes = match message {
-            Ok(Message::Binary(frame)) => frame,
+        let taken = match message {
+            Ok(Message::Binary(frame)) => ingress.take(frame),
             // The library answers pings by itself.
-            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+            Ok(Message::Ping(_) | Message::Pong(_)) => ingress.nothing(),
             Ok(Message::Close(_)) => return,
             Ok(Message::Text(_) | Message::Frame(_)) => {
                 tracing::warn!("a message that is not binary; the connection is ended");
@@ -219,7 +218,7 @@ where
                 return;
             }
         };
-        if let Err(protocol_error) = ingress.take(frame) {
+        if let Err(protocol_error) = taken {
             tracing::warn!(error = %protocol_error, "the other end breaks the rules; the connection is ended");
             return;
         }

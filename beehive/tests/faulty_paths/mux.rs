@@ -247,3 +247,36 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn frames_without_bytes_end_the_connection_when_nothing_has_earned_them() {
+    run(async |env| {
+        // Echoes, windows and stops of streams that are none, as they stand in the golden file.
+        let floods: [&[u8]; 3] =
+            [&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[4, 0, 0, 0, 3, 0, 0, 0, 1], &[6, 0, 0, 0, 3]];
+        for flood in floods {
+            let (connection, ingress, _egress) = pipe::end(&env, Role::Accepted, "edge-1");
+            let taken =
+                (0..1_000_000).take_while(|_| ingress.take(Bytes::from_static(flood)).is_ok()).count();
+            assert_eq!(taken, 32_768, "{flood:?}");
+            assert!(connection.open(Urgency::Work).await.is_err(), "the connection has ended");
+        }
+        let (_connection, ingress, _egress) = pipe::end(&env, Role::Accepted, "edge-1");
+        assert_eq!(
+            (0..1_000_000).take_while(|_| ingress.nothing().is_ok()).count(),
+            32_768,
+            "pings count, too"
+        );
+        // At its own pace an end may send them for ever.
+        let (_connection, ingress, _egress) = pipe::end(&env, Role::Accepted, "edge-1");
+        for _ in 0..200 {
+            (0..1000).for_each(|_| ingress.take(Bytes::from_static(floods[0])).unwrap());
+            env.sleep(Duration::from_secs(1)).await;
+        }
+        // Of an end that was not let in hardly any is taken.
+        let (_connection, ingress, _egress) =
+            mux::over(Role::Accepted, PeerName::verified("edge-1", "01"), env.clock());
+        let taken = (0..1000).take_while(|_| ingress.take(Bytes::from_static(floods[0])).is_ok()).count();
+        assert_eq!(taken, 64);
+    });
+}

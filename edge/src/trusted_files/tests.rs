@@ -189,9 +189,10 @@ fn root_and_oneself_are_trusted_and_nobody_else() {
 #[test]
 fn no_path_among_the_settings_is_forgotten() {
     /// Pods' folders, sockets with their folder, the host's resolver file, and the token of the kubelet API on the node, which
-    /// EdgeStream makes anew when others could read it: to close it first would keep one that they know.
-    const OTHERS: [&str; 7] = [
+    /// EdgeStream makes anew at each start.
+    const OTHERS: [&str; 8] = [
         "/modules/edgeStream/tokenFile",
+        "/modules/edgeStream/socket",
         "/modules/edged/rootDirectory",
         "/modules/edged/tailoredKubeletConfig/podLogsDir",
         "/modules/edged/tailoredKubeletConfig/resolvConf",

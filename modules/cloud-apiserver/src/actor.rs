@@ -21,6 +21,7 @@ const LIMITS: Limits = Limits {
     reserved: 128,
     handshakes: None,
     handshake_within: Duration::from_secs(10),
+    credential_within: None,
     head_within: Duration::from_secs(10),
     // A watch has no end, and a large list takes its time; a body has its own bound.
     answer_within: None,

@@ -33,6 +33,7 @@ const LIMITS: Limits = Limits {
     handshakes: None,
     handshake_within: Duration::from_secs(10),
     // As long as a kubelet keeps an idle connection.
+    credential_within: None,
     head_within: Duration::from_secs(90),
     // A node has a bound of its own, and what it answers may have no end.
     answer_within: None,

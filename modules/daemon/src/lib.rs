@@ -14,9 +14,11 @@
 //! # Never
 //! Colours a log that no terminal shows, says a cause of an error twice, lets a library write bodies of
 //! requests into the log, or lets somebody fill the log: of what a peer can cause
-//! as often as he likes a few lines are written, and then one at times with the count of those that were left out.
+//! as often as he likes a few lines are written, and then one at times with the count of those that were left out; and of a field
+//! 256 bytes, of a message 4 KiB, with the count of what was cut.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod cut;
 mod files;
 pub mod log;
 pub mod notify;

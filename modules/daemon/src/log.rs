@@ -1,9 +1,10 @@
-//! The log: lines on the standard error. The one door to it, so that every line is thinned ([`crate::thinning`]).
+//! The log: lines on the standard error. The one door to it, so that every line is thinned ([`crate::thinning`]) and cut
+//! ([`crate::cut`]).
 
 use std::ffi::OsStr;
 use std::fmt::{Debug, Write as _};
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use beehive::{Clock, TokioClock};
 use tracing::field::{Field, Visit};
@@ -20,7 +21,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// be read, at WARN and below.
 const TELLS_BODIES: [&str; 1] = ["kube_client"];
 
+use crate::cut::Cut;
 use crate::thinning::{Thinning, Verdict};
+
+/// The target of what an administrator asked a daemon to tell of itself. It is written whole.
+pub(crate) const DUMP: &str = "daemon::dump";
 
 /// Fields that say about whom or what a line is. The first of them that a line has is its subject.
 const SUBJECTS: [&str; 12] = [
@@ -76,13 +81,22 @@ fn own(filter: &str) -> Targets {
 /// What the log is made of. Whatever the filter lets through, of [`TELLS_BODIES`] no more than errors are written.
 fn subscriber<W>(filter: Targets, has_color: bool, writer: W) -> impl Subscriber + Send + Sync
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(has_color)
-        .with_writer(writer)
+        .with_writer(writer.clone())
+        .fmt_fields(Cut)
         .map_event_format(|format| Thinned::new(format, TokioClock::real()));
-    tracing_subscriber::registry().with(filter).with(lines.with_filter(filter_fn(keeps_secrets)))
+    let dumps = tracing_subscriber::fmt::layer().with_ansi(has_color).with_writer(writer);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines.with_filter(filter_fn(|metadata| keeps_secrets(metadata) && !is_dump(metadata))))
+        .with(dumps.with_filter(filter_fn(is_dump)))
+}
+
+fn is_dump(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && metadata.target() == DUMP
 }
 
 fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
@@ -95,7 +109,8 @@ pub fn to(
     filter: &str,
     writer: impl Fn() -> Box<dyn std::io::Write> + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
-    subscriber(own(filter), false, writer)
+    let writer = Arc::new(writer);
+    subscriber(own(filter), false, move || writer())
 }
 
 /// Colour is for terminals, and for those who have not asked for none (<https://no-color.org>: a value that is not empty).
@@ -212,7 +227,6 @@ impl std::fmt::Write for Capped<'_> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
 
     use super::*;
 
@@ -246,6 +260,31 @@ mod tests {
             assert!(text.contains("failed"), "{filter}: {text}");
             assert!(text.contains("another crate"), "a crate of a like name is another: {filter}: {text}");
         }
+    }
+
+    #[test]
+    fn no_field_and_no_message_is_longer_than_it_may_be_whoever_wrote_it_and_a_dump_is_whole() {
+        let written = Written::default();
+        let into = written.clone();
+        tracing::subscriber::with_default(to("debug", move || Box::new(into.clone())), || {
+            let path = "é".repeat(30_000);
+            tracing::info!(event = "called", user = "mallory", path, status = 404, "kubelet call");
+            tracing::debug!(path = %path, names = ?[&path], "{path}");
+            let error: &(dyn std::error::Error + 'static) = &io::Error::other("x".repeat(60_000));
+            tracing::warn!(error, "failed");
+            tracing::info!(target: DUMP, report = %path, "as it is now");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(
+            lines[0].contains(&format!(r#"path="{}"... (59744 bytes more) status=404"#, "é".repeat(128)))
+        );
+        assert!(lines[0].contains(r#"kubelet call event="called" user="mallory""#), "{}", lines[0]);
+        assert!(lines[0].len() < 500 && lines[1].len() < 5000 && lines[2].len() < 500, "{text}");
+        assert!(lines[1].contains("... (55904 bytes more) path="), "{}", lines[1]);
+        assert!(lines[2].ends_with("... (59744 bytes more)"), "{}", lines[2]);
+        assert!(lines[3].len() > 60_000, "{}", lines[3].len());
     }
 
     #[test]

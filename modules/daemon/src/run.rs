@@ -92,9 +92,9 @@ fn end(blocked: &Blocked) {
 /// Says in the log what every actor shows of itself, a line each, and what was counted. As JSON, so that `jq` reads it.
 fn tell(report: &HiveReport) {
     for actor in &report.actors {
-        tracing::info!(actor = actor.name, report = %json(actor), "as it is now");
+        tracing::info!(target: log::DUMP, actor = actor.name, report = %json(actor), "as it is now");
     }
-    tracing::info!(counters = %json(&report.counters), gauges = %json(&report.gauges), "as it is now");
+    tracing::info!(target: log::DUMP, counters = %json(&report.counters), gauges = %json(&report.gauges), "as it is now");
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -1,6 +1,8 @@
 //! EdgeStream's actor: who is served, and where.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,28 +12,24 @@ use contract::edgestream::EdgeStreamMsg;
 use contract::stream::{StreamRequest, StreamResponse};
 use cri::Runtime;
 use edge_store::Store;
-use https::{Http, Limits, Port, Server};
+use https::{Port, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
+use unixsocket::OwnFile;
 
 use crate::call_thread::CallThread;
 use crate::error::Refusal;
 use crate::events;
 use crate::handler::Kubelet;
 use crate::link_calls;
-use crate::local_server::LocalServer;
+use crate::local_server::{self, LocalServer};
 use crate::settings::Settings;
-use crate::token::Token;
+use crate::token::{self, Token};
 
 /// 10 s until the port for agents is tried again.
 const SERVE_AGAIN: Duration = Duration::from_secs(10);
-/// 60 s for an answer to an agent: a runtime that is busy takes its time with statistics.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// 1 s for agents that are being answered while the node stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
-/// 16 connections of agents.
-const AGENTS: usize = 16;
-
 /// Serves the node's kubelet API.
 pub struct EdgeStream {
     settings: Settings,
@@ -43,8 +41,25 @@ pub struct EdgeStream {
     permits: Arc<Semaphore>,
     /// The thread of the calls, once there was one.
     thread: Option<CallThread>,
-    local: Option<Server>,
+    port: Option<Running>,
+    socket: Option<Running>,
     servers: u64,
+}
+
+/// A server for agents on the node.
+struct Running {
+    number: u64,
+    server: Server,
+    /// The socket's file, if it is at one.
+    file: Option<OwnFile>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.remove();
+        }
+    }
 }
 
 impl EdgeStream {
@@ -64,7 +79,8 @@ impl EdgeStream {
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
-            local: None,
+            port: None,
+            socket: None,
             servers: 0,
         }
     }
@@ -87,35 +103,38 @@ impl Actor for EdgeStream {
         match message {
             EdgeStreamMsg::Opened { header, stream } => self.opened(&header, stream, cx)?,
             EdgeStreamMsg::Serve => self.serve(cx).await,
-            EdgeStreamMsg::ServerEnded { server } if server == self.servers => {
-                events::not_served(cx.env().metrics(), &"the server has ended");
-                self.local = None;
-                cx.after(SERVE_AGAIN, EdgeStreamMsg::Serve);
-            }
-            EdgeStreamMsg::ServerEnded { .. } => {}
+            EdgeStreamMsg::ServerEnded { server } => self.ended(server, cx).await,
             // The calls on it are cut, and the next ones would be: another incarnation begins with another thread.
             EdgeStreamMsg::CallsEnded { reason } => return Err(Fault::new(reason)),
         }
         Ok(())
     }
 
-    async fn stopping(&mut self, _: &mut Context<EdgeStreamMsg>) {
+    async fn stopping(&mut self, cx: &mut Context<EdgeStreamMsg>) {
         // Calls are cut: whoever follows a log follows it for hours.
         self.thread = None;
-        if let Some(server) = self.local.take() {
-            server.stop(STOP_WITHIN).await;
+        if self.port.is_some() {
+            self.withdraw_token(cx).await;
+        }
+        for running in [self.port.take(), self.socket.take()].into_iter().flatten() {
+            running.server.stop(STOP_WITHIN).await;
         }
     }
 
     fn snapshot(&self) -> serde_json::Value {
         serde_json::json!({
             "calls": self.calls(),
-            "local": self.local.as_ref().and(self.settings.local),
+            "port": self.port.as_ref().and(self.settings.local),
+            "socket": self.socket.as_ref().and(self.settings.socket.as_ref()),
         })
     }
 
     fn samples(&self) -> Vec<Sample> {
-        vec![Sample::new("stream_calls_open", self.calls() as f64)]
+        vec![
+            Sample::new("stream_calls_open", self.calls() as f64),
+            Sample::new("stream_local_port_served", if self.port.is_some() { 1.0 } else { 0.0 }),
+            Sample::new("stream_local_socket_served", if self.socket.is_some() { 1.0 } else { 0.0 }),
+        ]
     }
 }
 
@@ -175,11 +194,61 @@ impl EdgeStream {
         Ok(self.thread.insert(thread))
     }
 
-    /// Opens the port for agents on the node; what stands in the way is said, and it is tried again.
+    /// Opens the port and the socket for agents on the node, as far as they are not open; what stands in the way is said, and it is
+    /// tried again.
     async fn serve(&mut self, cx: &Context<EdgeStreamMsg>) {
-        let (Some(address), Some(kubelet), None) = (self.settings.local, self.kubelet.clone(), &self.local)
-        else {
-            return;
+        let Some(kubelet) = self.kubelet.clone() else { return };
+        let mut failed = false;
+        if let (Some(address), None) = (self.settings.local, &self.port) {
+            let opened = self.open_port(address, &kubelet, cx).await;
+            kubelet.set_port_missing(opened.is_err());
+            failed |= opened.is_err();
+            self.port = self.started(opened.map(|server| (server, None)), cx);
+        }
+        if let (Some(path), None) = (self.settings.socket.clone(), &self.socket) {
+            let opened = open_socket(path, kubelet, cx.env()).await;
+            failed |= opened.is_err();
+            self.socket = self.started(opened.map(|(server, file)| (server, Some(file))), cx);
+        }
+        if failed {
+            cx.after(SERVE_AGAIN, EdgeStreamMsg::Serve);
+        }
+    }
+
+    fn started(
+        &mut self,
+        opened: io::Result<(Server, Option<OwnFile>)>,
+        cx: &Context<EdgeStreamMsg>,
+    ) -> Option<Running> {
+        match opened {
+            Ok((server, file)) => {
+                self.servers += 1;
+                server.tell_end(cx, EdgeStreamMsg::ServerEnded { server: self.servers });
+                Some(Running { number: self.servers, server, file })
+            }
+            Err(error) => {
+                events::not_served(cx.env().metrics(), &error);
+                None
+            }
+        }
+    }
+
+    /// The port is opened before there is a token, so that nobody else hears it; while it is not open there is none.
+    async fn open_port(
+        &self,
+        address: SocketAddr,
+        kubelet: &Arc<Kubelet>,
+        cx: &Context<EdgeStreamMsg>,
+    ) -> io::Result<Server> {
+        let port = match Port::bind(address) {
+            Ok(port) => port,
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    events::port_taken(cx.env().metrics(), address);
+                }
+                self.withdraw_token(cx).await;
+                return Err(io::Error::new(error.kind(), format!("listen at {address}: {error}")));
+            }
         };
         let (first, second, file) =
             (cx.env().random_id(), cx.env().random_id(), self.settings.token_file.clone());
@@ -187,47 +256,52 @@ impl EdgeStream {
             let mut random = [0; 32];
             random[..16].copy_from_slice(&first);
             random[16..].copy_from_slice(&second);
-            Token::at(&file, &random)
+            Token::renew(&file, &random)
         });
-        let started = match token.await {
-            Ok(Ok((token, is_new))) => {
-                if is_new {
-                    events::token_made(cx.env().metrics(), &self.settings.token_file);
-                }
-                start(address, LocalServer { kubelet, token }, cx.env())
-            }
-            Ok(Err(error)) => {
-                let file = self.settings.token_file.display();
-                Err(io::Error::new(error.kind(), format!("token file {file}: {error}")))
-            }
-            Err(fault) => Err(io::Error::other(fault.reason)),
-        };
-        match started {
-            Ok(server) => {
-                self.servers += 1;
-                server.tell_end(cx, EdgeStreamMsg::ServerEnded { server: self.servers });
-                self.local = Some(server);
-            }
-            Err(error) => {
-                events::not_served(cx.env().metrics(), &error);
-                cx.after(SERVE_AGAIN, EdgeStreamMsg::Serve);
-            }
+        let token = token.await.map_err(|fault| io::Error::other(fault.reason))?;
+        let token = token.map_err(|error| about_token(&self.settings.token_file, &error))?;
+        events::token_made(cx.env().metrics(), &self.settings.token_file);
+        LocalServer { kubelet: Arc::clone(kubelet), token: Some(token) }.at_port(&port, cx.env())
+    }
+
+    /// What agents would show to whoever has the port.
+    async fn withdraw_token(&self, cx: &Context<EdgeStreamMsg>) {
+        let file = self.settings.token_file.clone();
+        let withdrawn = cx.env().blocking(move || token::withdraw(&file)).await;
+        let withdrawn = withdrawn.map_err(|fault| io::Error::other(fault.reason)).flatten();
+        if let Err(error) = withdrawn {
+            events::not_served(cx.env().metrics(), &about_token(&self.settings.token_file, &error));
         }
+    }
+
+    /// A server has ended by itself.
+    async fn ended(&mut self, number: u64, cx: &Context<EdgeStreamMsg>) {
+        let is_it = |running: &Option<Running>| running.as_ref().is_some_and(|own| own.number == number);
+        if is_it(&self.port) {
+            self.port = None;
+            self.kubelet.iter().for_each(|kubelet| kubelet.set_port_missing(true));
+            self.withdraw_token(cx).await;
+        } else if is_it(&self.socket) {
+            self.socket = None;
+        } else {
+            return;
+        }
+        events::not_served(cx.env().metrics(), &"the server has ended");
+        cx.after(SERVE_AGAIN, EdgeStreamMsg::Serve);
     }
 }
 
-fn start(address: std::net::SocketAddr, server: LocalServer, env: &Env) -> io::Result<Server> {
-    let port = Port::bind(address)
-        .map_err(|error| io::Error::new(error.kind(), format!("listen at {address}: {error}")))?;
-    let limits = Limits {
-        strangers: AGENTS,
-        strangers_per_address: AGENTS,
-        users: AGENTS,
-        connections_per_user: AGENTS,
-        answer_within: Some(ANSWER_WITHIN),
-        ..Limits::default()
-    };
-    Server::start("kubelet", &port, None, limits, env.clock(), |_| {}, move || Http::new(server))
+fn about_token(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("token file {}: {error}", file.display()))
+}
+
+async fn open_socket(path: PathBuf, kubelet: Arc<Kubelet>, env: &Env) -> io::Result<(Server, OwnFile)> {
+    let shown = path.display().to_string();
+    let bound = env.blocking(move || local_server::bind(&path)).await;
+    let bound = bound.map_err(|fault| io::Error::other(fault.reason)).flatten();
+    let bound = bound.map_err(|error| io::Error::new(error.kind(), format!("socket {shown}: {error}")))?;
+    let server = LocalServer { kubelet, token: None }.at_socket(bound.listener, env)?;
+    Ok((server, bound.file))
 }
 
 /// Answers a call that is not taken.

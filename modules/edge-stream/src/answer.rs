@@ -2,9 +2,11 @@
 
 use std::fs::File;
 
+use crate::budget::Held;
 use crate::error::Refusal;
 use crate::log::instance::Instance;
 use crate::log::options::LogOptions;
+use crate::pod_list::PodList;
 use crate::upgrade::Upgraded;
 
 /// An answer's head and what is to come behind it.
@@ -13,12 +15,16 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Body,
+    /// What a whole body counts as until it is taken; `None`: it is small.
+    pub(crate) held: Option<Held>,
 }
 
 /// What comes behind an answer's head.
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Vec<u8>),
+    /// The node's pods, one after the other.
+    Pods(Box<PodList>),
     /// The log of an instance of a container.
     Log(Instance, LogOptions),
     /// So many bytes of a file.
@@ -29,7 +35,7 @@ pub(crate) enum Body {
 
 impl Reply {
     pub(crate) fn new(content_type: &str, bytes: impl Into<Vec<u8>>) -> Reply {
-        Reply { status: 200, headers: Vec::new(), body: Body::Whole(bytes.into()) }
+        Reply { status: 200, headers: Vec::new(), body: Body::Whole(bytes.into()), held: None }
             .with("content-type", content_type)
     }
 

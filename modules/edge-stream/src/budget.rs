@@ -1,8 +1,11 @@
 //! How much of the node its calls may have at once.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use beehive::Clock;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::error::Refusal;
 
@@ -11,17 +14,94 @@ const CHUNK: usize = 64 << 10;
 /// 64 of them: 4 MiB.
 const CHUNKS: usize = 64;
 /// 4 KiB: what any call may hold beside, so that none waits for another one whose reader sleeps.
-const SMALL_CHUNK: usize = 4 << 10;
+pub(crate) const SMALL_CHUNK: usize = 4 << 10;
 /// 256 exec, attach and port-forward at once: each holds two buffers of 16 KiB.
 const UPGRADED: usize = 256;
 /// 2 at once: the runtime hands a command's output over whole, up to 16 MiB.
 const RUNS: usize = 2;
+/// 16 MiB of answers that are made whole, from before they are made until they are taken.
+const ANSWERS: usize = 16 << 20;
+/// 4 MiB of them are for agents on the node: whoever calls over the link does not take those.
+const FOR_LOCAL: usize = 4 << 20;
+/// 1 MiB: what an answer counts as while nobody knows how long it will be.
+const IN_THE_MAKING: usize = 1 << 20;
+/// 60 s for a reader to take 16 KiB of an answer that is held for it.
+pub(crate) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// Which door a call came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The link, or rather who called CloudCore.
+    Link,
+    /// The node itself.
+    Local,
+}
+
+/// What is left for answers that are made whole.
+struct Answers {
+    left: Mutex<usize>,
+    freed: Notify,
+}
+
+impl Answers {
+    fn left(&self) -> MutexGuard<'_, usize> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer counts as so many bytes as long as this is.
+pub(crate) struct Held {
+    answers: Arc<Answers>,
+    door: Door,
+    bytes: usize,
+    /// Instead of them: the place of a command.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// From now on it counts as so many.
+    ///
+    /// # Errors
+    /// There is not so much left. It counts as before then.
+    pub(crate) fn fit(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let mut left = self.answers.left();
+        let for_others = if self.door == Door::Link { FOR_LOCAL } else { 0 };
+        let more = bytes.saturating_sub(self.bytes);
+        if more > left.saturating_sub(for_others) {
+            return Err(Refusal::busy());
+        }
+        *left = *left + self.bytes - bytes;
+        self.bytes = bytes;
+        drop(left);
+        if more == 0 {
+            self.answers.freed.notify_waiters();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Who found no room drops what counts as nothing, and is not to be woken by itself.
+        if self.bytes > 0 {
+            *self.answers.left() += self.bytes;
+            self.answers.freed.notify_waiters();
+        }
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes)
+    }
+}
 
 /// What all calls share.
 pub(crate) struct Budget {
     chunks: Semaphore,
     upgraded: Arc<Semaphore>,
     runs: Arc<Semaphore>,
+    answers: Arc<Answers>,
 }
 
 impl Default for Budget {
@@ -30,6 +110,7 @@ impl Default for Budget {
             chunks: Semaphore::new(CHUNKS),
             upgraded: Arc::new(Semaphore::new(UPGRADED)),
             runs: Arc::new(Semaphore::new(RUNS)),
+            answers: Arc::new(Answers { left: Mutex::new(ANSWERS), freed: Notify::new() }),
         }
     }
 }
@@ -55,9 +136,42 @@ impl Budget {
         permit.map_err(|_| Refusal::too_many("upgraded connections"))
     }
 
-    /// A place for a command whose output is held whole.
-    pub(crate) fn run(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.runs).try_acquire_owned().map_err(|_| Refusal::too_many("commands by `run`"))
+    /// A place for a command whose output is held whole, until it is taken.
+    pub(crate) fn run(&self) -> Result<Held, Refusal> {
+        let place = Arc::clone(&self.runs).try_acquire_owned();
+        let place = place.map_err(|_| Refusal::too_many("commands by `run`"))?;
+        let mut held = self.nothing(Door::Link);
+        held.place = Some(place);
+        Ok(held)
+    }
+
+    /// What counts as nothing yet.
+    pub(crate) fn nothing(&self, door: Door) -> Held {
+        Held { answers: Arc::clone(&self.answers), door, bytes: 0, place: None }
+    }
+
+    /// Room for an answer that is made whole. Never waits.
+    pub(crate) fn answer(&self, door: Door) -> Result<Held, Refusal> {
+        let mut held = self.nothing(door);
+        held.fit(IN_THE_MAKING)?;
+        Ok(held)
+    }
+
+    /// The same for the next part of an answer that has begun: waits for room as long as others may hold it.
+    pub(crate) async fn next_part(&self, door: Door, clock: &dyn Clock) -> io::Result<Held> {
+        let room = async {
+            loop {
+                let freed = self.answers.freed.notified();
+                match self.answer(door) {
+                    Ok(held) => return held,
+                    Err(_) => freed.await,
+                }
+            }
+        };
+        tokio::select! {
+            held = room => Ok(held),
+            () = clock.sleep(TAKEN_WITHIN) => Err(io::Error::new(io::ErrorKind::TimedOut, "no room for the rest of an answer")),
+        }
     }
 }
 
@@ -83,5 +197,27 @@ mod tests {
         assert_eq!((refusal.status, refusal.headers.len()), (429, 1));
         drop(held);
         assert!(budget.upgraded().is_ok());
+    }
+
+    #[tokio::test]
+    async fn answers_have_one_bound_agents_on_the_node_have_a_part_of_it_and_who_has_begun_waits() {
+        let budget = Budget::default();
+        let mut held: Vec<Held> = std::iter::from_fn(|| budget.answer(Door::Link).ok()).collect();
+        assert_eq!(held.len(), (ANSWERS - FOR_LOCAL) / IN_THE_MAKING);
+        let refusal = budget.answer(Door::Link).unwrap_err();
+        assert_eq!((refusal.status, refusal.headers.len()), (503, 1));
+        let local: Vec<Held> = std::iter::from_fn(|| budget.answer(Door::Local).ok()).collect();
+        assert_eq!(local.len(), FOR_LOCAL / IN_THE_MAKING);
+        assert!(held[0].fit(IN_THE_MAKING + 1).is_err(), "it does not become longer, either");
+        let clock = beehive::TokioClock::real();
+        let part = budget.next_part(Door::Local, &clock);
+        let free = async {
+            tokio::task::yield_now().await;
+            // What is made counts as what it is.
+            held[0].fit(0).unwrap();
+        };
+        assert!(tokio::join!(part, free).0.is_ok());
+        drop((held, local));
+        assert_eq!(*budget.answers.left(), ANSWERS);
     }
 }

@@ -4,6 +4,8 @@ use cri::Error as RuntimeError;
 
 /// 60 s: how long the runtime keeps the connections that it has prepared, after which it has room again.
 const RETRY_AFTER_SECONDS: &str = "60";
+/// 1 s, as the API server says where it has too many requests: most readers take an answer at once.
+pub(crate) const SOON_SECONDS: &str = "1";
 
 /// An answer that is no success: a status, plain text, and what else goes into the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,12 @@ impl Refusal {
     pub(crate) fn too_many(what: &str) -> Self {
         let text = format!("the node has as many {what} as it takes; end one, or try again later");
         Refusal::new(429, text).with("retry-after", RETRY_AFTER_SECONDS)
+    }
+
+    /// Others hold what the node has for answers; the caller has done nothing wrong.
+    pub(crate) fn busy() -> Self {
+        let text = "the node holds as many answers as it may that were not taken yet; try again later";
+        Refusal::new(503, text).with("retry-after", SOON_SECONDS)
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -8,12 +8,16 @@ pub(crate) const CALLED: &str = "stream_calls";
 pub(crate) const REFUSED: &str = "stream_calls_refused";
 /// A call found no place.
 pub(crate) const FULL: &str = "stream_calls_over_the_bound";
+/// An answer found no room.
+pub(crate) const ANSWERS_FULL: &str = "stream_answers_over_the_bound";
 /// A client broke off.
 pub(crate) const CUT: &str = "stream_calls_cut";
 /// An agent on the node came without the token.
 pub(crate) const DENIED: &str = "stream_local_denied";
 /// The token for agents on the node was made.
 pub(crate) const TOKEN_MADE: &str = "stream_local_token_made";
+/// Another program has the port for agents on the node.
+pub(crate) const PORT_TAKEN: &str = "stream_local_port_taken";
 /// Agents on the node cannot be served.
 pub(crate) const NOT_SERVED: &str = "stream_local_not_served";
 
@@ -32,6 +36,15 @@ pub(crate) fn full(metrics: &Metrics, calls: usize) {
     tracing::warn!(event = FULL, calls, "a kubelet call was refused: the node has as many as it takes");
 }
 
+/// An answer was not made, for others are held.
+pub(crate) fn answers_full(metrics: &Metrics) {
+    metrics.add(ANSWERS_FULL, 1);
+    tracing::warn!(
+        event = ANSWERS_FULL,
+        "a kubelet call was refused: the node holds as many answers as it may that nobody takes"
+    );
+}
+
 /// A client went before the end.
 pub(crate) fn cut(metrics: &Metrics, call: &str, error: &dyn std::fmt::Display) {
     metrics.add(CUT, 1);
@@ -44,13 +57,24 @@ pub(crate) fn denied(metrics: &Metrics) {
     tracing::debug!(event = DENIED, "a call on the node's own port without its token");
 }
 
-/// The file of the token is new.
+/// The token is new, as each time that the port is opened.
 pub(crate) fn token_made(metrics: &Metrics, file: &std::path::Path) {
     metrics.add(TOKEN_MADE, 1);
     tracing::info!(event = TOKEN_MADE, file = %file.display(), "token for agents on the node was made");
 }
 
-/// The node's own port does not answer.
+/// Who has the port hears what agents send there, the token among it.
+pub(crate) fn port_taken(metrics: &Metrics, address: std::net::SocketAddr) {
+    metrics.add(PORT_TAKEN, 1);
+    tracing::error!(
+        event = PORT_TAKEN,
+        %address,
+        "another program listens where agents on the node ask, and hears the token of those that show it: the token is withdrawn, \
+         and another one is made before the port is served; find that program, or let agents use modules.edgeStream.socket"
+    );
+}
+
+/// The node's own port, or its socket, does not answer.
 pub(crate) fn not_served(metrics: &Metrics, error: &dyn std::fmt::Display) {
     metrics.add(NOT_SERVED, 1);
     tracing::error!(event = NOT_SERVED, %error, "agents on the node are not served (modules.edgeStream)");

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use apimachinery::NamespacedName;
 use beehive::{Clock, Liveness, Metrics};
@@ -12,7 +13,7 @@ use edge_store::Store;
 use serde_json::{Value, json};
 
 use crate::answer::{Body, Reply};
-use crate::budget::Budget;
+use crate::budget::{Budget, Door, SMALL_CHUNK};
 use crate::containers;
 use crate::disk::Disk;
 use crate::error::Refusal;
@@ -25,6 +26,7 @@ use crate::log::options::LogOptions;
 use crate::log::running::Running;
 use crate::node_logs;
 use crate::plan::{self, Call, InPod, Page};
+use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
@@ -42,6 +44,8 @@ pub(crate) struct Kubelet {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     liveness: Option<Liveness>,
+    /// The port for agents on the node is asked for, and not ours.
+    is_port_missing: AtomicBool,
     disk: Disk,
     budget: Arc<Budget>,
     stats: Collector,
@@ -81,6 +85,7 @@ impl Kubelet {
             clock,
             metrics,
             liveness,
+            is_port_missing: AtomicBool::new(false),
             disk,
             budget,
             logs,
@@ -95,6 +100,11 @@ impl Kubelet {
         &self.metrics
     }
 
+    /// Whether the port for agents on the node is not ours although it should be: `/healthz` says so.
+    pub(crate) fn set_port_missing(&self, is_missing: bool) {
+        self.is_port_missing.store(is_missing, Ordering::Relaxed);
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
@@ -103,22 +113,42 @@ impl Kubelet {
         &self.budget
     }
 
-    /// Answers a request. `is_local`: it comes from an agent on the node itself. Answers the call's name, too.
-    pub(crate) async fn answer(&self, request: &StreamRequest, is_local: bool) -> (&'static str, Reply) {
+    /// Answers a request that came by `door`. Answers the call's name, too.
+    pub(crate) async fn answer(&self, request: &StreamRequest, door: Door) -> (&'static str, Reply) {
         let is_web_socket = upgrade::is_web_socket(&request.headers);
         let (name, reply) = match plan::call(&request.method, &request.target, is_web_socket) {
             Err(refusal) => ("none", Err(refusal)),
-            Ok(call) if is_local && !call.is_local() => {
+            Ok(call) if door == Door::Local && !call.is_local() => {
                 (call.name(), Err(Refusal::missing("404 page not found\n")))
             }
-            Ok(call) => (call.name(), self.call(call, request).await),
+            Ok(call) => (call.name(), self.counted(call, request, door).await),
         };
         let reply = reply.unwrap_or_else(Reply::from);
         events::called(&self.metrics, name, &request.user, &request.target, reply.status);
         (name, reply)
     }
 
-    async fn call(&self, call: Call, request: &StreamRequest) -> Result<Reply, Refusal> {
+    /// The answer to a call, which counts in the budget of all from before it is made.
+    async fn counted(&self, call: Call, request: &StreamRequest, door: Door) -> Result<Reply, Refusal> {
+        let full = |refusal| {
+            events::answers_full(&self.metrics);
+            refusal
+        };
+        let held = call.is_made_whole().then(|| self.budget.answer(door)).transpose().map_err(full)?;
+        let mut reply = self.call(call, request, door).await.unwrap_or_else(Reply::from);
+        let Body::Whole(bytes) = &mut reply.body else { return Ok(reply) };
+        bytes.shrink_to_fit();
+        if bytes.len() <= SMALL_CHUNK {
+            reply.held = None;
+        } else if reply.held.is_none() {
+            let mut held = held.unwrap_or_else(|| self.budget.nothing(door));
+            held.fit(bytes.len()).map_err(full)?;
+            reply.held = Some(held);
+        }
+        Ok(reply)
+    }
+
+    async fn call(&self, call: Call, request: &StreamRequest, door: Door) -> Result<Reply, Refusal> {
         match call {
             Call::Logs { pod, container, options } => self.container_logs(&pod, &container, options).await,
             Call::Exec { of, streams, command } => {
@@ -171,11 +201,7 @@ impl Kubelet {
                 self.upgrade(url, request, place).await
             }
             Call::Run { of, command } => self.run(&of, command).await,
-            Call::Pods => {
-                let pods = self.pods.clone();
-                let list = self.disk.blocking(move || pods.list()).await;
-                list.map(Reply::json).map_err(|error| unreadable(&error))
-            }
+            Call::Pods => self.pod_list(door).await,
             Call::RunningPods => self.running_pods().await,
             Call::Summary { only_cpu_and_memory } => {
                 let internal =
@@ -187,7 +213,8 @@ impl Kubelet {
             Call::Metrics(page) => self.metrics_page(page).await,
             Call::Health { check, verbose, excluded } => {
                 let turns = self.liveness.as_ref().is_none_or(|liveness| liveness.blocked().is_none());
-                let checks = [("ping", true), ("log", true), ("syncloop", turns)];
+                let served = !self.is_port_missing.load(Ordering::Relaxed);
+                let checks = [("ping", true), ("log", true), ("syncloop", turns), ("readonlyport", served)];
                 health::answer(&checks, check.as_deref(), verbose, &excluded)
             }
             Call::Configz => {
@@ -211,6 +238,24 @@ impl Kubelet {
         }
     }
 
+    /// The pods, of which the first has its room already: who finds none is told so.
+    async fn pod_list(&self, door: Door) -> Result<Reply, Refusal> {
+        let held = self.budget.answer(door).inspect_err(|_| events::answers_full(&self.metrics))?;
+        let pods = self.pods.clone();
+        let keys = self.disk.blocking(move || pods.keys()).await.map_err(|error| unreadable(&error))?;
+        let list = PodList {
+            pods: self.pods.clone(),
+            keys: keys.into_iter(),
+            disk: self.disk.clone(),
+            budget: Arc::clone(&self.budget),
+            clock: Arc::clone(&self.clock),
+            door,
+            held: Some(held),
+            written: 0,
+        };
+        Ok(Reply { body: Body::Pods(Box::new(list)), ..Reply::json("") })
+    }
+
     async fn pod(&self, name: &NamespacedName, missing: &str) -> Result<KnownPod, Refusal> {
         let (pods, name) = (self.pods.clone(), name.clone());
         let found = self.disk.blocking(move || pods.find(&name)).await;
@@ -230,7 +275,7 @@ impl Kubelet {
         }
         let status = pod.status();
         let instance = instance::choose(&name.name, status, container, options.previous)?;
-        Ok(Reply { status: 200, headers: Vec::new(), body: Body::Log(instance, options) })
+        Ok(Reply { status: 200, headers: Vec::new(), body: Body::Log(instance, options), held: None })
     }
 
     /// The running container of a call; `missing`: the words where there is none.
@@ -253,22 +298,26 @@ impl Kubelet {
         let url = url.map_err(|error| Refusal::of_runtime(&error))?;
         let upgraded = upgrade::connect(&url, &request.method, &request.headers, place, &*self.clock).await?;
         let headers = upgraded.headers.clone();
-        Ok(Reply { status: 101, headers, body: Body::Upgraded(Box::new(upgraded)) })
+        Ok(Reply { status: 101, headers, body: Body::Upgraded(Box::new(upgraded)), held: None })
     }
 
     async fn run(&self, of: &InPod, command: Vec<String>) -> Result<Reply, Refusal> {
         let id = self.running(of, &format!("container not found ({:?})", of.container)).await?;
-        let _place = self.budget.run()?;
+        let place = self.budget.run()?;
         let ended = self.runtime.exec_sync(&id, command.clone(), LONGEST).await;
         let ended = ended.map_err(|error| Refusal::of_runtime(&error))?;
-        if ended.exit_code != 0 {
-            let (command, code) = (command.join(" "), ended.exit_code);
-            let said = String::from_utf8_lossy(&ended.stderr);
-            return Err(Refusal::failed(format!("command '{command}' exited with {code}: {said}")));
-        }
-        let mut output = ended.stdout;
-        output.extend_from_slice(&ended.stderr);
-        Ok(Reply::json(output))
+        let reply = if ended.exit_code == 0 {
+            let mut output = ended.stdout;
+            output.extend_from_slice(&ended.stderr);
+            Reply::json(output)
+        } else {
+            let (command, code, mut said) = (command.join(" "), ended.exit_code, ended.stderr);
+            said.splice(0..0, format!("command '{command}' exited with {code}: ").into_bytes());
+            let failed = Reply::from(Refusal::failed(String::new()));
+            Reply { body: Body::Whole(said), ..failed }
+        };
+        // What it said is held as long as its place is.
+        Ok(Reply { held: Some(place), ..reply })
     }
 
     /// The pods as the runtime has them: names, uid, containers with their images.

@@ -1,9 +1,11 @@
 //! The node's kubelet API: containers' logs, exec, attach and port-forward, statistics and metrics, with a kubelet's paths,
 //! parameters, status codes and texts.
 //!
-//! One handler answers at two doors: byte streams that CloudCore opens on the link, and HTTP on loopback
-//! (`tailoredKubeletConfig.address` and `readOnlyPort`, 127.0.0.1:10350) for agents on the node, which show the token in
-//! `modules.edgeStream.tokenFile` and get health, metrics, statistics and pods alone. CloudCore has asked who may; the node
+//! One handler answers at two doors: byte streams that CloudCore opens on the link, and HTTP for agents on the node, which get health,
+//! metrics, statistics and pods alone: on loopback (`tailoredKubeletConfig.address` and `readOnlyPort`, 127.0.0.1:10350), where
+//! they show the token in `modules.edgeStream.tokenFile`, and at the Unix socket `modules.edgeStream.socket`, which only the node's
+//! user opens. Any user of the machine can listen at the port while the node does not; so there is a token while the port is the
+//! node's own, and another one each time. CloudCore has asked who may; the node
 //! decides again what there is: its own pods, and no path that is not known.
 //!
 //! exec, attach and port-forward pass as bytes to the runtime's streaming server on loopback, which speaks what it speaks:
@@ -11,15 +13,16 @@
 //! `ExtendWebSocketsToKubelet`, and an API server translates a client's v5 to SPDY before it asks here.
 //!
 //! # Owns
-//! The port for agents on the node and its token file; a thread on which all calls of CloudCore's run.
+//! The port for agents on the node and its token file; their socket; a thread on which all calls of CloudCore's run.
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
 //! Nobody but who called.
 //! # Keeps across a restart
-//! The token. A call ends with the incarnation that took it.
+//! Nothing. A call ends with the incarnation that took it.
 //! # Never
-//! Follows a link below a folder of logs, dials a runtime that is not on loopback, holds a line or a file whole, or does anything
+//! Follows a link below a folder of logs, dials a runtime that is not on loopback, holds a line or a file whole, makes an answer for
+//! which the budget of all calls has no room, or does anything
 //! of a call on the hive's thread.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -38,7 +41,9 @@ mod link_calls;
 mod local_server;
 mod log;
 mod node_logs;
+mod pieces;
 mod plan;
+mod pod_list;
 mod pods;
 mod query;
 mod settings;

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use beehive::link::WireVersion;
 use contract::stream::{RESPONSE_HEADERS, StreamRequest, StreamResponse, passes};
+use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::answer::{Body, Reply};
+use crate::budget::{Door, TAKEN_WITHIN};
 use crate::events;
 use crate::handler::{Kubelet, LONGEST};
 use crate::log::copy::LogError;
+use crate::pieces::{self, Pieces};
 
 /// 1 KiB of a request's body at a time; none of the calls reads it.
 const BODY: usize = 1 << 10;
@@ -32,7 +35,7 @@ pub(crate) async fn serve(
             }
         };
         tokio::select! {
-            answer = kubelet.answer(&request, false) => answer,
+            answer = kubelet.answer(&request, Door::Link) => answer,
             error = watch => return events::cut(kubelet.metrics(), "none", &error),
         }
     };
@@ -68,7 +71,8 @@ async fn send(
     let (mut reading, mut writing) = tokio::io::split(stream);
     let written = async {
         match reply.body {
-            Body::Whole(bytes) => writing.write_all(&bytes).await?,
+            Body::Whole(bytes) => take(kubelet, pieces::whole(bytes, reply.held), &mut writing).await?,
+            Body::Pods(list) => take(kubelet, list.pieces(), &mut writing).await?,
             Body::Content(file, length) => copy_file(kubelet, file, length, &mut writing).await?,
             Body::Log(instance, options) => {
                 let copied = tokio::select! {
@@ -90,6 +94,20 @@ async fn send(
         written = written => written,
         error = client_gone(&mut reading) => Err(error),
     }
+}
+
+/// What is held for the client, who has to take it: others wait for the room.
+async fn take(kubelet: &Kubelet, mut pieces: Pieces, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        tokio::select! {
+            written = out.write_all(&piece) => written?,
+            () = kubelet.clock().sleep(TAKEN_WITHIN) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of an answer"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// As many bytes as the answer's head says: a file that has become shorter cuts the answer.

@@ -1,33 +1,95 @@
-//! The server for agents on the node itself: HTTP on loopback, with a token.
+//! The servers for agents on the node itself: HTTP on loopback, with a token, and at a Unix socket that only the node's user opens.
 
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use beehive::Env;
 use contract::stream::{REQUEST_HEADERS, StreamRequest, passes};
+use futures::StreamExt as _;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
-use https::{Answer, Handler, Peer, body};
-use hyper::body::Incoming;
+use http_body_util::StreamBody;
+use https::{Answer, Handler, Http, Limits, Peer, Port, Server, body};
+use hyper::body::{Frame, Incoming};
+use unixsocket::{BindError, Bound, Existing, Folder};
 
 use crate::answer::{Body, Reply};
+use crate::budget::Door;
+use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
+use crate::pieces;
 use crate::token::Token;
+
+/// 60 s for an answer to an agent: a runtime that is busy takes its time with statistics.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// 64 connections of agents.
+const AGENTS: usize = 64;
+/// 256 connections beside that have not shown the token: as many may come while an agent is about to show it.
+const STRANGERS: usize = 256;
+/// 2 s until a connection has shown it. The way is none.
+const TOKEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Answers what may be asked there; everything else is not found.
 pub(crate) struct LocalServer {
     pub(crate) kubelet: Arc<Kubelet>,
-    pub(crate) token: Token,
+    /// `None`: whoever has come so far may ask.
+    pub(crate) token: Option<Token>,
+}
+
+impl LocalServer {
+    /// Serves at the port.
+    pub(crate) fn at_port(self, port: &Port, env: &Env) -> io::Result<Server> {
+        let handler = move || Http::new(self);
+        Server::start("kubelet", port, None, limits(), env.clock(), |_| {}, handler)
+    }
+
+    /// Serves at a socket.
+    pub(crate) fn at_socket(self, socket: UnixListener, env: &Env) -> io::Result<Server> {
+        let handler = move || Http::new(self);
+        Server::start_at_socket("kubelet", socket, limits(), env.clock(), |_| {}, handler)
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        strangers: STRANGERS,
+        // All of them come from loopback.
+        strangers_per_address: STRANGERS,
+        users: AGENTS,
+        connections_per_user: AGENTS,
+        credential_within: Some(TOKEN_WITHIN),
+        answer_within: Some(ANSWER_WITHIN),
+        ..Limits::default()
+    }
+}
+
+/// Binds the socket: mode 0600, and in the place of a dead one alone. Blocks.
+pub(crate) fn bind(path: &Path) -> io::Result<Bound> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = Folder::open(path.parent().unwrap_or(Path::new("")))?;
+    folder.bind(name, None, Existing::ReplaceDead).map_err(|error| match error {
+        BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
+        BindError::System(error) => error,
+    })
 }
 
 impl Handler for LocalServer {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
-        if !shown.is_some_and(|shown| self.token.is(shown)) {
+        if self.token.as_ref().is_some_and(|token| !shown.is_some_and(|shown| token.is(shown))) {
             events::denied(self.kubelet.metrics());
-            return body::sentence(StatusCode::UNAUTHORIZED, "Unauthorized");
+            return closing(body::sentence(StatusCode::UNAUTHORIZED, "Unauthorized"));
         }
-        if let Err(error) = peer.identify("local", false) {
-            return body::sentence(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+        if peer.identify("local", false).is_err() {
+            // It had to make way for a newer one, or other agents have all places: no fault of this one's.
+            let text = "the node has as many connections of agents as it takes; try again later";
+            let mut answer = body::sentence(StatusCode::SERVICE_UNAVAILABLE, text);
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(SOON_SECONDS));
+            return closing(answer);
         }
         let headers = request.headers().iter().filter_map(|(name, value)| {
             let (name, value) = (name.as_str().to_owned(), value.to_str().ok()?.to_owned());
@@ -39,17 +101,28 @@ impl Handler for LocalServer {
             headers: headers.collect(),
             user: "local".to_owned(),
         };
-        let (_, reply) = self.kubelet.answer(&call, true).await;
+        let (_, reply) = self.kubelet.answer(&call, Door::Local).await;
         http_answer(reply)
     }
 }
 
+/// The connection ends with the answer: its place is for others.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
 fn http_answer(reply: Reply) -> Answer {
-    // No other call is answered here.
-    let Body::Whole(bytes) = reply.body else {
-        return body::sentence(StatusCode::NOT_FOUND, "404 page not found\n");
+    let (length, pieces) = match reply.body {
+        Body::Whole(bytes) => (Some(bytes.len()), pieces::whole(bytes, reply.held)),
+        Body::Pods(list) => (None, list.pieces()),
+        // No other call is answered here.
+        Body::Log(..) | Body::Content(..) | Body::Upgraded(_) => {
+            return body::sentence(StatusCode::NOT_FOUND, "404 page not found\n");
+        }
     };
-    let mut answer = Answer::new(body::whole(bytes));
+    let frames = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
+    let mut answer = Answer::new(https::Body::new(frames));
     *answer.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in reply.headers {
         if let (Ok(name), Ok(value)) =
@@ -57,6 +130,9 @@ fn http_answer(reply: Reply) -> Answer {
         {
             answer.headers_mut().append(name, value);
         }
+    }
+    if let Some(length) = length {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     answer
 }

@@ -101,6 +101,25 @@ impl Call {
         }
     }
 
+    /// Whether its answer is made whole, however long it is. That of `run` is, too, and has places of its own.
+    pub(crate) fn is_made_whole(&self) -> bool {
+        match self {
+            Call::RunningPods
+            | Call::Summary { .. }
+            | Call::Metrics(_)
+            | Call::Configz
+            | Call::NodeLogs { .. } => true,
+            Call::Logs { .. }
+            | Call::Exec { .. }
+            | Call::Attach { .. }
+            | Call::PortForward { .. }
+            | Call::Run { .. }
+            | Call::Pods
+            | Call::Health { .. }
+            | Call::Checkpoint { .. } => false,
+        }
+    }
+
     /// Whether an agent on the node itself may ask for it: what changes nothing and tells of no container's words.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Call::Pods | Call::Summary { .. } | Call::Metrics(_) | Call::Health { .. })

@@ -5,7 +5,7 @@ use std::io;
 use apimachinery::{NamespacedName, ObjectKey};
 use contract::ids::PODS;
 use edge_store::{Store, Table};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The lists of a pod's containers.
 const CONTAINERS: [&str; 3] = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
@@ -61,16 +61,19 @@ impl Pods {
         Ok(Some(KnownPod { pod: value }))
     }
 
-    /// All pods as a `PodList`, and as a kubelet writes one: without any, `items` is null.
-    pub(crate) fn list(&self) -> io::Result<Vec<u8>> {
-        let mut items = Vec::new();
-        for object in self.store.list_objects(PODS, None).map_err(io::Error::other)? {
-            // One that is no JSON is Edged's to complain about.
-            items.extend(self.with_status(&object.json).unwrap_or_default());
-        }
-        let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
-        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-        serde_json::to_vec(&list).map_err(io::Error::other)
+    /// The names of all pods that the store has, those of other nodes among them.
+    pub(crate) fn keys(&self) -> io::Result<Vec<ObjectKey>> {
+        self.store.object_keys(PODS).map_err(io::Error::other)
+    }
+
+    /// Writes a pod behind `text`; `None`: it has gone, or is another node's.
+    pub(crate) fn write(&self, key: &ObjectKey, mut text: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+        let Some(object) = self.store.get_object(key).map_err(io::Error::other)? else { return Ok(None) };
+        // One that is no JSON is Edged's to complain about.
+        let Some(pod) = self.with_status(&object.json).unwrap_or_default() else { return Ok(None) };
+        serde_json::to_writer(&mut text, &pod).map_err(io::Error::other)?;
+        text.shrink_to_fit();
+        Ok(Some(text))
     }
 
     /// The pod with the node's own word on its status; `None` when it is another node's.
@@ -93,16 +96,13 @@ impl Pods {
 mod tests {
     use super::*;
     use edge_store::{Options, Write};
+    use serde_json::json;
 
     #[tokio::test]
     async fn only_the_nodes_own_pods_are_known_with_the_status_that_it_reported() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
         let pods = Pods::new(store.clone(), "n");
-        assert_eq!(
-            serde_json::from_slice::<Value>(&pods.list().unwrap()).unwrap(),
-            json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": null})
-        );
         let put = |name: &str, node: &str| Write::PutObject {
             key: ObjectKey::new(PODS, "d", name),
             uid: format!("u-{name}"),
@@ -132,9 +132,13 @@ mod tests {
         );
         assert!(pods.find(&NamespacedName::new("d", "q")).unwrap().is_none(), "another node's");
         assert!(pods.find(&NamespacedName::new("x", "p")).unwrap().is_none());
-        let list: Value = serde_json::from_slice(&pods.list().unwrap()).unwrap();
-        let phases: Vec<_> =
-            list["items"].as_array().unwrap().iter().map(|pod| &pod["status"]["phase"]).collect();
+        let phases: Vec<Value> = pods
+            .keys()
+            .unwrap()
+            .iter()
+            .filter_map(|key| pods.write(key, Vec::new()).unwrap())
+            .map(|pod| serde_json::from_slice::<Value>(&pod).unwrap()["status"]["phase"].clone())
+            .collect();
         assert_eq!(phases, ["Running", "Pending"]);
     }
 }

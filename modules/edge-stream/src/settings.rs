@@ -23,7 +23,9 @@ pub struct Settings {
     pub cgroup_driver: CgroupDriver,
     /// Where agents on the node itself ask; `None`: nowhere.
     pub local: Option<SocketAddr>,
-    /// Holds the credential that they need.
+    /// The Unix socket where they may, too; `None`: nowhere.
+    pub socket: Option<PathBuf>,
+    /// Holds the credential that they need at the port.
     pub token_file: PathBuf,
     /// What `/configz` shows.
     pub shown: Value,
@@ -42,6 +44,7 @@ impl Settings {
             cgroups: PathBuf::from("/sys/fs/cgroup"),
             cgroup_driver: kubelet.cgroup_driver,
             local: kubelet.local_address().filter(|_| settings.modules.edge_stream.enable),
+            socket: settings.modules.edge_stream.socket().map(PathBuf::from),
             token_file: settings.modules.edge_stream.token_file.clone(),
             shown: configz(kubelet),
         }

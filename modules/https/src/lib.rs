@@ -1,4 +1,4 @@
-//! Servers of HTTPS, and of HTTP on loopback, with bounds on everything that a stranger may take.
+//! Servers of HTTPS, and of HTTP on loopback and at Unix sockets, with bounds on everything that a stranger may take.
 //!
 //! A [`Port`] is bound once and outlives the servers at it, so that one that is started anew after a fault finds it. A
 //! [`Server`] takes connections at a port, or at many, on a thread of its own, makes the TLS handshakes ([`Tls`]) and hands each
@@ -18,6 +18,7 @@
 //! a handler panicked.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod acceptor;
 mod admission;
 pub mod body;
 mod client_certificate;

@@ -31,6 +31,8 @@ pub struct Limits {
     pub handshakes: Option<Rate>,
     /// For the TLS handshake, with the wait for its turn.
     pub handshake_within: Duration,
+    /// For a connection, after its handshake, to show a credential ([`Peer::identify`](crate::Peer::identify)). `None`: no bound.
+    pub credential_within: Option<Duration>,
     /// For the head of a request, from the end of the answer before it: also how long a connection may be idle.
     pub head_within: Duration,
     /// For a handler, until the head of its answer; its body may take any time. `None`: no bound.
@@ -59,6 +61,7 @@ impl Default for Limits {
             reserved: 0,
             handshakes: None,
             handshake_within: Duration::from_secs(5),
+            credential_within: None,
             head_within: Duration::from_secs(10),
             answer_within: Some(Duration::from_secs(30)),
             taken_within: Duration::from_secs(30),

@@ -127,7 +127,7 @@ impl Peer {
         Peer(Arc::new(Connected { address, port, certificate, permit, end, stopping }))
     }
 
-    /// Where it comes from.
+    /// Where it comes from; 0.0.0.0:0 when it came by a Unix socket.
     pub fn address(&self) -> SocketAddr {
         self.0.address
     }
@@ -158,6 +158,11 @@ impl Peer {
         }
         *known = Some(user.to_owned());
         Ok(())
+    }
+
+    /// Whether it has shown a credential.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.0.permit.user.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Completes when the server, or what listens at its port, stops: an answer without an end, as a watch, is to end then.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use actix_rt::Arbiter;
 use beehive::link::accept_limiter::{RateLimiter, address_prefix};
 use beehive::{Clock, Context, Message, Moment};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::acceptor::{Acceptor, ListeningSocket, NO_ADDRESS, Socket};
 use crate::events::Event;
 use crate::peer::{ConnectionPermit, Connections};
 use crate::stream::{MaybeTls, WriteTimeout};
@@ -87,7 +87,7 @@ pub struct Listening {
 
 /// A port on its way to the server's thread.
 struct Opened {
-    listener: std::net::TcpListener,
+    listener: ListeningSocket,
     address: SocketAddr,
     close: CancellationToken,
 }
@@ -108,7 +108,27 @@ impl Server {
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> io::Result<Self> {
         let mut server = Self::without_port(name, tls, limits, clock, on_event, protocol);
-        let (opened, listening) = server.open(port.share()?, port.address());
+        let (opened, listening) = server.open(ListeningSocket::Tcp(port.share()?), port.address());
+        // The queue is empty yet.
+        server.opening.try_send(opened).map_err(|_| io::Error::other("the server has ended"))?;
+        server.first = Some(listening);
+        Ok(server)
+    }
+
+    /// The same at a Unix socket, which never blocks. Who comes there has no address.
+    ///
+    /// # Errors
+    /// When the server has ended at once.
+    pub fn start_at_socket<P: Protocol>(
+        name: &'static str,
+        socket: std::os::unix::net::UnixListener,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        on_event: impl Fn(Event) + Send + Sync + 'static,
+        protocol: impl FnOnce() -> P + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut server = Self::without_port(name, None, limits, clock, on_event, protocol);
+        let (opened, listening) = server.open(ListeningSocket::Unix(socket), NO_ADDRESS);
         // The queue is empty yet.
         server.opening.try_send(opened).map_err(|_| io::Error::other("the server has ended"))?;
         server.first = Some(listening);
@@ -159,7 +179,7 @@ impl Server {
         Server { opening, first: None, connections, clock, stop, cut, over, thread }
     }
 
-    fn open(&self, listener: std::net::TcpListener, address: SocketAddr) -> (Opened, Listening) {
+    fn open(&self, listener: ListeningSocket, address: SocketAddr) -> (Opened, Listening) {
         let close = self.stop.child_token();
         let listening = Listening { _close: close.clone().drop_guard() };
         (Opened { listener, address, close }, listening)
@@ -171,7 +191,7 @@ impl Server {
     /// When the server has ended.
     pub async fn listen(&self, port: Port) -> io::Result<Listening> {
         let address = port.address();
-        let (opened, listening) = self.open(port.into_listener(), address);
+        let (opened, listening) = self.open(ListeningSocket::Tcp(port.into_listener()), address);
         let sent = self.opening.send(opened).await;
         sent.map_err(|_| io::Error::other("the server has ended"))?;
         Ok(listening)
@@ -247,7 +267,7 @@ impl<P: Protocol> Listener<P> {
                         break tracing::error!(server = self.context.name, "what listens at a port failed");
                     }
                 }
-                Some(Opened { listener, address, close }) = opened.recv() => match TcpListener::from_std(listener) {
+                Some(Opened { listener, address, close }) = opened.recv() => match Acceptor::new(listener) {
                     Ok(listener) => drop(ports.spawn_local(Rc::clone(&self).accept(listener, address, close))),
                     Err(error) => {
                         break tracing::error!(server = self.context.name, %address, %error, "the port cannot be listened at");
@@ -262,7 +282,7 @@ impl<P: Protocol> Listener<P> {
         self.connections.empty().await;
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, port: SocketAddr, close: CancellationToken) {
+    async fn accept(self: Rc<Self>, listener: Acceptor, port: SocketAddr, close: CancellationToken) {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -270,7 +290,11 @@ impl<P: Protocol> Listener<P> {
                 () = close.cancelled() => break,
                 Some(ended) = connections.join_next() => self.joined(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, address)) => self.enter(socket, Side { address, port, close: &close }, &mut connections),
+                    Ok((socket, address)) => {
+                        self.enter(socket, Side { address, port, close: &close }, &mut connections);
+                        // A flood of connections does not keep those that are there from showing who they are.
+                        tokio::task::yield_now().await;
+                    }
                     Err(error) => {
                         // Out of descriptors, most often: others have to end first.
                         tracing::debug!(server = self.context.name, %error, "no connection taken");
@@ -296,7 +320,7 @@ impl<P: Protocol> Listener<P> {
         }
     }
 
-    fn enter(self: &Rc<Self>, socket: TcpStream, side: Side<'_>, connections: &mut JoinSet<()>) {
+    fn enter(self: &Rc<Self>, socket: Socket, side: Side<'_>, connections: &mut JoinSet<()>) {
         let Side { address, port, close } = side;
         let (end, close) = (self.cut.child_token(), close.clone());
         let permit = match self.connections.enter(address, self.context.clock.now(), end.clone()) {
@@ -331,14 +355,12 @@ impl<P: Protocol> Listener<P> {
 
     async fn connection(
         &self,
-        socket: TcpStream,
+        socket: Socket,
         (address, port): (SocketAddr, SocketAddr),
         permit: ConnectionPermit,
         (end, close): (CancellationToken, CancellationToken),
     ) {
-        let Limits { handshake_within, taken_within, .. } = self.context.limits;
-        // An answer's last bytes, or a watch's line, are not to wait for more.
-        let _ = socket.set_nodelay(true);
+        let Limits { handshake_within, taken_within, credential_within, .. } = self.context.limits;
         let clock = &self.context.clock;
         let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
         let mut certificate = None;
@@ -367,7 +389,18 @@ impl<P: Protocol> Listener<P> {
             }
         };
         let peer = Peer::new((address, port), certificate, permit, end, close);
-        self.protocol.serve(stream, peer, &self.context).await;
+        let served = self.protocol.serve(stream, peer.clone(), &self.context);
+        let Some(within) = credential_within else { return served.await };
+        let stays_a_stranger = async {
+            clock.sleep(within).await;
+            if peer.is_identified() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = stays_a_stranger => tracing::debug!(server = self.context.name, %address, "no credential in time"),
+        }
     }
 
     /// Waits for the turn of an address.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use beehive::Clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::acceptor::Socket;
 
 /// Fails when the peer takes nothing of a write for as long as it may.
 pub(crate) struct WriteTimeout<S> {
@@ -64,9 +65,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 }
 
 pub(crate) enum MaybeTls {
-    Plain(WriteTimeout<TcpStream>),
+    Plain(WriteTimeout<Socket>),
     // Boxed: a TLS session is a kilobyte.
-    Tls(Box<TlsStream<WriteTimeout<TcpStream>>>),
+    Tls(Box<TlsStream<WriteTimeout<Socket>>>),
 }
 
 /// A connection's bytes.

@@ -256,6 +256,7 @@ impl Cluster {
         settings.modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
         // Many nodes share this machine.
         settings.modules.edged.tailored_kubelet_config.read_only_port = 0;
+        settings.modules.edge_stream.socket = PathBuf::new();
         // A test is not about how full this machine's disk is.
         settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
         settings.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available = Threshold::Part(0);

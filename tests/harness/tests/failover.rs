@@ -75,6 +75,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
     edged.tailored_kubelet_config.eviction_hard.imagefs_available = Threshold::Part(0);
     edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
+    settings.modules.edge_stream.socket = std::path::PathBuf::new();
     settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
     settings.modules.device_twin.dmi_sock_path = folder.to_owned();
     let env = Env::real();

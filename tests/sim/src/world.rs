@@ -203,6 +203,7 @@ impl World {
         edged.tailored_kubelet_config.eviction_hard.nodefs_available = config::Threshold::Part(0);
         edged.tailored_kubelet_config.eviction_hard.imagefs_available = config::Threshold::Part(0);
         edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
+        settings.modules.edge_stream.socket = std::path::PathBuf::new();
         settings.modules.device_twin.dmi_sock_path = folder;
         let clock = MachineClock::new(self.env.clock());
         let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);

@@ -11,9 +11,11 @@
 //! Everything that comes in is hostile until parsed: frames are at most [`MUX_FRAME_MAX`] bytes. Of an end that dialled and was not
 //! yet let in ([`Connection::admitted`]) one stream and 16 KiB are taken. After that a stream holds at most its window and a
 //! connection at most [`STREAMS_MAX`] streams of the other end and 4 MiB of all of them, in memory of their own: what waits
-//! costs no more for coming in small frames. Each stream has a small window of its own, and a wide one out of what they share.
+//! costs no more for coming in small frames. Frames that carry no bytes have an allowance that grows with the bytes of streams and
+//! with time (`frame_allowance`). Each stream has a small window of its own, and a wide one out of what they share.
 
 mod flow_control;
+mod frame_allowance;
 mod mux_frame;
 mod state;
 mod stream;
@@ -69,6 +71,18 @@ impl Ingress {
         let taken = MuxFrame::decode(message)
             .map_err(ProtocolError::from)
             .and_then(|frame| state.take(frame, self.0.clock.now()));
+        taken.inspect_err(|protocol_error| state.end(io::ErrorKind::InvalidData, &protocol_error.to_string()))
+    }
+}
+
+impl Ingress {
+    /// A message came that is no frame and carries nothing, as a ping of the pipe's own: it counts as a frame without bytes.
+    ///
+    /// # Errors
+    /// As [`Ingress::take`].
+    pub fn nothing(&self) -> Result<(), ProtocolError> {
+        let mut state = self.0.state();
+        let taken = state.without_bytes(self.0.clock.now());
         taken.inspect_err(|protocol_error| state.end(io::ErrorKind::InvalidData, &protocol_error.to_string()))
     }
 }

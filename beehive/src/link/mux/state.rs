@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::io::ReadBuf;
 
 use super::flow_control::{OUT_MAX, OWN, Stream};
+use super::frame_allowance::FrameAllowance;
 use super::mux_frame::{DATA_MAX, MuxFrame, MuxFrameError};
 use crate::Moment;
 use crate::link::byte_stream::BYTE_STREAMS_MAX;
@@ -74,6 +75,8 @@ pub(super) struct State {
     over_waker: Option<Waker>,
     /// What an end that was not yet let in may still send.
     stranger: Option<u32>,
+    /// How many frames without bytes the other end may still send.
+    allowance: FrameAllowance,
     /// Room that no stream has taken.
     shared: u32,
     /// Per urgency, the streams that have something to send, and the one that was served last.
@@ -99,6 +102,7 @@ impl State {
             over_waker: None,
             // Who dialled has chosen whom it reached.
             stranger: (role == Role::Accepted).then_some(BEFORE_HELLO_MAX),
+            allowance: FrameAllowance::new(role == Role::Accepted),
             shared: SHARED,
             ready: Default::default(),
             served: [0; 4],
@@ -145,7 +149,9 @@ impl State {
 
     /// The other end was let in.
     pub(super) fn admitted(&mut self) {
-        self.stranger = None;
+        if self.stranger.take().is_some() {
+            self.allowance.admitted();
+        }
     }
 
     fn wake_egress(&mut self) {
@@ -282,6 +288,9 @@ impl State {
         if !matches!(self.life, Lifecycle::Up) {
             return Ok(());
         }
+        if !matches!(frame, MuxFrame::Data { .. }) {
+            self.without_bytes(now)?;
+        }
         match frame {
             MuxFrame::Open { stream, urgency } => self.opened(stream, urgency)?,
             MuxFrame::Data { stream, bytes, echo } => self.data(stream, &bytes, echo, now)?,
@@ -315,6 +324,12 @@ impl State {
             MuxFrame::Close => self.end(io::ErrorKind::ConnectionAborted, "the other end closed it"),
         }
         Ok(())
+    }
+
+    /// A frame without bytes of a stream came, or a message of the pipe that is none.
+    pub(super) fn without_bytes(&mut self, now: Moment) -> Result<(), ProtocolError> {
+        let may_come = self.allowance.take(now);
+        may_come.then_some(()).ok_or_else(|| protocol_error("more frames without bytes than it may send"))
     }
 
     fn opened(&mut self, id: u32, urgency: Urgency) -> Result<(), ProtocolError> {
@@ -364,6 +379,7 @@ impl State {
             }
         }
         self.bytes_arrived.came(bytes.len(), now);
+        self.allowance.earn(bytes.len());
         if echo {
             self.bytes_arrived.wanted();
         }
@@ -497,6 +513,7 @@ impl State {
         }
         self.changed(id);
         let echo = self.budget.sent(len, now);
+        self.allowance.earn(len);
         Some(MuxFrame::Data { stream: id, bytes, echo })
     }
 }

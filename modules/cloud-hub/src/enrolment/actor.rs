@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     handshakes: None,
     // Four round trips of the worst link that is used (600 ms), and its losses.
     handshake_within: Duration::from_secs(5),
+    credential_within: None,
     head_within: Duration::from_secs(10),
     // The body has 10 s and the register the rest: what is begun there is not broken off because a client is slow.
     answer_within: Some(Duration::from_secs(40)),

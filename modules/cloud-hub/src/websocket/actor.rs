@@ -28,6 +28,7 @@ const LIMITS: Limits = Limits {
     handshakes: Some(Rate { per_second: PER_SECOND, burst: 200.0 }),
     // The worst link that is used takes a few round trips of 600 ms.
     handshake_within: Duration::from_secs(10),
+    credential_within: None,
     head_within: Duration::from_secs(10),
     answer_within: None,
     // The link was given up long before.

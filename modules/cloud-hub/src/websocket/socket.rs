@@ -44,24 +44,24 @@ impl StreamHandler<Outgoing> for Socket {
 
 impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
     fn handle(&mut self, message: Result<ws::Message, ws::ProtocolError>, cx: &mut Self::Context) {
-        match message {
-            Ok(ws::Message::Binary(frame)) => {
-                if let Err(error) = self.ingress.take(frame) {
-                    tracing::warn!(peer = %self.peer, %error, "breaks the rules; its socket is ended");
-                    cx.stop();
-                }
-            }
-            Ok(ws::Message::Ping(body)) => cx.pong(&body),
-            Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
-            Ok(ws::Message::Close(_)) => cx.stop(),
+        let taken = match message {
+            Ok(ws::Message::Binary(frame)) => self.ingress.take(frame),
+            Ok(ws::Message::Ping(body)) => self.ingress.nothing().map(|()| cx.pong(&body)),
+            Ok(ws::Message::Pong(_)) => self.ingress.nothing(),
+            Ok(ws::Message::Nop) => Ok(()),
+            Ok(ws::Message::Close(_)) => return cx.stop(),
             Ok(ws::Message::Text(_) | ws::Message::Continuation(_)) => {
                 tracing::warn!(peer = %self.peer, "a message that is no frame; its socket is ended");
-                cx.stop();
+                return cx.stop();
             }
             Err(error) => {
                 tracing::debug!(peer = %self.peer, %error, "socket broke off");
-                cx.stop();
+                return cx.stop();
             }
+        };
+        if let Err(error) = taken {
+            tracing::warn!(peer = %self.peer, %error, "breaks the rules; its socket is ended");
+            cx.stop();
         }
     }
 

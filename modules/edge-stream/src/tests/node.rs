@@ -33,6 +33,8 @@ pub(crate) struct Fake {
     pub(crate) url: Mutex<String>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) lists: AtomicUsize,
+    /// What a command says beside its words.
+    pub(crate) output: AtomicUsize,
 }
 
 fn no<T: Send + 'static>(call: &'static str) -> Answer<'static, T> {
@@ -99,7 +101,9 @@ impl Runtime for Fake {
     }
     fn exec_sync(&self, _: &str, command: Vec<String>, _: Duration) -> Answer<'_, ExecSyncResponse> {
         let exit_code = i32::from(command.first().is_some_and(|command| command == "false"));
-        let (stdout, stderr) = (b"out\n".to_vec(), b"err\n".to_vec());
+        let mut stdout = b"out\n".to_vec();
+        stdout.resize(stdout.len() + self.output.load(Ordering::SeqCst), b'x');
+        let stderr = b"err\n".to_vec();
         yes(ExecSyncResponse { stdout, stderr, exit_code })
     }
     fn events(&self) -> EventStream {
@@ -165,6 +169,7 @@ impl Node {
             cgroups: PathBuf::from("/sys/fs/cgroup"),
             cgroup_driver: CgroupDriver::Cgroupfs,
             local: None,
+            socket: None,
             token_file: dir.path().join("token"),
             shown: json!({"kubeletconfig": {"kind": "KubeletConfiguration"}}),
         };
@@ -174,7 +179,11 @@ impl Node {
     }
 
     pub(crate) async fn put(&self, name: &str, uid: &str, status: Value) {
-        let pod = json!({"metadata": {"namespace": "d", "name": name, "uid": uid},
+        self.put_annotated(name, uid, status, "").await;
+    }
+
+    pub(crate) async fn put_annotated(&self, name: &str, uid: &str, status: Value, annotation: &str) {
+        let pod = json!({"metadata": {"namespace": "d", "name": name, "uid": uid, "annotations": {"a": annotation}},
             "spec": {"nodeName": "n", "containers": [{"name": "c", "tty": false}]}});
         let object = Write::PutObject {
             key: ObjectKey::new(PODS, "d", name),
