@@ -39,10 +39,13 @@ const HOMES: &[SingleHome] = &[
         what: "a log",
         signs: &["tracing_subscriber"],
         literal: false,
-        homes: &[(
-            "modules/daemon/src/log.rs",
-            "the log of every program, in which no peer has more lines than its share",
-        )],
+        homes: &[
+            (
+                "modules/daemon/src/log.rs",
+                "the log of every program, in which no peer has more lines than its share",
+            ),
+            ("modules/daemon/src/cut.rs", "how long its fields are"),
+        ],
         cure: "use `daemon::main` or `daemon::start_log`",
     },
     SingleHome {
