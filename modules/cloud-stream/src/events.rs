@@ -108,6 +108,6 @@ pub(crate) fn connection(metrics: &Metrics, event: Event) {
 
 /// The Nodes could not be listed; asked for again. Until then no node has a kubelet endpoint here.
 pub(crate) fn nodes_unread(env: &Env, reason: &str) {
-    env.count("cloudstream_nodes_unread");
+    env.count("stream_nodes_unread");
     tracing::warn!(reason, "the ports that Nodes say are not known yet; asked for again");
 }

@@ -1,0 +1,16 @@
+//! Links edgecore small: code that is the same to the byte, as many types' code is, stands in it once.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|own| own == value);
+    let has_own_linker = std::env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("link"));
+    // There Rust links with LLVM's linker by itself; whichever it is elsewhere may not know the option.
+    let has_lld = is("CARGO_CFG_TARGET_ARCH", "x86_64")
+        && is("CARGO_CFG_TARGET_OS", "linux")
+        && is("CARGO_CFG_TARGET_ENV", "gnu")
+        && !has_own_linker;
+    if has_lld && is("PROFILE", "release") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
+}
