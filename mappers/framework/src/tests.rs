@@ -189,9 +189,11 @@ async fn is_served_through_a_panic(actor: &str, message: &'static str, awaits: u
     edgecore.until_value("one", "level", "7").await;
     until_it_answers!(mapper, create_device_model, CreateDeviceModelRequest { model: Some(boxes()) });
     let two = moody("two", "answers");
+    // What edgecore hands out is what it was told to: the truth, also for a mapper that starts anew, whose registration may be
+    // answered after this call.
+    edgecore.objects.lock().unwrap().devices = vec![moody("one", "answers"), two.clone()];
     let register = || RegisterDeviceRequest { device: Some(two.clone()) };
     until_it_answers!(mapper, register_device, register());
-    // What edgecore hands out is what it was told to: the truth, also for a mapper that starts anew.
     let one = desiring(moody("one", "answers"), "level", "9");
     edgecore.objects.lock().unwrap().devices = vec![one.clone(), two.clone()];
     let update = || UpdateDeviceRequest { device: Some(one.clone()) };

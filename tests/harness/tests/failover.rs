@@ -48,7 +48,13 @@ impl Cloud {
     }
 
     async fn identity(&self) -> String {
-        self.snapshot("cloud-nodelease").await["cloudCore"].as_str().unwrap().to_owned()
+        loop {
+            // An actor that has not begun yet shows nothing.
+            if let Some(identity) = self.snapshot("cloud-nodelease").await["cloudCore"].as_str() {
+                return identity.to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn has_a_session(&self) -> bool {
