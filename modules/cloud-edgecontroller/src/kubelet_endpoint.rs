@@ -23,12 +23,10 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::error::{NodeReportError, status_code};
-use crate::events;
+use crate::{events, session_lease};
 
 /// The only types that lead nowhere else: see the module.
 const TYPES: [&str; 2] = ["InternalIP", "ExternalIP"];
-/// 5 s for NodeLease: a read of a Lease.
-const LEASE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a Node is written at once when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
 /// 2 s, doubled at each time up to 60 s, before a Node that could not be written is tried again.
@@ -171,7 +169,7 @@ impl EndpointWriter {
                 return Ok(());
             }
             // The Node is read before the Lease, and written as it was read: nobody can have come between.
-            if !self.holds(from).await? {
+            if !session_lease::holds(&self.lease, from).await? {
                 return Ok(());
             }
             let mut metadata =
@@ -190,12 +188,6 @@ impl EndpointWriter {
             }
         }
         Err(NodeReportError::Contended)
-    }
-
-    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, NodeReportError> {
-        let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
-        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 }
 

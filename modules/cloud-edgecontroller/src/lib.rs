@@ -29,6 +29,7 @@ pub mod references;
 mod registration;
 pub mod report_version;
 mod reports;
+mod session_lease;
 mod status;
 mod tokens;
 

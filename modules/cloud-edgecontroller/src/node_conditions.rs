@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use beehive::{Address, Env, Fault};
 use contract::NodeName;
@@ -17,10 +16,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::error::{NodeReportError, status_code};
-use crate::events;
-
-/// 5 s for NodeLease: a read of a Lease.
-const LEASE_DEADLINE: Duration = Duration::from_secs(5);
+use crate::{events, session_lease};
 
 /// By node: the conditions of its last report that was written, with the session that it came in.
 type BySession = BTreeMap<NodeName, (u64, Rc<Value>)>;
@@ -123,9 +119,7 @@ impl ConditionsWriter {
             return Ok(false);
         }
         // The Node is read before the Lease, and written as it was read: nobody can have come between.
-        let ask = |reply| NodeLeaseMsg::Holds { node: from.node.clone(), session: from.session, reply };
-        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        if !asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)? {
+        if !session_lease::holds(&self.lease, from).await? {
             return Ok(false);
         }
         let metadata =

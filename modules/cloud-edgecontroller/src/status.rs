@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
@@ -26,11 +25,10 @@ use crate::kubelet_endpoint::{self, Endpoints};
 use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
+use crate::session_lease::{self, LEASE_DEADLINE};
 
 /// How often a status is written again when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
-/// 5 s for NodeLease: a read of a Lease or of the register.
-const LEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,15 +108,9 @@ impl NodeReportWriter {
             ReportOrder::Old => Ok(Some(Outcome::Done)),
             ReportOrder::Later if defect::is_planted(Defect::StaleOwner) => Ok(None),
             // The object is read before the Lease, and written as it was read: nobody can have come between.
-            ReportOrder::Later if self.holds(from).await? => Ok(None),
+            ReportOrder::Later if session_lease::holds(&self.lease, from).await? => Ok(None),
             ReportOrder::Later => Ok(Some(Outcome::Superseded)),
         }
-    }
-
-    async fn holds(&self, ReportSender { node, session }: &ReportSender) -> Result<bool, NodeReportError> {
-        let ask = |reply| NodeLeaseMsg::Holds { node: node.clone(), session: *session, reply };
-        let asked = self.lease.ask(LEASE_DEADLINE, ask).await;
-        asked.map_err(|error| error.to_string()).flatten().map_err(NodeReportError::Lease)
     }
 
     async fn node_status(

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::measure::{self, Observation};
 use super::plan::{self, Bound, Decision, Thresholds};
-use super::pressure::is_critical;
 use super::rank;
 use crate::dependencies::{Dependencies, blocking};
 use crate::events;
@@ -156,7 +155,7 @@ async fn act(
         }
     }
     let mut candidates = measure::pods(deps, bound.signal.is_of_disk()).await;
-    candidates.retain(|(pod, _)| !is_critical(pod) && !gone.contains(&pod.id.uid));
+    candidates.retain(|(pod, _)| !pod.is_critical() && !gone.contains(&pod.id.uid));
     let pods: BTreeMap<String, _> = candidates.iter().map(|(pod, _)| (pod.id.uid.clone(), pod)).collect();
     let uses = candidates.iter().map(|(_, used)| used.clone()).collect();
     let first = rank::ranked(uses, bound.signal, observation.own_imagefs).into_iter().next()?;

@@ -5,11 +5,7 @@ use crate::runtime::resources::Qos;
 
 /// As in a pod's `status.reason`.
 pub(crate) const EVICTED: &str = "Evicted";
-/// Pods of this priority and above are the system's own.
-const CRITICAL: i32 = 2_000_000_000;
 const MEMORY_TAINT: &str = "node.kubernetes.io/memory-pressure";
-/// Where a pod comes from that no API server has given to the node.
-const SOURCE: &str = "kubernetes.io/config.source";
 
 /// The conditions of a node that is short of something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,21 +22,13 @@ impl Pressure {
         let named: Vec<&str> = named.into_iter().filter(|(holds, _)| *holds).map(|(_, name)| name).collect();
         let only_memory = self.memory && named.len() == 1;
         if named.is_empty()
-            || is_critical(pod)
+            || pod.is_critical()
             || only_memory && (pod.qos != Qos::BestEffort || tolerates_memory_pressure(pod))
         {
             return None;
         }
         Some(format!("Pod was rejected: The node had condition: [{}]. ", named.join(" ")))
     }
-}
-
-/// Whether a pod is never evicted: one of the system's, or one that the node runs of its own accord.
-pub(crate) fn is_critical(pod: &ParsedPod) -> bool {
-    let annotations = pod.pod.metadata.annotations.as_ref();
-    let source = annotations.and_then(|all| all.get(SOURCE)).map(String::as_str);
-    let is_static = source.is_some_and(|source| source != "api");
-    is_static || pod.spec().priority.is_some_and(|priority| priority >= CRITICAL)
 }
 
 fn tolerates_memory_pressure(pod: &ParsedPod) -> bool {
@@ -59,6 +47,7 @@ fn tolerates_memory_pressure(pod: &ParsedPod) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::parsed_pod::CRITICAL;
     use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 

@@ -133,7 +133,7 @@ impl<'a> Admission<'a> {
             return refusal("SysctlForbidden", &forbidden);
         }
         let shortage = self.shortage(pod);
-        let found = if shortage.is_some() && preemption::is_critical(pod) {
+        let found = if shortage.is_some() && pod.is_critical() {
             // Too little is no reason to turn a critical pod away: others make room, if nothing else is in its way.
             self.other_kind(pod).or_else(|| self.unfit(pod)).or_else(|| self.make_room(pod))
         } else {

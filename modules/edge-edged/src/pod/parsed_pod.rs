@@ -17,6 +17,8 @@ use crate::pod::newer_fields::NewerFields;
 use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
 
+/// From here on a pod is one that the cluster needs (`system-cluster-critical`).
+pub(crate) const CRITICAL: i32 = 2_000_000_000;
 /// 2 MiB: more than the API server stores in one object.
 pub(crate) const JSON_MAX: usize = 2 << 20;
 /// Kubernetes' own default.
@@ -104,6 +106,14 @@ impl ParsedPod {
     /// The status that the cloud has sent: what others than this node wrote, and what this node had reported by then.
     pub(crate) fn cloud_status(&self) -> Option<&PodStatus> {
         self.pod.status.as_ref()
+    }
+
+    /// Whether the cluster needs it, so that others make room for it and it is never evicted (Kubernetes: `IsCriticalPod`). Its
+    /// priority alone says so, which admission sets: the annotations by which a kubelet knows its static pods
+    /// (`kubernetes.io/config.source`, `config.mirror`) are words that whoever makes a pod can write, and a kubelet believes
+    /// only those that it has written itself.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.spec().priority.is_some_and(|own| own >= CRITICAL)
     }
 
     /// Whether the pod is to end.

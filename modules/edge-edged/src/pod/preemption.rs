@@ -9,13 +9,6 @@ use crate::runtime::resources::Qos;
 
 /// The resource that is a place on the node.
 pub(crate) const PODS: &str = "pods";
-/// From here on a pod is one that the cluster needs (`system-cluster-critical`).
-const CRITICAL: i32 = 2_000_000_000;
-/// Of a pod that is one on a node already.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-/// Of a pod of which the node itself says that it is to be.
-const SOURCE: &str = "kubernetes.io/config.source";
-
 /// How a pod stands among the others.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
@@ -30,21 +23,13 @@ impl Standing {
     pub(crate) fn of(pod: &ParsedPod) -> Standing {
         let mut has = demand::of_pod(pod.spec());
         has.insert(PODS.to_owned(), 1);
-        Standing { qos: pod.qos, priority: pod.spec().priority, is_critical: is_critical(pod), has }
+        Standing { qos: pod.qos, priority: pod.spec().priority, is_critical: pod.is_critical(), has }
     }
 
     fn gives_way_to(&self, other: &Standing) -> bool {
         let lower = matches!((self.priority, other.priority), (Some(own), Some(other)) if own < other);
         (other.is_critical && !self.is_critical) || lower
     }
-}
-
-/// Whether a pod may take the place of others.
-pub(crate) fn is_critical(pod: &ParsedPod) -> bool {
-    let annotations = pod.pod.metadata.annotations.as_ref();
-    let annotated = |key: &str| annotations.and_then(|all| all.get(key)).map(String::as_str);
-    let is_static = annotated(SOURCE).is_some_and(|source| source != "api");
-    is_static || annotated(MIRROR).is_some() || pod.spec().priority.is_some_and(|own| own >= CRITICAL)
 }
 
 /// One that could give way, with what it has.
@@ -140,6 +125,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::pod::parsed_pod::CRITICAL;
     use crate::pod::parsed_pod::tests::pod;
 
     fn with(priority: i32, resources: Value) -> ParsedPod {
@@ -186,14 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_critical_by_its_priority_or_because_it_is_the_nodes_own() {
-        assert!(is_critical(&asks(CRITICAL, "1")) && !is_critical(&asks(CRITICAL - 1, "1")));
-        let annotated = |key: &str, value: &str| {
-            let mut own = pod(json!({}));
-            own.pod.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
-            own
-        };
-        assert!(is_critical(&annotated(MIRROR, "x")) && is_critical(&annotated(SOURCE, "file")));
-        assert!(!is_critical(&annotated(SOURCE, "api")));
+    fn a_pod_is_critical_by_its_priority_and_not_by_what_its_maker_wrote() {
+        assert!(asks(CRITICAL, "1").is_critical() && !asks(CRITICAL - 1, "1").is_critical());
+        for (key, value) in [("kubernetes.io/config.source", "file"), ("kubernetes.io/config.mirror", "x")] {
+            let mut pod = asks(0, "1");
+            pod.pod.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
+            assert!(!pod.is_critical(), "{key}");
+        }
     }
 }
