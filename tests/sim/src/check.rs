@@ -7,6 +7,7 @@ use contract::wire::ROUTER_MAILBOX;
 use edge_store::Class;
 use serde_json::Value;
 
+use crate::actors::{ACTORS, SILENT};
 use crate::api::objects;
 use crate::run::{Job, Run, device};
 use crate::violations::note;
@@ -20,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// 500 ms of the simulated clock between looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Every queue is within its bound. Held at any time.
+/// Every queue is within its bound, and every actor is one whose panics are planned. Held at any time.
 pub(crate) async fn bounds(run: &mut Run) {
     let mut reports = Vec::new();
     for node in &run.world.nodes {
@@ -42,6 +43,11 @@ pub(crate) async fn bounds(run: &mut Run) {
     }
     reports.extend(run.world.cloud_reports().await);
     for actor in reports.iter().flat_map(|report| &report.actors) {
+        let is_named = ACTORS.iter().any(|kind| kind.name == actor.kind);
+        if !is_named && !SILENT.contains(&actor.kind) || SILENT.contains(&actor.kind) && actor.handled > 0 {
+            let what = format!("{} is not in `actors::ACTORS`: no panic of it is ever planned", actor.name);
+            note(&run.world.violations, what);
+        }
         if actor.queued > actor.capacity {
             let (name, queued) = (&actor.name, actor.queued);
             note(&run.world.violations, format!("{name} queues {queued} of {}", actor.capacity));

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use beehive::link::memory::NetworkPath;
 use beehive::{Hive, Message};
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::devicetwin::TwinMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
+use contract::edgestream::EdgeStreamMsg;
 use contract::eventbus::EventBusMsg;
 use contract::ids::PODS;
 use contract::metamanager::{MetaDown, MetaMsg};
@@ -98,6 +100,7 @@ impl NodeProbes {
         self.only_note::<EdgedMsg>(core, "edge-edged");
         self.only_note::<EdgeHubMsg>(core, "edge-hub");
         self.only_note::<EventBusMsg>(core, "edge-eventbus");
+        self.only_note::<EdgeStreamMsg>(core, "edge-stream");
         let tapped = core.tap(META_MAILBOX, move |message: &MetaMsg| {
             self.trace.note(self.name.as_str(), format_args!("{META_MAILBOX} {message:?}"));
             self.delivered.note(META_MAILBOX, message.name());
@@ -168,6 +171,7 @@ impl CloudProbes {
     pub(crate) fn watch(&self, hive: &Hive) {
         self.tap(hive, "cloud-hub", |_, _: &CloudHubMsg| {});
         self.tap(hive, "cloud-nodelease", |_, _: &NodeLeaseMsg| {});
+        self.tap(hive, "cloud-stream", |_, _: &CloudStreamMsg| {});
         self.tap(hive, "cloud-synccontroller", |_, _: &SyncMsg| {});
         self.tap(hive, EDGE_MAILBOX, |probes, message: &EdgeControllerMsg| {
             if let EdgeControllerMsg::Up { node, message: EdgeUp::Reports { .. }, .. } = message {
