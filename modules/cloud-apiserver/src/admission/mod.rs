@@ -7,6 +7,7 @@ mod pod_defaults;
 mod pod_security;
 mod priority;
 mod rbac_escalation;
+mod report_mark;
 mod service_account;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -76,6 +77,9 @@ impl<S: Store> ClusterPolicy<S> {
         if group_resource == resource::PODS {
             priority::validate_mirror(request.user, old, object)
                 .map_err(|what| ApiError::forbidden_by_admission(request.kind(), name(object), what))?;
+        }
+        if [resource::PODS, resource::NODES].contains(&group_resource.as_str()) {
+            report_mark::validate(access, request, old, object).await?;
         }
         if !request.attributes.subresource.is_empty() {
             // Those that write the object's main part change a number or a finalizer.

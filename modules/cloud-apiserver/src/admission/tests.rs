@@ -244,6 +244,28 @@ fn of_group(group: &str) -> User {
 }
 
 #[tokio::test]
+async fn the_mark_of_a_report_is_changed_only_by_who_may_write_the_status() {
+    let server = server().await;
+    server.ok(Method::POST, PODS, pod("p")).await;
+    let marked = |mark: Value| json!({"metadata": {"annotations": {"kubehive.io/reported": mark}}});
+    let uri = format!("{PODS}/p");
+    let ways = [uri.clone(), format!("{uri}/status")];
+    let patch = async |who: &str, uri: &str, mark: Value| {
+        code_as(&server, who, Method::PATCH, uri, marked(mark)).await
+    };
+    for way in &ways {
+        let (got, told) = patch("me", way, json!("9.9/u")).await;
+        assert!(got == 403 && told.contains("kubehive.io/reported"), "{way}: {got} {told}");
+    }
+    assert_eq!(patch("root", &ways[1], json!("1.1/u")).await.0, 200);
+    assert_eq!(patch("me", &uri, json!("1.2/u")).await.0, 403);
+    // What stays as it is asks for nothing, and without a mark every report is news.
+    let labels = json!({"metadata": {"labels": {"mine": "1"}}});
+    assert_eq!(code_as(&server, "me", Method::PATCH, &uri, labels).await.0, 200);
+    assert_eq!(patch("me", &uri, Value::Null).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_tenants_pod_is_no_part_of_the_system() {
     let server = server().await;
     let with = |field: &str, value: Value| {

@@ -359,6 +359,47 @@ fn a_stolen_token_of_cloudcores_account_does_what_cloudcore_does_and_nothing_els
     });
 }
 
+/// Who may change a pod, and not its status, does not make its node's reports look old.
+#[test]
+fn a_tenant_keeps_no_report_of_a_node_from_being_written() {
+    run(async || {
+        let Some(cluster) = RealCluster::named().await else { return };
+        let fixture = Fixture::set(&cluster).await;
+        let (namespace, tenant) =
+            (Some(fixture.namespace.as_str()), format!("tenant-of-{}", fixture.namespace));
+        let role =
+            |name| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+        fixture
+            .make(
+                "rbac.authorization.k8s.io/v1",
+                "RoleBinding",
+                namespace,
+                json!({
+            "metadata": {"name": "tenant"}, "roleRef": role("edit"),
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": tenant}]}),
+            )
+            .await;
+        fixture.make("v1", "Node", None, joined(&fixture.edge, json!({}))).await;
+        fixture.pod("marked", Some(&fixture.edge), "plain").await;
+        let pod = format!("/api/v1/namespaces/{}/pods/marked", fixture.namespace);
+        let mark = |mark: Value| json!({"metadata": {"annotations": {"kubehive.io/reported": mark}}});
+        let as_tenant = async |body: Value| call(&fixture.admin, "MERGE", &pod, Some(&tenant), body).await;
+        until("a forged mark is refused", async || {
+            as_tenant(mark(json!("9.9/u"))).await.is_err_and(|refused| refused.is_by_policy())
+        })
+        .await;
+        let status = format!("{pod}/status");
+        fixture.does("MERGE", &status, mark(json!("1.1/u"))).await.expect("CloudCore marks what it writes");
+        let refused = as_tenant(mark(json!("1.2/u"))).await.expect_err("a mark is CloudCore's");
+        assert!(refused.is_by_policy(), "{refused:?}");
+        as_tenant(json!({"metadata": {"labels": {"mine": "1"}}}))
+            .await
+            .expect("what is the tenant's stays so");
+        as_tenant(mark(Value::Null)).await.expect("a mark that is gone keeps nothing out");
+        fixture.clear().await;
+    });
+}
+
 type Attack = (String, Result<Value, Refused>);
 
 async fn all(fixture: &Fixture) -> Vec<Attack> {
