@@ -29,7 +29,7 @@ use super::tls;
 use super::transport::{
     Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
 };
-use crate::{Clock, TokioClock};
+use crate::{Clock, Lookups, TokioClock};
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
 const PROTOCOL: &[u8] = b"hive-link/0";
@@ -361,6 +361,7 @@ pub struct QuicDialer {
     client: s2n_quic::Client,
     host: String,
     port: u16,
+    lookups: Lookups,
     received: Arc<AtomicU64>,
 }
 
@@ -412,7 +413,8 @@ impl QuicDialer {
             .map_err(|error| EndpointError::Limits(error.to_string()))?
             .start()
             .map_err(|error| socket(&error))?;
-        Ok(QuicDialer { client, host: host.trim_matches(['[', ']']).to_owned(), port, received })
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Ok(QuicDialer { client, host, port, lookups: Lookups::at_most(1), received })
     }
 
     fn target(&self) -> String {
@@ -428,10 +430,9 @@ impl Dialer for QuicDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
         Box::pin(async {
             // A resolver without a network says nothing for long.
-            let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+            let lookup = self.lookups.of("link", &self.host, self.port);
             let resolved = tokio::time::timeout(ANSWER_WITHIN, lookup).await.ok().and_then(Result::ok);
-            let addresses: Vec<SocketAddr> =
-                resolved.ok_or_else(|| DialError::Resolve(self.host.clone()))?.collect();
+            let addresses = resolved.ok_or_else(|| DialError::Resolve(self.host.clone()))?;
             // The socket is of one family.
             let wants_v6 = self.host.parse::<std::net::Ipv6Addr>().is_ok();
             let address = addresses

@@ -2,7 +2,6 @@
 //!
 //! Each binary message is one frame of [`super::mux`]. Here is the end that dials; who accepts listens and bounds who comes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::mux::{self, Egress, Ingress, MUX_FRAME_MAX, Role};
 use super::tls::{self, Credentials, EndpointError};
 use super::transport::{Connection, DialError, Dialer, PeerName};
-use crate::Clock;
+use crate::{Clock, Lookups};
 
 /// The path of the upgrade request.
 pub const PATH: &str = "/link";
@@ -64,6 +63,7 @@ pub struct WebSocketDialer {
     host: String,
     name: ServerName<'static>,
     port: u16,
+    lookups: Lookups,
     clock: Arc<dyn Clock>,
 }
 
@@ -85,7 +85,7 @@ impl WebSocketDialer {
             reason: format!("`{}` is neither a DNS name nor an IP address", host.escape_debug()),
         })?;
         let tls = TlsConnector::from(Arc::new(tls::client_by(credentials, ALPN, Arc::clone(&clock))?));
-        Ok(WebSocketDialer { tls, host, name, port, clock })
+        Ok(WebSocketDialer { tls, host, name, port, lookups: Lookups::at_most(1), clock })
     }
 
     fn target(&self) -> String {
@@ -105,9 +105,9 @@ impl WebSocketDialer {
     }
 
     async fn connect(&self) -> Result<TcpStream, DialError> {
-        let resolved = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
-        let addresses: Vec<SocketAddr> =
-            resolved.map_err(|_| DialError::Resolve(self.host.clone()))?.collect();
+        let lookup = self.lookups.of("link", &self.host, self.port);
+        let resolved = self.within(ANSWER_WITHIN, lookup).await.and_then(Result::ok);
+        let addresses = resolved.ok_or_else(|| DialError::Resolve(self.host.clone()))?;
         let connect =
             async { TcpStream::connect(addresses.as_slice()).await.map_err(|error| self.failed(error)) };
         let socket = self.within(ANSWER_WITHIN, connect).await;

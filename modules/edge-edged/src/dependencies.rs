@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use apimachinery::PodReferences;
-use beehive::{Address, Env, Moment};
+use beehive::{Address, Env, Lookups, Moment};
 use contract::UpReport;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
@@ -25,6 +25,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
+use crate::prober::LOOKUPS_AT_ONCE;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
@@ -58,6 +59,8 @@ pub(crate) struct Dependencies {
     /// The actor itself.
     pub(crate) edged: Address<EdgedMsg>,
     pub(crate) env: Env,
+    /// Of the names in checks of pods.
+    pub(crate) lookups: Lookups,
     pub(crate) ids: RuntimeIds,
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
@@ -102,6 +105,7 @@ impl Dependencies {
             meta,
             edged,
             env,
+            lookups: Lookups::at_most(LOOKUPS_AT_ONCE),
             ids,
             tokens,
             recorder,

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler};
 use crate::dependencies::Dependencies;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
-use crate::prober::{HttpFault, HttpRequest, command_failed, follow, port_of};
+use crate::prober::{HttpFault, HttpRequest, PodDialer, command_failed, follow, port_of};
 use crate::runtime::pods::RuntimeContainer;
 
 /// CRI's word for no limit: a hook may take as long as the container lives.
@@ -111,11 +111,12 @@ impl Hook<'_> {
     async fn http(&self, action: &HTTPGetAction) -> Result<(), String> {
         let port = port_of(&action.port, self.container)?;
         let request = HttpRequest::new(action, port, self.ip, "kube-lifecycle")?;
-        match follow(&request).await {
+        let dialer = PodDialer { lookups: &self.deps.lookups, pod: &self.pod.id.uid };
+        match follow(dialer, &request).await {
             Ok(_) => Ok(()),
             Err(HttpFault::PlainHttp) => {
                 let plain = request.in_plain_text();
-                follow(&plain).await.map_err(|fault| fault.text(&plain.url))?;
+                follow(dialer, &plain).await.map_err(|fault| fault.text(&plain.url))?;
                 let host = request.url.authority();
                 let text = format!(
                     "request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"

@@ -16,10 +16,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::prober::url::Url;
-use crate::prober::{Answer, BODY_MAX, KUBERNETES, Tried, cut, dial_error, join, system_error};
+use crate::prober::{Answer, BODY_MAX, KUBERNETES, PodDialer, Tried, cut, dial_error, join, system_error};
 
 /// 64 KiB: the longest head of an answer that is read.
 const HEAD_MAX: usize = 64 << 10;
@@ -108,9 +107,9 @@ impl HttpFault {
 }
 
 /// A probe: 200 to 399 is success, and so is a redirect to another host, with a warning.
-pub(super) async fn probe(env: &Env, request: &HttpRequest, limit: Duration) -> Tried {
+pub(super) async fn probe(env: &Env, dialer: PodDialer<'_>, request: &HttpRequest, limit: Duration) -> Tried {
     let url = &request.url;
-    match env.timeout(limit, follow(request)).await {
+    match env.timeout(limit, follow(dialer, request)).await {
         None => Ok(Answer::Failure(format!(
             "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         ))),
@@ -128,11 +127,11 @@ pub(super) async fn probe(env: &Env, request: &HttpRequest, limit: Duration) -> 
 }
 
 /// Sends a request and follows redirects while the host stays.
-pub(crate) async fn follow(request: &HttpRequest) -> Result<HttpAnswer, HttpFault> {
+pub(crate) async fn follow(dialer: PodDialer<'_>, request: &HttpRequest) -> Result<HttpAnswer, HttpFault> {
     let mut url = request.url.clone();
     let mut host = request.host.clone();
     for _ in 0..REDIRECTS_MAX {
-        let answer = get(&url, host.as_ref(), &request.headers).await?;
+        let answer = get(dialer, &url, host.as_ref(), &request.headers).await?;
         let location = answer.location.as_deref().filter(|_| matches!(answer.status, 301..=303 | 307 | 308));
         let Some(location) = location else { return Ok(answer) };
         let Some(next) = url.resolve(location) else {
@@ -150,9 +149,14 @@ pub(crate) async fn follow(request: &HttpRequest) -> Result<HttpAnswer, HttpFaul
     Err(HttpFault::Failed(format!("stopped after {REDIRECTS_MAX} redirects")))
 }
 
-async fn get(url: &Url, host: Option<&HeaderValue>, headers: &HeaderMap) -> Result<HttpAnswer, HttpFault> {
+async fn get(
+    dialer: PodDialer<'_>,
+    url: &Url,
+    host: Option<&HeaderValue>,
+    headers: &HeaderMap,
+) -> Result<HttpAnswer, HttpFault> {
     let address = join(&url.host, url.port());
-    let connected = TcpStream::connect((url.host.as_str(), url.port())).await;
+    let connected = dialer.connect(&url.host, url.port()).await;
     let stream = connected.map_err(|error| HttpFault::Failed(dial_error(&address, &error)))?;
     if !url.tls {
         return exchange(stream, url, host, headers).await;

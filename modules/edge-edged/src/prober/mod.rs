@@ -1,5 +1,6 @@
 //! The kinds of check that probes and hooks make: a command in a container, HTTP, TCP, gRPC. With the kubelet's words.
 
+mod dial;
 mod exec;
 mod grpc;
 mod http;
@@ -14,6 +15,7 @@ use cri::Runtime;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+pub(crate) use dial::{LOOKUPS_AT_ONCE, PodDialer};
 pub(crate) use exec::{command_failed, static_command};
 pub(crate) use http::{HttpFault, HttpRequest, follow};
 
@@ -81,7 +83,7 @@ impl Check {
     /// Makes the check once, within `limit`. `ip`: the pod's, for checks that name no host.
     pub(crate) async fn make(
         &self,
-        env: &Env,
+        (env, dialer): (&Env, PodDialer<'_>),
         runtime: &Arc<dyn Runtime>,
         container: &str,
         ip: &str,
@@ -91,11 +93,11 @@ impl Check {
             Check::Exec { command } => exec::probe(runtime, container, command, limit).await,
             Check::Http { action, port } => {
                 let request = HttpRequest::new(action, port.clone()?, ip, "kube-probe")?;
-                http::probe(env, &request, limit).await
+                http::probe(env, dialer, &request, limit).await
             }
             Check::Tcp { host, port } => {
                 let host = host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
-                tcp::probe(env, host, port.clone()?, limit).await
+                tcp::probe(env, dialer, host, port.clone()?, limit).await
             }
             Check::Grpc { port, service } => Ok(grpc::probe(env, ip, *port, service, limit).await),
             Check::Missing => Err("missing probe handler".to_owned()),

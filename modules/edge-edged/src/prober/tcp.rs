@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use beehive::Env;
-use tokio::net::TcpStream;
 
-use crate::prober::{Answer, Tried, dial_error, join};
+use crate::prober::{Answer, PodDialer, Tried, dial_error, join};
 
-pub(super) async fn probe(env: &Env, host: &str, port: u16, limit: Duration) -> Tried {
+pub(super) async fn probe(env: &Env, dialer: PodDialer<'_>, host: &str, port: u16, limit: Duration) -> Tried {
     let address = join(host, port);
-    Ok(match env.timeout(limit, TcpStream::connect((host, port))).await {
+    Ok(match env.timeout(limit, dialer.connect(host, port)).await {
         Some(Ok(_)) => Answer::Success,
         Some(Err(error)) => Answer::Failure(dial_error(&address, &error)),
         None => Answer::Failure(format!("dial tcp {address}: i/o timeout")),

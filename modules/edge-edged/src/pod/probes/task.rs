@@ -13,7 +13,7 @@ use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::probes::plan::{ProbeKind, ProbePlan, Step, Target, Timing, Verdict};
 use crate::pod::recorder::EventType;
-use crate::prober::{Answer, Check, Tried};
+use crate::prober::{Answer, Check, PodDialer, Tried};
 
 /// A check that comes to an error is made so often at once (Kubernetes: `maxProbeRetries`).
 const TRIES: usize = 3;
@@ -117,7 +117,9 @@ impl ProbeTask {
         let mut tried = Err(String::new());
         for _ in 0..TRIES {
             let (env, runtime) = (&self.deps.env, &self.deps.runtime);
-            tried = self.check.make(env, runtime, &target.id, &target.ip, self.timing.timeout).await;
+            let dialer = PodDialer { lookups: &self.deps.lookups, pod: &self.pod.uid };
+            tried =
+                self.check.make((env, dialer), runtime, &target.id, &target.ip, self.timing.timeout).await;
             if tried.is_ok() {
                 break;
             }

@@ -32,12 +32,18 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
 }
 
+fn of_pod() -> PodDialer<'static> {
+    static LOOKUPS: std::sync::LazyLock<beehive::Lookups> =
+        std::sync::LazyLock::new(|| beehive::Lookups::at_most(1));
+    PodDialer { lookups: &LOOKUPS, pod: "u" }
+}
+
 async fn ask(port: u16, action: Value) -> Tried {
     let mut action = action;
     action["port"] = json!(port);
     let action: HTTPGetAction = serde_json::from_value(action).unwrap();
     let request = HttpRequest::new(&action, port, "127.0.0.1", "kube-probe").unwrap();
-    probe(&Env::real(), &request, Duration::from_secs(5)).await
+    probe(&Env::real(), of_pod(), &request, Duration::from_secs(5)).await
 }
 
 #[tokio::test]
@@ -128,7 +134,7 @@ async fn a_silent_server_costs_the_timeout_and_a_body_without_end_ten_kibibytes(
     let port = listener.local_addr().unwrap().port();
     let action: HTTPGetAction = serde_json::from_value(json!({"port": port})).unwrap();
     let request = HttpRequest::new(&action, port, "127.0.0.1", "kube-probe").unwrap();
-    let tried = probe(&Env::real(), &request, Duration::from_millis(50)).await;
+    let tried = probe(&Env::real(), of_pod(), &request, Duration::from_millis(50)).await;
     let Ok(Answer::Failure(text)) = tried else { panic!("{tried:?}") };
     assert!(text.ends_with("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"));
 
