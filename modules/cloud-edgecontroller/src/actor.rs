@@ -59,6 +59,17 @@ struct Informers {
     reports: ReportQueues<NodeReportWriter>,
 }
 
+/// What has become of the Node that a session is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NodeOfSession {
+    /// It is there.
+    Living,
+    /// There is none yet.
+    Awaited,
+    /// It is gone or another one, or the session was ended for that already.
+    Gone,
+}
+
 /// Brings pods and what they need to their nodes, and their status back.
 pub struct EdgeController {
     dependencies: Dependencies,
@@ -72,7 +83,7 @@ pub struct EdgeController {
     endpoints: Endpoints,
     /// What the nodes of the sessions reported last of their conditions.
     last_conditions: LastConditions,
-    /// Nodes that are told nothing until their link has ended.
+    /// Nodes that are told nothing until their link has ended, or until they have a Node.
     withheld: BTreeSet<NodeName>,
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
@@ -336,7 +347,8 @@ impl EdgeController {
     }
 
     /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
-    /// that kind would else overtake the end of the link.
+    /// that kind would else overtake the end of the link. Nor is one that has no Node yet, which may be one that was deleted, and
+    /// comes back: what it should hold is known when its Node is there again.
     async fn withhold(
         &mut self,
         desired_keys: &mut BTreeMap<NodeName, DesiredObjects>,
@@ -347,34 +359,45 @@ impl EdgeController {
             .filter_map(|node| Some((node.clone(), self.publisher.session_of(node)?)))
             .collect();
         for (node, session) in linked {
-            if self.is_over(&node, session).await {
+            if self.is_withheld(&node, session, cx).await {
                 desired_keys.remove(&node);
-                if self.withheld.insert(node.clone()) {
-                    events::node_withheld(cx.env(), &node);
-                }
-            } else {
-                self.withheld.remove(&node);
             }
         }
     }
 
-    /// Whether the session is over, as far as is known: its Node is gone or another one, or it was ended for that already.
-    async fn is_over(&mut self, node: &NodeName, session: u64) -> bool {
+    /// Whether nothing is to be said to the node now; as long as that is so it is looked at again.
+    async fn is_withheld(&mut self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) -> bool {
+        let whose = self.node_of_session(node, session).await;
+        if whose == NodeOfSession::Living {
+            self.withheld.remove(node);
+            return false;
+        }
+        if self.withheld.insert(node.clone()) && whose == NodeOfSession::Gone {
+            events::node_withheld(cx.env(), node);
+        }
+        true
+    }
+
+    /// What has become of the Node of a session, as far as is known.
+    async fn node_of_session(&mut self, node: &NodeName, session: u64) -> NodeOfSession {
         let living = self.living_uid(node);
+        let is = |uid: &String| {
+            if living.as_ref() == Some(uid) { NodeOfSession::Living } else { NodeOfSession::Gone }
+        };
         if let Some((of, uid)) = self.node_uids.get(node)
             && *of == session
         {
-            return living.as_ref() != Some(uid);
+            return is(uid);
         }
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
         match self.dependencies.lease.ask(SESSION_DEADLINE, ask).await {
             Ok(SessionState::Open { node_uid }) => {
-                let is_over = living.as_ref() != Some(&node_uid);
+                let found = is(&node_uid);
                 self.node_uids.insert(node.clone(), (session, node_uid));
-                is_over
+                found
             }
-            Ok(SessionState::WithoutNode { .. }) => false,
-            Ok(SessionState::InDoubt | SessionState::Ended) | Err(_) => true,
+            Ok(SessionState::WithoutNode { .. }) => NodeOfSession::Awaited,
+            Ok(SessionState::InDoubt | SessionState::Ended) | Err(_) => NodeOfSession::Gone,
         }
     }
 
@@ -401,13 +424,9 @@ impl EdgeController {
                 tracing::debug!(%node, session, %key, "the API server has not said what this is, which belongs on the node");
                 continue;
             }
-            if self.is_over(&node, session).await {
-                if self.withheld.insert(node.clone()) {
-                    events::node_withheld(cx.env(), &node);
-                }
-                continue;
+            if !self.is_withheld(&node, session, cx).await {
+                self.publisher.current(&node).await;
             }
-            self.publisher.current(&node).await;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why CloudStream cannot do something.
 
+use std::time::Duration;
+
 use https::TlsError;
 use pki::AuthorityError;
 use thiserror::Error;
@@ -36,4 +38,7 @@ pub enum ReviewError {
     /// It did not answer in time.
     #[error("the API server did not answer a {0} in time")]
     Late(&'static str),
+    /// Its address has shown too many tokens that are not known; for how long it has to wait.
+    #[error("too many tokens from this address are not known")]
+    TooManyTokens(Duration),
 }

@@ -81,6 +81,12 @@ pub(crate) fn unauthenticated(metrics: &Metrics, node: &NodeName, path: &str) {
     tracing::debug!(%node, path, "call without a good credential refused");
 }
 
+/// An address shows ever new tokens; the API server is not asked about them.
+pub(crate) fn too_many_tokens(metrics: &Metrics, node: &NodeName) {
+    metrics.add("stream_too_many_tokens", 1);
+    tracing::debug!(%node, "call refused: its address has shown too many tokens that are not known");
+}
+
 /// Somebody who may not.
 pub(crate) fn forbidden(metrics: &Metrics, node: &NodeName, user: &str, path: &str) {
     metrics.add("stream_forbidden", 1);

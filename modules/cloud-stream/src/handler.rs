@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use beehive::{Fault, Metrics};
 use contract::NodeName;
@@ -12,6 +13,7 @@ use nodecalls::{Call, Needs, NodeCalls, Route, route};
 
 use crate::credentials::{self, User};
 use crate::endpoint::OpenPorts;
+use crate::error::ReviewError;
 use crate::events;
 use crate::plan;
 use crate::reviews::Reviews;
@@ -80,7 +82,7 @@ impl KubeletHandler {
             let words = "this port is no node's any more: its link has ended\n";
             return Err(closing(body::sentence(StatusCode::SERVICE_UNAVAILABLE, words)));
         };
-        let Some(caller) = self.authenticate(request.headers(), peer, &node).await else {
+        let Some(caller) = self.authenticate(request.headers(), peer, &node).await? else {
             events::unauthenticated(&self.metrics, &node, path);
             return Err(closing(body::sentence(StatusCode::UNAUTHORIZED, "Unauthorized")));
         };
@@ -99,18 +101,27 @@ impl KubeletHandler {
     }
 
     /// By certificate, else by token, as a kubelet tries them.
-    async fn authenticate(&self, headers: &HeaderMap, peer: &Peer, node: &NodeName) -> Option<Caller> {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: &Peer,
+        node: &NodeName,
+    ) -> Result<Option<Caller>, Answer> {
         if let Some(user) = peer.certificate().and_then(|der| User::of_certificate(der)) {
-            return Some(Caller { user, by_certificate: true });
+            return Ok(Some(Caller { user, by_certificate: true }));
         }
         for token in credentials::tokens(headers) {
-            match self.reviews.user_of(&token).await {
-                Ok(Some(user)) => return Some(Caller { user, by_certificate: false }),
+            match self.reviews.user_of(&token, peer.address().ip()).await {
+                Ok(Some(user)) => return Ok(Some(Caller { user, by_certificate: false })),
                 Ok(None) => {}
+                Err(ReviewError::TooManyTokens(wait)) => {
+                    events::too_many_tokens(&self.metrics, node);
+                    return Err(closing(too_many_tokens(wait)));
+                }
                 Err(error) => events::review_failed(&self.metrics, node, &Fault::from_error(&error).reason),
             }
         }
-        None
+        Ok(None)
     }
 
     async fn authorize(&self, user: &User, node: &NodeName, needs: &Needs, path: &str) -> Result<(), Answer> {
@@ -127,6 +138,13 @@ impl KubeletHandler {
             }
         }
     }
+}
+
+fn too_many_tokens(wait: Duration) -> Answer {
+    let words = "too many tokens from your address are not known: wait, then try again with a good one\n";
+    let mut answer = body::sentence(StatusCode::TOO_MANY_REQUESTS, words);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+    answer
 }
 
 fn moved(to: &'static str) -> Answer {

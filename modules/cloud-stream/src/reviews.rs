@@ -1,9 +1,11 @@
 //! Who somebody is and what he may, by the API server's word, kept as long as a kubelet keeps it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use beehive::Clock;
+use beehive::link::accept_limiter::{RateLimiter, address_prefix};
 use contract::NodeName;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -29,6 +31,9 @@ const NO_KEPT: Duration = Duration::from_secs(30);
 const KEPT_MAX: usize = 4096;
 /// 32 questions at once: strangers with ever new tokens are not to flood the API server.
 const AT_ONCE: usize = 32;
+/// 2 tokens a second that are not known yet, and 60 at once, from one address: a scraper's is asked about every 2 min.
+const UNKNOWN_PER_SECOND: f64 = 2.0;
+const UNKNOWN_AT_ONCE: f64 = 60.0;
 /// 10 s for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// 5 tries, the first pause 500 ms and each 1.5 times the one before, as a kubelet's.
@@ -40,6 +45,7 @@ pub(crate) struct Reviews {
     client: kube::Client,
     clock: Arc<dyn Clock>,
     turns: Semaphore,
+    unknown_tokens: Mutex<RateLimiter<IpAddr>>,
     users: Mutex<Cache<Option<User>>>,
     answers: Mutex<Cache<bool>>,
 }
@@ -54,17 +60,20 @@ impl Reviews {
             client,
             clock,
             turns: Semaphore::new(AT_ONCE),
+            unknown_tokens: Mutex::new(RateLimiter::new(UNKNOWN_PER_SECOND, UNKNOWN_AT_ONCE)),
             users: Mutex::new(Cache::new(KEPT_MAX)),
             answers: Mutex::new(Cache::new(KEPT_MAX)),
         }
     }
 
-    /// Whose token it is. `None`: nobody's.
-    pub(crate) async fn user_of(&self, token: &str) -> Result<Option<User>, ReviewError> {
+    /// Whose token it is, that came from this address. `None`: nobody's.
+    pub(crate) async fn user_of(&self, token: &str, from: IpAddr) -> Result<Option<User>, ReviewError> {
         let key: Key = Sha256::digest(token).into();
         if let Some(known) = lock(&self.users).get(&key, self.clock.now()) {
             return Ok(known);
         }
+        let may_ask = lock(&self.unknown_tokens).take(&address_prefix(from), self.clock.now());
+        may_ask.map_err(ReviewError::TooManyTokens)?;
         let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
         let asked = TokenReview { spec, ..TokenReview::default() };
         let answered = self.ask("TokenReview", &asked).await?;
@@ -171,6 +180,6 @@ fn is_final(error: &ReviewError) -> bool {
             (400..500).contains(&status.code) && status.code != 429
         }
         ReviewError::Api { .. } | ReviewError::Late(_) => false,
-        ReviewError::Empty(_) => true,
+        ReviewError::Empty(_) | ReviewError::TooManyTokens(_) => true,
     }
 }

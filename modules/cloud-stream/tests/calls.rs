@@ -43,6 +43,29 @@ async fn nobody_is_served_whom_the_api_server_does_not_know() {
     assert_eq!(fixture.api.tokens_asked(), ["wrong"]);
 }
 
+/// Each question is put under CloudCore's account, and has a share of the API server's patience with it.
+#[actix_rt::test]
+async fn an_address_that_shows_ever_new_tokens_is_told_to_wait_and_the_api_server_is_not_asked() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    assert_eq!(fixture.ask_as(port, "kate", "GET /pods").await.status, 403, "she is known");
+    let mut refused = None;
+    for number in 0..200 {
+        let told = fixture
+            .ask(port, None, "GET /pods", &as_user(&format!("bad-{number}")).replace("-token", ""))
+            .await;
+        if told.status != 401 {
+            refused = Some(told);
+            break;
+        }
+    }
+    let refused = refused.expect("the address is bounded");
+    assert!(refused.status == 429 && refused.head.contains("retry-after: 1"), "{}", refused.head);
+    assert!((50..200).contains(&fixture.api.tokens_asked().len()));
+    assert_eq!(fixture.ask_as(port, "kate", "GET /pods").await.status, 403, "who is known is not held up");
+}
+
 #[actix_rt::test]
 async fn whoever_is_known_needs_the_right_and_create_to_run_a_command() {
     let mut fixture = Fixture::start().await;

@@ -155,7 +155,7 @@ impl RestartRun {
         self.pod(node).await;
     }
 
-    /// The second node's Node is deleted: its session ends, and nothing else.
+    /// The second node's Node is deleted: its session ends, and nothing else. Then it may come back.
     async fn delete_node(&mut self) {
         let name = self.world.nodes[1].name.to_string();
         let pods: Vec<String> =
@@ -176,9 +176,21 @@ impl RestartRun {
         if !hub.snapshot["nodes"][&name].is_null() {
             self.note(format!("{name} is still linked after its Node was deleted"));
         }
-        self.pods.retain(|_, node| *node != 1);
+        let away: BTreeMap<String, usize> = self.pods.extract_if(.., |_, node| *node == 1).collect();
         self.change().await;
         self.settle("after a Node was deleted").await;
+        // Its pods are those of before when an administrator lets it come back, and none of them was stopped.
+        let registry = noderegistry::Registry::new(self.world.client.clone());
+        let name = self.world.nodes[1].name.clone();
+        assert!(registry.allow_back(&name).await.expect("the register answers"), "{name} may come back");
+        self.pods.extend(away);
+        let (nodes, until) = (objects(&self.world.client, "v1", "Node"), self.world.env.now() + LIMIT);
+        while nodes.get_opt(name.as_str()).await.is_ok_and(|found| found.is_none()) {
+            assert!(self.world.env.now() < until, "{name} makes no Node");
+            self.world.env.sleep(Duration::from_millis(500)).await;
+        }
+        self.world.env.sleep(Duration::from_secs(10)).await;
+        self.settle("after a deleted Node came back").await;
     }
 
     fn note(&self, what: String) {
