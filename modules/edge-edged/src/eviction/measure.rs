@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::plan::{Observed, Signal};
 use super::rank::{ContainerUse, PodStats, PodUse, Usage};
 use crate::dependencies::{Dependencies, blocking};
-use crate::disk::beneath::Folder;
+use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
 use crate::disk::removal::in_turn;
 use crate::error::StepError;
@@ -192,11 +192,13 @@ async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Usage 
             };
             let (further, over) = in_turn(&deps.env, step).await?;
             if over {
-                return Ok(Usage { bytes: further.bytes, inodes: further.inodes });
+                let Counted { bytes, inodes } = further.counted();
+                return Ok(Usage { bytes, inodes });
             }
             count = further;
         }
     }
     .await;
-    counted.unwrap_or_default()
+    // Nobody gains by a count that fails.
+    counted.unwrap_or(Usage { bytes: u64::MAX, inodes: u64::MAX })
 }

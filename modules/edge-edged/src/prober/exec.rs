@@ -9,14 +9,22 @@ use cri::v1::ExecSyncResponse;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::prober::{Answer, Tried, cut};
-use crate::runtime::expansion::expand;
+use crate::runtime::expansion::{ArgumentSpace, TooLong};
 
 /// The command of a probe: `$(VAR)` stands for variables that the container's spec gives literally.
-pub(crate) fn static_command(command: Option<&[String]>, container: &Container) -> Vec<String> {
+///
+/// # Errors
+/// No process takes so much.
+pub(crate) fn static_command(
+    command: Option<&[String]>,
+    container: &Container,
+) -> Result<Vec<String>, TooLong> {
     let own = container.env.iter().flatten();
-    let known: BTreeMap<String, String> =
-        own.filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?))).collect();
-    command.iter().copied().flatten().map(|part| expand(part, &known)).collect()
+    let known: BTreeMap<&str, &str> =
+        own.filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?))).collect();
+    let mut space = ArgumentSpace::new();
+    let parts = command.iter().copied().flatten();
+    parts.map(|part| space.expand(part, |name| known.get(name).copied())).collect()
 }
 
 /// Runs it. No success: it ended with another code than 0, or not in time.
@@ -60,6 +68,6 @@ mod tests {
             {"name": "A", "value": "one"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}))
         .unwrap();
         let command = ["sh".to_owned(), "$(A) $(B) $$(A)".to_owned()];
-        assert_eq!(static_command(Some(&command), &container), ["sh", "one $(B) $(A)"]);
+        assert_eq!(static_command(Some(&command), &container).unwrap(), ["sh", "one $(B) $(A)"]);
     }
 }

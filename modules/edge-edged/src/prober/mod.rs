@@ -15,8 +15,10 @@ use cri::Runtime;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::runtime::expansion::TooLong;
 pub(crate) use dial::{LOOKUPS_AT_ONCE, PodDialer};
 pub(crate) use exec::{command_failed, static_command};
+
 pub(crate) use http::{HttpFault, HttpRequest, follow};
 
 /// The version of Kubernetes that probes name in their `User-Agent`.
@@ -40,7 +42,7 @@ pub(crate) type Tried = Result<Answer, String>;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Check {
     Exec {
-        command: Vec<String>,
+        command: Result<Vec<String>, TooLong>,
     },
     Http {
         action: Box<HTTPGetAction>,
@@ -90,7 +92,10 @@ impl Check {
         limit: Duration,
     ) -> Tried {
         match self {
-            Check::Exec { command } => exec::probe(runtime, container, command, limit).await,
+            Check::Exec { command } => {
+                let command = command.as_ref().map_err(ToString::to_string)?;
+                exec::probe(runtime, container, command, limit).await
+            }
             Check::Http { action, port } => {
                 let request = HttpRequest::new(action, port.clone()?, ip, "kube-probe")?;
                 http::probe(env, dialer, &request, limit).await

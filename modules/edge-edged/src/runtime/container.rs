@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::disk::layout;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::runtime::expansion::expand;
+use crate::runtime::expansion::{ArgumentSpace, TooLong};
 use crate::runtime::sandbox;
 
 pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
@@ -31,10 +31,20 @@ pub(crate) struct Start<'a> {
     pub(crate) node_name: &'a str,
 }
 
-pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -> ContainerConfig {
-    let known: BTreeMap<String, String> = start.env.iter().cloned().collect();
-    let expanded =
-        |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, &known)).collect();
+/// # Errors
+/// The command and its arguments are more than a process takes that has these variables.
+pub(crate) fn config(
+    pod: &ParsedPod,
+    container: &Container,
+    start: Start<'_>,
+    mut space: ArgumentSpace,
+) -> Result<ContainerConfig, TooLong> {
+    let known: BTreeMap<&str, &str> =
+        start.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut expanded = |list: &Option<Vec<String>>| {
+        let all = list.iter().flatten();
+        all.map(|text| space.expand(text, |name| known.get(name).copied())).collect::<Result<Vec<_>, _>>()
+    };
     let mut labels = sandbox::labels(&pod.id, start.node_name);
     labels.insert(CONTAINER_NAME.to_owned(), container.name.clone());
     let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
@@ -45,11 +55,11 @@ pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -
         (MESSAGE_POLICY.to_owned(), policy),
         (GRACE.to_owned(), pod.grace().as_secs().to_string()),
     ]);
-    ContainerConfig {
+    Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: start.attempt }),
         image: Some(ImageSpec { image: start.image.to_owned(), annotations: HashMap::new() }),
-        command: expanded(&container.command),
-        args: expanded(&container.args),
+        command: expanded(&container.command)?,
+        args: expanded(&container.args)?,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: start
             .env
@@ -64,7 +74,7 @@ pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(start.linux),
-    }
+    })
 }
 
 /// Where the container writes its termination message.

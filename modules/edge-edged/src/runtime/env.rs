@@ -7,31 +7,35 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
-use crate::runtime::expansion::expand;
+use crate::runtime::expansion::{ArgumentSpace, TooLong, expand};
 use crate::runtime::fields::{FieldValues, field_value, resource_value};
 use crate::runtime::service_env;
 use crate::volumes::EnvFiles;
 
 /// The variables in the order in which they were set, each name once, as KubeEdge's users expect them: the API
-/// server's address is empty at the edge unless the pod says otherwise.
+/// server's address is empty at the edge unless the pod says otherwise. They take their place in `space`.
 pub(crate) fn assemble(
     pod: &ParsedPod,
     container: &Container,
     sources: &Sources,
     files: &EnvFiles,
     facts: &FieldValues,
+    space: &mut ArgumentSpace,
 ) -> Result<Vec<(String, String)>, StepError> {
     let links = pod.spec().enable_service_links.unwrap_or(true);
     let services = service_env::variables(sources.services.iter().filter(|_| links));
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
-    let mut set = |known: &mut BTreeMap<String, String>, name: String, value: String| {
-        if known.insert(name.clone(), value).is_none() {
-            order.push(name);
-        }
-    };
+    let mut set =
+        |known: &mut BTreeMap<String, String>, name: String, value: String| -> Result<(), TooLong> {
+            space.take(name.len() + 1 + value.len())?;
+            if known.insert(name.clone(), value).is_none() {
+                order.push(name);
+            }
+            Ok(())
+        };
     for name in ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"] {
-        set(&mut known, name.to_owned(), String::new());
+        set(&mut known, name.to_owned(), String::new())?;
     }
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
@@ -50,7 +54,7 @@ pub(crate) fn assemble(
         for (key, value) in entries {
             // A key that is no name of a variable cannot be one: skipped, as the kubelet does.
             if !key.is_empty() && !key.contains(['=', '\0']) {
-                set(&mut known, format!("{prefix}{key}"), value);
+                set(&mut known, format!("{prefix}{key}"), value)?;
             }
         }
     }
@@ -58,20 +62,19 @@ pub(crate) fn assemble(
         let value = match (&variable.value, &variable.value_from) {
             (Some(value), _) if !value.is_empty() => {
                 // What the pod sets itself comes before what the services are called.
-                let mut visible = services.clone();
-                visible.extend(known.clone());
-                Some(expand(value, &visible))
+                let visible = |name: &str| known.get(name).or_else(|| services.get(name)).map(String::as_str);
+                Some(expand(value, visible)?)
             }
             (_, Some(from)) => from_source(pod, container, variable, from, sources, files, facts)?,
             _ => Some(String::new()),
         };
         if let Some(value) = value {
-            set(&mut known, variable.name.clone(), value);
+            set(&mut known, variable.name.clone(), value)?;
         }
     }
     for (name, value) in services {
         if !known.contains_key(&name) {
-            set(&mut known, name, value);
+            set(&mut known, name, value)?;
         }
     }
     let value_of = |name: String| known.get(&name).cloned().map(|value| (name, value));
@@ -155,7 +158,15 @@ mod tests {
             ..Sources::default()
         };
         let facts = FieldValues { pod_ips: vec!["10.0.0.2".into()], ..FieldValues::default() };
-        let env = assemble(&pod, &pod.spec().containers[0], &sources, &EnvFiles::new(), &facts).unwrap();
+        let env = assemble(
+            &pod,
+            &pod.spec().containers[0],
+            &sources,
+            &EnvFiles::new(),
+            &facts,
+            &mut ArgumentSpace::new(),
+        )
+        .unwrap();
         let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             text,
@@ -179,7 +190,14 @@ mod tests {
             "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}));
         let from = |sources: &Sources| {
             let container = &pod.spec().containers[0];
-            assemble(&pod, container, sources, &EnvFiles::new(), &FieldValues::default())
+            assemble(
+                &pod,
+                container,
+                sources,
+                &EnvFiles::new(),
+                &FieldValues::default(),
+                &mut ArgumentSpace::new(),
+            )
         };
         let missing = |text: &str| Err(StepError::Missing(text.to_owned()));
         assert_eq!(from(&Sources::default()), missing("secret \"s\" not found"));
@@ -208,7 +226,14 @@ mod tests {
         let read = |links: bool, found: Option<&str>| {
             let pod = pod(spec(links));
             let files = EnvFiles::from([(key.clone(), found.map(str::to_owned))]);
-            let all = assemble(&pod, &pod.spec().containers[0], &sources, &files, &FieldValues::default());
+            let all = assemble(
+                &pod,
+                &pod.spec().containers[0],
+                &sources,
+                &files,
+                &FieldValues::default(),
+                &mut ArgumentSpace::new(),
+            );
             all.unwrap().into_iter().collect::<BTreeMap<_, _>>()
         };
         let env = read(true, Some("7"));
@@ -222,5 +247,28 @@ mod tests {
         let env = read(false, None);
         assert_eq!(env["DB"], "$(DB_SERVICE_HOST):$(DB_SERVICE_PORT)");
         assert!(!env.contains_key("DB_PORT") && !env.contains_key("F"));
+    }
+
+    #[test]
+    fn variables_that_double_are_refused_before_they_are_made() {
+        let variables: Vec<_> = (0..5000)
+            .map(|at: u32| match at.checked_sub(1) {
+                None => json!({"name": "V0", "value": "x".repeat(64)}),
+                Some(before) => {
+                    json!({"name": format!("V{at}"), "value": format!("$(V{before})$(V{before})")})
+                }
+            })
+            .collect();
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x", "env": variables}]}));
+        let made = assemble(
+            &pod,
+            &pod.spec().containers[0],
+            &Sources::default(),
+            &EnvFiles::new(),
+            &FieldValues::default(),
+            &mut ArgumentSpace::new(),
+        );
+        let Err(StepError::Config(told)) = made else { panic!("{made:?}") };
+        assert!(told.starts_with("argument list too long"), "{told}");
     }
 }

@@ -110,7 +110,7 @@ fn expanded(expression: &str, env: &[(String, String)]) -> Result<String, StepEr
         let missing: Vec<&str> = missing.into_iter().collect();
         return Err(StepError::Missing(format!("missing value for {}", missing.join(", "))));
     }
-    Ok(expand(expression, &known))
+    Ok(expand(expression, |name| known.get(name).map(String::as_str))?)
 }
 
 fn leads_up(path: &str) -> bool {

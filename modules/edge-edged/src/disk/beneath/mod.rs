@@ -47,6 +47,7 @@ use rustix::io::Errno;
 use crate::error::StepError;
 
 pub(crate) use removal::Removal;
+pub(crate) use usage::Counted;
 use walk::Way;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
