@@ -348,7 +348,8 @@ impl EdgeController {
 
     /// A node whose Node was deleted is not told to let go of its pods: its link ends instead, and its pods run on. A word of
     /// that kind would else overtake the end of the link. Nor is one that has no Node yet, which may be one that was deleted, and
-    /// comes back: what it should hold is known when its Node is there again.
+    /// comes back: what it should hold is known when its Node is there again. Nor is one whose Node somebody has taken the label of an edge
+    /// node from.
     async fn withhold(
         &mut self,
         desired_keys: &mut BTreeMap<NodeName, DesiredObjects>,
@@ -368,11 +369,11 @@ impl EdgeController {
     /// Whether nothing is to be said to the node now; as long as that is so it is looked at again.
     async fn is_withheld(&mut self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) -> bool {
         let whose = self.node_of_session(node, session).await;
-        if whose == NodeOfSession::Living {
+        if whose == NodeOfSession::Living && self.index.is_edge_node(node) {
             self.withheld.remove(node);
             return false;
         }
-        if self.withheld.insert(node.clone()) && whose == NodeOfSession::Gone {
+        if self.withheld.insert(node.clone()) && whose != NodeOfSession::Awaited {
             events::node_withheld(cx.env(), node);
         }
         true

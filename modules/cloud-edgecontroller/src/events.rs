@@ -45,7 +45,7 @@ pub(crate) fn too_many_references(env: &Env, key: &ObjectKey, most: usize) {
 /// A node's Node is gone or another one, and its link is still up: it is told nothing until its session has ended.
 pub(crate) fn node_withheld(env: &Env, node: &NodeName) {
     env.count("edgecontroller_node_withheld");
-    tracing::info!(%node, "node withheld: its Node is gone or another one; nothing is sent to it until its link has ended");
+    tracing::info!(%node, "node withheld: its Node is gone or another one, or has lost the label node-role.kubernetes.io/edge; until that is mended nothing is sent to it, and its pods run on");
 }
 
 /// A Node says where the kubelet endpoint of its node is.

@@ -106,6 +106,11 @@ impl PodIndex {
         self.placed.put(key, place, &mut self.touched);
     }
 
+    /// Whether the Node is one of an edge node of ours: of others nothing is known here, least of all that it has no pods.
+    pub fn is_edge_node(&self, node: &NodeName) -> bool {
+        self.edge_nodes.contains(node)
+    }
+
     /// What the node should hold is to be said again.
     pub fn touch(&mut self, node: &NodeName) {
         self.touched.insert(node.clone());

@@ -191,6 +191,14 @@ impl RestartRun {
         }
         self.world.env.sleep(Duration::from_secs(10)).await;
         self.settle("after a deleted Node came back").await;
+        // Nor does a label end them that somebody takes off and sets again.
+        for label in [Value::Null, json!("")] {
+            let patch =
+                Patch::Merge(json!({"metadata": {"labels": {"node-role.kubernetes.io/edge": label}}}));
+            nodes.patch(name.as_str(), &PatchParams::default(), &patch).await.expect("the label is changed");
+            self.world.env.sleep(Duration::from_secs(10)).await;
+            self.settle("after a Node's label was changed").await;
+        }
     }
 
     fn note(&self, what: String) {

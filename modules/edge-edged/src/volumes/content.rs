@@ -4,22 +4,25 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, SecretVolumeSource, Volume};
 
-use super::payload::{FILES_MAX, MODE, Payload, Source, SourceKind, from_downward, select, shown};
+use super::payload::{
+    MODE, ObjectSpace, Payload, PayloadBuilder, Source, SourceKind, from_downward, select, shown,
+};
 use super::projected::{Tokens, from_projected};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
 use crate::runtime::fields::FieldValues;
 
-/// The files of a volume; `None` for kinds that hold no files from objects.
+/// The files of a volume, which take their room of `space`; `None` for kinds that hold no files from objects.
 pub(crate) fn of_volume(
     pod: &ParsedPod,
     volume: &Volume,
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
+    space: &mut ObjectSpace,
 ) -> Result<Option<Payload>, StepError> {
-    let mut payload = Payload::new();
+    let mut payload = PayloadBuilder::new(space);
     if let Some(map) = &volume.config_map {
         from_config_map(map, sources, &mut payload)?;
     } else if let Some(secret) = &volume.secret {
@@ -32,18 +35,13 @@ pub(crate) fn of_volume(
     } else {
         return Ok(None);
     }
+    let payload = payload.finish();
     check(&payload)?;
     Ok(Some(payload))
 }
 
-/// No file may stand where another one's folder is, and there is a bound.
+/// No file may stand where another one's folder is.
 fn check(payload: &Payload) -> Result<(), StepError> {
-    if payload.len() > FILES_MAX {
-        let count = payload.len();
-        return Err(StepError::Config(format!(
-            "it has {count} files, and at most {FILES_MAX} are put into one"
-        )));
-    }
     for path in payload.keys() {
         let mut above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
         if let Some(file) = above.find(|above| payload.contains_key(*above)) {
@@ -57,7 +55,7 @@ fn check(payload: &Payload) -> Result<(), StepError> {
 fn from_config_map(
     map: &ConfigMapVolumeSource,
     sources: &Sources,
-    into: &mut Payload,
+    into: &mut PayloadBuilder<'_>,
 ) -> Result<(), StepError> {
     let optional = map.optional.unwrap_or(false);
     let Some(found) = sources.config_map(&map.name, optional)? else { return Ok(()) };
@@ -66,7 +64,11 @@ fn from_config_map(
     select(&bytes_of_map(found), map.items.as_deref(), &what, into)
 }
 
-fn from_secret(secret: &SecretVolumeSource, sources: &Sources, into: &mut Payload) -> Result<(), StepError> {
+fn from_secret(
+    secret: &SecretVolumeSource,
+    sources: &Sources,
+    into: &mut PayloadBuilder<'_>,
+) -> Result<(), StepError> {
     let optional = secret.optional.unwrap_or(false);
     let name = secret.secret_name.as_deref().unwrap_or_default();
     let Some(found) = sources.secret(name, optional)? else { return Ok(()) };
@@ -79,7 +81,7 @@ fn from_secret(secret: &SecretVolumeSource, sources: &Sources, into: &mut Payloa
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::payload::{File, inside};
+    use super::super::payload::{FILES_MAX, File, inside};
     use super::super::projected::TokenRequest;
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
@@ -98,7 +100,8 @@ pub(super) mod tests {
     pub(crate) fn payload(volume: serde_json::Value, tokens: &Tokens) -> Result<Payload, StepError> {
         let pod = pod(json!({"volumes": [volume]}));
         let volume = &pod.spec().volumes.as_ref().unwrap()[0];
-        of_volume(&pod, volume, &sources(), tokens, &FieldValues::default()).map(Option::unwrap)
+        let mut space = ObjectSpace::new();
+        of_volume(&pod, volume, &sources(), tokens, &FieldValues::default(), &mut space).map(Option::unwrap)
     }
 
     #[test]
@@ -147,8 +150,8 @@ pub(super) mod tests {
             };
             let pod = pod(json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
             let volume = &pod.spec().volumes.as_ref().unwrap()[0];
-            let error =
-                of_volume(&pod, volume, &sources, &Tokens::new(), &FieldValues::default()).unwrap_err();
+            let (facts, mut space) = (FieldValues::default(), ObjectSpace::new());
+            let error = of_volume(&pod, volume, &sources, &Tokens::new(), &facts, &mut space).unwrap_err();
             assert!(
                 matches!(&error, StepError::Config(text) if text.contains("ConfigMap m")),
                 "{key:?}: {error}"
@@ -160,12 +163,37 @@ pub(super) mod tests {
     #[test]
     fn too_many_files_and_a_file_below_a_file_are_refused() {
         let file = || File { bytes: Vec::new(), mode: 0o644, owner: None };
-        let many: Payload = (0..=FILES_MAX).map(|at| (at.to_string(), file())).collect();
-        assert!(check(&many).unwrap_err().to_string().contains("10001 files"));
+        let mut space = ObjectSpace::new();
+        let mut many = PayloadBuilder::new(&mut space);
+        for at in 0..FILES_MAX {
+            many.insert(at.to_string(), b"", 0o644, None).unwrap();
+        }
+        let refused = many.insert("more".into(), b"", 0o644, None).unwrap_err();
+        assert!(refused.to_string().contains("more than 10000 files"), "{refused}");
         let nested = [("a", file()), ("a/b", file())].map(|(path, file)| (path.to_owned(), file));
         assert!(check(&Payload::from(nested)).unwrap_err().to_string().contains("`a/b` lies below `a`"));
         assert_eq!(inside("a//b/").unwrap(), "a/b");
         assert!(inside(&format!("a/{}", "x".repeat(256))).is_err());
+    }
+
+    /// One entry may be named by any number of files, in any number of volumes.
+    #[test]
+    fn the_volumes_of_a_pod_hold_so_much_of_objects_and_no_more() {
+        let map = json!({"metadata": {}, "data": {"k": "x".repeat(900_000)}});
+        let sources = Sources {
+            config_maps: BTreeMap::from([("m".to_owned(), Some(serde_json::from_value(map).unwrap()))]),
+            ..Sources::default()
+        };
+        let items: Vec<_> = (0..10).map(|at| json!({"key": "k", "path": at.to_string()})).collect();
+        let pod = pod(json!({"volumes": [{"name": "v", "configMap": {"name": "m", "items": items}}]}));
+        let volume = &pod.spec().volumes.as_ref().unwrap()[0];
+        let mut space = ObjectSpace::new();
+        let made: Vec<_> = (0..4)
+            .map(|_| of_volume(&pod, volume, &sources, &Tokens::new(), &FieldValues::default(), &mut space))
+            .collect();
+        assert!(made[..3].iter().all(Result::is_ok), "27 MB in three volumes");
+        let refused = made[3].as_ref().unwrap_err().to_string();
+        assert!(refused.contains("more than 32 MiB"), "{refused}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::disk::beneath::Folder;
 use crate::error::StepError;
 use crate::pod::newer_fields::FileKey;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::expansion::ArgumentSpace;
 
 /// More of a file is not read. Linux takes no more of one variable than 128 KiB.
 const FILE_MAX: u64 = 1 << 20;
@@ -23,7 +24,7 @@ pub(crate) fn read_env_files(
     container: &str,
     prepared: &PreparedVolumes,
 ) -> Result<EnvFiles, StepError> {
-    let mut found = EnvFiles::new();
+    let (mut found, mut space) = (EnvFiles::new(), ArgumentSpace::new());
     for key in pod.newer.file_keys_of(container) {
         let Some(VolumeLocation::Ours(at)) = prepared.get(&key.volume_name).map(|volume| &volume.at) else {
             let text = format!("cannot find the volume \"{}\" referenced by FileKeyRef", key.volume_name);
@@ -43,6 +44,7 @@ pub(crate) fn read_env_files(
                 format!("environment variable key \"{name}\" not found in file \"{}\"", path.display());
             return Err(StepError::Missing(text));
         }
+        space.take(value.as_ref().map_or(0, String::len))?;
         found.insert(key.clone(), value);
     }
     Ok(found)

@@ -14,6 +14,8 @@ pub(super) const MODE: i32 = 0o644;
 
 /// More files than the largest object has entries that make sense; each is an inode of the node.
 pub(super) const FILES_MAX: usize = 10_000;
+/// 32 MiB: as much as thirty of the largest objects.
+const BYTES_MAX: usize = 32 << 20;
 /// Kubernetes' bound of a key.
 const KEY_MAX: usize = 253;
 /// Linux' bound of a name.
@@ -31,6 +33,62 @@ pub(crate) struct File {
 /// All files of a volume by their path inside it.
 pub(crate) type Payload = BTreeMap<String, File>;
 
+/// What the volumes of one pod may still hold of objects: an entry may be in any number of files.
+#[derive(Debug)]
+pub(crate) struct ObjectSpace {
+    bytes: usize,
+}
+
+impl ObjectSpace {
+    /// Of a pod that has none yet.
+    pub(crate) fn new() -> Self {
+        ObjectSpace { bytes: BYTES_MAX }
+    }
+}
+
+/// A volume's files as they are put together.
+#[derive(Debug)]
+pub(super) struct PayloadBuilder<'a> {
+    files: Payload,
+    space: &'a mut ObjectSpace,
+}
+
+impl<'a> PayloadBuilder<'a> {
+    pub(super) fn new(space: &'a mut ObjectSpace) -> Self {
+        PayloadBuilder { files: Payload::new(), space }
+    }
+
+    /// Copies a file in; of two for one path the later one counts.
+    ///
+    /// # Errors
+    /// There are too many files or bytes.
+    pub(super) fn insert(
+        &mut self,
+        path: String,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<u32>,
+    ) -> Result<(), StepError> {
+        if self.files.len() >= FILES_MAX && !self.files.contains_key(&path) {
+            let text = format!("it has more than {FILES_MAX} files, the most of one volume");
+            return Err(StepError::Config(text));
+        }
+        let Some(left) = self.space.bytes.checked_sub(bytes.len()) else {
+            let most = BYTES_MAX >> 20;
+            let text =
+                format!("the pod's volumes hold more than {most} MiB of config maps, Secrets and the like");
+            return Err(StepError::Config(text));
+        };
+        self.space.bytes = left;
+        self.files.insert(path, File { bytes: bytes.to_vec(), mode, owner });
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Payload {
+        self.files
+    }
+}
+
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -40,7 +98,7 @@ pub(super) fn from_downward<'a>(
     items: impl Iterator<Item = &'a DownwardAPIVolumeFile>,
     mode: i32,
     facts: &FieldValues,
-    into: &mut Payload,
+    into: &mut PayloadBuilder<'_>,
 ) -> Result<(), StepError> {
     for item in items {
         let text = match (&item.field_ref, &item.resource_field_ref) {
@@ -50,8 +108,8 @@ pub(super) fn from_downward<'a>(
                 return Err(StepError::Config(format!("downwardAPI item `{}` names no source", item.path)));
             }
         };
-        let file = File { bytes: text.into_bytes(), mode: mode_bits(item.mode.unwrap_or(mode)), owner: None };
-        into.insert(inside(&item.path)?, file);
+        let mode = mode_bits(item.mode.unwrap_or(mode));
+        into.insert(inside(&item.path)?, text.as_bytes(), mode, None)?;
     }
     Ok(())
 }
@@ -93,19 +151,19 @@ pub(super) fn select(
     entries: &BTreeMap<String, Vec<u8>>,
     items: Option<&[KeyToPath]>,
     source: &Source<'_>,
-    into: &mut Payload,
+    into: &mut PayloadBuilder<'_>,
 ) -> Result<(), StepError> {
-    let file = |bytes: &[u8], mode: i32| File { bytes: bytes.to_vec(), mode: mode_bits(mode), owner: None };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         for (key, bytes) in entries {
-            into.insert(key_of(key, source)?, file(bytes, source.mode));
+            into.insert(key_of(key, source)?, bytes, mode_bits(source.mode), None)?;
         }
         return Ok(());
     };
     for item in items {
         match entries.get(&item.key) {
             Some(bytes) => {
-                into.insert(inside(&item.path)?, file(bytes, item.mode.unwrap_or(source.mode)));
+                let mode = mode_bits(item.mode.unwrap_or(source.mode));
+                into.insert(inside(&item.path)?, bytes, mode, None)?;
             }
             None if source.optional => {}
             None => return Err(StepError::Missing(source.kind.without_key(&item.key))),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
 use super::empty_dir::{self, empty_dir};
-use super::payload::Payload;
+use super::payload::{ObjectSpace, Payload};
 use super::{Tokens, atomic, content, host, nested};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
@@ -53,9 +53,9 @@ pub(crate) fn prepare(
     facts: &FieldValues,
 ) -> Result<Prepared, StepError> {
     let used = used(pod);
-    let mut prepared = Prepared::default();
+    let (mut prepared, mut space) = (Prepared::default(), ObjectSpace::new());
     for volume in pod.spec().volumes.iter().flatten().filter(|volume| used.contains(&*volume.name)) {
-        let made = one(root, pod, volume, sources, tokens, facts, &mut prepared.stale)
+        let made = one(root, pod, volume, sources, tokens, facts, (&mut prepared.stale, &mut space))
             .map_err(|error| named(error, &volume.name))?;
         prepared.volumes.insert(volume.name.clone(), made);
     }
@@ -89,7 +89,7 @@ fn one(
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
-    stale: &mut Vec<String>,
+    (stale, space): (&mut Vec<String>, &mut ObjectSpace),
 ) -> Result<Volume, StepError> {
     let uid = &pod.id.uid;
     let group = fs_group(pod);
@@ -116,7 +116,7 @@ fn one(
     };
     let at = layout::volume(uid, kind, &volume.name);
     let ready = Volume { at: VolumeLocation::Ours(at.clone()), read_only: true };
-    let files = match content::of_volume(pod, volume, sources, tokens, facts) {
+    let files = match content::of_volume(pod, volume, sources, tokens, facts, space) {
         Ok(Some(files)) => files,
         Ok(None) => return Err(StepError::Config("its kind is not supported".to_owned())),
         Err(error) => {

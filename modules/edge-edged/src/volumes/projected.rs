@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     PodSpec, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
 };
 
-use super::payload::{File, MODE, Payload, Source, SourceKind, from_downward, inside, mode_bits, select};
+use super::payload::{MODE, PayloadBuilder, Source, SourceKind, from_downward, inside, mode_bits, select};
 use crate::error::StepError;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
@@ -53,7 +53,7 @@ pub(super) fn from_projected(
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
-    into: &mut Payload,
+    into: &mut PayloadBuilder<'_>,
 ) -> Result<(), StepError> {
     let mode = projected.default_mode.unwrap_or(MODE);
     let mut errors = Vec::new();
@@ -70,7 +70,7 @@ fn one(
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
-    into: &mut Payload,
+    into: &mut PayloadBuilder<'_>,
 ) -> Result<(), StepError> {
     if let Some(map) = &source.config_map {
         let optional = map.optional.unwrap_or(false);
@@ -95,7 +95,7 @@ fn one(
             return Err(StepError::Token { account, reason: "none has been granted yet".to_owned() });
         };
         let (mode, owner) = token_access(pod.spec(), mode);
-        into.insert(inside(&token.path)?, File { bytes: text.clone().into_bytes(), mode, owner });
+        into.insert(inside(&token.path)?, text.as_bytes(), mode, owner)?;
     }
     Ok(())
 }
