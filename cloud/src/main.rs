@@ -127,6 +127,9 @@ fn settings(path: Option<&Path>) -> Result<Settings> {
     Ok(settings)
 }
 
+/// By which the API server knows CloudCore's requests.
+const USER_AGENT: &str = concat!("cloudcore/", env!("CARGO_PKG_VERSION"), " (kubehive)");
+
 async fn client(settings: &Settings, flag: Option<&Path>) -> Result<kube::Client> {
     let api = &settings.kube_api_config;
     let path = flag
@@ -147,5 +150,7 @@ async fn client(settings: &Settings, flag: Option<&Path>) -> Result<kube::Client
     if !api.master.is_empty() {
         config.cluster_url = api.master.parse().context("kubeAPIConfig.master is not a URL")?;
     }
+    // Who wrote: in managedFields, and in the API server's audit.
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     Ok(kube::Client::try_from(config)?)
 }

@@ -89,7 +89,8 @@ impl ConditionWriter {
             // It is registered when it first reports.
             let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
             if !self.sessions.borrow().is_of(node, &found.metadata) {
-                return Ok(true);
+                // A session that has not been told of its Node yet is about to be.
+                return Ok(!self.sessions.borrow().awaits_node(node));
             }
             // What is newer is written over the Node as it was read here, or sees to it that this is not.
             if !self.newest.is_newest(node, number) {

@@ -260,16 +260,22 @@ impl Sessions {
         }
     }
 
+    /// Whether the node has a session that began without a Node, and that nobody has told of one yet.
+    pub fn awaits_node(&self, node: &NodeName) -> bool {
+        self.sessions.get(node).is_some_and(|session| matches!(session.node, SessionNode::None))
+    }
+
     /// What carries the link of the node's session, if it has one, and the bytes that came and went over it.
     pub fn link(&self, node: &NodeName) -> Option<(Transport, u64, u64)> {
         let OpenLink { transport, traffic } = self.sessions.get(node)?.link.as_ref()?;
         Some((*transport, traffic.received(), traffic.sent()))
     }
 
-    /// Whether the Lease is to be renewed: it was not within half of `period`. From now on it counts as renewed.
+    /// Whether the Lease is to be renewed: it was not within nine tenths of `period`, and the next sign of life may be another
+    /// half away. From now on it counts as renewed.
     pub fn begin_renewal(&mut self, node: &NodeName, number: u64, period: Duration, now: Moment) -> bool {
         let Some(session) = self.session_mut(node, number) else { return false };
-        if session.renewed.is_some_and(|at| now.since(at) < period / 2) {
+        if session.renewed.is_some_and(|at| now.since(at) < period * 9 / 10) {
             return false;
         }
         session.renewed = Some(now);

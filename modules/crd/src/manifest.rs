@@ -50,11 +50,15 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// Removes `nullable` and `default` of a schema, leaving properties of these names alone.
+/// Removes `nullable` and `default` of a schema, leaving properties of these names alone, and formats that the API server does not
+/// know: the bounds say more.
 fn strip(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     fields.remove("nullable");
     fields.remove("default");
+    if fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
+        fields.remove("format");
+    }
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
         properties.values_mut().for_each(strip);
     }

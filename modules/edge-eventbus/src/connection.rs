@@ -201,9 +201,6 @@ impl Client {
     }
 
     fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), ConnectionError> {
-        if filters.len() > plan::SUBSCRIPTIONS {
-            return Err(ConnectionError::Protocol("SUBSCRIBE with more filters than a client may have"));
-        }
         for (filter, _) in filters {
             if let Some(TopicDefect::Protocol(what)) = topic::filter_defect(filter) {
                 return Err(ConnectionError::Protocol(what));

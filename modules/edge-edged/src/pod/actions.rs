@@ -264,8 +264,18 @@ async fn create(
     let facts = deps.facts(&context.ips, pod.host_network());
     let features = features_for(deps, pod, spec).await?;
     let files = env_files(deps, pod, name, &context.volumes).await?;
-    let mut space = ArgumentSpace::new();
-    let env = env::assemble(pod, spec, &sources, &files, &facts, &mut space)?;
+    let (env, space) = {
+        let (pod, name, facts) = (Arc::clone(pod), name.to_owned(), facts.clone());
+        let assemble = move || {
+            let spec =
+                pod.container(&name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
+            let mut space = ArgumentSpace::new();
+            let env = env::assemble(&pod, spec, &sources, &files, &facts, &mut space)?;
+            Ok((env, space))
+        };
+        // How much there is to look up is the pod's author's choice.
+        blocking(&deps.env, "work out the variables of", assemble).await?
+    };
     let mut security =
         security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
     if let Some(target) = pod.ephemeral(name).and_then(|one| one.target.as_ref()) {

@@ -14,6 +14,9 @@ use crate::runtime::pods::RuntimeContainer;
 
 /// CRI's word for no limit: a hook may take as long as the container lives.
 const NO_LIMIT: Duration = Duration::ZERO;
+/// 30 times, a second apart, a hook waits for a place to look its host's name up from.
+const LOOKUP_TRIES: u32 = 30;
+const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a hook has at hand.
 struct Hook<'a> {
@@ -111,8 +114,14 @@ impl Hook<'_> {
     async fn http(&self, action: &HTTPGetAction) -> Result<(), String> {
         let port = port_of(&action.port, self.container)?;
         let request = HttpRequest::new(action, port, self.ip, "kube-lifecycle")?;
-        let dialer = PodDialer { lookups: &self.deps.lookups, pod: &self.pod.id.uid };
-        match follow(dialer, &request).await {
+        let dialer = PodDialer { lookups: &self.deps.lookups, namespace: &self.pod.id.namespace };
+        let mut answered = follow(dialer, &request).await;
+        for _ in 0..LOOKUP_TRIES {
+            let Err(HttpFault::Unasked(_)) = &answered else { break };
+            self.deps.env.sleep(LOOKUP_PAUSE).await;
+            answered = follow(dialer, &request).await;
+        }
+        match answered {
             Ok(_) => Ok(()),
             Err(HttpFault::PlainHttp) => {
                 let plain = request.in_plain_text();

@@ -35,6 +35,18 @@ impl Sources {
     }
 }
 
+/// One entry of a config map.
+pub(crate) fn value_in_map<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a [u8]> {
+    let binary = map.binary_data.as_ref().and_then(|all| all.get(key)).map(|bytes| bytes.0.as_slice());
+    binary.or_else(|| map.data.as_ref()?.get(key).map(String::as_bytes))
+}
+
+/// One entry of a secret.
+pub(crate) fn value_in_secret<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
+    let text = secret.string_data.as_ref().and_then(|all| all.get(key)).map(String::as_bytes);
+    text.or_else(|| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice()))
+}
+
 /// All entries of a config map as bytes.
 pub(crate) fn bytes_of_map(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
     let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));

@@ -91,6 +91,8 @@ pub(crate) enum HttpFault {
     PlainHttp,
     /// It broke off within the body.
     Body(String),
+    /// Nobody was asked: there was no place to look the name up from.
+    Unasked(String),
 }
 
 impl HttpFault {
@@ -101,7 +103,7 @@ impl HttpFault {
             HttpFault::PlainHttp => {
                 format!("Get \"{url}\": http: server gave HTTP response to HTTPS client")
             }
-            HttpFault::Body(why) => why.clone(),
+            HttpFault::Body(why) | HttpFault::Unasked(why) => why.clone(),
         }
     }
 }
@@ -113,7 +115,7 @@ pub(super) async fn probe(env: &Env, dialer: PodDialer<'_>, request: &HttpReques
         None => Ok(Answer::Failure(format!(
             "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         ))),
-        Some(Err(HttpFault::Body(why))) => Err(why),
+        Some(Err(HttpFault::Body(why) | HttpFault::Unasked(why))) => Err(why),
         Some(Err(fault)) => Ok(Answer::Failure(fault.text(url))),
         Some(Ok(answer)) => Ok(match answer.status {
             200..300 => Answer::Success,
@@ -157,7 +159,10 @@ async fn get(
 ) -> Result<HttpAnswer, HttpFault> {
     let address = join(&url.host, url.port());
     let connected = dialer.connect(&url.host, url.port()).await;
-    let stream = connected.map_err(|error| HttpFault::Failed(dial_error(&address, &error)))?;
+    let stream = connected.map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => HttpFault::Unasked(error.to_string()),
+        _ => HttpFault::Failed(dial_error(&address, &error)),
+    })?;
     if !url.tls {
         return exchange(stream, url, host, headers).await;
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
 
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::sources::{Sources, bytes_of_map, bytes_of_secret};
+use crate::pod::sources::{Sources, bytes_of_secret, value_in_map, value_in_secret};
 use crate::runtime::expansion::{ArgumentSpace, TooLong, expand};
 use crate::runtime::fields::{FieldValues, field_value, resource_value};
 use crate::runtime::service_env;
@@ -94,14 +94,14 @@ fn from_source(
     if let Some(key) = &from.config_map_key_ref {
         let optional = key.optional.unwrap_or(false);
         let Some(map) = sources.config_map(&key.name, optional)? else { return Ok(None) };
-        return pick(bytes_of_map(map).remove(&key.key), optional, || {
+        return pick(value_in_map(map, &key.key), optional, || {
             format!("couldn't find key {} in ConfigMap {namespace}/{}", key.key, key.name)
         });
     }
     if let Some(key) = &from.secret_key_ref {
         let optional = key.optional.unwrap_or(false);
         let Some(secret) = sources.secret(&key.name, optional)? else { return Ok(None) };
-        return pick(bytes_of_secret(secret).remove(&key.key), optional, || {
+        return pick(value_in_secret(secret, &key.key), optional, || {
             format!("couldn't find key {} in Secret {namespace}/{}", key.key, key.name)
         });
     }
@@ -118,12 +118,12 @@ fn from_source(
 }
 
 fn pick(
-    found: Option<Vec<u8>>,
+    found: Option<&[u8]>,
     optional: bool,
     missing: impl FnOnce() -> String,
 ) -> Result<Option<String>, StepError> {
     match found {
-        Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Some(bytes) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
         None if optional => Ok(None),
         None => Err(StepError::Missing(missing())),
     }

@@ -25,15 +25,23 @@ pub(crate) fn read_env_files(
     prepared: &PreparedVolumes,
 ) -> Result<EnvFiles, StepError> {
     let (mut found, mut space) = (EnvFiles::new(), ArgumentSpace::new());
+    // A file may be named by any number of variables, and is read once.
+    let mut files: BTreeMap<(&str, &str), Option<EnvFile>> = BTreeMap::new();
     for key in pod.newer.file_keys_of(container) {
         let Some(VolumeLocation::Ours(at)) = prepared.get(&key.volume_name).map(|volume| &volume.at) else {
             let text = format!("cannot find the volume \"{}\" referenced by FileKeyRef", key.volume_name);
             return Err(StepError::Config(text));
         };
-        // Whatever is wrong with the file is the container's that wrote it, and not to be shown to who reads the status.
-        let read = root.below(at).and_then(|folder| folder.read(Path::new(&key.path), FILE_MAX));
-        let text = read.ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-        let value = text.and_then(|text| value_of(&text, &key.key).ok());
+        let file = (key.volume_name.as_str(), key.path.as_str());
+        let file = files.entry(file).or_insert_with(|| {
+            // Whatever is wrong with the file is the container's that wrote it, and not to be shown to who reads the status.
+            let read = root.below(at).and_then(|folder| folder.read(Path::new(&key.path), FILE_MAX));
+            read.ok()
+                .flatten()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .map(|text| EnvFile::parse(&text))
+        });
+        let value = file.as_ref().and_then(|file| file.value_of(&key.key).ok());
         let Some(value) = value else {
             return Err(StepError::Missing("couldn't parse env file".to_owned()));
         };
@@ -54,45 +62,65 @@ pub(crate) fn read_env_files(
 #[derive(Debug, PartialEq, Eq)]
 struct Malformed;
 
-/// The value of one variable. What stands behind it is not looked at.
-fn value_of(text: &str, wanted: &str) -> Result<Option<String>, Malformed> {
-    let blank = [' ', '\t'];
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-        let start = line.trim_start_matches(blank);
-        if start.trim_end_matches('\r').is_empty() || start.starts_with('#') {
-            rest = after;
-            continue;
-        }
-        let (name, value) = start.split_once('=').ok_or(Malformed)?;
-        if name.is_empty() || name.ends_with(blank) {
-            return Err(Malformed);
-        }
-        let found = name == wanted;
-        if value.starts_with(blank) {
-            // As a shell has it: the variable is empty, and the rest of the line another word.
-            if found {
-                return Ok(Some(String::new()));
+/// What a file says.
+struct EnvFile {
+    /// Of each variable its first value.
+    values: BTreeMap<String, String>,
+    /// Whether all of it is of the form. What stands before the place where it is not counts.
+    is_whole: bool,
+}
+
+impl EnvFile {
+    fn parse(text: &str) -> EnvFile {
+        let mut file = EnvFile { values: BTreeMap::new(), is_whole: true };
+        let mut rest = text;
+        while !rest.is_empty() {
+            let Ok((variable, after)) = first_line(rest) else {
+                file.is_whole = false;
+                break;
+            };
+            if let Some((name, value)) = variable {
+                file.values.entry(name.to_owned()).or_insert_with(|| value.to_owned());
             }
             rest = after;
-            continue;
         }
-        let opened = value.strip_prefix('\'').ok_or(Malformed)?;
-        // A value may go over several lines.
-        let opened = &rest[line.len() - opened.len()..];
-        let (value, behind) = opened.split_once('\'').ok_or(Malformed)?;
-        let (left, after) = behind.split_once('\n').unwrap_or((behind, ""));
-        let left = left.trim_start_matches(blank).trim_end_matches('\r');
-        if !left.is_empty() && !left.starts_with('#') {
-            return Err(Malformed);
-        }
-        if found {
-            return Ok(Some(value.to_owned()));
-        }
-        rest = after;
+        file
     }
-    Ok(None)
+
+    fn value_of(&self, wanted: &str) -> Result<Option<String>, Malformed> {
+        match self.values.get(wanted) {
+            None if !self.is_whole => Err(Malformed),
+            value => Ok(value.cloned()),
+        }
+    }
+}
+
+/// A variable, and what is behind it; `None`: the line sets none.
+fn first_line(rest: &str) -> Result<(Option<(&str, &str)>, &str), Malformed> {
+    let blank = [' ', '\t'];
+    let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let start = line.trim_start_matches(blank);
+    if start.trim_end_matches('\r').is_empty() || start.starts_with('#') {
+        return Ok((None, after));
+    }
+    let (name, value) = start.split_once('=').ok_or(Malformed)?;
+    if name.is_empty() || name.ends_with(blank) {
+        return Err(Malformed);
+    }
+    if value.starts_with(blank) {
+        // As a shell has it: the variable is empty, and the rest of the line another word.
+        return Ok((Some((name, "")), after));
+    }
+    let opened = value.strip_prefix('\'').ok_or(Malformed)?;
+    // A value may go over several lines.
+    let opened = &rest[line.len() - opened.len()..];
+    let (value, behind) = opened.split_once('\'').ok_or(Malformed)?;
+    let (left, after) = behind.split_once('\n').unwrap_or((behind, ""));
+    let left = left.trim_start_matches(blank).trim_end_matches('\r');
+    if !left.is_empty() && !left.starts_with('#') {
+        return Err(Malformed);
+    }
+    Ok((Some((name, value)), after))
 }
 
 #[cfg(test)]
@@ -117,13 +145,13 @@ mod tests {
             ("NONE", None),
             ("lines'", None),
         ] {
-            assert_eq!(value_of(text, name), Ok(value.map(str::to_owned)), "{name}");
+            assert_eq!(EnvFile::parse(text).value_of(name), Ok(value.map(str::to_owned)), "{name}");
         }
         for bad in ["A", "='x'", "A ='x'", "A=x", "A=\"x\"", "A='x", "A='x' y", "\u{1}\nA='x'"] {
-            assert_eq!(value_of(bad, "Z"), Err(Malformed), "{bad}");
+            assert_eq!(EnvFile::parse(bad).value_of("Z"), Err(Malformed), "{bad}");
         }
         // What comes first is not spoilt by what comes later.
-        assert_eq!(value_of("A='x'\nB", "A"), Ok(Some("x".to_owned())));
+        assert_eq!(EnvFile::parse("A='x'\nB").value_of("A"), Ok(Some("x".to_owned())));
     }
 
     #[test]

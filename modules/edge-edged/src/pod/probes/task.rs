@@ -117,7 +117,7 @@ impl ProbeTask {
         let mut tried = Err(String::new());
         for _ in 0..TRIES {
             let (env, runtime) = (&self.deps.env, &self.deps.runtime);
-            let dialer = PodDialer { lookups: &self.deps.lookups, pod: &self.pod.uid };
+            let dialer = PodDialer { lookups: &self.deps.lookups, namespace: &self.pod.namespace };
             tried =
                 self.check.make((env, dialer), runtime, &target.id, &target.ip, self.timing.timeout).await;
             if tried.is_ok() {

@@ -35,7 +35,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 fn of_pod() -> PodDialer<'static> {
     static LOOKUPS: std::sync::LazyLock<beehive::Lookups> =
         std::sync::LazyLock::new(|| beehive::Lookups::at_most(1));
-    PodDialer { lookups: &LOOKUPS, pod: "u" }
+    PodDialer { lookups: &LOOKUPS, namespace: "d" }
 }
 
 async fn ask(port: u16, action: Value) -> Tried {
