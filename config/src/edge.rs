@@ -132,6 +132,10 @@ pub struct TailoredKubeletConfig {
     pub address: String,
     /// The port there; 0: none. KubeEdge's name: here whoever asks shows the token in [`EdgeStream::token_file`].
     pub read_only_port: u16,
+    /// Where files that describe static pods lie: a folder, or one file; empty: there are none.
+    pub static_pod_path: PathBuf,
+    /// How often the files are looked at though nothing tells of a change.
+    pub file_check_frequency: KubeletDuration,
     /// Containers' logs.
     pub pod_logs_dir: PathBuf,
     /// The same as the runtime's.
@@ -191,6 +195,8 @@ impl Default for TailoredKubeletConfig {
             container_runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
             address: "127.0.0.1".to_owned(),
             read_only_port: 10350,
+            static_pod_path: PathBuf::new(),
+            file_check_frequency: KubeletDuration::from_secs(20),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cluster_domain: "cluster.local".to_owned(),

@@ -6,6 +6,8 @@ use crate::error::Defect;
 
 /// Of each container 16 instances are looked at: one that runs, one that begins, and these.
 const DEAD_MAX: i32 = 14;
+/// What changes between two looks is told by the kernel.
+const CHECK_MIN: KubeletDuration = KubeletDuration::from_secs(1);
 /// As the kubelet's.
 const LOG_INTERVAL_MIN: KubeletDuration = KubeletDuration::from_secs(3);
 
@@ -18,6 +20,7 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
         let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
         defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
     }
+    static_pods(kubelet, &mut defects);
     address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);
@@ -36,6 +39,18 @@ fn without_effect(edged: &Edged, defects: &mut Vec<Defect>) {
             "modules.edged.podSandboxImage",
             format!("is `{image}` and has no effect: name the image in the runtime's own config (containerd: sandbox_image)"),
         ));
+    }
+}
+
+fn static_pods(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let path = &kubelet.static_pod_path;
+    if !path.as_os_str().is_empty() && !path.is_absolute() {
+        let what = format!("is `{}`; it must begin with `/`", path.display());
+        defects.push(Defect::new(&key("staticPodPath"), what));
+    }
+    if kubelet.file_check_frequency < CHECK_MIN {
+        let what = format!("is {}; it must be at least {CHECK_MIN}", kubelet.file_check_frequency);
+        defects.push(Defect::new(&key("fileCheckFrequency"), what));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use apimachinery::static_pod::mirror_of;
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::cloudstream::KubeletEndpoint;
@@ -14,7 +15,9 @@ use contract::{NodeName, ObjectKey};
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kubewatch::SharedCache;
 use serde_json::{Value, json};
 
@@ -22,6 +25,7 @@ use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
+use crate::mirror_pods::{self, MirrorPod, MirrorRates, Step};
 use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
@@ -54,6 +58,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) endpoints: Endpoints,
     /// Keeps what nodes reported of their conditions.
     pub(crate) last_conditions: LastConditions,
+    /// The mirrors of static pods that are made for each node.
+    pub(crate) mirrors: RefCell<MirrorRates>,
     /// The events of each node, over all its sessions.
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     pub(crate) env: Env,
@@ -82,6 +88,10 @@ impl NodeReportWriter {
                 self.pod_status(from, ours, &pod, &status_json).await
             }
             NodeReport::PodGone { pod } => self.pod_gone(from, &pod).await,
+            NodeReport::MirrorPod { namespace, name, pod_json } => {
+                let uid = uid.unwrap_or_default();
+                self.mirror_pod(from, &uid, (&namespace, &name), pod_json.as_deref()).await
+            }
             NodeReport::Event { namespace, name, event_json } => {
                 self.event(from, uid, &namespace, &name, &event_json).await
             }
@@ -225,7 +235,7 @@ impl NodeReportWriter {
         for _ in 0..WRITE_TRIES {
             let pod = match binding_of(&pods, &from.node, id).await? {
                 PodBinding::Here(pod) => pod,
-                PodBinding::Gone => return Ok(Outcome::Done),
+                PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
                 PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
             };
             if let Some(outcome) = self.spared(from, &pod.metadata, ours).await? {
@@ -250,7 +260,7 @@ impl NodeReportWriter {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         let pod = match binding_of(&pods, &from.node, id).await? {
             PodBinding::Here(pod) => pod,
-            PodBinding::Gone => return Ok(Outcome::Done),
+            PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
             PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
         };
         if pod.metadata.deletion_timestamp.is_none() {
@@ -264,6 +274,83 @@ impl NodeReportWriter {
         };
         pods.delete(id.name.as_str(), &now).await?;
         Ok(Outcome::Done)
+    }
+
+    /// Makes, replaces or removes the mirror of a static pod.
+    async fn mirror_pod(
+        &self,
+        from: &ReportSender,
+        node_uid: &str,
+        (namespace, name): (&Namespace, &ObjectName),
+        text: Option<&str>,
+    ) -> Result<Outcome, NodeReportError> {
+        let parsed = text.map(|text| mirror_pods::parse(&from.node, node_uid, (namespace, name), text));
+        let wanted = match parsed.transpose() {
+            Ok(wanted) => wanted,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let mut is_paid = false;
+        for _ in 0..WRITE_TRIES {
+            let found = pods.get_opt(name.as_str()).await?;
+            let hash = wanted.as_ref().map(|wanted| wanted.hash.as_str());
+            match mirror_pods::step(found.as_ref(), hash, &from.node, node_uid) {
+                Step::Done => return Ok(Outcome::Done),
+                Step::Refuse(why) => return Ok(Outcome::Refused(why)),
+                Step::Create => {
+                    if !std::mem::replace(&mut is_paid, true) && !self.has_room_for_mirror(&from.node) {
+                        return Ok(Outcome::Refused("more mirror pods than a node may have"));
+                    }
+                    let Some(MirrorPod { pod, .. }) = &wanted else { return Ok(Outcome::Done) };
+                    // As the node wrote it: the types here may be older than its fields.
+                    let Ok(pod) = serde_json::from_value::<DynamicObject>(pod.clone()) else {
+                        return Ok(Outcome::Refused("a mirror pod that is no Pod"));
+                    };
+                    let resource = ApiResource::erase::<Pod>(&());
+                    let made: Api<DynamicObject> =
+                        Api::namespaced_with(self.client.clone(), namespace.as_str(), &resource);
+                    match made.create(&PostParams::default(), &pod).await {
+                        Ok(_) => {
+                            events::mirror_made(&self.env, &from.node, namespace, name);
+                            return Ok(Outcome::Done);
+                        }
+                        Err(error) if status_code(&error) == Some(409) => {}
+                        // As the namespace's pod security has it: the node asks again, and holds up nothing else.
+                        Err(error) if status_code(&error) == Some(403) => {
+                            let reason = Fault::from_error(&error).reason;
+                            events::mirror_refused(&self.env, &from.node, namespace, name, &reason);
+                            return Ok(Outcome::Refused("a mirror pod that the API server does not allow"));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Step::Remove => {
+                    let uid = found.and_then(|found| found.metadata.uid);
+                    let preconditions = Some(Preconditions { uid, resource_version: None });
+                    let now = DeleteParams {
+                        grace_period_seconds: Some(0),
+                        preconditions,
+                        ..DeleteParams::default()
+                    };
+                    match pods.delete(name.as_str(), &now).await {
+                        Ok(_) => {}
+                        Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        // As of one that a finalizer holds: the node asks again.
+        Ok(Outcome::Refused("a mirror pod whose name is not free"))
+    }
+
+    fn has_room_for_mirror(&self, node: &NodeName) -> bool {
+        let pods = self.pods.borrow();
+        let of_node = pods.objects.values().filter(|pod| {
+            mirror_of(&pod.value).is_some()
+                && pod.value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
+        });
+        of_node.count() < mirror_pods::MIRRORS_MAX && self.mirrors.borrow_mut().take(node, self.env.now())
     }
 
     async fn event(
@@ -295,20 +382,44 @@ impl NodeReportWriter {
             InvolvedObject::Pod(pod) => {
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
                 match binding_of(&pods, node, pod).await? {
-                    PodBinding::Here(_) => None,
+                    PodBinding::Here(_) | PodBinding::Mirror => None,
                     PodBinding::Gone => return Ok(Outcome::Done),
                     PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
                 }
             }
         };
         let event = event_reports::event(draft, node, (namespace, name), uid);
+        self.write_event(&event, namespace, name).await
+    }
+
+    /// Makes the Event, or has the one of its name count on.
+    async fn write_event(
+        &self,
+        event: &Event,
+        namespace: &Namespace,
+        name: &ObjectName,
+    ) -> Result<Outcome, NodeReportError> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
-        match events.create(&PostParams::default(), &event).await {
-            Ok(_) => Ok(Outcome::Done),
-            // A repeat, already there under the name that the node gave it.
-            Err(error) if status_code(&error) == Some(409) => Ok(Outcome::Done),
-            Err(error) => Err(error.into()),
+        for _ in 0..WRITE_TRIES {
+            match events.create(&PostParams::default(), event).await {
+                Ok(_) => return Ok(Outcome::Done),
+                // A repeat, or more of a series.
+                Err(error) if status_code(&error) == Some(409) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let Some(held) = events.get_opt(name.as_str()).await? else { continue };
+            let patch = match event_reports::continuation(&held, event) {
+                Ok(Some(patch)) => Patch::Merge(patch),
+                Ok(None) => return Ok(Outcome::Done),
+                Err(why) => return Ok(Outcome::Refused(why)),
+            };
+            match events.patch(name.as_str(), &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(NodeReportError::Contended)
     }
 
     /// Whether the watch has shown the pod as one of this node.
@@ -317,7 +428,10 @@ impl NodeReportWriter {
         let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());
         pods.objects.get(&key).is_some_and(|known| {
             let bound = known.value.pointer("/spec/nodeName").and_then(Value::as_str);
-            known.object.uid == pod.uid.as_str() && bound == Some(node.as_str())
+            // Of a static pod an event names its own uid, which its mirror says (Kubernetes).
+            let is_it =
+                known.object.uid == pod.uid.as_str() || mirror_of(&known.value) == Some(pod.uid.as_str());
+            is_it && bound == Some(node.as_str())
         })
     }
 }
@@ -329,6 +443,8 @@ const FOREIGN: &str = "a report about a pod of another node";
 pub(crate) enum PodBinding {
     /// It is bound to that node.
     Here(Box<Pod>),
+    /// It is a static pod of that node, and what has its name is its mirror.
+    Mirror,
     /// It is no more, or another one has its name.
     Gone,
     /// It is bound to another node, or to none.
@@ -346,9 +462,15 @@ pub(crate) async fn binding_of(
     if bound != Some(node.as_str()) {
         return Ok(PodBinding::Elsewhere);
     }
-    let same = pod.metadata.uid.as_deref() == Some(id.uid.as_str());
-    Ok(if same { PodBinding::Here(Box::new(pod)) } else { PodBinding::Gone })
+    if pod.metadata.uid.as_deref() == Some(id.uid.as_str()) {
+        return Ok(PodBinding::Here(Box::new(pod)));
+    }
+    let is_mirror = mirror_pods::hash_of(&pod) == Some(id.uid.as_str());
+    Ok(if is_mirror { PodBinding::Mirror } else { PodBinding::Gone })
 }
+
+/// Conditions of the node's own that are there only while they hold.
+const PASSING: [&str; 3] = ["PodResizePending", "PodResizeInProgress", "AllContainersRestarting"];
 
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
 fn merged_conditions(pod: &Pod, said: &Value) -> Value {
@@ -356,7 +478,11 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
     let theirs = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     for condition in theirs {
         let said = conditions.iter().any(|ours| ours["type"] == condition.type_.as_str());
-        if !said && let Ok(value) = serde_json::to_value(condition) {
+        let is_over = PASSING.contains(&condition.type_.as_str());
+        if !said
+            && !is_over
+            && let Ok(value) = serde_json::to_value(condition)
+        {
             conditions.push(value);
         }
     }

@@ -116,6 +116,24 @@ pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
     tracing::warn!(?pressure, "what the node is short of has changed");
 }
 
+/// A file that should describe a static pod does not.
+pub(crate) fn static_pod_refused(env: &Env, text: &str) {
+    env.count("edged_static_pods_refused");
+    tracing::warn!("{text}");
+}
+
+/// The files of static pods cannot be looked at: the pods go on as they are.
+pub(crate) fn static_pods_unreadable(env: &Env, why: &str) {
+    env.count("edged_static_pods_unreadable");
+    tracing::error!(why, "static pods cannot be looked at and go on as they are");
+}
+
+/// The kernel does not tell of changes to the files of static pods.
+pub(crate) fn static_pods_unwatched(env: &Env, error: &std::io::Error) {
+    env.count("edged_static_pods_unwatched");
+    tracing::warn!(%error, "files of static pods are looked at from time to time: the kernel tells of no changes");
+}
+
 /// A pod has to go because the node is short of something.
 pub(crate) fn pod_evicted(env: &Env, pod: &PodId, message: &str) {
     env.count("edged_pods_evicted");

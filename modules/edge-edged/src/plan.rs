@@ -87,7 +87,7 @@ pub(crate) fn updates(
                 }
             }
         };
-        PodUpdate { pod, intent, in_cloud: true }
+        PodUpdate { pod, intent, in_cloud: true, mirror: None, resize_pending: None }
     });
     let mut decided: Vec<PodUpdate> = decided.collect();
     for (uid, failed) in admission.preempted() {
@@ -96,7 +96,13 @@ pub(crate) fn updates(
     }
     let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
-        PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
+        PodUpdate {
+            pod: Arc::new(ParsedPod::without_spec(id)),
+            intent,
+            in_cloud: true,
+            mirror: None,
+            resize_pending: None,
+        }
     });
     decided.into_iter().chain(held).collect()
 }

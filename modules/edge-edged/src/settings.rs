@@ -27,6 +27,10 @@ pub struct Settings {
     pub schedulable: bool,
     /// Pods' volumes live below this folder.
     pub root: PathBuf,
+    /// Files that describe static pods, if there are to be any.
+    pub static_pods: Option<PathBuf>,
+    /// How often those are looked at though nothing tells of a change.
+    pub static_look_every: Duration,
     /// Containers' logs live below this folder.
     pub logs: PathBuf,
     /// Links to the logs of containers, as collectors of logs look for them: `containers` beside `logs`.
@@ -141,6 +145,8 @@ impl Settings {
             taints: kubelet.register_with_taints.clone(),
             schedulable: edged.register_schedulable,
             root: edged.root_directory.clone(),
+            static_pods: Some(kubelet.static_pod_path.clone()).filter(|path| !path.as_os_str().is_empty()),
+            static_look_every: kubelet.file_check_frequency.0,
             logs: kubelet.pod_logs_dir.clone(),
             links: kubelet.pod_logs_dir.with_file_name("containers"),
             log_max_size: kubelet.container_log_max_size.0,

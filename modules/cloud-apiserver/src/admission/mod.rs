@@ -13,7 +13,7 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use apimachinery::resource;
+use apimachinery::{resource, static_pod};
 use futures::future::BoxFuture;
 use kubeapi::unstructured::name;
 use kubeapi::{
@@ -58,6 +58,10 @@ impl<S: Store> ClusterPolicy<S> {
                 priority::mutate(request.user, object)
                     .map_err(|what| ApiError::forbidden_by_admission(request.kind(), name(object), &what))?;
                 pod_defaults::mutate(object);
+                // The mirror of a static pod has no account.
+                if static_pod::mirror_of(object).is_some() {
+                    return Ok(());
+                }
                 service_account::mutate(store, (self.random)(), object).await
             }
             resource::SERVICES => cluster_ip::mutate(store, (self.random)(), request, old, object).await,

@@ -31,6 +31,10 @@ pub(crate) enum Action {
         why: StopReason,
         grace: Duration,
     },
+    /// Gives a container that runs other resources.
+    Resize {
+        id: String,
+    },
     StopSandbox {
         id: String,
     },
@@ -58,6 +62,7 @@ impl Action {
             Action::Volumes
             | Action::Sandbox { .. }
             | Action::Start { .. }
+            | Action::Resize { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
             | Action::RemoveContainer { .. } => false,
@@ -72,6 +77,8 @@ pub(crate) enum StopReason {
     Ending,
     /// The container's definition changed.
     Changed,
+    /// Its resources changed, and it has to start again for that.
+    Resize,
     /// Its sandbox is dead.
     SandboxLost,
     /// Its liveness probe failed.

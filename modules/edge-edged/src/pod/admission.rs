@@ -27,7 +27,7 @@ pub(crate) struct Capacity {
 
 impl Capacity {
     /// What there is of a resource; of one that the node does not have, nothing.
-    fn of(&self, resource: &str) -> i64 {
+    pub(crate) fn of(&self, resource: &str) -> i64 {
         let amount = match resource {
             PODS => self.pods,
             "cpu" => self.cpu_milli,

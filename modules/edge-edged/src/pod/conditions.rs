@@ -1,11 +1,12 @@
 //! The conditions of a pod. Pure.
 
-use contract::pod_status::FIELDS_NOT_HONOURED;
+use contract::pod_status::{FIELDS_NOT_HONOURED, is_terminal};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
+use crate::pod::resize::{self, Pending};
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
 
@@ -30,7 +31,8 @@ pub(crate) fn all(
     wall: jiff::Timestamp,
 ) -> Vec<PodCondition> {
     let sandbox = seen.ready_sandbox().is_some() && (pod.host_network() || !seen.ips.is_empty());
-    let mut list = vec![condition("PodReadyToStartContainers", sandbox, "", String::new())];
+    let mut list = resizes(phase, state);
+    list.push(condition("PodReadyToStartContainers", sandbox, "", String::new()));
     list.push(initialized(pod, phase, inits, seen, state));
     let beside = pod.init_containers().zip(inits).filter(|(spec, _)| is_sidecar(spec)).map(|(_, told)| told);
     let containers = containers_ready(phase, beside.chain(mains));
@@ -47,6 +49,23 @@ pub(crate) fn all(
         let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
         own.last_transition_time = Some(since.unwrap_or(Time(wall)));
         own.observed_generation = pod.pod.metadata.generation;
+    }
+    list
+}
+
+/// What is to be said of a resize; nothing of a pod that has ended.
+fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
+    let mut list = Vec::new();
+    if is_terminal(phase) {
+        return list;
+    }
+    if let Some(Pending { reason, message }) = &state.resize_pending {
+        list.push(condition(resize::PENDING, true, reason, message.clone()));
+    }
+    if state.is_resizing {
+        let reason = if state.resize_error.is_some() { "Error" } else { "" };
+        let message = state.resize_error.clone().unwrap_or_default();
+        list.push(condition(resize::IN_PROGRESS, true, reason, message));
     }
     list
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
+use crate::pod::resize;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
@@ -83,6 +84,11 @@ pub(crate) fn container(
         newest.is_some_and(|instance| state.is_ready(spec, instance))
     };
     let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
+    let runs = newest.filter(|instance| instance.state == RuntimeState::Running);
+    let has = match runs {
+        Some(instance) => resize::actuated(pod, spec, instance, state),
+        None => spec.resources.as_ref(),
+    };
     let restarts = newest.map(|c| i32::try_from(c.attempt).unwrap_or(i32::MAX));
     ContainerStatus {
         name: spec.name.clone(),
@@ -97,6 +103,8 @@ pub(crate) fn container(
         started: Some(started),
         state: Some(shown),
         last_state: Some(last.unwrap_or_default()),
+        allocated_resources: spec.resources.as_ref().and_then(|given| given.requests.clone()),
+        resources: has.cloned(),
         ..ContainerStatus::default()
     }
 }

@@ -115,7 +115,7 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("envFrom", Honoured),
     ("ports", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
-    ("resizePolicy", NoMatter),
+    ("resizePolicy", Honoured),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
     // Restarting all containers of the pod is not there.
     (
@@ -215,8 +215,7 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("hostUsers", Only(&["true"])),
     ("shareProcessNamespace", Honoured),
     ("imagePullSecrets", Honoured),
-    // The services that the store holds are named by it; the cloud sends none yet.
-    ("enableServiceLinks", NoMatter),
+    ("enableServiceLinks", Honoured),
     ("serviceAccount", NoMatter),
     ("serviceAccountName", Honoured),
     ("automountServiceAccountToken", NoMatter),

@@ -44,16 +44,17 @@ impl PodWorker {
                 events::report_not_kept(&self.deps.env, "status of a pod", &error);
                 self.try_again(Action::Report, now);
             }
+            (Outcome::Resize(result), Action::Resize { id }) => self.resize_ended(id, result, now),
             (Outcome::Hook(result), Action::PostStart { id }) => self.post_start_ended(id, result, now),
             (Outcome::Hook(_), Action::PreStop { id, .. }) => {
                 self.state.pre_stopped.insert(id.clone());
             }
-            (Outcome::Image(_) | Outcome::Start(_) | Outcome::Hook(_), _) => {}
+            (Outcome::Image(_) | Outcome::Start(_) | Outcome::Hook(_) | Outcome::Resize(_), _) => {}
         }
     }
 
     /// After a while; it counts as under way until then.
-    fn try_again(&mut self, action: Action, now: Moment) {
+    pub(crate) fn try_again(&mut self, action: Action, now: Moment) {
         self.state.busy.insert(action.clone());
         self.retries.push((now + STEP_RETRY, action));
     }
@@ -116,15 +117,15 @@ impl PodWorker {
         }
         match result {
             Ok(id) => {
+                if let Some(given) = self.state.starting_with.remove(container) {
+                    self.state.actuated.insert(id.clone(), given);
+                    self.state.fresh.insert(id.clone());
+                }
                 if pod.container(container).is_some_and(starting::has_post_start) {
                     self.state.post_starts.insert(id);
                 }
-                self.deps.event(
-                    &pod.id,
-                    EventType::Normal,
-                    "Started",
-                    &format!("Started container {container}"),
-                );
+                let text = "Container started";
+                self.deps.container_event(pod, container, EventType::Normal, "Started", text);
                 // Fetched anew before the next start.
                 if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
                     self.state.images.remove(container);
@@ -178,7 +179,8 @@ impl PodWorker {
             (Ok(()), _) => {}
             (Err(error), _) => {
                 events::step_failed(&self.deps.env, &pod.id, &action, &error);
-                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &error.to_string());
+                let text = format!("error killing pod: {error}");
+                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &text);
                 self.try_again(action, now);
             }
         }

@@ -65,7 +65,7 @@ impl PodWorker {
             *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
         if self.status_is_final
             || removed
-            || !self.update.in_cloud
+            || !(self.update.in_cloud || pod.is_static)
             || nothing_new
             || self.state.is_busy(|action| *action == Action::Report)
         {
@@ -81,7 +81,8 @@ impl PodWorker {
             return None;
         }
         self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
-        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), Box::new(status));
+        let reader = self.update.cloud_uid().map(str::to_owned);
+        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
     }
 

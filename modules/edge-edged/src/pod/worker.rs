@@ -4,7 +4,7 @@
 //! panic in one is a fault of the worker, which is restarted, reads everything anew and goes on; containers that run
 //! are not touched by that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::{self, Intent};
 use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
+use crate::pod::resize;
 use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::RuntimePod;
@@ -73,6 +74,8 @@ pub(crate) struct PodWorker {
     pub(crate) stopped: Stopped,
     pub(crate) recorded_unsupported_fields: bool,
     pub(crate) recorded_rejection: Option<Intent>,
+    /// Instances of which it was said that their restart waits.
+    pub(crate) recorded_back_offs: BTreeSet<String>,
 }
 
 impl PodWorker {
@@ -108,6 +111,11 @@ impl PodWorker {
         let (dead_kept, dead_min_age) = (deps.settings.dead_kept, deps.settings.dead_min_age);
         let state =
             SyncState { reported: kept.status, active, dead_kept, dead_min_age, ..SyncState::default() };
+        let was_resizing = state.reported.as_deref().is_some_and(|status| {
+            status.conditions.iter().flatten().any(|own| own.type_ == resize::IN_PROGRESS)
+        });
+        let state =
+            SyncState { is_resizing: was_resizing, resize_pending: update.resize_pending.clone(), ..state };
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,
@@ -131,6 +139,7 @@ impl PodWorker {
             stopped: Stopped::NotYet,
             recorded_unsupported_fields: false,
             recorded_rejection: None,
+            recorded_back_offs: BTreeSet::new(),
         }
     }
 }
@@ -184,11 +193,13 @@ impl PodWorker {
         if self.update.volumes_may_differ(&newer) {
             self.objects_changed();
         }
-        let in_cloud = newer.pod.cloud_status();
-        let is_news = in_cloud != self.update.pod.cloud_status();
-        if is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud) {
+        let in_cloud = newer.cloud_status();
+        let is_news = in_cloud != self.update.cloud_status();
+        let has_reader = newer.cloud_uid() != self.update.cloud_uid();
+        if has_reader || (is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud)) {
             self.has_reported = false;
         }
+        self.take_resize(&newer);
         self.update = newer;
     }
 
@@ -227,6 +238,8 @@ impl PodWorker {
         }
         let (intent, deadline) = self.effective_intent(cx);
         self.age(&intent, now);
+        self.tell_of_back_offs(&intent, now);
+        self.follow_resize(&intent);
         let pod = self.update.pod.clone();
         let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
         if plan.gone {
@@ -278,8 +291,9 @@ impl PodWorker {
                 let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
                 failure.message = format!("{text}: {}: {}", failure.reason, failure.message);
                 failure.reason = "ImagePullBackOff";
-                self.deps.event(&self.update.pod.id, EventType::Normal, "BackOff", &text);
-                self.deps.event(&self.update.pod.id, EventType::Warning, "Failed", "Error: ImagePullBackOff");
+                let (deps, pod) = (&self.deps, &self.update.pod);
+                deps.container_event(pod, name, EventType::Normal, "BackOff", &text);
+                deps.container_event(pod, name, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
         }
         // A pull is given up, and a hook whose container has gone; what changes the disk or the runtime is seen to its end.

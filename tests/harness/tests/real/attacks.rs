@@ -233,7 +233,7 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
         ("an event of a Service", about("kind", "Service".into())),
         ("an event of another API", about("apiVersion", "evil/v1".into())),
         ("an event as the scheduler", with("source", json!({"component": "default-scheduler"}))),
-        ("an event of a long host", with("source", json!({"component": "edged", "host": long}))),
+        ("an event of a long host", with("source", json!({"component": "kubelet", "host": long}))),
         ("an event that points elsewhere", with("related", json!({"kind": "Node", "name": "x"}))),
     ] {
         let path = format!("/api/v1/namespaces/{ns}/events?dryRun=All");

@@ -217,7 +217,7 @@ fn event(name: &str, namespace: &str, message: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "edge", "uid": "u"},
         "type": "Normal", "reason": "Started", "message": message, "count": 1,
-        "source": {"component": "edged", "host": "edge"}, "reportingComponent": "edged", "reportingInstance": "edge"})
+        "source": {"component": "kubelet", "host": "edge"}, "reportingComponent": "kubelet", "reportingInstance": "edge"})
 }
 
 /// A DeviceStatus as CloudCore makes it for the Device with this uid.
