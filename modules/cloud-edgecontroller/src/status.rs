@@ -10,7 +10,7 @@ use contract::cloudstream::KubeletEndpoint;
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
-use contract::pod_status::is_terminal;
+use contract::pod_status::{PASSING_CONDITIONS, is_terminal};
 use contract::{NodeName, ObjectKey};
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -136,7 +136,8 @@ impl NodeReportWriter {
         let Some(status) = registration::node_status(&report["status"]) else {
             return Ok(Outcome::Refused("a status of a Node that is none"));
         };
-        let (own, status) = (status.addresses.clone().unwrap_or_default(), json!(status));
+        let (own, mut status) = (status.addresses.clone().unwrap_or_default(), json!(status));
+        status["declaredFeatures"] = json!(registration::declared_features(&report["status"]));
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             let found = nodes.get_opt(from.node.as_str()).await?;
@@ -469,16 +470,13 @@ pub(crate) async fn binding_of(
     Ok(if is_mirror { PodBinding::Mirror } else { PodBinding::Gone })
 }
 
-/// Conditions of the node's own that are there only while they hold.
-const PASSING: [&str; 3] = ["PodResizePending", "PodResizeInProgress", "AllContainersRestarting"];
-
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
 fn merged_conditions(pod: &Pod, said: &Value) -> Value {
     let mut conditions = said.as_array().cloned().unwrap_or_default();
     let theirs = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     for condition in theirs {
         let said = conditions.iter().any(|ours| ours["type"] == condition.type_.as_str());
-        let is_over = PASSING.contains(&condition.type_.as_str());
+        let is_over = PASSING_CONDITIONS.contains(&condition.type_.as_str());
         if !said
             && !is_over
             && let Ok(value) = serde_json::to_value(condition)

@@ -81,7 +81,8 @@ impl<S: Store> ClusterPolicy<S> {
             priority::validate_mirror(request.user, old, object)
                 .map_err(|what| ApiError::forbidden_by_admission(request.kind(), name(object), what))?;
         }
-        if !request.attributes.subresource.is_empty() {
+        let adds_containers = request.attributes.subresource == "ephemeralcontainers";
+        if !request.attributes.subresource.is_empty() && !adds_containers {
             // Those that write the object's main part change a number or a finalizer.
             return Ok(Vec::new());
         }

@@ -63,6 +63,10 @@ fn architecture() -> &'static str {
     }
 }
 
+/// What is declared, sorted: the scheduler places pods, and the API server takes changes of pods, that need these.
+const DECLARED: [&str; 2] =
+    ["InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"];
+
 /// The whole Node. `before` is the report before, for the times of its conditions.
 pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Value {
     let machine = &findings.machine;
@@ -95,6 +99,7 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
             "conditions": conditions(&settings.eviction, findings, before, wall),
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
+            "declaredFeatures": DECLARED,
             "images": images(&findings.images, settings.images_max),
         },
     })

@@ -44,6 +44,10 @@ pub(crate) enum Action {
     RemoveContainer {
         id: String,
     },
+    /// Removes a container that starts again with all others, but for its log.
+    Reset {
+        id: String,
+    },
     Teardown,
     Report,
 }
@@ -65,7 +69,8 @@ impl Action {
             | Action::Resize { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
-            | Action::RemoveContainer { .. } => false,
+            | Action::RemoveContainer { .. }
+            | Action::Reset { .. } => false,
         }
     }
 }
@@ -79,6 +84,8 @@ pub(crate) enum StopReason {
     Changed,
     /// Its resources changed, and it has to start again for that.
     Resize,
+    /// All containers of the pod start again.
+    RestartAll,
     /// Its sandbox is dead.
     SandboxLost,
     /// Its liveness probe failed.

@@ -137,6 +137,10 @@ pub(crate) fn perform(
             let log = LogOf { pod: id, container: seen.name, attempt: seen.attempt, id: container };
             remove_container(deps, log).map(Outcome::Done).boxed_local()
         }
+        (Action::Reset { id: container }, _) => {
+            async move { Outcome::Done(deps.runtime.remove_container(&container).await.map_err(Into::into)) }
+                .boxed_local()
+        }
         (Action::StopSandbox { id: sandbox }, _) => {
             async move { Outcome::Done(deps.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
                 .boxed_local()

@@ -1,12 +1,16 @@
 //! The conditions of a pod. Pure.
 
-use contract::pod_status::{FIELDS_NOT_HONOURED, is_terminal};
+use beehive::Moment;
+use contract::pod_status::{
+    ALL_RESTARTING, FIELDS_NOT_HONOURED, RESIZE_IN_PROGRESS, RESIZE_PENDING, is_terminal,
+};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
-use crate::pod::resize::{self, Pending};
+use crate::pod::resize::Pending;
+use crate::pod::restart_all;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
 
@@ -28,7 +32,7 @@ pub(crate) fn all(
     inits: &[ContainerStatus],
     seen: &RuntimePod,
     state: &SyncState,
-    wall: jiff::Timestamp,
+    (now, wall): (Moment, jiff::Timestamp),
 ) -> Vec<PodCondition> {
     let sandbox = seen.ready_sandbox().is_some() && (pod.host_network() || !seen.ips.is_empty());
     let mut list = resizes(phase, state);
@@ -39,6 +43,7 @@ pub(crate) fn all(
     list.push(ready(pod, &containers));
     list.push(containers);
     list.push(condition("PodScheduled", true, "", String::new()));
+    list.extend(all_restarting(pod, phase, seen, state, now));
     if let Some(message) = pod.review.message() {
         let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
         list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
@@ -53,6 +58,29 @@ pub(crate) fn all(
     list
 }
 
+/// Of a pod with a rule that restarts all its containers whether that is under way.
+fn all_restarting(
+    pod: &ParsedPod,
+    phase: &str,
+    seen: &RuntimePod,
+    state: &SyncState,
+    now: Moment,
+) -> Option<PodCondition> {
+    if !restart_all::has_rule(pod) {
+        return None;
+    }
+    let none = String::new();
+    Some(match phase {
+        "Succeeded" => condition(ALL_RESTARTING, false, "PodCompleted", none),
+        "Failed" => condition(ALL_RESTARTING, false, "PodFailed", none),
+        _ if restart_all::is_due(pod, seen, state, now) => {
+            let words = "container exited with restart policy rule".to_owned();
+            condition(ALL_RESTARTING, true, "RestartAllContainersStarted", words)
+        }
+        _ => condition(ALL_RESTARTING, false, "", none),
+    })
+}
+
 /// What is to be said of a resize; nothing of a pod that has ended.
 fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
     let mut list = Vec::new();
@@ -60,12 +88,12 @@ fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
         return list;
     }
     if let Some(Pending { reason, message }) = &state.resize_pending {
-        list.push(condition(resize::PENDING, true, reason, message.clone()));
+        list.push(condition(RESIZE_PENDING, true, reason, message.clone()));
     }
     if state.is_resizing {
         let reason = if state.resize_error.is_some() { "Error" } else { "" };
         let message = state.resize_error.clone().unwrap_or_default();
-        list.push(condition(resize::IN_PROGRESS, true, reason, message));
+        list.push(condition(RESIZE_IN_PROGRESS, true, reason, message));
     }
     list
 }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
 use crate::pod::resize;
+use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
@@ -72,10 +73,14 @@ pub(crate) fn container(
         },
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
+            Intent::Run if is_reset(pod, &spec.name, state) && fault(spec, state).is_none() => {
+                waiting_for(restart_all::RESTARTING, Some(restart_all::WORDS.to_owned()))
+            }
             Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, state),
         },
     };
-    let last = last.or_else(|| lost.map(last_state_of_lost));
+    let is_reset = newest.is_none() && is_reset(pod, &spec.name, state);
+    let last = if is_reset { Some(reset_state()) } else { last.or_else(|| lost.map(last_state_of_lost)) };
     let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let started = newest.is_some_and(|instance| state.is_started(spec, instance));
     let ready = if init && !is_sidecar(spec) {
@@ -131,6 +136,28 @@ fn last_state_of_lost(known: &ContainerStatus) -> ContainerState {
         }),
         ..ContainerState::default()
     })
+}
+
+/// Whether a container was removed to start again with all others, also before a restart of EdgeCore.
+fn is_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> bool {
+    let reported = || {
+        let known = known_container(state.known_status(pod), name)?;
+        let waiting = known.state.as_ref()?.waiting.as_ref()?;
+        Some(waiting.reason.as_deref() == Some(restart_all::RESTARTING))
+    };
+    state.reset.contains(name) || reported().unwrap_or(false)
+}
+
+fn reset_state() -> ContainerState {
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: LOST_CODE,
+            reason: Some(restart_all::RESTARTING.to_owned()),
+            message: Some(restart_all::WORDS.to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
 }
 
 fn running(instance: &RuntimeContainer) -> ContainerState {

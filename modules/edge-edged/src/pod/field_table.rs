@@ -117,11 +117,10 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
     ("resizePolicy", Honoured),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
-    // Restarting all containers of the pod is not there.
     (
         "restartPolicyRules",
         Inside(&[
-            ("action", Only(&["Restart"])),
+            ("action", Only(&["Restart", "RestartAllContainers"])),
             ("exitCodes", Inside(&[("operator", Only(&["In", "NotIn"])), ("values", Honoured)])),
         ]),
     ),

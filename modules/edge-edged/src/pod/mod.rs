@@ -35,6 +35,7 @@ pub(crate) mod recorder;
 pub(crate) mod reported;
 pub(crate) mod resize;
 pub(crate) mod resizing;
+pub(crate) mod restart_all;
 pub(crate) mod restart_policy;
 pub(crate) mod restart_rule;
 pub(crate) mod running_actions;

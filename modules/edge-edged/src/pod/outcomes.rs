@@ -10,6 +10,7 @@ use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::restart_policy;
 use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::{PodWorker, STEP_RETRY};
@@ -113,6 +114,7 @@ impl PodWorker {
         let ended = result.as_ref().err().is_none_or(|error| error.ended);
         if ended {
             self.state.starts.remove(container);
+            self.state.reset.remove(container);
             self.note_restart(container, attempt);
         }
         match result {
@@ -169,6 +171,17 @@ impl PodWorker {
         self.state.crashes.insert(container.to_owned(), backoff::next(earned));
     }
 
+    /// A container was removed to start again with all others; the one that ended so has earned a pause for the next time.
+    fn note_reset(&mut self, pod: &ParsedPod, id: &str) {
+        let Some(instance) = self.seen.containers.iter().find(|own| own.id == *id) else { return };
+        if restart_policy::restarts_all(pod, instance) {
+            let earned = self.state.crashes.get(&instance.name).copied();
+            let earned = earned.filter(|_| !self.state.ran_long(instance));
+            self.state.crashes.insert(instance.name.clone(), backoff::next(earned));
+        }
+        self.state.reset.insert(instance.name.clone());
+    }
+
     fn step_ended(&mut self, pod: &ParsedPod, action: Action, result: Result<(), StepError>, now: Moment) {
         self.stale = true;
         match (result, &action) {
@@ -176,6 +189,7 @@ impl PodWorker {
                 self.state.stopped.insert(id.clone());
             }
             (Ok(()), Action::Teardown) => self.state.torn_down = true,
+            (Ok(()), Action::Reset { id }) => self.note_reset(pod, id),
             (Ok(()), _) => {}
             (Err(error), _) => {
                 events::step_failed(&self.deps.env, &pod.id, &action, &error);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
 use serde_json::{Map, Value, json};
 
-use crate::pod::parsed_pod::{ParsedPod, all_of, is_sidecar};
+use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
@@ -13,11 +13,6 @@ use crate::runtime::resources::amounts;
 
 /// Resources by the containers' names.
 pub(crate) type ContainerResources = BTreeMap<String, ResourceRequirements>;
-
-/// The condition of a pod whose resize waits.
-pub(crate) const PENDING: &str = "PodResizePending";
-/// The condition of a pod whose resize is being done.
-pub(crate) const IN_PROGRESS: &str = "PodResizeInProgress";
 
 /// Why a resize is not given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +79,7 @@ pub(crate) fn is_due(
 
 /// Whether a resize is still under way: a container has other resources than it is given, or is to start again with them.
 pub(crate) fn is_under_way(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> bool {
-    let resized = all_of(pod.spec()).filter(|container| {
-        is_sidecar(container) || pod.spec().containers.iter().any(|own| own.name == container.name)
-    });
-    resized.into_iter().any(|container| match seen.newest(&container.name) {
+    all_of(pod.spec()).any(|container| match seen.newest(&container.name) {
         Some(instance) if instance.state == RuntimeState::Running => is_due(pod, container, instance, state),
         Some(instance) => state.is_resizing && restart_policy::restarts(pod, container, instance),
         None => false,

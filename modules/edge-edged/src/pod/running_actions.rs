@@ -122,6 +122,7 @@ impl PodWorker {
             Action::Sandbox { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
+            | Action::Reset { .. }
             | Action::Teardown => ActionInput::None,
         };
         Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))

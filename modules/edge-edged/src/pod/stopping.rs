@@ -19,12 +19,17 @@ pub(crate) const GRACE_MIN: Duration = Duration::from_secs(2);
 
 /// How long a container has to end: its probe's own grace, else the pod's.
 pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopReason) -> Duration {
+    if why == StopReason::RestartAll {
+        // The least that any container has, and without its hook.
+        return Duration::ZERO;
+    }
     let probe = match why {
         StopReason::Liveness => container.and_then(|container| container.liveness_probe.as_ref()),
         StopReason::Startup => container.and_then(|container| container.startup_probe.as_ref()),
         StopReason::Ending
         | StopReason::Changed
         | StopReason::Resize
+        | StopReason::RestartAll
         | StopReason::SandboxLost
         | StopReason::PostStart => None,
     };
@@ -51,6 +56,7 @@ pub(crate) fn killing_text(pod: &ParsedPod, name: &str, why: StopReason) -> Stri
     let cause = match why {
         StopReason::Ending | StopReason::SandboxLost => return format!("Stopping container {name}"),
         StopReason::PostStart => return "FailedPostStartHook".to_owned(),
+        StopReason::RestartAll => return "killing".to_owned(),
         StopReason::Resize => return format!("Container {name} resize requires restart"),
         StopReason::Changed => "definition changed",
         StopReason::Liveness => "failed liveness probe",

@@ -89,6 +89,8 @@ pub(crate) struct SyncState {
     pub(crate) pre_stopped: BTreeSet<String>,
     /// Since when containers are being stopped, by their ids and the grace of that.
     pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
+    /// Containers that were removed to start again with all others, by their names.
+    pub(crate) reset: BTreeSet<String>,
     /// What containers that are being started are given, by their names.
     pub(crate) starting_with: BTreeMap<String, ResourceRequirements>,
     /// Containers that were started and not read of yet, by their ids.

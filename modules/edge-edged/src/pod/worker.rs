@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::{Actor, Capacity, Context, Fault, Moment, Policy};
+use contract::pod_status::RESIZE_IN_PROGRESS;
 use futures::future::AbortHandle;
 use serde_json::{Value, json};
 
@@ -27,7 +28,6 @@ use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::{self, Intent};
 use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
-use crate::pod::resize;
 use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::RuntimePod;
@@ -112,7 +112,7 @@ impl PodWorker {
         let state =
             SyncState { reported: kept.status, active, dead_kept, dead_min_age, ..SyncState::default() };
         let was_resizing = state.reported.as_deref().is_some_and(|status| {
-            status.conditions.iter().flatten().any(|own| own.type_ == resize::IN_PROGRESS)
+            status.conditions.iter().flatten().any(|own| own.type_ == RESIZE_IN_PROGRESS)
         });
         let state =
             SyncState { is_resizing: was_resizing, resize_pending: update.resize_pending.clone(), ..state };
