@@ -187,6 +187,22 @@ pub struct TailoredKubeletConfig {
     pub eviction_pressure_transition_period: KubeletDuration,
     /// The longest grace of a pod that is evicted for a soft bound, in seconds.
     pub eviction_max_pod_grace_period: u32,
+    /// How long all pods have to end when the machine does; 0: they are not ended for that.
+    pub shutdown_grace_period: KubeletDuration,
+    /// How much of that is kept for critical pods, which end last.
+    pub shutdown_grace_period_critical_pods: KubeletDuration,
+    /// How long the pods of each priority have instead.
+    pub shutdown_grace_period_by_pod_priority: Vec<ShutdownGracePeriod>,
+}
+
+/// How long the pods of a priority, up to the next one that is given, have to end when the machine does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShutdownGracePeriod {
+    /// The priority.
+    pub priority: i32,
+    /// So many seconds.
+    pub shutdown_grace_period_seconds: u32,
 }
 
 impl Default for TailoredKubeletConfig {
@@ -220,6 +236,9 @@ impl Default for TailoredKubeletConfig {
             eviction_minimum_reclaim: EvictionSignals::default(),
             eviction_pressure_transition_period: KubeletDuration::from_secs(300),
             eviction_max_pod_grace_period: 0,
+            shutdown_grace_period: KubeletDuration::default(),
+            shutdown_grace_period_critical_pods: KubeletDuration::default(),
+            shutdown_grace_period_by_pod_priority: Vec::new(),
         }
     }
 }

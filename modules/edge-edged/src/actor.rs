@@ -35,6 +35,7 @@ use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
+use crate::shutdown::actor::{NODE_SHUTDOWN, NodeShutdown};
 use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
@@ -120,6 +121,8 @@ impl Actor for Edged {
         cx.child(IMAGE_COLLECTOR, ImageCollector::policy(), move || {
             ImageCollector::new(Rc::clone(&collecting))
         });
+        let ending = Rc::clone(&deps);
+        cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
         cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
@@ -154,7 +157,9 @@ impl Actor for Edged {
                 self.pods.set_removed(&uid);
                 self.reconcile(cx).await;
             }
-            EdgedMsg::EvictPod { uid, message, grace } => self.pods.evict(&uid, Eviction { message, grace }),
+            EdgedMsg::EvictPod { uid, reason, message, grace } => {
+                self.pods.evict(&uid, Eviction { reason, message, grace });
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -215,6 +220,7 @@ impl Edged {
             taints: &node_taints,
             sysctls: &sysctls,
             app_armor: self.app_armor,
+            shutting_down: self.deps.as_ref().is_some_and(|deps| deps.shutting_down.get()),
             features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
         };
         let admission = Admission::new(self.capacity(), node);

@@ -73,6 +73,8 @@ pub(crate) struct Dependencies {
     pub(crate) active_pods: RefCell<Vec<Arc<ParsedPod>>>,
     /// The pods that files of the node describe.
     pub(crate) static_pods: RefCell<StaticPods>,
+    /// The machine is about to end.
+    pub(crate) shutting_down: Cell<bool>,
     /// What the node is short of.
     pub(crate) pressure: Cell<Pressure>,
     /// The images of the pods that are wanted here.
@@ -98,6 +100,7 @@ impl Dependencies {
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
+        let shutting_down = Cell::new(false);
         Dependencies {
             settings,
             runtime,
@@ -115,6 +118,7 @@ impl Dependencies {
             images_mount,
             active_pods,
             static_pods,
+            shutting_down,
             pressure,
             image_records,
             node,

@@ -31,7 +31,10 @@ impl StoredPods {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
         let mut known = known.into_iter().flatten();
         let is_forgotten = defect::is_planted(Defect::EndForgotten);
-        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) && !is_forgotten {
+        let has_ended = |status: &PodStatus| {
+            status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
+        };
+        if known.clone().any(has_ended) && !is_forgotten {
             History::Ended
         } else if known.any(|status| status.start_time.is_some()) {
             History::Admitted

@@ -63,7 +63,8 @@ impl PodUpdate {
 /// Why and how a pod has to go that should run.
 #[derive(Debug, Clone)]
 pub(crate) struct Eviction {
-    /// What its status says.
+    /// The reason that its status gives, and its words.
+    pub(crate) reason: &'static str,
     pub(crate) message: String,
     /// How long its containers have to end.
     pub(crate) grace: Duration,

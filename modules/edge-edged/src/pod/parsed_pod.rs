@@ -17,6 +17,7 @@ use crate::pod::newer_fields::NewerFields;
 use crate::pod::resize::{self, ContainerResources};
 use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
+use crate::shutdown::plan::TERMINATED;
 
 /// From here on a pod is one that the cluster needs (`system-cluster-critical`).
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
@@ -140,6 +141,11 @@ impl ParsedPod {
     /// (`kubernetes.io/config.source`, `config.mirror`) are words that whoever makes a pod can write.
     pub(crate) fn is_critical(&self) -> bool {
         self.is_static || self.spec().priority.is_some_and(|own| own >= CRITICAL)
+    }
+
+    /// Whether an end that was reported is none: a static pod that ended with the machine runs again with it, as its file says.
+    pub(crate) fn begins_again(&self, status: &PodStatus) -> bool {
+        self.is_static && status.reason.as_deref() == Some(TERMINATED)
     }
 
     /// Whether the pod is to end.

@@ -7,7 +7,6 @@ use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
-use crate::eviction::pressure::EVICTED;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::conditions;
@@ -26,7 +25,7 @@ impl PodWorker {
         if let Some(eviction) = self.entry.eviction() {
             self.state.grace = Some(eviction.grace);
             if self.update.intent == Intent::Run && self.state.end(pod).is_none() {
-                let (reason, message) = (EVICTED.to_owned(), eviction.message);
+                let (reason, message) = (eviction.reason.to_owned(), eviction.message);
                 return (Intent::Fail { reason, message }, None);
             }
         }

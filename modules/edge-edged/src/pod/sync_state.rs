@@ -189,7 +189,10 @@ impl SyncState {
     pub(crate) fn end<'a>(&'a self, pod: &'a ParsedPod) -> Option<&'a PodStatus> {
         let known = [pod.cloud_status(), self.reported.as_deref()];
         let known = known.into_iter().filter(|_| !defect::is_planted(Defect::EndForgotten));
-        known.flatten().find(|status| status.phase.as_deref().is_some_and(is_terminal))
+        let has_ended = |status: &&PodStatus| {
+            status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
+        };
+        known.flatten().find(has_ended)
     }
 
     /// What is known of the status from before: what was reported, or what a node that has lost its store was told.

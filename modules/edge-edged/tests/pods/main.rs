@@ -19,6 +19,7 @@ mod refusals;
 mod resize;
 mod restarts;
 mod services;
+mod shutdown;
 mod sidecars;
 mod speed;
 mod static_pods;
