@@ -23,6 +23,7 @@ mod event_reports;
 mod events;
 mod kubelet_endpoint;
 mod mirror_pods;
+mod mirror_writer;
 mod node_conditions;
 pub mod plan;
 pub mod pod_index;

@@ -80,7 +80,11 @@ pub(crate) fn container(
         },
     };
     let is_reset = newest.is_none() && is_reset(pod, &spec.name, state);
-    let last = if is_reset { Some(reset_state()) } else { last.or_else(|| lost.map(last_state_of_lost)) };
+    let last = if is_reset {
+        Some(reset_state())
+    } else {
+        last.or_else(|| lost.map(last_state_of_lost)).or_else(|| last_state_of_reset(pod, &spec.name, state))
+    };
     let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let started = newest.is_some_and(|instance| state.is_started(spec, instance));
     let ready = if init && !is_sidecar(spec) {
@@ -146,6 +150,13 @@ fn is_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> bool {
         Some(waiting.reason.as_deref() == Some(restart_all::RESTARTING))
     };
     state.reset.contains(name) || reported().unwrap_or(false)
+}
+
+/// The last state of a container that has started again with all others: nothing else is left of the instance before.
+fn last_state_of_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> Option<ContainerState> {
+    let known = known_container(state.known_status(pod), name)?.last_state.clone()?;
+    let reason = known.terminated.as_ref()?.reason.as_deref();
+    (reason == Some(restart_all::RESTARTING)).then_some(known)
 }
 
 fn reset_state() -> ContainerState {

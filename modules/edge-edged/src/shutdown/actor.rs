@@ -114,9 +114,11 @@ impl NodeShutdown {
         };
         deps.node_event(EventType::Normal, "Shutdown", text);
         // The Node is told now, and pods that come are turned away.
-        for message in [EdgedMsg::ReportNode, EdgedMsg::Reconcile] {
-            let _ = deps.edged.try_tell(message);
-        }
+        let told = Rc::clone(deps);
+        cx.spawn(async move {
+            told.edged.tell_with_retry(&told.env, || EdgedMsg::ReportNode).await;
+            told.edged.tell_with_retry(&told.env, || EdgedMsg::Reconcile).await;
+        });
         if begins {
             let (deps, own) = (Rc::clone(deps), cx.myself());
             cx.spawn(async move {
@@ -138,13 +140,13 @@ async fn end_pods(deps: &Rc<Dependencies>) {
             return;
         }
         for pod in &pods {
-            let message = EdgedMsg::EvictPod {
+            let order = || EdgedMsg::EvictPod {
                 uid: pod.id.uid.clone(),
                 reason: TERMINATED,
                 message: WORDS.to_owned(),
                 grace: period.min(pod.grace()),
             };
-            let _ = deps.edged.tell(message).await;
+            deps.edged.tell_with_retry(&deps.env, order).await;
         }
         let uids = pods.iter().map(|pod| pod.id.uid.clone()).collect();
         let _ = deps.env.timeout(period, until_ended(deps, &uids)).await;

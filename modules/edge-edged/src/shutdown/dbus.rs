@@ -21,7 +21,6 @@ const LINE_MAX: usize = 512;
 
 const CALL: u8 = 1;
 const RETURN: u8 = 2;
-const ERROR: u8 = 3;
 const SIGNAL: u8 = 4;
 
 /// One message, as far as it is of use here.
@@ -121,8 +120,13 @@ fn expect(stream: &mut UnixStream, wanted: &str) -> io::Result<()> {
 impl Bus {
     /// Over a stream of [`connect`]. Needs a tokio runtime.
     pub(super) async fn over(stream: UnixStream) -> io::Result<Bus> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for descriptors that may be closed; this one is owned"
+        )]
+        let stream = AsyncFd::new(stream)?;
         let mut bus = Bus {
-            stream: AsyncFd::new(stream)?,
+            stream,
             serial: 0,
             input: Vec::new(),
             descriptors: VecDeque::new(),
@@ -151,6 +155,7 @@ impl Bus {
             if message.reply_to == Some(serial) {
                 return match message.kind {
                     RETURN => Ok(message),
+                    // An error, of which the name says enough.
                     _ => Err(io::Error::other(format!("{}: {}", method.member, message.error))),
                 };
             }

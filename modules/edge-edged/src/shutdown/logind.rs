@@ -35,7 +35,8 @@ impl Logind {
         let socket = socket.to_owned();
         let stream = env.blocking(move || dbus::connect(&socket)).await.map_err(io::Error::other)??;
         let mut bus = Bus::over(stream).await?;
-        bus.add_match(&format!("type='signal',interface='{MANAGER}',member='{SIGNAL}',path='{PATH}'")).await?;
+        bus.add_match(&format!("type='signal',interface='{MANAGER}',member='{SIGNAL}',path='{PATH}'"))
+            .await?;
         Ok(Logind { bus })
     }
 
@@ -49,7 +50,9 @@ impl Logind {
         };
         let answer = self.bus.call(&get, &[Text(MANAGER), Text("InhibitDelayMaxUSec")]).await?;
         let microseconds = answer.number_in_variant();
-        microseconds.map(Duration::from_micros).ok_or_else(|| io::Error::other("InhibitDelayMaxUSec is no number"))
+        microseconds
+            .map(Duration::from_micros)
+            .ok_or_else(|| io::Error::other("InhibitDelayMaxUSec is no number"))
     }
 
     /// Has logind wait for as long as the descriptor is open.

@@ -13,8 +13,7 @@ pub(crate) const TERMINATED: &str = "Terminated";
 /// The words beside.
 pub(crate) const WORDS: &str = "Pod was terminated in response to imminent node shutdown.";
 /// Why a pod is not taken, and the words beside.
-pub(crate) const REFUSED: (&str, &str) =
-    ("NodeShutdown", "Pod was rejected as the node is shutting down.");
+pub(crate) const REFUSED: (&str, &str) = ("NodeShutdown", "Pod was rejected as the node is shutting down.");
 
 /// Pods of this priority and above, up to the next group's, and how long they have together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +32,7 @@ pub(crate) fn groups(kubelet: &TailoredKubeletConfig) -> Vec<Group> {
             period: Duration::from_secs(u64::from(given.shutdown_grace_period_seconds)),
         })
         .collect();
-    let (total, critical) =
-        (kubelet.shutdown_grace_period.0, kubelet.shutdown_grace_period_critical_pods.0);
+    let (total, critical) = (kubelet.shutdown_grace_period.0, kubelet.shutdown_grace_period_critical_pods.0);
     if groups.is_empty() && !total.is_zero() {
         groups = vec![
             Group { priority: 0, period: total.saturating_sub(critical) },
@@ -51,10 +49,7 @@ pub(crate) fn total(groups: &[Group]) -> Duration {
 }
 
 /// The pods of each group, in the order in which the groups end.
-pub(crate) fn assign(
-    groups: &[Group],
-    pods: &[Arc<ParsedPod>],
-) -> Vec<(Group, Vec<Arc<ParsedPod>>)> {
+pub(crate) fn assign(groups: &[Group], pods: &[Arc<ParsedPod>]) -> Vec<(Group, Vec<Arc<ParsedPod>>)> {
     let mut assigned: Vec<(Group, Vec<Arc<ParsedPod>>)> =
         groups.iter().map(|group| (*group, Vec::new())).collect();
     for pod in pods {
@@ -102,7 +97,8 @@ mod tests {
     #[test]
     fn a_pod_ends_with_the_highest_group_that_its_priority_reaches() {
         let with = |priority: serde_json::Value| Arc::new(pod(json!({"priority": priority})));
-        let pods = [with(json!(null)), with(json!(-9)), with(json!(150)), with(json!(CRITICAL)), with(json!(99))];
+        let pods =
+            [with(json!(null)), with(json!(-9)), with(json!(150)), with(json!(CRITICAL)), with(json!(99))];
         let groups = [(0, 1), (100, 1), (CRITICAL, 1)]
             .map(|(priority, period)| Group { priority, period: Duration::from_secs(period) });
         let counts: Vec<usize> = assign(&groups, &pods).iter().map(|(_, own)| own.len()).collect();

@@ -17,6 +17,7 @@ mod pressure;
 mod probes;
 mod refusals;
 mod resize;
+mod restart_all;
 mod restarts;
 mod services;
 mod shutdown;

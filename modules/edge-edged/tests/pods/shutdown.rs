@@ -105,18 +105,14 @@ fn delay(folder: &Path) -> u64 {
     configured.max().unwrap_or(1) * 1_000_000
 }
 
-fn serve(
-    mut connection: DuplexConn,
-    said: &Receiver<bool>,
-    locks: &Mutex<Vec<UnixStream>>,
-    folder: &Path,
-) {
+fn serve(mut connection: DuplexConn, said: &Receiver<bool>, locks: &Mutex<Vec<UnixStream>>, folder: &Path) {
     // As logind: what is configured counts once it was told to read it.
     let mut longest = delay(folder);
     loop {
         for begins in said.try_iter() {
-            let mut signal =
-                MessageBuilder::new().signal(MANAGER, "PrepareForShutdown", "/org/freedesktop/login1").build();
+            let mut signal = MessageBuilder::new()
+                .signal(MANAGER, "PrepareForShutdown", "/org/freedesktop/login1")
+                .build();
             signal.body.push_param(begins).unwrap();
             connection.send.send_message_write_all(&signal).unwrap();
         }
@@ -167,7 +163,8 @@ fn node_with(host: &Machine, bus: &PrivateBus, folder: &Path, kubelet: Value) ->
 
 /// A pod that takes its time to end, and writes down when it is asked to.
 fn slow(name: &str, priority: i32, folder: &Path) -> Value {
-    let script = format!("trap 'echo {name} >> /ends/of; sleep 1; exit 0' TERM; while true; do sleep 0.1; done");
+    let script =
+        format!("trap 'echo {name} >> /ends/of; sleep 1; exit 0' TERM; while true; do sleep 0.1; done");
     let mut own = pod(name, &script, json!({"priority": priority, "terminationGracePeriodSeconds": 20}));
     own["spec"]["volumes"] = json!([{"name": "ends", "hostPath": {"path": folder}}]);
     own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "ends", "mountPath": "/ends"}]);
@@ -200,11 +197,14 @@ fn pods_end_in_the_order_of_their_priorities_while_logind_waits() {
         let running = async |name: &str| {
             let listed = node.runtime.list_containers(Default::default()).await.unwrap();
             let runs = |c: &&cri::v1::Container| {
-                c.state() == cri::v1::ContainerState::ContainerRunning && c.labels["io.kubernetes.pod.name"] == name
+                c.state() == cri::v1::ContainerState::ContainerRunning
+                    && c.labels["io.kubernetes.pod.name"] == name
             };
             listed.iter().filter(runs).count()
         };
-        eventually(async || (running("own-edge-1").await == 1).then_some(())).await.expect("the static pod runs");
+        eventually(async || (running("own-edge-1").await == 1).then_some(()))
+            .await
+            .expect("the static pod runs");
 
         logind.prepare_for_shutdown(true);
         let not_ready = node.until_node_is("False").await;
