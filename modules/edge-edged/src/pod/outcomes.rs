@@ -39,7 +39,8 @@ impl PodWorker {
             (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
             (Outcome::Report(Ok(status)), _) => {
                 self.state.reported = Some(std::sync::Arc::new(*status));
-                self.has_reported = true;
+                // A static pod's mirror may have come while it was under way.
+                self.has_reported = self.reporting_to.as_deref() == self.update.cloud_uid();
             }
             (Outcome::Report(Err(error)), _) => {
                 events::report_not_kept(&self.deps.env, "status of a pod", &error);

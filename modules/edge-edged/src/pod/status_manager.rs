@@ -81,6 +81,7 @@ impl PodWorker {
         }
         self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
         let reader = self.update.cloud_uid().map(str::to_owned);
+        self.reporting_to.clone_from(&reader);
         let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
     }

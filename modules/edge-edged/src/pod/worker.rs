@@ -63,6 +63,8 @@ pub(crate) struct PodWorker {
     probes: Probes,
     /// Whether this incarnation has reported the status that `state` knows.
     pub(crate) has_reported: bool,
+    /// Under which uid the report that is under way goes to the cloud.
+    pub(crate) reporting_to: Option<String>,
     /// No status is reported any more: what is left of the pod is being removed.
     pub(crate) status_is_final: bool,
     /// Pulls and hooks that are under way: what they are for may go before they end.
@@ -131,6 +133,7 @@ impl PodWorker {
             reread: Vec::new(),
             probes: Probes::default(),
             has_reported: false,
+            reporting_to: None,
             status_is_final: false,
             breakable: BTreeMap::new(),
             retries: Vec::new(),
