@@ -132,6 +132,10 @@ pub struct TailoredKubeletConfig {
     pub address: String,
     /// The port there; 0: none. KubeEdge's name: here whoever asks shows the token in [`EdgeStream::token_file`].
     pub read_only_port: u16,
+    /// Where files that describe static pods lie: a folder, or one file; empty: there are none.
+    pub static_pod_path: PathBuf,
+    /// How often the files are looked at though nothing tells of a change.
+    pub file_check_frequency: KubeletDuration,
     /// Containers' logs.
     pub pod_logs_dir: PathBuf,
     /// The same as the runtime's.
@@ -183,6 +187,22 @@ pub struct TailoredKubeletConfig {
     pub eviction_pressure_transition_period: KubeletDuration,
     /// The longest grace of a pod that is evicted for a soft bound, in seconds.
     pub eviction_max_pod_grace_period: u32,
+    /// How long all pods have to end when the machine does; 0: they are not ended for that.
+    pub shutdown_grace_period: KubeletDuration,
+    /// How much of that is kept for critical pods, which end last.
+    pub shutdown_grace_period_critical_pods: KubeletDuration,
+    /// How long the pods of each priority have instead.
+    pub shutdown_grace_period_by_pod_priority: Vec<ShutdownGracePeriod>,
+}
+
+/// How long the pods of a priority, up to the next one that is given, have to end when the machine does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShutdownGracePeriod {
+    /// The priority.
+    pub priority: i32,
+    /// So many seconds.
+    pub shutdown_grace_period_seconds: u32,
 }
 
 impl Default for TailoredKubeletConfig {
@@ -191,6 +211,8 @@ impl Default for TailoredKubeletConfig {
             container_runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
             address: "127.0.0.1".to_owned(),
             read_only_port: 10350,
+            static_pod_path: PathBuf::new(),
+            file_check_frequency: KubeletDuration::from_secs(20),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cluster_domain: "cluster.local".to_owned(),
@@ -214,6 +236,9 @@ impl Default for TailoredKubeletConfig {
             eviction_minimum_reclaim: EvictionSignals::default(),
             eviction_pressure_transition_period: KubeletDuration::from_secs(300),
             eviction_max_pod_grace_period: 0,
+            shutdown_grace_period: KubeletDuration::default(),
+            shutdown_grace_period_critical_pods: KubeletDuration::default(),
+            shutdown_grace_period_by_pod_priority: Vec::new(),
         }
     }
 }

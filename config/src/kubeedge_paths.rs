@@ -13,6 +13,9 @@ use crate::mappers::{FOLDER, lexical};
 /// Folders of KubeEdge's below `/etc/kubeedge` whose files lie in one folder here.
 const KUBEEDGES: [&str; 2] = ["ca", "certs"];
 
+/// Where the node's own configuration lies: [`crate::edge::DEFAULT_PATH`].
+const OWN: &str = "/etc/kubehive";
+
 /// Every setting that names a key, a certificate, or whom to trust.
 fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
     let hub = &mut settings.modules.edge_hub;
@@ -54,7 +57,25 @@ pub(crate) fn take(settings: &mut EdgeCore) -> Vec<String> {
         path.clone_from(&new);
         taken.push((old, new));
     }
+    said.extend(take_static_pods(settings, &folder));
     said
+}
+
+/// Whoever writes a static pod's file runs what it likes: KubeEdge has that folder among the mappers', too.
+fn take_static_pods(settings: &mut EdgeCore, folder: &Path) -> Option<String> {
+    let path = &mut settings.modules.edged.tailored_kubelet_config.static_pod_path;
+    let new = Path::new(OWN).join(lexical(path).strip_prefix(folder).ok()?.file_name()?);
+    if new.starts_with(folder) {
+        return None;
+    }
+    let said = format!(
+        "`modules.edged.tailoredKubeletConfig.staticPodPath` is `{}`, below the folder that mappers mount ({FOLDER}): it \
+         means `{}`, and nothing is read from there",
+        path.display(),
+        new.display()
+    );
+    *path = new;
+    Some(said)
 }
 
 /// `pki` beside the node's store.
@@ -180,6 +201,18 @@ modules:
                 "{folder}"
             );
         }
+    }
+
+    #[test]
+    fn static_pods_are_not_where_mappers_write() {
+        let text = "{modules: {edged: {tailoredKubeletConfig: {staticPodPath: /etc/kubeedge/manifests}}}}";
+        let mut settings = parsed(text);
+        assert_eq!(settings.defects().len(), 1);
+        assert_eq!(take(&mut settings).len(), 1);
+        let path = &settings.modules.edged.tailored_kubelet_config.static_pod_path;
+        assert_eq!((path.as_path(), settings.defects()), (Path::new("/etc/kubehive/manifests"), vec![]));
+        let mut elsewhere = parsed("{modules: {edged: {tailoredKubeletConfig: {staticPodPath: /etc/own}}}}");
+        assert!(take(&mut elsewhere).is_empty() && elsewhere.defects().is_empty());
     }
 
     #[test]

@@ -6,6 +6,10 @@ use crate::error::Defect;
 
 /// Of each container 16 instances are looked at: one that runs, one that begins, and these.
 const DEAD_MAX: i32 = 14;
+/// What changes between two looks is told by the kernel.
+const CHECK_MIN: KubeletDuration = KubeletDuration::from_secs(1);
+/// As the kubelet's.
+const SHUTDOWN_MIN: KubeletDuration = KubeletDuration::from_secs(1);
 /// As the kubelet's.
 const LOG_INTERVAL_MIN: KubeletDuration = KubeletDuration::from_secs(3);
 
@@ -18,6 +22,8 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
         let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
         defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
     }
+    static_pods(kubelet, &mut defects);
+    shutdown(kubelet, &mut defects);
     address(kubelet, &mut defects);
     sysctls(kubelet, &mut defects);
     images(kubelet, &mut defects);
@@ -36,6 +42,40 @@ fn without_effect(edged: &Edged, defects: &mut Vec<Defect>) {
             "modules.edged.podSandboxImage",
             format!("is `{image}` and has no effect: name the image in the runtime's own config (containerd: sandbox_image)"),
         ));
+    }
+}
+
+fn static_pods(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let path = &kubelet.static_pod_path;
+    if !path.as_os_str().is_empty() && !path.is_absolute() {
+        let what = format!("is `{}`; it must begin with `/`", path.display());
+        defects.push(Defect::new(&key("staticPodPath"), what));
+    }
+    if kubelet.file_check_frequency < CHECK_MIN {
+        let what = format!("is {}; it must be at least {CHECK_MIN}", kubelet.file_check_frequency);
+        defects.push(Defect::new(&key("fileCheckFrequency"), what));
+    }
+}
+
+/// The kubelet's rules, and that no two groups are one.
+fn shutdown(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let (total, critical) = (kubelet.shutdown_grace_period, kubelet.shutdown_grace_period_critical_pods);
+    if total != KubeletDuration::default() && total < SHUTDOWN_MIN {
+        let what = format!("is {total}; it must be 0s or at least {SHUTDOWN_MIN}");
+        defects.push(Defect::new(&key("shutdownGracePeriod"), what));
+    }
+    if critical > total {
+        let what = format!("is {critical}; it must be at most shutdownGracePeriod, {total}");
+        defects.push(Defect::new(&key("shutdownGracePeriodCriticalPods"), what));
+    }
+    let groups = &kubelet.shutdown_grace_period_by_pod_priority;
+    let by_priority = key("shutdownGracePeriodByPodPriority");
+    if !groups.is_empty() && total != KubeletDuration::default() {
+        defects.push(Defect::new(&by_priority, "has no meaning beside shutdownGracePeriod: choose one"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for group in groups.iter().filter(|group| !seen.insert(group.priority)) {
+        defects.push(Defect::new(&by_priority, format!("has the priority {} twice", group.priority)));
     }
 }
 
@@ -194,6 +234,26 @@ mod tests {
             config.modules.edged.tailored_kubelet_config.address = address.to_owned();
             assert_eq!(config.defects().len(), wrong, "{address}");
         }
+    }
+
+    #[test]
+    fn the_times_of_a_shutdown_fit_together() {
+        let of = |total: u64, critical: u64, groups: &[i32]| {
+            let mut config = EdgeCore::default();
+            let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+            kubelet.shutdown_grace_period = KubeletDuration::from_secs(total);
+            kubelet.shutdown_grace_period_critical_pods = KubeletDuration::from_secs(critical);
+            kubelet.shutdown_grace_period_by_pod_priority = groups
+                .iter()
+                .map(|priority| crate::edge::ShutdownGracePeriod {
+                    priority: *priority,
+                    shutdown_grace_period_seconds: 1,
+                })
+                .collect();
+            config.defects().len()
+        };
+        assert_eq!([of(0, 0, &[]), of(30, 10, &[]), of(0, 0, &[1, 2])], [0, 0, 0]);
+        assert_eq!([of(30, 31, &[]), of(0, 1, &[]), of(30, 0, &[1]), of(0, 0, &[1, 1])], [1, 1, 1, 1]);
     }
 
     #[test]

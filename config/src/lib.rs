@@ -22,4 +22,4 @@ mod mappers;
 pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, EvictionSignals, Threshold};
 pub use kubelet_values::{FileSize, KubeletDuration};
-pub use load::parse_host_port;
+pub use load::{parse_host_port, yaml_document};

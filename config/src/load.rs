@@ -52,6 +52,14 @@ fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::from_str_with_options(text, options)
 }
 
+/// One document of YAML or JSON from a file of the node's administrator.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn yaml_document(text: &str) -> Result<Value, String> {
+    yaml(text).map_err(|error| error.to_string())
+}
+
 /// Lays YAML over the defaults. `of_kubeedge` has the keys of KubeEdge's that have no effect here, with KubeEdge's defaults.
 pub(crate) fn parse<T>(path: &Path, text: &str, of_kubeedge: &str) -> Result<Parsed<T>, ConfigError>
 where

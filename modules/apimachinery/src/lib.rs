@@ -1,6 +1,7 @@
 //! Facts of the Kubernetes API that every part of KubeHive shares, each with its one home here: how an object is named
 //! ([`ObjectKey`], [`NamespacedName`]), which kinds there are ([`kind`], [`resource`]), how amounts are written
-//! ([`Quantity`]), why a request is refused ([`StatusReason`]), and what a pod refers to ([`PodReferences`]).
+//! ([`Quantity`]), why a request is refused ([`StatusReason`]), what a pod refers to ([`PodReferences`]), and what a static
+//! pod is ([`static_pod`]).
 //!
 //! * Owns: nothing.
 //! * Accepts: JSON as the API server writes it.
@@ -13,6 +14,7 @@ mod key;
 pub mod kind;
 mod pod;
 mod quantity;
+pub mod static_pod;
 mod status;
 
 pub use key::{NamespacedName, ObjectKey};

@@ -285,3 +285,67 @@ fn kubectl_hears_of_pod_security_and_of_what_is_not_served() {
         assert!(!ok && err.contains("no matches for kind \"ValidatingAdmissionPolicy\""), "{err}");
     });
 }
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - {name: c, image: "busybox:1", resources: {requests: {cpu: 100m, memory: 16Mi}}}
+"#;
+
+#[test]
+fn kubectl_resizes_and_debugs_a_pod() {
+    run(async |fixture| {
+        fixture.apply(POD).await;
+        let cpu = [
+            "get",
+            "pod",
+            "web",
+            "-o",
+            "jsonpath={.spec.containers[0].resources.requests.cpu} {.metadata.generation}",
+        ];
+        let patch = r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"200m"}}}]}}"#;
+        let out = fixture.kubectl(&["patch", "pod", "web", "--subresource", "resize", "-p", patch]).await;
+        assert_eq!(out, "pod/web patched\n");
+        assert_eq!(fixture.kubectl(&cpu).await, "200m 2");
+        let refused =
+            r#"{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"200m","memory":"16Mi"}}}]}}"#;
+        let args = ["patch", "pod", "web", "--subresource", "resize", "-p", refused];
+        let (ok, _, error) = fixture.try_kubectl(&args, "").await;
+        assert!(!ok && error.contains("Pod QOS Class may not change as a result of resizing"), "{error}");
+        // It is the subresource's alone.
+        let (ok, _, error) = fixture
+            .try_kubectl(&["patch", "pod", "web", "-p", patch.replace("200m", "300m").as_str()], "")
+            .await;
+        assert!(!ok && error.contains("pod updates may not change fields other than"), "{error}");
+
+        let debug = ["debug", "web", "--image=busybox:2", "--target=c", "-c", "look", "--", "sleep", "9"];
+        fixture.kubectl(&debug).await;
+        let added = [
+            "get",
+            "pod",
+            "web",
+            "-o",
+            "jsonpath={.spec.ephemeralContainers[*]['name','image','targetContainerName']}",
+        ];
+        let out = fixture.kubectl(&added).await;
+        assert!(out.contains("look") && out.contains("busybox:2") && out.contains("c"), "{out}");
+        let (ok, _, error) =
+            fixture.try_kubectl(&["debug", "web", "--image=busybox:3", "-c", "look"], "").await;
+        assert!(!ok, "{error}");
+        let listed = fixture.kubectl(&["get", "--raw", "/api/v1"]).await;
+        for name in [
+            "pods/resize",
+            "pods/ephemeralcontainers",
+            "pods/log",
+            "pods/exec",
+            "pods/attach",
+            "pods/portforward",
+            "nodes/proxy",
+        ] {
+            assert!(listed.contains(&format!("\"name\":\"{name}\"")), "{name}: {listed}");
+        }
+    });
+}

@@ -9,19 +9,21 @@ use beehive::{Actor, Address, Context, Fault, Moment};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::{CloudStreamMsg, KubeletEndpoint};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
-use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
+use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues, ReportSender};
-use kubewatch::{DesiredObjects, Interruptions, ObjectWatches, Publisher, ReadAs, SharedCache, WatchedKind};
+use kubewatch::{
+    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, SharedCache, WatchedKind,
+};
 
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::node_conditions::{ConditionsWriter, LastConditions};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::{self, NodeReportWriter};
 use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
-use crate::{events, plan};
+use crate::{events, plan, service_links};
 
 /// 500 ms before something is looked at again that nobody will tell of: a session that is not current, a Node that is gone.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -54,6 +56,8 @@ pub struct Dependencies {
 struct Informers {
     nodes: SharedCache,
     pods: SharedCache,
+    /// Services: those of its namespace go with a pod.
+    services: SharedCache,
     /// Secrets and config maps that pods on edge nodes need.
     needs: ObjectWatches,
     reports: ReportQueues<NodeReportWriter>,
@@ -118,18 +122,21 @@ impl Actor for EdgeController {
         };
         let needs = [WatchedKind::core(CONFIG_MAPS, "ConfigMap"), WatchedKind::core(SECRETS, "Secret")];
         let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
+        let services = watch(SERVICES, "Service", None);
         let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),
             pods: pods.clone(),
             endpoints: Rc::clone(&self.endpoints),
             last_conditions: self.last_conditions.clone(),
+            mirrors: Default::default(),
             rates: Default::default(),
             env: cx.env().clone(),
         };
         self.informers = Some(Informers {
             nodes,
             pods,
+            services,
             needs: ObjectWatches::new(client, *read_as, &needs, cx, || EdgeControllerMsg::Reconcile),
             reports: ReportQueues::new(writer, lease.clone()),
         });
@@ -313,8 +320,8 @@ impl EdgeController {
     /// What the nodes should hold that anything touched. `None` before everything has been listed once: half a list
     /// would look like deletes.
     fn changed(&mut self, now: Moment) -> Option<(Reconciled, BTreeMap<NodeName, DesiredObjects>)> {
-        let Informers { nodes, pods, needs, .. } = self.informers.as_ref()?;
-        let [mut nodes, mut pods] = [nodes, pods].map(|cache| cache.borrow_mut());
+        let Informers { nodes, pods, services, needs, .. } = self.informers.as_ref()?;
+        let [mut nodes, mut pods, mut services] = [nodes, pods, services].map(|cache| cache.borrow_mut());
         if !nodes.listed || !pods.listed {
             return None;
         }
@@ -324,18 +331,25 @@ impl EdgeController {
         for key in pods.take_moved() {
             self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), now);
         }
+        for key in services.take_moved() {
+            self.index.service(&key, services.objects.get(&key).map(|cached| &cached.value));
+        }
         for key in needs.take_moved() {
             self.index.need(&key);
         }
         for node in &self.withheld {
             self.index.touch(node);
         }
-        let found = self.index.reconcile(|key| needs.presence(key), now);
+        let listed = if services.listed { Presence::Present } else { Presence::Unknown };
+        let presence =
+            |key: &ObjectKey| if service_links::is_need(key) { listed } else { needs.presence(key) };
+        let found = self.index.reconcile(presence, now);
         for (key, readers) in &found.needs {
             needs.want(key, readers.clone());
         }
         let find = |key: &ObjectKey| match key.resource.as_str() {
             PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
+            SERVICES => services.objects.get(key).map(|cached| Arc::clone(&cached.object)),
             _ => needs.object(key),
         };
         let with_objects = found.desired_keys.iter().map(|(node, keys)| {
@@ -416,10 +430,15 @@ impl EdgeController {
         if !self.dependencies.interruptions.are_whole(&[NODES, PODS]) {
             return;
         }
+        let interruptions = self.dependencies.interruptions.clone();
         for node in self.publisher.not_current() {
             let Some(session) = self.publisher.session_of(&node) else { continue };
             let blocked = self.informers.as_ref().and_then(|informers| {
-                self.index.blocked_by(&node, |key| informers.needs.is_whole(key)).cloned()
+                let services = informers.services.borrow().listed && interruptions.are_whole(&[SERVICES]);
+                let is_whole = |key: &ObjectKey| {
+                    if service_links::is_need(key) { services } else { informers.needs.is_whole(key) }
+                };
+                self.index.blocked_by(&node, is_whole).cloned()
             });
             if let Some(key) = blocked {
                 tracing::debug!(%node, session, %key, "the API server has not said what this is, which belongs on the node");

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::NodeName;
-use contract::ids::{Namespace, ObjectName};
+use contract::ids::{Namespace, ObjectName, is_dns1123_label};
 use contract::parsed::PodId;
 use fairshare::Bucket;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::registration::cut_to;
 
@@ -29,6 +29,10 @@ const OBJECTS_MAX: usize = 256;
 const MESSAGE_MAX: usize = 1 << 10;
 /// 128 bytes of the reason (Kubernetes).
 const REASON_MAX: usize = 128;
+/// 128 bytes of the path to a container: a container's name has at most 63.
+const PATH_MAX: usize = 128;
+/// As whom nodes tell events, as kubelets do: consumers select by it.
+const COMPONENT: &str = "kubelet";
 /// The namespace of events about what has none (Kubernetes).
 const CLUSTER: &str = "default";
 
@@ -45,6 +49,7 @@ pub(crate) enum InvolvedObject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ParsedEvent {
     pub(crate) involved_object: InvolvedObject,
+    field_path: Option<String>,
     is_warning: bool,
     reason: String,
     message: String,
@@ -88,10 +93,12 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
     if reason.is_empty() || reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
         return Err("an event has no reason of at most 128 bytes");
     }
+    let field_path = text("/involvedObject/fieldPath").filter(|path| is_field_path(path)).map(str::to_owned);
     let time = |at: &str| text(at).and_then(|time| time.parse().ok());
     let count = event.pointer("/count").and_then(Value::as_i64).unwrap_or(1);
     Ok(ParsedEvent {
         involved_object,
+        field_path,
         is_warning,
         reason: reason.to_owned(),
         message: cut_to(text("/message").unwrap_or_default().to_owned(), MESSAGE_MAX),
@@ -99,6 +106,13 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
         first: time("/firstTimestamp"),
         last: time("/lastTimestamp"),
     })
+}
+
+/// Whether it is how a kubelet names a container of a pod.
+fn is_field_path(path: &str) -> bool {
+    let lists = ["spec.containers{", "spec.initContainers{", "spec.ephemeralContainers{"];
+    let name = lists.iter().find_map(|list| path.strip_prefix(list)?.strip_suffix('}'));
+    path.len() <= PATH_MAX && name.is_some_and(is_dns1123_label)
 }
 
 /// The Event of this name. `uid` is the Node's, for one about it.
@@ -115,6 +129,7 @@ pub(crate) fn event(
             namespace: Some(pod.namespace.to_string()),
             name: Some(pod.name.to_string()),
             uid: Some(pod.uid.to_string()),
+            field_path: draft.field_path,
             ..ObjectReference::default()
         },
         InvolvedObject::Node => ObjectReference {
@@ -138,11 +153,43 @@ pub(crate) fn event(
         count: Some(draft.count),
         first_timestamp: draft.first.map(Time),
         last_timestamp: draft.last.map(Time),
-        source: Some(EventSource { component: Some("edged".to_owned()), host: Some(node.to_string()) }),
-        reporting_component: Some("edged".to_owned()),
+        source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: Some(node.to_string()) }),
+        reporting_component: Some(COMPONENT.to_owned()),
         reporting_instance: Some(node.to_string()),
         ..Event::default()
     }
+}
+
+/// What of an Event that is there already is to be changed, so that it shows `told` of the same series, too; `None`: it does.
+///
+/// A node names a series by what it says, and counts anew when it starts: what it says later is counted on. By the time
+/// alone a repeat of what was told is known.
+///
+/// # Errors
+/// When what is there is another's: a name is the node's choice.
+pub(crate) fn continuation(held: &Event, told: &Event) -> Result<Option<Value>, &'static str> {
+    let host = |event: &Event| event.source.as_ref().and_then(|source| source.host.clone());
+    let about = |event: &Event| {
+        let ObjectReference { kind, namespace, name, uid, field_path, .. } = event.involved_object.clone();
+        (kind, namespace, name, uid, field_path)
+    };
+    let is_same = host(held) == host(told)
+        && about(held) == about(told)
+        && (&held.type_, &held.reason) == (&told.type_, &told.reason);
+    if !is_same {
+        return Err("an event whose name another one has");
+    }
+    let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
+    if time(told).is_none() || time(told) <= time(held) {
+        return Ok(None);
+    }
+    let (before, now) = (held.count.unwrap_or(1), told.count.unwrap_or(1));
+    Ok(Some(json!({
+        "metadata": { "resourceVersion": held.metadata.resource_version },
+        "count": now.max(before.saturating_add(1)),
+        "lastTimestamp": told.last_timestamp,
+        "message": told.message,
+    })))
 }
 
 /// How many events of one node are written.
@@ -202,7 +249,7 @@ mod tests {
             "metadata": { "name": "x", "labels": { "a": "b" }, "finalizers": ["f/g"] },
             "involvedObject": {
                 "kind": "Pod", "namespace": "shop", "name": "till", "uid": "u1",
-                "apiVersion": "evil/v1", "fieldPath": "spec", "resourceVersion": "9",
+                "apiVersion": "evil/v1", "fieldPath": "spec.containers{c}", "resourceVersion": "9",
             },
             "type": "Warning", "reason": "BackOff", "message": "é".repeat(1000), "count": 3,
             "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "nonsense",
@@ -218,13 +265,57 @@ mod tests {
         let expected = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": { "namespace": "shop", "name": "till.1" },
-            "involvedObject": { "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "till", "uid": "u1" },
+            "involvedObject": { "apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "till", "uid": "u1",
+                "fieldPath": "spec.containers{c}" },
             "type": "Warning", "reason": "BackOff", "message": "é".repeat(512), "count": 3,
             "firstTimestamp": "2026-01-01T00:00:00Z",
-            "source": { "component": "edged", "host": "edge-1" },
-            "reportingComponent": "edged", "reportingInstance": "edge-1",
+            "source": { "component": "kubelet", "host": "edge-1" },
+            "reportingComponent": "kubelet", "reportingInstance": "edge-1",
         });
         assert_eq!(event, expected);
+    }
+
+    #[test]
+    fn a_part_of_a_pod_is_a_container_or_none() {
+        for (path, fits) in [
+            ("spec.initContainers{web-1}", true),
+            ("spec.ephemeralContainers{debugger-abcde}", true),
+            ("spec.containers{}", false),
+            ("spec.containers{A}", false),
+            ("spec.volumes{v}", false),
+            ("spec.containers{c", false),
+        ] {
+            assert_eq!(is_field_path(path), fits, "{path}");
+        }
+        assert!(!is_field_path(&format!("spec.containers{{{}}}", "c".repeat(200))));
+    }
+
+    #[test]
+    fn a_series_is_counted_on_and_a_repeat_is_not() {
+        let told = |count: i32, last: &str| {
+            let mut said = said();
+            said["count"] = json!(count);
+            said["lastTimestamp"] = json!(last);
+            let draft = parse(&node(), &namespace("shop"), &said.to_string()).unwrap();
+            event(draft, &node(), (&namespace("shop"), &ObjectName::parse("till.1").unwrap()), None)
+        };
+        let held = told(3, "2026-01-01T00:00:10Z");
+        let of =
+            |told: &Event| continuation(&held, told).map(|patch| patch.map(|patch| patch["count"].clone()));
+        assert_eq!(of(&told(3, "2026-01-01T00:00:10Z")), Ok(None), "the same again");
+        assert_eq!(of(&told(2, "2026-01-01T00:00:05Z")), Ok(None), "late");
+        assert_eq!(of(&told(5, "2026-01-01T00:00:20Z")), Ok(Some(json!(5))));
+        assert_eq!(of(&told(1, "2026-01-01T00:01:00Z")), Ok(Some(json!(4))), "after a restart of the node");
+        for change in [
+            |event: &mut Event| event.source.as_mut().unwrap().host = Some("edge-2".to_owned()),
+            |event: &mut Event| event.involved_object.uid = Some("u2".to_owned()),
+            |event: &mut Event| event.involved_object.field_path = None,
+            |event: &mut Event| event.reason = Some("Killing".to_owned()),
+        ] {
+            let mut other = told(5, "2026-01-01T00:00:20Z");
+            change(&mut other);
+            assert!(of(&other).is_err(), "{other:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use beehive::Env;
 use contract::cloudstream::KubeletEndpoint;
+use contract::ids::{Namespace, ObjectName};
 use contract::{NodeName, ObjectKey};
 
 /// A report could not be written now; the node sends it again.
@@ -28,6 +29,24 @@ pub(crate) fn token_request_refused(env: &Env, node: &NodeName, reason: &str) {
 pub(crate) fn node_registered(env: &Env, node: &NodeName) {
     env.count("edgecontroller_node_registered");
     tracing::info!(%node, "node registered");
+}
+
+/// A static pod of a node has its mirror.
+pub(crate) fn mirror_made(env: &Env, node: &NodeName, namespace: &Namespace, name: &ObjectName) {
+    env.count("edgecontroller_mirror_made");
+    tracing::info!(%node, %namespace, %name, "mirror of a static pod made");
+}
+
+/// The API server does not allow the mirror of a static pod.
+pub(crate) fn mirror_refused(
+    env: &Env,
+    node: &NodeName,
+    namespace: &Namespace,
+    name: &ObjectName,
+    reason: &str,
+) {
+    env.count("edgecontroller_mirror_refused");
+    tracing::warn!(%node, %namespace, %name, reason, "mirror of a static pod refused; its node asks for it again");
 }
 
 /// The tolerations of a pod could not be changed; the pod's next change tries again.

@@ -8,6 +8,9 @@
 //! made is in the answer: it is asked for after the pod was seen. Only where another pod needed it before may a change of
 //! just then follow the pod, as with kubelets. A pod does not wait longer than [`TIMEOUT`].
 //! A pod that has gone once never waits again, and nothing is deleted because of a wait.
+//!
+//! The Services of a pod's namespace go with it, too, for the variables that name them (`enableServiceLinks`): see
+//! [`crate::service_links`]. One watch has them all, and all of them are one need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +22,7 @@ use serde_json::Value;
 
 use crate::plan::{self, DesiredKeys};
 use crate::references::References;
+use crate::service_links::{self, LinkedServices};
 
 /// 5 s: so long may a new pod wait for the API server's word on what it needs.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +50,7 @@ pub struct PodIndex {
     edge_nodes: BTreeSet<NodeName>,
     placed: NodeIndex,
     references: References,
+    services: LinkedServices,
     uids: BTreeMap<ObjectKey, String>,
     /// New pods that wait, and since when.
     waiting: BTreeMap<ObjectKey, Moment>,
@@ -80,8 +85,10 @@ impl PodIndex {
 
     /// A pod came, changed, or went (`None`).
     pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, now: Moment) {
-        let place =
-            pod.and_then(|pod| Some(Placement { node: plan::node_of(pod)?, needs: plan::needs_of(pod) }));
+        let place = pod.and_then(|pod| {
+            let needs = plan::needs_of(pod).into_iter().chain(service_links::need_of(pod)).collect();
+            Some(Placement { node: plan::node_of(pod)?, needs })
+        });
         let uid = pod.and_then(|pod| pod.pointer("/metadata/uid")?.as_str()).unwrap_or_default();
         let at_the_edge = place.as_ref().filter(|place| self.edge_nodes.contains(&place.node));
         if place.is_none() {
@@ -111,6 +118,13 @@ impl PodIndex {
         self.edge_nodes.contains(node)
     }
 
+    /// A Service came, changed, or went (`None`).
+    pub fn service(&mut self, key: &ObjectKey, service: Option<&Value>) {
+        if self.services.put(key, service) {
+            self.placed.need_changed(&service_links::need_in(&key.namespace), &mut self.touched);
+        }
+    }
+
     /// What the node should hold is to be said again.
     pub fn touch(&mut self, node: &NodeName) {
         self.touched.insert(node.clone());
@@ -128,7 +142,8 @@ impl PodIndex {
 
     /// What follows from all that changed since the last time, when this is known of the needs.
     pub fn reconcile(&mut self, presence: impl Fn(&ObjectKey) -> Presence, now: Moment) -> Reconciled {
-        let needs = self.references.take();
+        let mut needs = self.references.take();
+        needs.retain(|need, _| !service_links::is_need(need));
         let rest = self.first_wait(&presence, now);
         let next = self.release_pods(&presence, now);
         let touched = std::mem::take(&mut self.touched);
@@ -172,12 +187,19 @@ impl PodIndex {
         if !self.edge_nodes.contains(node) {
             return desired_keys;
         }
+        let mut linked = BTreeSet::new();
         for (pod, place) in self.placed.on(node) {
             if !self.waiting.contains_key(pod) {
                 desired_keys.insert(pod.clone());
             }
-            desired_keys
-                .extend(place.needs.iter().filter(|need| presence(need) == Presence::Present).cloned());
+            let present = place.needs.iter().filter(|need| presence(need) == Presence::Present);
+            let (links, objects): (Vec<&ObjectKey>, Vec<&ObjectKey>) =
+                present.partition(|need| service_links::is_need(need));
+            desired_keys.extend(objects.into_iter().cloned());
+            linked.extend(links.into_iter().map(|need| need.namespace.as_str()));
+        }
+        for namespace in linked {
+            desired_keys.extend(self.services.of(namespace).cloned());
         }
         desired_keys
     }
@@ -206,7 +228,7 @@ mod tests {
     use super::*;
     use crate::plan::EDGE_LABEL;
     use Presence::{Absent, Present, Unknown};
-    use contract::ids::{CONFIG_MAPS, NODES, PODS};
+    use contract::ids::{CONFIG_MAPS, NODES, PODS, SERVICES};
     use noderegistry::ENROLMENT_ANNOTATION;
     use proptest::prelude::*;
     use serde_json::json;
@@ -223,8 +245,19 @@ mod tests {
         let volumes: Vec<Value> = maps.iter().map(|map| json!({ "configMap": { "name": map } })).collect();
         json!({
             "metadata": { "namespace": "d", "uid": uid },
-            "spec": { "nodeName": node, "volumes": volumes },
+            "spec": { "nodeName": node, "volumes": volumes, "enableServiceLinks": false },
         })
+    }
+
+    /// The same with variables for the Services of its namespace.
+    fn linked(uid: &str, node: &str) -> Value {
+        let mut pod = pod(uid, node, &[]);
+        pod["spec"]["enableServiceLinks"] = json!(true);
+        pod
+    }
+
+    fn service(ip: &str) -> Value {
+        json!({ "metadata": { "namespace": "d" }, "spec": { "clusterIP": ip, "ports": [{ "port": 80 }] } })
     }
 
     fn key(name: &str) -> ObjectKey {
@@ -385,6 +418,39 @@ mod tests {
             (shown(&found), needs(&found)),
             (vec!["edge-1: ".to_owned()], vec!["page by 0".to_owned()])
         );
+    }
+
+    #[test]
+    fn the_services_of_a_namespace_go_once_to_each_node_with_a_pod_that_wants_links() {
+        let at_web = |name: &str| ObjectKey::new(SERVICES, "d", name);
+        let mut index = index_with_edge_1();
+        index.node(&node_key("edge-2"), Some(&edge_node()), at(0));
+        index.service(&at_web("db"), Some(&service("10.0.0.1")));
+        index.service(&at_web("headless"), Some(&service("None")));
+        index.service(&ObjectKey::new(SERVICES, "other", "far"), Some(&service("10.0.0.2")));
+        index.pod(&key("plain"), Some(&pod("u1", "edge-2", &[])), at(1000));
+        index.pod(&key("web"), Some(&linked("u2", "edge-1")), at(1000));
+        let found = index.reconcile(all(Unknown), at(1000));
+        assert_eq!(shown(&found), ["edge-1: ", "edge-2: plain"], "the Services are not listed yet");
+        assert_eq!(needs(&found), Vec::<String>::new(), "nobody watches a Service by its name");
+        let edge = NodeName::parse("edge-1").unwrap();
+        assert_eq!(index.blocked_by(&edge, |_| true), Some(&key("web")));
+        let found = index.reconcile(all(Present), at(1010));
+        assert_eq!(shown(&found), ["edge-1: web db"]);
+        assert_eq!(index.blocked_by(&edge, |_| false), Some(&service_links::need_in("d")));
+        index.pod(&key("next"), Some(&linked("u3", "edge-1")), at(1020));
+        assert_eq!(shown(&index.reconcile(all(Present), at(1020))), ["edge-1: next web db"]);
+        // One that changes so that a variable would is sent again, to whom it is of use.
+        index.service(&at_web("db"), Some(&service("10.0.0.1")));
+        assert_eq!(shown(&index.reconcile(all(Present), at(1030))), ["edge-1: next web db"]);
+        index.service(&at_web("headless"), None);
+        assert!(shown(&index.reconcile(all(Present), at(1040))).is_empty(), "it was never sent");
+        index.service(&at_web("db"), Some(&service("")));
+        assert_eq!(shown(&index.reconcile(all(Present), at(1050))), ["edge-1: next web"]);
+        index.service(&at_web("db"), Some(&service("10.0.0.1")));
+        index.pod(&key("web"), None, at(1060));
+        index.pod(&key("next"), None, at(1060));
+        assert_eq!(shown(&index.reconcile(all(Present), at(1060))), ["edge-1: "]);
     }
 
     #[derive(Debug, Clone)]

@@ -29,6 +29,8 @@ const MESSAGE_MAX: usize = 1 << 10;
 const ADDRESSES_MAX: usize = 16;
 /// 50 images, as kubelets tell them (`nodeStatusMaxImages`), with 5 names each.
 const IMAGES_MAX: (usize, usize) = (50, 5);
+/// 16 features, each of at most 63 letters and digits.
+const FEATURES_MAX: (usize, usize) = (16, 63);
 /// 64 resources.
 const RESOURCES_MAX: usize = 64;
 
@@ -135,6 +137,20 @@ fn is_taint(taint: &Taint) -> bool {
     };
     key && taint.value.as_deref().is_none_or(is_label_value)
         && matches!(taint.effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
+}
+
+/// What a node declares that it can do (Kubernetes 1.35: `declaredFeatures`), by which the scheduler keeps pods away that need
+/// more. The types of the API that are built here are older.
+pub(crate) fn declared_features(said: &Value) -> Vec<String> {
+    let said = said["declaredFeatures"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let fits = |name: &&str| {
+        !name.is_empty()
+            && name.len() <= FEATURES_MAX.1
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    // The API server takes a sorted list without doubles alone.
+    let names: std::collections::BTreeSet<&str> = said.filter(fits).take(FEATURES_MAX.0).collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Of the status that a node reports what a kubelet writes. `None`: it is none.

@@ -10,13 +10,17 @@ use fairshare::{ReportSender, ReportWriter, SortedReports};
 use crate::events;
 use crate::status::{NodeReportWriter, Outcome};
 
-/// In which step of its message a report is written: the Node before what is bound to it, and what is said of a pod before
-/// it is gone.
+/// How many steps there are.
+const STEPS: usize = 4;
+
+/// In which step of its message a report is written: the Node before what is bound to it, a mirror before what is said of it, and
+/// what is said of a pod before it is gone.
 fn step_of(said: &NodeReport) -> usize {
     match said {
         NodeReport::Node { .. } => 0,
-        NodeReport::PodStatus { .. } | NodeReport::Event { .. } => 1,
-        NodeReport::PodGone { .. } => 2,
+        NodeReport::MirrorPod { .. } => 1,
+        NodeReport::PodStatus { .. } | NodeReport::Event { .. } => 2,
+        NodeReport::PodGone { .. } => 3,
     }
 }
 
@@ -29,8 +33,7 @@ impl ReportWriter for NodeReportWriter {
     const TURNED_AWAY: &'static str = "edgecontroller_message_turned_away";
 
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
-        let mut sorted =
-            SortedReports { steps: vec![Vec::new(), Vec::new(), Vec::new()], refused: Vec::new() };
+        let mut sorted = SortedReports { steps: vec![Vec::new(); STEPS], refused: Vec::new() };
         for Report { row, report, .. } in reports {
             match report.parse() {
                 Ok(ParsedReport::OfNode(said)) => {

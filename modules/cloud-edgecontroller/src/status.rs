@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use apimachinery::static_pod::mirror_of;
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::cloudstream::KubeletEndpoint;
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
-use contract::pod_status::is_terminal;
+use contract::pod_status::{PASSING_CONDITIONS, is_terminal};
 use contract::{NodeName, ObjectKey};
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -22,13 +23,14 @@ use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
+use crate::mirror_pods::{self, MirrorRates};
 use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 use crate::session_lease::{self, LEASE_DEADLINE};
 
 /// How often a status is written again when somebody else wrote in between.
-const WRITE_TRIES: usize = 5;
+pub(crate) const WRITE_TRIES: usize = 5;
 
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) endpoints: Endpoints,
     /// Keeps what nodes reported of their conditions.
     pub(crate) last_conditions: LastConditions,
+    /// The mirrors of static pods that are made for each node.
+    pub(crate) mirrors: RefCell<MirrorRates>,
     /// The events of each node, over all its sessions.
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     pub(crate) env: Env,
@@ -82,6 +86,10 @@ impl NodeReportWriter {
                 self.pod_status(from, ours, &pod, &status_json).await
             }
             NodeReport::PodGone { pod } => self.pod_gone(from, &pod).await,
+            NodeReport::MirrorPod { namespace, name, pod_json } => {
+                let uid = uid.unwrap_or_default();
+                self.mirror_pod(from, &uid, (&namespace, &name), pod_json.as_deref()).await
+            }
             NodeReport::Event { namespace, name, event_json } => {
                 self.event(from, uid, &namespace, &name, &event_json).await
             }
@@ -126,7 +134,8 @@ impl NodeReportWriter {
         let Some(status) = registration::node_status(&report["status"]) else {
             return Ok(Outcome::Refused("a status of a Node that is none"));
         };
-        let (own, status) = (status.addresses.clone().unwrap_or_default(), json!(status));
+        let (own, mut status) = (status.addresses.clone().unwrap_or_default(), json!(status));
+        status["declaredFeatures"] = json!(registration::declared_features(&report["status"]));
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             let found = nodes.get_opt(from.node.as_str()).await?;
@@ -225,7 +234,7 @@ impl NodeReportWriter {
         for _ in 0..WRITE_TRIES {
             let pod = match binding_of(&pods, &from.node, id).await? {
                 PodBinding::Here(pod) => pod,
-                PodBinding::Gone => return Ok(Outcome::Done),
+                PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
                 PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
             };
             if let Some(outcome) = self.spared(from, &pod.metadata, ours).await? {
@@ -250,7 +259,7 @@ impl NodeReportWriter {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         let pod = match binding_of(&pods, &from.node, id).await? {
             PodBinding::Here(pod) => pod,
-            PodBinding::Gone => return Ok(Outcome::Done),
+            PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
             PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
         };
         if pod.metadata.deletion_timestamp.is_none() {
@@ -295,20 +304,44 @@ impl NodeReportWriter {
             InvolvedObject::Pod(pod) => {
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
                 match binding_of(&pods, node, pod).await? {
-                    PodBinding::Here(_) => None,
+                    PodBinding::Here(_) | PodBinding::Mirror => None,
                     PodBinding::Gone => return Ok(Outcome::Done),
                     PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
                 }
             }
         };
         let event = event_reports::event(draft, node, (namespace, name), uid);
+        self.write_event(&event, namespace, name).await
+    }
+
+    /// Makes the Event, or has the one of its name count on.
+    async fn write_event(
+        &self,
+        event: &Event,
+        namespace: &Namespace,
+        name: &ObjectName,
+    ) -> Result<Outcome, NodeReportError> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
-        match events.create(&PostParams::default(), &event).await {
-            Ok(_) => Ok(Outcome::Done),
-            // A repeat, already there under the name that the node gave it.
-            Err(error) if status_code(&error) == Some(409) => Ok(Outcome::Done),
-            Err(error) => Err(error.into()),
+        for _ in 0..WRITE_TRIES {
+            match events.create(&PostParams::default(), event).await {
+                Ok(_) => return Ok(Outcome::Done),
+                // A repeat, or more of a series.
+                Err(error) if status_code(&error) == Some(409) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let Some(held) = events.get_opt(name.as_str()).await? else { continue };
+            let patch = match event_reports::continuation(&held, event) {
+                Ok(Some(patch)) => Patch::Merge(patch),
+                Ok(None) => return Ok(Outcome::Done),
+                Err(why) => return Ok(Outcome::Refused(why)),
+            };
+            match events.patch(name.as_str(), &PatchParams::default(), &patch).await {
+                Ok(_) => return Ok(Outcome::Done),
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(NodeReportError::Contended)
     }
 
     /// Whether the watch has shown the pod as one of this node.
@@ -317,7 +350,10 @@ impl NodeReportWriter {
         let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());
         pods.objects.get(&key).is_some_and(|known| {
             let bound = known.value.pointer("/spec/nodeName").and_then(Value::as_str);
-            known.object.uid == pod.uid.as_str() && bound == Some(node.as_str())
+            // Of a static pod an event names its own uid, which its mirror says (Kubernetes).
+            let is_it =
+                known.object.uid == pod.uid.as_str() || mirror_of(&known.value) == Some(pod.uid.as_str());
+            is_it && bound == Some(node.as_str())
         })
     }
 }
@@ -329,6 +365,8 @@ const FOREIGN: &str = "a report about a pod of another node";
 pub(crate) enum PodBinding {
     /// It is bound to that node.
     Here(Box<Pod>),
+    /// It is a static pod of that node, and what has its name is its mirror.
+    Mirror,
     /// It is no more, or another one has its name.
     Gone,
     /// It is bound to another node, or to none.
@@ -346,8 +384,11 @@ pub(crate) async fn binding_of(
     if bound != Some(node.as_str()) {
         return Ok(PodBinding::Elsewhere);
     }
-    let same = pod.metadata.uid.as_deref() == Some(id.uid.as_str());
-    Ok(if same { PodBinding::Here(Box::new(pod)) } else { PodBinding::Gone })
+    if pod.metadata.uid.as_deref() == Some(id.uid.as_str()) {
+        return Ok(PodBinding::Here(Box::new(pod)));
+    }
+    let is_mirror = mirror_pods::hash_of(&pod) == Some(id.uid.as_str());
+    Ok(if is_mirror { PodBinding::Mirror } else { PodBinding::Gone })
 }
 
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.
@@ -356,7 +397,11 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
     let theirs = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     for condition in theirs {
         let said = conditions.iter().any(|ours| ours["type"] == condition.type_.as_str());
-        if !said && let Ok(value) = serde_json::to_value(condition) {
+        let is_over = PASSING_CONDITIONS.contains(&condition.type_.as_str());
+        if !said
+            && !is_over
+            && let Ok(value) = serde_json::to_value(condition)
+        {
             conditions.push(value);
         }
     }

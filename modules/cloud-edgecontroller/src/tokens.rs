@@ -105,7 +105,8 @@ pub(crate) async fn grant(
     let found = binding_of(&pods, node, &id).await.map_err(|error| sentence_of(node, &error.into()))?;
     let spec = match found {
         PodBinding::Here(pod) => pod.spec,
-        PodBinding::Gone | PodBinding::Elsewhere => None,
+        // A static pod has no account.
+        PodBinding::Mirror | PodBinding::Gone | PodBinding::Elsewhere => None,
     };
     let spec = spec.ok_or_else(|| format!("pod `{id}` is not bound to this node"))?;
     let account = spec.service_account_name.as_deref().unwrap_or("default");

@@ -92,7 +92,7 @@ fn fixture(mut lists: Lists, gated: &[&'static str]) -> Fixture {
     lists.insert("nodes", json!([node()]));
     let env = Env::seeded(7);
     let (mut watches, mut receivers) = (BTreeMap::new(), BTreeMap::new());
-    for resource in ["nodes", "pods", "configmaps", "secrets"] {
+    for resource in ["nodes", "pods", "services", "configmaps", "secrets"] {
         let (sender, receiver) = mpsc::channel(16);
         watches.insert(resource, sender);
         receivers.insert(resource.to_owned(), receiver);
@@ -340,5 +340,50 @@ fn nothing_counts_as_missing_before_the_needs_of_the_first_look_are_answered() {
             fixture.told_until("ListComplete").await.0,
             ["ListBegins", "+web", "+token", "ListComplete"]
         );
+    });
+}
+
+fn service(name: &str, ip: &str) -> Value {
+    let mut service = need(name);
+    service["spec"] = json!({"clusterIP": ip, "ports": [{"port": 80}]});
+    service
+}
+
+/// A pod's variables name them, which are made when its containers start.
+#[test]
+fn the_services_of_a_pods_namespace_are_told_before_it() {
+    let lists = Lists::from([("services", json!([service("db", "10.0.0.1"), service("peers", "None")]))]);
+    run_gated(lists, &["services"], async |mut fixture| {
+        fixture.quiet().await;
+        fixture.say("pods", "ADDED", pod("web:1")).await;
+        fixture.after(600).await;
+        fixture.open("services");
+        assert_eq!(fixture.told_until("+web").await.0, ["+db", "+web"]);
+        fixture.node_up(4, open_session()).await;
+        assert_eq!(fixture.told_until("Current").await.0, ["Current"]);
+        fixture.say("services", "ADDED", service("cache", "10.0.0.2")).await;
+        assert_eq!(fixture.told_until("+cache").await.0, ["+cache"]);
+        fixture.say("services", "DELETED", service("db", "10.0.0.1")).await;
+        assert_eq!(fixture.told_until("-db").await.0, ["-db"]);
+    });
+}
+
+/// A node would forget the Services that it holds.
+#[test]
+fn a_session_is_not_current_while_the_services_of_its_pods_are_not_listed() {
+    let lists = Lists::from([("pods", json!([pod("web:1")]))]);
+    run_gated(lists, &["services"], async |mut fixture| {
+        fixture.after(100).await;
+        fixture.node_up(4, open_session()).await;
+        fixture.after(7000).await;
+        fixture.open("services");
+        let opened = fixture.env.now();
+        let (told, at) = fixture.told_until("Current").await;
+        assert_eq!(
+            told,
+            ["ListBegins", "+web", "ListComplete", "Current"],
+            "it did not wait for them for long"
+        );
+        assert!(at >= opened, "not before the answer");
     });
 }

@@ -31,10 +31,12 @@ pub enum EdgedMsg {
         /// The pod's uid.
         uid: String,
     },
-    /// The eviction manager: the node is short of something, and this pod has to go.
+    /// The eviction manager: the node is short of something, or the machine ends, and this pod has to go.
     EvictPod {
         /// The pod's uid.
         uid: String,
+        /// Why, in the word of its status.
+        reason: &'static str,
         /// What the pod's status says of it.
         message: String,
         /// How long its containers have to end.

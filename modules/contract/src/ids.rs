@@ -2,7 +2,7 @@
 
 use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
-pub use apimachinery::resource::{CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, PODS, SECRETS};
+pub use apimachinery::resource::{CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, PODS, SECRETS, SERVICES};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

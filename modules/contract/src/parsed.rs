@@ -14,6 +14,8 @@ use crate::{TokenQuery, TwinValue, UpReport};
 pub const STATUS_MAX: usize = 128 << 10;
 /// 16 KiB: the largest event; what is taken of it is much less.
 pub const EVENT_MAX: usize = 16 << 10;
+/// 128 KiB: the largest static pod of which there is a mirror.
+pub const MIRROR_MAX: usize = 128 << 10;
 /// 4 KiB: the longest value of a twin, as on the node.
 pub const VALUE_MAX: usize = 4 << 10;
 /// 16 entries of a value's metadata.
@@ -128,6 +130,15 @@ pub enum NodeReport {
         /// An Event, of which a few fields count.
         event_json: String,
     },
+    /// The mirror of a static pod.
+    MirrorPod {
+        /// Its namespace.
+        namespace: Namespace,
+        /// Its name.
+        name: ObjectName,
+        /// A Pod; `None`: there is to be none.
+        pod_json: Option<String>,
+    },
 }
 
 /// A report of a device; the fields as in [`UpReport`].
@@ -174,6 +185,12 @@ impl Unparsed<UpReport> {
                 within("an event, in bytes,", event_json.len(), EVENT_MAX)?;
                 let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
                 ParsedReport::OfNode(NodeReport::Event { namespace, name, event_json })
+            }
+            UpReport::MirrorPod { namespace, name, pod_json } => {
+                let size = pod_json.as_ref().map_or(0, String::len);
+                within("a mirror pod, in bytes,", size, MIRROR_MAX)?;
+                let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
+                ParsedReport::OfNode(NodeReport::MirrorPod { namespace, name, pod_json })
             }
             UpReport::Twin { namespace, name, property, reported, observed_desired } => {
                 let device = DeviceName::parse(&namespace, &name)?;

@@ -5,14 +5,27 @@ use sha2::{Digest as _, Sha256};
 
 /// The types of conditions that a node reports of its pods, and nobody else: Kubernetes' own that a kubelet writes, and
 /// ours. All others belong to controllers (readiness gates, `DisruptionTarget`).
-pub const POD_CONDITIONS: [&str; 6] = [
+pub const POD_CONDITIONS: [&str; 9] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
+    RESIZE_PENDING,
+    RESIZE_IN_PROGRESS,
+    ALL_RESTARTING,
     FIELDS_NOT_HONOURED,
 ];
+
+/// Those of them that are there only while they hold: one that a node does not report is over.
+pub const PASSING_CONDITIONS: [&str; 2] = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
+
+/// A resize of the pod waits (Kubernetes).
+pub const RESIZE_PENDING: &str = "PodResizePending";
+/// A resize of the pod is being done (Kubernetes).
+pub const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
+/// All containers of the pod are being restarted (Kubernetes).
+pub const ALL_RESTARTING: &str = "AllContainersRestarting";
 
 /// The types of conditions that a node reports of itself: a kubelet's. `NetworkUnavailable` and `kubehive.io/Synced` are
 /// others' to say.

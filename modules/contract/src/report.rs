@@ -61,6 +61,16 @@ pub enum UpReport {
         /// The Event.
         event_json: String,
     },
+    /// The mirror of a static pod: a `Pod` as JSON, to be made, also in the place of another one of that name; `None`: there is
+    /// no static pod of that name, so no mirror of it either. Newest wins per name.
+    MirrorPod {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// The Pod.
+        pod_json: Option<String>,
+    },
     /// One property of a device's twin. Newest wins per property. `None` means: deleted.
     Twin {
         /// The device's namespace.
@@ -96,6 +106,7 @@ impl UpReport {
             // Not the same key as the status: both must arrive.
             UpReport::PodGone { uid, .. } => Some(format!("gone/{uid}")),
             UpReport::Event { .. } => None,
+            UpReport::MirrorPod { namespace, name, .. } => Some(format!("mirror/{namespace}/{name}")),
             UpReport::Twin { namespace, name, property, .. } => {
                 Some(format!("twin/{namespace}/{name}/{property}"))
             }
@@ -110,7 +121,8 @@ impl UpReport {
             UpReport::Node { .. }
             | UpReport::PodStatus { .. }
             | UpReport::PodGone { .. }
-            | UpReport::Event { .. } => OutboxQueue::Node,
+            | UpReport::Event { .. }
+            | UpReport::MirrorPod { .. } => OutboxQueue::Node,
         }
     }
 
@@ -121,6 +133,7 @@ impl UpReport {
             UpReport::PodStatus { .. } => capability::REPORT_POD_STATUS,
             UpReport::PodGone { .. } => capability::REPORT_POD_GONE,
             UpReport::Event { .. } => capability::REPORT_EVENT,
+            UpReport::MirrorPod { .. } => capability::REPORT_MIRROR_POD,
             UpReport::Twin { .. } => capability::REPORT_TWIN,
             UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }

@@ -14,6 +14,10 @@ use crate::wire::WireError;
 use crate::wire::v1::{reports, telemetry};
 use crate::{Telemetry, UpReport};
 
+/// The first key of the node's static pods among the facts of its store, by `namespace/name`, each a `Pod` as JSON: Edged keeps
+/// them, and the node's kubelet API shows them.
+pub const STATIC_PODS_FACT: &str = "static-pod";
+
 const FORMAT_1: u8 = 1;
 
 /// Why something is no row, or bytes are none.

@@ -72,6 +72,7 @@ fn reports() -> Vec<(&'static str, UpReport)> {
         ),
         ("pod-gone", UpReport::PodGone { namespace, name, uid }),
         ("event", UpReport::Event { namespace: s("d"), name: s("e"), event_json: s("{}") }),
+        ("mirror-pod", UpReport::MirrorPod { namespace: s("d"), name: s("p"), pod_json: Some(s("{}")) }),
         (
             "twin",
             UpReport::Twin {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use beehive::{Actor, Address, Context, Env, Fault, Sample};
+use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -20,8 +20,9 @@ use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
 use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::report::NodeReporter;
 use crate::node::status;
-use crate::plan::{self, Orphan};
+use crate::plan::{self, Orphan, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
+use crate::pod::allocation::{self, Allocations};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::late_node::{LateNode, PATIENCE, Wait};
@@ -34,6 +35,10 @@ use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
+use crate::shutdown::actor::{NODE_SHUTDOWN, NodeShutdown};
+use crate::static_pods;
+use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
+use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
 
 /// Runs the node's pods.
@@ -54,6 +59,12 @@ pub struct Edged {
     /// Whether the host has AppArmor.
     app_armor: bool,
     late_node: LateNode,
+    mirrors: Requests,
+    /// When the timer goes off that reconciles though nothing changes.
+    wakes: Option<Moment>,
+    allocations: Allocations,
+    /// The static pods that were kept for the node's kubelet API, by their hashes.
+    static_kept: Option<Vec<String>>,
 }
 
 impl Edged {
@@ -77,6 +88,10 @@ impl Edged {
             listing: Listing::default(),
             app_armor: false,
             late_node: LateNode::default(),
+            mirrors: Requests::default(),
+            wakes: None,
+            allocations: Allocations::default(),
+            static_kept: None,
         }
     }
 }
@@ -94,6 +109,10 @@ impl Actor for Edged {
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
         let deps = Rc::new(deps);
         self.deps = Some(Rc::clone(&deps));
+        // Before anything is taken for nobody's. What cannot be looked at now is said by the child.
+        let _ = static_pods::actor::look(&deps).await;
+        let source = Rc::clone(&deps);
+        cx.child(STATIC_PODS, StaticPodsSource::policy(), move || StaticPodsSource::new(Rc::clone(&source)));
         let evicting = Rc::clone(&deps);
         cx.child(EVICTION_MANAGER, EvictionManager::policy(), move || {
             EvictionManager::new(Rc::clone(&evicting))
@@ -102,6 +121,8 @@ impl Actor for Edged {
         cx.child(IMAGE_COLLECTOR, ImageCollector::policy(), move || {
             ImageCollector::new(Rc::clone(&collecting))
         });
+        let ending = Rc::clone(&deps);
+        cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
         cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
@@ -136,7 +157,9 @@ impl Actor for Edged {
                 self.pods.set_removed(&uid);
                 self.reconcile(cx).await;
             }
-            EdgedMsg::EvictPod { uid, message, grace } => self.pods.evict(&uid, Eviction { message, grace }),
+            EdgedMsg::EvictPod { uid, reason, message, grace } => {
+                self.pods.evict(&uid, Eviction { reason, message, grace });
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -178,8 +201,14 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { pods, parsed, damaged, versions, node_labels, node_taints } = view;
+        let StoreView { mut pods, parsed, damaged, versions, node_labels, node_taints } = view;
         self.parsed = parsed;
+        let mirrors = mirrors::take(&mut pods.valid);
+        self.add_static_pods(&mut pods, &mirrors, cx);
+        let reported = &pods.reported;
+        let asking =
+            self.allocations.apply(&mut pods.valid, |pod| reported.get(&pod.id.uid).map(Arc::as_ref));
+        let capacity = self.capacity();
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         if let Some(deps) = &self.deps {
             deps.images_wanted.replace(plan::images(&pods));
@@ -191,12 +220,22 @@ impl Edged {
             taints: &node_taints,
             sysctls: &sysctls,
             app_armor: self.app_armor,
+            shutting_down: self.deps.as_ref().is_some_and(|deps| deps.shutting_down.get()),
             features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
         };
         let admission = Admission::new(self.capacity(), node);
         let before = self.pods.intents();
         let pressure = self.deps.as_ref().map(|deps| deps.pressure.get()).unwrap_or_default();
-        let updates = plan::updates(&pods, &before, pressure, admission);
+        let mut updates = plan::updates(&pods, &before, pressure, admission);
+        for update in updates.iter_mut().filter(|update| update.pod.is_static) {
+            update.mirror = mirrors::of(&mirrors, &update.pod).cloned();
+            update.in_cloud = update.mirror.is_some();
+        }
+        let active = plan::active(&pods, &updates);
+        self.allocations.settle(&mut updates, asking, &active, &capacity);
+        if updates.iter().any(|update| update.resize_pending.is_some()) {
+            self.reconcile_at(cx.now() + allocation::AGAIN, cx);
+        }
         if let Some(deps) = &self.deps {
             deps.active_pods.replace(plan::active(&pods, &updates));
         }
@@ -205,7 +244,9 @@ impl Edged {
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
         self.pods.terminate_others(&kept);
         self.late_node.retain(&wanted);
-        self.wanted = Some(wanted);
+        // While the files were never read nobody knows which static pods there are.
+        let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
+        self.wanted = Some(wanted).filter(|_| is_known);
         for update in updates {
             if !before.contains_key(&update.pod.id.uid) && self.waits_for_node(&update, cx) {
                 continue;
@@ -220,6 +261,51 @@ impl Edged {
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
         }
+    }
+
+    /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.
+    fn reconcile_at(&mut self, at: Moment, cx: &Context<EdgedMsg>) {
+        let now = cx.now();
+        if self.wakes.is_none_or(|wakes| wakes <= now || at < wakes) {
+            self.wakes = Some(at);
+            cx.after(at.since(now), EdgedMsg::Reconcile);
+        }
+    }
+
+    /// Adds the pods that files describe, and asks for their mirrors.
+    fn add_static_pods(&mut self, pods: &mut StoredPods, mirrors: &Mirrors, cx: &Context<EdgedMsg>) {
+        let Some(deps) = self.deps.clone() else { return };
+        let own = deps.static_pods.borrow();
+        let described: Vec<Arc<ParsedPod>> = own.pods().map(|pod| Arc::clone(&pod.parsed)).collect();
+        pods.valid.extend(described.iter().cloned());
+        if !own.is_known {
+            return;
+        }
+        let (requests, again) = self.mirrors.due(own.pods(), mirrors, cx.now());
+        if let Some(pause) = again {
+            self.reconcile_at(cx.now() + pause, cx);
+        }
+        let hashes: Vec<String> = described.iter().map(|pod| pod.id.uid.clone()).collect();
+        let kept = (self.static_kept.as_ref() != Some(&hashes)).then(|| {
+            self.static_kept = Some(hashes);
+            described
+        });
+        drop(own);
+        if requests.is_empty() && kept.is_none() {
+            return;
+        }
+        cx.spawn(async move {
+            if let Some(kept) = kept
+                && let Err(error) = deps.store.keep_static_pods(kept).await
+            {
+                events::report_not_kept(&deps.env, "static pods", &error);
+            }
+            for request in requests {
+                if let Err(error) = deps.report(&request).await {
+                    events::report_not_kept(&deps.env, "mirror of a static pod", &error);
+                }
+            }
+        });
     }
 
     /// Whether a new pod that does not fit to the Node waits for news of it.
@@ -311,7 +397,8 @@ impl Edged {
             Orphan::Terminate => {
                 events::orphan_terminated(cx.env(), &id);
                 let pod = Arc::new(ParsedPod::without_spec(id));
-                self.start_worker(PodUpdate { pod, intent: Intent::Terminate, in_cloud: false }, cx);
+                let (intent, in_cloud, mirror, resize_pending) = (Intent::Terminate, false, None, None);
+                self.start_worker(PodUpdate { pod, intent, in_cloud, mirror, resize_pending }, cx);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::images::collection::ImageUses;
 use crate::json_error;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::recorder::{EventType, Recorder};
+use crate::pod::recorder::{About, EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
 use crate::prober::LOOKUPS_AT_ONCE;
@@ -31,6 +31,7 @@ use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
 use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
+use crate::static_pods::source::StaticPods;
 use crate::store::EdgedStore;
 
 /// Where the kernel shows its cgroups.
@@ -73,6 +74,10 @@ pub(crate) struct Dependencies {
     pub(crate) images_mount: RefCell<Option<PathBuf>>,
     /// The pods that should run and have not ended.
     pub(crate) active_pods: RefCell<Vec<Arc<ParsedPod>>>,
+    /// The pods that files of the node describe.
+    pub(crate) static_pods: RefCell<StaticPods>,
+    /// The machine is about to end.
+    pub(crate) shutting_down: Cell<bool>,
     /// What the node is short of.
     pub(crate) pressure: Cell<Pressure>,
     /// The images of the pods that are wanted here.
@@ -92,12 +97,13 @@ impl Dependencies {
         env: Env,
         node: NodeInfo,
     ) -> Self {
-        let recorder = Recorder::new(&settings.node_name, env.random_id());
+        let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
-        let (images_mount, active_pods, pressure) = Default::default();
+        let (images_mount, active_pods, static_pods, pressure) = Default::default();
+        let shutting_down = Cell::new(false);
         Dependencies {
             settings,
             runtime,
@@ -115,6 +121,8 @@ impl Dependencies {
             images_wanted,
             images_mount,
             active_pods,
+            static_pods,
+            shutting_down,
             pressure,
             image_records,
             node,
@@ -172,11 +180,36 @@ impl Dependencies {
         Ok(())
     }
 
-    /// Raises an event beside what goes on. One that cannot be kept is logged and forgotten.
+    /// The same with a pod's status, which the cloud reads under the uid `reader`, if it has a reader there.
+    pub(crate) async fn report_status(&self, own: UpReport, reader: Option<String>) -> Result<(), String> {
+        self.store.report_status(own, reader).await?;
+        let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
+        Ok(())
+    }
+
+    /// Raises an event about a pod as a whole beside what goes on. One that cannot be kept is logged and forgotten.
     pub(crate) fn event(self: &Rc<Self>, pod: &PodId, kind: EventType, reason: &str, message: &str) {
-        let Some(report) = self.recorder.event(pod, kind, reason, message, self.now(), self.wall()) else {
-            return;
-        };
+        self.event_of(&About { pod, field_path: "" }, kind, reason, message);
+    }
+
+    /// The same about one of its containers.
+    pub(crate) fn container_event(
+        self: &Rc<Self>,
+        pod: &ParsedPod,
+        container: &str,
+        kind: EventType,
+        reason: &str,
+        message: &str,
+    ) {
+        let field_path = pod.field_path(container);
+        self.event_of(&About { pod: &pod.id, field_path: &field_path }, kind, reason, message);
+    }
+
+    /// The same about a part of it.
+    pub(crate) fn event_of(self: &Rc<Self>, about: &About<'_>, kind: EventType, reason: &str, message: &str) {
+        let said = (kind, reason, message);
+        let Some(report) = self.recorder.event(about, said, self.now(), self.wall()) else { return };
+        let pod = about.pod;
         let PodId { name, namespace, uid } = pod;
         match kind {
             EventType::Normal => tracing::info!(pod = %name, %namespace, %uid, reason, message, "pod event"),

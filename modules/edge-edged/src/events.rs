@@ -116,6 +116,58 @@ pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
     tracing::warn!(?pressure, "what the node is short of has changed");
 }
 
+/// logind waits for the node's pods at the machine's end.
+pub(crate) fn shutdown_inhibited(env: &Env, longest: Duration) {
+    env.count("edged_shutdown_inhibited");
+    tracing::info!(?longest, "logind waits for the node's pods when the machine ends");
+}
+
+/// logind waits for a shorter time than pods are given.
+pub(crate) fn shutdown_delay_short(env: &Env, delay: Duration, wanted: Duration) {
+    env.count("edged_shutdown_delay_short");
+    tracing::warn!(
+        ?delay,
+        ?wanted,
+        "logind waits shorter than shutdownGracePeriod: set InhibitDelayMaxSec in logind.conf"
+    );
+}
+
+/// logind cannot be reached: the machine would end without a word to the pods. Said once until it is another reason.
+pub(crate) fn logind_lost(env: &Env, error: &std::io::Error) {
+    env.count("edged_logind_lost");
+    tracing::warn!(%error, "logind cannot be reached: pods do not end in order when the machine does");
+}
+
+/// The machine is to end, or is not any more.
+pub(crate) fn shutdown_changed(env: &Env, begins: bool) {
+    env.count("edged_shutdowns");
+    tracing::warn!(begins, "logind says whether the machine ends");
+}
+
+/// All pods have ended before the machine, or have had their time.
+pub(crate) fn shutdown_pods_ended(env: &Env) {
+    env.count("edged_shutdown_pods_ended");
+    tracing::info!("the node's pods have ended or have had their time: the machine may end");
+}
+
+/// A file that should describe a static pod does not.
+pub(crate) fn static_pod_refused(env: &Env, text: &str) {
+    env.count("edged_static_pods_refused");
+    tracing::warn!("{text}");
+}
+
+/// The files of static pods cannot be looked at: the pods go on as they are.
+pub(crate) fn static_pods_unreadable(env: &Env, why: &str) {
+    env.count("edged_static_pods_unreadable");
+    tracing::error!(why, "static pods cannot be looked at and go on as they are");
+}
+
+/// The kernel does not tell of changes to the files of static pods.
+pub(crate) fn static_pods_unwatched(env: &Env, error: &std::io::Error) {
+    env.count("edged_static_pods_unwatched");
+    tracing::warn!(%error, "files of static pods are looked at from time to time: the kernel tells of no changes");
+}
+
 /// A pod has to go because the node is short of something.
 pub(crate) fn pod_evicted(env: &Env, pod: &PodId, message: &str) {
     env.count("edged_pods_evicted");

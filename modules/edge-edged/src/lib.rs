@@ -3,9 +3,10 @@
 //! # Owns
 //! Everything in the runtime with the node's label, the pods' folders below `rootDirectory` and `podLogsDir`, and their
 //! cgroups. Each pod has a worker, an actor and a child of Edged's (`edge-edged/pod-worker:namespace/name/uid`); they
-//! start, stop and wait beside each other, and one that fails is restarted alone, for ever, with a back-off. Three more
+//! start, stop and wait beside each other, and one that fails is restarted alone, for ever, with a back-off. Five more
 //! children look after the node: `log-manager` (rotation, links in `/var/log/containers`), `image-collector` (images that
-//! nothing uses) and `eviction-manager` (memory, disks, inodes and processes).
+//! nothing uses), `eviction-manager` (memory, disks, inodes and processes), `static-pods` (files that describe pods)
+//! and `node-shutdown` (the machine's end, by logind).
 //! # Accepts
 //! [`contract::edged::EdgedMsg`]: nudges to reconcile with the store or the runtime, what its pods' workers say of their
 //! pods' ends, and its own timer.
@@ -38,6 +39,8 @@ mod pod;
 mod prober;
 mod runtime;
 mod settings;
+mod shutdown;
+mod static_pods;
 mod store;
 mod volumes;
 

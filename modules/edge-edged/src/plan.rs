@@ -31,7 +31,10 @@ impl StoredPods {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
         let mut known = known.into_iter().flatten();
         let is_forgotten = defect::is_planted(Defect::EndForgotten);
-        if known.clone().any(|status| status.phase.as_deref().is_some_and(is_terminal)) && !is_forgotten {
+        let has_ended = |status: &PodStatus| {
+            status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
+        };
+        if known.clone().any(has_ended) && !is_forgotten {
             History::Ended
         } else if known.any(|status| status.start_time.is_some()) {
             History::Admitted
@@ -87,7 +90,7 @@ pub(crate) fn updates(
                 }
             }
         };
-        PodUpdate { pod, intent, in_cloud: true }
+        PodUpdate { pod, intent, in_cloud: true, mirror: None, resize_pending: None }
     });
     let mut decided: Vec<PodUpdate> = decided.collect();
     for (uid, failed) in admission.preempted() {
@@ -96,7 +99,13 @@ pub(crate) fn updates(
     }
     let held = stored.invalid.iter().cloned().map(|(id, reason)| {
         let intent = Intent::Hold { reason: "InvalidPod".to_owned(), message: reason };
-        PodUpdate { pod: Arc::new(ParsedPod::without_spec(id)), intent, in_cloud: true }
+        PodUpdate {
+            pod: Arc::new(ParsedPod::without_spec(id)),
+            intent,
+            in_cloud: true,
+            mirror: None,
+            resize_pending: None,
+        }
     });
     decided.into_iter().chain(held).collect()
 }

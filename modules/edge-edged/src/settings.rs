@@ -8,6 +8,7 @@ use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, Taint};
 
 use crate::eviction::plan::{self, Bound};
+use crate::shutdown::{self, plan::Group};
 
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
@@ -27,6 +28,16 @@ pub struct Settings {
     pub schedulable: bool,
     /// Pods' volumes live below this folder.
     pub root: PathBuf,
+    /// Files that describe static pods, if there are to be any.
+    pub static_pods: Option<PathBuf>,
+    /// In which groups pods end when the machine does, and how long each has; none: they are not ended for that.
+    pub(crate) shutdown: Vec<Group>,
+    /// The socket of the system's bus, where logind is.
+    pub system_bus: PathBuf,
+    /// Where logind reads how long it may be kept waiting.
+    pub logind_config: PathBuf,
+    /// How often those are looked at though nothing tells of a change.
+    pub static_look_every: Duration,
     /// Containers' logs live below this folder.
     pub logs: PathBuf,
     /// Links to the logs of containers, as collectors of logs look for them: `containers` beside `logs`.
@@ -141,6 +152,11 @@ impl Settings {
             taints: kubelet.register_with_taints.clone(),
             schedulable: edged.register_schedulable,
             root: edged.root_directory.clone(),
+            static_pods: Some(kubelet.static_pod_path.clone()).filter(|path| !path.as_os_str().is_empty()),
+            shutdown: shutdown::plan::groups(kubelet),
+            system_bus: PathBuf::from("/run/dbus/system_bus_socket"),
+            logind_config: PathBuf::from("/etc/systemd/logind.conf.d"),
+            static_look_every: kubelet.file_check_frequency.0,
             logs: kubelet.pod_logs_dir.clone(),
             links: kubelet.pod_logs_dir.with_file_name("containers"),
             log_max_size: kubelet.container_log_max_size.0,
@@ -181,6 +197,11 @@ impl Settings {
             report_events: true,
             version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
         }
+    }
+
+    /// Pods end with the machine as `kubelet` says.
+    pub fn end_by(&mut self, kubelet: &config::edge::TailoredKubeletConfig) {
+        self.shutdown = shutdown::plan::groups(kubelet);
     }
 
     /// How many images are pulled at a time.

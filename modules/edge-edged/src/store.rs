@@ -172,18 +172,38 @@ impl EdgedStore {
 
     /// Puts a report where MetaManager finds it. A newer one takes the place of an older one about the same thing.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        let body = rows::encode_report(report).map_err(|error| error.to_string())?;
-        let (class, key) = match report.newest_key() {
-            Some(key) => (Class::Status, key),
-            None => (Class::Event, event_key(report)),
-        };
         let kept = self.reported.write_with(report);
-        let writes = std::iter::once(Write::Enqueue { queue: OutboxQueue::Node, class, key, body })
-            .chain(kept)
-            .collect();
+        let writes = std::iter::once(enqueue(report)?).chain(kept).collect();
         self.store.commit(writes).await.map_err(|error| error.to_string())?;
         self.reported.reported(report);
         Ok(())
+    }
+
+    /// Keeps a pod's status under its own uid, and puts it where MetaManager finds it under the uid that the cloud has for the pod,
+    /// if it has any: that of a static pod's mirror.
+    pub(crate) async fn report_status(&self, own: UpReport, reader: Option<String>) -> Result<(), String> {
+        let mut writes: Vec<Write> = self.reported.write_with(&own).into_iter().collect();
+        if let (Some(reader), UpReport::PodStatus { namespace, name, status_json, .. }) = (reader, &own) {
+            let (namespace, name, status_json) = (namespace.clone(), name.clone(), status_json.clone());
+            let told = UpReport::PodStatus { namespace, name, uid: reader, status_json };
+            writes.push(enqueue(&told)?);
+        }
+        self.store.commit(writes).await.map_err(|error| error.to_string())?;
+        self.reported.reported(&own);
+        Ok(())
+    }
+
+    /// Keeps the static pods, by their names, for who answers for the node's pods.
+    pub(crate) async fn keep_static_pods(&self, pods: Vec<Arc<ParsedPod>>) -> Result<(), String> {
+        let gone = Write::DeleteRows { table: Table::Facts, key1: rows::STATIC_PODS_FACT.to_owned() };
+        let kept = pods.iter().map(|pod| {
+            let value = serde_json::to_vec(&pod.pod).map_err(|error| error.to_string())?;
+            let key2 = pod.id.namespaced_name().to_string();
+            Ok(Write::PutRow { table: Table::Facts, key1: rows::STATIC_PODS_FACT.to_owned(), key2, value })
+        });
+        let kept = kept.collect::<Result<Vec<Write>, String>>()?;
+        let writes = std::iter::once(gone).chain(kept).collect();
+        self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
     }
 
     /// Keeps how long a pod has been active, for the next start. When that fails the pod has more time.
@@ -228,12 +248,22 @@ impl EdgedStore {
     }
 }
 
+fn enqueue(report: &UpReport) -> Result<Write, String> {
+    let body = rows::encode_report(report).map_err(|error| error.to_string())?;
+    let (class, key) = match report.newest_key() {
+        Some(key) => (Class::Status, key),
+        None => (Class::Event, event_key(report)),
+    };
+    Ok(Write::Enqueue { queue: OutboxQueue::Node, class, key, body })
+}
+
 fn event_key(report: &UpReport) -> String {
     match report {
         UpReport::Event { namespace, name, .. } => format!("event/{namespace}/{name}"),
         UpReport::Node { .. }
         | UpReport::PodStatus { .. }
         | UpReport::PodGone { .. }
+        | UpReport::MirrorPod { .. }
         | UpReport::Twin { .. }
         | UpReport::DeviceState { .. } => String::new(),
     }

@@ -1,9 +1,12 @@
-//! The node's pods as its store holds them, each with the status that Edged reported last. What reads here blocks.
+//! The node's pods as its store holds them, each with the status that Edged reported last: those of the cloud, and the static
+//! ones that Edged keeps there, in the place of their mirrors. What reads here blocks.
 
 use std::io;
 
+use apimachinery::static_pod::mirror_of;
 use apimachinery::{NamespacedName, ObjectKey};
 use contract::ids::PODS;
+use contract::rows::STATIC_PODS_FACT;
 use edge_store::{Store, Table};
 use serde_json::Value;
 
@@ -55,22 +58,38 @@ impl Pods {
 
     /// A pod of this node; `None`: there is none of this name.
     pub(crate) fn find(&self, name: &NamespacedName) -> io::Result<Option<KnownPod>> {
-        let key = ObjectKey::new(PODS, &*name.namespace, &*name.name);
-        let Some(object) = self.store.get_object(&key).map_err(io::Error::other)? else { return Ok(None) };
-        let Some(value) = self.with_status(&object.json)? else { return Ok(None) };
-        Ok(Some(KnownPod { pod: value }))
+        let found = self.read(&ObjectKey::new(PODS, &*name.namespace, &*name.name))?;
+        Ok(found.map(|pod| KnownPod { pod }))
+    }
+
+    /// The pod of that name as it is run: a static one, else the cloud's, unless it is a mirror, which says nothing of what runs:
+    /// anybody may have made it.
+    fn read(&self, key: &ObjectKey) -> io::Result<Option<Value>> {
+        let row = self.store.get_row(Table::Facts, STATIC_PODS_FACT, &key.namespaced_name().to_string());
+        if let Some(row) = row.map_err(io::Error::other)? {
+            return self.with_status(&row);
+        }
+        let Some(object) = self.store.get_object(key).map_err(io::Error::other)? else { return Ok(None) };
+        Ok(self.with_status(&object.json)?.filter(|pod| mirror_of(pod).is_none()))
     }
 
     /// The names of all pods that the store has, those of other nodes among them.
     pub(crate) fn keys(&self) -> io::Result<Vec<ObjectKey>> {
-        self.store.object_keys(PODS).map_err(io::Error::other)
+        let mut keys = self.store.object_keys(PODS).map_err(io::Error::other)?;
+        let rows = self.store.list_rows(Table::Facts, Some(STATIC_PODS_FACT)).map_err(io::Error::other)?;
+        for (namespace, name) in rows.iter().filter_map(|row| row.key2.split_once('/')) {
+            let key = ObjectKey::new(PODS, namespace, name);
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
     }
 
     /// Writes a pod behind `text`; `None`: it has gone, or is another node's.
     pub(crate) fn write(&self, key: &ObjectKey, mut text: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-        let Some(object) = self.store.get_object(key).map_err(io::Error::other)? else { return Ok(None) };
         // One that is no JSON is Edged's to complain about.
-        let Some(pod) = self.with_status(&object.json).unwrap_or_default() else { return Ok(None) };
+        let Some(pod) = self.read(key).unwrap_or_default() else { return Ok(None) };
         serde_json::to_writer(&mut text, &pod).map_err(io::Error::other)?;
         text.shrink_to_fit();
         Ok(Some(text))
@@ -140,5 +159,47 @@ mod tests {
             .map(|pod| serde_json::from_slice::<Value>(&pod).unwrap()["status"]["phase"].clone())
             .collect();
         assert_eq!(phases, ["Running", "Pending"]);
+    }
+
+    /// Whoever makes a pod may write on it that it is the mirror of any.
+    #[tokio::test]
+    async fn a_static_pod_is_known_in_the_place_of_its_mirror_and_a_mirror_alone_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let pods = Pods::new(store.clone(), "n");
+        let mirror = |name: &str| Write::PutObject {
+            key: ObjectKey::new(PODS, "d", name),
+            uid: format!("api-{name}"),
+            content_hash: "h".into(),
+            resource_version: "1".into(),
+            json: json!({"metadata": {"namespace": "d", "name": name, "uid": format!("api-{name}"),
+                    "annotations": {"kubernetes.io/config.mirror": "static"}},
+                "spec": {"nodeName": "n", "containers": [{"name": "c"}]}})
+            .to_string()
+            .into_bytes(),
+        };
+        let own = json!({"metadata": {"namespace": "d", "name": "web-n", "uid": "static"},
+            "spec": {"nodeName": "n", "containers": [{"name": "c"}]}});
+        let row = |table, key1: &str, key2: &str, value: &str| Write::PutRow {
+            table,
+            key1: key1.into(),
+            key2: key2.into(),
+            value: value.as_bytes().to_vec(),
+        };
+        let kept = row(Table::Facts, STATIC_PODS_FACT, "d/web-n", &own.to_string());
+        let status = row(Table::PodStatuses, "static", "", r#"{"phase":"Running"}"#);
+        store.commit(vec![mirror("web-n"), mirror("fake"), kept, status]).await.unwrap();
+        let found = pods.find(&NamespacedName::new("d", "web-n")).unwrap().unwrap();
+        assert_eq!((found.uid(), &found.status().unwrap()["phase"]), ("static", &json!("Running")));
+        assert!(pods.find(&NamespacedName::new("d", "fake")).unwrap().is_none());
+        store
+            .commit(vec![Write::DeleteObject { key: ObjectKey::new(PODS, "d", "web-n"), uid: None }])
+            .await
+            .unwrap();
+        assert!(pods.find(&NamespacedName::new("d", "web-n")).unwrap().is_some(), "without a cloud, too");
+        let listed = pods.keys().unwrap();
+        let listed: Vec<_> =
+            listed.iter().filter(|key| pods.write(key, Vec::new()).unwrap().is_some()).collect();
+        assert_eq!((listed.len(), listed[0].name.as_str()), (1, "web-n"));
     }
 }

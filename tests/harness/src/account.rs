@@ -12,6 +12,7 @@ use crate::resource::resource;
 
 const RBAC: &str = include_str!("../../../cloud/deploy/rbac.yaml");
 const RBAC_SECRETS: &str = include_str!("../../../cloud/deploy/rbac-secrets.yaml");
+const RBAC_MIRRORS: &str = include_str!("../../../cloud/deploy/rbac-mirrors.yaml");
 const POLICY: &str = include_str!("../../../cloud/deploy/policy.yaml");
 
 /// Applies what ships for a server without constrained impersonation and without admission policies, and gives a client
@@ -20,6 +21,7 @@ pub(crate) async fn of_stand_alone(admin: &kube::Client, kubeconfig: &Path) -> k
     cloud::apply_definitions(admin, &Env::real()).await.unwrap();
     apply(admin, objects(RBAC)).await;
     apply(admin, objects(RBAC_SECRETS)).await;
+    apply(admin, objects(RBAC_MIRRORS)).await;
     become_account(admin, kubeconfig, "kubeedge", "cloudcore").await
 }
 
@@ -28,6 +30,7 @@ pub(crate) async fn apply_shipped(admin: &kube::Client) {
     cloud::apply_definitions(admin, &Env::real()).await.unwrap();
     apply(admin, objects(RBAC)).await;
     apply(admin, objects(POLICY)).await;
+    apply(admin, objects(RBAC_MIRRORS)).await;
 }
 
 fn objects(yaml: &str) -> Vec<Value> {

@@ -571,3 +571,69 @@ fn what_inflates_is_not_kept() {
         cluster.until_async("the node is served", served).await;
     });
 }
+
+/// The mirror of a static pod; `None`: there is to be none.
+fn mirror(name: &str, hash: Option<&str>, change: impl Fn(&mut Value)) -> UpReport {
+    let pod_json = hash.map(|hash| {
+        let mut pod = json!({
+            "metadata": { "labels": { "app": "own" }, "annotations": {
+                "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash } },
+            "spec": { "nodeName": MINE, "containers": [{ "name": "c", "image": "i" }] },
+        });
+        change(&mut pod);
+        pod.to_string()
+    });
+    UpReport::MirrorPod { namespace: "default".into(), name: name.into(), pod_json }
+}
+
+#[test]
+fn a_node_has_mirrors_of_its_own_static_pods_and_of_nothing_else() {
+    run(async || {
+        let fixture = Fixture::set().await;
+        let hostile = HostileEdge::open(&fixture.cluster, MINE, SERIAL).await.unwrap();
+        its_node(&fixture, &hostile).await;
+        let before = fixture.others().await;
+        let tried = vec![
+            mirror("theirs", None, |_| {}),
+            mirror("vault", Some("0a"), |_| {}),
+            mirror("mine", Some("0a"), |_| {}),
+            mirror("x", Some("0a"), |pod| pod["spec"]["nodeName"] = json!(THEIRS)),
+            mirror("x", Some("0a"), |pod| pod["spec"]["serviceAccountName"] = json!("admin")),
+            mirror("x", Some("0a"), |pod| {
+                pod["spec"]["volumes"] = json!([{ "name": "v", "secret": { "secretName": "vault" } }]);
+            }),
+            mirror("x", Some(""), |_| {}),
+            mirror("../x", Some("0a"), |_| {}),
+        ];
+        let count = tried.len();
+        assert_eq!(hostile.say(tried).await.len(), count, "every one is confirmed");
+        assert_eq!(fixture.others().await, before, "and none is written");
+
+        let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
+        let uid = async || pods.get_opt("own-edge-1").await.unwrap().and_then(|pod| pod.metadata.uid);
+        assert_eq!(hostile.say(vec![mirror("own-edge-1", Some("0a"), |_| {})]).await.len(), 1);
+        let made = pods.get("own-edge-1").await.unwrap();
+        let owner = made.metadata.owner_references.clone().unwrap();
+        let node = fixture.node(MINE).await.unwrap();
+        assert_eq!((owner.len(), Some(&owner[0].uid)), (1, node.metadata.uid.as_ref()));
+        assert_eq!(made.data["spec"].get("serviceAccountName"), None, "{:#}", made.data);
+        let first = made.metadata.uid.clone();
+        hostile.say(vec![mirror("own-edge-1", Some("0a"), |_| {})]).await;
+        assert_eq!(uid().await, first, "it is there");
+        // Its events name the static pod's own uid.
+        let told = event("own.1", about(["default", "own-edge-1", "0a"]));
+        hostile.say(vec![told]).await;
+        let events = fixture.cluster.objects("v1", "Event", Some("default"));
+        assert_eq!(events.get("own.1").await.unwrap().data["involvedObject"]["uid"], "0a");
+        // Somebody deletes it, and another version comes.
+        pods.delete("own-edge-1", &DeleteParams::default()).await.unwrap();
+        assert!(pods.get("own-edge-1").await.unwrap().metadata.deletion_timestamp.is_some());
+        hostile.say(vec![mirror("own-edge-1", Some("0a"), |_| {})]).await;
+        let second = uid().await;
+        assert!(second.is_some() && second != first);
+        hostile.say(vec![mirror("own-edge-1", Some("0b"), |_| {})]).await;
+        assert!(uid().await.is_some_and(|third| Some(third) != second));
+        hostile.say(vec![mirror("own-edge-1", None, |_| {})]).await;
+        assert_eq!(uid().await, None);
+    });
+}

@@ -14,7 +14,7 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use apimachinery::resource;
+use apimachinery::{resource, static_pod};
 use futures::future::BoxFuture;
 use kubeapi::unstructured::name;
 use kubeapi::{
@@ -59,6 +59,10 @@ impl<S: Store> ClusterPolicy<S> {
                 priority::mutate(request.user, object)
                     .map_err(|what| ApiError::forbidden_by_admission(request.kind(), name(object), &what))?;
                 pod_defaults::mutate(object);
+                // The mirror of a static pod has no account.
+                if static_pod::mirror_of(object).is_some() {
+                    return Ok(());
+                }
                 service_account::mutate(store, (self.random)(), object).await
             }
             resource::SERVICES => cluster_ip::mutate(store, (self.random)(), request, old, object).await,
@@ -81,7 +85,8 @@ impl<S: Store> ClusterPolicy<S> {
         if [resource::PODS, resource::NODES].contains(&group_resource.as_str()) {
             report_mark::validate(access, request, old, object).await?;
         }
-        if !request.attributes.subresource.is_empty() {
+        let adds_containers = request.attributes.subresource == "ephemeralcontainers";
+        if !request.attributes.subresource.is_empty() && !adds_containers {
             // Those that write the object's main part change a number or a finalizer.
             return Ok(Vec::new());
         }

@@ -12,21 +12,33 @@ use kubeapi::{Answer, Api, ApiError, ApiRequest, ExtraResource, Store};
 
 use crate::access::AccessControl;
 
+const CREATE: &[&str] = &["create"];
+/// Of what is answered by the nodes' kubelet endpoints.
+const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
 /// What discovery lists beside the stored kinds.
 pub(crate) const RESOURCES: &[ExtraResource] = &[
-    ExtraResource { group: "", name: "pods/binding", namespaced: true, kind: "Binding", kind_is_of: None },
+    of_core("pods/attach", true, "PodAttachOptions", CONNECT),
+    of_core("pods/binding", true, "Binding", CREATE),
     ExtraResource {
         group: "",
         name: "pods/eviction",
         namespaced: true,
         kind: "Eviction",
+        verbs: CREATE,
         kind_is_of: Some(("policy", "v1")),
     },
+    of_core("pods/exec", true, "PodExecOptions", CONNECT),
+    of_core("pods/log", true, "Pod", &["get"]),
+    of_core("pods/portforward", true, "PodPortForwardOptions", CONNECT),
+    of_core("nodes/proxy", false, "NodeProxyOptions", PROXY),
     ExtraResource {
         group: "",
         name: "serviceaccounts/token",
         namespaced: true,
         kind: "TokenRequest",
+        verbs: CREATE,
         kind_is_of: Some(("authentication.k8s.io", "v1")),
     },
     review("authentication.k8s.io", "tokenreviews", "TokenReview"),
@@ -35,7 +47,16 @@ pub(crate) const RESOURCES: &[ExtraResource] = &[
 ];
 
 const fn review(group: &'static str, name: &'static str, kind: &'static str) -> ExtraResource {
-    ExtraResource { group, name, namespaced: false, kind, kind_is_of: None }
+    ExtraResource { group, name, namespaced: false, kind, verbs: CREATE, kind_is_of: None }
+}
+
+const fn of_core(
+    name: &'static str,
+    namespaced: bool,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> ExtraResource {
+    ExtraResource { group: "", name, namespaced, kind, verbs, kind_is_of: None }
 }
 
 pub(crate) async fn subresource<S: Store>(

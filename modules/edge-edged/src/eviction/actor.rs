@@ -15,6 +15,7 @@ use super::plan::{self, Bound, Decision, Thresholds};
 use super::rank;
 use crate::dependencies::{Dependencies, blocking};
 use crate::events;
+use crate::eviction::pressure::EVICTED;
 use crate::images::collector;
 use crate::logs::actor::log_of;
 use crate::pod::recorder::EventType;
@@ -166,7 +167,7 @@ async fn act(
     let grace = longest.max(GRACE_MIN);
     events::pod_evicted(&deps.env, &pod.id, &message);
     let uid = first.uid.clone();
-    let order = || EdgedMsg::EvictPod { uid: uid.clone(), message: message.clone(), grace };
+    let order = || EdgedMsg::EvictPod { uid: uid.clone(), reason: EVICTED, message: message.clone(), grace };
     deps.edged.tell_with_retry(&deps.env, order).await;
     wait_until_gone(deps, &uid).await;
     Some(uid)

@@ -23,6 +23,7 @@ use crate::pod::sync_state::ImageReady;
 struct Wanted<'a> {
     deps: &'a Rc<Dependencies>,
     pod: &'a ParsedPod,
+    container: &'a str,
     /// As the pod writes it: so it is called in all words.
     named: &'a str,
     /// As the runtime is asked for it.
@@ -52,12 +53,13 @@ pub(crate) async fn ensure_image(
         Ok(read) => read,
         Err(reason) => {
             let text = format!("Failed to apply default image tag \"{named}\": {reason}");
-            deps.event(&pod.id, EventType::Warning, "InspectFailed", &text);
-            return Err(refused(&deps, &pod, "InvalidImageName", text));
+            deps.container_event(&pod, &name, EventType::Warning, "InspectFailed", &text);
+            return Err(refused(&deps, &pod, &name, "InvalidImageName", text));
         }
     };
     let secrets = pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    let wanted = Wanted { deps: &deps, pod: &pod, named, image, reference, secrets, before };
+    let wanted =
+        Wanted { deps: &deps, pod: &pod, container: &name, named, image, reference, secrets, before };
     if policy != PullPolicy::Always
         && let Some(found) = wanted.here(policy).await?
     {
@@ -67,8 +69,14 @@ pub(crate) async fn ensure_image(
 }
 
 /// A fault in the pod, with the event that a container does not start for it.
-fn refused(deps: &Rc<Dependencies>, pod: &ParsedPod, reason: &'static str, message: String) -> Failure {
-    deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {reason}"));
+fn refused(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    container: &str,
+    reason: &'static str,
+    message: String,
+) -> Failure {
+    deps.container_event(pod, container, EventType::Warning, "Failed", &format!("Error: {reason}"));
     Failure::steady(reason, message, false, deps.now())
 }
 
@@ -78,7 +86,7 @@ fn ready(image: cri::v1::Image) -> ImageReady {
 
 impl Wanted<'_> {
     fn event(&self, kind: EventType, reason: &str, message: &str) {
-        self.deps.event(&self.pod.id, kind, reason, message);
+        self.deps.container_event(self.pod, self.container, kind, reason, message);
     }
 
     /// The image, if it is here and for this pod; `None`: it has to be fetched.
@@ -109,7 +117,7 @@ impl Wanted<'_> {
         // Here, but not for this pod: to it, it is not here.
         let text = format!("Container image \"{}\" is not present with pull policy of Never", self.named);
         self.event(EventType::Warning, "ErrImageNeverPull", &text);
-        Err(refused(self.deps, self.pod, "ErrImageNeverPull", text))
+        Err(refused(self.deps, self.pod, self.container, "ErrImageNeverPull", text))
     }
 
     async fn fetch(&self, ran_before: bool) -> Result<ImageReady, Failure> {
@@ -147,7 +155,8 @@ impl Wanted<'_> {
                 "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
                 missing.join(", ")
             );
-            self.event(EventType::Warning, "FailedToRetrieveImagePullSecret", &text);
+            let (kind, reason) = (EventType::Warning, "FailedToRetrieveImagePullSecret");
+            self.deps.event(&self.pod.id, kind, reason, &text);
         }
         let (root, homes) = (self.deps.settings.root.clone(), self.deps.settings.homes.clone());
         let read = move || Ok(credentials::of_node(&root, &homes));

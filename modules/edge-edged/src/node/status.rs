@@ -26,6 +26,8 @@ pub(crate) struct Findings {
     pub(crate) images: Vec<Image>,
     /// What the node was short of a while ago.
     pub(crate) pressure: Pressure,
+    /// The machine is about to end.
+    pub(crate) shutting_down: bool,
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
@@ -63,6 +65,10 @@ fn architecture() -> &'static str {
     }
 }
 
+/// What is declared, sorted: the scheduler places pods, and the API server takes changes of pods, that need these.
+const DECLARED: [&str; 2] =
+    ["InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"];
+
 /// The whole Node. `before` is the report before, for the times of its conditions.
 pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Value {
     let machine = &findings.machine;
@@ -95,6 +101,7 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
             "conditions": conditions(&settings.eviction, findings, before, wall),
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
+            "declaredFeatures": DECLARED,
             "images": images(&findings.images, settings.images_max),
         },
     })
@@ -177,6 +184,9 @@ fn since<'a>(before: &'a Value, kind: &str, status: &str) -> Option<&'a str> {
 
 fn readiness(findings: &Findings) -> (bool, String, String) {
     let not = |message: String| (false, "EdgedNotReady".to_owned(), message);
+    if findings.shutting_down {
+        return not("node is shutting down".to_owned());
+    }
     let status = match &findings.runtime {
         Ok((_, status)) => status,
         Err(reason) => return not(format!("container runtime is down: {reason}")),
@@ -262,6 +272,7 @@ mod tests {
             runtime: Ok((version, status)),
             images: Vec::new(),
             pressure: Pressure::default(),
+            shutting_down: false,
         }
     }
 
@@ -288,6 +299,13 @@ mod tests {
             serde_json::from_value(node).unwrap()
         };
         assert_eq!(typed.metadata.name.as_deref(), Some("edge-1"));
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_end_says_so() {
+        let node = report(&settings(), &Findings { shutting_down: true, ..findings(true) }, None, "T1");
+        let ready = condition(&node, "Ready");
+        assert_eq!((&ready["status"], &ready["message"]), (&json!("False"), &json!("node is shutting down")));
     }
 
     #[test]

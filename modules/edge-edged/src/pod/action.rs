@@ -31,6 +31,10 @@ pub(crate) enum Action {
         why: StopReason,
         grace: Duration,
     },
+    /// Gives a container that runs other resources.
+    Resize {
+        id: String,
+    },
     StopSandbox {
         id: String,
     },
@@ -38,6 +42,10 @@ pub(crate) enum Action {
         id: String,
     },
     RemoveContainer {
+        id: String,
+    },
+    /// Removes a container that starts again with all others, but for its log.
+    Reset {
         id: String,
     },
     Teardown,
@@ -58,9 +66,11 @@ impl Action {
             Action::Volumes
             | Action::Sandbox { .. }
             | Action::Start { .. }
+            | Action::Resize { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
-            | Action::RemoveContainer { .. } => false,
+            | Action::RemoveContainer { .. }
+            | Action::Reset { .. } => false,
         }
     }
 }
@@ -72,6 +82,10 @@ pub(crate) enum StopReason {
     Ending,
     /// The container's definition changed.
     Changed,
+    /// Its resources changed, and it has to start again for that.
+    Resize,
+    /// All containers of the pod start again.
+    RestartAll,
     /// Its sandbox is dead.
     SandboxLost,
     /// Its liveness probe failed.

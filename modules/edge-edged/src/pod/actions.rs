@@ -9,7 +9,7 @@ use contract::UpReport;
 use cri::v1::LinuxContainerConfig;
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
-use k8s_openapi::api::core::v1::{Container, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
@@ -25,6 +25,7 @@ use crate::pod::hooks;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::resizing;
 use crate::pod::sync_state::ImageReady;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
@@ -32,7 +33,7 @@ use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
 use crate::runtime::expansion::ArgumentSpace;
 use crate::runtime::pods::RuntimeContainer;
-use crate::runtime::resources;
+use crate::runtime::resources::{self, Amounts};
 use crate::runtime::sandbox;
 use crate::runtime::security;
 use crate::volumes::{self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, token_requests};
@@ -48,6 +49,8 @@ pub(crate) enum Outcome {
     Image(Result<ImageReady, Failure>),
     Start(Result<String, StartError>),
     Done(Result<(), StepError>),
+    /// What the container was given, or why not.
+    Resize(Result<Box<ResourceRequirements>, String>),
     /// Why a hook has failed.
     Hook(Result<(), String>),
     Report(Result<Box<PodStatus>, String>),
@@ -75,10 +78,16 @@ pub(crate) enum ActionInput {
         ran_before: bool,
     },
     Start(Box<StartContext>),
+    /// The instance that is given other resources, and what it has.
+    Resize {
+        container: RuntimeContainer,
+        before: Amounts,
+    },
     /// The instance that is removed.
     Container(RuntimeContainer),
-    /// What is left of the grace, and the event that says why, unless it was said.
+    /// The container's name, what is left of the grace, and the event that says why, unless it was said.
     Stop {
+        name: String,
         grace: Duration,
         event: Option<String>,
     },
@@ -110,21 +119,28 @@ pub(crate) fn perform(
         (Action::Start { container, attempt }, ActionInput::Start(context)) => {
             start(deps, pod, container, attempt, *context).map(Outcome::Start).boxed_local()
         }
-        (Action::Stop { id: container, .. }, ActionInput::Stop { grace, event }) => {
-            stop(deps, id, container, event, grace).map(Outcome::Done).boxed_local()
+        (Action::Stop { id: container, .. }, ActionInput::Stop { name, grace, event }) => {
+            stop(deps, pod, (container, name), event, grace).map(Outcome::Done).boxed_local()
+        }
+        (Action::Resize { .. }, ActionInput::Resize { container, before }) => {
+            resizing::resize(deps, pod, container, before).map(Outcome::Resize).boxed_local()
         }
         (Action::PostStart { .. }, ActionInput::Hook { container, ip, .. }) => {
             hooks::post_start(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
         }
         (Action::PreStop { .. }, ActionInput::Hook { container, ip, event }) => {
             if let Some(text) = event {
-                deps.event(&id, EventType::Normal, "Killing", &text);
+                deps.container_event(&pod, &container.name, EventType::Normal, "Killing", &text);
             }
             hooks::pre_stop(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
         }
         (Action::RemoveContainer { id: container }, ActionInput::Container(seen)) => {
             let log = LogOf { pod: id, container: seen.name, attempt: seen.attempt, id: container };
             remove_container(deps, log).map(Outcome::Done).boxed_local()
+        }
+        (Action::Reset { id: container }, _) => {
+            async move { Outcome::Done(deps.runtime.remove_container(&container).await.map_err(Into::into)) }
+                .boxed_local()
         }
         (Action::StopSandbox { id: sandbox }, _) => {
             async move { Outcome::Done(deps.runtime.stop_sandbox(&sandbox).await.map_err(Into::into)) }
@@ -136,7 +152,7 @@ pub(crate) fn perform(
         }
         (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
-        | (action @ (Action::PostStart { .. } | Action::PreStop { .. }), _)
+        | (action @ (Action::PostStart { .. } | Action::PreStop { .. } | Action::Resize { .. }), _)
         | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
             let error = StepError::Config(format!("{action:?} without what it needs"));
             futures::future::ready(Outcome::Done(Err(error))).boxed_local()
@@ -233,11 +249,13 @@ async fn start(
                 }
                 StepError::Runtime(_) => ("CreateContainerError", false),
             };
-            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
+            let text = format!("Error: {error}");
+            deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
             return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
         }
     };
     deps.ids.add(&pod.id.uid, &id);
+    deps.container_event(&pod, &name, EventType::Normal, "Created", "Container created");
     match deps.runtime.start_container(&id).await {
         Ok(()) => {
             let log = LogOf { pod: pod.id.clone(), container: name, attempt, id: id.clone() };
@@ -245,7 +263,8 @@ async fn start(
             Ok(id)
         }
         Err(error) => {
-            deps.event(&pod.id, EventType::Warning, "Failed", &format!("Error: {error}"));
+            let text = format!("Error: {error}");
+            deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
             let message = error.to_string();
             Err(StartError { reason: "RunContainerError", message, may_come: false, ended: true })
         }
@@ -350,13 +369,13 @@ async fn env_files(
 /// Ends a container, politely first.
 async fn stop(
     deps: Rc<Dependencies>,
-    pod: PodId,
-    id: String,
+    pod: Arc<ParsedPod>,
+    (id, name): (String, String),
     event: Option<String>,
     grace: Duration,
 ) -> Result<(), StepError> {
     if let Some(text) = event {
-        deps.event(&pod, EventType::Normal, "Killing", &text);
+        deps.container_event(&pod, &name, EventType::Normal, "Killing", &text);
     }
     Ok(deps.runtime.stop_container(&id, grace).await?)
 }
@@ -389,14 +408,16 @@ async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
     removal::clear(&deps.env, begin).await
 }
 
-/// Leaves the status for the cloud.
+/// Leaves the status for the cloud, which knows the pod under the uid `reader`; `None`: it does not know it, and the status is
+/// kept for the next start alone.
 pub(crate) async fn report_status(
     deps: Rc<Dependencies>,
     pod: PodId,
+    reader: Option<String>,
     status: Box<PodStatus>,
 ) -> Result<Box<PodStatus>, String> {
     let status_json = serde_json::to_string(&status).map_err(|error| error.to_string())?;
-    let report = UpReport::PodStatus { namespace: pod.namespace, name: pod.name, uid: pod.uid, status_json };
-    deps.report(&report).await?;
+    let own = UpReport::PodStatus { namespace: pod.namespace, name: pod.name, uid: pod.uid, status_json };
+    deps.report_status(own, reader).await?;
     Ok(status)
 }

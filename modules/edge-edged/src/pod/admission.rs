@@ -12,6 +12,7 @@ use crate::pod::preemption::{self, PODS, Standing};
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
 use crate::runtime::sysctls::Sysctls;
+use crate::shutdown::plan::REFUSED;
 
 /// The operating system whose pods run here.
 const OS: &str = "linux";
@@ -27,7 +28,7 @@ pub(crate) struct Capacity {
 
 impl Capacity {
     /// What there is of a resource; of one that the node does not have, nothing.
-    fn of(&self, resource: &str) -> i64 {
+    pub(crate) fn of(&self, resource: &str) -> i64 {
         let amount = match resource {
             PODS => self.pods,
             "cpu" => self.cpu_milli,
@@ -48,6 +49,8 @@ pub(crate) struct NodeTraits<'a> {
     pub(crate) sysctls: &'a Sysctls,
     /// Whether the host has AppArmor.
     pub(crate) app_armor: bool,
+    /// The machine is about to end.
+    pub(crate) shutting_down: bool,
     /// What the runtime can do; `None` while it has not said.
     pub(crate) features: Option<cri::Features>,
 }
@@ -129,6 +132,9 @@ impl<'a> Admission<'a> {
     /// The first of the kubelet's checks that the pod does not pass.
     fn refusal(&mut self, pod: &ParsedPod) -> Option<Refusal> {
         let refusal = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
+        if self.node.shutting_down {
+            return refusal(REFUSED.0, REFUSED.1);
+        }
         if let Some(forbidden) = self.node.sysctls.refusal(pod.spec()) {
             return refusal("SysctlForbidden", &forbidden);
         }

@@ -10,7 +10,15 @@ pub(crate) fn plain_node() -> NodeTraits<'static> {
     static SYSCTLS: OnceLock<Sysctls> = OnceLock::new();
     static LABELS: BTreeMap<String, String> = BTreeMap::new();
     let sysctls = SYSCTLS.get_or_init(|| Sysctls::new(&[], "6.1.0"));
-    NodeTraits { name: "edge-1", labels: &LABELS, taints: &[], sysctls, app_armor: false, features: None }
+    NodeTraits {
+        name: "edge-1",
+        labels: &LABELS,
+        taints: &[],
+        sysctls,
+        app_armor: false,
+        shutting_down: false,
+        features: None,
+    }
 }
 
 fn room() -> Capacity {

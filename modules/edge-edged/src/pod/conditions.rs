@@ -1,11 +1,16 @@
 //! The conditions of a pod. Pure.
 
-use contract::pod_status::FIELDS_NOT_HONOURED;
+use beehive::Moment;
+use contract::pod_status::{
+    ALL_RESTARTING, FIELDS_NOT_HONOURED, RESIZE_IN_PROGRESS, RESIZE_PENDING, is_terminal,
+};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
+use crate::pod::resize::Pending;
+use crate::pod::restart_all;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
 
@@ -27,16 +32,18 @@ pub(crate) fn all(
     inits: &[ContainerStatus],
     seen: &RuntimePod,
     state: &SyncState,
-    wall: jiff::Timestamp,
+    (now, wall): (Moment, jiff::Timestamp),
 ) -> Vec<PodCondition> {
     let sandbox = seen.ready_sandbox().is_some() && (pod.host_network() || !seen.ips.is_empty());
-    let mut list = vec![condition("PodReadyToStartContainers", sandbox, "", String::new())];
+    let mut list = resizes(phase, state);
+    list.push(condition("PodReadyToStartContainers", sandbox, "", String::new()));
     list.push(initialized(pod, phase, inits, seen, state));
     let beside = pod.init_containers().zip(inits).filter(|(spec, _)| is_sidecar(spec)).map(|(_, told)| told);
     let containers = containers_ready(phase, beside.chain(mains));
     list.push(ready(pod, &containers));
     list.push(containers);
     list.push(condition("PodScheduled", true, "", String::new()));
+    list.extend(all_restarting(pod, phase, seen, state, now));
     if let Some(message) = pod.review.message() {
         let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
         list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
@@ -47,6 +54,46 @@ pub(crate) fn all(
         let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
         own.last_transition_time = Some(since.unwrap_or(Time(wall)));
         own.observed_generation = pod.pod.metadata.generation;
+    }
+    list
+}
+
+/// Of a pod with a rule that restarts all its containers whether that is under way.
+fn all_restarting(
+    pod: &ParsedPod,
+    phase: &str,
+    seen: &RuntimePod,
+    state: &SyncState,
+    now: Moment,
+) -> Option<PodCondition> {
+    if !restart_all::has_rule(pod) {
+        return None;
+    }
+    let none = String::new();
+    Some(match phase {
+        "Succeeded" => condition(ALL_RESTARTING, false, "PodCompleted", none),
+        "Failed" => condition(ALL_RESTARTING, false, "PodFailed", none),
+        _ if restart_all::is_due(pod, seen, state, now) => {
+            let words = "container exited with restart policy rule".to_owned();
+            condition(ALL_RESTARTING, true, "RestartAllContainersStarted", words)
+        }
+        _ => condition(ALL_RESTARTING, false, "", none),
+    })
+}
+
+/// What is to be said of a resize; nothing of a pod that has ended.
+fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
+    let mut list = Vec::new();
+    if is_terminal(phase) {
+        return list;
+    }
+    if let Some(Pending { reason, message }) = &state.resize_pending {
+        list.push(condition(RESIZE_PENDING, true, reason, message.clone()));
+    }
+    if state.is_resizing {
+        let reason = if state.resize_error.is_some() { "Error" } else { "" };
+        let message = state.resize_error.clone().unwrap_or_default();
+        list.push(condition(RESIZE_IN_PROGRESS, true, reason, message));
     }
     list
 }

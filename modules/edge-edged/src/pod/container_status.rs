@@ -9,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
+use crate::pod::resize;
+use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
@@ -71,10 +73,18 @@ pub(crate) fn container(
         },
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
+            Intent::Run if is_reset(pod, &spec.name, state) && fault(spec, state).is_none() => {
+                waiting_for(restart_all::RESTARTING, Some(restart_all::WORDS.to_owned()))
+            }
             Intent::Run | Intent::Fail { .. } | Intent::Terminate => waiting(pod, spec, init, seen, state),
         },
     };
-    let last = last.or_else(|| lost.map(last_state_of_lost));
+    let is_reset = newest.is_none() && is_reset(pod, &spec.name, state);
+    let last = if is_reset {
+        Some(reset_state())
+    } else {
+        last.or_else(|| lost.map(last_state_of_lost)).or_else(|| last_state_of_reset(pod, &spec.name, state))
+    };
     let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let started = newest.is_some_and(|instance| state.is_started(spec, instance));
     let ready = if init && !is_sidecar(spec) {
@@ -83,6 +93,11 @@ pub(crate) fn container(
         newest.is_some_and(|instance| state.is_ready(spec, instance))
     };
     let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
+    let runs = newest.filter(|instance| instance.state == RuntimeState::Running);
+    let has = match runs {
+        Some(instance) => resize::actuated(pod, spec, instance, state),
+        None => spec.resources.as_ref(),
+    };
     let restarts = newest.map(|c| i32::try_from(c.attempt).unwrap_or(i32::MAX));
     ContainerStatus {
         name: spec.name.clone(),
@@ -97,6 +112,8 @@ pub(crate) fn container(
         started: Some(started),
         state: Some(shown),
         last_state: Some(last.unwrap_or_default()),
+        allocated_resources: spec.resources.as_ref().and_then(|given| given.requests.clone()),
+        resources: has.cloned(),
         ..ContainerStatus::default()
     }
 }
@@ -123,6 +140,35 @@ fn last_state_of_lost(known: &ContainerStatus) -> ContainerState {
         }),
         ..ContainerState::default()
     })
+}
+
+/// Whether a container was removed to start again with all others, also before a restart of EdgeCore.
+fn is_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> bool {
+    let reported = || {
+        let known = known_container(state.known_status(pod), name)?;
+        let waiting = known.state.as_ref()?.waiting.as_ref()?;
+        Some(waiting.reason.as_deref() == Some(restart_all::RESTARTING))
+    };
+    state.reset.contains(name) || reported().unwrap_or(false)
+}
+
+/// The last state of a container that has started again with all others: nothing else is left of the instance before.
+fn last_state_of_reset(pod: &ParsedPod, name: &str, state: &SyncState) -> Option<ContainerState> {
+    let known = known_container(state.known_status(pod), name)?.last_state.clone()?;
+    let reason = known.terminated.as_ref()?.reason.as_deref();
+    (reason == Some(restart_all::RESTARTING)).then_some(known)
+}
+
+fn reset_state() -> ContainerState {
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: LOST_CODE,
+            reason: Some(restart_all::RESTARTING.to_owned()),
+            message: Some(restart_all::WORDS.to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
 }
 
 fn running(instance: &RuntimeContainer) -> ContainerState {

@@ -4,22 +4,51 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::PodStatus;
+
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::resize::Pending;
+use crate::static_pods::mirrors::Mirror;
 
 /// What Edged wants of a pod.
 #[derive(Debug, Clone)]
 pub(crate) struct PodUpdate {
     pub(crate) pod: Arc<ParsedPod>,
     pub(crate) intent: Intent,
-    /// Whether the cloud has the pod, so that reports about it have a reader.
+    /// Whether the cloud has the pod, so that reports about it have a reader. Of a static pod: whether it has its mirror.
     pub(crate) in_cloud: bool,
+    /// A static pod's mirror: its status is reported under that one's uid.
+    pub(crate) mirror: Option<Mirror>,
+    /// Why the pod is not given the resources that it asks for now; `pod` has what it is given.
+    pub(crate) resize_pending: Option<Pending>,
 }
 
 impl PodUpdate {
     /// Whether `newer` asks for the same.
     fn is_same(&self, newer: &PodUpdate) -> bool {
-        *self.pod == *newer.pod && self.intent == newer.intent && self.in_cloud == newer.in_cloud
+        *self.pod == *newer.pod
+            && self.intent == newer.intent
+            && self.in_cloud == newer.in_cloud
+            && self.mirror == newer.mirror
+            && self.resize_pending == newer.resize_pending
+    }
+
+    /// Under which uid the cloud has the pod.
+    pub(crate) fn cloud_uid(&self) -> Option<&str> {
+        if self.pod.is_static {
+            self.mirror.as_ref().map(|mirror| mirror.uid.as_str())
+        } else {
+            Some(&self.pod.id.uid).filter(|_| self.in_cloud).map(String::as_str)
+        }
+    }
+
+    /// The status that the cloud has.
+    pub(crate) fn cloud_status(&self) -> Option<&PodStatus> {
+        match &self.mirror {
+            Some(mirror) => mirror.status.as_ref(),
+            None => self.pod.cloud_status(),
+        }
     }
 
     /// Whether volumes may have to change: labels and annotations show in files of a downwardAPI volume, and an ephemeral
@@ -34,7 +63,8 @@ impl PodUpdate {
 /// Why and how a pod has to go that should run.
 #[derive(Debug, Clone)]
 pub(crate) struct Eviction {
-    /// What its status says.
+    /// The reason that its status gives, and its words.
+    pub(crate) reason: &'static str,
     pub(crate) message: String,
     /// How long its containers have to end.
     pub(crate) grace: Duration,

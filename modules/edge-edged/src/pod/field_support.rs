@@ -172,7 +172,7 @@ mod tests {
         let spec = json!({
             "hostUsers": false,
             "containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"},
-                "restartPolicyRules": [{"action": "RestartAllContainers"}],
+                "restartPolicyRules": [{"action": "RestartPod"}],
                 "securityContext": {"procMount": "Unmasked"},
                 "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
             "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
@@ -181,7 +181,7 @@ mod tests {
             review(&spec).refused,
             [
                 "spec.containers[a].lifecycle.stopSignal",
-                "spec.containers[a].restartPolicyRules[0].action=RestartAllContainers",
+                "spec.containers[a].restartPolicyRules[0].action=RestartPod",
                 "spec.containers[a].securityContext.procMount=Unmasked",
                 "spec.containers[a].volumeDevices",
                 "spec.hostUsers=false",

@@ -115,13 +115,12 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("envFrom", Honoured),
     ("ports", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
-    ("resizePolicy", NoMatter),
+    ("resizePolicy", Honoured),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
-    // Restarting all containers of the pod is not there.
     (
         "restartPolicyRules",
         Inside(&[
-            ("action", Only(&["Restart"])),
+            ("action", Only(&["Restart", "RestartAllContainers"])),
             ("exitCodes", Inside(&[("operator", Only(&["In", "NotIn"])), ("values", Honoured)])),
         ]),
     ),
@@ -215,8 +214,7 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("hostUsers", Only(&["true"])),
     ("shareProcessNamespace", Honoured),
     ("imagePullSecrets", Honoured),
-    // The services that the store holds are named by it; the cloud sends none yet.
-    ("enableServiceLinks", NoMatter),
+    ("enableServiceLinks", Honoured),
     ("serviceAccount", NoMatter),
     ("serviceAccountName", Honoured),
     ("automountServiceAccountToken", NoMatter),

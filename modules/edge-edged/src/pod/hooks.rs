@@ -37,7 +37,8 @@ pub(crate) async fn post_start(
     let hook = |container: &Container| container.lifecycle.as_ref()?.post_start.clone();
     let done = run(&deps, &pod, &instance, &ip, hook).await;
     if done.is_err() {
-        deps.event(&pod.id, EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+        let (kind, text) = (EventType::Warning, "PostStartHook failed");
+        deps.container_event(&pod, &instance.name, kind, "FailedPostStartHook", text);
     }
     done
 }
@@ -54,7 +55,8 @@ pub(crate) async fn pre_stop(
     if let Err(why) = &done {
         // The event doesn't say why: what a server answered is its secret.
         tracing::debug!(pod = %pod.id.name, container = %instance.name, why, "preStop hook failed");
-        deps.event(&pod.id, EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
+        let (kind, text) = (EventType::Warning, "PreStopHook failed");
+        deps.container_event(&pod, &instance.name, kind, "FailedPreStopHook", text);
     }
     done
 }

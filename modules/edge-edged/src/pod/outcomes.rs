@@ -10,6 +10,7 @@ use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::restart_policy;
 use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::{PodWorker, STEP_RETRY};
@@ -38,22 +39,24 @@ impl PodWorker {
             (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
             (Outcome::Report(Ok(status)), _) => {
                 self.state.reported = Some(std::sync::Arc::new(*status));
-                self.has_reported = true;
+                // A static pod's mirror may have come while it was under way.
+                self.has_reported = self.reporting_to.as_deref() == self.update.cloud_uid();
             }
             (Outcome::Report(Err(error)), _) => {
                 events::report_not_kept(&self.deps.env, "status of a pod", &error);
                 self.try_again(Action::Report, now);
             }
+            (Outcome::Resize(result), Action::Resize { id }) => self.resize_ended(id, result, now),
             (Outcome::Hook(result), Action::PostStart { id }) => self.post_start_ended(id, result, now),
             (Outcome::Hook(_), Action::PreStop { id, .. }) => {
                 self.state.pre_stopped.insert(id.clone());
             }
-            (Outcome::Image(_) | Outcome::Start(_) | Outcome::Hook(_), _) => {}
+            (Outcome::Image(_) | Outcome::Start(_) | Outcome::Hook(_) | Outcome::Resize(_), _) => {}
         }
     }
 
     /// After a while; it counts as under way until then.
-    fn try_again(&mut self, action: Action, now: Moment) {
+    pub(crate) fn try_again(&mut self, action: Action, now: Moment) {
         self.state.busy.insert(action.clone());
         self.retries.push((now + STEP_RETRY, action));
     }
@@ -112,19 +115,20 @@ impl PodWorker {
         let ended = result.as_ref().err().is_none_or(|error| error.ended);
         if ended {
             self.state.starts.remove(container);
+            self.state.reset.remove(container);
             self.note_restart(container, attempt);
         }
         match result {
             Ok(id) => {
+                if let Some(given) = self.state.starting_with.remove(container) {
+                    self.state.actuated.insert(id.clone(), given);
+                    self.state.fresh.insert(id.clone());
+                }
                 if pod.container(container).is_some_and(starting::has_post_start) {
                     self.state.post_starts.insert(id);
                 }
-                self.deps.event(
-                    &pod.id,
-                    EventType::Normal,
-                    "Started",
-                    &format!("Started container {container}"),
-                );
+                let text = "Container started";
+                self.deps.container_event(pod, container, EventType::Normal, "Started", text);
                 // Fetched anew before the next start.
                 if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
                     self.state.images.remove(container);
@@ -168,6 +172,17 @@ impl PodWorker {
         self.state.crashes.insert(container.to_owned(), backoff::next(earned));
     }
 
+    /// A container was removed to start again with all others; the one that ended so has earned a pause for the next time.
+    fn note_reset(&mut self, pod: &ParsedPod, id: &str) {
+        let Some(instance) = self.seen.containers.iter().find(|own| own.id == *id) else { return };
+        if restart_policy::restarts_all(pod, instance) {
+            let earned = self.state.crashes.get(&instance.name).copied();
+            let earned = earned.filter(|_| !self.state.ran_long(instance));
+            self.state.crashes.insert(instance.name.clone(), backoff::next(earned));
+        }
+        self.state.reset.insert(instance.name.clone());
+    }
+
     fn step_ended(&mut self, pod: &ParsedPod, action: Action, result: Result<(), StepError>, now: Moment) {
         self.stale = true;
         match (result, &action) {
@@ -175,10 +190,12 @@ impl PodWorker {
                 self.state.stopped.insert(id.clone());
             }
             (Ok(()), Action::Teardown) => self.state.torn_down = true,
+            (Ok(()), Action::Reset { id }) => self.note_reset(pod, id),
             (Ok(()), _) => {}
             (Err(error), _) => {
                 events::step_failed(&self.deps.env, &pod.id, &action, &error);
-                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &error.to_string());
+                let text = format!("error killing pod: {error}");
+                self.deps.event(&pod.id, EventType::Warning, "FailedKillPod", &text);
                 self.try_again(action, now);
             }
         }

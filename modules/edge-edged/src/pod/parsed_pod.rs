@@ -14,8 +14,10 @@ use crate::pod::ephemeral::{self, EphemeralContainer};
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
 use crate::pod::newer_fields::NewerFields;
+use crate::pod::resize::{self, ContainerResources};
 use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
+use crate::shutdown::plan::TERMINATED;
 
 /// From here on a pod is one that the cluster needs (`system-cluster-critical`).
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
@@ -40,6 +42,8 @@ pub(crate) struct ParsedPod {
     pub(crate) ephemeral: Vec<EphemeralContainer>,
     /// By the containers' names.
     pub(crate) restart_rules: BTreeMap<String, Vec<RestartRule>>,
+    /// A file of the node describes it, and its uid is not the API's.
+    pub(crate) is_static: bool,
 }
 
 impl ParsedPod {
@@ -86,15 +90,39 @@ impl ParsedPod {
             let version = pod.metadata.resource_version.clone().unwrap_or_default();
             hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
         }
-        Ok(ParsedPod { id, review, qos, references, newer, hashes, ephemeral, restart_rules, pod })
+        let is_static = false;
+        Ok(ParsedPod { id, review, qos, references, newer, hashes, ephemeral, restart_rules, is_static, pod })
     }
 
     /// A pod of which only the name is known: what the runtime still has of it can be ended, nothing can be started.
     pub(crate) fn without_spec(id: PodId) -> ParsedPod {
         let pod = Pod { spec: Some(PodSpec::default()), ..Pod::default() };
         let (review, references, newer, hashes, ephemeral, restart_rules) = Default::default();
-        let qos = Qos::BestEffort;
-        ParsedPod { id, pod, review, qos, references, newer, hashes, ephemeral, restart_rules }
+        let (qos, is_static) = (Qos::BestEffort, false);
+        ParsedPod { id, pod, review, qos, references, newer, hashes, ephemeral, restart_rules, is_static }
+    }
+
+    /// The same pod with other resources for its containers, by their names: what the node gives it, which may be another thing
+    /// than what is asked for.
+    pub(crate) fn with_resources(&self, resources: &ContainerResources) -> ParsedPod {
+        let mut pod = self.clone();
+        if let Some(spec) = &mut pod.pod.spec {
+            let all = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+            for container in all {
+                if let Some(given) = resources.get(&container.name) {
+                    container.resources = Some(given.clone());
+                }
+            }
+        }
+        let changed = all_of(self.spec()).filter(|container| resources.contains_key(&container.name));
+        for name in changed.map(|container| &container.name) {
+            let hash = pod.container(name).map(hash_of);
+            let own = pod.hashes.iter_mut().find(|(own, _)| own == name);
+            if let (Some((_, own)), Some(hash)) = (own, hash) {
+                *own = hash;
+            }
+        }
+        pod
     }
 
     /// The spec; `parse` has seen to it that there is one.
@@ -108,12 +136,16 @@ impl ParsedPod {
         self.pod.status.as_ref()
     }
 
-    /// Whether the cluster needs it, so that others make room for it and it is never evicted (Kubernetes: `IsCriticalPod`). Its
-    /// priority alone says so, which admission sets: the annotations by which a kubelet knows its static pods
-    /// (`kubernetes.io/config.source`, `config.mirror`) are words that whoever makes a pod can write, and a kubelet believes
-    /// only those that it has written itself.
+    /// Whether the cluster needs it, so that others make room for it and it is never evicted (Kubernetes: `IsCriticalPod`): a
+    /// static pod, and one whose priority says so, which admission sets. The annotations by which a kubelet knows its static pods
+    /// (`kubernetes.io/config.source`, `config.mirror`) are words that whoever makes a pod can write.
     pub(crate) fn is_critical(&self) -> bool {
-        self.spec().priority.is_some_and(|own| own >= CRITICAL)
+        self.is_static || self.spec().priority.is_some_and(|own| own >= CRITICAL)
+    }
+
+    /// Whether an end that was reported is none: a static pod that ended with the machine runs again with it, as its file says.
+    pub(crate) fn begins_again(&self, status: &PodStatus) -> bool {
+        self.is_static && status.reason.as_deref() == Some(TERMINATED)
     }
 
     /// Whether the pod is to end.
@@ -153,6 +185,18 @@ impl ParsedPod {
     pub(crate) fn container(&self, name: &str) -> Option<&Container> {
         let ephemeral = || self.ephemeral(name).map(|one| &one.container);
         all_of(self.spec()).find(|container| container.name == name).or_else(ephemeral)
+    }
+
+    /// How events name one of its containers (Kubernetes: `fieldPath`).
+    pub(crate) fn field_path(&self, name: &str) -> String {
+        let list = if self.ephemeral(name).is_some() {
+            "ephemeralContainers"
+        } else if self.init_containers().any(|init| init.name == name) {
+            "initContainers"
+        } else {
+            "containers"
+        };
+        format!("spec.{list}{{{name}}}")
     }
 
     /// An ephemeral container by its name.
@@ -236,10 +280,21 @@ fn check(spec: &PodSpec, ephemeral: &[EphemeralContainer]) -> Result<(), String>
     Ok(())
 }
 
-/// Like the kubelet's since 1.31, the hash covers the two fields that may change in a living pod.
+/// Like the kubelet's since 1.31, the hash covers the two fields that may change in a living pod, and with them the resources whose
+/// change is to restart the container (`resizePolicy`): so that restarts it whatever else its policy says, and whoever has
+/// restarted meanwhile.
 fn hash_of(container: &Container) -> u64 {
     let image = container.image.as_deref().unwrap_or_default();
-    fnv1a(format!("{}\n{image}", container.name).as_bytes())
+    let mut text = format!("{}\n{image}", container.name);
+    let own = resources::amounts(container.resources.as_ref());
+    for resource in resize::restarting(container) {
+        let (request, limit) = match resource {
+            "cpu" => (own.cpu_request, own.cpu_limit),
+            _ => (own.memory_request, own.memory_limit),
+        };
+        text.push_str(&format!("\n{resource} {request} {limit}"));
+    }
+    fnv1a(text.as_bytes())
 }
 
 /// FNV-1a, 64 bits: stable across builds, which the standard hasher does not promise.

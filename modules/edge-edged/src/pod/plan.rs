@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Container;
 use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::planned::Plan;
+use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::starting::{candidates, has_post_start, start};
 use crate::pod::stopping::{end, stop, terminate};
@@ -66,6 +67,9 @@ pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> 
 
 fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     volumes(state, now, plan);
+    if restart_all::plan(pod, seen, state, now, plan) {
+        return;
+    }
     collect_garbage(pod, seen, state, now, plan);
     let candidates = candidates(pod, seen, state, now, plan);
     let sandbox = seen.ready_sandbox();

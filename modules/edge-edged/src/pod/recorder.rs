@@ -1,26 +1,20 @@
-//! Events of pods as the API server knows them, named so that a repeat is recognised.
+//! Events of pods and of the node as a kubelet writes them, named so that a repeat and the rest of a series are recognised.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::cell::RefCell;
 
 use beehive::Moment;
 use contract::UpReport;
 use serde_json::{Value, json};
 
+use crate::pod::event_series::{EventSeries, Said};
 use crate::pod::id::PodId;
-use crate::pod::parsed_pod::fnv1a;
 
-/// The same words about the same pod are sent once in this time.
-const QUIET: Duration = Duration::from_secs(600);
-/// How many events are remembered for that.
-const REMEMBERED: usize = 1024;
-/// Of one pod and type so many events at once, and one more in each of these spans; others are dropped: what a probe prints may
-/// differ each second (client-go: `EventSourceObjectSpamFilter`).
-const BURST: u32 = 25;
-const ONE_MORE_IN: Duration = Duration::from_secs(300);
+/// As whom a kubelet tells events: consumers select by it.
+const COMPONENT: &str = "kubelet";
 /// An API server takes so much.
 const MESSAGE_MAX: usize = 1024;
+/// Of the object's name so much is in the event's, so that the rest of that has room.
+const NAME_MAX: usize = 200;
 
 /// How grave an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,64 +23,48 @@ pub(crate) enum EventType {
     Warning,
 }
 
-/// Makes events: each has a name of its own, from this start's number and a counter.
+/// What an event is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) pod: &'a PodId,
+    /// Which part of the pod, as `spec.containers{c}`; empty: the whole.
+    pub(crate) field_path: &'a str,
+}
+
+/// Makes events.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     node: String,
-    start: String,
-    count: Cell<u64>,
-    said: RefCell<BTreeMap<u64, Moment>>,
-    /// Since when, by pod and type, as many events would have been allowed as were: see [`Recorder::has_room`].
-    used: RefCell<BTreeMap<u64, Moment>>,
+    series: RefCell<EventSeries>,
 }
 
 impl Recorder {
-    /// A recorder for `node`. `start` is random, so that no two starts of EdgeCore use one name twice.
-    pub(crate) fn new(node: &str, start: [u8; 16]) -> Self {
-        let start = start.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Recorder {
-            node: node.to_owned(),
-            start,
-            count: Cell::new(0),
-            said: RefCell::default(),
-            used: RefCell::default(),
-        }
+    /// A recorder for `node`.
+    pub(crate) fn new(node: &str) -> Self {
+        Recorder { node: node.to_owned(), series: RefCell::default() }
     }
 
-    /// Takes one of the events that a pod may have of a type. Each costs a span; what was spent lies ahead of the clock, at
-    /// most a burst of spans.
-    fn has_room(&self, uid: &str, kind: EventType, now: Moment) -> bool {
-        let mut used = self.used.borrow_mut();
-        if used.len() >= REMEMBERED {
-            used.retain(|_, spent| *spent > now);
-        }
-        let key = fnv1a(format!("{uid}\n{kind:?}").as_bytes());
-        let spent = used.get(&key).copied().filter(|spent| *spent > now).unwrap_or(now) + ONE_MORE_IN;
-        if spent.since(now) > ONE_MORE_IN * BURST {
-            return false;
-        }
-        used.insert(key, spent);
-        true
-    }
-
-    /// An event about a pod; `None` when the same was said a short while ago, or too much.
+    /// An event about a pod; `None` when there are too many.
     pub(crate) fn event(
         &self,
-        pod: &PodId,
-        kind: EventType,
-        reason: &str,
-        message: &str,
+        about: &About<'_>,
+        (kind, reason, message): (EventType, &str, &str),
         now: Moment,
         wall: jiff::Timestamp,
     ) -> Option<UpReport> {
-        let object = json!({
+        let About { pod, field_path } = *about;
+        let mut object = json!({
             "apiVersion": "v1", "kind": "Pod",
             "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
         });
-        self.about((&pod.namespace, &pod.name, &pod.uid), object, (kind, reason, message), now, wall)
+        if !field_path.is_empty() {
+            object["fieldPath"] = json!(field_path);
+        }
+        let said = Said { uid: &pod.uid, field_path, kind, reason, message };
+        self.tell(&said, (&pod.namespace, &pod.name), object, now, wall)
     }
 
-    /// An event about the node; `None` when the same was said a short while ago.
+    /// An event about the node; `None` when there are too many.
     pub(crate) fn node_event(
         &self,
         kind: EventType,
@@ -97,52 +75,40 @@ impl Recorder {
     ) -> Option<UpReport> {
         // CloudCore knows its uid.
         let object = json!({"apiVersion": "v1", "kind": "Node", "name": self.node});
-        self.about(("default", &self.node, ""), object, (kind, reason, message), now, wall)
+        let said = Said { uid: "node", field_path: "", kind, reason, message };
+        self.tell(&said, ("default", &self.node), object, now, wall)
     }
 
-    fn about(
+    fn tell(
         &self,
-        (namespace, name, uid): (&str, &str, &str),
+        said: &Said<'_>,
+        (namespace, name): (&str, &str),
         object: Value,
-        (kind, reason, message): (EventType, &str, &str),
         now: Moment,
         wall: jiff::Timestamp,
     ) -> Option<UpReport> {
-        let print = fnv1a(format!("{uid}\n{reason}\n{message}").as_bytes());
-        let mut said = self.said.borrow_mut();
-        if said.get(&print).is_some_and(|at| now.since(*at) < QUIET) || !self.has_room(uid, kind, now) {
-            return None;
-        }
-        if said.len() >= REMEMBERED {
-            said.retain(|_, at| now.since(*at) < QUIET);
-        }
-        if said.len() >= REMEMBERED {
-            said.clear();
-        }
-        said.insert(print, now);
-        self.count.set(self.count.get() + 1);
-        let head: String = name.chars().take(200).collect();
-        let name = format!("{}.{}{:x}", head.trim_end_matches(['.', '-']), self.start, self.count.get());
-        let kind = match kind {
+        let message: String = said.message.chars().take(MESSAGE_MAX).collect();
+        let told = self.series.borrow_mut().take(&Said { message: &message, ..*said }, now, wall)?;
+        let head: String = name.chars().take(NAME_MAX).collect();
+        let name = format!("{}.{:016x}", head.trim_end_matches(['.', '-']), told.series);
+        let kind = match said.kind {
             EventType::Normal => "Normal",
             EventType::Warning => "Warning",
         };
-        let time = wall.to_string();
-        let message: String = message.chars().take(MESSAGE_MAX).collect();
         let event = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
             "involvedObject": object,
             "type": kind,
-            "reason": reason,
-            "message": message,
-            "source": {"component": "edged", "host": self.node},
-            "reportingComponent": "edged",
+            "reason": said.reason,
+            "message": told.message,
+            "source": {"component": COMPONENT, "host": self.node},
+            "reportingComponent": COMPONENT,
             "reportingInstance": self.node,
-            "firstTimestamp": time,
-            "lastTimestamp": time,
-            "count": 1,
+            "firstTimestamp": told.first.to_string(),
+            "lastTimestamp": wall.to_string(),
+            "count": told.count,
         });
         Some(UpReport::Event { namespace: namespace.to_owned(), name, event_json: event.to_string() })
     }
@@ -150,36 +116,31 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn the_same_words_are_said_once() {
-        let recorder = Recorder::new("edge-1", [0xab; 16]);
+    fn an_event_is_a_kubelets() {
+        let recorder = Recorder::new("edge-1");
         let pod = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
-        let wall = jiff::Timestamp::from_second(0).unwrap();
-        let say = |message: &str, at: u64| {
-            recorder.event(&pod, EventType::Normal, "Pulled", message, Moment(Duration::from_secs(at)), wall)
+        let say = |field_path: &str, second: i64| {
+            let about = About { pod: &pod, field_path };
+            let wall = jiff::Timestamp::from_second(second).unwrap();
+            let told = (EventType::Normal, "Created", "Container created");
+            let told = recorder.event(&about, told, Moment(Duration::from_secs(9)), wall);
+            let Some(UpReport::Event { name, event_json, .. }) = told else { panic!("no event") };
+            (name, serde_json::from_str::<Value>(&event_json).unwrap())
         };
-        assert!(say("one", 0).is_some());
-        assert!(say("one", 10).is_none());
-        assert!(say("two", 10).is_some());
-        let Some(UpReport::Event { name, event_json, .. }) = say("one", 700) else { panic!("no event") };
-        assert_eq!(name, "p.abababab3");
-        assert!(event_json.contains("1970-01-01T00:00:00Z"));
-    }
-
-    #[test]
-    fn a_pod_that_says_something_else_each_second_is_heard_seldom() {
-        let recorder = Recorder::new("edge-1", [0; 16]);
-        let pod = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
-        let wall = jiff::Timestamp::from_second(0).unwrap();
-        let say = |uid: &str, kind, second: u64| {
-            let now = Moment(Duration::from_secs(second));
-            recorder.event(&pod(uid), kind, "Unhealthy", &second.to_string(), now, wall).is_some()
-        };
-        let heard = (0..3000).filter(|second| say("u", EventType::Warning, *second)).count();
-        assert_eq!(heard, 25 + 9, "a burst, and one more in each five minutes");
-        assert!(say("u", EventType::Normal, 3000) && say("v", EventType::Warning, 3000));
-        assert!(!say("u", EventType::Warning, 3000) || !say("u", EventType::Warning, 3001));
+        let (name, first) = say("spec.containers{c}", 0);
+        let (again, second) = say("spec.containers{c}", 60);
+        assert!(name == again && name.starts_with("p.") && name.len() == 2 + 16, "{name}");
+        assert_eq!((&first["count"], &second["count"]), (&json!(1), &json!(2)));
+        assert_eq!(second["firstTimestamp"], "1970-01-01T00:00:00Z");
+        assert_eq!(second["lastTimestamp"], "1970-01-01T00:01:00Z");
+        assert_eq!(second["involvedObject"]["fieldPath"], "spec.containers{c}");
+        assert_eq!(second["source"], json!({"component": "kubelet", "host": "edge-1"}));
+        let (other, whole) = say("", 0);
+        assert!(other != name && whole["involvedObject"].get("fieldPath").is_none());
     }
 }

@@ -83,7 +83,10 @@ impl ReportedStatuses {
             UpReport::Node { node_json } => {
                 *self.node.lock().unwrap_or_else(PoisonError::into_inner) = node_conditions(node_json);
             }
-            UpReport::Event { .. } | UpReport::Twin { .. } | UpReport::DeviceState { .. } => {}
+            UpReport::Event { .. }
+            | UpReport::MirrorPod { .. }
+            | UpReport::Twin { .. }
+            | UpReport::DeviceState { .. } => {}
         }
     }
 
@@ -113,7 +116,10 @@ impl ReportedStatuses {
                     value: conditions.into_bytes(),
                 })
             }
-            UpReport::Event { .. } | UpReport::Twin { .. } | UpReport::DeviceState { .. } => None,
+            UpReport::Event { .. }
+            | UpReport::MirrorPod { .. }
+            | UpReport::Twin { .. }
+            | UpReport::DeviceState { .. } => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
+use crate::pod::restart_rule::RuleAction;
 use crate::runtime::pods::{RuntimeContainer, RuntimeState};
 
 /// What the runtime says of a container that was ended for want of memory.
@@ -32,19 +33,29 @@ pub(crate) fn restarts(pod: &ParsedPod, container: &Container, instance: &Runtim
     } else {
         instance.exit_code != 0 || instance.state == RuntimeState::Unknown
     };
-    let known = instance.state != RuntimeState::Unknown;
-    let own = policy_of(pod, container);
-    if known && container.restart_policy.is_some() {
-        let mut rules = pod.restart_rules.get(&container.name).into_iter().flatten();
-        if rules.any(|rule| rule.restarts(instance.exit_code)) {
-            return !is_init || failed;
-        }
+    if rule_of(pod, container, instance).is_some() {
+        return !is_init || failed;
     }
-    match own {
+    match policy_of(pod, container) {
         RestartPolicy::Always => failed || !is_init,
         RestartPolicy::OnFailure => failed,
         RestartPolicy::Never => false,
     }
+}
+
+/// What the first of a container's rules that is about its end does.
+fn rule_of(pod: &ParsedPod, container: &Container, instance: &RuntimeContainer) -> Option<RuleAction> {
+    if instance.state == RuntimeState::Unknown || container.restart_policy.is_none() {
+        return None;
+    }
+    let mut rules = pod.restart_rules.get(&container.name).into_iter().flatten();
+    rules.find_map(|rule| rule.action(instance.exit_code))
+}
+
+/// Whether a container that has ended has all containers of its pod start again.
+pub(crate) fn restarts_all(pod: &ParsedPod, instance: &RuntimeContainer) -> bool {
+    let container = pod.container(&instance.name).filter(|_| instance.state == RuntimeState::Exited);
+    container.is_some_and(|own| rule_of(pod, own, instance) == Some(RuleAction::RestartAll))
 }
 
 /// Whether a container that is killed for a probe is meant to start again: nobody knows yet with which code it ends.

@@ -13,6 +13,18 @@ pub(crate) struct RestartRule {
     exit_codes: Option<ExitCodes>,
 }
 
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RuleAction {
+    /// The container starts again.
+    Restart,
+    /// All containers of the pod do, from the first init container on.
+    RestartAll,
+}
+
+/// The action of a rule that restarts all.
+const ALL: &str = "RestartAllContainers";
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct ExitCodes {
     operator: String,
@@ -21,14 +33,23 @@ struct ExitCodes {
 }
 
 impl RestartRule {
-    /// Whether a container that has ended with this code starts again for it.
-    pub(crate) fn restarts(&self, code: i32) -> bool {
+    /// What is to be done for a container that has ended with this code; `None`: the rule is not about that.
+    pub(crate) fn action(&self, code: i32) -> Option<RuleAction> {
         let matches = self.exit_codes.as_ref().is_some_and(|codes| match codes.operator.as_str() {
             "In" => codes.values.contains(&code),
             "NotIn" => !codes.values.contains(&code),
             _ => false,
         });
-        matches && self.action == "Restart"
+        match self.action.as_str() {
+            "Restart" if matches => Some(RuleAction::Restart),
+            ALL if matches => Some(RuleAction::RestartAll),
+            _ => None,
+        }
+    }
+
+    /// Whether it can restart all containers of the pod.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.action == ALL
     }
 }
 

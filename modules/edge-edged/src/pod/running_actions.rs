@@ -13,15 +13,18 @@ use crate::pod::end::Stopped;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::resize;
 use crate::pod::stopping;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::PodWorker;
 use crate::runtime::pods::{RuntimeContainer, RuntimeState};
+use crate::runtime::resources;
 
 impl PodWorker {
     /// Begins an action.
     pub(crate) fn begin(&mut self, action: Action, pod: &Arc<ParsedPod>, cx: &Context<PodWorkerMsg>) {
         let Some(work) = self.work(&action, pod) else { return };
+        self.tell_of_sandbox(&action, pod);
         self.state.busy.insert(action.clone());
         if matches!(action, Action::RemoveSandbox { .. }) && self.update.intent == Intent::Terminate {
             self.status_is_final = true;
@@ -82,7 +85,12 @@ impl PodWorker {
                 let ran_before = self.seen.newest(container).is_some_and(|instance| instance.hash == hash);
                 ActionInput::Image { before, ran_before }
             }
-            Action::Start { container, .. } => ActionInput::Start(Box::new(self.start_context(container)?)),
+            Action::Start { container, .. } => {
+                let context = self.start_context(container)?;
+                let given = pod.container(container).and_then(|own| own.resources.clone());
+                self.state.starting_with.insert(container.clone(), given.unwrap_or_default());
+                ActionInput::Start(Box::new(context))
+            }
             Action::Stop { id, why, grace } => {
                 let now = self.deps.now();
                 let seen = self.instance(id)?;
@@ -92,7 +100,13 @@ impl PodWorker {
                     self.state.is_busy(|busy| matches!(busy, Action::PreStop { id: of, .. } if of == id))
                         || self.state.pre_stopped.contains(id);
                 let event = (!said).then(|| stopping::killing_text(pod, &seen.name, *why));
-                ActionInput::Stop { grace, event }
+                ActionInput::Stop { name: seen.name, grace, event }
+            }
+            Action::Resize { id } => {
+                let container = self.instance(id)?;
+                let spec = pod.container(&container.name)?;
+                let before = resources::amounts(resize::actuated(pod, spec, &container, &self.state));
+                ActionInput::Resize { container, before }
             }
             Action::PostStart { id } => {
                 ActionInput::Hook { container: self.instance(id)?, ip: self.pod_ip(), event: None }
@@ -108,6 +122,7 @@ impl PodWorker {
             Action::Sandbox { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
+            | Action::Reset { .. }
             | Action::Teardown => ActionInput::None,
         };
         Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))

@@ -7,6 +7,7 @@ use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::probes::plan::{ProbeKind, Verdict};
+use crate::pod::resize;
 use crate::pod::restart_policy::{changed, has_failed, restarts};
 use crate::pod::stopping::stop;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
@@ -158,12 +159,19 @@ impl<'a> Look<'a, '_> {
         let why = if state.failed_hooks.contains(&instance.id) {
             StopReason::PostStart
         } else if changed(self.pod, Some(instance)) {
-            StopReason::Changed
+            if resize::is_due(self.pod, container, instance, state) {
+                StopReason::Resize
+            } else {
+                StopReason::Changed
+            }
         } else if container.liveness_probe.is_some() && failed(ProbeKind::Liveness) {
             StopReason::Liveness
         } else if container.startup_probe.is_some() && failed(ProbeKind::Startup) {
             StopReason::Startup
         } else {
+            if resize::is_due(self.pod, container, instance, state) {
+                self.plan.actions.push(Action::Resize { id: instance.id.clone() });
+            }
             if state.post_starts.contains(&instance.id) {
                 self.plan.actions.push(Action::PostStart { id: instance.id.clone() });
             }

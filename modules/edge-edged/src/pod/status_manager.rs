@@ -7,7 +7,6 @@ use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
-use crate::eviction::pressure::EVICTED;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::conditions;
@@ -26,7 +25,7 @@ impl PodWorker {
         if let Some(eviction) = self.entry.eviction() {
             self.state.grace = Some(eviction.grace);
             if self.update.intent == Intent::Run && self.state.end(pod).is_none() {
-                let (reason, message) = (EVICTED.to_owned(), eviction.message);
+                let (reason, message) = (eviction.reason.to_owned(), eviction.message);
                 return (Intent::Fail { reason, message }, None);
             }
         }
@@ -65,7 +64,7 @@ impl PodWorker {
             *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
         if self.status_is_final
             || removed
-            || !self.update.in_cloud
+            || !(self.update.in_cloud || pod.is_static)
             || nothing_new
             || self.state.is_busy(|action| *action == Action::Report)
         {
@@ -81,7 +80,9 @@ impl PodWorker {
             return None;
         }
         self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
-        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), Box::new(status));
+        let reader = self.update.cloud_uid().map(str::to_owned);
+        self.reporting_to.clone_from(&reader);
+        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
     }
 

@@ -19,10 +19,19 @@ pub(crate) const GRACE_MIN: Duration = Duration::from_secs(2);
 
 /// How long a container has to end: its probe's own grace, else the pod's.
 pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopReason) -> Duration {
+    if why == StopReason::RestartAll {
+        // The least that any container has, and without its hook.
+        return Duration::ZERO;
+    }
     let probe = match why {
         StopReason::Liveness => container.and_then(|container| container.liveness_probe.as_ref()),
         StopReason::Startup => container.and_then(|container| container.startup_probe.as_ref()),
-        StopReason::Ending | StopReason::Changed | StopReason::SandboxLost | StopReason::PostStart => None,
+        StopReason::Ending
+        | StopReason::Changed
+        | StopReason::Resize
+        | StopReason::RestartAll
+        | StopReason::SandboxLost
+        | StopReason::PostStart => None,
     };
     let own = |probe: &Probe| u64::try_from(probe.termination_grace_period_seconds?).ok();
     match probe.and_then(own).filter(|_| !pod.is_terminating()) {
@@ -47,6 +56,8 @@ pub(crate) fn killing_text(pod: &ParsedPod, name: &str, why: StopReason) -> Stri
     let cause = match why {
         StopReason::Ending | StopReason::SandboxLost => return format!("Stopping container {name}"),
         StopReason::PostStart => return "FailedPostStartHook".to_owned(),
+        StopReason::RestartAll => return "killing".to_owned(),
+        StopReason::Resize => return format!("Container {name} resize requires restart"),
         StopReason::Changed => "definition changed",
         StopReason::Liveness => "failed liveness probe",
         StopReason::Startup => "failed startup probe",

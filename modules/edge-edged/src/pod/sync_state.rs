@@ -7,7 +7,7 @@ use std::time::Duration;
 use beehive::Moment;
 use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
-use k8s_openapi::api::core::v1::{Container, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
@@ -15,6 +15,7 @@ use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::probes::results::ProbeResults;
+use crate::pod::resize::Pending;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::PreparedVolumes;
 
@@ -88,6 +89,20 @@ pub(crate) struct SyncState {
     pub(crate) pre_stopped: BTreeSet<String>,
     /// Since when containers are being stopped, by their ids and the grace of that.
     pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
+    /// Containers that were removed to start again with all others, by their names.
+    pub(crate) reset: BTreeSet<String>,
+    /// What containers that are being started are given, by their names.
+    pub(crate) starting_with: BTreeMap<String, ResourceRequirements>,
+    /// Containers that were started and not read of yet, by their ids.
+    pub(crate) fresh: BTreeSet<String>,
+    /// What containers were started with, or were given since, by their ids, as far as this worker did it.
+    pub(crate) actuated: BTreeMap<String, ResourceRequirements>,
+    /// Why a resize is not given.
+    pub(crate) resize_pending: Option<Pending>,
+    /// A resize that was given is being done.
+    pub(crate) is_resizing: bool,
+    /// Why it could not be done the last time.
+    pub(crate) resize_error: Option<String>,
     /// Everything of the pod is gone.
     pub(crate) torn_down: bool,
 }
@@ -110,6 +125,9 @@ impl SyncState {
         self.failed_hooks.retain(has);
         self.pre_stopped.retain(has);
         self.stopping.retain(|(id, _), _| has(id));
+        // One that was started a moment ago may not be in what was read.
+        self.actuated.retain(|id, _| has(id) || self.fresh.contains(id));
+        self.fresh.retain(|id| !has(id));
         // One that was started a moment ago may not be in what was read.
         let ended = seen.containers.iter().filter(|container| container.state.has_ended());
         ended.for_each(|container| {
@@ -171,7 +189,10 @@ impl SyncState {
     pub(crate) fn end<'a>(&'a self, pod: &'a ParsedPod) -> Option<&'a PodStatus> {
         let known = [pod.cloud_status(), self.reported.as_deref()];
         let known = known.into_iter().filter(|_| !defect::is_planted(Defect::EndForgotten));
-        known.flatten().find(|status| status.phase.as_deref().is_some_and(is_terminal))
+        let has_ended = |status: &&PodStatus| {
+            status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
+        };
+        known.flatten().find(has_ended)
     }
 
     /// What is known of the status from before: what was reported, or what a node that has lost its store was told.

@@ -4,11 +4,12 @@
 //! panic in one is a fault of the worker, which is restarted, reads everything anew and goes on; containers that run
 //! are not touched by that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::{Actor, Capacity, Context, Fault, Moment, Policy};
+use contract::pod_status::RESIZE_IN_PROGRESS;
 use futures::future::AbortHandle;
 use serde_json::{Value, json};
 
@@ -62,6 +63,8 @@ pub(crate) struct PodWorker {
     probes: Probes,
     /// Whether this incarnation has reported the status that `state` knows.
     pub(crate) has_reported: bool,
+    /// Under which uid the report that is under way goes to the cloud.
+    pub(crate) reporting_to: Option<String>,
     /// No status is reported any more: what is left of the pod is being removed.
     pub(crate) status_is_final: bool,
     /// Pulls and hooks that are under way: what they are for may go before they end.
@@ -73,6 +76,8 @@ pub(crate) struct PodWorker {
     pub(crate) stopped: Stopped,
     pub(crate) recorded_unsupported_fields: bool,
     pub(crate) recorded_rejection: Option<Intent>,
+    /// Instances of which it was said that their restart waits.
+    pub(crate) recorded_back_offs: BTreeSet<String>,
 }
 
 impl PodWorker {
@@ -108,6 +113,11 @@ impl PodWorker {
         let (dead_kept, dead_min_age) = (deps.settings.dead_kept, deps.settings.dead_min_age);
         let state =
             SyncState { reported: kept.status, active, dead_kept, dead_min_age, ..SyncState::default() };
+        let was_resizing = state.reported.as_deref().is_some_and(|status| {
+            status.conditions.iter().flatten().any(|own| own.type_ == RESIZE_IN_PROGRESS)
+        });
+        let state =
+            SyncState { is_resizing: was_resizing, resize_pending: update.resize_pending.clone(), ..state };
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,
@@ -123,6 +133,7 @@ impl PodWorker {
             reread: Vec::new(),
             probes: Probes::default(),
             has_reported: false,
+            reporting_to: None,
             status_is_final: false,
             breakable: BTreeMap::new(),
             retries: Vec::new(),
@@ -131,6 +142,7 @@ impl PodWorker {
             stopped: Stopped::NotYet,
             recorded_unsupported_fields: false,
             recorded_rejection: None,
+            recorded_back_offs: BTreeSet::new(),
         }
     }
 }
@@ -184,11 +196,13 @@ impl PodWorker {
         if self.update.volumes_may_differ(&newer) {
             self.objects_changed();
         }
-        let in_cloud = newer.pod.cloud_status();
-        let is_news = in_cloud != self.update.pod.cloud_status();
-        if is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud) {
+        let in_cloud = newer.cloud_status();
+        let is_news = in_cloud != self.update.cloud_status();
+        let has_reader = newer.cloud_uid() != self.update.cloud_uid();
+        if has_reader || (is_news && conditions::is_overruled(self.state.reported.as_deref(), in_cloud)) {
             self.has_reported = false;
         }
+        self.take_resize(&newer);
         self.update = newer;
     }
 
@@ -227,6 +241,8 @@ impl PodWorker {
         }
         let (intent, deadline) = self.effective_intent(cx);
         self.age(&intent, now);
+        self.tell_of_back_offs(&intent, now);
+        self.follow_resize(&intent);
         let pod = self.update.pod.clone();
         let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
         if plan.gone {
@@ -278,8 +294,9 @@ impl PodWorker {
                 let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
                 failure.message = format!("{text}: {}: {}", failure.reason, failure.message);
                 failure.reason = "ImagePullBackOff";
-                self.deps.event(&self.update.pod.id, EventType::Normal, "BackOff", &text);
-                self.deps.event(&self.update.pod.id, EventType::Warning, "Failed", "Error: ImagePullBackOff");
+                let (deps, pod) = (&self.deps, &self.update.pod);
+                deps.container_event(pod, name, EventType::Normal, "BackOff", &text);
+                deps.container_event(pod, name, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
         }
         // A pull is given up, and a hook whose container has gone; what changes the disk or the runtime is seen to its end.

@@ -111,6 +111,15 @@ pub(crate) fn of_container(class: Qos, container: &Container, node_memory: u64) 
     }
 }
 
+/// The same for a container that runs: what has no limit is told so, where none would leave it as it is.
+pub(crate) fn of_update(class: Qos, container: &Container, node_memory: u64) -> LinuxContainerResources {
+    let mut told = of_container(class, container, node_memory);
+    if told.cpu_quota == 0 {
+        (told.cpu_period, told.cpu_quota) = (PERIOD_US, -1);
+    }
+    told
+}
+
 /// Who dies first when memory runs out: those who use much beyond what they asked for.
 fn oom_score(class: Qos, memory_request: i64, node_memory: u64) -> i64 {
     match class {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use beehive::{Clock, Env, Moment, TokioClock};
 use cri::v1::{
     AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
-    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig,
-    PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus, RuntimeStatus,
-    VersionResponse,
+    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources, PodSandbox,
+    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
+    RuntimeStatus, VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
 use futures::FutureExt as _;
@@ -175,6 +175,9 @@ impl Runtime for ShiftedRuntime {
     }
     fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
         self.inner.sandbox_stats(filter)
+    }
+    fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {
+        self.inner.update_resources(id, resources)
     }
     fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
         self.inner.reopen_log(id)

@@ -9,9 +9,9 @@ use beehive::{Actor, Context, Fault, Message as _};
 use contract::edged::EdgedMsg;
 use cri::v1::{
     AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
-    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, PodSandbox, PodSandboxConfig,
-    PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus, RuntimeStatus,
-    VersionResponse,
+    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources, PodSandbox,
+    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
+    RuntimeStatus, VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
 use edge_edged::Edged;
@@ -201,6 +201,9 @@ impl Runtime for FaultyRuntime {
     }
     fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
         self.runtime.sandbox_stats(filter)
+    }
+    fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {
+        self.runtime.update_resources(id, resources)
     }
     fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
         self.runtime.reopen_log(id)

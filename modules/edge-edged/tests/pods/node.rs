@@ -401,6 +401,7 @@ pub(crate) async fn put(store: &Store, objects: &[Value]) {
             "Pod" => "pods",
             "ConfigMap" => "configmaps",
             "Secret" => "secrets",
+            "Service" => "services",
             other => panic!("no resource for {other}"),
         };
         let metadata = &object["metadata"];

@@ -18,6 +18,8 @@ pub struct ExtraResource {
     pub namespaced: bool,
     /// The kind of its body.
     pub kind: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
     /// Group and version of that kind, where they are not those that it is under.
     pub kind_is_of: Option<(&'static str, &'static str)>,
 }
@@ -95,7 +97,7 @@ pub(super) fn resources(
         resources.extend(of_kind(kind));
     }
     for resource in extra.iter().filter(|resource| resource.group == group && version == "v1") {
-        let mut entry = entry(resource.name, resource.namespaced, resource.kind, &["create"]);
+        let mut entry = entry(resource.name, resource.namespaced, resource.kind, resource.verbs);
         if !resource.name.contains('/') {
             entry["singularName"] = json!(resource.kind.to_ascii_lowercase());
         }
@@ -141,6 +143,11 @@ fn of_kind(kind: &ServedKind) -> Vec<Value> {
         scale["version"] = json!("v1");
         resources.push(scale);
     }
+    if kind.is(resource::PODS) {
+        for name in ["ephemeralcontainers", "resize"] {
+            resources.push(subresource(name, "Pod", &["get", "patch", "update"]));
+        }
+    }
     if kind.is(resource::NAMESPACES) {
         resources.push(subresource("finalize", "Namespace", &["update"]));
     }
@@ -160,6 +167,7 @@ mod tests {
                 name: "pods/eviction",
                 namespaced: true,
                 kind: "Eviction",
+                verbs: &["create"],
                 kind_is_of: Some(("policy", "v1")),
             },
             ExtraResource {
@@ -167,6 +175,7 @@ mod tests {
                 name: "subjectaccessreviews",
                 namespaced: false,
                 kind: "SubjectAccessReview",
+                verbs: &["create"],
                 kind_is_of: None,
             },
         ];
@@ -174,7 +183,15 @@ mod tests {
         let of = |name: &str| -> Vec<Value> {
             core["resources"].as_array().unwrap().iter().filter(|r| r["name"] == name).cloned().collect()
         };
-        for name in ["pods", "pods/status", "pods/eviction", "nodes", "namespaces/finalize"] {
+        for name in [
+            "pods",
+            "pods/status",
+            "pods/resize",
+            "pods/ephemeralcontainers",
+            "pods/eviction",
+            "nodes",
+            "namespaces/finalize",
+        ] {
             assert_eq!(of(name).len(), 1, "{name}");
         }
         assert_eq!(

@@ -114,6 +114,7 @@ impl<S: ReadStore> ReadApi<S> {
         match request.attributes.subresource.as_str() {
             "" => {}
             "status" if request.kind.status != StatusSubresource::None => {}
+            "resize" | "ephemeralcontainers" if request.kind.is(resource::PODS) => {}
             _ => return Err(ApiError::no_such_path()),
         }
         self.read(&request).await.unwrap_or_else(|| Err(ApiError::method_not_allowed()))

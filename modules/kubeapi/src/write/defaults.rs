@@ -3,6 +3,7 @@
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
+use super::pod_parts;
 use crate::unstructured::{as_fields, default, entry, items, list, remove, text};
 
 /// Fills in the defaults of a built-in kind.
@@ -74,6 +75,7 @@ fn pod_spec(spec: &mut Value) {
             self::container(container);
         }
     }
+    pod_parts::ephemeral_containers(spec, self::container);
 }
 
 fn volume(volume: &mut Value) {
@@ -136,7 +138,7 @@ fn container(container: &mut Value) {
 }
 
 /// Guaranteed, Burstable or BestEffort, as Kubernetes sorts pods: an amount of nothing is none.
-fn qos_class(pod: &Value) -> &'static str {
+pub(super) fn qos_class(pod: &Value) -> &'static str {
     let containers: Vec<&Value> =
         list(pod, "/spec/initContainers").iter().chain(list(pod, "/spec/containers")).collect();
     let amount = |container: &Value, which: &str, name: &str| {

@@ -9,6 +9,7 @@ mod delete;
 mod json;
 mod patch;
 mod persist;
+mod pod_parts;
 mod protobuf;
 mod prune;
 mod structural_schema;

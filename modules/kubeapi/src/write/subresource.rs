@@ -1,4 +1,5 @@
-//! Subresources that are part of an object: status, scale, a namespace's finalizers; and reviews.
+//! Subresources that are part of an object: status, scale, a namespace's finalizers, a pod's resources and ephemeral containers;
+//! and reviews.
 
 use apimachinery::resource;
 use http::request::Parts;
@@ -27,6 +28,16 @@ impl<S: Store> Api<S> {
             (_, "status", "patch") => self.patch(request, Subresource::Status).await,
             (_, "status", _) => {
                 self.reader.read(request).await.unwrap_or_else(|| Err(ApiError::no_such_path()))
+            }
+            (resource::PODS, "resize" | "ephemeralcontainers", verb) => {
+                let part =
+                    if sub == "resize" { Subresource::Resize } else { Subresource::EphemeralContainers };
+                match verb {
+                    "get" => self.reader.read(request).await.unwrap_or_else(|| Err(ApiError::no_such_path())),
+                    "update" => self.replace(request, part).await,
+                    "patch" => self.patch(request, part).await,
+                    _ => Err(ApiError::method_not_allowed()),
+                }
             }
             (_, "scale", "get" | "update" | "patch") if request.kind.scale => self.scale(request).await,
             (resource::NAMESPACES, "finalize", "update") => self.finalize(request).await,

@@ -9,7 +9,7 @@ use super::patch::{self, PatchType};
 use super::persist::{TRIES, encode, write_error, write_of};
 use super::typed::Decoded;
 use super::validation::{spec_of, validate};
-use super::{defaults, definition};
+use super::{defaults, definition, pod_parts};
 use crate::error::{ApiError, FieldError};
 use crate::kind::{ServedKind, Source, StatusSubresource};
 use crate::read::decode_stored;
@@ -25,6 +25,10 @@ pub(super) enum Subresource {
     Status,
     /// `spec.finalizers` of a namespace.
     Finalize,
+    /// The CPU and memory of a pod's containers.
+    Resize,
+    /// `spec.ephemeralContainers` of a pod.
+    EphemeralContainers,
 }
 
 /// Metadata that an update does not change.
@@ -115,9 +119,14 @@ impl<S: Store> Api<S> {
             self.prepare_for_update(kind, part, &current, &mut object);
             if part == Subresource::Main {
                 self.policy.mutate(admission, &mut object).await?;
-                count_generation(kind, &current, &mut object);
             }
-            validate(kind, Some(&current), &object)?;
+            match part {
+                Subresource::Main | Subresource::Resize | Subresource::EphemeralContainers => {
+                    count_generation(kind, &current, &mut object);
+                }
+                Subresource::Status | Subresource::Finalize => {}
+            }
+            validate(kind, Some((&current, part)), &object)?;
             let mut before = current.clone();
             remove(entry(&mut before, "metadata"), "resourceVersion");
             if object == before {
@@ -180,6 +189,15 @@ impl<S: Store> Api<S> {
                     let finalizers = current.pointer("/spec/finalizers").cloned();
                     put(entry(next, "spec"), "finalizers", finalizers);
                 }
+            }
+            Subresource::Resize => {
+                let asked = std::mem::replace(next, current.clone());
+                pod_parts::take_resources(&asked, next);
+            }
+            Subresource::EphemeralContainers => {
+                let asked = remove(entry(next, "spec"), "ephemeralContainers");
+                *next = current.clone();
+                put(entry(next, "spec"), "ephemeralContainers", asked);
             }
             Subresource::Status => {
                 let status = remove(next, "status");

@@ -4,7 +4,7 @@ use http::Request;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{Attack, Attempts, Fixture, Refused, call, event, joined, lease, token, token_for};
+use crate::{Attack, Attempts, Fixture, Refused, call, event, joined, lease, mirror, token, token_for};
 
 pub(crate) async fn secrets_and_users(fixture: &Fixture) -> Vec<Attack> {
     let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
@@ -93,6 +93,40 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     let mine = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"},
         "spec": {"containers": [{"name": "c", "image": "mine:1"}]}});
     t.tries("make a pod", "POST", &pods, mine).await;
+    let uid_of = async |node: &str| {
+        let found = call(&fixture.admin, "GET", &format!("/api/v1/nodes/{node}"), None, Value::Null).await;
+        found.unwrap()["metadata"]["uid"].clone()
+    };
+    for node in [&fixture.plane, &fixture.foreign] {
+        let made = mirror("mine", node, &uid_of(node).await);
+        t.tries(&format!("make a mirror pod of {node}"), "POST", &pods, made).await;
+    }
+    let edge = mirror("mine", &fixture.edge, &uid_of(&fixture.edge).await);
+    let own = "/metadata/annotations/kubernetes.io~1";
+    for (what, at, value) in [
+        ("a pod that is no mirror", format!("{own}config.mirror"), Value::Null),
+        ("a mirror of something else", format!("{own}config.hash"), "0b".into()),
+        ("a mirror without an owner", "/metadata/ownerReferences".to_owned(), json!([])),
+        ("a mirror of another owner", "/metadata/ownerReferences/0/name".to_owned(), json!(fixture.plane)),
+        ("a mirror that is reported", "/metadata/annotations/kubehive.io~1reported".to_owned(), "1.1/u".into()),
+        ("a mirror with a finalizer", "/metadata/finalizers".to_owned(), json!(["a.b/c"])),
+        ("a mirror with an account", "/spec/serviceAccountName".to_owned(), "plain".into()),
+        (
+            "a mirror with a Secret",
+            "/spec/containers/0/env".to_owned(),
+            json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+        ),
+        (
+            "a mirror with a claim",
+            "/spec/volumes".to_owned(),
+            json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+        ),
+    ] {
+        let mut made = edge.clone();
+        let (parent, field) = at.rsplit_once('/').unwrap();
+        made.pointer_mut(parent).unwrap()[field.replace("~1", "/")] = value;
+        t.tries(&format!("make {what}"), "POST", &pods, made).await;
+    }
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "loose"}, "target": {"kind": "Node", "name": fixture.edge}});
     t.tries("bind a pod", "POST", &format!("{pods}/loose/binding"), binding).await;
 
@@ -233,13 +267,22 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
         ("an event of a Service", about("kind", "Service".into())),
         ("an event of another API", about("apiVersion", "evil/v1".into())),
         ("an event as the scheduler", with("source", json!({"component": "default-scheduler"}))),
-        ("an event of a long host", with("source", json!({"component": "edged", "host": long}))),
+        ("an event of a long host", with("source", json!({"component": "kubelet", "host": long}))),
         ("an event that points elsewhere", with("related", json!({"kind": "Node", "name": "x"}))),
     ] {
         let path = format!("/api/v1/namespaces/{ns}/events?dryRun=All");
         t.tries(&format!("tell {what}"), "POST", &path, told).await;
     }
 
+    let path = format!("/api/v1/namespaces/{ns}/events/edge.1");
+    for (what, change) in [
+        ("the reason of", json!({"reason": "Evil"})),
+        ("the object of", json!({"involvedObject": {"name": "other"}})),
+        ("the source of", json!({"source": {"host": "other"}})),
+    ] {
+        t.tries(&format!("change {what} an event"), "MERGE", &path, change).await;
+    }
+    t.tries("remove an event", "DELETE", &path, Value::Null).await;
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let held = fixture.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
     for node in [&fixture.plane, &fixture.foreign] {

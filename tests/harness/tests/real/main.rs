@@ -217,7 +217,18 @@ fn event(name: &str, namespace: &str, message: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": "edge", "uid": "u"},
         "type": "Normal", "reason": "Started", "message": message, "count": 1,
-        "source": {"component": "edged", "host": "edge"}, "reportingComponent": "edged", "reportingInstance": "edge"})
+        "source": {"component": "kubelet", "host": "edge"}, "reportingComponent": "kubelet", "reportingInstance": "edge"})
+}
+
+/// The mirror of a static pod of a node as CloudCore makes it.
+fn mirror(name: &str, node: &str, node_uid: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "own"},
+            "annotations": {"kubernetes.io/config.mirror": "0a", "kubernetes.io/config.hash": "0a",
+                "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": "2026-01-01T00:00:00Z"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": true}]},
+        "spec": {"nodeName": node, "hostNetwork": true, "containers": [{"name": "c", "image": "own:1"}],
+            "tolerations": [{"operator": "Exists", "effect": "NoExecute"}]}})
 }
 
 /// A DeviceStatus as CloudCore makes it for the Device with this uid.
@@ -307,6 +318,14 @@ async fn work(fixture: &Fixture) {
     must("get a token for an audience", "POST", &format!("{accounts}/plain/token"), vault).await;
     must("tell an event", "POST", &format!("/api/v1/namespaces/{ns}/events"), event("edge.1", ns, "started"))
         .await;
+    let counted = json!({"count": 2, "lastTimestamp": "2026-01-01T00:01:00Z"});
+    must("count an event on", "MERGE", &format!("/api/v1/namespaces/{ns}/events/edge.1"), counted).await;
+    must("see Services", "GET", "/api/v1/services", Value::Null).await;
+    let node_uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
+    let pods = format!("/api/v1/namespaces/{ns}/pods");
+    must("make a mirror pod", "POST", &pods, mirror("own", edge, &node_uid)).await;
+    let now = json!({"gracePeriodSeconds": 0});
+    must("remove a mirror pod that nobody deleted", "DELETE", &format!("{pods}/own"), now).await;
     let mut about_node = event("edge.2", "default", "ready");
     about_node["involvedObject"] = json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": "u"});
     must("tell an event of a Node", "POST", "/api/v1/namespaces/default/events?dryRun=All", about_node).await;

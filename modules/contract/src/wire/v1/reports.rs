@@ -18,6 +18,7 @@ const POD_GONE: u16 = 3;
 const EVENT: u16 = 4;
 const TWIN: u16 = 5;
 const DEVICE_STATE: u16 = 6;
+const MIRROR_POD: u16 = 7;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -69,6 +70,13 @@ struct DeviceStateV1 {
     last_online_time: Option<String>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct MirrorPodV1 {
+    namespace: String,
+    name: String,
+    pod_json: Option<String>,
+}
+
 /// The kind of a report, and its bytes.
 pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
     Ok(match report {
@@ -81,6 +89,9 @@ pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
         }
         UpReport::Event { namespace, name, event_json } => {
             (EVENT, codec::encode(&EventV1 { namespace, name, event_json })?)
+        }
+        UpReport::MirrorPod { namespace, name, pod_json } => {
+            (MIRROR_POD, codec::encode(&MirrorPodV1 { namespace, name, pod_json })?)
         }
         UpReport::Twin { namespace, name, property, reported, observed_desired } => {
             let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
@@ -101,6 +112,7 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
         EVENT => read::<EventV1>(kind, bytes),
         TWIN => read::<TwinV1>(kind, bytes),
         DEVICE_STATE => read::<DeviceStateV1>(kind, bytes),
+        MIRROR_POD => read::<MirrorPodV1>(kind, bytes),
         kind => Err(SkipReason::Unknown { kind }),
     }
 }
@@ -141,6 +153,12 @@ impl From<PodGoneV1> for UpReport {
 impl From<EventV1> for UpReport {
     fn from(EventV1 { namespace, name, event_json }: EventV1) -> Self {
         UpReport::Event { namespace, name, event_json }
+    }
+}
+
+impl From<MirrorPodV1> for UpReport {
+    fn from(MirrorPodV1 { namespace, name, pod_json }: MirrorPodV1) -> Self {
+        UpReport::MirrorPod { namespace, name, pod_json }
     }
 }
 

@@ -53,7 +53,7 @@ impl Probes {
                 ProbeKind::ALL.into_iter().filter_map(|kind| Some((kind, probe_of(container, kind)?)));
             let (sender, _) = watch::channel(Target::default());
             for (kind, probe) in kinds {
-                let task = ProbeTask::new(&pod.id, container, kind, probe, deps, cx.myself());
+                let task = ProbeTask::new(pod, container, kind, probe, deps, cx.myself());
                 cx.spawn(task.run(sender.subscribe()));
             }
             if sender.receiver_count() > 0 {

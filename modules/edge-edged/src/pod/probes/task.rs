@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use crate::dependencies::Dependencies;
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::probes::plan::{ProbeKind, ProbePlan, Step, Target, Timing, Verdict};
-use crate::pod::recorder::EventType;
+use crate::pod::recorder::{About, EventType};
 use crate::prober::{Answer, Check, PodDialer, Tried};
 
 /// A check that comes to an error is made so often at once (Kubernetes: `maxProbeRetries`).
@@ -21,6 +22,8 @@ const TRIES: usize = 3;
 /// What the task has.
 pub(crate) struct ProbeTask {
     pod: PodId,
+    /// How events name the container.
+    field_path: String,
     kind: ProbeKind,
     timing: Timing,
     check: Check,
@@ -30,7 +33,7 @@ pub(crate) struct ProbeTask {
 
 impl ProbeTask {
     pub(crate) fn new(
-        pod: &PodId,
+        pod: &ParsedPod,
         container: &Container,
         kind: ProbeKind,
         probe: &Probe,
@@ -38,7 +41,8 @@ impl ProbeTask {
         worker: Address<PodWorkerMsg>,
     ) -> ProbeTask {
         ProbeTask {
-            pod: pod.clone(),
+            pod: pod.id.clone(),
+            field_path: pod.field_path(&container.name),
             kind,
             timing: Timing::of(probe),
             check: Check::of(probe, container),
@@ -128,6 +132,7 @@ impl ProbeTask {
     }
 
     fn event(&self, reason: &str, text: &str) {
-        self.deps.event(&self.pod, EventType::Warning, reason, text);
+        let about = About { pod: &self.pod, field_path: &self.field_path };
+        self.deps.event_of(&about, EventType::Warning, reason, text);
     }
 }

@@ -8,6 +8,8 @@ mod updates;
 use serde_json::Value;
 
 pub use self::references::bad_subdomain;
+use super::pod_parts;
+use super::update::Subresource;
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
 use crate::unstructured::{DEPTH_MAX, depth, name, remove, text};
@@ -15,11 +17,16 @@ use crate::unstructured::{DEPTH_MAX, depth, name, remove, text};
 /// 128: no body that is deeper is read.
 const SERDE_DEPTH: usize = 128;
 
-/// Whether `object` may be stored in place of `old` (`None`: a new one).
+/// Whether `object` may be stored in place of `old` (`None`: a new one), when that part of it is written.
 ///
 /// # Errors
 /// 422 with everything that is wrong.
-pub(super) fn validate(kind: &ServedKind, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+pub(super) fn validate(
+    kind: &ServedKind,
+    before: Option<(&Value, Subresource)>,
+    object: &Value,
+) -> Result<(), ApiError> {
+    let old = before.map(|(old, _)| old);
     nesting(old, object)?;
     let group_resource = kind.group_resource();
     let mut causes = metadata::metadata(kind, object);
@@ -28,8 +35,15 @@ pub(super) fn validate(kind: &ServedKind, old: Option<&Value>, object: &Value) -
         Source::BuiltIn => causes.extend(objects::object(&group_resource, object)),
         Source::Custom(custom) => causes.extend(custom.validate(object)),
     }
-    if let Some(old) = old {
-        causes.extend(updates::change(&group_resource, old, object));
+    match before {
+        Some((old, Subresource::Resize)) => causes.extend(pod_parts::resize_causes(old, object)),
+        Some((old, Subresource::EphemeralContainers)) => {
+            causes.extend(pod_parts::ephemeral_causes(old, object));
+        }
+        Some((old, Subresource::Main | Subresource::Status | Subresource::Finalize)) => {
+            causes.extend(updates::change(&group_resource, old, object));
+        }
+        None => {}
     }
     // An object that is on its way out may be as wrong as it was, but nothing new may hold it up.
     let leaving = old.filter(|old| !text(old, "/metadata/deletionTimestamp").is_empty());

@@ -1,0 +1,160 @@
+//! In-place resize of one pod: what its containers are given beside what they have. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
+use serde_json::{Map, Value, json};
+
+use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::restart_policy;
+use crate::pod::sync_state::SyncState;
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+use crate::runtime::resources::amounts;
+
+/// Resources by the containers' names.
+pub(crate) type ContainerResources = BTreeMap<String, ResourceRequirements>;
+
+/// Why a resize is not given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// `Deferred` or `Infeasible`.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The resources of a container whose change restarts it, in a fixed order.
+pub(crate) fn restarting(container: &Container) -> impl Iterator<Item = &'static str> {
+    let restarts = |name: &str| {
+        let mut policies = container.resize_policy.iter().flatten();
+        policies.any(|policy| policy.resource_name == name && policy.restart_policy == "RestartContainer")
+    };
+    ["cpu", "memory"].into_iter().filter(move |name| restarts(name))
+}
+
+/// Whether two say another thing of CPU or memory.
+pub(crate) fn differ(one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {
+    amounts(one) != amounts(other)
+}
+
+/// What a pod's containers are given.
+pub(crate) fn resources_of(pod: &ParsedPod) -> ContainerResources {
+    let all = all_of(pod.spec());
+    all.map(|container| (container.name.clone(), container.resources.clone().unwrap_or_default())).collect()
+}
+
+/// What was reported of the containers' resources: what they were given by then.
+pub(crate) fn reported(status: &PodStatus) -> ContainerResources {
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    all.filter_map(|own| Some((own.name.clone(), own.resources.clone()?))).collect()
+}
+
+/// What an instance that runs has: as it was set, as it was reported when that was before the last restart, or as the pod has it.
+pub(crate) fn actuated<'a>(
+    pod: &'a ParsedPod,
+    container: &'a Container,
+    instance: &RuntimeContainer,
+    state: &'a SyncState,
+) -> Option<&'a ResourceRequirements> {
+    let is_it = |own: &&ContainerStatus| {
+        own.container_id.as_deref().is_some_and(|id| id.ends_with(&format!("://{}", instance.id)))
+    };
+    let known = || {
+        let known = state.known_status(pod)?;
+        let mut all = known.init_container_statuses.iter().chain(&known.container_statuses).flatten();
+        all.find(is_it)?.resources.as_ref()
+    };
+    state.actuated.get(&instance.id).or_else(known).or(container.resources.as_ref())
+}
+
+/// Whether an instance that runs has other resources than it is given.
+pub(crate) fn is_due(
+    pod: &ParsedPod,
+    container: &Container,
+    instance: &RuntimeContainer,
+    state: &SyncState,
+) -> bool {
+    pod.ephemeral(&container.name).is_none()
+        && differ(actuated(pod, container, instance, state), container.resources.as_ref())
+}
+
+/// Whether a resize is still under way: a container has other resources than it is given, or is to start again with them.
+pub(crate) fn is_under_way(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> bool {
+    all_of(pod.spec()).any(|container| match seen.newest(&container.name) {
+        Some(instance) if instance.state == RuntimeState::Running => is_due(pod, container, instance, state),
+        Some(instance) => state.is_resizing && restart_policy::restarts(pod, container, instance),
+        None => false,
+    })
+}
+
+/// What an event says of a resize: the containers' resources, and the generation of the spec that asks for them.
+pub(crate) fn described(pod: &ParsedPod, error: Option<&str>) -> String {
+    let mut text = Map::new();
+    let list = |all: &mut dyn Iterator<Item = &Container>| -> Vec<Value> {
+        let described = all.filter_map(|container| {
+            let resources = serde_json::to_value(container.resources.as_ref()?).ok()?;
+            Some(json!({"name": container.name, "resources": resources}))
+        });
+        described.collect()
+    };
+    let inits = list(&mut pod.init_containers());
+    if !inits.is_empty() {
+        text.insert("initContainers".to_owned(), json!(inits));
+    }
+    text.insert("containers".to_owned(), json!(list(&mut pod.spec().containers.iter())));
+    text.insert("generation".to_owned(), json!(pod.pod.metadata.generation.unwrap_or_default()));
+    if let Some(error) = error {
+        text.insert("error".to_owned(), json!(error));
+    }
+    Value::Object(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+    use crate::pod::plan::tests::instance;
+
+    fn limited(cpu: &str, memory: &str, policy: Value) -> ParsedPod {
+        let limits = json!({"cpu": cpu, "memory": memory});
+        pod(
+            json!({"containers": [{"name": "c", "image": "x", "resizePolicy": policy, "resources": {"limits": limits}}]}),
+        )
+    }
+
+    #[test]
+    fn a_change_restarts_only_where_the_policy_of_that_resource_says_so() {
+        let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"},
+            {"resourceName": "cpu", "restartPolicy": "NotRequired"}]);
+        let before = limited("1", "64Mi", policy.clone());
+        let hash = |cpu: &str, memory: &str| limited(cpu, memory, policy.clone()).hash("c");
+        assert_eq!(before.hash("c"), hash("2", "64Mi"));
+        assert_eq!(before.hash("c"), hash("1000m", "65536Ki"), "the same amounts");
+        assert_ne!(before.hash("c"), hash("1", "65Mi"));
+        assert_eq!(limited("1", "1Mi", json!(null)).hash("c"), limited("2", "2Mi", json!(null)).hash("c"));
+        let given = resources_of(&before);
+        let changed = limited("1", "128Mi", policy).with_resources(&given);
+        assert_eq!((changed.hash("c"), resources_of(&changed)), (before.hash("c"), given));
+    }
+
+    #[test]
+    fn what_an_instance_has_is_known_after_a_restart_from_what_was_reported() {
+        let (before, after) = (limited("1", "64Mi", json!(null)), limited("2", "64Mi", json!(null)));
+        let running = instance(&before, "c", "s", 0, RuntimeState::Running);
+        let container = &after.spec().containers[0];
+        let due = |state: &SyncState| is_due(&after, container, &running, state);
+        let mut state = SyncState::default();
+        assert!(!due(&state), "of a new one nothing else is known");
+        let reported = |id: &str, of: &ParsedPod| {
+            let status = json!({"containerStatuses": [{"name": "c", "containerID": format!("containerd://{id}"),
+                "image": "x", "imageID": "", "ready": true, "restartCount": 0, "resources": resources_of(of)["c"]}]});
+            Some(std::sync::Arc::new(serde_json::from_value(status).unwrap()))
+        };
+        state.reported = reported(&running.id, &before);
+        assert!(due(&state));
+        state.reported = reported("another", &before);
+        assert!(!due(&state));
+        state.reported = reported(&running.id, &before);
+        state.actuated.insert(running.id.clone(), resources_of(&after)["c"].clone());
+        assert!(!due(&state), "it was set since");
+    }
+}

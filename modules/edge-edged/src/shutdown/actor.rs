@@ -1,0 +1,233 @@
+//! Ends pods in order before the machine ends: an actor and a child of Edged's, which tells Edged what to end.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
+use contract::edged::EdgedMsg;
+use cri::v1::{ContainerFilter, ContainerState, ContainerStateValue};
+use serde_json::{Value, json};
+
+use crate::dependencies::Dependencies;
+use crate::events;
+use crate::pod::recorder::EventType;
+use crate::runtime::sandbox::POD_UID;
+use crate::shutdown::logind::{self, Logind};
+use crate::shutdown::plan::{self, Group, TERMINATED, WORDS};
+
+/// Its name among Edged's children.
+pub(crate) const NODE_SHUTDOWN: &str = "node-shutdown";
+/// 30 s before logind is looked for again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// So often the runtime is asked whether a group has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// So often and so long it is looked whether logind has read its configuration.
+const RELOADED: (u32, Duration) = (5, Duration::from_millis(200));
+
+/// Messages to it.
+#[derive(Debug)]
+pub(crate) enum NodeShutdownMsg {
+    /// The machine is to end, or is not any more.
+    Changed(bool),
+    /// All pods have ended, or have had their time.
+    Ended,
+}
+
+impl Message for NodeShutdownMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            NodeShutdownMsg::Changed(_) => "Changed",
+            NodeShutdownMsg::Ended => "Ended",
+        }
+    }
+}
+
+/// While it is open logind waits.
+type Lock = Rc<RefCell<Option<OwnedFd>>>;
+
+/// See the module.
+pub(crate) struct NodeShutdown {
+    deps: Rc<Dependencies>,
+    lock: Lock,
+}
+
+impl NodeShutdown {
+    pub(crate) fn new(deps: Rc<Dependencies>) -> Self {
+        NodeShutdown { deps, lock: Lock::default() }
+    }
+
+    /// It fails for itself alone, and is made anew for ever.
+    pub(crate) fn policy() -> Policy {
+        Policy {
+            budget: usize::MAX,
+            capacity: Capacity::new(4, "the machine ends once, and thinks better of it"),
+            ..Policy::default()
+        }
+    }
+}
+
+impl Actor for NodeShutdown {
+    type Message = NodeShutdownMsg;
+
+    async fn started(&mut self, cx: &mut Context<NodeShutdownMsg>) -> Result<(), Fault> {
+        if !self.deps.settings.shutdown.is_empty() {
+            let watch = Watch { deps: Rc::clone(&self.deps), lock: Rc::clone(&self.lock), own: cx.myself() };
+            cx.spawn(watch.run());
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: NodeShutdownMsg,
+        cx: &mut Context<NodeShutdownMsg>,
+    ) -> Result<(), Fault> {
+        match message {
+            NodeShutdownMsg::Changed(begins) => self.changed(begins, cx),
+            NodeShutdownMsg::Ended => {
+                events::shutdown_pods_ended(&self.deps.env);
+                self.lock.take();
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Value {
+        json!({"shuttingDown": self.deps.shutting_down.get(), "inhibits": self.lock.borrow().is_some()})
+    }
+}
+
+impl NodeShutdown {
+    fn changed(&self, begins: bool, cx: &Context<NodeShutdownMsg>) {
+        let deps = &self.deps;
+        if deps.shutting_down.replace(begins) == begins {
+            return;
+        }
+        events::shutdown_changed(&deps.env, begins);
+        let text = if begins {
+            "Shutdown manager detected shutdown event"
+        } else {
+            "Shutdown manager detected shutdown cancellation"
+        };
+        deps.node_event(EventType::Normal, "Shutdown", text);
+        // The Node is told now, and pods that come are turned away.
+        let told = Rc::clone(deps);
+        cx.spawn(async move {
+            told.edged.tell_with_retry(&told.env, || EdgedMsg::ReportNode).await;
+            told.edged.tell_with_retry(&told.env, || EdgedMsg::Reconcile).await;
+        });
+        if begins {
+            let (deps, own) = (Rc::clone(deps), cx.myself());
+            cx.spawn(async move {
+                end_pods(&deps).await;
+                let _ = own.tell(NodeShutdownMsg::Ended).await;
+            });
+        }
+    }
+}
+
+/// Ends the pods, group by group, each within its time.
+async fn end_pods(deps: &Rc<Dependencies>) {
+    let pods = deps.active_pods.borrow().clone();
+    for (Group { period, .. }, pods) in plan::assign(&deps.settings.shutdown, &pods) {
+        if pods.is_empty() {
+            continue;
+        }
+        if !deps.shutting_down.get() {
+            return;
+        }
+        for pod in &pods {
+            let order = || EdgedMsg::EvictPod {
+                uid: pod.id.uid.clone(),
+                reason: TERMINATED,
+                message: WORDS.to_owned(),
+                grace: period.min(pod.grace()),
+            };
+            deps.edged.tell_with_retry(&deps.env, order).await;
+        }
+        let uids = pods.iter().map(|pod| pod.id.uid.clone()).collect();
+        let _ = deps.env.timeout(period, until_ended(deps, &uids)).await;
+    }
+}
+
+/// Waits until nothing of these pods runs.
+async fn until_ended(deps: &Rc<Dependencies>, uids: &BTreeSet<String>) {
+    loop {
+        deps.env.sleep(LOOK_EVERY).await;
+        let filter = ContainerFilter {
+            state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }),
+            ..ContainerFilter::default()
+        };
+        let Ok(running) = deps.runtime.list_containers(filter).await else { continue };
+        let is_one = |labels: &std::collections::HashMap<String, String>| {
+            labels.get(POD_UID).is_some_and(|uid| uids.contains(uid))
+        };
+        if !running.iter().any(|container| is_one(&container.labels)) {
+            return;
+        }
+    }
+}
+
+/// Hears of the machine's end.
+struct Watch {
+    deps: Rc<Dependencies>,
+    lock: Lock,
+    own: Address<NodeShutdownMsg>,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut said = String::new();
+        loop {
+            if let Err(error) = self.follow().await {
+                let why = error.to_string();
+                if said != why {
+                    events::logind_lost(&self.deps.env, &error);
+                    said = why;
+                }
+            }
+            self.lock.take();
+            self.deps.env.sleep(self.deps.env.jitter(AGAIN)).await;
+        }
+    }
+
+    async fn follow(&self) -> std::io::Result<()> {
+        let settings = &self.deps.settings;
+        let mut logind = Logind::connect(&settings.system_bus, &self.deps.env).await?;
+        self.ensure_delay(&mut logind).await?;
+        self.lock.replace(Some(logind.inhibit().await?));
+        events::shutdown_inhibited(&self.deps.env, plan::total(&settings.shutdown));
+        loop {
+            let begins = logind.changed().await?;
+            if !begins && self.lock.borrow().is_none() {
+                self.lock.replace(Some(logind.inhibit().await?));
+            }
+            let _ = self.own.tell(NodeShutdownMsg::Changed(begins)).await;
+        }
+    }
+
+    /// Has logind wait for as long as the pods may need.
+    async fn ensure_delay(&self, logind: &mut Logind) -> std::io::Result<()> {
+        let wanted = plan::total(&self.deps.settings.shutdown);
+        if logind.longest_delay().await? >= wanted {
+            return Ok(());
+        }
+        let folder = self.deps.settings.logind_config.clone();
+        let write = move || logind::allow_delay(&folder, wanted);
+        self.deps.env.blocking(write).await.map_err(std::io::Error::other)??;
+        logind.reload().await?;
+        let (tries, mut pause) = RELOADED;
+        for _ in 0..tries {
+            if logind.longest_delay().await? >= wanted {
+                return Ok(());
+            }
+            self.deps.env.sleep(pause).await;
+            pause *= 2;
+        }
+        events::shutdown_delay_short(&self.deps.env, logind.longest_delay().await?, wanted);
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! The static pods as the files describe them: what a look at the files changes. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::pod::parsed_pod::fnv1a;
+use crate::static_pods::manifest::{self, StaticPod};
+
+/// What a look has found: each file with its content, or why it cannot be read.
+pub(crate) type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
+
+/// What is kept of a file.
+#[derive(Debug, Clone)]
+struct Described {
+    print: u64,
+    /// The pod as the file described it last so that it made sense. One who edits a file in its place does not want the pod
+    /// to end in between.
+    pod: Option<StaticPod>,
+    /// Why it makes no sense now.
+    fault: Option<String>,
+    /// Another file describes a pod of that name, or uid: that one counts.
+    double: Option<String>,
+}
+
+/// What a look has changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Whether other pods should run.
+    pub(crate) changed: bool,
+    /// Files that make no sense, and why, when that is news.
+    pub(crate) faults: Vec<(PathBuf, String)>,
+}
+
+/// The static pods.
+#[derive(Debug, Default)]
+pub(crate) struct StaticPods {
+    files: BTreeMap<PathBuf, Described>,
+    /// Whether the files were looked at: before that nothing is known not to be there.
+    pub(crate) is_known: bool,
+}
+
+impl StaticPods {
+    /// Takes a look in. `seen`: the time, for what is new.
+    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str) -> Looked {
+        let before = self.identities();
+        let was_known = std::mem::replace(&mut self.is_known, true);
+        let mut faults = Vec::new();
+        self.files.retain(|file, _| found.contains_key(file));
+        for (file, content) in found {
+            let print = content.as_ref().map_or_else(|why| fnv1a(why.as_bytes()), |bytes| fnv1a(bytes));
+            let known = self.files.remove(&file);
+            if let Some(known) = known.as_ref().filter(|known| known.print == print) {
+                self.files.insert(file, known.clone());
+                continue;
+            }
+            let read = content.and_then(|bytes| manifest::read(&bytes, &file, node, seen));
+            let described = match read {
+                Ok(pod) => Described { print, pod: Some(pod), fault: None, double: None },
+                Err(why) => Described {
+                    print,
+                    pod: known.and_then(|known| known.pod),
+                    fault: Some(why),
+                    double: None,
+                },
+            };
+            if let Some(why) = &described.fault {
+                faults.push((file.clone(), why.clone()));
+            }
+            self.files.insert(file, described);
+        }
+        self.refuse_doubles(&mut faults);
+        Looked { changed: !was_known || before != self.identities(), faults }
+    }
+
+    /// Of two files that describe pods of one name, or of one uid, the first counts.
+    fn refuse_doubles(&mut self, faults: &mut Vec<(PathBuf, String)>) {
+        let (mut names, mut uids) = (BTreeSet::new(), BTreeSet::new());
+        for (file, described) in &mut self.files {
+            let Some(pod) = &described.pod else { continue };
+            let id = &pod.parsed.id;
+            let is_first = names.insert(id.namespaced_name()) && uids.insert(id.uid.clone());
+            let double = (!is_first).then(|| {
+                format!(
+                    "Error validating pod {}_{} from file due to duplicate pod name \"{}\", ignoring",
+                    id.name, id.namespace, id.name
+                )
+            });
+            if let Some(why) = double.as_ref().filter(|why| described.double.as_ref() != Some(why)) {
+                faults.push((file.clone(), why.clone()));
+            }
+            described.double = double;
+        }
+    }
+
+    fn identities(&self) -> Vec<String> {
+        self.pods().map(|pod| pod.hash().to_owned()).collect()
+    }
+
+    /// The pods that should run.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &StaticPod> {
+        self.files.values().filter(|own| own.double.is_none()).filter_map(|own| own.pod.as_ref())
+    }
+
+    /// Files that make no sense, and why.
+    pub(crate) fn faults(&self) -> BTreeMap<String, String> {
+        let faults = self
+            .files
+            .iter()
+            .filter_map(|(file, own)| Some((file, own.fault.as_ref().or(own.double.as_ref())?)));
+        faults.map(|(file, why)| (file.display().to_string(), why.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, image: &str) -> Result<Vec<u8>, String> {
+        Ok(format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: '{image}'}}]}}\n"
+        )
+        .into_bytes())
+    }
+
+    fn look(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)]) -> (bool, Vec<String>) {
+        let found = files.iter().map(|(file, content)| (PathBuf::from(file), content.clone())).collect();
+        let looked = pods.look(found, "edge-1", "now");
+        (looked.changed, looked.faults.into_iter().map(|(file, _)| file.display().to_string()).collect())
+    }
+
+    fn names(pods: &StaticPods) -> Vec<String> {
+        pods.pods().map(|pod| pod.parsed.id.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_bad_file_is_named_once_and_holds_up_nothing() {
+        let mut pods = StaticPods::default();
+        assert!(look(&mut pods, &[]).0 && pods.is_known, "that there is nothing is news");
+        let bad = || Ok(b"kind: Pod\n".to_vec());
+        let files =
+            [("/a", pod("a", "x")), ("/b", bad()), ("/c", Err("no right".to_owned())), ("/d", pod("d", "x"))];
+        assert_eq!(look(&mut pods, &files), (true, vec!["/b".to_owned(), "/c".to_owned()]));
+        assert_eq!(names(&pods), ["a-edge-1", "d-edge-1"]);
+        assert_eq!(look(&mut pods, &files), (false, vec![]));
+        assert_eq!(pods.faults().len(), 2);
+    }
+
+    #[test]
+    fn a_pod_outlives_a_file_that_makes_no_sense_but_not_one_that_is_gone() {
+        let mut pods = StaticPods::default();
+        look(&mut pods, &[("/a", pod("a", "x:1"))]);
+        let before = pods.pods().next().unwrap().hash().to_owned();
+        assert_eq!(look(&mut pods, &[("/a", Ok(b"kind: Po".to_vec()))]), (false, vec!["/a".to_owned()]));
+        assert_eq!(pods.pods().next().unwrap().hash(), before);
+        assert_eq!(look(&mut pods, &[("/a", pod("a", "x:1"))]), (false, vec![]), "as it was");
+        assert_eq!(look(&mut pods, &[("/a", pod("a", "x:2"))]), (true, vec![]));
+        assert_ne!(pods.pods().next().unwrap().hash(), before);
+        assert_eq!(look(&mut pods, &[]), (true, vec![]));
+        assert_eq!(pods.pods().count(), 0);
+    }
+
+    #[test]
+    fn of_two_files_with_one_pod_the_first_counts_until_it_goes() {
+        let mut pods = StaticPods::default();
+        let two = [("/a", pod("p", "x:1")), ("/b", pod("p", "x:2"))];
+        assert_eq!(look(&mut pods, &two), (true, vec!["/b".to_owned()]));
+        assert_eq!((names(&pods).len(), look(&mut pods, &two)), (1, (false, vec![])));
+        let first = pods.pods().next().unwrap().hash().to_owned();
+        assert_eq!(look(&mut pods, &[("/b", pod("p", "x:2"))]), (true, vec![]));
+        assert_ne!(pods.pods().next().unwrap().hash(), first);
+    }
+}

@@ -1,0 +1,130 @@
+//! Pods that are given other resources while they run.
+
+use serde_json::{Value, json};
+
+use crate::node::{Machine, Node, WAITS, condition, container_id, first, pod, put, run};
+
+fn sized(name: &str, generation: u64, cpu: &str, memory: &str, policy: Value) -> Value {
+    let resources =
+        json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}});
+    let mut own = pod(name, WAITS, json!({}));
+    own["metadata"]["generation"] = json!(generation);
+    own["spec"]["containers"][0]["resources"] = resources;
+    own["spec"]["containers"][0]["resizePolicy"] = policy;
+    own
+}
+
+fn settled(status: &Value, generation: u64, cpu: &str) -> bool {
+    status["observedGeneration"] == generation
+        && first(status)["resources"]["limits"]["cpu"] == cpu
+        && condition(status, "PodResizeInProgress").is_null()
+        && first(status)["ready"] == true
+}
+
+/// The quota that the kernel has, in thousandths of a CPU.
+async fn quota(node: &Node, status: &Value) -> i64 {
+    let script = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/cpu.max";
+    let text = node.exec(status, &["/bin/sh", "-c", script]).await;
+    text.split_whitespace().next().unwrap().parse::<i64>().unwrap_or_else(|_| panic!("{text}")) / 100
+}
+
+#[test]
+fn a_container_is_given_more_and_less_while_it_runs_also_after_a_restart_of_edgecore() {
+    run(async {
+        let host = Machine::new("resize");
+        let node = Node::start(&host);
+        node.apply(&[sized("web", 1, "100m", "64Mi", json!(null))]).await;
+        let before = node.until_ready("web").await;
+        assert_eq!(quota(&node, &before).await, 100);
+        node.apply(&[sized("web", 2, "200m", "128Mi", json!(null))]).await;
+        let after = node.until("web", "the resize", |status| settled(status, 2, "200m")).await;
+        assert_eq!((container_id(&after), quota(&node, &after).await), (container_id(&before), 200));
+        assert_eq!(first(&after)["allocatedResources"], json!({"cpu": "200m", "memory": "128Mi"}));
+        assert_eq!(first(&after)["restartCount"], 0);
+        for (reason, words) in
+            [("ResizeStarted", "Pod resize started: {"), ("ResizeCompleted", "\"generation\":2")]
+        {
+            node.until_event("web", reason, words).await;
+        }
+        // The cloud is away, EdgeCore is not there when the change comes to its store, and there is less.
+        let node = node
+            .restart(&host, async |store, _| {
+                put(store, &[sized("web", 3, "150m", "96Mi", json!(null))]).await
+            })
+            .await;
+        let after = node.until("web", "the resize", |status| settled(status, 3, "150m")).await;
+        assert_eq!((container_id(&after), quota(&node, &after).await), (container_id(&before), 150));
+
+        // More than the node has: it waits, and a restart makes nothing of it.
+        node.apply(&[sized("web", 4, "4000", "96Mi", json!(null))]).await;
+        let deferred = |status: &Value| condition(status, "PodResizePending")["reason"] == "Deferred";
+        let waits = node.until("web", "to wait", deferred).await;
+        let words = condition(&waits, "PodResizePending")["message"].as_str().unwrap().to_owned();
+        assert!(
+            words.starts_with("Node didn't have enough resource: cpu, requested: 4000000, used: 0,"),
+            "{words}"
+        );
+        let node = node.restart(&host, async |_, _| {}).await;
+        let waits =
+            node.until("web", "to wait", |status| deferred(status) && first(status)["ready"] == true).await;
+        assert_eq!((container_id(&waits), quota(&node, &waits).await), (container_id(&before), 150));
+        node.apply(&[sized("web", 5, "150m", "96Mi", json!(null))]).await;
+        node.until("web", "nothing to wait for", |status| condition(status, "PodResizePending").is_null())
+            .await;
+    });
+}
+
+#[test]
+fn a_container_starts_again_where_its_policy_asks_for_it() {
+    run(async {
+        let host = Machine::new("restarts");
+        let node = Node::start(&host);
+        let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+        node.apply(&[sized("web", 1, "100m", "64Mi", policy.clone())]).await;
+        let before = node.until_ready("web").await;
+        node.apply(&[sized("web", 2, "200m", "64Mi", policy.clone())]).await;
+        let after = node.until("web", "the resize", |status| settled(status, 2, "200m")).await;
+        assert_eq!(container_id(&after), container_id(&before));
+        node.apply(&[sized("web", 3, "200m", "128Mi", policy)]).await;
+        let after = node
+            .until("web", "the restart", |status| {
+                settled(status, 3, "200m") && first(status)["resources"]["limits"]["memory"] == "128Mi"
+            })
+            .await;
+        assert_eq!((first(&after)["restartCount"].clone(), quota(&node, &after).await), (json!(1), 200));
+        node.until_event("web", "Killing", "Container c resize requires restart").await;
+    });
+}
+
+/// The kernel would end it at once.
+#[test]
+fn memory_is_not_lowered_below_what_is_used() {
+    run(async {
+        let host = Machine::new("shrinks");
+        let node = Node::start(&host);
+        let fills = format!("dd if=/dev/zero of=/big/x bs=1M count=40; {WAITS}");
+        let with = |generation: u64, memory: &str| {
+            let mut own = sized("web", generation, "500m", memory, json!(null));
+            own["spec"]["containers"][0]["command"][2] = json!(fills);
+            own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "big", "mountPath": "/big"}]);
+            own["spec"]["volumes"] = json!([{"name": "big", "emptyDir": {"medium": "Memory"}}]);
+            own
+        };
+        node.apply(&[with(1, "128Mi")]).await;
+        let before = node.until_ready("web").await;
+        let filled = async || {
+            let size = node.exec(&before, &["/bin/sh", "-c", "wc -c < /big/x"]).await;
+            (size.trim() == (40 << 20).to_string()).then_some(())
+        };
+        crate::node::eventually(filled).await.expect("it fills its memory");
+        node.apply(&[with(2, "16Mi")]).await;
+        let error = |status: &Value| condition(status, "PodResizeInProgress")["reason"] == "Error";
+        let status = node.until("web", "the refusal", error).await;
+        let words = condition(&status, "PodResizeInProgress")["message"].as_str().unwrap().to_owned();
+        assert!(words.contains("cannot decrease memory limits"), "{words}");
+        assert_eq!(first(&status)["resources"]["limits"]["memory"], "128Mi");
+        node.apply(&[with(3, "96Mi")]).await;
+        let after = node.until("web", "a smaller step", |status| settled(status, 3, "500m")).await;
+        assert_eq!(container_id(&after), container_id(&before));
+    });
+}
