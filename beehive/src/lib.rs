@@ -62,7 +62,7 @@ pub use health::{ActorReport, ActorState, HiveReport};
 pub use hive::{Ended, Hive, Inspector};
 pub use lookup::Lookups;
 pub use mailbox::{Capacity, Lane, Mailbox, Message};
-pub use metrics::{Metrics, Sample};
+pub use metrics::{Count, Counter, Metrics, Sample};
 pub use name::Name;
 pub use policy::Policy;
 pub use reply::Reply;

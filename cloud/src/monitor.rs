@@ -46,6 +46,8 @@ const LIMITS: Limits = Limits {
     head_bytes: 16 << 10,
     header_fields: 64,
     keep_alive: true,
+    // HTTP/1.1 alone is spoken.
+    streams_per_connection: 1,
 };
 /// 64 probes at once, 32 of one address, each of which has 5 s to ask and asks once.
 const PROBES: Limits =

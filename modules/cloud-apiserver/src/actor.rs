@@ -30,6 +30,8 @@ const LIMITS: Limits = Limits {
     head_bytes: 64 << 10,
     header_fields: 100,
     keep_alive: true,
+    // HTTP/1.1 alone is spoken.
+    streams_per_connection: 1,
 };
 /// 2 s for requests in hand when it stops; watches are told at once.
 const STOP_GRACE: Duration = Duration::from_secs(2);

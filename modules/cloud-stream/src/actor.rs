@@ -43,6 +43,8 @@ const LIMITS: Limits = Limits {
     head_bytes: 64 << 10,
     header_fields: 100,
     keep_alive: true,
+    // An API server opens another connection beyond these.
+    streams_per_connection: 250,
 };
 /// 2 s for calls in hand when it stops; the others are cut.
 const STOP_GRACE: Duration = Duration::from_secs(2);

@@ -45,7 +45,7 @@ impl Issued {
     /// TLS with it, for clients whose certificate may be of this CA: the PEM of the API server's.
     pub(crate) fn tls(&self, client_ca: Option<&str>) -> Result<Tls, CertificateError> {
         let authorities = authorities(client_ca.unwrap_or_default())?;
-        Ok(Tls::also_tls12(&self.chain, &self.key, &ClientCertificates::Checked(authorities))?)
+        Ok(Tls::with_http2(&self.chain, &self.key, &ClientCertificates::Checked(authorities))?)
     }
 }
 

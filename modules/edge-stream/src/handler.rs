@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use apimachinery::NamespacedName;
 use beehive::{Clock, Liveness, Metrics};
-use contract::stream::StreamRequest;
+use contract::stream::{StreamRequest, header};
 use cri::Runtime;
 use cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use edge_store::Store;
@@ -25,30 +25,32 @@ use crate::log::instance;
 use crate::log::options::LogOptions;
 use crate::log::running::Running;
 use crate::node_logs;
-use crate::plan::{self, Call, InPod, Page};
+use crate::plan::{self, Call, InPod};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
-use crate::stats::{cadvisor, exposition, kubelet, resource, summary};
+use crate::stats::summary;
 use crate::upgrade;
+use crate::zpages;
 
 /// 4 h: a kubelet's own bound for an answer; a command by `run` gets no longer.
 pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
 
 /// Answers calls. Shared by all that are under way.
 pub(crate) struct Kubelet {
-    settings: Settings,
+    pub(crate) settings: Settings,
     runtime: Arc<dyn Runtime>,
     pods: Pods,
-    clock: Arc<dyn Clock>,
-    metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
     liveness: Option<Liveness>,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
-    disk: Disk,
+    pub(crate) disk: Disk,
     budget: Arc<Budget>,
-    stats: Collector,
+    pub(crate) health: health::Record,
+    pub(crate) stats: Collector,
     pub(crate) logs: Logs,
 }
 
@@ -88,6 +90,7 @@ impl Kubelet {
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,
+            health: health::Record::default(),
             logs,
         }
     }
@@ -215,11 +218,14 @@ impl Kubelet {
                 let turns = self.liveness.as_ref().is_none_or(|liveness| liveness.blocked().is_none());
                 let served = !self.is_port_missing.load(Ordering::Relaxed);
                 let checks = [("ping", true), ("log", true), ("syncloop", turns), ("readonlyport", served)];
+                self.health.note(&checks, check.as_deref(), &excluded);
                 health::answer(&checks, check.as_deref(), verbose, &excluded)
             }
             Call::Configz => {
                 Ok(Reply::json(self.settings.shown.to_string()).with("x-content-type-options", "nosniff"))
             }
+            Call::Statusz => self.statusz(request).await,
+            Call::Flagz => zpages::flagz(header(&request.headers, "accept"), self.settings.kubelet()),
             Call::NodeLogs { path, is_folder } => {
                 let root = self.settings.node_logs.clone();
                 let look = self.disk.blocking(move || node_logs::look(&root, &path, is_folder)).await;
@@ -338,34 +344,6 @@ impl Kubelet {
         let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
         Ok(Reply::json(list.to_string()))
-    }
-
-    async fn metrics_page(&self, page: Page) -> Result<Reply, Refusal> {
-        let text = match page {
-            // The families are there once a pod has probes that are run.
-            Page::Probes => String::new(),
-            Page::Resource => resource::page(self.sample().await.as_deref()),
-            Page::Kubelet => {
-                let sample = self.sample().await;
-                kubelet::page(&self.settings.node, sample.as_deref(), &self.metrics.counters())
-            }
-            Page::Cadvisor => {
-                let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;
-                let page = self.disk.blocking(move || Ok(cadvisor::page(&sample))).await;
-                page.map_err(|error| Refusal::failed(error.to_string()))?
-            }
-        };
-        Ok(Reply::new(exposition::CONTENT_TYPE, text))
-    }
-
-    async fn sample(&self) -> Option<Arc<crate::stats::sample::Sample>> {
-        match self.stats.sample().await {
-            Ok(sample) => Some(sample),
-            Err(error) => {
-                tracing::debug!(%error, "no statistics");
-                None
-            }
-        }
     }
 }
 

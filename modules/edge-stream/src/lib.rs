@@ -41,6 +41,7 @@ mod link_calls;
 mod local_server;
 mod log;
 mod node_logs;
+mod pages;
 mod pieces;
 mod plan;
 mod pod_list;
@@ -52,6 +53,7 @@ mod stats;
 mod tests;
 mod token;
 mod upgrade;
+mod zpages;
 
 pub use actor::EdgeStream;
 pub use settings::Settings;

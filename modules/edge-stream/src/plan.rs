@@ -30,6 +30,7 @@ pub(crate) enum Page {
     Cadvisor,
     Resource,
     Probes,
+    Slis,
 }
 
 /// What a request asks for.
@@ -70,6 +71,8 @@ pub(crate) enum Call {
         excluded: Vec<String>,
     },
     Configz,
+    Statusz,
+    Flagz,
     /// A file or folder below /var/log.
     NodeLogs {
         path: Vec<String>,
@@ -96,6 +99,8 @@ impl Call {
             Call::Metrics(_) => "metrics",
             Call::Health { .. } => "healthz",
             Call::Configz => "configz",
+            Call::Statusz => "statusz",
+            Call::Flagz => "flagz",
             Call::NodeLogs { .. } => "logs",
             Call::Checkpoint { .. } => "checkpoint",
         }
@@ -108,6 +113,7 @@ impl Call {
             | Call::Summary { .. }
             | Call::Metrics(_)
             | Call::Configz
+            | Call::Flagz
             | Call::NodeLogs { .. } => true,
             Call::Logs { .. }
             | Call::Exec { .. }
@@ -116,6 +122,7 @@ impl Call {
             | Call::Run { .. }
             | Call::Pods
             | Call::Health { .. }
+            | Call::Statusz
             | Call::Checkpoint { .. } => false,
         }
     }
@@ -167,9 +174,12 @@ pub(crate) fn call(method: &str, target: &str, is_web_socket: bool) -> Result<Ca
         ["metrics", "cadvisor"] => Ok(Call::Metrics(Page::Cadvisor)),
         ["metrics", "resource"] => Ok(Call::Metrics(Page::Resource)),
         ["metrics", "probes"] => Ok(Call::Metrics(Page::Probes)),
+        ["metrics", "slis"] => Ok(Call::Metrics(Page::Slis)),
         ["healthz"] => Ok(health(None, query)),
         ["healthz", check] => Ok(health(Some((*check).to_owned()), query)),
         ["configz"] => Ok(Call::Configz),
+        ["statusz"] => only(method, &["GET"]).map(|()| Call::Statusz),
+        ["flagz"] => only(method, &["GET"]).map(|()| Call::Flagz),
         ["logs", path @ ..] => {
             only(method, &["GET"])?;
             let is_folder = path.last().is_none_or(|last| last.is_empty());

@@ -49,6 +49,11 @@ impl Settings {
             shown: configz(kubelet),
         }
     }
+
+    /// The kubelet's configuration as far as it is honoured: what `/configz` shows.
+    pub(crate) fn kubelet(&self) -> &Value {
+        self.shown.get("kubeletconfig").unwrap_or(&Value::Null)
+    }
 }
 
 /// The kubelet's configuration as far as it is honoured.

@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::body::{self, Body};
 use crate::events::Event;
+use crate::http2;
 use crate::server::EventHandler;
 use crate::{Limits, Peer, Protocol, Stream};
 
@@ -44,6 +45,9 @@ impl<H: Handler> Http<H> {
 
 impl<H: Handler> Protocol for Http<H> {
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
+        if stream.is_http2() {
+            return http2::serve(self, stream, peer, context).await;
+        }
         let served = Rc::new(peer);
         let service = {
             let peer = Rc::clone(&served);
@@ -78,7 +82,7 @@ impl<H: Handler> Protocol for Http<H> {
 }
 
 impl<H: Handler> Http<H> {
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
         peer: &Peer,

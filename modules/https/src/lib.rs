@@ -8,7 +8,7 @@
 //! # Owns
 //! The listening sockets, the connections and their places.
 //! # Accepts
-//! Connections, as many as [`Limits`] says; requests of HTTP/1.1.
+//! Connections, as many as [`Limits`] says; requests of HTTP/1.1, and of HTTP/2 where it is offered.
 //! # Tells
 //! Its owner, by [`Event`]s and [`Counts`]; and by [`Server::ended`] that it cannot go on.
 //! # Keeps across a restart
@@ -24,6 +24,7 @@ pub mod body;
 mod client_certificate;
 mod events;
 mod http1;
+mod http2;
 mod limits;
 mod peer;
 mod port;

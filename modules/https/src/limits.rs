@@ -45,6 +45,9 @@ pub struct Limits {
     pub header_fields: usize,
     /// Whether a connection may carry more than one request.
     pub keep_alive: bool,
+    /// Requests at once on one connection of HTTP/2, which is spoken with whoever chooses it in the handshake
+    /// ([`Tls::with_http2`](crate::Tls::with_http2)).
+    pub streams_per_connection: u32,
 }
 
 impl Default for Limits {
@@ -68,6 +71,7 @@ impl Default for Limits {
             head_bytes: 16 << 10,
             header_fields: 32,
             keep_alive: true,
+            streams_per_connection: 64,
         }
     }
 }

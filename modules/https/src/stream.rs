@@ -73,6 +73,16 @@ pub(crate) enum MaybeTls {
 /// A connection's bytes.
 pub struct Stream(pub(crate) MaybeTls);
 
+impl Stream {
+    /// Whether the client has chosen HTTP/2 in its handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.0 {
+            MaybeTls::Plain(_) => false,
+            MaybeTls::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,

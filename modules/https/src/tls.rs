@@ -17,8 +17,10 @@ use tokio_rustls::server::TlsStream;
 
 use crate::client_certificate::AnyCertificate;
 
-/// HTTP/1.1 is all that is served.
+/// HTTP/1.1 is always served.
 const ALPN: &[u8] = b"http/1.1";
+/// HTTP/2 where it is offered.
+const ALPN_HTTP2: &[u8] = b"h2";
 
 /// Why a certificate is not usable.
 #[derive(Debug, Error)]
@@ -70,7 +72,7 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`].
     pub fn new(chain_pem: &str, key_pem: &str, clients: &ClientCertificates) -> Result<Self, TlsError> {
-        Self::of(&[&rustls::version::TLS13], chain_pem, key_pem, clients)
+        Self::of(&[&rustls::version::TLS13], &[ALPN], chain_pem, key_pem, clients)
     }
 
     /// TLS 1.3 and 1.2, for clients of others.
@@ -82,11 +84,25 @@ impl Tls {
         key_pem: &str,
         clients: &ClientCertificates,
     ) -> Result<Self, TlsError> {
-        Self::of(&[&rustls::version::TLS13, &rustls::version::TLS12], chain_pem, key_pem, clients)
+        Self::of(&[&rustls::version::TLS13, &rustls::version::TLS12], &[ALPN], chain_pem, key_pem, clients)
+    }
+
+    /// The same, with HTTP/2 offered before HTTP/1.1: for API servers, which multiplex their calls of a node.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn with_http2(
+        chain_pem: &str,
+        key_pem: &str,
+        clients: &ClientCertificates,
+    ) -> Result<Self, TlsError> {
+        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+        Self::of(&versions, &[ALPN_HTTP2, ALPN], chain_pem, key_pem, clients)
     }
 
     fn of(
         versions: &[&'static rustls::SupportedProtocolVersion],
+        protocols: &[&[u8]],
         chain_pem: &str,
         key_pem: &str,
         clients: &ClientCertificates,
@@ -121,7 +137,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(refused)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Self::with(config, checked))
     }
 

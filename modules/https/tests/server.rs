@@ -526,6 +526,23 @@ async fn who(
     authority: &pki::Authority,
     shown: Option<&(Vec<u8>, String)>,
 ) -> Option<String> {
+    let stream = over_tls(fixture, authority, shown, &[]).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;
+    actix_rt::spawn(async move { drop(connection.await) });
+    let request = Request::get("/who").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.ok()?;
+    let body = answer.into_body().collect().await.ok()?.to_bytes();
+    Some(String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A connection over TLS, whose client speaks `protocols`; `None` when there is none.
+async fn over_tls(
+    fixture: &Fixture,
+    authority: &pki::Authority,
+    shown: Option<&(Vec<u8>, String)>,
+    protocols: &[&str],
+) -> Option<tokio_rustls::client::TlsStream<TcpStream>> {
     use rustls_pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.cert_der().to_vec().into()).unwrap();
@@ -541,14 +558,52 @@ async fn who(
         }
         None => builder.with_no_client_auth(),
     };
+    let mut config = config;
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tcp = TcpStream::connect(fixture.address()).await.unwrap();
-    let stream = connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.ok()?;
-    actix_rt::spawn(async move { drop(connection.await) });
-    let request = Request::get("/who").body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    let answer = sender.send_request(request).await.ok()?;
-    let body = answer.into_body().collect().await.ok()?.to_bytes();
-    Some(String::from_utf8(body.to_vec()).unwrap())
+    connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.ok()
+}
+
+#[actix_rt::test]
+async fn whoever_chooses_http_2_has_many_requests_in_hand_on_one_connection() {
+    let (authority, chain, key) = certificates();
+    let tls = Tls::with_http2(&chain, &key, &ClientCertificates::NotAsked).unwrap();
+    let limits = Limits { streams_per_connection: 2, ..Limits::default() };
+    let fixture = Fixture::start(limits, Some(tls));
+    // Who does not, is served as before.
+    assert_eq!(who(&fixture, &authority, None).await.as_deref(), Some(""));
+    let stream = over_tls(&fixture, &authority, None, &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    let over = actix_rt::spawn(async move { drop(connection.await) });
+    let ask = |path: &str| {
+        let mut sender = sender.clone();
+        let request = Request::get(format!("https://127.0.0.1{path}"));
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        async move {
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.version(), http::Version::HTTP_2);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            String::from_utf8(body.to_vec()).unwrap()
+        }
+    };
+    let waits = actix_rt::spawn(ask("/wait"));
+    fixture.until("the first is in hand", |fixture| fixture.pages.begun.load(Ordering::SeqCst) == 2).await;
+    assert_eq!(ask("/").await, "hello");
+    // What is in hand is answered when the server stops, and then the connection ends.
+    let (waited, ()) = tokio::join!(waits, async {
+        let stopping = fixture.server.stop(LONG);
+        tokio::join!(stopping, async {
+            fixture.env.sleep(SOON / 3).await;
+            fixture.pages.release.notify_one();
+        });
+    });
+    assert_eq!(waited.unwrap(), "released");
+    over.await.unwrap();
 }

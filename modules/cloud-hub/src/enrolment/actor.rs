@@ -31,6 +31,8 @@ const LIMITS: Limits = Limits {
     head_bytes: 16 << 10,
     header_fields: 32,
     keep_alive: false,
+    // HTTP/1.1 alone is spoken.
+    streams_per_connection: 1,
 };
 /// 2 s for requests in hand when it stops; a client that is broken off tries again.
 const STOP_GRACE: Duration = Duration::from_secs(2);

@@ -36,6 +36,8 @@ const LIMITS: Limits = Limits {
     head_bytes: 16 << 10,
     header_fields: 32,
     keep_alive: false,
+    // HTTP/1.1 alone is spoken.
+    streams_per_connection: 1,
 };
 /// 64: sockets that wait for the hub.
 const BACKLOG: usize = 64;

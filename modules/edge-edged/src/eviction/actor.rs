@@ -18,6 +18,7 @@ use crate::events;
 use crate::eviction::pressure::EVICTED;
 use crate::images::collector;
 use crate::logs::actor::log_of;
+use crate::pod::id::PodId;
 use crate::pod::recorder::EventType;
 use crate::runtime::sandbox::{NODE, POD_UID};
 
@@ -34,8 +35,9 @@ const CLEANUP_POLLS: u32 = 30;
 pub(crate) enum EvictionMsg {
     /// It is time to look.
     Look,
-    /// What a look has found.
-    Observed(Box<Observation>),
+    /// What a look has found; `evicted`: pods that used more of the disk than they may were told to go, and nobody else does
+    /// this time.
+    Observed { observation: Box<Observation>, evicted: Vec<String> },
     /// What had to be done is done; `evicted`: a pod has to go, and the next look is due at once.
     Acted { evicted: Option<String> },
 }
@@ -44,7 +46,7 @@ impl Message for EvictionMsg {
     fn name(&self) -> &'static str {
         match self {
             EvictionMsg::Look => "Look",
-            EvictionMsg::Observed(_) => "Observed",
+            EvictionMsg::Observed { .. } => "Observed",
             EvictionMsg::Acted { .. } => "Acted",
         }
     }
@@ -77,14 +79,18 @@ impl EvictionManager {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
-        let (deps, own) = (Rc::clone(&self.deps), cx.myself());
+        let active: BTreeSet<String> =
+            self.deps.active_pods.borrow().iter().map(|pod| pod.id.uid.clone()).collect();
+        self.evicted.retain(|uid| active.contains(uid));
+        let (deps, own, gone) = (Rc::clone(&self.deps), cx.myself(), self.evicted.clone());
         cx.spawn(async move {
             let observation = Box::new(measure::observe(&deps).await);
-            let _ = own.tell(EvictionMsg::Observed(observation)).await;
+            let evicted = evict_over_limits(&deps, observation.own_imagefs, &gone).await;
+            let _ = own.tell(EvictionMsg::Observed { observation, evicted }).await;
         });
     }
 
-    fn observed(&mut self, observation: Observation, cx: &Context<EvictionMsg>) {
+    fn observed(&mut self, observation: Observation, evicted: Vec<String>, cx: &Context<EvictionMsg>) {
         let settings = &self.deps.settings.eviction_rules;
         let now = self.deps.now();
         let decision =
@@ -94,7 +100,9 @@ impl EvictionManager {
             // A full mailbox: the next tick of Edged's reports it.
             let _ = self.deps.edged.try_tell(EdgedMsg::ReportNode);
         }
-        let Some(bound) = decision.act else {
+        let waits = !evicted.is_empty();
+        self.evicted.extend(evicted);
+        let Some(bound) = decision.act.filter(|_| !waits) else {
             self.looking = false;
             return;
         };
@@ -118,7 +126,7 @@ impl Actor for EvictionManager {
     async fn handle(&mut self, message: EvictionMsg, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
         match message {
             EvictionMsg::Look => self.look(cx),
-            EvictionMsg::Observed(observation) => self.observed(*observation, cx),
+            EvictionMsg::Observed { observation, evicted } => self.observed(*observation, evicted, cx),
             EvictionMsg::Acted { evicted } => {
                 self.looking = false;
                 if let Some(uid) = evicted {
@@ -133,6 +141,34 @@ impl Actor for EvictionManager {
     fn snapshot(&self) -> Value {
         json!({"pressure": format!("{:?}", self.deps.pressure.get()), "evicted": self.evicted})
     }
+}
+
+/// Has those go that use more of the disk than they may. Answers their uids.
+async fn evict_over_limits(
+    deps: &Rc<Dependencies>,
+    own_imagefs: bool,
+    gone: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut evicted = Vec::new();
+    for (pod, words) in measure::over_limits(deps, own_imagefs).await {
+        if pod.is_critical() || gone.contains(&pod.id.uid) {
+            continue;
+        }
+        evict(deps, &pod.id, &words, GRACE_MIN).await;
+        evicted.push(pod.id.uid.clone());
+    }
+    evicted
+}
+
+async fn evict(deps: &Rc<Dependencies>, pod: &PodId, message: &str, grace: Duration) {
+    events::pod_evicted(&deps.env, pod, message);
+    let order = || EdgedMsg::EvictPod {
+        uid: pod.uid.clone(),
+        reason: EVICTED,
+        message: message.to_owned(),
+        grace,
+    };
+    deps.edged.tell_with_retry(&deps.env, order).await;
 }
 
 /// Makes room, or has a pod go. Answers its uid when it has gone, or enough time has passed for that.
@@ -165,12 +201,9 @@ async fn act(
         plan::low_on(&bound, &decision.met, &observation.observed) + &rank::offenders(&first, bound.signal);
     let longest = if bound.is_hard() { Duration::ZERO } else { rules.max_grace.min(pod.grace()) };
     let grace = longest.max(GRACE_MIN);
-    events::pod_evicted(&deps.env, &pod.id, &message);
-    let uid = first.uid.clone();
-    let order = || EdgedMsg::EvictPod { uid: uid.clone(), reason: EVICTED, message: message.clone(), grace };
-    deps.edged.tell_with_retry(&deps.env, order).await;
-    wait_until_gone(deps, &uid).await;
-    Some(uid)
+    evict(deps, &pod.id, &message, grace).await;
+    wait_until_gone(deps, &first.uid).await;
+    Some(first.uid)
 }
 
 /// What the pod took is measured as free only when it has gone.

@@ -10,8 +10,9 @@ use contract::pod_status::is_terminal;
 use cri::v1::{ContainerStats, ContainerStatsFilter, PodSandboxStats, PodSandboxStatsFilter};
 use k8s_openapi::api::core::v1::Container;
 
+use super::limits::Limits;
 use super::plan::{Observed, Signal};
-use super::rank::{ContainerUse, PodStats, PodUse, Usage};
+use super::rank::{ContainerUse, PodStats, PodUse, Usage, VolumeUse};
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
@@ -108,23 +109,52 @@ async fn ask(deps: &Rc<Dependencies>) -> Told {
 /// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too.
 pub(super) async fn pods(deps: &Rc<Dependencies>, with_disk: bool) -> Vec<(Arc<ParsedPod>, PodUse)> {
     let told = ask(deps).await;
-    let active: Vec<Arc<ParsedPod>> = deps.active_pods.borrow().clone();
-    let has_ended = |pod: &Arc<ParsedPod>| {
-        let status = deps.store.reported.of(&pod.id.uid).status;
-        status.is_some_and(|status| status.phase.as_deref().is_some_and(is_terminal))
-    };
     let mut all = Vec::new();
-    for pod in active.into_iter().filter(|pod| !has_ended(pod)) {
-        let on_disk = if with_disk { count(deps, &pod).await } else { BTreeMap::new() };
-        all.push((Arc::clone(&pod), use_of(&pod, &told, &on_disk)));
+    for pod in active(deps) {
+        let on_disk = if with_disk { count(deps, &pod).await } else { OnDisk::default() };
+        all.push((Arc::clone(&pod), use_of(&pod, &told, on_disk)));
     }
     all
 }
 
-/// What is counted as a pod's volumes among what is on the disk.
-const VOLUMES: &str = "";
+/// The pods that use more of the disk than they may, and the words for that.
+pub(super) async fn over_limits(deps: &Rc<Dependencies>, own_imagefs: bool) -> Vec<(Arc<ParsedPod>, String)> {
+    let watched = |pod: Arc<ParsedPod>| Limits::of(&pod).map(|limits| (pod, limits));
+    let watched: Vec<(Arc<ParsedPod>, Limits)> = active(deps).filter_map(watched).collect();
+    if watched.is_empty() {
+        return Vec::new();
+    }
+    let told = ask(deps).await;
+    let mut over = Vec::new();
+    for (pod, limits) in watched {
+        let on_disk = count(deps, &pod).await;
+        if let Some(words) = limits.exceeded(&use_of(&pod, &told, on_disk), own_imagefs) {
+            over.push((pod, words));
+        }
+    }
+    over
+}
 
-fn use_of(pod: &ParsedPod, told: &Told, on_disk: &BTreeMap<String, Usage>) -> PodUse {
+/// The pods that have not ended.
+fn active(deps: &Rc<Dependencies>) -> impl Iterator<Item = Arc<ParsedPod>> {
+    let active: Vec<Arc<ParsedPod>> = deps.active_pods.borrow().clone();
+    let deps = Rc::clone(deps);
+    active.into_iter().filter(move |pod| {
+        let status = deps.store.reported.of(&pod.id.uid).status;
+        !status.is_some_and(|status| status.phase.as_deref().is_some_and(is_terminal))
+    })
+}
+
+/// What of a pod is on the disk.
+#[derive(Default)]
+struct OnDisk {
+    /// By the volume's name.
+    volumes: BTreeMap<String, VolumeUse>,
+    /// By the container's name.
+    logs: BTreeMap<String, Usage>,
+}
+
+fn use_of(pod: &ParsedPod, told: &Told, on_disk: OnDisk) -> PodUse {
     let uid = pod.id.uid.clone();
     let spec = pod.spec();
     let value = |value: Option<&cri::v1::UInt64Value>| value.map(|value| value.value);
@@ -133,7 +163,7 @@ fn use_of(pod: &ParsedPod, told: &Told, on_disk: &BTreeMap<String, Usage>) -> Po
             .unwrap_or(0),
         processes: value(linux.process.as_ref().and_then(|process| process.process_count.as_ref()))
             .unwrap_or(0),
-        volumes: on_disk.get(VOLUMES).copied().unwrap_or_default(),
+        volumes: on_disk.volumes,
     });
     let containers = pod.init_containers().chain(&spec.containers).filter_map(|container| {
         let stats = told.containers.get(&(uid.clone(), container.name.clone()))?;
@@ -146,7 +176,7 @@ fn use_of(pod: &ParsedPod, told: &Told, on_disk: &BTreeMap<String, Usage>) -> Po
             disk_request: request(container, "ephemeral-storage"),
             memory: value(stats.memory.as_ref().and_then(|memory| memory.working_set_bytes.as_ref())),
             rootfs: bytes.map(|bytes| Usage { bytes, inodes: inodes.unwrap_or(0) }),
-            logs: on_disk.get(&container.name).copied(),
+            logs: on_disk.logs.get(&container.name).copied(),
         })
     });
     let memory_request = demand::of_pod(spec).remove("memory").unwrap_or(0);
@@ -168,15 +198,21 @@ fn request(container: &Container, resource: &str) -> u64 {
     amount.and_then(|amount| u64::try_from(amount.units()).ok()).unwrap_or(0)
 }
 
-/// The pod's emptyDirs and its containers' logs, by the container's name.
-async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> BTreeMap<String, Usage> {
+/// The pod's emptyDirs and its containers' logs.
+async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> OnDisk {
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
-    let volumes = layout::pod(&pod.id.uid).join("volumes/kubernetes.io~empty-dir");
-    let mut found = BTreeMap::from([(VOLUMES.to_owned(), count_at(deps, root, volumes).await)]);
+    let mut found = OnDisk::default();
+    for volume in pod.spec().volumes.iter().flatten() {
+        let Some(source) = &volume.empty_dir else { continue };
+        let at = layout::volume(&pod.id.uid, "empty-dir", &volume.name);
+        let is_on_disk = source.medium.as_deref().is_none_or(str::is_empty);
+        let usage = count_at(deps, root.clone(), at).await;
+        found.volumes.insert(volume.name.clone(), VolumeUse { usage, is_on_disk });
+    }
     let names = pod.init_containers().chain(&pod.spec().containers).map(|container| container.name.clone());
     for name in names {
         let at = layout::pod_logs(&pod.id).join(&name);
-        found.insert(name, count_at(deps, logs.clone(), at).await);
+        found.logs.insert(name, count_at(deps, logs.clone(), at).await);
     }
     found
 }

@@ -1,6 +1,7 @@
 //! Which pod goes first. Pure.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use apimachinery::Quantity;
 
@@ -55,8 +56,16 @@ pub(super) struct PodUse {
 pub(super) struct PodStats {
     pub(super) memory: u64,
     pub(super) processes: u64,
-    /// emptyDir and the like.
-    pub(super) volumes: Usage,
+    /// Its emptyDirs by their names.
+    pub(super) volumes: BTreeMap<String, VolumeUse>,
+}
+
+/// A volume of a pod's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct VolumeUse {
+    pub(super) usage: Usage,
+    /// Not in memory.
+    pub(super) is_on_disk: bool,
 }
 
 /// How the kubelet counts a pod's disk: with a file system of the images' own, its containers' layers are on that.
@@ -72,7 +81,9 @@ fn disk_of(pod: &PodUse, signal: Signal, own_imagefs: bool) -> Usage {
             all = all.plus(container.logs);
         }
     }
-    if with_rest { all.plus(pod.stats.as_ref().map(|stats| stats.volumes)) } else { all }
+    let volumes = pod.stats.iter().flat_map(|stats| stats.volumes.values());
+    let counted = volumes.filter(|volume| with_rest && volume.is_on_disk);
+    counted.fold(all, |all, volume| all.plus(Some(volume.usage)))
 }
 
 /// The pods in the order in which they go.
@@ -145,7 +156,17 @@ mod tests {
         let stats = used.map(|memory| PodStats {
             memory,
             processes: memory,
-            volumes: Usage { bytes: memory, inodes: memory },
+            volumes: [
+                (
+                    "v".to_owned(),
+                    VolumeUse { usage: Usage { bytes: memory, inodes: memory }, is_on_disk: true },
+                ),
+                (
+                    "in memory".to_owned(),
+                    VolumeUse { usage: Usage { bytes: 9999, inodes: 9999 }, is_on_disk: false },
+                ),
+            ]
+            .into(),
         });
         let (memory_request, disk_request) = (request, request);
         PodUse { uid: uid.to_owned(), priority, memory_request, disk_request, stats, containers: Vec::new() }

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use crate::pod::field_table::{POD, Rule};
-use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
+use Rule::{Honoured, Inside, NoMatter, Only, Refused};
 
 /// What became of the fields of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Review {
     /// Fields on which the pod's safety or sense depends: it must not run.
     pub(crate) refused: Vec<String>,
-    /// Fields that have no effect here.
+    /// Fields that are not known here and so have no effect.
     pub(crate) unhonoured: Vec<String>,
 }
 
@@ -40,8 +40,6 @@ const NAMED_MAX: usize = 32;
 pub(crate) fn review(spec: &Value) -> Review {
     let mut review = Review::default();
     look(spec, POD, "spec", &mut review);
-    look_at_disk(spec, &mut review);
-    look_at_memory(spec, &mut review);
     bound(&mut review.refused);
     bound(&mut review.unhonoured);
     review
@@ -76,8 +74,6 @@ fn look(value: &Value, rules: &[(&str, Rule)], path: &str, review: &mut Review) 
         let at = format!("{path}.{}", key.chars().take(64).collect::<String>());
         match rules.iter().find(|(name, _)| name == key).map(|(_, rule)| rule) {
             Some(Honoured | NoMatter) => {}
-            Some(Unhonoured) if is_absent(below) => {}
-            Some(Unhonoured) => review.unhonoured.push(at),
             Some(Refused) if is_absent(below) => {}
             Some(Refused) => review.refused.push(at),
             Some(Only(values)) => {
@@ -106,30 +102,6 @@ fn look_inside(value: &Value, rules: &[(&str, Rule)], at: &str, review: &mut Rev
         let label = element.get("name").and_then(Value::as_str).map(|name| name.chars().take(64).collect());
         let label: String = label.unwrap_or_else(|| index.to_string());
         look(element, rules, &format!("{at}[{label}]"), review);
-    }
-}
-
-/// A size limit is honoured where the volume is memory.
-fn look_at_memory(spec: &Value, review: &mut Review) {
-    for volume in spec.get("volumes").and_then(Value::as_array).into_iter().flatten() {
-        if volume.pointer("/emptyDir/medium").and_then(Value::as_str) == Some("Memory") {
-            let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
-            let path = format!("spec.volumes[{name}].emptyDir.sizeLimit");
-            review.unhonoured.retain(|named| *named != path);
-        }
-    }
-}
-
-/// How much of the node's disk a container has is not watched.
-fn look_at_disk(spec: &Value, review: &mut Review) {
-    for list in ["containers", "initContainers"] {
-        for container in spec.get(list).and_then(Value::as_array).into_iter().flatten() {
-            let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
-            if container.pointer("/resources/limits/ephemeral-storage").is_some() {
-                let name: String = name.chars().take(64).collect();
-                review.unhonoured.push(format!("spec.{list}[{name}].resources.limits.ephemeral-storage"));
-            }
-        }
     }
 }
 

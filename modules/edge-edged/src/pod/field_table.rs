@@ -11,10 +11,8 @@ pub(super) enum Rule {
     Only(&'static [&'static str]),
     /// Must not run with it.
     Refused,
-    /// Has no effect here.
-    Unhonoured,
 }
-use Rule::{Honoured, Inside, NoMatter, Only, Refused, Unhonoured};
+use Rule::{Honoured, Inside, NoMatter, Only, Refused};
 
 const KEY_REF: Rule = Honoured;
 
@@ -141,7 +139,7 @@ const CONTAINER: &[(&str, Rule)] = &[
 
 const VOLUME: &[(&str, Rule)] = &[
     ("name", Honoured),
-    ("emptyDir", Inside(&[("medium", Honoured), ("sizeLimit", Unhonoured)])),
+    ("emptyDir", Honoured),
     ("hostPath", Honoured),
     ("configMap", Honoured),
     ("secret", Honoured),

@@ -158,3 +158,35 @@ fn a_full_disk_takes_unused_images_first_and_then_who_has_the_most_on_it() {
         eventually(cleared).await.expect("what it took is free");
     });
 }
+
+#[test]
+fn a_pod_that_takes_more_of_the_disk_than_it_may_goes_whatever_is_left() {
+    run(async {
+        let host = Machine::new("limits");
+        let stopped = Node::start(&host).stop(&host).await;
+        let node = stopped.set(|settings| rules(settings, |_| {})).start();
+        let writes = |name: &str, size: &str, storage: &str| {
+            let script = format!("dd if=/dev/zero of=/data/f bs=1M count=4; {WAITS}");
+            let mut own = container("c", &script);
+            own["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+            own["resources"] = json!({"limits": {"ephemeral-storage": storage}});
+            let volumes = json!([{"name": "data", "emptyDir": {"sizeLimit": size}}]);
+            pod(name, "", json!({"containers": [own], "volumes": volumes}))
+        };
+        let pods = [
+            writes("a-within", "8Mi", "1Gi"),
+            writes("b-volume", "1Mi", "1Gi"),
+            writes("c-pod", "8Mi", "2Mi"),
+        ];
+        node.apply(&pods).await;
+        for (name, message) in [
+            ("b-volume", "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\". "),
+            ("c-pod", "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "),
+        ] {
+            let status = node.until(name, "its eviction", |status| status["reason"] == "Evicted").await;
+            assert_eq!((&status["phase"], &status["message"]), (&json!("Failed"), &json!(message)));
+        }
+        node.until_ready("a-within").await;
+        assert!(node.status("a-within").is_some_and(|status| status["reason"] != "Evicted"));
+    });
+}

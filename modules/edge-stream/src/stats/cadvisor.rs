@@ -2,72 +2,14 @@
 
 use crate::stats::cgroup::{Cgroup, Pressure};
 use crate::stats::exposition::Exposition;
-use crate::stats::proc::{Disk, Interface, Machine};
+use crate::stats::processes::Processes;
 use crate::stats::resource::seconds;
 use crate::stats::sample::Sample;
+use crate::stats::series::{Whose, Writer};
+use crate::stats::system::{disks, machine, network, processes};
 
-/// Whose series it is: all labels stand on each, empty where there is nothing to say.
-#[derive(Clone, Copy, Default)]
-struct Whose<'a> {
-    container: &'a str,
-    id: &'a str,
-    image: &'a str,
-    name: &'a str,
-    namespace: &'a str,
-    pod: &'a str,
-}
-
-impl<'a> Whose<'a> {
-    fn labels(&self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let own = [
-            ("container", self.container),
-            ("id", self.id),
-            ("image", self.image),
-            ("name", self.name),
-            ("namespace", self.namespace),
-            ("pod", self.pod),
-        ];
-        own.into_iter().chain(more.iter().copied()).collect()
-    }
-}
-
-/// Writes series of one owner at one moment.
-struct Writer<'a, 'b> {
-    page: &'b mut Exposition,
-    whose: Whose<'a>,
-    /// Milliseconds since 1970.
-    at: i64,
-}
-
-impl<'a> Writer<'a, '_> {
-    fn counter(
-        &mut self,
-        name: &'static str,
-        help: &'static str,
-        more: &[(&'a str, &'a str)],
-        value: Option<f64>,
-    ) {
-        if let Some(value) = value {
-            self.page.counter(name, help).add(&self.whose.labels(more), value, Some(self.at));
-        }
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &'static str, value: Option<u64>) {
-        if let Some(value) = value {
-            self.page.gauge(name, help).add(&self.whose.labels(&[]), value as f64, Some(self.at));
-        }
-    }
-
-    /// What is set, not measured: without a moment.
-    fn spec(&mut self, name: &'static str, help: &'static str, value: Option<u64>) {
-        if let Some(value) = value {
-            self.page.gauge(name, help).add(&self.whose.labels(&[]), value as f64, None);
-        }
-    }
-}
-
-/// The page.
-pub(crate) fn page(sample: &Sample) -> String {
+/// The page. `processes_of`: those in a cgroup.
+pub(crate) fn page(sample: &Sample, processes_of: impl Fn(&str) -> Option<Processes>) -> String {
     let mut page = Exposition::default();
     let at = sample.at / 1_000_000;
     for (id, cgroup) in &sample.node.cgroups {
@@ -75,7 +17,7 @@ pub(crate) fn page(sample: &Sample) -> String {
         of_cgroup(&mut writer, cgroup);
         if id == "/" {
             network(&mut writer, &sample.node.network);
-            disk(&mut writer, sample.node.disk);
+            disks(&mut writer, &sample.node.disks);
         }
     }
     for pod in &sample.pods {
@@ -107,6 +49,9 @@ pub(crate) fn page(sample: &Sample) -> String {
         match &own.cgroup {
             Some((_, cgroup)) => of_cgroup(&mut writer, cgroup),
             None => of_runtime(&mut writer, own),
+        }
+        if let Some(own) = processes_of(id) {
+            processes(&mut writer, &own);
         }
         let used = own.rootfs.used;
         writer.gauge(
@@ -301,65 +246,6 @@ fn spec(writer: &mut Writer<'_, '_>, own: &Cgroup) {
     writer.spec("container_spec_memory_reservation_limit_bytes", reservation, limit(own.memory_reservation));
 }
 
-fn network(writer: &mut Writer<'_, '_>, interfaces: &[Interface]) {
-    for own in interfaces {
-        let whose = writer.whose;
-        for (name, help, value) in [
-            ("container_network_receive_bytes_total", "Cumulative count of bytes received", own.rx_bytes),
-            (
-                "container_network_receive_packets_total",
-                "Cumulative count of packets received",
-                own.rx_packets,
-            ),
-            (
-                "container_network_receive_errors_total",
-                "Cumulative count of errors encountered while receiving",
-                own.rx_errors,
-            ),
-            (
-                "container_network_receive_packets_dropped_total",
-                "Cumulative count of packets dropped while receiving",
-                own.rx_dropped,
-            ),
-            ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", own.tx_bytes),
-            (
-                "container_network_transmit_packets_total",
-                "Cumulative count of packets transmitted",
-                own.tx_packets,
-            ),
-            (
-                "container_network_transmit_errors_total",
-                "Cumulative count of errors encountered while transmitting",
-                own.tx_errors,
-            ),
-            (
-                "container_network_transmit_packets_dropped_total",
-                "Cumulative count of packets dropped while transmitting",
-                own.tx_dropped,
-            ),
-        ] {
-            let mut labels = whose.labels(&[]);
-            labels.push(("interface", &own.name));
-            writer.page.counter(name, help).add(&labels, value as f64, Some(writer.at));
-        }
-    }
-}
-
-fn disk(writer: &mut Writer<'_, '_>, own: Disk) {
-    writer.gauge(
-        "container_fs_usage_bytes",
-        "Number of bytes that are consumed by the container on this filesystem.",
-        own.used,
-    );
-    writer.gauge(
-        "container_fs_limit_bytes",
-        "Number of bytes that can be consumed by the container on this filesystem.",
-        own.capacity,
-    );
-    writer.gauge("container_fs_inodes_total", "Number of Inodes", own.inodes);
-    writer.gauge("container_fs_inodes_free", "Number of available Inodes", own.inodes_free);
-}
-
 fn started(writer: &mut Writer<'_, '_>, nanos: i64) {
     let at = u64::try_from(nanos / 1_000_000_000).ok();
     writer.gauge(
@@ -369,29 +255,6 @@ fn started(writer: &mut Writer<'_, '_>, nanos: i64) {
     );
 }
 
-fn machine(page: &mut Exposition, own: &Machine) {
-    let labels =
-        [("boot_id", &*own.boot_id), ("machine_id", &*own.machine_id), ("system_uuid", &*own.system_uuid)];
-    for (name, help, value) in [
-        ("machine_cpu_cores", "Number of logical CPU cores.", own.cores),
-        ("machine_cpu_physical_cores", "Number of physical CPU cores.", own.physical_cores),
-        ("machine_cpu_sockets", "Number of CPU sockets.", own.sockets),
-        ("machine_memory_bytes", "Amount of memory installed on the machine.", own.memory),
-        ("machine_swap_bytes", "Amount of swap memory available on the machine.", own.swap),
-    ] {
-        page.gauge(name, help).add(&labels, value as f64, None);
-    }
-    let versions = [
-        ("cadvisorRevision", ""),
-        ("cadvisorVersion", ""),
-        ("dockerVersion", ""),
-        ("kernelVersion", &*own.kernel),
-        ("osVersion", &*own.os),
-    ];
-    let help = "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.";
-    page.gauge("cadvisor_version_info", help).add(&versions, 1.0, None);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,7 +262,10 @@ mod tests {
 
     #[test]
     fn rules_find_their_families_and_labels() {
-        let text = page(&sample());
+        let processes =
+            Processes { count: 2, open_files: Some(9), sockets: Some(1), open_files_limit: Some(1024) };
+        let of_container = |path: &str| (path == "/kubepods/podu/c1").then_some(processes);
+        let text = page(&sample(), of_container);
         let container = "container=\"c\",id=\"/kubepods/podu/c1\",image=\"busybox:1\",name=\"c1\",namespace=\"d\",pod=\"p\"";
         let sandbox =
             "container=\"\",id=\"/kubepods/podu/s1\",image=\"pause\",name=\"s1\",namespace=\"d\",pod=\"p\"";
@@ -421,6 +287,12 @@ mod tests {
             format!("container_spec_memory_limit_bytes{{{pod}}} 0"),
             "machine_cpu_cores{boot_id=\"\",machine_id=\"m\",system_uuid=\"\"} 2".to_owned(),
             "container_scrape_error 0".to_owned(),
+            format!("container_fs_usage_bytes{{{root},device=\"/dev/sda1\"}} 70 9000"),
+            format!("container_fs_limit_bytes{{{root},device=\"/dev/sda1\"}} 100 9000"),
+            format!("container_processes{{{container}}} 2 9000"),
+            format!("container_file_descriptors{{{container}}} 9 9000"),
+            format!("container_sockets{{{container}}} 1 9000"),
+            format!("container_ulimits_soft{{{container},ulimit=\"max_open_files\"}} 1024 9000"),
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in {text}");
         }

@@ -100,6 +100,12 @@ impl Tree {
         text(&self.folder("memory", path).join("cgroup.procs"))?.lines().next()?.parse().ok()
     }
 
+    /// The processes in the cgroup itself.
+    pub(crate) fn processes(&self, path: &str) -> Vec<u32> {
+        let text = text(&self.folder("memory", path).join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Reads what is counted of a cgroup; `None`: there is none.
     pub(crate) fn read(&self, path: &str) -> Option<Cgroup> {
         self.has(path).then(|| if self.is_v2 { self.v2(path) } else { self.v1(path) })

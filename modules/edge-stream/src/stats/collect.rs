@@ -263,6 +263,7 @@ fn node(places: &Places, tree: &Tree, at: i64) -> NodeUse {
         swap,
         network: proc::network_of_machine(),
         disk: proc::disk_of(&places.root),
+        disks: proc::disks_here(),
         cgroups,
         machine,
     }

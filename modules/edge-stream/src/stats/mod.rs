@@ -5,10 +5,14 @@ pub(crate) mod cgroup;
 pub(crate) mod collect;
 pub(crate) mod exposition;
 pub(crate) mod kubelet;
+pub(crate) mod probes;
 pub(crate) mod proc;
+pub(crate) mod processes;
 pub(crate) mod rates;
 pub(crate) mod resource;
 pub(crate) mod sample;
+pub(crate) mod series;
 pub(crate) mod summary;
+pub(crate) mod system;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,13 +1,17 @@
 //! What /proc says of the machine and of a network namespace. Blocks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// 256 KiB of a file of the kernel's.
 const FILE_MAX: u64 = 256 << 10;
 /// 10 ms: a tick of /proc/stat (USER_HZ is 100 on every architecture that we build for).
 const TICK_NANOS: u64 = 10_000_000;
+/// 64 file systems are told of.
+const DISKS_MAX: usize = 64;
 /// Interfaces that are not the machine's own.
 const NOT_THE_MACHINES: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
 
@@ -180,6 +184,47 @@ fn interfaces(dev: &str) -> Vec<Interface> {
     dev.lines().filter_map(of_line).collect()
 }
 
+/// When this process began, since 1970; nothing where the kernel does not say.
+pub(crate) fn process_started() -> Duration {
+    let booted = text("/proc/stat").lines().find_map(|line| line.strip_prefix("btime ")?.parse().ok());
+    started(booted.unwrap_or(0), &text("/proc/self/stat"))
+}
+
+/// `booted`: seconds since 1970. The name in `/proc/PID/stat` may hold anything, so the words are counted behind it; the 22nd of all
+/// are the ticks from boot to the begin.
+fn started(booted: u64, stat: &str) -> Duration {
+    let words = stat.rsplit_once(')').map_or("", |(_, words)| words);
+    let ticks: u64 = words.split_whitespace().nth(19).and_then(|word| word.parse().ok()).unwrap_or(0);
+    Duration::from_secs(booted) + Duration::from_nanos(ticks.saturating_mul(TICK_NANOS))
+}
+
+/// The file systems of the machine that lie on devices: the device, and what is on it. `mountinfo` as in `/proc/self/mountinfo`.
+pub(crate) fn disks(mountinfo: &str) -> Vec<(String, Disk)> {
+    let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in mountinfo.lines() {
+        let Some((mount, device)) = mounted_device(line) else { continue };
+        // The first one is the oldest: another shows a part of the same.
+        if found.len() < DISKS_MAX {
+            found.entry(device).or_insert(mount);
+        }
+    }
+    found.into_iter().map(|(device, mount)| (device.to_owned(), disk_of(Path::new(mount)))).collect()
+}
+
+/// The file systems of this process.
+pub(crate) fn disks_here() -> Vec<(String, Disk)> {
+    disks(&text("/proc/self/mountinfo"))
+}
+
+/// The mount point and the device of a line: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`. A mount point with a
+/// blank is written with an escape and left out.
+fn mounted_device(line: &str) -> Option<(&str, &str)> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mount = mount.split_whitespace().nth(4).filter(|mount| !mount.contains('\\'))?;
+    let device = file_system.split_whitespace().nth(1).filter(|device| device.starts_with("/dev/"))?;
+    Some((mount, device))
+}
+
 /// The file system that a path is on.
 pub(crate) fn disk_of(path: &Path) -> Disk {
     let Ok(disk) = rustix::fs::statvfs(path) else { return Disk::default() };
@@ -230,5 +275,26 @@ mod tests {
         assert_eq!(topology(info), (1, 1));
         assert_eq!(topology("processor: 0\nprocessor: 1\n"), (2, 1));
         assert_eq!(threads("0.1 0.2 0.3 2/345 99"), 345);
+    }
+
+    #[test]
+    fn a_process_began_so_many_ticks_after_boot() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 250 20 21";
+        assert_eq!(started(100, stat), Duration::from_millis(102_500));
+        assert_eq!(started(100, "odd"), Duration::from_secs(100));
+        let own = process_started();
+        assert!(own > Duration::from_secs(1_000_000_000), "{own:?}");
+    }
+
+    #[test]
+    fn each_device_is_told_once() {
+        let mountinfo = "27 0 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+                         22 27 0:21 / /proc rw - proc proc rw\n\
+                         40 27 254:0 /var /mnt rw master:1 - ext4 /dev/vda rw\n\
+                         41 27 8:1 / /with\\040blank rw - ext4 /dev/sda1 rw\n";
+        let names: Vec<String> = disks(mountinfo).into_iter().map(|(device, _)| device).collect();
+        assert_eq!(names, ["/dev/vda"]);
+        assert_eq!(disks(mountinfo)[0].1.capacity, disk_of(Path::new("/")).capacity);
+        assert!(disks("odd\n").is_empty());
     }
 }

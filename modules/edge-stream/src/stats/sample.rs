@@ -85,7 +85,10 @@ pub(crate) struct NodeUse {
     pub(crate) memory: Memory,
     pub(crate) swap: Option<Swap>,
     pub(crate) network: Vec<Interface>,
+    /// Where the pods' volumes lie.
     pub(crate) disk: Disk,
+    /// By the devices on which they lie.
+    pub(crate) disks: Vec<(String, Disk)>,
     /// `/`, the pods' and their classes'.
     pub(crate) cgroups: BTreeMap<String, Cgroup>,
 }

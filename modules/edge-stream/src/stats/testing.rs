@@ -48,6 +48,7 @@ pub(crate) fn sample() -> Sample {
             memory: Memory { at, working_set: Some(100), ..Memory::default() },
             cgroups: [("/".to_owned(), cgroup(5)), ("/kubepods".to_owned(), cgroup(3))].into(),
             network: network.clone(),
+            disks: vec![("/dev/sda1".into(), Disk { capacity: Some(100), ..used(70) })],
             ..NodeUse::default()
         },
         images: Disk::default(),

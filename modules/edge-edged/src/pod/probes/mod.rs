@@ -1,5 +1,6 @@
 //! The probes of a pod's containers: when they are made, and what their outcomes mean.
 
+mod counters;
 pub(crate) mod plan;
 pub(crate) mod results;
 pub(crate) mod task;

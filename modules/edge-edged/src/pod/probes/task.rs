@@ -12,6 +12,7 @@ use crate::dependencies::Dependencies;
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::probes::counters::ProbeCounters;
 use crate::pod::probes::plan::{ProbeKind, ProbePlan, Step, Target, Timing, Verdict};
 use crate::pod::recorder::{About, EventType};
 use crate::prober::{Answer, Check, PodDialer, Tried};
@@ -27,6 +28,7 @@ pub(crate) struct ProbeTask {
     kind: ProbeKind,
     timing: Timing,
     check: Check,
+    counters: ProbeCounters,
     deps: Rc<Dependencies>,
     worker: Address<PodWorkerMsg>,
 }
@@ -46,6 +48,7 @@ impl ProbeTask {
             kind,
             timing: Timing::of(probe),
             check: Check::of(probe, container),
+            counters: ProbeCounters::new(deps.env.metrics(), pod, &container.name, kind),
             deps: Rc::clone(deps),
             worker,
         }
@@ -64,7 +67,9 @@ impl ProbeTask {
                 Step::Probe => {
                     let now = target.borrow().clone();
                     // Most of the time nobody probes, and nothing is held for it.
+                    let begun = self.deps.now();
                     let tried = Box::pin(self.try_check(&now)).await;
+                    self.counters.made(&tried, self.deps.now().since(begun));
                     if self.kind != ProbeKind::Readiness && target.borrow().ending {
                         continue;
                     }
