@@ -25,6 +25,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
+use crate::pod::turns::Turns;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
@@ -62,6 +63,8 @@ pub(crate) struct Dependencies {
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
+    /// Which pods the runtime works for.
+    pub(crate) turns: Turns,
     /// How many pulls of an image are under way, by its name.
     pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
     /// Which images there are and when they were used.
@@ -106,6 +109,7 @@ impl Dependencies {
             tokens,
             recorder,
             pulls,
+            turns: Turns::of_machine(),
             pulling,
             image_uses,
             images_wanted,

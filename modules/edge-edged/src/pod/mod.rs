@@ -43,4 +43,6 @@ pub(crate) mod stopping;
 pub(crate) mod sync_state;
 pub(crate) mod token_row;
 pub(crate) mod tokens;
+pub(crate) mod turn;
+pub(crate) mod turns;
 pub(crate) mod worker;
