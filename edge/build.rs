@@ -4,7 +4,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|own| own == value);
-    let has_own_linker = std::env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("link"));
+    let has_own_linker = std::env::var("CARGO_ENCODED_RUSTFLAGS")
+        .is_ok_and(|flags| flags.contains("linker") || flags.contains("fuse-ld"));
     // There Rust links with LLVM's linker by itself; whichever it is elsewhere may not know the option.
     let has_lld = is("CARGO_CFG_TARGET_ARCH", "x86_64")
         && is("CARGO_CFG_TARGET_OS", "linux")

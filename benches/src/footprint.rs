@@ -1,7 +1,7 @@
 //! What a node's daemon weighs at rest.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -10,12 +10,13 @@ use crate::stats::Summary;
 use crate::table::{Bar, Row, Table, say};
 use crate::testbed::Testbed;
 
-/// 20 MB of resident memory and 15 MB on disk (KubeEdge: 132 and 100).
-const RESIDENT_MAX: f64 = 20.0;
+/// 15 MB of resident memory and 15 MB on disk (KubeEdge: 132 and 100).
+const RESIDENT_MAX: f64 = 15.0;
 const DISK_MAX: f64 = 15.0;
-/// Memory has settled when it has not grown for this long; two heartbeats and a look at the runtime are in it.
-const QUIET: Duration = Duration::from_secs(25);
-const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+/// A minute: heartbeats, looks at the runtime and the node's first report are over.
+const REST: Duration = Duration::from_secs(60);
+/// Two heartbeats and a look at disks and logs are in it.
+const LOOKS: usize = 15;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(binaries: &Path) -> Result<Table> {
@@ -26,7 +27,7 @@ pub(crate) fn run(binaries: &Path) -> Result<Table> {
 
 async fn measure(binaries: &Path) -> Result<Table> {
     let mut testbed = Testbed::new(binaries).await?;
-    let samples = settle(&mut testbed).await?;
+    let samples = at_rest(&mut testbed).await?;
     let edge = proc::memory(testbed.edgecore.id())?;
     let cloud = proc::memory(testbed.cloudcore.id())?;
     let on_disk = |name: &str| -> Result<f64> {
@@ -55,23 +56,15 @@ async fn measure(binaries: &Path) -> Result<Table> {
     Ok(table)
 }
 
-/// Waits until resident memory has stopped growing, and gives back what it was in that time.
-async fn settle(testbed: &mut Testbed) -> Result<Vec<f64>> {
-    let begun = Instant::now();
-    let (mut samples, mut highest) = (Vec::new(), 0.0_f64);
-    let mut quiet_since = Instant::now();
-    while quiet_since.elapsed() < QUIET && begun.elapsed() < SETTLES_WITHIN {
+/// What is resident after an idle minute, looked at for a while.
+async fn at_rest(testbed: &mut Testbed) -> Result<Vec<f64>> {
+    tokio::time::sleep(REST).await;
+    let mut samples = Vec::new();
+    for _ in 0..LOOKS {
         tokio::time::sleep(LOOK_EVERY).await;
         testbed.edgecore.check()?;
         testbed.cloudcore.check()?;
-        let resident = mega(proc::memory(testbed.edgecore.id())?.resident);
-        // Within 1 %.
-        if resident > highest * 1.01 {
-            highest = resident;
-            quiet_since = Instant::now();
-            samples.clear();
-        }
-        samples.push(resident);
+        samples.push(mega(proc::memory(testbed.edgecore.id())?.resident));
     }
     Ok(samples)
 }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo run --release -p benches -- pod-start     # create -> Running beside bare CRI calls; root, containerd
+//! cargo run --release -p benches -- many-pods     # 60 pods at once, started and ended, beside bare CRI calls; root, containerd
 //! cargo run --release -p benches -- footprint     # edgecore at rest: memory and size on disk; root, containerd
 //! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix; memory of actors
 //! cargo run --release -p benches -- link          # a remote mailbox beside bare QUIC streams
@@ -14,9 +15,11 @@
 //! ```
 
 mod actor_memory;
+mod bare_pod;
 mod footprint;
 mod link;
 mod mailbox;
+mod many_pods;
 mod pod_start;
 mod proc;
 mod program;
@@ -50,6 +53,13 @@ enum Bench {
         #[command(flatten)]
         rounds: Rounds,
     },
+    /// Many pods created and deleted at once, beside the same raw CRI calls
+    ManyPods {
+        #[command(flatten)]
+        daemons: Daemons,
+        #[command(flatten)]
+        pods: Pods,
+    },
     /// edgecore with its broker at rest: memory and size on disk
     Footprint {
         #[command(flatten)]
@@ -75,6 +85,8 @@ enum Bench {
         daemons: Daemons,
         #[command(flatten)]
         rounds: Rounds,
+        #[command(flatten)]
+        pods: Pods,
     },
 }
 
@@ -90,6 +102,16 @@ struct Rounds {
     /// How many pods are started each way
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=1000))]
     rounds: u32,
+}
+
+#[derive(Args)]
+struct Pods {
+    /// How many pods there are at once
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pods: u32,
+    /// How often they are started and ended each way
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    times: u32,
 }
 
 fn main() -> ExitCode {
@@ -113,16 +135,20 @@ fn run(bench: &Bench) -> Result<bool> {
     }
     let tables = match bench {
         Bench::PodStart { daemons, rounds } => vec![pod_start::run(&binaries(daemons)?, rounds.rounds)?],
+        Bench::ManyPods { daemons, pods } => {
+            vec![many_pods::run(&binaries(daemons)?, usize::try_from(pods.pods)?, pods.times)?]
+        }
         Bench::Footprint { daemons } => vec![footprint::run(&binaries(daemons)?)?],
         Bench::Mailbox => vec![mailbox::run()?],
         Bench::Link => vec![link::run()?],
         Bench::Store => vec![store::run()?],
         Bench::Storm { daemons, edges } => vec![storm::run(&binaries(daemons)?, usize::try_from(*edges)?)?],
-        Bench::All { daemons, rounds } => {
+        Bench::All { daemons, rounds, pods } => {
             let folder = binaries(daemons)?;
             let tables = [
                 footprint::run(&folder)?,
                 pod_start::run(&folder, rounds.rounds)?,
+                many_pods::run(&folder, usize::try_from(pods.pods)?, pods.times)?,
                 mailbox::run()?,
                 link::run()?,
                 store::run()?,

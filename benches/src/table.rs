@@ -52,7 +52,7 @@ impl Row {
             None => (none(), none(), none()),
         };
         let bar = match self.bar {
-            Bar::Times(most) => format!("≤ {most:.1} × {}", self.verdict()),
+            Bar::Times(most) => format!("≤ {} × {}", number(most), self.verdict()),
             Bar::AtMost(most) => format!("≤ {} {}", number(most), self.verdict()),
             Bar::None => none(),
         };

@@ -149,6 +149,7 @@ enum TokenCommand {
 }
 
 fn main() -> ExitCode {
+    daemon::names::from_files_and_dns();
     let cli = Cli::parse();
     match actix_rt::System::new().block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,

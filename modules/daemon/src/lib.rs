@@ -21,6 +21,7 @@
 mod cut;
 mod files;
 pub mod log;
+pub mod names;
 pub mod notify;
 mod run;
 mod thinning;

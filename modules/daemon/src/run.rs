@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use beehive::{Blocked, Ended, HiveReport, Inspector};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{files, log, notify, sentence};
+use crate::{files, log, names, notify, sentence};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -17,6 +17,8 @@ const BLOCKED_FOR: Duration = Duration::from_secs(60);
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
 /// 8 threads for files, which block; everything else runs on the hive's.
 const BLOCKING_THREADS: usize = 8;
+/// 1 s without work ends one of them: to start it anew costs less than to keep its stack.
+const BLOCKING_THREAD_WAITS: Duration = Duration::from_secs(1);
 
 /// A daemon whose actors run.
 pub trait Running {
@@ -33,11 +35,13 @@ pub trait Running {
 /// The whole of a daemon's `main`: its log, with this filter where `RUST_LOG` says nothing, its runtime, `work`, and the exit
 /// code: 0, or 1 with a sentence in the log.
 pub fn main(filter: &str, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
+    names::from_files_and_dns();
     log::start(filter);
     files::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_THREAD_WAITS)
         .build();
     let ended = match runtime {
         Ok(runtime) => actix_rt::System::with_tokio_rt(|| runtime).block_on(work()),

@@ -26,6 +26,7 @@ use crate::pod::recorder::{About, EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
 use crate::prober::LOOKUPS_AT_ONCE;
+use crate::pod::turns::Turns;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
@@ -66,6 +67,8 @@ pub(crate) struct Dependencies {
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
+    /// Which pods the runtime works for.
+    pub(crate) turns: Turns,
     /// How many pulls of an image are under way, by its name.
     pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
     /// Which images there are and when they were used.
@@ -116,6 +119,7 @@ impl Dependencies {
             tokens,
             recorder,
             pulls,
+            turns: Turns::of_machine(),
             pulling,
             image_uses,
             images_wanted,

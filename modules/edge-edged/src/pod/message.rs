@@ -6,6 +6,7 @@ use crate::pod::action::Action;
 use crate::pod::actions::Outcome;
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::runtime_status::StatusReader;
+use crate::pod::turns::Turn;
 use crate::runtime::pods::RuntimePod;
 
 /// Messages to a pod's worker.
@@ -27,6 +28,8 @@ pub(crate) enum PodWorkerMsg {
     Probed { id: String, kind: ProbeKind, verdict: Verdict },
     /// The end of the pod was reported, or could not be.
     EndReported(Result<(), String>),
+    /// The pod's turn with the runtime has come.
+    TurnCame(Turn),
     /// It is time for what the worker waits for.
     Wake,
 }
@@ -42,6 +45,7 @@ impl Message for PodWorkerMsg {
             PodWorkerMsg::ActionFailed(_) => "ActionFailed",
             PodWorkerMsg::Probed { .. } => "Probed",
             PodWorkerMsg::EndReported(_) => "EndReported",
+            PodWorkerMsg::TurnCame(_) => "TurnCame",
             PodWorkerMsg::Wake => "Wake",
         }
     }

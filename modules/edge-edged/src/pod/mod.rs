@@ -49,4 +49,6 @@ pub(crate) mod sync_state;
 pub(crate) mod token_row;
 pub(crate) mod tokens;
 mod told_events;
+pub(crate) mod turn;
+pub(crate) mod turns;
 pub(crate) mod worker;

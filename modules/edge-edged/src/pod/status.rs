@@ -69,7 +69,11 @@ pub(crate) fn compute(
         pod_ip: ips.first().map(|ip| ip.ip.clone()),
         pod_ips: (!ips.is_empty()).then_some(ips),
         // As known before, whoever has restarted since.
-        start_time: Some(previous.and_then(|old| old.start_time.clone()).unwrap_or(Time(around.wall))),
+        start_time: Some(
+            previous
+                .and_then(|old| old.start_time.clone())
+                .unwrap_or(Time(state.taken_up.unwrap_or(around.wall))),
+        ),
         qos_class: Some(pod.qos.name().to_owned()),
         container_statuses: Some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),

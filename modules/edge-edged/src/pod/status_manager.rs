@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
+use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
@@ -56,6 +57,7 @@ impl PodWorker {
         intent: &Intent,
         now: Moment,
     ) -> Option<(Action, LocalBoxFuture<'static, Outcome>)> {
+        self.report_at = None;
         let pod = self.update.pod.clone();
         // Of a pod that has ended the runtime may have lost everything: what was reported stays.
         let nothing_new = self.state.end(&pod).is_some() && self.seen.containers.is_empty();
@@ -75,8 +77,13 @@ impl PodWorker {
         let node = self.deps.node.borrow().clone();
         let around =
             NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
+        self.state.taken_up.get_or_insert(around.wall);
         let status = status::compute(&pod, intent, &self.seen, &self.state, &around);
         if self.has_reported && self.state.reported.as_deref() == Some(&status) {
+            return None;
+        }
+        self.report_at = self.turn.quiet_until().filter(|at| *at > now && self.is_on_its_way(&status));
+        if self.report_at.is_some() {
             return None;
         }
         self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
@@ -84,6 +91,12 @@ impl PodWorker {
         self.reporting_to.clone_from(&reader);
         let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
+    }
+
+    /// Whether a status tells of nothing but a start that goes on.
+    fn is_on_its_way(&self, status: &PodStatus) -> bool {
+        let is_pending = |status: &PodStatus| status.phase.as_deref() == Some("Pending");
+        is_pending(status) && self.state.reported.as_deref().is_none_or(is_pending)
     }
 
     fn record_rejection(&mut self, pod: &ParsedPod, intent: &Intent) {

@@ -30,6 +30,7 @@ use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
+use crate::pod::turn::PodTurn;
 use crate::runtime::pods::RuntimePod;
 
 /// What a pod's worker is called among Edged's children.
@@ -70,6 +71,10 @@ pub(crate) struct PodWorker {
     /// Pulls and hooks that are under way: what they are for may go before they end.
     pub(crate) breakable: BTreeMap<Action, AbortHandle>,
     pub(crate) retries: Vec<(Moment, Action)>,
+    /// Whether the runtime may be set to work for the pod.
+    pub(crate) turn: PodTurn,
+    /// When the status is reported at the latest, if it waits for what a start comes to.
+    pub(crate) report_at: Option<Moment>,
     wake: Option<(Moment, AbortHandle)>,
     pub(crate) end: End,
     /// Edged has to hear that the pod has left the runtime.
@@ -137,6 +142,8 @@ impl PodWorker {
             status_is_final: false,
             breakable: BTreeMap::new(),
             retries: Vec::new(),
+            turn: PodTurn::default(),
+            report_at: None,
             wake: None,
             end: End::NotYet,
             stopped: Stopped::NotYet,
@@ -173,6 +180,7 @@ impl Actor for PodWorker {
             }
             PodWorkerMsg::Probed { id, kind, verdict } => self.state.probes.set(&id, kind, verdict),
             PodWorkerMsg::EndReported(result) => self.end_reported(result),
+            PodWorkerMsg::TurnCame(turn) => self.turn.came(turn, self.deps.now()),
             PodWorkerMsg::Wake => self.wake = None,
         }
         if self.entry.take_missed() {
@@ -251,7 +259,7 @@ impl PodWorker {
         for stopping in plan.stopping {
             self.state.stopping.entry(stopping).or_insert(now);
         }
-        for action in plan.actions {
+        for action in self.in_turn(plan.actions, now, cx) {
             self.begin(action, &pod, cx);
         }
         self.tell_probes(&intent, cx);
@@ -332,7 +340,15 @@ impl PodWorker {
         };
         let edged = (self.stopped == Stopped::Unsaid).then(|| self.deps.now() + EDGED_RETRY);
         let reread = self.reread.first().copied();
-        others.chain(pulls).chain(retries).chain(reread).chain(end).chain(edged).min()
+        others
+            .chain(pulls)
+            .chain(retries)
+            .chain(reread)
+            .chain(end)
+            .chain(edged)
+            .chain(self.turn.due())
+            .chain(self.report_at)
+            .min()
     }
 
     pub(crate) fn wake_at(&mut self, at: Option<Moment>, now: Moment, cx: &Context<PodWorkerMsg>) {
