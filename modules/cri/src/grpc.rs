@@ -113,7 +113,7 @@ fn gone_is_fine(answer: Answer<'_, ()>) -> Answer<'_, ()> {
 
 /// Calls `call` with a clone of the client, which is how tonic wants to be used from many places at once.
 macro_rules! unary {
-    ($self:ident, $client:ident, $method:ident, $name:literal, $request:expr, $take:expr) => {{
+    ($self:ident, $client:ident, $method:ident, $name:expr, $request:expr, $take:expr) => {{
         let mut client = $self.$client.clone();
         let request = $request;
         $self.answer($name, async move { client.$method(request).await }, $take)
@@ -265,6 +265,12 @@ impl Runtime for Grpc {
             self.request_within(body, limit.saturating_add(self.deadline))
         };
         unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+    }
+
+    fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {
+        let body = UpdateContainerResourcesRequest { container_id: id.to_owned(), linux: Some(resources) };
+        let call = "UpdateContainerResources";
+        unary!(self, runtime, update_container_resources, call, self.request(body), drop)
     }
 
     fn reopen_log(&self, id: &str) -> Answer<'_, ()> {

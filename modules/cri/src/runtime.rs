@@ -7,9 +7,9 @@ use futures::future::BoxFuture;
 
 use crate::v1::{
     AttachRequest, AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats,
-    ContainerStatsFilter, ContainerStatus, ExecRequest, ExecSyncResponse, FilesystemUsage, Image, PodSandbox,
-    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
-    PortForwardRequest, RuntimeStatus, VersionResponse,
+    ContainerStatsFilter, ContainerStatus, ExecRequest, ExecSyncResponse, FilesystemUsage, Image,
+    LinuxContainerResources, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStats,
+    PodSandboxStatsFilter, PodSandboxStatus, PortForwardRequest, RuntimeStatus, VersionResponse,
 };
 use crate::{Error, EventStream};
 
@@ -83,6 +83,11 @@ pub trait Runtime: Send + Sync {
     fn remove_image(&self, image: &str) -> Answer<'_, ()>;
     /// The file systems that hold the images.
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>>;
+    /// Changes what a container that runs may use.
+    fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {
+        drop((id, resources));
+        unsupported("UpdateContainerResources")
+    }
     /// Has a running container's log written to a new file at its path, after the one there was renamed.
     fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
         let _ = id;
