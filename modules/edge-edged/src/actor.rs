@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use beehive::{Actor, Address, Context, Env, Fault, Sample};
+use contract::containermanager::{ActivePod, ContainerManagerMsg};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -28,6 +29,7 @@ use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
@@ -42,9 +44,9 @@ pub struct Edged {
     runtime: Arc<dyn Runtime>,
     store: EdgedStore,
     meta: Address<MetaMsg>,
-    deps: Option<Rc<Dependencies>>,
-    node: Rc<NodeReporter>,
-    pods: PodManager,
+    pub(crate) deps: Option<Rc<Dependencies>>,
+    pub(crate) node: Rc<NodeReporter>,
+    pub(crate) pods: PodManager,
     parsed: BTreeMap<u64, Arc<ParsedPod>>,
     /// The uids of the pods in the store; `None` when it could not be read the last time.
     wanted: Option<BTreeSet<String>>,
@@ -54,6 +56,11 @@ pub struct Edged {
     /// Whether the host has AppArmor.
     app_armor: bool,
     late_node: LateNode,
+    /// Who gives devices and CPUs.
+    pub(crate) containers: Option<Address<ContainerManagerMsg>>,
+    pub(crate) resources: ResourceAdmission,
+    /// What ContainerManager was told last.
+    pub(crate) told_active: Option<BTreeMap<String, ActivePod>>,
 }
 
 impl Edged {
@@ -77,7 +84,17 @@ impl Edged {
             listing: Listing::default(),
             app_armor: false,
             late_node: LateNode::default(),
+            containers: None,
+            resources: ResourceAdmission::default(),
+            told_active: None,
         }
+    }
+
+    /// With who gives devices and CPUs; without it the node has none that are given by the piece.
+    #[must_use]
+    pub fn with_containers(mut self, containers: Address<ContainerManagerMsg>) -> Self {
+        self.containers = Some(containers);
+        self
     }
 }
 
@@ -92,7 +109,7 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
-        let deps = Rc::new(deps);
+        let deps = Rc::new(deps.with_containers(self.containers.clone()));
         self.deps = Some(Rc::clone(&deps));
         let evicting = Rc::clone(&deps);
         cx.child(EVICTION_MANAGER, EvictionManager::policy(), move || {
@@ -137,6 +154,11 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::EvictPod { uid, message, grace } => self.pods.evict(&uid, Eviction { message, grace }),
+            EdgedMsg::Devices(report) => self.devices_changed(report, cx).await,
+            EdgedMsg::ResourcesDecided { uid, outcome } => {
+                self.resources.decided(&uid, outcome);
+                self.reconcile(cx).await;
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -168,7 +190,7 @@ impl Edged {
     }
 
     /// Brings the workers in line with the store.
-    async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
+    pub(crate) async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
         let (store, node) = (self.store.clone(), self.settings.node_name.clone());
         // It comes back with those that are still in the store.
         let parsed = std::mem::take(&mut self.parsed);
@@ -205,9 +227,14 @@ impl Edged {
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
         self.pods.terminate_others(&kept);
         self.late_node.retain(&wanted);
+        self.resources.retain(&wanted);
         self.wanted = Some(wanted);
-        for update in updates {
-            if !before.contains_key(&update.pod.id.uid) && self.waits_for_node(&update, cx) {
+        self.tell_active(&pods, &updates);
+        for mut update in updates {
+            let is_new = !before.contains_key(&update.pod.id.uid);
+            if is_new
+                && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
+            {
                 continue;
             }
             // Another pod of this name has to be stopped first, which leads back here.
@@ -248,9 +275,13 @@ impl Edged {
     fn capacity(&self) -> Capacity {
         let machine = self.node.machine();
         let (cpu_milli, memory) = status::allocatable(&self.settings, &machine);
-        let kept = self.settings.eviction.nodefs_available.of(machine.disk);
-        let ephemeral_storage = machine.disk.saturating_sub(kept);
-        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory, ephemeral_storage }
+        let ephemeral_storage = status::allocatable_disk(&self.settings, &machine);
+        let devices = self.devices();
+        // Until it is known which devices there are, nobody is turned away for want of them.
+        let devices_unknown = self.containers.is_some() && devices.is_none();
+        let devices = devices.unwrap_or_default().resources;
+        let pods = u64::from(self.settings.max_pods);
+        Capacity { pods, cpu_milli, memory, ephemeral_storage, devices, devices_unknown }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
@@ -317,7 +348,7 @@ impl Edged {
     }
 
     /// Says that Edged makes progress, and reports the node.
-    fn tick(&mut self, cx: &Context<EdgedMsg>) {
+    pub(crate) fn tick(&mut self, cx: &Context<EdgedMsg>) {
         if self.node.is_stuck(cx.now()) {
             events::node_report_stuck(cx.env());
         } else {

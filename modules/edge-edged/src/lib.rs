@@ -25,6 +25,7 @@
 
 mod actor;
 mod dependencies;
+mod devices;
 mod disk;
 mod error;
 mod events;
@@ -43,4 +44,4 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
-pub use settings::{EvictionRules, ImageCollection, Settings};
+pub use settings::{EvictionRules, ImageCollection, Reserved, Settings};

@@ -30,6 +30,7 @@ use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
+use crate::runtime::grant;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources;
 use crate::runtime::sandbox;
@@ -263,7 +264,8 @@ async fn create(
     let facts = deps.facts(&context.ips, pod.host_network());
     let features = features_for(deps, pod, spec).await?;
     let files = env_files(deps, pod, name, &context.volumes).await?;
-    let env = env::assemble(pod, spec, &sources, &files, &facts)?;
+    let grant = grant::of_container(deps, pod, name).await?;
+    let env = grant::env(&grant, env::assemble(pod, spec, &sources, &files, &facts)?);
     let mut security =
         security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
     if let Some(target) = pod.ephemeral(name).and_then(|one| one.target.as_ref()) {
@@ -300,7 +302,8 @@ async fn create(
         linux,
         node_name: &deps.settings.node_name,
     };
-    let config = container::config(pod, spec, start);
+    let mut config = container::config(pod, spec, start);
+    grant::apply(grant, &mut config);
     let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
 }

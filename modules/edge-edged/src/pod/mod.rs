@@ -31,6 +31,8 @@ pub(crate) mod probes;
 pub(crate) mod reading;
 pub(crate) mod recorder;
 pub(crate) mod reported;
+pub(crate) mod resource_admission;
+pub(crate) mod resource_demand;
 pub(crate) mod restart_policy;
 pub(crate) mod restart_rule;
 pub(crate) mod running_actions;

@@ -7,6 +7,7 @@ use beehive::{Context, Moment};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 
+use crate::devices;
 use crate::eviction::pressure::EVICTED;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
@@ -76,7 +77,12 @@ impl PodWorker {
         let node = self.deps.node.borrow().clone();
         let around =
             NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
-        let status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        let mut status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        if let Some(health) =
+            self.deps.devices.borrow().as_ref().and_then(|told| told.health.get(&pod.id.uid))
+        {
+            devices::put_health(&mut status, health);
+        }
         if self.has_reported && self.state.reported.as_deref() == Some(&status) {
             return None;
         }

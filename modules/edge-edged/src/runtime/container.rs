@@ -64,6 +64,7 @@ pub(crate) fn config(pod: &ParsedPod, container: &Container, start: Start<'_>) -
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(start.linux),
+        ..ContainerConfig::default()
     }
 }
 
