@@ -110,6 +110,8 @@ fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &
     let settings = [
         format!("database.dataSource={shown}/edgecore.db"),
         format!("modules.edged.rootDirectory={shown}/kubelet"),
+        format!("modules.edged.devicePluginPath={shown}/device-plugins"),
+        format!("modules.edged.podResourcesPath={shown}/pod-resources"),
         "modules.edged.nodeIP=127.0.0.1".to_owned(),
         format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", host.endpoint()),
         format!("modules.edged.tailoredKubeletConfig.podLogsDir={shown}/logs"),

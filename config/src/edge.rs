@@ -102,6 +102,10 @@ pub struct Edged {
     /// How long an instance that has ended stays at least.
     #[serde(rename = "minimumGCAge")]
     pub minimum_gc_age: KubeletDuration,
+    /// The folder in which device plugins listen, and register at `kubelet.sock`; empty: the node takes none.
+    pub device_plugin_path: PathBuf,
+    /// The folder in whose `kubelet.sock` agents ask which pods have which devices, CPUs and memory; empty: none can.
+    pub pod_resources_path: PathBuf,
     /// What kubelet calls its own configuration.
     pub tailored_kubelet_config: TailoredKubeletConfig,
 }
@@ -117,6 +121,8 @@ impl Default for Edged {
             pod_sandbox_image: "kubeedge/pause:3.6".to_owned(),
             max_per_pod_container_count: 1,
             minimum_gc_age: KubeletDuration::default(),
+            device_plugin_path: PathBuf::from("/var/lib/kubelet/device-plugins"),
+            pod_resources_path: PathBuf::from("/var/lib/kubelet/pod-resources"),
             tailored_kubelet_config: TailoredKubeletConfig::default(),
         }
     }
@@ -193,6 +199,23 @@ pub struct TailoredKubeletConfig {
     pub shutdown_grace_period_critical_pods: KubeletDuration,
     /// How long the pods of each priority have instead.
     pub shutdown_grace_period_by_pod_priority: Vec<ShutdownGracePeriod>,
+    /// Whether containers of guaranteed pods that ask for whole CPUs have them for themselves.
+    pub cpu_manager_policy: CpuManagerPolicy,
+    /// `full-pcpus-only`, `strict-cpu-reservation`, `prefer-align-cpus-by-uncorecache`: `true` or `false` each.
+    pub cpu_manager_policy_options: BTreeMap<String, String>,
+    /// How often it is seen to that the other containers keep off these CPUs.
+    pub cpu_manager_reconcile_period: KubeletDuration,
+    /// CPUs that no container has for itself, as `0-1,8`; empty: the lowest ones, as many as are reserved.
+    #[serde(rename = "reservedSystemCPUs")]
+    pub reserved_system_cpus: String,
+    /// What the host's own services have of the node: `cpu`, `memory`, `ephemeral-storage`.
+    pub system_reserved: BTreeMap<String, String>,
+    /// What the daemons of Kubernetes have of it: the same keys.
+    pub kube_reserved: BTreeMap<String, String>,
+    /// How near to each other a container's devices and CPUs have to be.
+    pub topology_manager_policy: TopologyManagerPolicy,
+    /// Whether that is asked of each container, or of the pod as a whole.
+    pub topology_manager_scope: TopologyManagerScope,
 }
 
 /// How long the pods of a priority, up to the next one that is given, have to end when the machine does.
@@ -239,6 +262,14 @@ impl Default for TailoredKubeletConfig {
             shutdown_grace_period: KubeletDuration::default(),
             shutdown_grace_period_critical_pods: KubeletDuration::default(),
             shutdown_grace_period_by_pod_priority: Vec::new(),
+            cpu_manager_policy: CpuManagerPolicy::None,
+            cpu_manager_policy_options: BTreeMap::new(),
+            cpu_manager_reconcile_period: KubeletDuration::from_secs(10),
+            reserved_system_cpus: String::new(),
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            topology_manager_policy: TopologyManagerPolicy::None,
+            topology_manager_scope: TopologyManagerScope::Container,
         }
     }
 }
@@ -255,6 +286,40 @@ impl TailoredKubeletConfig {
         let endpoint = &self.container_runtime_endpoint;
         PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint))
     }
+}
+
+/// The kubelet's cpuManagerPolicy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CpuManagerPolicy {
+    /// Every container runs on any CPU.
+    None,
+    /// Containers of guaranteed pods that ask for whole CPUs have them for themselves.
+    Static,
+}
+
+/// The kubelet's topologyManagerPolicy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TopologyManagerPolicy {
+    /// Anywhere.
+    None,
+    /// Near if that can be.
+    BestEffort,
+    /// On as few NUMA nodes as can be, or the pod fails.
+    Restricted,
+    /// On one NUMA node, or the pod fails.
+    SingleNumaNode,
+}
+
+/// The kubelet's topologyManagerScope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopologyManagerScope {
+    /// Each container for itself.
+    Container,
+    /// The pod as a whole.
+    Pod,
 }
 
 /// Who writes cgroups.

@@ -3,6 +3,7 @@
 use crate::KubeletDuration;
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
 use crate::error::Defect;
+use crate::reserved;
 
 /// Of each container 16 instances are looked at: one that runs, one that begins, and these.
 const DEAD_MAX: i32 = 14;
@@ -30,6 +31,7 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
     logs(kubelet, &mut defects);
     collection(kubelet, &mut defects);
     eviction(kubelet, &mut defects);
+    reserved::defects(edged, &mut defects);
     defects
 }
 
@@ -136,7 +138,7 @@ fn images(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
     }
 }
 
-fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     format!("modules.edged.tailoredKubeletConfig.{name}")
 }
 

@@ -18,6 +18,7 @@ mod kubelet;
 mod kubelet_values;
 mod load;
 mod mappers;
+mod reserved;
 
 pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, EvictionSignals, Threshold};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use beehive::{Actor, Address, Capacity, Flow, Hive, Mailbox, Policy};
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
+use contract::containermanager::ContainerManagerMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
@@ -15,6 +16,7 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
 use cri::Runtime;
+use edge_containermanager::ContainerManager;
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_hub::network::Network;
@@ -29,6 +31,7 @@ const TWIN: &str = "edge-devicetwin";
 const BUS: &str = "edge-eventbus";
 const HUB: &str = "edge-hub";
 const STREAM: &str = "edge-stream";
+const CONTAINERS: &str = "edge-containermanager";
 
 /// Every mailbox of EdgeCore and every address that was granted.
 pub struct Mailboxes {
@@ -38,6 +41,9 @@ pub struct Mailboxes {
     meta: Mailbox<MetaMsg>,
     hub: Mailbox<EdgeHubMsg>,
     stream: Mailbox<EdgeStreamMsg>,
+    containers: Mailbox<ContainerManagerMsg>,
+    edged_to_containers: Address<ContainerManagerMsg>,
+    containers_to_edged: Address<EdgedMsg>,
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
@@ -82,7 +88,13 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
     let stream =
         hive.mailbox(STREAM, Capacity::new(64, "calls that come at once; each goes on on another thread"));
+    let containers = hive.mailbox(
+        CONTAINERS,
+        Capacity::new(256, "a question of each of twice as many containers as a node starts at a time"),
+    );
     let mailboxes = Mailboxes {
+        edged_to_containers: hive.grant(EDGED, &containers, Flow::Ask),
+        containers_to_edged: hive.grant(CONTAINERS, &edged, Flow::TryTell),
         twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
@@ -99,6 +111,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         meta,
         hub,
         stream,
+        containers,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
@@ -107,6 +120,9 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     hive.declare_child(TWIN, "publisher");
     hive.declare_child(TWIN, "dmi-server");
     hive.declare_child("dmi-server", "connection");
+    hive.declare_child(CONTAINERS, "registration-socket");
+    hive.declare_child(CONTAINERS, "pod-resources-socket");
+    hive.declare_child(CONTAINERS, edge_containermanager::PLUGIN_WATCH);
     mailboxes
 }
 
@@ -143,6 +159,13 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     let own_runtime = Arc::clone(&runtime);
     hive.supervise(mailboxes.edged, Policy::default(), move || {
         Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), mailboxes.edged_to_meta.clone())
+            .with_containers(mailboxes.edged_to_containers.clone())
+    });
+    let (kept, given) = (store.clone(), edge_containermanager::Settings::new(&modules.edged));
+    let (own_name, own_runtime) = (node.clone(), Arc::clone(&runtime));
+    hive.supervise(mailboxes.containers, Policy::default(), move || {
+        ContainerManager::new(given.clone(), kept.clone(), mailboxes.containers_to_edged.clone())
+            .pinning(own_name.as_str(), Arc::clone(&own_runtime))
     });
     let calls = edge_stream::Settings::new(node.as_str(), settings);
     let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());

@@ -190,10 +190,12 @@ fn root_and_oneself_are_trusted_and_nobody_else() {
 fn no_path_among_the_settings_is_forgotten() {
     /// Pods' folders, sockets with their folder, the host's resolver file, and the token of the kubelet API on the node, which
     /// EdgeStream makes anew at each start.
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 10] = [
         "/modules/edgeStream/tokenFile",
         "/modules/edgeStream/socket",
         "/modules/edged/rootDirectory",
+        "/modules/edged/devicePluginPath",
+        "/modules/edged/podResourcesPath",
         "/modules/edged/tailoredKubeletConfig/podLogsDir",
         "/modules/edged/tailoredKubeletConfig/resolvConf",
         "/modules/edged/tailoredKubeletConfig/containerRuntimeEndpoint",

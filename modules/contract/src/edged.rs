@@ -5,6 +5,7 @@ use std::time::Duration;
 use beehive::Message;
 
 use crate::ChangedObjects;
+use crate::containermanager::{DeviceReport, Rejection};
 
 /// Messages to Edged.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ pub enum EdgedMsg {
         /// How long its containers have to end.
         grace: Duration,
     },
+    /// ContainerManager: these are the node's devices now.
+    Devices(DeviceReport),
+    /// A pod has its devices, CPUs and memory, or can't.
+    ResourcesDecided {
+        /// The pod's uid.
+        uid: String,
+        /// Why it can't.
+        outcome: Result<(), Rejection>,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -59,6 +69,8 @@ impl Message for EdgedMsg {
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
             EdgedMsg::EvictPod { .. } => "EvictPod",
+            EdgedMsg::Devices(_) => "Devices",
+            EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

@@ -9,6 +9,7 @@ pub mod capability;
 pub mod changed;
 pub mod cloudhub;
 pub mod cloudstream;
+pub mod containermanager;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;

@@ -16,8 +16,8 @@ pub mod v1beta1 {
 }
 
 pub use scalar::{NotAScalar, Scalar};
-pub use server::{serve_connection, server};
-pub use socket::{BoundSocket, SocketError, channel, channel_by, incoming, listen, path_of, take};
+pub use server::server;
+pub use socket::{BoundSocket, SocketError, channel, incoming, listen, path_of, take};
 
 /// The file name of edgecore's socket inside the configured folder.
 pub const SOCKET_NAME: &str = "dmi.sock";

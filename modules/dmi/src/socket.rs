@@ -3,12 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tonic::transport::Channel;
 use unixsocket::{BindError, Bound, Existing, Folder};
 
 use crate::SOCKET_NAME;
@@ -93,19 +91,7 @@ pub fn incoming(listener: UnixListener) -> UnixListenerStream {
 /// leading `unix:` or `unix://` is not part of the path.
 pub fn channel(path: &str) -> Channel {
     let path = PathBuf::from(path_of(path));
-    channel_by(move || UnixStream::connect(path.clone()))
-}
-
-/// A channel over the connections that `connect` makes: one with the first call, and another when that was lost.
-pub fn channel_by<F>(connect: impl Fn() -> F + Send + Sync + 'static) -> Channel
-where
-    F: Future<Output = io::Result<UnixStream>> + Send + 'static,
-{
-    // The URI only fills a header; where the connection goes, the connector says.
-    Endpoint::from_static("http://localhost").connect_with_connector_lazy(service_fn(move |_: Uri| {
-        let connecting = connect();
-        async move { connecting.await.map(TokioIo::new) }
-    }))
+    unixgrpc::channel_by(move || UnixStream::connect(path.clone()))
 }
 
 /// The path in an address as gRPC writes it: without a leading `unix:` or `unix://`.

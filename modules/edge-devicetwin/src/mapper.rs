@@ -103,7 +103,7 @@ pub(crate) async fn run(
     // Said beside the channel: what gRPC makes of it is that nobody is there.
     let why: Arc<Mutex<Option<String>>> = Arc::default();
     let told = Arc::clone(&why);
-    let channel = dmi::channel_by(move || {
+    let channel = unixgrpc::channel_by(move || {
         let (socket, told) = (socket.clone(), Arc::clone(&told));
         async move {
             socket.connect().await.inspect_err(|error| {

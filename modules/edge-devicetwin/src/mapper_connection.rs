@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
 use tower::Service as _;
+use unixgrpc::Bounds;
 
 use crate::connections::{CallLimit, Connection};
 use crate::device_manager_service::Manager;
@@ -98,5 +99,5 @@ async fn serve(connection: Connection, calls: Calls, clock: Arc<dyn Clock>) {
             answer
         }
     });
-    dmi::serve_connection(connection, service).await;
+    unixgrpc::serve_connection(connection, Bounds::DEFAULT, service).await;
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
+use contract::containermanager::{ActivePod, ContainerManagerMsg};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -29,6 +30,7 @@ use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
@@ -47,9 +49,9 @@ pub struct Edged {
     runtime: Arc<dyn Runtime>,
     store: EdgedStore,
     meta: Address<MetaMsg>,
-    deps: Option<Rc<Dependencies>>,
-    node: Rc<NodeReporter>,
-    pods: PodManager,
+    pub(crate) deps: Option<Rc<Dependencies>>,
+    pub(crate) node: Rc<NodeReporter>,
+    pub(crate) pods: PodManager,
     parsed: BTreeMap<u64, Arc<ParsedPod>>,
     /// The uids of the pods in the store; `None` when it could not be read the last time.
     wanted: Option<BTreeSet<String>>,
@@ -65,6 +67,11 @@ pub struct Edged {
     allocations: Allocations,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
     static_kept: Option<Vec<String>>,
+    /// Who gives devices and CPUs.
+    pub(crate) containers: Option<Address<ContainerManagerMsg>>,
+    pub(crate) resources: ResourceAdmission,
+    /// What ContainerManager was told last.
+    pub(crate) told_active: Option<BTreeMap<String, ActivePod>>,
 }
 
 impl Edged {
@@ -92,7 +99,17 @@ impl Edged {
             wakes: None,
             allocations: Allocations::default(),
             static_kept: None,
+            containers: None,
+            resources: ResourceAdmission::default(),
+            told_active: None,
         }
+    }
+
+    /// With who gives devices and CPUs; without it the node has none that are given by the piece.
+    #[must_use]
+    pub fn with_containers(mut self, containers: Address<ContainerManagerMsg>) -> Self {
+        self.containers = Some(containers);
+        self
     }
 }
 
@@ -107,7 +124,7 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
-        let deps = Rc::new(deps);
+        let deps = Rc::new(deps.with_containers(self.containers.clone()));
         self.deps = Some(Rc::clone(&deps));
         // Before anything is taken for nobody's. What cannot be looked at now is said by the child.
         let _ = static_pods::actor::look(&deps).await;
@@ -160,6 +177,11 @@ impl Actor for Edged {
             EdgedMsg::EvictPod { uid, reason, message, grace } => {
                 self.pods.evict(&uid, Eviction { reason, message, grace });
             }
+            EdgedMsg::Devices(report) => self.devices_changed(report, cx).await,
+            EdgedMsg::ResourcesDecided { uid, outcome } => {
+                self.resources.decided(&uid, outcome);
+                self.reconcile(cx).await;
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -191,7 +213,7 @@ impl Edged {
     }
 
     /// Brings the workers in line with the store.
-    async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
+    pub(crate) async fn reconcile(&mut self, cx: &mut Context<EdgedMsg>) {
         let (store, node) = (self.store.clone(), self.settings.node_name.clone());
         // It comes back with those that are still in the store.
         let parsed = std::mem::take(&mut self.parsed);
@@ -244,11 +266,16 @@ impl Edged {
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
         self.pods.terminate_others(&kept);
         self.late_node.retain(&wanted);
+        self.resources.retain(&wanted);
         // While the files were never read nobody knows which static pods there are.
         let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         self.wanted = Some(wanted).filter(|_| is_known);
-        for update in updates {
-            if !before.contains_key(&update.pod.id.uid) && self.waits_for_node(&update, cx) {
+        self.tell_active(&pods, &updates);
+        for mut update in updates {
+            let is_new = !before.contains_key(&update.pod.id.uid);
+            if is_new
+                && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
+            {
                 continue;
             }
             // Another pod of this name has to be stopped first, which leads back here.
@@ -334,9 +361,13 @@ impl Edged {
     fn capacity(&self) -> Capacity {
         let machine = self.node.machine();
         let (cpu_milli, memory) = status::allocatable(&self.settings, &machine);
-        let kept = self.settings.eviction.nodefs_available.of(machine.disk);
-        let ephemeral_storage = machine.disk.saturating_sub(kept);
-        Capacity { pods: u64::from(self.settings.max_pods), cpu_milli, memory, ephemeral_storage }
+        let ephemeral_storage = status::allocatable_disk(&self.settings, &machine);
+        let devices = self.devices();
+        // Until it is known which devices there are, nobody is turned away for want of them.
+        let devices_unknown = self.containers.is_some() && devices.is_none();
+        let devices = devices.unwrap_or_default().resources;
+        let pods = u64::from(self.settings.max_pods);
+        Capacity { pods, cpu_milli, memory, ephemeral_storage, devices, devices_unknown }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
@@ -404,7 +435,7 @@ impl Edged {
     }
 
     /// Says that Edged makes progress, and reports the node.
-    fn tick(&mut self, cx: &Context<EdgedMsg>) {
+    pub(crate) fn tick(&mut self, cx: &Context<EdgedMsg>) {
         if self.node.is_stuck(cx.now()) {
             events::node_report_stuck(cx.env());
         } else {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use apimachinery::PodReferences;
 use beehive::{Address, Env, Lookups, Moment};
 use contract::UpReport;
+use contract::containermanager::{ContainerManagerMsg, DeviceReport};
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -88,6 +89,10 @@ pub(crate) struct Dependencies {
     /// Held by who works on the records of images.
     pub(crate) image_records: tokio::sync::Mutex<()>,
     pub(crate) node: RefCell<NodeInfo>,
+    /// Who gives devices and CPUs.
+    pub(crate) containers: Option<Address<ContainerManagerMsg>>,
+    /// The node's devices, once ContainerManager has told of them.
+    pub(crate) devices: RefCell<Option<DeviceReport>>,
 }
 
 impl Dependencies {
@@ -106,7 +111,7 @@ impl Dependencies {
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
-        let shutting_down = Cell::new(false);
+        let (shutting_down, (containers, devices)) = (Cell::new(false), Default::default());
         Dependencies {
             settings,
             runtime,
@@ -130,7 +135,15 @@ impl Dependencies {
             pressure,
             image_records,
             node,
+            containers,
+            devices,
         }
+    }
+
+    /// With who gives devices and CPUs.
+    pub(crate) fn with_containers(mut self, containers: Option<Address<ContainerManagerMsg>>) -> Self {
+        self.containers = containers;
+        self
     }
 
     pub(crate) fn now(&self) -> Moment {

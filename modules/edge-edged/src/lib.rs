@@ -26,6 +26,7 @@
 
 mod actor;
 mod dependencies;
+mod devices;
 mod disk;
 mod error;
 mod events;
@@ -46,4 +47,4 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
-pub use settings::{EvictionRules, ImageCollection, Settings};
+pub use settings::{EvictionRules, ImageCollection, Reserved, Settings};

@@ -27,7 +27,7 @@ pub(crate) struct StoredPods {
 
 impl StoredPods {
     /// What is known of a pod from before: it was reported, or a node that has lost its store was told.
-    fn history(&self, pod: &ParsedPod) -> History {
+    pub(crate) fn history(&self, pod: &ParsedPod) -> History {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
         let mut known = known.into_iter().flatten();
         let is_forgotten = defect::is_planted(Defect::EndForgotten);

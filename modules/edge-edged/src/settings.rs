@@ -62,6 +62,8 @@ pub struct Settings {
     pub max_pods: u32,
     /// What has to be left on the node.
     pub eviction: EvictionHard,
+    /// What pods may not have of it in any case.
+    pub reserved: Reserved,
     /// Sysctls that pods may set beside the safe ones: names, or beginnings that end in `*`.
     pub allowed_sysctls: Vec<String>,
     /// When a pod must show that it may pull an image that is here already.
@@ -122,6 +124,17 @@ impl EvictionRules {
     }
 }
 
+/// What the host's services and Kubernetes' daemons have of the node (`systemReserved` and `kubeReserved`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// In thousandths of a CPU.
+    pub cpu_milli: u64,
+    /// In bytes.
+    pub memory: u64,
+    /// In bytes.
+    pub ephemeral_storage: u64,
+}
+
 /// When images that nothing uses are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageCollection {
@@ -169,6 +182,11 @@ impl Settings {
             cgroup_root: "/kubepods".to_owned(),
             max_pods: kubelet.max_pods,
             eviction: kubelet.eviction_hard.clone(),
+            reserved: Reserved {
+                cpu_milli: kubelet.reserved_milli_cpu(),
+                memory: kubelet.reserved_bytes("memory"),
+                ephemeral_storage: kubelet.reserved_bytes("ephemeral-storage"),
+            },
             allowed_sysctls: kubelet.allowed_unsafe_sysctls.clone(),
             image_verification: kubelet.image_pull_credentials_verification_policy,
             image_allowlist: kubelet.preloaded_images_verification_allowlist.clone(),

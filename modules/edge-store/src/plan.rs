@@ -19,6 +19,7 @@ pub(crate) fn seals_rows(table: Table) -> bool {
         | Table::Mappers
         | Table::Retained
         | Table::PodStatuses
+        | Table::Allocations
         | Table::Facts => false,
     }
 }

@@ -100,18 +100,21 @@ pub enum Table {
     Tokens,
     /// The status of a pod as it was reported last: (uid, ""); and how long it has been active: (uid, "active").
     PodStatuses,
+    /// What a pod has of the node's devices, CPUs and memory: (uid, ""); and which devices there were: ("", resource).
+    Allocations,
     /// Facts of the node itself.
     Facts,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 7] = [
+    pub(crate) const ALL: [Table; 8] = [
         Table::Twins,
         Table::DeviceStates,
         Table::Mappers,
         Table::Retained,
         Table::Tokens,
         Table::PodStatuses,
+        Table::Allocations,
         Table::Facts,
     ];
 
@@ -124,6 +127,7 @@ impl Table {
             Table::Retained => "mqtt_retained",
             Table::Tokens => "tokens",
             Table::PodStatuses => "pod_status",
+            Table::Allocations => "allocations",
             Table::Facts => "facts",
         }
     }

@@ -155,6 +155,8 @@ impl Story<'_, '_> {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
+            format!("modules.edged.devicePluginPath={folder}/device-plugins"),
+            format!("modules.edged.podResourcesPath={folder}/pod-resources"),
             "modules.edged.nodeIP=127.0.0.1".to_owned(),
             format!(
                 "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}",

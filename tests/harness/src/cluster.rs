@@ -249,6 +249,9 @@ impl Cluster {
         let folder = self.folder_of(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut settings = config::edge::EdgeCore::default();
+        // The machine's own plugins are none of a test's.
+        settings.modules.edged.device_plugin_path = Default::default();
+        settings.modules.edged.pod_resources_path = Default::default();
         settings.database.data_source = folder.join("edgecore.db");
         settings.modules.edged.hostname_override = name.to_owned();
         settings.modules.edged.node_ip = "127.0.0.1".to_owned();

@@ -192,6 +192,9 @@ impl World {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).expect("a node's folder");
         let mut settings = config::edge::EdgeCore::default();
+        // The machine's own plugins are none of a test's.
+        settings.modules.edged.device_plugin_path = Default::default();
+        settings.modules.edged.pod_resources_path = Default::default();
         settings.database.data_source = folder.join("edgecore.db");
         let edged = &mut settings.modules.edged;
         edged.hostname_override = name.to_owned();

@@ -148,6 +148,8 @@ impl Testbed {
         let settings = [
             format!("database.dataSource={folder}/edgecore.db"),
             format!("modules.edged.rootDirectory={folder}/kubelet"),
+            format!("modules.edged.devicePluginPath={folder}/device-plugins"),
+            format!("modules.edged.podResourcesPath={folder}/pod-resources"),
             format!("modules.edged.nodeIP={inner}"),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", self.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),

@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 15] = [
+const SHARED: [(&str, &str); 17] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
@@ -12,6 +12,7 @@ const SHARED: [(&str, &str); 15] = [
     ("fairshare", "what one node may have of CloudCore"),
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
+    ("kubeletapi", "the wire of plugins and agents on a node"),
     ("kubewatch", "caches that the cloud's controllers read"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
@@ -20,6 +21,7 @@ const SHARED: [(&str, &str); 15] = [
     ("dmi", "the device mappers' wire"),
     ("edge-store", "the node's one file"),
     ("unixsocket", "sockets in folders that others write to"),
+    ("unixgrpc", "gRPC on such sockets"),
 ];
 /// Features that turn `kubeapi` from reading into writing.
 const WRITING_FEATURES: [&str; 3] = ["default", "testing", "write"];

@@ -61,9 +61,9 @@ const HOMES: &[SingleHome] = &[
         literal: false,
         homes: &[
             ("modules/https/src/", "the helper that all HTTPS servers stand on"),
-            ("modules/dmi/src/server.rs", "gRPC over Unix sockets, HTTP/2 without TLS"),
+            ("modules/unixgrpc/src/connection.rs", "gRPC over Unix sockets, HTTP/2 without TLS"),
         ],
-        cure: "use `https`, or for the device mapper interface `dmi`",
+        cure: "use `https`, or for gRPC on a Unix socket `unixgrpc`",
     },
 ];
 

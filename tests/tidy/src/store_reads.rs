@@ -36,6 +36,7 @@ const READERS: &[(&str, &str)] = &[
     ("modules/edge-metamanager/src/store.rs", "what MetaManager reads: handed to the thread beside"),
     ("modules/edge-devicetwin/src/store.rs", "what DeviceTwin keeps: called beside the thread"),
     ("modules/edge-devicetwin/src/object_reader.rs", "what DeviceTwin reads: called beside the thread"),
+    ("modules/edge-containermanager/src/store.rs", "what pods have: called beside the thread"),
     ("modules/edge-stream/src/pods.rs", "the pods that calls name: handed to a thread that may wait"),
     ("edge/src/known_time.rs", "before the actors start, and beside the thread"),
 ];

@@ -135,7 +135,10 @@ impl NodeReporter {
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
         let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
-        let findings = Findings { machine: self.machine(), runtime, images, pressure, shutting_down };
+        let devices =
+            deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
+        let findings =
+            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices };
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::{EvictionHard, Threshold};
+use contract::containermanager::DeviceCount;
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
@@ -28,12 +29,21 @@ pub(crate) struct Findings {
     pub(crate) pressure: Pressure,
     /// The machine is about to end.
     pub(crate) shutting_down: bool,
+    /// The extended resources that plugins have.
+    pub(crate) devices: BTreeMap<String, DeviceCount>,
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
 pub(crate) fn allocatable(settings: &Settings, machine: &Machine) -> (u64, u64) {
     let kept = settings.eviction.memory_available.of(machine.memory);
-    (machine.cpus.saturating_mul(1000), machine.memory.saturating_sub(kept))
+    let cpu = machine.cpus.saturating_mul(1000).saturating_sub(settings.reserved.cpu_milli);
+    (cpu, machine.memory.saturating_sub(kept).saturating_sub(settings.reserved.memory))
+}
+
+/// What pods may use of the disk, in bytes.
+pub(crate) fn allocatable_disk(settings: &Settings, machine: &Machine) -> u64 {
+    let kept = settings.eviction.nodefs_available.of(machine.disk);
+    machine.disk.saturating_sub(kept).saturating_sub(settings.reserved.ephemeral_storage)
 }
 
 /// The node's labels: the usual ones, then those of the configuration.
@@ -75,12 +85,22 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
     let (cpu, memory) = allocatable(settings, machine);
     let taints: Vec<Value> =
         settings.taints.iter().filter_map(|taint| serde_json::to_value(taint).ok()).collect();
-    let capacity = json!({
+    let mut capacity = json!({
         "cpu": machine.cpus.to_string(),
         "memory": format!("{}Ki", machine.memory / 1024),
         "ephemeral-storage": format!("{}Ki", machine.disk / 1024),
         "pods": settings.max_pods.to_string(),
     });
+    let mut allocatable = json!({
+        "cpu": format!("{cpu}m"),
+        "memory": format!("{}Ki", memory / 1024),
+        "ephemeral-storage": allocatable_disk(settings, machine).to_string(),
+        "pods": settings.max_pods.to_string(),
+    });
+    for (name, count) in &findings.devices {
+        capacity[name] = json!(count.capacity.to_string());
+        allocatable[name] = json!(count.allocatable.to_string());
+    }
     let mut spec = json!({"taints": taints});
     if !settings.schedulable {
         spec["unschedulable"] = json!(true);
@@ -92,12 +112,7 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
         "spec": spec,
         "status": {
             "capacity": capacity,
-            "allocatable": {
-                "cpu": format!("{cpu}m"),
-                "memory": format!("{}Ki", memory / 1024),
-                "ephemeral-storage": machine.disk.saturating_sub(settings.eviction.nodefs_available.of(machine.disk)).to_string(),
-                "pods": settings.max_pods.to_string(),
-            },
+            "allocatable": allocatable,
             "conditions": conditions(&settings.eviction, findings, before, wall),
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
@@ -273,6 +288,7 @@ mod tests {
             images: Vec::new(),
             pressure: Pressure::default(),
             shutting_down: false,
+            devices: BTreeMap::new(),
         }
     }
 

@@ -32,6 +32,7 @@ use crate::runtime::container::{self, Start};
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
 use crate::runtime::expansion::ArgumentSpace;
+use crate::runtime::grant;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
 use crate::runtime::sandbox;
@@ -283,6 +284,7 @@ async fn create(
     let facts = deps.facts(&context.ips, pod.host_network());
     let features = features_for(deps, pod, spec).await?;
     let files = env_files(deps, pod, name, &context.volumes).await?;
+    let grant = grant::of_container(deps, pod, name).await?;
     let (env, space) = {
         let (pod, name, facts) = (Arc::clone(pod), name.to_owned(), facts.clone());
         let assemble = move || {
@@ -295,6 +297,7 @@ async fn create(
         // How much there is to look up is the pod's author's choice.
         blocking(&deps.env, "work out the variables of", assemble).await?
     };
+    let env = grant::env(&grant, env);
     let mut security =
         security::of_container(pod, spec, &context.image.image, &deps.settings.root, features)?;
     if let Some(target) = pod.ephemeral(name).and_then(|one| one.target.as_ref()) {
@@ -331,7 +334,8 @@ async fn create(
         linux,
         node_name: &deps.settings.node_name,
     };
-    let config = container::config(pod, spec, start, space)?;
+    let mut config = container::config(pod, spec, start, space)?;
+    grant::apply(grant, &mut config);
     let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::containermanager::DeviceCount;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::pod::host_ports::HostPorts;
@@ -9,6 +10,7 @@ use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::preemption::{self, PODS, Standing};
+use crate::pod::resource_demand;
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
 use crate::runtime::sysctls::Sysctls;
@@ -24,6 +26,10 @@ pub(crate) struct Capacity {
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
     pub(crate) ephemeral_storage: u64,
+    /// The extended resources that plugins have.
+    pub(crate) devices: BTreeMap<String, DeviceCount>,
+    /// Which these are is not known yet.
+    pub(crate) devices_unknown: bool,
 }
 
 impl Capacity {
@@ -34,7 +40,12 @@ impl Capacity {
             "cpu" => self.cpu_milli,
             "memory" => self.memory,
             "ephemeral-storage" => self.ephemeral_storage,
-            _ => 0,
+            name if self.devices_unknown && resource_demand::is_extended(name) => u64::MAX,
+            // Whoever asks for devices whose plugin may yet come waits for it.
+            name => self
+                .devices
+                .get(name)
+                .map_or(0, |one| if one.is_awaited { u64::MAX } else { one.allocatable }),
         };
         i64::try_from(amount).unwrap_or(i64::MAX)
     }

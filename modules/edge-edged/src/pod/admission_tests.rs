@@ -22,7 +22,7 @@ pub(crate) fn plain_node() -> NodeTraits<'static> {
 }
 
 fn room() -> Capacity {
-    Capacity { pods: 3, cpu_milli: 1000, memory: 1 << 30, ephemeral_storage: 1 << 30 }
+    Capacity { pods: 3, cpu_milli: 1000, memory: 1 << 30, ephemeral_storage: 1 << 30, ..Capacity::default() }
 }
 
 fn reason(intent: &Intent) -> &str {
@@ -59,6 +59,25 @@ fn pods_are_taken_while_there_is_room() {
     let words = "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3";
     assert_eq!(refused(&mut admission, &pod(json!({}))), ("OutOfpods".into(), words.into()));
     assert_eq!(reason(&admission.decide(&pod(json!({})), History::Ended)), "Run");
+}
+
+#[test]
+fn devices_are_given_while_they_are_healthy_and_waited_for_while_their_plugin_may_come() {
+    let count = |allocatable, is_awaited| DeviceCount { capacity: 4, allocatable, is_awaited };
+    let devices: BTreeMap<String, DeviceCount> =
+        [("example.com/x".to_owned(), count(2, false)), ("example.com/late".to_owned(), count(0, true))]
+            .into();
+    let mut admission = Admission::new(Capacity { devices, ..room() }, plain_node());
+    assert_eq!(reason(&admission.decide(&asks("example.com/x", "2"), History::New)), "Run");
+    let words = "Node didn't have enough resource: example.com/x, requested: 1, used: 2, capacity: 2";
+    let refusal = refused(&mut admission, &asks("example.com/x", "1"));
+    assert_eq!(refusal, ("OutOfexample.com/x".into(), words.into()));
+    assert_eq!(reason(&admission.decide(&asks("example.com/late", "1"), History::New)), "Run");
+    // Before anything is known of devices nobody is turned away for want of them; of all else they are.
+    let unknown = Capacity { devices_unknown: true, ..room() };
+    let mut admission = Admission::new(unknown, plain_node());
+    assert_eq!(reason(&admission.decide(&asks("example.com/x", "9"), History::New)), "Run");
+    assert_eq!(refused(&mut admission, &asks("hugepages-2Mi", "4Mi")).0, "OutOfhugepages-2Mi");
 }
 
 #[test]

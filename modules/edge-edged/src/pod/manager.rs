@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use apimachinery::NamespacedName;
 use beehive::{Address, Refusal};
@@ -9,6 +10,7 @@ use beehive::{Address, Refusal};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
+use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
@@ -151,6 +153,14 @@ impl PodManager {
         if let Some(pod) = self.0.get_mut(uid) {
             pod.is_removed = true;
         }
+    }
+
+    /// The pods of which something may be in the runtime, and what is wanted of them.
+    pub(crate) fn with_something_left(&self) -> impl Iterator<Item = (Arc<ParsedPod>, Intent)> {
+        let left =
+            self.0.values().filter(|pod| !pod.is_stopped && !pod.is_removed).map(|pod| pod.entry.update());
+        let left = left.map(|update| (update.pod, update.intent));
+        left.filter(|(_, intent)| matches!(intent, Intent::Run | Intent::Terminate))
     }
 
     /// How many pods are in each phase.

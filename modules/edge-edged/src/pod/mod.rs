@@ -36,6 +36,8 @@ pub(crate) mod reported;
 pub(crate) mod resize;
 pub(crate) mod resizing;
 pub(crate) mod restart_all;
+pub(crate) mod resource_admission;
+pub(crate) mod resource_demand;
 pub(crate) mod restart_policy;
 pub(crate) mod restart_rule;
 pub(crate) mod running_actions;

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::PodStatus;
 
+use crate::devices;
 use crate::pod::action::Action;
 use crate::pod::actions::{self, Outcome};
 use crate::pod::conditions;
@@ -78,7 +79,12 @@ impl PodWorker {
         let around =
             NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
         self.state.taken_up.get_or_insert(around.wall);
-        let status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        let mut status = status::compute(&pod, intent, &self.seen, &self.state, &around);
+        if let Some(health) =
+            self.deps.devices.borrow().as_ref().and_then(|told| told.health.get(&pod.id.uid))
+        {
+            devices::put_health(&mut status, health);
+        }
         if self.has_reported && self.state.reported.as_deref() == Some(&status) {
             return None;
         }

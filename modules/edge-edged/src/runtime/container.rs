@@ -74,6 +74,7 @@ pub(crate) fn config(
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(start.linux),
+        ..ContainerConfig::default()
     })
 }
 

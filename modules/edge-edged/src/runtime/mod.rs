@@ -1,6 +1,7 @@
 //! What the container runtime is given and what it says.
 
 pub(crate) mod app_armor;
+pub(crate) mod cdi;
 pub(crate) mod cgroup;
 pub(crate) mod container;
 pub(crate) mod demand;
@@ -8,6 +9,7 @@ pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod expansion;
 pub(crate) mod fields;
+pub(crate) mod grant;
 pub(crate) mod hostname;
 pub(crate) mod ids;
 pub(crate) mod pleg;

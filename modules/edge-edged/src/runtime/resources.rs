@@ -108,6 +108,7 @@ pub(crate) fn of_container(class: Qos, container: &Container, node_memory: u64) 
         cpu_shares: shares(own.cpu_request),
         memory_limit_in_bytes: own.memory_limit,
         oom_score_adj: oom_score(class, own.memory_request, node_memory),
+        ..LinuxContainerResources::default()
     }
 }
 

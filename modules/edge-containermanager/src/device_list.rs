@@ -1,0 +1,162 @@
+//! The list of a plugin's devices, read with a bound: the generated code would make whatever a message of 4 MiB can be made of.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf as _, Bytes};
+use contract::containermanager::PluginDevice;
+use kubeletapi::deviceplugin::Device;
+use prost::Message as _;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+/// Devices of one resource. Plugins that share a thing among pods make thousands of it, none so many.
+pub(crate) const DEVICES_MAX: usize = 16_384;
+/// 1 KiB of a device's name.
+const ID_MAX: usize = 1 << 10;
+/// NUMA nodes are numbered below this.
+const NODES: i64 = 64;
+/// The one word that means so.
+const HEALTHY: &str = "Healthy";
+/// `devices`, with a length.
+const DEVICES_KEY: u64 = (1 << 3) | 2;
+
+/// Asks for nothing and reads lists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListCodec;
+
+impl Codec for ListCodec {
+    type Encode = ();
+    type Decode = BTreeMap<String, PluginDevice>;
+    type Encoder = Nothing;
+    type Decoder = List;
+
+    fn encoder(&mut self) -> Nothing {
+        Nothing
+    }
+
+    fn decoder(&mut self) -> List {
+        List
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Nothing;
+
+impl Encoder for Nothing {
+    type Item = ();
+    type Error = Status;
+
+    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct List;
+
+impl Decoder for List {
+    type Item = BTreeMap<String, PluginDevice>;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
+        let bytes = buf.copy_to_bytes(buf.remaining());
+        decode(bytes).map(Some).map_err(Status::internal)
+    }
+}
+
+/// The devices of a `ListAndWatchResponse`; of two with one name the later one.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn decode(mut bytes: Bytes) -> Result<BTreeMap<String, PluginDevice>, String> {
+    let mut devices = BTreeMap::new();
+    while bytes.has_remaining() {
+        let key = varint(&mut bytes)?;
+        let length = match key & 7 {
+            0 => {
+                varint(&mut bytes)?;
+                continue;
+            }
+            1 => 8,
+            2 => usize::try_from(varint(&mut bytes)?).unwrap_or(usize::MAX),
+            5 => 4,
+            _ => return Err("the list of devices is no protobuf message".to_owned()),
+        };
+        if length > bytes.remaining() {
+            return Err("the list of devices is cut off".to_owned());
+        }
+        let field = bytes.split_to(length);
+        if key != DEVICES_KEY {
+            continue;
+        }
+        let device = Device::decode(field).map_err(|error| format!("a device is not understood: {error}"))?;
+        if device.id.is_empty() || device.id.len() > ID_MAX {
+            return Err(format!("a device's name has {} bytes, not 1 to {ID_MAX}", device.id.len()));
+        }
+        let nodes = device.topology.into_iter().flat_map(|topology| topology.nodes);
+        let nodes = nodes.filter(|node| (0..NODES).contains(&node.id));
+        let nodes = nodes.filter_map(|node| u32::try_from(node.id).ok()).collect();
+        devices.insert(device.id, PluginDevice { is_healthy: device.health == HEALTHY, nodes });
+        if devices.len() > DEVICES_MAX {
+            return Err(format!("there are more than {DEVICES_MAX} devices"));
+        }
+    }
+    Ok(devices)
+}
+
+fn varint(bytes: &mut Bytes) -> Result<u64, String> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        if !bytes.has_remaining() {
+            return Err("the list of devices is cut off".to_owned());
+        }
+        let byte = bytes.get_u8();
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err("the list of devices has a number of more than 64 bits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kubeletapi::deviceplugin::{ListAndWatchResponse, NumaNode, TopologyInfo};
+
+    fn device(id: &str, health: &str, nodes: &[i64]) -> Device {
+        let nodes = nodes.iter().map(|id| NumaNode { id: *id }).collect();
+        Device { id: id.to_owned(), health: health.to_owned(), topology: Some(TopologyInfo { nodes }) }
+    }
+
+    fn read(devices: Vec<Device>) -> Result<BTreeMap<String, PluginDevice>, String> {
+        decode(ListAndWatchResponse { devices }.encode_to_vec().into())
+    }
+
+    #[test]
+    fn a_list_is_read_as_the_generated_code_would() {
+        let list =
+            vec![device("a", "Healthy", &[0, 1]), device("b", "healthy", &[-1, 64]), device("c", "", &[])];
+        let read = read(list).unwrap();
+        assert_eq!(read["a"], PluginDevice { is_healthy: true, nodes: [0, 1].into() });
+        assert_eq!(read["b"], PluginDevice { is_healthy: false, nodes: [].into() }, "exactly the word");
+        assert!(!read["c"].is_healthy);
+        assert_eq!(decode(Bytes::new()).unwrap().len(), 0);
+        // Fields of later versions are passed over.
+        let mut bytes =
+            vec![0x10, 0x96, 0x01, 0x1a, 0x02, 1, 2, 0x25, 1, 2, 3, 4, 0x29, 1, 2, 3, 4, 5, 6, 7, 8];
+        bytes.extend(ListAndWatchResponse { devices: vec![device("a", "Healthy", &[])] }.encode_to_vec());
+        assert_eq!(decode(bytes.into()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn too_much_and_nonsense_are_refused() {
+        let many = (0..=DEVICES_MAX).map(|number| device(&number.to_string(), "Healthy", &[])).collect();
+        assert!(read(many).unwrap_err().contains("more than 16384"));
+        assert!(read(vec![device("", "Healthy", &[])]).unwrap_err().contains("0 bytes"));
+        assert!(read(vec![device(&"x".repeat(1025), "Healthy", &[])]).unwrap_err().contains("1025"));
+        for bad in [&[0x0a, 0x05, 1][..], &[0xff; 11], &[0x0b], &[0x0a, 0x01, 0xff], &[0x0a]] {
+            assert!(decode(Bytes::copy_from_slice(bad)).is_err(), "{bad:x?}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The socket at which plugins register, as a child of ContainerManager.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Clock, Context, Fault, Message, Refusal};
+use contract::containermanager::{ContainerManagerMsg, PluginRegistration};
+use kubeletapi::deviceplugin::registration_server::{Registration, RegistrationServer};
+use kubeletapi::deviceplugin::{Empty, RegisterRequest};
+use tokio::net::UnixListener;
+use tonic::{Request, Response, Status};
+
+use crate::client::PluginClient;
+use crate::events;
+use crate::plan::names;
+use crate::socket;
+
+/// 4 KiB of a registration.
+const REGISTRATION_MAX: usize = 4 << 10;
+/// 60 s of a connection: a plugin connects, registers and closes.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// 5 s before a socket that could not be served is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// 20 ms before a full mailbox is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Messages of the server to itself.
+#[derive(Debug)]
+pub(crate) enum ServerMsg {
+    /// Time to try the socket again.
+    Listen,
+    /// The socket is not served any more, for this reason.
+    Ended(String),
+    /// A plugin may not register.
+    Refused { resource: String, reason: String },
+}
+
+impl Message for ServerMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            ServerMsg::Listen => "Listen",
+            ServerMsg::Ended(_) => "Ended",
+            ServerMsg::Refused { .. } => "Refused",
+        }
+    }
+}
+
+/// Takes registrations.
+pub(crate) struct RegistrationSocket {
+    folder: PathBuf,
+    manager: Address<ContainerManagerMsg>,
+}
+
+impl RegistrationSocket {
+    pub(crate) fn new(folder: PathBuf, manager: Address<ContainerManagerMsg>) -> Self {
+        RegistrationSocket { folder, manager }
+    }
+
+    fn listen(&self, cx: &Context<ServerMsg>) {
+        let (folder, clock, myself, env) =
+            (self.folder.clone(), cx.env().clock(), cx.myself(), cx.env().clone());
+        let door = Door {
+            folder: folder.clone(),
+            manager: self.manager.clone(),
+            clock: Arc::clone(&clock),
+            myself: myself.clone(),
+        };
+        cx.spawn(async move {
+            let listener = env.blocking(move || socket::listen(&folder, true)).await;
+            let reason = match listener.map_err(|fault| fault.reason).and_then(|listener| listener) {
+                Ok(listener) => match UnixListener::from_std(listener) {
+                    Ok(listener) => {
+                        let service =
+                            RegistrationServer::new(door).max_decoding_message_size(REGISTRATION_MAX);
+                        socket::serve(listener, clock, LIFETIME, service).await;
+                        return;
+                    }
+                    Err(error) => error.to_string(),
+                },
+                Err(reason) => reason,
+            };
+            let _ = myself.tell(ServerMsg::Ended(reason)).await;
+        });
+    }
+}
+
+impl Actor for RegistrationSocket {
+    type Message = ServerMsg;
+
+    async fn started(&mut self, cx: &mut Context<ServerMsg>) -> Result<(), Fault> {
+        self.listen(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: ServerMsg, cx: &mut Context<ServerMsg>) -> Result<(), Fault> {
+        match message {
+            ServerMsg::Listen => self.listen(cx),
+            ServerMsg::Ended(reason) => {
+                events::not_served(
+                    cx.env(),
+                    &self.folder.join(socket::SOCKET_NAME).to_string_lossy(),
+                    &reason,
+                );
+                cx.after(cx.env().jitter(PAUSE), ServerMsg::Listen);
+            }
+            ServerMsg::Refused { resource, reason } => {
+                events::registration_refused(cx.env(), &resource, &reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The service `Registration`.
+struct Door {
+    folder: PathBuf,
+    manager: Address<ContainerManagerMsg>,
+    clock: Arc<dyn Clock>,
+    myself: Address<ServerMsg>,
+}
+
+#[tonic::async_trait]
+impl Registration for Door {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
+        let request = request.into_inner();
+        let resource = request.resource_name.clone();
+        match self.take(request).await {
+            Ok(()) => Ok(Response::new(Empty {})),
+            Err(reason) => {
+                // A full mailbox has said enough of it.
+                let _ = self.myself.try_tell(ServerMsg::Refused { resource, reason: reason.clone() });
+                Err(Status::unknown(reason))
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn take(&self, request: RegisterRequest) -> Result<(), String> {
+        let RegisterRequest { version, endpoint, resource_name, options: _ } = request;
+        if let Some(refusal) = names::refusal(&version, &resource_name, &endpoint, &self.folder) {
+            return Err(refusal);
+        }
+        // As a kubelet: it is asked itself, and not believed what it says here.
+        let client = PluginClient::new(&self.folder, &endpoint);
+        let options = client.options(&*self.clock).await.map_err(|error| error.to_string())?;
+        let registration = PluginRegistration {
+            resource: resource_name,
+            endpoint,
+            pre_start_required: options.pre_start_required,
+            preferred_allocation: options.get_preferred_allocation_available,
+        };
+        loop {
+            match self.manager.try_tell(ContainerManagerMsg::Registered(registration.clone())) {
+                Ok(()) => return Ok(()),
+                // Its own parent is never waited for.
+                Err(Refusal::Full) => self.clock.sleep(FULL_PAUSE).await,
+                Err(refusal) => return Err(refusal.to_string()),
+            }
+        }
+    }
+}

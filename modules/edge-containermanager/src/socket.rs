@@ -1,0 +1,153 @@
+//! A socket on the node, and its connections.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::Clock;
+use futures::StreamExt as _;
+use futures::future::{Either, select};
+use futures::stream::FuturesUnordered;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
+use tokio::net::UnixListener;
+use tonic::body::Body;
+use tonic::codegen::http::Response;
+use unixgrpc::Bounds;
+use unixsocket::{BindError, Existing, Folder};
+
+/// The kubelet's name for it, in each of its folders.
+pub(crate) const SOCKET_NAME: &str = "kubelet.sock";
+/// 32 connections at a time: a node has a few plugins and agents. The next one waits.
+const CONNECTIONS_MAX: usize = 32;
+/// 100 ms after the system refused a connection: there are no files left, and there will be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// 0750, as a kubelet makes it.
+const FOLDER: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
+
+/// Makes the folder, takes all sockets out of it whose listeners are of an earlier time, and listens at [`SOCKET_NAME`] in it.
+/// The folder itself stays: plugins watch it. Blocks.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn listen(folder: &Path, sweep: bool) -> Result<std::os::unix::net::UnixListener, String> {
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
+    make(folder).map_err(failed)?;
+    if sweep {
+        remove_sockets(folder).map_err(failed)?;
+    }
+    let bound = Folder::open(folder).map_err(failed)?.bind(SOCKET_NAME, None, Existing::ReplaceSocket);
+    match bound {
+        Ok(bound) => Ok(bound.listener),
+        Err(BindError::NotASocket) => {
+            Err(format!("{} is not a socket; move it away", folder.join(SOCKET_NAME).display()))
+        }
+        Err(BindError::System(error)) => Err(failed(error)),
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        std::fs::create_dir_all(above)?;
+    }
+    rustix::fs::mkdir(folder, FOLDER)?;
+    // Whatever the umask.
+    rustix::fs::chmod(folder, FOLDER)?;
+    Ok(())
+}
+
+/// All else in the folder stays: a kubelet keeps its own checkpoint there.
+fn remove_sockets(folder: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = open(folder, flags, Mode::empty())?;
+    let listed = Dir::new(openat(&opened, ".", flags, Mode::empty())?)?;
+    for entry in listed {
+        let entry = entry?;
+        let Ok(found) = statat(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if FileType::from_raw_mode(found.st_mode) == FileType::Socket {
+            match unlinkat(&opened, entry.file_name(), AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Serves the connections of a listener, each for `lifetime` at most: a client of gRPC comes again by itself. Does not end.
+pub(crate) async fn serve<S>(listener: UnixListener, clock: Arc<dyn Clock>, lifetime: Duration, service: S)
+where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + 'static,
+    S::Future: 'static,
+{
+    let mut connections = FuturesUnordered::new();
+    loop {
+        let accepted = if connections.len() >= CONNECTIONS_MAX {
+            connections.next().await;
+            continue;
+        } else if connections.is_empty() {
+            listener.accept().await
+        } else {
+            match select(std::pin::pin!(listener.accept()), connections.next()).await {
+                Either::Left((accepted, _)) => accepted,
+                Either::Right(_) => continue,
+            }
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (service, ends) = (service.clone(), clock.sleep(lifetime));
+                connections.push(async move {
+                    let calls = service_fn(move |request: Request<Incoming>| {
+                        let mut service = service.clone();
+                        async move { service.call(request).await }
+                    });
+                    let served = unixgrpc::serve_connection(stream, Bounds::DEFAULT, calls);
+                    drop(select(std::pin::pin!(served), ends).await);
+                });
+            }
+            Err(_) => clock.sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::net::{UnixListener as Blocking, UnixStream};
+
+    #[test]
+    fn stale_sockets_go_and_all_else_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/device-plugins");
+        let first = listen(&folder, true).unwrap();
+        let made = std::fs::metadata(&folder).unwrap();
+        assert_eq!(made.mode() & 0o777, 0o750);
+        let _plugin = Blocking::bind(folder.join("plugin.sock")).unwrap();
+        std::fs::write(folder.join("kubelet_internal_checkpoint"), "{}").unwrap();
+        std::fs::create_dir(folder.join("sub")).unwrap();
+        std::os::unix::fs::symlink("plugin.sock", folder.join("link")).unwrap();
+        let before = std::fs::metadata(folder.join(SOCKET_NAME)).unwrap().ino();
+        drop(first);
+        let _second = listen(&folder, true).unwrap();
+        assert_ne!(
+            std::fs::metadata(folder.join(SOCKET_NAME)).unwrap().ino(),
+            before,
+            "plugins see a new one"
+        );
+        assert_eq!(std::fs::metadata(&folder).unwrap().ino(), made.ino(), "and the same folder");
+        assert!(!folder.join("plugin.sock").exists());
+        assert!(folder.join("kubelet_internal_checkpoint").exists() && folder.join("sub").exists());
+        UnixStream::connect(folder.join(SOCKET_NAME)).unwrap();
+        std::fs::remove_file(folder.join(SOCKET_NAME)).unwrap();
+        std::fs::write(folder.join(SOCKET_NAME), "mine").unwrap();
+        assert!(listen(&folder, true).unwrap_err().contains("not a socket"));
+    }
+}
