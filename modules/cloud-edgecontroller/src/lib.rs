@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod csi_node;
 mod error;
 mod event_reports;
 mod events;
@@ -32,5 +33,6 @@ mod reports;
 mod session_lease;
 mod status;
 mod tokens;
+mod volume_caches;
 
 pub use actor::{Dependencies, EdgeController};

@@ -1,10 +1,12 @@
 //! What Edged accepts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use beehive::Message;
 
 use crate::ChangedObjects;
+use crate::csi_node::CsiNodeDriver;
 
 /// Messages to Edged.
 #[derive(Debug)]
@@ -40,6 +42,13 @@ pub enum EdgedMsg {
         /// How long its containers have to end.
         grace: Duration,
     },
+    /// EdgeCsi: these CSI drivers are registered, and these volumes are mounted or may be.
+    CsiDrivers {
+        /// The drivers, by name.
+        drivers: Vec<CsiNodeDriver>,
+        /// The volumes, as `status.volumesInUse` names them.
+        in_use: BTreeSet<String>,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -57,6 +66,7 @@ impl Message for EdgedMsg {
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
             EdgedMsg::EvictPod { .. } => "EvictPod",
+            EdgedMsg::CsiDrivers { .. } => "CsiDrivers",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

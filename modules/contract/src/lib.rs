@@ -9,6 +9,8 @@ pub mod capability;
 pub mod changed;
 pub mod cloudhub;
 pub mod cloudstream;
+pub mod csi;
+pub mod csi_node;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use beehive::{Actor, Address, Context, Env, Fault, Sample};
+use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use edge_store::Store;
 use serde_json::Value;
 
-use crate::dependencies::{Dependencies, blocking};
+use crate::dependencies::{CsiVolumes, Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
 use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
@@ -42,6 +43,7 @@ pub struct Edged {
     runtime: Arc<dyn Runtime>,
     store: EdgedStore,
     meta: Address<MetaMsg>,
+    csi: Option<Address<CsiMsg>>,
     deps: Option<Rc<Dependencies>>,
     node: Rc<NodeReporter>,
     pods: PodManager,
@@ -68,6 +70,7 @@ impl Edged {
             runtime,
             store: EdgedStore::new(store),
             meta,
+            csi: None,
             deps: None,
             node: Rc::default(),
             pods: PodManager::default(),
@@ -78,6 +81,12 @@ impl Edged {
             app_armor: false,
             late_node: LateNode::default(),
         }
+    }
+
+    /// With EdgeCsi, which must allow asking, for volumes of CSI drivers.
+    #[must_use]
+    pub fn mounting_by(self, csi: Address<CsiMsg>) -> Self {
+        Edged { csi: Some(csi), ..self }
     }
 }
 
@@ -92,7 +101,11 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
-        let deps = Rc::new(deps);
+        let deps = Rc::new(Dependencies { csi: self.csi.clone(), ..deps });
+        if let Some(csi) = &self.csi {
+            // One that has just begun says it by itself.
+            let _ = csi.try_tell(CsiMsg::TellDrivers);
+        }
         self.deps = Some(Rc::clone(&deps));
         let evicting = Rc::clone(&deps);
         cx.child(EVICTION_MANAGER, EvictionManager::policy(), move || {
@@ -137,6 +150,7 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::EvictPod { uid, message, grace } => self.pods.evict(&uid, Eviction { message, grace }),
+            EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -314,6 +328,20 @@ impl Edged {
                 self.start_worker(PodUpdate { pod, intent: Intent::Terminate, in_cloud: false }, cx);
             }
         }
+    }
+
+    /// What was asked of a driver that was not there is asked again, and the node says which drivers and volumes it has.
+    fn csi_drivers(&mut self, told: CsiVolumes, cx: &Context<EdgedMsg>) {
+        let Some(deps) = &self.deps else { return };
+        let before = deps.csi_volumes.replace(Some(told.clone()));
+        if before.as_ref() == Some(&told) {
+            return;
+        }
+        if before.is_none_or(|before| before.drivers != told.drivers) {
+            self.pods.drivers_changed();
+        }
+        self.node.force();
+        self.tick(cx);
     }
 
     /// Says that Edged makes progress, and reports the node.

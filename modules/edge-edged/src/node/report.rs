@@ -134,7 +134,9 @@ impl NodeReporter {
         let images = images.and_then(Result::ok).unwrap_or_default();
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
-        let findings = Findings { machine: self.machine(), runtime, images, pressure: deps.pressure.get() };
+        let csi = deps.csi_volumes.borrow().clone();
+        let pressure = deps.pressure.get();
+        let findings = Findings { machine: self.machine(), runtime, images, pressure, csi };
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);

@@ -41,6 +41,8 @@ pub(crate) enum Action {
         id: String,
     },
     Teardown,
+    /// The volumes of a pod that has ended and stays.
+    Unmount,
     Report,
 }
 
@@ -54,6 +56,7 @@ impl Action {
             | Action::PreStop { .. }
             | Action::Stop { .. }
             | Action::Teardown
+            | Action::Unmount
             | Action::Report => true,
             Action::Volumes
             | Action::Sandbox { .. }

@@ -12,6 +12,7 @@ pub(crate) mod end;
 pub(crate) mod end_of_pod;
 pub(crate) mod entry;
 pub(crate) mod ephemeral;
+pub(crate) mod external_volumes;
 pub(crate) mod field_support;
 mod field_table;
 pub(crate) mod hooks;

@@ -175,6 +175,7 @@ impl PodWorker {
                 self.state.stopped.insert(id.clone());
             }
             (Ok(()), Action::Teardown) => self.state.torn_down = true,
+            (Ok(()), Action::Unmount) => self.state.unmounted = true,
             (Ok(()), _) => {}
             (Err(error), _) => {
                 events::step_failed(&self.deps.env, &pod.id, &action, &error);

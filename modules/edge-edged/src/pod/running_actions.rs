@@ -108,6 +108,7 @@ impl PodWorker {
             Action::Sandbox { .. }
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
+            | Action::Unmount
             | Action::Teardown => ActionInput::None,
         };
         Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))

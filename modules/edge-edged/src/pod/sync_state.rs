@@ -90,6 +90,8 @@ pub(crate) struct SyncState {
     pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
     /// Everything of the pod is gone.
     pub(crate) torn_down: bool,
+    /// The volumes that it had of others are given back.
+    pub(crate) unmounted: bool,
 }
 
 impl SyncState {
