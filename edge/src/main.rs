@@ -95,6 +95,10 @@ async fn run(cli: Cli) -> Result<()> {
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let store = edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?;
     edge::recall_time(&store, env.clock().as_ref()).context("the last known time in the node's store")?;
+    // Without it a node does all but show the mounts of one pod to another.
+    if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {
+        tracing::warn!(%error, "mountPropagation of pods has no effect, and CSI drivers in pods mount nothing");
+    }
     let dependencies = Dependencies {
         node: identity.node.clone(),
         common_name: identity.common_name(),

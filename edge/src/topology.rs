@@ -8,6 +8,7 @@ use beehive::{Actor, Address, Capacity, Flow, Hive, Mailbox, Policy};
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use contract::containermanager::ContainerManagerMsg;
+use contract::csi::CsiMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
@@ -17,6 +18,7 @@ use contract::metamanager::MetaMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
 use cri::Runtime;
 use edge_containermanager::ContainerManager;
+use edge_csi::EdgeCsi;
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_hub::network::Network;
@@ -29,6 +31,7 @@ const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
 const TWIN: &str = "edge-devicetwin";
 const BUS: &str = "edge-eventbus";
+const CSI: &str = "edge-csi";
 const HUB: &str = "edge-hub";
 const STREAM: &str = "edge-stream";
 const CONTAINERS: &str = "edge-containermanager";
@@ -39,6 +42,7 @@ pub struct Mailboxes {
     twin: Mailbox<TwinMsg>,
     edged: Mailbox<EdgedMsg>,
     meta: Mailbox<MetaMsg>,
+    csi: Mailbox<CsiMsg>,
     hub: Mailbox<EdgeHubMsg>,
     stream: Mailbox<EdgeStreamMsg>,
     containers: Mailbox<ContainerManagerMsg>,
@@ -49,6 +53,8 @@ pub struct Mailboxes {
     bus_to_twin: Address<TwinMsg>,
     bus_to_meta: Address<MetaMsg>,
     edged_to_meta: Address<MetaMsg>,
+    edged_to_csi: Address<CsiMsg>,
+    csi_to_edged: Address<EdgedMsg>,
     meta_to_edged: Address<EdgedMsg>,
     meta_to_twin: Address<TwinMsg>,
     meta_to_hub: Address<EdgeHubMsg>,
@@ -85,6 +91,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         hive.mailbox(BUS, Capacity::new(1024, "a delta, a document and a result for each of those reports"));
     let edged =
         hive.mailbox(EDGED, Capacity::new(256, "a word of each of twice as many pods as a node takes"));
+    let csi = hive.mailbox(CSI, Capacity::new(256, "a volume of each of twice as many pods as a node takes"));
     let hub = hive.mailbox(HUB, Capacity::new(16, "the ends of a few attempts"));
     let stream =
         hive.mailbox(STREAM, Capacity::new(64, "calls that come at once; each goes on on another thread"));
@@ -100,6 +107,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
         bus_to_meta: hive.grant(BUS, &meta, Flow::TryTell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
+        edged_to_csi: hive.grant(EDGED, &csi, Flow::Ask),
+        csi_to_edged: hive.grant(CSI, &edged, Flow::TryTell),
         meta_to_edged: hive.grant(META, &edged, Flow::TryTell),
         meta_to_twin: hive.grant(META, &twin, Flow::TryTell),
         meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
@@ -109,6 +118,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         twin,
         edged,
         meta,
+        csi,
         hub,
         stream,
         containers,
@@ -157,8 +167,14 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
     let kept = store.clone();
     let own_runtime = Arc::clone(&runtime);
+    let volumes = edge_csi::Settings::new(pods.root.clone(), node.as_str());
+    hive.supervise(mailboxes.csi, Policy::default(), move || {
+        EdgeCsi::new(volumes.clone(), mailboxes.csi_to_edged.clone())
+    });
     hive.supervise(mailboxes.edged, Policy::default(), move || {
-        Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), mailboxes.edged_to_meta.clone())
+        let (meta, csi) = (mailboxes.edged_to_meta.clone(), mailboxes.edged_to_csi.clone());
+        Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), meta)
+            .mounting_by(csi)
             .with_containers(mailboxes.edged_to_containers.clone())
     });
     let (kept, given) = (store.clone(), edge_containermanager::Settings::new(&modules.edged));

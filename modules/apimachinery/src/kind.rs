@@ -79,6 +79,8 @@ kinds! {
     EVENTS: "" "v1" "Event" "events" "events" true;
     NAMESPACES: "" "v1" "Namespace" "namespaces" "namespaces" false;
     NODES: "" "v1" "Node" "nodes" "nodes" false;
+    PERSISTENT_VOLUME_CLAIMS: "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" "persistentvolumeclaims" true;
+    PERSISTENT_VOLUMES: "" "v1" "PersistentVolume" "persistentvolumes" "persistentvolumes" false;
     PODS: "" "v1" "Pod" "pods" "pods" true;
     SECRETS: "" "v1" "Secret" "secrets" "secrets" true;
     SERVICES: "" "v1" "Service" "services" "services" true;
@@ -92,6 +94,9 @@ kinds! {
     CLUSTER_ROLE_BINDINGS: "rbac.authorization.k8s.io" "v1" "ClusterRoleBinding" "clusterrolebindings" "clusterrolebindings.rbac.authorization.k8s.io" false;
     ROLES: "rbac.authorization.k8s.io" "v1" "Role" "roles" "roles.rbac.authorization.k8s.io" true;
     ROLE_BINDINGS: "rbac.authorization.k8s.io" "v1" "RoleBinding" "rolebindings" "rolebindings.rbac.authorization.k8s.io" true;
+    CSI_DRIVERS: "storage.k8s.io" "v1" "CSIDriver" "csidrivers" "csidrivers.storage.k8s.io" false;
+    CSI_NODES: "storage.k8s.io" "v1" "CSINode" "csinodes" "csinodes.storage.k8s.io" false;
+    VOLUME_ATTACHMENTS: "storage.k8s.io" "v1" "VolumeAttachment" "volumeattachments" "volumeattachments.storage.k8s.io" false;
     DEVICES: "devices.kubeedge.io" "v1beta1" "Device" "devices" "devices.devices.kubeedge.io" true;
     DEVICE_MODELS: "devices.kubeedge.io" "v1beta1" "DeviceModel" "devicemodels" "devicemodels.devices.kubeedge.io" true;
     DEVICE_STATUSES: "devices.kubeedge.io" "v1beta1" "DeviceStatus" "devicestatuses" "devicestatuses.devices.kubeedge.io" true;

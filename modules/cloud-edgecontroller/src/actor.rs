@@ -23,6 +23,7 @@ use crate::node_conditions::{ConditionsWriter, LastConditions};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::{self, NodeReportWriter};
 use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
+use crate::volume_caches::VolumeCaches;
 use crate::{events, plan, service_links};
 
 /// 500 ms before something is looked at again that nobody will tell of: a session that is not current, a Node that is gone.
@@ -58,6 +59,8 @@ struct Informers {
     pods: SharedCache,
     /// Services: those of its namespace go with a pod.
     services: SharedCache,
+    /// Claims, volumes, their drivers and attachments.
+    volumes: Rc<VolumeCaches>,
     /// Secrets and config maps that pods on edge nodes need.
     needs: ObjectWatches,
     reports: ReportQueues<NodeReportWriter>,
@@ -131,12 +134,14 @@ impl Actor for EdgeController {
             last_conditions: self.last_conditions.clone(),
             mirrors: Default::default(),
             rates: Default::default(),
+            csi_written: Default::default(),
             env: cx.env().clone(),
         };
         self.informers = Some(Informers {
             nodes,
             pods,
             services,
+            volumes: Rc::new(VolumeCaches::watch(client, interruptions, cx)),
             needs: ObjectWatches::new(client, *read_as, &needs, cx, || EdgeControllerMsg::Reconcile),
             reports: ReportQueues::new(writer, lease.clone()),
         });
@@ -273,7 +278,9 @@ impl EdgeController {
             Ok(None) => {}
             Ok(Some(queue)) => {
                 let (client, lease) = (self.dependencies.client.clone(), self.dependencies.lease.clone());
-                cx.spawn(tokens::answer(client, lease, cx.env().clone(), queue));
+                let Some(informers) = &self.informers else { return };
+                let volumes = Rc::clone(&informers.volumes);
+                cx.spawn(tokens::answer(client, lease, cx.env().clone(), queue, volumes));
             }
             Err(QueuedTokenRequest { reply, .. }) => {
                 if let Some(informers) = &self.informers {
@@ -320,7 +327,10 @@ impl EdgeController {
     /// What the nodes should hold that anything touched. `None` before everything has been listed once: half a list
     /// would look like deletes.
     fn changed(&mut self, now: Moment) -> Option<(Reconciled, BTreeMap<NodeName, DesiredObjects>)> {
-        let Informers { nodes, pods, services, needs, .. } = self.informers.as_ref()?;
+        let Informers { nodes, pods, services, needs, volumes, .. } = self.informers.as_ref()?;
+        let moved = volumes.take_moved();
+        let volumes = volumes.read();
+        let stored = |key: &ObjectKey| volumes.value(key);
         let [mut nodes, mut pods, mut services] = [nodes, pods, services].map(|cache| cache.borrow_mut());
         if !nodes.listed || !pods.listed {
             return None;
@@ -329,7 +339,13 @@ impl EdgeController {
             self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value), now);
         }
         for key in pods.take_moved() {
-            self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), now);
+            self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), &stored, now);
+        }
+        for need in &moved {
+            for key in self.index.needing(need) {
+                self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), &stored, now);
+            }
+            self.index.need(need);
         }
         for key in services.take_moved() {
             self.index.service(&key, services.objects.get(&key).map(|cached| &cached.value));
@@ -341,15 +357,19 @@ impl EdgeController {
             self.index.touch(node);
         }
         let listed = if services.listed { Presence::Present } else { Presence::Unknown };
-        let presence =
-            |key: &ObjectKey| if service_links::is_need(key) { listed } else { needs.presence(key) };
+        let presence = |key: &ObjectKey| match volumes.presence(key) {
+            _ if service_links::is_need(key) => listed,
+            Some(presence) => presence,
+            None => needs.presence(key),
+        };
         let found = self.index.reconcile(presence, now);
-        for (key, readers) in &found.needs {
+        for (key, readers) in found.needs.iter().filter(|(key, _)| !plan::is_of_volumes(key)) {
             needs.want(key, readers.clone());
         }
         let find = |key: &ObjectKey| match key.resource.as_str() {
             PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
             SERVICES => services.objects.get(key).map(|cached| Arc::clone(&cached.object)),
+            _ if plan::is_of_volumes(key) => volumes.object(key),
             _ => needs.object(key),
         };
         let with_objects = found.desired_keys.iter().map(|(node, keys)| {
@@ -435,8 +455,11 @@ impl EdgeController {
             let Some(session) = self.publisher.session_of(&node) else { continue };
             let blocked = self.informers.as_ref().and_then(|informers| {
                 let services = informers.services.borrow().listed && interruptions.are_whole(&[SERVICES]);
-                let is_whole = |key: &ObjectKey| {
-                    if service_links::is_need(key) { services } else { informers.needs.is_whole(key) }
+                let volumes = informers.volumes.read();
+                let is_whole = |key: &ObjectKey| match volumes.is_listed(key) {
+                    _ if service_links::is_need(key) => services,
+                    Some(is_listed) => is_listed && interruptions.are_whole(&[&key.resource]),
+                    None => informers.needs.is_whole(key),
                 };
                 self.index.blocked_by(&node, is_whole).cloned()
             });
@@ -455,7 +478,8 @@ impl EdgeController {
         let Some(informers) = &self.informers else { return };
         let pods = informers.pods.borrow();
         for (key, pod) in found.pods.iter().filter_map(|key| Some((key, pods.objects.get(key)?))) {
-            if plan::needs_of(&pod.value).len() == plan::NEEDS_MAX {
+            let volumes = informers.volumes.read();
+            if plan::needs_of(&pod.value, &|key| volumes.value(key)).len() == plan::NEEDS_MAX {
                 events::too_many_references(cx.env(), key, plan::NEEDS_MAX);
             }
             if let Some(tolerations) = plan::lifted_tolerations(&pod.value) {

@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod csi_node;
 mod error;
 mod event_reports;
 mod events;
@@ -35,5 +36,6 @@ pub mod service_links;
 mod session_lease;
 mod status;
 mod tokens;
+mod volume_caches;
 
 pub use actor::{Dependencies, EdgeController};

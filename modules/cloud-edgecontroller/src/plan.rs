@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apimachinery::PodReferences;
+use apimachinery::{PodReferences, resource, volume};
 pub use contract::ids::EDGE_LABEL;
 use contract::ids::PODS;
 use contract::{NodeName, ObjectKey};
@@ -17,15 +17,44 @@ pub fn node_of(pod: &Value) -> Option<NodeName> {
     NodeName::parse(pod.pointer("/spec/nodeName")?.as_str()?).ok()
 }
 
-/// 1,024 Secrets and config maps are looked after for one pod: each is a watch.
+/// 1,024 objects are looked after for one pod: each Secret and config map is a watch.
 pub const NEEDS_MAX: usize = 1024;
 
-/// The config maps and secrets that a pod refers to, init containers' too; the first [`NEEDS_MAX`] of them.
-pub fn needs_of(pod: &Value) -> BTreeSet<ObjectKey> {
-    let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-    let references = PodReferences::of_spec(&pod["spec"]);
-    let keys = references.keys(namespace).take(NEEDS_MAX);
-    keys.map(|key| ObjectKey::new(&key.resource, &key.namespace, &key.name)).collect()
+/// What the API server holds of claims, volumes and what belongs to them, by key.
+pub type FindVolume<'a> = dyn Fn(&ObjectKey) -> Option<&'a Value> + 'a;
+
+/// Whether objects of this kind stand behind claims: they are watched all together, and read by [`FindVolume`].
+pub fn is_of_volumes(key: &ObjectKey) -> bool {
+    matches!(
+        key.resource.as_str(),
+        resource::PERSISTENT_VOLUME_CLAIMS
+            | resource::PERSISTENT_VOLUMES
+            | resource::CSI_DRIVERS
+            | resource::VOLUME_ATTACHMENTS
+    )
+}
+
+/// What a pod refers to, init containers' too, and what stands behind its claims as far as it is known; the first
+/// [`NEEDS_MAX`] of them. Of a volume that does not say itself that it is the claim's nothing but itself is needed.
+pub fn needs_of(pod: &Value, find: &FindVolume<'_>) -> BTreeSet<ObjectKey> {
+    let text = |at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, node) = (text("/metadata/namespace"), text("/spec/nodeName"));
+    let references = PodReferences::of_pod(text("/metadata/name"), &pod["spec"]);
+    let mut needs: BTreeSet<ObjectKey> = references.keys(namespace).take(NEEDS_MAX).collect();
+    for claim in references.claims.iter().take(NEEDS_MAX) {
+        let claim = find(&ObjectKey::new(resource::PERSISTENT_VOLUME_CLAIMS, namespace, claim));
+        let Some((claim, key)) = claim.and_then(|claim| Some((claim, volume::volume_of_claim(claim)?)))
+        else {
+            continue;
+        };
+        let found = find(&key).filter(|found| volume::is_bound(found, claim));
+        needs.insert(key);
+        needs.extend(found.into_iter().flat_map(|found| volume::needs_of_volume(found, node)));
+    }
+    while needs.len() > NEEDS_MAX {
+        needs.pop_last();
+    }
+    needs
 }
 
 /// What one node should hold: its pods and what they need, by the version that the caches have.
@@ -35,6 +64,7 @@ pub type DesiredKeys = BTreeMap<NodeName, BTreeSet<ObjectKey>>;
 pub fn desired_keys<'a>(
     edge_nodes: &BTreeSet<NodeName>,
     pods: impl IntoIterator<Item = (&'a ObjectKey, &'a Value)>,
+    find: &FindVolume<'_>,
     exists: impl Fn(&ObjectKey) -> bool,
 ) -> DesiredKeys {
     let mut desired_keys = DesiredKeys::new();
@@ -42,7 +72,7 @@ pub fn desired_keys<'a>(
         let Some(node) = node_of(pod).filter(|node| edge_nodes.contains(node)) else { continue };
         let held = desired_keys.entry(node).or_default();
         held.insert(ObjectKey::new(PODS, &key.namespace, &key.name));
-        held.extend(needs_of(pod).into_iter().filter(|need| exists(need)));
+        held.extend(needs_of(pod, find).into_iter().filter(|need| exists(need)));
     }
     desired_keys
 }
@@ -105,7 +135,7 @@ mod tests {
 
     #[test]
     fn everything_that_a_pod_needs_goes_with_it() {
-        let names: Vec<String> = needs_of(&pod()).into_iter().map(|key| key.name).collect();
+        let names: Vec<String> = needs_of(&pod(), &|_| None).into_iter().map(|key| key.name).collect();
         let expected = [
             "cm-init",
             "cm-volume",
@@ -116,8 +146,8 @@ mod tests {
             "secret-volume",
         ];
         assert_eq!(names, expected);
-        assert!(needs_of(&pod()).iter().all(|key| key.namespace == "shop"));
-        assert!(needs_of(&json!({ "spec": { "volumes": 3, "containers": [null] } })).is_empty());
+        assert!(needs_of(&pod(), &|_| None).iter().all(|key| key.namespace == "shop"));
+        assert!(needs_of(&json!({ "spec": { "volumes": 3, "containers": [null] } }), &|_| None).is_empty());
     }
 
     #[test]
@@ -125,11 +155,12 @@ mod tests {
         let edge = NodeName::parse("edge-1").unwrap();
         let key = ObjectKey::new(PODS, "shop", "till");
         let pod = pod();
-        let held =
-            desired_keys(&BTreeSet::from([edge.clone()]), [(&key, &pod)], |need| need.name == "registry");
+        let held = desired_keys(&BTreeSet::from([edge.clone()]), [(&key, &pod)], &|_| None, |need| {
+            need.name == "registry"
+        });
         let names: Vec<&str> = held[&edge].iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["till", "registry"]);
-        assert!(desired_keys(&BTreeSet::new(), [(&key, &pod)], |_| true).is_empty());
+        assert!(desired_keys(&BTreeSet::new(), [(&key, &pod)], &|_| None, |_| true).is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use contract::{NodeName, ObjectKey};
 use kubewatch::{NodeIndex, Placement, Presence};
 use serde_json::Value;
 
-use crate::plan::{self, DesiredKeys};
+use crate::plan::{self, DesiredKeys, FindVolume};
 use crate::references::References;
 use crate::service_links::{self, LinkedServices};
 
@@ -83,10 +83,11 @@ impl PodIndex {
         }
     }
 
-    /// A pod came, changed, or went (`None`).
-    pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, now: Moment) {
+    /// A pod came, changed, or went (`None`). Of one that has claims it is known again when something behind them moves: see
+    /// [`PodIndex::needing`].
+    pub fn pod(&mut self, key: &ObjectKey, pod: Option<&Value>, find: &FindVolume<'_>, now: Moment) {
         let place = pod.and_then(|pod| {
-            let needs = plan::needs_of(pod).into_iter().chain(service_links::need_of(pod)).collect();
+            let needs = plan::needs_of(pod, find).into_iter().chain(service_links::need_of(pod)).collect();
             Some(Placement { node: plan::node_of(pod)?, needs })
         });
         let uid = pod.and_then(|pod| pod.pointer("/metadata/uid")?.as_str()).unwrap_or_default();
@@ -138,6 +139,11 @@ impl PodIndex {
     /// Something that pods may need came, changed or went.
     pub fn need(&mut self, key: &ObjectKey) {
         self.placed.need_changed(key, &mut self.touched);
+    }
+
+    /// The pods that need it, as far as that is known.
+    pub fn needing(&self, need: &ObjectKey) -> BTreeSet<ObjectKey> {
+        self.placed.needing(need).cloned().collect()
     }
 
     /// What follows from all that changed since the last time, when this is known of the needs.
@@ -300,7 +306,7 @@ mod tests {
     #[test]
     fn a_new_pod_goes_when_all_that_it_needs_is_answered() {
         let mut index = index_with_edge_1();
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page", "extra"])), at(1000));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page", "extra"])), &|_| None, at(1000));
         let found = index.reconcile(all(Unknown), at(1000));
         assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], Some(TIMEOUT)));
         assert_eq!(needs(&found), ["extra by 1", "page by 1"]);
@@ -315,7 +321,7 @@ mod tests {
         let found = index.reconcile(presence, at(1021));
         assert_eq!((shown(&found), found.again), (vec!["edge-1: page web".to_owned()], None));
         assert_eq!(index.reconcile(presence, at(1051)).desired_keys, DesiredKeys::new(), "nothing moved");
-        index.pod(&key("next"), Some(&pod("u2", "edge-1", &["page"])), at(1060));
+        index.pod(&key("next"), Some(&pod("u2", "edge-1", &["page"])), &|_| None, at(1060));
         assert_eq!(
             shown(&index.reconcile(presence, at(1060))),
             ["edge-1: page next web"],
@@ -326,21 +332,21 @@ mod tests {
     #[test]
     fn a_pod_that_waits_in_vain_goes_and_one_that_has_gone_never_waits_again() {
         let mut index = index_with_edge_1();
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), at(1000));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never"])), &|_| None, at(1000));
         assert_eq!(shown(&index.reconcile(all(Unknown), at(5999))), ["edge-1: "]);
         assert_eq!(shown(&index.reconcile(all(Unknown), at(6000))), ["edge-1: web"]);
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), at(6300));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["never", "neither"])), &|_| None, at(6300));
         assert_eq!(shown(&index.reconcile(all(Unknown), at(6300))), ["edge-1: web"]);
-        index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), at(6400));
+        index.pod(&key("web"), Some(&pod("u2", "edge-1", &["never"])), &|_| None, at(6400));
         assert_eq!(
             shown(&index.reconcile(all(Unknown), at(6400))),
             ["edge-1: "],
             "another pod of that name is new"
         );
-        index.pod(&key("web"), None, at(6410));
+        index.pod(&key("web"), None, &|_| None, at(6410));
         let found = index.reconcile(all(Unknown), at(6410));
         assert_eq!((shown(&found), found.again), (vec!["edge-1: ".to_owned()], None));
-        index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), at(6500));
+        index.pod(&key("bare"), Some(&pod("u3", "edge-1", &[])), &|_| None, at(6500));
         assert_eq!(
             shown(&index.reconcile(all(Unknown), at(6500))),
             ["edge-1: bare"],
@@ -353,14 +359,14 @@ mod tests {
         let first = || {
             let mut index = PodIndex::default();
             index.node(&node_key("edge-1"), Some(&edge_node()), at(0));
-            index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
-            index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), at(1000));
+            index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), &|_| None, at(1000));
+            index.pod(&key("else"), Some(&pod("u1", "cloud-1", &["never"])), &|_| None, at(1000));
             assert!(!index.reconcile(all(Unknown), at(1000)).is_complete);
             index
         };
         let mut index = first();
         let presence = |need: &ObjectKey| if need.name == "page" { Absent } else { Unknown };
-        index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), at(1150));
+        index.pod(&key("later"), Some(&pod("u2", "edge-1", &["slow"])), &|_| None, at(1150));
         let found = index.reconcile(presence, at(1150));
         assert!(found.is_complete, "whatever came since");
         assert_eq!(shown(&found), ["edge-1: web"]);
@@ -373,7 +379,7 @@ mod tests {
         assert_eq!(index.blocked_by(&edge, |_| false), Some(&map("page")));
 
         let mut index = first();
-        index.pod(&key("web"), None, at(1200));
+        index.pod(&key("web"), None, &|_| None, at(1200));
         assert!(index.reconcile(all(Unknown), at(1200)).is_complete, "nobody needs it any more");
     }
 
@@ -383,7 +389,7 @@ mod tests {
         let edge = NodeName::parse("edge-1").unwrap();
         let other = NodeName::parse("edge-2").unwrap();
         assert_eq!(index.blocked_by(&edge, |_| false), None, "nothing is there");
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(1000));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), &|_| None, at(1000));
         index.reconcile(all(Unknown), at(1000));
         assert_eq!(index.blocked_by(&edge, |_| false), Some(&key("web")));
         index.reconcile(all(Absent), at(1010));
@@ -395,7 +401,7 @@ mod tests {
     #[test]
     fn a_node_that_turns_to_the_edge_gets_its_pods_and_one_that_turns_away_nothing() {
         let mut index = PodIndex::default();
-        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), at(0));
+        index.pod(&key("web"), Some(&pod("u1", "edge-1", &["page"])), &|_| None, at(0));
         let found = index.reconcile(all(Unknown), at(0));
         assert_eq!(
             (found.again, needs(&found).len()),
@@ -428,8 +434,8 @@ mod tests {
         index.service(&at_web("db"), Some(&service("10.0.0.1")));
         index.service(&at_web("headless"), Some(&service("None")));
         index.service(&ObjectKey::new(SERVICES, "other", "far"), Some(&service("10.0.0.2")));
-        index.pod(&key("plain"), Some(&pod("u1", "edge-2", &[])), at(1000));
-        index.pod(&key("web"), Some(&linked("u2", "edge-1")), at(1000));
+        index.pod(&key("plain"), Some(&pod("u1", "edge-2", &[])), &|_| None, at(1000));
+        index.pod(&key("web"), Some(&linked("u2", "edge-1")), &|_| None, at(1000));
         let found = index.reconcile(all(Unknown), at(1000));
         assert_eq!(shown(&found), ["edge-1: ", "edge-2: plain"], "the Services are not listed yet");
         assert_eq!(needs(&found), Vec::<String>::new(), "nobody watches a Service by its name");
@@ -438,7 +444,7 @@ mod tests {
         let found = index.reconcile(all(Present), at(1010));
         assert_eq!(shown(&found), ["edge-1: web db"]);
         assert_eq!(index.blocked_by(&edge, |_| false), Some(&service_links::need_in("d")));
-        index.pod(&key("next"), Some(&linked("u3", "edge-1")), at(1020));
+        index.pod(&key("next"), Some(&linked("u3", "edge-1")), &|_| None, at(1020));
         assert_eq!(shown(&index.reconcile(all(Present), at(1020))), ["edge-1: next web db"]);
         // One that changes so that a variable would is sent again, to whom it is of use.
         index.service(&at_web("db"), Some(&service("10.0.0.1")));
@@ -448,9 +454,56 @@ mod tests {
         index.service(&at_web("db"), Some(&service("")));
         assert_eq!(shown(&index.reconcile(all(Present), at(1050))), ["edge-1: next web"]);
         index.service(&at_web("db"), Some(&service("10.0.0.1")));
-        index.pod(&key("web"), None, at(1060));
-        index.pod(&key("next"), None, at(1060));
+        index.pod(&key("web"), None, &|_| None, at(1060));
+        index.pod(&key("next"), None, &|_| None, at(1060));
         assert_eq!(shown(&index.reconcile(all(Present), at(1060))), ["edge-1: "]);
+    }
+
+    /// The rail behind a claim: the volume when the claim is bound, and what that one needs when it says whose it is.
+    #[test]
+    fn what_stands_behind_a_claim_goes_with_the_pod_as_it_comes() {
+        use apimachinery::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SECRETS};
+        let mut index = index_with_edge_1();
+        let web = json!({ "metadata": { "namespace": "d", "name": "web", "uid": "u1" }, "spec": { "nodeName": "edge-1",
+            "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
+        let claim_key = ObjectKey::new(PERSISTENT_VOLUME_CLAIMS, "d", "data");
+        let mut objects: BTreeMap<ObjectKey, Value> = BTreeMap::new();
+        let is_there =
+            |objects: &BTreeMap<ObjectKey, Value>, need: &ObjectKey| match objects.contains_key(need) {
+                true => Present,
+                false => Absent,
+            };
+        index.pod(&key("web"), Some(&web), &|need| objects.get(need), at(1000));
+        let found = index.reconcile(|need| is_there(&objects, need), at(1000));
+        assert_eq!(shown(&found), ["edge-1: web"], "a claim that is not there is the node's to tell");
+
+        let mut moves = |objects: &mut BTreeMap<ObjectKey, Value>, key_of: &ObjectKey, value: Value| {
+            objects.insert(key_of.clone(), value);
+            for pod in index.needing(key_of) {
+                index.pod(&pod, Some(&web), &|need| objects.get(need), at(2000));
+            }
+            index.need(key_of);
+            let found = index.reconcile(|need| is_there(objects, need), at(2000));
+            (shown(&found), found.needs.keys().map(|need| need.resource.clone()).collect::<BTreeSet<_>>())
+        };
+        let claim = json!({ "metadata": { "namespace": "d", "name": "data", "uid": "c1" }, "spec": { "volumeName": "pv" } });
+        let (told, needs) = moves(&mut objects, &claim_key, claim);
+        assert_eq!(told, ["edge-1: data web"]);
+        assert_eq!(needs, BTreeSet::from([PERSISTENT_VOLUMES.to_owned()]));
+        let volume = |uid: &str| {
+            json!({ "metadata": { "name": "pv" }, "spec": {
+            "claimRef": { "namespace": "d", "name": "data", "uid": uid },
+            "csi": { "driver": "x", "volumeHandle": "h", "nodeStageSecretRef": { "namespace": "k", "name": "s" } } } })
+        };
+        let pv = ObjectKey::new(PERSISTENT_VOLUMES, "", "pv");
+        let (told, needs) = moves(&mut objects, &pv, volume("another claim's"));
+        assert_eq!(
+            (told, needs.len()),
+            (vec!["edge-1: data pv web".to_owned()], 0),
+            "its Secrets go nowhere"
+        );
+        let (_, needs) = moves(&mut objects, &pv, volume("c1"));
+        assert!(needs.contains(SECRETS) && needs.len() == 3, "{needs:?}");
     }
 
     #[derive(Debug, Clone)]
@@ -544,7 +597,7 @@ mod tests {
                             pod(&uid.to_string(), &node, &maps)
                         });
                         let key = key(&format!("p{n}"));
-                        index.pod(&key, value.as_ref(), now);
+                        index.pod(&key, value.as_ref(), &|_| None, now);
                         match value {
                             Some(value) => pods.insert(key, value),
                             None => pods.remove(&key),
@@ -568,10 +621,10 @@ mod tests {
                         watches.follow(&found.needs);
                         follow(&mut told, found);
                         let needed: BTreeSet<ObjectKey> =
-                            plan::desired_keys(&nodes, &pods, |_| true).into_values().flatten()
+                            plan::desired_keys(&nodes, &pods, &|_| None, |_| true).into_values().flatten()
                                 .filter(|key| key.resource != PODS).collect();
                         prop_assert!(watches.watched.keys().eq(&needed));
-                        let full = plan::desired_keys(&nodes, &pods, |need| watches.presence(need) == Present);
+                        let full = plan::desired_keys(&nodes, &pods, &|_| None, |need| watches.presence(need) == Present);
                         for (node, keys) in &full {
                             let here = told.get(node).cloned().unwrap_or_default();
                             prop_assert!(here.is_subset(keys));
@@ -583,7 +636,7 @@ mod tests {
                 }
             }
             prop_assert!(index.waiting.is_empty(), "everything is answered");
-            prop_assert_eq!(told, plan::desired_keys(&nodes, &pods, |need| watches.presence(need) == Present));
+            prop_assert_eq!(told, plan::desired_keys(&nodes, &pods, &|_| None, |need| watches.presence(need) == Present));
         }
     }
 }

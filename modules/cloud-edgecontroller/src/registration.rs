@@ -75,7 +75,7 @@ pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -
 }
 
 /// Whether a node may set this label on itself.
-fn may_claim(key: &str) -> bool {
+pub(crate) fn may_claim(key: &str) -> bool {
     if key.len() > LABEL_KEY_MAX {
         return false;
     }
@@ -121,7 +121,7 @@ fn is_qualified_name(name: &str) -> bool {
 }
 
 /// At most 63 of letters, digits, `-`, `_` and `.`, with letters or digits at the ends; or nothing.
-fn is_label_value(value: &str) -> bool {
+pub(crate) fn is_label_value(value: &str) -> bool {
     let bytes = value.as_bytes();
     let end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     bytes.len() <= LABEL_VALUE_MAX

@@ -7,6 +7,7 @@ use apimachinery::static_pod::mirror_of;
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::cloudstream::KubeletEndpoint;
+use contract::csi_node::CsiNodeDriver;
 use contract::ids::{Namespace, ObjectName, PODS};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
@@ -19,6 +20,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kubewatch::SharedCache;
 use serde_json::{Value, json};
 
+use crate::csi_node;
 use crate::error::{NodeReportError, is_final, status_code};
 use crate::event_reports::{self, EventRates, InvolvedObject};
 use crate::events;
@@ -60,6 +62,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) mirrors: RefCell<MirrorRates>,
     /// The events of each node, over all its sessions.
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
+    /// The drivers of each node as its CSINode was written last, and by which session.
+    pub(crate) csi_written: RefCell<BTreeMap<NodeName, (u64, Vec<CsiNodeDriver>)>>,
     pub(crate) env: Env,
 }
 
@@ -134,6 +138,7 @@ impl NodeReportWriter {
         let Some(status) = registration::node_status(&report["status"]) else {
             return Ok(Outcome::Refused("a status of a Node that is none"));
         };
+        let drivers = csi_node::reported(&report);
         let (own, mut status) = (status.addresses.clone().unwrap_or_default(), json!(status));
         status["declaredFeatures"] = json!(registration::declared_features(&report["status"]));
         let nodes: Api<Node> = Api::all(self.client.clone());
@@ -155,18 +160,27 @@ impl NodeReportWriter {
             if found.metadata.uid.as_ref() != Some(uid) {
                 return Ok(self.node_missing(from).await);
             }
+            let drivers = drivers.clone().map(|drivers| csi_node::fitting(drivers, &found));
             if let Some(outcome) = self.spared(from, &found.metadata, ours).await? {
+                // Of one that was written half the other half.
+                if outcome == Outcome::Done {
+                    self.csi_node(from, uid, drivers).await?;
+                }
                 return Ok(outcome);
             }
             let (mut metadata, mut status) =
                 (report_version::patch_of(&found.metadata, ours), status.clone());
             node_conditions::as_of(&mut status, &json!(found), &node_conditions::now(&self.env));
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
+            if let Some(drivers) = &drivers {
+                csi_node::complete(&mut metadata, drivers);
+            }
             let patch = json!({ "metadata": metadata, "status": status });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
                 Ok(_) => {
                     self.last_conditions.written(from, &status["conditions"]);
+                    self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
                 }
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
@@ -174,6 +188,22 @@ impl NodeReportWriter {
             }
         }
         Err(NodeReportError::Contended)
+    }
+
+    /// Once per session and whenever they change.
+    async fn csi_node(
+        &self,
+        from: &ReportSender,
+        uid: &str,
+        drivers: Option<Vec<CsiNodeDriver>>,
+    ) -> Result<(), NodeReportError> {
+        let Some(drivers) = drivers else { return Ok(()) };
+        let written = (from.session, drivers);
+        if self.csi_written.borrow().get(&from.node) != Some(&written) {
+            csi_node::write(&self.client, &from.node, uid, &written.1).await?;
+            self.csi_written.borrow_mut().insert(from.node.clone(), written);
+        }
+        Ok(())
     }
 
     fn endpoint(&self, from: &ReportSender) -> Option<KubeletEndpoint> {

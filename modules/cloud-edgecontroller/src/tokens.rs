@@ -1,5 +1,6 @@
 //! Tokens for the service accounts of pods that are bound to the node that asks.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::{Address, Env, Fault, Reply};
@@ -10,9 +11,11 @@ use fairshare::{NodeQueue, NodeQueues};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
+use serde_json::json;
 
 use crate::error::{NodeReportError, status_code};
 use crate::status::{PodBinding, binding_of};
+use crate::volume_caches::{DriverToken, VolumeCaches};
 
 /// 10 min: the shortest token (Kubernetes).
 const SECONDS_MIN: i64 = 600;
@@ -24,8 +27,13 @@ const SECONDS_DEFAULT: i64 = 3600;
 /// How long a token for these audiences lives, if a volume of the pod names it (NodeRestriction's rule): as long as a volume
 /// says, and of several the one that was asked for, or the shortest. The asker's own idea of time counts for nothing.
 ///
-/// Tokens that CSI drivers ask for are not among them: there are no CSI volumes on edge nodes.
-pub(crate) fn lifetime(spec: &PodSpec, audiences: &[String], asked_seconds: i64) -> Option<i64> {
+/// `drivers`: the tokens that the CSI drivers of the pod's volumes want.
+pub(crate) fn lifetime(
+    spec: &PodSpec,
+    drivers: &[DriverToken],
+    audiences: &[String],
+    asked_seconds: i64,
+) -> Option<i64> {
     let audience = match audiences {
         [] => "",
         [one] => one,
@@ -34,9 +42,12 @@ pub(crate) fn lifetime(spec: &PodSpec, audiences: &[String], asked_seconds: i64)
     let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     let sources = volumes.flat_map(|projected| projected.sources.iter().flatten());
     let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
-    let named = tokens.filter(|token| token.audience.as_deref().unwrap_or_default() == audience);
-    let seconds = named
-        .map(|token| token.expiration_seconds.unwrap_or(SECONDS_DEFAULT).clamp(SECONDS_MIN, SECONDS_MAX));
+    let projected =
+        tokens.map(|token| (token.audience.as_deref().unwrap_or_default(), token.expiration_seconds));
+    let of_drivers = drivers.iter().map(|token| (token.audience.as_str(), token.expiration_seconds));
+    let named = projected.chain(of_drivers).filter(|(named, _)| *named == audience);
+    let seconds =
+        named.map(|(_, seconds)| seconds.unwrap_or(SECONDS_DEFAULT).clamp(SECONDS_MIN, SECONDS_MAX));
     let seconds: Vec<i64> = seconds.collect();
     if seconds.contains(&asked_seconds) { Some(asked_seconds) } else { seconds.into_iter().min() }
 }
@@ -66,6 +77,7 @@ pub(crate) async fn answer(
     lease: Address<NodeLeaseMsg>,
     env: Env,
     mut queue: NodeQueue<QueuedTokenRequest>,
+    volumes: Rc<VolumeCaches>,
 ) {
     let node = queue.node().clone();
     while let Some(QueuedTokenRequest { session, query, reply }) = queue.take() {
@@ -83,7 +95,7 @@ pub(crate) async fn answer(
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
         let state = lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
         reply.send(match state {
-            SessionState::Open { .. } => grant(&client, &node, asked).await,
+            SessionState::Open { .. } => grant(&client, &node, asked, &volumes).await,
             SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
                 Err("the node's Node is not there, or not its own any more".to_owned())
             }
@@ -99,21 +111,25 @@ pub(crate) async fn grant(
     client: &kube::Client,
     node: &NodeName,
     asked: ParsedTokenQuery,
+    volumes: &VolumeCaches,
 ) -> Result<TokenGrant, String> {
     let ParsedTokenQuery { pod: id, service_account, audiences, expiration_seconds } = asked;
     let pods: Api<Pod> = Api::namespaced(client.clone(), id.namespace.as_str());
     let found = binding_of(&pods, node, &id).await.map_err(|error| sentence_of(node, &error.into()))?;
-    let spec = match found {
-        PodBinding::Here(pod) => pod.spec,
+    let (spec, drivers) = match found {
+        PodBinding::Here(pod) => {
+            let drivers = volumes.tokens_of(&json!(pod));
+            (pod.spec, drivers)
+        }
         // A static pod has no account.
-        PodBinding::Mirror | PodBinding::Gone | PodBinding::Elsewhere => None,
+        PodBinding::Mirror | PodBinding::Gone | PodBinding::Elsewhere => (None, Vec::new()),
     };
     let spec = spec.ok_or_else(|| format!("pod `{id}` is not bound to this node"))?;
     let account = spec.service_account_name.as_deref().unwrap_or("default");
     if account != service_account.as_str() {
         return Err(format!("pod `{id}` does not run as service account `{service_account}`"));
     }
-    let seconds = lifetime(&spec, &audiences, expiration_seconds)
+    let seconds = lifetime(&spec, &drivers, &audiences, expiration_seconds)
         .ok_or_else(|| format!("no volume of pod `{id}` names a token for these audiences"))?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), id.namespace.as_str());
     let request = TokenRequest {
@@ -159,7 +175,6 @@ fn sentence_of(node: &NodeName, error: &NodeReportError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_token_is_for_what_a_volume_names() {
@@ -175,9 +190,10 @@ mod tests {
             ],
         }))
         .unwrap();
+        let drivers = [DriverToken { audience: "disk".to_owned(), expiration_seconds: Some(1200) }];
         let life = |audiences: &[&str], asked| {
             let audiences: Vec<String> = audiences.iter().map(|audience| (*audience).to_owned()).collect();
-            lifetime(&spec, &audiences, asked)
+            lifetime(&spec, &drivers, &audiences, asked)
         };
         assert_eq!(life(&[], 3607), Some(3607));
         assert_eq!(life(&[], 86_400), Some(3607), "as the volume says");
@@ -195,6 +211,7 @@ mod tests {
             "of any audience that no volume names"
         );
         assert_eq!(life(&["vault", "sts"], 900), None);
-        assert_eq!(lifetime(&PodSpec::default(), &[], 3600), None);
+        assert_eq!(life(&["disk"], 3600), Some(1200), "as a driver of its volumes wants it");
+        assert_eq!(lifetime(&PodSpec::default(), &[], &[], 3600), None);
     }
 }

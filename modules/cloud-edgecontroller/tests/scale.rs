@@ -92,7 +92,7 @@ fn reconciling_costs_by_what_changed() {
 
     let began = Instant::now();
     for (key, (_, value)) in &pods {
-        index.pod(key, Some(value), at(Duration::ZERO));
+        index.pod(key, Some(value), &|_| None, at(Duration::ZERO));
     }
     let unknown = index.reconcile(|_| Presence::Unknown, at(Duration::ZERO));
     assert_eq!(unknown.needs.len(), needs.len(), "one watch each, however many pods share it");
@@ -106,13 +106,13 @@ fn reconciling_costs_by_what_changed() {
     pods.insert(pod_key(4711), pod(4711, "2"));
     let began = Instant::now();
     let values = pods.iter().map(|(key, (_, value))| (key, value));
-    let all = plan::desired_keys(&nodes, values, exists);
+    let all = plan::desired_keys(&nodes, values, &|_| None, exists);
     let by_all = sent_by_all.difference(&with_objects(&all, &pods, &needs));
     println!("one of {PODS} pods changed, all compared: {} µs", began.elapsed().as_micros());
     assert!(one_upsert(&by_all));
 
     let began = Instant::now();
-    index.pod(&pod_key(4711), Some(&pods[&pod_key(4711)].1), at(Duration::from_secs(1)));
+    index.pod(&pod_key(4711), Some(&pods[&pod_key(4711)].1), &|_| None, at(Duration::from_secs(1)));
     let found = index.reconcile(presence, at(Duration::from_secs(1)));
     let by_index = sent.difference(&with_objects(&found.desired_keys, &pods, &needs));
     println!("one of {PODS} pods changed, reconciled: {} µs", began.elapsed().as_micros());

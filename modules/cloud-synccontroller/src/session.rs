@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::ids::{CONFIG_MAPS, DEVICE_MODELS, SECRETS, SERVICES};
+use contract::ids::{DEVICES, PODS};
 use contract::synccontroller::Source;
 use contract::{Change, Object, ObjectKey};
 
@@ -37,7 +37,7 @@ pub(crate) fn version_of(object: &Object) -> Version {
 
 /// What pods and devices need goes with or before them, and leaves after them.
 fn rank(key: &ObjectKey, is_desired: bool) -> u8 {
-    let is_need = matches!(key.resource.as_str(), CONFIG_MAPS | SECRETS | SERVICES | DEVICE_MODELS);
+    let is_need = !matches!(key.resource.as_str(), PODS | DEVICES);
     match (is_desired, is_need) {
         (true, true) => 0,
         (true, false) => 1,

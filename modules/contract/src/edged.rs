@@ -1,11 +1,13 @@
 //! What Edged accepts.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use beehive::Message;
 
 use crate::ChangedObjects;
 use crate::containermanager::{DeviceReport, Rejection};
+use crate::csi_node::CsiNodeDriver;
 
 /// Messages to Edged.
 #[derive(Debug)]
@@ -52,6 +54,13 @@ pub enum EdgedMsg {
         /// Why it can't.
         outcome: Result<(), Rejection>,
     },
+    /// EdgeCsi: these CSI drivers are registered, and these volumes are mounted or may be.
+    CsiDrivers {
+        /// The drivers, by name.
+        drivers: Vec<CsiNodeDriver>,
+        /// The volumes, as `status.volumesInUse` names them.
+        in_use: BTreeSet<String>,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -71,6 +80,7 @@ impl Message for EdgedMsg {
             EdgedMsg::EvictPod { .. } => "EvictPod",
             EdgedMsg::Devices(_) => "Devices",
             EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",
+            EdgedMsg::CsiDrivers { .. } => "CsiDrivers",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

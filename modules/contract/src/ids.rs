@@ -2,7 +2,10 @@
 
 use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
-pub use apimachinery::resource::{CONFIG_MAPS, DEVICE_MODELS, DEVICES, NODES, PODS, SECRETS, SERVICES};
+pub use apimachinery::resource::{
+    CONFIG_MAPS, CSI_DRIVERS, DEVICE_MODELS, DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
+    PODS, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -10,6 +10,8 @@ pub mod changed;
 pub mod cloudhub;
 pub mod cloudstream;
 pub mod containermanager;
+pub mod csi;
+pub mod csi_node;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
+use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use edge_store::Store;
 use serde_json::Value;
 
-use crate::dependencies::{Dependencies, blocking};
+use crate::dependencies::{CsiVolumes, Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
 use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
@@ -49,6 +50,7 @@ pub struct Edged {
     runtime: Arc<dyn Runtime>,
     store: EdgedStore,
     meta: Address<MetaMsg>,
+    csi: Option<Address<CsiMsg>>,
     pub(crate) deps: Option<Rc<Dependencies>>,
     pub(crate) node: Rc<NodeReporter>,
     pub(crate) pods: PodManager,
@@ -86,6 +88,7 @@ impl Edged {
             runtime,
             store: EdgedStore::new(store),
             meta,
+            csi: None,
             deps: None,
             node: Rc::default(),
             pods: PodManager::default(),
@@ -111,6 +114,12 @@ impl Edged {
         self.containers = Some(containers);
         self
     }
+
+    /// With EdgeCsi, which must allow asking, for volumes of CSI drivers.
+    #[must_use]
+    pub fn mounting_by(self, csi: Address<CsiMsg>) -> Self {
+        Edged { csi: Some(csi), ..self }
+    }
 }
 
 impl Actor for Edged {
@@ -124,7 +133,12 @@ impl Actor for Edged {
         let (store, meta) = (self.store.clone(), self.meta.clone());
         let deps =
             Dependencies::new(settings, runtime, store, meta, cx.for_children(), cx.env().clone(), info);
+        let deps = Dependencies { csi: self.csi.clone(), ..deps };
         let deps = Rc::new(deps.with_containers(self.containers.clone()));
+        if let Some(csi) = &self.csi {
+            // One that has just begun says it by itself.
+            let _ = csi.try_tell(CsiMsg::TellDrivers);
+        }
         self.deps = Some(Rc::clone(&deps));
         // Before anything is taken for nobody's. What cannot be looked at now is said by the child.
         let _ = static_pods::actor::look(&deps).await;
@@ -182,6 +196,7 @@ impl Actor for Edged {
                 self.resources.decided(&uid, outcome);
                 self.reconcile(cx).await;
             }
+            EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -432,6 +447,20 @@ impl Edged {
                 self.start_worker(PodUpdate { pod, intent, in_cloud, mirror, resize_pending }, cx);
             }
         }
+    }
+
+    /// What was asked of a driver that was not there is asked again, and the node says which drivers and volumes it has.
+    fn csi_drivers(&mut self, told: CsiVolumes, cx: &Context<EdgedMsg>) {
+        let Some(deps) = &self.deps else { return };
+        let before = deps.csi_volumes.replace(Some(told.clone()));
+        if before.as_ref() == Some(&told) {
+            return;
+        }
+        if before.is_none_or(|before| before.drivers != told.drivers) {
+            self.pods.drivers_changed();
+        }
+        self.node.force();
+        self.tick(cx);
     }
 
     /// Says that Edged makes progress, and reports the node.

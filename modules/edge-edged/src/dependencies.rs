@@ -10,6 +10,8 @@ use apimachinery::PodReferences;
 use beehive::{Address, Env, Lookups, Moment};
 use contract::UpReport;
 use contract::containermanager::{ContainerManagerMsg, DeviceReport};
+use contract::csi::CsiMsg;
+use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -53,6 +55,14 @@ pub(crate) struct NodeInfo {
     pub(crate) dns: NodeDns,
 }
 
+/// What EdgeCsi says of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CsiVolumes {
+    pub(crate) drivers: Vec<CsiNodeDriver>,
+    /// As `status.volumesInUse` names them.
+    pub(crate) in_use: BTreeSet<String>,
+}
+
 /// Shared by Edged and its pods' workers, which live on one thread; made anew with each incarnation of Edged.
 pub(crate) struct Dependencies {
     pub(crate) settings: Settings,
@@ -61,6 +71,10 @@ pub(crate) struct Dependencies {
     pub(crate) meta: Address<MetaMsg>,
     /// The actor itself.
     pub(crate) edged: Address<EdgedMsg>,
+    /// Who mounts CSI volumes.
+    pub(crate) csi: Option<Address<CsiMsg>>,
+    /// The CSI drivers of the node and the volumes that are mounted, once EdgeCsi has said.
+    pub(crate) csi_volumes: RefCell<Option<CsiVolumes>>,
     pub(crate) env: Env,
     /// Of the names in checks of pods.
     pub(crate) lookups: Lookups,
@@ -112,12 +126,15 @@ impl Dependencies {
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
         let (shutting_down, (containers, devices)) = (Cell::new(false), Default::default());
+        let (csi, csi_volumes) = Default::default();
         Dependencies {
             settings,
             runtime,
             store,
             meta,
             edged,
+            csi,
+            csi_volumes,
             env,
             lookups: Lookups::at_most(LOOKUPS_AT_ONCE),
             ids,

@@ -7,7 +7,10 @@ use std::time::Duration;
 use apimachinery::resource::SERVICES;
 use apimachinery::{NamespacedName, ObjectKey};
 use beehive::Env;
-use contract::ids::{CONFIG_MAPS, NODES, PODS, SECRETS};
+use contract::ids::{
+    CONFIG_MAPS, CSI_DRIVERS, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SECRETS,
+    VOLUME_ATTACHMENTS,
+};
 use contract::{TokenGrant, UpReport, rows};
 use edge_store::{Class, ObjectVersion, Opened, OutboxQueue, Store, StoreError, Table, Write};
 use k8s_openapi::api::core::v1::{Service, Taint};
@@ -19,10 +22,14 @@ use crate::pod::parsed_pod::{ParsedPod, fnv1a};
 use crate::pod::reported::{self, ReportedStatuses};
 use crate::pod::token_row;
 
-/// Config maps and Secrets that came, went or changed.
+/// What pods need: with a change of it their volumes are looked at again.
+const NEEDED: [&str; 6] =
+    [CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, CSI_DRIVERS, VOLUME_ATTACHMENTS];
+
+/// Objects that pods need and that came, went or changed.
 pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
 
-/// Which version of each config map and secret the store holds.
+/// Which version of each object that pods need the store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Versions(BTreeMap<ObjectKey, (String, String)>);
 
@@ -137,9 +144,20 @@ impl EdgedStore {
         Ok(found.map(|object| object.json))
     }
 
-    /// The versions of all config maps and secrets.
+    /// An object that is known by its key.
+    pub(crate) fn by_key(&self, key: &ObjectKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.object(&key.resource, &key.namespace, &key.name)
+    }
+
+    /// The node's labels as the cloud has them.
+    pub(crate) fn node_labels(&self, node: &str) -> Option<BTreeMap<String, String>> {
+        let labels = self.node(node)?.pointer("/metadata/labels")?.clone();
+        serde_json::from_value(labels).ok()
+    }
+
+    /// The versions of all config maps, Secrets, and what stands behind claims.
     pub(crate) fn versions(&self) -> Result<Versions, StoreError> {
-        let own = |key: &ObjectKey| key.resource == CONFIG_MAPS || key.resource == SECRETS;
+        let own = |key: &ObjectKey| NEEDED.contains(&key.resource.as_str());
         let found = self.store.object_versions()?.into_iter().filter(|version| own(&version.key));
         Ok(Versions(
             found.map(|ObjectVersion { key, uid, content_hash }| (key, (uid, content_hash))).collect(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::{NODES, PODS, REPORTED_ANNOTATION};
+use contract::ids::{NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPORTED_ANNOTATION, VOLUME_ATTACHMENTS};
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -205,6 +205,12 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let fields = value.as_object_mut()?;
     let status = fields.remove("status");
     let is_unheard = what.group_resource == NODES && status.as_ref().is_some_and(is_ready_unknown);
+    // What nodes wait for stands there, and others write it: whether a claim is bound, and a volume attached.
+    if let (Some(status), true) =
+        (&status, matches!(what.group_resource, PERSISTENT_VOLUME_CLAIMS | VOLUME_ATTACHMENTS))
+    {
+        fields.insert("status".to_owned(), status.clone());
+    }
     let status = status.filter(|_| what.group_resource == PODS).map(|status| {
         let parts = pod_status::parts(&status, mark.as_deref(), &uid);
         if !parts.of_others.is_empty() {
@@ -262,6 +268,22 @@ mod tests {
         for (ready, unheard) in [("True", false), ("Unknown", true), ("False", false)] {
             let (key, moved) = cache.put(&kind, node(ready)).unwrap();
             assert_eq!((moved, cache.objects[&key].is_unheard), (true, unheard), "{ready}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_bound_and_a_volume_that_is_attached_are_other_versions() {
+        let kinds = [
+            (WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim"), true),
+            (WatchedKind::core("persistentvolumes", "PersistentVolume"), false),
+        ];
+        for (kind, moves) in kinds {
+            let mut cache = Cache::default();
+            let versions = ["Pending", "Bound"].map(|phase| {
+                let (key, _) = cache.put(&kind, named("c", phase, "x", phase)).unwrap();
+                cache.objects[&key].object.content_hash.clone()
+            });
+            assert_eq!(versions[0] != versions[1], moves, "{}", kind.kind);
         }
     }
 

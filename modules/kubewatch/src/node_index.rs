@@ -53,6 +53,11 @@ impl NodeIndex {
         }
     }
 
+    /// The objects that need it.
+    pub fn needing(&self, need: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.by_need.get(need).into_iter().flatten()
+    }
+
     /// Where `key` belongs.
     pub fn place(&self, key: &ObjectKey) -> Option<&Placement> {
         self.places.get(key)

@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 17] = [
+const SHARED: [(&str, &str); 18] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
@@ -18,6 +18,7 @@ const SHARED: [(&str, &str); 17] = [
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),
+    ("csi", "the CSI drivers' wire"),
     ("dmi", "the device mappers' wire"),
     ("edge-store", "the node's one file"),
     ("unixsocket", "sockets in folders that others write to"),

@@ -121,6 +121,11 @@ const ALLOWED: &[Allowed] = &[
         reason: "the kind of an entry, and the length of a file, that beneath.rs opened",
     },
     Allowed {
+        path: "modules/edge-edged/src/volumes/external.rs",
+        calls: &["fs", "exists", "metadata", "Command"],
+        reason: "a disk of the host that an administrator names in a PersistentVolume, and mount(8) with its helpers",
+    },
+    Allowed {
         path: "modules/edge-stream/src/answer.rs",
         calls: &["fs"],
         reason: "a file that beneath.rs opened",

@@ -19,7 +19,12 @@ pub(crate) fn pod(uid: &str) -> PathBuf {
 
 /// `<pod>/volumes/kubernetes.io~<kind>/<name>`
 pub(crate) fn volume(uid: &str, kind: &str, name: &str) -> PathBuf {
-    pod(uid).join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+    volumes(uid, kind).join(name)
+}
+
+/// `<pod>/volumes/kubernetes.io~<kind>`
+pub(crate) fn volumes(uid: &str, kind: &str) -> PathBuf {
+    pod(uid).join("volumes").join(format!("kubernetes.io~{kind}"))
 }
 
 /// `<pod>/plugins/kubernetes.io~empty-dir/<name>/ready`, the kubelet's mark of an emptyDir that has been made: from then on

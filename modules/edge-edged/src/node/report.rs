@@ -137,8 +137,9 @@ impl NodeReporter {
         let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
         let devices =
             deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
+        let csi = deps.csi_volumes.borrow().clone();
         let findings =
-            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices };
+            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices, csi };
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);

@@ -7,6 +7,9 @@ use contract::containermanager::DeviceCount;
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
+use contract::csi_node::CSI_DRIVERS_ANNOTATION;
+
+use crate::dependencies::CsiVolumes;
 use crate::eviction::pressure::Pressure;
 use crate::node::machine::Machine;
 use crate::settings::Settings;
@@ -31,6 +34,8 @@ pub(crate) struct Findings {
     pub(crate) shutting_down: bool,
     /// The extended resources that plugins have.
     pub(crate) devices: BTreeMap<String, DeviceCount>,
+    /// What is known of CSI drivers and their volumes.
+    pub(crate) csi: Option<CsiVolumes>,
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
@@ -105,10 +110,16 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
     if !settings.schedulable {
         spec["unschedulable"] = json!(true);
     }
+    let mut metadata = json!({"name": settings.node_name, "labels": labels(settings)});
+    let mut in_use = Value::Null;
+    if let Some(csi) = &findings.csi {
+        metadata["annotations"] = json!({ CSI_DRIVERS_ANNOTATION: json!(csi.drivers).to_string() });
+        in_use = json!(csi.in_use);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": settings.node_name, "labels": labels(settings)},
+        "metadata": metadata,
         "spec": spec,
         "status": {
             "capacity": capacity,
@@ -118,6 +129,7 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
             "nodeInfo": info(settings, findings),
             "declaredFeatures": DECLARED,
             "images": images(&findings.images, settings.images_max),
+            "volumesInUse": in_use,
         },
     })
 }
@@ -289,7 +301,19 @@ mod tests {
             pressure: Pressure::default(),
             shutting_down: false,
             devices: BTreeMap::new(),
+            csi: None,
         }
+    }
+
+    #[test]
+    fn a_node_says_its_drivers_and_volumes_once_they_are_known() {
+        let node = report(&settings(), &findings(true), None, "T1");
+        assert!(node.pointer("/metadata/annotations").is_none() && node["status"]["volumesInUse"].is_null());
+        let csi =
+            Some(CsiVolumes { drivers: Vec::new(), in_use: ["kubernetes.io/csi/d^h".to_owned()].into() });
+        let node = report(&settings(), &Findings { csi, ..findings(true) }, None, "T1");
+        assert_eq!(node["metadata"]["annotations"][CSI_DRIVERS_ANNOTATION], "[]");
+        assert_eq!(node["status"]["volumesInUse"], json!(["kubernetes.io/csi/d^h"]));
     }
 
     fn condition<'a>(node: &'a Value, kind: &str) -> &'a Value {

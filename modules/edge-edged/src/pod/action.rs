@@ -49,6 +49,8 @@ pub(crate) enum Action {
         id: String,
     },
     Teardown,
+    /// The volumes of a pod that has ended and stays.
+    Unmount,
     Report,
 }
 
@@ -62,6 +64,7 @@ impl Action {
             | Action::PreStop { .. }
             | Action::Stop { .. }
             | Action::Teardown
+            | Action::Unmount
             | Action::Report => true,
             Action::Volumes
             | Action::Sandbox { .. }

@@ -21,6 +21,7 @@ use crate::images::pull;
 use crate::logs::files::{self, LogOf};
 use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
+use crate::pod::external_volumes;
 use crate::pod::hooks;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -152,6 +153,9 @@ pub(crate) fn perform(
                 .boxed_local()
         }
         (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
+        (Action::Unmount, _) => {
+            async move { Outcome::Done(external_volumes::unmount(&deps, &id).await) }.boxed_local()
+        }
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
         | (action @ (Action::PostStart { .. } | Action::PreStop { .. } | Action::Resize { .. }), _)
         | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
@@ -172,11 +176,14 @@ async fn prepare_volumes(
         account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         reason,
     })?;
+    let mounted = external_volumes::mount(&deps, &pod).await?;
+    let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
+    let external = mounted.volumes;
     let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
     let id = pod.id.clone();
-    let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts);
+    let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts, external);
     let Prepared { volumes, stale } = blocking(&deps.env, "prepare the volumes in", prepare).await?;
     for why in stale {
         deps.event(&id, EventType::Warning, "FailedMount", &why);
@@ -401,6 +408,7 @@ async fn link_log(deps: &Rc<Dependencies>, log: LogOf) {
 
 /// Removes everything of the pod from the disk. How long that takes is the pod's choice, and nobody waits behind it.
 async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
+    external_volumes::unmount(&deps, &pod).await?;
     deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());

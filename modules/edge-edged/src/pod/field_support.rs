@@ -147,7 +147,7 @@ mod tests {
                 "restartPolicyRules": [{"action": "RestartPod"}],
                 "securityContext": {"procMount": "Unmasked"},
                 "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
-            "volumes": [{"name": "p", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "n", "newKind": {}}],
+            "volumes": [{"name": "p", "iscsi": {"iqn": "i"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
             review(&spec).refused,
@@ -158,7 +158,7 @@ mod tests {
                 "spec.containers[a].volumeDevices",
                 "spec.hostUsers=false",
                 "spec.volumes[n].newKind",
-                "spec.volumes[p].persistentVolumeClaim",
+                "spec.volumes[p].iscsi",
             ]
         );
     }

@@ -162,11 +162,14 @@ const VOLUME: &[(&str, Rule)] = &[
             ),
         ]),
     ),
-    ("persistentVolumeClaim", Refused),
-    ("ephemeral", Refused),
-    ("csi", Refused),
+    // What stands behind a claim is looked at when it is mounted.
+    ("persistentVolumeClaim", Honoured),
+    // The claim is made from it in the cluster.
+    ("ephemeral", Honoured),
+    ("csi", Honoured),
+    // The runtime's interface has had them since containerd 2.1 only.
     ("image", Refused),
-    ("nfs", Refused),
+    ("nfs", Honoured),
     ("iscsi", Refused),
     ("fc", Refused),
     ("flexVolume", Refused),

@@ -121,6 +121,16 @@ impl PodManager {
         }
     }
 
+    /// A CSI driver came or went: pods with volumes of any are told.
+    pub(crate) fn drivers_changed(&self) {
+        for pod in self.0.values() {
+            let parsed = pod.entry.update().pod;
+            if !parsed.references.claims.is_empty() || !parsed.references.csi_drivers.is_empty() {
+                pod.tell(PodWorkerMsg::ObjectsChanged);
+            }
+        }
+    }
+
     /// Tells a pod that the runtime spoke of it.
     pub(crate) fn runtime_changed(&self, uid: &str) {
         if let Some(pod) = self.0.get(uid) {

@@ -14,6 +14,7 @@ pub(crate) mod end_of_pod;
 pub(crate) mod entry;
 pub(crate) mod ephemeral;
 pub(crate) mod event_series;
+pub(crate) mod external_volumes;
 pub(crate) mod field_support;
 mod field_table;
 pub(crate) mod hooks;

@@ -17,7 +17,7 @@ pub(crate) fn is_wanted(spec: &PodSpec, node: &str, labels: &Labels) -> bool {
 }
 
 /// A term that asks for nothing matches nothing.
-fn matches(term: &NodeSelectorTerm, node: &str, labels: &Labels) -> bool {
+pub(crate) fn matches(term: &NodeSelectorTerm, node: &str, labels: &Labels) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     let by_label = |own: &NodeSelectorRequirement| holds(own, labels.get(&own.key).map(String::as_str));

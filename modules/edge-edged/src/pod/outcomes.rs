@@ -191,6 +191,7 @@ impl PodWorker {
             }
             (Ok(()), Action::Teardown) => self.state.torn_down = true,
             (Ok(()), Action::Reset { id }) => self.note_reset(pod, id),
+            (Ok(()), Action::Unmount) => self.state.unmounted = true,
             (Ok(()), _) => {}
             (Err(error), _) => {
                 events::step_failed(&self.deps.env, &pod.id, &action, &error);

@@ -55,9 +55,10 @@ impl ParsedPod {
         let raw: Value = serde_json::from_slice(json)
             .map_err(|error| ParseError::NotJson(json_error::describe(&error)))?;
         let review = raw.get("spec").map(field_support::review).unwrap_or_default();
-        let references = raw.get("spec").map(PodReferences::of_spec).unwrap_or_default();
         let restart_rules = raw.get("spec").map(restart_rule::rules_of).unwrap_or_default();
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let references = raw.get("spec").map(|spec| PodReferences::of_pod(&text("/metadata/name"), spec));
+        let references = references.unwrap_or_default();
         let id = PodId {
             namespace: text("/metadata/namespace"),
             name: text("/metadata/name"),

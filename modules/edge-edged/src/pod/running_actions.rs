@@ -123,6 +123,7 @@ impl PodWorker {
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
             | Action::Reset { .. }
+            | Action::Unmount
             | Action::Teardown => ActionInput::None,
         };
         Some(actions::perform(Rc::clone(&self.deps), pod.clone(), action.clone(), request))

@@ -12,6 +12,7 @@ use crate::pod::planned::Plan;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+use crate::volumes::claims::has_external;
 
 /// Every container has so much to end, whatever its hook and others took before (Kubernetes:
 /// `minimumGracePeriodInSeconds`).
@@ -177,11 +178,18 @@ fn wait_for_turn(
     }
 }
 
-/// Ends what runs. Of a pod that had to go for what it took nothing stays but its status.
+/// Ends what runs, and gives back volumes that are not the pod's own. Of a pod that had to go for what it took nothing stays
+/// but its status.
 pub(crate) fn end(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     let is_evicted = state.end(pod).is_some_and(|end| end.reason.as_deref() == Some(EVICTED));
-    if kill_pod(pod, seen, state, now, plan) && is_evicted {
+    if !kill_pod(pod, seen, state, now, plan) {
+        return;
+    }
+    if is_evicted {
         clear(seen, state, plan);
+    } else if !state.unmounted && has_external(pod) && !state.is_busy(|action| *action == Action::Volumes) {
+        // Another node may wait for them.
+        plan.actions.push(Action::Unmount);
     }
 }
 

@@ -107,6 +107,8 @@ pub(crate) struct SyncState {
     pub(crate) resize_error: Option<String>,
     /// Everything of the pod is gone.
     pub(crate) torn_down: bool,
+    /// The volumes that it had of others are given back.
+    pub(crate) unmounted: bool,
 }
 
 impl SyncState {

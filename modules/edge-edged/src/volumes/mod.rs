@@ -1,12 +1,15 @@
 //! Volumes: what they hold, how they get onto the node's disk, and how they go.
 
 mod atomic;
+pub(crate) mod claims;
 mod content;
 mod empty_dir;
 mod env_file;
+pub(crate) mod external;
 mod host;
 mod hosts_file;
 mod nested;
+pub(crate) mod ownership;
 mod payload;
 mod prepare;
 mod projected;
@@ -17,7 +20,7 @@ mod tests;
 
 pub(crate) use env_file::{EnvFiles, read_env_files};
 pub(crate) use hosts_file::write_hosts;
-pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare};
+pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare, used};
 pub(crate) use projected::{TokenRequest, Tokens, token_requests};
 pub(crate) use subpath::{MountContext, mounts_of};
 pub(crate) use teardown::Teardown;

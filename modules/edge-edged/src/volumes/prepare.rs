@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
+use super::claims::fs_group;
 use super::empty_dir::{self, empty_dir};
 use super::payload::{ObjectSpace, Payload};
 use super::{Tokens, atomic, content, host, nested};
@@ -44,26 +45,30 @@ pub(crate) struct Prepared {
 }
 
 /// Makes what is missing and brings files from objects up to date. Safe to repeat at any time. A volume that no container
-/// has to do with is not made, and what it misses holds nobody up.
+/// has to do with is not made, and what it misses holds nobody up. `external`: those that are mounted already.
 pub(crate) fn prepare(
     root: &Folder,
     pod: &ParsedPod,
     sources: &Sources,
     tokens: &Tokens,
     facts: &FieldValues,
+    external: PreparedVolumes,
 ) -> Result<Prepared, StepError> {
     let used = used(pod);
+    let volumes = pod.spec().volumes.iter().flatten();
+    let own = volumes.filter(|volume| used.contains(&*volume.name) && !external.contains_key(&volume.name));
     let (mut prepared, mut space) = (Prepared::default(), ObjectSpace::new());
-    for volume in pod.spec().volumes.iter().flatten().filter(|volume| used.contains(&*volume.name)) {
+    for volume in own {
         let made = one(root, pod, volume, sources, tokens, facts, (&mut prepared.stale, &mut space))
             .map_err(|error| named(error, &volume.name))?;
         prepared.volumes.insert(volume.name.clone(), made);
     }
+    prepared.volumes.extend(external);
     Ok(prepared)
 }
 
 /// The names of the volumes that containers mount or take variables from.
-fn used(pod: &ParsedPod) -> BTreeSet<&str> {
+pub(crate) fn used(pod: &ParsedPod) -> BTreeSet<&str> {
     let spec = pod.spec();
     let own = spec.init_containers.iter().flatten().chain(&spec.containers).map(|own| &own.volume_mounts);
     let debugging = spec.ephemeral_containers.iter().flatten().map(|own| &own.volume_mounts);
@@ -134,11 +139,6 @@ fn one(
     Ok(ready)
 }
 
-fn fs_group(pod: &ParsedPod) -> Option<u32> {
-    let group = pod.spec().security_context.as_ref().and_then(|own| own.fs_group)?;
-    u32::try_from(group).ok()
-}
-
 /// `in_memory`: how large it may become there. The modes are the kubelet's: everyone may do everything, the mount itself
 /// is read-only, and no other user of the node gets there.
 fn from_objects(
@@ -184,7 +184,9 @@ mod tests {
 
     fn prepared(root: &Path, pod: &ParsedPod) -> PreparedVolumes {
         let root = Folder::root(root).unwrap();
-        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts()).unwrap().volumes
+        prepare(&root, pod, &Sources::default(), &Tokens::new(), &facts(), PreparedVolumes::new())
+            .unwrap()
+            .volumes
     }
 
     fn access(at: &Path) -> (u32, u32, u32) {
@@ -252,7 +254,9 @@ mod tests {
         let pod = pod(json!({"containers": [{"name": "c", "image": "x", "volumeMounts": mounts}],
             "volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
         let root = Folder::root(dir.path()).unwrap();
-        let from = |sources: &Sources| prepare(&root, &pod, sources, &Tokens::new(), &facts());
+        let from = |sources: &Sources| {
+            prepare(&root, &pod, sources, &Tokens::new(), &facts(), PreparedVolumes::new())
+        };
         let words = "MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found";
         assert_eq!(from(&Sources::default()), Err(StepError::Missing(words.to_owned())));
         let there = from(&content::tests::sources()).unwrap();

@@ -177,19 +177,19 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         odd["brandNew"] = json!({"of": "a later Kubernetes"});
         let odd = pod("odd", "", json!({"containers": [odd]}));
         let unsafe_one = pod("unsafe", WAITS, json!({"hostUsers": false}));
-        let claimed = pod(
-            "claimed",
+        let attached = pod(
+            "attached",
             WAITS,
             json!({"volumes": [
-            {"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}),
+            {"name": "v", "iscsi": {"targetPortal": "x", "iqn": "y", "lun": 0}}]}),
         );
-        node.apply(&[odd, unsafe_one.clone(), claimed]).await;
+        node.apply(&[odd, unsafe_one.clone(), attached]).await;
 
         let status = node.until_ready("odd").await;
         let named = condition(&status, "kubehive.io/FieldsNotHonoured");
         assert!(text(&named["message"]).contains("spec.containers[c].brandNew"), "{named}");
         for (pod, field) in
-            [("unsafe", "spec.hostUsers=false"), ("claimed", "spec.volumes[v].persistentVolumeClaim")]
+            [("unsafe", "spec.hostUsers=false"), ("attached", "spec.volumes[v].iscsi")]
         {
             let status =
                 node.until(pod, "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
@@ -204,7 +204,7 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         let events = eventually(async || {
             let all = told("odd", "FieldsNotHonoured", "brandNew")
                 && told("unsafe", "FieldsNotSupported", "hostUsers")
-                && told("claimed", "FieldsNotSupported", "persistentVolumeClaim");
+                && told("attached", "FieldsNotSupported", "iscsi");
             all.then_some(())
         });
         events.await.expect("events that name the fields");

@@ -29,6 +29,7 @@
 
 mod file;
 mod mounts;
+mod ownership;
 mod removal;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
 };
 
 use super::file::own_name;
@@ -77,6 +77,36 @@ impl Folder {
         };
         mounted.map_err(|error| self.fault("mount tmpfs at", at, &error))?;
         self.below(at)
+    }
+
+    /// Shows a folder of the host at `at`, which is there, with these options of a bind mount (`ro`, `nosuid`, …). Nothing that
+    /// is mounted below the source is shown.
+    pub(crate) fn bind(&self, source: &Path, at: &Path, options: &[String]) -> Result<(), StepError> {
+        let fault = |what: &'static str| move |error: Errno| self.fault(what, at, &error);
+        let place = self.open(at, OFlags::PATH, Mode::empty()).map_err(fault("open"))?;
+        mount_bind(source, own_name(&place)).map_err(fault("bind-mount at"))?;
+        let shown = self.open(at, OFlags::PATH, Mode::empty()).map_err(fault("open"))?;
+        let flags = options.iter().fold(MountFlags::empty(), |flags, option| {
+            flags
+                | match option.as_str() {
+                    "ro" => MountFlags::RDONLY,
+                    "nosuid" => MountFlags::NOSUID,
+                    "nodev" => MountFlags::NODEV,
+                    "noexec" => MountFlags::NOEXEC,
+                    "noatime" => MountFlags::NOATIME,
+                    "nodiratime" => MountFlags::NODIRATIME,
+                    "relatime" => MountFlags::RELATIME,
+                    _ => MountFlags::empty(),
+                }
+        });
+        if !flags.is_empty()
+            && let Err(error) = mount_remount(own_name(&shown), MountFlags::BIND | flags, "")
+        {
+            // Half of what is wanted would be taken for it at the next look.
+            self.detach(at)?;
+            return Err(self.fault("set the options of the mount at", at, &error));
+        }
+        Ok(())
     }
 
     /// Finds what `inner` leads to below this folder, and makes the folders that are missing with this folder's mode.

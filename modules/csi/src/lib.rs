@@ -1,0 +1,33 @@
+//! The node's part of CSI v1 and of the kubelet's plugin registration, as a client speaks them over unix sockets.
+//!
+//! A driver is somebody else's program. Each call has a connection and a deadline of its own, and what it answers has a bound:
+//! whatever a driver does, it does to this one call.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod call;
+
+/// The messages of CSI v1, generated.
+pub mod v1 {
+    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]
+    tonic::include_proto!("csi.v1");
+}
+
+/// The messages of the plugin registration, generated.
+pub mod registration {
+    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]
+    tonic::include_proto!("pluginregistration");
+}
+
+pub use call::{ANSWER_MAX, CallError, Driver, Registrar};
+
+macro_rules! without_secrets {
+    ($($message:ident)*) => {
+        $(impl std::fmt::Debug for v1::$message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($message)).field("volume_id", &self.volume_id).finish_non_exhaustive()
+            }
+        })*
+    };
+}
+
+without_secrets!(NodeStageVolumeRequest NodePublishVolumeRequest);

@@ -1,0 +1,153 @@
+//! EdgeCsi's actor: who registers, and a task for each volume.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Fault};
+use contract::csi::CsiMsg;
+use contract::edged::EdgedMsg;
+use serde_json::Value;
+
+use crate::state::State;
+use crate::{events, registration, volumes};
+
+/// 2 min: a kubelet's bound of a driver's call.
+const CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// 1 s between looks for registrars' sockets, as with a kubelet.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After so many looks those volumes are tried again that could not be unstaged.
+const RELEASE_EVERY: u32 = 60;
+
+/// What EdgeCsi is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    root: PathBuf,
+    node: String,
+    call_deadline: Duration,
+    look_every: Duration,
+}
+
+impl Settings {
+    /// `root`: Edged's `rootDirectory`. `node`: the node's name.
+    pub fn new(root: impl Into<PathBuf>, node: &str) -> Settings {
+        Settings {
+            root: root.into(),
+            node: node.to_owned(),
+            call_deadline: CALL_DEADLINE,
+            look_every: LOOK_EVERY,
+        }
+    }
+
+    /// Other times than a kubelet's: a call's deadline, and between two looks for registrars.
+    #[must_use]
+    pub fn times(self, call_deadline: Duration, look_every: Duration) -> Settings {
+        Settings { call_deadline, look_every, ..self }
+    }
+}
+
+/// Registers CSI drivers and mounts their volumes.
+pub struct EdgeCsi {
+    settings: Settings,
+    edged: Address<EdgedMsg>,
+    state: Option<Rc<State>>,
+    is_looking: bool,
+    looks: u32,
+}
+
+impl EdgeCsi {
+    /// EdgeCsi over what is on the disk, made anew by its factory after a fault.
+    pub fn new(settings: Settings, edged: Address<EdgedMsg>) -> EdgeCsi {
+        EdgeCsi { settings, edged, state: None, is_looking: false, looks: 0 }
+    }
+}
+
+impl Actor for EdgeCsi {
+    type Message = CsiMsg;
+
+    async fn started(&mut self, cx: &mut Context<CsiMsg>) -> Result<(), Fault> {
+        let Settings { root, node, call_deadline, look_every } = self.settings.clone();
+        let (env, edged) = (cx.env().clone(), self.edged.clone());
+        let state = Rc::new(State::new(root, node, call_deadline, env, edged));
+        self.state = Some(Rc::clone(&state));
+        // Before anybody can ask for a mount.
+        if let Err(reason) = state.on_disk(|root| root.prepare()).await {
+            events::folders_not_made(&state.env, &reason);
+        }
+        cx.spawn(async move {
+            // Nothing of it counts as not there: what was mounted before is in use until it is undone.
+            match volumes::on_disk(&state).await {
+                Ok(all) => state.found_in_use(all),
+                Err(reason) => events::folder_unreadable(&state.env, &reason),
+            }
+        });
+        cx.every(look_every, || CsiMsg::Look);
+        self.look(cx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: CsiMsg, cx: &mut Context<CsiMsg>) -> Result<(), Fault> {
+        let Some(state) = self.state.clone() else { return Ok(()) };
+        match message {
+            CsiMsg::Mount { volume, reply } => {
+                cx.spawn(async move { reply.send(volumes::mount(state, *volume).await) });
+            }
+            CsiMsg::Unmount { pod_uid, reply } => {
+                cx.spawn(async move { reply.send(volumes::unmount(state, pod_uid).await) });
+            }
+            CsiMsg::TellDrivers => state.tell(),
+            CsiMsg::Look => self.look(cx),
+            CsiMsg::Found(sockets) => {
+                self.is_looking = false;
+                let before = state.sockets.replace(sockets.clone());
+                for (socket, _) in before.iter().filter(|(socket, seen)| sockets.get(*socket) != Some(*seen))
+                {
+                    state.forget_registrar(socket);
+                }
+                for (socket, seen) in sockets {
+                    if before.get(&socket) != Some(&seen) {
+                        cx.spawn(registration::register(Rc::clone(&state), socket, seen));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Value {
+        let (drivers, volumes) = self.state.as_ref().map(|state| state.counts()).unwrap_or_default();
+        serde_json::json!({ "drivers": drivers, "volumes": volumes })
+    }
+}
+
+impl EdgeCsi {
+    /// Looks for registrars, one look at a time, and now and then for volumes that nobody has any more.
+    fn look(&mut self, cx: &Context<CsiMsg>) {
+        let Some(state) = self.state.clone() else { return };
+        if std::mem::replace(&mut self.is_looking, true) {
+            return;
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let releases = self.looks.is_multiple_of(RELEASE_EVERY);
+        let myself = cx.myself();
+        cx.spawn(async move {
+            let sockets = match state.on_disk(|root| root.sockets()).await {
+                Ok(sockets) => sockets,
+                Err(reason) => {
+                    events::folder_unreadable(&state.env, &reason);
+                    state.sockets.borrow().clone()
+                }
+            };
+            let _ = myself.tell(CsiMsg::Found(sockets)).await;
+            if releases {
+                match volumes::on_disk(&state).await {
+                    Ok(all) => state.found_in_use(all),
+                    Err(reason) => events::folder_unreadable(&state.env, &reason),
+                }
+                for id in state.in_use() {
+                    volumes::release_beside(&state, id);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,426 @@
+//! Where volumes lie, and what says whose they are. All of it is a kubelet's layout, which drivers look for. Blocks.
+//!
+//! Everything here lies in folders that root alone may enter; what a driver mounts is never entered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use apimachinery::volume::sha256_hex;
+use contract::csi_node::is_driver_name;
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use serde::{Deserialize, Serialize};
+
+use crate::error::FileError;
+
+/// Says of the folder beside it which volume is there.
+const VOL_DATA: &str = "vol_data.json";
+/// 64 KiB of such a file: a handle has 192 bytes at most in a cluster's eyes.
+const VOL_DATA_MAX: u64 = 64 << 10;
+/// The kubelet's mode of what it makes.
+const CLOSED: u32 = 0o750;
+/// So many entries of one folder are looked at.
+const ENTRIES_MAX: usize = 1 << 16;
+/// Registrars' sockets lie at most so many folders deep.
+const SOCKETS_DEEP: usize = 8;
+/// So many sockets.
+const SOCKETS_MAX: usize = 256;
+
+/// What `vol_data.json` says, in a kubelet's words. All values are text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolData {
+    #[serde(rename = "specVolID", default, skip_serializing_if = "String::is_empty")]
+    pub(crate) spec_vol_id: String,
+    pub(crate) volume_handle: String,
+    pub(crate) driver_name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) node_name: String,
+    /// `Persistent` or `Ephemeral`; empty for one that is staged.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) volume_lifecycle_mode: String,
+    #[serde(rename = "attachmentID", default, skip_serializing_if = "String::is_empty")]
+    pub(crate) attachment_id: String,
+}
+
+impl VolData {
+    pub(crate) fn is_inline(&self) -> bool {
+        self.volume_lifecycle_mode == "Ephemeral"
+    }
+}
+
+/// One volume of a pod on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodVolume {
+    pub(crate) pod_uid: String,
+    pub(crate) name: String,
+    /// `None`: nothing says whose it is.
+    pub(crate) data: Option<VolData>,
+}
+
+/// `rootDirectory`.
+#[derive(Debug, Clone)]
+pub(crate) struct Root(pub(crate) PathBuf);
+
+/// A name that is one folder, and no other.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 255 && !matches!(name, "." | "..") && !name.contains(['/', '\0'])
+}
+
+impl Root {
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.0.join("plugins_registry")
+    }
+
+    fn plugin(&self) -> PathBuf {
+        self.0.join("plugins").join("kubernetes.io").join("csi")
+    }
+
+    /// The folder of a volume that is staged for the node.
+    pub(crate) fn stage(&self, driver: &str, handle: &str) -> PathBuf {
+        self.plugin().join(driver).join(sha256_hex(&[handle]))
+    }
+
+    /// Where a driver stages it.
+    pub(crate) fn global_mount(&self, driver: &str, handle: &str) -> PathBuf {
+        self.stage(driver, handle).join("globalmount")
+    }
+
+    fn pod(&self, uid: &str) -> PathBuf {
+        self.0.join("pods").join(uid).join("volumes").join("kubernetes.io~csi")
+    }
+
+    /// The folder of a pod's volume; the driver's mount is `mount` in it.
+    pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
+        self.pod(uid).join(name)
+    }
+
+    /// Makes the folders that drivers and registrars mount.
+    pub(crate) fn prepare(&self) -> Result<(), FileError> {
+        [self.0.join("plugins"), self.registry(), self.0.join("pods")]
+            .iter()
+            .try_for_each(|folder| make(folder))
+    }
+
+    /// The sockets of registrars, with what tells another one in the same place.
+    pub(crate) fn sockets(&self) -> Result<BTreeMap<String, (u64, u64)>, FileError> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![(self.registry(), 0)];
+        while let Some((folder, deep)) = folders.pop() {
+            for (name, path) in entries(&folder)? {
+                if name.starts_with('.') || found.len() >= SOCKETS_MAX {
+                    continue;
+                }
+                let Ok(stat) = fs::symlink_metadata(&path) else { continue };
+                if stat.file_type().is_socket() {
+                    if let Some(path) = path.to_str() {
+                        let made = stat.ctime().unsigned_abs().wrapping_mul(1_000_000_000);
+                        let made = made.wrapping_add(stat.ctime_nsec().unsigned_abs());
+                        found.insert(path.to_owned(), (stat.ino(), made));
+                    }
+                } else if stat.is_dir() && deep < SOCKETS_DEEP {
+                    folders.push((path, deep + 1));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The CSI volumes that a pod has on the disk.
+    pub(crate) fn of_pod(&self, uid: &str) -> Result<Vec<PodVolume>, FileError> {
+        let entries = entries(&self.pod(uid))?.into_iter();
+        let one = |(name, path): (String, PathBuf)| {
+            let data = read_data(&path)?;
+            Ok(PodVolume { pod_uid: uid.to_owned(), name, data })
+        };
+        entries.map(one).collect()
+    }
+
+    /// Those of all pods.
+    pub(crate) fn of_pods(&self) -> Result<Vec<PodVolume>, FileError> {
+        let mut all = Vec::new();
+        for (uid, _) in entries(&self.0.join("pods"))? {
+            all.extend(self.of_pod(&uid)?);
+        }
+        Ok(all)
+    }
+
+    /// The volumes that are staged: driver and handle.
+    pub(crate) fn staged(&self) -> Result<BTreeSet<(String, String)>, FileError> {
+        let mut all = BTreeSet::new();
+        for (driver, folder) in entries(&self.plugin())? {
+            if !is_driver_name(&driver) {
+                continue;
+            }
+            for (hash, path) in entries(&folder)? {
+                let Some(data) = read_data(&path)? else { continue };
+                // A file that speaks of another volume is not what we wrote.
+                if data.driver_name == driver && sha256_hex(&[&data.volume_handle]) == hash {
+                    all.insert((driver.clone(), data.volume_handle));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Makes `folder`, closed to others, and writes whose it is.
+pub(crate) fn begin(folder: &Path, data: &VolData) -> Result<(), FileError> {
+    make(folder)?;
+    let text = serde_json::to_vec(data).map_err(|error| FileError::new("write", folder, &error))?;
+    let (new, at) = (folder.join(format!(".{VOL_DATA}")), folder.join(VOL_DATA));
+    let write = || {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&new, &at)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| FileError::new("write", &at, &error))
+}
+
+/// Makes a folder and what leads there, closed to others.
+pub(crate) fn make(folder: &Path) -> Result<(), FileError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(CLOSED).create(folder);
+    made.map_err(|error| FileError::new("make folder", folder, &error))
+}
+
+/// Removes the mount point `inner` of a volume's folder, what says whose it is, and the folder, in this order. Nothing goes while
+/// anything is mounted there, and no folder goes that is not empty.
+pub(crate) fn end(folder: &Path, inner: &str) -> Result<(), FileError> {
+    let point = folder.join(inner);
+    if is_mounted(&point)? {
+        return Err(FileError::new("remove", &point, &"it is still mounted"));
+    }
+    match fs::symlink_metadata(&point) {
+        Ok(stat) if stat.is_dir() => remove(&point, fs::remove_dir(&point))?,
+        Ok(_) => remove(&point, fs::remove_file(&point))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(FileError::new("look at", &point, &error)),
+    }
+    for name in [format!(".{VOL_DATA}"), VOL_DATA.to_owned()] {
+        let at = folder.join(name);
+        remove(&at, fs::remove_file(&at))?;
+    }
+    remove(folder, fs::remove_dir(folder))
+}
+
+fn remove(at: &Path, result: std::io::Result<()>) -> Result<(), FileError> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError::new("remove", at, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether something is mounted at a place, by the kernel's table: a file system that does not answer is not asked.
+pub(crate) fn is_mounted(at: &Path) -> Result<bool, FileError> {
+    // Where it really lies: links may lead to `rootDirectory`. The place itself is not followed.
+    let real = match (at.parent().map(fs::canonicalize), at.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => return Ok(false),
+    };
+    let table = Path::new("/proc/self/mountinfo");
+    let text = fs::read_to_string(table).map_err(|error| FileError::new("read", table, &error))?;
+    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| unescaped(point) == real))
+}
+
+/// Sees to it that a driver's mounts below `rootDirectory` are seen outside its container, and the node's inside: the folder is a
+/// mount, and it and what is below it are shared, as a kubelet makes it. It stays so when edgecore ends, for the drivers'
+/// sake. Blocks.
+///
+/// # Errors
+/// When the folder cannot be made or mounted: then `mountPropagation` of pods has no effect.
+pub fn share(root: &Path) -> Result<(), FileError> {
+    make(root)?;
+    if is_shared(root)? {
+        return Ok(());
+    }
+    let share = || {
+        if !is_mounted(root).unwrap_or(false) {
+            mount_bind_recursive(root, root)?;
+        }
+        mount_change(root, MountPropagationFlags::SHARED | MountPropagationFlags::REC)
+    };
+    share().map_err(|error| FileError::new("share the mounts below", root, &error))
+}
+
+/// Whether the mount that a folder lies in is shared, by the kernel's table.
+fn is_shared(at: &Path) -> Result<bool, FileError> {
+    let fault = |error: std::io::Error| FileError::new("look at", at, &error);
+    let real = fs::canonicalize(at).map_err(fault)?;
+    let text = fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
+    let mount = |line: &str| {
+        let mut fields = line.split(' ');
+        let point = unescaped(fields.nth(4)?);
+        // Behind the options, up to a dash.
+        let shared =
+            fields.skip(1).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"));
+        real.starts_with(&point).then(|| (point.components().count(), shared))
+    };
+    // Of two at one place the later one is on top.
+    Ok(text.lines().filter_map(mount).max_by_key(|(deep, _)| *deep).is_some_and(|(_, shared)| shared))
+}
+
+/// The kernel writes blanks and the like as `\040`.
+fn unescaped(point: &str) -> PathBuf {
+    let mut out = String::new();
+    let mut rest = point;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                out.push(char::from(code));
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    PathBuf::from(out)
+}
+
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
+    let fault = |error: std::io::Error| FileError::new("list", folder, &error);
+    let list = match fs::read_dir(folder) {
+        Ok(list) => list,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fault(error)),
+    };
+    let mut found = Vec::new();
+    for entry in list.take(ENTRIES_MAX) {
+        let entry = entry.map_err(fault)?;
+        // Nothing that is ours has another name.
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// What says whose a folder is; `None` when nothing does, or nothing that can be read.
+fn read_data(folder: &Path) -> Result<Option<VolData>, FileError> {
+    let at = folder.join(VOL_DATA);
+    match fs::symlink_metadata(&at) {
+        Ok(stat) if stat.is_file() && stat.len() <= VOL_DATA_MAX => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => return Err(FileError::new("look at", &at, &error)),
+    }
+    let text = fs::read(&at).map_err(|error| FileError::new("read", &at, &error))?;
+    Ok(serde_json::from_slice(&text).ok().filter(|data: &VolData| is_driver_name(&data.driver_name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_volume_lies_where_a_kubelet_has_it_and_says_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root(dir.path().to_owned());
+        let folder = root.volume("u-1", "pv-1");
+        assert_eq!(folder, dir.path().join("pods/u-1/volumes/kubernetes.io~csi/pv-1"));
+        let data = VolData {
+            spec_vol_id: "pv-1".into(),
+            volume_handle: "h".into(),
+            driver_name: "d.io".into(),
+            node_name: "edge-1".into(),
+            volume_lifecycle_mode: "Persistent".into(),
+            attachment_id: "csi-1".into(),
+        };
+        begin(&folder, &data).unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o750);
+        let text: Value = serde_json::from_slice(&fs::read(folder.join("vol_data.json")).unwrap()).unwrap();
+        let words = json!({"specVolID": "pv-1", "volumeHandle": "h", "driverName": "d.io", "nodeName": "edge-1",
+            "volumeLifecycleMode": "Persistent", "attachmentID": "csi-1"});
+        assert_eq!(text, words);
+        let there = PodVolume { pod_uid: "u-1".into(), name: "pv-1".into(), data: Some(data) };
+        assert_eq!(root.of_pods().unwrap(), [there]);
+
+        let stage = root.stage("d.io", "h");
+        let hash = sha256_hex(&["h"]);
+        assert_eq!(stage, dir.path().join("plugins/kubernetes.io/csi/d.io").join(hash));
+        let staged = VolData { volume_handle: "h".into(), driver_name: "d.io".into(), ..VolData::default() };
+        begin(&stage, &staged).unwrap();
+        assert_eq!(
+            fs::read_to_string(stage.join("vol_data.json")).unwrap(),
+            r#"{"volumeHandle":"h","driverName":"d.io"}"#
+        );
+        assert_eq!(root.staged().unwrap(), BTreeSet::from([("d.io".to_owned(), "h".to_owned())]));
+        // One that was put elsewhere speaks of another volume.
+        fs::rename(&stage, stage.with_file_name("0")).unwrap();
+        assert_eq!(root.staged().unwrap(), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_is_not_empty_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("pv");
+        begin(&folder, &VolData { driver_name: "d".into(), ..VolData::default() }).unwrap();
+        make(&folder.join("mount")).unwrap();
+        fs::write(folder.join("mount/precious"), "x").unwrap();
+        assert!(end(&folder, "mount").is_err());
+        assert!(folder.join("mount/precious").exists() && folder.join(VOL_DATA).exists());
+        fs::remove_file(folder.join("mount/precious")).unwrap();
+        end(&folder, "mount").unwrap();
+        assert!(!folder.exists());
+        end(&folder, "mount").unwrap();
+    }
+
+    #[test]
+    fn a_broken_word_is_none_and_a_mount_is_known_without_asking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root(dir.path().to_owned());
+        for (name, text) in
+            [("a", "{"), ("b", r#"{"volumeHandle": "h", "driverName": "../../x"}"#), ("c", "")]
+        {
+            make(&root.volume("u", name)).unwrap();
+            if !text.is_empty() {
+                fs::write(root.volume("u", name).join(VOL_DATA), text).unwrap();
+            }
+        }
+        assert!(root.of_pod("u").unwrap().iter().all(|volume| volume.data.is_none()));
+        assert!(is_mounted(Path::new("/proc")).unwrap());
+        let own = dir.path().join("own");
+        // Only root can mount.
+        if share(&own).is_ok() {
+            assert!(is_shared(&own).unwrap());
+            share(&own).unwrap();
+            if is_mounted(&own).unwrap() {
+                rustix::mount::unmount(&own, rustix::mount::UnmountFlags::empty()).unwrap();
+                assert!(!is_mounted(&own).unwrap(), "it was mounted once");
+            }
+        }
+        assert!(!is_mounted(dir.path()).unwrap() && !is_mounted(Path::new("/nowhere/x")).unwrap());
+        assert_eq!(unescaped(r"/a\040b\134c"), PathBuf::from("/a b\\c"));
+        assert!(is_plain("pv-1") && !is_plain("..") && !is_plain("a/b") && !is_plain(""));
+    }
+
+    #[test]
+    fn sockets_are_found_below_and_hidden_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root(dir.path().to_owned());
+        assert_eq!(root.sockets().unwrap(), BTreeMap::new());
+        make(&root.registry().join("sub")).unwrap();
+        let names = ["a-reg.sock", ".hidden.sock", "sub/b.sock"];
+        let all: Vec<_> = names
+            .iter()
+            .map(|name| std::os::unix::net::UnixListener::bind(root.registry().join(name)).unwrap())
+            .collect();
+        fs::write(root.registry().join("file"), "").unwrap();
+        let found: Vec<String> = root.sockets().unwrap().into_keys().collect();
+        let at = |name: &str| root.registry().join(name).display().to_string();
+        assert_eq!(found, [at("a-reg.sock"), at("sub/b.sock")]);
+        drop(all);
+    }
+}

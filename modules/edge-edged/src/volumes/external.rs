@@ -1,0 +1,220 @@
+//! Mounting what lies outside a pod's folder and is no CSI driver's: local disks and NFS. Blocks.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::claims::{Backing, External};
+use super::host;
+use super::{Volume, VolumeLocation};
+use crate::disk::beneath::Folder;
+use crate::disk::{folders, layout};
+use crate::error::StepError;
+
+/// 2 KiB of what a program says.
+const OUTPUT_MAX: usize = 2 << 10;
+/// Where the helpers of mount(8) lie.
+const HELPERS: [&str; 4] = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/bin"];
+
+/// A volume that is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    pub(crate) volume: Volume,
+    /// It was mounted now, and not found so.
+    pub(crate) is_new: bool,
+}
+
+/// Mounts a volume of a pod, unless it is. `None`: it is a CSI driver's.
+pub(crate) fn mount(root: &Folder, uid: &str, wanted: &External) -> Result<Option<Mounted>, StepError> {
+    let fault = |error: StepError| {
+        StepError::Missing(format!("MountVolume.SetUp failed for volume \"{}\" : {error}", wanted.name))
+    };
+    let read_only = wanted.read_only;
+    match &wanted.backing {
+        Backing::HostPath(source) => {
+            host::check_path(source).map_err(fault)?;
+            let at = VolumeLocation::Host(PathBuf::from(&source.path));
+            Ok(Some(Mounted { volume: Volume { at, read_only }, is_new: false }))
+        }
+        Backing::Local { path, mount_options } => {
+            let at = layout::volume(uid, "local-volume", &wanted.name);
+            local(root, Path::new(path), mount_options, read_only, at).map(Some).map_err(fault)
+        }
+        Backing::Nfs { server, path, mount_options } => {
+            let at = layout::volume(uid, "nfs", &wanted.name);
+            nfs(root, server, path, mount_options, read_only, at).map(Some).map_err(fault)
+        }
+        Backing::Csi(_) => Ok(None),
+    }
+}
+
+fn local(
+    root: &Folder,
+    path: &Path,
+    options: &[String],
+    read_only: bool,
+    at: PathBuf,
+) -> Result<Mounted, StepError> {
+    let config = |text: String| StepError::Missing(text);
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(config(format!("invalid path: {} must not contain '..'", path.display())));
+    }
+    let found = fs::metadata(path)
+        .map_err(|error| config(format!("path \"{}\" does not exist: {error}", path.display())))?;
+    if found.file_type().is_block_device() {
+        return Err(config(format!(
+            "{} is a block device: this node mounts local volumes that are directories",
+            path.display()
+        )));
+    }
+    if !found.is_dir() {
+        return Err(config("only directory and block device are supported".to_owned()));
+    }
+    folders::lead_to(root, &at)?;
+    let is_new = !root.is_mount(&at)?;
+    if is_new {
+        root.bind(path, &at, &bind_options(options, read_only)?)?;
+    }
+    Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
+}
+
+/// The options of a PersistentVolume as the kernel has them for a bind mount.
+fn bind_options(options: &[String], read_only: bool) -> Result<Vec<String>, StepError> {
+    let known =
+        ["ro", "rw", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "bind", "rbind"];
+    if let Some(other) = options.iter().find(|option| !known.contains(&option.as_str())) {
+        return Err(StepError::Missing(format!("mount option \"{other}\" is not one of a bind mount")));
+    }
+    let own = options.iter().filter(|option| !matches!(option.as_str(), "bind" | "rbind" | "rw"));
+    Ok(own.cloned().chain(read_only.then(|| "ro".to_owned())).collect())
+}
+
+fn nfs(
+    root: &Folder,
+    server: &str,
+    path: &str,
+    options: &[String],
+    read_only: bool,
+    at: PathBuf,
+) -> Result<Mounted, StepError> {
+    let source = nfs_source(server, path)?;
+    folders::lead_to(root, &at)?;
+    let is_new = !root.is_mount(&at)?;
+    if is_new {
+        let options = read_only.then(|| "ro".to_owned()).into_iter().chain(options.iter().cloned());
+        let options: Vec<String> = options.collect();
+        mount_by_program("nfs", &source, &root.shown().join(&at), &options)?;
+    }
+    Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
+}
+
+/// `server:path`, an IPv6 address in brackets.
+fn nfs_source(server: &str, path: &str) -> Result<String, StepError> {
+    let wrong = || StepError::Config(format!("`{server}:{path}` is no NFS export"));
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%[]".contains(&byte);
+    // A name that begins like an option would be one.
+    if server.is_empty() || server.starts_with('-') || !server.bytes().all(is_name) || !path.starts_with('/')
+    {
+        return Err(wrong());
+    }
+    if path.contains(['\0', '\n']) {
+        return Err(wrong());
+    }
+    let is_v6 = server.parse::<std::net::Ipv6Addr>().is_ok();
+    Ok(if is_v6 { format!("[{server}]:{path}") } else { format!("{server}:{path}") })
+}
+
+/// Asks mount(8), which finds the helper of the file system; said by name where there is none. No shell sees any of it.
+fn mount_by_program(kind: &str, source: &str, at: &Path, options: &[String]) -> Result<(), StepError> {
+    let helper = format!("mount.{kind}");
+    if !HELPERS.iter().any(|folder| Path::new(folder).join(&helper).exists()) {
+        return Err(StepError::Missing(format!(
+            "mount failed: you might need a /sbin/{helper} helper program, which this node does not have (package nfs-common or nfs-utils)"
+        )));
+    }
+    let mut arguments = vec!["-t".to_owned(), kind.to_owned()];
+    if !options.is_empty() {
+        arguments.extend(["-o".to_owned(), options.join(",")]);
+    }
+    arguments.extend([source.to_owned(), at.display().to_string()]);
+    let run = Command::new("mount").args(&arguments).stdin(Stdio::null()).output();
+    let output = run.map_err(|error| StepError::file("run", Path::new("mount"), &error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said[..said.len().min(OUTPUT_MAX)]).trim().to_owned();
+    let status =
+        output.status.code().map_or_else(|| "signal".to_owned(), |code| format!("exit status {code}"));
+    Err(StepError::Missing(format!(
+        "mount failed: {status}\nMounting command: mount\nMounting arguments: {}\nOutput: {said}",
+        arguments.join(" ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(backing: Backing) -> External {
+        External { volume: "v".into(), name: "pv".into(), read_only: true, backing }
+    }
+
+    #[test]
+    fn an_export_is_named_as_mount_wants_it_and_no_option_is_smuggled_in() {
+        assert_eq!(nfs_source("nas.local", "/data"), Ok("nas.local:/data".to_owned()));
+        assert_eq!(nfs_source("fd00::1", "/data"), Ok("[fd00::1]:/data".to_owned()));
+        for (server, path) in
+            [("-osuid", "/x"), ("", "/x"), ("a b", "/x"), ("nas", "x"), ("nas;reboot", "/x")]
+        {
+            assert!(nfs_source(server, path).is_err(), "{server}:{path}");
+        }
+        let options = ["nosuid".to_owned(), "rbind".to_owned()];
+        assert_eq!(bind_options(&options, true), Ok(vec!["nosuid".to_owned(), "ro".to_owned()]));
+        assert!(bind_options(&["size=1".to_owned()], false).is_err());
+    }
+
+    #[test]
+    fn a_local_disk_is_mounted_in_the_pods_folder_once_and_only_a_folder() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(disk.path().join("there"), "x").unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let of = |path: &Path| {
+            let path = path.display().to_string();
+            mount(&root, "u", &wanted(Backing::Local { path, mount_options: Vec::new() }))
+        };
+        let file = of(&disk.path().join("there")).unwrap_err().to_string();
+        let words =
+            "MountVolume.SetUp failed for volume \"pv\" : only directory and block device are supported";
+        assert_eq!(file, words);
+        assert!(of(&disk.path().join("none")).unwrap_err().to_string().contains("does not exist"));
+        let at = layout::volume("u", "local-volume", "pv");
+        let first = match of(disk.path()) {
+            // Only root can mount.
+            Err(error) if error.to_string().contains("not permitted") => return,
+            other => other.unwrap().unwrap(),
+        };
+        assert!(
+            first.is_new && first.volume == Volume { at: VolumeLocation::Ours(at.clone()), read_only: true }
+        );
+        let shown = dir.path().join(&at);
+        assert_eq!(fs::read_to_string(shown.join("there")).unwrap(), "x");
+        assert!(fs::write(shown.join("more"), "x").is_err(), "it is read-only");
+        assert!(!of(disk.path()).unwrap().unwrap().is_new);
+        root.detach_below(&layout::pod("u")).unwrap();
+        assert!(disk.path().join("there").exists() && !shown.join("there").exists());
+    }
+
+    #[test]
+    fn nfs_without_its_helper_is_refused_by_name() {
+        if HELPERS.iter().any(|folder| Path::new(folder).join("mount.nfs").exists()) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let nfs = Backing::Nfs { server: "nas".into(), path: "/x".into(), mount_options: Vec::new() };
+        let error = mount(&root, "u", &wanted(nfs)).unwrap_err().to_string();
+        assert!(error.contains("/sbin/mount.nfs helper program"), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! The driver's node service.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use csi::v1::node_server::Node;
+use csi::v1::node_service_capability::{Rpc, Type, rpc::Type as Capability};
+use csi::v1::volume_capability::AccessType;
+use csi::v1::{
+    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
+    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology,
+};
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+use tonic::{Request, Response, Status};
+
+use crate::rules::Rules;
+use crate::{Behaviour, Options, Shared, lock};
+
+/// 8 MiB: twice of what anybody takes.
+const FLOOD: usize = 8 << 20;
+
+pub(crate) struct NodeService {
+    pub(crate) shared: Shared,
+    pub(crate) options: Options,
+    pub(crate) volumes: PathBuf,
+}
+
+fn failed(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+impl NodeService {
+    /// Notes a call and looks whether it may be. A fault is kept and is an error.
+    fn begin(
+        &self,
+        name: &str,
+        handle: &str,
+        check: impl FnOnce(&mut Rules) -> Result<(), String>,
+    ) -> Result<(), Status> {
+        let mut state = lock(&self.shared);
+        state.calls.push(format!("{name} {handle}"));
+        let checked = state.rules.begin(handle).and_then(|()| check(&mut state.rules));
+        checked.map_err(|fault| {
+            state.rules.end(handle);
+            state.rules.faults.push(format!("{name}: {fault}"));
+            Status::invalid_argument(fault)
+        })
+    }
+
+    fn end(&self, handle: &str) {
+        lock(&self.shared).rules.end(handle);
+    }
+
+    /// What it does instead of its work.
+    async fn behave(&self) -> Result<Behaviour, Status> {
+        let behaviour = lock(&self.shared).behaviour;
+        if behaviour == Behaviour::Hangs {
+            std::future::pending::<()>().await;
+        }
+        Ok(behaviour)
+    }
+
+    fn content(&self, handle: &str) -> Result<PathBuf, Status> {
+        let at = self.volumes.join(handle);
+        std::fs::create_dir_all(&at).map_err(failed)?;
+        Ok(at)
+    }
+
+    fn publish(&self, call: &NodePublishVolumeRequest, again: bool) -> Result<(), Status> {
+        let target = Path::new(&call.target_path);
+        if again {
+            return Ok(());
+        }
+        let from = match call.staging_target_path.as_str() {
+            "" => self.content(&call.volume_id)?,
+            staged => PathBuf::from(staged),
+        };
+        std::fs::create_dir_all(target).map_err(failed)?;
+        mount_bind(&from, target).map_err(failed)?;
+        if call.readonly {
+            mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "").map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+fn fields(call: &NodePublishVolumeRequest) -> std::collections::BTreeMap<String, String> {
+    let with = |prefix: &'static str, map: &HashMap<String, String>| {
+        map.iter().map(move |(key, value)| (format!("{prefix}{key}"), value.clone())).collect::<Vec<_>>()
+    };
+    let mut all: std::collections::BTreeMap<String, String> = with("", &call.volume_context)
+        .into_iter()
+        .chain(with("secret:", &call.secrets))
+        .chain(with("attached:", &call.publish_context))
+        .collect();
+    all.insert("readonly".to_owned(), call.readonly.to_string());
+    if let Some(AccessType::Mount(mount)) =
+        call.volume_capability.as_ref().and_then(|one| one.access_type.as_ref())
+    {
+        all.insert("options".to_owned(), mount.mount_flags.join(","));
+        all.insert("group".to_owned(), mount.volume_mount_group.clone());
+    }
+    all
+}
+
+#[tonic::async_trait]
+impl Node for NodeService {
+    async fn node_stage_volume(
+        &self,
+        request: Request<NodeStageVolumeRequest>,
+    ) -> Result<Response<NodeStageVolumeResponse>, Status> {
+        let call = request.into_inner();
+        let handle = call.volume_id.clone();
+        let before = lock(&self.shared).rules.is_staged(&handle);
+        self.begin("stage", &handle, |rules| rules.stage(&call))?;
+        self.behave().await?;
+        let staged = match before {
+            true => Ok(()),
+            false => self
+                .content(&handle)
+                .and_then(|from| mount_bind(&from, &call.staging_target_path).map_err(failed)),
+        };
+        self.end(&handle);
+        staged.map(|()| Response::new(NodeStageVolumeResponse {}))
+    }
+
+    async fn node_unstage_volume(
+        &self,
+        request: Request<NodeUnstageVolumeRequest>,
+    ) -> Result<Response<NodeUnstageVolumeResponse>, Status> {
+        let call = request.into_inner();
+        let handle = call.volume_id.clone();
+        let was_staged = lock(&self.shared).rules.is_staged(&handle);
+        self.begin("unstage", &handle, |rules| rules.unstage(&call))?;
+        self.behave().await?;
+        let unmounted = match was_staged {
+            true => unmount(&call.staging_target_path, UnmountFlags::empty()).map_err(failed),
+            false => Ok(()),
+        };
+        self.end(&handle);
+        unmounted.map(|()| Response::new(NodeUnstageVolumeResponse {}))
+    }
+
+    async fn node_publish_volume(
+        &self,
+        request: Request<NodePublishVolumeRequest>,
+    ) -> Result<Response<NodePublishVolumeResponse>, Status> {
+        let call = request.into_inner();
+        let handle = call.volume_id.clone();
+        let again = lock(&self.shared).rules.is_published(&handle, &call.target_path);
+        self.begin("publish", &handle, |rules| rules.publish(&call))?;
+        lock(&self.shared).published_with = fields(&call);
+        let behaviour = self.behave().await?;
+        let result = match behaviour {
+            Behaviour::FailsFinally => {
+                if !again {
+                    lock(&self.shared).rules.undo_publish(&handle, &call.target_path);
+                }
+                Err(Status::internal("the disk is gone"))
+            }
+            Behaviour::FailsUncertainly => {
+                self.publish(&call, again).and_then(|()| Err(Status::unavailable("busy, ask again")))
+            }
+            Behaviour::Floods => Err(Status::internal("x".repeat(FLOOD))),
+            Behaviour::Lies => Ok(()),
+            Behaviour::Right | Behaviour::Hangs => self.publish(&call, again),
+        };
+        self.end(&handle);
+        result.map(|()| Response::new(NodePublishVolumeResponse {}))
+    }
+
+    async fn node_unpublish_volume(
+        &self,
+        request: Request<NodeUnpublishVolumeRequest>,
+    ) -> Result<Response<NodeUnpublishVolumeResponse>, Status> {
+        let call = request.into_inner();
+        let handle = call.volume_id.clone();
+        self.begin("unpublish", &handle, |rules| rules.unpublish(&call))?;
+        self.behave().await?;
+        let target = Path::new(&call.target_path);
+        let unmounted = match unmount(target, UnmountFlags::empty()) {
+            Ok(()) => std::fs::remove_dir(target).map_err(failed),
+            // It was not mounted: nothing is to be done.
+            Err(_) => Ok(()),
+        };
+        self.end(&handle);
+        unmounted.map(|()| Response::new(NodeUnpublishVolumeResponse {}))
+    }
+
+    async fn node_get_capabilities(
+        &self,
+        _: Request<NodeGetCapabilitiesRequest>,
+    ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
+        let one = |can: &Capability| NodeServiceCapability {
+            r#type: Some(Type::Rpc(Rpc { r#type: (*can).into() })),
+        };
+        let capabilities = self.options.capabilities.iter().map(one).collect();
+        Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
+    }
+
+    async fn node_get_info(
+        &self,
+        _: Request<NodeGetInfoRequest>,
+    ) -> Result<Response<NodeGetInfoResponse>, Status> {
+        let segments = HashMap::from([(format!("topology.{}/node", self.options.name), "edge-1".to_owned())]);
+        Ok(Response::new(NodeGetInfoResponse {
+            node_id: format!("{}-edge-1", self.options.name),
+            max_volumes_per_node: 7,
+            accessible_topology: Some(Topology { segments }),
+        }))
+    }
+}

@@ -1,0 +1,147 @@
+//! What CSI demands of a node agent, call by call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use csi::v1::volume_capability::AccessType;
+use csi::v1::{
+    NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    VolumeCapability,
+};
+
+/// What is mounted, and what was done wrong.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub(crate) root: PathBuf,
+    pub(crate) stages: bool,
+    /// By handle.
+    staged: BTreeMap<String, String>,
+    /// Handle and target.
+    published: BTreeSet<(String, String)>,
+    /// Handles of calls that were not answered yet.
+    busy: BTreeSet<String>,
+    boots: usize,
+    pub(crate) faults: Vec<String>,
+}
+
+type Checked = Result<(), String>;
+
+fn demand(holds: bool, fault: impl Into<String>) -> Checked {
+    if holds { Ok(()) } else { Err(fault.into()) }
+}
+
+fn capability(told: Option<&VolumeCapability>) -> Checked {
+    let told = told.ok_or("no volume_capability")?;
+    demand(told.access_mode.is_some_and(|mode| mode.mode != 0), "no access_mode")?;
+    demand(matches!(told.access_type, Some(AccessType::Mount(_))), "no access_type mount")
+}
+
+impl Rules {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.staged.is_empty() && self.published.is_empty() && self.busy.is_empty()
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.boots += 1;
+        self.staged.clear();
+        self.published.clear();
+    }
+
+    pub(crate) fn is_published(&self, handle: &str, target: &str) -> bool {
+        self.published.contains(&(handle.to_owned(), target.to_owned()))
+    }
+
+    pub(crate) fn is_staged(&self, handle: &str) -> bool {
+        self.staged.contains_key(handle)
+    }
+
+    /// One call at a time about one volume.
+    pub(crate) fn begin(&mut self, handle: &str) -> Checked {
+        demand(!handle.is_empty(), "no volume_id")?;
+        demand(self.busy.insert(handle.to_owned()), format!("two calls at once about {handle}"))
+    }
+
+    pub(crate) fn end(&mut self, handle: &str) {
+        self.busy.remove(handle);
+    }
+
+    fn below_root(&self, path: &str, what: &str) -> Checked {
+        let path = Path::new(path);
+        demand(
+            path.is_absolute() && path.starts_with(&self.root),
+            format!("{what} {} is elsewhere", path.display()),
+        )
+    }
+
+    pub(crate) fn stage(&mut self, call: &NodeStageVolumeRequest) -> Checked {
+        let at = &call.staging_target_path;
+        demand(self.stages, "staged without the capability")?;
+        self.below_root(at, "staging_target_path")?;
+        demand(at.ends_with("/globalmount"), format!("staging_target_path {at} is no globalmount"))?;
+        demand(Path::new(at).is_dir(), format!("staging_target_path {at} is not there"))?;
+        demand(data_beside(at), format!("no vol_data.json beside {at}"))?;
+        capability(call.volume_capability.as_ref())?;
+        let foreign = call.volume_context.keys().any(|key| key.starts_with("csi.storage.k8s.io/"));
+        demand(!foreign, "staged with a pod's attributes")?;
+        let before = self.staged.insert(call.volume_id.clone(), at.clone());
+        demand(before.is_none_or(|before| before == *at), "staged at two places")
+    }
+
+    pub(crate) fn publish(&mut self, call: &NodePublishVolumeRequest) -> Checked {
+        let (handle, at) = (&call.volume_id, &call.target_path);
+        self.below_root(at, "target_path")?;
+        let is_inline =
+            call.volume_context.get("csi.storage.k8s.io/ephemeral").is_some_and(|told| told == "true");
+        let staged = self.staged.get(handle).map(String::as_str).unwrap_or_default();
+        if self.stages && !is_inline {
+            demand(!staged.is_empty(), format!("{handle} is published before it is staged"))?;
+        }
+        demand(
+            is_inline && call.staging_target_path.is_empty() || call.staging_target_path == staged,
+            format!("staging_target_path {} is not {staged}", call.staging_target_path),
+        )?;
+        let target = Path::new(at);
+        demand(target.parent().is_some_and(Path::is_dir), format!("the folder of {at} is not there"))?;
+        demand(data_beside(at), format!("no vol_data.json beside {at}"))?;
+        let again = self.is_published(handle, at);
+        // It is the driver's to make; one of before a boot, which took the mount and left the folder, is empty.
+        let is_left_over = || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+        let is_right = again || !target.exists() || (self.boots > 0 && is_left_over());
+        demand(is_right, format!("target_path {at} was made, which is the driver's to do"))?;
+        capability(call.volume_capability.as_ref())?;
+        self.published.insert((handle.clone(), at.clone()));
+        Ok(())
+    }
+
+    pub(crate) fn unpublish(&mut self, call: &NodeUnpublishVolumeRequest) -> Checked {
+        self.below_root(&call.target_path, "target_path")?;
+        demand(data_beside(&call.target_path), format!("no vol_data.json beside {}", call.target_path))?;
+        self.published.remove(&(call.volume_id.clone(), call.target_path.clone()));
+        Ok(())
+    }
+
+    pub(crate) fn unstage(&mut self, call: &NodeUnstageVolumeRequest) -> Checked {
+        let handle = &call.volume_id;
+        demand(
+            !self.published.iter().any(|(published, _)| published == handle),
+            format!("{handle} is unstaged while it is published"),
+        )?;
+        let staged = self.staged.get(handle);
+        demand(
+            staged.is_none_or(|staged| *staged == call.staging_target_path),
+            format!("staging_target_path {} is another one", call.staging_target_path),
+        )?;
+        self.staged.remove(handle);
+        Ok(())
+    }
+
+    /// A call that went wrong on purpose has done nothing.
+    pub(crate) fn undo_publish(&mut self, handle: &str, target: &str) {
+        self.published.remove(&(handle.to_owned(), target.to_owned()));
+    }
+}
+
+/// Whether a file says whose the volume is, as agents that look at a node expect.
+fn data_beside(path: &str) -> bool {
+    Path::new(path).parent().is_some_and(|folder| folder.join("vol_data.json").is_file())
+}
