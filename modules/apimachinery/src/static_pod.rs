@@ -71,7 +71,7 @@ pub fn api_reference(spec: &Value) -> Option<&'static str> {
     if account.iter().any(|field| spec.get(field).is_some_and(|name| !is_empty(name))) {
         return Some("serviceaccounts");
     }
-    let references = PodReferences::of_spec(spec);
+    let references = PodReferences::of_pod("", spec);
     if !references.secrets.is_empty() {
         return Some("secrets");
     }

@@ -337,6 +337,8 @@ impl EdgeController {
         }
         for key in nodes.take_moved() {
             self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value), now);
+            // Its labels and taints decide what runs there.
+            self.index.touch_edge_node(&key.name);
         }
         for key in pods.take_moved() {
             self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), &stored, now);
@@ -374,7 +376,9 @@ impl EdgeController {
         };
         let with_objects = found.desired_keys.iter().map(|(node, keys)| {
             let objects = keys.iter().filter_map(|key| Some((key.clone(), find(key)?)));
-            (node.clone(), objects.collect())
+            let own = ObjectKey::new(NODES, "", node.as_str());
+            let own = nodes.objects.get(&own).map(|cached| (own, Arc::clone(&cached.object)));
+            (node.clone(), objects.chain(own.filter(|_| self.index.is_edge_node(node))).collect())
         });
         let desired_keys = with_objects.collect();
         Some((found, desired_keys))

@@ -126,6 +126,12 @@ impl PodIndex {
         }
     }
 
+    /// What an edge node should hold is to be said again; of any other nothing is.
+    pub fn touch_edge_node(&mut self, name: &str) {
+        let node = NodeName::parse(name).ok().filter(|node| self.edge_nodes.contains(node));
+        self.touched.extend(node);
+    }
+
     /// What the node should hold is to be said again.
     pub fn touch(&mut self, node: &NodeName) {
         self.touched.insert(node.clone());

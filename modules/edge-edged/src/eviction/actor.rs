@@ -162,12 +162,8 @@ async fn evict_over_limits(
 
 async fn evict(deps: &Rc<Dependencies>, pod: &PodId, message: &str, grace: Duration) {
     events::pod_evicted(&deps.env, pod, message);
-    let order = || EdgedMsg::EvictPod {
-        uid: pod.uid.clone(),
-        reason: EVICTED,
-        message: message.to_owned(),
-        grace,
-    };
+    let order =
+        || EdgedMsg::EvictPod { uid: pod.uid.clone(), reason: EVICTED, message: message.to_owned(), grace };
     deps.edged.tell_with_retry(&deps.env, order).await;
 }
 

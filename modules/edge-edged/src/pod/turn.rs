@@ -71,7 +71,10 @@ fn needs_turn(action: &Action) -> bool {
         | Action::PostStart { .. }
         | Action::PreStop { .. }
         | Action::Stop { .. }
+        | Action::Resize { .. }
+        | Action::Reset { .. }
         | Action::RemoveContainer { .. }
+        | Action::Unmount
         | Action::Teardown
         | Action::Report => false,
     }

@@ -48,7 +48,7 @@ impl ProbeTask {
             kind,
             timing: Timing::of(probe),
             check: Check::of(probe, container),
-            counters: ProbeCounters::new(deps.env.metrics(), pod, &container.name, kind),
+            counters: ProbeCounters::new(deps.env.metrics(), &pod.id, &container.name, kind),
             deps: Rc::clone(deps),
             worker,
         }
