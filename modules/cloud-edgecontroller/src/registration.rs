@@ -203,7 +203,7 @@ pub(crate) fn node_status(said: &Value) -> Option<NodeStatus> {
 pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
     let said: PodStatus = serde_json::from_str(text).ok()?;
     let conditions = said.conditions.map(|all| {
-        let own = all.into_iter().filter(|one| is_own(one));
+        let own = all.into_iter().filter(is_own);
         own.take(POD_CONDITIONS.len() + 1).collect()
     });
     Some(PodStatus {
