@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
-use contract::pod_status::{NODE_CONDITIONS, POD_CONDITIONS};
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PodStatus, Taint};
+use contract::pod_status::{BY_KUBELET, DISRUPTION_TARGET, NODE_CONDITIONS, POD_CONDITIONS};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PodCondition, PodStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::ENROLMENT_ANNOTATION;
 use serde_json::Value;
@@ -139,6 +139,13 @@ fn is_taint(taint: &Taint) -> bool {
         && matches!(taint.effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
 }
 
+/// Whether a condition of a pod is its node's to say.
+fn is_own(condition: &PodCondition) -> bool {
+    let kind = condition.type_.as_str();
+    let by_node = condition.reason.as_deref() == Some(BY_KUBELET);
+    POD_CONDITIONS.contains(&kind) || (kind == DISRUPTION_TARGET && by_node)
+}
+
 /// What a node declares that it can do (Kubernetes 1.35: `declaredFeatures`), by which the scheduler keeps pods away that need
 /// more. The types of the API that are built here are older.
 pub(crate) fn declared_features(said: &Value) -> Vec<String> {
@@ -196,8 +203,8 @@ pub(crate) fn node_status(said: &Value) -> Option<NodeStatus> {
 pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
     let said: PodStatus = serde_json::from_str(text).ok()?;
     let conditions = said.conditions.map(|all| {
-        let own = all.into_iter().filter(|one| POD_CONDITIONS.contains(&one.type_.as_str()));
-        own.take(POD_CONDITIONS.len()).collect()
+        let own = all.into_iter().filter(is_own);
+        own.take(POD_CONDITIONS.len() + 1).collect()
     });
     Some(PodStatus {
         conditions,

@@ -20,6 +20,11 @@ pub const POD_CONDITIONS: [&str; 9] = [
 /// Those of them that are there only while they hold: one that a node does not report is over.
 pub const PASSING_CONDITIONS: [&str; 2] = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
 
+/// Why a pod was ended before its time (Kubernetes). Controllers write it, too: a node only with [`BY_KUBELET`].
+pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
+/// The reason of that condition where the node ended the pod.
+pub const BY_KUBELET: &str = "TerminationByKubelet";
+
 /// A resize of the pod waits (Kubernetes).
 pub const RESIZE_PENDING: &str = "PodResizePending";
 /// A resize of the pod is being done (Kubernetes).

@@ -14,7 +14,8 @@ use crate::pod::admission::Capacity;
 use crate::pod::entry::PodUpdate;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
-use crate::pod::resize::{self, ContainerResources, Pending};
+use crate::pod::resize;
+use crate::pod::resize_policy::{ContainerResources, Pending};
 use crate::runtime::demand::{self, Amounts};
 
 /// 3 min before a resize that waits for room is decided again though no pod comes, changes or goes (kubelet).

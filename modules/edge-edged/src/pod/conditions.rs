@@ -2,14 +2,17 @@
 
 use beehive::Moment;
 use contract::pod_status::{
-    ALL_RESTARTING, FIELDS_NOT_HONOURED, RESIZE_IN_PROGRESS, RESIZE_PENDING, is_terminal,
+    ALL_RESTARTING, BY_KUBELET, DISRUPTION_TARGET, FIELDS_NOT_HONOURED, RESIZE_IN_PROGRESS, RESIZE_PENDING,
+    is_terminal,
 };
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::eviction::pressure::EVICTED;
+use crate::pod::end_reason::TERMINATED;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
-use crate::pod::resize::Pending;
+use crate::pod::resize_policy::Pending;
 use crate::pod::restart_all;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
@@ -48,14 +51,19 @@ pub(crate) fn all(
         let reason = if pod.review.refused.is_empty() { "NotSupported" } else { "Refused" };
         list.push(condition(FIELDS_NOT_HONOURED, true, reason, message));
     }
+    stamp(&mut list, pod, state, wall);
+    list
+}
+
+/// Since when each of them holds, and for which spec.
+fn stamp(list: &mut [PodCondition], pod: &ParsedPod, state: &SyncState, wall: jiff::Timestamp) {
     let known = state.known_status(pod).and_then(|old| old.conditions.as_ref());
-    for own in &mut list {
+    for own in list {
         let same = |old: &&PodCondition| old.type_ == own.type_ && old.status == own.status;
         let since = known.into_iter().flatten().find(same).and_then(|old| old.last_transition_time.clone());
         own.last_transition_time = Some(since.unwrap_or(Time(wall)));
         own.observed_generation = pod.pod.metadata.generation;
     }
-    list
 }
 
 /// Of a pod with a rule that restarts all its containers whether that is under way.
@@ -96,6 +104,27 @@ fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
         list.push(condition(RESIZE_IN_PROGRESS, true, reason, message));
     }
     list
+}
+
+/// What controllers read of a pod that the node has ended for the node's own sake, by the reason and message of its status: a Job
+/// makes another for it. Told with the end alone (Kubernetes: `DisruptionTarget`).
+pub(crate) fn disruption(
+    pod: &ParsedPod,
+    (reason, message): (Option<&str>, Option<&str>),
+    state: &SyncState,
+    wall: jiff::Timestamp,
+) -> Option<PodCondition> {
+    let message = message.unwrap_or_default();
+    let words = match reason? {
+        TERMINATED => message,
+        "Preempting" => "Pod was preempted by Kubelet to accommodate a critical pod.",
+        // Not one that has outgrown its own bounds, nor one that was never taken.
+        EVICTED if message.starts_with("The node was low on resource") => message,
+        _ => return None,
+    };
+    let mut list = [condition(DISRUPTION_TARGET, true, BY_KUBELET, words.to_owned())];
+    stamp(&mut list, pod, state, wall);
+    list.into_iter().next()
 }
 
 /// Whether the status that was reported last, which the store keeps, says of the pod's fields what would be said now.

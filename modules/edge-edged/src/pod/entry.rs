@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
-use crate::pod::resize::Pending;
+use crate::pod::resize_policy::Pending;
 use crate::static_pods::mirrors::Mirror;
 
 /// What Edged wants of a pod.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use beehive::Moment;
 
 use crate::pod::parsed_pod::fnv1a;
-use crate::pod::recorder::EventType;
 
 /// So many series are remembered, and as many groups of similar events and objects (`maxLruCacheEntries`).
 const REMEMBERED: usize = 4096;
@@ -23,6 +22,13 @@ const BURST: u32 = 25;
 const ONE_MORE_IN: Duration = Duration::from_secs(300);
 /// How the words of a group begin.
 const COMBINED: &str = "(combined from similar events): ";
+
+/// How grave an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventType {
+    Normal,
+    Warning,
+}
 
 /// What an event is about and says.
 #[derive(Debug, Clone, Copy)]

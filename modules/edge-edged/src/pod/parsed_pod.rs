@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::error::ParseError;
 use crate::json_error;
+use crate::pod::end_reason::TERMINATED;
 use crate::pod::ephemeral::{self, EphemeralContainer};
 use crate::pod::field_support::{self, Review};
 use crate::pod::id::PodId;
 use crate::pod::newer_fields::NewerFields;
-use crate::pod::resize::{self, ContainerResources};
+use crate::pod::resize_policy::{self, ContainerResources};
 use crate::pod::restart_rule::{self, RestartRule};
 use crate::runtime::resources::{self, Qos};
-use crate::shutdown::plan::TERMINATED;
 
 /// From here on a pod is one that the cluster needs (`system-cluster-critical`).
 pub(crate) const CRITICAL: i32 = 2_000_000_000;
@@ -288,7 +288,7 @@ fn hash_of(container: &Container) -> u64 {
     let image = container.image.as_deref().unwrap_or_default();
     let mut text = format!("{}\n{image}", container.name);
     let own = resources::amounts(container.resources.as_ref());
-    for resource in resize::restarting(container) {
+    for resource in resize_policy::restarting(container) {
         let (request, limit) = match resource {
             "cpu" => (own.cpu_request, own.cpu_limit),
             _ => (own.memory_request, own.memory_limit),

@@ -6,6 +6,7 @@ use beehive::Moment;
 use contract::UpReport;
 use serde_json::{Value, json};
 
+pub(crate) use crate::pod::event_series::EventType;
 use crate::pod::event_series::{EventSeries, Said};
 use crate::pod::id::PodId;
 
@@ -15,13 +16,6 @@ const COMPONENT: &str = "kubelet";
 const MESSAGE_MAX: usize = 1024;
 /// Of the object's name so much is in the event's, so that the rest of that has room.
 const NAME_MAX: usize = 200;
-
-/// How grave an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventType {
-    Normal,
-    Warning,
-}
 
 /// What an event is about.
 #[derive(Debug, Clone, Copy)]

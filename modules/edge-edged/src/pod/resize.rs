@@ -1,35 +1,14 @@
 //! In-place resize of one pod: what its containers are given beside what they have. Pure.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
 use serde_json::{Map, Value, json};
 
 use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::resize_policy::ContainerResources;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::runtime::resources::amounts;
-
-/// Resources by the containers' names.
-pub(crate) type ContainerResources = BTreeMap<String, ResourceRequirements>;
-
-/// Why a resize is not given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pending {
-    /// `Deferred` or `Infeasible`.
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-}
-
-/// The resources of a container whose change restarts it, in a fixed order.
-pub(crate) fn restarting(container: &Container) -> impl Iterator<Item = &'static str> {
-    let restarts = |name: &str| {
-        let mut policies = container.resize_policy.iter().flatten();
-        policies.any(|policy| policy.resource_name == name && policy.restart_policy == "RestartContainer")
-    };
-    ["cpu", "memory"].into_iter().filter(move |name| restarts(name))
-}
 
 /// Whether two say another thing of CPU or memory.
 pub(crate) fn differ(one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {

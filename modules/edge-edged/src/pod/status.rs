@@ -54,7 +54,12 @@ pub(crate) fn compute(
     // A pod that has ended keeps the address under which it was known.
     let ips =
         if ips.is_empty() { previous.and_then(|old| old.pod_ips.clone()).unwrap_or_default() } else { ips };
-    let conditions = conditions::all(pod, outcome, &mains, &inits, seen, state, (around.now, around.wall));
+    let mut conditions =
+        conditions::all(pod, outcome, &mains, &inits, seen, state, (around.now, around.wall));
+    if !withheld && outcome == "Failed" {
+        let told = (reason.as_deref(), message.as_deref());
+        conditions.extend(conditions::disruption(pod, told, state, around.wall));
+    }
     // Those of init containers stay in the order in which they run.
     for list in [&mut mains, &mut ephemeral] {
         list.sort_by(|one, other| one.name.cmp(&other.name));

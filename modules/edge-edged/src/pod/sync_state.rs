@@ -15,7 +15,7 @@ use crate::pod::backoff::{self, Failure};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::probes::results::ProbeResults;
-use crate::pod::resize::Pending;
+use crate::pod::resize_policy::Pending;
 use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::PreparedVolumes;
 

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use crate::dependencies::Dependencies;
 use crate::events;
+use crate::pod::end_reason::TERMINATED;
 use crate::pod::recorder::EventType;
 use crate::runtime::sandbox::POD_UID;
 use crate::shutdown::logind::{self, Logind};
-use crate::shutdown::plan::{self, Group, TERMINATED, WORDS};
+use crate::shutdown::plan::{self, Group, WORDS};
 
 /// Its name among Edged's children.
 pub(crate) const NODE_SHUTDOWN: &str = "node-shutdown";

@@ -8,9 +8,7 @@ use config::edge::TailoredKubeletConfig;
 
 use crate::pod::parsed_pod::{CRITICAL, ParsedPod};
 
-/// Why a pod has ended (Kubernetes).
-pub(crate) const TERMINATED: &str = "Terminated";
-/// The words beside.
+/// What is said of a pod that has ended for it, beside [`TERMINATED`](crate::pod::end_reason::TERMINATED).
 pub(crate) const WORDS: &str = "Pod was terminated in response to imminent node shutdown.";
 /// Why a pod is not taken, and the words beside.
 pub(crate) const REFUSED: (&str, &str) = ("NodeShutdown", "Pod was rejected as the node is shutting down.");

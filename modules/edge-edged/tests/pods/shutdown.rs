@@ -216,6 +216,11 @@ fn pods_end_in_the_order_of_their_priorities_while_logind_waits() {
             let ended = node.until(name, "the end", |status| status["phase"] == "Failed").await;
             assert_eq!(ended["reason"], "Terminated", "{ended:#}");
             assert_eq!(ended["message"], "Pod was terminated in response to imminent node shutdown.");
+            let disrupted = condition(&ended, "DisruptionTarget");
+            assert_eq!(
+                (&disrupted["status"], &disrupted["reason"]),
+                (&json!("True"), &json!("TerminationByKubelet"))
+            );
             assert_eq!(first(&ended)["state"]["terminated"]["exitCode"], 0, "it had its grace");
         }
         assert_eq!(fs::read_to_string(ends.join("of")).unwrap(), "plain\ncritical\n");

@@ -3,7 +3,6 @@
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
-use super::pod_parts;
 use crate::unstructured::{as_fields, default, entry, items, list, remove, text};
 
 /// Fills in the defaults of a built-in kind.
@@ -75,7 +74,11 @@ fn pod_spec(spec: &mut Value) {
             self::container(container);
         }
     }
-    pod_parts::ephemeral_containers(spec, self::container);
+    if spec.get("ephemeralContainers").is_some_and(Value::is_array) {
+        for container in items(spec, "ephemeralContainers") {
+            self::container(container);
+        }
+    }
 }
 
 fn volume(volume: &mut Value) {

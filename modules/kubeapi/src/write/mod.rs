@@ -7,6 +7,7 @@ mod defaults;
 mod definition;
 mod delete;
 mod json;
+mod part;
 mod patch;
 mod persist;
 mod pod_parts;
@@ -24,7 +25,7 @@ use http::{Request, Response};
 
 pub use self::api::{Admission, Api, NoPolicy, Operation, Policy};
 pub use self::create::random_suffix;
-use self::update::Subresource;
+use self::part::Subresource;
 pub use self::validation::bad_subdomain;
 use crate::error::ApiError;
 use crate::request::{Attributes, BODY_MAX, User};

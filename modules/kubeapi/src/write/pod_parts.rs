@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::defaults::qos_class;
 use crate::error::FieldError;
-use crate::unstructured::{entry, list, put, text};
+use crate::unstructured::{list, put, text};
 
 /// The lists of containers that can be resized.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -130,16 +130,6 @@ pub(super) fn ephemeral_causes(old: &Value, new: &Value) -> Vec<FieldError> {
         }
     }
     causes
-}
-
-/// Fills in what a client leaves out of an ephemeral container.
-pub(super) fn ephemeral_containers(spec: &mut Value, fill: impl Fn(&mut Value)) {
-    if spec.get("ephemeralContainers").is_none_or(Value::is_null) {
-        return;
-    }
-    if let Value::Array(all) = entry(spec, "ephemeralContainers") {
-        all.iter_mut().for_each(fill);
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::body;
+use super::part::Subresource;
 use super::patch::{self, PatchType};
-use super::update::Subresource;
 use crate::error::{ApiError, FieldError};
 use crate::kind::{Source, StatusSubresource};
 use crate::request::{ApiRequest, Attributes, Representation, User};

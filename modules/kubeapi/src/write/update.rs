@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::api::{Admission, Api, Operation};
+use super::part::Subresource;
 use super::patch::{self, PatchType};
 use super::persist::{TRIES, encode, write_error, write_of};
 use super::typed::Decoded;
@@ -17,19 +18,6 @@ use crate::request::ApiRequest;
 use crate::response::Answer;
 use crate::store::{QuotaCheck, Store, Write, WriteError};
 use crate::unstructured::{as_fields, entry, name, put, remove, text};
-
-/// Which part of an object a write is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subresource {
-    Main,
-    Status,
-    /// `spec.finalizers` of a namespace.
-    Finalize,
-    /// The CPU and memory of a pod's containers.
-    Resize,
-    /// `spec.ephemeralContainers` of a pod.
-    EphemeralContainers,
-}
 
 /// Metadata that an update does not change.
 const FIXED_METADATA: [&str; 8] = [

@@ -8,8 +8,8 @@ mod updates;
 use serde_json::Value;
 
 pub use self::references::bad_subdomain;
+use super::part::Subresource;
 use super::pod_parts;
-use super::update::Subresource;
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
 use crate::unstructured::{DEPTH_MAX, depth, name, remove, text};
