@@ -58,6 +58,10 @@ struct Node {
 
 impl Node {
     async fn start(host: &TestHost) -> Node {
+        Node::start_with(host, |_| {}).await
+    }
+
+    async fn start_with(host: &TestHost, set: impl FnOnce(&mut config::edge::TailoredKubeletConfig)) -> Node {
         let mut edged = config::edge::Edged {
             device_plugin_path: host.dir().join("plugins"),
             pod_resources_path: host.dir().join("pod-resources"),
@@ -66,6 +70,7 @@ impl Node {
         let hard = &mut edged.tailored_kubelet_config.eviction_hard;
         hard.nodefs_available = config::Threshold::Part(0);
         hard.imagefs_available = config::Threshold::Part(0);
+        set(&mut edged.tailored_kubelet_config);
         let mut settings = edge_edged::Settings::new("edge-1", &edged);
         settings.image_collection.high_percent = 100;
         settings.root = host.dir().join("kubelet");
@@ -93,9 +98,10 @@ impl Node {
             Edged::new(settings.clone(), Arc::clone(&pods_runtime), pods_store.clone(), meta.clone())
                 .with_containers(to_given.clone())
         });
-        let kept = store.clone();
+        let (kept, given_runtime) = (store.clone(), Arc::clone(&runtime));
         hive.supervise(given_box, Policy::default(), move || {
             ContainerManager::new(given.clone(), kept.clone(), to_edged.clone())
+                .pinning("edge-1", Arc::clone(&given_runtime))
         });
         hive.open().unwrap();
         Node { plugins: edged.device_plugin_path, runtime, store, edged: address, hive, _meta: probe }
@@ -169,9 +175,13 @@ impl Node {
 }
 
 fn pod(name: &str, count: u64) -> Value {
+    pod_of(name, json!({"limits": {X: count}}))
+}
+
+fn pod_of(name: &str, resources: Value) -> Value {
     let container = json!({"name": "c", "image": testhost::BUSYBOX, "imagePullPolicy": "IfNotPresent",
         "command": ["/bin/sh", "-c", WAITS], "env": [{"name": "OWN", "value": "x"}],
-        "resources": {"limits": {X: count}}});
+        "resources": resources});
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-of-{name}"),
@@ -250,6 +260,52 @@ fn a_pod_has_its_device_and_keeps_it_when_either_side_starts_anew_without_a_clou
         let second = node.until_runs("second", 0).await;
         assert_eq!(node.exec(&second, "echo $DEVICES").await, "b\n");
         assert_eq!(plugin.allocated(), [["a"], ["b"]]);
+        node.stop().await;
+    });
+}
+
+/// The CPUs that a pod's container may run on.
+async fn cpus_of(node: &Node, status: &Value) -> String {
+    let seen = node.exec(status, "grep Cpus_allowed_list /proc/self/status").await;
+    seen.split_whitespace().last().unwrap_or_default().to_owned()
+}
+
+// Whoever reads the test's output is told that nothing was looked at.
+#[allow(clippy::print_stdout)]
+#[test]
+fn a_guaranteed_pod_has_its_cpu_for_itself_and_the_others_move_away() {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    if online.trim() == "0" {
+        return println!("skipped: the machine has one CPU");
+    }
+    run(async {
+        let host = TestHost::new("cpus").unwrap();
+        let fixed = |kubelet: &mut config::edge::TailoredKubeletConfig| {
+            kubelet.cpu_manager_policy = config::edge::CpuManagerPolicy::Static;
+            kubelet.reserved_system_cpus = "0".to_owned();
+            kubelet.cpu_manager_reconcile_period = config::KubeletDuration::from_secs(1);
+        };
+        let node = Node::start_with(&host, fixed).await;
+        node.apply(pod_of("shared", json!({}))).await;
+        let shared = node.until_runs("shared", 0).await;
+        let before = cpus_of(&node, &shared).await;
+        node.apply(pod_of("own", json!({"limits": {"cpu": "1", "memory": "32Mi"}}))).await;
+        let own = node.until_runs("own", 0).await;
+        let has = cpus_of(&node, &own).await;
+        assert!(has.parse::<u32>().is_ok_and(|cpu| cpu > 0), "{has} of {before}");
+        let moved = eventually("the others to move", async || {
+            let now = cpus_of(&node, &shared).await;
+            (now != before).then_some(now)
+        })
+        .await;
+        assert!(!moved.split([',', '-']).any(|cpu| cpu == has), "{moved} and {has}");
+        // A restart changes nothing of it.
+        node.stop().await;
+        let node = Node::start_with(&host, fixed).await;
+        node.apply(pod_of("later", json!({}))).await;
+        let later = node.until_runs("later", 0).await;
+        assert_eq!(cpus_of(&node, &later).await, moved);
+        assert_eq!(cpus_of(&node, &own).await, has);
         node.stop().await;
     });
 }

@@ -211,12 +211,13 @@ impl ContainerManager {
             return;
         }
         let uid = pod.uid.clone();
+        let was_active = shared.ledger.borrow().is_active(&uid);
         let (shared, myself, own) = (Rc::clone(shared), cx.myself(), uid.clone());
         let task = cx.spawn(async move {
             let outcome = admission::admit(shared, pod).await;
             let _ = myself.tell(ContainerManagerMsg::Admitted { uid: own, outcome }).await;
         });
-        self.admitting.insert(uid, Admitting { replies: vec![reply], task, was_active: false });
+        self.admitting.insert(uid, Admitting { replies: vec![reply], task, was_active });
     }
 
     fn admitted(&mut self, shared: &Rc<Shared>, uid: &str, outcome: Result<(), Rejection>) {

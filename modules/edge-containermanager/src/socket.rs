@@ -134,14 +134,12 @@ mod tests {
         std::fs::write(folder.join("kubelet_internal_checkpoint"), "{}").unwrap();
         std::fs::create_dir(folder.join("sub")).unwrap();
         std::os::unix::fs::symlink("plugin.sock", folder.join("link")).unwrap();
-        let before = std::fs::metadata(folder.join(SOCKET_NAME)).unwrap().ino();
+        let made_at = |found: std::fs::Metadata| (found.ino(), found.ctime(), found.ctime_nsec());
+        let before = made_at(std::fs::metadata(folder.join(SOCKET_NAME)).unwrap());
         drop(first);
         let _second = listen(&folder, true).unwrap();
-        assert_ne!(
-            std::fs::metadata(folder.join(SOCKET_NAME)).unwrap().ino(),
-            before,
-            "plugins see a new one"
-        );
+        let after = made_at(std::fs::metadata(folder.join(SOCKET_NAME)).unwrap());
+        assert_ne!(after, before, "plugins see a new one");
         assert_eq!(std::fs::metadata(&folder).unwrap().ino(), made.ino(), "and the same folder");
         assert!(!folder.join("plugin.sock").exists());
         assert!(folder.join("kubelet_internal_checkpoint").exists() && folder.join("sub").exists());

@@ -203,12 +203,13 @@ fn a_pod_keeps_its_devices_over_a_restart_of_either_side() {
         assert_eq!(plugin.allocated(), [["a"], ["b"]]);
         // The daemon goes, and the plugin with it, as when the machine has no cloud and the plugin's pod starts later.
         let socket = node.plugins().join("kubelet.sock");
-        let before = std::fs::metadata(&socket).unwrap().ino();
+        let made_at = |found: std::fs::Metadata| (found.ino(), found.ctime(), found.ctime_nsec());
+        let before = made_at(std::fs::metadata(&socket).unwrap());
         node.stop().await;
         plugin.kill();
         let mut node = Node::start(folder.path()).await;
         assert_ne!(
-            std::fs::metadata(&socket).unwrap().ino(),
+            made_at(std::fs::metadata(&socket).unwrap()),
             before,
             "plugins see that the socket is another"
         );
@@ -355,5 +356,52 @@ fn agents_see_who_has_what() {
             }
         }
         assert!(refused > 0, "there is a bound");
+    });
+}
+
+/// Names a device plugin that somebody else wrote: it is run with the plugins' folder and the path of `kubelet.sock`, and has
+/// the resource `example.com/go` with two devices.
+const FOREIGN: &str = "KUBEHIVE_TEST_DEVICE_PLUGIN";
+
+struct Foreign(std::process::Child);
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+// Whoever reads the test's output is told that nothing was looked at.
+#[allow(clippy::print_stdout)]
+#[test]
+fn a_plugin_that_somebody_else_wrote_is_served() {
+    let Some(program) = std::env::var_os(FOREIGN) else {
+        return println!("skipped: {FOREIGN} names no device plugin");
+    };
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::start(folder.path()).await;
+        let socket = node.plugins().join("kubelet.sock");
+        let begin = || {
+            Foreign(
+                std::process::Command::new(&program)
+                    .arg(socket.parent().unwrap())
+                    .arg(&socket)
+                    .spawn()
+                    .unwrap(),
+            )
+        };
+        let first = begin();
+        node.until("example.com/go", (2, 2)).await;
+        node.admit(pod_of("p", "example.com/go", 1)).await.unwrap();
+        let grant = node.grant(pod_of("p", "example.com/go", 1)).await.unwrap();
+        assert!(!grant.envs.is_empty(), "{grant:?}");
+        drop(first);
+        node.until("example.com/go", (2, 0)).await;
+        let _second = begin();
+        node.until("example.com/go", (2, 2)).await;
+        node.admit(pod_of("q", "example.com/go", 1)).await.unwrap();
+        assert_eq!(node.grant(pod_of("p", "example.com/go", 1)).await.unwrap(), grant);
     });
 }

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -42,7 +43,11 @@ async fn played(recorded: &[u8], size: usize) -> Vec<String> {
         seen.borrow_mut().push(request.uri().path().to_owned());
         let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
         assert!(authority.is_some_and(|authority| authority.bytes().all(|byte| byte == b'X')));
-        std::future::ready(Ok::<_, Infallible>(Status::ok("").into_http()))
+        async {
+            let message = request.into_body().collect().await.unwrap().to_bytes();
+            assert!(message.len() > 30, "{message:?}");
+            Ok::<_, Infallible>(Status::ok("").into_http())
+        }
     });
     let (mut reading, mut writing) = client.into_split();
     let talk = async {

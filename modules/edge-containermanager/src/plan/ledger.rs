@@ -249,6 +249,11 @@ impl Ledger {
         Changes { freed, ..Changes::default() }
     }
 
+    /// Whether Edged has named a pod among those that are here.
+    pub(crate) fn is_active(&self, uid: &str) -> bool {
+        self.active.as_ref().is_some_and(|active| active.contains_key(uid))
+    }
+
     pub(crate) fn active(&self) -> impl Iterator<Item = (&String, &ActivePod)> {
         self.active.iter().flatten()
     }

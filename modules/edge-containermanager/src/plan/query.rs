@@ -18,9 +18,7 @@ pub(crate) fn pod(active: &ActivePod, has: Option<&PodAllocation>) -> pb::PodRes
             devices: has
                 .devices
                 .iter()
-                .flat_map(|(resource, allocation)| {
-                    by_nodes(resource, allocation.devices.iter().map(|(id, nodes)| (id, nodes)))
-                })
+                .flat_map(|(resource, allocation)| by_nodes(resource, allocation.devices.iter()))
                 .collect(),
             cpu_ids: has.cpus.iter().map(|cpu| i64::from(*cpu)).collect(),
             memory: has.memory.iter().map(memory).collect(),
