@@ -188,9 +188,7 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         let status = node.until_ready("odd").await;
         let named = condition(&status, "kubehive.io/FieldsNotHonoured");
         assert!(text(&named["message"]).contains("spec.containers[c].brandNew"), "{named}");
-        for (pod, field) in
-            [("unsafe", "spec.hostUsers=false"), ("attached", "spec.volumes[v].iscsi")]
-        {
+        for (pod, field) in [("unsafe", "spec.hostUsers=false"), ("attached", "spec.volumes[v].iscsi")] {
             let status =
                 node.until(pod, "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
             assert_eq!(status["phase"], "Pending");
