@@ -37,7 +37,8 @@ pub(crate) fn fitting(drivers: Vec<CsiNodeDriver>, node: &Node) -> Vec<CsiNodeDr
             let there = labels.and_then(|labels| labels.get(key)).or(said.get(key));
             match there {
                 Some(there) => there == value,
-                None => may_claim(key) && is_label_value(value),
+                // One of the driver's own domain: those without are administrators'.
+                None => key.contains('/') && may_claim(key) && is_label_value(value),
             }
         };
         let fits = driver.topology.iter().all(is_new);
@@ -171,6 +172,7 @@ mod tests {
             driver("same", "topology.x/rack", "r1"),
             driver("other", "topology.x/rack", "r2"),
             driver("moves", "zone", "b"),
+            driver("plain", "rack", "r1"),
             driver("role", "node-role.kubernetes.io/control-plane", ""),
         ];
         let left = fitting(all, &node(json!({ "zone": "a" })));

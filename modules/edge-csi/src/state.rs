@@ -123,7 +123,7 @@ impl State {
 
     /// Takes what is on the disk as in use, and says so after a start.
     pub(crate) fn found_in_use(self: &Rc<Self>, all: BTreeSet<VolumeId>) {
-        let is_news = self.is_told.replace(true) != true || !all.is_subset(&self.in_use.borrow());
+        let is_news = !self.is_told.replace(true) || !all.is_subset(&self.in_use.borrow());
         self.in_use.borrow_mut().extend(all);
         if is_news {
             self.tell();

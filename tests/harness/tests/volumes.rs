@@ -76,6 +76,7 @@ fn a_claim_is_followed_to_its_mount_and_the_node_says_its_drivers_and_volumes() 
         let mut cluster = Cluster::spawn().await;
         let node = cluster.node("edge-1").await;
         cluster.until_ready(&node).await;
+        node.runtime().add_image("web:1");
         let claim = storage(&cluster).await;
         pod(&cluster, &node).await;
         until_said(&cluster, "error processing PVC default/data: PVC is not bound").await;

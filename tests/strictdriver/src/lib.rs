@@ -27,7 +27,7 @@ use tower::Service;
 
 use node::NodeService;
 use registrar::Registrar;
-pub use rules::Rules;
+use rules::Rules;
 
 /// What it does instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,7 +11,7 @@ use csi::v1::{
 
 /// What is mounted, and what was done wrong.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     pub(crate) root: PathBuf,
     pub(crate) stages: bool,
     /// By handle.

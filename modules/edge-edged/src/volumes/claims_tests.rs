@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 
+use apimachinery::volume as names;
 use serde_json::{Value, json};
 
 use super::*;
@@ -60,10 +61,8 @@ impl Stored {
     }
 
     fn csi(&self) -> CsiBacking {
-        match self.claimed().unwrap().backing {
-            Backing::Csi(csi) => *csi,
-            other => panic!("{other:?}"),
-        }
+        let Backing::Csi(csi) = self.claimed().unwrap().backing else { panic!("it is no CSI volume") };
+        *csi
     }
 }
 

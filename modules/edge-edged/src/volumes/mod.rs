@@ -3,6 +3,7 @@
 mod atomic;
 pub(crate) mod claims;
 mod content;
+mod csi_volume;
 mod empty_dir;
 mod env_file;
 pub(crate) mod external;

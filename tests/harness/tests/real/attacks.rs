@@ -168,6 +168,8 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
         let labels = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
         t.tries(&format!("label {node}"), "MERGE", &path, labels.clone()).await;
         t.tries(&format!("label {node} with a status"), "MERGE", &status, labels).await;
+        let moved = json!({"metadata": {"labels": {"kubernetes.io/hostname": "elsewhere"}}});
+        t.tries(&format!("move {node} with a status"), "MERGE", &status, moved).await;
         let found = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
         let adopted = json!({"metadata": {"annotations": {"kubehive.io/adopted": found["metadata"]["uid"]}}});
         t.tries(&format!("adopt {node}"), "MERGE", &path, adopted.clone()).await;
