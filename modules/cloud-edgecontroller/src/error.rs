@@ -24,8 +24,17 @@ pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
+/// Nothing more is made in a namespace that goes (Kubernetes: the cause `NamespaceTerminating` of a 403).
+fn is_of_ending_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && (causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+            || status.message.contains("because it is being terminated"))
+}
+
 /// 404 and 409: the object is gone or is another one; 400 and 422: it can never be written. A status that lost against
 /// another write does not come here: it is read and compared again.
 pub(crate) fn is_final(error: &kube::Error) -> bool {
-    matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422))
+    matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422)) || is_of_ending_namespace(error)
 }

@@ -100,7 +100,9 @@ impl ApiError {
 
     /// Nothing is served at this path.
     pub fn no_such_path() -> Self {
-        ApiError::new(StatusReason::NotFound, "the server could not find the requested resource")
+        // kubectl reads of the details without asking whether there are any.
+        let what = "the server could not find the requested resource";
+        ApiError { details: Some(json!({})), ..ApiError::new(StatusReason::NotFound, what) }
     }
 
     /// 404: no object of this name.

@@ -23,6 +23,12 @@ pub(crate) fn cut(metrics: &Metrics, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "call cut");
 }
 
+/// Who called has gone before the call had ended.
+pub(crate) fn left(metrics: &Metrics, node: &NodeName, reason: &str) {
+    metrics.add("nodecalls_left", 1);
+    tracing::debug!(%node, reason, "the caller has gone");
+}
+
 /// Bytes of bodies and upgraded connections towards the node.
 pub(crate) fn sent(metrics: &Metrics, bytes: usize) {
     metrics.add("nodecalls_bytes_to_nodes", bytes as u64);

@@ -166,8 +166,13 @@ pub(crate) async fn pass_both_ways(
         Either::Right((Ok(()), sent)) => lingering(sent, &passed, &open).await,
         Either::Left((broken, _)) | Either::Right((broken, _)) => broken,
     };
-    if let Err(error) = ended {
-        events::cut(metrics, &open.node, &error.to_string());
+    match ended {
+        Ok(()) => {}
+        // A client ends a call by going, mostly without a word of TLS: nothing was cut.
+        Err(error) if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof => {
+            events::left(metrics, &open.node, &error.to_string());
+        }
+        Err(error) => events::cut(metrics, &open.node, &error.to_string()),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn compute(
     let previous = state.known_status(pod);
     let mut mains: Vec<ContainerStatus> =
         pod.spec().containers.iter().map(|c| container(pod, c, false, intent, seen, state, around)).collect();
-    let inits: Vec<ContainerStatus> =
+    let mut inits: Vec<ContainerStatus> =
         pod.init_containers().map(|c| container(pod, c, true, intent, seen, state, around)).collect();
     let mut ephemeral: Vec<ContainerStatus> = pod
         .ephemeral
@@ -60,6 +60,10 @@ pub(crate) fn compute(
         let told = (reason.as_deref(), message.as_deref());
         conditions.extend(conditions::disruption(pod, told, state, around.wall));
     }
+    if matches!(intent, Intent::Fail { .. }) && mains.iter().chain(&inits).all(never_made) {
+        // A pod that was turned away waits for nothing: what its containers wait for would be shown instead of why.
+        (mains, inits) = (Vec::new(), Vec::new());
+    }
     // Those of init containers stay in the order in which they run.
     for list in [&mut mains, &mut ephemeral] {
         list.sort_by(|one, other| one.name.cmp(&other.name));
@@ -80,12 +84,17 @@ pub(crate) fn compute(
                 .unwrap_or(Time(state.taken_up.unwrap_or(around.wall))),
         ),
         qos_class: Some(pod.qos.name().to_owned()),
-        container_statuses: Some(mains),
+        container_statuses: (!mains.is_empty()).then_some(mains),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         observed_generation: pod.pod.metadata.generation,
         ..PodStatus::default()
     }
+}
+
+/// Whether nothing of it was ever made.
+fn never_made(status: &ContainerStatus) -> bool {
+    status.container_id.is_none() && status.restart_count == 0
 }
 
 /// Whether an end is not told yet: something of the pod still runs, and who hears of an end gives its resources to others

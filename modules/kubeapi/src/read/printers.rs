@@ -1,5 +1,7 @@
 //! Printer columns: what `kubectl get` prints, made by the server.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -258,9 +260,24 @@ fn containers(object: &Value, field: &str) -> Value {
     json!(joined(all.map(|container| text(container, field).to_owned())))
 }
 
+/// Sidecars count as containers (Kubernetes: `printPod`).
 fn pod_ready(pod: &Value) -> Value {
-    let ready = list(pod, "/status/containerStatuses").iter().filter(|c| c["ready"] == json!(true)).count();
-    json!(format!("{ready}/{}", list(pod, "/spec/containers").len()))
+    let sidecars = sidecars(pod);
+    let of_sidecars = list(pod, "/status/initContainerStatuses").iter().filter(|c| is_up(c, &sidecars));
+    let all = list(pod, "/status/containerStatuses").iter().chain(of_sidecars);
+    let ready = all.filter(|c| c["ready"] == json!(true)).count();
+    json!(format!("{ready}/{}", list(pod, "/spec/containers").len() + sidecars.len()))
+}
+
+/// The names of the init containers that run on beside the others.
+fn sidecars(pod: &Value) -> BTreeSet<&str> {
+    let all = list(pod, "/spec/initContainers").iter();
+    all.filter(|container| text(container, "/restartPolicy") == "Always").map(|one| text(one, "/name")).collect()
+}
+
+/// Whether it is the status of a sidecar that has started.
+fn is_up(status: &Value, sidecars: &BTreeSet<&str>) -> bool {
+    status["started"] == json!(true) && sidecars.contains(text(status, "/name"))
 }
 
 /// The word in the STATUS column, as kubectl users know it.
@@ -270,7 +287,7 @@ fn pod_status(pod: &Value) -> String {
     if !reason.is_empty() {
         word = reason.to_owned();
     }
-    let initial = list(pod, "/spec/initContainers").len();
+    let (initial, sidecars) = (list(pod, "/spec/initContainers").len(), sidecars(pod));
     let mut initialising = false;
     for (at, status) in list(pod, "/status/initContainerStatuses").iter().enumerate() {
         let state = &status["state"];
@@ -278,8 +295,13 @@ fn pod_status(pod: &Value) -> String {
             if code == 0 {
                 continue;
             }
+            if is_up(status, &sidecars) {
+                continue;
+            }
             let reason = text(state, "/terminated/reason");
             word = if reason.is_empty() { format!("Init:ExitCode:{code}") } else { format!("Init:{reason}") };
+        } else if is_up(status, &sidecars) {
+            continue;
         } else {
             let reason = text(state, "/waiting/reason");
             word = if reason.is_empty() || reason == "PodInitializing" {
