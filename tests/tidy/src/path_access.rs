@@ -142,7 +142,7 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         path: "modules/edge-edged/src/volumes/external.rs",
-        calls: &["fs", "exists", "metadata", "Command"],
+        calls: &["fs", "exists", "is_dir", "metadata", "Command"],
         reason: "a disk of the host that an administrator names in a PersistentVolume, and mount(8) with its helpers",
     },
     Allowed {

@@ -154,7 +154,7 @@ pub(crate) fn perform(
         }
         (Action::Teardown, _) => teardown(deps, id).map(Outcome::Done).boxed_local(),
         (Action::Unmount, _) => {
-            async move { Outcome::Done(external_volumes::unmount(&deps, &id).await) }.boxed_local()
+            async move { Outcome::Done(external_volumes::tear_down(&deps, &id).await) }.boxed_local()
         }
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
         | (action @ (Action::PostStart { .. } | Action::PreStop { .. } | Action::Resize { .. }), _)
@@ -176,7 +176,7 @@ async fn prepare_volumes(
         account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         reason,
     })?;
-    let mounted = external_volumes::mount(&deps, &pod).await?;
+    let mounted = external_volumes::set_up(&deps, &pod).await?;
     let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
     let external = mounted.volumes;
     let sources = deps.sources(&pod).await?;
@@ -408,7 +408,7 @@ async fn link_log(deps: &Rc<Dependencies>, log: LogOf) {
 
 /// Removes everything of the pod from the disk. How long that takes is the pod's choice, and nobody waits behind it.
 async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
-    external_volumes::unmount(&deps, &pod).await?;
+    external_volumes::tear_down(&deps, &pod).await?;
     deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());

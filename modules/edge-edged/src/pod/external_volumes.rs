@@ -34,7 +34,7 @@ pub(crate) struct Mounted {
 }
 
 /// Mounts what the pod's containers use.
-pub(crate) async fn mount(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) -> Result<Mounted, StepError> {
+pub(crate) async fn set_up(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) -> Result<Mounted, StepError> {
     if !claims::has_external(pod) {
         return Ok(Mounted::default());
     }
@@ -77,7 +77,7 @@ async fn mount_one(
     if let Backing::Csi(backing) = &wanted.backing {
         return mount_csi(deps, pod, wanted, backing).await;
     }
-    let mount = move || external::mount(&folders::root(&root)?, &uid, &own);
+    let mount = move || external::set_up(&folders::root(&root)?, &uid, &own);
     let mounted = blocking(&deps.env, "mount a volume in", mount).await?;
     let mounted = mounted.ok_or_else(|| StepError::Config(format!("volume {} is nobody's", wanted.name)))?;
     let is_local = matches!(wanted.backing, Backing::Local { .. });
@@ -193,7 +193,7 @@ async fn give(
 }
 
 /// Unmounts what the pod has of others: drivers are asked, and local disks and NFS taken off.
-pub(crate) async fn unmount(deps: &Dependencies, pod: &PodId) -> Result<(), StepError> {
+pub(crate) async fn tear_down(deps: &Dependencies, pod: &PodId) -> Result<(), StepError> {
     let (root, uid) = (deps.settings.root.clone(), pod.uid.clone());
     let detach = move || {
         let Some(root) = Folder::find_root(&root)? else { return Ok(()) };

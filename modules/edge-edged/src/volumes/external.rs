@@ -26,7 +26,7 @@ pub(crate) struct Mounted {
 }
 
 /// Mounts a volume of a pod, unless it is. `None`: it is a CSI driver's.
-pub(crate) fn mount(root: &Folder, uid: &str, wanted: &External) -> Result<Option<Mounted>, StepError> {
+pub(crate) fn set_up(root: &Folder, uid: &str, wanted: &External) -> Result<Option<Mounted>, StepError> {
     let fault = |error: StepError| {
         StepError::Missing(format!("MountVolume.SetUp failed for volume \"{}\" : {error}", wanted.name))
     };
@@ -182,7 +182,7 @@ mod tests {
         let root = Folder::root(dir.path()).unwrap();
         let of = |path: &Path| {
             let path = path.display().to_string();
-            mount(&root, "u", &wanted(Backing::Local { path, mount_options: Vec::new() }))
+            set_up(&root, "u", &wanted(Backing::Local { path, mount_options: Vec::new() }))
         };
         let file = of(&disk.path().join("there")).unwrap_err().to_string();
         let words =
@@ -214,7 +214,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::root(dir.path()).unwrap();
         let nfs = Backing::Nfs { server: "nas".into(), path: "/x".into(), mount_options: Vec::new() };
-        let error = mount(&root, "u", &wanted(nfs)).unwrap_err().to_string();
+        let error = set_up(&root, "u", &wanted(nfs)).unwrap_err().to_string();
         assert!(error.contains("/sbin/mount.nfs helper program"), "{error}");
     }
 }
