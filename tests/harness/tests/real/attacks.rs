@@ -108,7 +108,11 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         ("a mirror of something else", format!("{own}config.hash"), "0b".into()),
         ("a mirror without an owner", "/metadata/ownerReferences".to_owned(), json!([])),
         ("a mirror of another owner", "/metadata/ownerReferences/0/name".to_owned(), json!(fixture.plane)),
-        ("a mirror that is reported", "/metadata/annotations/kubehive.io~1reported".to_owned(), "1.1/u".into()),
+        (
+            "a mirror that is reported",
+            "/metadata/annotations/kubehive.io~1reported".to_owned(),
+            "1.1/u".into(),
+        ),
         ("a mirror with a finalizer", "/metadata/finalizers".to_owned(), json!(["a.b/c"])),
         ("a mirror with an account", "/spec/serviceAccountName".to_owned(), "plain".into()),
         (
