@@ -36,14 +36,17 @@ pub(super) fn mutate(user: &User, pod: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Only a node says what mirrors its own pods: others could make it believe that a pod is not to be run.
+/// Through whom an edge node says so.
+const CLOUDCORE: &str = "system:serviceaccount:kubeedge:cloudcore";
+
+/// Only a node says what mirrors its own pods, itself or through CloudCore: others could make it believe that a pod is not to be run.
 ///
 /// # Errors
 /// Why the pod is forbidden.
 pub(super) fn validate_mirror(user: &User, old: Option<&Value>, new: &Value) -> Result<(), &'static str> {
     let said = old.and_then(|old| old.pointer(MIRROR));
     let is_node = user.groups.iter().any(|group| group == "system:nodes");
-    if said == new.pointer(MIRROR) || is_node || user.is_master() {
+    if said == new.pointer(MIRROR) || is_node || user.name == CLOUDCORE || user.is_master() {
         return Ok(());
     }
     Err("only a node may set, change or remove the annotation kubernetes.io/config.mirror")
