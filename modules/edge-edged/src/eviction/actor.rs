@@ -14,6 +14,8 @@ use super::measure::{self, Observation};
 use super::plan::{self, Bound, Decision, Thresholds};
 use super::rank;
 use crate::dependencies::{Dependencies, blocking};
+use crate::disk::beneath::Folder;
+use crate::disk::layout;
 use crate::events;
 use crate::eviction::pressure::EVICTED;
 use crate::images::collector;
@@ -202,16 +204,28 @@ async fn act(
     Some(first.uid)
 }
 
-/// What the pod took is measured as free only when it has gone.
+/// What the pod took is measured as free only when it has gone, and what it left behind (kubelet's `PodResourcesAreReclaimed`).
 async fn wait_until_gone(deps: &Rc<Dependencies>, uid: &str) {
     for _ in 0..CLEANUP_POLLS {
         let by_uid = HashMap::from([(POD_UID.to_owned(), uid.to_owned())]);
         let filter = PodSandboxFilter { label_selector: by_uid, ..PodSandboxFilter::default() };
-        if deps.runtime.list_sandboxes(filter).await.is_ok_and(|left| left.is_empty()) {
+        let has_ended = deps.runtime.list_sandboxes(filter).await.is_ok_and(|left| left.is_empty());
+        if has_ended && !has_volumes(deps, uid).await {
             return;
         }
         deps.env.sleep(CLEANUP_POLL).await;
     }
+}
+
+async fn has_volumes(deps: &Rc<Dependencies>, uid: &str) -> bool {
+    let (root, at) = (deps.settings.root.clone(), layout::pod(uid).join("volumes"));
+    let look = move || match Folder::find_root(&root)? {
+        Some(root) => {
+            Ok(root.find(&at)?.is_some_and(|volumes| volumes.names(1).is_ok_and(|left| !left.is_empty())))
+        }
+        None => Ok(false),
+    };
+    blocking(&deps.env, "look for the volumes of", look).await.unwrap_or(false)
 }
 
 /// Removes dead instances: all of pods that have ended, and those before the newest of others, by which it is known whether

@@ -198,14 +198,20 @@ fn request(container: &Container, resource: &str) -> u64 {
     amount.and_then(|amount| u64::try_from(amount.units()).ok()).unwrap_or(0)
 }
 
-/// The pod's emptyDirs and its containers' logs.
+/// The pod's volumes that lie on the disk, its emptyDirs in memory, and its containers' logs. Secrets and tokens lie in memory, too, and
+/// are bounded there.
 async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> OnDisk {
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let mut found = OnDisk::default();
     for volume in pod.spec().volumes.iter().flatten() {
-        let Some(source) = &volume.empty_dir else { continue };
-        let at = layout::volume(&pod.id.uid, "empty-dir", &volume.name);
-        let is_on_disk = source.medium.as_deref().is_none_or(str::is_empty);
+        let medium = volume.empty_dir.as_ref().map(|source| source.medium.as_deref().unwrap_or_default());
+        let (kind, is_on_disk) = match medium {
+            Some(medium) => ("empty-dir", medium.is_empty()),
+            None if volume.config_map.is_some() => ("configmap", true),
+            None if volume.downward_api.is_some() => ("downward-api", true),
+            None => continue,
+        };
+        let at = layout::volume(&pod.id.uid, kind, &volume.name);
         let usage = count_at(deps, root.clone(), at).await;
         found.volumes.insert(volume.name.clone(), VolumeUse { usage, is_on_disk });
     }

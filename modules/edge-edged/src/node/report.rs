@@ -21,6 +21,8 @@ const REPORT_UNCHANGED_AFTER: Duration = Duration::from_secs(300);
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 /// A report that takes longer has come to a stop.
 const REPORT_WITHIN: Duration = Duration::from_secs(60);
+/// 30 s, as a kubelet waits (`maxWaitForContainerRuntime`): a runtime that is upgraded is away for seconds.
+const RUNTIME_MAY_BE_AWAY: Duration = Duration::from_secs(30);
 /// What the runtime is called until it has said so itself.
 const DEFAULT_RUNTIME: &str = "containerd";
 
@@ -31,6 +33,8 @@ pub(crate) struct NodeReporter {
     /// Since when a report is being made.
     since: Cell<Option<Moment>>,
     last: RefCell<Option<(Value, Moment)>>,
+    /// When the runtime answered last.
+    runtime_answered: Cell<Option<Moment>>,
     /// The next report is made although nothing has changed.
     forced: Cell<bool>,
 }
@@ -127,6 +131,15 @@ impl NodeReporter {
             let features = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await;
             deps.node.borrow_mut().features = features.and_then(Result::ok);
         }
+        let now = deps.now();
+        if runtime.is_ok() {
+            self.runtime_answered.set(Some(now));
+        } else if self.is_ready()
+            && self.runtime_answered.get().is_some_and(|at| now.since(at) < RUNTIME_MAY_BE_AWAY)
+        {
+            // What was said of the node holds until it is known better.
+            return;
+        }
         let images = match runtime {
             Ok(_) => deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.list_images()).await,
             Err(_) => None,
@@ -143,7 +156,6 @@ impl NodeReporter {
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
-        let now = deps.now();
         let fresh = before
             .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
         if fresh && !self.forced.get() {

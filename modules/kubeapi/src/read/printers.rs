@@ -272,7 +272,9 @@ fn pod_ready(pod: &Value) -> Value {
 /// The names of the init containers that run on beside the others.
 fn sidecars(pod: &Value) -> BTreeSet<&str> {
     let all = list(pod, "/spec/initContainers").iter();
-    all.filter(|container| text(container, "/restartPolicy") == "Always").map(|one| text(one, "/name")).collect()
+    all.filter(|container| text(container, "/restartPolicy") == "Always")
+        .map(|one| text(one, "/name"))
+        .collect()
 }
 
 /// Whether it is the status of a sidecar that has started.
