@@ -46,7 +46,8 @@ impl<H: Handler> Http<H> {
 impl<H: Handler> Protocol for Http<H> {
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         if stream.is_http2() {
-            return http2::serve(self, stream, peer, context).await;
+            let answer = |request| self.answer(request, &peer, context);
+            return http2::serve(answer, stream, &peer, context).await;
         }
         let served = Rc::new(peer);
         let service = {
@@ -82,7 +83,7 @@ impl<H: Handler> Protocol for Http<H> {
 }
 
 impl<H: Handler> Http<H> {
-    pub(crate) async fn answer(
+    async fn answer(
         &self,
         request: Request<Incoming>,
         peer: &Peer,

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::http1::Http;
+use crate::body::Body;
 use crate::server::ServerContext;
-use crate::{Handler, Limits, Peer, Stream};
+use crate::{Limits, Peer, Stream};
 
 /// 64 KiB: what may be on its way of a request's body, and what waits of an answer's, per request.
 const WINDOW: u32 = 64 << 10;
@@ -56,13 +58,21 @@ impl Drop for InHand<'_> {
     }
 }
 
-pub(crate) async fn serve<H: Handler>(http: &Http<H>, stream: Stream, peer: Peer, context: &ServerContext) {
+/// Serves a connection to its end. `answer`: to one request.
+pub(crate) async fn serve<A>(
+    answer: impl Fn(Request<Incoming>) -> A,
+    stream: Stream,
+    peer: &Peer,
+    context: &ServerContext,
+) where
+    A: Future<Output = Response<Body>>,
+{
     let requests = Requests::default();
     let service = service_fn(|request| {
-        let (peer, requests) = (&peer, &requests);
+        let (answer, requests) = (answer(request), &requests);
         async move {
             let _in_hand = requests.begin();
-            Ok::<_, Infallible>(http.answer(request, peer, context).await)
+            Ok::<_, Infallible>(answer.await)
         }
     });
     let beside = Beside::default();
@@ -78,7 +88,7 @@ pub(crate) async fn serve<H: Handler>(http: &Http<H>, stream: Stream, peer: Peer
         .keep_alive_timeout(ASK_AFTER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut over = std::pin::pin!(over(&peer, &requests, context));
+    let mut over = std::pin::pin!(over(peer, &requests, context));
     let mut is_over = false;
     let mut work = FuturesUnordered::new();
     let ended = poll_fn(|cx| {

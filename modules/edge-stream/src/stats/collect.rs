@@ -22,6 +22,7 @@ use crate::beneath::Folder;
 use crate::containers::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 use crate::disk::Disk as Blocking;
 use crate::stats::cgroup::{Cgroup, Tree};
+use crate::stats::image_names::ImageNames;
 use crate::stats::proc::{self, Disk, Interface};
 use crate::stats::rates::Rates;
 use crate::stats::sample::{ContainerUse, Cpu, Memory, NodeUse, PodUse, Sample, Swap};
@@ -65,6 +66,7 @@ struct Told {
     of_containers: HashMap<String, ContainerStats>,
     image_mount: Option<PathBuf>,
     images: Disk,
+    image_names: ImageNames,
 }
 
 impl Collector {
@@ -106,12 +108,13 @@ impl Collector {
         let sandboxes = PodSandboxFilter { state: Some(ready), ..PodSandboxFilter::default() };
         let containers = ContainerFilter { state: Some(running), ..ContainerFilter::default() };
         let runtime = &self.runtime;
-        let (sandboxes, containers, of_sandboxes, of_containers, images) = tokio::join!(
+        let (sandboxes, containers, of_sandboxes, of_containers, images, named) = tokio::join!(
             runtime.list_sandboxes(sandboxes),
             runtime.list_containers(containers),
             runtime.sandbox_stats(PodSandboxStatsFilter::default()),
             runtime.container_stats(ContainerStatsFilter::default()),
             runtime.image_filesystems(),
+            runtime.list_images(),
         );
         let is_pods = |labels: &HashMap<String, String>| labels.contains_key(POD_UID);
         let mut sandboxes = sandboxes?;
@@ -141,6 +144,7 @@ impl Collector {
                 .collect(),
             image_mount,
             images: images.unwrap_or_default(),
+            image_names: ImageNames::of(named.unwrap_or_default()),
         })
     }
 }
@@ -212,7 +216,7 @@ fn look(places: &Places, told: Told, at: i64) -> Sample {
         sample.containers.push(ContainerUse {
             pod: named(&container.labels),
             id: container.id.clone(),
-            image: container.image.as_ref().map(|image| image.image.clone()).unwrap_or_default(),
+            image: told.image_names.shown(container),
             created: container.created_at,
             cpu: stats.and_then(|stats| cpu(stats.cpu.as_ref())).or_else(|| cpu_of(kernel, at)),
             memory: memory(stats.and_then(|stats| stats.memory.as_ref()), kernel, at),

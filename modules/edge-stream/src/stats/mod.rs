@@ -4,6 +4,7 @@ pub(crate) mod cadvisor;
 pub(crate) mod cgroup;
 pub(crate) mod collect;
 pub(crate) mod exposition;
+pub(crate) mod image_names;
 pub(crate) mod kubelet;
 pub(crate) mod probes;
 pub(crate) mod proc;
