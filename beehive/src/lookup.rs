@@ -122,9 +122,10 @@ fn by_the_system(host: &str) -> Looked {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{LazyLock, MutexGuard};
+    use std::sync::LazyLock;
 
     use futures::FutureExt;
+    use tokio::sync::MutexGuard;
 
     use super::*;
 
@@ -134,10 +135,10 @@ mod tests {
         (sender, Mutex::new(receiver))
     });
     /// The tests share it.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    fn silent() -> (Lookups, MutexGuard<'static, ()>) {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn silent() -> (Lookups, MutexGuard<'static, ()>) {
+        let alone = ONE_AT_A_TIME.lock().await;
         let resolve = |_: &str| {
             let answer = ANSWERS.1.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
             if answer.as_ref().is_ok_and(Vec::is_empty) {
@@ -169,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_that_nobody_answers_for_hold_up_who_asked_and_leave_room_for_others() {
-        let (lookups, _alone) = silent();
+        let (lookups, _alone) = silent().await;
         let mut waiting: Vec<_> =
             ["a1", "a2", "a1"].into_iter().map(|host| Box::pin(lookups.of("a", host, 80))).collect();
         for wait in &mut waiting {
@@ -192,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lookup_that_fails_or_panics_frees_its_place_and_tells_all_who_wait() {
-        let (lookups, _alone) = silent();
+        let (lookups, _alone) = silent().await;
         let both = futures::future::join(lookups.of("a", "x", 80), lookups.of("b", "x", 81));
         answer(Err((io::ErrorKind::NotFound, "nobody knows it".to_owned())));
         let (first, second) = both.await;

@@ -72,8 +72,7 @@ async fn played(recorded: &[u8], size: usize) -> Vec<String> {
         done = talk => done.expect("both calls have an answer"),
         () = served => panic!("the server ended"),
     }
-    let called = called.borrow().clone();
-    called
+    called.take()
 }
 
 async fn plays(recorded: &str) {

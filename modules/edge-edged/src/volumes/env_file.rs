@@ -95,8 +95,11 @@ impl EnvFile {
     }
 }
 
-/// A variable, and what is behind it; `None`: the line sets none.
-fn first_line(rest: &str) -> Result<(Option<(&str, &str)>, &str), Malformed> {
+/// Name and value of a variable; `None`: the line sets none.
+type Variable<'a> = Option<(&'a str, &'a str)>;
+
+/// The variable of the first line, and what is behind it.
+fn first_line(rest: &str) -> Result<(Variable<'_>, &str), Malformed> {
     let blank = [' ', '\t'];
     let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
     let start = line.trim_start_matches(blank);
