@@ -121,8 +121,8 @@ fn by_the_system(host: &str) -> Looked {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::LazyLock;
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     use futures::FutureExt;
     use tokio::sync::MutexGuard;
