@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
 const OBJECTS: usize = 1000;
-/// Beside them: the pod, what its init container needs, and `kube-root-ca.crt` for its token's volume.
+/// Beside them: the Node, the pod, what its init container needs, and `kube-root-ca.crt` for its token's volume.
 const HELD: usize = OBJECTS + 4;
 /// The bar: a reconnect with a thousand held objects and three changed ones, handshake included.
 const RECONNECT_BYTES: u64 = 20_000;
