@@ -104,6 +104,7 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         PathBuf::from(name)
     };
     let (hub, bus) = (&settings.modules.edge_hub, &settings.modules.event_bus);
+    let static_pods = settings.modules.edged.tailored_kubelet_config.static_pod_path.clone();
     let entries = [
         ("--config", file.to_owned(), WRITE),
         ("database.dataSource", store.clone(), ALL),
@@ -113,6 +114,8 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         ("modules.edgeHub.tlsCaFile", hub.tls_ca_file.clone(), WRITE),
         ("modules.edgeHub.tlsCertFile", hub.tls_cert_file.clone(), WRITE),
         ("modules.edgeHub.tlsPrivateKeyFile", hub.tls_private_key_file.clone(), ALL),
+        // Whoever writes there has the node run anything.
+        ("modules.edged.tailoredKubeletConfig.staticPodPath", static_pods, WRITE),
         ("modules.eventBus.passwordFile", bus.password_file.clone(), WRITE),
         ("modules.eventBus.aclFile", bus.acl_file.clone(), WRITE),
         ("modules.eventBus.tls.certFile", bus.tls.cert_file.clone(), WRITE),

@@ -125,6 +125,18 @@ fn folders_are_closed_and_what_only_adds_is_left() {
     assert_eq!(node.mode(""), 0o775);
 }
 
+/// Whoever could write there would have the node run whatever he likes, as root.
+#[test]
+fn the_folder_of_static_pods_is_closed_to_others() {
+    let mut node = Node::made();
+    fs::create_dir(node.at("manifests")).unwrap();
+    node.settings.modules.edged.tailored_kubelet_config.static_pod_path = node.at("manifests");
+    node.set("manifests", 0o777);
+    let said = node.look().unwrap();
+    assert!(said.len() == 1 && said[0].contains("staticPodPath"), "{said:?}");
+    assert_eq!(node.mode("manifests") & WRITE, 0);
+}
+
 #[test]
 fn a_link_is_followed_to_where_the_file_lies() {
     let node = Node::made();

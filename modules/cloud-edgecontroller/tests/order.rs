@@ -245,7 +245,7 @@ fn a_session_is_not_current_while_something_of_its_pods_is_not_answered() {
         fixture.open("secrets");
         let opened = fixture.env.now();
         let (told, at) = fixture.told_until("Current").await;
-        assert_eq!(told, ["ListBegins", "+web", "ListComplete", "Current"]);
+        assert_eq!(told, ["ListBegins", "+edge-1", "+web", "ListComplete", "Current"]);
         assert!(at >= opened, "not before the answer");
     });
 }
@@ -265,7 +265,7 @@ fn a_node_whose_node_was_deleted_is_told_nothing_until_its_link_has_ended() {
         fixture.after(3000).await;
         assert!(fixture.sync.next(Duration::from_millis(1)).await.is_none(), "of an older session");
         fixture.controller.tell(EdgeControllerMsg::NodeDown { node: edge_1(), session: 4 }).await.unwrap();
-        assert_eq!(fixture.told_until("-web").await.0, ["-web"]);
+        assert_eq!(fixture.told_until("-web").await.0, ["-edge-1", "-web"]);
     });
 }
 
@@ -291,7 +291,7 @@ fn a_synccontroller_that_begins_anew_is_told_everything_again() {
         fixture.told_until("Current").await;
         fixture.controller.tell(EdgeControllerMsg::ListAgain).await.unwrap();
         let (told, _) = fixture.told_until("Current").await;
-        assert_eq!(told, ["ListBegins", "+token", "+web", "ListComplete", "Current"]);
+        assert_eq!(told, ["ListBegins", "+edge-1", "+token", "+web", "ListComplete", "Current"]);
         fixture.say("pods", "MODIFIED", pod("web:2")).await;
         assert_eq!(fixture.told_until("+web").await.0, ["+web"]);
     });
@@ -338,7 +338,7 @@ fn nothing_counts_as_missing_before_the_needs_of_the_first_look_are_answered() {
         fixture.open("secrets");
         assert_eq!(
             fixture.told_until("ListComplete").await.0,
-            ["ListBegins", "+web", "+token", "ListComplete"]
+            ["ListBegins", "+edge-1", "+web", "+token", "ListComplete"]
         );
     });
 }
@@ -381,7 +381,7 @@ fn a_session_is_not_current_while_the_services_of_its_pods_are_not_listed() {
         let (told, at) = fixture.told_until("Current").await;
         assert_eq!(
             told,
-            ["ListBegins", "+web", "ListComplete", "Current"],
+            ["ListBegins", "+edge-1", "+web", "ListComplete", "Current"],
             "it did not wait for them for long"
         );
         assert!(at >= opened, "not before the answer");

@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 18] = [
+pub const ACTORS: [ActorKind; 21] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -160,6 +160,9 @@ pub const ACTORS: [ActorKind; 18] = [
             "PodStopped",
             "PodRemoved",
             "EvictPod",
+            "Devices",
+            "ResourcesDecided",
+            "CsiDrivers",
             "ReportNode",
             "Tick",
         ],
@@ -193,12 +196,36 @@ pub const ACTORS: [ActorKind; 18] = [
         messages: &["Collect", "Collected"],
     },
     ActorKind { name: "log-manager", daemon: Daemon::Edge, is_top: false, messages: &["Look", "Looked"] },
+    ActorKind { name: "static-pods", daemon: Daemon::Edge, is_top: false, messages: &["Look"] },
+    ActorKind {
+        name: "edge-csi",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["Mount", "Unmount", "TellDrivers", "Look", "Found"],
+    },
+    ActorKind {
+        name: "edge-containermanager",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &[
+            "Admit",
+            "Admitted",
+            "Grant",
+            "ActivePods",
+            "Registered",
+            "Listed",
+            "PluginGone",
+            "Query",
+            "Tick",
+            "Pin",
+        ],
+    },
     ActorKind { name: "publisher", daemon: Daemon::Edge, is_top: false, messages: &["Publish"] },
 ];
 
-/// Actors that a run's hives have and that are never told anything there: their doors are sockets, which the simulation has none
-/// of. Their restarts are looked at in their own crates' tests.
-pub(crate) const SILENT: [&str; 2] = ["dmi-server", "edge-stream"];
+/// Actors that a run's hives have and that are never told anything there: their doors are sockets and the machine's logind, which
+/// the simulation has none of. Their restarts are looked at in their own crates' tests.
+pub(crate) const SILENT: [&str; 3] = ["dmi-server", "edge-stream", "node-shutdown"];
 
 /// An actor and one of its messages.
 pub type ActorMessage = (&'static str, &'static str);

@@ -40,10 +40,14 @@ pub(super) fn mutate(user: &User, pod: &mut Value) -> Result<(), String> {
 const CLOUDCORE: &str = "system:serviceaccount:kubeedge:cloudcore";
 
 /// Only a node says what mirrors its own pods, itself or through CloudCore: others could make it believe that a pod is not to be run.
+/// CloudCore makes no other pods (in a cluster the policy `kubehive-cloudcore-mirrors` says so).
 ///
 /// # Errors
 /// Why the pod is forbidden.
 pub(super) fn validate_mirror(user: &User, old: Option<&Value>, new: &Value) -> Result<(), &'static str> {
+    if user.name == CLOUDCORE && old.is_none() && new.pointer(MIRROR).is_none() {
+        return Err("CloudCore makes mirror pods alone");
+    }
     let said = old.and_then(|old| old.pointer(MIRROR));
     let is_node = user.groups.iter().any(|group| group == "system:nodes");
     if said == new.pointer(MIRROR) || is_node || user.name == CLOUDCORE || user.is_master() {
