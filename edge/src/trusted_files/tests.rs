@@ -133,7 +133,7 @@ fn the_folder_of_static_pods_is_closed_to_others() {
     node.settings.modules.edged.tailored_kubelet_config.static_pod_path = node.at("manifests");
     node.set("manifests", 0o777);
     let said = node.look().unwrap();
-    assert!(said.len() == 1 && said[0].contains("staticPodPath"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("manifests"), "{said:?}");
     assert_eq!(node.mode("manifests") & WRITE, 0);
 }
 
