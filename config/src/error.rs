@@ -22,6 +22,11 @@ impl Defect {
     }
 }
 
+/// The dotted key of a setting that is the kubelet's.
+pub(crate) fn kubelet_key(name: &str) -> String {
+    format!("modules.edged.tailoredKubeletConfig.{name}")
+}
+
 /// Why a config file was not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {

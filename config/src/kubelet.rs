@@ -2,7 +2,7 @@
 
 use crate::KubeletDuration;
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
-use crate::error::Defect;
+use crate::error::{Defect, kubelet_key as key};
 use crate::reserved;
 
 /// Of each container 16 instances are looked at: one that runs, one that begins, and these.
@@ -136,10 +136,6 @@ fn images(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
             defects.push(Defect::new(key, what));
         }
     }
-}
-
-pub(crate) fn key(name: &str) -> String {
-    format!("modules.edged.tailoredKubeletConfig.{name}")
 }
 
 fn logs(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {

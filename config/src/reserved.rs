@@ -7,8 +7,7 @@ use apimachinery::Quantity;
 
 use crate::KubeletDuration;
 use crate::edge::{CpuManagerPolicy, Edged, TailoredKubeletConfig};
-use crate::error::Defect;
-use crate::kubelet::key;
+use crate::error::{Defect, kubelet_key as key};
 
 /// What can be reserved.
 const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
