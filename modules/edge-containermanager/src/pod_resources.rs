@@ -19,7 +19,6 @@ use kubeletapi::podresources::{
 use kubeletapi::podresources_v1alpha1 as old;
 use kubeletapi::podresources_v1alpha1::pod_resources_lister_server as old_server;
 use prost::Message as _;
-use tokio::net::UnixListener;
 use tonic::body::Body;
 use tonic::codegen::http::Response as HttpResponse;
 use tonic::{Response, Status};
@@ -78,21 +77,16 @@ impl PodResourcesSocket {
             bucket: Arc::new(Mutex::new(Bucket { left: BURST, since: clock.now() })),
         };
         cx.spawn(async move {
-            let listener = env.blocking(move || socket::listen(&folder, false)).await;
-            let reason = match listener.map_err(|fault| fault.reason).and_then(|listener| listener) {
-                Ok(listener) => match UnixListener::from_std(listener) {
-                    Ok(listener) => {
-                        let both = Both {
-                            new: PodResourcesListerServer::new(lister.clone())
-                                .max_decoding_message_size(QUESTION_MAX),
-                            old: old_server::PodResourcesListerServer::new(lister)
-                                .max_decoding_message_size(QUESTION_MAX),
-                        };
-                        socket::serve(listener, clock, LIFETIME, both).await;
-                        return;
-                    }
-                    Err(error) => error.to_string(),
-                },
+            let reason = match socket::bind(&env, folder, false).await {
+                Ok(listener) => {
+                    let both = Both {
+                        new: PodResourcesListerServer::new(lister.clone())
+                            .max_decoding_message_size(QUESTION_MAX),
+                        old: old_server::PodResourcesListerServer::new(lister)
+                            .max_decoding_message_size(QUESTION_MAX),
+                    };
+                    return socket::serve(listener, clock, LIFETIME, both).await;
+                }
                 Err(reason) => reason,
             };
             let _ = myself.tell(ServerMsg::Ended(reason)).await;

@@ -8,7 +8,6 @@ use beehive::{Actor, Address, Clock, Context, Fault, Message, Refusal};
 use contract::containermanager::{ContainerManagerMsg, PluginRegistration};
 use kubeletapi::deviceplugin::registration_server::{Registration, RegistrationServer};
 use kubeletapi::deviceplugin::{Empty, RegisterRequest};
-use tokio::net::UnixListener;
 use tonic::{Request, Response, Status};
 
 use crate::client::PluginClient;
@@ -67,17 +66,11 @@ impl RegistrationSocket {
             myself: myself.clone(),
         };
         cx.spawn(async move {
-            let listener = env.blocking(move || socket::listen(&folder, true)).await;
-            let reason = match listener.map_err(|fault| fault.reason).and_then(|listener| listener) {
-                Ok(listener) => match UnixListener::from_std(listener) {
-                    Ok(listener) => {
-                        let service =
-                            RegistrationServer::new(door).max_decoding_message_size(REGISTRATION_MAX);
-                        socket::serve(listener, clock, LIFETIME, service).await;
-                        return;
-                    }
-                    Err(error) => error.to_string(),
-                },
+            let reason = match socket::bind(&env, folder, true).await {
+                Ok(listener) => {
+                    let service = RegistrationServer::new(door).max_decoding_message_size(REGISTRATION_MAX);
+                    return socket::serve(listener, clock, LIFETIME, service).await;
+                }
                 Err(reason) => reason,
             };
             let _ = myself.tell(ServerMsg::Ended(reason)).await;

@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Clock;
+use beehive::{Clock, Env};
 use futures::StreamExt as _;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
@@ -48,6 +48,16 @@ pub(crate) fn listen(folder: &Path, sweep: bool) -> Result<std::os::unix::net::U
         }
         Err(BindError::System(error)) => Err(failed(error)),
     }
+}
+
+/// [`listen`] beside the hive's thread, for tasks on it.
+///
+/// # Errors
+/// A sentence.
+pub(crate) async fn bind(env: &Env, folder: PathBuf, sweep: bool) -> Result<UnixListener, String> {
+    let listener = env.blocking(move || listen(&folder, sweep)).await;
+    let listener = listener.map_err(|fault| fault.reason)??;
+    UnixListener::from_std(listener).map_err(|error| error.to_string())
 }
 
 fn make(folder: &Path) -> io::Result<()> {
