@@ -13,6 +13,7 @@ mod lives;
 mod logs;
 mod needs;
 mod node;
+mod popular;
 mod pressure;
 mod probes;
 mod refusals;
