@@ -32,6 +32,11 @@ impl<'a> ConfigMapPod<'a> {
         Ok(ConfigMapPod { testbed, pod, version: 0 })
     }
 
+    /// The pod's name.
+    pub(crate) fn pod(&self) -> &str {
+        &self.pod.pod
+    }
+
     /// Makes a change and answers how long it took to the node.
     pub(crate) async fn change(&mut self) -> Result<Duration> {
         let begun = Instant::now();

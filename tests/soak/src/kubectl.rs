@@ -16,7 +16,8 @@ pub(crate) struct Kubectl {
 }
 
 impl Kubectl {
-    fn command(&self, args: &[&str]) -> Command {
+    /// A call of it.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache).args(args);
         command

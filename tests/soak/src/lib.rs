@@ -10,6 +10,7 @@
 //! * [`link_faults`]: every fault of the link that we know of, and its end.
 //! * [`idle`]: what a link costs over which nothing happens, and how soon both ends notice that it is gone.
 //! * [`reconnect`]: how soon a change is on the node once the link is back.
+//! * [`copy`]: a copy out of a pod fills a narrow uplink, while things change.
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -18,6 +19,7 @@ pub mod binaries;
 pub mod bulk;
 mod config_map_pod;
 mod console;
+pub mod copy;
 mod delivery_check;
 pub mod idle;
 pub mod kill;

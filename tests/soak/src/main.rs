@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
-    Console, Outcome, Testbed, Transports, attack, binaries, bulk, idle, kill, link_faults, reboot, reconnect,
+    Console, Outcome, Testbed, Transports, attack, binaries, bulk, copy, idle, kill, link_faults, reboot,
+    reconnect,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -79,6 +80,11 @@ enum Scenario {
     Reconnect {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
+    },
+    /// A copy out of a pod fills an uplink of 256 kbit/s: the node stays Ready, and a change arrives in time
+    Copy {
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
     },
     /// 1,000 objects over a round trip of 200 ms, and what a reconnect with them costs
     Bulk {
@@ -164,6 +170,10 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
         Scenario::Reconnect { rounds } => {
             let options = reconnect::Options { rounds, away: [20.0, 60.0], seed };
             reconnect::run(&mut testbed, &options, console).await
+        }
+        Scenario::Copy { minutes } => {
+            let options = copy::Options { length: Duration::from_secs(60) * minutes, judge_time: true };
+            copy::run(&mut testbed, &options, console).await
         }
         Scenario::Bulk { reconnects } => {
             let options = bulk::Options { reconnects, packets: cli.packets, seed };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use soak::{Console, Outcome, Testbed, Transports, binaries, kill, link_faults, reboot};
+use soak::{Console, Outcome, Testbed, Transports, binaries, copy, kill, link_faults, reboot};
 
 const SEED: u64 = 1;
 
@@ -50,5 +50,13 @@ fn a_link_that_lied_heals() {
         let options =
             link_faults::Options { turns: 1, hold: Duration::from_secs(12), blocked: 0, seed: SEED };
         link_faults::run(testbed, &options, console).await
+    });
+}
+
+#[test]
+fn a_copy_that_fills_the_uplink_leaves_the_node_ready() {
+    play("soakcopy", Transports::Quic, async |testbed, console| {
+        let options = copy::Options { length: Duration::from_secs(10), judge_time: false };
+        copy::run(testbed, &options, console).await
     });
 }

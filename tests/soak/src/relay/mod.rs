@@ -2,6 +2,7 @@
 
 mod capture;
 mod delay;
+mod narrow;
 mod tcp;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use capture::Capture;
 pub(crate) use capture::Packet;
@@ -41,6 +43,8 @@ pub(crate) enum LinkFault {
     NoUdp,
     /// Passes each on this much later, in order.
     Delay(Duration),
+    /// Passes on so many bytes of the node's a second, in order; what waits longer than half a second is dropped.
+    NarrowUp(u32),
     /// Lets every third be overtaken.
     Reorder,
     /// Passes every second on twice.
@@ -64,6 +68,7 @@ impl LinkFault {
             LinkFault::None
             | LinkFault::NoUdp
             | LinkFault::Delay(_)
+            | LinkFault::NarrowUp(_)
             | LinkFault::Reorder
             | LinkFault::Duplicate => true,
         }
@@ -71,13 +76,19 @@ impl LinkFault {
 }
 
 /// When copies of a packet go on: none means that it is dropped.
-fn copies(fault: LinkFault, direction: Direction, random: &mut SmallRng) -> Vec<Duration> {
+fn copies(fault: LinkFault, direction: Direction, length: usize, state: &mut State) -> Vec<Duration> {
+    let random = &mut state.random;
     let late = |random: &mut SmallRng| Duration::from_millis(random.random_range(1..=LATE_MILLIS));
     match fault {
+        LinkFault::NarrowUp(rate) if direction == Direction::Up => {
+            state.line.put(Instant::now(), length, rate).into_iter().collect()
+        }
         LinkFault::Cut | LinkFault::NoUdp => vec![],
         LinkFault::NothingUp if direction == Direction::Up => vec![],
         LinkFault::NothingDown if direction == Direction::Down => vec![],
-        LinkFault::None | LinkFault::NothingUp | LinkFault::NothingDown => vec![Duration::ZERO],
+        LinkFault::None | LinkFault::NothingUp | LinkFault::NothingDown | LinkFault::NarrowUp(_) => {
+            vec![Duration::ZERO]
+        }
         LinkFault::Delay(time) => vec![time],
         LinkFault::Reorder if random.random_ratio(1, 3) => vec![late(random)],
         LinkFault::Reorder => vec![Duration::ZERO],
@@ -95,8 +106,19 @@ struct ClientFlow {
 
 struct State {
     random: SmallRng,
+    line: narrow::Line,
     /// One socket towards the cloud per client, as a NAT has.
     clients: HashMap<SocketAddr, ClientFlow>,
+}
+
+impl State {
+    fn new(seed: u64) -> State {
+        State {
+            random: SmallRng::seed_from_u64(seed),
+            line: narrow::Line::default(),
+            clients: HashMap::new(),
+        }
+    }
 }
 
 struct Shared {
@@ -116,7 +138,7 @@ impl Shared {
 
     fn copies(&self, direction: Direction, length: usize) -> Vec<Duration> {
         let fault = *self.fault.borrow();
-        let copies = copies(fault, direction, &mut self.state().random);
+        let copies = copies(fault, direction, length, &mut self.state());
         if copies.is_empty() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -146,7 +168,7 @@ impl Relay {
     pub(crate) async fn start(cloud: SocketAddr, seed: u64) -> Result<Relay> {
         let inside = UdpSocket::bind("0.0.0.0:0").await.context("open the relay's socket")?;
         let port = inside.local_addr()?.port();
-        let state = State { random: SmallRng::seed_from_u64(seed), clients: HashMap::new() };
+        let state = State::new(seed);
         let shared = Arc::new(Shared {
             inside,
             cloud,
@@ -232,7 +254,7 @@ async fn forth(shared: Arc<Shared>) {
 
 /// Whether what is late stays in order: what is late by chance does not.
 fn in_order(shared: &Shared) -> bool {
-    matches!(*shared.fault.borrow(), LinkFault::Delay(_))
+    matches!(*shared.fault.borrow(), LinkFault::Delay(_) | LinkFault::NarrowUp(_))
 }
 
 async fn open(shared: &Arc<Shared>, client: SocketAddr) -> std::io::Result<ClientFlow> {

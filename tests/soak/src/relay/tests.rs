@@ -70,8 +70,8 @@ async fn a_rebound_client_has_another_port_and_is_answered_there() {
 
 #[test]
 fn what_a_lie_makes_of_a_packet() {
-    let mut random = SmallRng::seed_from_u64(1);
-    let mut of = |fault| (0..300).map(|_| copies(fault, Direction::Up, &mut random)).collect::<Vec<_>>();
+    let mut state = State::new(1);
+    let mut of = |fault| (0..300).map(|_| copies(fault, Direction::Up, 1, &mut state)).collect::<Vec<_>>();
     assert!(of(LinkFault::Delay(SOON)).iter().all(|copies| *copies == [SOON]));
     let overtaken = of(LinkFault::Reorder).iter().filter(|copies| !copies[0].is_zero()).count();
     assert!((50..150).contains(&overtaken), "{overtaken}");
