@@ -410,6 +410,31 @@ fn what_a_driver_did_not_do_for_sure_is_undone_and_what_it_surely_did_not_is_not
     });
 }
 
+/// What is no answer of the driver's says nothing of what it has done.
+#[test]
+fn an_answer_that_cannot_be_taken_leaves_it_open_what_was_done() {
+    run(async {
+        let folder = Folder::new();
+        let can = csi::v1::node_service_capability::rpc::Type::StageUnstageVolume;
+        // Some 9 MiB of them.
+        let options = Options { capabilities: vec![can; 1_500_000], ..Options::new(DRIVER) };
+        let _long = StrictDriver::start(folder.root(), &options, None).unwrap();
+        let socket = folder.root().join("plugins").join(DRIVER).join("csi.sock");
+        let long = csi::Driver::at(&socket, SOON).capabilities().await.unwrap_err();
+        assert!(long.is_uncertain(), "{long}");
+        let socket = folder.root().join("ends.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let ends = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+        };
+        let driver = csi::Driver::at(&socket, SOON);
+        let (cut, ()) = tokio::join!(driver.capabilities(), ends);
+        let cut = cut.unwrap_err();
+        assert!(cut.is_uncertain(), "{cut}");
+    });
+}
+
 #[test]
 fn a_driver_that_wants_to_be_asked_again_is_and_its_refusal_takes_nothing_away() {
     run(async {

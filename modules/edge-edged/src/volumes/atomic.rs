@@ -40,7 +40,9 @@ pub(super) fn write(
     for point in &mount_points {
         dir.make(point, folders)?;
     }
-    if dir.link_target(DATA).as_deref() == Some(Path::new(&name)) && dir.find(Path::new(&name))?.is_some() {
+    if dir.link_target(DATA).as_deref() == Some(Path::new(&name))
+        && dir.find(Path::new(&name))?.is_some_and(|state| holds(&state, payload))
+    {
         return Ok(false);
     }
     // Left over from a write that was cut short.
@@ -52,14 +54,29 @@ pub(super) fn write(
             state.make(parent, folders)?;
         }
         let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-        state.create(path, &file.bytes, Access { mode, owner: file.owner, group })?;
+        state.create_kept(path, &file.bytes, Access { mode, owner: file.owner, group })?;
     }
+    // After a loss of power the link leads to what was written, or to what was there before.
+    state.keep()?;
     dir.remove(Path::new(NEXT))?;
     dir.link(Path::new(&name), NEXT)?;
     dir.rename(NEXT, DATA)?;
+    dir.keep()?;
     link_entries(dir, payload)?;
     remove_others(dir, payload, &name, &mount_points)?;
     Ok(true)
+}
+
+/// Whether a state holds what its name says: its files may have been lost with the machine's power, and an administrator may have
+/// been there.
+fn holds(state: &Folder, payload: &Payload) -> bool {
+    payload.iter().all(|(path, file)| {
+        let (path, length) = (Path::new(path), file.bytes.len() as u64);
+        let is_as_long = state
+            .file_stat(path)
+            .is_ok_and(|found| found.is_some_and(|stat| u64::try_from(stat.st_size) == Ok(length)));
+        is_as_long && state.read(path, length).is_ok_and(|found| found.as_ref() == Some(&file.bytes))
+    })
 }
 
 /// Whether the volume `dir` has been written to its end before.
@@ -156,6 +173,26 @@ mod tests {
         let more = BTreeSet::from([PathBuf::from("config"), PathBuf::from("new")]);
         assert!(!write(&folder, &payload(&[("a", "3")]), None, &more).unwrap());
         assert!(at.join("new").is_dir());
+    }
+
+    #[test]
+    fn what_a_loss_of_power_took_from_a_state_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::root(dir.path()).unwrap();
+        let wanted = payload(&[("a", "1"), ("d/e", "22")]);
+        let is_written = || write(&folder, &wanted, None, &BTreeSet::new()).unwrap();
+        assert!(is_written() && !is_written());
+        for (name, left) in [("a", Some("")), ("d/e", Some("\0\0")), ("d/e", None)] {
+            let at = fs::canonicalize(dir.path().join(name)).unwrap();
+            match left {
+                Some(text) => fs::write(at, text).unwrap(),
+                None => fs::remove_file(at).unwrap(),
+            }
+            assert!(is_written() && !is_written(), "{name}");
+            assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
+            assert_eq!(fs::read_to_string(dir.path().join("d/e")).unwrap(), "22");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]
