@@ -19,29 +19,13 @@ pub(super) fn own_name(fd: &impl AsRawFd) -> PathBuf {
 impl Folder {
     /// Makes a file that is not there yet. What was made is what is written, given away and shown.
     pub(crate) fn create(&self, at: &Path, bytes: &[u8], access: Access) -> Result<(), StepError> {
-        self.made(at, bytes, access).map(drop)
-    }
-
-    /// The same; its content survives a loss of power.
-    pub(crate) fn create_kept(&self, at: &Path, bytes: &[u8], access: Access) -> Result<(), StepError> {
-        let file = self.made(at, bytes, access)?;
-        file.sync_all().map_err(|error| self.fault("keep", at, &error))
-    }
-
-    fn made(&self, at: &Path, bytes: &[u8], access: Access) -> Result<File, StepError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let fd = self
             .open(at, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| self.fault("make file", at, &error))?;
         let mut file = File::from(fd);
         file.write_all(bytes).map_err(|error| self.fault("write", at, &error))?;
-        set_access(file.as_fd(), access).map_err(|error| self.fault("set mode and owner of", at, &error))?;
-        Ok(file)
-    }
-
-    /// The names in the folder survive a loss of power.
-    pub(crate) fn keep(&self) -> Result<(), StepError> {
-        rustix::fs::fsync(self.as_fd()).map_err(|error| StepError::file("keep", self.shown(), &error))
+        set_access(file.as_fd(), access).map_err(|error| self.fault("set mode and owner of", at, &error))
     }
 
     /// Makes a file that is not there yet, to be written.
@@ -95,7 +79,7 @@ impl Folder {
             fd.and_then(rustix::fs::fsync).map_err(|error| self.fault("keep", Path::new(name), &error))?;
         }
         self.rename(&next, name)?;
-        self.keep()
+        rustix::fs::fsync(self.as_fd()).map_err(|error| self.fault("keep", Path::new(name), &error))
     }
 
     /// A plain file's content; `None` when there is no plain file. More than `max` bytes are an error.
