@@ -11,6 +11,10 @@ pub const CSI_DRIVERS_ANNOTATION: &str = "kubehive.io/csi-drivers";
 pub const CSI_DRIVERS_MAX: usize = 64;
 /// 16 parts of a driver's topology.
 pub const CSI_TOPOLOGY_MAX: usize = 16;
+/// 317 bytes of a topology's key: a domain and a name, as labels have them.
+pub const CSI_TOPOLOGY_KEY_MAX: usize = 317;
+/// 63 bytes of its value, as labels have them.
+pub const CSI_TOPOLOGY_VALUE_MAX: usize = 63;
 /// 192 bytes of a driver's id of the node: what a CSINode may hold.
 pub const CSI_NODE_ID_MAX: usize = 192;
 /// 63 bytes of a driver's name (CSI's own bound).
@@ -40,6 +44,9 @@ impl CsiNodeDriver {
             && !self.node_id.is_empty()
             && self.node_id.len() <= CSI_NODE_ID_MAX
             && self.topology.len() <= CSI_TOPOLOGY_MAX
+            && self.topology.iter().all(|(key, value)| {
+                key.len() <= CSI_TOPOLOGY_KEY_MAX && value.len() <= CSI_TOPOLOGY_VALUE_MAX
+            })
     }
 }
 
@@ -56,6 +63,18 @@ pub fn is_driver_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topology_is_no_longer_than_labels_are() {
+        let with = |key: usize, value: usize| CsiNodeDriver {
+            name: "d.io".to_owned(),
+            node_id: "n".to_owned(),
+            topology: [("k".repeat(key), "v".repeat(value))].into(),
+            max_volumes: 0,
+        };
+        assert!(with(317, 63).is_valid());
+        assert!(!with(318, 63).is_valid() && !with(317, 64).is_valid());
+    }
 
     #[test]
     fn a_drivers_name_is_fit_to_be_a_folder() {

@@ -73,9 +73,12 @@ impl From<Status> for CallError {
                 | Code::Unavailable
                 | Code::ResourceExhausted
                 | Code::Aborted
-                // What is no answer of the driver's: a connection that ended, or an answer over the bound.
                 | Code::Unknown
-        );
+                // So the client says that an answer is over the bound, where others say `ResourceExhausted`.
+                | Code::OutOfRange
+        )
+        // What is no answer of the driver's: a connection that ended in the middle. Its status has a source, and the driver's none.
+        || std::error::Error::source(&status).is_some();
         let words = status.message();
         let words = words.get(..words.floor_char_boundary(WORDS_MAX)).unwrap_or_default().to_owned();
         CallError::Answered { code: name(status.code()), words, is_uncertain }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use beehive::{Actor, Address, Context, Fault};
 use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
+use futures::StreamExt as _;
+use futures::channel::mpsc;
 use serde_json::Value;
 
 use crate::state::State;
@@ -68,19 +70,17 @@ impl Actor for EdgeCsi {
     async fn started(&mut self, cx: &mut Context<CsiMsg>) -> Result<(), Fault> {
         let Settings { root, node, call_deadline, look_every } = self.settings.clone();
         let (env, edged) = (cx.env().clone(), self.edged.clone());
-        let state = Rc::new(State::new(root, node, call_deadline, env, edged));
+        let (releases, to_release) = mpsc::unbounded();
+        let state = Rc::new(State::new(root, node, call_deadline, env, edged, releases));
         self.state = Some(Rc::clone(&state));
         // Before anybody can ask for a mount.
         if let Err(reason) = state.on_disk(|root| root.prepare()).await {
             events::folders_not_made(&state.env, &reason);
         }
-        cx.spawn(async move {
-            // Nothing of it counts as not there: what was mounted before is in use until it is undone.
-            match volumes::on_disk(&state).await {
-                Ok(all) => state.found_in_use(all),
-                Err(reason) => events::folder_unreadable(&state.env, &reason),
-            }
-        });
+        // By tasks of this incarnation: whoever comes after it says and does these things itself.
+        let telling = Rc::clone(&state);
+        cx.spawn(async move { telling.tell_news().await });
+        cx.spawn(to_release.for_each_concurrent(None, move |id| volumes::release(Rc::clone(&state), id)));
         cx.every(look_every, || CsiMsg::Look);
         self.look(cx);
         Ok(())
@@ -90,9 +90,15 @@ impl Actor for EdgeCsi {
         let Some(state) = self.state.clone() else { return Ok(()) };
         match message {
             CsiMsg::Mount { volume, reply } => {
-                cx.spawn(async move { reply.send(volumes::mount(state, *volume).await) });
+                let is_over = state.begin_mount(&volume.pod_uid);
+                cx.spawn(async move {
+                    let is_needless = || is_over.get() || reply.is_abandoned();
+                    let done = volumes::mount(state, *volume, is_needless).await;
+                    reply.send(done);
+                });
             }
             CsiMsg::Unmount { pod_uid, reply } => {
+                state.end_mounts(&pod_uid);
                 cx.spawn(async move { reply.send(volumes::unmount(state, pod_uid).await) });
             }
             CsiMsg::TellDrivers => state.tell(),
@@ -139,14 +145,15 @@ impl EdgeCsi {
                 }
             };
             let _ = myself.tell(CsiMsg::Found(sockets)).await;
-            if releases {
+            // Nothing of it counts as not there: what was mounted before is in use until it is undone.
+            if releases || !state.is_scanned() {
                 match volumes::on_disk(&state).await {
                     Ok(all) => state.found_in_use(all),
                     Err(reason) => events::folder_unreadable(&state.env, &reason),
                 }
-                for id in state.in_use() {
-                    volumes::release_beside(&state, id);
-                }
+            }
+            if releases {
+                state.in_use().into_iter().for_each(|id| state.release(id));
             }
         });
     }

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use apimachinery::volume::sha256_hex;
 use contract::csi_node::is_driver_name;
-use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -58,6 +58,14 @@ pub(crate) struct PodVolume {
     pub(crate) name: String,
     /// `None`: nothing says whose it is.
     pub(crate) data: Option<VolData>,
+}
+
+impl PodVolume {
+    /// Whether it is this volume, and no inline one.
+    pub(crate) fn is(&self, driver: &str, handle: &str) -> bool {
+        let same = |data: &VolData| data.driver_name == driver && data.volume_handle == handle;
+        self.data.as_ref().is_some_and(|data| !data.is_inline() && same(data))
+    }
 }
 
 /// `rootDirectory`.
@@ -181,10 +189,22 @@ pub(crate) fn begin(folder: &Path, data: &VolData) -> Result<(), FileError> {
     write().map_err(|error| FileError::new("write", &at, &error))
 }
 
-/// Makes a folder and what leads there, closed to others.
+/// Makes a folder and what leads there, each closed to others and open to the kubelet's group, whatever the process' mask is. What
+/// is mounted there already is not asked.
 pub(crate) fn make(folder: &Path) -> Result<(), FileError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(CLOSED).create(folder);
-    made.map_err(|error| FileError::new("make folder", folder, &error))
+    if is_mounted(folder)? {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = folder.ancestors().take_while(|at| !at.is_dir()).collect();
+    for at in missing.into_iter().rev().filter(|at| !at.as_os_str().is_empty()) {
+        let fault = |error: std::io::Error| FileError::new("make folder", at, &error);
+        match fs::DirBuilder::new().mode(CLOSED).create(at) {
+            Ok(()) => fs::set_permissions(at, fs::Permissions::from_mode(CLOSED)).map_err(fault)?,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && at.is_dir() => {}
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Removes the mount point `inner` of a volume's folder, what says whose it is, and the folder, in this order. Nothing goes while
@@ -207,6 +227,15 @@ pub(crate) fn end(folder: &Path, inner: &str) -> Result<(), FileError> {
     remove(folder, fs::remove_dir(folder))
 }
 
+/// The same for a folder of which nothing says whose it is: no driver can be asked, so what is mounted there is unmounted first.
+pub(crate) fn end_nobodys(folder: &Path, inner: &str) -> Result<(), FileError> {
+    let point = folder.join(inner);
+    if is_mounted(&point)? {
+        unmount(&point, UnmountFlags::NOFOLLOW).map_err(|error| FileError::new("unmount", &point, &error))?;
+    }
+    end(folder, inner)
+}
+
 fn remove(at: &Path, result: std::io::Result<()>) -> Result<(), FileError> {
     match result {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -218,14 +247,12 @@ fn remove(at: &Path, result: std::io::Result<()>) -> Result<(), FileError> {
 
 /// Whether something is mounted at a place, by the kernel's table: a file system that does not answer is not asked.
 pub(crate) fn is_mounted(at: &Path) -> Result<bool, FileError> {
-    // Where it really lies: links may lead to `rootDirectory`. The place itself is not followed.
-    let real = match (at.parent().map(fs::canonicalize), at.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => return Ok(false),
-    };
-    let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).map_err(|error| FileError::new("read", table, &error))?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| unescaped(point) == real))
+    mountinfo::is_mounted(at).map_err(|error| FileError::new("read", Path::new(mountinfo::TABLE), &error))
+}
+
+/// Whether there is a folder, or something is mounted: that is not asked.
+pub(crate) fn has_folder(at: &Path) -> Result<bool, FileError> {
+    Ok(is_mounted(at)? || fs::symlink_metadata(at).is_ok_and(|found| found.is_dir()))
 }
 
 /// Sees to it that a driver's mounts below `rootDirectory` are seen outside its container, and the node's inside: the folder is a
@@ -252,46 +279,18 @@ pub fn share(root: &Path) -> Result<(), FileError> {
 fn is_shared(at: &Path) -> Result<bool, FileError> {
     let fault = |error: std::io::Error| FileError::new("look at", at, &error);
     let real = fs::canonicalize(at).map_err(fault)?;
-    let text = fs::read_to_string("/proc/self/mountinfo").map_err(fault)?;
-    let mount = |line: &str| {
-        let mut fields = line.split(' ');
-        let point = unescaped(fields.nth(4)?);
-        // Behind the options, up to a dash.
-        let shared =
-            fields.skip(1).take_while(|field| *field != "-").any(|field| field.starts_with("shared:"));
-        real.starts_with(&point).then(|| (point.components().count(), shared))
-    };
+    let mounts = mountinfo::here().map_err(fault)?;
+    let leading = mounts.iter().filter(|mount| real.starts_with(&mount.point));
     // Of two at one place the later one is on top.
-    Ok(text.lines().filter_map(mount).max_by_key(|(deep, _)| *deep).is_some_and(|(_, shared)| shared))
-}
-
-/// The kernel writes blanks and the like as `\040`.
-fn unescaped(point: &str) -> PathBuf {
-    let mut out = String::new();
-    let mut rest = point;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(char::from(code));
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push('\\');
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    PathBuf::from(out)
+    Ok(leading.max_by_key(|mount| mount.point.components().count()).is_some_and(|mount| mount.is_shared))
 }
 
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
     let fault = |error: std::io::Error| FileError::new("list", folder, &error);
     let list = match fs::read_dir(folder) {
         Ok(list) => list,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A plain file among folders is nobody's, and takes nothing from the others.
+        Err(error) if is_none(&error) => return Ok(Vec::new()),
         Err(error) => return Err(fault(error)),
     };
     let mut found = Vec::new();
@@ -305,14 +304,17 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, FileError> {
     Ok(found)
 }
 
+fn is_none(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
 /// What says whose a folder is; `None` when nothing does, or nothing that can be read.
 fn read_data(folder: &Path) -> Result<Option<VolData>, FileError> {
     let at = folder.join(VOL_DATA);
     match fs::symlink_metadata(&at) {
         Ok(stat) if stat.is_file() && stat.len() <= VOL_DATA_MAX => {}
         Ok(_) => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) if is_none(&error) => return Ok(None),
         Err(error) => return Err(FileError::new("look at", &at, &error)),
     }
     let text = fs::read(&at).map_err(|error| FileError::new("read", &at, &error))?;
@@ -402,8 +404,39 @@ mod tests {
             }
         }
         assert!(!is_mounted(dir.path()).unwrap() && !is_mounted(Path::new("/nowhere/x")).unwrap());
-        assert_eq!(unescaped(r"/a\040b\134c"), PathBuf::from("/a b\\c"));
         assert!(is_plain("pv-1") && !is_plain("..") && !is_plain("a/b") && !is_plain(""));
+    }
+
+    #[test]
+    fn a_plain_file_among_the_folders_takes_nothing_from_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root(dir.path().to_owned());
+        let data = VolData { volume_handle: "h".into(), driver_name: "d.io".into(), ..VolData::default() };
+        begin(&root.volume("u-1", "pv"), &data).unwrap();
+        begin(&root.stage("d.io", "h"), &data).unwrap();
+        for file in ["pods/file", "plugins/kubernetes.io/csi/e.io", "plugins/kubernetes.io/csi/d.io/file"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        make(&dir.path().join("pods/u-2/volumes")).unwrap();
+        fs::write(dir.path().join("pods/u-2/volumes/kubernetes.io~csi"), "").unwrap();
+        assert_eq!(root.of_pods().unwrap().len(), 1);
+        assert_eq!(root.staged().unwrap(), BTreeSet::from([("d.io".to_owned(), "h".to_owned())]));
+        assert!(
+            make(&dir.path().join("pods/file/x")).is_err() && make(&dir.path().join("pods/file")).is_err()
+        );
+    }
+
+    #[test]
+    fn what_is_made_is_open_to_its_group_whatever_the_mask_is() {
+        let dir = tempfile::tempdir().unwrap();
+        // The mask is the process': only here, and what others make meanwhile is closed the more.
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let made = make(&dir.path().join("a/b"));
+        rustix::process::umask(before);
+        made.unwrap();
+        for at in ["a", "a/b"] {
+            assert_eq!(fs::metadata(dir.path().join(at)).unwrap().mode() & 0o777, 0o750, "{at}");
+        }
     }
 
     #[test]

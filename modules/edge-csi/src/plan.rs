@@ -81,7 +81,14 @@ pub(crate) fn driver_of(name: &str, info: NodeGetInfoResponse) -> Result<CsiNode
         ));
     }
     let (name, node_id) = (name.to_owned(), info.node_id);
-    Ok(CsiNodeDriver { name, node_id, topology, max_volumes: info.max_volumes_per_node })
+    let driver = CsiNodeDriver { name, node_id, topology, max_volumes: info.max_volumes_per_node };
+    if !driver.is_valid() {
+        return Err(
+            "error adding CSI driver node info: its name or its topology is longer than Kubernetes takes"
+                .to_owned(),
+        );
+    }
+    Ok(driver)
 }
 
 /// How a driver is told that a volume may be used (`asCSIAccessModeV1` and its newer form).
@@ -196,6 +203,13 @@ mod tests {
         assert!(driver_of("d", NodeGetInfoResponse::default()).is_err());
         let long = NodeGetInfoResponse { node_id: "n".repeat(193), ..NodeGetInfoResponse::default() };
         assert!(driver_of("d", long).is_err());
+        let flood = Topology { segments: [("zone".to_owned(), "a".repeat(3 << 20))].into() };
+        let said = NodeGetInfoResponse {
+            node_id: "n".into(),
+            accessible_topology: Some(flood),
+            ..NodeGetInfoResponse::default()
+        };
+        assert!(driver_of("d", said).is_err());
         let topology = Topology { segments: [("zone".to_owned(), "a".to_owned())].into() };
         let said = NodeGetInfoResponse {
             node_id: "n".into(),

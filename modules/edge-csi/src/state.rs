@@ -3,16 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::rc::{self, Rc};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use beehive::{Address, Env, Fault};
 use contract::csi::CsiMounted;
-use contract::csi_node::CsiNodeDriver;
+use contract::csi_node::{CSI_DRIVERS_MAX, CsiNodeDriver};
 use contract::edged::EdgedMsg;
 use csi::Driver;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use futures::channel::mpsc::UnboundedSender;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::error::FileError;
 use crate::events;
@@ -21,6 +22,14 @@ use crate::plan::Version;
 
 /// A volume: its driver and its handle.
 pub(crate) type VolumeId = (String, String);
+
+/// Whose turn it is with a volume, by `rootDirectory` and the volume. The process has one table, not an incarnation of EdgeCsi: what
+/// one that has failed still does on the disk holds its turn to its end, and the next one waits for it.
+static TURNS: std::sync::Mutex<Turns> = std::sync::Mutex::new(BTreeMap::new());
+type Turns = BTreeMap<(PathBuf, VolumeId), Weak<Mutex<()>>>;
+
+/// The turn with a volume, as long as anybody holds it.
+pub(crate) type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// A driver that is registered.
 #[derive(Debug, Clone)]
@@ -49,9 +58,14 @@ pub(crate) struct State {
     pub(crate) staged: RefCell<BTreeSet<VolumeId>>,
     /// Volumes that are mounted or may be.
     in_use: RefCell<BTreeSet<VolumeId>>,
-    locks: RefCell<BTreeMap<VolumeId, Weak<Mutex<()>>>>,
-    /// Edged was told once.
-    is_told: Cell<bool>,
+    /// What is on the disk was read once: before that nothing is said, since it would be taken for all there is.
+    is_scanned: Cell<bool>,
+    /// There is something to tell Edged.
+    news: Notify,
+    /// Of each pod the mounts that are under way, each with the mark that it is over with them.
+    mounting: RefCell<BTreeMap<String, Vec<rc::Weak<Cell<bool>>>>>,
+    /// Takes volumes that may be unstaged, to a task of this incarnation.
+    releases: UnboundedSender<VolumeId>,
     /// Volumes of which it is being looked whether any pod has them still.
     pub(crate) releasing: RefCell<BTreeSet<VolumeId>>,
 }
@@ -63,6 +77,7 @@ impl State {
         call_deadline: Duration,
         env: Env,
         edged: Address<EdgedMsg>,
+        releases: UnboundedSender<VolumeId>,
     ) -> State {
         State {
             root: Root(root),
@@ -75,22 +90,73 @@ impl State {
             published: RefCell::default(),
             staged: RefCell::default(),
             in_use: RefCell::default(),
-            locks: RefCell::default(),
-            is_told: Cell::default(),
+            is_scanned: Cell::default(),
+            news: Notify::new(),
+            mounting: RefCell::default(),
+            releases,
             releasing: RefCell::default(),
         }
     }
 
     /// Waits for its turn with a volume: there are never two calls at once about one.
-    pub(crate) async fn turn(&self, id: &VolumeId) -> OwnedMutexGuard<()> {
+    pub(crate) async fn turn(&self, id: &VolumeId) -> Turn {
+        let key = (self.root.0.clone(), id.clone());
         let lock = {
-            let mut locks = self.locks.borrow_mut();
-            locks.retain(|_, lock| lock.strong_count() > 0);
-            let lock = locks.get(id).and_then(Weak::upgrade).unwrap_or_else(|| Arc::new(Mutex::new(())));
-            locks.insert(id.clone(), Arc::downgrade(&lock));
+            let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, lock| lock.strong_count() > 0);
+            let lock = turns.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| Arc::new(Mutex::new(())));
+            turns.insert(key, Arc::downgrade(&lock));
             lock
         };
-        lock.lock_owned().await
+        Arc::new(lock.lock_owned().await)
+    }
+
+    /// Works on the disk, beside the hive's thread, and holds the turn until that is done, whatever becomes of who waits for it.
+    pub(crate) async fn on_disk_in<T: Send + 'static>(
+        &self,
+        turn: &Turn,
+        work: impl FnOnce(Root) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, String> {
+        let turn = Arc::clone(turn);
+        let in_turn = move |root| {
+            let done = work(root);
+            drop(turn);
+            done
+        };
+        self.on_disk(in_turn).await
+    }
+
+    /// Notes that a mount for a pod is under way. What is answered becomes true when the pod's volumes are to be unmounted: then
+    /// nothing is mounted any more.
+    pub(crate) fn begin_mount(&self, pod_uid: &str) -> Rc<Cell<bool>> {
+        let is_over = Rc::new(Cell::new(false));
+        let mut mounting = self.mounting.borrow_mut();
+        mounting.retain(|_, marks| {
+            marks.retain(|mark| mark.strong_count() > 0);
+            !marks.is_empty()
+        });
+        mounting.entry(pod_uid.to_owned()).or_default().push(Rc::downgrade(&is_over));
+        is_over
+    }
+
+    /// It is over with all mounts for a pod that are under way.
+    pub(crate) fn end_mounts(&self, pod_uid: &str) {
+        let marks = self.mounting.borrow_mut().remove(pod_uid).unwrap_or_default();
+        marks.iter().filter_map(rc::Weak::upgrade).for_each(|mark| mark.set(true));
+    }
+
+    /// Lets a volume be unstaged if no pod has it any more, beside whoever asks.
+    pub(crate) fn release(&self, id: VolumeId) {
+        if self.releasing.borrow_mut().insert(id.clone()) {
+            // Its task ends with the incarnation.
+            let _ = self.releases.unbounded_send(id);
+        }
+    }
+
+    /// Whether one more driver of this name is no more than a CSINode may hold.
+    pub(crate) fn has_room_for(&self, name: &str) -> bool {
+        let drivers = self.drivers.borrow();
+        drivers.contains_key(name) || drivers.len() < CSI_DRIVERS_MAX
     }
 
     pub(crate) fn driver(&self, name: &str) -> Option<Driver> {
@@ -111,7 +177,7 @@ impl State {
     }
 
     /// Notes that a volume is mounted, or may be, or is not any more.
-    pub(crate) fn set_in_use(self: &Rc<Self>, id: &VolumeId, is_in_use: bool) {
+    pub(crate) fn set_in_use(&self, id: &VolumeId, is_in_use: bool) {
         let moved = match is_in_use {
             true => self.in_use.borrow_mut().insert(id.clone()),
             false => self.in_use.borrow_mut().remove(id),
@@ -122,12 +188,16 @@ impl State {
     }
 
     /// Takes what is on the disk as in use, and says so after a start.
-    pub(crate) fn found_in_use(self: &Rc<Self>, all: BTreeSet<VolumeId>) {
-        let is_news = !self.is_told.replace(true) || !all.is_subset(&self.in_use.borrow());
+    pub(crate) fn found_in_use(&self, all: BTreeSet<VolumeId>) {
+        let is_news = !self.is_scanned.replace(true) || !all.is_subset(&self.in_use.borrow());
         self.in_use.borrow_mut().extend(all);
         if is_news {
             self.tell();
         }
+    }
+
+    pub(crate) fn is_scanned(&self) -> bool {
+        self.is_scanned.get()
     }
 
     pub(crate) fn in_use(&self) -> BTreeSet<VolumeId> {
@@ -138,26 +208,33 @@ impl State {
         (self.drivers.borrow().len(), self.in_use.borrow().len())
     }
 
-    /// Tells Edged which drivers there are and which volumes are in use, until its mailbox has room for it.
-    pub(crate) fn tell(self: &Rc<Self>) {
-        let state = Rc::clone(self);
-        self.env.spawn(async move {
-            let make = || {
-                let drivers = state.drivers.borrow().values().map(|found| found.node.clone()).collect();
-                let in_use = state.in_use.borrow();
-                // As the attach-detach controller calls volumes.
-                let in_use = in_use
-                    .iter()
-                    .map(|(driver, handle)| format!("kubernetes.io/csi/{driver}^{handle}"))
-                    .collect();
-                EdgedMsg::CsiDrivers { drivers, in_use }
-            };
-            state.edged.tell_with_retry(&state.env, make).await;
-        });
+    /// Has Edged told which drivers there are and which volumes are in use, once that is known.
+    pub(crate) fn tell(&self) {
+        if self.is_scanned.get() {
+            self.news.notify_one();
+        }
+    }
+
+    /// Tells Edged whenever there is something to tell, until its mailbox has room for it. Never ends.
+    pub(crate) async fn tell_news(&self) {
+        let make = || {
+            let drivers = self.drivers.borrow().values().map(|found| found.node.clone()).collect();
+            let in_use = self.in_use.borrow();
+            // As the attach-detach controller calls volumes.
+            let in_use = in_use
+                .iter()
+                .map(|(driver, handle)| format!("kubernetes.io/csi/{driver}^{handle}"))
+                .collect();
+            EdgedMsg::CsiDrivers { drivers, in_use }
+        };
+        loop {
+            self.news.notified().await;
+            self.edged.tell_with_retry(&self.env, make).await;
+        }
     }
 
     /// Forgets what was registered by a socket.
-    pub(crate) fn forget_registrar(self: &Rc<Self>, socket: &str) {
+    pub(crate) fn forget_registrar(&self, socket: &str) {
         let gone: Vec<String> = {
             let drivers = self.drivers.borrow();
             drivers
@@ -173,5 +250,86 @@ impl State {
         if !gone.is_empty() {
             self.tell();
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::mpsc;
+
+    use beehive::testing::Probe;
+
+    use super::*;
+
+    pub(crate) fn state(env: &Env) -> (State, Probe<EdgedMsg>) {
+        let (probe, edged) = Probe::new(env, 16);
+        let (releases, _) = futures::channel::mpsc::unbounded();
+        let limit = Duration::from_secs(1);
+        (State::new("/root-of-this-test".into(), "edge-1".into(), limit, env.clone(), edged, releases), probe)
+    }
+
+    /// The actor is made anew while it works on the disk: that ends before the next one's turn begins.
+    #[test]
+    fn what_an_incarnation_left_behind_on_the_disk_runs_beside_nothing_of_the_next() {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let ((old, _a), (new, _b)) = (state(&env), state(&env));
+            let id = ("d.io".to_owned(), "h".to_owned());
+            let (began, has_begun) = tokio::sync::oneshot::channel();
+            let (go, may_go) = mpsc::channel::<()>();
+            let of_old = id.clone();
+            let task = tokio::task::spawn_local(async move {
+                let turn = old.turn(&of_old).await;
+                let work = move |_| {
+                    began.send(()).unwrap();
+                    may_go.recv().unwrap();
+                    Ok(())
+                };
+                old.on_disk_in(&turn, work).await
+            });
+            has_begun.await.unwrap();
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            let mut next = std::pin::pin!(new.turn(&id));
+            assert!(futures::poll!(next.as_mut()).is_pending(), "the next one works beside it");
+            go.send(()).unwrap();
+            next.await;
+        });
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_disk_was_read() {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let (state, mut probe) = state(&env);
+            let state = Rc::new(state);
+            let telling = Rc::clone(&state);
+            let teller = tokio::task::spawn_local(async move { telling.tell_news().await });
+            state.tell();
+            let id = ("d.io".to_owned(), "h".to_owned());
+            state.set_in_use(&id, true);
+            state.found_in_use(BTreeSet::from([("d.io".to_owned(), "g".to_owned())]));
+            let Some(EdgedMsg::CsiDrivers { in_use, .. }) = probe.next(Duration::from_secs(20)).await else {
+                panic!()
+            };
+            assert_eq!(in_use.len(), 2, "the first word is whole: {in_use:?}");
+            teller.abort();
+        });
+    }
+
+    #[test]
+    fn the_end_of_a_pod_is_the_end_of_its_mounts_alone() {
+        actix_rt::System::new().block_on(async {
+            let (state, _probe) = state(&Env::real());
+            let (first, second) = (state.begin_mount("u1"), state.begin_mount("u1"));
+            let other = state.begin_mount("u2");
+            drop(second);
+            state.end_mounts("u1");
+            assert!(first.get() && !other.get());
+            assert!(!state.begin_mount("u1").get(), "a mount that is asked for later is none of these");
+            drop((first, other));
+            state.begin_mount("u3");
+            assert_eq!(state.mounting.borrow().len(), 1, "what is over is not kept");
+        });
     }
 }

@@ -1,21 +1,22 @@
 //! Staging, publishing, and their reverse.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use apimachinery::volume::attachment_name;
-use contract::csi::{CsiFault, CsiMounted, CsiVolume};
+use contract::csi::{AccessMode, CsiFault, CsiMounted, CsiVolume};
 use contract::csi_node::is_driver_name;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use csi::v1::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest};
 use csi::{CallError, Driver};
 use futures::future::join_all;
 
+use crate::error::FileError;
 use crate::events;
-use crate::paths::{self, PodVolume, VolData, is_plain};
+use crate::paths::{self, PodVolume, Root, VolData, is_plain};
 use crate::plan;
-use crate::state::{State, VolumeId};
+use crate::state::{State, Turn, VolumeId};
 
 const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
@@ -29,15 +30,29 @@ fn absent(driver: &str) -> String {
     format!("driver name {driver} not found in the list of registered CSI drivers")
 }
 
-/// Mounts a volume for a pod.
-pub(crate) async fn mount(state: Rc<State>, volume: CsiVolume) -> Result<CsiMounted, CsiFault> {
+/// Why a mount was not gone on with.
+const NEEDLESS: &str = "nobody waits for the volume any more";
+
+/// Mounts a volume for a pod. `is_needless`: it is over with the pod's volumes, or who asked has given up; asked before each call, so
+/// that nothing is mounted behind the pod's end.
+pub(crate) async fn mount(
+    state: Rc<State>,
+    volume: CsiVolume,
+    is_needless: impl Fn() -> bool,
+) -> Result<CsiMounted, CsiFault> {
     check(&volume)?;
     let id = (volume.driver.clone(), volume.handle.clone());
-    let _turn = state.turn(&id).await;
+    let turn = state.turn(&id).await;
+    if is_needless() {
+        return Err(fault(SET_UP, NEEDLESS));
+    }
     let place = (volume.pod_uid.clone(), volume.name.clone());
     let before = state.published.borrow().get(&place).copied();
     if let Some(mounted) = before.filter(|_| !volume.republish) {
         return Ok(CsiMounted { is_new: false, ..mounted });
+    }
+    if volume.access_mode == AccessMode::ReadWriteOncePod && !volume.is_inline {
+        has_no_other(&state, &turn, &volume).await.map_err(|reason| fault(SET_UP, reason))?;
     }
     let driver = state.driver(&volume.driver);
     let staged = if volume.is_inline {
@@ -50,18 +65,41 @@ pub(crate) async fn mount(state: Rc<State>, volume: CsiVolume) -> Result<CsiMoun
                 format!("kubernetes.io/csi: attacher.MountDevice failed to create newCsiDriverClient: {why}"),
             ));
         };
-        stage(&state, driver, &volume, &id).await.map_err(|reason| fault(MOUNT_DEVICE, reason))?
+        stage(&state, driver, &volume, (&id, &turn)).await.map_err(|reason| fault(MOUNT_DEVICE, reason))?
     };
+    if is_needless() {
+        state.release(id);
+        return Err(fault(SET_UP, NEEDLESS));
+    }
     let Some(driver) = driver else {
         let why = absent(&volume.driver);
         let why = format!("kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {why}");
         return Err(fault(SET_UP, why));
     };
-    let mounted = publish(&state, &driver, &volume, staged, before.is_some())
-        .await
-        .map_err(|reason| fault(SET_UP, reason))?;
+    let published =
+        publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
+    let mounted = published.map_err(|reason| {
+        if is_needless() && !volume.is_inline {
+            state.release(id);
+        }
+        fault(SET_UP, reason)
+    })?;
     state.published.borrow_mut().insert(place, mounted);
     Ok(mounted)
+}
+
+/// What no second pod may use is used by none.
+async fn has_no_other(state: &State, turn: &Turn, volume: &CsiVolume) -> Result<(), String> {
+    let wanted = volume.clone();
+    let is_others =
+        move |found: &PodVolume| found.pod_uid != wanted.pod_uid && found.is(&wanted.driver, &wanted.handle);
+    match state.on_disk_in(turn, move |root| Ok(root.of_pods()?.iter().any(is_others))).await? {
+        true => {
+            Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+                .to_owned())
+        }
+        false => Ok(()),
+    }
 }
 
 /// The names become parts of paths.
@@ -76,10 +114,10 @@ fn check(volume: &CsiVolume) -> Result<(), CsiFault> {
 
 /// Stages a volume for the node, unless this incarnation has. Answers where; nothing where the driver does not stage.
 async fn stage(
-    state: &Rc<State>,
+    state: &State,
     driver: &Driver,
     volume: &CsiVolume,
-    id: &VolumeId,
+    (id, turn): (&VolumeId, &Turn),
 ) -> Result<String, String> {
     let can = driver.capabilities().await.map_err(|error| error.to_string())?;
     let folder = state.root.stage(&volume.driver, &volume.handle);
@@ -98,7 +136,7 @@ async fn stage(
         ..VolData::default()
     };
     let own = folder.clone();
-    state.on_disk(move |_| paths::begin(&own, &data).and_then(|()| paths::make(&at))).await?;
+    state.on_disk_in(turn, move |_| paths::begin(&own, &data).and_then(|()| paths::make(&at))).await?;
     match driver.stage(plan::stage_request(volume, &can, path.clone())).await {
         Ok(()) => {
             events::volume_staged(&state.env, &volume.driver, &volume.handle);
@@ -108,20 +146,20 @@ async fn stage(
         Err(error) => {
             if !error.is_uncertain() {
                 // Nothing is there. Should something be mounted all the same, the folder stays and is unstaged later.
-                let _kept = state.on_disk(move |_| paths::end(&folder, "globalmount")).await;
+                let _kept = state.on_disk_in(turn, move |_| paths::end(&folder, "globalmount")).await;
             }
             Err(error.to_string())
         }
     }
 }
 
-/// Shows a volume to its pod.
+/// Shows a volume to its pod. `staged`: where it is, if the driver stages.
 async fn publish(
-    state: &Rc<State>,
+    state: &State,
     driver: &Driver,
     volume: &CsiVolume,
-    staged: String,
-    is_again: bool,
+    (staged, is_again): (String, bool),
+    (turn, is_needless): (&Turn, &impl Fn() -> bool),
 ) -> Result<CsiMounted, String> {
     let can = driver.capabilities().await.map_err(|error| error.to_string())?;
     let folder = state.root.volume(&volume.pod_uid, &volume.name);
@@ -137,16 +175,24 @@ async fn publish(
     };
     // A container that runs sees a mount that is there: it is never taken away for an error of a later call.
     let (own, point) = (folder.clone(), at.clone());
-    let was_mounted =
-        state.on_disk(move |_| paths::begin(&own, &data).and_then(|()| paths::is_mounted(&point))).await?;
+    let was_mounted = state
+        .on_disk_in(turn, move |_| paths::begin(&own, &data).and_then(|()| paths::is_mounted(&point)))
+        .await?;
+    // Looked at behind the file that says whose it is: who unmounts has either seen it or said that it is over.
+    if is_needless() {
+        if !is_again && !was_mounted {
+            state.on_disk_in(turn, move |_| paths::end(&folder, "mount")).await?;
+        }
+        return Err(NEEDLESS.to_owned());
+    }
     let request = plan::publish_request(volume, &can, staged, path);
     if let Err(error) = driver.publish(request).await {
         if !error.is_uncertain() && !is_again && !was_mounted {
-            let _kept = state.on_disk(move |_| paths::end(&folder, "mount")).await;
+            let _kept = state.on_disk_in(turn, move |_| paths::end(&folder, "mount")).await;
         }
         return Err(error.to_string());
     }
-    let is_there = state.on_disk(move |_| Ok(is_folder(&at))).await?;
+    let is_there = state.on_disk_in(turn, move |_| paths::has_folder(&at)).await?;
     if !is_there {
         return Err(format!(
             "driver {} says that it published the volume, and made no folder for it",
@@ -157,10 +203,6 @@ async fn publish(
         events::volume_published(&state.env, &volume.driver, &volume.handle, &volume.pod_uid);
     }
     Ok(CsiMounted { has_group: can.contains(&Capability::VolumeMountGroup), is_new: !is_again })
-}
-
-fn is_folder(at: &Path) -> bool {
-    std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir())
 }
 
 fn text(path: &Path) -> Result<String, String> {
@@ -186,12 +228,19 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
         // Made, and never given to a driver.
         let why = format!("{} has no vol_data.json that can be read", folder.display());
         return state
-            .on_disk(move |_| paths::end(&folder, "mount"))
+            .on_disk(move |_| paths::end_nobodys(&folder, "mount"))
             .await
             .map_err(|error| format!("{why}: {error}"));
     };
     let id = (data.driver_name.clone(), data.volume_handle.clone());
     let turn = state.turn(&id).await;
+    let place = (volume.pod_uid.clone(), volume.name.clone());
+    let own = folder.clone();
+    // A mount that heard of the end has undone what it began.
+    if !state.on_disk_in(&turn, move |_| paths::has_folder(&own)).await? {
+        state.published.borrow_mut().remove(&place);
+        return Ok(());
+    }
     let driver = state.driver(&data.driver_name).ok_or_else(|| {
         format!(
             "kubernetes.io/csi: Unmounter.TearDownAt failed to get CSI client: {}",
@@ -203,12 +252,12 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
         target_path: text(&folder.join("mount"))?,
     };
     driver.unpublish(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
-    state.on_disk(move |_| paths::end(&folder, "mount")).await?;
-    state.published.borrow_mut().remove(&(volume.pod_uid.clone(), volume.name.clone()));
+    state.on_disk_in(&turn, move |_| paths::end(&folder, "mount")).await?;
+    state.published.borrow_mut().remove(&place);
     events::volume_unpublished(&state.env, &data.driver_name, &data.volume_handle, &volume.pod_uid);
     drop(turn);
     if !data.is_inline() {
-        release_beside(state, id);
+        state.release(id);
     }
     Ok(())
 }
@@ -218,36 +267,50 @@ fn gone_is_fine(error: CallError) -> Result<(), CallError> {
     if error.code() == "NotFound" { Ok(()) } else { Err(error) }
 }
 
-/// Unstages a volume if no pod has it any more, in a task of its own.
-pub(crate) fn release_beside(state: &Rc<State>, id: VolumeId) {
-    if !state.releasing.borrow_mut().insert(id.clone()) {
-        return;
+/// Unstages a volume if no pod has it any more.
+pub(crate) async fn release(state: Rc<State>, id: VolumeId) {
+    let turn = state.turn(&id).await;
+    // From here on another pod's end is news.
+    state.releasing.borrow_mut().remove(&id);
+    if let Err(reason) = try_release(&state, &id, &turn).await {
+        events::volume_not_unstaged(&state.env, &id.0, &id.1, &reason);
     }
-    let state = Rc::clone(state);
-    let env = state.env.clone();
-    env.spawn(async move {
-        let turn = state.turn(&id).await;
-        // From here on another pod's end is news.
-        state.releasing.borrow_mut().remove(&id);
-        if let Err(reason) = try_release(&state, &id).await {
-            events::volume_not_unstaged(&state.env, &id.0, &id.1, &reason);
-        }
-        drop(turn);
-    });
 }
 
-async fn try_release(state: &Rc<State>, id: &VolumeId) -> Result<(), String> {
+/// Who has a volume, by the disk.
+#[derive(Debug, PartialEq, Eq)]
+enum Users {
+    None,
+    Some,
+    /// Perhaps the pod of this mount, of which nothing says what it is.
+    Unknown(PathBuf),
+}
+
+fn users(root: &Root, (driver, handle): &VolumeId) -> Result<Users, FileError> {
+    let mut found = Users::None;
+    for volume in root.of_pods()? {
+        if volume.is(driver, handle) {
+            return Ok(Users::Some);
+        }
+        let point = root.volume(&volume.pod_uid, &volume.name).join("mount");
+        if volume.data.is_none() && paths::is_mounted(&point)? {
+            found = Users::Unknown(point);
+        }
+    }
+    Ok(found)
+}
+
+async fn try_release(state: &State, id: &VolumeId, turn: &Turn) -> Result<(), String> {
     let wanted = id.clone();
-    let has_it = move |volume: &PodVolume| {
-        volume.data.as_ref().is_some_and(|data| {
-            !data.is_inline() && data.driver_name == wanted.0 && data.volume_handle == wanted.1
-        })
-    };
-    if state.on_disk(move |root| Ok(root.of_pods()?.iter().any(has_it))).await? {
-        return Ok(());
+    match state.on_disk_in(turn, move |root| users(&root, &wanted)).await? {
+        Users::None => {}
+        Users::Some => return Ok(()),
+        Users::Unknown(point) => {
+            return Err(format!("{} is mounted, and nothing says which volume that is", point.display()));
+        }
     }
     let wanted = id.clone();
-    if state.on_disk(move |root| Ok(root.staged()?.contains(&wanted))).await? {
+    if state.on_disk_in(turn, move |root| Ok(root.staged()?.contains(&wanted))).await? {
         let driver = state.driver(&id.0).ok_or_else(|| absent(&id.0))?;
         let can = driver.capabilities().await.map_err(|error| error.to_string())?;
         if can.contains(&Capability::StageUnstageVolume) {
@@ -258,7 +321,7 @@ async fn try_release(state: &Rc<State>, id: &VolumeId) -> Result<(), String> {
             driver.unstage(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
         }
         let folder = state.root.stage(&id.0, &id.1);
-        state.on_disk(move |_| paths::end(&folder, "globalmount")).await?;
+        state.on_disk_in(turn, move |_| paths::end(&folder, "globalmount")).await?;
         events::volume_unstaged(&state.env, &id.0, &id.1);
     }
     state.staged.borrow_mut().remove(id);
@@ -277,4 +340,30 @@ pub(crate) async fn on_disk(state: &State) -> Result<BTreeSet<VolumeId>, String>
             Ok(all)
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only root can mount.
+    #[test]
+    fn a_volume_that_nothing_speaks_of_may_be_anybodys_while_it_is_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root(dir.path().to_owned());
+        let id = ("d.io".to_owned(), "h".to_owned());
+        let folder = root.volume("u", "pv");
+        paths::make(&folder.join("mount")).unwrap();
+        assert_eq!(users(&root, &id).unwrap(), Users::None);
+        if rustix::mount::mount_bind(dir.path(), folder.join("mount")).is_err() {
+            return;
+        }
+        assert_eq!(users(&root, &id).unwrap(), Users::Unknown(folder.join("mount")));
+        let data = VolData { driver_name: id.0.clone(), volume_handle: id.1.clone(), ..VolData::default() };
+        paths::begin(&root.volume("v", "pv"), &data).unwrap();
+        assert_eq!(users(&root, &id).unwrap(), Users::Some);
+        // It is undone by ourselves when its pod goes.
+        paths::end_nobodys(&folder, "mount").unwrap();
+        assert!(!folder.exists() && dir.path().join("pods").exists());
+    }
 }

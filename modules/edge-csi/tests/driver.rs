@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Ended, Env, Flow, Hive, Policy};
-use contract::csi::{CsiFault, CsiMounted, CsiMsg, CsiVolume};
+use contract::csi::{AccessMode, CsiFault, CsiMounted, CsiMsg, CsiVolume};
 use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
 use edge_csi::{EdgeCsi, Settings};
@@ -43,9 +43,11 @@ impl Folder {
     }
 
     fn mounts(&self) -> Vec<String> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-        points.filter(|point| Path::new(point).starts_with(self.root())).map(str::to_owned).collect()
+        let points = mountinfo::here().unwrap().into_iter().map(|mount| mount.point);
+        points
+            .filter(|point| point.starts_with(self.root()))
+            .map(|point| point.display().to_string())
+            .collect()
     }
 }
 
@@ -242,8 +244,11 @@ fn an_edgecore_that_starts_anew_knows_all_from_the_disk() {
         node.mount(&volume("u2", "g")).await.unwrap();
         node.stop().await;
         let mut node = start(folder.root());
-        node.until("what was mounted before", |_, in_use| in_use.len() == 2).await;
-        node.until_registered().await;
+        // The first word that has both may be the only one.
+        node.until("what was mounted before, and the driver", |drivers, in_use| {
+            in_use.len() == 2 && drivers.len() == 1
+        })
+        .await;
         // A pod that goes on: every call is repeated, and the driver takes it.
         node.mount(&volume("u1", "h")).await.unwrap();
         assert_eq!(times(&driver.calls(), "publish h"), 2);
@@ -308,6 +313,70 @@ fn a_driver_that_hangs_holds_up_its_own_volumes_alone() {
 }
 
 #[test]
+fn a_pod_that_ends_while_its_volume_waits_has_nothing_mounted_behind_it() {
+    run(async {
+        let folder = Folder::new();
+        let driver = driver(&folder);
+        let mut node = start(folder.root());
+        node.until_registered().await;
+        driver.behave(Behaviour::Hangs);
+        let (first, second, third) = (volume("u1", "h"), volume("u2", "h"), volume("u3", "h"));
+        let all = async {
+            tokio::join!(node.mount(&first), node.mount(&second), node.mount(&third), async {
+                eventually("the driver is asked", || !driver.calls().is_empty()).await;
+                // It hangs for the first of them; the others wait behind it.
+                node.unmount("u2").await.unwrap();
+                driver.behave(Behaviour::Right);
+            })
+        };
+        let (first, second, third, ()) = all.await;
+        assert!(first.unwrap_err().reason.contains("DeadlineExceeded"));
+        assert_eq!(second.unwrap_err().reason, "nobody waits for the volume any more");
+        third.unwrap();
+        assert_eq!(driver.calls(), ["stage h", "stage h", "publish h"]);
+        assert!(!node.shown("u2", "h").parent().unwrap().exists());
+        // Nor is there anything behind one who has given up.
+        driver.behave(Behaviour::Hangs);
+        let (given_up, stuck) = (volume("u5", "h"), volume("u4", "h"));
+        let ask = |reply| CsiMsg::Mount { volume: Box::new(given_up.clone()), reply };
+        let soon = Duration::from_millis(200);
+        let both = async { tokio::join!(node.mount(&stuck), node.csi.ask(soon, ask)) };
+        let (stuck, given_up) = both.await;
+        assert!(stuck.is_err() && given_up.is_err());
+        driver.behave(Behaviour::Right);
+        node.mount(&volume("u6", "h")).await.unwrap();
+        assert!(!node.shown("u5", "h").parent().unwrap().exists());
+        for pod in ["u1", "u3", "u4", "u6"] {
+            node.unmount(pod).await.unwrap();
+        }
+        eventually("all is undone", || driver.is_idle()).await;
+        assert_eq!(driver.faults(), [] as [String; 0]);
+    });
+}
+
+#[test]
+fn what_one_pod_alone_may_use_is_used_by_one() {
+    run(async {
+        let folder = Folder::new();
+        let driver = driver(&folder);
+        let mut node = start(folder.root());
+        node.until_registered().await;
+        let alone = |pod: &str| CsiVolume { access_mode: AccessMode::ReadWriteOncePod, ..volume(pod, "h") };
+        node.mount(&alone("u1")).await.unwrap();
+        node.mount(&alone("u1")).await.unwrap();
+        let refused = node.mount(&alone("u2")).await.unwrap_err();
+        assert_eq!(refused.step, "MountVolume.SetUp");
+        let words = "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+        assert_eq!(refused.reason, words);
+        node.unmount("u1").await.unwrap();
+        node.mount(&alone("u2")).await.unwrap();
+        node.unmount("u2").await.unwrap();
+        eventually("all is undone", || driver.is_idle()).await;
+        assert_eq!(driver.faults(), [] as [String; 0]);
+    });
+}
+
+#[test]
 fn what_a_driver_did_not_do_for_sure_is_undone_and_what_it_surely_did_not_is_not_left() {
     run(async {
         let folder = Folder::new();
@@ -338,6 +407,31 @@ fn what_a_driver_did_not_do_for_sure_is_undone_and_what_it_surely_did_not_is_not
         eventually("all is undone", || driver.is_idle()).await;
         assert_eq!(driver.faults(), [] as [String; 0]);
         assert_eq!(folder.mounts(), [] as [String; 0]);
+    });
+}
+
+/// What is no answer of the driver's says nothing of what it has done.
+#[test]
+fn an_answer_that_cannot_be_taken_leaves_it_open_what_was_done() {
+    run(async {
+        let folder = Folder::new();
+        let can = csi::v1::node_service_capability::rpc::Type::StageUnstageVolume;
+        // Some 9 MiB of them.
+        let options = Options { capabilities: vec![can; 1_500_000], ..Options::new(DRIVER) };
+        let _long = StrictDriver::start(folder.root(), &options, None).unwrap();
+        let socket = folder.root().join("plugins").join(DRIVER).join("csi.sock");
+        let long = csi::Driver::at(&socket, SOON).capabilities().await.unwrap_err();
+        assert!(long.is_uncertain(), "{long}");
+        let socket = folder.root().join("ends.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let ends = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+        };
+        let driver = csi::Driver::at(&socket, SOON);
+        let (cut, ()) = tokio::join!(driver.capabilities(), ends);
+        let cut = cut.unwrap_err();
+        assert!(cut.is_uncertain(), "{cut}");
     });
 }
 

@@ -452,6 +452,7 @@ impl Edged {
     /// What was asked of a driver that was not there is asked again, and the node says which drivers and volumes it has.
     fn csi_drivers(&mut self, told: CsiVolumes, cx: &Context<EdgedMsg>) {
         let Some(deps) = &self.deps else { return };
+        self.node.drivers_told(&told.drivers, deps.now());
         let before = deps.csi_volumes.replace(Some(told.clone()));
         if before.as_ref() == Some(&told) {
             return;

@@ -404,11 +404,10 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Volumes in memory outlive a node, as they do in a real one that stops.
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let inside = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        for mount in inside.filter(|path| std::path::Path::new(path).starts_with(self.folder.path())) {
+        let mounts = mountinfo::here().unwrap_or_default().into_iter().map(|mount| mount.point);
+        for point in mounts.filter(|point| point.starts_with(self.folder.path())) {
             // A node that was not stopped may still have files open there.
-            let _ = std::process::Command::new("umount").args(["--lazy", mount]).status();
+            let _ = std::process::Command::new("umount").arg("--lazy").arg(point).status();
         }
     }
 }

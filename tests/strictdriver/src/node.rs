@@ -27,6 +27,15 @@ pub(crate) struct NodeService {
     pub(crate) volumes: PathBuf,
 }
 
+/// Calls that hang end when nobody waits for them any more.
+struct GivenUp<'a>(&'a Shared);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        lock(self.0).rules.give_up();
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
@@ -57,6 +66,8 @@ impl NodeService {
     async fn behave(&self) -> Result<Behaviour, Status> {
         let behaviour = lock(&self.shared).behaviour;
         if behaviour == Behaviour::Hangs {
+            // Who has given it up may ask again.
+            let _given_up = GivenUp(&self.shared);
             std::future::pending::<()>().await;
         }
         Ok(behaviour)
@@ -133,7 +144,11 @@ impl Node for NodeService {
         let call = request.into_inner();
         let handle = call.volume_id.clone();
         let was_staged = lock(&self.shared).rules.is_staged(&handle);
-        self.begin("unstage", &handle, |rules| rules.unstage(&call))?;
+        let content = self.content(&handle)?;
+        self.begin("unstage", &handle, |rules| {
+            crate::rules::shown_nowhere_else(&content, &call.staging_target_path, rules)?;
+            rules.unstage(&call)
+        })?;
         self.behave().await?;
         let unmounted = match was_staged {
             true => unmount(&call.staging_target_path, UnmountFlags::empty()).map_err(failed),

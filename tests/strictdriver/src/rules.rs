@@ -65,6 +65,10 @@ impl Rules {
         self.busy.remove(handle);
     }
 
+    pub(crate) fn give_up(&mut self) {
+        self.busy.clear();
+    }
+
     fn below_root(&self, path: &str, what: &str) -> Checked {
         let path = Path::new(path);
         demand(
@@ -139,6 +143,23 @@ impl Rules {
     pub(crate) fn undo_publish(&mut self, handle: &str, target: &str) {
         self.published.remove(&(handle.to_owned(), target.to_owned()));
     }
+}
+
+/// A volume that is unstaged is mounted nowhere else, by whatever name: the controller detaches it next. A sub-path of a pod that is
+/// left is such a mount.
+pub(crate) fn shown_nowhere_else(content: &Path, staged: &str, rules: &Rules) -> Checked {
+    let here = mountinfo::here().map_err(|error| error.to_string())?;
+    let staged = std::fs::canonicalize(staged).unwrap_or_default();
+    let Some(own) = here.iter().find(|mount| mount.point == staged) else { return Ok(()) };
+    let root = std::fs::canonicalize(&rules.root).unwrap_or_default();
+    let left = here.iter().find(|mount| {
+        mount.device == own.device
+            && mount.root.starts_with(&own.root)
+            && mount.point.starts_with(&root)
+            && mount.point != staged
+            && !mount.point.starts_with(content)
+    });
+    demand(left.is_none(), format!("unstaged while it is mounted at {left:?}"))
 }
 
 /// Whether a file says whose the volume is, as agents that look at a node expect.

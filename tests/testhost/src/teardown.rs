@@ -46,13 +46,8 @@ fn remove_what_shims_left(dir: &Path) {
 }
 
 fn unmount_below(dir: &Path) {
-    let prefix = format!("{}/", dir.display());
-    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut points: Vec<&str> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .filter(|point| point.starts_with(&prefix))
-        .collect();
+    let mounts = mountinfo::here().unwrap_or_default().into_iter().map(|mount| mount.point);
+    let mut points: Vec<PathBuf> = mounts.filter(|point| point.starts_with(dir) && point != dir).collect();
     // The deepest and the latest first.
     points.reverse();
     for chunk in points.chunks(64) {

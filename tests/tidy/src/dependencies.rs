@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 18] = [
+const SHARED: [(&str, &str); 19] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
@@ -14,6 +14,7 @@ const SHARED: [(&str, &str); 18] = [
     ("kubeapi", "the rules of the REST API, over a trait"),
     ("kubeletapi", "the wire of plugins and agents on a node"),
     ("kubewatch", "caches that the cloud's controllers read"),
+    ("mountinfo", "the kernel's table of mounts"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("pki", "certificates and tokens, pure"),

@@ -36,6 +36,13 @@ const HOMES: &[SingleHome] = &[
         cure: "parse `apimachinery::Quantity`",
     },
     SingleHome {
+        what: "a reader of the kernel's table of mounts",
+        signs: &["\"/proc/self/mountinfo\"", "\"/proc/self/mounts\"", "\"/proc/mounts\""],
+        literal: true,
+        homes: &[("modules/mountinfo/src/lib.rs", "the reader, which takes names that are no text")],
+        cure: "use `mountinfo::here`",
+    },
+    SingleHome {
         what: "a log",
         signs: &["tracing_subscriber"],
         literal: false,

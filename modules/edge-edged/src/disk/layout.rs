@@ -1,7 +1,7 @@
 //! Where things lie on the node, in the kubelet's folders. All paths are relative: those of pods to `rootDirectory`,
 //! those of logs to `podLogsDir`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::is_path_safe;
@@ -33,9 +33,26 @@ pub(crate) fn ready(uid: &str, name: &str) -> PathBuf {
     pod(uid).join("plugins").join("kubernetes.io~empty-dir").join(name).join("ready")
 }
 
+/// `<pod>/plugins/kubernetes.io~<kind>/<name>/given`, our mark of a volume of others whose files were given to the pod's group.
+pub(crate) fn given(uid: &str, kind: &str, name: &str) -> PathBuf {
+    pod(uid).join("plugins").join(format!("kubernetes.io~{kind}")).join(name).join("given")
+}
+
+/// The kind of a volume, by where it lies; `None`: it is no volume of a pod.
+pub(crate) fn kind(volume: &Path) -> Option<&str> {
+    let mut names = volume.strip_prefix(PODS).ok()?.iter().skip(1);
+    let kind = (names.next()? == "volumes").then(|| names.next())??;
+    kind.to_str()?.strip_prefix("kubernetes.io~")
+}
+
+/// Below it lies every `subPath` of the pod.
+pub(crate) fn sub_paths(uid: &str) -> PathBuf {
+    pod(uid).join("volume-subpaths")
+}
+
 /// Where a `subPath` is mounted before a container sees it.
 pub(crate) fn sub_path(uid: &str, container: &str, volume: &str, index: usize) -> PathBuf {
-    pod(uid).join("volume-subpaths").join(volume).join(container).join(index.to_string())
+    sub_paths(uid).join(volume).join(container).join(index.to_string())
 }
 
 /// The pod's `/etc/hosts`.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use beehive::{Env, Moment};
 use contract::UpReport;
+use contract::csi_node::CsiNodeDriver;
 use serde_json::Value;
 
-use crate::dependencies::{Dependencies, NodeInfo, blocking};
+use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
+use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
 use crate::node::status::{self, Findings};
 use crate::runtime::dns::{self, NodeDns};
@@ -37,6 +39,7 @@ pub(crate) struct NodeReporter {
     runtime_answered: Cell<Option<Moment>>,
     /// The next report is made although nothing has changed.
     forced: Cell<bool>,
+    drivers: RefCell<DriversSeen>,
 }
 
 impl NodeReporter {
@@ -54,6 +57,11 @@ impl NodeReporter {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready().is_some_and(|status| status == "True")
+    }
+
+    /// Notes which CSI drivers are registered.
+    pub(crate) fn drivers_told(&self, drivers: &[CsiNodeDriver], now: Moment) {
+        self.drivers.borrow_mut().told(drivers, now);
     }
 
     /// Makes the next report although nothing has changed.
@@ -150,11 +158,14 @@ impl NodeReporter {
         let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
         let devices =
             deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
-        let csi = deps.csi_volumes.borrow().clone();
-        let findings =
-            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices, csi };
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
+        let csi = deps.csi_volumes.borrow().clone().map(|CsiVolumes { drivers, in_use }| {
+            let drivers = self.drivers.borrow().to_report(drivers, known.as_ref(), now);
+            CsiVolumes { drivers, in_use }
+        });
+        let findings =
+            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices, csi };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let fresh = before
             .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);

@@ -74,6 +74,8 @@ pub(crate) struct StartError {
 #[derive(Debug)]
 pub(crate) enum ActionInput {
     None,
+    /// The pod's volumes, if it has had all of them.
+    Volumes(Option<PreparedVolumes>),
     /// `before`: the pull that failed last. `ran_before`: the pod has run this image.
     Image {
         before: Option<Failure>,
@@ -111,7 +113,9 @@ pub(crate) fn perform(
 ) -> LocalBoxFuture<'static, Outcome> {
     let id = pod.id.clone();
     match (action, input) {
-        (Action::Volumes, _) => prepare_volumes(deps, pod).map(Outcome::Volumes).boxed_local(),
+        (Action::Volumes, ActionInput::Volumes(before)) => {
+            prepare_volumes(deps, pod, before).map(Outcome::Volumes).boxed_local()
+        }
         (Action::Sandbox { attempt }, _) => {
             run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
         }
@@ -158,7 +162,7 @@ pub(crate) fn perform(
         }
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
         | (action @ (Action::PostStart { .. } | Action::PreStop { .. } | Action::Resize { .. }), _)
-        | (action @ (Action::RemoveContainer { .. } | Action::Report), _) => {
+        | (action @ (Action::RemoveContainer { .. } | Action::Report | Action::Volumes), _) => {
             let error = StepError::Config(format!("{action:?} without what it needs"));
             futures::future::ready(Outcome::Done(Err(error))).boxed_local()
         }
@@ -169,6 +173,7 @@ pub(crate) fn perform(
 async fn prepare_volumes(
     deps: Rc<Dependencies>,
     pod: Arc<ParsedPod>,
+    before: Option<PreparedVolumes>,
 ) -> Result<(PreparedVolumes, Option<Moment>), StepError> {
     let wants = token_requests(pod.spec());
     let granted = deps.tokens.of_pod(&pod, &wants, &deps.store, &deps.meta, &deps.env).await;
@@ -176,7 +181,7 @@ async fn prepare_volumes(
         account: pod.spec().service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         reason,
     })?;
-    let mounted = external_volumes::set_up(&deps, &pod).await?;
+    let mounted = external_volumes::set_up(&deps, &pod, before.as_ref()).await?;
     let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
     let external = mounted.volumes;
     let sources = deps.sources(&pod).await?;
@@ -185,7 +190,7 @@ async fn prepare_volumes(
     let id = pod.id.clone();
     let prepare = move || volumes::prepare(&folders::root(&root)?, &pod, &sources, &tokens, &facts, external);
     let Prepared { volumes, stale } = blocking(&deps.env, "prepare the volumes in", prepare).await?;
-    for why in stale {
+    for why in stale.into_iter().chain(mounted.stale) {
         deps.event(&id, EventType::Warning, "FailedMount", &why);
     }
     Ok((volumes, refresh_at))

@@ -1,6 +1,7 @@
 //! Volumes that something outside the pod's folder holds: mounted before the pod's own are made, and unmounted before its
 //! folder goes. CSI volumes are EdgeCsi's; here they are worked out and asked for.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,13 @@ use crate::disk::beneath::Folder;
 use crate::disk::{folders, layout};
 use crate::error::StepError;
 use crate::node::status;
+use crate::pod::backoff;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::recorder::EventType;
+use crate::pod::unending;
 use crate::volumes::claims::{self, Backing, CsiBacking, External, NodeFacts};
+use crate::volumes::ownership::Group;
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
 /// 2 min 3 s: so long a kubelet waits for the volumes of a pod before it looks at the pod again.
@@ -31,27 +36,64 @@ pub(crate) struct Mounted {
     pub(crate) volumes: PreparedVolumes,
     /// When to look again: tokens age, and some drivers want to be asked now and then.
     pub(crate) again: Option<Moment>,
+    /// Why volumes that were mounted before cannot be brought up to date: they stay as they are.
+    pub(crate) stale: Option<String>,
 }
 
-/// Mounts what the pod's containers use.
-pub(crate) async fn set_up(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) -> Result<Mounted, StepError> {
+/// Mounts what the pod's containers use. `before`: the volumes of a pod that had all of them once.
+pub(crate) async fn set_up(
+    deps: &Rc<Dependencies>,
+    pod: &Arc<ParsedPod>,
+    before: Option<&PreparedVolumes>,
+) -> Result<Mounted, StepError> {
     if !claims::has_external(pod) {
         return Ok(Mounted::default());
     }
-    let wanted = look(deps, pod).await?;
+    let (wanted, missing) = look(deps, pod).await?;
     let results = join_all(wanted.iter().map(|one| mount_one(deps, pod, one))).await;
-    let mut mounted = Mounted::default();
-    // All are tried, and the first that fails is said.
-    for (one, result) in wanted.iter().zip(results) {
-        let (volume, again) = result?;
-        mounted.volumes.insert(one.volume.clone(), volume);
-        mounted.again = mounted.again.into_iter().chain(again).min();
+    let results = wanted.into_iter().map(|one| one.volume).zip(results).collect();
+    together(pod, before, missing, results, deps.now())
+}
+
+/// A volume that is mounted, and when it is to be looked at again.
+type MountResult = Result<(Volume, Option<Moment>), StepError>;
+
+/// All are tried, and the first that fails is said. A pod that has never had its volumes waits for all of them; of one that has had
+/// them each that fails stays as it was, and keeps nothing from the others.
+fn together(
+    pod: &ParsedPod,
+    before: Option<&PreparedVolumes>,
+    missing: Option<StepError>,
+    results: Vec<(String, MountResult)>,
+    now: Moment,
+) -> Result<Mounted, StepError> {
+    let (mut mounted, mut failed) = (Mounted::default(), missing);
+    for (name, result) in results {
+        match result {
+            Ok((volume, again)) => {
+                mounted.volumes.insert(name, volume);
+                mounted.again = mounted.again.into_iter().chain(again).min();
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
+    let Some(error) = failed else { return Ok(mounted) };
+    let Some(before) = before else { return Err(error) };
+    for volume in pod.spec().volumes.iter().flatten().filter(|volume| claims::is_external(volume)) {
+        if let Some(old) = before.get(&volume.name) {
+            mounted.volumes.entry(volume.name.clone()).or_insert_with(|| old.clone());
+        }
+    }
+    mounted.again = mounted.again.into_iter().chain([now + backoff::FIRST]).min();
+    mounted.stale = Some(error.to_string());
     Ok(mounted)
 }
 
-/// What is wanted, by the store.
-async fn look(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) -> Result<Vec<External>, StepError> {
+/// What is wanted, by the store, and why it is not all.
+async fn look(
+    deps: &Rc<Dependencies>,
+    pod: &Arc<ParsedPod>,
+) -> Result<(Vec<External>, Option<StepError>), StepError> {
     let (store, pod, settings) = (deps.store.clone(), Arc::clone(pod), deps.settings.clone());
     let look = move || {
         let labels = store.node_labels(&settings.node_name).unwrap_or_else(|| status::labels(&settings));
@@ -63,7 +105,7 @@ async fn look(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) -> Result<Vec<Exter
                 None
             }
         };
-        claims::external(&pod, &volumes::used(&pod), &node, &find)
+        Ok(claims::external(&pod, &volumes::used(&pod), &node, &find))
     };
     blocking(&deps.env, "read objects from the store", look).await
 }
@@ -73,18 +115,62 @@ async fn mount_one(
     pod: &Arc<ParsedPod>,
     wanted: &External,
 ) -> Result<(Volume, Option<Moment>), StepError> {
-    let (root, uid, own) = (deps.settings.root.clone(), pod.id.uid.clone(), wanted.clone());
+    let (root, of, own) = (deps.settings.root.clone(), Arc::clone(pod), wanted.clone());
     if let Backing::Csi(backing) = &wanted.backing {
         return mount_csi(deps, pod, wanted, backing).await;
     }
-    let mount = move || external::set_up(&folders::root(&root)?, &uid, &own);
-    let mounted = blocking(&deps.env, "mount a volume in", mount).await?;
-    let mounted = mounted.ok_or_else(|| StepError::Config(format!("volume {} is nobody's", wanted.name)))?;
-    let is_local = matches!(wanted.backing, Backing::Local { .. });
-    if is_local && mounted.is_new && !wanted.read_only {
-        give(deps, pod, wanted, &mounted.volume).await?;
+    let mount = move || {
+        let root = folders::root(&root)?;
+        let nobodys = || StepError::Config(format!("volume {} is nobody's", own.name));
+        let mounted = external::set_up(&root, &of.id.uid, &own)?.ok_or_else(nobodys)?;
+        let is_local = matches!(own.backing, Backing::Local { .. });
+        let said = if is_local && !own.read_only { give_local(&root, &of, &own, &mounted)? } else { None };
+        Ok((mounted.volume, said))
+    };
+    let place = place(deps, pod, wanted);
+    let (volume, said) = unending::run(&deps.env, &place, MOUNT_DEADLINE, "mount a volume in", mount).await?;
+    if let Some(text) = said {
+        deps.event(&pod.id, EventType::Warning, "AlreadyMountedVolume", &text);
     }
-    Ok((mounted.volume, None))
+    Ok((volume, None))
+}
+
+/// What is worked on, for [`unending`].
+fn place(deps: &Dependencies, pod: &ParsedPod, wanted: &External) -> PathBuf {
+    deps.settings.root.join(layout::pod(&pod.id.uid)).join(&wanted.volume)
+}
+
+/// Gives the files of a local disk to the pod's group, as a kubelet does: once, when it mounts it, and not if another pod has it.
+/// Then the disk stays that one's, which is said.
+fn give_local(
+    root: &Folder,
+    pod: &ParsedPod,
+    wanted: &External,
+    mounted: &external::Mounted,
+) -> Result<Option<String>, StepError> {
+    let (Some(group), VolumeLocation::Ours(at)) = (group(pod), &mounted.volume.at) else { return Ok(None) };
+    let mark = layout::given(&pod.id.uid, "local-volume", &wanted.name);
+    if mounted.is_new && external::others_mount(root, &pod.id.uid, at)?.is_some() {
+        ownership::set_given(root, &mark)?;
+        let old = root.below(at)?.stat()?.st_gid;
+        let new = group.number;
+        return Ok((old != new).then(|| {
+            format!(
+                "The requested fsGroup is {new}, but the volume {} has GID {old}. The volume may not be shareable.",
+                wanted.name
+            )
+        }));
+    }
+    ownership::give_once(root, at, &mark, group, mounted.is_new)
+        .map_err(|error| not_given(wanted, &error))?;
+    Ok(None)
+}
+
+fn not_given(wanted: &External, error: &StepError) -> StepError {
+    let name = &wanted.name;
+    StepError::Missing(format!(
+        "MountVolume.SetUp failed for volume \"{name}\" : applyFSGroup failed for vol {name}: {error}"
+    ))
 }
 
 async fn mount_csi(
@@ -112,8 +198,8 @@ async fn mount_csi(
     };
     let at = layout::volume(&pod.id.uid, "csi", &wanted.name).join("mount");
     let volume = Volume { at: VolumeLocation::Ours(at), read_only: wanted.read_only };
-    if mounted.is_new && !mounted.has_group && backing.takes_group {
-        give(deps, pod, wanted, &volume).await?;
+    if !mounted.has_group && backing.takes_group {
+        give(deps, pod, wanted, &volume, mounted.is_new).await?;
     }
     Ok((volume, again))
 }
@@ -168,28 +254,28 @@ fn expiration(token: &str) -> Option<String> {
     Some(jiff::Timestamp::from_second(ends).ok()?.to_string())
 }
 
-/// Gives the files of a volume to the pod's group.
+/// The group of the pod's files, if it has one.
+fn group(pod: &ParsedPod) -> Option<Group> {
+    let policy = pod.spec().security_context.as_ref().and_then(|own| own.fs_group_change_policy.as_deref());
+    Some(Group { number: claims::fs_group(pod)?, only_at_the_root: policy == Some("OnRootMismatch") })
+}
+
+/// Gives the files of a CSI volume to the pod's group. `is_new`: it was mounted now.
 async fn give(
     deps: &Rc<Dependencies>,
     pod: &Arc<ParsedPod>,
     wanted: &External,
     volume: &Volume,
+    is_new: bool,
 ) -> Result<(), StepError> {
-    let (Some(group), VolumeLocation::Ours(at)) = (claims::fs_group(pod), &volume.at) else { return Ok(()) };
-    let policy = pod.spec().security_context.as_ref().and_then(|own| own.fs_group_change_policy.as_deref());
-    let only_at_the_root = policy == Some("OnRootMismatch");
+    let (Some(group), VolumeLocation::Ours(at)) = (group(pod), &volume.at) else { return Ok(()) };
     let (root, at) = (deps.settings.root.clone(), at.clone());
-    let give = move || {
-        let folder: Folder = folders::root(&root)?.below(&at)?;
-        ownership::give(&folder, group, only_at_the_root)
-    };
-    let given = blocking(&deps.env, "give the files to the group in", give).await;
-    given.map_err(|error| {
-        StepError::Missing(format!(
-            "MountVolume.SetUp failed for volume \"{}\" : applyFSGroup failed for vol {}: {error}",
-            wanted.name, wanted.name
-        ))
-    })
+    let mark = layout::given(&pod.id.uid, "csi", &wanted.name);
+    let give = move || ownership::give_once(&folders::root(&root)?, &at, &mark, group, is_new);
+    let place = place(deps, pod, wanted);
+    let given =
+        unending::run(&deps.env, &place, MOUNT_DEADLINE, "give the files to the group in", give).await;
+    given.map_err(|error| not_given(wanted, &error))
 }
 
 /// Unmounts what the pod has of others: drivers are asked, and local disks and NFS taken off.
@@ -197,10 +283,7 @@ pub(crate) async fn tear_down(deps: &Dependencies, pod: &PodId) -> Result<(), St
     let (root, uid) = (deps.settings.root.clone(), pod.uid.clone());
     let detach = move || {
         let Some(root) = Folder::find_root(&root)? else { return Ok(()) };
-        for kind in ["local-volume", "nfs"] {
-            root.detach_below(&layout::volumes(&uid, kind))?;
-        }
-        Ok(())
+        detach(&root, &uid)
     };
     blocking(&deps.env, "unmount volumes in", detach).await?;
     let Some(csi) = &deps.csi else { return Ok(()) };
@@ -214,10 +297,73 @@ pub(crate) async fn tear_down(deps: &Dependencies, pod: &PodId) -> Result<(), St
     }
 }
 
+/// Takes off what edgecore itself has mounted of others' volumes. The sub-paths first, of whatever volume: each holds its file system,
+/// and a driver that looks would find it busy, or the controller detach a disk that is mounted still.
+fn detach(root: &Folder, uid: &str) -> Result<(), StepError> {
+    root.detach_below(&layout::sub_paths(uid))?;
+    for kind in ["local-volume", "nfs"] {
+        root.detach_below(&layout::volumes(uid, kind))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::disk::beneath::Access;
+    use crate::pod::parsed_pod::tests::pod;
     use crate::volumes::TokenRequest;
+
+    fn at(place: &str) -> Volume {
+        Volume { at: VolumeLocation::Ours(place.into()), read_only: false }
+    }
+
+    #[test]
+    fn one_volume_that_fails_keeps_nothing_from_the_others_of_a_pod_that_has_had_them() {
+        let claim = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x"}],
+            "volumes": [claim("a"), claim("b"), claim("c"), {"name": "own", "emptyDir": {}}]}));
+        let now = Moment(Duration::from_secs(1000));
+        let in_a_minute = now + REPUBLISH_AFTER;
+        let failed = || StepError::Missing("the driver is gone".to_owned());
+        let results =
+            || vec![("a".to_owned(), Err(failed())), ("b".to_owned(), Ok((at("new-b"), Some(in_a_minute))))];
+        let missing = StepError::Missing("c is not bound".to_owned());
+        // A first set-up is whole or none.
+        assert_eq!(together(&pod, None, None, results(), now).unwrap_err(), failed());
+        assert_eq!(together(&pod, None, Some(missing.clone()), Vec::new(), now).unwrap_err(), missing);
+        let before = ["a", "b", "c", "own"].map(|name| (name.to_owned(), at(name)));
+        let before = PreparedVolumes::from(before);
+        let kept = together(&pod, Some(&before), Some(missing.clone()), results(), now).unwrap();
+        let there =
+            [("a", "a"), ("b", "new-b"), ("c", "c")].map(|(name, place)| (name.to_owned(), at(place)));
+        assert_eq!(kept.volumes, PreparedVolumes::from(there));
+        assert_eq!(kept.stale, Some(missing.to_string()));
+        assert_eq!(kept.again, Some(now + backoff::FIRST), "what failed is tried again, and b in time");
+        let fine = together(&pod, Some(&before), None, vec![results().remove(1)], now).unwrap();
+        assert_eq!((fine.stale, fine.again), (None, Some(in_a_minute)));
+    }
+
+    #[test]
+    fn sub_paths_go_before_the_volumes_that_they_are_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let volume = layout::volume("u", "csi", "pv").join("mount");
+        root.make(&volume, Access::mode(0o750)).unwrap();
+        let Ok(shown) = root.tmpfs(&volume, None) else { return };
+        let other = layout::sub_path("v", "c", "data", 0);
+        let own = layout::sub_path("u", "c", "data", 0);
+        for place in [&own, &other] {
+            root.show(&shown.sub_path(std::path::Path::new("sub")).unwrap(), place).unwrap();
+        }
+        detach(&root, "u").unwrap();
+        assert!(!root.is_mount(&own).unwrap(), "it holds the volume's file system");
+        assert!(root.is_mount(&volume).unwrap(), "that is its driver's to unmount");
+        assert!(root.is_mount(&other).unwrap(), "that is another pod's");
+        root.detach_below(std::path::Path::new("pods")).unwrap();
+    }
 
     #[test]
     fn a_driver_is_given_tokens_as_a_kubelet_gives_them() {

@@ -74,7 +74,10 @@ impl PodWorker {
         let request = match action {
             Action::Volumes => {
                 self.state.refresh_volumes = false;
-                ActionInput::None
+                ActionInput::Volumes(match &self.state.volumes {
+                    VolumeState::Ready(volumes) => Some(volumes.clone()),
+                    VolumeState::NotYet | VolumeState::Failed(_) => None,
+                })
             }
             Action::Image { container } => {
                 let before = match self.state.images.get(container) {

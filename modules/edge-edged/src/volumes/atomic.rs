@@ -1,9 +1,9 @@
 //! Swapping all files of a volume at once: readers follow `..data`, which moves in one rename.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::payload::{FILES_MAX, Payload};
+use super::payload::{BYTES_MAX, FILES_MAX, Payload};
 use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
 use crate::pod::parsed_pod::fnv1a;
@@ -11,19 +11,28 @@ use crate::pod::parsed_pod::fnv1a;
 const DATA: &str = "..data";
 const NEXT: &str = "..data_tmp";
 
-/// The folder that holds one state of a volume, named by what is in it.
+/// The folder that holds one state of a volume, named by what is in it and by who may do what with that.
 fn name_of(payload: &Payload, group: Option<u32>) -> String {
+    let mut access = Vec::new();
+    for file in payload.values() {
+        access.extend_from_slice(&file.mode.to_le_bytes());
+        access.extend_from_slice(&file.owner.unwrap_or(u32::MAX).to_le_bytes());
+    }
+    access.extend_from_slice(&group.unwrap_or(u32::MAX).to_le_bytes());
+    let files = payload.iter().map(|(path, file)| (path.as_str(), file.bytes.as_slice()));
+    format!("..{:016x}{:016x}", hash(files), fnv1a(&access))
+}
+
+/// Of what is in files, by their paths in order.
+fn hash<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> u64 {
     let mut all = Vec::new();
-    for (path, file) in payload {
-        for part in [path.as_bytes(), &file.bytes] {
+    for (path, bytes) in files {
+        for part in [path.as_bytes(), bytes] {
             all.extend_from_slice(&(part.len() as u64).to_le_bytes());
             all.extend_from_slice(part);
         }
-        all.extend_from_slice(&file.mode.to_le_bytes());
-        all.extend_from_slice(&file.owner.unwrap_or(u32::MAX).to_le_bytes());
     }
-    all.extend_from_slice(&group.unwrap_or(u32::MAX).to_le_bytes());
-    format!("..{:016x}", fnv1a(&all))
+    fnv1a(&all)
 }
 
 /// Brings the volume `dir` to `payload`; answers whether anything changed. `mount_points`: where in it other volumes are
@@ -40,7 +49,11 @@ pub(super) fn write(
     for point in &mount_points {
         dir.make(point, folders)?;
     }
-    if dir.link_target(DATA).as_deref() == Some(Path::new(&name)) && dir.find(Path::new(&name))?.is_some() {
+    if dir.link_target(DATA).as_deref() == Some(Path::new(&name))
+        && dir.find(Path::new(&name))?.is_some_and(|state| holds(&state, payload))
+    {
+        // A write may have been cut short right behind the state.
+        link_entries(dir, payload)?;
         return Ok(false);
     }
     // Left over from a write that was cut short.
@@ -62,10 +75,45 @@ pub(super) fn write(
     Ok(true)
 }
 
-/// Whether the volume `dir` has been written to its end before.
+/// Whether a state holds what its name says: its files may have been lost with the machine's power, and an administrator may have
+/// been there.
+fn holds(state: &Folder, payload: &Payload) -> bool {
+    payload.iter().all(|(path, file)| {
+        let (path, length) = (Path::new(path), file.bytes.len() as u64);
+        let is_as_long = state
+            .file_stat(path)
+            .is_ok_and(|found| found.is_some_and(|stat| u64::try_from(stat.st_size) == Ok(length)));
+        is_as_long && state.read(path, length).is_ok_and(|found| found.as_ref() == Some(&file.bytes))
+    })
+}
+
+/// Whether the volume `dir` has been written to its end before, and holds that still.
 pub(super) fn is_written(dir: &Folder) -> bool {
-    let state = dir.link_target(DATA);
-    state.is_some_and(|state| dir.find(&state).is_ok_and(|state| state.is_some()))
+    let Some(name) = dir.link_target(DATA) else { return false };
+    let told = name.to_str().and_then(|name| name.strip_prefix("..")?.get(..16));
+    let told = told.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let found = dir.find(&name).and_then(|state| state.map(contents).transpose());
+    let found = found.ok().flatten();
+    found.is_some_and(|files| {
+        Some(hash(files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))) == told
+    })
+}
+
+/// The files of a state, by their paths. No more than a volume may hold.
+fn contents(state: Folder) -> Result<BTreeMap<String, Vec<u8>>, StepError> {
+    let (mut files, mut left, mut space) = (BTreeMap::new(), vec![(String::new(), state)], BYTES_MAX as u64);
+    while let Some((before, folder)) = left.pop() {
+        // What has no text for a name is not ours.
+        for name in folder.names(FILES_MAX)?.into_iter().filter_map(|name| name.into_string().ok()) {
+            if folder.has_folder(&name)? {
+                left.push((format!("{before}{name}/"), folder.below(Path::new(&name))?));
+            } else if let Some(bytes) = folder.read(Path::new(&name), space)? {
+                space -= bytes.len() as u64;
+                files.insert(format!("{before}{name}"), bytes);
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The names that containers see: one link per entry at the top, each through `..data`.
@@ -156,6 +204,32 @@ mod tests {
         let more = BTreeSet::from([PathBuf::from("config"), PathBuf::from("new")]);
         assert!(!write(&folder, &payload(&[("a", "3")]), None, &more).unwrap());
         assert!(at.join("new").is_dir());
+    }
+
+    #[test]
+    fn what_a_loss_of_power_took_from_a_state_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::root(dir.path()).unwrap();
+        let wanted = payload(&[("a", "1"), ("d/e", "22")]);
+        let wrote = || write(&folder, &wanted, None, &BTreeSet::new()).unwrap();
+        assert!(wrote() && !wrote());
+        for (name, left) in [("a", Some("")), ("d/e", Some("\0\0")), ("d/e", None)] {
+            let at = fs::canonicalize(dir.path().join(name)).unwrap();
+            match left {
+                Some(text) => fs::write(at, text).unwrap(),
+                None => fs::remove_file(at).unwrap(),
+            }
+            // Nor is it shown when there is nothing any more to write it from.
+            assert!(!is_written(&folder), "{name}");
+            assert!(wrote() && !wrote() && is_written(&folder), "{name}");
+            assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
+            assert_eq!(fs::read_to_string(dir.path().join("d/e")).unwrap(), "22");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+        // Cut short behind the state: its names come, too.
+        fs::remove_file(dir.path().join("a")).unwrap();
+        assert!(!wrote());
+        assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
     }
 
     #[test]

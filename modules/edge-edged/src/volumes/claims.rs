@@ -63,29 +63,28 @@ pub(crate) fn has_external(pod: &ParsedPod) -> bool {
     pod.spec().volumes.iter().flatten().any(is_external)
 }
 
-fn is_external(volume: &Volume) -> bool {
+/// Whether something outside the pod's folder holds a volume.
+pub(crate) fn is_external(volume: &Volume) -> bool {
     volume.persistent_volume_claim.is_some()
         || volume.ephemeral.is_some()
         || volume.csi.is_some()
         || volume.nfs.is_some()
 }
 
-/// The external volumes that containers of the pod mount. Whatever one misses is said as a kubelet says it.
-///
-/// # Errors
-/// Of all that fail the first, as the event's text.
+/// The external volumes that containers of the pod mount, and why those are not among them that miss something, as a kubelet says
+/// it: of all that fail the first, as the event's text.
 pub(crate) fn external(
     pod: &ParsedPod,
     used: &BTreeSet<&str>,
     node: &NodeFacts<'_>,
     find: &Find<'_>,
-) -> Result<Vec<External>, StepError> {
+) -> (Vec<External>, Option<StepError>) {
     let look = Look { pod, node, find };
     let volumes = pod.spec().volumes.iter().flatten();
     let wanted: Vec<&Volume> =
         volumes.filter(|volume| is_external(volume) && used.contains(volume.name.as_str())).collect();
     let mut all = Vec::new();
-    let (mut failed, mut reasons) = (Vec::new(), Vec::new());
+    let (mut failed, mut reasons, mut first) = (Vec::new(), Vec::new(), None);
     for volume in wanted {
         match look.one(volume) {
             Ok(one) => all.push(one),
@@ -93,17 +92,17 @@ pub(crate) fn external(
                 failed.push(volume.name.as_str());
                 reasons.push(reason);
             }
-            Err(NotReady::Step(error)) => return Err(error),
+            Err(NotReady::Step(error)) => first = first.or(Some(error)),
         }
     }
-    if reasons.is_empty() {
-        return Ok(all);
-    }
-    let names = failed.join(" ");
-    Err(StepError::Missing(format!(
-        "Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], failed to process volumes=[{names}]: {}",
-        reasons.join("; ")
-    )))
+    let unprocessed = (!reasons.is_empty()).then(|| {
+        let names = failed.join(" ");
+        StepError::Missing(format!(
+            "Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], failed to process volumes=[{names}]: {}",
+            reasons.join("; ")
+        ))
+    });
+    (all, first.or(unprocessed))
 }
 
 /// Why a volume cannot be mounted yet.
@@ -267,7 +266,9 @@ impl Look<'_> {
             return Ok(External { volume: volume.to_owned(), name, read_only, backing });
         } else if let Some(source) = &spec.csi {
             let modes = spec.access_modes.clone().unwrap_or_default();
-            let csi = self.csi(&name, source, &modes, mount_options, read_only)?;
+            // As they stand there: their order is the driver's to read, and the annotation is older than CSI.
+            let raw = spec.mount_options.clone().unwrap_or_default();
+            let csi = self.csi(&name, source, &modes, raw, read_only)?;
             Backing::Csi(Box::new(csi))
         } else {
             return Err(StepError::Config(format!(

@@ -51,9 +51,8 @@ impl Stored {
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
         let node = NodeFacts { name: NODE, labels: &labels };
         let find = |key: &ObjectKey| Some(self.0.borrow().get(key)?.to_string().into_bytes());
-        let mut found =
-            external(&pod, &BTreeSet::from(["v"]), &node, &find).map_err(|error| error.to_string())?;
-        Ok(found.remove(0))
+        let (mut found, missing) = external(&pod, &BTreeSet::from(["v"]), &node, &find);
+        missing.map_or_else(|| Ok(found.remove(0)), |error| Err(error.to_string()))
     }
 
     fn claimed(&self) -> Result<External, String> {
@@ -203,6 +202,6 @@ fn what_no_container_mounts_blocks_nothing() {
         "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "gone"}}]}));
     let labels = BTreeMap::new();
     let node = NodeFacts { name: NODE, labels: &labels };
-    assert_eq!(external(&pod, &BTreeSet::new(), &node, &|_| None), Ok(Vec::new()));
+    assert_eq!(external(&pod, &BTreeSet::new(), &node, &|_| None), (Vec::new(), None));
     assert!(has_external(&pod));
 }

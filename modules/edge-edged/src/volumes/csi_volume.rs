@@ -141,8 +141,10 @@ impl Look<'_> {
         let takes_group = match spec.fs_group_policy.as_deref() {
             Some("None") => false,
             Some("File") => true,
-            _ => !volume.fs_type.is_empty() && is_for_one && !volume.read_only,
+            _ => !volume.fs_type.is_empty() && is_for_one,
         };
+        // Nobody changes the owner of what is read-only.
+        let takes_group = takes_group && !volume.read_only;
         let tokens = spec.token_requests.iter().flatten().map(token_request).collect();
         let tokens_are_secrets = driver.is_some_and(|driver| driver.tokens_are_secrets);
         CsiBacking { volume, takes_group, tokens, tokens_are_secrets }

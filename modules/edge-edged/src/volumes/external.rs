@@ -1,9 +1,15 @@
 //! Mounting what lies outside a pod's folder and is no CSI driver's: local disks and NFS. Blocks.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::claims::{Backing, External};
 use super::host;
@@ -14,6 +20,10 @@ use crate::error::StepError;
 
 /// 2 KiB of what a program says.
 const OUTPUT_MAX: usize = 2 << 10;
+/// 2 min for mount(8): so long it tries by itself (`retry` in nfs(5)).
+const MOUNT_DEADLINE: Duration = Duration::from_secs(120);
+/// 20 ms between looks at a program.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Where the helpers of mount(8) lie.
 const HELPERS: [&str; 4] = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/bin"];
 
@@ -71,8 +81,7 @@ fn local(
     if !found.is_dir() {
         return Err(config("only directory and block device are supported".to_owned()));
     }
-    folders::lead_to(root, &at)?;
-    let is_new = !root.is_mount(&at)?;
+    let is_new = is_free(root, &at)?;
     if is_new {
         root.bind(path, &at, &bind_options(options, read_only)?)?;
     }
@@ -99,14 +108,34 @@ fn nfs(
     at: PathBuf,
 ) -> Result<Mounted, StepError> {
     let source = nfs_source(server, path)?;
-    folders::lead_to(root, &at)?;
-    let is_new = !root.is_mount(&at)?;
+    let is_new = is_free(root, &at)?;
     if is_new {
         let options = read_only.then(|| "ro".to_owned()).into_iter().chain(options.iter().cloned());
         let options: Vec<String> = options.collect();
         mount_by_program("nfs", &source, &root.shown().join(&at), &options)?;
     }
     Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
+}
+
+/// Whether nothing is mounted at a volume's place, which is made then. What is mounted is not asked: it may be a server that does not
+/// answer.
+fn is_free(root: &Folder, at: &Path) -> Result<bool, StepError> {
+    if let Some(parent) = at.parent() {
+        folders::lead_to(root, parent)?;
+    }
+    if root.is_mount(at)? {
+        return Ok(false);
+    }
+    folders::lead_to(root, at).map(|_| true)
+}
+
+/// The pod beside `uid` that has a local volume mounted, if there is one: what the files belong to is that one's. Answers where.
+pub(crate) fn others_mount(root: &Folder, uid: &str, at: &Path) -> Result<Option<PathBuf>, StepError> {
+    let (own, pods) = (layout::pod(uid), Path::new(layout::PODS));
+    let is_others = |other: &PathBuf| {
+        other.starts_with(pods) && !other.starts_with(&own) && layout::kind(other) == layout::kind(at)
+    };
+    Ok(root.shown_elsewhere(at)?.into_iter().find(is_others))
 }
 
 /// `server:path`, an IPv6 address in brackets.
@@ -138,19 +167,59 @@ fn mount_by_program(kind: &str, source: &str, at: &Path, options: &[String]) -> 
         arguments.extend(["-o".to_owned(), options.join(",")]);
     }
     arguments.extend([source.to_owned(), at.display().to_string()]);
-    let run = Command::new("mount").args(&arguments).stdin(Stdio::null()).output();
-    let output = run.map_err(|error| StepError::file("run", Path::new("mount"), &error))?;
-    if output.status.success() {
+    let (status, said) = run("mount", &arguments, MOUNT_DEADLINE)?;
+    if status == "exit status 0" {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said[..said.len().min(OUTPUT_MAX)]).trim().to_owned();
-    let status =
-        output.status.code().map_or_else(|| "signal".to_owned(), |code| format!("exit status {code}"));
     Err(StepError::Missing(format!(
         "mount failed: {status}\nMounting command: mount\nMounting arguments: {}\nOutput: {said}",
         arguments.join(" ")
     )))
+}
+
+/// Runs a program to its end, or to the deadline, when it and what it has begun are killed. Answers how it ended, in Go's words, and
+/// what it said. One that the kernel cannot end, since a server does not answer it, is left to itself.
+fn run(program: &str, arguments: &[String], deadline: Duration) -> Result<(String, String), StepError> {
+    let fault = |error: std::io::Error| StepError::file("run", Path::new(program), &error);
+    let mut command = Command::new(program);
+    // A group of its own, in which its helpers are, too.
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fault)?;
+    let (mut waited, mut status) = (Duration::ZERO, None);
+    while waited < deadline {
+        status = child.try_wait().map_err(fault)?;
+        if status.is_some() {
+            break;
+        }
+        std::thread::sleep(LOOK_EVERY);
+        waited += LOOK_EVERY;
+    }
+    let ended = match status {
+        Some(status) => {
+            status.code().map_or_else(|| "signal".to_owned(), |code| format!("exit status {code}"))
+        }
+        None => {
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            // It may have ended this moment.
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            std::thread::sleep(LOOK_EVERY);
+            let _ = child.try_wait();
+            format!("no end within {} s", deadline.as_secs())
+        }
+    };
+    let said = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let said: Vec<u8> = said.into_iter().flatten().flat_map(|pipe| at_hand(&pipe)).take(OUTPUT_MAX).collect();
+    Ok((ended, String::from_utf8_lossy(&said).trim().to_owned()))
+}
+
+/// What is in a pipe: whoever still holds its other end is not waited for.
+fn at_hand(pipe: &OwnedFd) -> Vec<u8> {
+    let mut bytes = vec![0; OUTPUT_MAX];
+    let flags = rustix::fs::fcntl_getfl(pipe).map(|flags| flags | OFlags::NONBLOCK);
+    let read = flags.and_then(|flags| rustix::fs::fcntl_setfl(pipe, flags));
+    let count = read.and_then(|()| rustix::io::read(pipe, &mut bytes)).unwrap_or(0);
+    bytes.truncate(count);
+    bytes
 }
 
 #[cfg(test)]
@@ -204,6 +273,47 @@ mod tests {
         assert!(!of(disk.path()).unwrap().unwrap().is_new);
         root.detach_below(&layout::pod("u")).unwrap();
         assert!(disk.path().join("there").exists() && !shown.join("there").exists());
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended_with_what_it_began_and_its_words_are_bounded() {
+        let script = |text: &str| ["-c".to_owned(), text.to_owned()];
+        let limit = Duration::from_secs(30);
+        assert_eq!(
+            run("sh", &script("echo a; echo b >&2"), limit),
+            Ok(("exit status 0".to_owned(), "a\nb".to_owned()))
+        );
+        let (status, said) = run("sh", &script("yes | head -c 9000; exit 32"), limit).unwrap();
+        assert_eq!((status.as_str(), said.len() <= OUTPUT_MAX), ("exit status 32", true));
+        // Its child holds the pipe, and is not waited for.
+        let begun = std::time::Instant::now();
+        let (status, said) =
+            run("sh", &script("echo tries; sleep 600 & wait"), Duration::from_secs(1)).unwrap();
+        assert_eq!((status.as_str(), said.as_str()), ("no end within 1 s", "tries"));
+        assert!(begun.elapsed() < Duration::from_secs(300));
+        assert!(run("/nowhere/mount", &[], limit).is_err());
+    }
+
+    #[test]
+    fn a_local_disk_that_another_pod_has_is_known() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Folder::root(dir.path()).unwrap();
+        let path = disk.path().display().to_string();
+        let of = |uid: &str| {
+            set_up(&root, uid, &wanted(Backing::Local { path: path.clone(), mount_options: Vec::new() }))
+        };
+        let at = |uid: &str| layout::volume(uid, "local-volume", "pv");
+        if of("u1").is_err() {
+            // Only root can mount.
+            return;
+        }
+        assert_eq!(others_mount(&root, "u1", &at("u1")), Ok(None));
+        of("u2").unwrap();
+        assert_eq!(others_mount(&root, "u2", &at("u2")), Ok(Some(at("u1"))));
+        for uid in ["u1", "u2"] {
+            root.detach_below(&layout::pod(uid)).unwrap();
+        }
+        assert_eq!(others_mount(&root, "u2", &at("u2")), Ok(None));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) const MODE: i32 = 0o644;
 /// More files than the largest object has entries that make sense; each is an inode of the node.
 pub(super) const FILES_MAX: usize = 10_000;
 /// 32 MiB: as much as thirty of the largest objects.
-const BYTES_MAX: usize = 32 << 20;
+pub(super) const BYTES_MAX: usize = 32 << 20;
 /// Kubernetes' bound of a key.
 const KEY_MAX: usize = 253;
 /// Linux' bound of a name.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
-use super::claims::fs_group;
+use super::claims::{fs_group, is_external};
 use super::empty_dir::{self, empty_dir};
 use super::payload::{ObjectSpace, Payload};
 use super::{Tokens, atomic, content, host, nested};
@@ -56,7 +56,7 @@ pub(crate) fn prepare(
 ) -> Result<Prepared, StepError> {
     let used = used(pod);
     let volumes = pod.spec().volumes.iter().flatten();
-    let own = volumes.filter(|volume| used.contains(&*volume.name) && !external.contains_key(&volume.name));
+    let own = volumes.filter(|volume| used.contains(&*volume.name) && !is_external(volume));
     let (mut prepared, mut space) = (Prepared::default(), ObjectSpace::new());
     for volume in own {
         let made = one(root, pod, volume, sources, tokens, facts, (&mut prepared.stale, &mut space))

@@ -53,8 +53,8 @@ pub(crate) fn mounts_of(
             }
         };
         let mut mount = mount(wanted, &host_path, volume.read_only, context.features)?;
-        // What is ours gets the pod's label where the host has SELinux, once.
-        mount.selinux_relabel = matches!(volume.at, VolumeLocation::Ours(_)) && labelled.insert(&wanted.name);
+        // What the node may label gets the pod's label where the host has SELinux, once.
+        mount.selinux_relabel = may_be_labelled(volume) && labelled.insert(&wanted.name);
         list.push(mount);
     }
     let has = |list: &[Mount], path: &str| list.iter().any(|mount| mount.container_path == path);
@@ -78,6 +78,17 @@ pub(crate) fn mounts_of(
         list.push(plain(message_path, &root.shown().join(at)));
     }
     Ok(list)
+}
+
+/// Whether the files of a volume are labelled for the pod (the kubelet's `Managed` and `SELinuxRelabel` of each kind): those of the
+/// host and of NFS are others', and what is read-only takes no label.
+fn may_be_labelled(volume: &Volume) -> bool {
+    let VolumeLocation::Ours(at) = &volume.at else { return false };
+    match layout::kind(at) {
+        Some("nfs") => false,
+        Some("csi" | "local-volume") => !volume.read_only,
+        _ => true,
+    }
 }
 
 /// The part of the volume that is wanted; `None`: the whole.
@@ -264,6 +275,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_others_or_read_only_is_not_labelled() {
+        for (kind, read_only, labelled) in [
+            ("csi", false, true),
+            ("csi", true, false),
+            ("local-volume", true, false),
+            ("nfs", false, false),
+            ("configmap", true, true),
+            ("empty-dir", false, true),
+        ] {
+            let volume =
+                Volume { at: VolumeLocation::Ours(layout::volume("u", kind, "v").join("mount")), read_only };
+            assert_eq!(may_be_labelled(&volume), labelled, "{kind}");
+        }
+        let host = Volume {
+            at: VolumeLocation::Host("/pods/u/volumes/kubernetes.io~csi/v".into()),
+            read_only: false,
+        };
+        assert!(!may_be_labelled(&host));
+    }
+
+    #[test]
     fn a_mount_propagates_as_it_asks() {
         for (kind, propagation) in [
             ("None", MountPropagation::PropagationPrivate),
@@ -291,7 +323,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", dir.path().join("v/out")).unwrap();
         std::os::unix::fs::symlink("../..", dir.path().join("v/up")).unwrap();
         let root = Folder::root(dir.path()).unwrap();
-        for bad in ["out", "out/passwd", "up", "out/new", "."] {
+        for bad in ["out", "out/passwd", "up", "out/new"] {
             let error = sub_path(&root, &volume(), bad, ("v", "c"), Path::new("p")).unwrap_err();
             let words = "failed to create subPath directory for volumeMount \"v\" of container \"c\"";
             assert_eq!(error, StepError::Missing(words.to_owned()), "{bad}");
@@ -319,6 +351,8 @@ mod tests {
                 // Once more over itself: what was there before goes.
                 sub_path(&root, &volume(), "a", ("v", "c"), place).unwrap();
                 assert!(dir.path().join("p/0/b").exists());
+                sub_path(&root, &volume(), "./.", ("v", "c"), place).unwrap();
+                assert!(dir.path().join("p/0/a/b").exists(), "nothing but dots is the whole");
                 root.detach_below(Path::new("p")).unwrap();
                 assert!(!root.is_mount(place).unwrap());
             }

@@ -6,6 +6,8 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use mountinfo::Mount;
+
 /// 256 KiB of a file of the kernel's.
 const FILE_MAX: u64 = 256 << 10;
 /// 10 ms: a tick of /proc/stat (USER_HZ is 100 on every architecture that we build for).
@@ -198,31 +200,24 @@ fn started(booted: u64, stat: &str) -> Duration {
     Duration::from_secs(booted) + Duration::from_nanos(ticks.saturating_mul(TICK_NANOS))
 }
 
-/// The file systems of the machine that lie on devices: the device, and what is on it. `mountinfo` as in `/proc/self/mountinfo`.
-pub(crate) fn disks(mountinfo: &str) -> Vec<(String, Disk)> {
-    let mut found: BTreeMap<&str, &str> = BTreeMap::new();
-    for line in mountinfo.lines() {
-        let Some((mount, device)) = mounted_device(line) else { continue };
+/// The file systems of the machine that lie on devices: the device, and what is on it.
+pub(crate) fn disks(mounts: &[Mount]) -> Vec<(String, Disk)> {
+    let mut found: BTreeMap<&str, &Path> = BTreeMap::new();
+    for mount in mounts {
+        let Some(device) = mount.source.to_str().filter(|source| source.starts_with("/dev/")) else {
+            continue;
+        };
         // The first one is the oldest: another shows a part of the same.
         if found.len() < DISKS_MAX {
-            found.entry(device).or_insert(mount);
+            found.entry(device).or_insert(mount.point.as_path());
         }
     }
-    found.into_iter().map(|(device, mount)| (device.to_owned(), disk_of(Path::new(mount)))).collect()
+    found.into_iter().map(|(device, mount)| (device.to_owned(), disk_of(mount))).collect()
 }
 
 /// The file systems of this process.
 pub(crate) fn disks_here() -> Vec<(String, Disk)> {
-    disks(&text("/proc/self/mountinfo"))
-}
-
-/// The mount point and the device of a line: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`. A mount point with a
-/// blank is written with an escape and left out.
-fn mounted_device(line: &str) -> Option<(&str, &str)> {
-    let (mount, file_system) = line.split_once(" - ")?;
-    let mount = mount.split_whitespace().nth(4).filter(|mount| !mount.contains('\\'))?;
-    let device = file_system.split_whitespace().nth(1).filter(|device| device.starts_with("/dev/"))?;
-    Some((mount, device))
+    disks(&mountinfo::here().unwrap_or_default())
 }
 
 /// The file system that a path is on.
@@ -288,13 +283,13 @@ mod tests {
 
     #[test]
     fn each_device_is_told_once() {
-        let mountinfo = "27 0 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+        let table = b"27 0 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
                          22 27 0:21 / /proc rw - proc proc rw\n\
                          40 27 254:0 /var /mnt rw master:1 - ext4 /dev/vda rw\n\
-                         41 27 8:1 / /with\\040blank rw - ext4 /dev/sda1 rw\n";
-        let names: Vec<String> = disks(mountinfo).into_iter().map(|(device, _)| device).collect();
-        assert_eq!(names, ["/dev/vda"]);
-        assert_eq!(disks(mountinfo)[0].1.capacity, disk_of(Path::new("/")).capacity);
-        assert!(disks("odd\n").is_empty());
+                         41 27 8:1 / /\xff\xfe rw - ext4 /dev/sda1 rw\n";
+        let found = disks(&mountinfo::parse(table));
+        let names: Vec<&str> = found.iter().map(|(device, _)| device.as_str()).collect();
+        assert_eq!(names, ["/dev/sda1", "/dev/vda"], "whatever the name of a mount point is");
+        assert_eq!(found[1].1.capacity, disk_of(Path::new("/")).capacity);
     }
 }

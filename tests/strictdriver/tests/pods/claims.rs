@@ -161,7 +161,11 @@ fn a_pod_that_has_ended_gives_its_volume_back() {
         let driver = driver(&host);
         let mut job = claimed();
         job["spec"]["restartPolicy"] = json!("Never");
-        job["spec"]["containers"][0]["command"] = json!(["/bin/sh", "-c", "echo done > /data/result"]);
+        job["spec"]["containers"][0]["command"] =
+            json!(["/bin/sh", "-c", "echo done > /data/result && echo part > /part/result"]);
+        // A sub-path holds the volume's file system by a mount of its own.
+        let part = json!({"name": "v", "mountPath": "/part", "subPath": "part"});
+        job["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap().push(part);
         node.apply(&[csi_driver(), csi_volume(), claim("Bound"), job]).await;
         node.until_phase("db", "Succeeded").await;
         eventually(async || driver.is_idle().then_some(())).await.expect("all is undone");

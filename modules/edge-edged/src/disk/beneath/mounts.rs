@@ -1,11 +1,11 @@
 //! Mounting and unmounting what was opened and checked, by its descriptor.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use mountinfo::Mount;
 use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -35,11 +35,15 @@ pub(super) fn id(fd: &impl AsFd) -> Result<u64, Errno> {
 }
 
 impl Folder {
-    /// Whether something is mounted at `at`.
+    /// Whether something is mounted at `at`. What is mounted is not asked, where the kernel can tell.
     pub(crate) fn is_mount(&self, at: &Path) -> Result<bool, StepError> {
         let look = || {
+            let (parent, name) = (self.parent_of(at)?, at.file_name().ok_or(Errno::INVAL)?);
+            if let Some(is_mount) = walk::is_crossed(parent.as_fd(), name, self.way)? {
+                return Ok(is_mount);
+            }
             let place = self.open(at, OFlags::PATH, Mode::empty())?;
-            Ok::<_, Errno>(id(&place)? != id(&self.parent_of(at)?)?)
+            Ok::<_, Errno>(id(&place)? != id(&parent)?)
         };
         match look() {
             Err(Errno::NOENT) => Ok(false),
@@ -132,7 +136,11 @@ impl Folder {
             };
             opened = Some(next);
         }
-        let fd = opened.ok_or(Errno::INVAL)?;
+        // Nothing but dots is the folder itself.
+        let fd = match opened {
+            Some(fd) => fd,
+            None => self.same()?.fd,
+        };
         let is_dir = FileType::from_raw_mode(fstat(&fd)?.st_mode).is_dir();
         Ok(Found { fd, is_dir })
     }
@@ -182,15 +190,19 @@ impl Folder {
             if !self.is_mount(at)? {
                 return Ok(());
             }
-            let top =
-                self.open(at, OFlags::PATH, Mode::empty()).map_err(|error| self.fault("open", at, &error))?;
-            unmount(own_name(&top), UnmountFlags::DETACH)
-                .map_err(|error| self.fault("unmount", at, &error))?;
+            self.unmount_top(at).map_err(|error| self.fault("unmount", at, &error))?;
         }
         Err(self.fault("unmount", at, &"there is no end of mounts"))
     }
 
-    /// Unmounts everything below `at`, the latest first, and what is at `at` itself.
+    /// Unmounts what is on top at `at`, with all that is mounted below it. By its name in a folder that is held open: nothing is
+    /// followed, and what is mounted is not asked, which may be a server that does not answer.
+    fn unmount_top(&self, at: &Path) -> Result<(), Errno> {
+        let (parent, name) = (self.parent_of(at)?, at.file_name().ok_or(Errno::INVAL)?);
+        unmount(own_name(&parent).join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+    }
+
+    /// Unmounts everything below `at`, and what is at `at` itself.
     pub(crate) fn detach_below(&self, at: &Path) -> Result<(), StepError> {
         let Some(folder) = self.find(at)? else { return Ok(()) };
         for _ in 0..MOUNTS_MAX {
@@ -199,64 +211,62 @@ impl Folder {
                 return self.detach(at);
             }
             let mut undone = 0;
-            for (number, inner) in points.iter().rev() {
-                // Hidden below another mount: its turn comes when that is gone.
-                let Ok(top) = folder.open(inner, OFlags::PATH, Mode::empty()) else { continue };
-                if id(&top) == Ok(*number) {
-                    unmount(own_name(&top), UnmountFlags::DETACH)
-                        .map_err(|error| folder.fault("unmount", inner, &error))?;
-                    undone += 1;
+            for inner in &points {
+                match folder.unmount_top(inner) {
+                    Ok(()) => undone += 1,
+                    Err(Errno::BUSY | Errno::PERM) => {
+                        return Err(folder.fault("unmount", inner, &"it is not ours to unmount"));
+                    }
+                    // Hidden below what lies on the way: it is looked at again.
+                    Err(_) => {}
                 }
             }
             if undone == 0 {
-                let (_, inner) = &points[0];
+                let inner = &points[0];
                 return Err(folder.fault("unmount", inner, &"it cannot be reached without following a link"));
             }
         }
         Err(self.fault("unmount", at, &"there is no end of mounts"))
     }
 
-    /// Numbers and relative paths of the mounts below, in the order in which they were made.
-    fn mounted_below(&self) -> Result<Vec<(u64, PathBuf)>, StepError> {
+    /// Where else below this folder the same is mounted as at `at`.
+    pub(crate) fn shown_elsewhere(&self, at: &Path) -> Result<Vec<PathBuf>, StepError> {
+        let real = fs::read_link(own_name(&self.fd))
+            .map_err(|error| StepError::file("look at", self.shown(), &error))?;
+        let table = mountinfo::here()
+            .map_err(|error| StepError::file("read", Path::new(mountinfo::TABLE), &error))?;
+        let place = real.join(at);
+        // Of two at one place the later one is on top.
+        let Some(own) = table.iter().rev().find(|mount| mount.point == place) else { return Ok(Vec::new()) };
+        let same =
+            |mount: &&Mount| mount.device == own.device && mount.root == own.root && mount.point != place;
+        let others = table.iter().filter(same).filter_map(|mount| mount.point.strip_prefix(&real).ok());
+        Ok(others.map(Path::to_owned).collect())
+    }
+
+    /// Relative paths of the mounts below that no other one of them is above.
+    fn mounted_below(&self) -> Result<Vec<PathBuf>, StepError> {
         // Where the folder really lies, links in the path of the root resolved: so the kernel's table has it.
         let real = fs::read_link(own_name(&self.fd))
             .map_err(|error| StepError::file("look at", self.shown(), &error))?;
-        let table = fs::read("/proc/self/mountinfo")
-            .map_err(|error| StepError::file("read", Path::new("/proc/self/mountinfo"), &error))?;
-        Ok(points(&table, &real))
+        let table = mountinfo::here()
+            .map_err(|error| StepError::file("read", Path::new(mountinfo::TABLE), &error))?;
+        Ok(outermost(&table, &real))
     }
 }
 
-fn points(table: &[u8], below: &Path) -> Vec<(u64, PathBuf)> {
-    let entry = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let path = unescape(fields.nth(3)?);
-        let inner = path.strip_prefix(below).ok()?;
-        (!inner.as_os_str().is_empty()).then(|| (number, inner.to_owned()))
-    };
-    table.split(|byte| *byte == b'\n').filter_map(entry).collect()
-}
-
-/// The kernel writes blanks and the like as `\040`.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while let Some(byte) = field.get(at) {
-        let octal = field.get(at + 1..at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                out.push(code);
-                at += 4;
-            }
-            _ => {
-                out.push(*byte);
-                at += 1;
-            }
+fn outermost(table: &[Mount], below: &Path) -> Vec<PathBuf> {
+    let inner = table.iter().filter_map(|mount| mount.point.strip_prefix(below).ok());
+    let mut all: Vec<&Path> = inner.filter(|inner| !inner.as_os_str().is_empty()).collect();
+    // What is below something comes right behind it.
+    all.sort_unstable();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for inner in all {
+        if found.last().is_none_or(|outer| !inner.starts_with(outer)) {
+            found.push(inner.to_owned());
         }
     }
-    PathBuf::from(OsString::from_vec(out))
+    found
 }
 
 #[cfg(test)]
@@ -264,10 +274,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_table_is_read_with_its_escapes() {
-        assert_eq!(unescape(br"/a\040b\134c"), PathBuf::from("/a b\\c"));
-        assert_eq!(unescape(br"/plain\"), PathBuf::from("/plain\\"));
-        let table = b"36 35 98:0 / /a/b rw - tmpfs t rw\n37 35 98:0 / /a/b/c\\040d rw - tmpfs t rw\n38 35 98:0 / /a/bc rw - tmpfs t rw\n";
-        assert_eq!(points(table, Path::new("/a/b")), [(37, PathBuf::from("c d"))]);
+    fn of_mounts_below_each_other_the_outermost_is_found() {
+        let table = mountinfo::parse(
+            b"36 35 98:0 / /a/b rw - tmpfs t rw\n37 35 98:0 / /a/b/c\\040d rw - tmpfs t rw\n\
+              38 37 98:0 / /a/b/c\\040d/\xff rw - tmpfs t rw\n39 35 98:0 / /a/bc rw - tmpfs t rw\n\
+              40 35 98:0 / /a/b/c rw - tmpfs t rw\n41 37 98:0 / /a/b/c\\040d rw - tmpfs t rw\n",
+        );
+        let found = outermost(&table, Path::new("/a/b"));
+        assert_eq!(found, [PathBuf::from("c"), PathBuf::from("c d")]);
+    }
+
+    /// A file system whose server never answers: whatever asks it waits until the server's end is closed.
+    fn silent(at: &Path) -> Option<std::fs::File> {
+        let server = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        mount("silent", at, "fuse", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str())).ok()?;
+        Some(server)
+    }
+
+    #[test]
+    fn a_mount_whose_server_does_not_answer_is_known_and_undone_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for at in ["pod/v", "pod/w"] {
+            fs::create_dir_all(dir.path().join(at)).unwrap();
+        }
+        // Only root can mount, and not every machine has FUSE.
+        let Some(server) = silent(&dir.path().join("pod/v")) else { return };
+        let Some(other) = silent(&dir.path().join("pod/w")) else { return };
+        let (done, is_done) = std::sync::mpsc::channel();
+        let root = dir.path().to_owned();
+        std::thread::spawn(move || {
+            let root = Folder::root(&root).unwrap();
+            let was_mount = root.is_mount(Path::new("pod/v")).unwrap();
+            root.detach(Path::new("pod/w")).unwrap();
+            root.detach_below(Path::new("pod")).unwrap();
+            let left = ["pod/v", "pod/w"].map(|at| root.is_mount(Path::new(at)).unwrap());
+            done.send((was_mount, left)).unwrap();
+        });
+        let told = is_done.recv_timeout(std::time::Duration::from_secs(20));
+        // Whoever waits for it goes on with an error.
+        drop((server, other));
+        assert_eq!(told, Ok((true, [false, false])), "it was asked");
     }
 }

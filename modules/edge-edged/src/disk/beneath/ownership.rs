@@ -14,6 +14,8 @@ use crate::error::StepError;
 /// The kubelet's masks: what the group may with files, and beside that with folders.
 const FILE: u32 = 0o660;
 const FOLDER: u32 = 0o2110;
+/// Of these the one that says at the root that all of the volume was given.
+const MARK: u32 = 0o2000;
 /// So many entries of one folder.
 const ENTRIES_MAX: usize = 1 << 20;
 
@@ -22,6 +24,8 @@ const ENTRIES_MAX: usize = 1 << 20;
 pub(crate) struct Given {
     pub(crate) seen: usize,
     pub(crate) failed: usize,
+    /// There is more in it than was looked at.
+    pub(crate) is_partial: bool,
     /// The folders in it that lie in the same file system.
     pub(crate) folders: Vec<OsString>,
 }
@@ -34,12 +38,13 @@ impl Folder {
         Ok(stat.st_gid == group && stat.st_mode & wanted == wanted)
     }
 
-    /// Gives the folder itself to the group.
-    pub(crate) fn give_itself(&self, group: u32) -> Result<(), StepError> {
-        let mode = self.stat()?.st_mode & 0o7777;
+    /// Gives the folder itself to the group; `is_whole`: all that is in it was given, and [`Folder::is_of_group`] shall say so.
+    pub(crate) fn give_itself(&self, group: u32, is_whole: bool) -> Result<(), StepError> {
+        let mode = self.stat()?.st_mode & 0o7777 & if is_whole { 0o7777 } else { !MARK };
+        let more = (FILE | FOLDER) & if is_whole { 0o7777 } else { !MARK };
         let give = || {
             chownat(&self.fd, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
-            chmodat(CWD, own_name(&self.fd), Mode::from_raw_mode(mode | FILE | FOLDER), AtFlags::empty())
+            chmodat(CWD, own_name(&self.fd), Mode::from_raw_mode(mode | more), AtFlags::empty())
         };
         give().map_err(|error| StepError::file("give to a group", self.shown(), &error))
     }
@@ -49,7 +54,9 @@ impl Folder {
         let fault = |error: Errno| StepError::file("list", self.shown(), &error);
         let device = self.stat()?.st_dev;
         let mut given = Given::default();
-        for name in names_in(self.as_fd(), ENTRIES_MAX).map_err(fault)? {
+        let names = names_in(self.as_fd(), ENTRIES_MAX).map_err(fault)?;
+        given.is_partial = names.len() >= ENTRIES_MAX;
+        for name in names {
             given.seen += 1;
             match self.give_one(Path::new(&name), group, device) {
                 Ok(true) => given.folders.push(name),

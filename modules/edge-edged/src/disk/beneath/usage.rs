@@ -76,7 +76,7 @@ impl Folder {
     }
 
     /// Opens a folder by a path that may be longer than the kernel takes at once.
-    fn find_deep(&self, at: &Path) -> Result<Option<Folder>, StepError> {
+    pub(crate) fn find_deep(&self, at: &Path) -> Result<Option<Folder>, StepError> {
         let mut folder: Option<Folder> = None;
         let mut step = PathBuf::new();
         for name in at {

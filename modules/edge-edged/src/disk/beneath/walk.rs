@@ -6,7 +6,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path};
 use std::sync::OnceLock;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, statx,
+};
 use rustix::io::Errno;
 
 /// The kernel asks to try again when something was moved meanwhile; a container that moves things all the time shall
@@ -95,9 +97,32 @@ fn by_names(dir: BorrowedFd<'_>, names: &[&OsStr], flags: OFlags, mode: Mode) ->
 
 /// `O_PATH` with `O_NOFOLLOW` opens a link itself.
 fn not_a_link(opened: OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let is_link =
-        flags.contains(OFlags::PATH) && FileType::from_raw_mode(fstat(&opened)?.st_mode) == FileType::Symlink;
+    let is_link = flags.contains(OFlags::PATH) && kind(opened.as_fd())? == FileType::Symlink;
     if is_link { Err(Errno::LOOP) } else { Ok(opened) }
+}
+
+/// What was opened, as the kernel knows it: a server that does not answer is not asked.
+fn kind(opened: BorrowedFd<'_>) -> Result<FileType, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    match statx(opened, "", flags, StatxFlags::TYPE) {
+        Ok(found) => Ok(FileType::from_raw_mode(found.stx_mode.into())),
+        // Before Linux 4.11, or where a filter forbids it.
+        Err(_) => Ok(FileType::from_raw_mode(fstat(opened)?.st_mode)),
+    }
+}
+
+/// Whether another mount begins at `name` in `dir`. The kernel's look-up stops before it, so that a server that does not answer is
+/// not asked. `None`: this kernel cannot tell.
+pub(super) fn is_crossed(dir: BorrowedFd<'_>, name: &OsStr, way: Way) -> Result<Option<bool>, Errno> {
+    if way == Way::Walk {
+        return Ok(None);
+    }
+    let within = strict() | ResolveFlags::NO_XDEV;
+    match again(|| not_a_link(openat2(dir, name, PLACE, Mode::empty(), within)?, PLACE)) {
+        Ok(_) => Ok(Some(false)),
+        Err(Errno::XDEV) => Ok(Some(true)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens `at` below `dir` as a place; links are followed as long as they stay below `dir`. Leading out is
