@@ -1,7 +1,6 @@
 //! A hostile edge on the raw link, and what there is in its cluster.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use beehive::Address;
 use beehive::link::{Link, LinkError, Refused};
@@ -10,9 +9,8 @@ use contract::devicecontroller::DeviceUp;
 use contract::edgecontroller::EdgeUp;
 use contract::metamanager::MetaDown;
 use contract::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
-use futures::future::join_all;
-use harness::{Cluster, LONG, enter, run};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use harness::{Cluster, LONG, enter};
+use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
 pub(crate) const MINE: &str = "edge-1";
