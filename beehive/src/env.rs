@@ -3,6 +3,7 @@
 //! The only place that reads the machine's clock and entropy; a simulation hands in its own.
 
 use std::future::Future;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use futures::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
+use crate::blocking::BlockingWork;
 use crate::{Fault, Metrics};
 
 /// A point of the monotonic clock, as time since the environment was made.
@@ -113,6 +115,7 @@ pub struct Env {
     random: Arc<Mutex<StdRng>>,
     spawner: Spawner,
     blocking: Blocking,
+    blocking_work: BlockingWork,
     metrics: Metrics,
 }
 
@@ -128,6 +131,7 @@ impl Env {
             random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))),
             spawner: Rc::new(spawner),
             blocking: Blocking::ThreadPool,
+            blocking_work: BlockingWork::default(),
             metrics: Metrics::default(),
         }
     }
@@ -167,20 +171,35 @@ impl Env {
         self.blocking == Blocking::Inline || self.clock.is_virtual()
     }
 
-    /// Runs work that blocks its thread (files, the machine) beside the hive's thread.
+    /// Runs work that blocks its thread (files, the machine) beside the hive's thread. It goes on when nobody waits for it any more.
     ///
     /// # Errors
     /// When the work panicked.
-    pub async fn blocking<T: Send + 'static>(
+    #[track_caller]
+    pub fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Fault> {
-        match self.blocking {
-            Blocking::Inline => Ok(work()),
-            Blocking::ThreadPool => {
-                tokio::task::spawn_blocking(work).await.map_err(|error| Fault::from_error(&error))
+    ) -> impl Future<Output = Result<T, Fault>> {
+        let place = Location::caller();
+        async move {
+            match self.blocking {
+                Blocking::Inline => Ok(work()),
+                Blocking::ThreadPool => {
+                    let begun = self.blocking_work.begin(place);
+                    let run = move || {
+                        let done = work();
+                        drop(begun);
+                        done
+                    };
+                    tokio::task::spawn_blocking(run).await.map_err(|error| Fault::from_error(&error))
+                }
             }
         }
+    }
+
+    /// What of [`Env::blocking`] is under way.
+    pub fn blocking_work(&self) -> BlockingWork {
+        self.blocking_work.clone()
     }
 
     /// The environment of a daemon: real clock, seed from the machine, tasks on the current thread.

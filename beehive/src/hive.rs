@@ -17,7 +17,8 @@ use crate::testing::Panics;
 use crate::watch::Blocked;
 use crate::watchdog::{Liveness, Watchdog};
 use crate::{
-    Actor, Address, Capacity, Env, Fault, Flow, Mailbox, Message, Name, Policy, Topology, WiringError,
+    Actor, Address, BlockingWork, Capacity, Env, Fault, Flow, Mailbox, Message, Name, Policy, Topology,
+    WiringError,
 };
 
 /// Why a hive ended.
@@ -230,6 +231,11 @@ impl Inspector {
             actors.push(entry.meters.report((entry.queued)(), view.snapshot));
         }
         HiveReport { daemon: self.daemon, actors, counters: metrics.counters(), gauges }
+    }
+
+    /// What blocks threads beside the hive's.
+    pub fn blocking_work(&self) -> BlockingWork {
+        self.env.blocking_work()
     }
 
     /// Says from any thread whether the hive's own thread runs.

@@ -29,6 +29,7 @@
 
 mod actor;
 mod address;
+mod blocking;
 mod cell;
 mod children;
 mod command;
@@ -55,6 +56,7 @@ mod watchdog;
 
 pub use actor::{Actor, Context};
 pub use address::{Address, RemoteMailbox};
+pub use blocking::BlockingWork;
 pub use children::ChildStop;
 pub use env::{Clock, Env, Moment, TokioClock};
 pub use error::{AskError, Fault, Refusal, WiringError};

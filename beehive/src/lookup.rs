@@ -18,7 +18,7 @@ const OF_ONE_OWNER: usize = 2;
 /// 64 wait for one lookup; it is the same name to all of them.
 const WAITERS_MAX: usize = 64;
 
-type Looked = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
+pub(crate) type Looked = Result<Vec<IpAddr>, (io::ErrorKind, String)>;
 
 /// What looks names up. Cheap to clone; clones share their bounds.
 #[derive(Clone)]
@@ -38,6 +38,12 @@ impl Lookups {
     /// By the C library: as `/etc/nsswitch.conf`, `/etc/hosts` and `/etc/resolv.conf` say. At most so many names at once.
     pub fn at_most(most: usize) -> Self {
         Lookups { going_on: Arc::default(), most, resolve: by_the_system }
+    }
+
+    /// By whatever a test says.
+    #[cfg(test)]
+    pub(crate) fn answering(resolve: fn(&str) -> Looked) -> Self {
+        Lookups { going_on: Arc::default(), most: 1, resolve }
     }
 
     /// The addresses of `host`, each with `port`; an address is its own. Two names of one `owner` are looked up at once, and one

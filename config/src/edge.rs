@@ -106,6 +106,9 @@ pub struct Edged {
     pub device_plugin_path: PathBuf,
     /// The folder in whose `kubelet.sock` agents ask which pods have which devices, CPUs and memory; empty: none can.
     pub pod_resources_path: PathBuf,
+    /// Where the machine's boot id stands: a start after a power cut is told by it from one after a fault.
+    #[serde(rename = "bootIDFile")]
+    pub boot_id_file: PathBuf,
     /// What kubelet calls its own configuration.
     pub tailored_kubelet_config: TailoredKubeletConfig,
 }
@@ -123,6 +126,7 @@ impl Default for Edged {
             minimum_gc_age: KubeletDuration::default(),
             device_plugin_path: PathBuf::from("/var/lib/kubelet/device-plugins"),
             pod_resources_path: PathBuf::from("/var/lib/kubelet/pod-resources"),
+            boot_id_file: PathBuf::from("/proc/sys/kernel/random/boot_id"),
             tailored_kubelet_config: TailoredKubeletConfig::default(),
         }
     }

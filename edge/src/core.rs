@@ -42,6 +42,8 @@ pub struct EdgeCore {
     hive: Hive,
     store: Store,
     env: Env,
+    /// It cannot go on: its end is nobody's word.
+    has_given_up: bool,
     /// Dropped with EdgeCore: what runs beside the actors ends then.
     _running: oneshot::Sender<()>,
 }
@@ -89,7 +91,7 @@ impl EdgeCore {
                 }
             }
         });
-        Ok(EdgeCore { hive, store, env, _running: running })
+        Ok(EdgeCore { hive, store, env, has_given_up: false, _running: running })
     }
 
     /// Reads the state of every actor.
@@ -117,18 +119,32 @@ impl EdgeCore {
     /// Waits until EdgeCore cannot go on, and says why: an actor has given up, the store's writer has died, or the store's
     /// file broke and is to be set aside by the next start.
     pub async fn gave_up(&mut self) -> String {
-        tokio::select! {
+        let reason = tokio::select! {
             reason = self.hive.gave_up() => reason,
             () = self.store.broken() => {
                 "the node's store is broken; the next start sets it aside and saves what can be read".to_owned()
             }
-        }
+        };
+        self.has_given_up = true;
+        reason
     }
 
     /// Stops everything in order, within `deadline`. Containers go on.
     pub async fn stop(self, deadline: Duration) -> Ended {
-        keep_time(&self.store, &self.env).await;
-        self.hive.shutdown(deadline).await
+        let until = self.env.now() + deadline;
+        // A disk that doesn't answer takes no more of the stop than an actor's share.
+        let keep = async {
+            keep_time(&self.store, &self.env).await;
+            if !self.has_given_up {
+                keep_end(&self.store, &self.env).await;
+            }
+        };
+        if self.env.timeout(deadline / 5, keep).await.is_none() {
+            tracing::warn!(
+                "neither the last known time nor the end of this run is kept: the store does not answer"
+            );
+        }
+        self.hive.shutdown(until.since(self.env.now())).await
     }
 }
 
@@ -150,6 +166,13 @@ impl daemon::Running for EdgeCore {
 async fn keep_time(store: &Store, env: &Env) {
     if let Err(error) = known_time::keep(store, env).await {
         tracing::warn!(reason = %error.reason, "the last known time is not kept");
+    }
+}
+
+/// Without it the next start takes this run's end for a fault.
+async fn keep_end(store: &Store, env: &Env) {
+    if let Err(error) = edge_edged::end_run(store, env).await {
+        tracing::warn!(reason = %error.reason, "the end of this run is not kept");
     }
 }
 

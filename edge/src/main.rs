@@ -99,6 +99,10 @@ async fn run(cli: Cli) -> Result<()> {
     if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {
         tracing::warn!(%error, "mountPropagation of pods has no effect, and CSI drivers in pods mount nothing");
     }
+    // A store that takes no writes says so by itself, and runs what it holds.
+    if let Err(error) = edge::begin_run(&store, &env, &settings.modules.edged.boot_id_file).await {
+        tracing::warn!(reason = %error.reason, "it is not kept that this run has begun: the next one does not know how it ended");
+    }
     let dependencies = Dependencies {
         node: identity.node.clone(),
         common_name: identity.common_name(),

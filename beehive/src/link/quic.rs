@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rustls::pki_types::ServerName;
-use s2n_quic::client::Connect;
 use s2n_quic::connection::{Handle, StreamAcceptor};
 use s2n_quic::provider::connection_id::default::Format;
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Subscriber, events, supervisor};
@@ -25,14 +23,13 @@ pub use super::tls::{Credentials, EndpointError};
 
 use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
+pub use super::quic_dialer::QuicDialer;
 use super::tls;
-use super::transport::{
-    Acceptor, Connection, DialError, Dialer, PeerName, Reader, Transport, Urgency, Writer,
-};
-use crate::{Clock, Lookups, TokioClock};
+use super::transport::{Acceptor, Connection, PeerName, Reader, Transport, Urgency, Writer};
+use crate::TokioClock;
 
 /// What this link speaks above QUIC (ALPN, RFC 7301).
-const PROTOCOL: &[u8] = b"hive-link/0";
+pub(super) const PROTOCOL: &[u8] = b"hive-link/0";
 /// 30 s: the link's own pings decide far earlier; this only clears up.
 const IDLE: Duration = Duration::from_secs(30);
 /// 10 s: a handshake that takes longer is given up.
@@ -42,7 +39,7 @@ const SLOT_CHECK: Duration = Duration::from_millis(200);
 /// 1 ms: one that found no slot is closed at once.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 200 ms: the round trip that a handshake assumes at first. First packets are then sent again after 0.6 s, 1.2 s…, so that
 /// an attempt that began before the way was whole finds it soon after.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(200);
@@ -55,11 +52,11 @@ const CONNECTION_WINDOW: u64 = 4 << 20;
 const ID_BYTES: usize = 8;
 /// 1,272: streams that may be open at once from one end; the link itself allows 64 and the byte streams, and refuses the
 /// others one by one.
-const STREAMS: u64 = 72 + BYTE_STREAMS_MAX as u64;
+pub(super) const STREAMS: u64 = 72 + BYTE_STREAMS_MAX as u64;
 /// 16 KiB of the first stream: what is taken of somebody who was not yet let in. A hello has a few hundred bytes.
 const BEFORE_HELLO_MAX: u64 = 16 << 10;
 
-fn short_ids() -> Result<Format, EndpointError> {
+pub(super) fn short_ids() -> Result<Format, EndpointError> {
     let failed = |error: &dyn std::fmt::Display| EndpointError::Limits(error.to_string());
     Format::builder()
         .with_len(ID_BYTES)
@@ -68,7 +65,7 @@ fn short_ids() -> Result<Format, EndpointError> {
         .map_err(|error| failed(&error))
 }
 
-fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
+pub(super) fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
     let build = || {
         Limits::new()
             .with_max_idle_timeout(IDLE)?
@@ -86,14 +83,14 @@ fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> {
 /// Reads the peer's certificate out of the handshake, looks after those who were not yet let in, and counts the packets that
 /// have come to the endpoint: several dials of one server may be under way, and an answer to any of them shows that it is
 /// there.
-struct EndpointEvents {
-    heard: Arc<AtomicU64>,
+pub(super) struct EndpointEvents {
+    pub(super) heard: Arc<AtomicU64>,
     /// Of an accepting end.
-    handshakes: Option<HandshakeLimiter>,
+    pub(super) handshakes: Option<HandshakeLimiter>,
 }
 
 /// What is known of one connection.
-struct ConnectionState {
+pub(super) struct ConnectionState {
     peer: Option<PeerName>,
     admission: Arc<Admission>,
     pending: Option<PendingHandshake>,
@@ -227,7 +224,7 @@ impl Subscriber for EndpointEvents {
     }
 }
 
-struct QuicConnection {
+pub(super) struct QuicConnection {
     handle: Handle,
     streams: Mutex<StreamAcceptor>,
     peer: PeerName,
@@ -235,7 +232,7 @@ struct QuicConnection {
 }
 
 impl QuicConnection {
-    fn new(connection: s2n_quic::Connection) -> Option<Self> {
+    pub(super) fn new(connection: s2n_quic::Connection) -> Option<Self> {
         let state = connection.query_event_context(|state: &ConnectionState| {
             (state.peer.clone(), Arc::clone(&state.admission))
         });
@@ -352,109 +349,6 @@ impl Acceptor for QuicAcceptor {
                     None => tracing::warn!("a certificate without a common name was presented; not let in"),
                 }
             }
-        })
-    }
-}
-
-/// Dials one `host:port`.
-pub struct QuicDialer {
-    client: s2n_quic::Client,
-    host: String,
-    port: u16,
-    lookups: Lookups,
-    received: Arc<AtomicU64>,
-}
-
-impl QuicDialer {
-    /// [`QuicDialer::by`] the machine's clock.
-    ///
-    /// # Errors
-    /// See [`EndpointError`].
-    pub fn new(host: &str, port: u16, credentials: &Credentials) -> Result<Self, EndpointError> {
-        QuicDialer::by(host, port, credentials, Arc::new(TokioClock::real()))
-    }
-
-    /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew.
-    /// Needs a tokio runtime, whose thread does the protocol's work. `clock` says what is still valid.
-    ///
-    /// # Errors
-    /// See [`EndpointError`].
-    pub fn by(
-        host: &str,
-        port: u16,
-        credentials: &Credentials,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, EndpointError> {
-        if ServerName::try_from(host).is_err() {
-            let reason = format!("`{}` is neither a DNS name nor an IP address", host.escape_debug());
-            return Err(EndpointError::Unreadable { what: "host to dial", reason });
-        }
-        // An IPv6 socket reaches both families where the machine has IPv6; else this one.
-        let any: SocketAddr = match host.parse::<std::net::Ipv6Addr>() {
-            Ok(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-            Err(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-        };
-        let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
-            address: any,
-            reason: reason.to_string(),
-        };
-        let received = Arc::<AtomicU64>::default();
-        let tls = quic_tls::Client::from(Arc::new(tls::client_by(credentials, PROTOCOL, clock)?));
-        let client = s2n_quic::Client::builder()
-            .with_tls(tls)
-            .map_err(|error| socket(&error))?
-            .with_io(any)
-            .map_err(|error| socket(&error))?
-            .with_connection_id(short_ids()?)
-            .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_limits(limits(STREAMS, STREAMS)?)
-            .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .with_event(EndpointEvents { heard: Arc::clone(&received), handshakes: None })
-            .map_err(|error| EndpointError::Limits(error.to_string()))?
-            .start()
-            .map_err(|error| socket(&error))?;
-        let host = host.trim_matches(['[', ']']).to_owned();
-        Ok(QuicDialer { client, host, port, lookups: Lookups::at_most(1), received })
-    }
-
-    fn target(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-}
-
-impl Dialer for QuicDialer {
-    fn heard(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
-        Box::pin(async {
-            // A resolver without a network says nothing for long.
-            let lookup = self.lookups.of("link", &self.host, self.port);
-            let resolved = tokio::time::timeout(ANSWER_WITHIN, lookup).await.ok().and_then(Result::ok);
-            let addresses = resolved.ok_or_else(|| DialError::Resolve(self.host.clone()))?;
-            // The socket is of one family.
-            let wants_v6 = self.host.parse::<std::net::Ipv6Addr>().is_ok();
-            let address = addresses
-                .into_iter()
-                .find(|address| address.is_ipv6() == wants_v6)
-                .ok_or_else(|| DialError::Resolve(self.host.clone()))?;
-            let connect = Connect::new(address).with_server_name(self.host.as_str());
-            let failed = |reason: String| DialError::Connect { target: self.target(), reason };
-            let before = self.received.load(Ordering::Relaxed);
-            let mut attempt = std::pin::pin!(self.client.connect(connect));
-            let connection = match tokio::time::timeout(ANSWER_WITHIN, &mut attempt).await {
-                Ok(connection) => connection,
-                Err(_) if self.received.load(Ordering::Relaxed) == before => {
-                    return Err(DialError::Unanswered { target: self.target() });
-                }
-                // A slow handshake is not a blocked one.
-                Err(_) => attempt.await,
-            };
-            let connection = connection.map_err(|error| failed(error.to_string()))?;
-            let connection = QuicConnection::new(connection)
-                .ok_or_else(|| failed("its certificate has no common name".to_owned()))?;
-            Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }
 }

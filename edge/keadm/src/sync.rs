@@ -60,22 +60,39 @@ async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn 
             "node `{node}` has no condition {SYNCED}: CloudCore writes it some seconds after the node is linked"
         );
     };
-    of_condition(node, condition, now).into_iter().for_each(say);
+    let unheard = unheard_since(found.data.pointer("/status/conditions"));
+    of_condition(node, condition, unheard.as_deref(), now).into_iter().for_each(say);
     Ok(())
 }
 
-/// The condition as tables. What cannot be taken apart is shown as it is.
-fn of_condition(node: &NodeName, condition: &Value, now: u64) -> Vec<String> {
+/// Since when nothing was heard of the node, if nothing is. CloudCore's own conditions stay as it wrote them last when there is no
+/// CloudCore any more: who knows of that is who watches the nodes' Leases, and says so in `Ready` (Kubernetes' node lifecycle
+/// controller).
+fn unheard_since(conditions: Option<&Value>) -> Option<String> {
+    let conditions = conditions?.as_array()?;
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+    (ready["status"] == "Unknown").then(|| plain(ready["lastTransitionTime"].as_str().unwrap_or("-")))
+}
+
+/// The condition as tables. What cannot be taken apart is shown as it is. `unheard`: since when nothing is heard of the node, so that
+/// the condition is of before.
+fn of_condition(node: &NodeName, condition: &Value, unheard: Option<&str>, now: u64) -> Vec<String> {
     let text = |name: &str| plain(condition[name].as_str().unwrap_or("-"));
     let mut lines = Vec::new();
     let mut say = |line| lines.push(line);
     let since = text("lastTransitionTime");
     let heads = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
-    let row = [node.to_string(), text("status"), text("reason"), for_how_long(&since, now)];
+    let row = match unheard {
+        Some(since) => [node.to_string(), "Unknown".into(), "NodeUnheard".into(), for_how_long(since, now)],
+        None => [node.to_string(), text("status"), text("reason"), for_how_long(&since, now)],
+    };
     let written = for_how_long(&text("lastHeartbeatTime"), now);
     table(&heads, vec![row.into_iter().chain([format!("{written} ago")]).collect()], &mut say);
     let message = text("message");
     say(String::new());
+    if unheard.is_some() {
+        say("no CloudCore has heard of the node since then; before that:".to_owned());
+    }
     // What the node refuses is its own text, and comes last.
     let (parts, refused) = match message.split_once("; refused: ") {
         Some((parts, refused)) => (parts, Some(refused)),
@@ -141,7 +158,24 @@ mod tests {
     use serde_json::json;
 
     fn shown(condition: &Value) -> Vec<String> {
-        of_condition(&NodeName::parse("edge-1").unwrap(), condition, 1_700_000_300)
+        of_condition(&NodeName::parse("edge-1").unwrap(), condition, None, 1_700_000_300)
+    }
+
+    #[test]
+    fn what_was_written_before_nothing_was_heard_any_more_is_of_before() {
+        let ready = |status: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": "2023-11-14T22:17:20Z"}]);
+        assert_eq!(unheard_since(Some(&ready("True"))), None);
+        assert_eq!(unheard_since(None), None);
+        let unheard = unheard_since(Some(&ready("Unknown")));
+        let condition = json!({"type": SYNCED, "status": "True", "reason": "InSync", "message": "the node has confirmed all that it should hold",
+            "lastHeartbeatTime": "2023-11-14T22:10:00Z"});
+        let lines =
+            of_condition(&NodeName::parse("edge-1").unwrap(), &condition, unheard.as_deref(), 1_700_000_300);
+        assert_eq!(
+            lines[1].split_whitespace().collect::<Vec<_>>()[..4],
+            ["edge-1", "Unknown", "NodeUnheard", "60s"]
+        );
+        assert_eq!(lines[3], "no CloudCore has heard of the node since then; before that:");
     }
 
     #[test]

@@ -97,8 +97,12 @@ impl Actor for DeviceController {
         let Dependencies { client, lease, hub, interruptions, .. } = &self.dependencies;
         let watch =
             |what| kubewatch::watch(client, what, None, interruptions, cx, || DeviceControllerMsg::Reconcile);
-        let writer =
-            DeviceStatusWriter { client: client.clone(), lease: lease.clone(), env: cx.env().clone() };
+        let writer = DeviceStatusWriter {
+            client: client.clone(),
+            lease: lease.clone(),
+            traffic: Default::default(),
+            env: cx.env().clone(),
+        };
         self.informers = Some(Informers {
             devices: watch(DEVICE),
             models: watch(DEVICE_MODEL),

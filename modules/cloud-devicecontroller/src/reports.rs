@@ -1,11 +1,12 @@
 //! A node's reports by their device, each of which is one write, and what is answered of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use beehive::Fault;
-use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
+use contract::{NodeName, Report};
 use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::error::DeviceReportError;
@@ -13,9 +14,15 @@ use crate::events;
 use crate::report_versions::Row;
 use crate::status::DeviceStatusWriter;
 
+/// 64 KiB: what a report counts as that was not the node's to make.
+const REFUSED: usize = 64 << 10;
+
 impl ReportWriter for DeviceStatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
+    /// 32 MiB at once, and 500 KiB in each second: a node of a thousand devices that begins, and then some sixty changes of devices
+    /// in each second.
+    const KIB: (u32, Duration) = (32 << 10, Duration::from_millis(2));
     const REFUSED: &'static str = "devicecontroller_report_refused";
     const UNKNOWN: &'static str = "devicecontroller_report_unknown";
     const MALFORMED: &'static str = "devicecontroller_report_malformed";
@@ -50,7 +57,10 @@ impl ReportWriter for DeviceStatusWriter {
         }
         let numbers = || rows.iter().map(|(row, _)| *row).collect();
         match DeviceStatusWriter::write(self, from, &device, &rows).await {
-            Ok(refused) => (numbers(), refused),
+            Ok(refused) => {
+                self.traffic.add_bytes(&from.node, if refused.is_some() { REFUSED } else { 0 });
+                (numbers(), refused)
+            }
             Err(DeviceReportError::Superseded) => {
                 tracing::debug!(node = %from.node, session = from.session, "twin of an ended session was not written");
                 (Vec::new(), None)
@@ -60,5 +70,9 @@ impl ReportWriter for DeviceStatusWriter {
                 (Vec::new(), None)
             }
         }
+    }
+
+    fn take_traffic(&self, node: &NodeName) -> usize {
+        self.traffic.take(node)
     }
 }

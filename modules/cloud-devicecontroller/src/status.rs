@@ -7,7 +7,7 @@ use beehive::{Address, Env};
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
-use fairshare::ReportSender;
+use fairshare::{ReportSender, Traffic};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -84,6 +84,8 @@ pub(crate) struct DeviceStatusWriter {
     pub(crate) client: kube::Client,
     /// Says who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
+    /// What is read and written for each node.
+    pub(crate) traffic: Traffic,
     pub(crate) env: Env,
 }
 
@@ -104,7 +106,9 @@ impl DeviceStatusWriter {
             // The status is read first and written as it was read. Whatever is read after it, who has the device and who
             // has the node, held until then: others write only after it has changed.
             let held = statuses.get_opt(name).await?;
+            self.traffic.add(&from.node, &held);
             let Some(device) = devices.get_opt(name).await? else { return Ok(None) };
+            self.traffic.add(&from.node, &device);
             if plan::node_of(&device.data).as_ref() != Some(&from.node) {
                 return Ok(Some("a report about a device of another node"));
             }
@@ -115,7 +119,10 @@ impl DeviceStatusWriter {
             };
             let Some(patch) = self.patch(from, &held, reports).await? else { return Ok(None) };
             match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => return Ok(None),
+                Ok(written) => {
+                    self.traffic.add(&from.node, &written);
+                    return Ok(None);
+                }
                 Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
                 Err(error) if matches!(code_of(&error), Some(400 | 413 | 422)) => {
                     tracing::debug!(node = %from.node, namespace, name, %error, "report dropped");

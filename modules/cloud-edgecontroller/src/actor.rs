@@ -1,5 +1,6 @@
 //! EdgeController's actor.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::node_conditions::{ConditionsWriter, LastConditions};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::{self, NodeReportWriter};
-use crate::tokens::{self, QueuedTokenRequest, TokenQueues};
+use crate::token_rates::TokenRates;
+use crate::tokens::{self, QueuedTokenRequest, TokenGranter, TokenQueues};
 use crate::volume_caches::VolumeCaches;
 use crate::{events, plan, service_links};
 
@@ -84,6 +86,7 @@ pub struct EdgeController {
     index: PodIndex,
     publisher: Publisher,
     tokens: TokenQueues,
+    token_rates: Rc<RefCell<TokenRates>>,
     /// Of which Node the node's session is, as NodeLease has said.
     node_uids: BTreeMap<NodeName, (u64, String)>,
     /// Where the kubelet endpoints of the sessions are, as CloudStream has said.
@@ -105,6 +108,7 @@ impl EdgeController {
             informers: None,
             index: PodIndex::default(),
             tokens: tokens::queues(),
+            token_rates: Rc::default(),
             node_uids: BTreeMap::new(),
             endpoints: Endpoints::default(),
             last_conditions: LastConditions::default(),
@@ -135,6 +139,7 @@ impl Actor for EdgeController {
             mirrors: Default::default(),
             rates: Default::default(),
             csi_written: Default::default(),
+            traffic: Default::default(),
             env: cx.env().clone(),
         };
         self.informers = Some(Informers {
@@ -171,7 +176,9 @@ impl Actor for EdgeController {
                 let _ = self.dependencies.lease.try_tell(NodeLeaseMsg::Renew { node, session });
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Token { query, reply } } => {
-                self.token(&node, QueuedTokenRequest { session, query, reply }, cx);
+                if let Some(asked) = QueuedTokenRequest::parse(cx.env(), &node, session, query, reply) {
+                    self.token(&node, asked, cx);
+                }
             }
             EdgeControllerMsg::KubeletEndpoint { node, session, endpoint } => {
                 self.kubelet_endpoint(ReportSender { node, session }, endpoint, cx);
@@ -241,7 +248,10 @@ impl EdgeController {
         let is_unheard = self.informers.as_ref().is_some_and(|informers| {
             informers.nodes.borrow().objects.get(&key).is_some_and(|found| found.is_unheard)
         });
-        if is_unheard && self.publisher.session_of(node) == Some(session) {
+        if is_unheard
+            && self.publisher.session_of(node) == Some(session)
+            && self.last_conditions.may_say_again(node, cx.now())
+        {
             let writer = ConditionsWriter {
                 client: self.dependencies.client.clone(),
                 lease: self.dependencies.lease.clone(),
@@ -277,16 +287,21 @@ impl EdgeController {
         match self.tokens.put(node, asked) {
             Ok(None) => {}
             Ok(Some(queue)) => {
-                let (client, lease) = (self.dependencies.client.clone(), self.dependencies.lease.clone());
                 let Some(informers) = &self.informers else { return };
-                let volumes = Rc::clone(&informers.volumes);
-                cx.spawn(tokens::answer(client, lease, cx.env().clone(), queue, volumes));
+                let granter = TokenGranter {
+                    client: self.dependencies.client.clone(),
+                    lease: self.dependencies.lease.clone(),
+                    env: cx.env().clone(),
+                    volumes: Rc::clone(&informers.volumes),
+                    rates: Rc::clone(&self.token_rates),
+                };
+                cx.spawn(granter.answer(queue));
             }
-            Err(QueuedTokenRequest { reply, .. }) => {
+            Err(asked) => {
                 if let Some(informers) = &self.informers {
                     informers.reports.turned_away(cx.env(), node);
                 }
-                reply.send(Err("too many tokens are asked for at once: ask again".to_owned()));
+                asked.turn_away();
             }
         }
     }

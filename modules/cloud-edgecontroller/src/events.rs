@@ -25,6 +25,12 @@ pub(crate) fn token_request_refused(env: &Env, node: &NodeName, reason: &str) {
     tracing::debug!(%node, reason, "request for a token refused");
 }
 
+/// A node asks for more tokens than it may, and waits. What it asks in vain is its own, and the log is not.
+pub(crate) fn token_delayed(env: &Env, node: &NodeName) {
+    env.count("edgecontroller_token_delayed");
+    tracing::debug!(%node, "the node asks for more tokens than it may, and waits");
+}
+
 /// A node reported for the first time, and its Node was made.
 pub(crate) fn node_registered(env: &Env, node: &NodeName) {
     env.count("edgecontroller_node_registered");

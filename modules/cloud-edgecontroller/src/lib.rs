@@ -35,6 +35,8 @@ mod reports;
 pub mod service_links;
 mod session_lease;
 mod status;
+mod status_texts;
+mod token_rates;
 mod tokens;
 mod volume_caches;
 

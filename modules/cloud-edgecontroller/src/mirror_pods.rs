@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 const OF_NODE: (u32, Duration) = (128, Duration::from_secs(10));
 /// 250 mirrors of one node: a pod that is made is made for ever.
 pub(crate) const MIRRORS_MAX: usize = 250;
+/// 8 MiB of mirrors of one node, with their status: beyond that no more are made.
+pub(crate) const BYTES_MAX: usize = 8 << 20;
 /// The longest hash.
 const HASH_MAX: usize = 64;
 /// Fields of a PodSpec that only who schedules or starts it sets, or that refer to something.

@@ -4,7 +4,7 @@ use apimachinery::static_pod::mirror_of;
 use beehive::Fault;
 use contract::NodeName;
 use contract::ids::{Namespace, ObjectName};
-use fairshare::ReportSender;
+use fairshare::{ReportSender, json_bytes};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use serde_json::Value;
@@ -32,6 +32,7 @@ impl NodeReportWriter {
         let mut is_paid = false;
         for _ in 0..WRITE_TRIES {
             let found = pods.get_opt(name.as_str()).await?;
+            self.traffic.add(&from.node, &found);
             let hash = wanted.as_ref().map(|wanted| wanted.hash.as_str());
             match mirror_pods::step(found.as_ref(), hash, &from.node, node_uid) {
                 Step::Done => return Ok(Outcome::Done),
@@ -48,6 +49,7 @@ impl NodeReportWriter {
                     let resource = ApiResource::erase::<Pod>(&());
                     let made: Api<DynamicObject> =
                         Api::namespaced_with(self.client.clone(), namespace.as_str(), &resource);
+                    self.traffic.add(&from.node, &pod);
                     match made.create(&PostParams::default(), &pod).await {
                         Ok(_) => {
                             events::mirror_made(&self.env, &from.node, namespace, name);
@@ -89,6 +91,10 @@ impl NodeReportWriter {
             mirror_of(&pod.value).is_some()
                 && pod.value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
         });
-        of_node.count() < mirror_pods::MIRRORS_MAX && self.mirrors.borrow_mut().take(node, self.env.now())
+        let (count, bytes) =
+            of_node.fold((0, 0), |(count, bytes), pod| (count + 1, bytes + json_bytes(&pod.value)));
+        count < mirror_pods::MIRRORS_MAX
+            && bytes < mirror_pods::BYTES_MAX
+            && self.mirrors.borrow_mut().take(node, self.env.now())
     }
 }

@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
-use beehive::{Address, Env, Fault};
+use beehive::{Address, Env, Fault, Moment};
 use contract::NodeName;
 use contract::nodelease::NodeLeaseMsg;
 use fairshare::ReportSender;
@@ -18,8 +19,12 @@ use serde_json::{Value, json};
 use crate::error::{NodeReportError, status_code};
 use crate::{events, session_lease};
 
-/// By node: the conditions of its last report that was written, with the session that it came in.
-type BySession = BTreeMap<NodeName, (u64, Rc<Value>)>;
+/// 5 s between two times that it is said again for a node: it says more often that it is alive than anybody has to write it.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// By node: the conditions of its last report that was written, with the session that it came in, and until when they are not
+/// said again.
+type BySession = BTreeMap<NodeName, (u64, Rc<Value>, Moment)>;
 
 /// What the nodes reported last.
 #[derive(Clone, Default)]
@@ -28,7 +33,9 @@ pub(crate) struct LastConditions(Rc<RefCell<BySession>>);
 impl LastConditions {
     /// A report was written whose conditions are these.
     pub(crate) fn written(&self, from: &ReportSender, conditions: &Value) {
-        self.0.borrow_mut().insert(from.node.clone(), (from.session, Rc::new(conditions.clone())));
+        let (mut last, conditions) = (self.0.borrow_mut(), Rc::new(conditions.clone()));
+        let until = last.get(&from.node).map(|(.., until)| *until).unwrap_or_default();
+        last.insert(from.node.clone(), (from.session, conditions, until));
     }
 
     /// The session is over.
@@ -41,11 +48,19 @@ impl LastConditions {
         self.0.borrow_mut().clear();
     }
 
+    /// Whether they may be said again now; then not again for a while.
+    pub(crate) fn may_say_again(&self, node: &NodeName, now: Moment) -> bool {
+        let mut last = self.0.borrow_mut();
+        let Some((.., until)) = last.get_mut(node).filter(|(.., until)| *until <= now) else { return false };
+        *until = now + AGAIN_AFTER;
+        true
+    }
+
     fn of(&self, from: &ReportSender) -> Option<Rc<Value>> {
         let last = self.0.borrow();
         last.get(&from.node)
-            .filter(|(session, _)| *session == from.session)
-            .map(|(_, conditions)| Rc::clone(conditions))
+            .filter(|(session, ..)| *session == from.session)
+            .map(|(_, conditions, _)| Rc::clone(conditions))
     }
 }
 
@@ -186,5 +201,18 @@ mod tests {
         assert!(last.of(&of(7)).is_some() && last.of(&of(8)).is_none());
         last.forget(&node);
         assert!(last.of(&of(7)).is_none());
+    }
+
+    #[test]
+    fn a_node_that_says_all_the_time_that_it_is_alive_has_them_said_again_every_five_seconds() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let (last, at) = (LastConditions::default(), |seconds| Moment(Duration::from_secs(seconds)));
+        assert!(!last.may_say_again(&node, at(0)), "there is nothing to say");
+        let from = ReportSender { node: node.clone(), session: 7 };
+        last.written(&from, &json!([1]));
+        assert_eq!((0..100).filter(|_| last.may_say_again(&node, at(1))).count(), 1);
+        // A report is no way around it.
+        last.written(&from, &json!([2]));
+        assert!(!last.may_say_again(&node, at(5)) && last.may_say_again(&node, at(6)));
     }
 }

@@ -14,6 +14,7 @@ use noderegistry::ENROLMENT_ANNOTATION;
 use serde_json::Value;
 
 use crate::plan::EDGE_LABEL;
+use crate::status_texts;
 
 /// 64 labels, beside those that CloudCore sets.
 const LABELS_MAX: usize = 64;
@@ -206,7 +207,7 @@ pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
         let own = all.into_iter().filter(is_own);
         own.take(POD_CONDITIONS.len() + 1).collect()
     });
-    Some(PodStatus {
+    let mut status = PodStatus {
         conditions,
         container_statuses: said.container_statuses,
         ephemeral_container_statuses: said.ephemeral_container_statuses,
@@ -222,7 +223,9 @@ pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
         reason: said.reason,
         start_time: said.start_time,
         ..PodStatus::default()
-    })
+    };
+    status_texts::cut(&mut status);
+    Some(status)
 }
 
 /// At most so much of a text, and no part of a character.

@@ -1,15 +1,19 @@
 //! What of a node's reports is written when: the order of one message's reports, and what is answered of each.
 
+use std::time::Duration;
+
 use beehive::Fault;
 use beehive::defect::{self, Defect};
-use contract::Report;
 use contract::nodelease::SessionState;
 use contract::parsed::{NodeReport, ParsedReport};
+use contract::{NodeName, Report};
 use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::events;
 use crate::status::{NodeReportWriter, Outcome};
 
+/// 64 KiB: what a report counts as that was not the node's to make.
+const REFUSED: usize = 64 << 10;
 /// How many steps there are.
 const STEPS: usize = 4;
 
@@ -27,6 +31,9 @@ fn step_of(said: &NodeReport) -> usize {
 impl ReportWriter for NodeReportWriter {
     type Write = (i64, NodeReport);
 
+    /// 32 MiB at once, and 250 KiB in each second. A node that starts with 250 pods reports each some four times, and each time a pod
+    /// of some KiB is read and written.
+    const KIB: (u32, Duration) = (32 << 10, Duration::from_millis(4));
     const REFUSED: &'static str = "edgecontroller_report_refused";
     const UNKNOWN: &'static str = "edgecontroller_report_unknown";
     const MALFORMED: &'static str = "edgecontroller_report_malformed";
@@ -61,7 +68,11 @@ impl ReportWriter for NodeReportWriter {
     ) -> (Vec<i64>, Option<&'static str>) {
         match NodeReportWriter::write(self, from, state, row, said).await {
             Ok(Outcome::Done) => (vec![row], None),
-            Ok(Outcome::Refused(why)) => (vec![row], Some(why)),
+            Ok(Outcome::Refused(why)) => {
+                // An object of somebody else's may have been read to find that out.
+                self.traffic.add_bytes(&from.node, REFUSED);
+                (vec![row], Some(why))
+            }
             Ok(Outcome::TooMany) => {
                 let dropped = self.rates.borrow_mut().entry(from.node.clone()).or_default().drop_one();
                 events::events_dropped(&self.env, &from.node, dropped);
@@ -77,5 +88,9 @@ impl ReportWriter for NodeReportWriter {
                 (is_confirmed.then_some(row).into_iter().collect(), None)
             }
         }
+    }
+
+    fn take_traffic(&self, node: &NodeName) -> usize {
+        self.traffic.take(node)
     }
 }

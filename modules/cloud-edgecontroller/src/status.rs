@@ -13,7 +13,7 @@ use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
 use contract::pod_status::{PASSING_CONDITIONS, is_terminal};
 use contract::{NodeName, ObjectKey};
-use fairshare::ReportSender;
+use fairshare::{ReportSender, Traffic};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -30,6 +30,7 @@ use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 use crate::session_lease::{self, LEASE_DEADLINE};
+use crate::status_texts;
 
 /// How often a status is written again when somebody else wrote in between.
 pub(crate) const WRITE_TRIES: usize = 5;
@@ -64,6 +65,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     /// The drivers of each node as its CSINode was written last, and by which session.
     pub(crate) csi_written: RefCell<BTreeMap<NodeName, (u64, Vec<CsiNodeDriver>)>>,
+    /// What is read and written for each node.
+    pub(crate) traffic: Traffic,
     pub(crate) env: Env,
 }
 
@@ -144,6 +147,7 @@ impl NodeReportWriter {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             let found = nodes.get_opt(from.node.as_str()).await?;
+            self.traffic.add(&from.node, &found);
             let (uid, found) = match (&state, found) {
                 (SessionState::Open { node_uid }, Some(found)) => (node_uid, found),
                 (SessionState::WithoutNode { certificate }, None) => {
@@ -178,7 +182,8 @@ impl NodeReportWriter {
             let patch = json!({ "metadata": metadata, "status": status });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
-                Ok(_) => {
+                Ok(node) => {
+                    self.traffic.add(&from.node, &node);
                     self.last_conditions.written(from, &status["conditions"]);
                     self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
@@ -267,17 +272,22 @@ impl NodeReportWriter {
                 PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
                 PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
             };
+            self.traffic.add(&from.node, &pod);
             if let Some(outcome) = self.spared(from, &pod.metadata, ours).await? {
                 return Ok(outcome);
             }
             status["conditions"] = merged_conditions(&pod, &said);
+            status_texts::only_containers_of(&mut status, &pod);
             let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
             keep_terminal_phase(&mut status, &pod);
             let metadata =
                 report_version::patch_of_pod(&pod.metadata, ours, held, &said_phase, &written(&pod, &status));
             let patch = json!({ "metadata": metadata, "status": status });
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => return Ok(Outcome::Done),
+                Ok(pod) => {
+                    self.traffic.add(&from.node, &pod);
+                    return Ok(Outcome::Done);
+                }
                 Err(error) if status_code(&error) == Some(409) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -292,6 +302,7 @@ impl NodeReportWriter {
             PodBinding::Gone | PodBinding::Mirror => return Ok(Outcome::Done),
             PodBinding::Elsewhere => return Ok(Outcome::Refused(FOREIGN)),
         };
+        self.traffic.add(&from.node, &pod);
         if pod.metadata.deletion_timestamp.is_none() {
             // Nobody asked for it to go: the pod stays, and the node will be told to run it again.
             return Ok(Outcome::Done);
@@ -341,18 +352,20 @@ impl NodeReportWriter {
             }
         };
         let event = event_reports::event(draft, node, (namespace, name), uid);
-        self.write_event(&event, namespace, name).await
+        self.write_event(from, &event, namespace, name).await
     }
 
     /// Makes the Event, or has the one of its name count on.
     async fn write_event(
         &self,
+        from: &ReportSender,
         event: &Event,
         namespace: &Namespace,
         name: &ObjectName,
     ) -> Result<Outcome, NodeReportError> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_str());
         for _ in 0..WRITE_TRIES {
+            self.traffic.add(&from.node, event);
             match events.create(&PostParams::default(), event).await {
                 Ok(_) => return Ok(Outcome::Done),
                 // A repeat, or more of a series.

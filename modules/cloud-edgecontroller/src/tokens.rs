@@ -1,5 +1,6 @@
 //! Tokens for the service accounts of pods that are bound to the node that asks.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use crate::error::{NodeReportError, status_code};
 use crate::status::{PodBinding, binding_of};
+use crate::token_rates::TokenRates;
 use crate::volume_caches::{DriverToken, VolumeCaches};
 
 /// 10 min: the shortest token (Kubernetes).
@@ -52,16 +54,42 @@ pub(crate) fn lifetime(
     if seconds.contains(&asked_seconds) { Some(asked_seconds) } else { seconds.into_iter().min() }
 }
 
-/// 128 requests of a node wait behind the one in work: one for each pod that starts with it.
-const REQUESTS_WAIT: usize = 128;
+/// 1,024 requests of a node wait behind the one in work: all that it may ask for at once. Each has some KiB at the most, because it
+/// was parsed before it waits.
+const REQUESTS_WAIT: usize = 1024;
 /// 5 s for NodeLease to say what a session is worth.
 const SESSION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A node asks for a token.
 pub(crate) struct QueuedTokenRequest {
-    pub(crate) session: u64,
-    pub(crate) query: Unparsed<TokenQuery>,
-    pub(crate) reply: Reply<Result<TokenGrant, String>>,
+    session: u64,
+    asked: ParsedTokenQuery,
+    reply: Reply<Result<TokenGrant, String>>,
+}
+
+impl QueuedTokenRequest {
+    /// What a node asks for, parsed. `None`: it makes no sense, and the node was told so.
+    pub(crate) fn parse(
+        env: &Env,
+        node: &NodeName,
+        session: u64,
+        query: Unparsed<TokenQuery>,
+        reply: Reply<Result<TokenGrant, String>>,
+    ) -> Option<Self> {
+        match query.parse() {
+            Ok(asked) => Some(QueuedTokenRequest { session, asked, reply }),
+            Err(unfit) => {
+                crate::events::token_request_refused(env, node, &unfit.to_string());
+                reply.send(Err(unfit.to_string()));
+                None
+            }
+        }
+    }
+
+    /// There is no room for it.
+    pub(crate) fn turn_away(self) {
+        self.reply.send(Err("too many tokens are asked for at once: ask again".to_owned()));
+    }
 }
 
 /// The requests of nodes, in a queue for each.
@@ -71,35 +99,38 @@ pub(crate) fn queues() -> TokenQueues {
     NodeQueues::new(REQUESTS_WAIT)
 }
 
-/// Answers what stands in the node's queue, one after the other.
-pub(crate) async fn answer(
-    client: kube::Client,
-    lease: Address<NodeLeaseMsg>,
-    env: Env,
-    mut queue: NodeQueue<QueuedTokenRequest>,
-    volumes: Rc<VolumeCaches>,
-) {
-    let node = queue.node().clone();
-    while let Some(QueuedTokenRequest { session, query, reply }) = queue.take() {
-        if reply.is_abandoned() {
-            continue;
-        }
-        let asked = match query.parse() {
-            Ok(asked) => asked,
-            Err(unfit) => {
-                crate::events::token_request_refused(&env, &node, &unfit.to_string());
-                reply.send(Err(unfit.to_string()));
+/// What answering takes.
+pub(crate) struct TokenGranter {
+    pub(crate) client: kube::Client,
+    pub(crate) lease: Address<NodeLeaseMsg>,
+    pub(crate) env: Env,
+    pub(crate) volumes: Rc<VolumeCaches>,
+    /// Shared by all nodes and all sessions.
+    pub(crate) rates: Rc<RefCell<TokenRates>>,
+}
+
+impl TokenGranter {
+    /// Answers what stands in the node's queue, one after the other, and not faster than the node may ask.
+    pub(crate) async fn answer(self, mut queue: NodeQueue<QueuedTokenRequest>) {
+        let node = queue.node().clone();
+        while let Some(QueuedTokenRequest { session, asked, reply }) = queue.take() {
+            if reply.is_abandoned() {
                 continue;
             }
-        };
-        let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
-        let state = lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
-        reply.send(match state {
-            SessionState::Open { .. } => grant(&client, &node, asked, &volumes).await,
-            SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
-                Err("the node's Node is not there, or not its own any more".to_owned())
+            let pause = self.rates.borrow_mut().take(&node, self.env.now());
+            if !pause.is_zero() {
+                crate::events::token_delayed(&self.env, &node);
+                self.env.sleep(pause).await;
             }
-        });
+            let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
+            let state = self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
+            reply.send(match state {
+                SessionState::Open { .. } => grant(&self.client, &node, asked, &self.volumes).await,
+                SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
+                    Err("the node's Node is not there, or not its own any more".to_owned())
+                }
+            });
+        }
     }
 }
 

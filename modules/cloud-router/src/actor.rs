@@ -26,7 +26,7 @@ impl Actor for CloudRouter {
     async fn handle(&mut self, message: RouterMsg, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
             RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
-                Ok(DecodedBatch { items, skipped }) => {
+                Ok(DecodedBatch { items, skipped, .. }) => {
                     self.skip(&node, &skipped, cx.env());
                     let skipped = skipped.iter().map(|skipped| skipped.row);
                     reply.send(self.telemetry(&node, &items, cx.env()).into_iter().chain(skipped).collect());

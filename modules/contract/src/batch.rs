@@ -27,6 +27,8 @@ pub struct DecodedBatch<T> {
     pub items: Vec<T>,
     /// The rows that it does not. They are to be confirmed, or their node would send them for ever.
     pub skipped: Vec<SkippedRow>,
+    /// How many bytes it came to when it was opened; 0 for one that was made here.
+    pub bytes: usize,
 }
 
 /// A row whose bytes are not understood.
@@ -72,7 +74,7 @@ impl<T> Batch<T> {
     /// It came over the link and is no batch.
     pub fn open(self) -> Result<DecodedBatch<T>, WireError> {
         match self.0 {
-            BatchForm::Made(items) => Ok(DecodedBatch { items, skipped: Vec::new() }),
+            BatchForm::Made(items) => Ok(DecodedBatch { items, skipped: Vec::new(), bytes: 0 }),
             BatchForm::Received { body, open } => open(&body),
         }
     }

@@ -39,6 +39,16 @@ pub const NODE_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure
 /// The condition that names the fields of a pod that have no effect on its node.
 pub const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";
 
+/// 4 KiB of what one container left behind as its termination message (kubelet: `MaxContainerTerminationMessageLength`).
+pub const TERMINATION_MESSAGE_MAX: usize = 4 << 10;
+/// 12 KiB of those of a pod: each of its containers has an equal share (kubelet: `MaxPodTerminationMessageLogLength`).
+pub const TERMINATION_MESSAGES_MAX: usize = 12 << 10;
+
+/// How much of a container's termination message a pod's status holds, of so many containers.
+pub fn termination_message_max(containers: usize) -> usize {
+    TERMINATION_MESSAGE_MAX.min(TERMINATION_MESSAGES_MAX / containers.max(1))
+}
+
 /// Whether a pod in this phase has ended for good: no container of it ever starts again, and no other phase follows
 /// (Kubernetes: pod lifecycle).
 pub fn is_terminal(phase: &str) -> bool {

@@ -44,7 +44,7 @@ fn reports_are_read_back(reports: Batch<Report>) {
     let Ok(EdgeUp::Reports { reports, .. }) = EdgeUp::decode(&written(again), way(), &protocol()) else {
         panic!()
     };
-    assert_eq!(reports.open().unwrap(), DecodedBatch { items, skipped: vec![] });
+    assert_eq!(reports.open().unwrap().items, items);
 }
 
 /// Shows the bytes to every decoder; what one takes is written and read back.
@@ -63,7 +63,7 @@ fn show(bytes: &[u8]) {
         let again = RouterUp::Telemetry { uploads: items.clone().into(), reply: Reply::channel().0 };
         let RouterUp::Telemetry { uploads, .. } =
             RouterUp::decode(&written(again), way(), &protocol()).unwrap();
-        assert_eq!(uploads.open().unwrap(), DecodedBatch { items, skipped: vec![] });
+        assert_eq!(uploads.open().unwrap().items, items);
     }
     for head in [bytes, bytes.get(stream::LENGTH..).unwrap_or_default()] {
         if let Ok(request) = StreamRequest::decode(head, WireVersion::ONE) {

@@ -8,6 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status};
 
+use crate::bounded::{Bounded, WholeOutput};
 use crate::containerd::service::SubscribeRequest;
 use crate::containerd::service::events_client::EventsClient;
 use crate::runtime::{Answer, Features};
@@ -18,6 +19,8 @@ use crate::{Error, Event, EventStream, Runtime, events};
 
 /// 16 MiB: what the kubelet accepts; a node with many images goes over gRPC's usual 4.
 const MESSAGE_MAX: usize = 16 << 20;
+/// 256 KiB that are read ahead of one answer, and 1 MiB of all together.
+const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 /// A pull goes on as long as it makes progress, which CRI does not tell; half an hour is a large image on a thin line.
 const PULL_DEADLINE: Duration = Duration::from_secs(1800);
 /// What the runtime may take beyond the grace period to end a container.
@@ -28,9 +31,9 @@ const NAMESPACE: &str = "k8s.io";
 /// A runtime that answers CRI on a unix socket. Connects when first used and again whenever the connection is lost.
 #[derive(Clone)]
 pub struct Grpc {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
-    events: EventsClient<Channel>,
+    runtime: RuntimeServiceClient<Bounded<Channel>>,
+    images: ImageServiceClient<Bounded<Channel>>,
+    events: EventsClient<Bounded<Channel>>,
     endpoint: String,
     image_endpoint: String,
     deadline: Duration,
@@ -43,9 +46,12 @@ impl Grpc {
     /// # Errors
     /// [`Error::BadEndpoint`].
     pub fn new(endpoint: &str, image_endpoint: &str, deadline: Duration) -> Result<Grpc, Error> {
-        let channel = channel_of(endpoint)?;
-        let image_channel =
-            if image_endpoint == endpoint { channel.clone() } else { channel_of(image_endpoint)? };
+        let channel = Bounded::new(channel_of(endpoint)?);
+        let image_channel = if image_endpoint == endpoint {
+            channel.clone()
+        } else {
+            channel.beside(channel_of(image_endpoint)?)
+        };
         Ok(Grpc {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
             images: ImageServiceClient::new(image_channel).max_decoding_message_size(MESSAGE_MAX),
@@ -64,6 +70,16 @@ impl Grpc {
         let mut request = Request::new(body);
         request.set_timeout(limit);
         request
+    }
+
+    fn exec_request(&self, id: &str, command: Vec<String>, limit: Duration) -> Request<ExecSyncRequest> {
+        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        let body = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
+        if limit.is_zero() {
+            Request::new(body)
+        } else {
+            self.request_within(body, limit.saturating_add(self.deadline))
+        }
     }
 
     fn answer<'a, R, T>(
@@ -91,7 +107,10 @@ fn channel_of(endpoint: &str) -> Result<Channel, Error> {
         return Err(Error::BadEndpoint(endpoint.to_owned()));
     }
     // The address is never looked up: the connector below goes to the socket.
-    let address = Endpoint::from_static("http://runtime.invalid");
+    let (of_one, of_all) = WINDOWS;
+    let address = Endpoint::from_static("http://runtime.invalid")
+        .initial_stream_window_size(of_one)
+        .initial_connection_window_size(of_all);
     Ok(address.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move {
@@ -257,13 +276,18 @@ impl Runtime for Grpc {
     }
 
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
-        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        let body = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
-        let request = if limit.is_zero() {
-            Request::new(body)
-        } else {
-            self.request_within(body, limit.saturating_add(self.deadline))
-        };
+        let request = self.exec_request(id, command, limit);
+        unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+    }
+
+    fn exec_sync_whole(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'_, ExecSyncResponse> {
+        let mut request = self.exec_request(id, command, limit);
+        request.extensions_mut().insert(WholeOutput);
         unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
     }
 

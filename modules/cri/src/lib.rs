@@ -4,8 +4,10 @@
 //! something else.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bounded;
 mod error;
 mod events;
+mod exec_output;
 mod grpc;
 mod runtime;
 

@@ -68,8 +68,18 @@ pub trait Runtime: Send + Sync {
     /// One container.
     fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus>;
     /// Runs a command in a container and waits for its end, at most `limit`: whole seconds, and none when it is zero, as
-    /// CRI has it.
+    /// CRI has it. Of each of its outputs the first 10 KiB are answered, which is what a kubelet looks at of a probe or a hook:
+    /// what a container prints is its own choice.
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse>;
+    /// The same with all that it printed, up to 16 MiB: for who keeps a place for so much.
+    fn exec_sync_whole(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'_, ExecSyncResponse> {
+        self.exec_sync(id, command, limit)
+    }
     /// What the runtime tells of its own accord, from now on. The stream's first item can be
     /// [`Error::Unsupported`]: then the caller has to look from time to time.
     fn events(&self) -> EventStream;

@@ -119,3 +119,21 @@ async fn a_missing_runtime_is_unreachable_and_found_again() {
     let error = runtime.pull_image("127.0.0.1:1/x:1", None).await.unwrap_err();
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn of_what_a_command_prints_the_beginning_is_held_and_how_it_ended_is_known() {
+    let host = TestHost::new("criout").unwrap();
+    let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), Duration::from_secs(60)).unwrap();
+    let config = sandbox(&host);
+    let pod = runtime.run_sandbox(config.clone()).await.unwrap();
+    let id = runtime.create_container(&pod, container("sleep 1000"), config).await.unwrap();
+    runtime.start_container(&id).await.unwrap();
+    let script = "head -c 8000000 /dev/zero; echo why >&2; exit 7";
+    let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    let limit = Duration::from_secs(60);
+    let done = runtime.exec_sync(&id, command.clone(), limit).await.unwrap();
+    assert_eq!((done.stdout.len(), done.stderr.as_slice(), done.exit_code), (10 << 10, &b"why\n"[..], 7));
+    let whole = runtime.exec_sync_whole(&id, command, limit).await.unwrap();
+    assert_eq!((whole.stdout.len(), whole.exit_code), (8_000_000, 7));
+    runtime.remove_sandbox(&pod).await.unwrap();
+}

@@ -1,16 +1,19 @@
 //! From `main` to the exit code.
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use beehive::{Blocked, Ended, HiveReport, Inspector};
+use beehive::{Blocked, BlockingWork, Ended, HiveReport, Inspector, Thread};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{files, log, names, notify, sentence};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// 2 s beyond that for what an end in order leaves to be let go, and as much again in [`main`]; systemd's unit gives 20 s for all.
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
 /// 60 s with the hive's thread blocked: no burst of work takes so long.
 const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// 2 s for an actor to show its state; one that is busy for longer is told of without.
@@ -43,24 +46,38 @@ pub fn main(filter: &str, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_THREAD_WAITS)
         .build();
-    let ended = match runtime {
-        Ok(runtime) => actix_rt::System::with_tokio_rt(|| runtime).block_on(work()),
-        Err(error) => Err(anyhow::Error::new(error).context("no runtime")),
+    let (system, ended) = match runtime {
+        Ok(runtime) => {
+            let system = actix_rt::System::with_tokio_rt(|| runtime);
+            let ended = system.block_on(work());
+            (Some(system), ended)
+        }
+        Err(error) => (None, Err(anyhow::Error::new(error).context("no runtime"))),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match ended {
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!("{}", sentence(&error));
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    // The runtime waits for its threads, and a thread may wait for a disk that doesn't answer.
+    let deadline = Deadline::begin(LEFT_WITHIN, code, BlockingWork::default());
+    drop(system);
+    drop(deadline);
+    ExitCode::from(code)
 }
 
 /// Runs a daemon until a signal or its own end, tells systemd, and stops it in order.
 ///
 /// # Errors
-/// When it gave up or did not stop in time.
-pub async fn serve(mut daemon: impl Running) -> Result<()> {
+/// When it gave up or did not stop in time. What nobody can end, a call to a disk that doesn't answer, is named and left behind; where
+/// it holds up the hive's own thread, the process ends there and then.
+pub async fn serve(daemon: impl Running) -> Result<()> {
+    serve_within(daemon, STOP_WITHIN).await
+}
+
+async fn serve_within(mut daemon: impl Running, stop_within: Duration) -> Result<()> {
     let mut signals = Signals::listen()?;
     daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
@@ -77,7 +94,14 @@ pub async fn serve(mut daemon: impl Running) -> Result<()> {
         }
     };
     notify::tell("STOPPING=1");
-    let ended = daemon.stop(STOP_WITHIN).await;
+    let work = daemon.inspector().blocking_work();
+    let deadline = Deadline::begin(stop_within + LEFT_WITHIN, 1, work.clone());
+    let ended = daemon.stop(stop_within).await;
+    drop(deadline);
+    let left = places(&work);
+    if !left.is_empty() {
+        tracing::warn!(left, "work that blocks its thread has not ended, and is left behind");
+    }
     tracing::info!(?ended, "stopped");
     match (ended_by, ended) {
         (Err(reason), _) | (Ok(()), Ended::GaveUp(reason)) => bail!("the daemon cannot go on: {reason}"),
@@ -91,6 +115,54 @@ pub async fn serve(mut daemon: impl Running) -> Result<()> {
 fn end(blocked: &Blocked) {
     tracing::error!("{blocked}; the daemon ends");
     std::process::exit(1)
+}
+
+/// Ends the process after a while, unless it is dropped before: nothing else ends a thread that waits for a disk, and who started the
+/// daemon does no better by killing it.
+struct Deadline {
+    _dropped: mpsc::SyncSender<()>,
+}
+
+impl Deadline {
+    fn begin(within: Duration, code: u8, work: BlockingWork) -> Option<Deadline> {
+        let (held, dropped) = mpsc::sync_channel::<()>(0);
+        let watch = move || {
+            if dropped.recv_timeout(within) == Err(mpsc::RecvTimeoutError::Timeout) {
+                leave(within, code, &work);
+            }
+        };
+        match Thread::start("stop-deadline", watch) {
+            Ok(_) => Some(Deadline { _dropped: held }),
+            Err(error) => {
+                tracing::warn!(%error, "no thread that sees to the end of the process");
+                None
+            }
+        }
+    }
+}
+
+/// Ends the process, whatever its threads do.
+#[allow(clippy::exit)]
+fn leave(within: Duration, code: u8, work: &BlockingWork) {
+    let seconds = within.as_secs();
+    match (places(work), code) {
+        // What it is was said before.
+        (_, 0) => tracing::info!("the process ends without what is left behind"),
+        (left, _) => {
+            tracing::error!(left, seconds, "what was to end has not ended in time; the process ends")
+        }
+    }
+    std::process::exit(code.into())
+}
+
+/// Where work was begun that blocks its thread, in a line.
+fn places(work: &BlockingWork) -> String {
+    let places: Vec<String> = work
+        .places()
+        .into_iter()
+        .map(|(place, count)| if count > 1 { format!("{place} ({count} times)") } else { place })
+        .collect();
+    places.join(", ")
 }
 
 /// Says in the log what every actor shows of itself, a line each, and what was counted. As JSON, so that `jq` reads it.

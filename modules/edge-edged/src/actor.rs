@@ -33,6 +33,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
+use crate::runs::{CarefulStart, RunRecord};
 use crate::runtime::app_armor;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
@@ -48,7 +49,7 @@ use crate::store::{EdgedStore, StoreView, Versions};
 pub struct Edged {
     settings: Settings,
     runtime: Arc<dyn Runtime>,
-    store: EdgedStore,
+    pub(crate) store: EdgedStore,
     meta: Address<MetaMsg>,
     csi: Option<Address<CsiMsg>>,
     pub(crate) deps: Option<Rc<Dependencies>>,
@@ -72,6 +73,10 @@ pub struct Edged {
     /// Who gives devices and CPUs.
     pub(crate) containers: Option<Address<ContainerManagerMsg>>,
     pub(crate) resources: ResourceAdmission,
+    /// How this run began, which pods it holds back, and of which that was told.
+    pub(crate) run: RunRecord,
+    pub(crate) careful: CarefulStart,
+    pub(crate) told_held: BTreeSet<String>,
     /// What ContainerManager was told last.
     pub(crate) told_active: Option<BTreeMap<String, ActivePod>>,
 }
@@ -104,6 +109,9 @@ impl Edged {
             static_kept: None,
             containers: None,
             resources: ResourceAdmission::default(),
+            run: RunRecord::default(),
+            careful: CarefulStart::default(),
+            told_held: BTreeSet::new(),
             told_active: None,
         }
     }
@@ -169,6 +177,7 @@ impl Actor for Edged {
         };
         cx.spawn(pleg.run());
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);
+        self.recall_runs(cx).await;
         self.reconcile(cx).await;
         self.tick(cx);
         Ok(())
@@ -200,6 +209,9 @@ impl Actor for Edged {
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
+                if self.careful.link_is_up(cx.now()) {
+                    self.reconcile(cx).await;
+                }
             }
             EdgedMsg::Tick => self.tick(cx),
         }
@@ -286,7 +298,11 @@ impl Edged {
         let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         self.wanted = Some(wanted).filter(|_| is_known);
         self.tell_active(&pods, &updates);
+        let held_back = self.hold_back(&updates, &before, cx).await;
         for mut update in updates {
+            if held_back.contains(&update.pod.id.uid) {
+                continue;
+            }
             let is_new = !before.contains_key(&update.pod.id.uid);
             if is_new
                 && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
@@ -306,7 +322,7 @@ impl Edged {
     }
 
     /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.
-    fn reconcile_at(&mut self, at: Moment, cx: &Context<EdgedMsg>) {
+    pub(crate) fn reconcile_at(&mut self, at: Moment, cx: &Context<EdgedMsg>) {
         let now = cx.now();
         if self.wakes.is_none_or(|wakes| wakes <= now || at < wakes) {
             self.wakes = Some(at);

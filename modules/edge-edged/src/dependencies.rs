@@ -325,13 +325,12 @@ fn read<T: DeserializeOwned>(
 }
 
 /// Runs what blocks beside the hive's thread.
-pub(crate) async fn blocking<T: Send + 'static>(
+#[track_caller]
+pub(crate) fn blocking<T: Send + 'static>(
     env: &Env,
     what: &'static str,
     work: impl FnOnce() -> Result<T, StepError> + Send + 'static,
-) -> Result<T, StepError> {
-    match env.blocking(work).await {
-        Ok(result) => result,
-        Err(fault) => Err(StepError::file(what, Path::new(""), &fault)),
-    }
+) -> impl Future<Output = Result<T, StepError>> {
+    let done = env.blocking(work);
+    async move { done.await.unwrap_or_else(|fault| Err(StepError::file(what, Path::new(""), &fault))) }
 }

@@ -14,6 +14,21 @@ pub(crate) fn worker_restarted(env: &Env, pod: &PodId, before: u32) {
     tracing::debug!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, before, "worker of a pod was restarted");
 }
 
+/// The runs before ended by themselves, one soon after the other: this one begins its pods with care. The node's event says it, too.
+pub(crate) fn careful_start(env: &Env, ends: u32) {
+    env.count("edged_careful_starts");
+    tracing::warn!(
+        ends,
+        "edgecore was ended without a word several times in a row: the link comes first, and pods begin a few at a time"
+    );
+}
+
+/// Pods are begun in a run that needs care.
+pub(crate) fn pods_begin_with_care(env: &Env, begun: usize, held: usize) {
+    env.count("edged_pods_begun_with_care");
+    tracing::info!(begun, held, "pods begin with care");
+}
+
 /// Nothing of a pod is left.
 pub(crate) fn pod_removed(env: &Env, pod: &PodId) {
     env.count("edged_pods_removed");

@@ -38,6 +38,7 @@ mod node;
 mod plan;
 mod pod;
 mod prober;
+mod runs;
 mod runtime;
 mod settings;
 mod shutdown;
@@ -47,4 +48,5 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
+pub use runs::{begin_run, end_run};
 pub use settings::{EvictionRules, ImageCollection, Reserved, Settings};

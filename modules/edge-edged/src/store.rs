@@ -21,6 +21,7 @@ use crate::plan::StoredPods;
 use crate::pod::parsed_pod::{ParsedPod, fnv1a};
 use crate::pod::reported::{self, ReportedStatuses};
 use crate::pod::token_row;
+use crate::runs::{self, RunRecord};
 
 /// What pods need: with a change of it their volumes are looked at again.
 const NEEDED: [&str; 6] =
@@ -230,6 +231,19 @@ impl EdgedStore {
             Ok(_) => self.reported.was_active(uid, active),
             Err(error) => tracing::warn!(uid, %error, "the time that a pod has been active is not kept"),
         }
+    }
+
+    /// The run that goes on, if it was said that it began. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn run_record(&self) -> Result<Option<RunRecord>, StoreError> {
+        runs::record::read(&self.store)
+    }
+
+    /// Keeps what the next run is to know of this one.
+    pub(crate) async fn keep_run(&self, run: &RunRecord) -> Result<(), beehive::Fault> {
+        runs::record::keep(&self.store, run).await
     }
 
     /// Forgets what was reported of a pod whose end nobody waits for.

@@ -310,7 +310,7 @@ impl Kubelet {
     async fn run(&self, of: &InPod, command: Vec<String>) -> Result<Reply, Refusal> {
         let id = self.running(of, &format!("container not found ({:?})", of.container)).await?;
         let place = self.budget.run()?;
-        let ended = self.runtime.exec_sync(&id, command.clone(), LONGEST).await;
+        let ended = self.runtime.exec_sync_whole(&id, command.clone(), LONGEST).await;
         let ended = ended.map_err(|error| Refusal::of_runtime(&error))?;
         let reply = if ended.exit_code == 0 {
             let mut output = ended.stdout;

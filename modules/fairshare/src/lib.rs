@@ -8,11 +8,13 @@ mod bucket;
 mod queues;
 mod reports;
 mod skipped;
+mod traffic;
 
 pub use bucket::Bucket;
 pub use queues::{NodeQueue, NodeQueues};
 pub use reports::{Delivery, ReportQueues, ReportSender, ReportWriter, SortedReports};
 pub use skipped::{SkippedEvents, rows_skipped};
+pub use traffic::{Traffic, json_bytes};
 
 /// Whether the `count`th time is one to log: the first, the second, the fourth, and so on. What a node does wrong it may do as
 /// often as it likes, and the log is not its own.

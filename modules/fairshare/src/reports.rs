@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
+use contract::wire::BODY_MAX;
 use contract::{Batch, DecodedBatch, NodeName, Report, SkippedRow};
 use futures::StreamExt;
 
@@ -25,6 +26,8 @@ const DELIVERIES_WAIT: usize = 2;
 const REPORTS_MAX: usize = 1024;
 /// 2,000 writes at once for one node, and then 200 a second: what is beyond waits.
 const WRITES: (u32, Duration) = (2000, Duration::from_millis(5));
+/// The unit of [`ReportWriter::KIB`], in bytes.
+const KIB: usize = 1 << 10;
 /// 5 s for NodeLease to say what a session is worth, which it does from memory.
 const SESSION_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -62,6 +65,10 @@ pub trait ReportWriter: 'static {
     /// One write to the API server.
     type Write;
 
+    /// How much a node's reports may be: KiB at once, and how long until one more. Counted are the messages, as they are when they
+    /// are opened, and the objects that are read and written for them: the API server keeps a whole object for each write, however
+    /// little of it has changed.
+    const KIB: (u32, Duration);
     /// The event that counts refused reports.
     const REFUSED: &'static str;
     /// The event that counts reports of a kind that this release does not know.
@@ -82,20 +89,25 @@ pub trait ReportWriter: 'static {
         state: SessionState,
         write: Self::Write,
     ) -> impl Future<Output = (Vec<i64>, Option<&'static str>)>;
+
+    /// The bytes of objects that were read and written for the node since this was asked last.
+    fn take_traffic(&self, node: &NodeName) -> usize;
 }
 
 /// What is counted of each node, and what it may still do: over all its sessions, so that a new one is no fresh start.
 struct Quota {
     writes: Bucket,
+    kib: Bucket,
     /// Messages with rows that were skipped.
     skipped: u64,
     refused: u64,
     turned_away: u64,
 }
 
-impl Default for Quota {
-    fn default() -> Self {
-        Quota { writes: Bucket::new(WRITES.0, WRITES.1), skipped: 0, refused: 0, turned_away: 0 }
+impl Quota {
+    fn new((burst, every): (u32, Duration)) -> Self {
+        let (writes, kib) = (Bucket::new(WRITES.0, WRITES.1), Bucket::new(burst, every));
+        Quota { writes, kib, skipped: 0, refused: 0, turned_away: 0 }
     }
 }
 
@@ -148,7 +160,7 @@ impl<W: ReportWriter> ReportQueues<W> {
 
 impl<W: ReportWriter> Shared<W> {
     fn with<T>(&self, node: &NodeName, what: impl FnOnce(&mut Quota) -> T) -> T {
-        what(self.quotas.borrow_mut().entry(node.clone()).or_default())
+        what(self.quotas.borrow_mut().entry(node.clone()).or_insert_with(|| Quota::new(W::KIB)))
     }
 
     fn refused(&self, env: &Env, node: &NodeName, why: &str) {
@@ -198,6 +210,15 @@ impl<W: ReportWriter> Shared<W> {
         }
     }
 
+    /// Waits until the node may have so many bytes more.
+    async fn pay_bytes(&self, env: &Env, node: &NodeName, bytes: usize) {
+        let count = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        let pause = self.with(node, |quota| quota.kib.take_on_credit(count, env.now()));
+        if !pause.is_zero() {
+            env.sleep(pause).await;
+        }
+    }
+
     /// Writes what stands in the node's queue, one delivery after the other.
     async fn work(&self, mut queue: NodeQueue<Delivery>, env: Env) {
         let node = queue.node().clone();
@@ -207,7 +228,8 @@ impl<W: ReportWriter> Shared<W> {
                 continue;
             }
             match reports.open() {
-                Ok(DecodedBatch { items, skipped }) => {
+                Ok(DecodedBatch { items, skipped, bytes }) => {
+                    self.pay_bytes(&env, &node, bytes).await;
                     let from = ReportSender { node: node.clone(), session };
                     let mut confirmed = self.skip(&env, &node, &skipped).await;
                     confirmed.extend(self.deliver(&from, items, &env).await);
@@ -215,6 +237,8 @@ impl<W: ReportWriter> Shared<W> {
                 }
                 Err(error) => {
                     self.refused(&env, &node, "a message that is none");
+                    // It may have been as large as any before that was known.
+                    self.pay_bytes(&env, &node, usize::try_from(BODY_MAX).unwrap_or(usize::MAX)).await;
                     reply.fail(AskError::Rejected(error.to_string()));
                 }
             }
@@ -258,6 +282,8 @@ impl<W: ReportWriter> Shared<W> {
             self.refused(env, &from.node, why);
         }
         confirmed.borrow_mut().extend(rows);
+        // It is confirmed whatever it costs: said again it would cost more.
+        self.pay_bytes(env, &from.node, self.writer.take_traffic(&from.node)).await;
     }
 
     /// Nothing counts while NodeLease does not answer.

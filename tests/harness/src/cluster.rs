@@ -500,6 +500,20 @@ impl Node {
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
     }
 
+    /// As when `edgecore` has begun so often in one boot of the machine, each time soon after the last, and nobody told it to end.
+    ///
+    /// # Panics
+    /// While it runs.
+    pub async fn begin_runs(&self, times: usize) {
+        assert!(self.core.is_none(), "the store is in use");
+        let boot_id = self.settings.database.data_source.with_extension("boot_id");
+        std::fs::write(&boot_id, "one boot").unwrap();
+        let store = edge::open_store(&self.settings, &self.env).unwrap();
+        for _ in 0..times {
+            edge::begin_run(&store, &self.env, &boot_id).await.unwrap();
+        }
+    }
+
     /// Takes its store away, as when its disk was replaced; the settings and the certificate stay.
     ///
     /// # Panics

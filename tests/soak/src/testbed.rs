@@ -150,6 +150,7 @@ impl Testbed {
             format!("modules.edged.rootDirectory={folder}/kubelet"),
             format!("modules.edged.devicePluginPath={folder}/device-plugins"),
             format!("modules.edged.podResourcesPath={folder}/pod-resources"),
+            format!("modules.edged.bootIDFile={}", self.host.boot_id_file().display()),
             format!("modules.edged.nodeIP={inner}"),
             format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", self.host.endpoint()),
             format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),

@@ -40,7 +40,16 @@ impl TestHost {
     /// # Errors
     /// When the network cannot be made; it names the command that failed.
     pub fn restore_power(&mut self) -> Result<()> {
+        let (from, to) = ("/proc/sys/kernel/random/uuid", self.boot_id_file());
+        let id = std::fs::read(from).with_context(|| format!("read {from}"))?;
+        std::fs::write(&to, id).with_context(|| format!("write {}", to.display()))?;
         self.make_network()
+    }
+
+    /// Where this machine's boot id stands: another one after each power cut, and none before the first.
+    #[must_use]
+    pub fn boot_id_file(&self) -> PathBuf {
+        self.dir().join("boot_id")
     }
 
     fn state(&self) -> PathBuf {

@@ -50,6 +50,7 @@ pub(crate) mod sources;
 pub(crate) mod starting;
 pub(crate) mod status;
 pub(crate) mod status_manager;
+mod status_texts;
 pub(crate) mod stopping;
 pub(crate) mod sync_state;
 mod taking_turns;

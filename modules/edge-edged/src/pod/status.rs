@@ -9,6 +9,7 @@ use crate::pod::container_status::{NodeContext, container};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
 use crate::pod::restart_policy::{has_failed, restarts};
+use crate::pod::status_texts;
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::{RuntimePod, RuntimeState};
 
@@ -68,7 +69,7 @@ pub(crate) fn compute(
     for list in [&mut mains, &mut ephemeral] {
         list.sort_by(|one, other| one.name.cmp(&other.name));
     }
-    PodStatus {
+    let mut status = PodStatus {
         phase: Some(phase.to_owned()),
         reason,
         message,
@@ -89,7 +90,10 @@ pub(crate) fn compute(
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         observed_generation: pod.pod.metadata.generation,
         ..PodStatus::default()
-    }
+    };
+    let containers = pod.spec().containers.len() + pod.init_containers().count() + pod.ephemeral.len();
+    status_texts::cut(&mut status, containers);
+    status
 }
 
 /// Whether nothing of it was ever made.

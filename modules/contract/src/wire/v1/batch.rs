@@ -31,7 +31,7 @@ pub(crate) fn encode<T>(
     deflates: bool,
     entry: impl Fn(T) -> Result<BatchEntry, WireError>,
 ) -> Result<Vec<u8>, WireError> {
-    let DecodedBatch { items, skipped } = batch.open()?;
+    let DecodedBatch { items, skipped, .. } = batch.open()?;
     if !skipped.is_empty() {
         return Err(WireError::Received);
     }
@@ -78,7 +78,7 @@ pub(crate) fn open<T>(
             Err(reason) => skipped.push(SkippedRow { row, reason }),
         }
     }
-    Ok(DecodedBatch { items, skipped })
+    Ok(DecodedBatch { items, skipped, bytes: entries.len() })
 }
 
 /// The next entry: row, flags, kind and body.
@@ -123,7 +123,8 @@ mod tests {
         let (plain, deflated) = (made(&items, false), made(&items, true));
         assert!(plain.len() > 800 && deflated.len() < 150, "{} and {}", plain.len(), deflated.len());
         for bytes in [plain, deflated] {
-            assert_eq!(opened(&bytes).unwrap(), DecodedBatch { items: items.to_vec(), skipped: vec![] });
+            let opened = opened(&bytes).unwrap();
+            assert_eq!((opened.items, opened.skipped), (items.to_vec(), vec![]));
         }
         // What gains nothing goes as it is: something short, and bytes of which no two in a row are alike.
         let dense: Vec<u8> = (0..=255_u8).map(|n| n.wrapping_mul(167) ^ (n >> 3)).collect();
@@ -154,7 +155,7 @@ mod tests {
         for cut in 2..good.len() {
             assert!(matches!(opened(&good[..cut]), Err(WireError::Batch)), "{cut}");
         }
-        assert_eq!(opened(&good[..1]).unwrap(), DecodedBatch { items: vec![], skipped: vec![] });
+        assert_eq!(opened(&good[..1]).unwrap(), DecodedBatch { items: vec![], skipped: vec![], bytes: 0 });
         assert!(matches!(opened(&[]), Err(WireError::Batch)));
         assert!(matches!(opened(&[2]), Err(WireError::Batch)));
         assert!(matches!(opened(&[1, 0xff, 0xff]), Err(WireError::Deflated)));

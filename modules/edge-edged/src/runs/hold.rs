@@ -1,0 +1,75 @@
+//! Edged's part: it holds pods back while its start needs care.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use beehive::Context;
+use contract::edged::EdgedMsg;
+
+use crate::actor::Edged;
+use crate::events;
+use crate::pod::entry::PodUpdate;
+use crate::pod::plan::Intent;
+use crate::pod::recorder::EventType;
+use crate::runs::CarefulStart;
+use crate::runs::plan::Release;
+
+impl Edged {
+    /// Reads how the runs before ended. A store that cannot be read says so when the pods are read from it.
+    pub(crate) async fn recall_runs(&mut self, cx: &Context<EdgedMsg>) {
+        let store = self.store.clone();
+        let read = cx.env().blocking(move || store.run_record()).await;
+        let record = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        self.careful = CarefulStart::of(&record, cx.now());
+        if let Some(ends) = record.needs_care() {
+            events::careful_start(cx.env(), ends);
+            let text = format!(
+                "EdgeCore was ended {ends} times in a row soon after its start, and not by anybody's word: pods begin when the cloud was heard, or after 2 minutes, a few at a time"
+            );
+            if let Some(deps) = &self.deps {
+                deps.node_event(EventType::Warning, "CarefulStart", &text);
+            }
+        }
+        self.run = record;
+    }
+
+    /// The pods among those that have no worker yet which are not to be begun now. What is to end is never held.
+    pub(crate) async fn hold_back(
+        &mut self,
+        updates: &[PodUpdate],
+        before: &BTreeMap<String, Intent>,
+        cx: &Context<EdgedMsg>,
+    ) -> BTreeSet<String> {
+        let is_new = |update: &&PodUpdate| {
+            let is_to_end = update.intent == Intent::Terminate || update.pod.is_terminating();
+            !is_to_end && !before.contains_key(&update.pod.id.uid)
+        };
+        let wait: Vec<String> =
+            updates.iter().filter(is_new).map(|update| update.pod.id.uid.clone()).collect();
+        let Release { held, begun, again } = self.careful.release(&wait, cx.now());
+        if let Some(at) = again {
+            self.reconcile_at(at, cx);
+        }
+        if !begun.is_empty() {
+            self.run.beginning(&begun);
+            // They are begun whether it is kept or not: what is lost is who it was.
+            if let Err(error) = self.store.keep_run(&self.run).await {
+                events::report_not_kept(cx.env(), "the pods that are begun", &error.reason);
+            }
+            events::pods_begin_with_care(cx.env(), begun.len(), held.len());
+        }
+        self.tell_held(updates, &held);
+        held
+    }
+
+    /// Those that are held because of what happened are told of once.
+    fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>) {
+        let Some(deps) = self.deps.clone() else { return };
+        for id in updates.iter().map(|update| &update.pod.id).filter(|id| held.contains(&id.uid)) {
+            if self.careful.is_suspect(&id.uid) && self.told_held.insert(id.uid.clone()) {
+                let text =
+                    "the pod was begun right before EdgeCore ended by itself: it begins after all others";
+                deps.event(id, EventType::Warning, "HeldBack", text);
+            }
+        }
+    }
+}
