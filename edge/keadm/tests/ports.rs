@@ -1,7 +1,7 @@
 //! A CloudCore at other ports than KubeEdge's, as behind NodePorts, is joined by the words that KubeEdge's users know.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 
 use beehive::Env;
@@ -17,9 +17,8 @@ use keadm::{CloudPorts, HubProtocol, Join, join};
 /// A TCP port with a free UDP port above it.
 fn two_ports() -> u16 {
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if port < u16::MAX && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
+        let [port] = testhost::free_ports().unwrap();
+        if UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
             return port;
         }
     }

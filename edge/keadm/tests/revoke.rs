@@ -18,7 +18,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 /// What the review saw taking more than 35 s.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 const IMAGE: &str = "web:1";
 
 async fn cloud(cluster: &Cluster) -> CloudCore {
@@ -101,7 +101,8 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         let (a, b, c) = (cloud(&cluster).await, cloud(&cluster).await, cloud(&cluster).await);
         let folder = tempfile::tempdir().unwrap();
         // Where UDP goes that gets no answer.
-        let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let nobody_reads = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let wall = nobody_reads.local_addr().unwrap().to_string();
         let clock = cluster.env().clock();
         let quic = |cloud: &CloudCore, held: &Credentials| {
             Endpoints::from_lists(&cloud.link_address().unwrap().to_string(), "", held, &clock).unwrap()

@@ -100,10 +100,10 @@ async fn every_table_is_read_and_written() {
 
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_a_lost_link() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let address = Address { host: "127.0.0.1".to_owned(), port: free.port(), unit: 1 };
+    let [port] = testhost::free_ports().unwrap();
+    let address = Address { host: "127.0.0.1".to_owned(), port, unit: 1 };
     let Err(Fault::Link(said)) = Modbus.connect(&address).await else { panic!("somebody listens") };
-    assert!(said.contains(&free.to_string()), "{said}");
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
 }
 
 /// A device that answers the first request with these bytes after the transaction number, and closes.
@@ -195,7 +195,9 @@ fn hand_out(edgecore: &EdgeCore, device: Device) {
 #[tokio::test]
 async fn from_register_to_twin_and_back() {
     let folder = tempfile::tempdir().unwrap();
-    let served = Served::at("127.0.0.1:0").await;
+    // It comes back at the same port.
+    let [port] = testhost::free_ports().unwrap();
+    let served = Served::at(&format!("127.0.0.1:{port}")).await;
     let edgecore = EdgeCore::at(folder.path());
     let room_1 = room(served.address);
     hand_out(&edgecore, room_1.clone());

@@ -14,8 +14,8 @@ use edge_csi::{EdgeCsi, Settings};
 use strictdriver::{Behaviour, Options, StrictDriver};
 
 const SOON: Duration = Duration::from_secs(20);
-/// Short, so that a driver that hangs is given up soon.
-const CALL: Duration = Duration::from_millis(1500);
+/// What a call of a driver may take.
+const CALL: Duration = Duration::from_secs(10);
 const DRIVER: &str = "strict.example.com";
 
 /// A node without pods: EdgeCsi, and what it tells Edged.
@@ -60,12 +60,16 @@ impl Drop for Folder {
 }
 
 fn start(root: &Path) -> Node {
+    start_with(root, CALL)
+}
+
+fn start_with(root: &Path, call_deadline: Duration) -> Node {
     let env = Env::real();
     let (edged, to_edged) = Probe::new(&env, 64);
     let mut hive = Hive::new("test", env);
     let mailbox = hive.mailbox::<CsiMsg>("edge-csi", Capacity::new(64, "a test's choice"));
     let csi = hive.grant("test", &mailbox, Flow::Ask);
-    let settings = Settings::new(root, "edge-1").times(CALL, Duration::from_millis(100));
+    let settings = Settings::new(root, "edge-1").times(call_deadline, Duration::from_millis(100));
     hive.supervise(mailbox, Policy::default(), move || EdgeCsi::new(settings.clone(), to_edged.clone()));
     hive.open().unwrap();
     Node { hive, csi, edged, root: root.to_owned() }
@@ -107,7 +111,7 @@ impl Node {
     }
 
     async fn stop(self) {
-        assert_eq!(self.hive.shutdown(Duration::from_secs(10)).await, Ended::InOrder);
+        assert_eq!(self.hive.shutdown(SOON).await, Ended::InOrder);
     }
 
     fn shown(&self, pod: &str, handle: &str) -> PathBuf {
@@ -297,7 +301,8 @@ fn a_driver_that_hangs_holds_up_its_own_volumes_alone() {
         let folder = Folder::new();
         let hanging = StrictDriver::start(folder.root(), &Options::new("hangs.example.com"), None).unwrap();
         let driver = driver(&folder);
-        let mut node = start(folder.root());
+        // It is given up soon.
+        let mut node = start_with(folder.root(), Duration::from_millis(1500));
         node.until("both drivers", |drivers, _| drivers.len() == 2).await;
         hanging.behave(Behaviour::Hangs);
         let stuck = CsiVolume { driver: "hangs.example.com".to_owned(), ..volume("u1", "s") };

@@ -202,7 +202,7 @@ fn a_mapper_cannot_make_edgecore_dial_somebody_else() {
             start_with_peers(&folder, options(), settings, Arc::new(edge_devicetwin::KernelPeerResolver));
         node.pump("7").await;
         let socket = shared.join(dmi::SOCKET_NAME);
-        until(|| socket.exists()).await;
+        until(|| std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
         let mut manager = DeviceManagerServiceClient::new(dmi::channel(socket.to_str().unwrap()));
         let mut claim = async |address: &Path| {
             let mut request = registration(&shared, true);

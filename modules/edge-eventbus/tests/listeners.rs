@@ -251,7 +251,7 @@ fn certificates_are_read_again_and_who_is_revoked_is_cut_off() {
         node.wait("it is cut off", |view| view["revoked"] == 1).await;
         lines(secure("pub", &port, &ca, Some("plc"), &publish)).await;
         fails(secure("pub", &port, &ca, Some("meter"), &publish)).await;
-        assert_eq!(node.view().await["namedClients"], 0);
+        node.wait("no client with a name", |view| view["namedClients"] == 0).await;
         drop(sub);
         // A list that is none changes nothing.
         ca.write("crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");

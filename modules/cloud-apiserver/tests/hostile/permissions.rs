@@ -1,8 +1,9 @@
 //! What a stolen token can do.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Fixture, run};
+use super::{Fixture, Stream, code, run};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
@@ -171,19 +172,33 @@ fn a_watch_ends_with_its_token_and_with_its_right() {
         let bound = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}});
         let tokens = [fixture.token("default", bound).await, fixture.token("default", json!({})).await];
         let watch = async |token: &String| {
-            let path = "/api/v1/configmaps?watch=true&resourceVersion=1";
-            let (code, _) = fixture.ask(token, "GET", path, &Value::Null).await;
-            code
+            let head = format!(
+                "GET /api/v1/configmaps?watch=true&resourceVersion=1 HTTP/1.1\r\nhost: x\r\n\
+                 authorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+            );
+            let mut stream = fixture.dial().await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            assert_eq!(code(&head), 200);
+            stream
         };
-        let (mut first, mut second) = (Box::pin(watch(&tokens[0])), Box::pin(watch(&tokens[1])));
+        let (mut first, mut second) = (watch(&tokens[0]).await, watch(&tokens[1]).await);
+        let within = std::time::Duration::from_secs(30);
+        let ends_in_order = async |stream: &mut Stream| {
+            let mut rest = Vec::new();
+            tokio::time::timeout(within, stream.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+            assert!(rest.ends_with(b"0\r\n\r\n"), "as a watch does at its end: {rest:?}");
+        };
         // Both are open: neither ends by itself.
-        let open = futures::future::select(&mut first, &mut second);
-        let quiet = tokio::time::timeout(std::time::Duration::from_secs(1), open).await;
-        assert!(quiet.is_err());
+        let quiet = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(quiet, first.read_u8()).await.is_err());
         fixture.admin("DELETE", "/api/v1/namespaces/default/pods/p", Value::Null).await;
-        // It ends in order, as a watch does at its end.
-        assert_eq!(first.await, 200);
+        ends_in_order(&mut first).await;
+        assert!(tokio::time::timeout(quiet, second.read_u8()).await.is_err());
         fixture.admin("DELETE", &format!("{RBAC}/clusterrolebindings/w"), Value::Null).await;
-        assert_eq!(second.await, 200);
+        ends_in_order(&mut second).await;
     });
 }

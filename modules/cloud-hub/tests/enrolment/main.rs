@@ -27,7 +27,7 @@ async fn a_node_joins_gives_its_name_back_and_joins_again() {
     assert_eq!((status, &ca), (StatusCode::OK, &cloud.it.ca_der));
 
     let key = NodeRequest::new("edge-1").unwrap();
-    let token = cloud.token(60, None).await;
+    let token = cloud.token(3600, None).await;
     let (status, cert) = cloud.join("edge-1", &token, &key.csr_der).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(pki::node_of_certificate(&cert).unwrap(), "edge-1");
@@ -52,7 +52,7 @@ async fn every_refusal_is_a_sentence() {
     let env = Env::real();
     let cloud = Cloud::start(&env).await;
     let csr = NodeRequest::new("edge-1").unwrap().csr_der;
-    let (open, bound) = (cloud.token(60, None).await, cloud.token(60, Some("edge-1")).await);
+    let (open, bound) = (cloud.token(3600, None).await, cloud.token(3600, Some("edge-1")).await);
     let forged = |key: [u8; 32], id: &str| {
         let key = pki::TokenKey::new(&key).unwrap();
         let text = key.mint(&cloud.it.ca_der, u64::MAX / 2, id, None).unwrap();
@@ -62,7 +62,7 @@ async fn every_refusal_is_a_sentence() {
     let unknown = cloud.it.token_key.mint(&cloud.it.ca_der, u64::MAX / 2, "nobody-knows", None).unwrap();
     let odd = cloud.it.token_key.mint(&cloud.it.ca_der, u64::MAX / 2, "../../nodes/a?x=", None).unwrap();
     let [unknown, odd] = [unknown, odd].map(|text| JoinToken::parse(&text).unwrap().jwt);
-    let withdrawn = cloud.token(60, None).await;
+    let withdrawn = cloud.token(3600, None).await;
     for token in cloud.it.registry.tokens().await.unwrap() {
         if cloud.is_of(&token.id, &withdrawn) {
             assert_eq!(cloud.it.registry.withdraw(&token.id).await.unwrap(), noderegistry::Removal::Gone);
@@ -144,12 +144,12 @@ async fn an_open_token_becomes_no_node_that_has_a_node_object() {
         serde_json::from_value(serde_json::json!({"metadata": {"name": "cp-1"}})).unwrap();
     let made = nodes.create(&PostParams::default(), &control_plane).await.unwrap();
     let csr = NodeRequest::new("cp-1").unwrap().csr_der;
-    let open = cloud.token(60, None).await;
+    let open = cloud.token(3600, None).await;
     let (status, body) = cloud.join("cp-1", &open, &csr).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(text(&body).contains("--edgenode-name=cp-1"), "{}", text(&body));
     // Bound to the name, and nobody has adopted the Node.
-    let bound = cloud.token(60, Some("cp-1")).await;
+    let bound = cloud.token(3600, Some("cp-1")).await;
     let (status, body) = cloud.join("cp-1", &bound, &csr).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(text(&body).contains("keadm adopt cp-1"), "{}", text(&body));
@@ -194,7 +194,7 @@ async fn an_open_token_does_not_become_a_node_that_was_just_deleted() {
     });
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     let csr = NodeRequest::new("cp-9").unwrap().csr_der;
-    let open = cloud.token(60, None).await;
+    let open = cloud.token(3600, None).await;
     nodes.delete("cp-9", &DeleteParams::default()).await.unwrap();
     let (status, body) = cloud.join("cp-9", &open, &csr).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{}", text(&body));
@@ -208,7 +208,7 @@ async fn a_credential_that_asks_all_the_time_is_told_to_wait() {
     let env = Env::real();
     let cloud = Cloud::start(&env).await;
     let key = NodeRequest::new("edge-1").unwrap();
-    let token = cloud.token(60, None).await;
+    let token = cloud.token(3600, None).await;
     let (status, cert) = cloud.join("edge-1", &token, &key.csr_der).await;
     assert_eq!(status, StatusCode::OK);
     // A name that is taken, over and over.
@@ -272,7 +272,7 @@ async fn clouds_that_start_together_agree_on_one_authority() {
 async fn nodes_that_join_together_are_all_in_the_register() {
     let env = Env::real();
     let cloud = Cloud::start(&env).await;
-    let token = cloud.token(60, None).await;
+    let token = cloud.token(3600, None).await;
     let csr = NodeRequest::new("x").unwrap().csr_der;
     let joins = (0..5).map(|n| {
         let (cloud, token, csr) = (&cloud, &token, &csr);
@@ -288,7 +288,7 @@ async fn nodes_that_join_together_are_all_in_the_register() {
 async fn after_a_fault_of_enrolment_its_port_is_served_again() {
     let env = Env::real();
     let cloud = Cloud::start(&env).await;
-    let token = cloud.token(60, None).await;
+    let token = cloud.token(3600, None).await;
     let csr = NodeRequest::new("edge-1").unwrap().csr_der;
     assert_eq!(cloud.join("edge-1", &token, &csr).await.0, StatusCode::OK);
     cloud.it.server.actor.tell(cloud_hub::EnrolmentMsg::ServerEnded).await.unwrap();

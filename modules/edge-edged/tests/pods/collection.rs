@@ -22,6 +22,15 @@ async fn tags(node: &Node) -> Vec<String> {
     images.into_iter().flat_map(|image| image.repo_tags).collect()
 }
 
+/// A node that begins to collect images when a pod runs: what that is made of is in use from the first look on.
+async fn collecting_beside_a_pod(host: &Machine, collection: ImageCollection) -> Node {
+    let node = Node::start(host);
+    node.apply(&[pod("user", WAITS, json!({}))]).await;
+    node.until_ready("user").await;
+    assert!(tags(&node).await.contains(&EXTRA.to_owned()));
+    node.stop(host).await.set(|settings| settings.image_collection = collection).start()
+}
+
 #[test]
 fn images_go_when_nothing_uses_them_and_the_disk_is_full() {
     run(async {
@@ -35,10 +44,7 @@ fn images_go_when_nothing_uses_them_and_the_disk_is_full() {
             max_age: None,
             every: Duration::from_millis(200),
         };
-        let node = Node::start_set(&host, |settings| settings.image_collection = all);
-        assert!(tags(&node).await.contains(&EXTRA.to_owned()));
-        node.apply(&[pod("user", WAITS, json!({}))]).await;
-        node.until_ready("user").await;
+        let node = collecting_beside_a_pod(&host, all).await;
         let gone = async || (!tags(&node).await.contains(&EXTRA.to_owned())).then_some(());
         eventually(gone).await.expect("the image goes");
         let told = async || {
@@ -67,9 +73,7 @@ fn images_go_for_their_age() {
             max_age: Some(Duration::from_millis(1500)),
             every: Duration::from_millis(200),
         };
-        let node = Node::start_set(&host, |settings| settings.image_collection = old);
-        node.apply(&[pod("user", WAITS, json!({}))]).await;
-        node.until_ready("user").await;
+        let node = collecting_beside_a_pod(&host, old).await;
         let gone = async || (!tags(&node).await.contains(&EXTRA.to_owned())).then_some(());
         eventually(gone).await.expect("the image goes");
         assert!(tags(&node).await.contains(&BUSYBOX.to_owned()));

@@ -78,7 +78,9 @@ fn a_pre_stop_hook_runs_within_the_grace_and_a_container_that_ends_by_itself_is_
             json!({"preStop": exec("echo hook > /said; sleep 1; echo done >> /said")}),
         );
         let sleeps = hooked("sleeps", WAITS, json!({"preStop": {"sleep": {"seconds": 600}}}));
-        let fails = hooked("fails", WAITS, json!({"preStop": exec("exit 1")}));
+        // It is told to end at once: whoever does not listen yet has all its grace.
+        let listens = "trap 'exit 0' TERM; touch /on; while true; do sleep 0.1; done";
+        let fails = hooked("fails", listens, json!({"preStop": exec("exit 1")}));
         let by_itself = hooked(
             "itself",
             "while ! test -f /end; do sleep 0.1; done",
@@ -89,6 +91,8 @@ fn a_pre_stop_hook_runs_within_the_grace_and_a_container_that_ends_by_itself_is_
         for own in &all {
             node.until_ready(own["metadata"]["name"].as_str().unwrap()).await;
         }
+        let runs = node.status("fails").unwrap();
+        node.exec(&runs, &["sh", "-c", "until test -f /on; do sleep 0.1; done"]).await;
         let begun = Instant::now();
         let graces = [600, 3, 600, 600];
         let ending: Vec<Value> = all.iter().zip(graces).map(|(own, grace)| deleted(own, grace)).collect();

@@ -105,16 +105,18 @@ fn an_image_that_cannot_be_had_is_told_in_the_kubelets_words_and_comes_with_its_
             pulls("never", "registry.local:5000/open/app:1", "Never", &[]),
         ])
         .await;
-        let status = node.until("late", "a failed pull", |status| waits(status) == "ErrImagePull").await;
-        let message = text(&first(&status)["state"]["waiting"]["message"]);
+        // The pause follows the failure, and the newest status is the one that is there to be read.
+        let failed = |status: &Value| ["ErrImagePull", "ImagePullBackOff"].contains(&waits(status).as_str());
+        let status = node.until("late", "a failed pull", failed).await;
+        let said = text(&first(&status)["state"]["waiting"]["message"]);
+        let paused = "Back-off pulling image \"registry.local:5000/team/app:1\": ErrImagePull: ";
+        let message = said.strip_prefix(paused).unwrap_or(&said);
         assert!(message.starts_with("failed to pull and unpack image"), "{message}");
-        let failed = "Failed to pull image \"registry.local:5000/team/app:1\": failed to pull and unpack";
-        until_told(&node, "late", "Failed", failed).await;
+        let told = "Failed to pull image \"registry.local:5000/team/app:1\": failed to pull and unpack";
+        until_told(&node, "late", "Failed", told).await;
         until_told(&node, "late", "Failed", "Error: ErrImagePull").await;
         let status = node.until("late", "a pause", |status| waits(status) == "ImagePullBackOff").await;
-        let paused = text(&first(&status)["state"]["waiting"]["message"]);
-        let want = "Back-off pulling image \"registry.local:5000/team/app:1\": ErrImagePull: ";
-        assert_eq!(paused, format!("{want}{message}"));
+        assert_eq!(text(&first(&status)["state"]["waiting"]["message"]), format!("{paused}{message}"));
         until_told(&node, "late", "BackOff", "Back-off pulling image \"registry.local:5000/team/app:1\"")
             .await;
 
@@ -135,7 +137,7 @@ fn an_image_that_cannot_be_had_is_told_in_the_kubelets_words_and_comes_with_its_
         // Present, and not for everybody: the registry is asked, and refuses.
         let before = registry.asked().len();
         node.apply(&[pulls("stranger", PRIVATE, "IfNotPresent", &[])]).await;
-        node.until("stranger", "a failed pull", |status| waits(status) == "ErrImagePull").await;
+        node.until("stranger", "a failed pull", failed).await;
         assert!(registry.asked().len() > before);
         // Who has the Secret needs no registry.
         drop(registry);

@@ -154,12 +154,13 @@ fn grace_is_given_and_then_taken() {
         let node = Node::start(&host);
         let polite = pod(
             "polite",
-            "trap 'echo bye > /dev/termination-log; exit 3' TERM; while true; do sleep 0.1; done",
+            "trap 'echo bye > /dev/termination-log; exit 3' TERM; touch /on; while true; do sleep 0.1; done",
             json!({}),
         );
         let deaf = pod("deaf", "trap '' TERM; while true; do sleep 0.1; done", json!({}));
         node.apply(&[polite.clone(), deaf.clone()]).await;
-        node.until_ready("polite").await;
+        let runs = node.until_ready("polite").await;
+        node.exec(&runs, &["sh", "-c", "until test -f /on; do sleep 0.1; done"]).await;
         node.until_ready("deaf").await;
         // One is asked with much grace and needs none of it, one is deaf; then its grace is shortened.
         node.apply(&[deleted(&polite, 600), deleted(&deaf, 600)]).await;

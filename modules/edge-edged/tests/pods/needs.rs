@@ -131,7 +131,8 @@ fn a_pod_gets_all_it_needs_and_leaves_nothing() {
         let query = node.heard.borrow().queries[0].clone();
         assert_eq!((query.audiences, query.pod_name), (vec!["us".to_owned()], "needy".to_owned()));
         let log = node.settings.logs.join("default_needy_uid-of-needy/c/0.log");
-        assert!(std::fs::read_to_string(log).unwrap().contains("stdout F hello"));
+        let said = async || std::fs::read_to_string(&log).ok()?.contains("stdout F hello").then_some(());
+        eventually(said).await.expect("its first line is in its log");
 
         // Files follow the config map while the container runs; what was mounted by subPath stays.
         node.apply(&[config_map("blue")]).await;

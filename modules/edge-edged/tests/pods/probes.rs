@@ -74,7 +74,7 @@ fn a_failing_liveness_probe_restarts_its_container_and_says_why() {
         node.apply(&[
             probed("tcp", WAITS, liveness(json!({"tcpSocket": {"port": 81}}))),
             probed("slow", WAITS, liveness(json!({"exec": {"command": ["sleep", "20"]}}))),
-            probed("well", WAITS, liveness(json!({"exec": {"command": ["true"]}}))),
+            probed("well", WAITS, liveness(json!({"exec": {"command": ["true"]}, "timeoutSeconds": 30}))),
             never,
             graceful,
         ])
@@ -103,7 +103,7 @@ fn what_a_startup_probe_waits_for_is_not_killed_by_the_others() {
         let node = Node::start(&host);
         let probes = json!({
             "startupProbe": {"exec": {"command": ["test", "-f", "/started"]}, "periodSeconds": 1, "failureThreshold": 60},
-            "livenessProbe": {"exec": {"command": ["test", "-f", "/started"]}, "periodSeconds": 1, "failureThreshold": 1},
+            "livenessProbe": {"exec": {"command": ["test", "-f", "/started"]}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30},
         });
         let late = probed("late", WAITS, probes);
         let never = probed(

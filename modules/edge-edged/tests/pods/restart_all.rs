@@ -56,7 +56,11 @@ fn all_containers_start_again_from_the_first_init_container_in_the_same_sandbox(
             "{status:#}"
         );
         assert_eq!(condition(&status, "AllContainersRestarting")["status"], "False");
-        let told = fs::read_to_string(folder.join("of")).unwrap();
+        // A container is ready before its first line is written.
+        let told = eventually(async || {
+            fs::read_to_string(folder.join("of")).ok().filter(|told| told.lines().count() >= 6)
+        });
+        let told = told.await.expect("all have said who they are twice");
         let order: Vec<&str> = told.lines().collect();
         assert_eq!((order.iter().filter(|who| **who == "first").count(), order.len()), (2, 6), "{order:?}");
         assert_eq!(order[3], "first", "{order:?}");

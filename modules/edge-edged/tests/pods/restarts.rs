@@ -19,7 +19,7 @@ struct Counted {
 fn counted(host: &Machine, name: &str) -> Counted {
     let dir = host.dir().join("starts").join(name);
     fs::create_dir_all(&dir).unwrap();
-    let script = "echo started >> /starts/of; trap 'exit 0' TERM; while true; do sleep 0.1; done";
+    let script = "trap 'exit 0' TERM; echo started >> /starts/of; while true; do sleep 0.1; done";
     let mut own = pod(name, script, json!({"volumes": [{"name": "starts", "hostPath": {"path": dir}}]}));
     own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "starts", "mountPath": "/starts"}]);
     Counted { pod: own, starts: dir.join("of") }

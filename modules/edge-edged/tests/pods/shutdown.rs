@@ -163,8 +163,9 @@ fn node_with(host: &Machine, bus: &PrivateBus, folder: &Path, kubelet: Value) ->
 
 /// A pod that takes its time to end, and writes down when it is asked to.
 fn slow(name: &str, priority: i32, folder: &Path) -> Value {
-    let script =
-        format!("trap 'echo {name} >> /ends/of; sleep 1; exit 0' TERM; while true; do sleep 0.1; done");
+    let script = format!(
+        "trap 'echo {name} >> /ends/of; sleep 1; exit 0' TERM; touch /on; while true; do sleep 0.1; done"
+    );
     let mut own = pod(name, &script, json!({"priority": priority, "terminationGracePeriodSeconds": 20}));
     own["spec"]["volumes"] = json!([{"name": "ends", "hostPath": {"path": folder}}]);
     own["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "ends", "mountPath": "/ends"}]);
@@ -192,7 +193,8 @@ fn pods_end_in_the_order_of_their_priorities_while_logind_waits() {
         assert_eq!(delay(&config), 30_000_000, "and for long enough");
         node.apply(&[slow("plain", 0, &ends), slow("critical", 2_000_000_000, &ends)]).await;
         for name in ["plain", "critical"] {
-            node.until_ready(name).await;
+            let runs = node.until_ready(name).await;
+            node.exec(&runs, &["sh", "-c", "until test -f /on; do sleep 0.1; done"]).await;
         }
         let running = async |name: &str| {
             let listed = node.runtime.list_containers(Default::default()).await.unwrap();

@@ -13,7 +13,7 @@ fn sidecar(name: &str, script: &str) -> Value {
 /// A script that notes its name in a file that all see, when it starts and when it is told to end.
 fn noting(name: &str) -> String {
     format!(
-        "echo +{name} >> /all/notes; trap 'echo -{name} >> /all/notes; exit 0' TERM; while true; do sleep 0.1; done"
+        "trap 'echo -{name} >> /all/notes; exit 0' TERM; echo +{name} >> /all/notes; while true; do sleep 0.1; done"
     )
 }
 
@@ -77,8 +77,9 @@ fn sidecars_start_in_order_and_end_in_reverse_after_the_main_container() {
         node.apply(std::slice::from_ref(&own)).await;
         node.until_ready("order").await;
         let notes = || std::fs::read_to_string(dir.join("notes")).unwrap_or_default();
-        let all =
-            crate::node::eventually(async || Some(notes()).filter(|notes| notes.contains("+main"))).await;
+        // Whoever has noted its start hears of its end.
+        let started = |notes: &String| ["+one", "+two", "+main"].iter().all(|name| notes.contains(name));
+        let all = crate::node::eventually(async || Some(notes()).filter(started)).await;
         assert!(all.is_some(), "{}", notes());
         node.apply(&[deleted(&own, 20)]).await;
         node.until_gone("order").await;

@@ -93,7 +93,8 @@ fn a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again()
         let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
         let bus = hive.grant("tester", &mailbox, Flow::Tell);
         let spy = Spy::default();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let [port] = testhost::free_ports().unwrap();
+        let port = std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let mut config = config::edge::EventBus {
             mqtt_server_internal: port.to_string(),
             ..config::edge::EventBus::default()

@@ -74,7 +74,9 @@ fn a_pod_waits_for_its_claim_its_volume_and_its_driver_and_then_has_its_data() {
         let driver = driver(&host);
         let status = node.until_ready("db").await;
         let content = driver.volume("h").unwrap();
-        assert_eq!(std::fs::read_to_string(content.join("starts")).unwrap(), "up\n");
+        // A container is ready before its first line is written.
+        let once = async || (std::fs::read_to_string(content.join("starts")).ok()? == "up\n").then_some(());
+        eventually(once).await.expect("the container writes into the volume");
         let shown = node.shell(&status, "stat -c '%a %g' /data").await;
         assert_eq!(shown, "2775 4242", "it is the pod's group's");
         assert_eq!(driver.published_with()["csi.storage.k8s.io/pod.name"], "db");

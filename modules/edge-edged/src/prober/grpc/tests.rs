@@ -76,10 +76,6 @@ async fn served(status: Option<i32>) -> u16 {
     port
 }
 
-async fn free_port() -> [u16; 1] {
-    [tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()]
-}
-
 async fn ask(port: u16, service: &str) -> Answer {
     probe(&Env::real(), "127.0.0.1", port, service, Duration::from_secs(1)).await
 }
@@ -104,7 +100,7 @@ async fn health_is_told_in_the_kubelets_words() {
         ask(served(Some(-1)).await, "known").await,
         failure("timeout: health rpc did not complete within 1s")
     );
-    let [free] = free_port().await;
+    let [free] = testhost::free_ports().unwrap();
     let Answer::Failure(text) = ask(free, "").await else { panic!("nobody is there") };
     let begins = format!("timeout: failed to connect service \"127.0.0.1:{free}\" within 1s: ");
     assert!(text.starts_with(&begins) && text.ends_with("connection refused\""), "{text}");

@@ -107,7 +107,7 @@ async fn redirects_are_followed_on_the_same_host_only() {
 
 #[tokio::test]
 async fn no_answer_is_a_failure_in_gos_words() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let [free] = testhost::free_ports().unwrap();
     let refused =
         format!("Get \"http://127.0.0.1:{free}/\": dial tcp 127.0.0.1:{free}: connect: connection refused");
     assert_eq!(ask(free, json!({"path": "/"})).await, Ok(Answer::Failure(refused)));
