@@ -76,7 +76,7 @@ impl PodWorker {
                 self.state.refresh_volumes = false;
                 ActionInput::None
             }
-            Action::Image { container } => {
+            Action::Image { container, .. } => {
                 let before = match self.state.images.get(container) {
                     Some(ImageState::Failed(failure)) => Some(failure.clone()),
                     Some(ImageState::Ready(_)) | None => None,
