@@ -218,6 +218,9 @@ pub enum ContainerManagerMsg {
     },
     /// These pods are here and have not ended, by uid: what others had is free.
     ActivePods(BTreeMap<String, ActivePod>),
+    /// The same while it is not known which others are here, too: who was named before and is not now has gone, and of those that
+    /// were never named nobody knows.
+    KnownPods(BTreeMap<String, ActivePod>),
     /// The registration server: a plugin is there.
     Registered(PluginRegistration),
     /// The watch of a plugin: its devices.
@@ -253,6 +256,7 @@ impl Message for ContainerManagerMsg {
             ContainerManagerMsg::Admitted { .. } => "Admitted",
             ContainerManagerMsg::Grant { .. } => "Grant",
             ContainerManagerMsg::ActivePods(_) => "ActivePods",
+            ContainerManagerMsg::KnownPods(_) => "KnownPods",
             ContainerManagerMsg::Registered(_) => "Registered",
             ContainerManagerMsg::Listed { .. } => "Listed",
             ContainerManagerMsg::PluginGone { .. } => "PluginGone",

@@ -45,6 +45,8 @@ pub enum EdgedMsg {
         /// How long its containers have to end.
         grace: Duration,
     },
+    /// The machine does not end after all: static pods that were to go for it run again.
+    ShutdownCancelled,
     /// ContainerManager: these are the node's devices now.
     Devices(DeviceReport),
     /// A pod has its devices, CPUs and memory, or can't.
@@ -78,6 +80,7 @@ impl Message for EdgedMsg {
             EdgedMsg::PodStopped { .. } => "PodStopped",
             EdgedMsg::PodRemoved { .. } => "PodRemoved",
             EdgedMsg::EvictPod { .. } => "EvictPod",
+            EdgedMsg::ShutdownCancelled => "ShutdownCancelled",
             EdgedMsg::Devices(_) => "Devices",
             EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",
             EdgedMsg::CsiDrivers { .. } => "CsiDrivers",

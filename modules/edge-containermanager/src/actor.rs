@@ -12,7 +12,7 @@ use contract::containermanager::{
 };
 use contract::edged::EdgedMsg;
 use cri::Runtime;
-use edge_store::Store;
+use edge_store::{Store, Write};
 use futures::future::AbortHandle;
 use kubeletapi::podresources::ListPodResourcesResponse;
 use prost::Message as _;
@@ -125,7 +125,8 @@ impl Actor for ContainerManager {
             ContainerManagerMsg::Grant { pod, container, reply } => {
                 cx.spawn(async move { reply.send(admission::grant(shared, pod, container).await) });
             }
-            ContainerManagerMsg::ActivePods(pods) => self.set_active(&shared, pods, cx),
+            ContainerManagerMsg::ActivePods(pods) => self.set_active(&shared, pods, true, cx),
+            ContainerManagerMsg::KnownPods(pods) => self.set_active(&shared, pods, false, cx),
             ContainerManagerMsg::Registered(registration) => self.registered(&shared, registration, cx),
             ContainerManagerMsg::Listed { resource, session, devices } => {
                 let changes = shared.ledger.borrow_mut().listed(&resource, session, devices);
@@ -227,11 +228,12 @@ impl ContainerManager {
         self.tell_edged(shared);
     }
 
-    /// What pods had that are gone is free. One that goes while it is being given something is given up.
+    /// What pods had that are gone is free; unless these are all, also of those that were never named. One that goes while it is being given something is given up.
     fn set_active(
         &mut self,
         shared: &Rc<Shared>,
         pods: BTreeMap<String, ActivePod>,
+        are_all: bool,
         cx: &Context<ContainerManagerMsg>,
     ) {
         self.admitting.retain(|uid, admitting| {
@@ -243,7 +245,7 @@ impl ContainerManager {
             !is_gone
         });
         let admitting = self.admitting.keys().cloned().collect();
-        let changes = shared.ledger.borrow_mut().set_active(pods, &admitting);
+        let changes = shared.ledger.borrow_mut().set_active(pods, are_all, &admitting);
         if !changes.freed.is_empty() {
             keep(shared, changes, cx);
             self.plugins_changed(shared);
@@ -259,7 +261,10 @@ impl ContainerManager {
         let (resource, endpoint) = (registration.resource.clone(), registration.endpoint.clone());
         let before = shared.ledger.borrow().live_plugin(&resource).map(|live| live.session);
         let is_new = !shared.ledger.borrow().is_known(&resource);
-        let Some(session) = shared.ledger.borrow_mut().registered(registration.clone()) else {
+        if let Some(gone) = shared.ledger.borrow_mut().make_room(&resource) {
+            self.write(vec![store::forget_resource(&gone)], cx);
+        }
+        let Some(session) = shared.ledger.borrow_mut().registered(registration.clone(), cx.now()) else {
             return events::registration_refused(
                 cx.env(),
                 &resource,
@@ -281,15 +286,18 @@ impl ContainerManager {
             PluginWatch::new(&watched, session, client.clone(), manager.clone())
         });
         if is_new {
-            let committed = self.store.commit(vec![store::put_resource(&resource)]);
-            let env = cx.env().clone();
-            cx.spawn(async move {
-                if let Err(error) = committed.await {
-                    events::not_kept(&env, &error.to_string());
-                }
-            });
+            self.write(vec![store::put_resource(&resource)], cx);
         }
         self.plugins_changed(shared);
+    }
+
+    fn write(&self, writes: Vec<Write>, cx: &Context<ContainerManagerMsg>) {
+        let (committed, env) = (self.store.commit(writes), cx.env().clone());
+        cx.spawn(async move {
+            if let Err(error) = committed.await {
+                events::not_kept(&env, &error.to_string());
+            }
+        });
     }
 
     fn tick(&mut self, shared: &Rc<Shared>, cx: &Context<ContainerManagerMsg>) {

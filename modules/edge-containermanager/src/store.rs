@@ -88,6 +88,12 @@ pub(crate) fn put_resource(name: &str) -> Write {
     Write::PutRow { table: Table::Allocations, key1, key2, value: Vec::new() }
 }
 
+/// This resource is nobody's any more.
+pub(crate) fn forget_resource(name: &str) -> Write {
+    let (key1, key2) = (RESOURCES.to_owned(), name.to_owned());
+    Write::DeleteRow { table: Table::Allocations, key1, key2 }
+}
+
 /// What was kept.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {

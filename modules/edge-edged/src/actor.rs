@@ -77,8 +77,8 @@ pub struct Edged {
     pub(crate) run: RunRecord,
     pub(crate) careful: CarefulStart,
     pub(crate) told_held: BTreeSet<String>,
-    /// What ContainerManager was told last.
-    pub(crate) told_active: Option<BTreeMap<String, ActivePod>>,
+    /// What ContainerManager was told last, and whether these are all.
+    pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
 }
 
 impl Edged {
@@ -200,6 +200,7 @@ impl Actor for Edged {
             EdgedMsg::EvictPod { uid, reason, message, grace } => {
                 self.pods.evict(&uid, Eviction { reason, message, grace });
             }
+            EdgedMsg::ShutdownCancelled => self.pods.begin_again(),
             EdgedMsg::Devices(report) => self.devices_changed(report, cx).await,
             EdgedMsg::ResourcesDecided { uid, outcome } => {
                 self.resources.decided(&uid, outcome);
@@ -281,6 +282,7 @@ impl Edged {
             update.in_cloud = update.mirror.is_some();
         }
         let active = plan::active(&pods, &updates);
+        self.allocations.has_static_cpus = self.devices().is_some_and(|told| told.manages_cpus);
         self.allocations.settle(&mut updates, asking, &active, &capacity);
         if updates.iter().any(|update| update.resize_pending.is_some()) {
             self.reconcile_at(cx.now() + allocation::AGAIN, cx);

@@ -29,10 +29,14 @@ impl Edged {
         stored: &StoredPods,
         cx: &Context<EdgedMsg>,
     ) -> bool {
-        if self.containers.is_none()
-            || update.intent != Intent::Run
-            || stored.history(&update.pod) != History::New
-        {
+        if update.intent != Intent::Run || stored.history(&update.pod) != History::New {
+            return false;
+        }
+        // Those that make room for it have to have left; what they had is not free before.
+        if update.pod.is_critical() && self.pods.makes_room() {
+            return true;
+        }
+        if self.containers.is_none() {
             return false;
         }
         let demand = resource_demand::of(&update.pod);
@@ -74,7 +78,8 @@ impl Edged {
     }
 
     /// Tells ContainerManager which pods are not to lose what they have: those that are to run or to end and have not, and those
-    /// of which something is left in the runtime.
+    /// of which something is left in the runtime. And whether there may be others: after a loss of rows, and while the files of
+    /// static pods were never read.
     pub(crate) fn tell_active(&mut self, stored: &StoredPods, updates: &[PodUpdate]) {
         let Some(containers) = &self.containers else { return };
         let mut active: BTreeMap<String, ActivePod> = BTreeMap::new();
@@ -85,13 +90,29 @@ impl Edged {
         // Those that have ended are decided about, too, and hold nothing.
         let left = left
             .filter(|(pod, intent)| *intent == Intent::Terminate || !decided.contains(pod.id.uid.as_str()));
-        for pod in wanted.map(|update| update.pod.clone()).chain(left.map(|(pod, _)| pod)) {
+        // One that has failed and still runs out its grace has what it has.
+        let ending = updates.iter().filter(|update| {
+            matches!(update.intent, Intent::Fail { .. } | Intent::Hold { .. })
+                && self.pods.may_run(&update.pod.id.uid)
+        });
+        let ending = ending.map(|update| update.pod.clone());
+        for pod in wanted.map(|update| update.pod.clone()).chain(ending).chain(left.map(|(pod, _)| pod)) {
             active.insert(pod.id.uid.clone(), resource_demand::active(&pod));
         }
-        if self.told_active.as_ref() != Some(&active)
-            && containers.try_tell(ContainerManagerMsg::ActivePods(active.clone())).is_ok()
-        {
-            self.told_active = Some(active);
+        let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
+        let are_all = is_known && self.store.names_all();
+        let told = (are_all, active);
+        if self.told_active.as_ref() == Some(&told) {
+            return;
+        }
+        let pods = told.1.clone();
+        let message = if are_all {
+            ContainerManagerMsg::ActivePods(pods)
+        } else {
+            ContainerManagerMsg::KnownPods(pods)
+        };
+        if containers.try_tell(message).is_ok() {
+            self.told_active = Some(told);
         }
     }
 

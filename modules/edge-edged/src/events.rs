@@ -131,6 +131,12 @@ pub(crate) fn pressure_changed(env: &Env, pressure: &dyn std::fmt::Debug) {
     tracing::warn!(?pressure, "what the node is short of has changed");
 }
 
+/// The runtime does not say what pods use: none goes for it.
+pub(crate) fn use_unknown(env: &Env, error: &cri::Error) {
+    env.count("edged_pod_use_unknown");
+    tracing::warn!(%error, "the runtime does not say what pods use: none is evicted until it does");
+}
+
 /// logind waits for the node's pods at the machine's end.
 pub(crate) fn shutdown_inhibited(env: &Env, longest: Duration) {
     env.count("edged_shutdown_inhibited");

@@ -178,6 +178,11 @@ impl EdgedStore {
         Ok(found.map(|version| version.key.namespaced_name()).collect())
     }
 
+    /// Whether it holds every pod that there should be: it has lost nothing.
+    pub(crate) fn names_all(&self) -> bool {
+        self.is_whole() && !matches!(self.store.opened(), Opened::Quarantined { .. })
+    }
+
     /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
     /// empty knows only of the pods that it has held since, whose status was reported.
     pub(crate) fn absence_counts(&self, uid: &str) -> bool {

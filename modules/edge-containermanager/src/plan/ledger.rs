@@ -24,12 +24,20 @@ pub(crate) const RESOURCES_MAX: usize = 48;
 enum Plugin {
     /// It was here before the node's daemon started.
     Awaited { since: Moment },
-    /// It has registered.
-    Up { session: u64, registration: PluginRegistration, has_listed: bool },
+    /// It has registered then. One that says for too long of no device that it has is waited for no longer.
+    Up { session: u64, registration: PluginRegistration, since: Moment, listing: Listing },
     /// It was here.
     Away { since: Moment },
     /// It has been away for too long.
     Gone,
+}
+
+/// Whether a plugin that has registered has said which devices it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Awaited,
+    Overdue,
+    Here,
 }
 
 /// An extended resource.
@@ -95,15 +103,27 @@ impl Ledger {
         Ledger { resources: all.map(awaited).collect(), pods, boot, ..Ledger::default() }
     }
 
+    /// Makes room for a resource that is not here: one whose plugin is gone, and of which no pod has any, is none from now on. Answers
+    /// which.
+    pub(crate) fn make_room(&mut self, name: &str) -> Option<String> {
+        if self.resources.contains_key(name) || self.resources.len() < RESOURCES_MAX {
+            return None;
+        }
+        let gone = self.resources.iter().filter(|(_, resource)| resource.plugin == Plugin::Gone);
+        let free = gone.map(|(name, _)| name).find(|name| self.used(name).is_empty()).cloned()?;
+        self.resources.remove(&free);
+        Some(free)
+    }
+
     /// A plugin has registered; a newer one takes the place of an older one. `None`: there are too many resources.
-    pub(crate) fn registered(&mut self, registration: PluginRegistration) -> Option<u64> {
+    pub(crate) fn registered(&mut self, registration: PluginRegistration, now: Moment) -> Option<u64> {
         let name = registration.resource.clone();
         if !self.resources.contains_key(&name) && self.resources.len() >= RESOURCES_MAX {
             return None;
         }
         self.sessions += 1;
         let session = self.sessions;
-        let plugin = Plugin::Up { session, registration, has_listed: false };
+        let plugin = Plugin::Up { session, registration, since: now, listing: Listing::Awaited };
         let resource =
             self.resources.entry(name).or_insert(Resource { devices: BTreeMap::new(), plugin: Plugin::Gone });
         resource.plugin = plugin;
@@ -120,7 +140,7 @@ impl Ledger {
         let mut changes = Changes::default();
         let Some(resource) = self.resources.get_mut(name) else { return changes };
         match &mut resource.plugin {
-            Plugin::Up { session, has_listed, .. } if *session == from => *has_listed = true,
+            Plugin::Up { session, listing, .. } if *session == from => *listing = Listing::Here,
             Plugin::Up { .. } | Plugin::Awaited { .. } | Plugin::Away { .. } | Plugin::Gone => {
                 return changes;
             }
@@ -150,14 +170,20 @@ impl Ledger {
         counts
     }
 
-    /// The resources whose plugins have been away for too long by now.
+    /// The resources whose plugins have been away for too long by now, or have said of no device for too long.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<String> {
         let mut gone = Vec::new();
         for (name, resource) in &mut self.resources {
-            match resource.plugin {
-                Plugin::Awaited { since } | Plugin::Away { since } if now.since(since) >= GRACE => {
+            match &mut resource.plugin {
+                Plugin::Awaited { since } | Plugin::Away { since } if now.since(*since) >= GRACE => {
                     resource.plugin = Plugin::Gone;
                     resource.devices.clear();
+                    gone.push(name.clone());
+                }
+                Plugin::Up { since, listing, .. }
+                    if *listing == Listing::Awaited && now.since(*since) >= GRACE =>
+                {
+                    *listing = Listing::Overdue;
                     gone.push(name.clone());
                 }
                 Plugin::Awaited { .. } | Plugin::Away { .. } | Plugin::Up { .. } | Plugin::Gone => {}
@@ -174,11 +200,11 @@ impl Ledger {
 
     pub(crate) fn presence(&self, name: &str) -> Presence {
         match self.resources.get(name).map(|resource| &resource.plugin) {
-            Some(Plugin::Up { has_listed: true, .. }) => Presence::Here,
-            Some(Plugin::Up { has_listed: false, .. } | Plugin::Awaited { .. } | Plugin::Away { .. }) => {
-                Presence::MayCome
-            }
-            Some(Plugin::Gone) | None => Presence::Absent,
+            Some(Plugin::Up { listing: Listing::Here, .. }) => Presence::Here,
+            Some(
+                Plugin::Up { listing: Listing::Awaited, .. } | Plugin::Awaited { .. } | Plugin::Away { .. },
+            ) => Presence::MayCome,
+            Some(Plugin::Up { listing: Listing::Overdue, .. } | Plugin::Gone) | None => Presence::Absent,
         }
     }
 
@@ -202,9 +228,9 @@ impl Ledger {
             let healthy = resource.devices.values().filter(|device| device.is_healthy).count();
             let capacity = u64::try_from(resource.devices.len()).unwrap_or(u64::MAX);
             let allocatable = u64::try_from(healthy).unwrap_or(u64::MAX);
-            let is_awaited = match resource.plugin {
+            let is_awaited = match &resource.plugin {
                 Plugin::Awaited { .. } => true,
-                Plugin::Up { has_listed, .. } => !has_listed,
+                Plugin::Up { listing, .. } => *listing == Listing::Awaited,
                 Plugin::Away { .. } | Plugin::Gone => false,
             };
             DeviceCount { capacity, allocatable, is_awaited }
@@ -236,15 +262,20 @@ impl Ledger {
         all
     }
 
-    /// These pods are here and have not ended; what others had is free, but for those of `admitting`.
+    /// These pods are here and have not ended; what others had is free, but for those of `admitting`. Unless `are_all`: then for
+    /// those that were among them before.
     pub(crate) fn set_active(
         &mut self,
         active: BTreeMap<String, ActivePod>,
+        are_all: bool,
         admitting: &BTreeSet<String>,
     ) -> Changes {
-        let stays = |uid: &String| active.contains_key(uid) || admitting.contains(uid);
+        let was_named = |uid: &String| self.active.as_ref().is_some_and(|before| before.contains_key(uid));
+        let stays = |uid: &String| {
+            active.contains_key(uid) || admitting.contains(uid) || !(are_all || was_named(uid))
+        };
         let freed: BTreeSet<String> = self.pods.keys().filter(|uid| !stays(uid)).cloned().collect();
-        self.pods.retain(|uid, _| stays(uid));
+        self.pods.retain(|uid, _| !freed.contains(uid));
         self.active = Some(active);
         Changes { freed, ..Changes::default() }
     }

@@ -18,7 +18,7 @@ fn ledger(devices: &[(&str, &[u32])]) -> Ledger {
         pre_start_required: false,
         preferred_allocation: false,
     };
-    let session = ledger.registered(registration).unwrap();
+    let session = ledger.registered(registration, beehive::Moment::default()).unwrap();
     let device = |nodes: &[u32]| PluginDevice { is_healthy: true, nodes: nodes.iter().copied().collect() };
     ledger.listed(X, session, devices.iter().map(|(id, nodes)| ((*id).to_owned(), device(nodes))).collect());
     ledger

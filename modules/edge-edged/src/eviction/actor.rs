@@ -189,7 +189,8 @@ async fn act(
             return None;
         }
     }
-    let mut candidates = measure::pods(deps, bound.signal.is_of_disk()).await;
+    // What is not known gives no order in which pods would go: a kubelet, too, waits for the next look.
+    let mut candidates = measure::pods(deps, bound.signal.is_of_disk()).await?;
     candidates.retain(|(pod, _)| !pod.is_critical() && !gone.contains(&pod.id.uid));
     let pods: BTreeMap<String, _> = candidates.iter().map(|(pod, _)| (pod.id.uid.clone(), pod)).collect();
     let uses = candidates.iter().map(|(_, used)| used.clone()).collect();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::Quantity;
 use contract::pod_status::is_terminal;
@@ -18,6 +19,7 @@ use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
 use crate::disk::removal::in_turn;
 use crate::error::StepError;
+use crate::events;
 use crate::images::collector;
 use crate::node::machine;
 use crate::pod::parsed_pod::ParsedPod;
@@ -27,6 +29,8 @@ use crate::runtime::sandbox::POD_UID;
 
 /// Entries that are counted at a turn of the disk's: some 10 ms.
 const SLICE: usize = 1000;
+/// 200 ms before a runtime is asked again that did not answer what pods use, once.
+const ASKED_AGAIN_AFTER: [Duration; 1] = [Duration::from_millis(200)];
 
 /// One look at the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,38 +87,55 @@ struct Told {
     containers: HashMap<(String, String), ContainerStats>,
 }
 
-async fn ask(deps: &Rc<Dependencies>) -> Told {
+/// What the runtime says now; `None`: it does not, and of no pod it is known what it uses.
+async fn ask(deps: &Rc<Dependencies>) -> Option<Told> {
+    for pause in ASKED_AGAIN_AFTER {
+        match ask_once(deps).await {
+            Ok(told) => return Some(told),
+            // A sandbox that has just ended may have failed the whole answer.
+            Err(error) => tracing::debug!(%error, "the runtime does not say what pods use"),
+        }
+        deps.env.sleep(pause).await;
+    }
+    let told = ask_once(deps).await;
+    told.inspect_err(|error| events::use_unknown(&deps.env, error)).ok()
+}
+
+async fn ask_once(deps: &Rc<Dependencies>) -> Result<Told, cri::Error> {
     let runtime = &deps.runtime;
-    let (pods, containers) = tokio::join!(
+    let (pods, containers) = tokio::try_join!(
         runtime.sandbox_stats(PodSandboxStatsFilter::default()),
         runtime.container_stats(ContainerStatsFilter::default()),
-    );
+    )?;
     let mut told = Told::default();
-    for stats in pods.unwrap_or_default() {
+    for stats in pods {
         let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
         if let Some(uid) = labels.and_then(|labels| labels.get(POD_UID)).cloned() {
             told.pods.insert(uid, stats);
         }
     }
-    for stats in containers.unwrap_or_default() {
+    for stats in containers {
         let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
         let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned();
         if let (Some(uid), Some(name)) = (label(POD_UID), label(CONTAINER_NAME)) {
             told.containers.insert((uid, name), stats);
         }
     }
-    told
+    Ok(told)
 }
 
-/// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too.
-pub(super) async fn pods(deps: &Rc<Dependencies>, with_disk: bool) -> Vec<(Arc<ParsedPod>, PodUse)> {
-    let told = ask(deps).await;
+/// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too; whose cannot be is left out.
+/// `None`: the runtime does not say, and whoever had to go would go by chance.
+pub(super) async fn pods(deps: &Rc<Dependencies>, with_disk: bool) -> Option<Vec<(Arc<ParsedPod>, PodUse)>> {
+    let told = ask(deps).await?;
     let mut all = Vec::new();
     for pod in active(deps) {
-        let on_disk = if with_disk { count(deps, &pod).await } else { OnDisk::default() };
-        all.push((Arc::clone(&pod), use_of(&pod, &told, on_disk)));
+        let on_disk = if with_disk { count(deps, &pod).await } else { Some(OnDisk::default()) };
+        if let Some(on_disk) = on_disk {
+            all.push((Arc::clone(&pod), use_of(&pod, &told, on_disk)));
+        }
     }
-    all
+    Some(all)
 }
 
 /// The pods that use more of the disk than they may, and the words for that.
@@ -124,10 +145,10 @@ pub(super) async fn over_limits(deps: &Rc<Dependencies>, own_imagefs: bool) -> V
     if watched.is_empty() {
         return Vec::new();
     }
-    let told = ask(deps).await;
+    let Some(told) = ask(deps).await else { return Vec::new() };
     let mut over = Vec::new();
     for (pod, limits) in watched {
-        let on_disk = count(deps, &pod).await;
+        let Some(on_disk) = count(deps, &pod).await else { continue };
         if let Some(words) = limits.exceeded(&use_of(&pod, &told, on_disk), own_imagefs) {
             over.push((pod, words));
         }
@@ -199,8 +220,17 @@ fn request(container: &Container, resource: &str) -> u64 {
 }
 
 /// The pod's volumes that lie on the disk, its emptyDirs in memory, and its containers' logs. Secrets and tokens lie in memory, too, and
-/// are bounded there.
-async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> OnDisk {
+/// are bounded there. `None`: the node itself was not able to count it this time.
+async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Option<OnDisk> {
+    let counted = count_all(deps, pod).await;
+    counted
+        .inspect_err(
+            |error| tracing::warn!(pod = %pod.id.name, %error, "what a pod has on the disk is not known"),
+        )
+        .ok()
+}
+
+async fn count_all(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<OnDisk, StepError> {
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let mut found = OnDisk::default();
     for volume in pod.spec().volumes.iter().flatten() {
@@ -212,35 +242,27 @@ async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> OnDisk {
             None => continue,
         };
         let at = layout::volume(&pod.id.uid, kind, &volume.name);
-        let usage = count_at(deps, root.clone(), at).await;
+        let usage = count_at(deps, root.clone(), at).await?;
         found.volumes.insert(volume.name.clone(), VolumeUse { usage, is_on_disk });
     }
     let names = pod.init_containers().chain(&pod.spec().containers).map(|container| container.name.clone());
     for name in names {
         let at = layout::pod_logs(&pod.id).join(&name);
-        found.logs.insert(name, count_at(deps, logs.clone(), at).await);
+        found.logs.insert(name, count_at(deps, logs.clone(), at).await?);
     }
-    found
+    Ok(found)
 }
 
-async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Usage {
-    let counted: Result<Usage, StepError> = async {
-        let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
-        let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };
-        loop {
-            let step = move || {
-                let over = count.go_on(SLICE);
-                Ok((count, over))
-            };
-            let (further, over) = in_turn(&deps.env, step).await?;
-            if over {
-                let Counted { bytes, inodes } = further.counted();
-                return Ok(Usage { bytes, inodes });
-            }
-            count = further;
+async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Result<Usage, StepError> {
+    let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
+    let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };
+    loop {
+        let step = move || count.go_on(SLICE).map(|over| (count, over));
+        let (further, over) = in_turn(&deps.env, step).await?;
+        if over {
+            let Counted { bytes, inodes } = further.counted();
+            return Ok(Usage { bytes, inodes });
         }
+        count = further;
     }
-    .await;
-    // Nobody gains by a count that fails.
-    counted.unwrap_or(Usage { bytes: u64::MAX, inodes: u64::MAX })
 }

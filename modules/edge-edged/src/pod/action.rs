@@ -9,8 +9,10 @@ pub(crate) enum Action {
     Sandbox {
         attempt: u32,
     },
+    /// Another image is another action: what comes of the one that is under way is of no use any more.
     Image {
         container: String,
+        image: String,
     },
     Start {
         container: String,
@@ -97,4 +99,6 @@ pub(crate) enum StopReason {
     Startup,
     /// Its postStart hook failed.
     PostStart,
+    /// The runtime has lost it, and it may run.
+    Unknown,
 }

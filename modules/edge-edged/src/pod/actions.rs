@@ -21,6 +21,7 @@ use crate::images::pull;
 use crate::logs::files::{self, LogOf};
 use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
+use crate::pod::container_status::RUN_FAILED;
 use crate::pod::external_volumes;
 use crate::pod::hooks;
 use crate::pod::id::PodId;
@@ -34,6 +35,7 @@ use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
 use crate::runtime::expansion::ArgumentSpace;
 use crate::runtime::grant;
+use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
 use crate::runtime::sandbox;
@@ -119,7 +121,7 @@ pub(crate) fn perform(
         (Action::Sandbox { attempt }, _) => {
             run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
         }
-        (Action::Image { container }, ActionInput::Image { before, ran_before }) => {
+        (Action::Image { container, .. }, ActionInput::Image { before, ran_before }) => {
             pull::ensure_image(deps, pod, container, before, ran_before).map(Outcome::Image).boxed_local()
         }
         (Action::Start { container, attempt }, ActionInput::Start(context)) => {
@@ -279,7 +281,7 @@ async fn start(
             let text = format!("Error: {error}");
             deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
             let message = error.to_string();
-            Err(StartError { reason: "RunContainerError", message, may_come: false, ended: true })
+            Err(StartError { reason: RUN_FAILED, message, may_come: false, ended: true })
         }
     }
 }
@@ -318,7 +320,7 @@ async fn create(
         security.namespace_options = Some(security::beside(pod.spec(), id));
     }
     let linux = LinuxContainerConfig {
-        resources: Some(resources::of_container(pod.qos, spec, facts.node_memory)),
+        resources: Some(resources::of_container(spec)),
         security_context: Some(security),
     };
     let dns = deps.node.borrow().dns.clone();
@@ -348,6 +350,7 @@ async fn create(
     };
     let mut config = container::config(pod, spec, start, space)?;
     grant::apply(grant, &mut config);
+    oom_score::put(&mut config, pod, spec, facts.node_memory);
     let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
 }

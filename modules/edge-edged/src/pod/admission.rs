@@ -9,7 +9,7 @@ use crate::pod::host_ports::HostPorts;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
-use crate::pod::preemption::{self, PODS, Standing};
+use crate::pod::preemption::{self, PODS, PREEMPTED, Standing};
 use crate::pod::resource_demand;
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
@@ -108,11 +108,12 @@ impl<'a> Admission<'a> {
             }
             return Intent::Terminate;
         }
-        if let Some(message) = pod.review.refused_message() {
-            return Intent::Hold { reason: "FieldsNotSupported".to_owned(), message };
-        }
+        // What has ended stays as it ended, whatever it asks for.
         if history == History::Ended {
             return Intent::Run;
+        }
+        if let Some(message) = pod.review.refused_message() {
+            return Intent::Hold { reason: "FieldsNotSupported".to_owned(), message };
         }
         if history == History::New
             && let Some((reason, message)) = self.refusal(pod)
@@ -127,7 +128,7 @@ impl<'a> Admission<'a> {
     /// What has become of the pods that had to make room for a critical one: by now they have failed.
     pub(crate) fn preempted(&self) -> impl Iterator<Item = (&str, Intent)> {
         let failed = || Intent::Fail {
-            reason: "Preempting".to_owned(),
+            reason: PREEMPTED.to_owned(),
             message: "Preempted in order to admit critical pod".to_owned(),
         };
         self.preempted.iter().map(move |uid| (uid.as_str(), failed()))

@@ -12,18 +12,23 @@ use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::pod::admission::Capacity;
 use crate::pod::entry::PodUpdate;
-use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::plan::Intent;
 use crate::pod::resize;
 use crate::pod::resize_policy::{ContainerResources, Pending};
 use crate::runtime::demand::{self, Amounts};
+use crate::runtime::resources::{Qos, amounts};
 
 /// 3 min before a resize that waits for room is decided again though no pod comes, changes or goes (kubelet).
 pub(crate) const AGAIN: Duration = Duration::from_secs(180);
 
 /// What each pod is given, by uid.
 #[derive(Debug, Default)]
-pub(crate) struct Allocations(BTreeMap<String, ContainerResources>);
+pub(crate) struct Allocations {
+    given: BTreeMap<String, ContainerResources>,
+    /// Containers of guaranteed pods have CPUs of their own, which are given once (cpuManagerPolicy static).
+    pub(crate) has_static_cpus: bool,
+}
 
 /// Pods that ask for something else than they are given, as they ask for it, by uid.
 pub(crate) type Asking = BTreeMap<String, Arc<ParsedPod>>;
@@ -37,9 +42,9 @@ impl Allocations {
         known: impl Fn(&ParsedPod) -> Option<&'a PodStatus>,
     ) -> Asking {
         let mut asking = Asking::new();
-        self.0.retain(|uid, _| pods.iter().any(|pod| pod.id.uid == *uid));
+        self.given.retain(|uid, _| pods.iter().any(|pod| pod.id.uid == *uid));
         for pod in pods {
-            let given = self.0.entry(pod.id.uid.clone()).or_insert_with(|| {
+            let given = self.given.entry(pod.id.uid.clone()).or_insert_with(|| {
                 let mut given = resize::resources_of(pod);
                 let reported = known(pod).map(resize::reported).unwrap_or_default();
                 given.extend(reported.into_iter().filter(|(name, _)| pod.container(name).is_some()));
@@ -86,6 +91,10 @@ impl Allocations {
             if update.intent != Intent::Run || !active.iter().any(|pod| pod.id.uid == wanted.id.uid) {
                 continue;
             }
+            if let Some(message) = self.hindrance(&update.pod, &wanted) {
+                update.resize_pending = Some(Pending { reason: "Infeasible", message });
+                continue;
+            }
             match shortage(&update.pod, &wanted, &used, capacity) {
                 Some(message) => update.resize_pending = Some(Pending { reason: "Deferred", message }),
                 None => {
@@ -95,11 +104,24 @@ impl Allocations {
                         *own = own.saturating_sub(*amount);
                     }
                     demand::add(&mut used, &new);
-                    self.0.insert(wanted.id.uid.clone(), resize::resources_of(&wanted));
+                    self.given.insert(wanted.id.uid.clone(), resize::resources_of(&wanted));
                     update.pod = wanted;
                 }
             }
         }
+    }
+}
+
+impl Allocations {
+    /// What never lets a pod have what it asks for, in the kubelet's words (`allocation/handlers.go`).
+    fn hindrance(&self, given: &ParsedPod, wanted: &ParsedPod) -> Option<String> {
+        let cpus = |pod: &ParsedPod| -> Vec<(i64, i64)> {
+            let all = all_of(pod.spec()).map(|container| amounts(container.resources.as_ref()));
+            all.map(|own| (own.cpu_request, own.cpu_limit)).collect()
+        };
+        let is_fixed = self.has_static_cpus && wanted.qos == Qos::Guaranteed && cpus(given) != cpus(wanted);
+        let words = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+        is_fixed.then(|| words.to_owned())
     }
 }
 
@@ -195,6 +217,24 @@ mod tests {
             look(&mut allocations, &[asks("a", "500m"), asks("b", "400m")], None)[0],
             ("500m".to_owned(), None)
         );
+    }
+
+    #[test]
+    fn cpus_of_its_own_are_given_once() {
+        let guaranteed = |cpu: &str, memory: &str| {
+            Arc::new(pod(json!({"containers": [{"name": "c", "image": "x", "resources": {
+                "requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}}]})))
+        };
+        let mut allocations = Allocations { has_static_cpus: true, ..Allocations::default() };
+        look(&mut allocations, &[guaranteed("200m", "1Mi")], None);
+        let words = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+        assert_eq!(
+            look(&mut allocations, &[guaranteed("100m", "1Mi")], None),
+            [("200m".to_owned(), Some(words.to_owned()))]
+        );
+        assert_eq!(look(&mut allocations, &[guaranteed("200m", "2Mi")], None), [("200m".to_owned(), None)]);
+        allocations.has_static_cpus = false;
+        assert_eq!(look(&mut allocations, &[guaranteed("100m", "2Mi")], None), [("100m".to_owned(), None)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::eviction::pressure::EVICTED;
 use crate::pod::end_reason::TERMINATED;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan;
+use crate::pod::preemption::PREEMPTED;
 use crate::pod::resize_policy::Pending;
 use crate::pod::restart_all;
 use crate::pod::sync_state::SyncState;
@@ -117,7 +118,7 @@ pub(crate) fn disruption(
     let message = message.unwrap_or_default();
     let words = match reason? {
         TERMINATED => message,
-        "Preempting" => "Pod was preempted by Kubelet to accommodate a critical pod.",
+        PREEMPTED => "Pod was preempted by Kubelet to accommodate a critical pod.",
         // Not one that has outgrown its own bounds, nor one that was never taken.
         EVICTED if message.starts_with("The node was low on resource") => message,
         _ => return None,

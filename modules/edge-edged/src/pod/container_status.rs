@@ -26,10 +26,15 @@ pub(crate) struct NodeContext<'a> {
     pub(crate) wall: jiff::Timestamp,
 }
 
+/// What a container waits for whose last instance could not be started.
+pub(crate) const RUN_FAILED: &str = "RunContainerError";
 /// The reason of an instance that the runtime has lost.
 const LOST: &str = "ContainerStatusUnknown";
 /// What such an instance counts as: killed.
 const LOST_CODE: i32 = 137;
+/// What is said of one that ran when it was seen last.
+const LOST_RUNNING: &str =
+    "The container could not be located when the pod was deleted.  The container used to be Running";
 
 pub(crate) fn time_of(nanos: i64) -> Option<Time> {
     if nanos <= 0 {
@@ -48,8 +53,12 @@ pub(crate) fn container(
     around: &NodeContext<'_>,
 ) -> ContainerStatus {
     let newest = seen.newest(&spec.name);
+    if let Some(ended) = ended_before(pod, &spec.name, newest, state) {
+        return ended.clone();
+    }
     let lost = if newest.is_none() { known_container(state.known_status(pod), &spec.name) } else { None };
     let wanted = *intent == Intent::Run && !plan::is_done(pod, seen, state);
+    let has_passed = newest.is_none() && init && !is_sidecar(spec) && has_begun(pod, seen);
     let mut last =
         seen.previous(&spec.name).filter(|old| old.state.has_ended()).map(|old| terminated(old, around));
     let shown = match newest {
@@ -71,6 +80,10 @@ pub(crate) fn container(
                 }
             }
         },
+        None if has_passed => {
+            let known = lost.and_then(|known| known.state.clone());
+            known.filter(|state| state.terminated.is_some()).unwrap_or_else(passed_unseen)
+        }
         None => match intent {
             Intent::Hold { reason, message } => waiting_for(reason, Some(message.clone())),
             Intent::Run if is_reset(pod, &spec.name, state) && fault(spec, state).is_none() => {
@@ -82,8 +95,11 @@ pub(crate) fn container(
     let is_reset = newest.is_none() && is_reset(pod, &spec.name, state);
     let last = if is_reset {
         Some(reset_state())
+    } else if has_passed {
+        lost.and_then(|known| known.last_state.clone())
     } else {
-        last.or_else(|| lost.map(last_state_of_lost)).or_else(|| last_state_of_reset(pod, &spec.name, state))
+        last.or_else(|| lost.and_then(last_state_of_lost))
+            .or_else(|| last_state_of_reset(pod, &spec.name, state))
     };
     let completed = shown.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
     let started = newest.is_some_and(|instance| state.is_started(spec, instance));
@@ -107,7 +123,7 @@ pub(crate) fn container(
             .unwrap_or_else(|| spec.image.clone().unwrap_or_default()),
         image_id: newest.map(|c| c.image_ref.clone()).unwrap_or_default(),
         container_id: id.or_else(|| lost.and_then(|lost| lost.container_id.clone())),
-        restart_count: restarts.or(lost.map(|lost| lost.restart_count)).unwrap_or_default(),
+        restart_count: restarts.or(lost.map(|lost| count_of_lost(pod, lost))).unwrap_or_default(),
         ready,
         started: Some(started),
         state: Some(shown),
@@ -118,6 +134,42 @@ pub(crate) fn container(
     }
 }
 
+/// How a container of a pod that has ended is known to have ended: whatever the runtime has lost of it since, that stays
+/// (kubelet's `checkContainerStateTransition`).
+fn ended_before<'a>(
+    pod: &'a ParsedPod,
+    name: &str,
+    newest: Option<&RuntimeContainer>,
+    state: &'a SyncState,
+) -> Option<&'a ContainerStatus> {
+    let end = state.end(pod)?;
+    let lists = [&end.init_container_statuses, &end.container_statuses, &end.ephemeral_container_statuses];
+    let known = lists.into_iter().flatten().flatten().find(|status| status.name == name)?;
+    let has_ended = known.state.as_ref().is_some_and(|state| state.terminated.is_some());
+    let runs = newest.is_some_and(|instance| state.may_run(instance));
+    (has_ended && !runs).then_some(known)
+}
+
+/// Whether a container was made that waits for the init containers: they have done their part, also those of which nothing is left.
+fn has_begun(pod: &ParsedPod, seen: &RuntimePod) -> bool {
+    pod.spec().containers.iter().any(|container| seen.newest(&container.name).is_some())
+}
+
+/// An init container of which the runtime has nothing any more, and the pod has gone on.
+fn passed_unseen() -> ContainerState {
+    let words = "Unable to get init container status from container runtime and pod has been initialized, \
+                 treat it as exited normally";
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: 0,
+            reason: Some("Completed".to_owned()),
+            message: Some(words.to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
+}
+
 /// What was known of a container that had been made.
 fn known_container<'a>(known: Option<&'a PodStatus>, name: &str) -> Option<&'a ContainerStatus> {
     let known = known?;
@@ -125,21 +177,46 @@ fn known_container<'a>(known: Option<&'a PodStatus>, name: &str) -> Option<&'a C
     all.find(|status| status.name == name && status.container_id.is_some())
 }
 
+fn has_run(known: &ContainerStatus) -> bool {
+    known.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
 /// The last state of a container of which the runtime has nothing any more, as after all its state was lost: how it is known
-/// to have ended, else that nobody knows.
-fn last_state_of_lost(known: &ContainerStatus) -> ContainerState {
+/// to have ended, or that nobody knows, of one that ran.
+fn last_state_of_lost(known: &ContainerStatus) -> Option<ContainerState> {
+    if has_run(known) {
+        return Some(lost(LOST_RUNNING));
+    }
     let states = [known.state.as_ref(), known.last_state.as_ref()];
-    let ended = states.into_iter().flatten().find(|state| state.terminated.is_some());
-    ended.cloned().unwrap_or_else(|| ContainerState {
+    states.into_iter().flatten().find(|state| state.terminated.is_some()).cloned()
+}
+
+/// How often it has started again. One that ran and is gone does so now, unless the pod leaves.
+fn count_of_lost(pod: &ParsedPod, known: &ContainerStatus) -> i32 {
+    let again = has_run(known) && !pod.is_terminating();
+    known.restart_count.saturating_add(i32::from(again))
+}
+
+/// Whether what was reported of a container counts an instance that is still to be made in the place of one that was lost.
+pub(crate) fn counts_the_next(known: &ContainerStatus) -> bool {
+    let waits = known.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    let last = known.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    waits
+        && last
+            .is_some_and(|last| last.container_id.is_none() && last.message.as_deref() == Some(LOST_RUNNING))
+}
+
+/// The end of a container of which nobody knows how it ended.
+pub(crate) fn lost(words: &str) -> ContainerState {
+    ContainerState {
         terminated: Some(ContainerStateTerminated {
-            container_id: known.container_id.clone(),
             exit_code: LOST_CODE,
             reason: Some(LOST.to_owned()),
-            message: Some("The container runtime no longer has the container".to_owned()),
+            message: Some(words.to_owned()),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()
-    })
+    }
 }
 
 /// Whether a container was removed to start again with all others, also before a restart of EdgeCore.
@@ -191,7 +268,9 @@ fn terminated(instance: &RuntimeContainer, around: &NodeContext<'_>) -> Containe
             exit_code,
             reason: Some(reason.to_owned()),
             message: Some(instance.message.clone()).filter(|message| !message.is_empty()),
-            started_at: time_of(instance.started_at),
+            // An end is told with a beginning, also of one that never ran.
+            started_at: time_of(instance.started_at)
+                .or_else(|| (instance.finished_at > 0).then_some(Time(jiff::Timestamp::UNIX_EPOCH))),
             finished_at: time_of(instance.finished_at),
             signal: None,
         }),
@@ -267,6 +346,9 @@ fn pause(
     }
     if let Some(fault) = fault(spec, state) {
         return Some(fault);
+    }
+    if let Some(message) = state.run_failures.get(&spec.name) {
+        return Some(waiting_for(RUN_FAILED, Some(message.clone())));
     }
     let elsewhere = seen.ready_sandbox().is_none_or(|sandbox| sandbox.id != instance.sandbox);
     elsewhere.then(|| waiting_for("ContainerCreating", None))

@@ -11,6 +11,7 @@ use crate::pod::action::Action;
 use crate::pod::end::{EDGED_RETRY, End, Stopped};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
+use crate::pod::plan::Intent;
 use crate::pod::worker::{PodWorker, RUNTIME_RETRY};
 
 impl PodWorker {
@@ -45,6 +46,9 @@ impl PodWorker {
         if self.stopped == Stopped::Unsaid && taken(EdgedMsg::PodStopped { uid: uid.clone() }) {
             self.stopped = Stopped::Said;
         }
+        if self.says_quiet && taken(EdgedMsg::Reconcile) {
+            self.says_quiet = false;
+        }
         if self.end != End::Reported {
             return;
         }
@@ -53,6 +57,17 @@ impl PodWorker {
             cx.stop();
         } else {
             self.wake_at(Some(now + EDGED_RETRY), now, cx);
+        }
+    }
+
+    /// Whether anything of the pod runs. What it had is another's when nothing of one that has failed does any more.
+    pub(crate) fn tell_of_quiet(&mut self) {
+        let starting =
+            self.state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }));
+        let is_quiet =
+            !starting && !self.seen.containers.iter().any(|container| self.state.may_run(container));
+        if self.entry.set_quiet(is_quiet) && is_quiet {
+            self.says_quiet |= matches!(self.update.intent, Intent::Fail { .. });
         }
     }
 

@@ -77,6 +77,8 @@ pub(crate) struct PodEntry {
     update: RefCell<PodUpdate>,
     eviction: RefCell<Option<Eviction>>,
     missed: Cell<bool>,
+    /// Nothing of the pod runs, as far as its worker has seen; `false` before it has looked.
+    is_quiet: Cell<bool>,
     phase: RefCell<String>,
     starts: Cell<u32>,
 }
@@ -87,6 +89,7 @@ impl PodEntry {
             update: RefCell::new(update),
             eviction: RefCell::default(),
             missed: Cell::new(false),
+            is_quiet: Cell::new(false),
             phase: RefCell::default(),
             starts: Cell::new(0),
         }
@@ -113,6 +116,20 @@ impl PodEntry {
 
     pub(crate) fn eviction(&self) -> Option<Eviction> {
         self.eviction.borrow().clone()
+    }
+
+    /// The pod need not go any more.
+    pub(crate) fn clear_eviction(&self) {
+        self.eviction.replace(None);
+    }
+
+    /// The worker says whether nothing of the pod runs. True when that is new.
+    pub(crate) fn set_quiet(&self, is_quiet: bool) -> bool {
+        self.is_quiet.replace(is_quiet) != is_quiet
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet.get()
     }
 
     /// A message found the worker's mailbox full. Whatever it handles next, everything may have changed.

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use apimachinery::NamespacedName;
 use beehive::{Address, Refusal};
 
+use crate::pod::end_reason::TERMINATED;
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::preemption::PREEMPTED;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
 
@@ -171,6 +173,28 @@ impl PodManager {
             self.0.values().filter(|pod| !pod.is_stopped && !pod.is_removed).map(|pod| pod.entry.update());
         let left = left.map(|update| (update.pod, update.intent));
         left.filter(|(_, intent)| matches!(intent, Intent::Run | Intent::Terminate))
+    }
+
+    /// Whether something of a pod runs, or may: its worker has not seen that nothing does.
+    pub(crate) fn may_run(&self, uid: &str) -> bool {
+        self.0.get(uid).is_some_and(|pod| !pod.is_stopped && !pod.is_removed && !pod.entry.is_quiet())
+    }
+
+    /// Whether a pod that was preempted still takes its place.
+    pub(crate) fn makes_room(&self) -> bool {
+        self.0.iter().any(|(uid, pod)| {
+            matches!(pod.entry.update().intent, Intent::Fail { reason, .. } if reason == PREEMPTED)
+                && self.may_run(uid)
+        })
+    }
+
+    /// Static pods that were to go with the machine run again: it does not end.
+    pub(crate) fn begin_again(&self) {
+        let ends = |pod: &&ManagedPod| pod.entry.eviction().is_some_and(|own| own.reason == TERMINATED);
+        for pod in self.0.values().filter(ends).filter(|pod| pod.entry.update().pod.is_static) {
+            pod.entry.clear_eviction();
+            pod.tell(PodWorkerMsg::Updated);
+        }
     }
 
     /// How many pods are in each phase.

@@ -54,6 +54,7 @@ mod status_texts;
 pub(crate) mod stopping;
 pub(crate) mod sync_state;
 mod taking_turns;
+mod terminated_status;
 pub(crate) mod token_row;
 pub(crate) mod tokens;
 mod told_events;

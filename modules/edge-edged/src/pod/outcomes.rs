@@ -26,7 +26,10 @@ impl PodWorker {
         match (outcome, &action) {
             (Outcome::Volumes(result), _) => self.volumes_ended(&pod, result, now),
             (Outcome::Sandbox(result), _) => self.sandbox_ended(&pod, result, now),
-            (Outcome::Image(result), Action::Image { container }) => {
+            // A pull that ended when the pod had another image already is no news of that one.
+            (Outcome::Image(result), Action::Image { container, image })
+                if starting::is_image_of(&pod, container, image) =>
+            {
                 let state = match result {
                     Ok(ready) => ImageState::Ready(ready),
                     Err(failure) => ImageState::Failed(failure),
@@ -115,6 +118,7 @@ impl PodWorker {
         let ended = result.as_ref().err().is_none_or(|error| error.ended);
         if ended {
             self.state.starts.remove(container);
+            self.state.run_failures.remove(container);
             self.state.reset.remove(container);
             self.note_restart(container, attempt);
         }
@@ -145,7 +149,10 @@ impl PodWorker {
                 };
                 self.state.starts.insert(container.to_owned(), failure);
             }
-            Err(_) => {}
+            // It has ended: its restart waits as after any end, and for nothing else.
+            Err(error) => {
+                self.state.run_failures.insert(container.to_owned(), error.message);
+            }
         }
     }
 
@@ -186,7 +193,7 @@ impl PodWorker {
     fn step_ended(&mut self, pod: &ParsedPod, action: Action, result: Result<(), StepError>, now: Moment) {
         self.stale = true;
         match (result, &action) {
-            (Ok(()), Action::StopSandbox { id }) => {
+            (Ok(()), Action::StopSandbox { id } | Action::Stop { id, .. }) => {
                 self.state.stopped.insert(id.clone());
             }
             (Ok(()), Action::Teardown) => self.state.torn_down = true,

@@ -156,13 +156,15 @@ impl ParsedPod {
 
     /// How long its containers may take to end.
     pub(crate) fn grace(&self) -> Duration {
-        let own = self.spec().termination_grace_period_seconds.unwrap_or(GRACE);
-        let seconds = if self.is_terminating() {
-            self.pod.metadata.deletion_grace_period_seconds.unwrap_or(own)
-        } else {
-            own
-        };
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        let own =
+            || u64::try_from(self.spec().termination_grace_period_seconds.unwrap_or(GRACE)).unwrap_or(0);
+        self.deletion_grace().unwrap_or_else(|| Duration::from_secs(own()))
+    }
+
+    /// How long they may take by whoever deletes the pod.
+    pub(crate) fn deletion_grace(&self) -> Option<Duration> {
+        let given = self.pod.metadata.deletion_grace_period_seconds.filter(|_| self.is_terminating())?;
+        Some(Duration::from_secs(u64::try_from(given).unwrap_or(0)))
     }
 
     pub(crate) fn host_network(&self) -> bool {

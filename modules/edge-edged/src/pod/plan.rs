@@ -6,7 +6,7 @@ use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::action::{Action, StopReason};
-use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::restart_all;
 use crate::pod::restart_policy;
@@ -50,7 +50,7 @@ pub(crate) fn plan(
 /// Whether all that the pod was to do is done, one way or the other. What has ended never runs again, whatever the runtime
 /// has of it.
 pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> bool {
-    if state.end(pod).is_some() {
+    if state.end(pod).is_some() || has_lost_its_sandbox(pod, seen) {
         return true;
     }
     let over =
@@ -63,6 +63,15 @@ pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> 
         .init_containers()
         .any(|container| !is_sidecar(container) && failed(container) && for_good(container));
     init_failed || pod.spec().containers.iter().all(for_good)
+}
+
+/// Whether a pod that never restarts has lost the sandbox in which its containers were made: there is no other for it
+/// (kubelet's `computePodActions`). One in which none was made yet is made anew.
+pub(crate) fn has_lost_its_sandbox(pod: &ParsedPod, seen: &RuntimePod) -> bool {
+    pod.restart_policy() == RestartPolicy::Never
+        && !seen.sandboxes.is_empty()
+        && seen.ready_sandbox().is_none()
+        && !seen.containers.is_empty()
 }
 
 fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
@@ -105,8 +114,8 @@ fn volumes(state: &SyncState, now: Moment, plan: &mut Plan) {
 
 /// The dead sandbox is cleared away, then a new one is made.
 fn replace_sandbox(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
-    let running = seen.containers.iter().filter(|container| container.state == RuntimeState::Running);
-    let running: Vec<&RuntimeContainer> = running.collect();
+    let running: Vec<&RuntimeContainer> =
+        seen.containers.iter().filter(|container| state.may_run(container)).collect();
     if !running.is_empty() {
         for container in running {
             stop(pod, container, StopReason::SandboxLost, state, now, plan);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::sync_state::{ImageReady, ImageState};
 use crate::runtime::pods::RuntimeSandbox;
@@ -59,6 +60,10 @@ pub(crate) fn ready(names: &[&str]) -> SyncState {
     }
 }
 
+fn image_of(name: &str, image: &str) -> Action {
+    Action::Image { container: name.into(), image: image.into() }
+}
+
 fn start_of(name: &str, attempt: u32) -> Action {
     Action::Start { container: name.into(), attempt }
 }
@@ -67,10 +72,7 @@ fn start_of(name: &str, attempt: u32) -> Action {
 fn a_new_pod_gets_volumes_sandbox_and_images_at_once() {
     let pod = pod(json!({}));
     let plan = plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW);
-    assert_eq!(
-        plan.actions,
-        [Action::Volumes, Action::Sandbox { attempt: 0 }, Action::Image { container: "c".into() }]
-    );
+    assert_eq!(plan.actions, [Action::Volumes, Action::Sandbox { attempt: 0 }, image_of("c", "x:1")]);
 }
 
 #[test]
@@ -174,15 +176,83 @@ fn a_container_that_crashed_before_waits() {
 
 #[test]
 fn a_changed_image_restarts_its_container_only() {
-    let pod = pod(json!({"restartPolicy": "Never", "containers": [
-        {"name": "a", "image": "x:2"}, {"name": "b", "image": "x:1"}]}));
-    let old = RuntimeContainer { hash: Some(1), ..instance(&pod, "a", "s", 0, RuntimeState::Running) };
-    let other = instance(&pod, "b", "s", 0, RuntimeState::Running);
-    let stops = plan(&pod, &Intent::Run, &seen(vec![old.clone(), other.clone()]), &ready(&["a"]), NOW);
+    let with = |image: &str| {
+        pod(json!({"restartPolicy": "Never", "containers": [
+            {"name": "a", "image": image}, {"name": "b", "image": "x:1"}]}))
+    };
+    let (before, pod) = (with("x:1"), with("x:2"));
+    let mut memory = ready(&["a", "b"]);
+    memory.forget_changed(&before, &pod);
+    let old = instance(&before, "a", "s", 0, RuntimeState::Running);
+    let other = instance(&before, "b", "s", 0, RuntimeState::Running);
+    let stops = plan(&pod, &Intent::Run, &seen(vec![old.clone(), other.clone()]), &memory, NOW);
     assert_eq!(stops.actions, [Action::Stop { id: "a-0".into(), why: StopReason::Changed, grace: GRACE }]);
     let ended = RuntimeContainer { state: RuntimeState::Exited, ..old };
-    let starts = plan(&pod, &Intent::Run, &seen(vec![ended, other]), &ready(&["a"]), NOW);
-    assert_eq!(starts.actions, [start_of("a", 1)]);
+    let all = seen(vec![ended, other]);
+    assert_eq!(plan(&pod, &Intent::Run, &all, &memory, NOW).actions, [image_of("a", "x:2")]);
+    // One that is pulled still is another's.
+    memory.busy.insert(image_of("a", "x:1"));
+    assert_eq!(plan(&pod, &Intent::Run, &all, &memory, NOW).actions, [image_of("a", "x:2")]);
+    memory.images.extend(ready(&["a"]).images);
+    assert_eq!(plan(&pod, &Intent::Run, &all, &memory, NOW).actions, [start_of("a", 1)]);
+}
+
+#[test]
+fn what_was_tried_with_another_image_or_other_resources_holds_nothing_up() {
+    let with = |image: &str, cpu: &str| {
+        pod(json!({"containers": [{"name": "c", "image": image, "resources": {"requests": {"cpu": cpu}}}]}))
+    };
+    let first = with("x:typo", "1");
+    let mut memory = ready(&[]);
+    let failure = Failure::after(None, "ErrImagePull", "m".into(), NOW);
+    memory.images.insert("c".into(), ImageState::Failed(failure.clone()));
+    memory.starts.insert("c".into(), failure);
+    memory.crashes.insert("c".into(), Duration::from_secs(300));
+    memory.forget_changed(&first, &first.clone());
+    assert_eq!((memory.images.len(), memory.starts.len(), memory.crashes.len()), (1, 1, 1));
+    let smaller = with("x:typo", "500m");
+    memory.forget_changed(&first, &smaller);
+    assert_eq!((memory.images.len(), memory.starts.len(), memory.crashes.len()), (1, 0, 0));
+    memory.forget_changed(&smaller, &with("x:1", "500m"));
+    assert_eq!(
+        plan(&with("x:1", "500m"), &Intent::Run, &seen(vec![]), &memory, NOW).actions,
+        [image_of("c", "x:1")]
+    );
+}
+
+#[test]
+fn one_that_the_runtime_has_lost_is_killed_before_another_takes_its_place() {
+    let unknown = |pod: &ParsedPod| seen(vec![instance(pod, "c", "s", 0, RuntimeState::Unknown)]);
+    let mut memory = ready(&["c"]);
+    let always = pod(json!({}));
+    let stop = |why| Action::Stop { id: "c-0".into(), why, grace: GRACE };
+    let killed = plan(&always, &Intent::Run, &unknown(&always), &memory, NOW);
+    assert_eq!(killed.actions, [stop(StopReason::Unknown)]);
+    let never = pod(json!({"restartPolicy": "Never"}));
+    for (pod, intent) in [(&never, Intent::Run), (&always, Intent::Terminate)] {
+        assert_eq!(plan(pod, &intent, &unknown(pod), &memory, NOW).actions, [stop(StopReason::Ending)]);
+    }
+    let mut lost = unknown(&always);
+    lost.sandboxes[0].ready = false;
+    assert_eq!(plan(&always, &Intent::Run, &lost, &memory, NOW).actions, [stop(StopReason::SandboxLost)]);
+    // Where the runtime never says more, that it was killed is enough.
+    memory.stopped.insert("c-0".into());
+    assert_eq!(plan(&always, &Intent::Run, &unknown(&always), &memory, NOW).actions, [start_of("c", 1)]);
+    let leaves = plan(&always, &Intent::Terminate, &unknown(&always), &memory, NOW);
+    assert_eq!(leaves.actions, [Action::StopSandbox { id: "s".into() }]);
+}
+
+#[test]
+fn a_pod_that_never_restarts_gets_no_other_sandbox_once_a_container_was_made() {
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "image": "x:1"}, {"name": "b", "image": "x:1"}]}));
+    let mut memory = ready(&["a", "b"]);
+    memory.stopped.insert("s".into());
+    let mut dead = RuntimePod { sandboxes: vec![sandbox("s", 3, false)], ..RuntimePod::default() };
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).actions, [Action::Sandbox { attempt: 4 }]);
+    dead.containers.push(instance(&pod, "a", "s", 0, RuntimeState::Exited));
+    assert_eq!(plan(&pod, &Intent::Run, &dead, &memory, NOW).actions, []);
+    assert!(is_done(&pod, &dead, &memory));
 }
 
 #[test]
@@ -256,6 +326,22 @@ fn leaving_goes_step_by_step() {
 }
 
 #[test]
+fn nothing_is_removed_before_the_end_is_told_to_who_waits_for_it() {
+    let pod = pod(json!({}));
+    let ended = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)]);
+    let with = |tells_end, reported| {
+        let stopped = ["s".to_owned()].into();
+        let state = SyncState { tells_end, reported, stopped, ..ready(&["c"]) };
+        plan(&pod, &Intent::Terminate, &ended, &state, NOW).actions
+    };
+    let removes = [Action::RemoveSandbox { id: "s".into() }];
+    assert_eq!(with(true, known(json!({"phase": "Pending"})).reported), []);
+    assert_eq!(with(true, None), []);
+    assert_eq!(with(true, known(json!({"phase": "Failed"})).reported), removes);
+    assert_eq!(with(false, None), removes, "nobody waits");
+}
+
+#[test]
 fn a_shorter_grace_overtakes_a_longer_one() {
     let mut pod = pod(json!({}));
     let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
@@ -317,6 +403,14 @@ fn counts_go_on_after_the_runtime_has_lost_everything() {
     let one_that_was_never_made = json!({"containerStatuses": [{"name": "c", "restartCount": 0}]});
     let state = SyncState { reported: known(one_that_was_never_made).reported, ..ready(&["c"]) };
     assert_eq!(plan(&pod, &Intent::Run, &seen(vec![]), &state, NOW).actions, [start_of("c", 0)]);
+    // The status counts the next one already where one that ran was lost.
+    let words =
+        "The container could not be located when the pod was deleted.  The container used to be Running";
+    let counted = json!({"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 5,
+        "containerID": "containerd://x", "state": {"waiting": {"reason": "ContainerCreating"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": words}}}]});
+    let state = SyncState { reported: known(counted).reported, ..ready(&["c"]) };
+    assert_eq!(plan(&pod, &Intent::Run, &seen(vec![]), &state, NOW).actions, [start_of("c", 5)]);
     let mut told = pod.clone();
     told.pod.status = serde_json::from_value(status).unwrap();
     assert_eq!(plan(&told, &Intent::Run, &seen(vec![]), &ready(&["c"]), NOW).actions, [start_of("c", 5)]);

@@ -9,6 +9,8 @@ use crate::runtime::resources::Qos;
 
 /// The resource that is a place on the node.
 pub(crate) const PODS: &str = "pods";
+/// The reason of a pod that had to make room for a critical one.
+pub(crate) const PREEMPTED: &str = "Preempting";
 /// How a pod stands among the others.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {

@@ -3,12 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cri::v1::ContainerStatsFilter;
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use cri::v1::{ContainerStatsFilter, LinuxContainerResources};
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::resource_demand;
 use crate::runtime::cgroup;
+use crate::runtime::grant;
+use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
 
@@ -28,20 +31,35 @@ pub(crate) async fn resize(
     if after.memory_limit > 0 && (before.memory_limit == 0 || after.memory_limit < before.memory_limit) {
         check_usage(&deps, &instance, after.memory_limit).await?;
     }
-    let node_memory = deps.node.borrow().memory;
-    let wanted = resources::of_update(pod.qos, spec, node_memory);
+    let wanted = resources::of_update(spec);
     let grows = after.cpu_limit > before.cpu_limit
         || after.memory_limit > before.memory_limit
         || after.cpu_request > before.cpu_request;
     if grows {
         bound_pod(&deps, &pod).await;
     }
+    let wanted = as_placed(&deps, &pod, spec, wanted);
     let updated = deps.runtime.update_resources(&instance.id, wanted).await;
     updated.map_err(|error| error.grpc_text())?;
     if !grows {
         bound_pod(&deps, &pod).await;
     }
+    if resource_demand::of(&pod).containers.iter().any(|own| grant::has_own_cpus(&deps, &pod, &own.name)) {
+        grant::lift_quota(&deps, &pod).await;
+    }
     Ok(Box::new(given))
+}
+
+/// With the score that goes with its memory, and no quota where it has CPUs of its own.
+fn as_placed(
+    deps: &Dependencies,
+    pod: &ParsedPod,
+    spec: &Container,
+    wanted: LinuxContainerResources,
+) -> LinuxContainerResources {
+    let oom_score_adj = oom_score::of(pod, spec, deps.node.borrow().memory);
+    let quota = if grant::has_own_cpus(deps, pod, &spec.name) { -1 } else { wanted.cpu_quota };
+    LinuxContainerResources { oom_score_adj, cpu_quota: quota, ..wanted }
 }
 
 /// What it uses would be more than it may: the kernel would end it.

@@ -12,7 +12,7 @@ use crate::pod::planned::Plan;
 use crate::pod::restart_policy::restarts_all;
 use crate::pod::stopping::stop;
 use crate::pod::sync_state::SyncState;
-use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod};
 
 /// The reason of a container that waits to be started again for it, and of its end.
 pub(crate) const RESTARTING: &str = "RestartingAllContainers";
@@ -51,8 +51,7 @@ pub(crate) fn plan(
     }
     let is_own = |instance: &&RuntimeContainer| all_of(pod.spec()).any(|own| own.name == instance.name);
     let own: Vec<&RuntimeContainer> = seen.containers.iter().filter(is_own).collect();
-    let running: Vec<&&RuntimeContainer> =
-        own.iter().filter(|instance| instance.state == RuntimeState::Running).collect();
+    let running: Vec<&&RuntimeContainer> = own.iter().filter(|instance| state.may_run(instance)).collect();
     let starting = state.is_busy(|action| matches!(action, Action::Start { .. }));
     if !running.is_empty() || starting {
         for instance in running {
@@ -76,6 +75,7 @@ mod tests {
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
     use crate::pod::plan::tests::instance;
+    use crate::runtime::pods::RuntimeState;
 
     fn with_rule() -> ParsedPod {
         let rule =

@@ -79,7 +79,7 @@ impl PodWorker {
                     VolumeState::NotYet | VolumeState::Failed(_) => None,
                 })
             }
-            Action::Image { container } => {
+            Action::Image { container, .. } => {
                 let before = match self.state.images.get(container) {
                     Some(ImageState::Failed(failure)) => Some(failure.clone()),
                     Some(ImageState::Ready(_)) | None => None,

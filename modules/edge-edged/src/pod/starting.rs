@@ -144,6 +144,12 @@ impl<'a> Look<'a, '_> {
             RuntimeState::Created => {
                 self.plan.actions.push(Action::RemoveContainer { id: instance.id.clone() });
             }
+            // Nobody knows whether it runs: two of it at once may be worse than none.
+            RuntimeState::Unknown if state.may_run(instance) => {
+                if restarts(pod, container, instance) {
+                    stop(pod, instance, StopReason::Unknown, state, self.now, self.plan);
+                }
+            }
             RuntimeState::Exited | RuntimeState::Unknown => {
                 if restarts(pod, container, instance) {
                     self.found.push((container, attempt));
@@ -201,12 +207,12 @@ pub(crate) fn start(
         return false;
     }
     match state.images.get(name) {
-        None => plan.actions.push(Action::Image { container: name.clone() }),
+        None => plan.actions.push(image_of(container)),
         Some(ImageState::Failed(fault)) if fault.until > now => {
             plan.wake_at(fault.until);
             return false;
         }
-        Some(ImageState::Failed(_)) => plan.actions.push(Action::Image { container: name.clone() }),
+        Some(ImageState::Failed(_)) => plan.actions.push(image_of(container)),
         Some(ImageState::Ready(_)) => {
             let volumes_ready = matches!(state.volumes, VolumeState::Ready(_));
             if sandbox_ready && volumes_ready {
@@ -215,6 +221,15 @@ pub(crate) fn start(
         }
     }
     true
+}
+
+fn image_of(container: &Container) -> Action {
+    Action::Image { container: container.name.clone(), image: container.image.clone().unwrap_or_default() }
+}
+
+/// Whether a container is to be made of this image.
+pub(crate) fn is_image_of(pod: &ParsedPod, container: &str, image: &str) -> bool {
+    pod.container(container).is_some_and(|own| own.image.as_deref().unwrap_or_default() == image)
 }
 
 /// Whether a container has a hook that the containers after it wait for.

@@ -11,7 +11,8 @@ use crate::pod::plan::{self, Intent};
 use crate::pod::restart_policy::{has_failed, restarts};
 use crate::pod::status_texts;
 use crate::pod::sync_state::SyncState;
-use crate::runtime::pods::{RuntimePod, RuntimeState};
+use crate::pod::terminated_status;
+use crate::runtime::pods::RuntimePod;
 
 /// The whole status.
 pub(crate) fn compute(
@@ -35,8 +36,17 @@ pub(crate) fn compute(
         })
         .collect();
     let end = state.end(pod);
-    let outcome = phase(pod, intent, &mains, seen, state);
-    let withheld = is_withheld(outcome, seen, end);
+    let has_left = terminated_status::has_left(pod, intent, seen, state);
+    if has_left {
+        terminated_status::settle(pod, &mut mains, &mut inits, previous);
+    }
+    // What a pod that never restarts had in a sandbox that is lost does not come back.
+    let is_over = has_left || *intent == Intent::Run && plan::has_lost_its_sandbox(pod, seen);
+    let outcome = match phase(pod, intent, (&mains, &inits), seen, state) {
+        outcome if is_over && !is_terminal(outcome) => "Failed",
+        outcome => outcome,
+    };
+    let withheld = is_withheld(outcome, seen, state, end);
     let phase = if withheld { phase_so_far(&mains, previous) } else { outcome };
     let (reason, message) = match intent {
         Intent::Fail { .. } if withheld => (None, None),
@@ -103,8 +113,8 @@ fn never_made(status: &ContainerStatus) -> bool {
 
 /// Whether an end is not told yet: something of the pod still runs, and who hears of an end gives its resources to others
 /// (kubelet's `mergePodStatus`).
-fn is_withheld(phase: &str, seen: &RuntimePod, end: Option<&PodStatus>) -> bool {
-    let runs = seen.containers.iter().any(|container| container.state == RuntimeState::Running);
+fn is_withheld(phase: &str, seen: &RuntimePod, state: &SyncState, end: Option<&PodStatus>) -> bool {
+    let runs = seen.containers.iter().any(|container| state.may_run(container));
     runs && end.is_none() && is_terminal(phase)
 }
 
@@ -121,7 +131,7 @@ fn phase_so_far(mains: &[ContainerStatus], previous: Option<&PodStatus>) -> &'st
 fn phase(
     pod: &ParsedPod,
     intent: &Intent,
-    mains: &[ContainerStatus],
+    (mains, inits): (&[ContainerStatus], &[ContainerStatus]),
     seen: &RuntimePod,
     state: &SyncState,
 ) -> &'static str {
@@ -151,6 +161,14 @@ fn phase(
     };
     let ran_before =
         |status: &ContainerStatus| status.last_state.as_ref().is_some_and(|state| state.terminated.is_some());
+    // Also when they run again, in a new sandbox, before main containers that have run.
+    let is_under_way = |(spec, status): (&Container, &ContainerStatus)| {
+        let waits = has(&|state| state.waiting.is_some(), status) && !ran_before(status);
+        !is_sidecar(spec) && (waits || has(&|state| state.running.is_some(), status))
+    };
+    if pod.init_containers().zip(inits).any(is_under_way) {
+        return "Pending";
+    }
     if mains.iter().any(|status| has(&|state| state.waiting.is_some(), status) && !ran_before(status)) {
         return "Pending";
     }

@@ -20,16 +20,20 @@ use crate::pod::recorder::EventType;
 use crate::pod::status;
 use crate::pod::worker::PodWorker;
 
+/// Why a pod has failed that was active for longer than it may be.
+const OVERDUE: &str = "DeadlineExceeded";
+
 impl PodWorker {
     /// What Edged wants, unless the pod has run out of its time; and when it will.
     pub(crate) fn effective_intent(&mut self, cx: &Context<PodWorkerMsg>) -> (Intent, Option<Moment>) {
         let pod = &self.update.pod;
-        if let Some(eviction) = self.entry.eviction() {
-            self.state.grace = Some(eviction.grace);
-            if self.update.intent == Intent::Run && self.state.end(pod).is_none() {
-                let (reason, message) = (eviction.reason.to_owned(), eviction.message);
-                return (Intent::Fail { reason, message }, None);
-            }
+        self.state.grace = self.entry.eviction().map(|eviction| eviction.grace);
+        if let Some(eviction) = self.entry.eviction()
+            && self.update.intent == Intent::Run
+            && self.state.end(pod).is_none()
+        {
+            let (reason, message) = (eviction.reason.to_owned(), eviction.message);
+            return (Intent::Fail { reason, message }, None);
         }
         let limit = pod.spec().active_deadline_seconds;
         let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
@@ -43,7 +47,7 @@ impl PodWorker {
         active.start(now);
         if active.so_far(now) >= limit {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            return (Intent::Fail { reason: "DeadlineExceeded".to_owned(), message }, None);
+            return (Intent::Fail { reason: OVERDUE.to_owned(), message }, None);
         }
         if let Some(so_far) = active.take_due(limit, now) {
             let (store, uid) = (self.deps.store.clone(), pod.id.uid.clone());
@@ -63,8 +67,10 @@ impl PodWorker {
         // Of a pod that has ended the runtime may have lost everything: what was reported stays.
         let nothing_new = self.state.end(&pod).is_some() && self.seen.containers.is_empty();
         // Of a pod that is being removed the runtime knows less and less. After a restart of the worker, too.
-        let removed =
-            *intent == Intent::Terminate && self.seen.containers.is_empty() && self.seen.sandboxes.is_empty();
+        let removed = *intent == Intent::Terminate
+            && self.seen.containers.is_empty()
+            && self.seen.sandboxes.is_empty()
+            && !(self.state.tells_end && self.state.end(&pod).is_none());
         if self.status_is_final
             || removed
             || !(self.update.in_cloud || pod.is_static)
@@ -114,7 +120,8 @@ impl PodWorker {
             Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
                 // The kubelet's event says why without saying that.
                 let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
-                self.deps.event(&pod.id, EventType::Warning, reason, message);
+                let kind = if reason == OVERDUE { EventType::Normal } else { EventType::Warning };
+                self.deps.event(&pod.id, kind, reason, message);
             }
             Intent::Run | Intent::Terminate => {}
         }

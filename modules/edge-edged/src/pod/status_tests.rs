@@ -4,7 +4,7 @@ use crate::pod::container_status::span;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, sandbox};
 use crate::pod::sync_state::ImageState;
-use crate::runtime::pods::RuntimeContainer;
+use crate::runtime::pods::{RuntimeContainer, RuntimeState};
 use beehive::Moment;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -186,7 +186,7 @@ fn a_container_that_the_runtime_has_lost_keeps_its_count_and_its_end() {
     let container = &lost["containerStatuses"][0];
     assert_eq!(
         (&container["restartCount"], &container["containerID"]),
-        (&json!(3), &json!("containerd://x"))
+        (&json!(4), &json!("containerd://x"))
     );
     assert_eq!(container["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
     assert_eq!(container["state"]["waiting"]["reason"], "ContainerCreating");
@@ -195,6 +195,7 @@ fn a_container_that_the_runtime_has_lost_keeps_its_count_and_its_end() {
         "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}));
     let lost = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&ended));
     assert_eq!(lost["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 7);
+    assert_eq!(lost["containerStatuses"][0]["restartCount"], 3);
 }
 
 #[test]
@@ -357,4 +358,164 @@ fn statuses_are_in_the_order_of_names_but_for_init_containers() {
     assert_eq!(names("containerStatuses"), ["a", "z"]);
     assert_eq!(names("initContainerStatuses"), ["y", "b"]);
     assert_eq!(condition(&status, "ContainersReady")["message"], "containers with unready status: [z a]");
+}
+
+fn told(status: Value) -> PodStatus {
+    serde_json::from_value(status).unwrap()
+}
+
+#[test]
+fn a_pod_that_is_deleted_before_it_has_run_has_failed() {
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}));
+    let mut memory = SyncState::default();
+    let leaves = |seen: &RuntimePod, memory: &SyncState| {
+        let known = told(json!({"phase": "Pending"}));
+        status(&pod, &Intent::Terminate, seen, memory, Some(&known))
+    };
+    let ends = |status: &Value| -> Vec<(Value, Value)> {
+        let all = status["containerStatuses"].as_array().unwrap().iter();
+        let ends = all.map(|status| status["state"]["terminated"].clone());
+        ends.map(|end| (end["exitCode"].clone(), end["reason"].clone())).collect()
+    };
+    let unknown = (json!(137), json!("ContainerStatusUnknown"));
+    let pulls = leaves(&seen(vec![]), &memory);
+    assert_eq!((&pulls["phase"], ends(&pulls)), (&json!("Failed"), vec![unknown.clone(); 2]));
+    assert_eq!(condition(&pulls, "Ready")["status"], "False");
+    // One of two could not be made, and the other ended well.
+    let half = seen(vec![instance(&pod, "a", "s", 0, RuntimeState::Exited)]);
+    let left = leaves(&half, &memory);
+    assert_eq!(
+        (&left["phase"], ends(&left)),
+        (&json!("Failed"), vec![(json!(0), json!("Completed")), unknown])
+    );
+    // Not while something runs, may run, or is being made.
+    for state in [RuntimeState::Running, RuntimeState::Unknown] {
+        assert_eq!(leaves(&seen(vec![instance(&pod, "a", "s", 0, state)]), &memory)["phase"], "Pending");
+    }
+    memory.busy.insert(crate::pod::action::Action::Sandbox { attempt: 0 });
+    assert_eq!(leaves(&RuntimePod::default(), &memory)["phase"], "Pending");
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_initializes_has_failed_and_its_main_containers_have_not_run() {
+    let pod = pod(json!({"initContainers": [{"name": "i", "image": "x"}, {"name": "j", "image": "x"}]}));
+    let known = told(json!({"phase": "Pending"}));
+    let leaves = |seen: &RuntimePod| {
+        let status = status(&pod, &Intent::Terminate, seen, &SyncState::default(), Some(&known));
+        let inits = status["initContainerStatuses"].as_array().unwrap().iter();
+        let inits = inits.map(|own| own["state"]["terminated"]["exitCode"].clone()).collect::<Vec<_>>();
+        (inits, status["containerStatuses"][0]["state"].clone(), status["phase"].clone())
+    };
+    let waits = json!({"waiting": {"reason": "PodInitializing"}});
+    let pulls = leaves(&RuntimePod::default());
+    assert_eq!(pulls, (vec![json!(137), Value::Null], waits.clone(), json!("Failed")));
+    let first = instance(&pod, "i", "s", 0, RuntimeState::Exited);
+    let killed = RuntimeContainer { exit_code: 143, ..instance(&pod, "j", "s", 0, RuntimeState::Exited) };
+    let second = leaves(&seen(vec![first.clone(), killed]));
+    assert_eq!(second, (vec![json!(0), json!(143)], waits, json!("Failed")));
+    let done = leaves(&seen(vec![first, instance(&pod, "j", "s", 0, RuntimeState::Exited)]));
+    assert_eq!((&done.1["terminated"]["exitCode"], done.2), (&json!(137), json!("Failed")));
+}
+
+#[test]
+fn a_static_pod_that_leaves_is_not_said_to_have_failed() {
+    let mut pod = pod(json!({}));
+    pod.is_static = true;
+    let left = status(&pod, &Intent::Terminate, &seen(vec![]), &SyncState::default(), None);
+    assert_eq!(left["phase"], "Pending");
+}
+
+#[test]
+fn what_the_runtime_loses_of_a_pod_that_has_ended_is_told_as_before() {
+    let pod = pod(json!({"restartPolicy": "Never", "initContainers": [{"name": "i", "image": "x"}],
+        "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}));
+    let ended = |name, code| {
+        let ended = instance(&pod, name, "s", 1, RuntimeState::Exited);
+        RuntimeContainer { exit_code: code, ..ended }
+    };
+    let before = seen(vec![ended("i", 0), ended("a", 3), ended("b", 0)]);
+    let first = status(&pod, &Intent::Run, &before, &SyncState::default(), None);
+    assert_eq!(first["phase"], "Failed");
+    let known: PodStatus = serde_json::from_value(first.clone()).unwrap();
+    let containers =
+        |status: &Value| (status["initContainerStatuses"].clone(), status["containerStatuses"].clone());
+    let older = RuntimeContainer { attempt: 0, id: "a-0".into(), ..ended("a", 9) };
+    for left in [vec![ended("b", 0)], vec![older, ended("b", 0)], vec![ended("i", 0)]] {
+        for intent in [Intent::Run, Intent::Terminate] {
+            let later = status(&pod, &intent, &seen(left.clone()), &SyncState::default(), Some(&known));
+            assert_eq!(containers(&later), containers(&first), "{left:?}");
+        }
+    }
+}
+
+#[test]
+fn an_init_container_of_which_nothing_is_left_has_passed_once_the_pod_has_gone_on() {
+    let pod = pod(json!({"initContainers": [{"name": "i", "image": "x"}]}));
+    let runs = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Running)]);
+    let end = |known: Option<&PodStatus>| {
+        let now = status(&pod, &Intent::Run, &runs, &SyncState::default(), known);
+        assert_eq!(
+            (&now["phase"], &now["initContainerStatuses"][0]["ready"]),
+            (&json!("Running"), &json!(true))
+        );
+        now["initContainerStatuses"][0]["state"]["terminated"].clone()
+    };
+    let unseen = end(None);
+    assert_eq!((&unseen["exitCode"], &unseen["reason"]), (&json!(0), &json!("Completed")));
+    assert!(unseen["message"].as_str().unwrap().starts_with("Unable to get init container status"));
+    let known = told(json!({"phase": "Running", "initContainerStatuses": [{"name": "i", "restartCount": 0,
+        "containerID": "containerd://i", "state": {"terminated": {"exitCode": 0, "reason": "Completed",
+        "finishedAt": "2026-01-01T00:00:00Z"}}}]}));
+    assert_eq!(end(Some(&known))["finishedAt"], "2026-01-01T00:00:00Z");
+}
+
+#[test]
+fn one_that_ran_and_is_gone_counts_as_started_again_once() {
+    let pod = pod(json!({}));
+    let mut known = told(json!({"phase": "Running", "containerStatuses": [{"name": "c", "restartCount": 3,
+        "containerID": "containerd://x", "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}}]}));
+    for _ in 0..2 {
+        let now = status(&pod, &Intent::Run, &seen(vec![]), &SyncState::default(), Some(&known));
+        let own = &now["containerStatuses"][0];
+        assert_eq!((&own["restartCount"], &now["phase"]), (&json!(4), &json!("Running")));
+        let words = own["lastState"]["terminated"]["message"].as_str().unwrap();
+        assert!(words.ends_with("The container used to be Running"), "{words}");
+        known = serde_json::from_value(now).unwrap();
+    }
+}
+
+#[test]
+fn a_pod_whose_init_containers_run_again_is_pending() {
+    let pod = pod(json!({"initContainers": [{"name": "i", "image": "x"}]}));
+    let old = |name| instance(&pod, name, "old", 0, RuntimeState::Exited);
+    let again = instance(&pod, "i", "s", 1, RuntimeState::Running);
+    let runs = seen(vec![again, old("i"), old("c")]);
+    let status = status(&pod, &Intent::Run, &runs, &SyncState::default(), None);
+    assert_eq!(status["phase"], "Pending");
+}
+
+#[test]
+fn a_container_that_could_not_be_started_says_so_until_it_could() {
+    let pod = pod(json!({}));
+    let ended = RuntimeContainer {
+        exit_code: 128,
+        reason: "StartError".into(),
+        started_at: 0,
+        ..instance(&pod, "c", "s", 0, RuntimeState::Exited)
+    };
+    let mut memory = SyncState::default();
+    memory.run_failures.insert("c".into(), "no such file".into());
+    let own = |memory: &SyncState| {
+        status(&pod, &Intent::Run, &seen(vec![ended.clone()]), memory, None)["containerStatuses"][0].clone()
+    };
+    let waits = own(&memory);
+    let said = &waits["state"]["waiting"];
+    assert_eq!((&said["reason"], &said["message"]), (&json!("RunContainerError"), &json!("no such file")));
+    let last = &waits["lastState"]["terminated"];
+    assert_eq!((&last["reason"], &last["startedAt"]), (&json!("StartError"), &json!("1970-01-01T00:00:00Z")));
+    // Its pause is told before that.
+    memory.crashes.insert("c".into(), Duration::from_secs(10));
+    memory.ended.insert("c-0".into(), Moment(Duration::from_secs(999)));
+    assert_eq!(own(&memory)["state"]["waiting"]["reason"], "CrashLoopBackOff");
 }

@@ -11,12 +11,14 @@ use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
-use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod};
 use crate::volumes::claims::has_external;
 
 /// Every container has so much to end, whatever its hook and others took before (Kubernetes:
 /// `minimumGracePeriodInSeconds`).
 pub(crate) const GRACE_MIN: Duration = Duration::from_secs(2);
+/// The shortest grace of a pod that ends.
+const ENDING_MIN: Duration = Duration::from_secs(1);
 
 /// How long a container has to end: its probe's own grace, else the pod's.
 pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopReason) -> Duration {
@@ -32,7 +34,8 @@ pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopRea
         | StopReason::Resize
         | StopReason::RestartAll
         | StopReason::SandboxLost
-        | StopReason::PostStart => None,
+        | StopReason::PostStart
+        | StopReason::Unknown => None,
     };
     let own = |probe: &Probe| u64::try_from(probe.termination_grace_period_seconds?).ok();
     match probe.and_then(own).filter(|_| !pod.is_terminating()) {
@@ -41,9 +44,14 @@ pub(crate) fn grace(pod: &ParsedPod, container: Option<&Container>, why: StopRea
     }
 }
 
-/// The same, or what whoever ends the pod leaves it: an eviction.
+/// The same, unless the pod ends: then it is the shortest that anybody asks for who ends it, and a second at least (kubelet's
+/// `calculateEffectiveGracePeriod`).
 fn own_grace(pod: &ParsedPod, container: Option<&Container>, why: StopReason, state: &SyncState) -> Duration {
-    state.grace.filter(|_| why == StopReason::Ending).unwrap_or_else(|| grace(pod, container, why))
+    if why != StopReason::Ending {
+        return grace(pod, container, why);
+    }
+    let asked = state.grace.into_iter().chain(pod.deletion_grace()).min();
+    asked.unwrap_or_else(|| pod.grace()).max(ENDING_MIN)
 }
 
 /// What of a grace is left for the runtime: whole seconds that have passed are taken off.
@@ -58,6 +66,9 @@ pub(crate) fn killing_text(pod: &ParsedPod, name: &str, why: StopReason) -> Stri
         StopReason::Ending | StopReason::SandboxLost => return format!("Stopping container {name}"),
         StopReason::PostStart => return "FailedPostStartHook".to_owned(),
         StopReason::RestartAll => return "killing".to_owned(),
+        StopReason::Unknown => {
+            return "Container is in \"unknown\" state, try killing it before restart".to_owned();
+        }
         StopReason::Resize => return format!("Container {name} resize requires restart"),
         StopReason::Changed => "definition changed",
         StopReason::Liveness => "failed liveness probe",
@@ -128,7 +139,7 @@ pub(crate) fn kill_pod(
     plan: &mut Plan,
 ) -> bool {
     let running: Vec<&RuntimeContainer> =
-        seen.containers.iter().filter(|container| container.state == RuntimeState::Running).collect();
+        seen.containers.iter().filter(|container| state.may_run(container)).collect();
     let starting = state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }));
     if !running.is_empty() || starting {
         let sidecars: Vec<&str> =
@@ -196,6 +207,10 @@ pub(crate) fn end(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Mo
 /// Ends the pod and removes it.
 pub(crate) fn terminate(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
     if kill_pod(pod, seen, state, now, plan) {
+        if state.tells_end && state.end(pod).is_none() {
+            // Nothing of it is removed before it is told how it ended: who has it removed waits to hear that.
+            return;
+        }
         clear(seen, state, plan);
         let left = !seen.sandboxes.is_empty() || !seen.containers.is_empty();
         plan.gone = state.torn_down && !left && !state.is_busy(|action| *action == Action::Volumes);

@@ -2,6 +2,7 @@ use super::*;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, seen};
 use crate::pod::plan::{Intent, plan};
+use crate::runtime::pods::RuntimeState;
 use serde_json::json;
 
 const START: u64 = 1000;
@@ -98,13 +99,32 @@ fn a_shorter_grace_counts_from_when_it_is_heard_of() {
 }
 
 #[test]
-fn without_grace_no_hook_is_run() {
+fn a_pod_that_ends_has_a_second_at_least_for_its_hooks() {
     let mut pod = hooked();
     pod.pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(0);
     let mut state = SyncState::default();
-    let actions = next(&pod, &all_run(&pod, &["c"]), &mut state, at(START)).0;
-    assert_eq!(actions, [Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: Duration::ZERO }]);
-    assert_eq!(left(Duration::ZERO, at(START), at(START)), GRACE_MIN);
+    let runs = all_run(&pod, &["c"]);
+    assert_eq!(next(&pod, &runs, &mut state, at(START)), (vec![hook_of("c")], None));
+    let second = Duration::from_secs(1);
+    let stop = Action::Stop { id: "c-0".into(), why: StopReason::Ending, grace: second };
+    assert_eq!(next(&pod, &runs, &mut state, at(START + 1)).0, [stop]);
+    assert_eq!(left(second, at(START), at(START + 1)), GRACE_MIN);
+}
+
+#[test]
+fn whoever_ends_a_pod_the_shortest_grace_counts() {
+    let mut pod = hooked();
+    let grace = |pod: &ParsedPod, evicted: Option<u64>| {
+        let state = SyncState { grace: evicted.map(Duration::from_secs), ..SyncState::default() };
+        own_grace(pod, pod.container("c"), StopReason::Ending, &state).as_secs()
+    };
+    assert_eq!((grace(&pod, None), grace(&pod, Some(3)), grace(&pod, Some(0))), (10, 3, 1));
+    pod.pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T00:00:00Z")).unwrap();
+    pod.pod.metadata.deletion_grace_period_seconds = Some(5);
+    assert_eq!((grace(&pod, None), grace(&pod, Some(30)), grace(&pod, Some(2))), (5, 5, 2));
+    // As after a deletion by force that a finalizer holds up.
+    pod.pod.metadata.deletion_grace_period_seconds = Some(0);
+    assert_eq!((grace(&pod, None), grace(&pod, Some(30))), (1, 1));
 }
 
 #[test]

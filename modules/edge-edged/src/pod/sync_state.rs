@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
-use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::container_status::counts_the_next;
+use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::probes::results::ProbeResults;
 use crate::pod::resize_policy::Pending;
@@ -79,7 +80,7 @@ pub(crate) struct SyncState {
     /// Dead instances of a container that are kept beside the newest, one if this is 0, and how long one stays at least.
     pub(crate) dead_kept: usize,
     pub(crate) dead_min_age: Duration,
-    /// Sandboxes that were told to stop.
+    /// Sandboxes and containers that were told to stop, by their ids.
     pub(crate) stopped: BTreeSet<String>,
     /// What the probes say.
     pub(crate) probes: ProbeResults,
@@ -89,6 +90,10 @@ pub(crate) struct SyncState {
     pub(crate) failed_hooks: BTreeSet<String>,
     /// Containers whose preStop hook has ended.
     pub(crate) pre_stopped: BTreeSet<String>,
+    /// Somebody who has the pod removed waits to hear how it ended.
+    pub(crate) tells_end: bool,
+    /// Why instances that were made could not be started, by the containers' names. Nothing waits for it.
+    pub(crate) run_failures: BTreeMap<String, String>,
     /// Since when containers are being stopped, by their ids and the grace of that.
     pub(crate) stopping: BTreeMap<(String, Duration), Moment>,
     /// Containers that were removed to start again with all others, by their names.
@@ -120,6 +125,32 @@ impl SyncState {
         self.is_busy(|action| matches!(action, Action::Start { container: name, .. } if name == container))
     }
 
+    /// Whether an instance runs, or may: the runtime has lost it, and was not told to stop it.
+    pub(crate) fn may_run(&self, instance: &RuntimeContainer) -> bool {
+        match instance.state {
+            RuntimeState::Running => true,
+            RuntimeState::Unknown => !self.stopped.contains(&instance.id),
+            RuntimeState::Created | RuntimeState::Exited => false,
+        }
+    }
+
+    /// Forgets what was tried with a container that is to be made of something else from now on: what came of another image or
+    /// other resources says nothing of these (kubelet's `GetBackoffKey`).
+    pub(crate) fn forget_changed(&mut self, old: &ParsedPod, new: &ParsedPod) {
+        for container in all_of(new.spec()) {
+            let Some(before) = old.container(&container.name) else { continue };
+            let has_other_image = before.image != container.image;
+            if has_other_image {
+                self.images.remove(&container.name);
+            }
+            if has_other_image || before.resources != container.resources {
+                self.starts.remove(&container.name);
+                self.run_failures.remove(&container.name);
+                self.crashes.remove(&container.name);
+            }
+        }
+    }
+
     /// Notes what of `seen` is new at `now`. How long something ran or has been over is measured here, by the clock that
     /// nobody sets: that of the runtime may jump.
     pub(crate) fn observe(&mut self, seen: &RuntimePod, now: Moment) {
@@ -129,6 +160,7 @@ impl SyncState {
         self.failed_hooks.retain(has);
         self.pre_stopped.retain(has);
         self.stopping.retain(|(id, _), _| has(id));
+        self.stopped.retain(|id| has(id) || seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
         // One that was started a moment ago may not be in what was read.
         self.actuated.retain(|id, _| has(id) || self.fresh.contains(id));
         self.fresh.retain(|id| !has(id));
@@ -212,8 +244,11 @@ impl SyncState {
             status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
         });
         let made = statuses.filter(|status| status.name == name && status.container_id.is_some());
-        let reported = made.map(|status| u32::try_from(status.restart_count).unwrap_or(0));
-        let seen = newest.map(|newest| newest.attempt);
-        reported.chain(seen).max().map_or(0, |latest| latest.saturating_add(1))
+        let reported = made.map(|status| {
+            let latest = u32::try_from(status.restart_count).unwrap_or(0);
+            if counts_the_next(status) { latest } else { latest.saturating_add(1) }
+        });
+        let seen = newest.map(|newest| newest.attempt.saturating_add(1));
+        reported.chain(seen).max().unwrap_or(0)
     }
 }

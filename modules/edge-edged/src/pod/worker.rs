@@ -29,6 +29,7 @@ use crate::pod::plan::{self, Intent};
 use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::{Reading, StatusReader};
+use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
 use crate::pod::turn::PodTurn;
 use crate::runtime::pods::RuntimePod;
@@ -79,6 +80,8 @@ pub(crate) struct PodWorker {
     pub(crate) end: End,
     /// Edged has to hear that the pod has left the runtime.
     pub(crate) stopped: Stopped,
+    /// Edged has to hear that nothing of the pod runs any more, which has failed.
+    pub(crate) says_quiet: bool,
     pub(crate) recorded_unsupported_fields: bool,
     pub(crate) recorded_rejection: Option<Intent>,
     /// Instances of which it was said that their restart waits.
@@ -147,6 +150,7 @@ impl PodWorker {
             wake: None,
             end: End::NotYet,
             stopped: Stopped::NotYet,
+            says_quiet: false,
             recorded_unsupported_fields: false,
             recorded_rejection: None,
             recorded_back_offs: BTreeSet::new(),
@@ -211,6 +215,7 @@ impl PodWorker {
             self.has_reported = false;
         }
         self.take_resize(&newer);
+        self.state.forget_changed(&self.update.pod, &newer.pod);
         self.update = newer;
     }
 
@@ -252,6 +257,8 @@ impl PodWorker {
         self.tell_of_back_offs(&intent, now);
         self.follow_resize(&intent);
         let pod = self.update.pod.clone();
+        self.tell_of_quiet();
+        self.state.tells_end = intent == Intent::Terminate && self.update.in_cloud && !pod.is_static;
         let plan = plan::plan(&pod, &intent, &self.seen, &self.state, now);
         if plan.gone {
             self.report_end(now, cx);
@@ -315,6 +322,9 @@ impl PodWorker {
             .keys()
             .filter(|action| match action {
                 Action::PostStart { id } | Action::PreStop { id, .. } => !runs(id),
+                Action::Image { container, image } => {
+                    *intent != Intent::Run || !starting::is_image_of(&self.update.pod, container, image)
+                }
                 _ => *intent != Intent::Run,
             })
             .cloned()
@@ -338,7 +348,8 @@ impl PodWorker {
             End::RetryAt(at) => Some(at),
             End::NotYet | End::Reporting | End::Reported | End::Over => None,
         };
-        let edged = (self.stopped == Stopped::Unsaid).then(|| self.deps.now() + EDGED_RETRY);
+        let edged =
+            (self.stopped == Stopped::Unsaid || self.says_quiet).then(|| self.deps.now() + EDGED_RETRY);
         let reread = self.reread.first().copied();
         others
             .chain(pulls)

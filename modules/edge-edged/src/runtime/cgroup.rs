@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use config::edge::CgroupDriver;
 use k8s_openapi::api::core::v1::PodSpec;
 
+use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::runtime::demand;
-use crate::runtime::resources::{self, PERIOD_US, amounts};
+use crate::runtime::resources::{self, PERIOD_US, Qos, amounts};
 use crate::runtime::sandbox::cgroup_parts;
 
 /// The controllers of version 1 in which a pod has a folder.
@@ -113,6 +114,26 @@ fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
     if path.exists() { fs::write(path, text) } else { Ok(()) }
 }
 
+/// Takes the bound of its CPUs off a pod: nothing holds back a container that has its own (the kubelet's
+/// `DisableCPUQuotaWithExclusiveCPUs`).
+pub(crate) fn lift_quota(
+    sys: &Path,
+    pod: &PodId,
+    class: Qos,
+    driver: CgroupDriver,
+    root: &str,
+) -> io::Result<()> {
+    if driver == CgroupDriver::Systemd {
+        return Ok(());
+    }
+    let own = cgroup_parts(pod, class, root).join("/");
+    if is_v2(sys) {
+        write_if_there(&sys.join(own).join("cpu.max"), &format!("max {PERIOD_US}"))
+    } else {
+        write_if_there(&sys.join("cpu").join(own).join("cpu.cfs_quota_us"), "-1")
+    }
+}
+
 /// Removes the cgroups of a pod in every hierarchy, whichever class it had.
 pub(crate) fn remove(sys: &Path, uid: &str, root: &str) {
     let pod = format!("pod{uid}");
@@ -167,6 +188,9 @@ mod tests {
         assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.cfs_quota_us"), "50000");
         assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.shares"), "102");
         assert_eq!(at("memory/kubepods/burstable/podu-1/memory.limit_in_bytes"), (64 << 20).to_string());
+        let pod = limited();
+        lift_quota(sys.path(), &pod.id, pod.qos, CgroupDriver::Cgroupfs, "/kubepods").unwrap();
+        assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.cfs_quota_us"), "-1");
     }
 
     #[test]

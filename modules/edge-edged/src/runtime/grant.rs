@@ -7,11 +7,11 @@ use beehive::AskError;
 use contract::containermanager::{ContainerGrant, ContainerManagerMsg, GrantRefusal};
 use cri::v1::{CdiDevice, ContainerConfig, Device, Mount};
 
-use crate::dependencies::Dependencies;
+use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_demand;
-use crate::runtime::cdi;
+use crate::runtime::{cdi, cgroup};
 
 /// 2 min: a plugin may take half a minute to prepare each kind of device.
 const GRANT_WITHIN: Duration = Duration::from_secs(120);
@@ -51,7 +51,30 @@ pub(crate) async fn of_container(
             )));
         }
     }
+    if grant.exclusive {
+        lift_quota(deps, pod).await;
+    }
     Ok(grant)
+}
+
+/// Whether a container has CPUs of its own.
+pub(crate) fn has_own_cpus(deps: &Dependencies, pod: &ParsedPod, container: &str) -> bool {
+    deps.devices.borrow().as_ref().is_some_and(|devices| devices.manages_cpus)
+        && resource_demand::of(pod).containers.iter().any(|own| own.name == container && own.cpus > 0)
+}
+
+/// Takes the bound of its CPUs off a pod of which a container has its own. What fails is said; the pod is slower for it.
+pub(crate) async fn lift_quota(deps: &Dependencies, pod: &ParsedPod) {
+    let (id, class, driver) = (pod.id.clone(), pod.qos, deps.settings.cgroup_driver);
+    let root = deps.settings.cgroup_root.clone();
+    let lift = move || {
+        if let Err(error) = cgroup::lift_quota(CGROUPS.as_ref(), &id, class, driver, &root) {
+            tracing::warn!(pod = %id.name, %error, "the bound of a pod's CPUs stays although it has its own");
+        }
+        Ok(())
+    };
+    // It has said what went wrong.
+    let _ = blocking(&deps.env, "take the bound of CPUs off a pod in", lift).await;
 }
 
 /// Variables of the devices, and then the pod's own, of which the later one counts.

@@ -12,6 +12,7 @@ pub(crate) mod fields;
 pub(crate) mod grant;
 pub(crate) mod hostname;
 pub(crate) mod ids;
+pub(crate) mod oom_score;
 pub(crate) mod pleg;
 pub(crate) mod pods;
 pub(crate) mod resources;

@@ -98,8 +98,8 @@ pub(crate) fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US) }
 }
 
-/// What the runtime is told for one container. `node_memory` in bytes.
-pub(crate) fn of_container(class: Qos, container: &Container, node_memory: u64) -> LinuxContainerResources {
+/// What the runtime is told for one container, but for its score.
+pub(crate) fn of_container(container: &Container) -> LinuxContainerResources {
     let own = amounts(container.resources.as_ref());
     let quota = quota(own.cpu_limit);
     LinuxContainerResources {
@@ -107,32 +107,17 @@ pub(crate) fn of_container(class: Qos, container: &Container, node_memory: u64) 
         cpu_quota: quota,
         cpu_shares: shares(own.cpu_request),
         memory_limit_in_bytes: own.memory_limit,
-        oom_score_adj: oom_score(class, own.memory_request, node_memory),
         ..LinuxContainerResources::default()
     }
 }
 
 /// The same for a container that runs: what has no limit is told so, where none would leave it as it is.
-pub(crate) fn of_update(class: Qos, container: &Container, node_memory: u64) -> LinuxContainerResources {
-    let mut told = of_container(class, container, node_memory);
+pub(crate) fn of_update(container: &Container) -> LinuxContainerResources {
+    let mut told = of_container(container);
     if told.cpu_quota == 0 {
         (told.cpu_period, told.cpu_quota) = (PERIOD_US, -1);
     }
     told
-}
-
-/// Who dies first when memory runs out: those who use much beyond what they asked for.
-fn oom_score(class: Qos, memory_request: i64, node_memory: u64) -> i64 {
-    match class {
-        Qos::Guaranteed => -997,
-        Qos::BestEffort => 1000,
-        Qos::Burstable => {
-            let node = i128::from(node_memory.max(1));
-            let score = 1000 - i128::from(memory_request) * 1000 / node;
-            // Above the guaranteed ones and below those who asked for nothing.
-            i64::try_from(score.clamp(3, 999)).unwrap_or(999)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -156,13 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn limits_become_quotas_and_scores() {
+    fn limits_become_quotas() {
         let pod = spec(serde_json::json!({"containers": [
             {"name": "a", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}}]}));
-        let told = of_container(qos(&pod), &pod.containers[0], 1 << 30);
+        let told = of_container(&pod.containers[0]);
         assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (256, 50_000, 100_000));
         assert_eq!(told.memory_limit_in_bytes, 64 << 20);
-        assert_eq!(told.oom_score_adj, 1000 - 62);
         assert_eq!(shares(0), 2);
         assert_eq!(quota(1), 1000);
     }

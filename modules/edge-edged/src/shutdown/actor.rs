@@ -1,6 +1,6 @@
 //! Ends pods in order before the machine ends: an actor and a child of Edged's, which tells Edged what to end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
 use contract::edged::EdgedMsg;
 use cri::v1::{ContainerFilter, ContainerState, ContainerStateValue};
+use futures::future::AbortHandle;
 use serde_json::{Value, json};
 
 use crate::dependencies::Dependencies;
@@ -32,32 +33,74 @@ const RELOADED: (u32, Duration) = (5, Duration::from_millis(200));
 #[derive(Debug)]
 pub(crate) enum NodeShutdownMsg {
     /// The machine is to end, or is not any more.
-    Changed(bool),
+    Changed {
+        /// Which of the two.
+        begins: bool,
+        /// Which end of the machine's: they are counted.
+        round: u64,
+    },
     /// All pods have ended, or have had their time.
-    Ended,
+    Ended {
+        /// For which end of the machine's.
+        round: u64,
+    },
 }
 
 impl Message for NodeShutdownMsg {
     fn name(&self) -> &'static str {
         match self {
-            NodeShutdownMsg::Changed(_) => "Changed",
-            NodeShutdownMsg::Ended => "Ended",
+            NodeShutdownMsg::Changed { .. } => "Changed",
+            NodeShutdownMsg::Ended { .. } => "Ended",
         }
     }
 }
 
-/// While it is open logind waits.
-type Lock = Rc<RefCell<Option<OwnedFd>>>;
+/// What logind has said last, and what it waits for. Who hears of it and who ends pods for it share this: what one does for an end
+/// that was called off by then takes nothing from the next.
+#[derive(Default)]
+struct Inhibitor {
+    /// While it is open logind waits.
+    lock: RefCell<Option<OwnedFd>>,
+    ends: Cell<bool>,
+    /// How many ends there were.
+    round: Cell<u64>,
+}
+
+impl Inhibitor {
+    /// logind says whether the machine ends. Answers the number of that end.
+    fn heard(&self, begins: bool) -> u64 {
+        if begins && !self.ends.get() {
+            self.round.set(self.round.get() + 1);
+        }
+        self.ends.set(begins);
+        self.round.get()
+    }
+
+    fn is_held(&self) -> bool {
+        self.lock.borrow().is_some()
+    }
+
+    /// Nothing is left to wait for before that end. False when it was called off.
+    fn release(&self, round: u64) -> bool {
+        let is_now = self.ends.get() && self.round.get() == round;
+        if is_now {
+            self.lock.take();
+        }
+        is_now
+    }
+}
 
 /// See the module.
 pub(crate) struct NodeShutdown {
     deps: Rc<Dependencies>,
-    lock: Lock,
+    inhibitor: Rc<Inhibitor>,
+    /// What ends the pods.
+    ending: Option<AbortHandle>,
 }
 
 impl NodeShutdown {
     pub(crate) fn new(deps: Rc<Dependencies>) -> Self {
-        NodeShutdown { deps, lock: Lock::default() }
+        NodeShutdown { deps, inhibitor: Rc::default(), ending: None }
     }
 
     /// It fails for itself alone, and is made anew for ever.
@@ -75,7 +118,11 @@ impl Actor for NodeShutdown {
 
     async fn started(&mut self, cx: &mut Context<NodeShutdownMsg>) -> Result<(), Fault> {
         if !self.deps.settings.shutdown.is_empty() {
-            let watch = Watch { deps: Rc::clone(&self.deps), lock: Rc::clone(&self.lock), own: cx.myself() };
+            let watch = Watch {
+                deps: Rc::clone(&self.deps),
+                inhibitor: Rc::clone(&self.inhibitor),
+                own: cx.myself(),
+            };
             cx.spawn(watch.run());
         }
         Ok(())
@@ -87,22 +134,23 @@ impl Actor for NodeShutdown {
         cx: &mut Context<NodeShutdownMsg>,
     ) -> Result<(), Fault> {
         match message {
-            NodeShutdownMsg::Changed(begins) => self.changed(begins, cx),
-            NodeShutdownMsg::Ended => {
-                events::shutdown_pods_ended(&self.deps.env);
-                self.lock.take();
+            NodeShutdownMsg::Changed { begins, round } => self.changed(begins, round, cx),
+            NodeShutdownMsg::Ended { round } => {
+                if self.inhibitor.release(round) {
+                    events::shutdown_pods_ended(&self.deps.env);
+                }
             }
         }
         Ok(())
     }
 
     fn snapshot(&self) -> Value {
-        json!({"shuttingDown": self.deps.shutting_down.get(), "inhibits": self.lock.borrow().is_some()})
+        json!({"shuttingDown": self.deps.shutting_down.get(), "inhibits": self.inhibitor.is_held()})
     }
 }
 
 impl NodeShutdown {
-    fn changed(&self, begins: bool, cx: &Context<NodeShutdownMsg>) {
+    fn changed(&mut self, begins: bool, round: u64, cx: &Context<NodeShutdownMsg>) {
         let deps = &self.deps;
         if deps.shutting_down.replace(begins) == begins {
             return;
@@ -117,15 +165,21 @@ impl NodeShutdown {
         // The Node is told now, and pods that come are turned away.
         let told = Rc::clone(deps);
         cx.spawn(async move {
+            if !begins {
+                told.edged.tell_with_retry(&told.env, || EdgedMsg::ShutdownCancelled).await;
+            }
             told.edged.tell_with_retry(&told.env, || EdgedMsg::ReportNode).await;
             told.edged.tell_with_retry(&told.env, || EdgedMsg::Reconcile).await;
         });
+        if let Some(ending) = self.ending.take() {
+            ending.abort();
+        }
         if begins {
             let (deps, own) = (Rc::clone(deps), cx.myself());
-            cx.spawn(async move {
+            self.ending = Some(cx.spawn(async move {
                 end_pods(&deps).await;
-                let _ = own.tell(NodeShutdownMsg::Ended).await;
-            });
+                let _ = own.tell(NodeShutdownMsg::Ended { round }).await;
+            }));
         }
     }
 }
@@ -136,9 +190,6 @@ async fn end_pods(deps: &Rc<Dependencies>) {
     for (Group { period, .. }, pods) in plan::assign(&deps.settings.shutdown, &pods) {
         if pods.is_empty() {
             continue;
-        }
-        if !deps.shutting_down.get() {
-            return;
         }
         for pod in &pods {
             let order = || EdgedMsg::EvictPod {
@@ -175,7 +226,7 @@ async fn until_ended(deps: &Rc<Dependencies>, uids: &BTreeSet<String>) {
 /// Hears of the machine's end.
 struct Watch {
     deps: Rc<Dependencies>,
-    lock: Lock,
+    inhibitor: Rc<Inhibitor>,
     own: Address<NodeShutdownMsg>,
 }
 
@@ -190,7 +241,7 @@ impl Watch {
                     said = why;
                 }
             }
-            self.lock.take();
+            self.inhibitor.lock.take();
             self.deps.env.sleep(self.deps.env.jitter(AGAIN)).await;
         }
     }
@@ -199,14 +250,15 @@ impl Watch {
         let settings = &self.deps.settings;
         let mut logind = Logind::connect(&settings.system_bus, &self.deps.env).await?;
         self.ensure_delay(&mut logind).await?;
-        self.lock.replace(Some(logind.inhibit().await?));
+        self.inhibitor.lock.replace(Some(logind.inhibit().await?));
         events::shutdown_inhibited(&self.deps.env, plan::total(&settings.shutdown));
         loop {
             let begins = logind.changed().await?;
-            if !begins && self.lock.borrow().is_none() {
-                self.lock.replace(Some(logind.inhibit().await?));
+            let round = self.inhibitor.heard(begins);
+            let _ = self.own.tell(NodeShutdownMsg::Changed { begins, round }).await;
+            if !begins && !self.inhibitor.is_held() {
+                self.inhibitor.lock.replace(Some(logind.inhibit().await?));
             }
-            let _ = self.own.tell(NodeShutdownMsg::Changed(begins)).await;
         }
     }
 
@@ -230,5 +282,27 @@ impl Watch {
         }
         events::shutdown_delay_short(&self.deps.env, logind.longest_delay().await?, wanted);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn an_end_that_was_called_off_takes_nothing_from_the_next() {
+        let inhibitor = Inhibitor::default();
+        inhibitor.lock.replace(Some(lock()));
+        let first = inhibitor.heard(true);
+        inhibitor.heard(false);
+        assert!(!inhibitor.release(first) && inhibitor.is_held(), "its pods have ended too late");
+        let second = inhibitor.heard(true);
+        assert_eq!(inhibitor.heard(true), second, "said twice");
+        assert!(!inhibitor.release(first) && inhibitor.is_held());
+        assert!(inhibitor.release(second) && !inhibitor.is_held());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Faults {
     armed: Mutex<Option<Armed>>,
     /// How many sandboxes are being made by a runtime that is slow, and goes on although its caller has gone.
     pub(crate) slow_sandboxes: Mutex<Option<usize>>,
+    /// How often a runtime was asked for statistics that does not give them.
+    refused_stats: Mutex<Option<usize>>,
 }
 
 impl Faults {
@@ -52,6 +54,18 @@ impl Faults {
     pub(crate) fn arm_for(&self, at: &str, pod: &str) {
         let pod = Some(pod.to_owned());
         *self.armed.lock().unwrap() = Some(Armed { at: at.to_owned(), when: When::Before, pod, again: true });
+    }
+
+    pub(crate) fn refuse_stats(&self) {
+        *self.refused_stats.lock().unwrap() = Some(0);
+    }
+
+    pub(crate) fn give_stats(&self) {
+        *self.refused_stats.lock().unwrap() = None;
+    }
+
+    pub(crate) fn stats_asked(&self) -> usize {
+        self.refused_stats.lock().unwrap().unwrap_or_default()
     }
 
     pub(crate) fn disarm(&self) {
@@ -200,6 +214,12 @@ impl Runtime for FaultyRuntime {
         self.runtime.container_stats(filter)
     }
     fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
+        if let Some(asked) = self.faults.refused_stats.lock().unwrap().as_mut() {
+            *asked += 1;
+            let message = "failed to decode sandbox container metrics".to_owned();
+            let error = cri::Error::Failed { call: "ListPodSandboxStats", message };
+            return async move { Err(error) }.boxed();
+        }
         self.runtime.sandbox_stats(filter)
     }
     fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testhost::{BUSYBOX, Image, Repository};
 
-use crate::node::{Machine, Node, WAITS, container, eventually, first, pod, run, text};
+use crate::node::{Machine, Node, WAITS, container, deleted, eventually, first, pod, run, text};
 
 const REGISTRY: &str = "registry.local:5000";
 const PRIVATE: &str = "registry.local:5000/team/app:1";
@@ -145,6 +145,65 @@ fn an_image_that_cannot_be_had_is_told_in_the_kubelets_words_and_comes_with_its_
         node.until_ready("friend").await;
         let present = "Container image \"registry.local:5000/team/app:1\" already present on machine and can be accessed by the pod";
         until_told(&node, "friend", "Pulled", present).await;
+    });
+}
+
+#[test]
+fn a_container_whose_image_changes_runs_in_the_other_one() {
+    run(async {
+        let host = Machine::new("newimage");
+        let mut other = Image::busybox("kubehive.test/other:2").unwrap();
+        other.env.push("VERSION=2".to_owned());
+        host.import(&other).unwrap();
+        let node = Node::start(&host);
+        let with = |image: &str| {
+            let mut main = container("c", WAITS);
+            main["image"] = json!(image);
+            pod("web", "", json!({"containers": [main]}))
+        };
+        node.apply(&[with(BUSYBOX)]).await;
+        let before = node.until_ready("web").await;
+        assert!(!node.exec(&before, &["env"]).await.contains("VERSION=2"));
+        // A name that is nowhere, and then the right one: neither holds the other up.
+        node.apply(&[with("registry.local:5000/typo:2")]).await;
+        let failed =
+            |status: &Value| waits(status).starts_with("ErrImage") || waits(status) == "ImagePullBackOff";
+        node.until("web", "a failed pull", failed).await;
+        node.apply(&[with("kubehive.test/other:2")]).await;
+        let is_other = |status: &Value| {
+            first(status)["image"] == "kubehive.test/other:2" && first(status)["ready"] == true
+        };
+        let after = node.until("web", "the other image", is_other).await;
+        assert!(node.exec(&after, &["env"]).await.contains("VERSION=2"));
+        assert_eq!(first(&after)["restartCount"], 1);
+    });
+}
+
+#[test]
+fn a_pod_that_is_deleted_before_it_has_run_is_told_to_have_failed() {
+    run(async {
+        let host = Machine::new("unborn");
+        let node = Node::start(&host);
+        let pulls = pulls("pulls", "registry.local:5000/none:1", "IfNotPresent", &[]);
+        let mut waits_for_map =
+            pod("mounts", WAITS, json!({"volumes": [{"name": "v", "configMap": {"name": "none"}}]}));
+        waits_for_map["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let init = pod("inits", WAITS, json!({"initContainers": [container("i", WAITS)]}));
+        node.apply(&[pulls.clone(), waits_for_map.clone(), init.clone()]).await;
+        node.until_event("pulls", "Failed", "Failed to pull image").await;
+        node.until_event("mounts", "FailedMount", "none").await;
+        let runs = |status: &Value| status["initContainerStatuses"][0]["state"]["running"].is_object();
+        node.until("inits", "its init container", runs).await;
+        node.apply(&[deleted(&pulls, 30), deleted(&waits_for_map, 30), deleted(&init, 30)]).await;
+        for name in ["pulls", "mounts", "inits"] {
+            node.until_gone(name).await;
+            assert_eq!(node.status(name).unwrap()["phase"], "Failed", "{name}");
+        }
+        for name in ["pulls", "mounts"] {
+            let end = first(&node.status(name).unwrap())["state"]["terminated"].clone();
+            assert_eq!((&end["exitCode"], &end["reason"]), (&json!(137), &json!("ContainerStatusUnknown")));
+        }
+        assert!(first(&node.status("inits").unwrap())["state"]["waiting"].is_object());
     });
 }
 

@@ -244,12 +244,16 @@ impl Node {
 
     /// The events of a pod: reason and message.
     pub(crate) fn events(&self, pod: &str) -> Vec<(String, String)> {
+        self.event_objects(pod).map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+    }
+
+    /// The same as they are told.
+    pub(crate) fn event_objects(&self, pod: &str) -> impl Iterator<Item = Value> {
         let events = self.reports().into_iter().filter_map(|report| match report {
             UpReport::Event { event_json, .. } => serde_json::from_str::<Value>(&event_json).ok(),
             _ => None,
         });
-        let own = events.filter(|event| event["involvedObject"]["name"] == pod);
-        own.map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+        events.filter(move |event| event["involvedObject"]["name"] == pod)
     }
 
     /// Waits for a status of a pod.
@@ -325,6 +329,12 @@ impl Stopped {
     /// It starts with other settings.
     pub(crate) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Stopped {
         set(&mut self.settings);
+        self
+    }
+
+    /// The runtime does not say what pods use until it is told to.
+    pub(crate) fn without_stats(self) -> Stopped {
+        self.runtime_faults.refuse_stats();
         self
     }
 

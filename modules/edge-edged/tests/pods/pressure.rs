@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use config::Threshold;
 use config::edge::TailoredKubeletConfig;
+use contract::UpReport;
 use edge_edged::{EvictionRules, Settings};
 use serde_json::{Value, json};
 use testhost::Image;
@@ -149,13 +150,56 @@ fn a_full_disk_takes_unused_images_first_and_then_who_has_the_most_on_it() {
             message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity: "),
             "{message}"
         );
-        assert!(node.status("a-small").is_none_or(|status| status["reason"] != "Evicted"));
+        // The bound stays met, so the other one goes after it: the order is in the reports.
+        let evicted = node.reports().into_iter().find_map(|report| match report {
+            UpReport::Event { event_json, .. } => {
+                let event: Value = serde_json::from_str(&event_json).unwrap();
+                (event["reason"] == "Evicted").then(|| text(&event["involvedObject"]["name"]))
+            }
+            _ => None,
+        });
+        assert_eq!(evicted.as_deref(), Some("b-large"));
         let tags: Vec<String> =
             node.runtime.list_images().await.unwrap().into_iter().flat_map(|image| image.repo_tags).collect();
         assert!(!tags.contains(&"kubehive.test/extra:1".to_owned()), "{tags:?}");
         assert!(tags.contains(&testhost::BUSYBOX.to_owned()));
         let cleared = async || (!node.pod_folder("b-large").exists()).then_some(());
         eventually(cleared).await.expect("what it took is free");
+    });
+}
+
+/// A runtime that does not say what pods use leaves nobody to choose by.
+#[test]
+fn nobody_goes_while_it_is_not_known_what_pods_use() {
+    run(async {
+        let host = Machine::new("nostats");
+        let node = Node::start(&host);
+        let hog =
+            pod("b-hog", &format!("x=$(dd if=/dev/zero bs=1M count=32 | tr '\\0' x); {WAITS}"), json!({}));
+        node.apply(&[pod("a-small", WAITS, json!({})), hog]).await;
+        for name in ["a-small", "b-hog"] {
+            node.until_ready(name).await;
+        }
+        let stopped = node.stop(&host).await;
+        let node = stopped
+            .set(|settings| rules(settings, |kubelet| kubelet.eviction_hard.memory_available = ALL))
+            .without_stats()
+            .start();
+        let asked = async || (node.runtime_faults.stats_asked() >= 6).then_some(());
+        eventually(asked).await.expect("it is asked again and again");
+        for name in ["a-small", "b-hog"] {
+            assert!(!node.events(name).iter().any(|(reason, _)| reason == "Evicted"), "{name}");
+        }
+        node.runtime_faults.give_stats();
+        node.until("b-hog", "its eviction", |status| status["reason"] == "Evicted").await;
+        let first = node.reports().into_iter().find_map(|report| match report {
+            UpReport::Event { event_json, .. } => {
+                let event: Value = serde_json::from_str(&event_json).unwrap();
+                (event["reason"] == "Evicted").then(|| text(&event["involvedObject"]["name"]))
+            }
+            _ => None,
+        });
+        assert_eq!(first.as_deref(), Some("b-hog"));
     });
 }
 

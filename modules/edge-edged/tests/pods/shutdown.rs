@@ -255,6 +255,11 @@ fn a_stop_of_edgecore_alone_ends_nothing_and_lets_logind_go() {
         let logind = FakeLogind::start(&bus, config.clone());
         let node = node_with(&host, &bus, &config, json!({"shutdownGracePeriod": "5s"}));
         eventually(async || logind.is_inhibited().then_some(())).await.expect("logind is asked to wait");
+        let manifests = host.dir().join("manifests");
+        fs::create_dir_all(&manifests).unwrap();
+        let static_pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "own"},
+            "spec": {"containers": [container("c", WAITS)], "terminationGracePeriodSeconds": 2, "dnsPolicy": "Default"}});
+        fs::write(manifests.join("own.json"), static_pod.to_string()).unwrap();
         node.apply(&[pod("web", WAITS, json!({}))]).await;
         let before = node.until_ready("web").await;
         let stopped = node.stop(&host).await;
@@ -266,10 +271,27 @@ fn a_stop_of_edgecore_alone_ends_nothing_and_lets_logind_go() {
         assert_eq!(first(&after)["restartCount"], 0);
         // It begins and is called off.
         eventually(async || logind.is_inhibited().then_some(())).await.expect("logind is asked again");
+        let own = async || {
+            let listed = node.runtime.list_containers(Default::default()).await.unwrap();
+            let runs = listed.into_iter().find(|c| {
+                c.state() == cri::v1::ContainerState::ContainerRunning
+                    && c.labels["io.kubernetes.pod.name"] == "own-edge-1"
+            });
+            runs.map(|found| found.id)
+        };
+        let first_own = eventually(own).await.expect("the static pod runs");
         logind.prepare_for_shutdown(true);
         node.until_node_is("False").await;
+        node.until("web", "its end", |status| status["reason"] == "Terminated").await;
+        let ended = async || own().await.is_none_or(|id| id != first_own).then_some(());
+        eventually(ended).await.expect("the static pod ends, too");
         logind.prepare_for_shutdown(false);
         node.until_node_is("True").await;
-        assert_eq!(condition(&node.status("web").unwrap(), "PodScheduled")["status"], "True");
+        let again = async || own().await.filter(|id| *id != first_own);
+        eventually(again).await.expect("the static pod runs again: the machine stays");
+        eventually(async || logind.is_inhibited().then_some(()))
+            .await
+            .expect("logind waits the next time, too");
+        assert_eq!(node.status("web").unwrap()["phase"], "Failed", "what has ended has ended");
     });
 }

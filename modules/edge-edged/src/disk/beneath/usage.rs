@@ -1,13 +1,18 @@
 //! How much of a disk a tree takes, whatever a container has put there: no link is followed, no mount entered, and it can be left
 //! off after any folder.
+//!
+//! The tree is walked from the top down. Of each folder on the way only the names of one read wait, so that one with any number of
+//! folders in it takes no more memory than another; and only the last ones are held open, however deep it goes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, SeekFrom};
+use rustix::io::Errno;
 
-use super::Folder;
+use super::{FOLDER, Folder, walk};
 use crate::error::StepError;
 
 /// 1 Mi names of one folder are counted.
@@ -16,8 +21,12 @@ const NAMES_MAX: usize = 1 << 20;
 const PATH_MAX: usize = 16 << 10;
 /// 2 KiB of a path are opened at once.
 const STEP_BYTES: usize = 2 << 10;
-/// 4 MiB of paths wait to be looked at.
+/// 4 MiB of names wait to be looked at: so many are in the reads of more than a hundred folders one below the other.
 const WAITING_MAX: usize = 4 << 20;
+/// So many folders are held open.
+const OPEN_MAX: usize = 64;
+/// 32 KiB of names are read at once, as the C library does.
+const READ_BYTES: usize = 32 << 10;
 /// The kernel counts blocks of this size.
 const BLOCK: u64 = 512;
 
@@ -26,7 +35,10 @@ const BLOCK: u64 = 512;
 pub(crate) struct Count {
     top: Folder,
     device: u64,
-    waiting: Waiting,
+    /// From the top to the folder that is looked at.
+    levels: Vec<Level>,
+    /// The bytes of the names that wait in all of them.
+    waiting: usize,
     counted: Counted,
     /// There is something that was not counted.
     is_partial: bool,
@@ -39,30 +51,30 @@ pub(crate) struct Counted {
     pub(crate) inodes: u64,
 }
 
-/// Folders that are to be looked at, by their paths below the top; it is the first, and has none.
+/// A folder on the way.
 #[derive(Debug)]
-struct Waiting {
-    paths: Vec<PathBuf>,
-    bytes: usize,
+struct Level {
+    /// Its name; the top has none.
+    name: OsString,
+    /// `None`: it was closed for those below it.
+    fd: Option<OwnedFd>,
+    /// Where to read on when it is opened again.
+    position: u64,
+    is_read: bool,
+    names: usize,
+    /// Folders of the last read that were not looked at yet.
+    waiting: Vec<OsString>,
 }
 
-impl Waiting {
-    /// False: there is no room for it.
-    fn push(&mut self, path: PathBuf) -> bool {
-        let bytes = path.as_os_str().len();
-        let has_room = bytes <= PATH_MAX && self.bytes + bytes <= WAITING_MAX;
-        if has_room {
-            self.bytes += bytes;
-            self.paths.push(path);
-        }
-        has_room
+impl Level {
+    fn new(name: OsString, fd: OwnedFd) -> Level {
+        Level { name, fd: Some(fd), position: 0, is_read: false, names: 0, waiting: Vec::new() }
     }
+}
 
-    fn pop(&mut self) -> Option<PathBuf> {
-        let path = self.paths.pop()?;
-        self.bytes -= path.as_os_str().len();
-        Some(path)
-    }
+/// Whether somebody has put something else in a folder's place since its name was read, or removed it.
+fn has_vanished(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::STALE)
 }
 
 impl Folder {
@@ -70,52 +82,54 @@ impl Folder {
     pub(crate) fn count(&self, at: &Path) -> Result<Option<Count>, StepError> {
         let Some(top) = self.find(at)? else { return Ok(None) };
         let device = top.stat()?.st_dev;
+        let fd = top.same().map_err(|error| top.fault("open folder", Path::new(""), &error))?.fd;
+        let levels = vec![Level::new(OsString::new(), fd)];
         let counted = Counted { bytes: 0, inodes: 1 };
-        let waiting = Waiting { paths: vec![PathBuf::new()], bytes: 0 };
-        Ok(Some(Count { top, device, waiting, counted, is_partial: false }))
+        Ok(Some(Count { top, device, levels, waiting: 0, counted, is_partial: false }))
     }
 
-    /// Opens a folder by a path that may be longer than the kernel takes at once.
+    /// Opens a folder by a path that may be longer than the kernel takes at once; `None`: it has gone, or is something else now.
     pub(crate) fn find_deep(&self, at: &Path) -> Result<Option<Folder>, StepError> {
-        let mut folder: Option<Folder> = None;
+        match self.open_deep(at) {
+            Ok(fd) => Ok(Some(Folder { fd, shown: self.shown.join(at), way: self.way })),
+            Err(error) if has_vanished(error) => Ok(None),
+            Err(error) => Err(self.fault("open folder", at, &error)),
+        }
+    }
+
+    fn open_deep(&self, at: &Path) -> Result<OwnedFd, Errno> {
+        let mut fd: Option<OwnedFd> = None;
+        let open = |fd: Option<&OwnedFd>, step: &Path| {
+            let from = fd.map_or_else(|| self.as_fd(), |fd| fd.as_fd());
+            walk::open(from, step, FOLDER, Mode::empty(), self.way)
+        };
         let mut step = PathBuf::new();
         for name in at {
             if step.as_os_str().len() + name.len() > STEP_BYTES {
-                let Some(next) = folder.as_ref().unwrap_or(self).find(&step)? else { return Ok(None) };
-                folder = Some(next);
+                fd = Some(open(fd.as_ref(), &step)?);
                 step = PathBuf::new();
             }
             step.push(name);
         }
-        folder.as_ref().unwrap_or(self).find(&step)
+        open(fd.as_ref(), &step)
     }
 }
 
 impl Count {
-    /// Counts about `entries` more; true: it is done. What vanishes meanwhile counts as nothing.
-    pub(crate) fn go_on(&mut self, entries: usize) -> bool {
+    /// Counts about `entries` more; true: it is done. What vanishes meanwhile, or becomes something else, counts as nothing.
+    ///
+    /// # Errors
+    /// What has nothing to do with what is there, as a want of descriptors: how much there is nobody knows then.
+    pub(crate) fn go_on(&mut self, entries: usize) -> Result<bool, StepError> {
         let mut left = entries;
-        while let Some(at) = self.waiting.pop() {
-            let below = if at.as_os_str().is_empty() { Ok(None) } else { self.top.find_deep(&at).map(Some) };
-            let own = match &below {
-                Ok(Some(None)) => Some(Counted::default()),
-                Ok(Some(Some(folder))) => count_names(folder, self.device, &at, &mut self.waiting),
-                Ok(None) => count_names(&self.top, self.device, &at, &mut self.waiting),
-                Err(_) => None,
-            };
-            self.is_partial |= own.is_none();
-            let own = own.unwrap_or_default();
-            self.counted.bytes = self.counted.bytes.saturating_add(own.bytes);
-            self.counted.inodes = self.counted.inodes.saturating_add(own.inodes);
-            left = left.saturating_sub(usize::try_from(own.inodes).unwrap_or(usize::MAX).max(1));
-            if self.is_partial {
-                return true;
-            }
+        while !self.levels.is_empty() && !self.is_partial {
             if left == 0 {
-                return self.waiting.paths.is_empty();
+                return Ok(false);
             }
+            let looked_at = self.step().map_err(|error| self.top.fault("count", Path::new(""), &error))?;
+            left = left.saturating_sub(looked_at.max(1));
         }
-        true
+        Ok(true)
     }
 
     /// What was counted. Where something cannot be counted it may be anything: the most that there is, so that nobody gains by
@@ -123,30 +137,111 @@ impl Count {
     pub(crate) fn counted(&self) -> Counted {
         if self.is_partial { Counted { bytes: u64::MAX, inodes: u64::MAX } } else { self.counted }
     }
-}
 
-/// Bytes and inodes of what is in a folder; the folders among it wait from now on. `None`: not all of it can be counted.
-fn count_names(folder: &Folder, device: u64, at: &Path, waiting: &mut Waiting) -> Option<Counted> {
-    let mut counted = Counted::default();
-    for (number, entry) in rustix::fs::Dir::read_from(&folder.fd).ok()?.enumerate() {
-        let entry = entry.ok().filter(|_| number < NAMES_MAX)?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+    /// Enters the next folder, reads on in the one that it has come to, or leaves it. Answers how many names it has read.
+    fn step(&mut self) -> Result<usize, Errno> {
+        let Some(level) = self.levels.last() else { return Ok(0) };
+        if level.is_read && level.waiting.is_empty() {
+            self.levels.pop();
+            return Ok(0);
         }
-        let Ok(stat) = rustix::fs::statat(&folder.fd, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        if stat.st_dev != device {
-            continue;
+        if level.fd.is_none()
+            && let Err(error) = self.open_last()
+        {
+            if !has_vanished(error) {
+                return Err(error);
+            }
+            self.leave_vanished();
+            return Ok(0);
         }
-        counted.inodes += 1;
-        let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
-        counted.bytes = counted.bytes.saturating_add(bytes);
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_folder && !waiting.push(at.join(OsStr::from_bytes(name.to_bytes()))) {
-            return None;
+        match self.levels.last_mut().and_then(|level| level.waiting.pop()) {
+            Some(name) => {
+                self.waiting -= name.len();
+                self.enter(name)?;
+                Ok(0)
+            }
+            None => self.read_on(),
         }
     }
-    Some(counted)
+
+    /// Opens the folder that it has come to again, which was closed.
+    fn open_last(&mut self) -> Result<(), Errno> {
+        let path: PathBuf = self.levels.iter().map(|level| level.name.as_os_str()).collect();
+        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        let fd = self.top.open_deep(&path)?;
+        rustix::fs::seek(&fd, SeekFrom::Start(level.position))?;
+        level.fd = Some(fd);
+        Ok(())
+    }
+
+    fn leave_vanished(&mut self) {
+        if let Some(level) = self.levels.pop() {
+            self.waiting -= level.waiting.iter().map(|name| name.len()).sum::<usize>();
+        }
+    }
+
+    fn enter(&mut self, name: OsString) -> Result<(), Errno> {
+        let Some(fd) = self.levels.last().and_then(|level| level.fd.as_ref()) else { return Ok(()) };
+        let opened = walk::open(fd.as_fd(), Path::new(&name), FOLDER, Mode::empty(), self.top.way);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) if has_vanished(error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let bytes: usize = self.levels.iter().map(|level| level.name.len() + 1).sum();
+        if bytes + name.len() > PATH_MAX {
+            self.is_partial = true;
+            return Ok(());
+        }
+        self.levels.push(Level::new(name, opened));
+        // The top stays open: there is no path to it from itself.
+        let closing = self.levels.len().checked_sub(OPEN_MAX).filter(|at| *at > 0);
+        let closing = closing.and_then(|at| self.levels.get_mut(at));
+        if let Some(level) = closing
+            && let Some(fd) = level.fd.take()
+        {
+            level.position = rustix::fs::tell(&fd)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the names of one read; the folders among them wait from now on.
+    fn read_on(&mut self) -> Result<usize, Errno> {
+        let Some(level) = self.levels.last_mut() else { return Ok(0) };
+        let Some(fd) = level.fd.as_ref() else { return Ok(0) };
+        let (before, mut buffer) = (level.names, Vec::with_capacity(READ_BYTES));
+        let mut read = RawDir::new(fd, buffer.spare_capacity_mut());
+        level.is_read = true;
+        while let Some(entry) = read.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // It was removed while it was open.
+                Err(Errno::NOENT) => break,
+                Err(error) => return Err(error),
+            };
+            level.names += 1;
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..")
+                && let Ok(stat) = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                && stat.st_dev == self.device
+            {
+                self.counted.inodes = self.counted.inodes.saturating_add(1);
+                let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
+                self.counted.bytes = self.counted.bytes.saturating_add(bytes);
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    self.waiting += name.to_bytes().len();
+                    level.waiting.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+                }
+            }
+            if read.is_buffer_empty() {
+                // There may be more.
+                level.is_read = false;
+                break;
+            }
+        }
+        self.is_partial |= level.names > NAMES_MAX || self.waiting > WAITING_MAX;
+        Ok(level.names - before)
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +260,7 @@ mod tests {
         std::os::unix::fs::symlink("/usr", dir.path().join("v/link")).unwrap();
         let mut count = root.count(Path::new("v")).unwrap().unwrap();
         let mut steps = 1;
-        while !count.go_on(10) {
+        while !count.go_on(10).unwrap() {
             steps += 1;
         }
         assert!(steps > 1);
@@ -198,12 +293,86 @@ mod tests {
                 std::fs::rename(dir.path().join("next"), dir.path().join("v")).unwrap();
             }
             let mut count = root.count(Path::new("v")).unwrap().unwrap();
-            while !count.go_on(10) {}
+            while !count.go_on(10).unwrap() {}
             (count.counted(), inodes)
         };
         let (counted, inodes) = deepen(4);
         assert!(counted.inodes == inodes && counted.bytes > 1 << 20, "{counted:?}, not {inodes}");
         let (counted, _) = deepen(6);
         assert_eq!(counted, Counted { bytes: u64::MAX, inodes: u64::MAX });
+    }
+
+    fn whole(count: &mut Count) -> Counted {
+        while !count.go_on(1000).unwrap() {}
+        count.counted()
+    }
+
+    /// 22,000 names of 200 bytes: more than 4 MiB.
+    #[test]
+    fn a_folder_with_many_folders_is_counted_as_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let name = "d".repeat(194);
+        let many: u32 = 22_000;
+        std::fs::create_dir(dir.path().join("v")).unwrap();
+        for number in 0..many {
+            std::fs::create_dir(dir.path().join(format!("v/{name}{number:06}"))).unwrap();
+        }
+        let counted = whole(&mut root.count(Path::new("v")).unwrap().unwrap());
+        assert_eq!(counted.inodes, u64::from(many) + 1);
+        assert!(counted.bytes < u64::MAX);
+    }
+
+    /// Each of 200 folders, one below the other, has two more in it: they are counted on the way back.
+    #[test]
+    fn what_lies_beside_a_deep_folder_is_counted_when_it_was_closed_for_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let mut at = dir.path().join("v");
+        for _ in 0..200 {
+            for beside in ["a", "z"] {
+                std::fs::create_dir_all(at.join(beside)).unwrap();
+                std::fs::write(at.join(beside).join("file"), "").unwrap();
+            }
+            at.push("m");
+        }
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        while !count.go_on(1).unwrap() {
+            let open = count.levels.iter().filter(|level| level.fd.is_some()).count();
+            assert!(open <= OPEN_MAX, "{open}");
+        }
+        // 200 levels with two folders and two files each, of which all but the top lie in another.
+        assert_eq!(count.counted().inodes, 200 * 5);
+    }
+
+    #[test]
+    fn what_becomes_something_else_while_it_is_counted_counts_as_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            std::fs::create_dir_all(dir.path().join("v").join(name)).unwrap();
+        }
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        assert!(!count.go_on(1).unwrap());
+        let at = |name: &str| dir.path().join("v").join(name);
+        for name in ["a", "b", "c"] {
+            std::fs::remove_dir(at(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("/usr", at("a")).unwrap();
+        std::fs::write(at("b"), "").unwrap();
+        assert_eq!(whole(&mut count).inodes, 5, "as they were when they were read of");
+    }
+
+    #[test]
+    fn what_the_node_itself_cannot_do_is_no_use_of_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("v/a")).unwrap();
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        // A descriptor that nothing can be read by.
+        let place = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        let fd = root.open(Path::new("v"), place, Mode::empty()).unwrap();
+        count.levels[0].fd = Some(fd);
+        count.go_on(10).unwrap_err();
     }
 }

@@ -1,0 +1,99 @@
+//! Which containers the kernel ends first when memory runs out: those that use much beyond what they asked for. The kubelet's rule
+//! (`pkg/kubelet/qos/policy.go`). Pure.
+
+use cri::v1::ContainerConfig;
+use k8s_openapi::api::core::v1::Container;
+
+use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::runtime::resources::{Qos, amounts};
+
+/// Of what must go last.
+const LAST: i64 = -997;
+/// Of what asked for nothing.
+const FIRST: i64 = 1000;
+/// The priority class of what the node itself needs.
+const NODE_CRITICAL: &str = "system-node-critical";
+
+/// The score of a container. `node_memory` in bytes.
+pub(crate) fn of(pod: &ParsedPod, container: &Container, node_memory: u64) -> i64 {
+    let class = pod.spec().priority_class_name.as_deref();
+    if pod.is_critical() && class == Some(NODE_CRITICAL) {
+        return LAST;
+    }
+    match pod.qos {
+        Qos::Guaranteed => LAST,
+        Qos::BestEffort => FIRST,
+        Qos::Burstable => {
+            let mut counts = requested(container);
+            if is_sidecar(container) && pod.init_containers().any(|init| init.name == container.name) {
+                // What helps the others doesn't go before any of them.
+                let least = pod.spec().containers.iter().map(requested).min().unwrap_or(0);
+                counts = counts.max(least);
+            }
+            let score = i128::from(FIRST) - i128::from(counts) * 1000 / i128::from(node_memory.max(1));
+            // Above the guaranteed ones and below those who asked for nothing.
+            i64::try_from(score.clamp(3, 999)).unwrap_or(999)
+        }
+    }
+}
+
+/// Puts it into what the runtime is told.
+pub(crate) fn put(config: &mut ContainerConfig, pod: &ParsedPod, container: &Container, node_memory: u64) {
+    if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        resources.oom_score_adj = of(pod, container, node_memory);
+    }
+}
+
+fn requested(container: &Container) -> i64 {
+    amounts(container.resources.as_ref()).memory_request
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+
+    const NODE: u64 = 1000 << 20;
+
+    fn scores(spec: Value) -> Vec<i64> {
+        let pod = pod(spec);
+        let all = pod.init_containers().chain(&pod.spec().containers);
+        all.map(|container| of(&pod, container, NODE)).collect()
+    }
+
+    fn asks(name: &str, memory: &str) -> Value {
+        json!({"name": name, "image": "x", "resources": {"requests": {"memory": memory}}})
+    }
+
+    #[test]
+    fn the_more_was_asked_for_the_later_it_goes() {
+        assert_eq!(scores(json!({})), [1000]);
+        assert_eq!(scores(json!({"containers": [asks("a", "100Mi"), asks("b", "1Ki")]})), [900, 999]);
+        assert_eq!(scores(json!({"containers": [asks("a", "2000Mi")]})), [3]);
+        let full = json!({"limits": {"cpu": "1", "memory": "64Mi"}});
+        assert_eq!(scores(json!({"containers": [{"name": "a", "image": "x", "resources": full}]})), [-997]);
+    }
+
+    #[test]
+    fn what_the_node_needs_goes_last() {
+        let with =
+            |class: &str, priority: i32| scores(json!({"priorityClassName": class, "priority": priority}));
+        assert_eq!(with("system-node-critical", 2_000_001_000), [-997]);
+        assert_eq!(with("system-cluster-critical", 2_000_000_000), [1000]);
+        assert_eq!(with("system-node-critical", 5), [1000], "a name alone is a word");
+    }
+
+    #[test]
+    fn a_sidecar_goes_no_sooner_than_the_container_that_asked_for_least() {
+        let with = |memory: &str| {
+            let mut side = asks("side", memory);
+            side["restartPolicy"] = json!("Always");
+            scores(json!({"initContainers": [side, asks("init", "1Mi")],
+                "containers": [asks("a", "300Mi"), asks("b", "200Mi")]}))
+        };
+        assert_eq!(with("10Mi"), [800, 999, 700, 800]);
+        assert_eq!(with("400Mi"), [600, 999, 700, 800]);
+    }
+}
