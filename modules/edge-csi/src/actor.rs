@@ -8,8 +8,8 @@ use beehive::{Actor, Address, Context, Fault};
 use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
 use futures::StreamExt as _;
-use futures::channel::mpsc;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::state::State;
 use crate::{events, registration, volumes};
@@ -20,6 +20,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After so many looks those volumes are tried again that could not be unstaged.
 const RELEASE_EVERY: u32 = 60;
+
+/// 256 volumes wait for a look whether any pod has them still.
+const RELEASES_MAX: usize = 256;
 
 /// What EdgeCsi is told by the configuration.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ impl Actor for EdgeCsi {
     async fn started(&mut self, cx: &mut Context<CsiMsg>) -> Result<(), Fault> {
         let Settings { root, node, call_deadline, look_every } = self.settings.clone();
         let (env, edged) = (cx.env().clone(), self.edged.clone());
-        let (releases, to_release) = mpsc::unbounded();
+        let (releases, mut to_release) = mpsc::channel(RELEASES_MAX);
         let state = Rc::new(State::new(root, node, call_deadline, env, edged, releases));
         self.state = Some(Rc::clone(&state));
         // Before anybody can ask for a mount.
@@ -80,6 +83,8 @@ impl Actor for EdgeCsi {
         // By tasks of this incarnation: whoever comes after it says and does these things itself.
         let telling = Rc::clone(&state);
         cx.spawn(async move { telling.tell_news().await });
+        let to_release = futures::stream::poll_fn(move |cx| to_release.poll_recv(cx));
+        // Beside each other: a driver that hangs holds up its own.
         cx.spawn(to_release.for_each_concurrent(None, move |id| volumes::release(Rc::clone(&state), id)));
         cx.every(look_every, || CsiMsg::Look);
         self.look(cx);

@@ -12,8 +12,7 @@ use contract::csi::CsiMounted;
 use contract::csi_node::{CSI_DRIVERS_MAX, CsiNodeDriver};
 use contract::edged::EdgedMsg;
 use csi::Driver;
-use futures::channel::mpsc::UnboundedSender;
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc};
 
 use crate::error::FileError;
 use crate::events;
@@ -65,7 +64,7 @@ pub(crate) struct State {
     /// Of each pod the mounts that are under way, each with the mark that it is over with them.
     mounting: RefCell<BTreeMap<String, Vec<rc::Weak<Cell<bool>>>>>,
     /// Takes volumes that may be unstaged, to a task of this incarnation.
-    releases: UnboundedSender<VolumeId>,
+    releases: mpsc::Sender<VolumeId>,
     /// Volumes of which it is being looked whether any pod has them still.
     pub(crate) releasing: RefCell<BTreeSet<VolumeId>>,
 }
@@ -77,7 +76,7 @@ impl State {
         call_deadline: Duration,
         env: Env,
         edged: Address<EdgedMsg>,
-        releases: UnboundedSender<VolumeId>,
+        releases: mpsc::Sender<VolumeId>,
     ) -> State {
         State {
             root: Root(root),
@@ -147,9 +146,10 @@ impl State {
 
     /// Lets a volume be unstaged if no pod has it any more, beside whoever asks.
     pub(crate) fn release(&self, id: VolumeId) {
-        if self.releasing.borrow_mut().insert(id.clone()) {
-            // Its task ends with the incarnation.
-            let _ = self.releases.unbounded_send(id);
+        let is_first = self.releasing.borrow_mut().insert(id.clone());
+        if is_first && self.releases.try_send(id.clone()).is_err() {
+            // What finds no room is in use still, and looked at again within a minute.
+            self.releasing.borrow_mut().remove(&id);
         }
     }
 
@@ -255,15 +255,13 @@ impl State {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::mpsc;
-
     use beehive::testing::Probe;
 
     use super::*;
 
     pub(crate) fn state(env: &Env) -> (State, Probe<EdgedMsg>) {
         let (probe, edged) = Probe::new(env, 16);
-        let (releases, _) = futures::channel::mpsc::unbounded();
+        let (releases, _) = mpsc::channel(1);
         let limit = Duration::from_secs(1);
         (State::new("/root-of-this-test".into(), "edge-1".into(), limit, env.clone(), edged, releases), probe)
     }
@@ -276,7 +274,7 @@ pub(crate) mod tests {
             let ((old, _a), (new, _b)) = (state(&env), state(&env));
             let id = ("d.io".to_owned(), "h".to_owned());
             let (began, has_begun) = tokio::sync::oneshot::channel();
-            let (go, may_go) = mpsc::channel::<()>();
+            let (go, may_go) = std::sync::mpsc::channel::<()>();
             let of_old = id.clone();
             let task = tokio::task::spawn_local(async move {
                 let turn = old.turn(&of_old).await;
