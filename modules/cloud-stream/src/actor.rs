@@ -1,6 +1,6 @@
 //! CloudStream's actor: the server of all ports, an endpoint for each node that is linked, and what they are shown as.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,14 +21,15 @@ use crate::ports::Ports;
 use crate::reviews::Reviews;
 use crate::{client_ca, events, said_ports};
 
-/// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, 256 of one, each of which may be an
-/// upgraded one, and 4,096 more for API servers, so that no other caller shuts them out.
+/// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, each of which may be an upgraded
+/// one, and 4,096 more for API servers, so that no other caller shuts them out. One caller has 2,048 at the ports of all nodes
+/// together: a scraper keeps one to each node of a fleet, and leaves as many to others.
 const LIMITS: Limits = Limits {
     strangers: 256,
     strangers_per_address: 64,
     yields_after: Duration::ZERO,
     users: 4096,
-    connections_per_user: 256,
+    connections_per_user: 2048,
     reserved: 4096,
     handshakes: None,
     handshake_within: Duration::from_secs(10),
@@ -109,6 +110,8 @@ struct Running {
     ports: Ports,
     /// Whether the ports are known that Nodes say from before: until then no node is given one.
     ports_known: bool,
+    /// The nodes for which a port is looked for again after [`LOOK_AGAIN`]: once for each, however often it comes.
+    looked_for: BTreeSet<NodeName>,
 }
 
 impl CloudStream {
@@ -168,7 +171,12 @@ impl Actor for CloudStream {
                 events::port_refused(cx.env(), &node, port, &reason);
                 self.port_refused(&node, cx);
             }
-            CloudStreamMsg::OpenAgain { node } => self.open(&node, cx),
+            CloudStreamMsg::OpenAgain { node } => {
+                if let Some(running) = &mut self.running {
+                    running.looked_for.remove(&node);
+                }
+                self.open(&node, cx);
+            }
             CloudStreamMsg::ClientCa(pem) => self.client_ca(pem, cx),
             CloudStreamMsg::RenewCertificate => self.renew(cx),
             CloudStreamMsg::ServerEnded => {
@@ -189,7 +197,10 @@ impl Actor for CloudStream {
             self.nodes.iter().map(|(node, linked)| (node.as_str(), linked.port)).collect();
         let counts = self.running.as_ref().map(|running| running.server.counts());
         let client_ca = self.running.as_ref().is_some_and(|running| running.client_ca.is_some());
-        serde_json::json!({ "ports": ports, "connections": counts, "clientCa": client_ca })
+        let looked_for = self.running.as_ref().map_or(0, |running| running.looked_for.len());
+        serde_json::json!({
+            "ports": ports, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
+        })
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -198,6 +209,16 @@ impl Actor for CloudStream {
             Sample::new("kubehive_node_kubelet_calls", open as f64).of("node", node.as_str())
         };
         open.into_iter().map(of_node).collect()
+    }
+}
+
+impl Running {
+    /// There is no port for the node now.
+    fn look_again(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
+        if self.looked_for.insert(node.clone()) {
+            events::no_port(cx.env(), node);
+            cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
+        }
     }
 }
 
@@ -233,6 +254,7 @@ impl CloudStream {
             by_port,
             ports,
             ports_known: false,
+            looked_for: BTreeSet::new(),
         })
     }
 
@@ -268,11 +290,7 @@ impl CloudStream {
         if !has_none || cx.has_child(Endpoint::name(node)) {
             return;
         }
-        let Some(port) = running.ports.take(node) else {
-            events::no_port(cx.env(), node);
-            cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
-            return;
-        };
+        let Some(port) = running.ports.take(node) else { return running.look_again(node, cx) };
         let dependencies = EndpointDependencies {
             node: node.clone(),
             address: running.serving.bind,
@@ -312,9 +330,8 @@ impl CloudStream {
             drop(cx.stop_child(Endpoint::name(node), ENDS_WITHIN));
             self.open(node, cx);
         } else {
-            events::no_port(cx.env(), node);
             running.ports.forget_refusals(node);
-            cx.after(LOOK_AGAIN, CloudStreamMsg::OpenAgain { node: node.clone() });
+            running.look_again(node, cx);
         }
     }
 

@@ -150,6 +150,43 @@ async fn a_log_comes_as_it_is_written_and_a_cut_link_is_said_in_it_at_once() {
 }
 
 #[actix_rt::test]
+async fn a_node_hears_at_once_that_the_reader_of_a_quiet_log_has_gone() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate get proxy@edge-1");
+    // The body of a GET means nothing, and does not keep it from hearing so.
+    for (number, body) in [(1, "\r\n"), (2, "Content-Length: 1\r\n\r\nx")] {
+        let mut stream = fixture.connect(port, None).await;
+        let text =
+            format!("GET /containerLogs/d/p/c?follow=true HTTP/1.1\r\nHost: x\r\n{}{body}", as_user("kate"));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        read_until(&fixture, &mut stream, "line 1\n").await;
+        drop(stream);
+        let gone = async || fixture.node.gone.load(std::sync::atomic::Ordering::SeqCst) == number;
+        fixture.until("the node hears of it", gone).await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_user_keeps_a_connection_to_each_of_many_nodes() {
+    let mut fixture = Fixture::start().await;
+    let _link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate get proxy@edge-1");
+    // All ports have one count of connections: as many as metrics-server has in a fleet of 300.
+    let mut kept = Vec::new();
+    for _ in 0..300 {
+        let mut stream = fixture.connect(port, None).await;
+        let text = format!("GET /pods HTTP/1.1\r\nHost: x\r\n{}\r\n", as_user("kate"));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let told = read_until(&fixture, &mut stream, "{}").await;
+        assert!(told.starts_with("HTTP/1.1 200"), "after {}: {told}", kept.len());
+        kept.push(stream);
+    }
+}
+
+#[actix_rt::test]
 async fn what_is_not_a_log_and_is_cut_has_no_end_that_looks_whole() {
     let mut fixture = Fixture::start().await;
     let _link = fixture.link("edge-1", 1).await;
@@ -336,16 +373,19 @@ async fn each_node_has_a_port_that_a_later_session_keeps() {
     // The right is for one node.
     assert_eq!(fixture.ask_as(second.port, "kate", "GET /pods").await.status, 403);
     fixture.hive.shutdown(LONG).await;
-    assert!(tokio::net::TcpStream::connect(("127.0.0.1", first.port)).await.is_err());
+    let refused = async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", first.port)).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, refused).await.expect("nobody listens there");
 }
 
 #[actix_rt::test]
 async fn after_a_restart_a_port_that_a_node_says_leads_to_no_other() {
     let first = loop {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if probe < 65_000
-            && (probe..probe + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
-        {
+        let [probe] = testhost::free_ports().unwrap();
+        if (probe..probe + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             break probe;
         }
     };
@@ -363,13 +403,36 @@ async fn after_a_restart_a_port_that_a_node_says_leads_to_no_other() {
 }
 
 #[actix_rt::test]
+async fn a_node_for_which_no_port_is_left_is_looked_after_once_however_often_it_comes() {
+    let [first] = testhost::free_ports().unwrap();
+    let fixture = Fixture::at(Limits { of_node: 4, of_user: 4, all: 4 }, first).await;
+    let told = async || {
+        let report = fixture.hive.inspector().report(LONG).await;
+        let actor = report.actor("cloud-stream").unwrap();
+        (actor.snapshot["lookedForAgain"].clone(), actor.handled, report.counter("stream_no_port"))
+    };
+    // Eight have one at the most.
+    let mut links = Vec::new();
+    for number in 1..=9 {
+        links.push(fixture.link(&format!("edge-{number}"), 1).await);
+    }
+    fixture.until("one has none", async || told().await.0.as_u64() > Some(0)).await;
+    let before = told().await.1;
+    for session in 2..=6 {
+        links.push(fixture.link("edge-9", session).await);
+    }
+    fixture.until("it came again", async || told().await.1 >= before + 5).await;
+    let (waiting, _, counted) = told().await;
+    assert_eq!(waiting, counted, "each of them once");
+}
+
+#[actix_rt::test]
 async fn a_node_that_comes_back_has_its_port_again_and_a_port_of_somebody_else_is_passed_over() {
     // Eight ports that were free a moment ago, the second of which is somebody else's.
     let (first, _somebody) = loop {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let first = probe.local_addr().unwrap().port().saturating_sub(1);
-        if first > 1024 && std::net::TcpListener::bind(("127.0.0.1", first)).is_ok() {
-            break (first, probe);
+        let [first] = testhost::free_ports().unwrap();
+        if let Ok(somebody) = std::net::TcpListener::bind(("127.0.0.1", first + 1)) {
+            break (first, somebody);
         }
     };
     let mut fixture = Fixture::at(Limits { of_node: 4, of_user: 4, all: 4 }, first).await;

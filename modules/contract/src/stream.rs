@@ -1,8 +1,10 @@
 //! The heads of a kubelet call on a byte stream: what CloudCore asks a node, and how the node answers.
 //!
 //! CloudCore opens a byte stream on a node's link with a [`StreamRequest`] as its header, writes the request's body, and ends
-//! its side (unless it asks for an upgrade). The node writes one [`StreamResponse`], then the answer's body, and ends its
-//! side. After status 101 both sides are the raw bytes of the upgraded connection. A side that is reset, not ended, was cut.
+//! its side. A side that has no body to carry stays open: that of a request for an upgrade, and that of one without a body,
+//! until its caller has the answer or has gone. The node writes one [`StreamResponse`], then the answer's body, and ends its
+//! side. After status 101 both sides are the raw bytes of the upgraded connection. A side that is reset, not ended, was cut:
+//! so the node learns that the caller has gone, also where it has nothing to say to him.
 //!
 //! A head is `kind u16 | body`, little-endian, at most [`HEAD_MAX`] bytes; the body is a struct of the link's wire version in
 //! bincode. A response, which has no place of its own on the stream, has its length as a `u32` before it. `tests/wire-1.txt`

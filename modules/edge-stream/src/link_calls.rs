@@ -44,7 +44,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// Completes when the client breaks off. What it sends and that it has sent all says nothing.
+/// Completes when the client breaks off, as one does that has no body to send. What another sends and that it has sent all says
+/// nothing.
 async fn client_gone(client: &mut (impl AsyncRead + Unpin)) -> io::Error {
     let mut body = [0; BODY];
     loop {
@@ -91,6 +92,8 @@ async fn send(
         writing.shutdown().await
     };
     tokio::select! {
+        // Whoever has heard all of it goes at once.
+        biased;
         written = written => written,
         error = client_gone(&mut reading) => Err(error),
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use contract::edgestream::EdgeStreamMsg;
@@ -111,7 +111,8 @@ const OLD_TOKEN: &str = "0123456789012345678901234567890123456789012345678901234
 
 /// A port that nobody has.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let [port] = testhost::free_ports().unwrap();
+    ([127, 0, 0, 1], port).into()
 }
 
 #[test]
@@ -120,7 +121,8 @@ fn who_has_the_port_meanwhile_gets_no_token_that_is_worth_something() {
         // A stranger has the port while the node was down, and hears what agents send.
         let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Stream::at(stranger.local_addr().unwrap());
-        until(async || stream.count("stream_local_port_taken").await > 0 && stream.socket.exists()).await;
+        let listens = || std::os::unix::net::UnixStream::connect(&stream.socket).is_ok();
+        until(async || stream.count("stream_local_port_taken").await > 0 && listens()).await;
         until(async || !stream.token_file.exists()).await;
         assert!(stream.count("stream_local_not_served").await > 0);
         // At the socket nobody else can listen: agents that ask there are served, and hear of it.
@@ -161,22 +163,28 @@ fn strangers_take_no_place_of_who_has_the_token_and_are_closed_soon() {
     actix_rt::System::new().block_on(async {
         let stream = Stream::at(free());
         let token = stream.token().await;
-        // An agent that is about to ask, and more strangers than there are places for agents.
-        let agent = TcpStream::connect(stream.address).await.unwrap();
+        // More strangers than there are places for agents, and an agent that is about to ask when one more comes.
         let mut strangers = Vec::new();
+        let come = async || (Instant::now(), TcpStream::connect(stream.address).await.unwrap());
         for _ in 0..200 {
-            strangers.push(TcpStream::connect(stream.address).await.unwrap());
+            strangers.push(come().await);
         }
         // All of them have come: who came last is answered.
         assert_eq!(stream.get("/healthz", None).await.0, 401);
+        let agent = TcpStream::connect(stream.address).await.unwrap();
+        strangers.push(come().await);
         assert_eq!(ask(agent, "/healthz", Some(&token)).await.0, 200);
-        // One that says nothing is closed, and so is one that has shown no token.
+        // One that says nothing is closed, and so is one that has shown no token. One that is idle is closed after 10 s.
         let closed = async {
-            for stranger in &mut strangers {
+            let mut stayed = Vec::new();
+            for (came, stranger) in &mut strangers {
                 assert_eq!(stranger.read(&mut [0]).await.unwrap_or_default(), 0);
+                stayed.push(came.elapsed());
             }
+            stayed
         };
-        tokio::time::timeout(Duration::from_secs(8), closed).await.expect("strangers stay");
+        let stayed = tokio::time::timeout(LONG, closed).await.expect("strangers stay");
+        assert!(stayed.iter().min() < Some(&Duration::from_secs(8)), "{stayed:?}");
         let mut wrong = TcpStream::connect(stream.address).await.unwrap();
         wrong.write_all(b"GET /healthz HTTP/1.1\r\nhost: n\r\n\r\n").await.unwrap();
         let mut answer = String::new();

@@ -65,9 +65,11 @@ impl Admission {
     /// The connection has shown a user's credential. `false`: the user, or all of them, have too many; or it has been closed
     /// for a newer one. It stays a stranger then.
     pub(crate) fn identify(&mut self, id: u64, user: &str, is_privileged: bool) -> bool {
-        let most = self.limits.users + if is_privileged { self.limits.reserved } else { 0 };
+        let Limits { users, reserved, connections_per_user, .. } = self.limits;
+        let (most, most_of_one) =
+            if is_privileged { (users + reserved, usize::MAX) } else { (users, connections_per_user) };
         let own = self.users.get(user).copied().unwrap_or_default();
-        if self.identified >= most || own >= self.limits.connections_per_user || !self.strangers.holds(id) {
+        if self.identified >= most || own >= most_of_one || !self.strangers.holds(id) {
             return false;
         }
         self.strangers.release(id);
@@ -161,5 +163,23 @@ mod tests {
         assert_eq!((admission.open(), admission.identified()), (3, 3));
         admission.leave(2, Some("a"));
         assert!(!admission.users.contains_key("a"));
+    }
+
+    #[test]
+    fn a_privileged_user_has_no_number_of_his_own() {
+        let mut admission = admission(|limits| {
+            (limits.users, limits.connections_per_user, limits.reserved) = (3, 1, 2);
+        });
+        let known: Vec<bool> = (0..6)
+            .map(|_| {
+                let id = entered(&mut admission, A).unwrap();
+                let known = admission.identify(id, "apiserver", true);
+                if !known {
+                    admission.leave(id, None);
+                }
+                known
+            })
+            .collect();
+        assert_eq!(known, [true, true, true, true, true, false]);
     }
 }

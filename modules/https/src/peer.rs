@@ -143,7 +143,7 @@ impl Peer {
     }
 
     /// It has shown a credential of `user`: from now on its connection is closed for no other's, and counts as one of the user's. The
-    /// first credential of a connection decides. Privileged users have [`Limits::reserved`] more.
+    /// first credential of a connection decides. Privileged users have [`Limits::reserved`] more, and no bound of their own.
     ///
     /// # Errors
     /// [`TooMany`].

@@ -8,9 +8,9 @@ use beehive::link::{ByteStream, ByteStreams, WireVersion};
 use beehive::{Clock, Metrics};
 use contract::NodeName;
 use contract::stream::{LENGTH, StreamResponse, head_length};
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use https::{Answer, Peer, body};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
@@ -113,9 +113,10 @@ impl NodeCalls {
         let upgrade = head::is_upgrade(request.headers()).then(|| peer.upgrade(&mut request));
         let stream = self.within(&call, open_stream(node, &linked, header)).await??;
         let (mut reader, writer) = tokio::io::split(stream);
-        let mut sending = match &upgrade {
-            Some(_) => Sending::kept(writer),
-            None => Sending::of(request.into_body(), writer, self.0.metrics.clone()),
+        let mut sending = if upgrade.is_some() || has_no_body(&request) {
+            Sending::kept(writer)
+        } else {
+            Sending::of(request.into_body(), writer, self.0.metrics.clone())
         };
         let answered = self.within(&call, async {
             tokio::select! {
@@ -169,6 +170,12 @@ impl NodeCalls {
             }
         }
     }
+}
+
+/// Whether nothing is to be sent behind the head. What comes with a GET means nothing (RFC 9110, section 9.3.1), and the side of
+/// a call that may last for hours must not end before it.
+fn has_no_body(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) || request.body().is_end_stream()
 }
 
 async fn open_stream(node: &NodeName, linked: &Linked, header: Vec<u8>) -> Result<ByteStream, CallError> {

@@ -27,7 +27,7 @@ const LINGERS: Duration = Duration::from_secs(60);
 
 /// The caller's side of a call.
 pub(crate) enum Sending {
-    /// It stays open, for an upgrade.
+    /// It stays open: for an upgrade, or until the caller has the answer or has gone.
     Kept(WriteHalf<ByteStream>),
     /// A body goes there.
     Body(BoxFuture<'static, ()>),

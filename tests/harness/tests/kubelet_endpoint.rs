@@ -77,6 +77,9 @@ impl Fixture {
             found.data["status"]["containerStatuses"][0]["state"]["running"].is_object()
         };
         fixture.cluster.until_async("the pod runs", runs).await;
+        // It says its first line, and listens, a moment after it runs.
+        let speaks = async || fixture.try_kubectl(&["logs", "web"], "").await.out.contains("line ");
+        fixture.cluster.until_async("it speaks", speaks).await;
         fixture
     }
 

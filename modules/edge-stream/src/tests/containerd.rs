@@ -177,6 +177,10 @@ fn a_port_is_forwarded_and_a_container_attached_to() {
         let spoken = |heard: &HashMap<u8, Vec<u8>>| heard.get(&1).is_some_and(|out| out.contains(&b'\n'));
         channel(&mut socket, &mut heard, spoken).await;
         assert!(heard[&1].starts_with(b"line "), "{heard:?}");
+        // 8080 is 1f90, and 0A says that somebody listens there.
+        let listens = "until grep -qi ':1f90 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done";
+        let command = ["/bin/sh", "-c", listens].map(str::to_owned).to_vec();
+        fixture.runtime.exec_sync(&fixture.container, command, LONG).await.unwrap();
         let mut socket = fixture.web_socket("/portForward/d/p?port=8080").await;
         socket.send(Message::Binary(b"\x00echo me".to_vec().into())).await.unwrap();
         let mut heard = HashMap::new();

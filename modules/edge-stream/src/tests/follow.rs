@@ -1,12 +1,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, DuplexStream};
+use contract::stream::StreamRequest;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, DuplexStream, ReadBuf};
 
 use super::node::{Fake, LONG, Node, running};
+use crate::link_calls;
 
 struct Fixture {
     node: Node,
@@ -137,6 +141,43 @@ async fn who_has_gone_is_let_go() {
         }
     };
     tokio::time::timeout(LONG, gone).await.unwrap();
+    assert_eq!(fixture.node.kubelet.logs.changes.watched(), 0);
+}
+
+/// A caller's side that has no body to carry, and breaks off when the sender is dropped.
+struct CallersSide(tokio::sync::oneshot::Receiver<()>);
+
+impl AsyncRead for CallersSide {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll(cx).map(|_| Err(std::io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+#[tokio::test]
+async fn who_breaks_off_while_a_log_is_quiet_is_let_go_at_once() {
+    let fixture = Fixture::new().await;
+    let (stays, goes) = tokio::sync::oneshot::channel();
+    let (mut client, stream) = tokio::io::duplex(64 << 10);
+    let request = StreamRequest {
+        method: "GET".into(),
+        target: "/containerLogs/d/p/c?follow=true".into(),
+        headers: Vec::new(),
+        user: "tester".into(),
+    };
+    let side = tokio::io::join(CallersSide(goes), stream);
+    let call = tokio::spawn(link_calls::serve(Arc::clone(&fixture.node.kubelet), request, side));
+    // It is answered, and followed from then on.
+    client.read_u8().await.unwrap();
+    while fixture.node.kubelet.logs.changes.watched() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stays);
+    tokio::time::timeout(LONG, call).await.unwrap().unwrap();
+    assert_eq!(fixture.node.metrics.count_of("stream_calls_cut"), 1);
     assert_eq!(fixture.node.kubelet.logs.changes.watched(), 0);
 }
 

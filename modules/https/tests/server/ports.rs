@@ -18,8 +18,9 @@ async fn a_server_listens_at_many_ports_and_each_is_closed_alone() {
     let server =
         Server::without_port("many", None, Limits::default(), env.clock(), on_event, || Http::new(handler));
     let (mut listening, mut ports) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // One of them is bound again.
+    for port in testhost::free_ports::<3>().unwrap() {
+        let port = Port::bind(([127, 0, 0, 1], port).into()).unwrap();
         ports.push(port.address());
         listening.push(server.listen(port).await.unwrap());
     }

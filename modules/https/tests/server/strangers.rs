@@ -17,7 +17,7 @@ async fn a_panic_of_a_handler_ends_its_connection_and_nothing_else() {
     fixture.until("begun", |fixture| fixture.pages.begun.load(Ordering::SeqCst) == 1).await;
     assert_eq!(fixture.ask("/panic").await, "");
     fixture.until("counted", |fixture| fixture.server.counts().panics == 1).await;
-    assert_eq!(fixture.events.lock().unwrap()[..], [Event::Panicked]);
+    fixture.until("told", |fixture| fixture.events.lock().unwrap()[..] == [Event::Panicked]).await;
     assert!(fixture.ask("/").await.ends_with("hello"));
     fixture.pages.release.notify_one();
     assert!(fixture.rest(&mut other).await.ends_with("released"));
@@ -33,9 +33,10 @@ async fn whoever_is_slow_in_the_handshake_the_head_or_the_answer_is_ended() {
     let fixture = Fixture::start(limits, Some(tls));
     let mut silent = TcpStream::connect(fixture.address()).await.unwrap();
     assert!(fixture.is_closed(&mut silent).await);
-    assert_eq!(fixture.events.lock().unwrap()[..], [Event::HandshakeFailed]);
+    fixture.until("told", |fixture| fixture.events.lock().unwrap()[..] == [Event::HandshakeFailed]).await;
 
-    let limits = Limits { head_within: SOON, answer_within: Some(SOON), ..Limits::default() };
+    // Long enough for a head that comes at once.
+    let limits = Limits { head_within: Duration::from_secs(2), ..Limits::default() };
     let fixture = Fixture::start(limits, None);
     let mut slow = TcpStream::connect(fixture.address()).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
@@ -43,9 +44,11 @@ async fn whoever_is_slow_in_the_handshake_the_head_or_the_answer_is_ended() {
     let mut idle = TcpStream::connect(fixture.address()).await.unwrap();
     idle.write_all(request("/", "").as_bytes()).await.unwrap();
     assert!(fixture.rest(&mut idle).await.ends_with("hello"), "answered, and closed when it was idle");
+    let fixture = Fixture::start(Limits { answer_within: Some(SOON), ..Limits::default() }, None);
     let late = fixture.ask("/never").await;
     assert!(late.starts_with("HTTP/1.1 503") && late.contains("connection: close"), "{late}");
-    assert_eq!(fixture.server.counts().answers_late, 1);
+    fixture.until("counted", |fixture| fixture.server.counts().answers_late == 1).await;
+    let fixture = Fixture::start(Limits::default(), None);
     let (short, long) = ("Content-Length: 2\r\n\r\nab", "Content-Length: 9\r\n\r\nabcdefghi");
     for (sent, got) in [
         (short, "ab"),
