@@ -100,6 +100,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
     hive.declare_child(STREAM, cloud_stream::ENDPOINT);
+    hive.declare_child(EDGE, cloud_edgecontroller::EVICTION_PROBE);
     let mut controller = |name| ControllerAddresses {
         sync: hive.grant(name, &sync, Flow::Tell),
         lease: hive.grant(name, &lease, Flow::Ask),

@@ -16,15 +16,26 @@ const EDGE_LABELS: [&str; 2] = ["node-role.kubernetes.io/edge", "node-role.kuber
 /// Labels of nodes that hold the cluster up: no edge machine is one.
 const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
-/// A client of the cluster of this kubeconfig.
+/// Where a kubeconfig is that nobody names, as with KubeEdge's keadm.
+const KUBE_CONFIG: &str = "/root/.kube/config";
+
+/// A client of the cluster of this kubeconfig; without one of those that `$KUBECONFIG` lists, as with kubectl, and without that
+/// of `/root/.kube/config`.
 ///
 /// # Errors
 /// When the file is not usable.
-pub async fn client(kube_config: &Path) -> Result<kube::Client> {
-    let file = Kubeconfig::read_from(kube_config)
-        .with_context(|| format!("cannot use kubeconfig {}", kube_config.display()))?;
+pub async fn client(kube_config: Option<&Path>) -> Result<kube::Client> {
+    let of_environment = || Kubeconfig::from_env().context("cannot use the files of $KUBECONFIG").transpose();
+    let file = match kube_config {
+        Some(path) => read(path)?,
+        None => of_environment().unwrap_or_else(|| read(Path::new(KUBE_CONFIG)))?,
+    };
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(kube::Client::try_from(config)?)
+}
+
+fn read(path: &Path) -> Result<Kubeconfig> {
+    Kubeconfig::read_from(path).with_context(|| format!("cannot use kubeconfig {}", path.display()))
 }
 
 /// Lets the edge node of this name have the Node of this name; without a Node, lets one be made for it again.

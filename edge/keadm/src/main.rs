@@ -112,9 +112,9 @@ enum Command {
 /// Which cluster.
 #[derive(Args)]
 struct ClusterArgs {
-    /// Path of the cluster's kubeconfig
-    #[arg(long, default_value = "/root/.kube/config")]
-    kube_config: PathBuf,
+    /// Path of the cluster's kubeconfig; else those of $KUBECONFIG, else /root/.kube/config
+    #[arg(long)]
+    kube_config: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -128,7 +128,7 @@ struct NodeArgs {
 impl NodeArgs {
     async fn open(&self) -> Result<(kube::Client, NodeName)> {
         let node = NodeName::parse(&self.node)?;
-        Ok((keadm::client(&self.cluster.kube_config).await?, node))
+        Ok((keadm::client(self.cluster.kube_config.as_deref()).await?, node))
     }
 }
 
@@ -170,15 +170,15 @@ async fn run(cli: Cli) -> Result<()> {
     match cli.verb {
         Command::Gettoken { cluster, edgenode_name, uses } => {
             let node = edgenode_name.map(|name| NodeName::parse(&name)).transpose()?;
-            let client = keadm::client(&cluster.kube_config).await?;
+            let client = keadm::client(cluster.kube_config.as_deref()).await?;
             say(keadm::get_token(client, node.as_ref(), uses, &Env::real()).await?);
             Ok(())
         }
         Command::Token(TokenCommand::List { cluster }) => {
-            keadm::list_tokens(keadm::client(&cluster.kube_config).await?, &mut say).await
+            keadm::list_tokens(keadm::client(cluster.kube_config.as_deref()).await?, &mut say).await
         }
         Command::Token(TokenCommand::Revoke { id, cluster }) => {
-            keadm::withdraw_token(keadm::client(&cluster.kube_config).await?, &id, &mut say).await
+            keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
         Command::Adopt(of) => {
             let (client, node) = of.open().await?;

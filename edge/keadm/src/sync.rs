@@ -22,9 +22,9 @@ const SYNCED: &str = "kubehive.io/Synced";
 pub struct Sync {
     /// A node of the cluster; without it, what this machine's own store holds
     pub node: Option<String>,
-    /// Path of the cluster's kubeconfig
-    #[arg(long, default_value = "/root/.kube/config")]
-    pub kube_config: PathBuf,
+    /// Path of the cluster's kubeconfig; else those of $KUBECONFIG, else /root/.kube/config
+    #[arg(long)]
+    pub kube_config: Option<PathBuf>,
     /// This node's edgecore.yaml
     #[arg(long, default_value = config::edge::DEFAULT_PATH)]
     pub config: PathBuf,
@@ -38,7 +38,7 @@ pub async fn show_sync(order: &Sync, now: SystemTime, say: &mut dyn FnMut(String
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let Some(node) = &order.node else { return of_this_node(&order.config, now, say) };
     let node = NodeName::parse(node)?;
-    of_node(crate::client(&order.kube_config).await?, &node, now, say).await
+    of_node(crate::client(order.kube_config.as_deref()).await?, &node, now, say).await
 }
 
 async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {

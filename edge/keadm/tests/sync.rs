@@ -29,7 +29,7 @@ fn a_node_is_shown_from_the_cluster_and_from_itself() {
         std::fs::write(&config, serde_saphyr::to_string(&settings).unwrap()).unwrap();
         let of = |node: Option<&str>| Sync {
             node: node.map(str::to_owned),
-            kube_config: cluster.kubeconfig(),
+            kube_config: Some(cluster.kubeconfig()),
             config: config.clone(),
         };
         cluster

@@ -1,7 +1,7 @@
 //! Facts of the Kubernetes API that every part of KubeHive shares, each with its one home here: how an object is named
 //! ([`ObjectKey`], [`NamespacedName`]), which kinds there are ([`kind`], [`resource`]), how amounts are written
 //! ([`Quantity`]), why a request is refused ([`StatusReason`]), what a pod refers to ([`PodReferences`]), what a static pod is
-//! ([`static_pod`]), and what stands behind a claim ([`volume`]).
+//! ([`static_pod`]), what stands behind a claim ([`volume`]), and which taints a pod tolerates ([`taint`]).
 //!
 //! * Owns: nothing.
 //! * Accepts: JSON as the API server writes it.
@@ -16,10 +16,11 @@ mod pod;
 mod quantity;
 pub mod static_pod;
 mod status;
+pub mod taint;
 pub mod volume;
 
 pub use key::{NamespacedName, ObjectKey};
 pub use kind::{Kind, resource};
 pub use pod::{PodReferences, ephemeral_claim};
 pub use quantity::{ParseQuantityError, Quantity};
-pub use status::StatusReason;
+pub use status::{StatusReason, failure, upgrade_refused};

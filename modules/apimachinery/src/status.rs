@@ -1,5 +1,7 @@
 //! Why an API server refuses: the reasons of a `metav1.Status` and the HTTP codes that go with them.
 
+use serde_json::{Value, json};
+
 /// The machine's word for a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatusReason {
@@ -62,6 +64,28 @@ impl StatusReason {
         }
     }
 
+    /// The reason that goes with an HTTP code, if there is one.
+    pub fn of_code(code: u16) -> Option<StatusReason> {
+        const ALL: [StatusReason; 15] = [
+            StatusReason::BadRequest,
+            StatusReason::Unauthorized,
+            StatusReason::Forbidden,
+            StatusReason::NotFound,
+            StatusReason::MethodNotAllowed,
+            StatusReason::NotAcceptable,
+            StatusReason::Conflict,
+            StatusReason::Expired,
+            StatusReason::RequestEntityTooLarge,
+            StatusReason::UnsupportedMediaType,
+            StatusReason::Invalid,
+            StatusReason::TooManyRequests,
+            StatusReason::InternalError,
+            StatusReason::ServiceUnavailable,
+            StatusReason::Timeout,
+        ];
+        ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
     /// As it stands in `reason`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -90,4 +114,21 @@ impl std::fmt::Display for StatusReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A `metav1.Status` of a failure, as JSON.
+pub fn failure(code: u16, message: &str) -> Value {
+    let mut status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "code": code,
+    });
+    if let Some(reason) = StatusReason::of_code(code) {
+        status["reason"] = json!(reason.as_str());
+    }
+    status
+}
+
+/// The same for an upgrade that was refused with this text. client-go puts these words before a text itself, and a Status is shown as
+/// it is.
+pub fn upgrade_refused(code: u16, text: &str) -> Value {
+    failure(code, &format!("unable to upgrade connection: {}", text.trim()))
 }

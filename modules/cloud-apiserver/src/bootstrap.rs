@@ -58,7 +58,7 @@ fn objects() -> Vec<(String, Value)> {
         binding("system:discovery", "system:authenticated"),
         role(
             "system:basic-user",
-            json!([{"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"],
+            json!([{"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
                 "verbs": ["create"]}]),
         ),
         binding("system:basic-user", "system:authenticated"),

@@ -102,8 +102,8 @@ impl StandAlone {
             sleep: Arc::new(move |pause| sleeper.sleep(pause)),
             version: VersionInfo {
                 major: "1".to_owned(),
-                minor: "33".to_owned(),
-                git_version: format!("v1.33.0+kubehive.{}", env!("CARGO_PKG_VERSION")),
+                minor: "36".to_owned(),
+                git_version: format!("v1.36.0+kubehive.{}", env!("CARGO_PKG_VERSION")),
             },
         };
         let access = Arc::clone(&authenticator) as Arc<dyn AccessControl>;

@@ -16,13 +16,15 @@ use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues, ReportSender};
 use kubewatch::{
-    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, SharedCache, WatchedKind,
+    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, Readiness, SharedCache,
+    WatchedKind,
 };
 
+use crate::eviction::Evictions;
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::node_conditions::{ConditionsWriter, LastConditions};
 use crate::pod_index::{PodIndex, Reconciled};
-use crate::status::{self, NodeReportWriter};
+use crate::status::NodeReportWriter;
 use crate::token_rates::TokenRates;
 use crate::tokens::{self, QueuedTokenRequest, TokenGranter, TokenQueues};
 use crate::volume_caches::VolumeCaches;
@@ -93,6 +95,8 @@ pub struct EdgeController {
     endpoints: Endpoints,
     /// What the nodes of the sessions reported last of their conditions.
     last_conditions: LastConditions,
+    /// Who keeps pods on nodes that are cut off.
+    evictions: Evictions,
     /// Nodes that are told nothing until their link has ended, or until they have a Node.
     withheld: BTreeSet<NodeName>,
     /// When the timer goes off that reconciles though nothing changes.
@@ -112,6 +116,7 @@ impl EdgeController {
             node_uids: BTreeMap::new(),
             endpoints: Endpoints::default(),
             last_conditions: LastConditions::default(),
+            evictions: Evictions::default(),
             withheld: BTreeSet::new(),
             wakes: None,
         }
@@ -150,6 +155,7 @@ impl Actor for EdgeController {
             needs: ObjectWatches::new(client, *read_as, &needs, cx, || EdgeControllerMsg::Reconcile),
             reports: ReportQueues::new(writer, lease.clone()),
         });
+        self.evictions.start(client, cx);
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::EdgeController });
         cx.spawn_tell(stream, CloudStreamMsg::TellEndpoints);
         Ok(())
@@ -202,6 +208,7 @@ impl Actor for EdgeController {
             }),
             "needs": needs,
             "needsNotWhole": open,
+            "podsStayBy": self.evictions.rule().name(),
         })
     }
 }
@@ -246,7 +253,8 @@ impl EdgeController {
     fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         let key = ObjectKey::new(NODES, "", node.as_str());
         let is_unheard = self.informers.as_ref().is_some_and(|informers| {
-            informers.nodes.borrow().objects.get(&key).is_some_and(|found| found.is_unheard)
+            let nodes = informers.nodes.borrow();
+            nodes.objects.get(&key).is_some_and(|found| found.readiness == Readiness::Unheard)
         });
         if is_unheard
             && self.publisher.session_of(node) == Some(session)
@@ -312,12 +320,12 @@ impl EdgeController {
         loop {
             let Some((found, mut desired_keys)) = self.changed(cx.now()) else { return };
             self.withhold(&mut desired_keys, cx).await;
-            self.lift_tolerations(&found, cx);
+            self.keep_pods(&found, cx);
             self.publisher.publish(&desired_keys).await;
             if found.is_complete {
                 self.publisher.complete().await;
             }
-            if let Some(pause) = found.again {
+            for pause in found.again.into_iter().chain(self.evict(cx)) {
                 self.reconcile_after(pause, cx);
             }
             if !self.informers.as_ref().is_some_and(|informers| informers.needs.has_moved()) {
@@ -351,12 +359,16 @@ impl EdgeController {
             return None;
         }
         for key in nodes.take_moved() {
-            self.index.node(&key, nodes.objects.get(&key).map(|cached| &cached.value), now);
+            let found = nodes.objects.get(&key);
+            self.index.node(&key, found.map(|cached| &cached.value), now);
+            self.evictions.node(&key.name, found.map(|cached| cached.readiness).unwrap_or_default());
             // Its labels and taints decide what runs there.
             self.index.touch_edge_node(&key.name);
         }
         for key in pods.take_moved() {
-            self.index.pod(&key, pods.objects.get(&key).map(|cached| &cached.value), &stored, now);
+            let pod = pods.objects.get(&key).map(|cached| &cached.value);
+            self.index.pod(&key, pod, &stored, now);
+            self.evictions.pod(&key, pod);
         }
         for need in &moved {
             for key in self.index.needing(need) {
@@ -372,6 +384,9 @@ impl EdgeController {
         }
         for node in &self.withheld {
             self.index.touch(node);
+        }
+        if self.evictions.has_turned() {
+            self.index.change_all();
         }
         let listed = if services.listed { Presence::Present } else { Presence::Unknown };
         let presence = |key: &ObjectKey| match volumes.presence(key) {
@@ -493,7 +508,7 @@ impl EdgeController {
     }
 
     /// Asked once per version of a pod on an edge node.
-    fn lift_tolerations(&self, found: &Reconciled, cx: &Context<EdgeControllerMsg>) {
+    fn keep_pods(&self, found: &Reconciled, cx: &Context<EdgeControllerMsg>) {
         let Some(informers) = &self.informers else { return };
         let pods = informers.pods.borrow();
         for (key, pod) in found.pods.iter().filter_map(|key| Some((key, pods.objects.get(key)?))) {
@@ -501,10 +516,12 @@ impl EdgeController {
             if plan::needs_of(&pod.value, &|key| volumes.value(key)).len() == plan::NEEDS_MAX {
                 events::too_many_references(cx.env(), key, plan::NEEDS_MAX);
             }
-            if let Some(tolerations) = plan::lifted_tolerations(&pod.value) {
-                let (client, env, key) = (self.dependencies.client.clone(), cx.env().clone(), key.clone());
-                cx.spawn(async move { status::lift(&client, &env, &key, tolerations).await });
-            }
+            self.evictions.lift(&self.dependencies.client, key, &pod.value, cx);
         }
+    }
+
+    fn evict(&mut self, cx: &Context<EdgeControllerMsg>) -> Option<Duration> {
+        let index = &self.index;
+        self.evictions.evict(&self.dependencies.client, |node| index.is_edge_node(node), cx)
     }
 }

@@ -61,6 +61,44 @@ pub(crate) fn tolerations_not_lifted(env: &Env, key: &ObjectKey, reason: &str) {
     tracing::warn!(%key, reason, "tolerations not lifted; tried again when the pod changes");
 }
 
+/// The API server keeps pods on edge nodes that are cut off.
+pub(crate) fn pods_stay_by_admission(env: &Env) {
+    env.count("edgecontroller_pods_stay_by_admission");
+    tracing::info!(
+        "pods stay on edge nodes that are cut off: the API server takes the taints off their Nodes that would drive them away"
+    );
+}
+
+/// CloudCore keeps them, by a change of each.
+pub(crate) fn pods_stay_by_tolerations(env: &Env, why: &str) {
+    env.count("edgecontroller_pods_stay_by_tolerations");
+    tracing::warn!(
+        why,
+        "pods stay on edge nodes that are cut off because their tolerationSeconds are lifted, which counts as a change of their spec: the API server keeps them by itself where cloud/deploy/eviction.yaml is applied (Kubernetes 1.36 and later)"
+    );
+}
+
+/// The API server did not say who keeps them; asked again soon.
+pub(crate) fn eviction_rule_not_found(env: &Env, reason: &str) {
+    env.count("edgecontroller_eviction_rule_not_found");
+    tracing::warn!(
+        reason,
+        "the API server did not say whether it keeps pods on edge nodes that are cut off; asked again"
+    );
+}
+
+/// A pod that asks for it was evicted from a node that is cut off.
+pub(crate) fn pod_evicted(env: &Env, key: &ObjectKey, node: &NodeName) {
+    env.count("edgecontroller_pod_evicted");
+    tracing::info!(%key, %node, "pod evicted: its node is cut off, and its tolerationSeconds are over");
+}
+
+/// That did not come about; it is tried again.
+pub(crate) fn pod_not_evicted(env: &Env, key: &ObjectKey, reason: &str) {
+    env.count("edgecontroller_pod_not_evicted");
+    tracing::warn!(%key, reason, "pod not evicted; tried again");
+}
+
 /// A pod refers to more than is watched for it.
 pub(crate) fn too_many_references(env: &Env, key: &ObjectKey, most: usize) {
     env.count("edgecontroller_too_many_references");

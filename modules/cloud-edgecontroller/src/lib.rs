@@ -8,7 +8,7 @@
 //! reports and token requests of nodes, CloudStream's word where a node's kubelet endpoint is, changes in its own informers' caches.
 //! # Tells
 //! SyncController what each node should hold, and of each session when all of it was sent; NodeLease that Edged of a node is
-//! alive, and is asked what sessions are worth; the API server what nodes report.
+//! alive, and is asked what sessions are worth; the API server what nodes report, and which pods leave nodes that are cut off.
 //! # Keeps across a restart
 //! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
@@ -22,6 +22,7 @@ mod csi_node;
 mod error;
 mod event_reports;
 mod events;
+mod eviction;
 mod kubelet_endpoint;
 mod mirror_pods;
 mod mirror_writer;
@@ -41,3 +42,4 @@ mod tokens;
 mod volume_caches;
 
 pub use actor::{Dependencies, EdgeController};
+pub use eviction::EVICTION_PROBE;

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use apimachinery::{PodReferences, resource, volume};
+use apimachinery::{PodReferences, resource, taint, volume};
 pub use contract::ids::EDGE_LABEL;
 use contract::ids::PODS;
 use contract::{NodeName, ObjectKey};
-use noderegistry::plan::is_ours;
+pub use noderegistry::plan::is_edge;
 use serde_json::Value;
 
-/// On a pod or its node with the value `true`: leave the tolerations of not-ready and unreachable as they are.
+/// On a pod with the value `true`: it is evicted from a node that is cut off, when its tolerations of not-ready and unreachable end.
 pub const KEEP_EVICTION_LABEL: &str = "kubehive.io/keep-eviction";
 
 /// The node that a pod is bound to, if any.
@@ -77,31 +77,28 @@ pub fn desired_keys<'a>(
     desired_keys
 }
 
+/// Whether the pod is to be evicted from a node that is cut off.
+pub fn asks_for_eviction(pod: &Value) -> bool {
+    let label = pod.pointer("/metadata/labels").and_then(|labels| labels.get(KEEP_EVICTION_LABEL));
+    label.and_then(Value::as_str) == Some("true")
+}
+
 /// The tolerations of a pod without the end of those for not-ready and unreachable, or `None` when there is nothing to
 /// lift. Kubernetes allows a bound pod's `tolerationSeconds` to change; without an end the pod is never evicted.
 pub fn lifted_tolerations(pod: &Value) -> Option<Value> {
-    let label = pod.pointer("/metadata/labels").and_then(|labels| labels.get(KEEP_EVICTION_LABEL));
-    if label.and_then(Value::as_str) == Some("true") {
+    if asks_for_eviction(pod) {
         return None;
     }
     let mut tolerations = pod.pointer("/spec/tolerations")?.as_array()?.clone();
     let mut lifted = false;
     for toleration in &mut tolerations {
-        let key = toleration["key"].as_str().unwrap_or_default();
-        let ours = matches!(key, "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable");
+        let ours =
+            [taint::NOT_READY, taint::UNREACHABLE].contains(&toleration["key"].as_str().unwrap_or_default());
         if ours && let Some(fields) = toleration.as_object_mut() {
             lifted |= fields.remove("tolerationSeconds").is_some();
         }
     }
     lifted.then_some(Value::Array(tolerations))
-}
-
-/// Whether pods on this Node are sent to an edge node: it has the label, is one of ours, and was not deleted: one that
-/// finalizers hold counts as gone.
-pub fn is_edge(node: &Value) -> bool {
-    let metadata = &node["metadata"];
-    metadata["labels"].get(EDGE_LABEL).is_some()
-        && serde_json::from_value(metadata.clone()).is_ok_and(|metadata| is_ours(&metadata))
 }
 
 #[cfg(test)]

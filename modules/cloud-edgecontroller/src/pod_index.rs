@@ -142,6 +142,13 @@ impl PodIndex {
         self.touched.extend(self.edge_nodes.iter().cloned());
     }
 
+    /// All pods on edge nodes are to be looked at.
+    pub fn change_all(&mut self) {
+        for node in &self.edge_nodes {
+            self.changed.extend(self.placed.on(node).map(|(pod, _)| pod.clone()));
+        }
+    }
+
     /// Something that pods may need came, changed or went.
     pub fn need(&mut self, key: &ObjectKey) {
         self.placed.need_changed(key, &mut self.touched);

@@ -470,12 +470,3 @@ fn keep_terminal_phase(status: &mut Value, pod: &Pod) {
         status["message"] = json!(held.message);
     }
 }
-
-/// Lifts the end of the tolerations of a pod.
-pub(crate) async fn lift(client: &kube::Client, env: &Env, key: &ObjectKey, tolerations: Value) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
-    let patch = json!({ "spec": { "tolerations": tolerations } });
-    if let Err(error) = pods.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        events::tolerations_not_lifted(env, key, &error.to_string());
-    }
-}

@@ -221,9 +221,7 @@ impl NodeLease {
     }
 
     fn renew(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
-        if !matches!(self.state(&node, session, cx), SessionState::Open { .. }) {
-            return;
-        }
+        let SessionState::Open { node_uid } = self.state(&node, session, cx) else { return };
         let period = self.dependencies.lease_period;
         if !self.sessions.borrow_mut().begin_renewal(&node, session, period, cx.now()) {
             return;
@@ -231,7 +229,8 @@ impl NodeLease {
         let (leases, ending) = (self.leases.clone(), self.ending(cx));
         let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
         cx.spawn(async move {
-            let holding: Result<LeaseOwnership, LeaseError> = leases.renew(&node, session, wall).await;
+            let holding: Result<LeaseOwnership, LeaseError> =
+                leases.renew(&node, session, wall, &node_uid, &ending.env).await;
             if let Err(error) = &holding {
                 events::lease_not_renewed(&ending.env, &node, &Fault::from_error(error).reason);
             }

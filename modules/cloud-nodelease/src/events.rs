@@ -33,6 +33,12 @@ pub(crate) fn lease_not_renewed(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "lease not renewed");
 }
 
+/// The API server takes no owner of a Lease; it is renewed without one.
+pub(crate) fn lease_owner_refused(env: &Env, node: &NodeName, reason: &str) {
+    env.count("nodelease_lease_owner_refused");
+    tracing::warn!(%node, reason, "lease renewed without its Node as owner: apply policy.yaml of this version");
+}
+
 /// Whether a Node is still there could not be found out.
 pub(crate) fn node_not_checked(env: &Env, node: &NodeName, reason: &str) {
     env.count("nodelease_node_not_checked");

@@ -30,6 +30,21 @@ pub struct LeaseVersion {
     pub resource_version: String,
     /// When it was renewed last, as it stands there.
     pub renewed: Option<jiff::Timestamp>,
+    /// Whether it has an owner.
+    pub owner: LeaseOwner,
+}
+
+/// Whether a Lease has an owner. A kubelet makes its Node the owner, when it renews a Lease that has none
+/// (`SetNodeOwnerFunc` of component-helpers): so the Lease goes with the Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LeaseOwner {
+    /// It has none.
+    #[default]
+    Missing,
+    /// It has one, whoever that is.
+    Named,
+    /// It has none, and the API server has refused the one that CloudCore gave it: that is not tried again in this session.
+    Refused,
 }
 
 /// What a Lease says.
@@ -42,6 +57,10 @@ pub fn holder_of(lease: &Lease) -> LeaseHolder {
         lease: LeaseVersion {
             resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
             renewed: lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0),
+            owner: match lease.metadata.owner_references.as_deref() {
+                None | Some([]) => LeaseOwner::Missing,
+                Some(_) => LeaseOwner::Named,
+            },
         },
     }
 }
@@ -73,27 +92,49 @@ pub fn renewal_time(before: Option<jiff::Timestamp>, now: jiff::Timestamp) -> ji
     after.map_or(now, |after| after.max(now))
 }
 
-/// The patch that renews a Lease, given the resourceVersion at which it was ours.
-pub fn renewal_patch(node: &NodeName, now: jiff::Timestamp, resource_version: &str) -> Value {
-    json!({
+/// The patch that renews a Lease, given the resourceVersion at which it was ours, and that makes the Node with the uid `owner` its
+/// owner.
+pub fn renewal_patch(
+    node: &NodeName,
+    now: jiff::Timestamp,
+    resource_version: &str,
+    owner: Option<&str>,
+) -> Value {
+    let mut patch = json!({
         "metadata": { "resourceVersion": resource_version },
         "spec": {
             "holderIdentity": node.as_str(),
             "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": MicroTime(now),
         },
-    })
+    });
+    own(&mut patch, node, owner);
+    patch
+}
+
+fn own(lease: &mut Value, node: &NodeName, owner: Option<&str>) {
+    if let Some(uid) = owner {
+        lease["metadata"]["ownerReferences"] =
+            json!([{ "apiVersion": "v1", "kind": "Node", "name": node.as_str(), "uid": uid }]);
+    }
 }
 
 /// A Lease where there is none. It always has a time of renewal: Kubernetes' node lifecycle controller compares each one that it
 /// sees with the one before, and a Lease that it has seen without is never younger than anything, for as long as it runs. Before
 /// the first renewal that time is 1970, which is no sign of life.
-pub fn new_lease(node: &NodeName, cloudcore: &str, session: u64, renewed: Option<jiff::Timestamp>) -> Value {
+pub fn new_lease(
+    node: &NodeName,
+    cloudcore: &str,
+    session: u64,
+    renewed: Option<jiff::Timestamp>,
+    owner: Option<&str>,
+) -> Value {
     let mut lease = claim_patch(node, cloudcore, session, "");
     lease["apiVersion"] = json!("coordination.k8s.io/v1");
     lease["kind"] = json!("Lease");
     lease["metadata"] = json!({ "name": node.as_str(), "annotations": { CLOUDCORE_ANNOTATION: cloudcore } });
     lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
+    own(&mut lease, node, owner);
     lease
 }
 
@@ -104,10 +145,14 @@ mod tests {
     #[test]
     fn a_lease_names_its_cloudcore_and_a_kubelets_names_none() {
         let node = NodeName::parse("edge-1").unwrap();
-        let mut lease = new_lease(&node, "cloudcore-a", 3, None);
+        let mut lease = new_lease(&node, "cloudcore-a", 3, None, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
-        let lease = LeaseVersion { resource_version: "9".into(), renewed: Some(jiff::Timestamp::UNIX_EPOCH) };
+        let lease = LeaseVersion {
+            resource_version: "9".into(),
+            renewed: Some(jiff::Timestamp::UNIX_EPOCH),
+            owner: LeaseOwner::Missing,
+        };
         let expected = LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, lease };
         assert_eq!(holder_of(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;
@@ -118,6 +163,20 @@ mod tests {
         );
         let nobody = LeaseHolder { cloudcore: None, session: 0, lease: LeaseVersion::default() };
         assert_eq!(holder_of(&Lease::default()), nobody);
+    }
+
+    #[test]
+    fn the_owner_of_a_lease_is_the_node_as_a_kubelet_has_it() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let owners = json!([{ "apiVersion": "v1", "kind": "Node", "name": "edge-1", "uid": "u" }]);
+        let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", Some("u"));
+        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9", "ownerReferences": owners }));
+        let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", None);
+        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9" }), "those that it has stay");
+        let made = new_lease(&node, "cloudcore-a", 3, None, Some("u"));
+        assert_eq!(made["metadata"]["ownerReferences"], owners);
+        let held: Lease = serde_json::from_value(made).unwrap();
+        assert_eq!(holder_of(&held).lease.owner, LeaseOwner::Named);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use beehive::Env;
 use beehive::defect::{self, Defect};
 use contract::NodeName;
 use contract::ids::REPORTED_ANNOTATION;
@@ -16,7 +17,8 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::Value;
 
 use crate::error::{LeaseError, status_code};
-use crate::lease::{self, LeaseHolder, LeaseVersion};
+use crate::events;
+use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion};
 use crate::plan::Sessions;
 
 /// Where nodes' Leases live.
@@ -69,7 +71,9 @@ impl LeaseClient {
                         lease::claim_patch(node, &self.cloudcore, session, &found.lease.resource_version);
                     self.patch(node, &patch).await?
                 }
-                None => self.create(node, lease::new_lease(node, &self.cloudcore, session, None)).await?,
+                None => {
+                    self.create(node, lease::new_lease(node, &self.cloudcore, session, None, None)).await?
+                }
             };
             if let Some(version) = written {
                 return Ok((session, version));
@@ -78,13 +82,17 @@ impl LeaseClient {
         Err(LeaseError::Contended)
     }
 
-    /// Renews the Lease if this CloudCore has the node since that session.
+    /// Renews the Lease if this CloudCore has the node since that session, and makes the Node with the uid `owner` its owner if it has
+    /// none.
     pub(crate) async fn renew(
         &self,
         node: &NodeName,
         session: u64,
         now: jiff::Timestamp,
+        owner: &str,
+        env: &Env,
     ) -> Result<LeaseOwnership, LeaseError> {
+        let mut is_refused = false;
         for _ in 0..SWAP_TRIES {
             let known = self.sessions.borrow_mut().take_lease_version(node, session);
             let version = match known {
@@ -95,18 +103,36 @@ impl LeaseClient {
                     None => None,
                 },
             };
+            let held = version.as_ref().map(|version| version.owner).unwrap_or_default();
+            is_refused |= held == LeaseOwner::Refused;
+            let owner = Some(owner).filter(|_| held == LeaseOwner::Missing && !is_refused);
             let written = match &version {
-                Some(LeaseVersion { resource_version, renewed }) => {
+                Some(LeaseVersion { resource_version, renewed, .. }) => {
                     let at = lease::renewal_time(*renewed, now);
-                    self.patch(node, &lease::renewal_patch(node, at, resource_version)).await?
+                    self.patch(node, &lease::renewal_patch(node, at, resource_version, owner)).await
                 }
                 None => {
-                    self.create(node, lease::new_lease(node, &self.cloudcore, session, Some(now))).await?
+                    let made = lease::new_lease(node, &self.cloudcore, session, Some(now), owner);
+                    self.create(node, made).await
                 }
             };
-            if let Some(version) = written {
-                self.sessions.borrow_mut().put_lease_version(node, session, version);
-                return Ok(LeaseOwnership::Ours);
+            match written {
+                Ok(Some(mut version)) => {
+                    if is_refused && version.owner == LeaseOwner::Missing {
+                        version.owner = LeaseOwner::Refused;
+                    }
+                    self.sessions.borrow_mut().put_lease_version(node, session, version);
+                    return Ok(LeaseOwnership::Ours);
+                }
+                Ok(None) => {}
+                // A node that is alive is said to be, with an owner or without.
+                Err(LeaseError::Api(error))
+                    if owner.is_some() && matches!(status_code(&error), Some(403 | 422)) =>
+                {
+                    events::lease_owner_refused(env, node, &error.to_string());
+                    is_refused = true;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(LeaseError::Contended)

@@ -1,9 +1,9 @@
 use super::*;
-use crate::lease::LeaseVersion;
+use crate::lease::{LeaseOwner, LeaseVersion};
 use proptest::prelude::*;
 
 fn version(text: &str) -> LeaseVersion {
-    LeaseVersion { resource_version: text.to_owned(), renewed: None }
+    LeaseVersion { resource_version: text.to_owned(), renewed: None, owner: LeaseOwner::Missing }
 }
 
 fn link() -> OpenLink {

@@ -9,7 +9,7 @@ use contract::NodeName;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use https::{Answer, Handler, Peer, body};
 use hyper::body::Incoming;
-use nodecalls::{Call, Needs, NodeCalls, Route, route};
+use nodecalls::{Call, Needs, NodeCalls, Route, route, upgrade_refusal};
 
 use crate::credentials::{self, User};
 use crate::endpoint::OpenPorts;
@@ -64,6 +64,7 @@ impl Handler for KubeletHandler {
                 let call = Call { node: &node, target: &target, user, speaks_for_himself };
                 self.calls.call(call, request, peer).await
             }
+            Err(refusal) if nodecalls::is_upgrade(request.headers()) => upgrade_refusal(refusal).await,
             Err(refusal) => refusal,
         }
     }

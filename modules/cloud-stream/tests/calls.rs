@@ -82,8 +82,9 @@ async fn whoever_is_known_needs_the_right_and_create_to_run_a_command() {
     // Who may get nodes/proxy runs no command, by no method.
     for request in ["GET /exec/d/p/c?command=id", "POST /exec/d/p/c?command=id", "POST /run/d/p/c?cmd=id"] {
         let told = fixture.ask(port, None, request, &format!("{UPGRADE}{}", as_user("paul"))).await;
-        let words = "Forbidden (user=paul, verb=create, resource=nodes, subresource(s)=[proxy])\n";
-        assert_eq!((told.status, told.body.as_str()), (403, words), "{request}");
+        let words = "unable to upgrade connection: Forbidden (user=paul, verb=create, resource=nodes, subresource(s)=[proxy])";
+        let status: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+        assert_eq!((told.status, &status["message"]), (403, &words.into()), "{request}");
     }
     let told = fixture.ask_as(port, "undecided", "GET /configz").await;
     let words = "Authorization error (user=undecided, verb=get, resource=nodes, subresource=configz)\n";
@@ -262,6 +263,41 @@ async fn a_cut_link_ends_an_upgraded_connection_at_once() {
     let mut rest = Vec::new();
     let _ = fixture.env.timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends");
     assert_eq!(rest, b"");
+    fixture.until("the call is over", async || fixture.calls.open().is_empty()).await;
+}
+
+/// Else `kubectl exec` would take the end for the command's success.
+#[actix_rt::test]
+async fn a_command_whose_link_is_cut_has_failed() {
+    let mut fixture = Fixture::start().await;
+    let link = fixture.link("edge-1", 1).await;
+    let port = fixture.endpoint("edge-1", 1).await.port;
+    fixture.api.grant("kate create proxy@edge-1");
+    let mut stream = fixture.connect(port, None).await;
+    let text = format!("POST /exec/d/p/c HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
+    stream.write_all(text.as_bytes()).await.unwrap();
+    read_until(&fixture, &mut stream, "\r\n\r\n").await;
+    // The node says it again: four bytes of stream 5, which is stdout.
+    stream.write_all(&[0, 0, 0, 5, 0, 0, 0, 4]).await.unwrap();
+    stream.write_all(b"done").await.unwrap();
+    read_until(&fixture, &mut stream, "done").await;
+    link.close();
+    let mut rest = Vec::new();
+    let _ = fixture.env.timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends");
+    assert_eq!(rest[..5], [0, 0, 0, 1, 1], "the error stream, and its end: {rest:?}");
+    let status: serde_json::Value = serde_json::from_slice(&rest[8..]).unwrap();
+    assert_eq!(status["status"], "Failure");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("the connection to node `edge-1` was cut"), "{message}");
+    // The next one is refused in words that client-go can read.
+    let told = fixture.ask(port, None, "POST /exec/d/p/c", &format!("{UPGRADE}{}", as_user("kate"))).await;
+    let status: serde_json::Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!((told.status, &status["kind"]), (502, &"Status".into()));
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("unable to upgrade connection: the link to node `edge-1` is down"),
+        "{message}"
+    );
     fixture.until("the call is over", async || fixture.calls.open().is_empty()).await;
 }
 

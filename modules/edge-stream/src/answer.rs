@@ -53,6 +53,18 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// What refuses an upgrade is said in a `metav1.Status`, because client-go reads it as YAML: there a sentence with a colon is an object
+    /// without a message.
+    pub(crate) fn refuse_upgrade(&mut self) {
+        let (400.., Body::Whole(text)) = (self.status, &self.body) else { return };
+        let status = apimachinery::upgrade_refused(self.status, &String::from_utf8_lossy(text));
+        self.body = Body::Whole(status.to_string().into_bytes());
+        self.headers.retain(|(name, _)| name != "content-type");
+        self.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+}
+
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let Refusal { status, text, headers } = refusal;

@@ -126,7 +126,10 @@ impl Kubelet {
             }
             Ok(call) => (call.name(), self.counted(call, request, door).await),
         };
-        let reply = reply.unwrap_or_else(Reply::from);
+        let mut reply = reply.unwrap_or_else(Reply::from);
+        if upgrade::is_upgrade(&request.headers) {
+            reply.refuse_upgrade();
+        }
         events::called(&self.metrics, name, &request.user, &request.target, reply.status);
         (name, reply)
     }

@@ -13,7 +13,7 @@ pub struct VersionInfo {
     pub major: String,
     /// `33`
     pub minor: String,
-    /// `v1.33.0+…`
+    /// `v1.36.0+…`
     pub git_version: String,
 }
 

@@ -22,8 +22,22 @@ pub struct Cached {
     pub value: Value,
     /// The status that goes with it, what the node reported included.
     status: Option<Map<String, Value>>,
-    /// Of a Node: somebody has written that nothing is heard of its node.
-    pub is_unheard: bool,
+    /// Of a Node: what stands there of its node.
+    pub readiness: Readiness,
+}
+
+/// What a Node's condition `Ready` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// Nothing, or it is no Node.
+    #[default]
+    Unsaid,
+    /// The node is ready.
+    Ready,
+    /// It said itself that it is not.
+    NotReady,
+    /// Somebody has written that nothing is heard of it.
+    Unheard,
 }
 
 /// What one watch has told.
@@ -160,14 +174,14 @@ impl Cache {
         let same = |cached: &Cached| {
             cached.value == trimmed.value
                 && cached.status == trimmed.status
-                && cached.is_unheard == trimmed.is_unheard
+                && cached.readiness == trimmed.readiness
         };
         if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
         }
         let object = Arc::new(to_send(&trimmed)?);
-        let Trimmed { value, status, is_unheard, .. } = trimmed;
-        self.objects.insert(key.clone(), Cached { object, value, status, is_unheard });
+        let Trimmed { value, status, readiness, .. } = trimmed;
+        self.objects.insert(key.clone(), Cached { object, value, status, readiness });
         self.note(&key);
         Some((key, true))
     }
@@ -181,7 +195,7 @@ struct Trimmed {
     value: Value,
     /// What is sent in the place of its status; `None` for what is no pod.
     status: Option<Map<String, Value>>,
-    is_unheard: bool,
+    readiness: Readiness,
 }
 
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
@@ -204,7 +218,8 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let mut value = serde_json::to_value(&object).ok()?;
     let fields = value.as_object_mut()?;
     let status = fields.remove("status");
-    let is_unheard = what.group_resource == NODES && status.as_ref().is_some_and(is_ready_unknown);
+    let of_node = status.as_ref().filter(|_| what.group_resource == NODES);
+    let readiness = of_node.map(readiness).unwrap_or_default();
     // What nodes wait for stands there, and others write it: whether a claim is bound, and a volume attached.
     if let (Some(status), true) =
         (&status, matches!(what.group_resource, PERSISTENT_VOLUME_CLAIMS | VOLUME_ATTACHMENTS))
@@ -221,13 +236,18 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
     let status = status.filter(|status| !status.is_empty());
-    Some(Trimmed { key, resource_version, value, status, is_unheard })
+    Some(Trimmed { key, resource_version, value, status, readiness })
 }
 
-/// Whether the status of a Node says that nothing is heard of its node.
-fn is_ready_unknown(status: &Value) -> bool {
+fn readiness(status: &Value) -> Readiness {
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "Unknown")
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+    match ready.and_then(|ready| ready["status"].as_str()) {
+        Some("True") => Readiness::Ready,
+        Some("False") => Readiness::NotReady,
+        Some("Unknown") => Readiness::Unheard,
+        _ => Readiness::Unsaid,
+    }
 }
 
 /// The same, as it goes to nodes.
@@ -256,7 +276,7 @@ mod tests {
     const POD: WatchedKind = WatchedKind::core("pods", "Pod");
 
     #[test]
-    fn a_node_of_which_nothing_is_heard_is_known_as_one() {
+    fn it_is_known_of_a_node_whether_it_is_ready() {
         let node = |ready: &str| {
             let conditions = json!([{ "type": "MemoryPressure", "status": "Unknown" }, { "type": "Ready", "status": ready }]);
             let node = json!({ "metadata": { "name": "edge-1", "uid": "u", "resourceVersion": "1" },
@@ -265,9 +285,15 @@ mod tests {
         };
         let kind = WatchedKind::core("nodes", "Node");
         let mut cache = Cache::default();
-        for (ready, unheard) in [("True", false), ("Unknown", true), ("False", false)] {
+        let cases = [
+            ("True", Readiness::Ready),
+            ("Unknown", Readiness::Unheard),
+            ("False", Readiness::NotReady),
+            ("", Readiness::Unsaid),
+        ];
+        for (ready, said) in cases {
             let (key, moved) = cache.put(&kind, node(ready)).unwrap();
-            assert_eq!((moved, cache.objects[&key].is_unheard), (true, unheard), "{ready}");
+            assert_eq!((moved, cache.objects[&key].readiness), (true, said), "{ready}");
         }
     }
 

@@ -21,7 +21,7 @@ mod publisher;
 mod read_as;
 mod watched_object;
 
-pub use cache::{Cache, Cached, SharedCache};
+pub use cache::{Cache, Cached, Readiness, SharedCache};
 pub use interruption::Interruptions;
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};

@@ -14,11 +14,13 @@ use hyper::body::{Body as _, Incoming};
 use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
+use crate::last_words::LastWords;
 use crate::nodes::{Linked, Nodes};
 use crate::open_call::{OpenCall, lock};
 use crate::route::Route;
 use crate::shares::{Limits, Shares};
 use crate::transfer::{Sending, pass_both_ways, passed_body};
+use crate::upgrade_refusal::upgrade_refusal;
 use crate::{events, head, redirect, route};
 
 /// 30 s for the node to begin its answer: a kubelet's own client has no bound, and a person has given up by then.
@@ -82,6 +84,7 @@ impl NodeCalls {
     /// Asks the node, and answers what it answers. Runs on the thread of an [`https::Server`].
     pub async fn call(&self, call: Call<'_>, request: Request<Incoming>, peer: &Peer) -> Answer {
         let path = call.target.split('?').next().unwrap_or_default().to_owned();
+        let is_upgrade = head::is_upgrade(request.headers());
         match self.answer(call, request, peer).await {
             Ok(answer) => {
                 events::answered(&self.0.metrics, call.node, call.user, &path, answer.status().as_u16());
@@ -89,7 +92,7 @@ impl NodeCalls {
             }
             Err(error) => {
                 events::failed(&self.0.metrics, call.node, call.user, &path, &error);
-                error.answer()
+                if is_upgrade { upgrade_refusal(error.answer()).await } else { error.answer() }
             }
         }
     }
@@ -134,10 +137,11 @@ impl NodeCalls {
         }
         let body = match (status, upgrade, sending.writer()) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade), Some(writer)) => {
+                let words = LastWords::of(path, &headers);
                 actix_rt::spawn(async move {
                     // The caller may have gone meanwhile.
                     if let Ok(upgraded) = upgrade.await {
-                        pass_both_ways(upgraded, reader, writer, open).await;
+                        pass_both_ways(upgraded, reader, writer, open, words).await;
                     }
                 });
                 body::whole("")

@@ -13,7 +13,7 @@ const HOP_BY_HOP: [&str; 2] = ["connection", "upgrade"];
 const OBEYED: [&str; 2] = ["location", "retry-after"];
 
 /// Whether a request asks for an upgraded connection.
-pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
     let tokens = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut tokens = tokens.flat_map(|value| value.split(','));
     headers.contains_key(header::UPGRADE) && tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"))

@@ -20,14 +20,18 @@ mod calls;
 mod error;
 mod events;
 mod head;
+mod last_words;
 mod nodes;
 mod open_call;
 mod redirect;
 pub mod route;
 mod shares;
 mod transfer;
+mod upgrade_refusal;
 
 pub use calls::{Call, NodeCalls};
 pub use error::CallError;
+pub use head::is_upgrade;
 pub use route::{Needs, Route};
 pub use shares::Limits;
+pub use upgrade_refusal::upgrade_refusal;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use beehive::Metrics;
 use beehive::link::ByteStream;
 use bytes::Bytes;
+use contract::NodeName;
 use futures::future::{BoxFuture, Either, select};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -17,6 +18,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use crate::events;
+use crate::last_words::LastWords;
 use crate::open_call::OpenCall;
 
 /// 16 KiB: what is passed at a time.
@@ -146,12 +148,13 @@ impl Answering {
 }
 
 /// Bytes of an upgraded connection, both ways, until both sides have ended or one breaks off: then both end at once. A side that
-/// has ended leaves the other its time.
+/// has ended leaves the other its time. What breaks off on the node's side is said by `words`.
 pub(crate) async fn pass_both_ways(
     upgraded: Upgraded,
     from_node: ReadHalf<ByteStream>,
     to_node: WriteHalf<ByteStream>,
     open: OpenCall,
+    words: Option<LastWords>,
 ) {
     let (from_caller, to_caller) = tokio::io::split(upgraded);
     let (metrics, passed) = (open.metrics(), AtomicU64::new(0));
@@ -159,14 +162,18 @@ pub(crate) async fn pass_both_ways(
         passed.fetch_add(bytes as u64, Ordering::Relaxed);
         event(metrics, bytes);
     };
-    let sent = std::pin::pin!(pass(from_caller, to_node, |bytes| count(bytes, events::sent)));
-    let received = std::pin::pin!(pass(from_node, to_caller, |bytes| count(bytes, events::received)));
+    let sent = std::pin::pin!(pass(from_caller, to_node, |piece| count(piece.len(), events::sent)));
+    let received = std::pin::pin!(received(from_node, to_caller, &open.node, words, |bytes| {
+        count(bytes, events::received);
+    }));
     let ended = match select(sent, received).await {
         Either::Left((Ok(()), received)) => lingering(received, &passed, &open).await,
+        // The node's side is broken: what it sent is passed on, and the caller is told.
+        Either::Left((Err(Broken::To(_)), received)) => lingering(received, &passed, &open).await,
         Either::Right((Ok(()), sent)) => lingering(sent, &passed, &open).await,
         Either::Left((broken, _)) | Either::Right((broken, _)) => broken,
     };
-    match ended {
+    match ended.map_err(Broken::into_error) {
         Ok(()) => {}
         // A client ends a call by going, mostly without a word of TLS: nothing was cut.
         Err(error) if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -178,10 +185,10 @@ pub(crate) async fn pass_both_ways(
 
 /// The way that is left, until it ends too or nothing passes any more.
 async fn lingering(
-    mut way: impl Future<Output = io::Result<()>> + Unpin,
+    mut way: impl Future<Output = Result<(), Broken>> + Unpin,
     passed: &AtomicU64,
     open: &OpenCall,
-) -> io::Result<()> {
+) -> Result<(), Broken> {
     loop {
         let before = passed.load(Ordering::Relaxed);
         tokio::select! {
@@ -195,21 +202,63 @@ async fn lingering(
     }
 }
 
+/// Which side of a way broke off.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
+impl Broken {
+    fn into_error(self) -> io::Error {
+        match self {
+            Broken::From(error) | Broken::To(error) => error,
+        }
+    }
+}
+
+/// The way from the node, and the caller's last words when it is cut.
+async fn received(
+    from_node: impl AsyncRead + Unpin,
+    mut to_caller: impl AsyncWrite + Unpin,
+    node: &NodeName,
+    mut words: Option<LastWords>,
+    count: impl Fn(usize),
+) -> Result<(), Broken> {
+    let ended = pass(from_node, &mut to_caller, |piece| {
+        count(piece.len());
+        if let Some(words) = &mut words {
+            words.pass(piece);
+        }
+    });
+    let ended = ended.await;
+    if let (Err(Broken::From(error)), Some(words)) = (&ended, &words) {
+        let said = words.say(&format!(
+            "the connection to node `{node}` was cut ({error}), and how the command ends is not known"
+        ));
+        if let Some(said) = said {
+            to_caller.write_all(&said).await.map_err(Broken::To)?;
+            to_caller.shutdown().await.map_err(Broken::To)?;
+        }
+    }
+    ended
+}
+
 /// One way, and its end.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    count: impl Fn(usize),
-) -> io::Result<()> {
+    mut passed: impl FnMut(&[u8]),
+) -> Result<(), Broken> {
     let mut piece = vec![0; PIECE];
     loop {
-        let length = from.read(&mut piece).await?;
-        if length == 0 {
-            return to.shutdown().await;
+        let length = from.read(&mut piece).await.map_err(Broken::From)?;
+        let piece = piece.get(..length).unwrap_or_default();
+        if piece.is_empty() {
+            return to.shutdown().await.map_err(Broken::To);
         }
-        to.write_all(&piece[..length]).await?;
+        to.write_all(piece).await.map_err(Broken::To)?;
         // What is typed is not to wait for more.
-        to.flush().await?;
-        count(length);
+        to.flush().await.map_err(Broken::To)?;
+        passed(piece);
     }
 }

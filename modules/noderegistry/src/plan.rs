@@ -1,8 +1,10 @@
 //! Decides who is a node of ours: who may join, whose session is admitted, whose a Node is. Pure.
 
 use contract::NodeName;
+use contract::ids::EDGE_LABEL;
 use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, NOT_REVOKED, NodeOwner, REVOKED_LABEL};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION};
@@ -73,6 +75,14 @@ pub fn is_ours(metadata: &ObjectMeta) -> bool {
     let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
     let adopted = annotation(ADOPTED_ANNOTATION);
     annotation(ENROLMENT_ANNOTATION).is_some() || (adopted.is_some() && adopted == metadata.uid.as_ref())
+}
+
+/// Whether a Node is the one of an edge node: it has the label, is one of ours, and was not deleted: one that finalizers hold counts as
+/// gone.
+pub fn is_edge(node: &Value) -> bool {
+    let metadata = &node["metadata"];
+    metadata["labels"].get(EDGE_LABEL).is_some()
+        && serde_json::from_value(metadata.clone()).is_ok_and(|metadata| is_ours(&metadata))
 }
 
 /// Whether the name has or had a Node, as its object says.

@@ -1,7 +1,7 @@
 //! A UDP relay between the node and the cloud, which can drop every packet.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -52,9 +52,9 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// Listens on loopback and passes on to `cloud`.
-    pub(crate) async fn start(cloud: SocketAddr) -> Result<Relay> {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.context("open the relay's socket")?);
+    /// Listens at `address` and passes on to `cloud`.
+    pub(crate) async fn start(address: IpAddr, cloud: SocketAddr) -> Result<Relay> {
+        let socket = Arc::new(UdpSocket::bind((address, 0)).await.context("open the relay's socket")?);
         let port = socket.local_addr()?.port();
         let counters = Arc::new(Counters::default());
         let task = tokio::spawn(pass(socket, cloud, Arc::clone(&counters)));
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn packets_pass_until_the_cut_and_after_the_mending() {
         let cloud = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let relay = Relay::start(cloud.local_addr().unwrap()).await.unwrap();
+        let relay = Relay::start([127, 0, 0, 1].into(), cloud.local_addr().unwrap()).await.unwrap();
         let edge = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         edge.connect(("127.0.0.1", relay.port)).await.unwrap();
         let mut packet = [0; 16];

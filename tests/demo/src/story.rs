@@ -1,7 +1,6 @@
-//! The story: eleven steps, each observed from outside our code.
+//! The story: thirteen steps, each observed from outside our code.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use clap::ValueEnum;
 use crate::console::Console;
 use crate::relay::Relay;
 use crate::setup::Tools;
-use crate::testbed::{NODE, Testbed, said};
-use testhost::Daemon;
+use crate::testbed::{NODE, Testbed, answered, said};
+use testhost::{Daemon, tail};
 
 /// A step of the story, and what `--break` does to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +24,10 @@ pub(crate) enum Step {
     Pod,
     /// It answers over HTTP (broken: its server listens elsewhere)
     Http,
+    /// `kubectl logs -f` shows a line when it is written (broken: nobody asks for the page)
+    Logs,
+    /// `kubectl exec` runs a command in it and ends as the command does (broken: the command says something else)
+    Exec,
     /// The device's register shows in kubectl (broken: no mapper)
     Reported,
     /// A desired value arrives in the register (broken: the mapper is ended)
@@ -50,7 +53,7 @@ pub(crate) async fn tell<'a>(
     broken: Option<Step>,
     console: &Console,
 ) -> Result<(Testbed<'a>, Result<()>)> {
-    console.doing("making the node's host: a network namespace with a containerd of its own");
+    console.doing("making the edge machine: a network namespace with a containerd and a cable of its own");
     let testbed = tokio::task::block_in_place(|| Testbed::new(tools, cluster))?;
     let mut story = Story { testbed, broken, console, web: String::new(), address: String::new() };
     let result = story.all().await;
@@ -78,6 +81,8 @@ impl Story<'_, '_> {
         self.node().await.context("step node")?;
         self.pod().await.context("step pod")?;
         self.http().await.context("step http")?;
+        self.logs().await.context("step logs")?;
+        self.exec().await.context("step exec")?;
         self.reported().await.context("step reported")?;
         self.desired().await.context("step desired")?;
         self.cut().await.context("step cut")?;
@@ -91,11 +96,11 @@ impl Story<'_, '_> {
 
     async fn cluster(&mut self) -> Result<()> {
         let testbed = &mut self.testbed;
-        let ports = &testbed.ports;
+        let (ports, address) = (&testbed.ports, testbed.address);
         let config = format!(
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
-             modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1]\n    quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+             modules:\n  cloudHub:\n    advertiseAddress: ['{address}']\n    quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: false}}\n    https: {{address: '{address}', port: {}}}\n",
             ports.monitor, ports.link, ports.enrolment,
         );
         let path = testbed.folder.join("cloudcore.yaml");
@@ -134,7 +139,8 @@ impl Story<'_, '_> {
     async fn node(&mut self) -> Result<()> {
         let broken = self.is_broken(Step::Node);
         let testbed = &mut self.testbed;
-        let relay = Relay::start(([127, 0, 0, 1], testbed.ports.link).into()).await?;
+        let (ports, address) = (&testbed.ports, testbed.address);
+        let relay = Relay::start(address, ([127, 0, 0, 1], ports.link).into()).await?;
         let begun = Instant::now();
         let gettoken = || {
             let mut command = testbed.our("keadm");
@@ -157,7 +163,6 @@ impl Story<'_, '_> {
             format!("modules.edged.rootDirectory={folder}/kubelet"),
             format!("modules.edged.devicePluginPath={folder}/device-plugins"),
             format!("modules.edged.podResourcesPath={folder}/pod-resources"),
-            "modules.edged.nodeIP=127.0.0.1".to_owned(),
             format!(
                 "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}",
                 testbed.host.endpoint()
@@ -170,13 +175,13 @@ impl Story<'_, '_> {
             format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
             format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
             format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
-            format!("modules.edgeHub.quic.server=127.0.0.1:{}", relay.port),
+            format!("modules.edgeHub.quic.server={address}:{}", relay.port),
             "modules.edgeHub.websocket.enable=false".to_owned(),
             format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", testbed.ports.mqtt),
             format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
         ];
-        let mut command = testbed.our("keadm");
-        command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", relay.port));
+        let mut command = testbed.ours_on_node("keadm");
+        command.arg("join").arg(format!("--cloudcore-ipport={address}:{}", relay.port));
         command.arg(format!("--token={token}")).arg(format!("--edgenode-name={NODE}"));
         command.arg("--certport").arg(testbed.ports.enrolment.to_string());
         command.arg("--config").arg(testbed.edgecore_config());
@@ -246,12 +251,69 @@ impl Story<'_, '_> {
         Ok(())
     }
 
+    /// The line stands there when it was written, and not when the log is read again.
+    async fn logs(&mut self) -> Result<()> {
+        let mut command = self.testbed.kubectl_command(&["logs", "-f", "deployment/web"]);
+        let mut follower = Daemon::start("follower", &self.testbed.folder, &mut command)?;
+        let log = self.testbed.folder.join("follower.log");
+        let lines = |log: &Path| tail(log, usize::MAX).lines().filter(|line| is_answer(line)).count();
+        let (before, _) = self
+            .testbed
+            .until("the log of the page so far", LONG, |_| Ok(Some(lines(&log)).filter(|lines| *lines > 0)))
+            .await?;
+        let (begun, address) = (Instant::now(), self.address.clone());
+        if !self.is_broken(Step::Logs) {
+            self.testbed.page(&address)?;
+        }
+        self.testbed
+            .until("a new line in the log that is followed", Duration::from_secs(20), |_| {
+                follower.check()?;
+                Ok((lines(&log) > before).then_some(()))
+            })
+            .await?;
+        let line = tail(&log, 1);
+        self.console
+            .seen(begun.elapsed(), &format!("kubectl logs -f shows the next answer: “{}”", line.trim()));
+        Ok(())
+    }
+
+    async fn exec(&mut self) -> Result<()> {
+        let script = "read name; echo \"$name on $(hostname)\"; exit 7";
+        let script = if self.is_broken(Step::Exec) { "exit 7" } else { script };
+        let name = self.testbed.kubectl(&[
+            "get",
+            "pods",
+            "-l",
+            "app=web",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ])?;
+        let begun = Instant::now();
+        let mut command = self.testbed.kubectl_command(&["exec", "-i", &name, "--", "sh", "-c", script]);
+        let output = tokio::task::block_in_place(|| answered(&mut command, "typed here\n"))?;
+        let (told, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if told.trim() != format!("typed here on {name}") || output.status.code() != Some(7) {
+            bail!(
+                "kubectl exec printed “{}” and “{}”, and ended with {}",
+                told.trim(),
+                errors.trim(),
+                output.status
+            );
+        }
+        self.console.seen(
+            begun.elapsed(),
+            &format!("kubectl exec prints “{}” and ends with the command's 7", told.trim()),
+        );
+        Ok(())
+    }
+
     async fn reported(&mut self) -> Result<()> {
         let broken = self.is_broken(Step::Reported);
         let testbed = &mut self.testbed;
         let script = testbed.folder.join("device.py");
         std::fs::write(&script, include_str!("device.py"))?;
-        let mut command = Command::new(&testbed.tools.python);
+        let mut command = testbed.python();
         command.arg(&script).arg(testbed.ports.device.to_string());
         testbed.device = Some(Daemon::start("device", &testbed.folder, &mut command)?);
         let folder = testbed.folder.display();
@@ -262,7 +324,7 @@ impl Story<'_, '_> {
         let path = testbed.folder.join("mapper.yaml");
         std::fs::write(&path, config)?;
         if !broken {
-            let mut command = testbed.our("modbus-mapper");
+            let mut command = testbed.ours_on_node("modbus-mapper");
             command.arg("--config-file").arg(&path);
             testbed.mapper = Some(Daemon::start("mapper", &testbed.folder, &mut command)?);
         }
@@ -369,19 +431,16 @@ impl Story<'_, '_> {
     /// Asks for the twin as any MQTT client does, and reads the answer with `mosquitto_sub`.
     async fn mqtt_temperature(&mut self) -> Result<String> {
         let port = self.testbed.ports.mqtt.to_string();
+        let mut subscriber = self.testbed.host.command("mosquitto_sub");
         let topic = "$hw/events/device/default/boiler-1/twin/get";
         let result = format!("{topic}/result");
         let reader = std::thread::spawn({
             let port = port.clone();
-            move || {
-                said(
-                    Command::new("mosquitto_sub").args(["-p", &port, "-t", &result, "-C", "1", "-W", "10"]),
-                    "",
-                )
-            }
+            move || said(subscriber.args(["-p", &port, "-t", &result, "-C", "1", "-W", "10"]), "")
         });
         while !reader.is_finished() {
-            said(Command::new("mosquitto_pub").args(["-p", &port, "-q", "1", "-t", topic, "-m", "{}"]), "")?;
+            let mut publisher = self.testbed.host.command("mosquitto_pub");
+            said(publisher.args(["-p", &port, "-q", "1", "-t", topic, "-m", "{}"]), "")?;
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let answer = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
@@ -500,6 +559,11 @@ fn reported(testbed: &Testbed<'_>) -> Result<Option<String>> {
     let path = r#"jsonpath={.status.twins[?(@.propertyName=="temperature")].reported.value}"#;
     let value = testbed.kubectl(&["get", "devicestatus", "boiler-1", "-o", path])?;
     Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty()))
+}
+
+/// A line by which `httpd -v` says that it has answered.
+fn is_answer(line: &str) -> bool {
+    line.contains("response:200")
 }
 
 fn short(id: &str) -> &str {

@@ -1,6 +1,8 @@
-//! Where the story plays: a host with a private containerd, folders, ports, processes.
+//! Where the story plays: the edge machine, which is a network namespace with a containerd of its own and a cable to this machine;
+//! folders, ports, processes.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +19,7 @@ pub(crate) const NODE: &str = "edge-1";
 /// 100 ms between looks at what is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Ports on loopback that were free a moment ago.
+/// Ports that were free a moment ago, of this machine and of the edge machine.
 pub(crate) struct Ports {
     pub(crate) api: u16,
     pub(crate) link: u16,
@@ -31,6 +33,8 @@ pub(crate) struct Ports {
 pub(crate) struct Testbed<'a> {
     pub(crate) tools: &'a Tools,
     pub(crate) host: TestHost,
+    /// This machine's end of the cable.
+    pub(crate) address: IpAddr,
     pub(crate) folder: PathBuf,
     pub(crate) ports: Ports,
     /// The kubeconfig of a cluster that is not ours.
@@ -44,7 +48,9 @@ pub(crate) struct Testbed<'a> {
 
 impl<'a> Testbed<'a> {
     pub(crate) fn new(tools: &'a Tools, cluster: Option<PathBuf>) -> Result<Testbed<'a>> {
-        let host = TestHost::new("demo")?;
+        let host = TestHost::builder("demo").uplink().start()?;
+        let (_, address) = host.uplink().context("the edge machine has no cable")?;
+        let address = address.parse().context("the address of the cable")?;
         let folder = host.dir().join("story");
         std::fs::create_dir_all(&folder).context("make the story's folder")?;
         let [api, link, enrolment, monitor, mqtt, device] = free_ports()?;
@@ -52,6 +58,7 @@ impl<'a> Testbed<'a> {
         Ok(Testbed {
             tools,
             host,
+            address,
             folder,
             ports,
             cluster,
@@ -75,8 +82,18 @@ impl<'a> Testbed<'a> {
         Command::new(self.tools.binaries.join(binary))
     }
 
+    /// One of our binaries on the edge machine.
+    pub(crate) fn ours_on_node(&self, binary: &str) -> Command {
+        self.host.command(&self.tools.binaries.join(binary).display().to_string())
+    }
+
+    /// Python on the edge machine.
+    pub(crate) fn python(&self) -> Command {
+        self.host.command(&self.tools.python.display().to_string())
+    }
+
     pub(crate) fn start_edgecore(&mut self) -> Result<()> {
-        let mut command = self.our("edgecore");
+        let mut command = self.ours_on_node("edgecore");
         command.arg("--config").arg(self.edgecore_config());
         self.edgecore = Some(Daemon::start("edgecore", &self.folder, &mut command)?);
         Ok(())
@@ -88,10 +105,14 @@ impl<'a> Testbed<'a> {
     }
 
     pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Result<String> {
+        said(&mut self.kubectl_command(args), input)
+    }
+
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.tools.kubectl);
         command.arg("--kubeconfig").arg(self.kubeconfig());
         command.arg("--cache-dir").arg(self.folder.join("kubectl-cache")).args(args);
-        said(&mut command, input)
+        command
     }
 
     /// Ids of running containers of this name, by the runtime's own word.
@@ -111,17 +132,16 @@ impl<'a> Testbed<'a> {
     pub(crate) fn register(&self, number: u16) -> Result<i64> {
         let script = self.folder.join("register.py");
         std::fs::write(&script, include_str!("register.py"))?;
-        let mut command = Command::new(&self.tools.python);
+        let mut command = self.python();
         command.arg(script).arg(self.ports.device.to_string()).arg(number.to_string());
         said(&mut command, "")?.trim().parse().context("pymodbus printed no number")
     }
 
-    /// The pod's page, fetched from inside the node's network.
+    /// The pod's page, fetched on the edge machine.
     pub(crate) fn page(&self, address: &str) -> Result<String> {
         let script = self.folder.join("page.py");
         std::fs::write(&script, include_str!("page.py"))?;
-        let python = self.tools.python.display().to_string();
-        said(self.host.command(&python).arg(script).arg(format!("http://{address}/")), "")
+        said(self.python().arg(script).arg(format!("http://{address}/")), "")
     }
 
     /// Looks until `holds` answers, and says how long it took. Errors of a look are told only if it never holds.
@@ -164,7 +184,13 @@ impl<'a> Testbed<'a> {
         console.line(&format!("  export KUBECONFIG={}", self.kubeconfig().display()));
         console.line("  kubectl get nodes,pods -o wide");
         console.line("  kubectl get devicestatus boiler-1 -w");
-        console.line(&format!("  mosquitto_sub -p {} -t '$hw/events/#' -v", self.ports.mqtt));
+        console.line("  kubectl logs -f deployment/web");
+        console.line("  kubectl exec -it deployment/web -- sh");
+        console.line(&format!(
+            "  ip netns exec {} mosquitto_sub -p {} -t '$hw/events/#' -v",
+            self.host.netns(),
+            self.ports.mqtt
+        ));
         tokio::signal::ctrl_c().await.context("wait for Ctrl-C")
     }
 
@@ -183,7 +209,7 @@ impl<'a> Testbed<'a> {
                 edgecore.end();
             }
             if let Err(error) =
-                said(self.our("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
+                said(self.ours_on_node("keadm").arg("reset").arg("--config").arg(self.edgecore_config()), "")
             {
                 console.line(&format!("the name {NODE} is not given back: {error:#}"));
             }
@@ -217,7 +243,8 @@ pub(crate) fn said(command: &mut Command, input: &str) -> Result<String> {
     bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim())
 }
 
-fn answered(command: &mut Command, input: &str) -> Result<Output> {
+/// What a program says and how it ends.
+pub(crate) fn answered(command: &mut Command, input: &str) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -14,6 +14,7 @@ const RBAC: &str = include_str!("../../../cloud/deploy/rbac.yaml");
 const RBAC_SECRETS: &str = include_str!("../../../cloud/deploy/rbac-secrets.yaml");
 const RBAC_MIRRORS: &str = include_str!("../../../cloud/deploy/rbac-mirrors.yaml");
 const POLICY: &str = include_str!("../../../cloud/deploy/policy.yaml");
+const EVICTION: &str = include_str!("../../../cloud/deploy/eviction.yaml");
 
 /// Applies what ships for a server without constrained impersonation and without admission policies, and gives a client
 /// that is CloudCore's account.
@@ -31,6 +32,7 @@ pub(crate) async fn apply_shipped(admin: &kube::Client) {
     apply(admin, objects(RBAC)).await;
     apply(admin, objects(POLICY)).await;
     apply(admin, objects(RBAC_MIRRORS)).await;
+    apply(admin, objects(EVICTION)).await;
 }
 
 fn objects(yaml: &str) -> Vec<Value> {
@@ -51,9 +53,7 @@ async fn apply(admin: &kube::Client, objects: Vec<Value>) {
         match api.create(&PostParams::default(), &made).await {
             Ok(_) => {}
             // A patch would leave of an earlier policy what this one no longer says.
-            Err(kube::Error::Api(status))
-                if status.code == 409 && kind.starts_with("ValidatingAdmission") =>
-            {
+            Err(kube::Error::Api(status)) if status.code == 409 && kind.contains("AdmissionPolicy") => {
                 let mut made = made;
                 made.metadata.resource_version = api.get(&name).await.unwrap().metadata.resource_version;
                 api.replace(&name, &PostParams::default(), &made).await.unwrap();

@@ -2,6 +2,7 @@
 //! plugins, called in its order.
 
 mod cluster_ip;
+mod edge_taints;
 mod namespace_lifecycle;
 mod pod_defaults;
 mod pod_security;
@@ -64,6 +65,10 @@ impl<S: Store> ClusterPolicy<S> {
                     return Ok(());
                 }
                 service_account::mutate(store, (self.random)(), object).await
+            }
+            resource::NODES if request.attributes.subresource.is_empty() => {
+                edge_taints::mutate(object);
+                Ok(())
             }
             resource::SERVICES => cluster_ip::mutate(store, (self.random)(), request, old, object).await,
             _ => Ok(()),

@@ -1,5 +1,6 @@
 //! Label selectors, and what nodes a pod may go to.
 
+use apimachinery::taint::covers;
 use serde_json::Value;
 
 use super::object::{labels, list, name, text};
@@ -76,19 +77,6 @@ pub(crate) fn tolerates(pod: &Value, taint: &Value) -> bool {
     list(pod, "/spec/tolerations").iter().any(|toleration| covers(toleration, taint))
 }
 
-/// Whether the toleration covers the taint.
-pub(crate) fn covers(toleration: &Value, taint: &Value) -> bool {
-    let (key, effect) = (text(toleration, "/key"), text(toleration, "/effect"));
-    if !effect.is_empty() && effect != text(taint, "/effect") {
-        return false;
-    }
-    match text(toleration, "/operator") {
-        "Exists" => key.is_empty() || key == text(taint, "/key"),
-        "" | "Equal" => key == text(taint, "/key") && text(toleration, "/value") == text(taint, "/value"),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,22 +127,5 @@ mod tests {
         assert!(!wants_node(&pod(json!([{}])), &node));
         assert!(wants_node(&json!({"spec": {"nodeSelector": {"zone": "a"}}}), &node));
         assert!(!wants_node(&json!({"spec": {"nodeSelector": {"zone": "b"}}}), &node));
-    }
-
-    #[test]
-    fn tolerations_cover_by_key_value_and_effect() {
-        let taint = json!({"key": "k", "value": "v", "effect": "NoSchedule"});
-        let cases = [
-            (json!({"operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
-            (json!({"key": "k", "value": "v"}), true),
-            (json!({"key": "k", "operator": "Equal", "value": "w"}), false),
-            (json!({"key": "other", "operator": "Exists"}), false),
-            (json!({}), false),
-        ];
-        for (toleration, wanted) in cases {
-            assert_eq!(covers(&toleration, &taint), wanted, "{toleration}");
-        }
     }
 }

@@ -43,6 +43,7 @@ pub(crate) const RESOURCES: &[ExtraResource] = &[
     },
     review("authentication.k8s.io", "tokenreviews", "TokenReview"),
     review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
 ];
 

@@ -1,4 +1,4 @@
-//! Questions about users: TokenReview, (Self)SubjectAccessReview. They are answered and not stored.
+//! Questions about users: TokenReview, (Self)SubjectAccessReview, SelfSubjectRulesReview. They are answered and not stored.
 
 use kubeapi::unstructured::{strings, text};
 use kubeapi::{ApiError, Attributes, ExtraResource, User};
@@ -24,6 +24,13 @@ pub(crate) async fn status(
             });
         }
         "selfsubjectaccessreviews" => user.clone(),
+        "selfsubjectrulesreviews" => {
+            let namespace = text(spec, "/namespace");
+            if namespace.is_empty() {
+                return Err(ApiError::bad_request("no namespace on request"));
+            }
+            return Ok(rules(&access.rules_for(user, namespace).await));
+        }
         "subjectaccessreviews" => User {
             name: text(spec, "/user").to_owned(),
             groups: strings(spec, "/groups"),
@@ -32,6 +39,20 @@ pub(crate) async fn status(
         _ => return Err(ApiError::no_such_path()),
     };
     Ok(json!({ "allowed": access.authorize(&who, &attributes(spec)).await }))
+}
+
+/// RBAC's rules in the form of a review: those of resources, and those of paths.
+fn rules(all: &[Value]) -> Value {
+    let are = |field: &'static str| all.iter().filter(move |rule| !strings(rule, field).is_empty());
+    let resources = are("/resources").map(|rule| {
+        json!({ "verbs": strings(rule, "/verbs"), "apiGroups": strings(rule, "/apiGroups"),
+            "resources": strings(rule, "/resources"), "resourceNames": strings(rule, "/resourceNames") })
+    });
+    let paths = are("/nonResourceURLs").map(|rule| {
+        json!({ "verbs": strings(rule, "/verbs"), "nonResourceURLs": strings(rule, "/nonResourceURLs") })
+    });
+    json!({ "resourceRules": resources.collect::<Vec<_>>(), "nonResourceRules": paths.collect::<Vec<_>>(),
+        "incomplete": false })
 }
 
 fn attributes(spec: &Value) -> Attributes {

@@ -126,6 +126,21 @@ async fn tokens_reviews_and_addresses_are_given() {
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 80);
 }
 
+/// As `kubectl auth can-i --list` asks.
+#[tokio::test]
+async fn a_user_is_told_his_rules() {
+    let server = server().await;
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let told = server.ok(Method::POST, rules, json!({"spec": {"namespace": "d"}})).await;
+    assert_eq!(told["status"]["incomplete"], false, "{told}");
+    assert!(
+        told["status"]["resourceRules"].is_array() && told["status"]["nonResourceRules"].is_array(),
+        "{told}"
+    );
+    let (code, message) = server.refused(Method::POST, rules, json!({"spec": {}})).await;
+    assert!(code == 400 && message.contains("no namespace on request"), "{message}");
+}
+
 #[tokio::test]
 async fn a_pod_is_evicted() {
     let server = server().await;

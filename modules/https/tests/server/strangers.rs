@@ -1,6 +1,7 @@
 //! What a stranger may take.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use https::{ClientCertificates, Event, Limits, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

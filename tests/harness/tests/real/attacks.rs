@@ -4,7 +4,9 @@ use http::Request;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::{Attack, Attempts, Fixture, Refused, call, event, joined, lease, mirror, token, token_for};
+use crate::{
+    Attack, Attempts, Fixture, Refused, call, event, joined, lease, mirror, node_owner, token, token_for,
+};
 
 pub(crate) async fn secrets_and_users(fixture: &Fixture) -> Vec<Attack> {
     let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
@@ -79,6 +81,9 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         t.tries(&format!("label {pod} with a status"), "MERGE", &format!("{path}/status"), labels).await;
     }
     for pod in ["plane", "foreign", "loose"] {
+        // A tenant's word to CloudCore counts on edge nodes alone.
+        fixture.label(pod, "kubehive.io/keep-eviction", "true").await;
+        t.tries(&format!("evict {pod}"), "DELETE", &format!("{pods}/{pod}"), Value::Null).await;
         t.tries(&format!("lift the tolerations of {pod}"), "MERGE", &format!("{pods}/{pod}"), lifted.clone())
             .await;
         t.tries(
@@ -305,6 +310,26 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     ] {
         let path = format!("{leases}/{}", fixture.edge);
         t.tries("bend a Lease", "MERGE", &path, json!({"spec": spec})).await;
+    }
+    let edge = &fixture.edge;
+    let node =
+        call(&fixture.admin, "GET", &format!("/api/v1/nodes/{edge}"), None, Value::Null).await.unwrap();
+    let (own, other) = (&node["metadata"]["uid"], json!("00000000-0000-0000-0000-000000000000"));
+    let blocking =
+        json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": own, "blockOwnerDeletion": true});
+    let path = format!("{leases}/{edge}");
+    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners}});
+    t.tries("take the owner off a Lease", "MERGE", &path, owners(json!([]))).await;
+    t.tries("change the owner of a Lease", "MERGE", &path, owners(json!([node_owner(edge, &other)]))).await;
+    // One that has none.
+    held.patch(edge, &PatchParams::default(), &Patch::Merge(owners(json!([])))).await.unwrap();
+    for (what, owned) in [
+        ("a Node that is not there", json!([node_owner(edge, &other)])),
+        ("another Node", json!([node_owner(&fixture.foreign, own)])),
+        ("two Nodes", json!([node_owner(edge, own), node_owner(&fixture.foreign, &other)])),
+        ("a Node that it holds", json!([blocking])),
+    ] {
+        t.tries(&format!("give a Lease to {what}"), "MERGE", &path, owners(owned)).await;
     }
     t.tries(
         "take a Lease of the system",

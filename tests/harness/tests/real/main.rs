@@ -162,6 +162,13 @@ impl Fixture {
         self.make("v1", "Pod", Some(&self.namespace), pod).await.metadata.uid.unwrap()
     }
 
+    /// As an administrator.
+    async fn label(&self, pod: &str, label: &str, value: &str) {
+        let pods = self.objects("v1", "Pod", Some(&self.namespace));
+        let labels = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
+        pods.patch(pod, &PatchParams::default(), &labels).await.unwrap();
+    }
+
     /// As the account.
     async fn does(&self, method: &str, path: &str, body: Value) -> Result<Value, Refused> {
         call(&self.account, method, path, None, body).await
@@ -210,6 +217,11 @@ fn lease(name: &str) -> Value {
     json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": name, "annotations": {"kubehive.io/cloudcore": "one"}},
         "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "leaseTransitions": 1}})
+}
+
+/// The owner of a Lease.
+fn node_owner(node: &str, uid: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})
 }
 
 /// An event of a pod as CloudCore makes it.
@@ -273,6 +285,9 @@ async fn work(fixture: &Fixture) {
     let renewed = json!({"spec": {"holderIdentity": edge, "leaseDurationSeconds": 40,
         "renewTime": "2026-01-01T00:00:00.000000Z"}});
     must("renew a Lease", "MERGE", &format!("{leases}/{edge}"), renewed).await;
+    let uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
+    let owned = json!({"metadata": {"ownerReferences": [node_owner(edge, &uid)]}});
+    must("make a Node the owner of its Lease", "MERGE", &format!("{leases}/{edge}"), owned).await;
 
     let registered = json!({"apiVersion": "kubehive.io/v1alpha1", "kind": "EdgeNode", "metadata": {"name": edge}, "spec": {}});
     let mut entry = must("register a node", "POST", "/apis/kubehive.io/v1alpha1/edgenodes", registered).await;
@@ -309,6 +324,10 @@ async fn work(fixture: &Fixture) {
         toleration.as_object_mut().unwrap().remove("tolerationSeconds");
     }
     must("lift tolerations", "MERGE", &pod, json!({"spec": {"tolerations": tolerations}})).await;
+    fixture.pod("leaves", Some(edge), "plain").await;
+    fixture.label("leaves", "kubehive.io/keep-eviction", "true").await;
+    let leaves = format!("/api/v1/namespaces/{ns}/pods/leaves");
+    must("evict a pod that asks for it", "DELETE", &leaves, Value::Null).await;
     let status = json!({"metadata": {"annotations": {"kubehive.io/reported": "1.2/u"}}, "status": {"phase": "Running"}});
     must("write a pod's status", "MERGE", &format!("{pod}/status"), status).await;
     let accounts = format!("/api/v1/namespaces/{ns}/serviceaccounts");

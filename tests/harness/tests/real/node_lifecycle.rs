@@ -50,13 +50,12 @@ fn a_node_lives_in_a_real_cluster_by_the_account_that_ships() {
         assert_eq!(on_disk(&node, &uid, "page", "text"), "one");
         let pods = cluster.objects("v1", "Pod", ns);
         cluster
-            .until_async("the pod is Running, and a cut will not move it", async || {
-                let pod = pods.get("web").await.unwrap();
-                let tolerations = pod.data["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-                pod.data["status"]["phase"] == "Running"
-                    && tolerations.iter().all(|toleration| toleration.get("tolerationSeconds").is_none())
+            .until_async("the pod is Running", async || {
+                pods.get("web").await.unwrap().data["status"]["phase"] == "Running"
             })
             .await;
+        let generation = pods.get("web").await.unwrap().metadata.generation;
+        assert_eq!(generation, Some(1), "CloudCore changed its spec");
         let patch = Patch::Merge(json!({"data": {"text": "two"}}));
         let maps = cluster.objects("v1", "ConfigMap", ns);
         maps.patch("page", &PatchParams::default(), &patch).await.unwrap();
@@ -74,11 +73,96 @@ fn a_node_lives_in_a_real_cluster_by_the_account_that_ships() {
             &resource("coordination.k8s.io/v1", "Lease"),
         );
         assert!(leases.get(node.name()).await.unwrap().data["spec"]["renewTime"].is_string());
+        let uid = cluster.objects("v1", "Node", None).get(node.name()).await.unwrap().metadata.uid.unwrap();
+        cluster
+            .until_async("the Lease goes with its Node, as a kubelet's does", async || {
+                let owners =
+                    leases.get(node.name()).await.unwrap().metadata.owner_references.unwrap_or_default();
+                owners.iter().any(|owner| owner.kind == "Node" && owner.uid == uid)
+            })
+            .await;
         node.stop().await;
         cluster.stop_cloud().await;
         let now = DeleteParams::default();
         for (version, kind) in [("v1", "Node"), ("kubehive.io/v1alpha1", "EdgeNode")] {
             let _ = cluster.objects(version, kind, None).delete(node.name(), &now).await;
+        }
+        let _ = cluster.objects("v1", "Namespace", None).delete(&namespace, &now).await;
+    });
+}
+
+/// By the policy of `eviction.yaml`, which takes off what the node lifecycle controller and everybody else puts there.
+#[test]
+fn a_node_that_is_cut_off_keeps_its_pods_and_those_that_ask_for_it_are_evicted() {
+    run(async || {
+        let Some(real) = RealCluster::named().await else { return };
+        let id = std::process::id();
+        let mut cluster = Cluster::beside(real).await;
+        let (namespace, name) = (format!("kubehive-cut-{id}"), format!("kubehive-cut-{id}"));
+        let ns = Some(namespace.as_str());
+        cluster.apply("v1", "Namespace", json!({"metadata": {"name": namespace}})).await;
+        cluster
+            .apply("v1", "ServiceAccount", json!({"metadata": {"name": "plain", "namespace": namespace}}))
+            .await;
+        let mut node = cluster.node(&name).await;
+        cluster.until_ready(&node).await;
+        node.runtime().add_image("web:1");
+        let pods = cluster.objects("v1", "Pod", ns);
+        for (pod, asks) in [("stays", "false"), ("leaves", "true")] {
+            let tolerates = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1});
+            let labels = json!({"kubehive.io/keep-eviction": asks});
+            let metadata = json!({"name": pod, "namespace": namespace, "labels": labels});
+            let spec = json!({"nodeName": name, "serviceAccountName": "plain", "containers": [{"name": "c", "image": "web:1"}],
+                "tolerations": [tolerates("node.kubernetes.io/unreachable"), tolerates("node.kubernetes.io/not-ready")]});
+            cluster.apply("v1", "Pod", json!({"metadata": metadata, "spec": spec})).await;
+            cluster
+                .until_async(&format!("{pod} runs"), async || {
+                    pods.get(pod).await.unwrap().data["status"]["phase"] == "Running"
+                })
+                .await;
+        }
+        node.stop().await;
+        // As the node lifecycle controller writes it by itself after 50 s; the taints are its own.
+        let nodes = cluster.objects("v1", "Node", None);
+        let silent =
+            Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}));
+        nodes.patch_status(&name, &PatchParams::default(), &silent).await.unwrap();
+        let taints = async || {
+            let taints = nodes.get(&name).await.unwrap().data["spec"]["taints"].clone();
+            let taints = taints.as_array().cloned().unwrap_or_default();
+            let shown = taints.iter().map(|taint| {
+                format!("{}:{}", taint["key"].as_str().unwrap(), taint["effect"].as_str().unwrap())
+            });
+            shown.collect::<Vec<_>>()
+        };
+        cluster
+            .until_async("the pod that asks for it is evicted", async || {
+                // Without its node it stays until somebody forces its end.
+                pods.get_opt("leaves")
+                    .await
+                    .unwrap()
+                    .is_none_or(|pod| pod.metadata.deletion_timestamp.is_some())
+            })
+            .await;
+        cluster
+            .until_async("no new pod goes there", async || {
+                taints().await.contains(&"node.kubernetes.io/unreachable:NoSchedule".to_owned())
+            })
+            .await;
+        let driven = Patch::Merge(json!({"spec": {"taints": [
+            {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"},
+            {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]}}));
+        nodes.patch(&name, &PatchParams::default(), &driven).await.unwrap();
+        assert_eq!(taints().await, ["node.kubernetes.io/unreachable:NoSchedule"]);
+        let stays = pods.get("stays").await.unwrap();
+        assert_eq!((stays.metadata.deletion_timestamp, stays.metadata.generation), (None, Some(1)));
+        cluster.stop_cloud().await;
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        for pod in ["stays", "leaves"] {
+            let _ = pods.delete(pod, &now).await;
+        }
+        for (version, kind) in [("v1", "Node"), ("kubehive.io/v1alpha1", "EdgeNode")] {
+            let _ = cluster.objects(version, kind, None).delete(&name, &now).await;
         }
         let _ = cluster.objects("v1", "Namespace", None).delete(&namespace, &now).await;
     });

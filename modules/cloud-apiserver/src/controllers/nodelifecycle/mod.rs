@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::taint::{TolerationTime, toleration_time};
 use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
 use serde_json::{Value, json};
 
-use self::plan::{NodeHealth, TolerationTime};
+use self::plan::NodeHealth;
 use super::api_error::unless_stale;
 use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
 use super::informer::Lister;
-use super::object::{condition_status, has_ended, is_deleting, name, namespace, text, uid, version};
+use super::object::{condition_status, has_ended, is_deleting, list, name, namespace, text, uid, version};
 use super::{ControllerContext, LEASE_NAMESPACE};
 use crate::events;
 
@@ -125,7 +126,10 @@ impl NodeLifecycle {
         let mut wake = None;
         for pod in pods.iter().filter(|pod| !is_deleting(pod)) {
             let Some(node) = nodes.get(text(pod, "/spec/nodeName")) else { continue };
-            let TolerationTime::For(limit) = plan::toleration_time(pod, node) else { continue };
+            let tolerations = list(pod, "/spec/tolerations");
+            let TolerationTime::For(limit) = toleration_time(tolerations, list(node, "/spec/taints")) else {
+                continue;
+            };
             still.insert(uid(pod));
             let since = *self.tainted.entry(uid(pod).to_owned()).or_insert(now);
             let left = limit.saturating_sub(now.since(since));

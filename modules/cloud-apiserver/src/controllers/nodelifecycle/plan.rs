@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
+use apimachinery::taint::{NO_EXECUTE, NOT_READY, UNREACHABLE};
 use beehive::Moment;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::controllers::object::{condition, condition_status, list, number, seconds, text, with_condition};
-use crate::controllers::selector::covers;
+use crate::controllers::object::{condition, condition_status, list, seconds, text, with_condition};
 
-pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
-pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// Conditions that nobody knows any more when a node is silent.
 const KNOWN_BY_THE_NODE: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 /// Conditions that keep new pods away while they are `True`.
@@ -88,15 +86,19 @@ pub(crate) fn silent(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
     moved.then_some(conditions)
 }
 
-/// The taints that a node should carry; `None` if it carries them already.
+/// The taints that a node should carry; `None` if it carries them already. An edge node that is cut off keeps its pods: it carries
+/// none that drives them away, as `cloud/deploy/eviction.yaml` has it elsewhere.
 pub(crate) fn taints(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     match condition_status(node, "Ready") {
         "True" => {}
-        "False" => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
-        "Unknown" => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
+        "False" => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, NO_EXECUTE)]),
+        "Unknown" => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, NO_EXECUTE)]),
         // It has not said anything yet: nothing new goes there, and nothing has to leave.
         _ => wanted.push((NOT_READY, "NoSchedule")),
+    }
+    if noderegistry::plan::is_edge(node) {
+        wanted.retain(|(_, effect)| *effect != NO_EXECUTE);
     }
     for (kind, key) in PRESSURES {
         if condition_status(node, kind) == "True" {
@@ -108,7 +110,7 @@ pub(crate) fn taints(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
     }
     let is_ours = |taint: &Value| {
         let (key, effect) = (text(taint, "/key"), text(taint, "/effect"));
-        let executes = matches!(key, NOT_READY | UNREACHABLE) && effect == "NoExecute";
+        let executes = matches!(key, NOT_READY | UNREACHABLE) && effect == NO_EXECUTE;
         let keeps_away = effect == "NoSchedule"
             && (matches!(key, NOT_READY | UNREACHABLE | UNSCHEDULABLE)
                 || PRESSURES.iter().any(|(_, pressure)| *pressure == key));
@@ -129,31 +131,6 @@ pub(crate) fn taints(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
         }
     }
     (next != old).then_some(next)
-}
-
-/// How long a pod may stay on a node with these taints.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum TolerationTime {
-    Forever,
-    /// From when the taints were first seen.
-    For(Duration),
-}
-
-/// What the pod's tolerations say about the node's `NoExecute` taints.
-pub(crate) fn toleration_time(pod: &Value, node: &Value) -> TolerationTime {
-    let mut shortest = None;
-    for taint in list(node, "/spec/taints").iter().filter(|taint| text(taint, "/effect") == "NoExecute") {
-        let mut covering =
-            list(pod, "/spec/tolerations").iter().filter(|toleration| covers(toleration, taint)).peekable();
-        if covering.peek().is_none() {
-            return TolerationTime::For(Duration::ZERO);
-        }
-        for limit in covering.filter_map(|toleration| number(toleration, "/tolerationSeconds")) {
-            let limit = Duration::from_secs(u64::try_from(limit).unwrap_or_default());
-            shortest = Some(shortest.map_or(limit, |shortest: Duration| shortest.min(limit)));
-        }
-    }
-    shortest.map_or(TolerationTime::Forever, TolerationTime::For)
 }
 
 /// The pod's conditions when its node is not ready; `None` if nothing has to be said.
@@ -258,25 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn tolerations_say_how_long_a_pod_stays() {
+    fn an_edge_node_that_is_cut_off_gets_no_new_pods_and_keeps_those_that_it_has() {
         let mut node = node("Unknown", "");
-        node["spec"]["taints"] = json!([{"key": UNREACHABLE, "effect": "NoExecute"}]);
-        let toleration_time = |tolerations: Value| {
-            super::toleration_time(&json!({"spec": {"tolerations": tolerations}}), &node)
+        node["metadata"] = json!({"labels": {contract::ids::EDGE_LABEL: ""}, "annotations": {noderegistry::ENROLMENT_ANNOTATION: "0a"}});
+        let taints = super::taints(&node, Timestamp::UNIX_EPOCH).unwrap();
+        let of = |taints: &[Value]| {
+            taints.iter().map(|t| format!("{}:{}", text(t, "/key"), text(t, "/effect"))).collect::<Vec<_>>()
         };
-        let lasting = |seconds: Value| json!({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
-        assert_eq!(toleration_time(json!([])), TolerationTime::For(Duration::ZERO));
-        assert_eq!(
-            toleration_time(json!([lasting(json!(300))])),
-            TolerationTime::For(Duration::from_secs(300))
-        );
-        assert_eq!(toleration_time(json!([lasting(Value::Null)])), TolerationTime::Forever);
-        assert_eq!(
-            toleration_time(json!([lasting(Value::Null), lasting(json!(5))])),
-            TolerationTime::For(Duration::from_secs(5))
-        );
-        assert_eq!(toleration_time(json!([{"operator": "Exists"}])), TolerationTime::Forever);
-        assert_eq!(super::toleration_time(&json!({}), &json!({})), TolerationTime::Forever);
+        assert_eq!(of(&taints), ["node.kubernetes.io/unreachable:NoSchedule"]);
+        node["spec"]["taints"] = json!(taints);
+        assert_eq!(super::taints(&node, Timestamp::UNIX_EPOCH), None, "there is nothing to write again");
     }
 
     #[test]

@@ -216,7 +216,7 @@ fn not_understood(pod: &Value) -> Option<String> {
     let claims = list(pod, "/spec/volumes").iter();
     let mut claims = claims.map(|volume| text(volume, "/persistentVolumeClaim/claimName"));
     let claim = claims.find(|claim| !claim.is_empty())?;
-    Some(format!("persistentvolumeclaim \"{claim}\" not found"))
+    Some(format!("the claim \"{claim}\" of a persistent volume is not honoured by this scheduler"))
 }
 
 /// Whether a pod waits for this scheduler.
@@ -333,7 +333,7 @@ mod tests {
         claiming["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "data"}}]);
         assert_eq!(
             nowhere(place(&claiming, &node_infos(&nodes, &[]))),
-            "0/1 nodes are available: persistentvolumeclaim \"data\" not found."
+            "0/1 nodes are available: the claim \"data\" of a persistent volume is not honoured by this scheduler."
         );
     }
 

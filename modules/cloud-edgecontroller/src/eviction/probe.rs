@@ -1,0 +1,126 @@
+//! A child of EdgeController that asks the API server, again and again, whether it takes the taints off edge Nodes that would drive their
+//! pods away. It is a fact that is asked for, not whether a policy is there: the server would make a Node, and says which. A policy that
+//! is applied or removed while CloudCore runs is found within [`AGAIN_AFTER`].
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
+use contract::edgecontroller::EdgeControllerMsg;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, PostParams};
+
+use super::rule::{self, EvictionRule};
+use crate::error::status_code;
+use crate::events;
+
+/// 60 s between two looks: pods tolerate a taint for 300 s by default.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// 5 s when the server did not answer.
+const SOON: Duration = Duration::from_secs(5);
+/// 10 s for an answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The probe tells itself.
+#[derive(Debug)]
+pub(crate) enum EvictionProbeMsg {
+    /// It is time to ask.
+    Look,
+}
+
+impl Message for EvictionProbeMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            EvictionProbeMsg::Look => "Look",
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct EvictionProbe {
+    client: kube::Client,
+    found: Rc<Cell<EvictionRule>>,
+    parent: Address<EdgeControllerMsg>,
+}
+
+impl EvictionProbe {
+    pub(crate) fn new(
+        client: kube::Client,
+        found: Rc<Cell<EvictionRule>>,
+        parent: Address<EdgeControllerMsg>,
+    ) -> Self {
+        EvictionProbe { client, found, parent }
+    }
+
+    pub(crate) fn policy() -> Policy {
+        Policy { capacity: Capacity::new(1, "it asks one question at a time"), ..Policy::default() }
+    }
+
+    /// Why the server did not say is in the error, unless it would not say at any other time either: then it keeps no pods.
+    async fn ask(&self) -> Result<(EvictionRule, Option<String>), kube::Error> {
+        let Some(node) = rule::probe_node() else { return Ok((EvictionRule::Tolerations, None)) };
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        match nodes.create(&PostParams { dry_run: true, ..PostParams::default() }, &node).await {
+            Ok(made) => Ok((rule::rule_of(&made), None)),
+            Err(error) if matches!(status_code(&error), Some(429) | Some(500..)) => Err(error),
+            Err(error) if status_code(&error).is_some() => {
+                Ok((EvictionRule::Tolerations, Some(error.to_string())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look(&self, cx: &Context<EvictionProbeMsg>) -> Duration {
+        let answer = tokio::select! {
+            answer = self.ask() => answer.map_err(|error| error.to_string()),
+            () = cx.env().sleep(DEADLINE) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
+        };
+        let (rule, why) = match answer {
+            Ok(answer) => answer,
+            // What was found before holds.
+            Err(reason) => {
+                events::eviction_rule_not_found(cx.env(), &reason);
+                return SOON;
+            }
+        };
+        if self.found.replace(rule) != rule {
+            match rule {
+                EvictionRule::Admission => events::pods_stay_by_admission(cx.env()),
+                EvictionRule::Tolerations | EvictionRule::Unknown => {
+                    let why = why.unwrap_or_else(|| "the policy is not there".to_owned());
+                    events::pods_stay_by_tolerations(cx.env(), &why);
+                }
+            }
+            self.parent.tell_with_retry(cx.env(), || EdgeControllerMsg::Reconcile).await;
+        }
+        AGAIN_AFTER
+    }
+}
+
+impl Actor for EvictionProbe {
+    type Message = EvictionProbeMsg;
+
+    async fn started(&mut self, cx: &mut Context<EvictionProbeMsg>) -> Result<(), Fault> {
+        cx.after(Duration::ZERO, EvictionProbeMsg::Look);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: EvictionProbeMsg,
+        cx: &mut Context<EvictionProbeMsg>,
+    ) -> Result<(), Fault> {
+        match message {
+            EvictionProbeMsg::Look => {
+                let pause = self.look(cx).await;
+                cx.after(pause, EvictionProbeMsg::Look);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        serde_json::json!({ "podsStayBy": self.found.get().name() })
+    }
+}
