@@ -34,6 +34,7 @@ use crate::pod::plan::Intent;
 use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runtime::app_armor;
+use crate::runtime::huge_pages;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
@@ -154,7 +155,8 @@ impl Actor for Edged {
         });
         let ending = Rc::clone(&deps);
         cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
-        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
+        let keeping = Rc::clone(&deps);
+        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&keeping)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),
@@ -164,6 +166,8 @@ impl Actor for Edged {
             edged: cx.myself(),
             listing: Rc::clone(&self.listing),
             lost: Cell::new(false),
+            relisted_at: Cell::new(None),
+            deps: Rc::clone(&deps),
             relist_every: self.settings.relist_every,
             poll_every: self.settings.poll_every,
         };
@@ -258,7 +262,10 @@ impl Edged {
             sysctls: &sysctls,
             app_armor: self.app_armor,
             shutting_down: self.deps.as_ref().is_some_and(|deps| deps.shutting_down.get()),
-            features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
+            features: self
+                .deps
+                .as_ref()
+                .and_then(|deps| deps.node.borrow().features.as_ref().map(|features| features.of(""))),
         };
         let admission = Admission::new(self.capacity(), node);
         let before = self.pods.intents();
@@ -382,7 +389,9 @@ impl Edged {
         let devices_unknown = self.containers.is_some() && devices.is_none();
         let devices = devices.unwrap_or_default().resources;
         let pods = u64::from(self.settings.max_pods);
-        Capacity { pods, cpu_milli, memory, ephemeral_storage, devices, devices_unknown }
+        let huge_pages =
+            machine.huge_pages.iter().map(|(size, bytes)| (huge_pages::resource(*size), *bytes)).collect();
+        Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {

@@ -33,6 +33,7 @@ mod events;
 mod eviction;
 mod images;
 mod json_error;
+mod kubelet_metrics;
 mod logs;
 mod node;
 mod plan;
@@ -47,4 +48,5 @@ mod volumes;
 
 pub use actor::Edged;
 pub use pod::worker::POD_WORKER;
+pub use runtime::counted::CountedRuntime;
 pub use settings::{EvictionRules, ImageCollection, Reserved, Settings};

@@ -54,8 +54,14 @@ pub(crate) fn active(stored: &StoredPods, updates: &[PodUpdate]) -> Vec<Arc<Pars
 /// The images of the pods that have not ended, as the runtime is asked for them.
 pub(crate) fn images(stored: &StoredPods) -> BTreeSet<String> {
     let wanted = stored.valid.iter().filter(|pod| stored.history(pod) != History::Ended);
-    let containers = wanted.flat_map(|pod| pod.init_containers().chain(&pod.spec().containers));
-    containers.filter_map(|container| reference::with_tag(container.image.as_deref()?).ok()).collect()
+    let of_pod = |pod: &'_ Arc<ParsedPod>| {
+        let containers = pod.init_containers().chain(&pod.spec().containers);
+        let containers = containers.filter_map(|container| container.image.clone());
+        let volumes = pod.spec().volumes.iter().flatten();
+        let volumes = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
+        containers.chain(volumes).collect::<Vec<_>>()
+    };
+    wanted.flat_map(of_pod).filter_map(|image| reference::with_tag(&image).ok()).collect()
 }
 
 /// What is wanted of each pod in the store. `before`: what was decided so far.

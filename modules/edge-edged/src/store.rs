@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use apimachinery::resource::SERVICES;
+use apimachinery::resource::{RUNTIME_CLASSES, SERVICES};
 use apimachinery::{NamespacedName, ObjectKey};
 use beehive::Env;
 use contract::ids::{
@@ -23,8 +23,15 @@ use crate::pod::reported::{self, ReportedStatuses};
 use crate::pod::token_row;
 
 /// What pods need: with a change of it their volumes are looked at again.
-const NEEDED: [&str; 6] =
-    [CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, CSI_DRIVERS, VOLUME_ATTACHMENTS];
+const NEEDED: [&str; 7] = [
+    CONFIG_MAPS,
+    SECRETS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    CSI_DRIVERS,
+    RUNTIME_CLASSES,
+    VOLUME_ATTACHMENTS,
+];
 
 /// Objects that pods need and that came, went or changed.
 pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
