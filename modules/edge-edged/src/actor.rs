@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
@@ -26,6 +27,7 @@ use crate::plan::{self, Orphan, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::allocation::{self, Allocations};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
+use crate::pod::held;
 use crate::pod::id::PodId;
 use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
@@ -44,6 +46,9 @@ use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
+
+/// 2 s between looks whether a pod that is held was released.
+const RELEASES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the node's pods.
 pub struct Edged {
@@ -283,6 +288,8 @@ impl Edged {
         if let Some(deps) = &self.deps {
             deps.active_pods.replace(plan::active(&pods, &updates));
         }
+        let is_one_held = updates.iter().any(|update| held::is_held(&update.intent));
+        let released = std::mem::take(&mut pods.released);
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
@@ -305,11 +312,31 @@ impl Edged {
                 self.start_worker(update, cx);
             }
         }
+        if is_one_held {
+            // Whoever releases it writes to the store, and tells nobody.
+            self.reconcile_at(cx.now() + RELEASES_EVERY, cx);
+        }
+        self.forget_released(released, cx);
         let changed = self.versions.as_ref().map(|before| versions.changed_since(before));
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
         }
+    }
+
+    /// Forgets the releases of pods that are gone. What fails now is done the next time.
+    fn forget_released(&self, released: BTreeSet<String>, cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
+        let gone: Vec<String> = released.difference(wanted).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        cx.spawn(async move {
+            if let Err(error) = store.forget_released(gone).await {
+                tracing::warn!(%error, "releases of pods that are gone stay in the store");
+            }
+        });
     }
 
     /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.

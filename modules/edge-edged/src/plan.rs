@@ -11,6 +11,7 @@ use crate::eviction::pressure::{EVICTED, Pressure};
 use crate::images::reference;
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
+use crate::pod::held;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
@@ -23,13 +24,16 @@ pub(crate) struct StoredPods {
     pub(crate) invalid: Vec<(PodId, String)>,
     /// What was reported of pods last, by uid.
     pub(crate) reported: BTreeMap<String, Arc<PodStatus>>,
+    /// Pods that somebody on the node has released, by uid.
+    pub(crate) released: BTreeSet<String>,
 }
 
 impl StoredPods {
     /// What is known of a pod from before: it was reported, or a node that has lost its store was told.
     pub(crate) fn history(&self, pod: &ParsedPod) -> History {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
-        let mut known = known.into_iter().flatten();
+        // One that was held has not begun.
+        let mut known = known.into_iter().flatten().filter(|status| !held::was_held(status));
         let is_forgotten = defect::is_planted(Defect::EndForgotten);
         let has_ended = |status: &PodStatus| {
             status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
@@ -90,9 +94,10 @@ pub(crate) fn updates(
                 let refused = (history == History::New && !pod.is_terminating())
                     .then(|| pressure.refusal(&pod))
                     .flatten();
-                match refused {
-                    Some(message) => Intent::Fail { reason: EVICTED.to_owned(), message },
-                    None => admission.decide(&pod, history),
+                match (held::hold(&pod, history, &stored.released), refused) {
+                    (Some(held), _) => held,
+                    (None, Some(message)) => Intent::Fail { reason: EVICTED.to_owned(), message },
+                    (None, None) => admission.decide(&pod, history),
                 }
             }
         };

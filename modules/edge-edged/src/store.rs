@@ -109,6 +109,8 @@ impl EdgedStore {
         self.reported.load(&self.store)?;
         let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
         view.pods.reported = self.reported.all();
+        let released = self.store.list_rows(Table::Facts, Some(rows::RELEASED_PODS_FACT))?;
+        view.pods.released = released.into_iter().map(|row| row.key2).collect();
         for object in self.store.list_objects(PODS, None)? {
             view.add(&object.json, parsed);
         }
@@ -228,6 +230,17 @@ impl EdgedStore {
         });
         let kept = kept.collect::<Result<Vec<Write>, String>>()?;
         let writes = std::iter::once(gone).chain(kept).collect();
+        self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Forgets that pods were released which are not here any more.
+    pub(crate) async fn forget_released(&self, gone: Vec<String>) -> Result<(), String> {
+        let forget = |key2: String| Write::DeleteRow {
+            table: Table::Facts,
+            key1: rows::RELEASED_PODS_FACT.to_owned(),
+            key2,
+        };
+        let writes = gone.into_iter().map(forget).collect();
         self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
     }
 

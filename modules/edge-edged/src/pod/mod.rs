@@ -18,6 +18,7 @@ pub(crate) mod event_series;
 pub(crate) mod external_volumes;
 pub(crate) mod field_support;
 mod field_table;
+pub(crate) mod held;
 pub(crate) mod hooks;
 pub(crate) mod host_ports;
 pub(crate) mod id;
