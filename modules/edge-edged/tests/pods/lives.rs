@@ -294,7 +294,7 @@ fn a_held_pod_waits_until_it_is_released_on_the_node() {
         let node = Node::start(&host);
         let mut held = pod("held", WAITS, json!({}));
         held["metadata"]["annotations"] = json!({"edge.kubeedge.io/hold-upgrade": "true"});
-        node.apply(&[held.clone()]).await;
+        node.apply(std::slice::from_ref(&held)).await;
         let status = node
             .until("held", "its hold", |status| condition(status, "HeldUpgrade")["status"] == "True")
             .await;
