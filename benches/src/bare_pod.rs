@@ -52,7 +52,7 @@ impl BarePod {
             ..ContainerConfig::default()
         };
         let begun = Instant::now();
-        let sandbox = runtime.run_sandbox(config.clone()).await?;
+        let sandbox = runtime.run_sandbox(config.clone(), "").await?;
         let sandboxed = begun.elapsed();
         let id = runtime.create_container(&sandbox, container, config).await?;
         let created = begun.elapsed();

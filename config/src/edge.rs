@@ -150,6 +150,8 @@ pub struct TailoredKubeletConfig {
     pub pod_logs_dir: PathBuf,
     /// The same as the runtime's.
     pub cgroup_driver: CgroupDriver,
+    /// What containers may have of the machine's swap.
+    pub memory_swap: MemorySwap,
     /// The search domain of pods.
     pub cluster_domain: String,
     /// DNS servers of pods with dnsPolicy ClusterFirst.
@@ -216,6 +218,10 @@ pub struct TailoredKubeletConfig {
     pub system_reserved: BTreeMap<String, String>,
     /// What the daemons of Kubernetes have of it: the same keys.
     pub kube_reserved: BTreeMap<String, String>,
+    /// Whether containers of guaranteed pods have their memory from NUMA nodes of their own.
+    pub memory_manager_policy: MemoryManagerPolicy,
+    /// What of each NUMA node's memory pods can't have then.
+    pub reserved_memory: Vec<MemoryReservation>,
     /// How near to each other a container's devices and CPUs have to be.
     pub topology_manager_policy: TopologyManagerPolicy,
     /// Whether that is asked of each container, or of the pod as a whole.
@@ -242,6 +248,7 @@ impl Default for TailoredKubeletConfig {
             file_check_frequency: KubeletDuration::from_secs(20),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             cgroup_driver: CgroupDriver::Cgroupfs,
+            memory_swap: MemorySwap::default(),
             cluster_domain: "cluster.local".to_owned(),
             cluster_dns: Vec::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
@@ -272,6 +279,8 @@ impl Default for TailoredKubeletConfig {
             reserved_system_cpus: String::new(),
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
+            memory_manager_policy: MemoryManagerPolicy::None,
+            reserved_memory: Vec::new(),
             topology_manager_policy: TopologyManagerPolicy::None,
             topology_manager_scope: TopologyManagerScope::Container,
         }
@@ -300,6 +309,25 @@ pub enum CpuManagerPolicy {
     None,
     /// Containers of guaranteed pods that ask for whole CPUs have them for themselves.
     Static,
+}
+
+/// The kubelet's memoryManagerPolicy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemoryManagerPolicy {
+    /// Memory comes from where the kernel finds some.
+    None,
+    /// That of guaranteed pods from as few NUMA nodes as can be, which are kept for them.
+    Static,
+}
+
+/// What of a NUMA node's memory pods can't have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MemoryReservation {
+    /// The node.
+    pub numa_node: u32,
+    /// `memory`, and `hugepages-2Mi` and the like.
+    pub limits: BTreeMap<String, String>,
 }
 
 /// The kubelet's topologyManagerPolicy.
@@ -334,6 +362,25 @@ pub enum CgroupDriver {
     Cgroupfs,
     /// systemd on the runtime's behalf.
     Systemd,
+}
+
+/// The kubelet's memorySwap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct MemorySwap {
+    /// How much of it.
+    pub swap_behavior: SwapBehavior,
+}
+
+/// The kubelet's swapBehavior.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwapBehavior {
+    /// Nothing.
+    #[default]
+    #[serde(alias = "")]
+    NoSwap,
+    /// Containers of burstable pods as much of the swap as they ask for of the memory; with cgroups of version 2 alone.
+    LimitedSwap,
 }
 
 /// The kubelet's imagePullCredentialsVerificationPolicy (KEP-2535).

@@ -6,7 +6,7 @@ use std::path::Path;
 use apimachinery::Quantity;
 
 use crate::KubeletDuration;
-use crate::edge::{CpuManagerPolicy, Edged, TailoredKubeletConfig};
+use crate::edge::{CpuManagerPolicy, Edged, MemoryManagerPolicy, TailoredKubeletConfig};
 use crate::error::{Defect, kubelet_key as key};
 
 /// What can be reserved.
@@ -26,6 +26,19 @@ impl TailoredKubeletConfig {
         self.reserved(resource, Quantity::units)
     }
 
+    /// What is reserved of each NUMA node, in bytes by `memory` and sizes of huge pages.
+    pub fn reserved_memory_by_node(&self) -> BTreeMap<u32, BTreeMap<String, u64>> {
+        let mut reserved: BTreeMap<u32, BTreeMap<String, u64>> = BTreeMap::new();
+        for reservation in &self.reserved_memory {
+            let own = reserved.entry(reservation.numa_node).or_default();
+            for (kind, amount) in &reservation.limits {
+                let bytes = amount.parse::<Quantity>().map(Quantity::units).unwrap_or_default();
+                own.insert(kind.clone(), u64::try_from(bytes).unwrap_or(0));
+            }
+        }
+        reserved
+    }
+
     fn reserved(&self, resource: &str, unit: impl Fn(Quantity) -> i64) -> u64 {
         let all = [&self.system_reserved, &self.kube_reserved];
         let amounts = all.into_iter().filter_map(|reserved| reserved.get(resource)?.parse::<Quantity>().ok());
@@ -40,6 +53,44 @@ pub(crate) fn defects(edged: &Edged, defects: &mut Vec<Defect>) {
     amounts("systemReserved", &kubelet.system_reserved, defects);
     amounts("kubeReserved", &kubelet.kube_reserved, defects);
     cpus(kubelet, defects);
+    memory(kubelet, defects);
+}
+
+/// The kubelet's rules. Whether it is as much as is reserved in all depends on the machine.
+fn memory(kubelet: &TailoredKubeletConfig, defects: &mut Vec<Defect>) {
+    let is_static = kubelet.memory_manager_policy == MemoryManagerPolicy::Static;
+    let at = key("reservedMemory");
+    let list = &kubelet.reserved_memory;
+    if is_static && list.is_empty() {
+        defects.push(Defect::new(
+            &key("memoryManagerPolicy"),
+            "is Static, which needs reservedMemory: for NUMA nodes together as much memory as systemReserved, kubeReserved and \
+             evictionHard.memory.available",
+        ));
+    }
+    if !is_static && !list.is_empty() {
+        defects.push(Defect::new(&at, "has an effect with memoryManagerPolicy Static only"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for reservation in list {
+        let node = reservation.numa_node;
+        for (kind, amount) in &reservation.limits {
+            if kind != "memory" && !kind.starts_with("hugepages-") {
+                let what =
+                    format!("has {kind:?} for NUMA node {node}; memory and hugepages-<size> can be reserved");
+                defects.push(Defect::new(&at, what));
+            }
+            if !amount.parse::<Quantity>().is_ok_and(|amount| amount.units() > 0) {
+                defects.push(Defect::new(
+                    &at,
+                    format!("has `{amount}` of {kind} for NUMA node {node}, no amount"),
+                ));
+            }
+            if !seen.insert((node, kind)) {
+                defects.push(Defect::new(&at, format!("has {kind} for NUMA node {node} twice")));
+            }
+        }
+    }
 }
 
 fn paths(edged: &Edged, defects: &mut Vec<Defect>) {
@@ -179,5 +230,32 @@ mod tests {
         });
         assert_eq!(bad, ["modules.edged.devicePluginPath", "modules.edged.podResourcesPath"]);
         assert_eq!(keys(|edged| edged.device_plugin_path = "".into()), [] as [String; 0]);
+    }
+
+    #[test]
+    fn memory_of_numa_nodes_is_reserved_once_each_and_with_its_policy() {
+        let of = |policy: MemoryManagerPolicy, list: &[(u32, &str, &str)]| {
+            let mut config = EdgeCore::default();
+            let kubelet = &mut config.modules.edged.tailored_kubelet_config;
+            kubelet.memory_manager_policy = policy;
+            kubelet.reserved_memory = list
+                .iter()
+                .map(|(numa_node, kind, amount)| crate::edge::MemoryReservation {
+                    numa_node: *numa_node,
+                    limits: [((*kind).to_owned(), (*amount).to_owned())].into(),
+                })
+                .collect();
+            let by_node = kubelet.reserved_memory_by_node();
+            (config.defects().len(), by_node)
+        };
+        let fixed = MemoryManagerPolicy::Static;
+        let (defects, by_node) = of(fixed, &[(0, "memory", "1Gi"), (1, "hugepages-2Mi", "4Mi")]);
+        assert_eq!((defects, by_node[&0]["memory"], by_node[&1]["hugepages-2Mi"]), (0, 1 << 30, 4 << 20));
+        assert_eq!(of(fixed, &[]).0, 1);
+        assert_eq!(of(MemoryManagerPolicy::None, &[(0, "memory", "1Gi")]).0, 1);
+        for bad in [(0, "cpu", "1"), (0, "memory", "0"), (0, "memory", "much")] {
+            assert_eq!(of(fixed, &[bad]).0, 1, "{bad:?}");
+        }
+        assert_eq!(of(fixed, &[(0, "memory", "1Gi"), (0, "memory", "2Gi")]).0, 1);
     }
 }

@@ -12,6 +12,7 @@ use beehive::{Env, Hive};
 use clap::{Parser, Subcommand};
 use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
+use edge_edged::CountedRuntime;
 use edge_hub::Endpoints;
 use edge_hub::network::KernelRoutes;
 
@@ -108,7 +109,7 @@ async fn run(cli: Cli) -> Result<()> {
         common_name: identity.common_name(),
         endpoints,
         network: Some(Rc::new(network)),
-        runtime: Arc::new(runtime),
+        runtime: Arc::new(CountedRuntime::new(Arc::new(runtime), env.metrics(), env.clock())),
         store,
     };
     daemon::serve(EdgeCore::start(&settings, dependencies, env).await?).await

@@ -90,6 +90,7 @@ kinds! {
     CUSTOM_RESOURCE_DEFINITIONS: "apiextensions.k8s.io" "v1" "CustomResourceDefinition" "customresourcedefinitions" "customresourcedefinitions.apiextensions.k8s.io" false;
     LEASES: "coordination.k8s.io" "v1" "Lease" "leases" "leases.coordination.k8s.io" true;
     ENDPOINT_SLICES: "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" "endpointslices.discovery.k8s.io" true;
+    RUNTIME_CLASSES: "node.k8s.io" "v1" "RuntimeClass" "runtimeclasses" "runtimeclasses.node.k8s.io" false;
     CLUSTER_ROLES: "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles" "clusterroles.rbac.authorization.k8s.io" false;
     CLUSTER_ROLE_BINDINGS: "rbac.authorization.k8s.io" "v1" "ClusterRoleBinding" "clusterrolebindings" "clusterrolebindings.rbac.authorization.k8s.io" false;
     ROLES: "rbac.authorization.k8s.io" "v1" "Role" "roles" "roles.rbac.authorization.k8s.io" true;

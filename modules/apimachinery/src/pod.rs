@@ -18,6 +18,8 @@ pub struct PodReferences {
     pub claims: BTreeSet<String>,
     /// Drivers of inline CSI volumes; they lie in no namespace.
     pub csi_drivers: BTreeSet<String>,
+    /// The runtime class; it lies in no namespace either.
+    pub runtime_classes: BTreeSet<String>,
 }
 
 /// Where a volume names a Secret: the pointer to the name.
@@ -38,6 +40,7 @@ impl PodReferences {
     /// The references of a pod of this name with this `PodSpec`.
     pub fn of_pod(name: &str, spec: &Value) -> Self {
         let mut found = PodReferences::default();
+        found.runtime_classes.extend(text(spec.get("runtimeClassName")));
         for volume in list(spec, "volumes") {
             found.claims.extend(text(volume.pointer("/persistentVolumeClaim/claimName")));
             if volume.get("ephemeral").is_some_and(Value::is_object) {
@@ -89,6 +92,7 @@ impl PodReferences {
         match key.resource.as_str() {
             resource::PERSISTENT_VOLUMES | resource::VOLUME_ATTACHMENTS => !self.claims.is_empty(),
             resource::CSI_DRIVERS => !self.claims.is_empty() || self.csi_drivers.contains(&key.name),
+            resource::RUNTIME_CLASSES => self.runtime_classes.contains(&key.name),
             _ if key.namespace != namespace => false,
             resource::CONFIG_MAPS => self.config_maps.contains(&key.name),
             resource::SECRETS => self.secrets.contains(&key.name),
@@ -106,6 +110,7 @@ impl PodReferences {
             .chain(within(resource::SECRETS, &self.secrets, namespace))
             .chain(within(resource::PERSISTENT_VOLUME_CLAIMS, &self.claims, namespace))
             .chain(within(resource::CSI_DRIVERS, &self.csi_drivers, ""))
+            .chain(within(resource::RUNTIME_CLASSES, &self.runtime_classes, ""))
     }
 }
 
@@ -130,6 +135,7 @@ mod tests {
     #[test]
     fn every_way_to_name_an_object_is_found() {
         let spec = json!({
+            "runtimeClassName": "kata",
             "volumes": [
                 {"configMap": {"name": "m-volume"}}, {"secret": {"secretName": "s-volume"}},
                 {"projected": {"sources": [{"configMap": {"name": "m-projected"}}, {"secret": {"name": "s-projected"}}]}},
@@ -163,7 +169,9 @@ mod tests {
         assert!(
             found.keys("shop").any(|key| key == ObjectKey::new(resource::CSI_DRIVERS, "", "d.example.com"))
         );
-        assert_eq!(found.keys("shop").count(), 16);
+        let class = ObjectKey::new(resource::RUNTIME_CLASSES, "", "kata");
+        assert!(found.contains("shop", &class) && found.keys("shop").any(|key| key == class));
+        assert_eq!(found.keys("shop").count(), 17);
         for (resource, namespace, name, counts) in [
             (resource::PERSISTENT_VOLUME_CLAIMS, "shop", "web-scratch", true),
             (resource::PERSISTENT_VOLUME_CLAIMS, "other", "web-scratch", false),

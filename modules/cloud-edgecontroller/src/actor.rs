@@ -395,13 +395,13 @@ impl EdgeController {
             None => needs.presence(key),
         };
         let found = self.index.reconcile(presence, now);
-        for (key, readers) in found.needs.iter().filter(|(key, _)| !plan::is_of_volumes(key)) {
+        for (key, readers) in found.needs.iter().filter(|(key, _)| !plan::is_watched_whole(key)) {
             needs.want(key, readers.clone());
         }
         let find = |key: &ObjectKey| match key.resource.as_str() {
             PODS => pods.objects.get(key).map(|cached| Arc::clone(&cached.object)),
             SERVICES => services.objects.get(key).map(|cached| Arc::clone(&cached.object)),
-            _ if plan::is_of_volumes(key) => volumes.object(key),
+            _ if plan::is_watched_whole(key) => volumes.object(key),
             _ => needs.object(key),
         };
         let with_objects = found.desired_keys.iter().map(|(node, keys)| {

@@ -23,13 +23,14 @@ pub const NEEDS_MAX: usize = 1024;
 /// What the API server holds of claims, volumes and what belongs to them, by key.
 pub type FindVolume<'a> = dyn Fn(&ObjectKey) -> Option<&'a Value> + 'a;
 
-/// Whether objects of this kind stand behind claims: they are watched all together, and read by [`FindVolume`].
-pub fn is_of_volumes(key: &ObjectKey) -> bool {
+/// Whether objects of this kind stand behind claims or runtime classes: they are watched all together, and read by [`FindVolume`].
+pub fn is_watched_whole(key: &ObjectKey) -> bool {
     matches!(
         key.resource.as_str(),
         resource::PERSISTENT_VOLUME_CLAIMS
             | resource::PERSISTENT_VOLUMES
             | resource::CSI_DRIVERS
+            | resource::RUNTIME_CLASSES
             | resource::VOLUME_ATTACHMENTS
     )
 }

@@ -1,4 +1,4 @@
-//! Claims, volumes, the drivers' objects and attachments, as the API server has them.
+//! Claims, volumes, the drivers' objects and attachments, and runtime classes, as the API server has them.
 //!
 //! A node may read the claims and volumes of its pods one by one, and watch none: so they are watched all together, under
 //! CloudCore's own account. None of them holds a secret.
@@ -7,6 +7,7 @@ use std::cell::Ref;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use apimachinery::resource::RUNTIME_CLASSES;
 use beehive::Context;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::{CSI_DRIVERS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, VOLUME_ATTACHMENTS};
@@ -16,11 +17,18 @@ use serde_json::Value;
 
 use crate::plan;
 
-const KINDS: [WatchedKind; 4] = [
+const KINDS: [WatchedKind; 5] = [
     WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim"),
     WatchedKind::core(PERSISTENT_VOLUMES, "PersistentVolume"),
     of_storage(CSI_DRIVERS, "csidrivers", "CSIDriver"),
     of_storage(VOLUME_ATTACHMENTS, "volumeattachments", "VolumeAttachment"),
+    WatchedKind {
+        group_resource: RUNTIME_CLASSES,
+        group: "node.k8s.io",
+        version: "v1",
+        plural: "runtimeclasses",
+        kind: "RuntimeClass",
+    },
 ];
 
 const fn of_storage(group_resource: &'static str, plural: &'static str, kind: &'static str) -> WatchedKind {

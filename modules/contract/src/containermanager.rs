@@ -137,6 +137,8 @@ pub struct DeviceReport {
     pub health: BTreeMap<String, Vec<DeviceHealth>>,
     /// Whether a container has to be told which CPUs it runs on although its pod asks for none.
     pub manages_cpus: bool,
+    /// Whether containers of guaranteed pods have their memory from NUMA nodes of their own.
+    pub manages_memory: bool,
 }
 
 /// A pod that is not to lose what it has.

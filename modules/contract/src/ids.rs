@@ -18,6 +18,9 @@ pub const REPORTED_ANNOTATION: &str = "kubehive.io/reported";
 /// Which address of a Node is a CloudCore's, so that the next one can tell it from the node's own. Empty: none.
 pub const KUBELET_ADDRESS_ANNOTATION: &str = "kubehive.io/kubelet-address";
 
+/// On a pod with the value `true`: it begins only when somebody on the node releases it (KubeEdge).
+pub const HOLD_UPGRADE_ANNOTATION: &str = "edge.kubeedge.io/hold-upgrade";
+
 /// The label that makes a Node one of an edge node (KubeEdge).
 pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 /// The types of conditions that a node reports of its pods, and nobody else: Kubernetes' own that a kubelet writes, and
 /// ours. All others belong to controllers (readiness gates, `DisruptionTarget`).
-pub const POD_CONDITIONS: [&str; 9] = [
+pub const POD_CONDITIONS: [&str; 10] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -15,15 +15,21 @@ pub const POD_CONDITIONS: [&str; 9] = [
     RESIZE_IN_PROGRESS,
     ALL_RESTARTING,
     FIELDS_NOT_HONOURED,
+    HELD_UPGRADE,
 ];
 
 /// Those of them that are there only while they hold: one that a node does not report is over.
-pub const PASSING_CONDITIONS: [&str; 2] = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
+pub const PASSING_CONDITIONS: [&str; 3] = [RESIZE_PENDING, RESIZE_IN_PROGRESS, HELD_UPGRADE];
 
 /// Why a pod was ended before its time (Kubernetes). Controllers write it, too: a node only with [`BY_KUBELET`].
 pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
 /// The reason of that condition where the node ended the pod.
 pub const BY_KUBELET: &str = "TerminationByKubelet";
+
+/// The pod is held until somebody on the node releases it (KubeEdge).
+pub const HELD_UPGRADE: &str = "HeldUpgrade";
+/// The reason of that condition.
+pub const HELD_BY_ANNOTATION: &str = "HoldUpgradeEnabled";
 
 /// A resize of the pod waits (Kubernetes).
 pub const RESIZE_PENDING: &str = "PodResizePending";

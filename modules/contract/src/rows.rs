@@ -18,6 +18,10 @@ use crate::{Telemetry, UpReport};
 /// them, and the node's kubelet API shows them.
 pub const STATIC_PODS_FACT: &str = "static-pod";
 
+/// The first key of the pods that somebody on the node has released, by their uids, without a value: the node's kubelet API writes
+/// them, and Edged begins these pods.
+pub const RELEASED_PODS_FACT: &str = "released-pod";
+
 const FORMAT_1: u8 = 1;
 
 /// Why something is no row, or bytes are none.

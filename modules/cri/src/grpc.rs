@@ -11,11 +11,11 @@ use tonic::{Request, Response, Status};
 use crate::bounded::{Bounded, WholeOutput};
 use crate::containerd::service::SubscribeRequest;
 use crate::containerd::service::events_client::EventsClient;
-use crate::runtime::{Answer, Features};
+use crate::runtime::{Answer, Features, RuntimeFeatures};
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::*;
-use crate::{Error, Event, EventStream, Runtime, events};
+use crate::{Error, Event, EventStream, Runtime, cgroup_driver, events};
 
 /// 16 MiB: what the kubelet accepts; a node with many images goes over gRPC's usual 4.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -25,6 +25,8 @@ const WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 const PULL_DEADLINE: Duration = Duration::from_secs(1800);
 /// What the runtime may take beyond the grace period to end a container.
 const STOP_MARGIN: Duration = Duration::from_secs(120);
+/// More handlers are not looked at.
+const HANDLERS_MAX: usize = 256;
 /// containerd's namespace of CRI's containers.
 const NAMESPACE: &str = "k8s.io";
 
@@ -157,21 +159,46 @@ impl Runtime for Grpc {
         unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| answer.info)
     }
 
-    fn features(&self) -> Answer<'_, Features> {
+    fn features(&self) -> Answer<'_, RuntimeFeatures> {
         let body = StatusRequest { verbose: false };
         unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
-            // The handler of pods without a runtime class has no name.
-            let handler = answer.runtime_handlers.into_iter().find(|handler| handler.name.is_empty());
-            let handler = handler.and_then(|handler| handler.features).unwrap_or_default();
-            Features {
-                recursive_read_only_mounts: handler.recursive_read_only_mounts,
-                supplemental_groups_policy: answer.features.unwrap_or_default().supplemental_groups_policy,
+            let of = |handler: RuntimeHandler| {
+                let can = handler.features.unwrap_or_default();
+                let features = Features {
+                    recursive_read_only_mounts: can.recursive_read_only_mounts,
+                    user_namespaces: can.user_namespaces,
+                    ..Features::default()
+                };
+                (handler.name, features)
+            };
+            RuntimeFeatures {
+                handlers: answer.runtime_handlers.into_iter().take(HANDLERS_MAX).map(of).collect(),
+                supplemental_groups_policy: answer.features.map(|can| can.supplemental_groups_policy),
             }
         })
     }
 
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
-        let body = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>> {
+        Box::pin(async move {
+            let body = RuntimeConfigRequest {};
+            let asked = unary!(
+                self,
+                runtime,
+                runtime_config,
+                "RuntimeConfig",
+                self.request(body),
+                |answer: RuntimeConfigResponse| { answer.linux.map(|linux| linux.cgroup_driver()) }
+            );
+            match asked.await {
+                // containerd before 2.0: its configuration says it.
+                Err(Error::Unsupported { .. }) => Ok(cgroup_driver::of_info(&self.status_info().await?)),
+                other => other,
+            }
+        })
+    }
+
+    fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Answer<'_, String> {
+        let body = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         // Twice the deadline, as the kubelet gives it: network plugins are slow at boot.
         let request = self.request_within(body, self.deadline * 2);
         unary!(self, runtime, run_pod_sandbox, "RunPodSandbox", request, |answer: RunPodSandboxResponse| {

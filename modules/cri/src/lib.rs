@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod bounded;
+mod cgroup_driver;
 mod error;
 mod events;
 mod exec_output;
@@ -31,7 +32,7 @@ pub(crate) mod containerd {
 pub use error::Error;
 pub use events::{Event, EventKind, EventStream};
 pub use grpc::Grpc;
-pub use runtime::{Answer, Features, Runtime};
+pub use runtime::{Answer, Features, Runtime, RuntimeFeatures};
 
 impl std::fmt::Debug for v1::AuthConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,12 +1,12 @@
 //! What Edged needs of a container runtime.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 
 use crate::v1::{
-    AttachRequest, AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats,
+    AttachRequest, AuthConfig, CgroupDriver, Container, ContainerConfig, ContainerFilter, ContainerStats,
     ContainerStatsFilter, ContainerStatus, ExecRequest, ExecSyncResponse, FilesystemUsage, Image,
     LinuxContainerResources, PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStats,
     PodSandboxStatsFilter, PodSandboxStatus, PortForwardRequest, RuntimeStatus, VersionResponse,
@@ -16,13 +16,36 @@ use crate::{Error, EventStream};
 /// What a call answers.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
-/// What of the newer parts of CRI a runtime can do. An older one ignores a field that asks for them, without a word.
+/// What of the newer parts of CRI a runtime can do with the pods of one handler. An older one ignores a field that asks for
+/// them, without a word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Features {
     /// `Mount.recursive_read_only`, since containerd 2.0.
     pub recursive_read_only_mounts: bool,
+    /// `NamespaceOption.userns_options`, since containerd 2.0 and by the handler's own runtime.
+    pub user_namespaces: bool,
     /// `supplemental_groups_policy`, since containerd 2.0.
     pub supplemental_groups_policy: bool,
+}
+
+/// What a runtime says that it can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuntimeFeatures {
+    /// By the names of its handlers; that of pods without a runtime class has none. Empty: it does not know the question.
+    pub handlers: BTreeMap<String, Features>,
+    /// `supplemental_groups_policy`, with whichever handler; `None`: it has not said.
+    pub supplemental_groups_policy: Option<bool>,
+}
+
+impl RuntimeFeatures {
+    /// What it can do with the pods of a handler. With one that it does not name, nothing.
+    #[must_use]
+    pub fn of(&self, handler: &str) -> Features {
+        Features {
+            supplemental_groups_policy: self.supplemental_groups_policy.unwrap_or_default(),
+            ..self.handlers.get(handler).copied().unwrap_or_default()
+        }
+    }
 }
 
 /// A container runtime as CRI describes it. Every call has a deadline; stopping and removing what is gone succeeds.
@@ -35,13 +58,16 @@ pub trait Runtime: Send + Sync {
     fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
         unsupported("Status")
     }
-    /// What of the newer parts of CRI the runtime can do with pods that name no runtime class. One that does not know the
-    /// question can do none of it.
-    fn features(&self) -> Answer<'_, Features> {
-        Box::pin(std::future::ready(Ok(Features::default())))
+    /// What of the newer parts of CRI the runtime can do. One that does not know the question can do none of it.
+    fn features(&self) -> Answer<'_, RuntimeFeatures> {
+        Box::pin(std::future::ready(Ok(RuntimeFeatures::default())))
     }
-    /// Makes and starts a sandbox; answers its id.
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String>;
+    /// Who makes the cgroups of containers; `None`: the runtime does not say.
+    fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+    /// Makes and starts a sandbox by one of the runtime's handlers, of which the usual one has no name; answers its id.
+    fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Answer<'_, String>;
     /// Ends what runs in a sandbox and takes its network down.
     fn stop_sandbox(&self, id: &str) -> Answer<'_, ()>;
     /// Removes a sandbox and its containers.

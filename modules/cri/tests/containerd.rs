@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cri::v1::{
-    ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ImageSpec, LinuxContainerConfig,
-    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
+    CgroupDriver, ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ImageSpec,
+    LinuxContainerConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
 };
 use cri::{Error, EventKind, Grpc, Runtime};
 use futures::StreamExt as _;
@@ -50,7 +50,13 @@ async fn a_container_runs_and_its_end_is_told() {
     // What it can do came with 2.0; whoever is older says nothing of it.
     let is_older = version.runtime_version.trim_start_matches('v').starts_with("1.");
     let features = runtime.features().await.unwrap();
-    assert!(!is_older || features == cri::Features::default(), "{} {features:?}", version.runtime_version);
+    assert!(
+        !is_older || features.of("") == cri::Features::default(),
+        "{} {features:?}",
+        version.runtime_version
+    );
+    // The host's own configuration names no driver, and runc's is then cgroupfs.
+    assert_eq!(runtime.cgroup_driver().await.unwrap(), Some(CgroupDriver::Cgroupfs));
     assert!(runtime.image_status(testhost::BUSYBOX).await.unwrap().is_some());
     assert!(runtime.image_status("kubehive.test/absent:1").await.unwrap().is_none());
     assert!(!runtime.image_filesystems().await.unwrap().is_empty());
@@ -70,7 +76,7 @@ async fn a_container_runs_and_its_end_is_told() {
     });
 
     let config = sandbox(&host);
-    let pod = runtime.run_sandbox(config.clone()).await.unwrap();
+    let pod = runtime.run_sandbox(config.clone(), "").await.unwrap();
     let address = runtime.sandbox_status(&pod).await.unwrap().network.unwrap().ip;
     assert!(address.starts_with(&host.pod_prefix()), "{address}");
     let id =

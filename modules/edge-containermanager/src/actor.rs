@@ -178,8 +178,9 @@ fn server_policy() -> Policy {
 impl ContainerManager {
     async fn load(&self, cx: &Context<ContainerManagerMsg>) -> Result<Rc<Shared>, Fault> {
         let (kept_store, cpus) = (self.store.clone(), self.settings.cpus.clone());
+        let memory = self.settings.memory.clone();
         let (kept, machine) =
-            cx.env().blocking(move || (store::load(&kept_store), Machine::read(&cpus))).await?;
+            cx.env().blocking(move || (store::load(&kept_store), Machine::read(&cpus, &memory))).await?;
         let store::Kept { mut pods, resources } = kept.map_err(|error| Fault::from_error(&error))?;
         let machine = machine.map_err(Fault::new)?;
         // CPUs that nobody can have by the policy of today are nobody's.
@@ -194,6 +195,13 @@ impl ContainerManager {
                     "a container has CPUs that it can't have any more: it shares from now on"
                 );
                 container.cpus.clear();
+            }
+            for (name, container) in &mut pod.containers {
+                let before = container.memory.len();
+                container.memory.retain(|block| machine.memory.has(block));
+                if container.memory.len() < before {
+                    events::memory_differs(cx.env(), uid, name);
+                }
             }
         }
         let ledger = Ledger::new(machine.boot.clone(), pods, resources, cx.now());
@@ -339,6 +347,7 @@ impl ContainerManager {
     fn tell_edged(&mut self, shared: &Rc<Shared>) {
         let mut report = shared.ledger.borrow().report();
         report.manages_cpus = shared.machine.cpu_policy != CpuPolicy::None;
+        report.manages_memory = shared.machine.memory.is_managed();
         if self.told.as_ref() != Some(&report)
             && self.edged.try_tell(EdgedMsg::Devices(report.clone())).is_ok()
         {
@@ -367,7 +376,10 @@ fn answer(shared: &Shared, query: ResourceQuery) {
         }
         ResourceQuery::Allocatable(reply) => {
             let cpus = shared.placement().allocatable();
-            reply.send(query::allocatable(ledger.allocatable(), &cpus, &[]).encode_to_vec());
+            reply.send(
+                query::allocatable(ledger.allocatable(), &cpus, &shared.machine.memory.blocks())
+                    .encode_to_vec(),
+            );
         }
     }
 }

@@ -109,6 +109,7 @@ async fn give(shared: &Shared, pod: &PodDemand) -> Result<(), Rejection> {
         let mut ledger = shared.ledger.borrow_mut();
         let placement = shared.placement();
         placement.take_cpus(&mut ledger, pod, container, &reusable.cpus, affinity).map_err(rejection)?;
+        placement.take_memory(&mut ledger, pod, container, &reusable.memory, affinity).map_err(rejection)?;
         if let Some(has) = ledger.container(&pod.uid, &container.name) {
             reusable.passed(container.kind, has);
         }

@@ -65,3 +65,13 @@ pub(crate) fn not_pinned(env: &Env, container: &str, error: &cri::Error) {
     env.count("containermanager_containers_not_pinned");
     tracing::warn!(container, %error, "a container could not be told on which CPUs it runs");
 }
+
+/// A container has memory of NUMA nodes that the machine, or the policy of today, does not have any more.
+pub(crate) fn memory_differs(env: &Env, pod: &str, container: &str) {
+    env.count("containermanager_memory_differs");
+    tracing::warn!(
+        pod,
+        container,
+        "a container has memory of NUMA nodes that are not managed any more: it runs on as it is, and nothing is kept for it"
+    );
+}

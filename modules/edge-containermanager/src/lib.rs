@@ -25,6 +25,7 @@ mod device_list;
 mod error;
 mod events;
 mod machine;
+mod memory_nodes;
 mod pinning;
 mod plan;
 mod pod_resources;

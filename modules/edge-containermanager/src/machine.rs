@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use crate::memory_nodes;
 use crate::plan::cpus::{self, Cpu, CpuSet, CpuTopology};
+use crate::plan::memory::MemoryNodes;
 use crate::plan::placement::CpuPolicy;
-use crate::settings::CpuSettings;
+use crate::settings::{CpuSettings, MemorySettings};
 
 /// Where the kernel shows the machine.
 const SYSTEM: &str = "/sys/devices/system";
@@ -18,6 +20,7 @@ pub(crate) struct Machine {
     pub(crate) boot: String,
     pub(crate) cpus: CpuTopology,
     pub(crate) cpu_policy: CpuPolicy,
+    pub(crate) memory: MemoryNodes,
 }
 
 impl Machine {
@@ -25,11 +28,12 @@ impl Machine {
     ///
     /// # Errors
     /// When it doesn't fit to the settings, in the kubelet's words.
-    pub(crate) fn read(settings: &CpuSettings) -> Result<Machine, String> {
+    pub(crate) fn read(settings: &CpuSettings, memory: &MemorySettings) -> Result<Machine, String> {
         let boot = text(Path::new(BOOT_ID)).ok_or_else(|| format!("{BOOT_ID} cannot be read"))?;
         let cpus = topology(Path::new(SYSTEM));
         let cpu_policy = policy(settings, &cpus)?;
-        Ok(Machine { boot, cpus, cpu_policy })
+        let memory = memory_nodes::managed(Path::new(SYSTEM), memory)?;
+        Ok(Machine { boot, cpus, cpu_policy, memory })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::edge::{CpuManagerPolicy, TopologyManagerPolicy, TopologyManagerScope};
+use config::edge::{CpuManagerPolicy, MemoryManagerPolicy, TopologyManagerPolicy, TopologyManagerScope};
 
 use crate::plan::cpus::{self, CpuSet, Options};
 use crate::plan::topology::{Policy, Scope};
@@ -17,6 +17,7 @@ pub struct Settings {
     /// The folder of the socket at which agents ask who has what; empty: none.
     pub(crate) pod_resources: PathBuf,
     pub(crate) cpus: CpuSettings,
+    pub(crate) memory: MemorySettings,
     pub(crate) topology: Policy,
     pub(crate) scope: Scope,
 }
@@ -31,6 +32,18 @@ pub(crate) struct CpuSettings {
     pub(crate) reserved_milli: u64,
     /// How often it is seen to that containers keep off others' CPUs.
     pub(crate) every: Duration,
+}
+
+/// What the memory manager is told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemorySettings {
+    pub(crate) is_static: bool,
+    /// What pods can't have: NUMA node, kind, bytes.
+    pub(crate) reserved: BTreeMap<u32, BTreeMap<String, u64>>,
+    /// The same of all nodes together, as Node Allocatable has it, but for what eviction keeps free.
+    pub(crate) reserved_bytes: u64,
+    /// What eviction keeps free of memory.
+    pub(crate) kept_free: Option<config::Threshold>,
 }
 
 impl Settings {
@@ -54,6 +67,12 @@ impl Settings {
                 reserved: cpus::parse_list(&kubelet.reserved_system_cpus).unwrap_or_default(),
                 reserved_milli: kubelet.reserved_milli_cpu(),
                 every: kubelet.cpu_manager_reconcile_period.0,
+            },
+            memory: MemorySettings {
+                is_static: kubelet.memory_manager_policy == MemoryManagerPolicy::Static,
+                reserved: kubelet.reserved_memory_by_node(),
+                reserved_bytes: kubelet.reserved_bytes("memory"),
+                kept_free: Some(kubelet.eviction_hard.memory_available),
             },
             topology: match kubelet.topology_manager_policy {
                 TopologyManagerPolicy::None => Policy::None,

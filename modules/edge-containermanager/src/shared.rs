@@ -46,6 +46,7 @@ impl Shared {
         Placement {
             machine: &self.machine.cpus,
             cpus: &self.machine.cpu_policy,
+            memory: &self.machine.memory,
             policy: self.settings.topology,
         }
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
@@ -26,6 +27,7 @@ use crate::plan::{self, Orphan, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::allocation::{self, Allocations};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
+use crate::pod::held;
 use crate::pod::id::PodId;
 use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
@@ -35,6 +37,7 @@ use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runs::{CarefulStart, RunRecord};
 use crate::runtime::app_armor;
+use crate::runtime::huge_pages;
 use crate::runtime::pleg::{Listing, Pleg};
 use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
@@ -44,6 +47,9 @@ use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
+
+/// 2 s between looks whether a pod that is held was released.
+const RELEASES_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the node's pods.
 pub struct Edged {
@@ -162,7 +168,8 @@ impl Actor for Edged {
         });
         let ending = Rc::clone(&deps);
         cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
-        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
+        let keeping = Rc::clone(&deps);
+        cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&keeping)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
             node: self.settings.node_name.clone(),
@@ -172,6 +179,8 @@ impl Actor for Edged {
             edged: cx.myself(),
             listing: Rc::clone(&self.listing),
             lost: Cell::new(false),
+            relisted_at: Cell::new(None),
+            deps: Rc::clone(&deps),
             relist_every: self.settings.relist_every,
             poll_every: self.settings.poll_every,
         };
@@ -271,7 +280,10 @@ impl Edged {
             sysctls: &sysctls,
             app_armor: self.app_armor,
             shutting_down: self.deps.as_ref().is_some_and(|deps| deps.shutting_down.get()),
-            features: self.deps.as_ref().and_then(|deps| deps.node.borrow().features),
+            features: self
+                .deps
+                .as_ref()
+                .and_then(|deps| deps.node.borrow().features.as_ref().map(|features| features.of(""))),
         };
         let admission = Admission::new(self.capacity(), node);
         let before = self.pods.intents();
@@ -290,6 +302,8 @@ impl Edged {
         if let Some(deps) = &self.deps {
             deps.active_pods.replace(plan::active(&pods, &updates));
         }
+        let is_one_held = updates.iter().any(|update| held::is_held(&update.intent));
+        let released = std::mem::take(&mut pods.released);
         let wanted: BTreeSet<String> = updates.iter().map(|update| update.pod.id.uid.clone()).collect();
         // Those whose rows are damaged go on as they are until the cloud has sent them again.
         let kept = wanted.iter().cloned().chain(self.pods.uids_of(&damaged)).collect();
@@ -316,11 +330,31 @@ impl Edged {
                 self.start_worker(update, cx);
             }
         }
+        if is_one_held {
+            // Whoever releases it writes to the store, and tells nobody.
+            self.reconcile_at(cx.now() + RELEASES_EVERY, cx);
+        }
+        self.forget_released(released, cx);
         let changed = self.versions.as_ref().map(|before| versions.changed_since(before));
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
         }
+    }
+
+    /// Forgets the releases of pods that are gone. What fails now is done the next time.
+    fn forget_released(&self, released: BTreeSet<String>, cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
+        let gone: Vec<String> = released.difference(wanted).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        cx.spawn(async move {
+            if let Err(error) = store.forget_released(gone).await {
+                tracing::warn!(%error, "releases of pods that are gone stay in the store");
+            }
+        });
     }
 
     /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.
@@ -400,7 +434,9 @@ impl Edged {
         let devices_unknown = self.containers.is_some() && devices.is_none();
         let devices = devices.unwrap_or_default().resources;
         let pods = u64::from(self.settings.max_pods);
-        Capacity { pods, cpu_milli, memory, ephemeral_storage, devices, devices_unknown }
+        let huge_pages =
+            machine.huge_pages.iter().map(|(size, bytes)| (huge_pages::resource(*size), *bytes)).collect();
+        Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown }
     }
 
     fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {

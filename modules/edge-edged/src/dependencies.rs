@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use apimachinery::PodReferences;
 use beehive::{Address, Env, Lookups, Moment};
@@ -23,6 +23,7 @@ use crate::events;
 use crate::eviction::pressure::Pressure;
 use crate::images::collection::ImageUses;
 use crate::json_error;
+use crate::kubelet_metrics::KubeletMetrics;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{About, EventType, Recorder};
@@ -33,6 +34,7 @@ use crate::prober::LOOKUPS_AT_ONCE;
 use crate::runtime::dns::NodeDns;
 use crate::runtime::fields::FieldValues;
 use crate::runtime::ids::RuntimeIds;
+use crate::runtime::resources::NodeLimits;
 use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
 use crate::static_pods::source::StaticPods;
@@ -47,12 +49,15 @@ pub(crate) struct NodeInfo {
     /// `containerd`, as the runtime names itself.
     pub(crate) runtime: String,
     /// What it can do; `None` while it has not said.
-    pub(crate) features: Option<cri::Features>,
+    pub(crate) features: Option<cri::RuntimeFeatures>,
+    /// Who makes its cgroups, as far as it has said.
+    pub(crate) cgroup_driver: Option<cri::v1::CgroupDriver>,
     pub(crate) host_ips: Vec<String>,
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
     pub(crate) disk: u64,
     pub(crate) dns: NodeDns,
+    pub(crate) limits: NodeLimits,
 }
 
 /// What EdgeCsi says of the node.
@@ -82,6 +87,10 @@ pub(crate) struct Dependencies {
     pub(crate) tokens: TokenManager,
     pub(crate) recorder: Recorder,
     pub(crate) pulls: Semaphore,
+    /// Held by who gives a pod users of its own.
+    pub(crate) user_namespaces: Arc<Mutex<()>>,
+    /// What a kubelet counts, too.
+    pub(crate) counts: KubeletMetrics,
     /// Which pods the runtime works for.
     pub(crate) turns: Turns,
     /// How many pulls of an image are under way, by its name.
@@ -127,6 +136,7 @@ impl Dependencies {
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
         let (shutting_down, (containers, devices)) = (Cell::new(false), Default::default());
         let (csi, csi_volumes) = Default::default();
+        let counts = KubeletMetrics::new(env.metrics());
         Dependencies {
             settings,
             runtime,
@@ -141,6 +151,8 @@ impl Dependencies {
             tokens,
             recorder,
             pulls,
+            user_namespaces: Arc::default(),
+            counts,
             turns: Turns::of_machine(),
             pulling,
             image_uses,

@@ -39,7 +39,9 @@ impl Edged {
         if self.containers.is_none() {
             return false;
         }
-        let demand = resource_demand::of(&update.pod);
+        // Until it is known whether memory is given, those that would ask for some wait.
+        let with_memory = self.devices().is_none_or(|devices| devices.manages_memory);
+        let demand = resource_demand::of(&update.pod, with_memory);
         if resource_demand::is_none(&demand) {
             return false;
         }

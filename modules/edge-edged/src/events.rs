@@ -59,6 +59,12 @@ pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
     tracing::error!(what, error, "report could not be kept");
 }
 
+/// The runtime makes cgroups in another way than it was said: no pod is started.
+pub(crate) fn cgroup_driver_mismatch(env: &Env, what: &str) {
+    env.count("edged_cgroup_driver_mismatches");
+    tracing::error!(what, "no pod is started: cgroups are made in two ways");
+}
+
 /// A step that has to succeed some day did not. The pod's event is the log's line.
 pub(crate) fn step_failed(env: &Env, pod: &PodId, step: &dyn std::fmt::Debug, error: &dyn std::fmt::Display) {
     env.count("edged_pod_steps_failed");

@@ -11,6 +11,7 @@ use crate::eviction::pressure::{EVICTED, Pressure};
 use crate::images::reference;
 use crate::pod::admission::{Admission, History};
 use crate::pod::entry::PodUpdate;
+use crate::pod::held;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
@@ -23,13 +24,16 @@ pub(crate) struct StoredPods {
     pub(crate) invalid: Vec<(PodId, String)>,
     /// What was reported of pods last, by uid.
     pub(crate) reported: BTreeMap<String, Arc<PodStatus>>,
+    /// Pods that somebody on the node has released, by uid.
+    pub(crate) released: BTreeSet<String>,
 }
 
 impl StoredPods {
     /// What is known of a pod from before: it was reported, or a node that has lost its store was told.
     pub(crate) fn history(&self, pod: &ParsedPod) -> History {
         let known = [self.reported.get(&pod.id.uid).map(Arc::as_ref), pod.cloud_status()];
-        let mut known = known.into_iter().flatten();
+        // One that was held has not begun.
+        let mut known = known.into_iter().flatten().filter(|status| !held::was_held(status));
         let is_forgotten = defect::is_planted(Defect::EndForgotten);
         let has_ended = |status: &PodStatus| {
             status.phase.as_deref().is_some_and(is_terminal) && !pod.begins_again(status)
@@ -54,8 +58,14 @@ pub(crate) fn active(stored: &StoredPods, updates: &[PodUpdate]) -> Vec<Arc<Pars
 /// The images of the pods that have not ended, as the runtime is asked for them.
 pub(crate) fn images(stored: &StoredPods) -> BTreeSet<String> {
     let wanted = stored.valid.iter().filter(|pod| stored.history(pod) != History::Ended);
-    let containers = wanted.flat_map(|pod| pod.init_containers().chain(&pod.spec().containers));
-    containers.filter_map(|container| reference::with_tag(container.image.as_deref()?).ok()).collect()
+    let of_pod = |pod: &'_ Arc<ParsedPod>| {
+        let containers = pod.init_containers().chain(&pod.spec().containers);
+        let containers = containers.filter_map(|container| container.image.clone());
+        let volumes = pod.spec().volumes.iter().flatten();
+        let volumes = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
+        containers.chain(volumes).collect::<Vec<_>>()
+    };
+    wanted.flat_map(of_pod).filter_map(|image| reference::with_tag(&image).ok()).collect()
 }
 
 /// What is wanted of each pod in the store. `before`: what was decided so far.
@@ -84,9 +94,10 @@ pub(crate) fn updates(
                 let refused = (history == History::New && !pod.is_terminating())
                     .then(|| pressure.refusal(&pod))
                     .flatten();
-                match refused {
-                    Some(message) => Intent::Fail { reason: EVICTED.to_owned(), message },
-                    None => admission.decide(&pod, history),
+                match (held::hold(&pod, history, &stored.released), refused) {
+                    (Some(held), _) => held,
+                    (None, Some(message)) => Intent::Fail { reason: EVICTED.to_owned(), message },
+                    (None, None) => admission.decide(&pod, history),
                 }
             }
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::EvictionHard;
-use config::edge::{CgroupDriver, ImageVerification, Taint};
+use config::edge::{CgroupDriver, ImageVerification, SwapBehavior, Taint};
 
 use crate::eviction::plan::{self, Bound};
 use crate::shutdown::{self, plan::Group};
@@ -56,6 +56,8 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The same as the runtime's.
     pub cgroup_driver: CgroupDriver,
+    /// How much containers may have of the machine's swap.
+    pub swap_behavior: SwapBehavior,
     /// Below which cgroup the pods' are: `/kubepods`.
     pub cgroup_root: String,
     /// How many pods the node takes.
@@ -179,6 +181,7 @@ impl Settings {
             cluster_dns: kubelet.cluster_dns.clone(),
             cluster_domain: kubelet.cluster_domain.clone(),
             cgroup_driver: kubelet.cgroup_driver,
+            swap_behavior: kubelet.memory_swap.swap_behavior,
             cgroup_root: "/kubepods".to_owned(),
             max_pods: kubelet.max_pods,
             eviction: kubelet.eviction_hard.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use apimachinery::resource::SERVICES;
+use apimachinery::resource::{RUNTIME_CLASSES, SERVICES};
 use apimachinery::{NamespacedName, ObjectKey};
 use beehive::Env;
 use contract::ids::{
@@ -24,8 +24,15 @@ use crate::pod::token_row;
 use crate::runs::{self, RunRecord};
 
 /// What pods need: with a change of it their volumes are looked at again.
-const NEEDED: [&str; 6] =
-    [CONFIG_MAPS, SECRETS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, CSI_DRIVERS, VOLUME_ATTACHMENTS];
+const NEEDED: [&str; 7] = [
+    CONFIG_MAPS,
+    SECRETS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    CSI_DRIVERS,
+    RUNTIME_CLASSES,
+    VOLUME_ATTACHMENTS,
+];
 
 /// Objects that pods need and that came, went or changed.
 pub(crate) type ChangedObjects = BTreeSet<ObjectKey>;
@@ -103,6 +110,8 @@ impl EdgedStore {
         self.reported.load(&self.store)?;
         let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
         view.pods.reported = self.reported.all();
+        let released = self.store.list_rows(Table::Facts, Some(rows::RELEASED_PODS_FACT))?;
+        view.pods.released = released.into_iter().map(|row| row.key2).collect();
         for object in self.store.list_objects(PODS, None)? {
             view.add(&object.json, parsed);
         }
@@ -227,6 +236,17 @@ impl EdgedStore {
         });
         let kept = kept.collect::<Result<Vec<Write>, String>>()?;
         let writes = std::iter::once(gone).chain(kept).collect();
+        self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Forgets that pods were released which are not here any more.
+    pub(crate) async fn forget_released(&self, gone: Vec<String>) -> Result<(), String> {
+        let forget = |key2: String| Write::DeleteRow {
+            table: Table::Facts,
+            key1: rows::RELEASED_PODS_FACT.to_owned(),
+            key2,
+        };
+        let writes = gone.into_iter().map(forget).collect();
         self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
     }
 

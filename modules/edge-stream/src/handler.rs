@@ -10,6 +10,7 @@ use contract::stream::{StreamRequest, header};
 use cri::Runtime;
 use cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use edge_store::Store;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::answer::{Body, Reply};
@@ -28,6 +29,7 @@ use crate::node_logs;
 use crate::plan::{self, Call, InPod};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
+use crate::release::{self, Release, Said};
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
 use crate::stats::summary;
@@ -114,6 +116,17 @@ impl Kubelet {
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Releases pods of the node that are held, for somebody on the node.
+    pub(crate) async fn release(&self, release: Release, body: String) -> Said {
+        let (pods, named) = (self.pods.clone(), move |pods: &Pods| release::uids(pods, release, &body));
+        let uids = match self.disk.blocking(move || Ok(named(&pods))).await {
+            Ok(Ok(uids)) => uids,
+            Ok(Err(said)) => return said,
+            Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        };
+        release::keep(self.pods.store(), uids).await
     }
 
     /// Answers a request that came by `door`. Answers the call's name, too.

@@ -47,6 +47,7 @@ mod plan;
 mod pod_list;
 mod pods;
 mod query;
+mod release;
 mod settings;
 mod stats;
 #[cfg(test)]

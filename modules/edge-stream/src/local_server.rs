@@ -21,10 +21,13 @@ use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
 use crate::pieces;
+use crate::release::{self, Release};
 use crate::token::Token;
 
 /// 60 s for an answer to an agent: a runtime that is busy takes its time with statistics.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// 10 s for the few bytes of a body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// 64 connections of agents.
 const AGENTS: usize = 64;
 /// 256 connections beside that have not shown the token: as many may come while an agent is about to show it.
@@ -91,6 +94,9 @@ impl Handler for LocalServer {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(SOON_SECONDS));
             return closing(answer);
         }
+        if let Some(release) = release::of_request(request.method().as_str(), request.uri().path()) {
+            return self.release(release, request.into_body()).await;
+        }
         let headers = request.headers().iter().filter_map(|(name, value)| {
             let (name, value) = (name.as_str().to_owned(), value.to_str().ok()?.to_owned());
             passes(REQUEST_HEADERS, &name, &value).then_some((name, value))
@@ -103,6 +109,22 @@ impl Handler for LocalServer {
         };
         let (_, reply) = self.kubelet.answer(&call, Door::Local).await;
         http_answer(reply)
+    }
+}
+
+impl LocalServer {
+    async fn release(&self, release: Release, mut text: Incoming) -> Answer {
+        let clock = self.kubelet.clock();
+        let read = body::read(&mut text, release::BODY_MAX, BODY_WITHIN, &**clock).await;
+        let Ok(bytes) = read else {
+            return closing(body::sentence(
+                StatusCode::BAD_REQUEST,
+                "the body is no NAMESPACE/NAME of a pod",
+            ));
+        };
+        let (status, said) =
+            self.kubelet.release(release, String::from_utf8_lossy(&bytes).into_owned()).await;
+        body::sentence(status, said)
     }
 }
 

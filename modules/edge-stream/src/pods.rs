@@ -56,6 +56,10 @@ impl Pods {
         Pods { store, node: node.to_owned() }
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// A pod of this node; `None`: there is none of this name.
     pub(crate) fn find(&self, name: &NamespacedName) -> io::Result<Option<KnownPod>> {
         let found = self.read(&ObjectKey::new(PODS, &*name.namespace, &*name.name))?;

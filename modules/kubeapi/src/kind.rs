@@ -157,6 +157,7 @@ pub(crate) fn built_in() -> Vec<ServedKind> {
         of(kind::PERSISTENT_VOLUMES, &["pv"]).status(Separate),
         of(kind::CSI_DRIVERS, &[]),
         of(kind::CSI_NODES, &[]),
+        of(kind::RUNTIME_CLASSES, &[]),
         of(kind::VOLUME_ATTACHMENTS, &[]).status(Separate),
         of(kind::CONFIG_MAPS, &["cm"]),
         of(kind::SECRETS, &[]),

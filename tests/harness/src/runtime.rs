@@ -182,7 +182,11 @@ impl Runtime for StandInRuntime {
         answer(Ok(RuntimeStatus { conditions: vec![condition("RuntimeReady"), condition("NetworkReady")] }))
     }
 
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
+    fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Answer<'_, String> {
+        if !handler.is_empty() {
+            let message = format!("failed to get sandbox runtime: no runtime for {handler:?} is configured");
+            return answer(Err(Error::Failed { call: "RunPodSandbox", message }));
+        }
         let id = {
             let mut state = self.state.lock().unwrap();
             if state.sandboxes.values().any(|sandbox| sandbox.config.metadata == config.metadata) {

@@ -66,6 +66,16 @@ const ALLOWED: &[Allowed] = &[
         reason: "/proc, /sys and /etc of the host, and which disk rootDirectory is on",
     },
     Allowed {
+        path: "modules/edge-edged/src/runtime/huge_pages.rs",
+        calls: &["fs", "read_dir"],
+        reason: "/sys/kernel/mm/hugepages, in which nobody can put a link",
+    },
+    Allowed {
+        path: "modules/edge-edged/src/runtime/swap.rs",
+        calls: &["exists"],
+        reason: "the kernel's tree of cgroups, in which nobody can put a link",
+    },
+    Allowed {
         path: "modules/edge-edged/src/runtime/dns.rs",
         calls: &["fs", "metadata"],
         reason: "the host's resolver file, where the administrator says it is",

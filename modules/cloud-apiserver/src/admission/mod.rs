@@ -9,6 +9,7 @@ mod pod_security;
 mod priority;
 mod rbac_escalation;
 mod report_mark;
+mod runtime_class;
 mod service_account;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -64,6 +65,7 @@ impl<S: Store> ClusterPolicy<S> {
                 if static_pod::mirror_of(object).is_some() {
                     return Ok(());
                 }
+                runtime_class::mutate(store, object).await?;
                 service_account::mutate(store, (self.random)(), object).await
             }
             resource::NODES if request.attributes.subresource.is_empty() => {

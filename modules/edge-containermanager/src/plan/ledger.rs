@@ -8,9 +8,10 @@ use contract::containermanager::{
     ActivePod, ContainerKind, DeviceCount, DeviceHealth, DeviceReport, PluginDevice, PluginRegistration,
 };
 
-use crate::plan::allocation::{ContainerAllocation, DeviceAllocation, PodAllocation};
+use crate::plan::allocation::{ContainerAllocation, DeviceAllocation, MemoryBlock, PodAllocation};
 use crate::plan::choice::{self, Choice, Ids, Offer};
 use crate::plan::cpus::CpuSet;
+use crate::plan::memory::ReusableMemory;
 use crate::plan::topology::NumaMask;
 
 /// 5 min: a plugin that is away for longer is gone, and its devices are none (a kubelet's grace).
@@ -239,7 +240,7 @@ impl Ledger {
             self.resources.iter().map(|(name, resource)| (name.clone(), count(resource))).collect();
         let health = self.pods.iter().map(|(uid, pod)| (uid.clone(), self.health(pod)));
         let health = health.filter(|(_, devices)| !devices.is_empty()).collect();
-        DeviceReport { resources, health, manages_cpus: false }
+        DeviceReport { resources, health, ..DeviceReport::default() }
     }
 
     fn health(&self, pod: &PodAllocation) -> Vec<DeviceHealth> {
@@ -329,6 +330,26 @@ impl Ledger {
         containers.flat_map(|container| container.cpus.iter().copied()).collect()
     }
 
+    /// The memory that somebody has for himself.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = &MemoryBlock> {
+        let containers = self.pods.values().flat_map(|pod| pod.containers.values());
+        containers.flat_map(|container| &container.memory)
+    }
+
+    /// Takes from a pod's init containers what a container after them has in their place, so that the sum is what the pod has.
+    pub(crate) fn pass_memory(&mut self, uid: &str, inits: &[&str], block: &MemoryBlock, bytes: u64) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        let mut left = bytes;
+        for init in inits {
+            let own = pod.containers.get_mut(*init).into_iter().flat_map(|own| &mut own.memory);
+            for own in own.filter(|own| own.kind == block.kind && own.nodes == block.nodes) {
+                let passed = own.bytes.min(left);
+                own.bytes -= passed;
+                left -= passed;
+            }
+        }
+    }
+
     pub(crate) fn devices(&self, resource: &str) -> Option<&BTreeMap<String, PluginDevice>> {
         self.resources.get(resource).map(|resource| &resource.devices)
     }
@@ -412,6 +433,7 @@ impl Ledger {
 pub(crate) struct Reusable {
     devices: BTreeMap<String, Ids>,
     pub(crate) cpus: CpuSet,
+    pub(crate) memory: ReusableMemory,
 }
 
 impl Reusable {
@@ -431,6 +453,7 @@ impl Reusable {
                 }
             }
         }
+        self.memory.passed(kind, has);
         match kind {
             ContainerKind::Init => self.cpus.extend(&has.cpus),
             ContainerKind::Sidecar | ContainerKind::Main => self.cpus.retain(|cpu| !has.cpus.contains(cpu)),

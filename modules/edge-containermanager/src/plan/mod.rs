@@ -5,6 +5,7 @@ pub(crate) mod choice;
 pub(crate) mod cpus;
 pub(crate) mod grant;
 pub(crate) mod ledger;
+pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod placement;
 pub(crate) mod query;

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::containermanager::{ContainerDemand, ContainerKind, PluginDevice, PodDemand};
 
+use crate::plan::allocation::MemoryBlock;
 use crate::plan::choice::Ids;
 use crate::plan::cpus::{self, CpuSet, CpuTopology, Options};
 use crate::plan::ledger::{Ledger, Reusable};
+use crate::plan::memory::{MemoryNodes, Requests, ReusableMemory};
 use crate::plan::topology::{self, Hints, NotAligned, NumaMask, Policy};
 
 /// What the CPU manager does.
@@ -46,6 +48,7 @@ impl From<NotAligned> for Refusal {
 pub(crate) struct Placement<'a> {
     pub(crate) machine: &'a CpuTopology,
     pub(crate) cpus: &'a CpuPolicy,
+    pub(crate) memory: &'a MemoryNodes,
     pub(crate) policy: Policy,
 }
 
@@ -75,6 +78,13 @@ impl Placement<'_> {
                 None => self.machine.hints(&self.free(ledger), &reusable.cpus, wanted),
             });
         }
+        let has = ledger.container(&pod.uid, &container.name).map(|has| has.memory.as_slice());
+        givers.extend(self.memory.hints(
+            ledger,
+            &container.memory,
+            has.unwrap_or_default(),
+            &reusable.memory,
+        ));
         Ok(topology::merge(self.policy, self.machine.nodes(), &givers)?)
     }
 
@@ -108,6 +118,9 @@ impl Placement<'_> {
                 self.machine.hints(&self.free(ledger), &has, wanted)
             });
         }
+        let has = ledger.pod(&pod.uid).into_iter().flat_map(|has| has.containers.values());
+        let has: Vec<MemoryBlock> = has.flat_map(|one| one.memory.iter().cloned()).collect();
+        givers.extend(self.memory.hints(ledger, &memory_of(pod), &has, &ReusableMemory::default()));
         Ok(topology::merge(self.policy, self.machine.nodes(), &givers)?)
     }
 
@@ -211,6 +224,31 @@ impl Placement<'_> {
         Ok(())
     }
 
+    /// Gives a container the memory that comes from the same NUMA nodes.
+    pub(crate) fn take_memory(
+        &self,
+        ledger: &mut Ledger,
+        pod: &PodDemand,
+        container: &ContainerDemand,
+        reusable: &ReusableMemory,
+        affinity: Option<NumaMask>,
+    ) -> Result<(), Refusal> {
+        let has = ledger.container(&pod.uid, &container.name).is_some_and(|has| !has.memory.is_empty());
+        if !self.memory.is_managed() || container.memory.is_empty() || has {
+            return Ok(());
+        }
+        let taken = self.memory.take(ledger, &container.memory, reusable, (self.policy, affinity))?;
+        let before = pod.containers.iter().take_while(|one| one.name != container.name);
+        let inits = before.filter(|one| one.kind == ContainerKind::Init).map(|one| one.name.as_str());
+        let inits: Vec<&str> = inits.collect();
+        for block in &taken {
+            ledger.pass_memory(&pod.uid, &inits, block, reusable.of_block(block));
+        }
+        let entry = ledger.entry(&pod.uid, &pod.namespace, &pod.name);
+        entry.containers.entry(container.name.clone()).or_default().memory = taken;
+        Ok(())
+    }
+
     fn check_cores(&self, ledger: &Ledger, reserved: &CpuSet, wanted: usize) -> Result<(), Refusal> {
         let refusal = |message: String| {
             Err(Refusal::Named {
@@ -256,6 +294,15 @@ fn hints_of(
         reused == reusable.iter().filter(placed).count() && reused + others >= wanted
     });
     Hints::of(fitting, least)
+}
+
+/// The memory that a pod needs at a time, of the kinds that containers ask for which stay (the kubelet's
+/// `getPodRequestedResources`).
+fn memory_of(pod: &PodDemand) -> Requests {
+    let mains = pod.containers.iter().filter(|one| one.kind == ContainerKind::Main);
+    let kinds: BTreeSet<&String> = mains.flat_map(|one| one.memory.keys()).collect();
+    let of_kind = |kind: &String| at_once(pod, |one| one.memory.get(kind).copied().unwrap_or(0));
+    kinds.into_iter().map(|kind| (kind.clone(), of_kind(kind))).collect()
 }
 
 /// How much a pod needs at a time: its init containers one after another, beside the sidecars that have begun by then.

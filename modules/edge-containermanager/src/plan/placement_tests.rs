@@ -9,6 +9,7 @@ use super::*;
 use crate::plan::cpus::tests::machine;
 
 const X: &str = "example.com/x";
+static NONE: MemoryNodes = MemoryNodes(BTreeMap::new());
 
 fn ledger(devices: &[(&str, &[u32])]) -> Ledger {
     let mut ledger = Ledger::new("b".into(), BTreeMap::new(), BTreeSet::new(), Moment(Duration::ZERO));
@@ -45,7 +46,7 @@ fn cpus_of(ledger: &Ledger, uid: &str, container: &str) -> String {
 fn exclusive_cpus_leave_the_shared_ones_and_come_back() {
     let machine = machine(1, 1, 4, 2);
     let policy = fixed(Options::default(), &[0]);
-    let placement = Placement { machine: &machine, cpus: &policy, policy: Policy::None };
+    let placement = Placement { machine: &machine, cpus: &policy, memory: &NONE, policy: Policy::None };
     let mut ledger = ledger(&[]);
     let take = |ledger: &mut Ledger, uid: &str, cpus: u32| {
         let demand = pod(uid, vec![container("c", ContainerKind::Main, cpus, 0)]);
@@ -66,7 +67,7 @@ fn exclusive_cpus_leave_the_shared_ones_and_come_back() {
     ledger.release("p");
     assert_eq!(placement.shared_cpus(&ledger), "0-7");
     let strict = fixed(Options { strict_reservation: true, ..Options::default() }, &[0, 4]);
-    let placement = Placement { machine: &machine, cpus: &strict, policy: Policy::None };
+    let placement = Placement { machine: &machine, cpus: &strict, memory: &NONE, policy: Policy::None };
     assert_eq!(placement.shared_cpus(&ledger), "1-3,5-7");
 }
 
@@ -74,7 +75,7 @@ fn exclusive_cpus_leave_the_shared_ones_and_come_back() {
 fn whole_cores_are_whole() {
     let machine = machine(1, 1, 4, 2);
     let policy = fixed(Options { full_cores: true, ..Options::default() }, &[0]);
-    let placement = Placement { machine: &machine, cpus: &policy, policy: Policy::None };
+    let placement = Placement { machine: &machine, cpus: &policy, memory: &NONE, policy: Policy::None };
     let mut ledger = ledger(&[]);
     let mut take = |cpus: u32| {
         let demand = pod(&format!("p{cpus}"), vec![container("c", ContainerKind::Main, cpus, 0)]);
@@ -101,7 +102,8 @@ fn whole_cores_are_whole() {
 fn cpus_and_devices_come_from_one_node_or_the_pod_is_refused() {
     let machine = machine(2, 1, 2, 1);
     let policy = fixed(Options::default(), &[]);
-    let placement = Placement { machine: &machine, cpus: &policy, policy: Policy::SingleNumaNode };
+    let placement =
+        Placement { machine: &machine, cpus: &policy, memory: &NONE, policy: Policy::SingleNumaNode };
     let ledger = ledger(&[("a", &[1]), ("b", &[1]), ("c", &[0])]);
     let of = |cpus, devices| {
         let demand = pod("p", vec![container("c", ContainerKind::Main, cpus, devices)]);
@@ -124,7 +126,8 @@ fn cpus_and_devices_come_from_one_node_or_the_pod_is_refused() {
 fn a_pod_as_a_whole_is_placed_by_what_it_needs_at_a_time() {
     let machine = machine(2, 1, 4, 1);
     let policy = fixed(Options::default(), &[]);
-    let placement = Placement { machine: &machine, cpus: &policy, policy: Policy::SingleNumaNode };
+    let placement =
+        Placement { machine: &machine, cpus: &policy, memory: &NONE, policy: Policy::SingleNumaNode };
     let ledger = ledger(&[]);
     let of = |init: u32, sidecar: u32, main: u32| {
         let demand = pod(
@@ -146,7 +149,7 @@ fn a_pod_as_a_whole_is_placed_by_what_it_needs_at_a_time() {
 fn the_nodes_that_are_wanted_come_first_and_an_init_containers_cpus_are_taken_again() {
     let machine = machine(2, 1, 2, 1);
     let policy = fixed(Options::default(), &[]);
-    let placement = Placement { machine: &machine, cpus: &policy, policy: Policy::BestEffort };
+    let placement = Placement { machine: &machine, cpus: &policy, memory: &NONE, policy: Policy::BestEffort };
     let mut ledger = ledger(&[]);
     let demand =
         pod("p", vec![container("i", ContainerKind::Init, 2, 0), container("m", ContainerKind::Main, 3, 0)]);

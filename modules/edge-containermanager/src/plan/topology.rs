@@ -30,7 +30,18 @@ impl NumaMask {
         nodes.iter().any(|node| self.has(*node))
     }
 
-    fn and(self, other: NumaMask) -> NumaMask {
+    /// Whether they have a node in common.
+    pub(crate) fn overlaps(self, other: NumaMask) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether the other one has all of its nodes.
+    pub(crate) fn is_within(self, other: NumaMask) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// The nodes that both have.
+    pub(crate) fn common(self, other: NumaMask) -> NumaMask {
         NumaMask(self.0 & other.0)
     }
 
@@ -199,7 +210,7 @@ fn intersect(machine: NumaMask, combination: &[Hint]) -> Merged {
     let first = sets.next();
     let same = first.is_none_or(|first| sets.all(|other| other == first));
     let is_preferred = same && combination.iter().all(|hint| hint.is_preferred);
-    let nodes = combination.iter().filter_map(|hint| hint.nodes).fold(machine, NumaMask::and);
+    let nodes = combination.iter().filter_map(|hint| hint.nodes).fold(machine, NumaMask::common);
     Merged { nodes, is_preferred }
 }
 

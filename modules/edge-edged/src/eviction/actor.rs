@@ -10,6 +10,7 @@ use contract::pod_status::is_terminal;
 use cri::v1::{Container, ContainerFilter, ContainerState, PodSandboxFilter};
 use serde_json::{Value, json};
 
+use super::limits;
 use super::measure::{self, Observation};
 use super::plan::{self, Bound, Decision, Thresholds};
 use super::rank;
@@ -156,6 +157,7 @@ async fn evict_over_limits(
         if pod.is_critical() || gone.contains(&pod.id.uid) {
             continue;
         }
+        deps.counts.evicted(limits::signal(&words));
         evict(deps, &pod.id, &words, GRACE_MIN).await;
         evicted.push(pod.id.uid.clone());
     }
@@ -200,6 +202,7 @@ async fn act(
         plan::low_on(&bound, &decision.met, &observation.observed) + &rank::offenders(&first, bound.signal);
     let longest = if bound.is_hard() { Duration::ZERO } else { rules.max_grace.min(pod.grace()) };
     let grace = longest.max(GRACE_MIN);
+    deps.counts.evicted(bound.signal.name());
     evict(deps, &pod.id, &message, grace).await;
     wait_until_gone(deps, &first.uid).await;
     Some(first.uid)

@@ -20,6 +20,17 @@ struct Limit {
     shown: String,
 }
 
+/// The kubelet's name for the bound of which [`Limits::exceeded`] has these words.
+pub(super) fn signal(words: &str) -> &'static str {
+    if words.starts_with("Usage of EmptyDir") {
+        "emptydirfs.limit"
+    } else if words.starts_with("Pod ") {
+        "ephemeralpodfs.limit"
+    } else {
+        "ephemeralcontainerfs.limit"
+    }
+}
+
 /// What one pod may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Limits {

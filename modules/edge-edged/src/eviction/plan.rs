@@ -39,6 +39,18 @@ impl Signal {
         }
     }
 
+    /// As the configuration names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Signal::Memory => "memory.available",
+            Signal::ImagefsAvailable => "imagefs.available",
+            Signal::ImagefsInodesFree => "imagefs.inodesFree",
+            Signal::NodefsAvailable => "nodefs.available",
+            Signal::NodefsInodesFree => "nodefs.inodesFree",
+            Signal::PidAvailable => "pid.available",
+        }
+    }
+
     /// What there is too little of, in the kubelet's words.
     pub(crate) fn resource(self) -> &'static str {
         match self {

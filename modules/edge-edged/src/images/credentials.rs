@@ -19,12 +19,16 @@ pub(crate) enum PullPolicy {
 
 /// The policy; without one, `latest` is always fetched and others when they are missing.
 pub(crate) fn policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
+    policy_of(container.image_pull_policy.as_deref(), container.image.as_deref().unwrap_or_default())
+}
+
+/// That of an image that is asked for with this policy, or with none.
+pub(crate) fn policy_of(policy: Option<&str>, image: &str) -> PullPolicy {
+    match policy {
         Some("Always") => PullPolicy::Always,
         Some("Never") => PullPolicy::Never,
         Some("IfNotPresent") => PullPolicy::IfNotPresent,
         _ => {
-            let image = container.image.as_deref().unwrap_or_default();
             let tagged = reference::with_tag(image).unwrap_or_default();
             if tagged.ends_with(":latest") { PullPolicy::Always } else { PullPolicy::IfNotPresent }
         }

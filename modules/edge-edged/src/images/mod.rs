@@ -8,3 +8,4 @@ mod keyring;
 pub(crate) mod pull;
 pub(crate) mod pull_words;
 pub(crate) mod reference;
+pub(crate) mod volume;

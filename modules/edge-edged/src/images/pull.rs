@@ -23,6 +23,7 @@ use crate::pod::sync_state::ImageReady;
 struct Wanted<'a> {
     deps: &'a Rc<Dependencies>,
     pod: &'a ParsedPod,
+    /// Whose it is; empty: a volume's.
     container: &'a str,
     /// As the pod writes it: so it is called in all words.
     named: &'a str,
@@ -47,19 +48,38 @@ pub(crate) async fn ensure_image(
         return Err(Failure::steady("InvalidImageName", format!("no container `{name}`"), false, deps.now()));
     };
     let named = spec.image.as_deref().unwrap_or_default();
-    let policy = credentials::policy(spec);
+    ensure(&deps, &pod, (&name, named), credentials::policy(spec), (before, ran_before)).await
+}
+
+/// Sees to it that the image of a volume is here.
+pub(crate) async fn ensure_volume_image(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    named: &str,
+    policy: PullPolicy,
+) -> Result<ImageReady, Failure> {
+    ensure(deps, pod, ("", named), policy, (None, false)).await
+}
+
+/// `container`: whose image it is; empty: a volume's.
+async fn ensure(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    (name, named): (&str, &str),
+    policy: PullPolicy,
+    (before, ran_before): (Option<Failure>, bool),
+) -> Result<ImageReady, Failure> {
     let read = Reference::parse(named).and_then(|reference| Ok((reference, reference::with_tag(named)?)));
     let (reference, image) = match read {
         Ok(read) => read,
         Err(reason) => {
             let text = format!("Failed to apply default image tag \"{named}\": {reason}");
-            deps.container_event(&pod, &name, EventType::Warning, "InspectFailed", &text);
-            return Err(refused(&deps, &pod, &name, "InvalidImageName", text));
+            event_of(deps, pod, name, EventType::Warning, "InspectFailed", &text);
+            return Err(refused(deps, pod, name, "InvalidImageName", text));
         }
     };
     let secrets = pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    let wanted =
-        Wanted { deps: &deps, pod: &pod, container: &name, named, image, reference, secrets, before };
+    let wanted = Wanted { deps, pod, container: name, named, image, reference, secrets, before };
     if policy != PullPolicy::Always
         && let Some(found) = wanted.here(policy).await?
     {
@@ -76,8 +96,24 @@ fn refused(
     reason: &'static str,
     message: String,
 ) -> Failure {
-    deps.container_event(pod, container, EventType::Warning, "Failed", &format!("Error: {reason}"));
+    event_of(deps, pod, container, EventType::Warning, "Failed", &format!("Error: {reason}"));
     Failure::steady(reason, message, false, deps.now())
+}
+
+/// Of a container, or of the pod where it is for a volume.
+fn event_of(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    container: &str,
+    kind: EventType,
+    reason: &str,
+    message: &str,
+) {
+    if container.is_empty() {
+        deps.event(&pod.id, kind, reason, message);
+    } else {
+        deps.container_event(pod, container, kind, reason, message);
+    }
 }
 
 fn ready(image: cri::v1::Image) -> ImageReady {
@@ -86,7 +122,7 @@ fn ready(image: cri::v1::Image) -> ImageReady {
 
 impl Wanted<'_> {
     fn event(&self, kind: EventType, reason: &str, message: &str) {
-        self.deps.container_event(self.pod, self.container, kind, reason, message);
+        event_of(self.deps, self.pod, self.container, kind, reason, message);
     }
 
     /// The image, if it is here and for this pod; `None`: it has to be fetched.

@@ -1,9 +1,14 @@
 //! What the machine says about itself. Blocks for a moment.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::net::UdpSocket;
 use std::path::Path;
+
+use crate::dependencies::CGROUPS;
+use crate::runtime::huge_pages;
+use crate::runtime::swap::{self, SwapControl};
 
 /// More of a file of the kernel's is not read.
 const FILE_MAX: u64 = 256 << 10;
@@ -26,6 +31,12 @@ pub(crate) struct Machine {
     pub(crate) boot_id: String,
     pub(crate) system_uuid: String,
     pub(crate) ips: Vec<String>,
+    /// Bytes of huge pages by the size of one, in bytes.
+    pub(crate) huge_pages: BTreeMap<u64, u64>,
+    /// Bytes of swap.
+    pub(crate) swap: u64,
+    /// How that can be bounded.
+    pub(crate) swap_control: SwapControl,
 }
 
 fn text(path: &str) -> String {
@@ -56,6 +67,9 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         system_uuid: text("/sys/class/dmi/id/product_uuid").to_lowercase(),
         ips: if ips.is_empty() { route_address().into_iter().collect() } else { ips.to_vec() },
+        huge_pages: huge_pages::of_machine(Path::new("/sys/kernel/mm/hugepages")),
+        swap: kilobytes(&text("/proc/meminfo"), "SwapTotal:"),
+        swap_control: swap::control(Path::new(CGROUPS), &text("/proc/self/cgroup")),
         ..Machine::default()
     };
     let disk = disk_of(root);
@@ -89,14 +103,17 @@ pub(crate) fn load() -> Load {
     }
 }
 
+/// What `/proc/meminfo` says of a key, in bytes.
+fn kilobytes(meminfo: &str, key: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+    number.unwrap_or(0).saturating_mul(1024)
+}
+
 /// All memory, and what of it is not in the working set: that is the memory of processes and the pages of files, as the root's
 /// cgroup counts them, without those that have not been used lately.
 fn memory(meminfo: &str) -> (u64, u64) {
-    let kilobytes = |key: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
-        let number = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-        number.unwrap_or(0).saturating_mul(1024)
-    };
+    let kilobytes = |key: &str| kilobytes(meminfo, key);
     let files = ["Cached:", "Buffers:", "SwapCached:"].iter().map(|key| kilobytes(key)).sum::<u64>();
     let used = kilobytes("AnonPages:").saturating_add(files).saturating_sub(kilobytes("Inactive(file):"));
     let all = kilobytes("MemTotal:");

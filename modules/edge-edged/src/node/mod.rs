@@ -1,5 +1,6 @@
 //! The node: the machine, and its Node object.
 
+pub(crate) mod cgroup_driver;
 mod csi_drivers;
 pub(crate) mod machine;
 pub(crate) mod report;

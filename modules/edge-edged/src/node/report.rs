@@ -11,10 +11,13 @@ use serde_json::Value;
 use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
+use crate::node::cgroup_driver;
 use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
 use crate::node::status::{self, Findings};
 use crate::runtime::dns::{self, NodeDns};
+use crate::runtime::resources::NodeLimits;
+use crate::runtime::swap::Swap;
 use crate::settings::Settings;
 
 /// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).
@@ -96,10 +99,20 @@ impl NodeReporter {
         let info = NodeInfo {
             runtime: DEFAULT_RUNTIME.to_owned(),
             features: None,
+            cgroup_driver: None,
             host_ips: machine.ips.clone(),
             cpu_milli,
             memory,
             disk: machine.disk,
+            limits: NodeLimits {
+                memory: machine.memory,
+                huge_page_sizes: machine.huge_pages.keys().copied().collect(),
+                swap: Swap {
+                    control: machine.swap_control,
+                    behavior: settings.swap_behavior,
+                    capacity: machine.swap,
+                },
+            },
             dns: NodeDns {
                 cluster_servers: settings.cluster_dns.clone(),
                 cluster_domain: settings.cluster_domain.clone(),
@@ -114,13 +127,26 @@ impl NodeReporter {
     pub(crate) async fn report(&self, deps: &Dependencies) {
         match self.look(&deps.settings, &deps.env).await {
             Ok(info) => {
-                let NodeInfo { runtime, features, .. } = deps.node.borrow().clone();
-                deps.node.replace(NodeInfo { runtime, features, ..info });
+                let NodeInfo { runtime, features, cgroup_driver, .. } = deps.node.borrow().clone();
+                deps.node.replace(NodeInfo { runtime, features, cgroup_driver, ..info });
             }
             Err(error) => events::machine_unreadable(&deps.env, &error),
         }
         self.report_when_changed(deps).await;
         self.since.set(None);
+    }
+
+    /// Asks the runtime who makes its cgroups, once in its life.
+    async fn ask_cgroup_driver(&self, deps: &Dependencies) {
+        if deps.node.borrow().cgroup_driver.is_some() {
+            return;
+        }
+        let said = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.cgroup_driver()).await;
+        let driver = said.and_then(Result::ok).flatten();
+        deps.node.borrow_mut().cgroup_driver = driver;
+        if let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver) {
+            events::cgroup_driver_mismatch(&deps.env, &what);
+        }
     }
 
     /// Asks the runtime how it fares, and reports the node when something has changed.
@@ -138,6 +164,10 @@ impl NodeReporter {
             deps.node.borrow_mut().runtime.clone_from(&version.runtime_name);
             let features = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await;
             deps.node.borrow_mut().features = features.and_then(Result::ok);
+            self.ask_cgroup_driver(deps).await;
+        } else {
+            // It may come back with another configuration.
+            deps.node.borrow_mut().cgroup_driver = None;
         }
         let now = deps.now();
         if runtime.is_ok() {
@@ -158,14 +188,27 @@ impl NodeReporter {
         let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
         let devices =
             deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
+        let (features, cgroup_driver) = {
+            let node = deps.node.borrow();
+            (node.features.clone().unwrap_or_default(), node.cgroup_driver)
+        };
         // The first report after a start goes on from what was reported before it.
         let known = before.as_ref().map(|(node, _)| node.clone()).or_else(|| deps.store.reported.node());
         let csi = deps.csi_volumes.borrow().clone().map(|CsiVolumes { drivers, in_use }| {
             let drivers = self.drivers.borrow().to_report(drivers, known.as_ref(), now);
             CsiVolumes { drivers, in_use }
         });
-        let findings =
-            Findings { machine: self.machine(), runtime, images, pressure, shutting_down, devices, csi };
+        let findings = Findings {
+            machine: self.machine(),
+            runtime,
+            features,
+            cgroup_driver,
+            images,
+            pressure,
+            shutting_down,
+            devices,
+            csi,
+        };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let fresh = before
             .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);

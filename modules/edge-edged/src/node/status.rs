@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use config::{EvictionHard, Threshold};
+use apimachinery::Quantity;
+use config::Threshold;
 use contract::containermanager::DeviceCount;
-use cri::v1::{Image, RuntimeStatus, VersionResponse};
+use cri::RuntimeFeatures;
+use cri::v1::{CgroupDriver, Image, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
 use contract::csi_node::CSI_DRIVERS_ANNOTATION;
 
 use crate::dependencies::CsiVolumes;
 use crate::eviction::pressure::Pressure;
+use crate::node::cgroup_driver;
 use crate::node::machine::Machine;
+use crate::runtime::huge_pages;
 use crate::settings::Settings;
 
 /// Names of one image that are told.
@@ -27,6 +31,10 @@ pub(crate) struct Findings {
     pub(crate) machine: Machine,
     /// The runtime's answers, or why there are none.
     pub(crate) runtime: Result<(VersionResponse, RuntimeStatus), String>,
+    /// What it can do, as far as it has said.
+    pub(crate) features: RuntimeFeatures,
+    /// Who makes its cgroups, as far as it has said.
+    pub(crate) cgroup_driver: Option<CgroupDriver>,
     pub(crate) images: Vec<Image>,
     /// What the node was short of a while ago.
     pub(crate) pressure: Pressure,
@@ -42,7 +50,9 @@ pub(crate) struct Findings {
 pub(crate) fn allocatable(settings: &Settings, machine: &Machine) -> (u64, u64) {
     let kept = settings.eviction.memory_available.of(machine.memory);
     let cpu = machine.cpus.saturating_mul(1000).saturating_sub(settings.reserved.cpu_milli);
-    (cpu, machine.memory.saturating_sub(kept).saturating_sub(settings.reserved.memory))
+    let huge_pages = machine.huge_pages.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    let memory = machine.memory.saturating_sub(kept).saturating_sub(settings.reserved.memory);
+    (cpu, memory.saturating_sub(huge_pages))
 }
 
 /// What pods may use of the disk, in bytes.
@@ -102,6 +112,11 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
         "ephemeral-storage": allocatable_disk(settings, machine).to_string(),
         "pods": settings.max_pods.to_string(),
     });
+    for (size, bytes) in &machine.huge_pages {
+        let (name, amount) = (huge_pages::resource(*size), Quantity::binary_text(*bytes));
+        capacity[&name] = json!(amount);
+        allocatable[&name] = json!(amount);
+    }
     for (name, count) in &findings.devices {
         capacity[name] = json!(count.capacity.to_string());
         allocatable[name] = json!(count.allocatable.to_string());
@@ -124,14 +139,31 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
         "status": {
             "capacity": capacity,
             "allocatable": allocatable,
-            "conditions": conditions(&settings.eviction, findings, before, wall),
+            "conditions": conditions(settings, findings, before, wall),
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
             "declaredFeatures": DECLARED,
             "images": images(&findings.images, settings.images_max),
             "volumesInUse": in_use,
+            "runtimeHandlers": handlers(&findings.features),
+            "features": features(&findings.features),
         },
     })
+}
+
+/// What the runtime's handlers can do, sorted by their names; nothing of a runtime that does not say.
+fn handlers(features: &RuntimeFeatures) -> Value {
+    let one = |(name, can): (&String, &cri::Features)| {
+        json!({"name": name.chars().take(WORD_MAX).collect::<String>(), "features": {
+            "recursiveReadOnlyMounts": can.recursive_read_only_mounts, "userNamespaces": can.user_namespaces}})
+    };
+    let all: Vec<Value> = features.handlers.iter().map(one).collect();
+    if all.is_empty() { Value::Null } else { Value::Array(all) }
+}
+
+fn features(features: &RuntimeFeatures) -> Value {
+    let strict = features.supplemental_groups_policy;
+    strict.map_or(Value::Null, |can| json!({ "supplementalGroupsPolicy": can }))
 }
 
 fn addresses(settings: &Settings, machine: &Machine) -> Vec<Value> {
@@ -161,10 +193,12 @@ fn info(settings: &Settings, findings: &Findings) -> Value {
         "kubeProxyVersion": "",
         "operatingSystem": "linux",
         "architecture": architecture(),
+        "swap": (machine.swap > 0).then(|| json!({ "capacity": machine.swap })),
     })
 }
 
-fn conditions(bounds: &EvictionHard, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
+fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, wall: &str) -> Vec<Value> {
+    let bounds = &settings.eviction;
     let machine = &findings.machine;
     let below = |left: u64, whole: u64, bound: Threshold| whole > 0 && left < bound.of(whole);
     let lately = findings.pressure;
@@ -178,7 +212,7 @@ fn conditions(bounds: &EvictionHard, findings: &Findings, before: Option<&Value>
         let (reason, verb) = if pressed { (yes, "has no") } else { (no, "has sufficient") };
         (kind.to_owned(), pressed, reason.to_owned(), format!("edged {verb} {what} available"))
     };
-    let (ready, reason, message) = readiness(findings);
+    let (ready, reason, message) = readiness(settings, findings);
     let mut list = vec![
         pressure(
             "MemoryPressure",
@@ -209,7 +243,7 @@ fn since<'a>(before: &'a Value, kind: &str, status: &str) -> Option<&'a str> {
     old["lastTransitionTime"].as_str()
 }
 
-fn readiness(findings: &Findings) -> (bool, String, String) {
+fn readiness(settings: &Settings, findings: &Findings) -> (bool, String, String) {
     let not = |message: String| (false, "EdgedNotReady".to_owned(), message);
     if findings.shutting_down {
         return not("node is shutting down".to_owned());
@@ -227,6 +261,9 @@ fn readiness(findings: &Findings) -> (bool, String, String) {
     if !down.is_empty() {
         let down: String = down.join("; ").chars().take(REASONS_MAX).collect();
         return not(format!("container runtime is not ready: {down}"));
+    }
+    if let Some(what) = cgroup_driver::mismatch(settings.cgroup_driver, findings.cgroup_driver) {
+        return (false, cgroup_driver::MISMATCH.to_owned(), what);
     }
     (true, "EdgedReady".to_owned(), "edged is posting ready status".to_owned())
 }
@@ -297,6 +334,8 @@ mod tests {
         Findings {
             machine,
             runtime: Ok((version, status)),
+            features: RuntimeFeatures::default(),
+            cgroup_driver: None,
             images: Vec::new(),
             pressure: Pressure::default(),
             shutting_down: false,
@@ -339,6 +378,44 @@ mod tests {
             serde_json::from_value(node).unwrap()
         };
         assert_eq!(typed.metadata.name.as_deref(), Some("edge-1"));
+    }
+
+    #[test]
+    fn a_runtime_that_makes_cgroups_in_another_way_is_named() {
+        let differs = Findings { cgroup_driver: Some(CgroupDriver::Systemd), ..findings(true) };
+        let node = report(&settings(), &differs, None, "T1");
+        let ready = condition(&node, "Ready");
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("CgroupDriverMismatch")));
+        assert!(ready["message"].as_str().unwrap().contains("cgroupDriver to systemd"));
+        let same = Findings { cgroup_driver: Some(CgroupDriver::Cgroupfs), ..findings(true) };
+        let node = report(&settings(), &same, None, "T1");
+        assert_eq!(condition(&node, "Ready")["status"], "True");
+    }
+
+    #[test]
+    fn huge_pages_and_swap_are_told_and_what_the_runtime_can_do() {
+        let mut found = findings(true);
+        let before = allocatable(&settings(), &found.machine).1;
+        found.machine.huge_pages = [(2 << 20, 64 << 20), (1 << 30, 0)].into();
+        found.machine.swap = 1 << 30;
+        assert_eq!(allocatable(&settings(), &found.machine).1, before - (64 << 20));
+        let can = cri::Features { user_namespaces: true, ..cri::Features::default() };
+        found.features = RuntimeFeatures {
+            handlers: [(String::new(), can), ("runc".to_owned(), can)].into(),
+            supplemental_groups_policy: Some(true),
+        };
+        let status = &report(&settings(), &found, None, "T1")["status"];
+        assert_eq!(status["capacity"]["hugepages-2Mi"], "64Mi");
+        assert_eq!(status["allocatable"]["hugepages-1Gi"], "0");
+        assert_eq!(status["nodeInfo"]["swap"]["capacity"], 1_i64 << 30);
+        let features = json!({"recursiveReadOnlyMounts": false, "userNamespaces": true});
+        assert_eq!(
+            status["runtimeHandlers"],
+            json!([{"name": "", "features": features}, {"name": "runc", "features": features}])
+        );
+        assert_eq!(status["features"], json!({"supplementalGroupsPolicy": true}));
+        let status = &report(&settings(), &findings(true), None, "T1")["status"];
+        assert!(status["features"].is_null() && status["runtimeHandlers"].is_null());
     }
 
     #[test]

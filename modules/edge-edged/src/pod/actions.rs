@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::UpReport;
-use cri::v1::LinuxContainerConfig;
+use cri::v1::{LinuxContainerConfig, Signal};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
-use crate::disk::beneath::{Access, Folder};
 use crate::disk::folders;
 use crate::disk::layout;
 use crate::disk::removal;
 use crate::error::StepError;
 use crate::images::pull;
+use crate::images::volume as image_volumes;
+use crate::kubelet_metrics::ContainerType;
 use crate::logs::files::{self, LogOf};
 use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
@@ -28,22 +29,22 @@ use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::pod::resizing;
+use crate::pod::sandbox_step;
 use crate::pod::sync_state::ImageReady;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
-use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::env;
 use crate::runtime::expansion::ArgumentSpace;
 use crate::runtime::grant;
 use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
+use crate::runtime::runtime_class;
 use crate::runtime::sandbox;
 use crate::runtime::security;
+use crate::runtime::stop_signal;
+use crate::runtime::user_namespace;
 use crate::volumes::{self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, token_requests};
-
-/// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
-const LOGS: u32 = 0o755;
 
 /// What became of a job.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ pub(crate) fn perform(
             prepare_volumes(deps, pod, before).map(Outcome::Volumes).boxed_local()
         }
         (Action::Sandbox { attempt }, _) => {
-            run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
+            sandbox_step::run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
         }
         (Action::Image { container, .. }, ActionInput::Image { before, ran_before }) => {
             pull::ensure_image(deps, pod, container, before, ran_before).map(Outcome::Image).boxed_local()
@@ -185,7 +186,8 @@ async fn prepare_volumes(
     })?;
     let mounted = external_volumes::set_up(&deps, &pod, before.as_ref()).await?;
     let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
-    let external = mounted.volumes;
+    let mut external = mounted.volumes;
+    external.extend(image_volumes::set_up(&deps, &pod).await?);
     let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
@@ -196,41 +198,6 @@ async fn prepare_volumes(
         deps.event(&id, EventType::Warning, "FailedMount", &why);
     }
     Ok((volumes, refresh_at))
-}
-
-/// Makes the sandbox.
-async fn run_sandbox(deps: Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Result<String, StepError> {
-    let dns = deps.node.borrow().dns.clone();
-    record_resolver(&deps, &pod, &dns);
-    let config = sandbox::config(&pod, attempt, &deps.place(&dns))?;
-    let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
-    let logs = deps.settings.logs.clone();
-    let make = move || {
-        Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
-        // The containers keep their own limits without the pod's.
-        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &pod, driver, &root) {
-            tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
-        }
-        Ok(())
-    };
-    blocking(&deps.env, "make the log folder in", make).await?;
-    deps.runtime.run_sandbox(config).await.map_err(StepError::Runtime)
-}
-
-/// Says what of the pod's resolver is not as it asks.
-fn record_resolver(deps: &Rc<Dependencies>, pod: &ParsedPod, node: &NodeDns) {
-    if dns::misses_cluster_dns(pod.spec(), node) {
-        let (id, policy) = (&pod.id, pod.spec().dns_policy.as_deref().unwrap_or("ClusterFirst"));
-        let text = format!(
-            "pod: \"{}_{}({})\". kubelet does not have ClusterDNS IP configured and cannot create Pod using \
-             \"{policy}\" policy. Falling back to \"Default\" policy.",
-            id.name, id.namespace, id.uid
-        );
-        deps.event(id, EventType::Warning, "MissingClusterDNS", &text);
-    }
-    for left_out in dns::of_pod(&pod.id.namespace, pod.spec(), node).1 {
-        deps.event(&pod.id, EventType::Warning, "DNSConfigForming", &left_out);
-    }
 }
 
 /// What a start needs that was made before.
@@ -253,6 +220,8 @@ async fn start(
     attempt: u32,
     context: StartContext,
 ) -> Result<String, StartError> {
+    let kind = type_of(&pod, &name);
+    deps.counts.container_begun(kind);
     let created = create(&deps, &pod, &name, attempt, context).await;
     let id = match created {
         Ok(id) => id,
@@ -265,6 +234,7 @@ async fn start(
                 StepError::Runtime(_) => ("CreateContainerError", false),
             };
             let text = format!("Error: {error}");
+            deps.counts.container_failed(kind, reason);
             deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
             return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
         }
@@ -273,6 +243,7 @@ async fn start(
     deps.container_event(&pod, &name, EventType::Normal, "Created", "Container created");
     match deps.runtime.start_container(&id).await {
         Ok(()) => {
+            tell_of_stop_signal(&deps, &pod, &name, &id).await;
             let log = LogOf { pod: pod.id.clone(), container: name, attempt, id: id.clone() };
             link_log(&deps, log).await;
             Ok(id)
@@ -281,6 +252,7 @@ async fn start(
             let text = format!("Error: {error}");
             deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
             let message = error.to_string();
+            deps.counts.container_failed(kind, RUN_FAILED);
             Err(StartError { reason: RUN_FAILED, message, may_come: false, ended: true })
         }
     }
@@ -296,7 +268,10 @@ async fn create(
     let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
     let sources = deps.sources(pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
-    let features = features_for(deps, pod, spec).await?;
+    let handler = runtime_class::handler(deps, pod).await?;
+    let users = sandbox_step::users_of(deps, pod, &handler).await?;
+    let features = features_for(deps, pod, spec, &handler).await?;
+    let stop_signal = stop_signal::of_container(spec)?;
     let files = env_files(deps, pod, name, &context.volumes).await?;
     let grant = grant::of_container(deps, pod, name).await?;
     let (env, space) = {
@@ -320,7 +295,7 @@ async fn create(
         security.namespace_options = Some(security::beside(pod.spec(), id));
     }
     let linux = LinuxContainerConfig {
-        resources: Some(resources::of_container(spec)),
+        resources: Some(resources::of_container(pod, spec, &deps.node.borrow().limits)),
         security_context: Some(security),
     };
     let dns = deps.node.borrow().dns.clone();
@@ -351,8 +326,37 @@ async fn create(
     let mut config = container::config(pod, spec, start, space)?;
     grant::apply(grant, &mut config);
     oom_score::put(&mut config, pod, spec, facts.node_memory);
-    let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
+    if let Some(signal) = stop_signal {
+        config.set_stop_signal(signal);
+    }
+    user_namespace::put_into_container(&mut config, &users);
+    let mut sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
+    user_namespace::put_into_sandbox(&mut sandbox_config, &users);
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
+}
+
+fn type_of(pod: &ParsedPod, name: &str) -> ContainerType {
+    if pod.ephemeral(name).is_some() {
+        ContainerType::Ephemeral
+    } else if pod.init_containers().any(|init| init.name == name) {
+        ContainerType::Init
+    } else {
+        ContainerType::Main
+    }
+}
+
+/// A runtime that does not know stop signals (containerd before 2.1) passes over the field, as it does with a kubelet; here an event
+/// says so.
+async fn tell_of_stop_signal(deps: &Rc<Dependencies>, pod: &ParsedPod, name: &str, id: &str) {
+    let wanted = pod.container(name).and_then(|own| own.lifecycle.as_ref()?.stop_signal.clone());
+    let Some(wanted) = wanted else { return };
+    let Ok(status) = deps.runtime.container_status(id).await else { return };
+    if status.stop_signal() == Signal::RuntimeDefault {
+        let text = format!(
+            "lifecycle.stopSignal {wanted} has no effect: the container runtime does not know stop signals, and sends the image's"
+        );
+        deps.container_event(pod, name, EventType::Warning, "StopSignalNotSupported", &text);
+    }
 }
 
 /// What the runtime can do of the newer parts of CRI that a container needs; nobody is asked for one that needs none.
@@ -360,13 +364,14 @@ async fn features_for(
     deps: &Dependencies,
     pod: &ParsedPod,
     container: &Container,
+    handler: &str,
 ) -> Result<cri::Features, StepError> {
     let mut mounts = container.volume_mounts.iter().flatten();
     let policy = pod.spec().security_context.as_ref().and_then(|own| own.supplemental_groups_policy.as_ref());
     if policy.is_none() && !mounts.any(|mount| mount.recursive_read_only.is_some()) {
         return Ok(cri::Features::default());
     }
-    Ok(deps.runtime.features().await?)
+    Ok(deps.runtime.features().await?.of(handler))
 }
 
 /// What is in the files that variables of a container come from.
@@ -420,12 +425,15 @@ async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
     deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());
+    let begun = deps.now();
     let begin = move || {
         files::remove_links_of(&links, &logs, &pod)?;
         cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
         Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
     };
-    removal::clear(&deps.env, begin).await
+    let cleared = removal::clear(&deps.env, begin).await;
+    deps.counts.cgroups_changed("destroy", deps.now().since(begun));
+    cleared
 }
 
 /// Leaves the status for the cloud, which knows the pod under the uid `reader`; `None`: it does not know it, and the status is

@@ -13,6 +13,7 @@ use crate::pod::preemption::{self, PODS, PREEMPTED, Standing};
 use crate::pod::resource_demand;
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
+use crate::runtime::huge_pages;
 use crate::runtime::sysctls::Sysctls;
 use crate::shutdown::plan::REFUSED;
 
@@ -26,6 +27,8 @@ pub(crate) struct Capacity {
     pub(crate) cpu_milli: u64,
     pub(crate) memory: u64,
     pub(crate) ephemeral_storage: u64,
+    /// Bytes of huge pages, by the resources of their sizes.
+    pub(crate) huge_pages: BTreeMap<String, u64>,
     /// The extended resources that plugins have.
     pub(crate) devices: BTreeMap<String, DeviceCount>,
     /// Which these are is not known yet.
@@ -40,6 +43,7 @@ impl Capacity {
             "cpu" => self.cpu_milli,
             "memory" => self.memory,
             "ephemeral-storage" => self.ephemeral_storage,
+            name if name.starts_with(huge_pages::PREFIX) => self.huge_pages.get(name).copied().unwrap_or(0),
             name if self.devices_unknown && resource_demand::is_extended(name) => u64::MAX,
             // Whoever asks for devices whose plugin may yet come waits for it.
             name => self

@@ -78,6 +78,18 @@ fn devices_are_given_while_they_are_healthy_and_waited_for_while_their_plugin_ma
     let mut admission = Admission::new(unknown, plain_node());
     assert_eq!(reason(&admission.decide(&asks("example.com/x", "9"), History::New)), "Run");
     assert_eq!(refused(&mut admission, &asks("hugepages-2Mi", "4Mi")).0, "OutOfhugepages-2Mi");
+    let pages = Capacity { huge_pages: [("hugepages-2Mi".to_owned(), 4 << 20)].into(), ..room() };
+    let mut admission = Admission::new(pages, plain_node());
+    assert_eq!(reason(&admission.decide(&asks("hugepages-2Mi", "4Mi"), History::New)), "Run");
+    let words = format!(
+        "Node didn't have enough resource: hugepages-2Mi, requested: {0}, used: {1}, capacity: {1}",
+        2 << 20,
+        4 << 20
+    );
+    assert_eq!(
+        refused(&mut admission, &asks("hugepages-2Mi", "2Mi")),
+        ("OutOfhugepages-2Mi".to_owned(), words)
+    );
 }
 
 #[test]
@@ -202,7 +214,7 @@ fn a_port_of_the_host_is_one_pods_until_that_is_gone() {
 
 #[test]
 fn what_this_node_cannot_honour_is_held_whatever_was_decided_before() {
-    let refused = pod(json!({"hostUsers": false}));
+    let refused = pod(json!({"resourceClaims": [{"name": "gpu"}]}));
     let decided = Admission::new(room(), plain_node()).decide(&refused, History::Admitted);
     assert_eq!(reason(&decided), "FieldsNotSupported");
 }

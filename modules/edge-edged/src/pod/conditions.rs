@@ -2,8 +2,8 @@
 
 use beehive::Moment;
 use contract::pod_status::{
-    ALL_RESTARTING, BY_KUBELET, DISRUPTION_TARGET, FIELDS_NOT_HONOURED, RESIZE_IN_PROGRESS, RESIZE_PENDING,
-    is_terminal,
+    ALL_RESTARTING, BY_KUBELET, DISRUPTION_TARGET, FIELDS_NOT_HONOURED, HELD_BY_ANNOTATION, HELD_UPGRADE,
+    RESIZE_IN_PROGRESS, RESIZE_PENDING, is_terminal,
 };
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -105,6 +105,14 @@ fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
         list.push(condition(RESIZE_IN_PROGRESS, true, reason, message));
     }
     list
+}
+
+/// That a pod is held until somebody on the node releases it.
+pub(crate) fn held(pod: &ParsedPod, state: &SyncState, wall: jiff::Timestamp) -> PodCondition {
+    let mut list = [condition(HELD_UPGRADE, true, HELD_BY_ANNOTATION, String::new())];
+    stamp(&mut list, pod, state, wall);
+    let [held] = list;
+    held
 }
 
 /// What controllers read of a pod that the node has ended for the node's own sake, by the reason and message of its status: a Job

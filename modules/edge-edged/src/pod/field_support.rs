@@ -142,21 +142,20 @@ mod tests {
     #[test]
     fn what_safety_depends_on_is_refused() {
         let spec = json!({
-            "hostUsers": false,
-            "containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"},
+            "resourceClaims": [{"name": "gpu"}],
+            "containers": [{"name": "a",
                 "restartPolicyRules": [{"action": "RestartPod"}],
-                "securityContext": {"procMount": "Unmasked"},
+                "securityContext": {"procMount": "Bare"},
                 "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
             "volumes": [{"name": "p", "iscsi": {"iqn": "i"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
             review(&spec).refused,
             [
-                "spec.containers[a].lifecycle.stopSignal",
                 "spec.containers[a].restartPolicyRules[0].action=RestartPod",
-                "spec.containers[a].securityContext.procMount=Unmasked",
+                "spec.containers[a].securityContext.procMount=Bare",
                 "spec.containers[a].volumeDevices",
-                "spec.hostUsers=false",
+                "spec.resourceClaims",
                 "spec.volumes[n].newKind",
                 "spec.volumes[p].iscsi",
             ]

@@ -29,7 +29,8 @@ const SECURITY_OF_CONTAINER: &[(&str, Rule)] = &[
     ("seLinuxOptions", Honoured),
     // Admission turns a pod away that the host cannot confine.
     ("appArmorProfile", Honoured),
-    ("procMount", Only(&["Default"])),
+    // Unmasked with hostUsers false alone, which is looked at when a container is made.
+    ("procMount", Only(&["Default", "Unmasked"])),
     ("windowsOptions", NoMatter),
 ];
 
@@ -127,8 +128,8 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("livenessProbe", Inside(PROBE)),
     ("readinessProbe", Inside(PROBE)),
     ("startupProbe", Inside(PROBE)),
-    // The runtime's interface has had signals since containerd 2.1 only, and sends the image's.
-    ("lifecycle", Inside(&[("postStart", Honoured), ("preStop", Honoured), ("stopSignal", Refused)])),
+    // As with a kubelet a runtime may not know signals (containerd before 2.1): an event says so.
+    ("lifecycle", Inside(&[("postStart", Honoured), ("preStop", Honoured), ("stopSignal", Honoured)])),
     ("terminationMessagePath", Honoured),
     ("terminationMessagePolicy", Honoured),
     ("securityContext", Inside(SECURITY_OF_CONTAINER)),
@@ -167,8 +168,8 @@ const VOLUME: &[(&str, Rule)] = &[
     // The claim is made from it in the cluster.
     ("ephemeral", Honoured),
     ("csi", Honoured),
-    // The runtime's interface has had them since containerd 2.1 only.
-    ("image", Refused),
+    // By the runtime, which is asked whether it can.
+    ("image", Honoured),
     ("nfs", Honoured),
     ("iscsi", Refused),
     ("fc", Refused),
@@ -212,7 +213,8 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("hostNetwork", Honoured),
     ("hostPID", Honoured),
     ("hostIPC", Honoured),
-    ("hostUsers", Only(&["true"])),
+    // false: as far as the runtime can, which is asked when the sandbox is made.
+    ("hostUsers", Honoured),
     ("shareProcessNamespace", Honoured),
     ("imagePullSecrets", Honoured),
     ("enableServiceLinks", Honoured),
@@ -252,8 +254,8 @@ pub(super) const POD: &[(&str, Rule)] = &[
     // The kubelet tells the pod's readiness by these, and so does the status here.
     ("readinessGates", Honoured),
     ("os", Honoured),
-    ("overhead", Refused),
-    ("runtimeClassName", Refused),
+    ("overhead", Honoured),
+    ("runtimeClassName", Honoured),
     ("resourceClaims", Refused),
     ("resources", Refused),
 ];

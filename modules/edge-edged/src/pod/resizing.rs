@@ -31,7 +31,7 @@ pub(crate) async fn resize(
     if after.memory_limit > 0 && (before.memory_limit == 0 || after.memory_limit < before.memory_limit) {
         check_usage(&deps, &instance, after.memory_limit).await?;
     }
-    let wanted = resources::of_update(spec);
+    let wanted = resources::of_update(&pod, spec, &deps.node.borrow().limits);
     let grows = after.cpu_limit > before.cpu_limit
         || after.memory_limit > before.memory_limit
         || after.cpu_request > before.cpu_request;
@@ -81,12 +81,15 @@ async fn check_usage(deps: &Rc<Dependencies>, instance: &RuntimeContainer, limit
 async fn bound_pod(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) {
     let (own, driver) = (Arc::clone(pod), deps.settings.cgroup_driver);
     let root = deps.settings.cgroup_root.clone();
+    let sizes = deps.node.borrow().limits.huge_page_sizes.clone();
     let make = move || {
-        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &own, driver, &root) {
+        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &own, (driver, &root), &sizes) {
             tracing::warn!(pod = %own.id.name, %error, "bounds of a pod could not be changed");
         }
         Ok(())
     };
+    let begun = deps.now();
     // It has said what went wrong.
     let _ = blocking(&deps.env, "change the bounds of a pod in", make).await;
+    deps.counts.cgroups_changed("update", deps.now().since(begun));
 }

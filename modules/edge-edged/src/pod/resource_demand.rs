@@ -7,6 +7,7 @@ use contract::containermanager::{ActivePod, ContainerDemand, ContainerKind, PodD
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::runtime::huge_pages;
 use crate::runtime::resources::{self, Qos, quantity};
 
 /// Whether a resource is one that Kubernetes itself knows nothing of (`IsExtendedResourceName`, as far as the API server has
@@ -15,8 +16,12 @@ pub(crate) fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
-/// What a pod asks for.
-pub(crate) fn of(pod: &ParsedPod) -> PodDemand {
+/// What a pod asks for. `with_memory`: the node gives memory by NUMA nodes.
+pub(crate) fn of(pod: &ParsedPod, with_memory: bool) -> PodDemand {
+    let of_container = |pod: &ParsedPod, container: &Container, kind: ContainerKind| {
+        let memory = if with_memory { memory_of(pod, container) } else { BTreeMap::new() };
+        ContainerDemand { memory, ..of_container(pod, container, kind) }
+    };
     let inits = pod.init_containers().map(|container| {
         let kind = if is_sidecar(container) { ContainerKind::Sidecar } else { ContainerKind::Init };
         of_container(pod, container, kind)
@@ -63,6 +68,18 @@ fn of_container(pod: &ParsedPod, container: &Container, kind: ContainerKind) -> 
     }
 }
 
+/// The memory and huge pages that a container of a guaranteed pod asks for.
+fn memory_of(pod: &ParsedPod, container: &Container) -> BTreeMap<String, u64> {
+    if pod.qos != Qos::Guaranteed || pod.spec().resources.is_some() {
+        return BTreeMap::new();
+    }
+    let own = container.resources.as_ref();
+    let maps = own.into_iter().flat_map(|own| own.limits.iter().chain(&own.requests)).flatten();
+    let kinds = maps.filter(|(name, _)| *name == "memory" || name.starts_with(huge_pages::PREFIX));
+    let amount = |text| u64::try_from(Quantity::units(quantity(text)?)).ok().filter(|bytes| *bytes > 0);
+    kinds.filter_map(|(name, text)| Some((name.clone(), amount(text)?))).collect()
+}
+
 /// How many CPUs a container of a guaranteed pod asks for; 0 when they are no whole ones.
 fn whole_cpus(pod: &ParsedPod, container: &Container) -> u32 {
     // What is said for the pod as a whole is nobody's by the piece.
@@ -79,11 +96,28 @@ mod tests {
     use crate::pod::parsed_pod::tests::pod;
     use serde_json::json;
 
+    fn of_pod(pod: &ParsedPod) -> PodDemand {
+        of(pod, false)
+    }
+
+    #[test]
+    fn memory_counts_where_the_node_gives_it_and_of_guaranteed_pods_alone() {
+        let asks = |limits: serde_json::Value| {
+            let pod =
+                pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"limits": limits}}]}));
+            of(&pod, true).containers[0].memory.clone()
+        };
+        let guaranteed = json!({"cpu": "1", "memory": "1Gi", "hugepages-2Mi": "4Mi"});
+        let wanted = [("hugepages-2Mi", 4 << 20), ("memory", 1 << 30)];
+        assert_eq!(asks(guaranteed), wanted.map(|(kind, bytes)| (kind.to_owned(), bytes)).into());
+        assert!(asks(json!({"memory": "1Gi"})).is_empty());
+    }
+
     #[test]
     fn devices_count_by_limit_and_whole_cpus_of_guaranteed_pods_are_their_own() {
         let limits = |cpu: &str| json!({"limits": {"cpu": cpu, "memory": "1Mi", "example.com/x": 2}});
         let of_cpu = |first: &str, second: &str| {
-            of(&pod(json!({
+            of_pod(&pod(json!({
                 "initContainers": [
                     {"name": "i", "image": "x", "resources": limits(first)},
                     {"name": "s", "image": "x", "resources": limits(second), "restartPolicy": "Always"}],
@@ -103,10 +137,11 @@ mod tests {
                 ("c", ContainerKind::Main, 2, 2)
             ]
         );
-        let burstable = of(&pod(json!({"containers": [
+        let burstable = of_pod(&pod(json!({"containers": [
             {"name": "c", "image": "x", "resources": {"limits": {"cpu": "2"}}}]})));
         assert!(is_none(&burstable));
-        let native = of(&pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"limits": {
+        let native =
+            of_pod(&pod(json!({"containers": [{"name": "c", "image": "x", "resources": {"limits": {
             "hugepages-2Mi": "2Mi", "kubernetes.io/x": 1, "example.com/none": 0}}}]})));
         assert!(is_none(&native));
     }

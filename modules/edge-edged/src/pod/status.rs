@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::conditions;
 use crate::pod::container_status::{NodeContext, container};
+use crate::pod::held;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
 use crate::pod::restart_policy::{has_failed, restarts};
@@ -67,6 +68,9 @@ pub(crate) fn compute(
         if ips.is_empty() { previous.and_then(|old| old.pod_ips.clone()).unwrap_or_default() } else { ips };
     let mut conditions =
         conditions::all(pod, outcome, &mains, &inits, seen, state, (around.now, around.wall));
+    if held::is_held(intent) {
+        conditions.push(conditions::held(pod, state, around.wall));
+    }
     if !withheld && outcome == "Failed" {
         let told = (reason.as_deref(), message.as_deref());
         conditions.extend(conditions::disruption(pod, told, state, around.wall));

@@ -98,7 +98,9 @@ impl PodWorker {
         if self.report_at.is_some() {
             return None;
         }
-        self.entry.set_phase(status.phase.as_deref().unwrap_or_default());
+        let phase = status.phase.as_deref().unwrap_or_default();
+        self.times.is_in(phase, now, &self.deps.counts);
+        self.entry.set_phase(phase);
         let reader = self.update.cloud_uid().map(str::to_owned);
         self.reporting_to.clone_from(&reader);
         let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
@@ -119,9 +121,14 @@ impl PodWorker {
         match intent {
             Intent::Hold { reason, message } | Intent::Fail { reason, message } => {
                 // The kubelet's event says why without saying that.
-                let message = message.strip_prefix("Pod was rejected: ").unwrap_or(message);
+                let rejected = message.strip_prefix("Pod was rejected: ");
+                let was_rejected = rejected.is_some();
+                let message = rejected.unwrap_or(message);
                 let kind = if reason == OVERDUE { EventType::Normal } else { EventType::Warning };
                 self.deps.event(&pod.id, kind, reason, message);
+                if was_rejected {
+                    self.deps.counts.rejected(reason);
+                }
             }
             Intent::Run | Intent::Terminate => {}
         }

@@ -149,13 +149,13 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
 
 #[test]
 fn a_pod_that_must_not_run_waits_and_names_why() {
-    let pod = pod(json!({"hostUsers": false}));
+    let pod = pod(json!({"resourceClaims": [{"name": "gpu"}]}));
     let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
     let status = status(&pod, &hold, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
     let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
     assert_eq!(named["reason"], "Refused");
-    assert!(named["message"].as_str().unwrap().contains("spec.hostUsers=false"));
+    assert!(named["message"].as_str().unwrap().contains("spec.resourceClaims"));
 }
 
 #[test]
@@ -218,12 +218,12 @@ fn durations_are_written_as_go_writes_them() {
 #[test]
 fn fields_that_are_not_honoured_are_told_once_and_not_at_each_restart() {
     use crate::pod::conditions::has_told_of_fields;
-    let one = pod(json!({"overhead": {"cpu": "1"}}));
+    let one = pod(json!({"brandOld": 1}));
     assert!(!has_told_of_fields(&one, None), "nothing was reported yet");
     let status = status(&one, &Intent::Run, &seen(Vec::new()), &SyncState::default(), None);
     let kept: PodStatus = serde_json::from_value(status).unwrap();
     assert!(has_told_of_fields(&one, Some(&kept)), "the store has what was reported before the restart");
-    let changed = pod(json!({"overhead": {"cpu": "1"}, "brandNew": {"x": 1}}));
+    let changed = pod(json!({"brandOld": 1, "brandNew": {"x": 1}}));
     assert!(!has_told_of_fields(&changed, Some(&kept)), "another field is news");
 }
 

@@ -31,6 +31,7 @@ use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::{Reading, StatusReader};
 use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
+use crate::pod::sync_times::SyncTimes;
 use crate::pod::turn::PodTurn;
 use crate::runtime::pods::RuntimePod;
 
@@ -72,6 +73,7 @@ pub(crate) struct PodWorker {
     /// Pulls and hooks that are under way: what they are for may go before they end.
     pub(crate) breakable: BTreeMap<Action, AbortHandle>,
     pub(crate) retries: Vec<(Moment, Action)>,
+    pub(crate) times: SyncTimes,
     /// Whether the runtime may be set to work for the pod.
     pub(crate) turn: PodTurn,
     /// When the status is reported at the latest, if it waits for what a start comes to.
@@ -126,6 +128,7 @@ impl PodWorker {
         });
         let state =
             SyncState { is_resizing: was_resizing, resize_pending: update.resize_pending.clone(), ..state };
+        let times = SyncTimes::new(state.reported.is_none(), deps.now());
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {
             deps,
@@ -145,6 +148,7 @@ impl PodWorker {
             status_is_final: false,
             breakable: BTreeMap::new(),
             retries: Vec::new(),
+            times,
             turn: PodTurn::default(),
             report_at: None,
             wake: None,
@@ -216,6 +220,7 @@ impl PodWorker {
         }
         self.take_resize(&newer);
         self.state.forget_changed(&self.update.pod, &newer.pod);
+        self.times.updated();
         self.update = newer;
     }
 
@@ -274,6 +279,7 @@ impl PodWorker {
             self.state.busy.insert(action.clone());
             self.run(action, work, cx);
         }
+        self.times.note(&self.state.busy, now, &self.deps.counts);
         let at = self.next_wake(plan.wake.into_iter().chain(deadline));
         self.wake_at(at, now, cx);
     }

@@ -11,11 +11,12 @@ use k8s_openapi::api::core::v1::PodSpec;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::runtime::demand;
+use crate::runtime::huge_pages;
 use crate::runtime::resources::{self, PERIOD_US, Qos, amounts};
 use crate::runtime::sandbox::cgroup_parts;
 
 /// The controllers of version 1 in which a pod has a folder.
-const CONTROLLERS: [&str; 2] = ["cpu", "memory"];
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "hugetlb"];
 
 /// What a pod as a whole may use; `None`: no bound.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,36 +24,48 @@ struct Limits {
     shares: i64,
     quota: Option<i64>,
     memory: Option<i64>,
+    /// Bytes of huge pages, by the kernel's name of their size.
+    huge_pages: Vec<(String, i64)>,
 }
 
-fn limits(spec: &PodSpec) -> Limits {
+/// The kubelet's `ResourceConfigForPod`. One container without a limit leaves the pod without one.
+fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
     let all: Vec<_> = all_of(spec).map(|container| amounts(container.resources.as_ref())).collect();
-    let main = spec.containers.iter().map(|container| amounts(container.resources.as_ref()));
-    let (cpu, memory) = main.fold((0, 0), |sum: (i64, i64), own| {
-        (sum.0.saturating_add(own.cpu_limit), sum.1.saturating_add(own.memory_limit))
-    });
-    // One container without a limit leaves the pod without one; an init container may need more than all others.
-    let cpu = all.iter().map(|own| own.cpu_limit).max().unwrap_or(0).max(cpu);
-    let memory = all.iter().map(|own| own.memory_limit).max().unwrap_or(0).max(memory);
+    let (requests, limits) = (demand::of_pod(spec), demand::limits_of_pod(spec));
+    let amount = |of: &demand::Amounts, name: &str| of.get(name).copied().unwrap_or(0);
+    let shares = match resources::qos(spec) {
+        Qos::BestEffort => resources::shares(0),
+        Qos::Burstable | Qos::Guaranteed => resources::shares(amount(&requests, "cpu")),
+    };
+    let huge_page =
+        |size: &u64| (huge_pages::kernel_name(*size), amount(&requests, &huge_pages::resource(*size)));
+    let bounds_cpu = all.iter().all(|own| own.cpu_limit > 0);
+    let bounds_memory = all.iter().all(|own| own.memory_limit > 0);
     Limits {
-        shares: resources::shares(demand::of_pod(spec).get("cpu").copied().unwrap_or(0)),
-        quota: all.iter().all(|own| own.cpu_limit > 0).then(|| resources::quota(cpu)),
-        memory: all.iter().all(|own| own.memory_limit > 0).then_some(memory),
+        shares,
+        quota: bounds_cpu.then(|| resources::quota(amount(&limits, "cpu"))),
+        memory: bounds_memory.then(|| amount(&limits, "memory")),
+        huge_pages: huge_page_sizes.iter().map(huge_page).collect(),
     }
 }
 
 /// How much memory the pod as a whole may use, if there is a bound. Bytes.
 pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
-    limits(spec).memory
+    limits(spec, &[]).memory
 }
 
-/// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`).
-pub(crate) fn make(sys: &Path, pod: &ParsedPod, driver: CgroupDriver, root: &str) -> io::Result<()> {
+/// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`). `huge_page_sizes`: those of the machine, in bytes.
+pub(crate) fn make(
+    sys: &Path,
+    pod: &ParsedPod,
+    (driver, root): (CgroupDriver, &str),
+    huge_page_sizes: &[u64],
+) -> io::Result<()> {
     if driver == CgroupDriver::Systemd {
         return Ok(());
     }
     let parts = cgroup_parts(&pod.id, pod.qos, root);
-    let limits = limits(pod.spec());
+    let limits = limits(pod.spec(), huge_page_sizes);
     if is_v2(sys) { make_v2(sys, &parts, &limits) } else { make_v1(sys, &parts, &limits) }
 }
 
@@ -76,6 +89,11 @@ fn make_v1(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
                     fs::write(path.join("cpu.cfs_quota_us"), quota.to_string())?;
                 }
             }
+            "hugetlb" => {
+                for (size, limit) in &limits.huge_pages {
+                    write_if_there(&path.join(format!("hugetlb.{size}.limit_in_bytes")), &limit.to_string())?;
+                }
+            }
             _ => {
                 if let Some(memory) = limits.memory {
                     fs::write(path.join("memory.limit_in_bytes"), memory.to_string())?;
@@ -90,7 +108,7 @@ fn make_v2(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
     let mut path = sys.to_owned();
     for part in parts {
         // A controller that the kernel does not have is no reason to fail; the runtime asks for what it needs.
-        for controller in ["+cpu", "+memory", "+pids"] {
+        for controller in ["+cpu", "+memory", "+pids", "+hugetlb"] {
             drop(fs::write(path.join("cgroup.subtree_control"), controller));
         }
         path.push(part);
@@ -106,6 +124,9 @@ fn make_v2(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
     }
     if let Some(memory) = limits.memory {
         write_if_there(&path.join("memory.max"), &memory.to_string())?;
+    }
+    for (size, limit) in &limits.huge_pages {
+        write_if_there(&path.join(format!("hugetlb.{size}.max")), &limit.to_string())?;
     }
     Ok(())
 }
@@ -183,7 +204,7 @@ mod tests {
         for controller in CONTROLLERS {
             fs::create_dir(sys.path().join(controller)).unwrap();
         }
-        make(sys.path(), &limited(), CgroupDriver::Cgroupfs, "/kubepods").unwrap();
+        make(sys.path(), &limited(), (CgroupDriver::Cgroupfs, "/kubepods"), &[2 << 20]).unwrap();
         let at = |file: &str| fs::read_to_string(sys.path().join(file)).unwrap();
         assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.cfs_quota_us"), "50000");
         assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.shares"), "102");
@@ -197,11 +218,32 @@ mod tests {
     fn version_two_has_one_tree() {
         let sys = tempfile::tempdir().unwrap();
         fs::write(sys.path().join("cgroup.controllers"), "cpu memory").unwrap();
-        make(sys.path(), &limited(), CgroupDriver::Cgroupfs, "/kubepods").unwrap();
+        make(sys.path(), &limited(), (CgroupDriver::Cgroupfs, "/kubepods"), &[2 << 20]).unwrap();
         let path = sys.path().join("kubepods/burstable/podu-1");
         assert!(path.is_dir());
         // A real one loses its files with it.
         remove(sys.path(), "u-1", "/kubepods");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_runtime_class_takes_is_the_pods_and_huge_pages_are_bounded_by_what_is_asked_for() {
+        let resources = json!({"limits": {"cpu": "1", "memory": "64Mi", "hugepages-2Mi": "4Mi"}});
+        let containers = json!([{"name": "c", "image": "x", "resources": resources}]);
+        let whole = pod(json!({"containers": containers, "overhead": {"cpu": "250m", "memory": "120Mi"}}));
+        let found = limits(whole.spec(), &[2 << 20, 1 << 30]);
+        assert_eq!((found.shares, found.quota, found.memory), (1280, Some(125_000), Some(184 << 20)));
+        assert_eq!(found.huge_pages, [("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)]);
+        let best_effort = pod(json!({"overhead": {"cpu": "250m"}}));
+        let found = limits(best_effort.spec(), &[]);
+        assert_eq!((found.shares, found.quota, found.memory), (2, None, None));
+        // Files of the kernel are there when the folder is.
+        let sys = tempfile::tempdir().unwrap();
+        let at = sys.path().join("kubepods/podu-1");
+        fs::create_dir_all(&at).unwrap();
+        fs::write(sys.path().join("cgroup.controllers"), "cpu memory hugetlb").unwrap();
+        fs::write(at.join("hugetlb.2MB.max"), "max").unwrap();
+        make(sys.path(), &whole, (CgroupDriver::Cgroupfs, "/kubepods"), &[2 << 20]).unwrap();
+        assert_eq!(fs::read_to_string(at.join("hugetlb.2MB.max")).unwrap(), (4 << 20).to_string());
     }
 }

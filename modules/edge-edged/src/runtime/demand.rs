@@ -15,6 +15,45 @@ pub(crate) type Amounts = BTreeMap<String, i64>;
 /// What a pod asks for: the kubelet's `PodRequests`. Init containers run one after another, each beside the sidecars that
 /// were started before it; what the pod as a whole asks for counts instead of its containers' sum.
 pub(crate) fn of_pod(spec: &PodSpec) -> Amounts {
+    let mut total = without_overhead(spec);
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    total
+}
+
+/// The same without what its runtime class takes for itself.
+pub(crate) fn without_overhead(spec: &PodSpec) -> Amounts {
+    let mut total = sum(spec, |container| requests(container.resources.as_ref()));
+    total.extend(requests(spec.resources.as_ref()));
+    total
+}
+
+/// What a pod may have at most, as far as there are bounds: the kubelet's `PodLimits`. What its runtime class takes for itself
+/// comes on top.
+pub(crate) fn limits_of_pod(spec: &PodSpec) -> Amounts {
+    let mut total = limits_without_overhead(spec);
+    for (name, amount) in overhead(spec) {
+        if let Some(own) = total.get_mut(&name) {
+            *own = own.saturating_add(amount);
+        }
+    }
+    total
+}
+
+/// The same without that.
+pub(crate) fn limits_without_overhead(spec: &PodSpec) -> Amounts {
+    let limits = |own: Option<&ResourceRequirements>| amounts(own.and_then(|own| own.limits.as_ref()));
+    let mut total = sum(spec, |container| limits(container.resources.as_ref()));
+    total.extend(limits(spec.resources.as_ref()));
+    total
+}
+
+/// What the pod's runtime class takes for itself.
+pub(crate) fn overhead(spec: &PodSpec) -> Amounts {
+    amounts(spec.overhead.as_ref())
+}
+
+/// Of all containers, as they run beside and after each other.
+fn sum(spec: &PodSpec, of_container: impl Fn(&Container) -> Amounts) -> Amounts {
     let mut total = Amounts::new();
     for container in &spec.containers {
         add(&mut total, &of_container(container));
@@ -33,13 +72,7 @@ pub(crate) fn of_pod(spec: &PodSpec) -> Amounts {
     }
     add(&mut total, &sidecars);
     raise(&mut total, &most);
-    total.extend(requests(spec.resources.as_ref()));
-    add(&mut total, &amounts(spec.overhead.as_ref()));
     total
-}
-
-fn of_container(container: &Container) -> Amounts {
-    requests(container.resources.as_ref())
 }
 
 /// Where only a limit stands it is the request, too.
@@ -116,6 +149,11 @@ mod tests {
         let found = of_pod(pod(json!({"containers": limited, "overhead": {"cpu": "100m"}})).spec());
         let wanted = [("cpu", 1100), ("memory", 512), ("nvidia.com/gpu", 2)];
         assert_eq!(found, Amounts::from(wanted.map(|(name, amount)| (name.to_owned(), amount))));
+        // The overhead raises a bound that is there and makes none.
+        let spec = json!({"containers": limited, "overhead": {"cpu": "100m", "ephemeral-storage": "1Ki"}});
+        let bounds = limits_of_pod(pod(spec).spec());
+        let wanted = [("cpu", 1100), ("memory", 1024), ("nvidia.com/gpu", 2)];
+        assert_eq!(bounds, Amounts::from(wanted.map(|(name, amount)| (name.to_owned(), amount))));
         let whole = json!({"containers": limited, "resources": {"requests": {"cpu": "3"}}});
         assert_eq!(cpu(whole), 3000);
     }

@@ -23,8 +23,13 @@ pub(crate) async fn of_container(
     container: &str,
 ) -> Result<ContainerGrant, StepError> {
     let Some(containers) = &deps.containers else { return Ok(ContainerGrant::default()) };
-    let demand = resource_demand::of(pod);
-    let manages_cpus = deps.devices.borrow().as_ref().is_some_and(|devices| devices.manages_cpus);
+    let (manages_cpus, manages_memory) = deps
+        .devices
+        .borrow()
+        .as_ref()
+        .map(|devices| (devices.manages_cpus, devices.manages_memory))
+        .unwrap_or_default();
+    let demand = resource_demand::of(pod, manages_memory);
     if resource_demand::is_none(&demand) && !manages_cpus {
         return Ok(ContainerGrant::default());
     }

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Address, Env};
+use beehive::{Address, Env, Moment};
 use contract::edged::EdgedMsg;
 use cri::{Error, EventKind, Runtime};
 use futures::StreamExt as _;
 
-use crate::dependencies::blocking;
+use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::events;
 use crate::runtime::pods::{self, ListedPod};
@@ -36,6 +36,9 @@ pub(crate) struct Pleg {
     pub(crate) listing: Listing,
     /// Whether the last list failed.
     pub(crate) lost: Cell<bool>,
+    /// When it was made.
+    pub(crate) relisted_at: Cell<Option<Moment>>,
+    pub(crate) deps: Rc<Dependencies>,
     /// With events, and without.
     pub(crate) relist_every: Duration,
     pub(crate) poll_every: Duration,
@@ -112,9 +115,12 @@ impl Pleg {
     }
 
     async fn relist(&self) -> Result<(), Error> {
+        let begun = self.env.now();
         match pods::get_pods(&self.runtime, &self.node).await {
             Ok(mut found) => {
                 self.list_disk(&mut found).await;
+                let since = self.relisted_at.replace(Some(begun)).map(|before| begun.since(before));
+                self.deps.counts.relisted(self.env.now().since(begun), since);
                 if self.lost.replace(false) {
                     events::runtime_found(&self.env);
                 }

@@ -13,7 +13,7 @@ use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::hostname::{self, PodNames};
-use crate::runtime::resources::Qos;
+use crate::runtime::resources::{self, Qos};
 use crate::runtime::security;
 use crate::runtime::sysctls;
 
@@ -67,6 +67,7 @@ pub(crate) fn config(
     let sysctls = spec.security_context.as_ref().and_then(|own| own.sysctls.as_ref());
     let sysctls =
         sysctls.into_iter().flatten().map(|own| (sysctls::dotted(&own.name), own.value.clone())).collect();
+    let (containers, overhead) = resources::of_sandbox(spec);
     Ok(PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: pod.id.name.clone(),
@@ -84,7 +85,8 @@ pub(crate) fn config(
             cgroup_parent: cgroup_parent(&pod.id, pod.qos, place.cgroup_driver, place.cgroup_root),
             security_context: Some(security::of_sandbox(spec)),
             sysctls,
-            resources: None,
+            overhead,
+            resources: Some(containers),
         }),
     })
 }

@@ -70,6 +70,8 @@ pub(crate) fn namespaces(spec: &PodSpec) -> NamespaceOption {
         pid: node_or(spec.host_pid, pid).into(),
         ipc: node_or(spec.host_ipc, NamespaceMode::Pod).into(),
         target_id: String::new(),
+        // Which users those are is worked out beside this.
+        userns_options: None,
     }
 }
 
@@ -194,6 +196,11 @@ pub(crate) fn of_container(
             .map_err(|reason| StepError::Config(format!("{reason} ({})", named(parsed, container))))?;
     }
     let privileged = own.and_then(|own| own.privileged).unwrap_or(false);
+    let unmasked = own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked");
+    // The API server's rule, which a file of the node has not passed: all of `/proc` is shown to the pod's own root alone.
+    if unmasked && spec.host_users != Some(false) {
+        return Err(StepError::Config("`hostUsers` must be false to use `Unmasked`".to_owned()));
+    }
     let profile =
         own.and_then(|own| own.seccomp_profile.as_ref()).or(pod.and_then(|pod| pod.seccomp_profile.as_ref()));
     let label = own
@@ -206,10 +213,10 @@ pub(crate) fn of_container(
         drop_capabilities: wanted.drop.clone().unwrap_or_default(),
     });
     let list = |paths: &[&str]| -> Vec<String> {
-        if privileged { Vec::new() } else { paths.iter().map(|p| (*p).to_owned()).collect() }
+        if privileged || unmasked { Vec::new() } else { paths.iter().map(|p| (*p).to_owned()).collect() }
     };
     let mut masked = list(&MASKED);
-    if !privileged {
+    if !privileged && !unmasked {
         masked.extend_from_slice(throttling());
     }
     Ok(LinuxContainerSecurityContext {
@@ -328,6 +335,22 @@ mod tests {
         assert_eq!(of_sandbox(pod.spec()).supplemental_groups_policy, policy);
         let error = of(cri::Features::default()).unwrap_err().to_string();
         assert_eq!(error, "SupplementalGroupsPolicy=Strict is not supported in this node");
+    }
+
+    #[test]
+    fn all_of_proc_is_shown_to_the_users_of_a_namespace_alone() {
+        let container = json!([{"name": "c", "image": "x", "securityContext": {"procMount": "Unmasked"}}]);
+        let of = |host_users: serde_json::Value| {
+            let pod = pod(json!({"hostUsers": host_users, "containers": container}));
+            let own = &pod.spec().containers[0];
+            of_container(&pod, own, &image(None, ""), Path::new("/r"), cri::Features::default())
+        };
+        let shown = of(json!(false)).unwrap();
+        assert!(shown.masked_paths.is_empty() && shown.readonly_paths.is_empty());
+        for host_users in [json!(true), json!(null)] {
+            let words = "`hostUsers` must be false to use `Unmasked`".to_owned();
+            assert_eq!(of(host_users), Err(StepError::Config(words)));
+        }
     }
 
     #[test]

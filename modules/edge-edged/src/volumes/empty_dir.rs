@@ -1,5 +1,6 @@
 //! emptyDir: what it is made of, how large it may become, and making it once.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use apimachinery::Quantity;
@@ -10,6 +11,7 @@ use crate::disk::folders;
 use crate::error::StepError;
 use crate::pod::parsed_pod::all_of;
 use crate::runtime::cgroup;
+use crate::runtime::huge_pages::{self, PREFIX};
 use crate::runtime::resources::quantity;
 
 /// What an emptyDir is made of.
@@ -19,6 +21,8 @@ pub(super) enum Medium {
     Disk,
     /// Memory, so many bytes at most.
     Memory(i64),
+    /// Huge pages of this size, in bytes. How many there are is the pod's cgroup's to bound.
+    HugePages(u64),
 }
 
 /// How much a volume in memory may hold: no more than all pods of the node may use, and than the pod may. Bytes.
@@ -43,33 +47,31 @@ pub(super) fn medium(
             let own = source.size_limit.as_ref().and_then(quantity).map(Quantity::units);
             Ok(Medium::Memory(smaller(memory, own)))
         }
-        huge if huge == "HugePages" || huge.starts_with("HugePages-") => Err(huge_pages(spec, huge)),
+        huge if huge == "HugePages" || huge.starts_with("HugePages-") => {
+            page_size(spec, huge).map(Medium::HugePages)
+        }
         other => Err(StepError::Config(format!("unknown storage medium \"{other}\""))),
     }
 }
 
-/// Why there are none. A pod that asks for huge pages gets no further than admission, since the node has none to offer.
-fn huge_pages(spec: &PodSpec, medium: &str) -> StepError {
+/// The size of the pages: the medium's own, or the only one that containers ask for (the kubelet's `getPageSizeMountOption`).
+fn page_size(spec: &PodSpec, medium: &str) -> Result<u64, StepError> {
     let requests = all_of(spec).filter_map(|container| container.resources.as_ref());
     let maps = requests.flat_map(|own| own.requests.iter().chain(&own.limits));
-    let mut sizes: Vec<&str> =
-        maps.flat_map(|map| map.keys()).filter_map(|key| key.strip_prefix("hugepages-")).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let wanted = medium.strip_prefix("HugePages-");
-    let text = match (wanted, sizes.as_slice()) {
-        (None, [_, _, ..]) => {
-            "medium: HugePages can't be used if container requests multiple huge page sizes".to_owned()
-        }
-        (None, [_]) => format!("medium {medium}: the node offers no huge pages"),
-        (Some(size), sizes) if sizes.contains(&size) => {
-            format!("medium {medium}: the node offers no huge pages")
-        }
-        _ => format!(
+    let sizes: BTreeSet<u64> =
+        maps.flat_map(|map| map.keys()).filter_map(|name| huge_pages::size_of(name)).collect();
+    let wanted =
+        medium.strip_prefix("HugePages-").map(|size| huge_pages::size_of(&format!("{PREFIX}{size}")));
+    match (wanted, sizes.first()) {
+        (None, Some(_)) if sizes.len() > 1 => Err(StepError::Config(
+            "medium: HugePages can't be used if container requests multiple huge page sizes".to_owned(),
+        )),
+        (None, Some(size)) => Ok(*size),
+        (Some(Some(size)), _) if sizes.contains(&size) => Ok(size),
+        _ => Err(StepError::Config(format!(
             "medium {medium}: hugePages storage requested, but there is no resource request for huge pages"
-        ),
-    };
-    StepError::Config(text)
+        ))),
+    }
 }
 
 /// Made once, with the kubelet's mark `ready` outside of what a container can reach; a volume that is ready is left alone
@@ -91,8 +93,10 @@ pub(super) fn empty_dir(
     // Left from a volume that is gone, as one in memory after the machine was started anew: it says nothing of the next.
     root.remove(ready)?;
     let mut folder = folders::lead_to(root, at)?;
-    if let (Medium::Memory(size), false) = (medium, mounted) {
-        folder = root.tmpfs(at, Some(size))?;
+    match medium {
+        Medium::Memory(size) if !mounted => folder = root.tmpfs(at, Some(size))?,
+        Medium::HugePages(size) if !mounted => folder = root.hugetlbfs(at, size)?,
+        Medium::Disk | Medium::Memory(_) | Medium::HugePages(_) => {}
     }
     // Memory is everyone's, as `/tmp` is.
     let mode = if in_memory { 0o1777 } else { 0o777 };
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused_in_the_kubelets_words() {
-        let none = json!({"requests": {"hugepages-2Mi": "2Mi"}, "limits": {"hugepages-2Mi": "2Mi"}});
+        let one = json!({"requests": {"hugepages-2Mi": "2Mi"}, "limits": {"hugepages-2Mi": "2Mi"}});
         let two = json!({"limits": {"hugepages-2Mi": "2Mi", "hugepages-1Gi": "1Gi"}});
         for (resources, medium, words) in [
             (json!({}), "Floppy", "unknown storage medium \"Floppy\""),
@@ -150,7 +154,7 @@ mod tests {
                 "medium HugePages: hugePages storage requested, but there is no resource request for huge pages",
             ),
             (
-                none.clone(),
+                one.clone(),
                 "HugePages-1Gi",
                 "medium HugePages-1Gi: hugePages storage requested, but there is no resource request for huge pages",
             ),
@@ -159,9 +163,31 @@ mod tests {
                 "HugePages",
                 "medium: HugePages can't be used if container requests multiple huge page sizes",
             ),
-            (none, "HugePages-2Mi", "medium HugePages-2Mi: the node offers no huge pages"),
         ] {
             assert_eq!(of(resources, json!({"medium": medium})), Err(StepError::Config(words.to_owned())));
         }
+        for medium in ["HugePages", "HugePages-2Mi"] {
+            assert_eq!(of(one.clone(), json!({"medium": medium})), Ok(Medium::HugePages(2 << 20)));
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_a_file_system_of_their_own() {
+        let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        // Only root can mount, and not every kernel has them.
+        if !filesystems.contains("hugetlbfs") || !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (at, ready) = (Path::new("a/v"), Path::new("ready/v"));
+        for _ in 0..2 {
+            empty_dir(&root, at, ready, Medium::HugePages(2 << 20), Some(4242)).unwrap();
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let own = mounts.lines().filter(|line| line.contains(&*dir.path().join(at).display().to_string()));
+        let own: Vec<&str> = own.collect();
+        assert!(own.len() == 1 && own[0].contains("hugetlbfs") && own[0].contains("pagesize=2M"), "{own:?}");
+        root.detach(at).unwrap();
     }
 }

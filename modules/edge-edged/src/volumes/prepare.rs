@@ -23,6 +23,8 @@ pub(crate) enum VolumeLocation {
     Ours(PathBuf),
     /// On the host, where the pod says.
     Host(PathBuf),
+    /// An image, by its reference in the runtime, which mounts it.
+    Image(String),
 }
 
 /// A volume that is ready to be mounted.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use cri::v1::{Mount, MountPropagation};
+use cri::v1::{ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{PreparedVolumes, Volume, VolumeLocation, hosts_file};
@@ -42,7 +42,12 @@ pub(crate) fn mounts_of(
             )));
         };
         let inner = inner_path(wanted, context.env)?;
+        if let VolumeLocation::Image(reference) = &volume.at {
+            list.push(image_mount(wanted, reference, inner, context.features)?);
+            continue;
+        }
         let host_path = match (&volume.at, inner) {
+            (VolumeLocation::Image(_), _) => PathBuf::new(),
             (VolumeLocation::Ours(at), None) => root.shown().join(at),
             (VolumeLocation::Host(path), None) => path.clone(),
             (_, Some(inner)) => {
@@ -89,6 +94,21 @@ fn may_be_labelled(volume: &Volume) -> bool {
         Some("csi" | "local-volume") => !volume.read_only,
         _ => true,
     }
+}
+
+/// The runtime mounts the image, or a part of it, and never to be written to.
+fn image_mount(
+    wanted: &VolumeMount,
+    reference: &str,
+    inner: Option<String>,
+    features: cri::Features,
+) -> Result<Mount, StepError> {
+    Ok(Mount {
+        host_path: String::new(),
+        image: Some(ImageSpec { image: reference.to_owned(), ..ImageSpec::default() }),
+        image_sub_path: inner.unwrap_or_default(),
+        ..mount(wanted, Path::new(""), true, features)?
+    })
 }
 
 /// The part of the volume that is wanted; `None`: the whole.
@@ -205,6 +225,7 @@ fn sub_path(
     let folder = match &volume.at {
         VolumeLocation::Ours(at) => root.below(at)?,
         VolumeLocation::Host(path) => Folder::root(path)?,
+        VolumeLocation::Image(_) => return Err(fault("prepare subPath", &"the runtime has the image")),
     };
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| fault("create subPath directory", &errno))?;
@@ -310,6 +331,16 @@ mod tests {
 
     fn mount_of(spec: serde_json::Value, features: cri::Features) -> Result<Mount, StepError> {
         mount(&wanted(spec), Path::new("/h"), false, features)
+    }
+
+    #[test]
+    fn an_image_is_mounted_by_the_runtime() {
+        let part = wanted(json!({"subPath": "models/a"}));
+        let inner = inner_path(&part, &[]).unwrap();
+        let mount = image_mount(&part, "sha256:1", inner, cri::Features::default()).unwrap();
+        assert_eq!(mount.image.unwrap().image, "sha256:1");
+        assert_eq!((mount.image_sub_path.as_str(), mount.host_path.as_str()), ("models/a", ""));
+        assert!(mount.readonly);
     }
 
     fn volume() -> Volume {

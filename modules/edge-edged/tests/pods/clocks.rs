@@ -12,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use beehive::{Clock, Env, Moment, TokioClock};
 use cri::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
-    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources, PodSandbox,
-    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
+    AuthConfig, CgroupDriver, Container, ContainerConfig, ContainerFilter, ContainerStats,
+    ContainerStatsFilter, ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources,
+    PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
     RuntimeStatus, VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
@@ -88,11 +88,14 @@ impl ShiftedRuntime {
 }
 
 impl Runtime for ShiftedRuntime {
-    fn features(&self) -> Answer<'_, cri::Features> {
+    fn features(&self) -> Answer<'_, cri::RuntimeFeatures> {
         self.inner.features()
     }
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
-        let made = self.inner.run_sandbox(config);
+    fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>> {
+        self.inner.cgroup_driver()
+    }
+    fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Answer<'_, String> {
+        let made = self.inner.run_sandbox(config, handler);
         async move { made.await.inspect(|id| self.note(id)) }.boxed()
     }
     fn create_container(

@@ -8,9 +8,9 @@ use std::time::Duration;
 use beehive::{Actor, Context, Fault, Message as _};
 use contract::edged::EdgedMsg;
 use cri::v1::{
-    AuthConfig, Container, ContainerConfig, ContainerFilter, ContainerStats, ContainerStatsFilter,
-    ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources, PodSandbox,
-    PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
+    AuthConfig, CgroupDriver, Container, ContainerConfig, ContainerFilter, ContainerStats,
+    ContainerStatsFilter, ContainerStatus, ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources,
+    PodSandbox, PodSandboxConfig, PodSandboxFilter, PodSandboxStats, PodSandboxStatsFilter, PodSandboxStatus,
     RuntimeStatus, VersionResponse,
 };
 use cri::{Answer, EventStream, Runtime};
@@ -153,20 +153,23 @@ impl Runtime for FaultyRuntime {
     fn status(&self) -> Answer<'_, RuntimeStatus> {
         self.call("status", None, self.runtime.status())
     }
-    fn features(&self) -> Answer<'_, cri::Features> {
+    fn features(&self) -> Answer<'_, cri::RuntimeFeatures> {
         self.call("features", None, self.runtime.features())
     }
-    fn run_sandbox(&self, config: PodSandboxConfig) -> Answer<'_, String> {
+    fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>> {
+        self.call("cgroup_driver", None, self.runtime.cgroup_driver())
+    }
+    fn run_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Answer<'_, String> {
         if let Some(begun) = self.faults.slow_sandboxes.lock().unwrap().as_mut() {
             *begun += 1;
-            let runtime = Arc::clone(&self.runtime);
+            let (runtime, handler) = (Arc::clone(&self.runtime), handler.to_owned());
             let made = tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                runtime.run_sandbox(config).await
+                runtime.run_sandbox(config, &handler).await
             });
             return async move { made.await.unwrap() }.boxed();
         }
-        self.call("run_sandbox", pod_of(&config), self.runtime.run_sandbox(config))
+        self.call("run_sandbox", pod_of(&config), self.runtime.run_sandbox(config, handler))
     }
     fn stop_sandbox(&self, id: &str) -> Answer<'_, ()> {
         self.call("stop_sandbox", None, self.runtime.stop_sandbox(id))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::rows;
 use cri::v1::{ContainerFilter, ContainerState};
 use serde_json::json;
 
@@ -283,5 +284,41 @@ fn a_disk_that_does_not_answer_holds_up_no_sign_of_life() {
         // And the report that waited is made.
         node.apply(&[pod("p", WAITS, json!({}))]).await;
         node.until_ready("p").await;
+    });
+}
+
+/// KubeEdge's hold of upgrades: what has arrived waits on the node until it is released there, over a restart too.
+#[test]
+fn a_held_pod_waits_until_it_is_released_on_the_node() {
+    run(async {
+        let host = Machine::new("held");
+        let node = Node::start(&host);
+        let mut held = pod("held", WAITS, json!({}));
+        held["metadata"]["annotations"] = json!({"edge.kubeedge.io/hold-upgrade": "true"});
+        node.apply(std::slice::from_ref(&held)).await;
+        let status = node
+            .until("held", "its hold", |status| condition(status, "HeldUpgrade")["status"] == "True")
+            .await;
+        assert_eq!(status["phase"], "Pending");
+        assert_eq!(condition(&status, "HeldUpgrade")["reason"], "HoldUpgradeEnabled");
+        let node = node.restart(&host, async |_, _| {}).await;
+        let status = node.until("held", "its hold", |status| status["reason"] == "HeldUpgrade").await;
+        assert!(first(&status)["containerID"].is_null());
+        let released = edge_store::Write::PutRow {
+            table: edge_store::Table::Facts,
+            key1: rows::RELEASED_PODS_FACT.to_owned(),
+            key2: "uid-of-held".to_owned(),
+            value: Vec::new(),
+        };
+        node.store.commit(vec![released]).await.unwrap();
+        let status = node.until_ready("held").await;
+        assert!(condition(&status, "HeldUpgrade").is_null(), "{status}");
+        let node = node.restart(&host, async |_, _| {}).await;
+        node.until_ready("held").await;
+        node.apply(&[deleted(&held, 2)]).await;
+        node.until_gone("held").await;
+        node.forget("held").await;
+        let left = || node.store.list_rows(edge_store::Table::Facts, Some(rows::RELEASED_PODS_FACT)).unwrap();
+        eventually(async || left().is_empty().then_some(())).await.expect("its release is forgotten with it");
     });
 }

@@ -20,6 +20,7 @@ mod refusals;
 mod resize;
 mod restart_all;
 mod restarts;
+mod runtime_abilities;
 mod services;
 mod shutdown;
 mod sidecars;

@@ -412,12 +412,14 @@ pub(crate) async fn put(store: &Store, objects: &[Value]) {
             "ConfigMap" => "configmaps",
             "Secret" => "secrets",
             "Service" => "services",
+            "RuntimeClass" => "runtimeclasses.node.k8s.io",
             other => panic!("no resource for {other}"),
         };
         let metadata = &object["metadata"];
         let json = serde_json::to_vec(object).unwrap();
+        let namespace = if resource.contains("runtimeclasses") { "" } else { "default" };
         Write::PutObject {
-            key: ObjectKey::new(resource, "default", text(&metadata["name"])),
+            key: ObjectKey::new(resource, namespace, text(&metadata["name"])),
             uid: text(&metadata["uid"]),
             // Any text that differs when the object does.
             content_hash: format!("{}-{}", json.len(), json.iter().map(|b| u64::from(*b)).sum::<u64>()),

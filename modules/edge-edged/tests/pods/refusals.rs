@@ -69,7 +69,7 @@ fn what_the_kernel_lacks_is_ignored_or_refused_as_a_kubelet_does() {
     });
 }
 
-/// A device plugin's pod, a pod that wants a device, a runtime class; a claim.
+/// A device plugin's pod, a pod that wants a device, a claim of devices; a claim.
 #[test]
 fn what_the_node_does_not_have_is_refused_by_name() {
     run(async {
@@ -92,17 +92,17 @@ fn what_the_node_does_not_have_is_refused_by_name() {
         node.apply(&[
             plugin,
             pod("b9-user", "", json!({"containers": [user]})),
-            pod("b9-class", WAITS, json!({"runtimeClassName": "nvidia"})),
+            pod("b9-claim", WAITS, json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]})),
             pod("b13", "", json!({"containers": [claimed], "volumes": claim})),
         ])
         .await;
         let message = "Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 0, capacity: 0";
         until_rejected(&node, "b9-user", "OutOfnvidia.com/gpu", message).await;
         let status =
-            node.until("b9-class", "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
+            node.until("b9-claim", "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
         assert_eq!(status["phase"], "Pending");
         let named = text(&condition(&status, "kubehive.io/FieldsNotHonoured")["message"]);
-        assert!(named.contains("spec.runtimeClassName"), "{named}");
+        assert!(named.contains("spec.resourceClaims"), "{named}");
         node.until_event("b13", "FailedMount", "persistentvolumeclaims \"data-b13-0\" not found").await;
         let wanted = format!(
             "MountVolume.SetUp failed for volume \"dp\" : hostPath type check failed: {} is not a directory",

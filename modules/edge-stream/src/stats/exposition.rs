@@ -106,6 +106,11 @@ impl Samples<'_> {
     }
 }
 
+/// Labels as a series has them.
+pub(crate) fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    labels.iter().map(|(label, value)| (*label, value.as_str())).collect()
+}
+
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -2,7 +2,7 @@
 
 use beehive::Metrics;
 
-use crate::stats::exposition::Exposition;
+use crate::stats::exposition::{Exposition, borrowed};
 
 /// The page.
 pub(crate) fn page(metrics: &Metrics) -> String {
@@ -18,10 +18,6 @@ pub(crate) fn page(metrics: &Metrics) -> String {
             .count(&borrowed(&labels), &count);
     }
     page.text()
-}
-
-fn borrowed<'a>(labels: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
-    labels.iter().map(|(label, value)| (*label, value.as_str())).collect()
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Fixture {
             ..PodSandboxConfig::default()
         };
         std::fs::create_dir_all(folder.join("c")).unwrap();
-        let sandbox = runtime.run_sandbox(config.clone()).await.unwrap();
+        let sandbox = runtime.run_sandbox(config.clone(), "").await.unwrap();
         labels.insert(CONTAINER_NAME.to_owned(), "c".to_owned());
         let container = ContainerConfig {
             metadata: Some(ContainerMetadata { name: "c".into(), attempt: 0 }),

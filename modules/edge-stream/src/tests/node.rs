@@ -52,7 +52,7 @@ impl Runtime for Fake {
     fn status(&self) -> Answer<'_, RuntimeStatus> {
         no("Status")
     }
-    fn run_sandbox(&self, _: PodSandboxConfig) -> Answer<'_, String> {
+    fn run_sandbox(&self, _: PodSandboxConfig, _: &str) -> Answer<'_, String> {
         no("RunPodSandbox")
     }
     fn stop_sandbox(&self, _: &str) -> Answer<'_, ()> {

@@ -3,7 +3,7 @@
 use apimachinery::resource;
 use k8s_openapi::api::{
     apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    rbac::v1 as rbac, storage::v1 as storage,
+    node::v1 as node, rbac::v1 as rbac, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -30,6 +30,7 @@ pub(super) fn built_in(group_resource: &str) -> Option<DecodeFn> {
         resource::PERSISTENT_VOLUME_CLAIMS => prune::decode_as::<core::PersistentVolumeClaim>,
         resource::PERSISTENT_VOLUMES => prune::decode_as::<core::PersistentVolume>,
         resource::CSI_DRIVERS => prune::decode_as::<storage::CSIDriver>,
+        resource::RUNTIME_CLASSES => prune::decode_as::<node::RuntimeClass>,
         resource::CSI_NODES => prune::decode_as::<storage::CSINode>,
         resource::VOLUME_ATTACHMENTS => prune::decode_as::<storage::VolumeAttachment>,
         resource::CONFIG_MAPS => prune::decode_as::<core::ConfigMap>,

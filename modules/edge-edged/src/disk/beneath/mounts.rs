@@ -83,6 +83,17 @@ impl Folder {
         self.below(at)
     }
 
+    /// A file system of huge pages of a size, in bytes, at `at`, which is there. Answers the folder that it shows.
+    pub(crate) fn hugetlbfs(&self, at: &Path, page_size: u64) -> Result<Folder, StepError> {
+        let place = self.below(at)?;
+        let data = CString::new(format!("pagesize={page_size}"));
+        let data = data.map_err(|error| self.fault("mount huge pages at", at, &error))?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let mounted = mount("nodev", own_name(&place.fd), "hugetlbfs", flags, Some(data.as_c_str()));
+        mounted.map_err(|error| self.fault("mount huge pages at", at, &error))?;
+        self.below(at)
+    }
+
     /// Shows a folder of the host at `at`, which is there, with these options of a bind mount (`ro`, `nosuid`, …). Nothing that
     /// is mounted below the source is shown.
     pub(crate) fn bind(&self, source: &Path, at: &Path, options: &[String]) -> Result<(), StepError> {

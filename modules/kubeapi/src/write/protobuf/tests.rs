@@ -286,6 +286,7 @@ fn every_built_in_kind_has_a_message() {
         "PersistentVolume",
         "CSIDriver",
         "CSINode",
+        "RuntimeClass",
         "VolumeAttachment",
     ];
     for kind in crate::kind::built_in() {

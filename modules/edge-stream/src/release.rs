@@ -1,0 +1,149 @@
+//! The release of pods that are held (`edge.kubeedge.io/hold-upgrade`), as KubeEdge's edge API has it: `POST
+//! /api/v1/pods/unhold-upgrade` with `NAMESPACE/NAME`, and `POST /api/v1/nodes/unhold-upgrade` for all of the node. Only on the node
+//! itself.
+
+use apimachinery::NamespacedName;
+use contract::ids::HOLD_UPGRADE_ANNOTATION;
+use contract::rows::RELEASED_PODS_FACT;
+use edge_store::{Store, Table, Write};
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::pods::{KnownPod, Pods};
+
+/// 4 KiB: two names and a `/` are shorter.
+pub(crate) const BODY_MAX: usize = 4096;
+
+/// What is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    OnePod,
+    AllPods,
+}
+
+/// Which it is that a request asks for.
+pub(crate) fn of_request(method: &str, path: &str) -> Option<Release> {
+    match (method, path) {
+        ("POST", "/api/v1/pods/unhold-upgrade") => Some(Release::OnePod),
+        ("POST", "/api/v1/nodes/unhold-upgrade") => Some(Release::AllPods),
+        _ => None,
+    }
+}
+
+/// What is answered: the status and a sentence.
+pub(crate) type Said = (StatusCode, String);
+
+/// The uid of a pod that waits for its release.
+fn held_uid(pod: &KnownPod) -> Result<&str, &'static str> {
+    let annotation = format!("/metadata/annotations/{}", HOLD_UPGRADE_ANNOTATION.replace('/', "~1"));
+    if pod.pod.pointer(&annotation).and_then(Value::as_str) != Some("true") {
+        return Err("has no annotation edge.kubeedge.io/hold-upgrade: \"true\"");
+    }
+    let phase = pod.status().and_then(|status| status["phase"].as_str()).unwrap_or("Pending");
+    if phase == "Pending" { Ok(pod.uid()) } else { Err("is not Pending: it has begun already") }
+}
+
+/// Looks which pods are meant. Blocks.
+///
+/// # Errors
+/// Why none is.
+pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<String>, Said> {
+    let unreadable = |error: std::io::Error| {
+        (StatusCode::INTERNAL_SERVER_ERROR, format!("the node's store cannot be read: {error}"))
+    };
+    match release {
+        Release::OnePod => {
+            let name =
+                body.trim().split_once('/').filter(|(space, name)| !space.is_empty() && !name.is_empty());
+            let Some((space, name)) = name else {
+                return Err((StatusCode::BAD_REQUEST, "write NAMESPACE/NAME of a pod".to_owned()));
+            };
+            let shown: String = body.trim().chars().take(128).collect();
+            let name = NamespacedName { namespace: space.to_owned(), name: name.to_owned() };
+            let found = pods.find(&name).map_err(unreadable)?;
+            let pod =
+                found.ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {shown} is not on this node")))?;
+            let uid =
+                held_uid(&pod).map_err(|why| (StatusCode::BAD_REQUEST, format!("pod {shown} {why}")))?;
+            Ok(vec![uid.to_owned()])
+        }
+        Release::AllPods => {
+            let mut all = Vec::new();
+            for key in pods.keys().map_err(unreadable)? {
+                let Some(pod) = pods.find(&key.namespaced_name()).map_err(unreadable)? else { continue };
+                all.extend(held_uid(&pod).ok().map(str::to_owned));
+            }
+            Ok(all)
+        }
+    }
+}
+
+/// Keeps that they are released: Edged looks there.
+pub(crate) async fn keep(store: &Store, uids: Vec<String>) -> Said {
+    let count = uids.len();
+    let row = |key2: String| Write::PutRow {
+        table: Table::Facts,
+        key1: RELEASED_PODS_FACT.to_owned(),
+        key2,
+        value: Vec::new(),
+    };
+    match store.commit(uids.into_iter().map(row).collect()).await {
+        Ok(_) => (StatusCode::OK, format!("released: {count}")),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the release is not kept: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apimachinery::ObjectKey;
+    use edge_store::Options;
+    use serde_json::json;
+
+    async fn put(store: &Store, name: &str, annotation: &str, phase: &str) {
+        let pod = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("u-{name}"),
+            "annotations": {"edge.kubeedge.io/hold-upgrade": annotation}}, "spec": {"nodeName": "edge-1"}});
+        let key = ObjectKey::new(contract::ids::PODS, "shop", name);
+        let object = Write::PutObject {
+            key,
+            uid: format!("u-{name}"),
+            content_hash: "1".into(),
+            resource_version: "1".into(),
+            json: pod.to_string().into_bytes(),
+        };
+        let status = Write::PutRow {
+            table: Table::PodStatuses,
+            key1: format!("u-{name}"),
+            key2: String::new(),
+            value: json!({ "phase": phase }).to_string().into_bytes(),
+        };
+        store.commit(vec![object, status]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_released_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        for (name, annotation, phase) in [
+            ("waits", "true", "Pending"),
+            ("waits-too", "true", "Pending"),
+            ("runs", "true", "Running"),
+            ("plain", "false", "Pending"),
+        ] {
+            put(&store, name, annotation, phase).await;
+        }
+        let pods = Pods::new(store.clone(), "edge-1");
+        let of = |body: &str| uids(&pods, Release::OnePod, body).map_err(|(status, _)| status.as_u16());
+        assert_eq!(of("shop/waits\n"), Ok(vec!["u-waits".to_owned()]));
+        assert_eq!([of("shop/runs"), of("shop/plain"), of("shop"), of("/")], [(); 4].map(|()| Err(400)));
+        assert_eq!(of("shop/absent"), Err(404));
+        let mut all = uids(&pods, Release::AllPods, "").unwrap();
+        all.sort();
+        assert_eq!(all, ["u-waits", "u-waits-too"]);
+        assert_eq!(keep(&store, all).await, (StatusCode::OK, "released: 2".to_owned()));
+        let rows = store.list_rows(Table::Facts, Some(RELEASED_PODS_FACT)).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(of_request("POST", "/api/v1/pods/unhold-upgrade"), Some(Release::OnePod));
+        assert_eq!(of_request("GET", "/api/v1/pods/unhold-upgrade"), None);
+    }
+}
