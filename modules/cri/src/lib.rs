@@ -7,6 +7,7 @@
 mod error;
 mod events;
 mod grpc;
+mod methods;
 mod runtime;
 
 /// The messages of CRI v1, generated.
