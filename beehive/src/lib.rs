@@ -30,6 +30,7 @@
 mod actor;
 mod address;
 mod cell;
+mod cell_core;
 mod children;
 mod command;
 pub mod defect;
@@ -56,7 +57,7 @@ mod watchdog;
 pub use actor::{Actor, Context};
 pub use address::{Address, RemoteMailbox};
 pub use children::ChildStop;
-pub use env::{Clock, Env, Moment, TokioClock};
+pub use env::{Clock, Env, Moment, TokioClock, on_a_thread};
 pub use error::{AskError, Fault, Refusal, WiringError};
 pub use health::{ActorReport, ActorState, HiveReport};
 pub use hive::{Ended, Hive, Inspector};

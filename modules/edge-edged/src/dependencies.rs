@@ -121,6 +121,7 @@ impl Dependencies {
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
+        let turns = Turns::of_machine(env.processors());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
@@ -141,7 +142,7 @@ impl Dependencies {
             tokens,
             recorder,
             pulls,
-            turns: Turns::of_machine(),
+            turns,
             pulling,
             image_uses,
             images_wanted,
