@@ -148,34 +148,8 @@ impl<M: Message> Context<M> {
     /// Runs `task` beside the actor until it ends or the incarnation does. When it panics, that is a fault of this
     /// incarnation.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
-        let (handle, registration) = AbortHandle::new_pair();
-        let key = self.tasks.borrow_mut().insert(handle.clone());
-        let guard = TaskGuard { tasks: Rc::clone(&self.tasks), key };
-        let (signals, watch, id) = (Rc::clone(&self.signals), self.children.watch(), self.id);
-        let mut panic_at = self.children.panic_in_task();
-        self.env.spawn(async move {
-            let _guard = guard;
-            let mut task = std::pin::pin!(Abortable::new(task, registration));
-            let polled = std::future::poll_fn(|cx| {
-                let _polled = PollGuard::new(&watch, id);
-                let poll = AssertUnwindSafe(|| {
-                    if let Some(at) = &mut panic_at {
-                        at.poll();
-                    }
-                    task.as_mut().poll(cx)
-                });
-                match catch_unwind(poll) {
-                    Ok(polled) => polled.map(|_| None),
-                    Err(panic) => Poll::Ready(Some(Fault::of_panic("a task of the actor ", &*panic))),
-                }
-            });
-            if let Some(fault) = polled.await
-                && !defect::is_planted(Defect::LostTaskPanic)
-            {
-                signals.fail(fault);
-            }
-        });
-        handle
+        let surroundings = (&self.children, &self.signals, self.id);
+        spawn_boxed(&self.env, &self.tasks, surroundings, task.boxed_local())
     }
 
     /// Tells `to` `message` as soon as it has room, by a task of this incarnation: for what goes against the order in which
@@ -207,6 +181,43 @@ impl<M: Message> Context<M> {
             }
         })
     }
+}
+
+/// [`Context::spawn`], compiled once for all actors and tasks.
+fn spawn_boxed(
+    env: &Env,
+    tasks: &Tasks,
+    (children, signals, id): (&Children, &Rc<Signals>, Id),
+    task: LocalBoxFuture<'static, ()>,
+) -> AbortHandle {
+    let (handle, registration) = AbortHandle::new_pair();
+    let key = tasks.borrow_mut().insert(handle.clone());
+    let guard = TaskGuard { tasks: Rc::clone(tasks), key };
+    let (signals, watch) = (Rc::clone(signals), children.watch());
+    let mut panic_at = children.panic_in_task();
+    env.spawn(async move {
+        let _guard = guard;
+        let mut task = Abortable::new(task, registration);
+        let polled = std::future::poll_fn(|cx| {
+            let _polled = PollGuard::new(&watch, id);
+            let poll = AssertUnwindSafe(|| {
+                if let Some(at) = &mut panic_at {
+                    at.poll();
+                }
+                task.poll_unpin(cx)
+            });
+            match catch_unwind(poll) {
+                Ok(polled) => polled.map(|_| None),
+                Err(panic) => Poll::Ready(Some(Fault::of_panic("a task of the actor ", &*panic))),
+            }
+        });
+        if let Some(fault) = polled.await
+            && !defect::is_planted(Defect::LostTaskPanic)
+        {
+            signals.fail(fault);
+        }
+    });
+    handle
 }
 
 /// Takes a task off the list when it has ended, in whichever way.

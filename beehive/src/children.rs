@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, FutureExt as _, LocalBoxFuture};
 use tokio::sync::{oneshot, watch};
 
 use crate::command::Signals;
@@ -83,6 +83,12 @@ impl Children {
             }
         };
         let (entry, cell) = create((&self.env, &self.registry), Some(self.parent), mailbox, Box::new(on_end));
+        self.run(name, earlier, entry, cell.boxed_local());
+        address
+    }
+
+    /// Runs a child's cell once the `earlier` one of its name has ended. Compiled once for all actors.
+    fn run(&self, name: Name, earlier: Option<Child>, entry: Entry, cell: LocalBoxFuture<'static, ()>) {
         let (running, ended) = watch::channel(());
         let (task, registration) = AbortHandle::new_pair();
         let guard =
@@ -98,7 +104,6 @@ impl Children {
             let _guard = guard;
             let _ = Abortable::new(work, registration).await;
         });
-        address
     }
 
     /// The panic that is due with a task of their parent.

@@ -2,7 +2,9 @@
 //!
 //! The only place that reads the machine's clock and entropy; a simulation hands in its own.
 
+use std::any::Any;
 use std::future::Future;
+use std::num::NonZero;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,6 +107,8 @@ enum Blocking {
     Inline,
 }
 
+/// 2, as many small nodes have.
+const PROCESSORS_OF_A_SIMULATION: usize = 2;
 /// 64: some ten microseconds of small messages.
 const MESSAGES_PER_POLL: usize = 64;
 
@@ -117,6 +121,23 @@ pub struct Env {
     blocking: Blocking,
     blocking_work: BlockingWork,
     metrics: Metrics,
+}
+
+type Outcome = Box<dyn Any + Send>;
+
+/// Runs work that blocks its thread on one of tokio's threads for that: [`Env::blocking`], for parts on other threads.
+///
+/// # Errors
+/// When the work panicked.
+pub async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    // Of one type for all, since the library's task is compiled for each type of work.
+    let done = run_boxed(Box::new(move || Box::new(work()))).await?;
+    let done = done.downcast().map_err(|_| Fault::new("work has come to something else"))?;
+    Ok(*done)
+}
+
+async fn run_boxed(work: Box<dyn FnOnce() -> Outcome + Send>) -> Result<Outcome, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Fault::from_error(&error))
 }
 
 impl Env {
@@ -166,6 +187,15 @@ impl Env {
         }
     }
 
+    /// How many processors this process may use, at least 1. In a simulation always as many: its runs are to be alike on all
+    /// machines.
+    pub fn processors(&self) -> usize {
+        match self.blocking {
+            Blocking::Inline => PROCESSORS_OF_A_SIMULATION,
+            Blocking::ThreadPool => std::thread::available_parallelism().map_or(1, NonZero::get),
+        }
+    }
+
     /// Whether nothing may be left to a thread beside the hive's.
     pub(crate) fn is_virtual(&self) -> bool {
         self.blocking == Blocking::Inline || self.clock.is_virtual()
@@ -191,7 +221,7 @@ impl Env {
                         drop(begun);
                         done
                     };
-                    tokio::task::spawn_blocking(run).await.map_err(|error| Fault::from_error(&error))
+                    on_a_thread(run).await
                 }
             }
         }

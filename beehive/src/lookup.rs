@@ -200,7 +200,9 @@ mod tests {
     #[tokio::test]
     async fn a_lookup_that_fails_or_panics_frees_its_place_and_tells_all_who_wait() {
         let (lookups, _alone) = silent().await;
-        let both = futures::future::join(lookups.of("a", "x", 80), lookups.of("b", "x", 81));
+        let mut both = Box::pin(futures::future::join(lookups.of("a", "x", 80), lookups.of("b", "x", 81)));
+        // Both wait before there is an answer.
+        assert!((&mut both).now_or_never().is_none());
         answer(Err((io::ErrorKind::NotFound, "nobody knows it".to_owned())));
         let (first, second) = both.await;
         assert_eq!(first.unwrap_err().to_string(), "nobody knows it");

@@ -19,7 +19,7 @@ impl<A: Actor> actix::Actor for Cell<A> {
     type Context = actix::Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.myself = Some(ctx.address().recipient());
+        self.core.myself = Some(ctx.address().recipient());
         ctx.spawn(MessageLoop::new(run_callback::<A>));
     }
 }
@@ -70,11 +70,11 @@ where
         ctx: &mut actix::Context<Cell<A>>,
         task: &mut Task<'_>,
     ) -> Poll<()> {
-        let before = cell.registry.watch.enter(cell.id);
+        let before = cell.core.registry.watch.enter(cell.core.id);
         let in_handler = InHandler::enter();
         let polled = self.get_mut().steps(cell, task);
         drop(in_handler);
-        cell.registry.watch.leave(before);
+        cell.core.registry.watch.leave(before);
         if polled.is_ready() {
             ctx.stop();
         }
@@ -89,7 +89,7 @@ impl<W, F> MessageLoop<W, F> {
         W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
-        for _ in 0..cell.env.messages_per_poll() {
+        for _ in 0..cell.core.env.messages_per_poll() {
             if !std::task::ready!(self.step(cell, task)) {
                 return Poll::Ready(());
             }
@@ -106,7 +106,7 @@ impl<W, F> MessageLoop<W, F> {
         W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
         F: Future<Output = Done<A>>,
     {
-        if let Some(fault) = cell.pending_fault() {
+        if let Some(fault) = cell.core.pending_fault() {
             self.drop_job(cell);
             cell.fail(&fault);
         }
@@ -143,7 +143,7 @@ impl<W, F> MessageLoop<W, F> {
         A: Actor,
         W: Fn(Box<Incarnation<A>>, Callback<A::Message>) -> F,
     {
-        let (panics, meters) = (&cell.registry.panics, &cell.mailbox.meters);
+        let (panics, meters) = (&cell.core.registry.panics, &cell.core.meters);
         let (what, panic_at) = match &callback {
             Callback::Start => ("started", panics.due_in_phase(meters, "started")),
             Callback::Stop => ("stopping", panics.due_in_phase(meters, "stopping")),
@@ -152,10 +152,9 @@ impl<W, F> MessageLoop<W, F> {
                 (message.name(), panics.due(meters, message.name()))
             }
         };
-        cell.panic_at = panic_at;
         // There is one whenever there is a callback.
         if let Some(incarnation) = cell.incarnation.take() {
-            cell.mailbox.meters.begin(what, &mut cell.jobs);
+            cell.core.begin(what, panic_at);
             self.in_hand.set(Some((self.run)(incarnation, callback)));
         }
     }
@@ -166,7 +165,7 @@ impl<W, F> MessageLoop<W, F> {
         F: Future<Output = Done<A>>,
     {
         let Some(callback) = self.in_hand.as_mut().as_pin_mut() else { return Poll::Pending };
-        let panic_at = &mut cell.panic_at;
+        let panic_at = &mut cell.core.panic_at;
         let poll = AssertUnwindSafe(|| {
             if let Some(at) = panic_at {
                 at.poll();
@@ -181,10 +180,10 @@ impl<W, F> MessageLoop<W, F> {
 
     /// Drops the callback in hand, whether it has ended or not.
     fn drop_job<A: Actor>(&mut self, cell: &mut Cell<A>) {
-        cell.panic_at = None;
-        cell.mailbox.meters.end();
+        cell.core.panic_at = None;
+        cell.core.meters.end();
         if self.in_hand.is_some() && catch_unwind(AssertUnwindSafe(|| self.in_hand.set(None))).is_err() {
-            tracing::warn!(actor = cell.mailbox.meters.name(), "panicked while its message was dropped");
+            cell.core.panicked_while_dropped("its message");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `edgecore`: the node's daemon.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-use std::io::{BufRead as _, Read as _};
-use std::path::PathBuf;
+mod cli;
+
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,68 +11,48 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use beehive::{Env, Hive};
-use clap::{Parser, Subcommand};
-use config::edge::{DEFAULT_FILE, DEFAULT_PATH, EdgeCore as Settings};
+use config::edge::{DEFAULT_FILE, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
 use edge_edged::CountedRuntime;
 use edge_hub::Endpoints;
 use edge_hub::network::KernelRoutes;
+
+use crate::cli::Order;
 
 /// 2 min: kubelet's runtimeRequestTimeout.
 const RUNTIME_ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// 4 KiB: four times the longest password.
 const PASSWORD_LINE_MAX: u64 = 4 << 10;
 
-#[derive(Parser)]
-#[command(name = "edgecore", version, about = "The node's side of KubeHive")]
-struct Cli {
-    /// Path of edgecore.yaml
-    #[arg(long, default_value = DEFAULT_PATH)]
-    config: PathBuf,
-    /// Print the annotated default config and end
-    #[arg(long)]
-    defaultconfig: bool,
-    #[command(subcommand)]
-    verb: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Prints who talks to whom
-    Topology {
-        /// In the DOT language
-        #[arg(long)]
-        dot: bool,
-    },
-    /// Prints a line of the broker's password file (modules.eventBus.passwordFile); the password is the first line of the
-    /// standard input
-    MqttPassword {
-        /// The user's name
-        name: String,
-    },
-}
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    daemon::main("info,rumqttd=warn", async move || run(cli).await)
+    let order = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(order) => order,
+        Err(error) => {
+            let words = format!("error: {error}\n\nFor more information, try '--help'.\n");
+            // Who closed the standard error does not want to know.
+            let _ = std::io::stderr().write_all(words.as_bytes());
+            return ExitCode::from(2);
+        }
+    };
+    daemon::main("info,rumqttd=warn", async move || run(order).await)
 }
 
-async fn run(cli: Cli) -> Result<()> {
+async fn run(order: Order) -> Result<()> {
     let env = Env::real().with_clock(edge::KnownClock::real());
-    if cli.defaultconfig {
-        return daemon::print(DEFAULT_FILE);
-    }
-    match cli.verb {
-        None => {}
-        Some(Command::Topology { dot }) => {
+    let config = match order {
+        Order::Run { config } => config,
+        Order::DefaultConfig => return daemon::print(DEFAULT_FILE),
+        Order::Help => return daemon::print(cli::HELP),
+        Order::Version => return daemon::print(concat!("edgecore ", env!("CARGO_PKG_VERSION"), "\n")),
+        Order::Topology { dot } => {
             let mut hive = Hive::new("edgecore", env);
             let _seats = edge::topology::mailboxes(&mut hive);
             return daemon::print_topology("edgecore", &hive.topology(), dot);
         }
-        Some(Command::MqttPassword { name }) => return mqtt_password(&name, &env),
-    }
-    let (settings, warnings) = match Settings::load_with_warnings(&cli.config) {
-        Err(error) if !cli.config.exists() => {
+        Order::MqttPassword { name } => return mqtt_password(&name, &env),
+    };
+    let (settings, warnings) = match Settings::load_with_warnings(&config) {
+        Err(error) if !config.exists() => {
             let words =
                 "this machine is no node yet, or was reset: run `keadm join`, or name the file with --config";
             return Err(anyhow::Error::new(error).context(words));
@@ -80,7 +62,7 @@ async fn run(cli: Cli) -> Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let (repaired, secured) = edge::secure_trusted_files(&settings, &cli.config);
+    let (repaired, secured) = edge::secure_trusted_files(&settings, &config);
     for repaired in repaired {
         tracing::warn!("other users of this machine could reach the node's own files: {repaired}");
     }

@@ -6,6 +6,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // A stand-in runtime serves the same interface in tests.
         .build_server(true)
+        // Its clients call by `methods.rs`.
+        .build_client(false)
         // Its Debug is written by hand, without the secrets.
         .skip_debug(["runtime.v1.AuthConfig"])
         .compile_fds(files)?;

@@ -7,8 +7,8 @@ use contract::{DecodedBatch, NodeName, SkippedRow, Upload};
 use crate::events;
 use crate::plan::{SequenceCheck, TelemetryTracker};
 
-/// The target of the lines that [`CloudRouter`] says of each upload, at level `trace`. With
-/// `RUST_LOG=info,cloud_router::upload=trace` they tell what became of one message, across restarts of CloudCore, too:
+/// The target of the lines that [`CloudRouter`] says of each upload, at level `debug`. With
+/// `RUST_LOG=info,cloud_router::upload=debug` they tell what became of one message, across restarts of CloudCore, too:
 /// the tracker counts and keeps no message.
 pub const UPLOAD_LOG: &str = "cloud_router::upload";
 /// 64 bytes of a payload are told: enough to know it again.
@@ -80,7 +80,7 @@ impl CloudRouter {
 fn tell(node: &NodeName, upload: &Upload) {
     let Upload { repeat, telemetry, .. } = upload;
     let payload = &telemetry.payload;
-    tracing::trace!(
+    tracing::debug!(
         target: UPLOAD_LOG,
         %node,
         client = ?telemetry.client,

@@ -61,7 +61,7 @@ fn each_upload_has_one_line_in_the_log_whatever_is_in_it() {
     let lines = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
-        .with_env_filter(format!("info,{UPLOAD_LOG}=trace"))
+        .with_env_filter(format!("info,{UPLOAD_LOG}=debug"))
         .with_writer(move || lines.clone())
         .finish();
     let mut nasty = upload(2, 2);

@@ -12,7 +12,7 @@ use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
+use tonic::codegen::Service;
 
 use crate::exec_output::{ExecOutput, Malformed};
 
@@ -255,10 +255,11 @@ mod tests {
 
     use futures::stream::{self, StreamExt as _};
     use http_body_util::StreamBody;
-    use tonic::Code;
+    use tonic::{Code, Request};
+    use unixgrpc::Client;
 
     use super::*;
-    use crate::v1::runtime_service_client::RuntimeServiceClient;
+    use crate::methods::runtime as methods;
     use crate::v1::{
         Container, ContainerStatusRequest, ExecSyncRequest, ExecSyncResponse, ListContainersRequest,
         ListContainersResponse,
@@ -329,8 +330,8 @@ mod tests {
         }
     }
 
-    fn client(runtime: &Bounded<Runtime>) -> RuntimeServiceClient<Bounded<Runtime>> {
-        RuntimeServiceClient::new(runtime.clone()).max_decoding_message_size(16 * MIB)
+    fn client(runtime: &Bounded<Runtime>) -> Client {
+        Client::new(runtime.clone(), 16 * MIB)
     }
 
     #[tokio::test]
@@ -341,7 +342,7 @@ mod tests {
         let bounded = Bounded::new(runtime.clone());
         let calls = (0..200).map(|_| {
             let mut client = client(&bounded);
-            async move { client.exec_sync(ExecSyncRequest::default()).await.unwrap().into_inner() }
+            async move { client.call(methods::EXEC_SYNC, Request::new(ExecSyncRequest::default())).await.unwrap() }
         });
         // All of them begin before any has ended.
         for done in futures::future::join_all(calls).await {
@@ -363,10 +364,10 @@ mod tests {
     async fn an_answer_larger_than_its_call_needs_is_refused_before_there_is_room_for_it() {
         let runtime = Runtime::answering(&list(2 * MIB));
         let bounded = Bounded::new(runtime.clone());
-        let whole = client(&bounded).list_containers(ListContainersRequest::default()).await.unwrap();
-        assert_eq!(whole.into_inner(), list(2 * MIB));
+        let whole = client(&bounded).call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default())).await.unwrap();
+        assert_eq!(whole, list(2 * MIB));
         runtime.most.store(0, Ordering::Relaxed);
-        let refused = client(&bounded).container_status(ContainerStatusRequest::default()).await.unwrap_err();
+        let refused = client(&bounded).call(methods::CONTAINER_STATUS, Request::new(ContainerStatusRequest::default())).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().starts_with("the runtime's answer has 2097"), "{refused:?}");
         assert!(runtime.most.load(Ordering::Relaxed) <= 16 << 10, "nothing was read but its beginning");
@@ -379,7 +380,7 @@ mod tests {
         let images = bounded.beside(runtime);
         let calls = (0..10).map(|n| {
             let mut client = client(if n % 2 == 0 { &bounded } else { &images });
-            async move { client.list_containers(ListContainersRequest::default()).await }
+            async move { client.call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default())).await }
         });
         let (done, refused): (Vec<_>, Vec<_>) =
             futures::future::join_all(calls).await.into_iter().partition(Result::is_ok);

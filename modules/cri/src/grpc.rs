@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Request, Response, Status};
+use prost::Message;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use unixgrpc::{Answers, Client, Connector, Method};
 
 use crate::bounded::{Bounded, WholeOutput};
-use crate::containerd::service::SubscribeRequest;
-use crate::containerd::service::events_client::EventsClient;
+use crate::containerd::service::{Envelope, SubscribeRequest};
+use crate::methods::{events as containerd, image, runtime};
 use crate::runtime::{Answer, Features, RuntimeFeatures};
-use crate::v1::image_service_client::ImageServiceClient;
-use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::*;
 use crate::{Error, Event, EventStream, Runtime, cgroup_driver, events};
 
@@ -33,9 +33,8 @@ const NAMESPACE: &str = "k8s.io";
 /// A runtime that answers CRI on a unix socket. Connects when first used and again whenever the connection is lost.
 #[derive(Clone)]
 pub struct Grpc {
-    runtime: RuntimeServiceClient<Bounded<Channel>>,
-    images: ImageServiceClient<Bounded<Channel>>,
-    events: EventsClient<Bounded<Channel>>,
+    runtime: Client,
+    images: Client,
     endpoint: String,
     image_endpoint: String,
     deadline: Duration,
@@ -55,9 +54,8 @@ impl Grpc {
             channel.beside(channel_of(image_endpoint)?)
         };
         Ok(Grpc {
-            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
-            images: ImageServiceClient::new(image_channel).max_decoding_message_size(MESSAGE_MAX),
-            events: EventsClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
+            runtime: Client::new(channel, MESSAGE_MAX),
+            images: Client::new(image_channel, MESSAGE_MAX),
             endpoint: endpoint.to_owned(),
             image_endpoint: image_endpoint.to_owned(),
             deadline,
@@ -84,22 +82,52 @@ impl Grpc {
         }
     }
 
-    fn answer<'a, R, T>(
+    fn answer<'a, Q, A, T>(
         &self,
-        call: &'static str,
-        reply: impl Future<Output = Result<Response<R>, Status>> + Send + 'a,
-        take: impl FnOnce(R) -> T + Send + 'a,
+        client: &Client,
+        method: Method<Q, A>,
+        request: Request<Q>,
+        take: impl FnOnce(A) -> T + Send + 'a,
     ) -> Answer<'a, T>
     where
-        R: 'a,
+        Q: Message + 'a,
+        A: Message + Default + 'a,
     {
-        let endpoint = self.endpoint.clone();
+        let (endpoint, answer) = (self.endpoint.clone(), client.call(method, request));
         Box::pin(async move {
-            match reply.await {
-                Ok(response) => Ok(take(response.into_inner())),
-                Err(status) => Err(Error::from_status(call, &endpoint, &status)),
+            match answer.await {
+                Ok(answer) => Ok(take(answer)),
+                Err(status) => Err(Error::from_status(method.name(), &endpoint, &status)),
             }
         })
+    }
+
+    /// Asks the service of pods.
+    fn ask<'a, Q, A, T>(
+        &self,
+        method: Method<Q, A>,
+        body: Q,
+        take: impl FnOnce(A) -> T + Send + 'a,
+    ) -> Answer<'a, T>
+    where
+        Q: Message + 'a,
+        A: Message + Default + 'a,
+    {
+        self.answer(&self.runtime, method, self.request(body), take)
+    }
+
+    /// Asks the service of images.
+    fn ask_of_images<'a, Q, A, T>(
+        &self,
+        method: Method<Q, A>,
+        body: Q,
+        take: impl FnOnce(A) -> T + Send + 'a,
+    ) -> Answer<'a, T>
+    where
+        Q: Message + 'a,
+        A: Message + Default + 'a,
+    {
+        self.answer(&self.images, method, self.request(body), take)
     }
 }
 
@@ -108,18 +136,12 @@ fn channel_of(endpoint: &str) -> Result<Channel, Error> {
     if !path.starts_with('/') {
         return Err(Error::BadEndpoint(endpoint.to_owned()));
     }
-    // The address is never looked up: the connector below goes to the socket.
+    // The address is never looked up: the connector goes to the socket.
     let (of_one, of_all) = WINDOWS;
     let address = Endpoint::from_static("http://runtime.invalid")
         .initial_stream_window_size(of_one)
         .initial_connection_window_size(of_all);
-    Ok(address.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move {
-            let stream = tokio::net::UnixStream::connect(path).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
-    })))
+    Ok(Connector::new(move || tokio::net::UnixStream::connect(path.clone())).lazy(&address))
 }
 
 /// Stopping or removing what is gone already is success.
@@ -132,36 +154,25 @@ fn gone_is_fine(answer: Answer<'_, ()>) -> Answer<'_, ()> {
     })
 }
 
-/// Calls `call` with a clone of the client, which is how tonic wants to be used from many places at once.
-macro_rules! unary {
-    ($self:ident, $client:ident, $method:ident, $name:expr, $request:expr, $take:expr) => {{
-        let mut client = $self.$client.clone();
-        let request = $request;
-        $self.answer($name, async move { client.$method(request).await }, $take)
-    }};
-}
-
 impl Runtime for Grpc {
     fn version(&self) -> Answer<'_, VersionResponse> {
         let body = VersionRequest { version: "v1".to_owned() };
-        unary!(self, runtime, version, "Version", self.request(body), |answer| answer)
+        self.ask(runtime::VERSION, body, |answer| answer)
     }
 
     fn status(&self) -> Answer<'_, RuntimeStatus> {
         let body = StatusRequest { verbose: false };
-        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
-            answer.status.unwrap_or_default()
-        })
+        self.ask(runtime::STATUS, body, |answer| answer.status.unwrap_or_default())
     }
 
     fn status_info(&self) -> Answer<'_, HashMap<String, String>> {
         let body = StatusRequest { verbose: true };
-        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| answer.info)
+        self.ask(runtime::STATUS, body, |answer| answer.info)
     }
 
     fn features(&self) -> Answer<'_, RuntimeFeatures> {
         let body = StatusRequest { verbose: false };
-        unary!(self, runtime, status, "Status", self.request(body), |answer: StatusResponse| {
+        self.ask(runtime::STATUS, body, |answer| {
             let of = |handler: RuntimeHandler| {
                 let can = handler.features.unwrap_or_default();
                 let features = Features {
@@ -179,16 +190,10 @@ impl Runtime for Grpc {
     }
 
     fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>> {
+        let asked = self.ask(runtime::RUNTIME_CONFIG, RuntimeConfigRequest {}, |answer| {
+            answer.linux.map(|linux| linux.cgroup_driver())
+        });
         Box::pin(async move {
-            let body = RuntimeConfigRequest {};
-            let asked = unary!(
-                self,
-                runtime,
-                runtime_config,
-                "RuntimeConfig",
-                self.request(body),
-                |answer: RuntimeConfigResponse| { answer.linux.map(|linux| linux.cgroup_driver()) }
-            );
             match asked.await {
                 // containerd before 2.0: its configuration says it.
                 Err(Error::Unsupported { .. }) => Ok(cgroup_driver::of_info(&self.status_info().await?)),
@@ -201,43 +206,27 @@ impl Runtime for Grpc {
         let body = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         // Twice the deadline, as the kubelet gives it: network plugins are slow at boot.
         let request = self.request_within(body, self.deadline * 2);
-        unary!(self, runtime, run_pod_sandbox, "RunPodSandbox", request, |answer: RunPodSandboxResponse| {
-            answer.pod_sandbox_id
-        })
+        self.answer(&self.runtime, runtime::RUN_POD_SANDBOX, request, |answer| answer.pod_sandbox_id)
     }
 
     fn stop_sandbox(&self, id: &str) -> Answer<'_, ()> {
         let body = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(unary!(self, runtime, stop_pod_sandbox, "StopPodSandbox", self.request(body), drop))
+        gone_is_fine(self.ask(runtime::STOP_POD_SANDBOX, body, drop))
     }
 
     fn remove_sandbox(&self, id: &str) -> Answer<'_, ()> {
         let body = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(unary!(self, runtime, remove_pod_sandbox, "RemovePodSandbox", self.request(body), drop))
+        gone_is_fine(self.ask(runtime::REMOVE_POD_SANDBOX, body, drop))
     }
 
     fn sandbox_status(&self, id: &str) -> Answer<'_, PodSandboxStatus> {
         let body = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        unary!(
-            self,
-            runtime,
-            pod_sandbox_status,
-            "PodSandboxStatus",
-            self.request(body),
-            |answer: PodSandboxStatusResponse| { answer.status.unwrap_or_default() }
-        )
+        self.ask(runtime::POD_SANDBOX_STATUS, body, |answer| answer.status.unwrap_or_default())
     }
 
     fn list_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandbox>> {
         let body = ListPodSandboxRequest { filter: Some(filter) };
-        unary!(
-            self,
-            runtime,
-            list_pod_sandbox,
-            "ListPodSandbox",
-            self.request(body),
-            |answer: ListPodSandboxResponse| { answer.items }
-        )
+        self.ask(runtime::LIST_POD_SANDBOX, body, |answer| answer.items)
     }
 
     fn create_container(
@@ -251,60 +240,39 @@ impl Runtime for Grpc {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        unary!(
-            self,
-            runtime,
-            create_container,
-            "CreateContainer",
-            self.request(body),
-            |answer: CreateContainerResponse| { answer.container_id }
-        )
+        self.ask(runtime::CREATE_CONTAINER, body, |answer| answer.container_id)
     }
 
     fn start_container(&self, id: &str) -> Answer<'_, ()> {
         let body = StartContainerRequest { container_id: id.to_owned() };
-        unary!(self, runtime, start_container, "StartContainer", self.request(body), drop)
+        self.ask(runtime::START_CONTAINER, body, drop)
     }
 
     fn stop_container(&self, id: &str, grace: Duration) -> Answer<'_, ()> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let body = StopContainerRequest { container_id: id.to_owned(), timeout };
         let request = self.request_within(body, grace.saturating_add(STOP_MARGIN));
-        gone_is_fine(unary!(self, runtime, stop_container, "StopContainer", request, drop))
+        gone_is_fine(self.answer(&self.runtime, runtime::STOP_CONTAINER, request, drop))
     }
 
     fn remove_container(&self, id: &str) -> Answer<'_, ()> {
         let body = RemoveContainerRequest { container_id: id.to_owned() };
-        gone_is_fine(unary!(self, runtime, remove_container, "RemoveContainer", self.request(body), drop))
+        gone_is_fine(self.ask(runtime::REMOVE_CONTAINER, body, drop))
     }
 
     fn list_containers(&self, filter: ContainerFilter) -> Answer<'_, Vec<Container>> {
         let body = ListContainersRequest { filter: Some(filter) };
-        unary!(
-            self,
-            runtime,
-            list_containers,
-            "ListContainers",
-            self.request(body),
-            |answer: ListContainersResponse| { answer.containers }
-        )
+        self.ask(runtime::LIST_CONTAINERS, body, |answer| answer.containers)
     }
 
     fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus> {
         let body = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        unary!(
-            self,
-            runtime,
-            container_status,
-            "ContainerStatus",
-            self.request(body),
-            |answer: ContainerStatusResponse| { answer.status.unwrap_or_default() }
-        )
+        self.ask(runtime::CONTAINER_STATUS, body, |answer| answer.status.unwrap_or_default())
     }
 
     fn exec_sync(&self, id: &str, command: Vec<String>, limit: Duration) -> Answer<'_, ExecSyncResponse> {
         let request = self.exec_request(id, command, limit);
-        unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+        self.answer(&self.runtime, runtime::EXEC_SYNC, request, |answer| answer)
     }
 
     fn exec_sync_whole(
@@ -315,18 +283,17 @@ impl Runtime for Grpc {
     ) -> Answer<'_, ExecSyncResponse> {
         let mut request = self.exec_request(id, command, limit);
         request.extensions_mut().insert(WholeOutput);
-        unary!(self, runtime, exec_sync, "ExecSync", request, |answer| answer)
+        self.answer(&self.runtime, runtime::EXEC_SYNC, request, |answer| answer)
     }
 
     fn update_resources(&self, id: &str, resources: LinuxContainerResources) -> Answer<'_, ()> {
         let body = UpdateContainerResourcesRequest { container_id: id.to_owned(), linux: Some(resources) };
-        let call = "UpdateContainerResources";
-        unary!(self, runtime, update_container_resources, call, self.request(body), drop)
+        self.ask(runtime::UPDATE_CONTAINER_RESOURCES, body, drop)
     }
 
     fn reopen_log(&self, id: &str) -> Answer<'_, ()> {
         let body = ReopenContainerLogRequest { container_id: id.to_owned() };
-        unary!(self, runtime, reopen_container_log, "ReopenContainerLog", self.request(body), drop)
+        self.ask(runtime::REOPEN_CONTAINER_LOG, body, drop)
     }
 
     fn events(&self) -> EventStream {
@@ -349,30 +316,21 @@ impl Runtime for Grpc {
 
     fn list_images(&self) -> Answer<'_, Vec<Image>> {
         let body = ListImagesRequest { filter: None };
-        unary!(self, images, list_images, "ListImages", self.request(body), |answer: ListImagesResponse| {
-            answer.images
-        })
+        self.ask_of_images(image::LIST_IMAGES, body, |answer| answer.images)
     }
 
     fn image_status(&self, image: &str) -> Answer<'_, Option<Image>> {
         let body = ImageStatusRequest { image: Some(spec_of(image)), verbose: false };
-        unary!(
-            self,
-            images,
-            image_status,
-            "ImageStatus",
-            self.request(body),
-            |answer: ImageStatusResponse| { answer.image }
-        )
+        self.ask_of_images(image::IMAGE_STATUS, body, |answer| answer.image)
     }
 
     fn pull_image(&self, image: &str, auth: Option<AuthConfig>) -> Answer<'_, String> {
         let body = PullImageRequest { image: Some(spec_of(image)), auth, sandbox_config: None };
         let request = self.request_within(body, PULL_DEADLINE);
-        let (mut client, image) = (self.images.clone(), image.to_owned());
+        let (answer, image) = (self.images.call(image::PULL_IMAGE, request), image.to_owned());
         Box::pin(async move {
-            match client.pull_image(request).await {
-                Ok(response) => Ok(response.into_inner().image_ref),
+            match answer.await {
+                Ok(pulled) => Ok(pulled.image_ref),
                 Err(status) => Err(Error::from_pull(&image, &self.image_endpoint, &status)),
             }
         })
@@ -380,56 +338,34 @@ impl Runtime for Grpc {
 
     fn remove_image(&self, image: &str) -> Answer<'_, ()> {
         let body = RemoveImageRequest { image: Some(spec_of(image)) };
-        gone_is_fine(unary!(self, images, remove_image, "RemoveImage", self.request(body), drop))
+        gone_is_fine(self.ask_of_images(image::REMOVE_IMAGE, body, drop))
     }
 
     fn image_filesystems(&self) -> Answer<'_, Vec<FilesystemUsage>> {
         let body = ImageFsInfoRequest {};
-        unary!(
-            self,
-            images,
-            image_fs_info,
-            "ImageFsInfo",
-            self.request(body),
-            |answer: ImageFsInfoResponse| { answer.image_filesystems }
-        )
+        self.ask_of_images(image::IMAGE_FS_INFO, body, |answer| answer.image_filesystems)
     }
 
     fn exec(&self, request: ExecRequest) -> Answer<'_, String> {
-        unary!(self, runtime, exec, "Exec", self.request(request), |answer: ExecResponse| answer.url)
+        self.ask(runtime::EXEC, request, |answer| answer.url)
     }
 
     fn attach(&self, request: AttachRequest) -> Answer<'_, String> {
-        unary!(self, runtime, attach, "Attach", self.request(request), |answer: AttachResponse| answer.url)
+        self.ask(runtime::ATTACH, request, |answer| answer.url)
     }
 
     fn port_forward(&self, request: PortForwardRequest) -> Answer<'_, String> {
-        let request = self.request(request);
-        unary!(self, runtime, port_forward, "PortForward", request, |answer: PortForwardResponse| answer.url)
+        self.ask(runtime::PORT_FORWARD, request, |answer| answer.url)
     }
 
     fn container_stats(&self, filter: ContainerStatsFilter) -> Answer<'_, Vec<ContainerStats>> {
         let body = ListContainerStatsRequest { filter: Some(filter) };
-        unary!(
-            self,
-            runtime,
-            list_container_stats,
-            "ListContainerStats",
-            self.request(body),
-            |answer: ListContainerStatsResponse| { answer.stats }
-        )
+        self.ask(runtime::LIST_CONTAINER_STATS, body, |answer| answer.stats)
     }
 
     fn sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Answer<'_, Vec<PodSandboxStats>> {
         let body = ListPodSandboxStatsRequest { filter: Some(filter) };
-        unary!(
-            self,
-            runtime,
-            list_pod_sandbox_stats,
-            "ListPodSandboxStats",
-            self.request(body),
-            |answer: ListPodSandboxStatsResponse| { answer.stats }
-        )
+        self.ask(runtime::LIST_POD_SANDBOX_STATS, body, |answer| answer.stats)
     }
 }
 
@@ -441,39 +377,49 @@ type OpenedStream = Result<BoxStream<'static, Result<Event, Error>>, Error>;
 
 impl Grpc {
     fn cri_events(&self) -> BoxFuture<'static, OpenedStream> {
-        let (mut client, endpoint) = (self.runtime.clone(), self.endpoint.clone());
+        let opened = self.runtime.stream(runtime::GET_CONTAINER_EVENTS, Request::new(GetEventsRequest {}));
+        let endpoint = self.endpoint.clone();
         Box::pin(async move {
-            let call = "GetContainerEvents";
-            let opened = client.get_container_events(Request::new(GetEventsRequest {})).await;
-            let stream = opened.map_err(|status| Error::from_status(call, &endpoint, &status))?.into_inner();
-            Ok(stream
-                .map(move |item| match item {
-                    Ok(event) => Ok(events::from_cri(event)),
-                    Err(status) => Err(Error::from_status(call, &endpoint, &status)),
-                })
+            let failed = move |status: Status| Error::from_status("GetContainerEvents", &endpoint, &status);
+            let answers = opened.await.map_err(&failed)?;
+            Ok(items::<ContainerEventResponse>(answers)
+                .map(move |item| item.map(events::from_cri).map_err(&failed))
                 .boxed())
         })
     }
 
     fn containerd_events(&self) -> BoxFuture<'static, OpenedStream> {
-        let (mut client, endpoint) = (self.events.clone(), self.endpoint.clone());
+        let filter = format!("namespace=={NAMESPACE},topic~=^/tasks/");
+        let mut request = Request::new(SubscribeRequest { filters: vec![filter] });
+        let namespace = tonic::metadata::MetadataValue::from_static(NAMESPACE);
+        request.metadata_mut().insert("containerd-namespace", namespace);
+        let opened = self.runtime.stream(containerd::SUBSCRIBE, request);
+        let endpoint = self.endpoint.clone();
         Box::pin(async move {
-            let call = "containerd Events.Subscribe";
-            let filter = format!("namespace=={NAMESPACE},topic~=^/tasks/");
-            let mut request = Request::new(SubscribeRequest { filters: vec![filter] });
-            let namespace = tonic::metadata::MetadataValue::from_static(NAMESPACE);
-            request.metadata_mut().insert("containerd-namespace", namespace);
-            let opened = client.subscribe(request).await;
-            let stream = opened.map_err(|status| Error::from_status(call, &endpoint, &status))?.into_inner();
-            Ok(stream
+            let failed =
+                move |status: Status| Error::from_status("containerd Events.Subscribe", &endpoint, &status);
+            let answers = opened.await.map_err(&failed)?;
+            Ok(items::<Envelope>(answers)
                 .filter_map(move |item| {
                     let event = match item {
                         Ok(envelope) => events::from_containerd(envelope).map(Ok),
-                        Err(status) => Some(Err(Error::from_status(call, &endpoint, &status))),
+                        Err(status) => Some(Err(failed(status))),
                     };
                     std::future::ready(event)
                 })
                 .boxed())
         })
     }
+}
+
+/// What a stream brings, until its end or its first error.
+fn items<A: Message + Default>(answers: Answers) -> BoxStream<'static, Result<A, Status>> {
+    let next = |answers: Option<Answers>| async move {
+        let mut answers = answers?;
+        match answers.next_as().await {
+            Ok(item) => Some((Ok(item?), Some(answers))),
+            Err(status) => Some((Err(status), None)),
+        }
+    };
+    stream::unfold(Some(answers), next).boxed()
 }

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod exec_output;
 mod grpc;
+mod methods;
 mod runtime;
 
 /// The messages of CRI v1, generated.

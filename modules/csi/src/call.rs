@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prost::Message;
 use thiserror::Error;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Request, Response, Status};
+use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status};
+use unixgrpc::{Client, Connector, Method};
 
-use crate::registration::registration_client::RegistrationClient;
+use crate::methods::{node, registration};
 use crate::registration::{InfoRequest, PluginInfo, RegistrationStatus};
-use crate::v1::node_client::NodeClient;
 use crate::v1::node_service_capability::{Type, rpc};
 use crate::v1::{
     NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
@@ -108,18 +109,12 @@ fn name(code: Code) -> &'static str {
     }
 }
 
-async fn connect(socket: &Path) -> Result<Channel, CallError> {
+async fn connect(socket: &Path) -> Result<Client, CallError> {
     let path = socket.to_owned();
     // Servers in Go want an authority, and kubelets give this one.
     let address = Endpoint::from_static("http://localhost").connect_timeout(CONNECT);
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move {
-            let stream = tokio::net::UnixStream::connect(path).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
-    });
-    address.connect_with_connector(connector).await.map_err(|error| {
+    let connector = Connector::new(move || tokio::net::UnixStream::connect(path.clone()));
+    let channel = connector.connect(address).await.map_err(|error| {
         let mut words = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(inner) = source {
@@ -134,23 +129,21 @@ async fn connect(socket: &Path) -> Result<Channel, CallError> {
             ),
             is_uncertain: true,
         }
-    })
+    })?;
+    Ok(Client::new(channel, ANSWER_MAX))
 }
 
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<Response<T>, CallError>>,
-) -> Result<T, CallError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(CallError::Late),
-    }
-}
-
-fn request<T>(body: T, limit: Duration) -> Request<T> {
+/// One call on a connection of its own.
+async fn call<Q: Message, A: Message + Default>(
+    socket: &Path,
+    method: Method<Q, A>,
+    body: Q,
+    (limit, answered_within): (Duration, Duration),
+) -> Result<A, CallError> {
     let mut request = Request::new(body);
-    request.set_timeout(limit);
-    request
+    request.set_timeout(answered_within);
+    let answer = async { Ok(connect(socket).await?.call(method, request).await?) };
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(CallError::Late))
 }
 
 /// Who registers a plugin.
@@ -170,12 +163,7 @@ impl Registrar {
     /// # Errors
     /// See [`CallError`].
     pub async fn info(&self, limit: Duration) -> Result<PluginInfo, CallError> {
-        within(CONNECT + limit, async {
-            let mut client =
-                RegistrationClient::new(connect(&self.socket).await?).max_decoding_message_size(ANSWER_MAX);
-            Ok(client.get_info(request(InfoRequest {}, limit)).await?)
-        })
-        .await
+        call(&self.socket, registration::GET_INFO, InfoRequest {}, (CONNECT + limit, limit)).await
     }
 
     /// Tells it what became of the registration.
@@ -183,17 +171,12 @@ impl Registrar {
     /// # Errors
     /// See [`CallError`].
     pub async fn notify(&self, error: Option<&str>, limit: Duration) -> Result<(), CallError> {
-        within(CONNECT + limit, async {
-            let mut client =
-                RegistrationClient::new(connect(&self.socket).await?).max_decoding_message_size(ANSWER_MAX);
-            let status = RegistrationStatus {
-                plugin_registered: error.is_none(),
-                error: error.unwrap_or_default().to_owned(),
-            };
-            Ok(client.notify_registration_status(request(status, limit)).await?)
-        })
-        .await
-        .map(drop)
+        let status = RegistrationStatus {
+            plugin_registered: error.is_none(),
+            error: error.unwrap_or_default().to_owned(),
+        };
+        let told = registration::NOTIFY_REGISTRATION_STATUS;
+        call(&self.socket, told, status, (CONNECT + limit, limit)).await.map(drop)
     }
 }
 
@@ -212,12 +195,7 @@ macro_rules! calls {
             /// # Errors
             /// See [`CallError`].
             pub async fn $name(&self, body: $request) -> Result<$answer, CallError> {
-                let answer = within(self.limit, async {
-                    let mut client =
-                        NodeClient::new(connect(&self.socket).await?).max_decoding_message_size(ANSWER_MAX);
-                    Ok(client.$method(request(body, self.limit)).await?)
-                })
-                .await?;
+                let answer = call(&self.socket, node::$method, body, (self.limit, self.limit)).await?;
                 Ok($take(answer))
             }
         )*
@@ -232,17 +210,17 @@ impl Driver {
 
     calls! {
         /// Stages a volume on the node.
-        stage = node_stage_volume(NodeStageVolumeRequest) -> () { |_| () };
+        stage = NODE_STAGE_VOLUME(NodeStageVolumeRequest) -> () { |_| () };
         /// Undoes it.
-        unstage = node_unstage_volume(NodeUnstageVolumeRequest) -> () { |_| () };
+        unstage = NODE_UNSTAGE_VOLUME(NodeUnstageVolumeRequest) -> () { |_| () };
         /// Shows a volume to a pod.
-        publish = node_publish_volume(NodePublishVolumeRequest) -> () { |_| () };
+        publish = NODE_PUBLISH_VOLUME(NodePublishVolumeRequest) -> () { |_| () };
         /// Undoes it.
-        unpublish = node_unpublish_volume(NodeUnpublishVolumeRequest) -> () { |_| () };
+        unpublish = NODE_UNPUBLISH_VOLUME(NodeUnpublishVolumeRequest) -> () { |_| () };
         /// What the driver calls the node, and where it lies.
-        info_of = node_get_info(NodeGetInfoRequest) -> NodeGetInfoResponse { std::convert::identity };
+        info_of = NODE_GET_INFO(NodeGetInfoRequest) -> NodeGetInfoResponse { std::convert::identity };
         /// What it can do.
-        capabilities_of = node_get_capabilities(NodeGetCapabilitiesRequest) -> Vec<rpc::Type> { known };
+        capabilities_of = NODE_GET_CAPABILITIES(NodeGetCapabilitiesRequest) -> Vec<rpc::Type> { known };
     }
 
     /// What the driver calls the node, and where it lies.

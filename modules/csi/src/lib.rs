@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod call;
+mod methods;
 
 /// The messages of CSI v1, generated.
 pub mod v1 {

@@ -5,6 +5,7 @@
 //! its mappers and SDKs fit. [`Scalar`] is the one place that knows how settings travel inside `Any`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod methods;
 mod scalar;
 mod server;
 mod socket;

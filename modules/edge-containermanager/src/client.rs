@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use beehive::Env;
 use contract::containermanager::PluginDevice;
-use kubeletapi::deviceplugin::device_plugin_client::DevicePluginClient;
 use kubeletapi::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, DevicePluginOptions, Empty, PreStartContainerRequest,
     PreferredAllocationRequest,
 };
+use kubeletapi::methods::device_plugin;
 use tokio::net::UnixStream;
-use tonic::Request;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
+use unixgrpc::{Answers, Client};
 
-use crate::device_list::ListCodec;
+use crate::device_list;
 use crate::error::PluginError;
 use crate::plan::choice::Ids;
 
@@ -43,8 +43,8 @@ impl PluginClient {
         PluginClient { channel: unixgrpc::channel_by(move || UnixStream::connect(path.clone())) }
     }
 
-    fn calls(&self) -> DevicePluginClient<Channel> {
-        DevicePluginClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX)
+    fn calls(&self) -> Client {
+        Client::new(self.channel.clone(), ANSWER_MAX)
     }
 
     /// What the plugin wants to be asked.
@@ -52,10 +52,10 @@ impl PluginClient {
         &self,
         clock: &dyn beehive::Clock,
     ) -> Result<DevicePluginOptions, PluginError> {
-        let mut calls = self.calls();
-        let call = std::pin::pin!(calls.get_device_plugin_options(Empty {}));
+        let method = device_plugin::GET_DEVICE_PLUGIN_OPTIONS;
+        let call = std::pin::pin!(self.calls().call(method, Request::new(Empty {})));
         match futures::future::select(call, clock.sleep(OPTIONS_WITHIN)).await {
-            futures::future::Either::Left((answer, _)) => Ok(answer?.into_inner()),
+            futures::future::Either::Left((answer, _)) => Ok(answer?),
             futures::future::Either::Right(((), _)) => Err(PluginError::TooLate),
         }
     }
@@ -75,9 +75,8 @@ impl PluginClient {
                 allocation_size: i32::try_from(size).unwrap_or(i32::MAX),
             }],
         };
-        let mut calls = self.calls();
-        let answer = env.timeout(ANSWER_WITHIN, calls.get_preferred_allocation(request)).await;
-        let answer = answer.ok_or(PluginError::TooLate)??.into_inner();
+        let call = self.calls().call(device_plugin::GET_PREFERRED_ALLOCATION, Request::new(request));
+        let answer = env.timeout(ANSWER_WITHIN, call).await.ok_or(PluginError::TooLate)??;
         let first = answer.container_responses.into_iter().next();
         Ok(first.map(|first| first.device_i_ds.into_iter().collect()).unwrap_or_default())
     }
@@ -86,7 +85,7 @@ impl PluginClient {
     pub(crate) async fn allocate(&self, ids: &Ids) -> Result<ContainerAllocateResponse, PluginError> {
         let devices_ids = ids.iter().cloned().collect();
         let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids }] };
-        let answer = self.calls().allocate(request).await?.into_inner();
+        let answer = self.calls().call(device_plugin::ALLOCATE, Request::new(request)).await?;
         let shown = format!("no containers return in allocation response {answer:?}");
         answer.container_responses.into_iter().next().ok_or(PluginError::Nonsense(shown))
     }
@@ -94,19 +93,31 @@ impl PluginClient {
     /// Has a container's devices prepared for its start.
     pub(crate) async fn pre_start(&self, env: &Env, ids: &Ids) -> Result<(), PluginError> {
         let request = PreStartContainerRequest { devices_ids: ids.iter().cloned().collect() };
-        let mut calls = self.calls();
-        let answer = env.timeout(ANSWER_WITHIN, calls.pre_start_container(request)).await;
-        answer.ok_or(PluginError::TooLate)??;
+        let call = self.calls().call(device_plugin::PRE_START_CONTAINER, Request::new(request));
+        env.timeout(ANSWER_WITHIN, call).await.ok_or(PluginError::TooLate)??;
         Ok(())
     }
 
     /// Its devices, now and with every change.
-    pub(crate) async fn watch(
-        &self,
-    ) -> Result<tonic::Streaming<BTreeMap<String, PluginDevice>>, PluginError> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(LIST_MAX);
-        grpc.ready().await.map_err(|error| PluginError::Away(error.to_string()))?;
-        let path = PathAndQuery::from_static("/v1beta1.DevicePlugin/ListAndWatch");
-        Ok(grpc.server_streaming(Request::new(()), path, ListCodec).await?.into_inner())
+    pub(crate) async fn watch(&self) -> Result<DeviceLists, PluginError> {
+        let calls = Client::new(self.channel.clone(), LIST_MAX);
+        let request = Request::new(Empty {});
+        Ok(DeviceLists(calls.stream(device_plugin::LIST_AND_WATCH, request).await?))
+    }
+}
+
+/// A plugin's devices, each time all of them.
+#[derive(Debug)]
+pub(crate) struct DeviceLists(Answers);
+
+impl DeviceLists {
+    /// The next list; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the plugin and of the connection, and what is wrong with the list.
+    pub(crate) async fn next(&mut self) -> Result<Option<BTreeMap<String, PluginDevice>>, Status> {
+        // Read with a bound of its own, not as the message that it is.
+        let list = self.0.next().await?.map(device_list::decode);
+        list.transpose().map_err(Status::internal)
     }
 }

@@ -6,8 +6,6 @@ use bytes::{Buf as _, Bytes};
 use contract::containermanager::PluginDevice;
 use kubeletapi::deviceplugin::Device;
 use prost::Message as _;
-use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Devices of one resource. Plugins that share a thing among pods make thousands of it, none so many.
 pub(crate) const DEVICES_MAX: usize = 16_384;
@@ -19,50 +17,6 @@ const NODES: i64 = 64;
 const HEALTHY: &str = "Healthy";
 /// `devices`, with a length.
 const DEVICES_KEY: u64 = (1 << 3) | 2;
-
-/// Asks for nothing and reads lists.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ListCodec;
-
-impl Codec for ListCodec {
-    type Encode = ();
-    type Decode = BTreeMap<String, PluginDevice>;
-    type Encoder = Nothing;
-    type Decoder = List;
-
-    fn encoder(&mut self) -> Nothing {
-        Nothing
-    }
-
-    fn decoder(&mut self) -> List {
-        List
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Nothing;
-
-impl Encoder for Nothing {
-    type Item = ();
-    type Error = Status;
-
-    fn encode(&mut self, (): (), _: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct List;
-
-impl Decoder for List {
-    type Item = BTreeMap<String, PluginDevice>;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
-        let bytes = buf.copy_to_bytes(buf.remaining());
-        decode(bytes).map(Some).map_err(Status::internal)
-    }
-}
 
 /// The devices of a `ListAndWatchResponse`; of two with one name the later one.
 ///

@@ -1,28 +1,17 @@
 //! The socket at which agents on the node ask who has which devices, CPUs and memory, as a child of ContainerManager.
 
-use std::convert::Infallible;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as Poller, Poll};
 use std::time::Duration;
 
 use beehive::{Actor, Address, Clock, Context, Fault, Message, Moment, Reply};
 use contract::containermanager::{ContainerManagerMsg, ResourceQuery};
-use hyper::Request;
-use hyper::body::Incoming;
-use kubeletapi::podresources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
-use kubeletapi::podresources::{
-    AllocatableResourcesRequest, AllocatableResourcesResponse, GetPodResourcesRequest,
-    GetPodResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
-};
-use kubeletapi::podresources_v1alpha1 as old;
-use kubeletapi::podresources_v1alpha1::pod_resources_lister_server as old_server;
-use prost::Message as _;
-use tonic::body::Body;
-use tonic::codegen::http::Response as HttpResponse;
-use tonic::{Response, Status};
-use tower::Service;
+use kubeletapi::methods::pod_resources::older::v1alpha1;
+use kubeletapi::methods::pod_resources::v1;
+use kubeletapi::podresources::{GetPodResourcesRequest, GetPodResourcesResponse, PodResources};
+use tonic::Status;
+use unixgrpc::{Answering, Call};
 
 use crate::events;
 use crate::socket;
@@ -79,13 +68,8 @@ impl PodResourcesSocket {
         cx.spawn(async move {
             let reason = match socket::bind(&env, folder, false).await {
                 Ok(listener) => {
-                    let both = Both {
-                        new: PodResourcesListerServer::new(lister.clone())
-                            .max_decoding_message_size(QUESTION_MAX),
-                        old: old_server::PodResourcesListerServer::new(lister)
-                            .max_decoding_message_size(QUESTION_MAX),
-                    };
-                    return socket::serve(listener, clock, LIFETIME, both).await;
+                    let calls = Rc::new(move |request| lister.answer(Call::new(request, QUESTION_MAX)));
+                    return socket::serve(listener, clock, LIFETIME, calls).await;
                 }
                 Err(reason) => reason,
             };
@@ -115,31 +99,6 @@ impl Actor for PodResourcesSocket {
             }
         }
         Ok(())
-    }
-}
-
-/// The services of both versions on one socket.
-#[derive(Clone)]
-struct Both {
-    new: PodResourcesListerServer<Lister>,
-    old: old_server::PodResourcesListerServer<Lister>,
-}
-
-impl Service<Request<Incoming>> for Both {
-    type Response = HttpResponse<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Poller<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path().starts_with("/v1alpha1.") {
-            self.old.call(request)
-        } else {
-            self.new.call(request)
-        }
     }
 }
 
@@ -199,45 +158,34 @@ fn decoded<T: prost::Message + Default>(bytes: &[u8]) -> Result<T, Status> {
     T::decode(bytes).map_err(|error| Status::internal(error.to_string()))
 }
 
-#[tonic::async_trait]
-impl PodResourcesLister for Lister {
-    async fn list(
-        &self,
-        _: tonic::Request<ListPodResourcesRequest>,
-    ) -> Result<Response<ListPodResourcesResponse>, Status> {
-        Ok(Response::new(decoded(&self.ask(ResourceQuery::List).await?)?))
+impl Lister {
+    /// The services of both versions.
+    fn answer(&self, call: Call) -> Answering {
+        let lister = self.clone();
+        let path = call.path();
+        if path == v1::LIST.path() {
+            call.answer(v1::LIST, |_| async move { decoded(&lister.ask(ResourceQuery::List).await?) })
+        } else if path == v1::GET_ALLOCATABLE_RESOURCES.path() {
+            call.answer(v1::GET_ALLOCATABLE_RESOURCES, |_| async move {
+                decoded(&lister.ask(ResourceQuery::Allocatable).await?)
+            })
+        } else if path == v1::GET.path() {
+            call.answer(v1::GET, |request| async move { lister.get(request.into_inner()).await })
+        } else if path == v1alpha1::LIST.path() {
+            // The newer message only has more fields.
+            call.answer(v1alpha1::LIST, |_| async move { decoded(&lister.ask(ResourceQuery::List).await?) })
+        } else {
+            call.unknown()
+        }
     }
 
-    async fn get_allocatable_resources(
-        &self,
-        _: tonic::Request<AllocatableResourcesRequest>,
-    ) -> Result<Response<AllocatableResourcesResponse>, Status> {
-        Ok(Response::new(decoded(&self.ask(ResourceQuery::Allocatable).await?)?))
-    }
-
-    async fn get(
-        &self,
-        request: tonic::Request<GetPodResourcesRequest>,
-    ) -> Result<Response<GetPodResourcesResponse>, Status> {
-        let GetPodResourcesRequest { pod_name: name, pod_namespace: namespace } = request.into_inner();
+    async fn get(&self, request: GetPodResourcesRequest) -> Result<GetPodResourcesResponse, Status> {
+        let GetPodResourcesRequest { pod_name: name, pod_namespace: namespace } = request;
         let missing = || Status::unknown(format!("pod {name} in namespace {namespace} not found"));
         let (named, within) = (name.clone(), namespace.clone());
         let found = self.ask(|reply| ResourceQuery::Get { namespace: within, name: named, reply }).await?;
         let pod: PodResources = decoded(&found.ok_or_else(missing)?)?;
-        Ok(Response::new(GetPodResourcesResponse { pod_resources: Some(pod) }))
-    }
-}
-
-#[tonic::async_trait]
-impl old_server::PodResourcesLister for Lister {
-    async fn list(
-        &self,
-        _: tonic::Request<old::ListPodResourcesRequest>,
-    ) -> Result<Response<old::ListPodResourcesResponse>, Status> {
-        let bytes = self.ask(ResourceQuery::List).await?;
-        // The newer message only has more fields.
-        let all = old::ListPodResourcesResponse::decode(bytes.as_slice());
-        all.map(Response::new).map_err(|error| Status::internal(error.to_string()))
+        Ok(GetPodResourcesResponse { pod_resources: Some(pod) })
     }
 }
 

@@ -1,14 +1,16 @@
 //! The socket at which plugins register, as a child of ContainerManager.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Clock, Context, Fault, Message, Refusal};
 use contract::containermanager::{ContainerManagerMsg, PluginRegistration};
-use kubeletapi::deviceplugin::registration_server::{Registration, RegistrationServer};
 use kubeletapi::deviceplugin::{Empty, RegisterRequest};
-use tonic::{Request, Response, Status};
+use kubeletapi::methods::registration::REGISTER;
+use tonic::Status;
+use unixgrpc::{Answering, Call};
 
 use crate::client::PluginClient;
 use crate::events;
@@ -68,8 +70,8 @@ impl RegistrationSocket {
         cx.spawn(async move {
             let reason = match socket::bind(&env, folder, true).await {
                 Ok(listener) => {
-                    let service = RegistrationServer::new(door).max_decoding_message_size(REGISTRATION_MAX);
-                    return socket::serve(listener, clock, LIFETIME, service).await;
+                    let calls = Rc::new(move |request| door.answer(Call::new(request, REGISTRATION_MAX)));
+                    return socket::serve(listener, clock, LIFETIME, calls).await;
                 }
                 Err(reason) => reason,
             };
@@ -106,6 +108,7 @@ impl Actor for RegistrationSocket {
 }
 
 /// The service `Registration`.
+#[derive(Clone)]
 struct Door {
     folder: PathBuf,
     manager: Address<ContainerManagerMsg>,
@@ -113,13 +116,20 @@ struct Door {
     myself: Address<ServerMsg>,
 }
 
-#[tonic::async_trait]
-impl Registration for Door {
-    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
-        let request = request.into_inner();
+impl Door {
+    fn answer(&self, call: Call) -> Answering {
+        let door = self.clone();
+        if call.path() == REGISTER.path() {
+            call.answer(REGISTER, |request| async move { door.register(request.into_inner()).await })
+        } else {
+            call.unknown()
+        }
+    }
+
+    async fn register(&self, request: RegisterRequest) -> Result<Empty, Status> {
         let resource = request.resource_name.clone();
         match self.take(request).await {
-            Ok(()) => Ok(Response::new(Empty {})),
+            Ok(()) => Ok(Empty {}),
             Err(reason) => {
                 // A full mailbox has said enough of it.
                 let _ = self.myself.try_tell(ServerMsg::Refused { resource, reason: reason.clone() });
@@ -127,9 +137,7 @@ impl Registration for Door {
             }
         }
     }
-}
 
-impl Door {
     async fn take(&self, request: RegisterRequest) -> Result<(), String> {
         let RegisterRequest { version, endpoint, resource_name, options: _ } = request;
         if let Some(refusal) = names::refusal(&version, &resource_name, &endpoint, &self.folder) {

@@ -1,8 +1,8 @@
 //! A socket on the node, and its connections.
 
-use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +10,9 @@ use beehive::{Clock, Env};
 use futures::StreamExt as _;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
 use tokio::net::UnixListener;
-use tonic::body::Body;
-use tonic::codegen::http::Response;
-use unixgrpc::Bounds;
+use unixgrpc::{Bounds, Calls};
 use unixsocket::{BindError, Existing, Folder};
 
 /// The kubelet's name for it, in each of its folders.
@@ -92,11 +87,7 @@ fn remove_sockets(folder: &Path) -> io::Result<()> {
 }
 
 /// Serves the connections of a listener, each for `lifetime` at most: a client of gRPC comes again by itself. Does not end.
-pub(crate) async fn serve<S>(listener: UnixListener, clock: Arc<dyn Clock>, lifetime: Duration, service: S)
-where
-    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + 'static,
-    S::Future: 'static,
-{
+pub(crate) async fn serve(listener: UnixListener, clock: Arc<dyn Clock>, lifetime: Duration, calls: Calls) {
     let mut connections = FuturesUnordered::new();
     loop {
         let accepted = if connections.len() >= CONNECTIONS_MAX {
@@ -112,12 +103,8 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                let (service, ends) = (service.clone(), clock.sleep(lifetime));
+                let (calls, ends) = (Rc::clone(&calls), clock.sleep(lifetime));
                 connections.push(async move {
-                    let calls = service_fn(move |request: Request<Incoming>| {
-                        let mut service = service.clone();
-                        async move { service.call(request).await }
-                    });
                     let served = unixgrpc::serve_connection(stream, Bounds::DEFAULT, calls);
                     drop(select(std::pin::pin!(served), ends).await);
                 });

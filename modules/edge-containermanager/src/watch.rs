@@ -93,7 +93,7 @@ async fn read(
 ) -> Result<(), PluginError> {
     let mut lists = client.watch().await?;
     let mut before: Option<BTreeMap<String, PluginDevice>> = None;
-    while let Some(devices) = lists.message().await? {
+    while let Some(devices) = lists.next().await? {
         if before.as_ref() != Some(&devices) {
             let listed = || ContainerManagerMsg::Listed {
                 resource: resource.to_owned(),

@@ -19,6 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::Response;
+use unixgrpc::Answering;
 
 use crate::peer::PeerResolver;
 
@@ -221,39 +224,10 @@ impl Acceptor {
 
 /// Lets a caller have [`CALLS_AT_ONCE`] calls at a time. It stands before a call's message is read, so that those that
 /// wait hold no more than the windows of their connections.
-#[derive(Debug, Clone)]
-pub(crate) struct CallLimit<S>(pub(crate) S);
-
-impl<S, B, R> tower::Service<tonic::codegen::http::Request<B>> for CallLimit<S>
-where
-    S: tower::Service<tonic::codegen::http::Request<B>, Response = tonic::codegen::http::Response<R>>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: Default,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: tonic::codegen::http::Request<B>) -> Self::Future {
-        // The one that is ready goes into the future.
-        let next = self.0.clone();
-        let mut ready = std::mem::replace(&mut self.0, next);
-        let called = request.extensions().get::<ConnectionCaller>().cloned();
-        Box::pin(async move {
-            let Some(called) = called else {
-                return Ok(Status::internal("the connection has no caller").into_http());
-            };
-            match called.calls.acquire_owned().await {
-                Ok(_turn) => ready.call(request).await,
-                Err(_) => Ok(Status::unavailable("edgecore ends").into_http()),
-            }
-        })
+pub(crate) async fn in_turn(called: ConnectionCaller, answer: impl FnOnce() -> Answering) -> Response<Body> {
+    match called.calls.acquire_owned().await {
+        Ok(_turn) => answer().await,
+        Err(_) => Status::unavailable("edgecore ends").into_http(),
     }
 }
 

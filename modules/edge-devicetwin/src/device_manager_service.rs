@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use beehive::{Address, AskError, Clock, Refusal, Reply};
 use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+use dmi::methods::manager::{MAPPER_REGISTER, REPORT_DEVICE_STATES, REPORT_DEVICE_STATUS};
 use dmi::v1beta1 as pb;
-use dmi::v1beta1::device_manager_service_server::DeviceManagerService;
 use futures::future::{Either, select};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
+use unixgrpc::{Answering, Call};
 
 use crate::connections::ConnectionCaller;
 use crate::plan::TWINS_MAX;
@@ -38,11 +39,7 @@ impl Manager {
     }
 
     /// Hands the call to the actor and waits for its answer, both within the deadline.
-    async fn call<T: prost::Message + Default>(
-        &self,
-        caller: DmiCaller,
-        call: DmiCall,
-    ) -> Result<Response<T>, Status> {
+    async fn call<T: prost::Message + Default>(&self, caller: DmiCaller, call: DmiCall) -> Result<T, Status> {
         let exchange = async {
             loop {
                 let (reply, answer) = Reply::channel();
@@ -57,9 +54,9 @@ impl Manager {
         };
         let exchange = std::pin::pin!(exchange);
         match select(exchange, self.clock.sleep(CALL_DEADLINE)).await {
-            Either::Left((Ok(Ok(bytes)), _)) => T::decode(bytes.as_slice())
-                .map(Response::new)
-                .map_err(|error| Status::internal(error.to_string())),
+            Either::Left((Ok(Ok(bytes)), _)) => {
+                T::decode(bytes.as_slice()).map_err(|error| Status::internal(error.to_string()))
+            }
             Either::Left((Ok(Err(refusal)), _)) => Err(match refusal {
                 DmiRefusal::Refused(reason) => Status::failed_precondition(reason),
                 DmiRefusal::Unfit(reason) => Status::invalid_argument(reason),
@@ -72,12 +69,32 @@ impl Manager {
     }
 }
 
-#[tonic::async_trait]
-impl DeviceManagerService for Manager {
+impl Manager {
+    /// Answers one call of the service.
+    pub(crate) fn answer(&self, call: Call) -> Answering {
+        let manager = self.clone();
+        let path = call.path();
+        if path == MAPPER_REGISTER.path() {
+            call.answer(MAPPER_REGISTER, |request| async move { manager.mapper_register(request).await })
+        } else if path == REPORT_DEVICE_STATUS.path() {
+            call.answer(
+                REPORT_DEVICE_STATUS,
+                |request| async move { manager.report_device_status(request).await },
+            )
+        } else if path == REPORT_DEVICE_STATES.path() {
+            call.answer(
+                REPORT_DEVICE_STATES,
+                |request| async move { manager.report_device_states(request).await },
+            )
+        } else {
+            call.unknown()
+        }
+    }
+
     async fn mapper_register(
         &self,
         request: Request<pb::MapperRegisterRequest>,
-    ) -> Result<Response<pb::MapperRegisterResponse>, Status> {
+    ) -> Result<pb::MapperRegisterResponse, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let mapper = request.mapper.ok_or_else(|| Status::invalid_argument("the request has no mapper"))?;
@@ -97,7 +114,7 @@ impl DeviceManagerService for Manager {
     async fn report_device_status(
         &self,
         request: Request<pb::ReportDeviceStatusRequest>,
-    ) -> Result<Response<pb::ReportDeviceStatusResponse>, Status> {
+    ) -> Result<pb::ReportDeviceStatusResponse, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let Some(status) = request.reported_device else {
@@ -120,7 +137,7 @@ impl DeviceManagerService for Manager {
     async fn report_device_states(
         &self,
         request: Request<pb::ReportDeviceStatesRequest>,
-    ) -> Result<Response<pb::ReportDeviceStatesResponse>, Status> {
+    ) -> Result<pb::ReportDeviceStatesResponse, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let (namespace, name) = (request.device_namespace, request.device_name);

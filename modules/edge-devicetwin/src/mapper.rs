@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use apimachinery::NamespacedName;
 use beehive::Env;
+use dmi::methods::mapper;
 use dmi::v1beta1 as pb;
-use dmi::v1beta1::device_mapper_service_client::DeviceMapperServiceClient;
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use prost::Message;
+use tonic::{Code, Request, Status};
+use unixgrpc::{Client, Method};
 
 use crate::identity::MapperIdentity;
 use crate::mapper_socket::MapperSocket;
@@ -111,10 +112,10 @@ pub(crate) async fn run(
             })
         }
     });
-    let mut client = DeviceMapperServiceClient::new(channel);
+    let client = Client::new(channel, dmi::MESSAGE_MAX);
     let (mut done, mut failure) = (Vec::with_capacity(calls.len()), None);
     for (at, call) in calls.iter().enumerate() {
-        match env.timeout(CALL_DEADLINE, make(&mut client, call)).await {
+        match env.timeout(CALL_DEADLINE, make(&client, call)).await {
             Some(Ok(())) => done.push(at),
             Some(Err(status)) => {
                 failure = Some(format!("{}: {}", status.code(), cut(status.message())));
@@ -139,35 +140,44 @@ fn cut(message: &str) -> String {
     message.chars().filter(|c| !c.is_control()).take(256).collect()
 }
 
-async fn make(client: &mut DeviceMapperServiceClient<Channel>, call: &Call) -> Result<(), Status> {
+async fn make(client: &Client, call: &Call) -> Result<(), Status> {
     match call.clone() {
         Call::CreateModel(_, model) => {
             let request = pb::CreateDeviceModelRequest { model: Some(model.message) };
-            client.create_device_model(request).await.map(drop)
+            told(client, mapper::CREATE_DEVICE_MODEL, request).await
         }
         Call::UpdateModel(_, model) => {
             let request = pb::UpdateDeviceModelRequest { model: Some(model.message) };
-            client.update_device_model(request).await.map(drop)
+            told(client, mapper::UPDATE_DEVICE_MODEL, request).await
         }
         Call::RemoveModel(id) => {
             let NamespacedName { namespace, name } = id.into();
             let request = pb::RemoveDeviceModelRequest { model_name: name, model_namespace: namespace };
-            client.remove_device_model(request).await.map(drop)
+            told(client, mapper::REMOVE_DEVICE_MODEL, request).await
         }
         Call::Register(_, device) => {
             let request = pb::RegisterDeviceRequest { device: Some(device.message) };
-            client.register_device(request).await.map(drop)
+            told(client, mapper::REGISTER_DEVICE, request).await
         }
         Call::Update(_, device) => {
             let request = pb::UpdateDeviceRequest { device: Some(device.message) };
-            client.update_device(request).await.map(drop)
+            told(client, mapper::UPDATE_DEVICE, request).await
         }
         Call::Remove(id) => {
             let NamespacedName { namespace, name } = id.into();
             let request = pb::RemoveDeviceRequest { device_name: name, device_namespace: namespace };
-            client.remove_device(request).await.map(drop)
+            told(client, mapper::REMOVE_DEVICE, request).await
         }
     }
+}
+
+/// Makes a call whose answer says nothing.
+async fn told<Q: Message, A: Message + Default>(
+    client: &Client,
+    method: Method<Q, A>,
+    request: Q,
+) -> Result<(), Status> {
+    client.call(method, Request::new(request)).await.map(drop)
 }
 
 #[cfg(test)]

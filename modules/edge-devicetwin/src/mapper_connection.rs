@@ -2,32 +2,22 @@
 //! hive catches and counts it.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Clock, Context, Fault, Message};
-use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use futures::future::{Either, select};
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::http::Response;
-use tower::Service as _;
-use unixgrpc::Bounds;
+use unixgrpc::{Bounds, Calls};
 
-use crate::connections::{CallLimit, Connection};
+use crate::connections::{Connection, in_turn};
 use crate::device_manager_service::Manager;
+use crate::payload::PAYLOAD_MAX;
 
 /// 10 s for all of a call, from its head on: a message that comes in drops does not hold its caller's turn for ever.
 const WHOLE_CALL_WITHIN: Duration = Duration::from_secs(10);
-
-/// The service that every connection is served with.
-pub(crate) type Calls = CallLimit<DeviceManagerServiceServer<Manager>>;
 
 /// An accepted connection, until the first incarnation takes it.
 pub(crate) type Accepted = Rc<RefCell<Option<Connection>>>;
@@ -50,13 +40,13 @@ impl Message for ConnectionMsg {
 /// Serves one connection.
 pub(crate) struct MapperConnection {
     accepted: Accepted,
-    calls: Calls,
+    manager: Manager,
 }
 
 impl MapperConnection {
     /// Serves what was `accepted`.
-    pub(crate) fn new(accepted: Accepted, calls: Calls) -> Self {
-        MapperConnection { accepted, calls }
+    pub(crate) fn new(accepted: Accepted, manager: Manager) -> Self {
+        MapperConnection { accepted, manager }
     }
 }
 
@@ -69,9 +59,9 @@ impl Actor for MapperConnection {
             cx.stop();
             return Ok(());
         };
-        let (calls, clock, myself) = (self.calls.clone(), cx.env().clock(), cx.myself());
+        let (manager, clock, myself) = (self.manager.clone(), cx.env().clock(), cx.myself());
         cx.spawn(async move {
-            serve(connection, calls, clock).await;
+            serve(connection, manager, clock).await;
             let _ = myself.tell(ConnectionMsg::Closed).await;
         });
         Ok(())
@@ -85,19 +75,19 @@ impl Actor for MapperConnection {
     }
 }
 
-async fn serve(connection: Connection, calls: Calls, clock: Arc<dyn Clock>) {
+async fn serve(connection: Connection, manager: Manager, clock: Arc<dyn Clock>) {
     let called = connection.called();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let (mut calls, deadline) = (calls.clone(), clock.sleep(WHOLE_CALL_WITHIN));
+    let calls: Calls = Rc::new(move |mut request| {
+        let (called, manager, deadline) = (called.clone(), manager.clone(), clock.sleep(WHOLE_CALL_WITHIN));
         request.extensions_mut().insert(called.clone());
-        async move {
-            let call = pin!(calls.call(request));
-            let answer: Result<Response<Body>, Infallible> = match select(call, deadline).await {
+        Box::pin(async move {
+            let call =
+                pin!(in_turn(called, move || manager.answer(unixgrpc::Call::new(request, PAYLOAD_MAX))));
+            match select(call, deadline).await {
                 Either::Left((answer, _)) => answer,
-                Either::Right(((), _)) => Ok(Status::cancelled("the call took longer than 10 s").into_http()),
-            };
-            answer
-        }
+                Either::Right(((), _)) => Status::cancelled("the call took longer than 10 s").into_http(),
+            }
+        })
     });
-    unixgrpc::serve_connection(connection, Bounds::DEFAULT, service).await;
+    unixgrpc::serve_connection(connection, Bounds::DEFAULT, calls).await;
 }

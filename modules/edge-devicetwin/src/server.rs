@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Capacity, Clock, Context, Fault, Message, Policy};
 use contract::devicetwin::TwinMsg;
-use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use futures::StreamExt as _;
 
-use crate::connections::{Acceptor, CallLimit, CallerQuotas, Connection};
+use crate::connections::{Acceptor, CallerQuotas, Connection};
 use crate::device_manager_service::Manager;
 use crate::events::Event;
 use crate::mapper_connection::{Accepted, MapperConnection};
-use crate::payload::PAYLOAD_MAX;
 use crate::peer::PeerResolver;
 
 /// 5 s before a socket that could not be served is tried again.
@@ -80,12 +78,10 @@ impl Server {
     fn serve(&mut self, connection: Connection, cx: &Context<ServerMsg>) {
         self.connections += 1;
         let manager = Manager::new(self.twin.clone(), cx.env().clock());
-        let calls =
-            CallLimit(DeviceManagerServiceServer::new(manager).max_decoding_message_size(PAYLOAD_MAX));
         let accepted: Accepted = Rc::new(RefCell::new(Some(connection)));
         let policy = Policy { capacity: Capacity::new(1, "its own end"), ..Policy::default() };
         cx.child(("connection", self.connections.to_string()), policy, move || {
-            MapperConnection::new(Rc::clone(&accepted), calls.clone())
+            MapperConnection::new(Rc::clone(&accepted), manager.clone())
         });
     }
 }

@@ -130,6 +130,7 @@ impl Dependencies {
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
+        let turns = Turns::of_machine(env.processors());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
@@ -153,7 +154,7 @@ impl Dependencies {
             pulls,
             user_namespaces: Arc::default(),
             counts,
-            turns: Turns::of_machine(),
+            turns,
             pulling,
             image_uses,
             images_wanted,

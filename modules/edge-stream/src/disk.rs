@@ -25,6 +25,6 @@ impl Disk {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let _turn = self.0.acquire().await.map_err(io::Error::other)?;
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+        beehive::on_a_thread(work).await.map_err(|fault| io::Error::other(fault.reason))?
     }
 }

@@ -11,7 +11,7 @@ use contract::stream::{REQUEST_HEADERS, StreamRequest, passes};
 use futures::StreamExt as _;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::StreamBody;
-use https::{Answer, Handler, Http, Limits, Peer, Port, Server, body};
+use https::{Answer, Handler, Http1, Limits, Peer, Port, Server, body};
 use hyper::body::{Frame, Incoming};
 use unixsocket::{BindError, Bound, Existing, Folder};
 
@@ -45,13 +45,13 @@ pub(crate) struct LocalServer {
 impl LocalServer {
     /// Serves at the port.
     pub(crate) fn at_port(self, port: &Port, env: &Env) -> io::Result<Server> {
-        let handler = move || Http::new(self);
+        let handler = move || Http1::new(self);
         Server::start("kubelet", port, None, limits(), env.clock(), |_| {}, handler)
     }
 
     /// Serves at a socket.
     pub(crate) fn at_socket(self, socket: UnixListener, env: &Env) -> io::Result<Server> {
-        let handler = move || Http::new(self);
+        let handler = move || Http1::new(self);
         Server::start_at_socket("kubelet", socket, limits(), env.clock(), |_| {}, handler)
     }
 }

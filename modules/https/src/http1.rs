@@ -31,24 +31,41 @@ pub trait Handler: 'static {
     fn handle(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Answer>;
 }
 
-/// HTTP/1.1 with a [`Handler`].
-pub struct Http<H> {
+/// HTTP/1.1 with a [`Handler`], and HTTP/2 where a client has chosen it in its TLS handshake.
+pub struct Http<H>(Http1<H>);
+
+/// HTTP/1.1 alone with a [`Handler`], for servers without TLS: nobody can choose HTTP/2 there, and a program that has no other
+/// servers does not carry it.
+pub struct Http1<H> {
     handler: H,
 }
 
 impl<H: Handler> Http<H> {
     /// Requests go to `handler`.
     pub fn new(handler: H) -> Self {
-        Http { handler }
+        Http(Http1::new(handler))
+    }
+}
+
+impl<H: Handler> Http1<H> {
+    /// Requests go to `handler`.
+    pub fn new(handler: H) -> Self {
+        Http1 { handler }
     }
 }
 
 impl<H: Handler> Protocol for Http<H> {
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         if stream.is_http2() {
-            let answer = |request| self.answer(request, &peer, context);
+            let answer = |request| self.0.answer(request, &peer, context);
             return http2::serve(answer, stream, &peer, context).await;
         }
+        self.0.serve(stream, peer, context).await;
+    }
+}
+
+impl<H: Handler> Protocol for Http1<H> {
+    async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         let served = Rc::new(peer);
         let service = {
             let peer = Rc::clone(&served);
@@ -82,7 +99,7 @@ impl<H: Handler> Protocol for Http<H> {
     }
 }
 
-impl<H: Handler> Http<H> {
+impl<H: Handler> Http1<H> {
     async fn answer(
         &self,
         request: Request<Incoming>,

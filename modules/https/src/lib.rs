@@ -2,7 +2,7 @@
 //!
 //! A [`Port`] is bound once and outlives the servers at it, so that one that is started anew after a fault finds it. A
 //! [`Server`] takes connections at a port, or at many, on a thread of its own, makes the TLS handshakes ([`Tls`]) and hands each
-//! connection, as [`Stream`] and [`Peer`], to a [`Protocol`]. [`Http`] is the protocol of all but one server: it reads
+//! connection, as [`Stream`] and [`Peer`], to a [`Protocol`]. [`Http`] is the protocol of all but one server, [`Http1`] where there is no TLS: it reads
 //! requests and asks a [`Handler`] for each answer. The link's WebSocket brings its own.
 //!
 //! # Owns
@@ -34,7 +34,7 @@ mod tls;
 
 pub use body::Body;
 pub use events::{Counts, Event};
-pub use http1::{Answer, Handler, Http, Upgraded};
+pub use http1::{Answer, Handler, Http, Http1, Upgraded};
 pub use limits::{Limits, Rate};
 pub use peer::{Peer, TooMany};
 pub use port::Port;

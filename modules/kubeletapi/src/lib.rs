@@ -2,6 +2,8 @@
 //!
 //! The messages keep Kubernetes' names and numbers, so that its plugins and agents fit; what is not used here is left out.
 
+pub mod methods;
+
 /// Device plugins, v1beta1: a plugin registers, is asked for its devices and for what a container needs to use some.
 pub mod deviceplugin {
     #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]

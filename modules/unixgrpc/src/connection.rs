@@ -9,15 +9,12 @@ use std::time::Duration;
 
 use futures::future::LocalBoxFuture;
 use futures::stream::{FuturesUnordered, Stream as _};
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
-use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::body::Body;
-use tonic::codegen::http::Response;
 
+use crate::Calls;
 use crate::authority::AnyAuthority;
 
 /// What one connection may take.
@@ -43,15 +40,28 @@ impl Bounds {
     };
 }
 
+/// A connection's bytes, whatever carries them.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
 /// Serves one connection, within the bounds, until it is closed; its client may name any `:authority`. Its calls run in this
 /// very future, so that a panic in one is a panic here.
-pub async fn serve_connection<I, S>(connection: I, bounds: Bounds, service: S)
-where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + 'static,
-    S::Future: 'static,
-{
+pub fn serve_connection(
+    connection: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    bounds: Bounds,
+    calls: Calls,
+) -> LocalBoxFuture<'static, ()> {
+    // One type for all, since an HTTP/2 server is compiled for each type of connection and of service.
+    Box::pin(serve(Box::new(connection), bounds, calls))
+}
+
+async fn serve(connection: Box<dyn Duplex>, bounds: Bounds, calls: Calls) {
     let streams = Streams::default();
+    let service = service_fn(move |request| {
+        let answer = calls(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
     let connection = Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.calls_at_once)

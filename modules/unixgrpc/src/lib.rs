@@ -1,9 +1,11 @@
-//! gRPC on Unix sockets: servers for clients of any age and language, and the way to servers.
+//! gRPC on Unix sockets: servers for clients of any age and language, and clients. What generated code and the libraries below it
+//! would compile for each message and each kind of connection is here once: messages travel as bytes, and their types are known
+//! where they are written and read.
 //!
 //! # Owns
 //! Nothing.
 //! # Accepts
-//! A connection, a service and what a connection may take ([`Bounds`]); a way to connect.
+//! A connection, who answers its calls and what it may take ([`Bounds`]); a way to connect, a method and a message.
 //! # Tells
 //! Nobody.
 //! # Keeps across a restart
@@ -14,10 +16,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod authority;
+mod bytes_codec;
 mod channel;
+mod client;
 mod connection;
 mod header_block;
+mod method;
+mod service;
 
 pub use authority::AnyAuthority;
-pub use channel::channel_by;
+pub use channel::{Connector, channel_by};
+pub use client::{Answers, Client};
 pub use connection::{Bounds, serve_connection};
+pub use method::{Method, undeclared};
+pub use service::{Answering, Call, Calls};

@@ -4,18 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tonic::Status;
-use unixgrpc::{Bounds, serve_connection};
+use unixgrpc::{Bounds, Calls, serve_connection};
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -39,15 +35,15 @@ async fn played(recorded: &[u8], size: usize) -> Vec<String> {
     let (client, server) = UnixStream::pair().unwrap();
     let called = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&called);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let calls: Calls = Rc::new(move |request| {
         seen.borrow_mut().push(request.uri().path().to_owned());
         let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
         assert!(authority.is_some_and(|authority| authority.bytes().all(|byte| byte == b'X')));
-        async {
+        Box::pin(async {
             let message = request.into_body().collect().await.unwrap().to_bytes();
             assert!(message.len() > 30, "{message:?}");
-            Ok::<_, Infallible>(Status::ok("").into_http())
-        }
+            Status::ok("").into_http()
+        })
     });
     let (mut reading, mut writing) = client.into_split();
     let talk = async {
@@ -67,7 +63,7 @@ async fn played(recorded: &[u8], size: usize) -> Vec<String> {
         }
     };
     let talk = tokio::time::timeout(Duration::from_secs(30), talk);
-    let served = serve_connection(server, Bounds::DEFAULT, service);
+    let served = serve_connection(server, Bounds::DEFAULT, calls);
     tokio::select! {
         done = talk => done.expect("both calls have an answer"),
         () = served => panic!("the server ended"),

@@ -201,7 +201,7 @@ impl Testbed {
         command.arg("--config").arg(self.folder.join("cloudcore.yaml"));
         command.arg("--standalone").arg("--standalone-dir").arg(self.folder.join("cloud"));
         command.arg("--standalone-listen").arg(format!("127.0.0.1:{}", self.ports.api));
-        command.env("RUST_LOG", format!("info,{}=trace", uploads::TARGET));
+        command.env("RUST_LOG", format!("info,{}=debug", uploads::TARGET));
         self.cloudcore = Some(Daemon::start("cloudcore", &self.folder, &mut command)?);
         Ok(())
     }

@@ -72,6 +72,27 @@ const HOMES: &[SingleHome] = &[
         ],
         cure: "use `https`, or for gRPC on a Unix socket `unixgrpc`",
     },
+    SingleHome {
+        what: "a client of gRPC or a way to connect one, of which each weighs a few kilobytes of `edgecore` for each method",
+        signs: &[
+            "connect_with_connector",
+            "client::Grpc",
+            "ProstCodec",
+            "service_client::",
+            "registration_client::",
+            "plugin_client::",
+            "lister_client::",
+        ],
+        literal: false,
+        homes: &[
+            ("modules/unixgrpc/src/", "the one client and the one way to connect"),
+            (
+                "mappers/framework/src/edgecore.rs",
+                "a mapper is a program of its own, which calls three methods",
+            ),
+        ],
+        cure: "declare the methods by `unixgrpc::methods!`, connect by `unixgrpc::Connector`, call by `unixgrpc::Client`",
+    },
 ];
 
 /// Where keys of objects may be, each with a reason.

@@ -46,9 +46,8 @@ impl std::fmt::Debug for Turn {
 }
 
 impl Turns {
-    /// For this machine.
-    pub(crate) fn of_machine() -> Turns {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    /// For a machine with so many processors.
+    pub(crate) fn of_machine(processors: usize) -> Turns {
         Turns::new(processors.saturating_mul(FOR_A_PROCESSOR))
     }
 

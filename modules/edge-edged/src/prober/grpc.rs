@@ -1,13 +1,14 @@
 //! The gRPC health protocol (`grpc.health.v1.Health/Check`), in plain text to the pod.
 
+use std::net::{AddrParseError, SocketAddr};
 use std::time::Duration;
 
 use beehive::Env;
 use prost::Message;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
+use unixgrpc::{Client, Connector};
 
 use crate::prober::{Answer, BODY_MAX, KUBERNETES, dial_error, join};
 
@@ -21,6 +22,13 @@ struct HealthCheckRequest {
 struct HealthCheckResponse {
     #[prost(int32, tag = "1")]
     status: i32,
+}
+
+unixgrpc::methods! {
+    /// The gRPC health protocol.
+    mod health = "grpc.health.v1.Health" {
+        CHECK = Check(HealthCheckRequest) returns (HealthCheckResponse);
+    }
 }
 
 const SERVING: i32 = 1;
@@ -41,8 +49,8 @@ pub(super) async fn probe(env: &Env, host: &str, port: u16, service: &str, limit
     let address = join(host, port);
     let seconds = limit.as_secs();
     let begun = env.now();
-    let channel = match env.timeout(limit, connect(&address)).await {
-        Some(Ok(channel)) => channel,
+    let client = match env.timeout(limit, connect(&address)).await {
+        Some(Ok(client)) => client,
         // Go's client tries until the time is over.
         Some(Err(error)) => {
             let text = format!(
@@ -59,7 +67,7 @@ pub(super) async fn probe(env: &Env, host: &str, port: u16, service: &str, limit
         }
     };
     let left = limit.saturating_sub(env.now().since(begun));
-    match env.timeout(left, check(channel, service)).await {
+    match env.timeout(left, check(&client, service)).await {
         Some(Ok(SERVING)) => Answer::Success,
         Some(Ok(status)) => {
             Answer::Failure(format!("service unhealthy (responded with {:?})", status_name(status)))
@@ -80,11 +88,13 @@ pub(super) async fn probe(env: &Env, host: &str, port: u16, service: &str, limit
     }
 }
 
-async fn connect(address: &str) -> Result<Channel, String> {
+async fn connect(address: &str) -> Result<Client, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     let endpoint =
         endpoint.user_agent(format!("kube-probe/{KUBERNETES}")).map_err(|error| error.to_string())?;
-    endpoint.connect().await.map_err(|error| {
+    let to: SocketAddr = address.parse().map_err(|error: AddrParseError| error.to_string())?;
+    let connector = Connector::new(move || TcpStream::connect(to));
+    let channel = connector.connect(endpoint).await.map_err(|error| {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(next) = cause.source() {
             cause = next;
@@ -93,16 +103,13 @@ async fn connect(address: &str) -> Result<Channel, String> {
             Some(error) => dial_error(address, error),
             None => cause.to_string(),
         }
-    })
+    })?;
+    Ok(Client::new(channel, BODY_MAX))
 }
 
-async fn check(channel: Channel, service: &str) -> Result<i32, Status> {
-    let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(BODY_MAX);
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+async fn check(client: &Client, service: &str) -> Result<i32, Status> {
     let request = Request::new(HealthCheckRequest { service: service.to_owned() });
-    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-    let codec: ProstCodec<HealthCheckRequest, HealthCheckResponse> = ProstCodec::default();
-    Ok(client.unary(request, path, codec).await?.into_inner().status)
+    Ok(client.call(health::CHECK, request).await?.status)
 }
 
 #[cfg(test)]

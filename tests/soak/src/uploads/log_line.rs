@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_line_is_read_and_others_are_not() {
-        let line = "2026-11-21T11:00:00.000001Z TRACE cloud_router::upload: upload arrived node=edge-1 client=\"a\" \
+        let line = "2026-11-21T11:00:00.000001Z DEBUG cloud_router::upload: upload arrived node=edge-1 client=\"a\" \
                     topic=\"$hw/events/upload/a\" boot=0a0b sequence=7 repeat=true dup=false bytes=2 payload=\"17\"";
         let upload = Upload {
             client: "a".to_owned(),

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic_prost::ProstCodec;
 
 /// A server that answers with a status, or, without one, does not have the health service.
 #[derive(Clone)]
