@@ -340,10 +340,13 @@ mod tests {
             ExecSyncResponse { stdout: vec![b'x'; 16 * MIB], stderr: b"why".to_vec(), exit_code: 4 };
         let runtime = Runtime::answering(&printed);
         let bounded = Bounded::new(runtime.clone());
-        let calls = (0..200).map(|_| {
-            let mut client = client(&bounded);
-            async move { client.call(methods::EXEC_SYNC, Request::new(ExecSyncRequest::default())).await.unwrap() }
-        });
+        let calls =
+            (0..200).map(|_| {
+                let client = client(&bounded);
+                async move {
+                    client.call(methods::EXEC_SYNC, Request::new(ExecSyncRequest::default())).await.unwrap()
+                }
+            });
         // All of them begin before any has ended.
         for done in futures::future::join_all(calls).await {
             assert_eq!(
@@ -364,10 +367,16 @@ mod tests {
     async fn an_answer_larger_than_its_call_needs_is_refused_before_there_is_room_for_it() {
         let runtime = Runtime::answering(&list(2 * MIB));
         let bounded = Bounded::new(runtime.clone());
-        let whole = client(&bounded).call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default())).await.unwrap();
+        let whole = client(&bounded)
+            .call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default()))
+            .await
+            .unwrap();
         assert_eq!(whole, list(2 * MIB));
         runtime.most.store(0, Ordering::Relaxed);
-        let refused = client(&bounded).call(methods::CONTAINER_STATUS, Request::new(ContainerStatusRequest::default())).await.unwrap_err();
+        let refused = client(&bounded)
+            .call(methods::CONTAINER_STATUS, Request::new(ContainerStatusRequest::default()))
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         assert!(refused.message().starts_with("the runtime's answer has 2097"), "{refused:?}");
         assert!(runtime.most.load(Ordering::Relaxed) <= 16 << 10, "nothing was read but its beginning");
@@ -379,8 +388,10 @@ mod tests {
         let bounded = Bounded::new(runtime.clone());
         let images = bounded.beside(runtime);
         let calls = (0..10).map(|n| {
-            let mut client = client(if n % 2 == 0 { &bounded } else { &images });
-            async move { client.call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default())).await }
+            let client = client(if n % 2 == 0 { &bounded } else { &images });
+            async move {
+                client.call(methods::LIST_CONTAINERS, Request::new(ListContainersRequest::default())).await
+            }
         });
         let (done, refused): (Vec<_>, Vec<_>) =
             futures::future::join_all(calls).await.into_iter().partition(Result::is_ok);

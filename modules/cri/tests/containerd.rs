@@ -131,7 +131,7 @@ async fn of_what_a_command_prints_the_beginning_is_held_and_how_it_ended_is_know
     let host = TestHost::new("criout").unwrap();
     let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), Duration::from_secs(60)).unwrap();
     let config = sandbox(&host);
-    let pod = runtime.run_sandbox(config.clone()).await.unwrap();
+    let pod = runtime.run_sandbox(config.clone(), "").await.unwrap();
     let id = runtime.create_container(&pod, container("sleep 1000"), config).await.unwrap();
     runtime.start_container(&id).await.unwrap();
     let script = "head -c 8000000 /dev/zero; echo why >&2; exit 7";

@@ -44,7 +44,11 @@ pub(crate) async fn resize(
     if !grows {
         bound_pod(&deps, &pod).await;
     }
-    if resource_demand::of(&pod).containers.iter().any(|own| grant::has_own_cpus(&deps, &pod, &own.name)) {
+    if resource_demand::of(&pod, false)
+        .containers
+        .iter()
+        .any(|own| grant::has_own_cpus(&deps, &pod, &own.name))
+    {
         grant::lift_quota(&deps, &pod).await;
     }
     Ok(Box::new(given))

@@ -65,7 +65,7 @@ pub(crate) async fn of_container(
 /// Whether a container has CPUs of its own.
 pub(crate) fn has_own_cpus(deps: &Dependencies, pod: &ParsedPod, container: &str) -> bool {
     deps.devices.borrow().as_ref().is_some_and(|devices| devices.manages_cpus)
-        && resource_demand::of(pod).containers.iter().any(|own| own.name == container && own.cpus > 0)
+        && resource_demand::of(pod, false).containers.iter().any(|own| own.name == container && own.cpus > 0)
 }
 
 /// Takes the bound of its CPUs off a pod of which a container has its own. What fails is said; the pod is slower for it.
