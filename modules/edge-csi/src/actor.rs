@@ -98,7 +98,12 @@ impl Actor for EdgeCsi {
                 let is_over = state.begin_mount(&volume.pod_uid);
                 cx.spawn(async move {
                     let is_needless = || is_over.get() || reply.is_abandoned();
-                    let done = volumes::mount(state, *volume, is_needless).await;
+                    let id = (volume.driver.clone(), volume.handle.clone());
+                    let done = volumes::mount(Rc::clone(&state), *volume, is_needless).await;
+                    // It may be staged for a pod that is not there any more. One that asks again needs it so.
+                    if done.is_err() && is_over.get() {
+                        state.release(id);
+                    }
                     reply.send(done);
                 });
             }

@@ -68,7 +68,6 @@ pub(crate) async fn mount(
         stage(&state, driver, &volume, (&id, &turn)).await.map_err(|reason| fault(MOUNT_DEVICE, reason))?
     };
     if is_needless() {
-        state.release(id);
         return Err(fault(SET_UP, NEEDLESS));
     }
     let Some(driver) = driver else {
@@ -78,12 +77,7 @@ pub(crate) async fn mount(
     };
     let published =
         publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
-    let mounted = published.map_err(|reason| {
-        if is_needless() && !volume.is_inline {
-            state.release(id);
-        }
-        fault(SET_UP, reason)
-    })?;
+    let mounted = published.map_err(|reason| fault(SET_UP, reason))?;
     state.published.borrow_mut().insert(place, mounted);
     Ok(mounted)
 }
