@@ -148,7 +148,7 @@ impl NodeLease {
             return reply.send(Err(not_now(reason)));
         }
         let admission = self.admission(cx);
-        cx.spawn(async move { reply.send(admission.claim(&node, &certificate).await) });
+        cx.spawn(async move { admission.claim(&node, &certificate, reply).await });
     }
 
     fn resolve(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {

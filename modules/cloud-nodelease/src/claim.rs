@@ -1,10 +1,10 @@
 //! Admits nodes by the register and takes their Leases.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Env, Fault};
+use beehive::{Env, Fault, Reply};
 use contract::NodeName;
 use contract::nodelease::{ClaimRefused, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,11 +12,13 @@ use noderegistry::{AdmissionError, Registry};
 
 use crate::error::LeaseError;
 use crate::events;
-use crate::lease_client::LeaseClient;
+use crate::lease_client::{LeaseClaim, LeaseClient};
 use crate::plan::{NodeCheck, Sessions, living_uid};
 
 /// 5 s for taking a node, as long as the hub waits.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
+/// 60 s more for a Lease that was being written then: what was written is undone.
+const LATE_DEADLINE: Duration = Duration::from_secs(60);
 /// 2 s: what a node is asked to wait that could not be taken now.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// 5 s: what a node is asked to wait while nobody can say whose it is.
@@ -48,31 +50,53 @@ pub(crate) struct ClaimHandler {
 }
 
 impl ClaimHandler {
-    /// Admits the node and takes it.
-    ///
-    /// # Errors
-    /// Why not, in a sentence for the node.
-    pub(crate) async fn claim(&self, node: &NodeName, certificate: &str) -> Result<u64, ClaimRefused> {
-        let taken = async {
-            // Nothing is written about a node that is not ours, its Lease included.
-            let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
-            let (session, version) = self.leases.claim(node).await.map_err(|error| {
-                events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
-                match error {
-                    LeaseError::Exhausted { .. } => {
-                        ClaimRefused { reason: error.to_string(), wait: Some(ADMINISTRATOR_WAIT) }
-                    }
-                    LeaseError::Api(_) | LeaseError::Contended => {
-                        not_now("the node's Lease cannot be written now")
-                    }
+    /// Admits the node and takes it, or says why not in a sentence for the node. A Lease that is written too late says again what
+    /// it said before: the node was told that it has no session since, and one that it has goes on.
+    pub(crate) async fn claim(
+        &self,
+        node: &NodeName,
+        certificate: &str,
+        reply: Reply<Result<u64, ClaimRefused>>,
+    ) {
+        let is_late = Cell::new(false);
+        let mut taking = std::pin::pin!(self.take(node, certificate, &is_late));
+        if let Some(taken) = self.env.timeout(CLAIM_DEADLINE, &mut taking).await {
+            return reply.send(taken.map(|(uid, LeaseClaim { session, version, .. })| {
+                self.sessions.borrow_mut().begin(node, session, certificate, uid, Some(version));
+                events::node_claimed(&self.env, node, session);
+                session
+            }));
+        }
+        reply.send(Err(not_now("the API server did not answer in time")));
+        is_late.set(true);
+        if let Some(Ok((_, claim))) = self.env.timeout(LATE_DEADLINE, taking).await
+            && let Err(error) = self.leases.give_back(node, claim).await
+        {
+            events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
+        }
+    }
+
+    /// The Node that the session is of, and the Lease. Nothing more is written once it is late.
+    async fn take(
+        &self,
+        node: &NodeName,
+        certificate: &str,
+        is_late: &Cell<bool>,
+    ) -> Result<(Option<String>, LeaseClaim), ClaimRefused> {
+        // Nothing is written about a node that is not ours, its Lease included.
+        let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
+        let claim = self.leases.claim(node, is_late).await.map_err(|error| {
+            events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
+            match error {
+                LeaseError::Exhausted { .. } => {
+                    ClaimRefused { reason: error.to_string(), wait: Some(ADMINISTRATOR_WAIT) }
                 }
-            })?;
-            self.sessions.borrow_mut().begin(node, session, certificate, uid, Some(version));
-            events::node_claimed(&self.env, node, session);
-            Ok(session)
-        };
-        let taken = self.env.timeout(CLAIM_DEADLINE, taken).await;
-        taken.unwrap_or_else(|| Err(not_now("the API server did not answer in time")))
+                LeaseError::Api(_) | LeaseError::Contended => {
+                    not_now("the node's Lease cannot be written now")
+                }
+            }
+        })?;
+        Ok((uid, claim))
     }
 
     /// Of which Node a session of the node with this certificate may be; `None`: it is yet to be made.

@@ -3,7 +3,7 @@
 //! Every write is given the version that was read, or makes what was not there: of two CloudCores that take a node at
 //! the same time one comes first and the other reads again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use beehive::Env;
@@ -35,6 +35,16 @@ pub(crate) enum LeaseOwnership {
     Lost,
 }
 
+/// A node that was taken.
+pub(crate) struct LeaseClaim {
+    /// The number of the new session.
+    pub(crate) session: u64,
+    /// The Lease as it was written.
+    pub(crate) version: LeaseVersion,
+    /// Who had the node until then, and since which session.
+    before: Option<(String, u64)>,
+}
+
 /// The nodes' Leases.
 #[derive(Clone)]
 pub(crate) struct LeaseClient {
@@ -49,9 +59,12 @@ impl LeaseClient {
         LeaseClient { client, cloudcore, sessions }
     }
 
-    /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Answers the number of the new
-    /// session, and the Lease as it was written.
-    pub(crate) async fn claim(&self, node: &NodeName) -> Result<(u64, LeaseVersion), LeaseError> {
+    /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Begins no write once `is_late`.
+    pub(crate) async fn claim(
+        &self,
+        node: &NodeName,
+        is_late: &Cell<bool>,
+    ) -> Result<LeaseClaim, LeaseError> {
         for _ in 0..SWAP_TRIES {
             let found = self.read(node).await?;
             let mut highest = self.sessions.borrow().newest(node).unwrap_or_default();
@@ -62,6 +75,9 @@ impl LeaseClient {
             // A Lease that was removed has taken its count with it; the Node remembers.
             if found.as_ref().is_none_or(|found| found.cloudcore.is_none()) && !is_counted_here {
                 highest = highest.max(self.session_of_node(node).await?);
+            }
+            if is_late.get() {
+                break;
             }
             let exhausted = || LeaseError::Exhausted { node: node.clone(), session: highest };
             let session = lease::next_session(highest).ok_or_else(exhausted)?;
@@ -76,10 +92,18 @@ impl LeaseClient {
                 }
             };
             if let Some(version) = written {
-                return Ok((session, version));
+                let before = found.and_then(|found| Some((found.cloudcore?, found.session)));
+                return Ok(LeaseClaim { session, version, before });
             }
         }
         Err(LeaseError::Contended)
+    }
+
+    /// Undoes a claim of which nobody was told: whoever had the node has it again, unless somebody has taken it since.
+    pub(crate) async fn give_back(&self, node: &NodeName, claim: LeaseClaim) -> Result<(), LeaseError> {
+        let Some((cloudcore, session)) = claim.before else { return Ok(()) };
+        let patch = lease::claim_patch(node, &cloudcore, session, &claim.version.resource_version);
+        self.patch(node, &patch).await.map(drop)
     }
 
     /// Renews the Lease if this CloudCore has the node since that session, and makes the Node with the uid `owner` its owner if it has

@@ -76,22 +76,33 @@ fn filters_and_floods_that_are_dear_leave_the_others_their_time() {
                 })
             })
             .collect();
-        let worst = tokio::task::spawn_blocking(move || {
+        let seen = Arc::new(AtomicBool::new(false));
+        let all_seen = Arc::clone(&seen);
+        let witness = tokio::task::spawn_blocking(move || {
             let mut line = BlockingClient::client(address, "witness");
-            let (until, mut worst) = (Instant::now() + Duration::from_secs(6), Duration::ZERO);
-            while Instant::now() < until {
+            let mut worst = Duration::ZERO;
+            while !all_seen.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 line.send(&[0xc0, 0]);
                 assert_eq!(line.next(), Some((0xd0, Vec::new())));
                 worst = worst.max(began.elapsed());
             }
             worst
-        })
-        .await
-        .unwrap();
+        });
+        // The floods are put off, or the machine works off fewer than they may have: three such messages a second for each of the
+        // eight. Each ping meanwhile is answered sooner than a client gives up.
+        let slowed = async || node.view().await["slowed"].as_u64() > Some(10);
+        let put_off = async {
+            while !slowed().await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let were_slowed = tokio::time::timeout(Duration::from_secs(30), put_off).await.is_ok();
+        seen.store(true, Ordering::Relaxed);
+        let worst = witness.await.unwrap();
         let view = node.view().await;
         println!("a ping beside eight floods takes at most {worst:?}; {} messages in", view["messagesIn"]);
-        assert!(view["slowed"].as_u64().unwrap() > 10, "{view}");
+        assert!(were_slowed || view["messagesIn"].as_u64().unwrap() < 30 * 25, "{view}");
         // What lies in the sockets is not worked off before the end.
         tokio::time::timeout(SOON, node.stop()).await.expect("an end beside the floods");
         stop.store(true, Ordering::Relaxed);

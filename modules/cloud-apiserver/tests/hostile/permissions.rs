@@ -194,10 +194,10 @@ fn a_watch_ends_with_its_token_and_with_its_right() {
         };
         // Both are open: neither ends by itself.
         let quiet = std::time::Duration::from_secs(1);
-        assert!(tokio::time::timeout(quiet, first.read_u8()).await.is_err());
+        assert!(tokio::time::timeout(quiet, first.read_to_end(&mut Vec::new())).await.is_err());
         fixture.admin("DELETE", "/api/v1/namespaces/default/pods/p", Value::Null).await;
         ends_in_order(&mut first).await;
-        assert!(tokio::time::timeout(quiet, second.read_u8()).await.is_err());
+        assert!(tokio::time::timeout(quiet, second.read_to_end(&mut Vec::new())).await.is_err());
         fixture.admin("DELETE", &format!("{RBAC}/clusterrolebindings/w"), Value::Null).await;
         ends_in_order(&mut second).await;
     });
