@@ -66,6 +66,11 @@ const ALLOWED: &[Allowed] = &[
         reason: "/proc, /sys and /etc of the host, and which disk rootDirectory is on",
     },
     Allowed {
+        path: "modules/edge-edged/src/runs/record.rs",
+        calls: &["fs"],
+        reason: "the machine's boot id, where the administrator says it is, and /proc/uptime",
+    },
+    Allowed {
         path: "modules/edge-edged/src/runtime/dns.rs",
         calls: &["fs", "metadata"],
         reason: "the host's resolver file, where the administrator says it is",
