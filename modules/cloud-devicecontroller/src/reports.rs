@@ -20,9 +20,9 @@ const REFUSED: usize = 64 << 10;
 impl ReportWriter for DeviceStatusWriter {
     type Write = (DeviceName, Vec<Row>);
 
-    /// 32 MiB at once, and 500 KiB in each second: a node of a thousand devices that begins, and then some sixty changes of devices
-    /// in each second.
-    const KIB: (u32, Duration) = (32 << 10, Duration::from_millis(2));
+    /// 32 MiB at once, and 1,000 KiB in each second: a node of a thousand devices that begins, and then some hundred devices that
+    /// change in each second. A third of it is written, the rest is read for it.
+    const KIB: (u32, Duration) = (32 << 10, Duration::from_millis(1));
     const REFUSED: &'static str = "devicecontroller_report_refused";
     const UNKNOWN: &'static str = "devicecontroller_report_unknown";
     const MALFORMED: &'static str = "devicecontroller_report_malformed";

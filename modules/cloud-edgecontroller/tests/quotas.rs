@@ -219,7 +219,7 @@ fn sixty_pods_that_start_with_four_tokens_each_have_them_at_once_and_who_asks_on
             async {
                 if asked.await.is_err() {
                     // It was turned away, and asks again.
-                    fixture.env.sleep(Duration::from_millis(100)).await;
+                    fixture.env.sleep(Duration::from_secs(1)).await;
                 }
             }
         });

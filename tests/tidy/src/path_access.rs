@@ -66,6 +66,11 @@ const ALLOWED: &[Allowed] = &[
         reason: "/proc, /sys and /etc of the host, and which disk rootDirectory is on",
     },
     Allowed {
+        path: "modules/edge-edged/src/runs/record.rs",
+        calls: &["fs"],
+        reason: "the machine's boot id, where the administrator says it is, and /proc/uptime",
+    },
+    Allowed {
         path: "modules/edge-edged/src/runtime/huge_pages.rs",
         calls: &["fs", "read_dir"],
         reason: "/sys/kernel/mm/hugepages, in which nobody can put a link",

@@ -32,6 +32,8 @@ unixgrpc::methods! {
 }
 
 const SERVING: i32 = 1;
+/// 64 KiB of a pod's answer are read ahead, the least that HTTP/2 has: a container chooses what it sends.
+const WINDOW: u32 = 64 << 10;
 
 /// The names of `HealthCheckResponse.ServingStatus`.
 fn status_name(status: i32) -> String {
@@ -90,6 +92,7 @@ pub(super) async fn probe(env: &Env, host: &str, port: u16, service: &str, limit
 
 async fn connect(address: &str) -> Result<Client, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let endpoint =
         endpoint.user_agent(format!("kube-probe/{KUBERNETES}")).map_err(|error| error.to_string())?;
     let to: SocketAddr = address.parse().map_err(|error: AddrParseError| error.to_string())?;

@@ -75,7 +75,8 @@ struct Care {
     /// When the next group begins, and how many it is.
     next: Moment,
     group: usize,
-    has_begun: bool,
+    /// Those that were let go, be it that something else keeps them waiting.
+    begun: BTreeSet<String>,
     /// The run has gone well.
     over: Moment,
 }
@@ -98,14 +99,14 @@ impl CarefulStart {
             suspects: record.begun.iter().cloned().collect(),
             next: now + CLOUD_WITHIN,
             group: 1,
-            has_begun: false,
+            begun: BTreeSet::new(),
             over: now + Duration::from_secs(SHORT),
         }))
     }
 
     /// There is a link to the cloud. Answers whether pods begin earlier for it.
     pub(crate) fn link_is_up(&mut self, now: Moment) -> bool {
-        let Some(care) = self.0.as_mut().filter(|care| !care.has_begun) else { return false };
+        let Some(care) = self.0.as_mut().filter(|care| care.begun.is_empty()) else { return false };
         let is_earlier = now + CLOUD_SPEAKS < care.next;
         care.next = care.next.min(now + CLOUD_SPEAKS);
         is_earlier
@@ -122,14 +123,15 @@ impl CarefulStart {
             self.0 = None;
             return Release::default();
         };
+        let wait: Vec<String> = wait.iter().filter(|uid| !care.begun.contains(*uid)).cloned().collect();
         if wait.is_empty() {
             return Release::default();
         }
         let mut begun = Vec::new();
         if care.next <= now {
-            begun = care.group(wait);
+            begun = care.group(&wait);
             care.next = now + BETWEEN;
-            care.has_begun = true;
+            care.begun.extend(begun.iter().cloned());
         }
         let held: BTreeSet<String> = wait.iter().filter(|uid| !begun.contains(uid)).cloned().collect();
         let again = (!held.is_empty()).then_some(care.next);
@@ -206,6 +208,7 @@ mod tests {
             groups.push(begun);
             now = again.unwrap_or(now);
         }
+        assert_eq!(start.release(&uids(&["a"]), now), Release::default(), "whatever else it waits for");
         assert_eq!(groups, [uids(&["a"]), uids(&["b", "d"]), uids(&["e"]), uids(&["c"])]);
         // Who comes later is one more group; and after ten minutes there is no care any more.
         let late = uids(&["f"]);

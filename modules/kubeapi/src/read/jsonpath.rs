@@ -1,12 +1,69 @@
 //! The part of JSONPath that printer columns use.
 
+use std::io::{self, Write};
+
 use serde_json::{Value, json};
 
-/// The part of JSONPath that printer columns use: `.a.b`, `['a']`, `[0]`, `[*]`, `[?(@.k=="v")]`.
-pub(super) fn json_path(object: &Value, path: &str) -> Option<Value> {
+/// 128 Ki values and letters of paths that are looked at for one row.
+const LOOKS: usize = 128 << 10;
+/// 256 KiB of all cells of one row: nobody reads more in a line.
+const BYTES: usize = 256 << 10;
+
+/// What one row may still take. Who makes a definition chooses how many columns there are and what their paths are, and objects are
+/// large: without a bound one row of a table would be minutes of work and gigabytes of text.
+#[derive(Debug)]
+pub(super) struct Effort {
+    looks: usize,
+    bytes: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort { looks: LOOKS, bytes: BYTES }
+    }
+}
+
+impl Effort {
+    fn look(&mut self, at: usize) -> Option<()> {
+        self.looks = self.looks.checked_sub(at)?;
+        Some(())
+    }
+
+    /// Whether there is room for the value as text. Nothing is made of it to find that out.
+    fn fits(&mut self, value: &Value) -> bool {
+        struct Room(usize);
+        impl Write for Room {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::WriteZero)?;
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut room = Room(self.bytes);
+        let fits = serde_json::to_writer(&mut room, value).is_ok();
+        if fits {
+            self.bytes = room.0;
+        }
+        fits
+    }
+}
+
+/// The part of JSONPath that printer columns use: `.a.b`, `['a']`, `[0]`, `[*]`, `[?(@.k=="v")]`. What takes more than `effort` counts
+/// as not found.
+pub(super) fn json_path(object: &Value, path: &str, effort: &mut Effort) -> Option<Value> {
+    effort.look(path.len())?;
     let mut found = vec![object];
     for step in steps(path)? {
+        for value in &found {
+            effort.look(1 + step.looks(value))?;
+        }
         found = found.into_iter().flat_map(|value| step.of(value)).collect();
+    }
+    if !found.iter().all(|value| effort.fits(value)) {
+        return None;
     }
     match found.as_slice() {
         [] => None,
@@ -30,6 +87,20 @@ enum Step {
 }
 
 impl Step {
+    /// How much of a value is looked at.
+    fn looks(&self, value: &Value) -> usize {
+        let within = match value {
+            Value::Array(items) => items.len(),
+            Value::Object(fields) => fields.len(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        };
+        match self {
+            Step::Field(_) | Step::Index(_) => 0,
+            Step::All => within,
+            Step::Equal(path, _) => within.saturating_mul(1 + path.len()),
+        }
+    }
+
     fn of<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
         match self {
             Step::Field(name) => value.get(name).into_iter().collect(),
@@ -122,7 +193,7 @@ mod tests {
     #[test]
     fn columns_follow_their_path() {
         let object = json!({"status": {"twins": [{"name": "t", "v": {"x": 1}}, {"name": "u", "v": {"x": 2}}], "a.b": 3}});
-        let of = |path: &str| json_path(&object, path);
+        let of = |path: &str| json_path(&object, path, &mut Effort::default());
         assert_eq!(of(".status.twins[0].name"), Some(json!("t")));
         assert_eq!(of("$.status.twins[-1].v.x"), Some(json!(2)));
         assert_eq!(of(".status.twins[*].name"), Some(json!("t,u")));
@@ -131,5 +202,25 @@ mod tests {
             assert_eq!(of(escaped), Some(json!(3)), "{escaped}");
         }
         assert_eq!(of(".status.none"), None);
+    }
+
+    #[test]
+    fn a_row_takes_so_much_work_and_text_and_no_more() {
+        let items: Vec<Value> = (0..10_000).map(|n| json!({"n": n, "t": "x".repeat(90)})).collect();
+        let object = json!({"spec": {"items": items, "size": 3}});
+        // Fifteen hundred columns over an object of a megabyte, in the three ways that cost most.
+        for path in [".spec", ".spec.items[*].t", ".spec.items[?(@.n==\"x\")].t"] {
+            let mut effort = Effort::default();
+            let cells: Vec<Option<Value>> =
+                (0..1500).map(|_| json_path(&object, path, &mut effort)).collect();
+            let text: usize = cells.iter().flatten().map(|cell| cell.to_string().len()).sum();
+            assert!(text <= 2 * BYTES, "{path}: {text} bytes");
+            assert!(effort.looks < LOOKS, "{path}");
+        }
+        // What is honest stands beside it.
+        let mut effort = Effort::default();
+        assert!((0..1500).all(|_| json_path(&object, ".spec.size", &mut effort) == Some(json!(3))));
+        assert_eq!(json_path(&object, ".spec", &mut effort), None, "a megabyte is no cell");
+        assert_eq!(json_path(&object, &".a".repeat(LOOKS), &mut effort), None);
     }
 }

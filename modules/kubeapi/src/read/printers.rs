@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::jsonpath::json_path;
+use super::jsonpath::{Effort, json_path};
 use crate::kind::{PrinterColumn, ServedKind, Source};
 use crate::unstructured::{list, name, number, text};
 
@@ -199,9 +199,9 @@ fn custom_cells(
         definitions.push(definition("Age", "date", 0, ""));
     }
     let rows = objects.iter().map(|object| {
-        let mut cells = vec![json!(name(object))];
+        let (mut cells, mut effort) = (vec![json!(name(object))], Effort::default());
         cells.extend(columns.iter().map(|column| {
-            let found = json_path(object, &column.path);
+            let found = json_path(object, &column.path, &mut effort);
             match (column.kind.as_str(), found) {
                 (_, None | Some(Value::Null)) => Value::Null,
                 ("date", Some(Value::String(time))) => json!(age(&time, now)),
