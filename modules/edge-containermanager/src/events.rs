@@ -20,12 +20,12 @@ pub(crate) fn plugin_gone(env: &Env, resource: &str, reason: &str) {
     );
 }
 
-/// A plugin has been away for too long.
+/// A plugin has been away, or has told of no device, for too long.
 pub(crate) fn plugin_expired(env: &Env, resource: &str) {
     env.count("containermanager_plugins_expired");
     tracing::warn!(
         resource,
-        "a device plugin has been away for 5 min: the node has none of its devices any more"
+        "a device plugin has been away, or has told of no device, for 5 min: the node has none of its devices"
     );
 }
 

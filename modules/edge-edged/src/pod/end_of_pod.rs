@@ -12,6 +12,7 @@ use crate::pod::end::{EDGED_RETRY, End, Stopped};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::Intent;
+use crate::pod::preemption::PREEMPTED;
 use crate::pod::worker::{PodWorker, RUNTIME_RETRY};
 
 impl PodWorker {
@@ -60,14 +61,15 @@ impl PodWorker {
         }
     }
 
-    /// Whether anything of the pod runs. What it had is another's when nothing of one that has failed does any more.
+    /// Whether anything of the pod runs. A critical pod waits for one that makes room for it.
     pub(crate) fn tell_of_quiet(&mut self) {
         let starting =
             self.state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }));
         let is_quiet =
             !starting && !self.seen.containers.iter().any(|container| self.state.may_run(container));
         if self.entry.set_quiet(is_quiet) && is_quiet {
-            self.says_quiet |= matches!(self.update.intent, Intent::Fail { .. });
+            self.says_quiet |=
+                matches!(&self.update.intent, Intent::Fail { reason, .. } if reason == PREEMPTED);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
-use crate::runtime::pods::{RuntimeContainer, RuntimePod};
+use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
 use crate::volumes::claims::has_external;
 
 /// Every container has so much to end, whatever its hook and others took before (Kubernetes:
@@ -100,7 +100,10 @@ fn pre_stop(
     let container = pod.container(&instance.name);
     let grace = own_grace(pod, container, why, state);
     plan.stopping.push((instance.id.clone(), grace));
-    if grace.is_zero() || !container.is_some_and(has_pre_stop) || state.pre_stopped.contains(&instance.id) {
+    // Nothing can be run in one that the runtime has lost.
+    let is_lost = instance.state == RuntimeState::Unknown;
+    let has_hook = container.is_some_and(has_pre_stop) && !is_lost;
+    if grace.is_zero() || !has_hook || state.pre_stopped.contains(&instance.id) {
         return true;
     }
     let runs = |action: &Action| matches!(action, Action::PreStop { id, .. } if *id == instance.id);

@@ -2,7 +2,6 @@ use super::*;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, seen};
 use crate::pod::plan::{Intent, plan};
-use crate::runtime::pods::RuntimeState;
 use serde_json::json;
 
 const START: u64 = 1000;
@@ -125,6 +124,13 @@ fn whoever_ends_a_pod_the_shortest_grace_counts() {
     // As after a deletion by force that a finalizer holds up.
     pod.pod.metadata.deletion_grace_period_seconds = Some(0);
     assert_eq!((grace(&pod, None), grace(&pod, Some(30))), (1, 1));
+}
+
+#[test]
+fn no_hook_is_run_in_one_that_the_runtime_has_lost() {
+    let pod = hooked();
+    let lost = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Unknown)]);
+    assert_eq!(next(&pod, &lost, &mut SyncState::default(), at(START)).0, [stop_of("c")]);
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) struct PodWorker {
     pub(crate) end: End,
     /// Edged has to hear that the pod has left the runtime.
     pub(crate) stopped: Stopped,
-    /// Edged has to hear that nothing of the pod runs any more, which has failed.
+    /// Edged has to hear that nothing of the pod runs any more, which makes room for another.
     pub(crate) says_quiet: bool,
     pub(crate) recorded_unsupported_fields: bool,
     pub(crate) recorded_rejection: Option<Intent>,

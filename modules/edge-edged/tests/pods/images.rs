@@ -188,7 +188,8 @@ fn a_pod_that_is_deleted_before_it_has_run_is_told_to_have_failed() {
         let mut waits_for_map =
             pod("mounts", WAITS, json!({"volumes": [{"name": "v", "configMap": {"name": "none"}}]}));
         waits_for_map["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
-        let init = pod("inits", WAITS, json!({"initContainers": [container("i", WAITS)]}));
+        let fails = "trap 'exit 3' TERM; while true; do sleep 0.1; done";
+        let init = pod("inits", WAITS, json!({"initContainers": [container("i", fails)]}));
         node.apply(&[pulls.clone(), waits_for_map.clone(), init.clone()]).await;
         node.until_event("pulls", "Failed", "Failed to pull image").await;
         node.until_event("mounts", "FailedMount", "none").await;

@@ -4,7 +4,7 @@ use contract::edged::EdgedMsg;
 use edge_store::{ObjectKey, Write};
 use serde_json::{Value, json};
 
-use crate::node::{Machine, Node, WAITS, condition, container, deleted, eventually, pod, run, text};
+use crate::node::{Machine, Node, WAITS, condition, container, deleted, eventually, first, pod, run, text};
 
 async fn until_rejected(node: &Node, pod: &str, reason: &str, message: &str) {
     let status = node.until(pod, "its refusal", |status| status["reason"] == reason).await;
@@ -148,6 +148,25 @@ fn the_second_of_two_pods_with_one_host_port_is_rejected() {
 }
 
 /// The scheduler has placed a pod by a label that the node hears of later, and another one by none that it ever gets.
+#[test]
+fn a_critical_pod_starts_when_the_one_that_makes_room_for_it_has_left() {
+    run(async {
+        let host = Machine::new("preempts");
+        let node = Node::start_set(&host, |settings| settings.max_pods = 1);
+        let slow = "trap 'sleep 3; exit 0' TERM; while true; do sleep 0.1; done";
+        node.apply(&[pod("plain", slow, json!({"terminationGracePeriodSeconds": 20}))]).await;
+        node.until_ready("plain").await;
+        node.apply(&[pod("critical", WAITS, json!({"priority": 2_000_000_000}))]).await;
+        let critical = node.until_ready("critical").await;
+        let plain = node.until("plain", "its end", |status| status["reason"] == "Preempting").await;
+        let ended = text(&first(&plain)["state"]["terminated"]["finishedAt"]);
+        let started = text(&first(&critical)["state"]["running"]["startedAt"]);
+        // Whole seconds of one clock, as RFC 3339 writes them.
+        assert!(!ended.is_empty() && started >= ended, "{started}, before {ended}");
+        assert_eq!(plain["phase"], "Failed");
+    });
+}
+
 #[test]
 fn a_label_may_come_after_the_pod_that_was_placed_by_it() {
     run(async {
