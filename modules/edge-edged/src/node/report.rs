@@ -13,8 +13,8 @@ use crate::events;
 use crate::node::cgroup_driver;
 use crate::node::machine::{self, Machine};
 use crate::node::status::{self, Findings};
+use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::{self, NodeDns};
-use crate::runtime::resources::NodeLimits;
 use crate::runtime::swap::Swap;
 use crate::settings::Settings;
 
