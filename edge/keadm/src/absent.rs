@@ -25,7 +25,10 @@ const ABSENT: [(&str, &str); 12] = [
     ("upgrade", "exchange the program and restart its unit: the store is kept"),
     ("rollback", "put the earlier program back and restart its unit: it reads the store of the next release"),
     ("backup", "the cluster holds what a node should do: nothing on the node has to be saved"),
-    ("ctl", "use kubectl; `keadm store` shows what this node holds without the cloud"),
+    (
+        "ctl",
+        "use kubectl; `keadm store` shows what this node holds without the cloud, and `keadm ctl unhold-upgrade` is here",
+    ),
 ];
 
 /// Why there is no such verb, and what to do instead.

@@ -79,7 +79,8 @@ enum Command {
         /// Where edgecore.yaml is written. KubeEdge's place, /etc/kubeedge/config/edgecore.yaml, means this one and a link there
         #[arg(long, default_value = config::edge::DEFAULT_PATH)]
         config: PathBuf,
-        /// A value of edgecore.yaml: a.b.c=value
+        /// A value of edgecore.yaml: a.b.c=value, lists as JSON. So that pods find the cluster's services by name (`kubectl -n
+        /// kube-system get service kube-dns`): 'modules.edged.tailoredKubeletConfig.clusterDNS=["10.96.0.10"]'
         #[arg(long)]
         set: Vec<String>,
     },
@@ -102,6 +103,9 @@ enum Command {
     Store(keadm::StoreCommand),
     /// Shows whether a node holds what it should, or what this node holds
     Sync(keadm::Sync),
+    /// What is done on this node, with or without the cloud
+    #[command(subcommand)]
+    Ctl(keadm::CtlCommand),
     /// Prints the version, as `keadm --version` does
     Version,
     /// A verb of KubeEdge's keadm, or none.
@@ -180,6 +184,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(TokenCommand::Revoke { id, cluster }) => {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
+        Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Other(_)) => bail!(keadm::absent("ctl")),
         Command::Adopt(of) => {
             let (client, node) = of.open().await?;
             keadm::adopt(client, &node, &mut say).await

@@ -369,6 +369,7 @@ impl Runtime for StandInRuntime {
             labels: held.config.labels.clone(),
             annotations: held.config.annotations.clone(),
             log_path: held.config.log_path.clone(),
+            stop_signal: held.config.stop_signal,
         }))
     }
 

@@ -15,8 +15,8 @@ use crate::node::cgroup_driver;
 use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
 use crate::node::status::{self, Findings};
+use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::{self, NodeDns};
-use crate::runtime::resources::NodeLimits;
 use crate::runtime::swap::Swap;
 use crate::settings::Settings;
 

@@ -31,6 +31,7 @@ use crate::pod::recorder::EventType;
 use crate::pod::resizing;
 use crate::pod::sandbox_step;
 use crate::pod::sync_state::ImageReady;
+use crate::runtime::bounds;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
 use crate::runtime::env;
@@ -38,7 +39,7 @@ use crate::runtime::expansion::ArgumentSpace;
 use crate::runtime::grant;
 use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
-use crate::runtime::resources::{self, Amounts};
+use crate::runtime::resources::Amounts;
 use crate::runtime::runtime_class;
 use crate::runtime::sandbox;
 use crate::runtime::security;
@@ -295,7 +296,7 @@ async fn create(
         security.namespace_options = Some(security::beside(pod.spec(), id));
     }
     let linux = LinuxContainerConfig {
-        resources: Some(resources::of_container(pod, spec, &deps.node.borrow().limits)),
+        resources: Some(bounds::of_container(pod, spec, &deps.node.borrow().limits)),
         security_context: Some(security),
     };
     let dns = deps.node.borrow().dns.clone();

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_demand;
+use crate::runtime::bounds;
 use crate::runtime::cgroup;
 use crate::runtime::grant;
 use crate::runtime::oom_score;
@@ -31,7 +32,7 @@ pub(crate) async fn resize(
     if after.memory_limit > 0 && (before.memory_limit == 0 || after.memory_limit < before.memory_limit) {
         check_usage(&deps, &instance, after.memory_limit).await?;
     }
-    let wanted = resources::of_update(&pod, spec, &deps.node.borrow().limits);
+    let wanted = bounds::of_update(&pod, spec, &deps.node.borrow().limits);
     let grows = after.cpu_limit > before.cpu_limit
         || after.memory_limit > before.memory_limit
         || after.cpu_request > before.cpu_request;

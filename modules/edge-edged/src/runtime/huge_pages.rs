@@ -11,8 +11,6 @@ use crate::runtime::resources::quantity;
 
 /// How the resources of Kubernetes begin that are huge pages: `hugepages-2Mi`.
 pub(crate) const PREFIX: &str = "hugepages-";
-/// The units of a size, of 1024 of the one before each, as Kubernetes writes them and as the kernel does.
-const UNITS: [(&str, &str); 4] = [("", "B"), ("Ki", "KB"), ("Mi", "MB"), ("Gi", "GB")];
 
 /// How many bytes there are of each size of page, by the size in bytes. Blocks. `folder`: `/sys/kernel/mm/hugepages`.
 pub(crate) fn of_machine(folder: &Path) -> BTreeMap<u64, u64> {
@@ -28,26 +26,15 @@ pub(crate) fn of_machine(folder: &Path) -> BTreeMap<u64, u64> {
     entries.filter_map(of_size).collect()
 }
 
-/// The whole units of a size, and which.
-fn in_units(mut size: u64) -> (u64, usize) {
-    let mut unit = 0;
-    while unit + 1 < UNITS.len() && size >= 1024 && size.is_multiple_of(1024) {
-        size /= 1024;
-        unit += 1;
-    }
-    (size, unit)
-}
-
 /// The resource of pages of a size: `hugepages-2Mi`.
 pub(crate) fn resource(size: u64) -> String {
-    let (amount, unit) = in_units(size);
-    format!("{PREFIX}{amount}{}", UNITS[unit].0)
+    format!("{PREFIX}{}", Quantity::binary_text(size))
 }
 
 /// The size as the kernel's files name it: `2MB`.
 pub(crate) fn kernel_name(size: u64) -> String {
-    let (amount, unit) = in_units(size);
-    format!("{amount}{}", UNITS[unit].1)
+    let text = Quantity::binary_text(size);
+    format!("{}B", text.strip_suffix('i').unwrap_or(&text))
 }
 
 /// The size of a resource's pages, in bytes; `None`: it is none of huge pages.

@@ -1,6 +1,7 @@
 //! What the container runtime is given and what it says.
 
 pub(crate) mod app_armor;
+pub(crate) mod bounds;
 pub(crate) mod cdi;
 pub(crate) mod cgroup;
 pub(crate) mod container;

@@ -11,9 +11,10 @@ use crate::disk::layout;
 use crate::error::StepError;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::runtime::bounds;
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::hostname::{self, PodNames};
-use crate::runtime::resources::{self, Qos};
+use crate::runtime::resources::Qos;
 use crate::runtime::security;
 use crate::runtime::sysctls;
 
@@ -67,7 +68,7 @@ pub(crate) fn config(
     let sysctls = spec.security_context.as_ref().and_then(|own| own.sysctls.as_ref());
     let sysctls =
         sysctls.into_iter().flatten().map(|own| (sysctls::dotted(&own.name), own.value.clone())).collect();
-    let (containers, overhead) = resources::of_sandbox(spec);
+    let (containers, overhead) = bounds::of_sandbox(spec);
     Ok(PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: pod.id.name.clone(),

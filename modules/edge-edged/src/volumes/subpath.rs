@@ -57,7 +57,7 @@ pub(crate) fn mounts_of(
                 root.shown().join(place)
             }
         };
-        let mut mount = mount(wanted, &host_path, volume.read_only, context.features)?;
+        let mut mount = mount_of_volume(wanted, &host_path, volume.read_only, context.features)?;
         // What the node may label gets the pod's label where the host has SELinux, once.
         mount.selinux_relabel = may_be_labelled(volume) && labelled.insert(&wanted.name);
         list.push(mount);
@@ -107,7 +107,7 @@ fn image_mount(
         host_path: String::new(),
         image: Some(ImageSpec { image: reference.to_owned(), ..ImageSpec::default() }),
         image_sub_path: inner.unwrap_or_default(),
-        ..mount(wanted, Path::new(""), true, features)?
+        ..mount_of_volume(wanted, Path::new(""), true, features)?
     })
 }
 
@@ -156,7 +156,7 @@ fn plain(container_path: &str, host_path: &Path) -> Mount {
     }
 }
 
-fn mount(
+fn mount_of_volume(
     wanted: &VolumeMount,
     host_path: &Path,
     read_only: bool,
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn mount_of(spec: serde_json::Value, features: cri::Features) -> Result<Mount, StepError> {
-        mount(&wanted(spec), Path::new("/h"), false, features)
+        mount_of_volume(&wanted(spec), Path::new("/h"), false, features)
     }
 
     #[test]

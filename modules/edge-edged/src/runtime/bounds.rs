@@ -1,0 +1,124 @@
+//! The bounds of containers and sandboxes in the words of the runtime.
+
+use cri::v1::LinuxContainerResources;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::demand;
+use crate::runtime::huge_pages;
+use crate::runtime::resources::{Amounts, PERIOD_US, amounts, quota, shares};
+use crate::runtime::swap::{self, Swap};
+
+/// What of the node the bounds of a container depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NodeLimits {
+    /// All memory of the machine, in bytes.
+    pub(crate) memory: u64,
+    /// The sizes of its huge pages, in bytes.
+    pub(crate) huge_page_sizes: Vec<u64>,
+    pub(crate) swap: Swap,
+}
+
+/// What the runtime is told for one container, but for its score.
+pub(crate) fn of_container(
+    pod: &ParsedPod,
+    container: &Container,
+    node: &NodeLimits,
+) -> LinuxContainerResources {
+    let own = amounts(container.resources.as_ref());
+    let mut told = LinuxContainerResources {
+        hugepage_limits: huge_pages::limits(container.resources.as_ref(), &node.huge_page_sizes),
+        ..bounded(own)
+    };
+    swap::bound(&mut told, pod, container, (node.swap, node.memory));
+    told
+}
+
+fn bounded(own: Amounts) -> LinuxContainerResources {
+    let quota = quota(own.cpu_limit);
+    LinuxContainerResources {
+        cpu_period: if quota > 0 { PERIOD_US } else { 0 },
+        cpu_quota: quota,
+        cpu_shares: shares(own.cpu_request),
+        memory_limit_in_bytes: own.memory_limit,
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// What the runtime is told of a whole pod, for handlers that make a machine for it: what its containers have, and what the
+/// handler itself takes.
+pub(crate) fn of_sandbox(spec: &PodSpec) -> (LinuxContainerResources, Option<LinuxContainerResources>) {
+    let of = |requests: &demand::Amounts, limits: &demand::Amounts| {
+        let amount = |of: &demand::Amounts, name: &str| of.get(name).copied().unwrap_or(0);
+        bounded(Amounts {
+            cpu_request: amount(requests, "cpu"),
+            cpu_limit: amount(limits, "cpu"),
+            memory_request: amount(requests, "memory"),
+            memory_limit: amount(limits, "memory"),
+        })
+    };
+    let containers = of(&demand::without_overhead(spec), &demand::limits_without_overhead(spec));
+    let overhead = demand::overhead(spec);
+    (containers, spec.overhead.is_some().then(|| of(&overhead, &overhead)))
+}
+
+/// The same for a container that runs: what has no limit is told so, where none would leave it as it is.
+pub(crate) fn of_update(
+    pod: &ParsedPod,
+    container: &Container,
+    node: &NodeLimits,
+) -> LinuxContainerResources {
+    let mut told = of_container(pod, container, node);
+    if told.cpu_quota == 0 {
+        (told.cpu_period, told.cpu_quota) = (PERIOD_US, -1);
+    }
+    // Neither can change.
+    told.hugepage_limits.clear();
+    told.unified.clear();
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+    use crate::runtime::swap::SwapControl;
+
+    fn of_json(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn limits_become_quotas() {
+        let pod = pod(serde_json::json!({"containers": [{"name": "a", "image": "x", "resources": {
+            "limits": {"cpu": "500m", "memory": "64Mi", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "250m"}}}]}));
+        let node = NodeLimits {
+            memory: 1 << 30,
+            huge_page_sizes: vec![2 << 20],
+            swap: Swap { control: SwapControl::Together, ..Swap::default() },
+        };
+        let told = of_container(&pod, &pod.spec().containers[0], &node);
+        assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (256, 50_000, 100_000));
+        assert_eq!((told.memory_limit_in_bytes, told.memory_swap_limit_in_bytes), (64 << 20, 64 << 20));
+        assert_eq!(
+            (told.hugepage_limits[0].page_size.as_str(), told.hugepage_limits[0].limit),
+            ("2MB", 4 << 20)
+        );
+        let update = of_update(&pod, &pod.spec().containers[0], &node);
+        assert!(update.hugepage_limits.is_empty() && update.memory_swap_limit_in_bytes == 64 << 20);
+        assert_eq!(shares(0), 2);
+        assert_eq!(quota(1), 1000);
+    }
+
+    #[test]
+    fn a_handler_is_told_what_the_containers_have_and_what_is_its_own() {
+        let limited = serde_json::json!([{"name": "a", "image": "x", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]);
+        let spec =
+            of_json(serde_json::json!({"containers": limited, "overhead": {"cpu": "250m", "memory": "120Mi"}}));
+        let (containers, overhead) = of_sandbox(&spec);
+        assert_eq!((containers.cpu_quota, containers.memory_limit_in_bytes), (100_000, 64 << 20));
+        let overhead = overhead.unwrap();
+        assert_eq!((overhead.cpu_shares, overhead.memory_limit_in_bytes), (256, 120 << 20));
+        assert_eq!(of_sandbox(&PodSpec::default()).1, None);
+    }
+}
