@@ -113,8 +113,9 @@ mod tests {
     #[test]
     fn a_handler_is_told_what_the_containers_have_and_what_is_its_own() {
         let limited = serde_json::json!([{"name": "a", "image": "x", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]);
-        let spec =
-            of_json(serde_json::json!({"containers": limited, "overhead": {"cpu": "250m", "memory": "120Mi"}}));
+        let spec = of_json(
+            serde_json::json!({"containers": limited, "overhead": {"cpu": "250m", "memory": "120Mi"}}),
+        );
         let (containers, overhead) = of_sandbox(&spec);
         assert_eq!((containers.cpu_quota, containers.memory_limit_in_bytes), (100_000, 64 << 20));
         let overhead = overhead.unwrap();
