@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::lost_container::{LOST, LOST_CODE, LOST_RUNNING, lost};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
 use crate::pod::resize;
@@ -28,13 +29,6 @@ pub(crate) struct NodeContext<'a> {
 
 /// What a container waits for whose last instance could not be started.
 pub(crate) const RUN_FAILED: &str = "RunContainerError";
-/// The reason of an instance that the runtime has lost.
-const LOST: &str = "ContainerStatusUnknown";
-/// What such an instance counts as: killed.
-const LOST_CODE: i32 = 137;
-/// What is said of one that ran when it was seen last.
-const LOST_RUNNING: &str =
-    "The container could not be located when the pod was deleted.  The container used to be Running";
 
 pub(crate) fn time_of(nanos: i64) -> Option<Time> {
     if nanos <= 0 {
@@ -195,28 +189,6 @@ fn last_state_of_lost(known: &ContainerStatus) -> Option<ContainerState> {
 fn count_of_lost(pod: &ParsedPod, known: &ContainerStatus) -> i32 {
     let again = has_run(known) && !pod.is_terminating();
     known.restart_count.saturating_add(i32::from(again))
-}
-
-/// Whether what was reported of a container counts an instance that is still to be made in the place of one that was lost.
-pub(crate) fn counts_the_next(known: &ContainerStatus) -> bool {
-    let waits = known.state.as_ref().is_some_and(|state| state.waiting.is_some());
-    let last = known.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    waits
-        && last
-            .is_some_and(|last| last.container_id.is_none() && last.message.as_deref() == Some(LOST_RUNNING))
-}
-
-/// The end of a container of which nobody knows how it ended.
-pub(crate) fn lost(words: &str) -> ContainerState {
-    ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            exit_code: LOST_CODE,
-            reason: Some(LOST.to_owned()),
-            message: Some(words.to_owned()),
-            ..ContainerStateTerminated::default()
-        }),
-        ..ContainerState::default()
-    }
 }
 
 /// Whether a container was removed to start again with all others, also before a restart of EdgeCore.

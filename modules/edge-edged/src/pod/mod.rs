@@ -23,6 +23,7 @@ pub(crate) mod hooks;
 pub(crate) mod host_ports;
 pub(crate) mod id;
 pub(crate) mod late_node;
+mod lost_container;
 pub(crate) mod manager;
 pub(crate) mod message;
 pub(crate) mod newer_fields;

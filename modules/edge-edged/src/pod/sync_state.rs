@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
-use crate::pod::container_status::counts_the_next;
+use crate::pod::lost_container::counts_the_next;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::probes::results::ProbeResults;

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus};
 
 use crate::pod::action::Action;
-use crate::pod::container_status::lost;
+use crate::pod::lost_container::lost;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::Intent;
 use crate::pod::sync_state::SyncState;
