@@ -14,7 +14,7 @@ use crate::plan::allocation::ContainerAllocation;
 use crate::plan::choice::{Choice, Ids};
 use crate::plan::grant;
 use crate::plan::ledger::{Changes, Presence, Reusable};
-use crate::plan::placement::Refusal;
+use crate::plan::refusal::Refusal;
 use crate::plan::topology::{NumaMask, Scope};
 use crate::shared::Shared;
 

@@ -11,7 +11,7 @@ use contract::containermanager::{
 use crate::plan::allocation::{ContainerAllocation, DeviceAllocation, MemoryBlock, PodAllocation};
 use crate::plan::choice::{self, Choice, Ids, Offer};
 use crate::plan::cpus::CpuSet;
-use crate::plan::memory::ReusableMemory;
+use crate::plan::reusable_memory::ReusableMemory;
 use crate::plan::topology::NumaMask;
 
 /// 5 min: a plugin that is away for longer is gone, and its devices are none (a kubelet's grace).

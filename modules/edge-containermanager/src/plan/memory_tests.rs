@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use beehive::Moment;
+use contract::containermanager::ContainerKind;
 
 use super::*;
+use crate::plan::allocation::ContainerAllocation;
 
 const GI: u64 = 1 << 30;
 

@@ -9,4 +9,6 @@ pub(crate) mod memory;
 pub(crate) mod names;
 pub(crate) mod placement;
 pub(crate) mod query;
+pub(crate) mod refusal;
+pub(crate) mod reusable_memory;
 pub(crate) mod topology;

@@ -8,8 +8,10 @@ use crate::plan::allocation::MemoryBlock;
 use crate::plan::choice::Ids;
 use crate::plan::cpus::{self, CpuSet, CpuTopology, Options};
 use crate::plan::ledger::{Ledger, Reusable};
-use crate::plan::memory::{MemoryNodes, Requests, ReusableMemory};
-use crate::plan::topology::{self, Hints, NotAligned, NumaMask, Policy};
+use crate::plan::memory::{MemoryNodes, Requests};
+use crate::plan::refusal::Refusal;
+use crate::plan::reusable_memory::ReusableMemory;
+use crate::plan::topology::{self, Hints, NumaMask, Policy};
 
 /// What the CPU manager does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,24 +25,6 @@ pub(crate) enum CpuPolicy {
         /// Nobody has these for himself.
         reserved: CpuSet,
     },
-}
-
-/// Why a pod can't be placed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// For a reason that Kubernetes has a name for.
-    Named { reason: &'static str, message: String },
-    /// For another.
-    Other(String),
-}
-
-impl From<NotAligned> for Refusal {
-    fn from(_: NotAligned) -> Self {
-        Refusal::Named {
-            reason: "TopologyAffinityError",
-            message: "Resources cannot be allocated with Topology locality".to_owned(),
-        }
-    }
 }
 
 /// By which rules, on which machine.

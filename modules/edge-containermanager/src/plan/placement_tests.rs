@@ -7,6 +7,7 @@ use contract::containermanager::PluginRegistration;
 
 use super::*;
 use crate::plan::cpus::tests::machine;
+use crate::plan::topology::NotAligned;
 
 const X: &str = "example.com/x";
 static NONE: MemoryNodes = MemoryNodes(BTreeMap::new());
