@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use beehive::{Message, Reply};
 
+use crate::volume_stats::VolumeUsage;
+
 /// How a volume may be used: that of a PersistentVolume which counts, its first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessMode {
@@ -31,6 +33,8 @@ pub struct CsiVolume {
     pub handle: String,
     /// The volume is made for the pod and goes with it: neither attached nor staged.
     pub is_inline: bool,
+    /// The pod has it as a block device, without a file system.
+    pub is_block: bool,
     /// It is mounted for reading alone.
     pub read_only: bool,
     /// The file system; empty: the driver's choice.
@@ -103,6 +107,15 @@ pub enum CsiMsg {
         /// Done, or why not.
         reply: Reply<Result<(), CsiFault>>,
     },
+    /// Say what a pod's volume holds.
+    Stats {
+        /// The pod's uid.
+        pod_uid: String,
+        /// The PersistentVolume's name, or that of the pod's volume if it is inline.
+        name: String,
+        /// What it holds; nothing where its driver doesn't say.
+        reply: Reply<Result<Option<VolumeUsage>, CsiFault>>,
+    },
     /// Tell Edged again which drivers there are.
     TellDrivers,
     /// Time to look for sockets of registrars.
@@ -116,6 +129,7 @@ impl Message for CsiMsg {
         match self {
             CsiMsg::Mount { .. } => "Mount",
             CsiMsg::Unmount { .. } => "Unmount",
+            CsiMsg::Stats { .. } => "Stats",
             CsiMsg::TellDrivers => "TellDrivers",
             CsiMsg::Look => "Look",
             CsiMsg::Found(_) => "Found",

@@ -16,11 +16,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::error::FileError;
 use crate::events;
-use crate::paths::Root;
+use crate::paths::{Root, VolumeId};
 use crate::plan::Version;
-
-/// A volume: its driver and its handle.
-pub(crate) type VolumeId = (String, String);
 
 /// A driver that is registered.
 #[derive(Debug, Clone)]
@@ -148,7 +145,7 @@ impl State {
                 // As the attach-detach controller calls volumes.
                 let in_use = in_use
                     .iter()
-                    .map(|(driver, handle)| format!("kubernetes.io/csi/{driver}^{handle}"))
+                    .map(|VolumeId { driver, handle, .. }| format!("kubernetes.io/csi/{driver}^{handle}"))
                     .collect();
                 EdgedMsg::CsiDrivers { drivers, in_use }
             };

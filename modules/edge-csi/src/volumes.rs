@@ -12,32 +12,38 @@ use csi::v1::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest};
 use csi::{CallError, Driver};
 use futures::future::join_all;
 
-use crate::events;
-use crate::paths::{self, PodVolume, VolData, is_plain};
+use crate::paths::{self, PodVolume, VolData, VolumeId, is_plain};
 use crate::plan;
-use crate::state::{State, VolumeId};
+use crate::state::State;
+use crate::{devices, events};
 
 const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const TEAR_DOWN: &str = "UnmountVolume.TearDown";
 
-fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
+pub(crate) fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
     CsiFault { step, reason: reason.to_string() }
 }
 
-fn absent(driver: &str) -> String {
+pub(crate) fn absent(driver: &str) -> String {
     format!("driver name {driver} not found in the list of registered CSI drivers")
 }
 
 /// Mounts a volume for a pod.
 pub(crate) async fn mount(state: Rc<State>, volume: CsiVolume) -> Result<CsiMounted, CsiFault> {
     check(&volume)?;
-    let id = (volume.driver.clone(), volume.handle.clone());
+    let device = volume.is_block.then(|| volume.name.clone());
+    let id = VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
     let _turn = state.turn(&id).await;
     let place = (volume.pod_uid.clone(), volume.name.clone());
     let before = state.published.borrow().get(&place).copied();
     if let Some(mounted) = before.filter(|_| !volume.republish) {
         return Ok(CsiMounted { is_new: false, ..mounted });
+    }
+    if volume.is_block {
+        let mapped = devices::map(&state, &volume, &id, before.is_some()).await?;
+        state.published.borrow_mut().insert(place, mapped);
+        return Ok(mapped);
     }
     let driver = state.driver(&volume.driver);
     let staged = if volume.is_inline {
@@ -163,7 +169,7 @@ fn is_folder(at: &Path) -> bool {
     std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir())
 }
 
-fn text(path: &Path) -> Result<String, String> {
+pub(crate) fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is no text", path.display()))
 }
 
@@ -176,8 +182,12 @@ pub(crate) async fn unmount(state: Rc<State>, pod_uid: String) -> Result<(), Csi
     let found = state.on_disk(move |root| root.of_pod(&uid)).await;
     let found = found.map_err(|reason| fault(TEAR_DOWN, reason))?;
     // Beside each other: a driver that hangs holds up its own.
-    let ends = join_all(found.iter().map(|volume| unmount_one(&state, volume))).await;
+    let ends = join_all(found.iter().map(|volume| end_one(&state, volume))).await;
     ends.into_iter().collect::<Result<(), String>>().map_err(|reason| fault(TEAR_DOWN, reason))
+}
+
+async fn end_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
+    if volume.is_block { devices::unmap(state, volume).await } else { unmount_one(state, volume).await }
 }
 
 async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
@@ -190,7 +200,7 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
             .await
             .map_err(|error| format!("{why}: {error}"));
     };
-    let id = (data.driver_name.clone(), data.volume_handle.clone());
+    let id = data.id(None);
     let turn = state.turn(&id).await;
     let driver = state.driver(&data.driver_name).ok_or_else(|| {
         format!(
@@ -214,7 +224,7 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
 }
 
 /// A volume that the driver does not know is not mounted.
-fn gone_is_fine(error: CallError) -> Result<(), CallError> {
+pub(crate) fn gone_is_fine(error: CallError) -> Result<(), CallError> {
     if error.code() == "NotFound" { Ok(()) } else { Err(error) }
 }
 
@@ -230,7 +240,7 @@ pub(crate) fn release_beside(state: &Rc<State>, id: VolumeId) {
         // From here on another pod's end is news.
         state.releasing.borrow_mut().remove(&id);
         if let Err(reason) = try_release(&state, &id).await {
-            events::volume_not_unstaged(&state.env, &id.0, &id.1, &reason);
+            events::volume_not_unstaged(&state.env, &id.driver, &id.handle, &reason);
         }
         drop(turn);
     });
@@ -240,7 +250,8 @@ async fn try_release(state: &Rc<State>, id: &VolumeId) -> Result<(), String> {
     let wanted = id.clone();
     let has_it = move |volume: &PodVolume| {
         volume.data.as_ref().is_some_and(|data| {
-            !data.is_inline() && data.driver_name == wanted.0 && data.volume_handle == wanted.1
+            let device = volume.is_block.then_some(volume.name.as_str());
+            !data.is_inline() && data.id(device) == wanted
         })
     };
     if state.on_disk(move |root| Ok(root.of_pods()?.iter().any(has_it))).await? {
@@ -248,18 +259,24 @@ async fn try_release(state: &Rc<State>, id: &VolumeId) -> Result<(), String> {
     }
     let wanted = id.clone();
     if state.on_disk(move |root| Ok(root.staged()?.contains(&wanted))).await? {
-        let driver = state.driver(&id.0).ok_or_else(|| absent(&id.0))?;
+        if let Some(name) = &id.device {
+            devices::release(state, id, name).await?;
+            state.staged.borrow_mut().remove(id);
+            state.set_in_use(id, false);
+            return Ok(());
+        }
+        let driver = state.driver(&id.driver).ok_or_else(|| absent(&id.driver))?;
         let can = driver.capabilities().await.map_err(|error| error.to_string())?;
         if can.contains(&Capability::StageUnstageVolume) {
             let request = NodeUnstageVolumeRequest {
-                volume_id: id.1.clone(),
-                staging_target_path: text(&state.root.global_mount(&id.0, &id.1))?,
+                volume_id: id.handle.clone(),
+                staging_target_path: text(&state.root.global_mount(&id.driver, &id.handle))?,
             };
             driver.unstage(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
         }
-        let folder = state.root.stage(&id.0, &id.1);
+        let folder = state.root.stage(&id.driver, &id.handle);
         state.on_disk(move |_| paths::end(&folder, "globalmount")).await?;
-        events::volume_unstaged(&state.env, &id.0, &id.1);
+        events::volume_unstaged(&state.env, &id.driver, &id.handle);
     }
     state.staged.borrow_mut().remove(id);
     state.set_in_use(id, false);
@@ -271,9 +288,11 @@ pub(crate) async fn on_disk(state: &State) -> Result<BTreeSet<VolumeId>, String>
     state
         .on_disk(|root| {
             let mut all = root.staged()?;
-            let datas = root.of_pods()?.into_iter().filter_map(|volume| volume.data);
-            let persistent = datas.filter(|data| !data.is_inline());
-            all.extend(persistent.map(|data| (data.driver_name, data.volume_handle)));
+            let id = |volume: PodVolume| {
+                let data = volume.data.filter(|data| !data.is_inline())?;
+                Some(data.id(volume.is_block.then_some(volume.name.as_str())))
+            };
+            all.extend(root.of_pods()?.into_iter().filter_map(id));
             Ok(all)
         })
         .await

@@ -17,6 +17,7 @@ use crate::error::StepError;
 use crate::node::status;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::recorder::EventType;
 use crate::volumes::claims::{self, Backing, CsiBacking, External, NodeFacts};
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
@@ -80,7 +81,7 @@ async fn mount_one(
     let mount = move || external::set_up(&folders::root(&root)?, &uid, &own);
     let mounted = blocking(&deps.env, "mount a volume in", mount).await?;
     let mounted = mounted.ok_or_else(|| StepError::Config(format!("volume {} is nobody's", wanted.name)))?;
-    let is_local = matches!(wanted.backing, Backing::Local { .. });
+    let is_local = matches!(wanted.backing, Backing::Local { .. }) && !wanted.is_block;
     if is_local && mounted.is_new && !wanted.read_only {
         give(deps, pod, wanted, &mounted.volume).await?;
     }
@@ -110,6 +111,14 @@ async fn mount_csi(
         Ok(Err(CsiFault { step, reason })) => return Err(failed(step, reason)),
         Err(error) => return Err(unanswered(&wanted.volume, &error)),
     };
+    if wanted.is_block {
+        let at = VolumeLocation::Device(layout::volume_device(&pod.id.uid, "csi", &wanted.name));
+        if mounted.is_new {
+            let words = format!("MapVolume.MapPodDevice succeeded for volume \"{}\"", wanted.name);
+            deps.event(&pod.id, EventType::Normal, "SuccessfulMountVolume", &words);
+        }
+        return Ok((Volume { at, read_only: wanted.read_only }, again));
+    }
     let at = layout::volume(&pod.id.uid, "csi", &wanted.name).join("mount");
     let volume = Volume { at: VolumeLocation::Ours(at), read_only: wanted.read_only };
     if mounted.is_new && !mounted.has_group && backing.takes_group {

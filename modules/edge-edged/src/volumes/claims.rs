@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::StepError;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::volumes::TokenRequest;
+use crate::volumes::{TokenRequest, devices, mounted};
 
 /// Finds an object in the store.
 pub(crate) type Find<'a> = dyn Fn(&ObjectKey) -> Option<Vec<u8>> + 'a;
@@ -28,6 +28,8 @@ pub(crate) struct External {
     /// As events call it: the PersistentVolume's name, else the same.
     pub(crate) name: String,
     pub(crate) read_only: bool,
+    /// The pod has it as a block device.
+    pub(crate) is_block: bool,
     pub(crate) backing: Backing,
 }
 
@@ -140,7 +142,8 @@ impl Look<'_> {
         let name = volume.name.clone();
         if let Some(NFSVolumeSource { server, path, read_only }) = volume.nfs.clone() {
             let backing = Backing::Nfs { server, path, mount_options: Vec::new() };
-            return Ok(External { volume: name.clone(), name, read_only: read_only == Some(true), backing });
+            let read_only = read_only == Some(true);
+            return Ok(External { volume: name.clone(), name, read_only, is_block: false, backing });
         }
         if let Some(source) = &volume.csi {
             return Ok(self.inline(&name, source)?);
@@ -168,12 +171,18 @@ impl Look<'_> {
             NotBound::Whole(why) => NotReady::Unprocessed(why),
         })?;
         let mode = pv.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or("Filesystem");
-        if mode != "Filesystem" {
-            return Err(NotReady::Unprocessed(format!(
-                "volume {volume} has volumeMode {mode}, but is specified in volumeMounts"
-            )));
+        let wrong = |place: &str| {
+            let words = format!("volume {volume} has volumeMode {mode}, but is specified in {place}");
+            Err(NotReady::Unprocessed(words))
+        };
+        let (is_mounted, is_device) =
+            (mounted(self.pod).contains(volume), devices::named(self.pod).contains(volume));
+        match mode {
+            "Filesystem" if is_device => wrong("volumeDevices"),
+            "Filesystem" => Ok(self.persistent(volume, read_only, &pv)?),
+            _ if is_mounted => wrong("volumeMounts"),
+            _ => Ok(self.device(volume, read_only, &pv)?),
         }
-        Ok(self.persistent(volume, read_only, &pv)?)
     }
 
     /// The volume that a claim is bound to, as both say.
@@ -264,17 +273,44 @@ impl Look<'_> {
             let (server, path) = (source.server.clone(), source.path.clone());
             let read_only = read_only || source.read_only == Some(true);
             let backing = Backing::Nfs { server, path, mount_options };
-            return Ok(External { volume: volume.to_owned(), name, read_only, backing });
+            return Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, backing });
         } else if let Some(source) = &spec.csi {
             let modes = spec.access_modes.clone().unwrap_or_default();
-            let csi = self.csi(&name, source, &modes, mount_options, read_only)?;
+            let csi = self.csi(&name, source, &modes, mount_options, read_only, false)?;
             Backing::Csi(Box::new(csi))
         } else {
             return Err(StepError::Config(format!(
                 "MountVolume.NewMounter initialization failed for volume \"{name}\" : no volume plugin matched: this node mounts hostPath, local, nfs and csi PersistentVolumes"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, backing })
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, backing })
+    }
+
+    /// A volume that the pod has as a block device.
+    fn device(&self, volume: &str, read_only: bool, pv: &PersistentVolume) -> Result<External, StepError> {
+        let name = pv.metadata.name.clone().unwrap_or_default();
+        let spec = pv.spec.clone().unwrap_or_default();
+        let fault = |step: &str, why: &str| {
+            StepError::Missing(format!("{step} failed for volume \"{name}\" : {why}"))
+        };
+        let affinity = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
+        if affinity.is_some_and(|required| !self.is_here(required)) {
+            return Err(fault("MapVolume.NodeAffinity check", "no matching NodeSelectorTerms"));
+        }
+        let backing = if let Some(source) = &spec.local {
+            Backing::Local { path: source.path.clone(), mount_options: Vec::new() }
+        } else if let Some(source) = &spec.csi {
+            let modes = spec.access_modes.clone().unwrap_or_default();
+            let mut csi = self.csi(&name, source, &modes, Vec::new(), read_only, true)?;
+            csi.takes_group = false;
+            csi.volume.fs_group = None;
+            Backing::Csi(Box::new(csi))
+        } else {
+            return Err(StepError::Config(format!(
+                "MapVolume.FindMapperPluginBySpec failed to find BlockVolumeMapper plugin for volume \"{name}\" : this node gives local and csi PersistentVolumes as block devices"
+            )));
+        };
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: true, backing })
     }
 
     fn is_here(&self, required: &NodeSelector) -> bool {

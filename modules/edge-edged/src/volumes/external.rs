@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::claims::{Backing, External};
-use super::host;
 use super::{Volume, VolumeLocation};
+use super::{devices, host};
 use crate::disk::beneath::Folder;
 use crate::disk::{folders, layout};
 use crate::error::StepError;
@@ -37,6 +37,9 @@ pub(crate) fn set_up(root: &Folder, uid: &str, wanted: &External) -> Result<Opti
             let at = VolumeLocation::Host(PathBuf::from(&source.path));
             Ok(Some(Mounted { volume: Volume { at, read_only }, is_new: false }))
         }
+        Backing::Local { path, .. } if wanted.is_block => {
+            local_device(root, Path::new(path), uid, wanted).map(Some)
+        }
         Backing::Local { path, mount_options } => {
             let at = layout::volume(uid, "local-volume", &wanted.name);
             local(root, Path::new(path), mount_options, read_only, at).map(Some).map_err(fault)
@@ -47,6 +50,26 @@ pub(crate) fn set_up(root: &Folder, uid: &str, wanted: &External) -> Result<Opti
         }
         Backing::Csi(_) => Ok(None),
     }
+}
+
+/// A disk that the pod has as a device.
+fn local_device(root: &Folder, path: &Path, uid: &str, wanted: &External) -> Result<Mounted, StepError> {
+    let fault = |why: String| {
+        StepError::Missing(format!("MapVolume.MapBlockVolume failed for volume \"{}\" : {why}", wanted.name))
+    };
+    let shown = path.display();
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(fault(format!("invalid path: {shown} must not contain '..'")));
+    }
+    let found =
+        fs::metadata(path).map_err(|error| fault(format!("path \"{shown}\" does not exist: {error}")))?;
+    if !found.file_type().is_block_device() {
+        return Err(fault(format!("blkUtil.MapDevice failed: {shown} is no block device")));
+    }
+    let at = layout::volume_device(uid, "local-volume", &wanted.name);
+    let at = devices::link(root, &at, path).map_err(|error| fault(error.to_string()))?;
+    let volume = Volume { at: VolumeLocation::Device(at), read_only: wanted.read_only };
+    Ok(Mounted { volume, is_new: false })
 }
 
 fn local(
@@ -158,7 +181,22 @@ mod tests {
     use super::*;
 
     fn wanted(backing: Backing) -> External {
-        External { volume: "v".into(), name: "pv".into(), read_only: true, backing }
+        External { volume: "v".into(), name: "pv".into(), read_only: true, is_block: false, backing }
+    }
+
+    #[test]
+    fn a_local_disk_as_a_device_is_a_block_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let of = |path: &str| {
+            let backing = Backing::Local { path: path.to_owned(), mount_options: Vec::new() };
+            set_up(&root, "u", &External { is_block: true, ..wanted(backing) })
+                .map_err(|error| error.to_string())
+        };
+        let words = "MapVolume.MapBlockVolume failed for volume \"pv\" : blkUtil.MapDevice failed: /dev/null is no block device";
+        assert_eq!(of("/dev/null"), Err(words.to_owned()));
+        assert!(of("/dev/../dev/null").unwrap_err().contains("must not contain '..'"));
+        assert!(of("/dev/none").unwrap_err().contains("does not exist"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod atomic;
 pub(crate) mod claims;
 mod content;
 mod csi_volume;
+pub(crate) mod devices;
 mod empty_dir;
 mod env_file;
 pub(crate) mod external;
@@ -21,7 +22,7 @@ mod tests;
 
 pub(crate) use env_file::{EnvFiles, read_env_files};
 pub(crate) use hosts_file::write_hosts;
-pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare, used};
+pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, mounted, prepare, used};
 pub(crate) use projected::{TokenRequest, Tokens, token_requests};
 pub(crate) use subpath::{MountContext, mounts_of};
 pub(crate) use teardown::Teardown;
