@@ -90,8 +90,22 @@ pub struct CsiFault {
     pub reason: String,
 }
 
+/// Why a volume is not larger (`pkg/volume/csi/expander.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpandFault {
+    /// Its driver does not do that on nodes.
+    NotSupported,
+    /// It never will be: `InvalidArgument`, `OutOfRange`, `NotFound`.
+    Infeasible(String),
+    /// Not while it is in use: `FailedPrecondition`.
+    InUse(String),
+    /// Not this time.
+    Failed(String),
+    /// Nobody knows: it is asked again.
+    Uncertain(String),
+}
+
 /// Messages to EdgeCsi.
-#[derive(Debug)]
 pub enum CsiMsg {
     /// Mount it, if it is not. Safe to repeat at any time.
     Mount {
@@ -106,6 +120,18 @@ pub enum CsiMsg {
         pod_uid: String,
         /// Done, or why not.
         reply: Reply<Result<(), CsiFault>>,
+    },
+    /// Make what is on a volume as large as the volume is. It is mounted. Safe to repeat: a size that was reached is not asked for
+    /// again.
+    Expand {
+        /// Which.
+        volume: Box<CsiVolume>,
+        /// How large it is to be, in bytes.
+        size: i64,
+        /// For the driver.
+        secrets: BTreeMap<String, String>,
+        /// Whether it was asked for now; or why it is not larger.
+        reply: Reply<Result<bool, ExpandFault>>,
     },
     /// Say what a pod's volume holds.
     Stats {
@@ -124,11 +150,19 @@ pub enum CsiMsg {
     Found(BTreeMap<String, (u64, u64)>),
 }
 
+/// Without what they carry: secrets are among it.
+impl std::fmt::Debug for CsiMsg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Message for CsiMsg {
     fn name(&self) -> &'static str {
         match self {
             CsiMsg::Mount { .. } => "Mount",
             CsiMsg::Unmount { .. } => "Unmount",
+            CsiMsg::Expand { .. } => "Expand",
             CsiMsg::Stats { .. } => "Stats",
             CsiMsg::TellDrivers => "TellDrivers",
             CsiMsg::Look => "Look",

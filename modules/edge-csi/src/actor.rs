@@ -10,7 +10,7 @@ use contract::edged::EdgedMsg;
 use serde_json::Value;
 
 use crate::state::State;
-use crate::{events, registration, stats, volumes};
+use crate::{events, expand, registration, stats, volumes};
 
 /// 2 min: a kubelet's bound of a driver's call.
 const CALL_DEADLINE: Duration = Duration::from_secs(120);
@@ -94,6 +94,9 @@ impl Actor for EdgeCsi {
             }
             CsiMsg::Unmount { pod_uid, reply } => {
                 cx.spawn(async move { reply.send(volumes::unmount(state, pod_uid).await) });
+            }
+            CsiMsg::Expand { volume, size, secrets, reply } => {
+                cx.spawn(async move { reply.send(expand::of_volume(&state, &volume, size, secrets).await) });
             }
             CsiMsg::Stats { pod_uid, name, reply } => {
                 cx.spawn(async move { reply.send(stats::of_volume(&state, &pod_uid, &name).await) });

@@ -20,6 +20,7 @@ mod actor;
 mod devices;
 mod error;
 mod events;
+mod expand;
 mod paths;
 mod plan;
 mod registration;

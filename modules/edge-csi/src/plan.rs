@@ -8,7 +8,10 @@ use csi::registration::PluginInfo;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use csi::v1::volume_capability::access_mode::Mode;
 use csi::v1::volume_capability::{AccessMode as ModeOf, AccessType, BlockVolume, MountVolume};
-use csi::v1::{NodeGetInfoResponse, NodePublishVolumeRequest, NodeStageVolumeRequest, VolumeCapability};
+use csi::v1::{
+    CapacityRange, NodeExpandVolumeRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, VolumeCapability,
+};
 
 /// What registers CSI drivers.
 const CSI_PLUGIN: &str = "CSIPlugin";
@@ -146,6 +149,24 @@ pub(crate) fn publish_request(
         readonly: volume.read_only,
         secrets: map(&volume.publish_secrets),
         volume_context: context,
+    }
+}
+
+/// What a driver is asked to make larger. `staged`: where it is staged; `at`: where it is published.
+pub(crate) fn expand_request(
+    volume: &CsiVolume,
+    can: &[Capability],
+    size: i64,
+    secrets: &BTreeMap<String, String>,
+    (staged, at): (String, String),
+) -> NodeExpandVolumeRequest {
+    NodeExpandVolumeRequest {
+        volume_id: volume.handle.clone(),
+        volume_path: at,
+        capacity_range: Some(CapacityRange { required_bytes: size, limit_bytes: 0 }),
+        staging_target_path: staged,
+        volume_capability: Some(capability(volume, can)),
+        secrets: map(secrets),
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct State {
     pub(crate) published: RefCell<BTreeMap<(String, String), CsiMounted>>,
     /// Staged by this incarnation.
     pub(crate) staged: RefCell<BTreeSet<VolumeId>>,
+    /// How large volumes were made by this incarnation, in bytes.
+    pub(crate) expanded: RefCell<BTreeMap<VolumeId, i64>>,
     /// Volumes that are mounted or may be.
     in_use: RefCell<BTreeSet<VolumeId>>,
     locks: RefCell<BTreeMap<VolumeId, Weak<Mutex<()>>>>,
@@ -71,6 +73,7 @@ impl State {
             sockets: RefCell::default(),
             published: RefCell::default(),
             staged: RefCell::default(),
+            expanded: RefCell::default(),
             in_use: RefCell::default(),
             locks: RefCell::default(),
             is_told: Cell::default(),

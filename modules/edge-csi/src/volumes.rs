@@ -71,7 +71,7 @@ pub(crate) async fn mount(state: Rc<State>, volume: CsiVolume) -> Result<CsiMoun
 }
 
 /// The names become parts of paths.
-fn check(volume: &CsiVolume) -> Result<(), CsiFault> {
+pub(crate) fn check(volume: &CsiVolume) -> Result<(), CsiFault> {
     let named = is_driver_name(&volume.driver) && is_plain(&volume.name) && is_plain(&volume.pod_uid);
     if !named || volume.handle.is_empty() {
         let words = "the names of the driver, the volume or the pod are not fit for paths, or the volume has no handle";
@@ -279,6 +279,7 @@ async fn try_release(state: &Rc<State>, id: &VolumeId) -> Result<(), String> {
         events::volume_unstaged(&state.env, &id.driver, &id.handle);
     }
     state.staged.borrow_mut().remove(id);
+    state.expanded.borrow_mut().remove(id);
     state.set_in_use(id, false);
     Ok(())
 }

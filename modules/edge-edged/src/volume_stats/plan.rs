@@ -140,7 +140,7 @@ mod tests {
         let all = of(volumes, Value::Null);
         let shown: Vec<(&str, bool, &How)> =
             all.iter().map(|own| (own.volume.as_str(), own.is_ephemeral, &own.how)).collect();
-        let uid = pod(json!({"containers": []})).id.uid;
+        let uid = pod(json!({})).id.uid;
         let counted = |kind: &str, name: &str| How::Counted(layout::volume(&uid, kind, name));
         let nfs = How::FileSystem(layout::volume(&uid, "nfs", "n"));
         assert_eq!(

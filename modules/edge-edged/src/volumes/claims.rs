@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::StepError;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::volumes::expansion::{self, Expansion};
 use crate::volumes::{TokenRequest, devices, mounted};
 
 /// Finds an object in the store.
@@ -30,6 +31,8 @@ pub(crate) struct External {
     pub(crate) read_only: bool,
     /// The pod has it as a block device.
     pub(crate) is_block: bool,
+    /// What is on it has to become larger.
+    pub(crate) expansion: Option<Expansion>,
     pub(crate) backing: Backing,
 }
 
@@ -143,7 +146,14 @@ impl Look<'_> {
         if let Some(NFSVolumeSource { server, path, read_only }) = volume.nfs.clone() {
             let backing = Backing::Nfs { server, path, mount_options: Vec::new() };
             let read_only = read_only == Some(true);
-            return Ok(External { volume: name.clone(), name, read_only, is_block: false, backing });
+            return Ok(External {
+                volume: name.clone(),
+                name,
+                read_only,
+                is_block: false,
+                expansion: None,
+                backing,
+            });
         }
         if let Some(source) = &volume.csi {
             return Ok(self.inline(&name, source)?);
@@ -166,7 +176,7 @@ impl Look<'_> {
         let within = |why: String| {
             NotReady::Unprocessed(format!("error processing PVC {}/{claim}: {why}", id.namespace))
         };
-        let pv = self.bound(claim, is_ephemeral).map_err(|error| match error {
+        let (own, pv) = self.bound(claim, is_ephemeral).map_err(|error| match error {
             NotBound::OfClaim(why) => within(why),
             NotBound::Whole(why) => NotReady::Unprocessed(why),
         })?;
@@ -177,16 +187,26 @@ impl Look<'_> {
         };
         let (is_mounted, is_device) =
             (mounted(self.pod).contains(volume), devices::named(self.pod).contains(volume));
-        match mode {
-            "Filesystem" if is_device => wrong("volumeDevices"),
-            "Filesystem" => Ok(self.persistent(volume, read_only, &pv)?),
-            _ if is_mounted => wrong("volumeMounts"),
-            _ => Ok(self.device(volume, read_only, &pv)?),
-        }
+        let found = match mode {
+            "Filesystem" if is_device => return wrong("volumeDevices"),
+            "Filesystem" => self.persistent(volume, read_only, &pv)?,
+            _ if is_mounted => return wrong("volumeMounts"),
+            _ => self.device(volume, read_only, &pv)?,
+        };
+        let source = pv.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+        let expansion = source.and_then(|source| {
+            let secrets = self.expand_secrets(source, &found.name);
+            Some(expansion::wanted(&own, &pv)?.with(secrets))
+        });
+        Ok(External { expansion, ..found })
     }
 
     /// The volume that a claim is bound to, as both say.
-    fn bound(&self, claim_name: &str, is_ephemeral: bool) -> Result<PersistentVolume, NotBound> {
+    fn bound(
+        &self,
+        claim_name: &str,
+        is_ephemeral: bool,
+    ) -> Result<(PersistentVolumeClaim, PersistentVolume), NotBound> {
         let id = &self.pod.id;
         let of_claim = |why: String| Err(NotBound::OfClaim(why));
         let kind = resource::PERSISTENT_VOLUME_CLAIMS;
@@ -228,14 +248,14 @@ impl Look<'_> {
                 "found PV object {pv_name} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
             ));
         };
-        let uid = claim.metadata.uid.unwrap_or_default();
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
         if reference.uid.as_deref() != Some(uid.as_str()) || uid.is_empty() {
             let told = reference.uid.clone().unwrap_or_default();
             return of_claim(format!(
                 "found PV object {pv_name} but its pv.Spec.ClaimRef.UID {told} does not point to claim.UID {uid}"
             ));
         }
-        Ok(pv)
+        Ok((claim, pv))
     }
 
     fn persistent(
@@ -273,7 +293,14 @@ impl Look<'_> {
             let (server, path) = (source.server.clone(), source.path.clone());
             let read_only = read_only || source.read_only == Some(true);
             let backing = Backing::Nfs { server, path, mount_options };
-            return Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, backing });
+            return Ok(External {
+                volume: volume.to_owned(),
+                name,
+                read_only,
+                is_block: false,
+                expansion: None,
+                backing,
+            });
         } else if let Some(source) = &spec.csi {
             let modes = spec.access_modes.clone().unwrap_or_default();
             let csi = self.csi(&name, source, &modes, mount_options, read_only, false)?;
@@ -283,7 +310,7 @@ impl Look<'_> {
                 "MountVolume.NewMounter initialization failed for volume \"{name}\" : no volume plugin matched: this node mounts hostPath, local, nfs and csi PersistentVolumes"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, backing })
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, expansion: None, backing })
     }
 
     /// A volume that the pod has as a block device.
@@ -310,7 +337,7 @@ impl Look<'_> {
                 "MapVolume.FindMapperPluginBySpec failed to find BlockVolumeMapper plugin for volume \"{name}\" : this node gives local and csi PersistentVolumes as block devices"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, is_block: true, backing })
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: true, expansion: None, backing })
     }
 
     fn is_here(&self, required: &NodeSelector) -> bool {

@@ -68,7 +68,14 @@ impl Look<'_> {
         };
         let backing = self.with_driver(base, driver.as_ref(), &["ReadWriteOnce".to_owned()]);
         let (volume, name) = (volume.to_owned(), volume.to_owned());
-        Ok(External { volume, name, read_only, is_block: false, backing: Backing::Csi(Box::new(backing)) })
+        Ok(External {
+            volume,
+            name,
+            read_only,
+            is_block: false,
+            expansion: None,
+            backing: Backing::Csi(Box::new(backing)),
+        })
     }
 
     fn driver(&self, name: &str) -> Option<Driver> {
@@ -180,6 +187,18 @@ impl Look<'_> {
             Some(error) => Err(error.message.unwrap_or_default()),
             None => Err(format!("volume {handle} is not attached for volume attachment {name}")),
         }
+    }
+
+    /// For a driver that makes a volume larger; or why they are not known.
+    pub(super) fn expand_secrets(
+        &self,
+        source: &CSIPersistentVolumeSource,
+        volume: &str,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let reference = source.node_expand_secret_ref.as_ref();
+        let found =
+            self.secrets("NodeExpandSecretRef", reference, volume, "NodeExpandVolume.NodeExpandVolume");
+        found.map_err(|error| error.to_string())
     }
 
     fn secrets(

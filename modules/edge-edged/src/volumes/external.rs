@@ -3,19 +3,14 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::claims::{Backing, External};
+use super::mount_program::MountProgram;
 use super::{Volume, VolumeLocation};
 use super::{devices, host};
 use crate::disk::beneath::Folder;
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-
-/// 2 KiB of what a program says.
-const OUTPUT_MAX: usize = 2 << 10;
-/// Where the helpers of mount(8) lie.
-const HELPERS: [&str; 4] = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/bin"];
 
 /// A volume that is mounted.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,7 +122,7 @@ fn nfs(
     if is_new {
         let options = read_only.then(|| "ro".to_owned()).into_iter().chain(options.iter().cloned());
         let options: Vec<String> = options.collect();
-        mount_by_program("nfs", &source, &root.shown().join(&at), &options)?;
+        MountProgram::of_machine().mount("nfs", &source, &root.shown().join(&at), &options)?;
     }
     Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
 }
@@ -148,40 +143,19 @@ fn nfs_source(server: &str, path: &str) -> Result<String, StepError> {
     Ok(if is_v6 { format!("[{server}]:{path}") } else { format!("{server}:{path}") })
 }
 
-/// Asks mount(8), which finds the helper of the file system; said by name where there is none. No shell sees any of it.
-fn mount_by_program(kind: &str, source: &str, at: &Path, options: &[String]) -> Result<(), StepError> {
-    let helper = format!("mount.{kind}");
-    if !HELPERS.iter().any(|folder| Path::new(folder).join(&helper).exists()) {
-        return Err(StepError::Missing(format!(
-            "mount failed: you might need a /sbin/{helper} helper program, which this node does not have (package nfs-common or nfs-utils)"
-        )));
-    }
-    let mut arguments = vec!["-t".to_owned(), kind.to_owned()];
-    if !options.is_empty() {
-        arguments.extend(["-o".to_owned(), options.join(",")]);
-    }
-    arguments.extend([source.to_owned(), at.display().to_string()]);
-    let run = Command::new("mount").args(&arguments).stdin(Stdio::null()).output();
-    let output = run.map_err(|error| StepError::file("run", Path::new("mount"), &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said[..said.len().min(OUTPUT_MAX)]).trim().to_owned();
-    let status =
-        output.status.code().map_or_else(|| "signal".to_owned(), |code| format!("exit status {code}"));
-    Err(StepError::Missing(format!(
-        "mount failed: {status}\nMounting command: mount\nMounting arguments: {}\nOutput: {said}",
-        arguments.join(" ")
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn wanted(backing: Backing) -> External {
-        External { volume: "v".into(), name: "pv".into(), read_only: true, is_block: false, backing }
+        External {
+            volume: "v".into(),
+            name: "pv".into(),
+            read_only: true,
+            is_block: false,
+            expansion: None,
+            backing,
+        }
     }
 
     #[test]
@@ -242,17 +216,5 @@ mod tests {
         assert!(!of(disk.path()).unwrap().unwrap().is_new);
         root.detach_below(&layout::pod("u")).unwrap();
         assert!(disk.path().join("there").exists() && !shown.join("there").exists());
-    }
-
-    #[test]
-    fn nfs_without_its_helper_is_refused_by_name() {
-        if HELPERS.iter().any(|folder| Path::new(folder).join("mount.nfs").exists()) {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let nfs = Backing::Nfs { server: "nas".into(), path: "/x".into(), mount_options: Vec::new() };
-        let error = set_up(&root, "u", &wanted(nfs)).unwrap_err().to_string();
-        assert!(error.contains("/sbin/mount.nfs helper program"), "{error}");
     }
 }

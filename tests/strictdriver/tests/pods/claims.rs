@@ -311,3 +311,71 @@ fn what_volumes_hold_is_known_and_a_driver_that_hangs_holds_up_no_answer() {
         assert_eq!(driver.faults(), [] as [String; 0]);
     });
 }
+
+/// A claim that is to become larger, as its controller leaves it to the node.
+fn growing(state: &str) -> Value {
+    let mut claim = claim("Bound");
+    claim["metadata"]["resourceVersion"] = json!(state);
+    claim["status"]["capacity"] = json!({"storage": "1Gi"});
+    claim["status"]["allocatedResources"] = json!({"storage": "2Gi"});
+    claim["status"]["allocatedResourceStatuses"] = json!({"storage": state});
+    claim
+}
+
+fn grown_volume() -> Value {
+    let source = json!({"driver": DRIVER, "volumeHandle": "h", "fsType": "ext4"});
+    volume(json!({"capacity": {"storage": "2Gi"}, "csi": source}))
+}
+
+/// What was reported last of a claim's size.
+fn expansion(node: &Node) -> Option<(String, String, String)> {
+    node.reports().into_iter().rev().find_map(|report| match report {
+        contract::UpReport::ClaimExpansion { size, state, message, .. } => Some((size, state, message)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_volume_becomes_larger_while_its_pod_runs_and_it_is_told_when_there_is_a_cloud() {
+    run(async {
+        let host = Machine::new("expand");
+        let node = start(&host);
+        let mut options = Options::new(DRIVER);
+        options.capabilities.push(Capability::ExpandVolume);
+        let root = host.dir().join("kubelet");
+        let driver = StrictDriver::start(&root, &options, None).unwrap();
+        node.apply(&[csi_driver(), csi_volume(), claim("Bound"), claimed()]).await;
+        let status = node.until_ready("db").await;
+        assert_eq!(driver.expanded_to("h"), None);
+        node.apply(&[grown_volume(), growing("NodeResizePending")]).await;
+        let words = "MountVolume.NodeExpandVolume succeeded for volume \"pv\" edge-1";
+        node.until_event("db", "FileSystemResizeSuccessful", words).await;
+        let (size, at, staged) = driver.expanded_to("h").unwrap();
+        assert_eq!((size, staged.ends_with("/globalmount")), (2 << 30, true));
+        assert!(at.ends_with("uid-of-db/volumes/kubernetes.io~csi/pv/mount"), "{at}");
+        let done = Some(("2Gi".to_owned(), "Finished".to_owned(), String::new()));
+        eventually(async || (expansion(&node) == done).then_some(())).await.expect("it is told");
+        assert_eq!(first(&node.until_ready("db").await)["containerID"], first(&status)["containerID"]);
+        assert_eq!(driver.faults(), [] as [String; 0]);
+    });
+}
+
+#[test]
+fn a_volume_that_cannot_become_larger_holds_up_no_pod_and_is_told_with_the_drivers_words() {
+    run(async {
+        let host = Machine::new("toosmall");
+        let node = start(&host);
+        let mut options = Options::new(DRIVER);
+        options.capabilities.push(Capability::ExpandVolume);
+        let driver = StrictDriver::start(&host.dir().join("kubelet"), &options, None).unwrap();
+        driver.behave(Behaviour::TooSmall);
+        node.apply(&[csi_driver(), grown_volume(), growing("NodeResizeInProgress"), claimed()]).await;
+        node.until_ready("db").await;
+        let words = "NodeExpandVolume.NodeExpandVolume failed for volume \"pv\" : Expander.NodeExpand failed to expand the volume rpc error: code = OutOfRange desc = the disk has no more";
+        node.until_event("db", "VolumeResizeFailed", words).await;
+        let told = async || expansion(&node).filter(|(_, state, _)| state == "Infeasible");
+        let (_, _, message) = eventually(told).await.expect("it is told");
+        assert!(message.contains("the disk has no more"), "{message}");
+        assert_eq!(driver.faults(), [] as [String; 0]);
+    });
+}
