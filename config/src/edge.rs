@@ -212,6 +212,8 @@ pub struct TailoredKubeletConfig {
     pub system_reserved: BTreeMap<String, String>,
     /// What the daemons of Kubernetes have of it: the same keys.
     pub kube_reserved: BTreeMap<String, String>,
+    /// How often the volumes of a pod are measured, while somebody asks what they hold, and up to as long again; 0: never.
+    pub volume_stats_agg_period: KubeletDuration,
     /// How near to each other a container's devices and CPUs have to be.
     pub topology_manager_policy: TopologyManagerPolicy,
     /// Whether that is asked of each container, or of the pod as a whole.
@@ -268,6 +270,7 @@ impl Default for TailoredKubeletConfig {
             reserved_system_cpus: String::new(),
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
+            volume_stats_agg_period: KubeletDuration::from_secs(60),
             topology_manager_policy: TopologyManagerPolicy::None,
             topology_manager_scope: TopologyManagerScope::Container,
         }

@@ -7,7 +7,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // A strict driver serves the same interface in tests.
         .build_server(true)
         // Theirs is written by hand, without the secrets.
-        .skip_debug(["csi.v1.NodeStageVolumeRequest", "csi.v1.NodePublishVolumeRequest"])
+        .skip_debug([
+            "csi.v1.NodeStageVolumeRequest",
+            "csi.v1.NodePublishVolumeRequest",
+            "csi.v1.NodeExpandVolumeRequest",
+        ])
         .compile_fds(files)?;
     Ok(())
 }

@@ -12,8 +12,9 @@ use crate::registration::{InfoRequest, PluginInfo, RegistrationStatus};
 use crate::v1::node_client::NodeClient;
 use crate::v1::node_service_capability::{Type, rpc};
 use crate::v1::{
-    NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    NodeExpandVolumeRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
+    NodeUnstageVolumeRequest, VolumeUsage,
 };
 
 /// 4 MiB: gRPC's usual bound of an answer, as kubelets have it.
@@ -239,6 +240,14 @@ impl Driver {
         publish = node_publish_volume(NodePublishVolumeRequest) -> () { |_| () };
         /// Undoes it.
         unpublish = node_unpublish_volume(NodeUnpublishVolumeRequest) -> () { |_| () };
+        /// Makes what is on a volume as large as the volume is. The size that it has then, if the driver says it.
+        expand = node_expand_volume(NodeExpandVolumeRequest) -> i64 {
+            |answer: crate::v1::NodeExpandVolumeResponse| answer.capacity_bytes
+        };
+        /// What a volume holds.
+        stats = node_get_volume_stats(NodeGetVolumeStatsRequest) -> Vec<VolumeUsage> {
+            |answer: crate::v1::NodeGetVolumeStatsResponse| answer.usage
+        };
         /// What the driver calls the node, and where it lies.
         info_of = node_get_info(NodeGetInfoRequest) -> NodeGetInfoResponse { std::convert::identity };
         /// What it can do.

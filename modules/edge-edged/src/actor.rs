@@ -43,6 +43,7 @@ use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
+use crate::volume_stats::actor::{VOLUME_STATS, VolumeStatsKeeper, VolumeStatsMsg};
 
 /// Runs the node's pods.
 pub struct Edged {
@@ -67,6 +68,8 @@ pub struct Edged {
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
     allocations: Allocations,
+    /// Who says what volumes hold.
+    volume_stats: Option<Address<VolumeStatsMsg>>,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
     static_kept: Option<Vec<String>>,
     /// Who gives devices and CPUs.
@@ -101,6 +104,7 @@ impl Edged {
             mirrors: Requests::default(),
             wakes: None,
             allocations: Allocations::default(),
+            volume_stats: None,
             static_kept: None,
             containers: None,
             resources: ResourceAdmission::default(),
@@ -154,6 +158,10 @@ impl Actor for Edged {
         });
         let ending = Rc::clone(&deps);
         cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
+        let measuring = Rc::clone(&deps);
+        self.volume_stats = Some(cx.child(VOLUME_STATS, VolumeStatsKeeper::policy(), move || {
+            VolumeStatsKeeper::new(Rc::clone(&measuring))
+        }));
         cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&deps)));
         let pleg = Pleg {
             runtime: Arc::clone(&self.runtime),
@@ -197,6 +205,12 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
+            EdgedMsg::VolumeStats { reply } => {
+                if let Some(stats) = &self.volume_stats {
+                    // Whoever asks hears that there is no answer.
+                    let _ = stats.try_tell(VolumeStatsMsg::Wanted(reply));
+                }
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);

@@ -25,8 +25,9 @@ impl Kubelet {
             }
             Page::Resource => resource::page(self.sample().await.as_deref()),
             Page::Kubelet => {
-                let sample = self.sample().await;
-                kubelet::page(&self.settings.node, sample.as_deref(), &self.metrics.counters())
+                let (sample, volumes) = tokio::join!(self.sample(), self.volumes());
+                let counters = self.metrics.counters();
+                kubelet::page(&self.settings.node, sample.as_deref(), &volumes, &counters)
             }
             Page::Cadvisor => {
                 let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;

@@ -223,7 +223,7 @@ async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> OnDisk {
     found
 }
 
-async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Usage {
+pub(crate) async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Usage {
     let counted: Result<Usage, StepError> = async {
         let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
         let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };

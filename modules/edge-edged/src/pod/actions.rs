@@ -38,7 +38,9 @@ use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
 use crate::runtime::sandbox;
 use crate::runtime::security;
-use crate::volumes::{self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, token_requests};
+use crate::volumes::{
+    self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, devices, token_requests,
+};
 
 /// As the kubelet's: collectors of logs pass. The logs themselves are the runtime's, 0640.
 const LOGS: u32 = 0o755;
@@ -323,7 +325,7 @@ async fn create(
     };
     let dns = deps.node.borrow().dns.clone();
     let names = deps.place(&dns).names(pod);
-    let mounts = {
+    let (mounts, devices) = {
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
         let (root, ips, volumes) = (deps.settings.root.clone(), context.ips.clone(), context.volumes);
         let logs = deps.settings.logs.clone();
@@ -334,7 +336,8 @@ async fn create(
             let root = folders::root(&root)?;
             volumes::write_hosts(&root, &pod, &ips, &names)?;
             let context = MountContext { attempt, volumes: &volumes, env: &env, ips: &ips, features };
-            volumes::mounts_of(&root, &pod, spec, &context)
+            let devices = devices::of_container(root.shown(), spec, &volumes)?;
+            Ok((volumes::mounts_of(&root, &pod, spec, &context)?, devices))
         };
         blocking(&deps.env, "make the mounts in", make).await?
     };
@@ -348,6 +351,8 @@ async fn create(
     };
     let mut config = container::config(pod, spec, start, space)?;
     grant::apply(grant, &mut config);
+    // Behind those of plugins.
+    config.devices.extend(devices);
     let sandbox_config = sandbox::config(pod, context.sandbox_attempt, &deps.place(&dns))?;
     Ok(deps.runtime.create_container(&context.sandbox, config, sandbox_config).await?)
 }

@@ -145,8 +145,7 @@ mod tests {
             "hostUsers": false,
             "containers": [{"name": "a", "lifecycle": {"stopSignal": "SIGUSR1"},
                 "restartPolicyRules": [{"action": "RestartPod"}],
-                "securityContext": {"procMount": "Unmasked"},
-                "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
+                "securityContext": {"procMount": "Unmasked"}}],
             "volumes": [{"name": "p", "iscsi": {"iqn": "i"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
@@ -155,7 +154,6 @@ mod tests {
                 "spec.containers[a].lifecycle.stopSignal",
                 "spec.containers[a].restartPolicyRules[0].action=RestartPod",
                 "spec.containers[a].securityContext.procMount=Unmasked",
-                "spec.containers[a].volumeDevices",
                 "spec.hostUsers=false",
                 "spec.volumes[n].newKind",
                 "spec.volumes[p].iscsi",

@@ -45,6 +45,7 @@ pub(crate) fn mounts_of(
         let host_path = match (&volume.at, inner) {
             (VolumeLocation::Ours(at), None) => root.shown().join(at),
             (VolumeLocation::Host(path), None) => path.clone(),
+            (VolumeLocation::Device(_), _) => return Err(not_mountable(&wanted.name)),
             (_, Some(inner)) => {
                 let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
                 let names = (wanted.name.as_str(), spec.name.as_str());
@@ -89,6 +90,11 @@ fn may_be_labelled(volume: &Volume) -> bool {
         Some("csi" | "local-volume") => !volume.read_only,
         _ => true,
     }
+}
+
+/// It is a device.
+fn not_mountable(volume: &str) -> StepError {
+    StepError::Missing(format!("volume {volume} has volumeMode Block, but is specified in volumeMounts"))
 }
 
 /// The part of the volume that is wanted; `None`: the whole.
@@ -205,6 +211,7 @@ fn sub_path(
     let folder = match &volume.at {
         VolumeLocation::Ours(at) => root.below(at)?,
         VolumeLocation::Host(path) => Folder::root(path)?,
+        VolumeLocation::Device(_) => return Err(not_mountable(names.0)),
     };
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| fault("create subPath directory", &errno))?;
