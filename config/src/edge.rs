@@ -222,6 +222,8 @@ pub struct TailoredKubeletConfig {
     pub memory_manager_policy: MemoryManagerPolicy,
     /// What of each NUMA node's memory pods can't have then.
     pub reserved_memory: Vec<MemoryReservation>,
+    /// How often the volumes of a pod are measured, while somebody asks what they hold, and up to as long again; 0: never.
+    pub volume_stats_agg_period: KubeletDuration,
     /// How near to each other a container's devices and CPUs have to be.
     pub topology_manager_policy: TopologyManagerPolicy,
     /// Whether that is asked of each container, or of the pod as a whole.
@@ -281,6 +283,7 @@ impl Default for TailoredKubeletConfig {
             kube_reserved: BTreeMap::new(),
             memory_manager_policy: MemoryManagerPolicy::None,
             reserved_memory: Vec::new(),
+            volume_stats_agg_period: KubeletDuration::from_secs(60),
             topology_manager_policy: TopologyManagerPolicy::None,
             topology_manager_scope: TopologyManagerScope::Container,
         }

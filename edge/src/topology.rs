@@ -60,6 +60,7 @@ pub struct Mailboxes {
     meta_to_hub: Address<EdgeHubMsg>,
     hub_to_meta: Address<MetaMsg>,
     hub_to_stream: Address<EdgeStreamMsg>,
+    stream_to_edged: Address<EdgedMsg>,
 }
 
 /// What the actors are made of.
@@ -114,6 +115,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         hub_to_stream: hive.grant(HUB, &stream, Flow::TryTell),
+        stream_to_edged: hive.grant(STREAM, &edged, Flow::Ask),
         bus,
         twin,
         edged,
@@ -187,6 +189,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());
     hive.supervise(mailboxes.stream, Policy::default(), move || {
         EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))
+            .measuring_by(mailboxes.stream_to_edged.clone())
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());

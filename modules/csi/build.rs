@@ -9,7 +9,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Its clients call by `methods.rs`.
         .build_client(false)
         // Theirs is written by hand, without the secrets.
-        .skip_debug(["csi.v1.NodeStageVolumeRequest", "csi.v1.NodePublishVolumeRequest"])
+        .skip_debug([
+            "csi.v1.NodeStageVolumeRequest",
+            "csi.v1.NodePublishVolumeRequest",
+            "csi.v1.NodeExpandVolumeRequest",
+        ])
         .compile_fds(files)?;
     Ok(())
 }

@@ -9,6 +9,21 @@ use crate::{ObjectKey, resource};
 const SECRETS_OF_CSI: [&str; 3] =
     ["/spec/csi/nodeStageSecretRef", "/spec/csi/nodePublishSecretRef", "/spec/csi/nodeExpandSecretRef"];
 
+/// What is read of a claim here, as JSON pointers.
+pub const READ_OF_CLAIM: &[&str] =
+    &["/metadata/namespace", "/metadata/name", "/metadata/uid", "/spec/volumeName"];
+/// What is read of a volume here, as JSON pointers.
+pub const READ_OF_VOLUME: &[&str] = &[
+    "/spec/claimRef/namespace",
+    "/spec/claimRef/name",
+    "/spec/claimRef/uid",
+    "/spec/csi/driver",
+    "/spec/csi/volumeHandle",
+    "/spec/csi/nodeStageSecretRef",
+    "/spec/csi/nodePublishSecretRef",
+    "/spec/csi/nodeExpandSecretRef",
+];
+
 /// The key of the volume that a claim is bound to.
 pub fn volume_of_claim(claim: &Value) -> Option<ObjectKey> {
     let name = claim.pointer("/spec/volumeName")?.as_str().filter(|name| !name.is_empty())?;

@@ -23,6 +23,7 @@ const DEVICE: WatchedKind = WatchedKind {
     version: "v1beta1",
     plural: "devices",
     kind: "Device",
+    reads: &[],
 };
 const DEVICE_MODEL: WatchedKind = WatchedKind {
     group_resource: DEVICE_MODELS,
@@ -30,6 +31,7 @@ const DEVICE_MODEL: WatchedKind = WatchedKind {
     version: "v1beta1",
     plural: "devicemodels",
     kind: "DeviceModel",
+    reads: &[],
 };
 
 /// 10 s before a DeviceStatus that could not be made is tried again.

@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod claim_expansion;
 mod csi_node;
 mod error;
 mod event_reports;

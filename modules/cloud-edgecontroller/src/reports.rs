@@ -23,7 +23,7 @@ fn step_of(said: &NodeReport) -> usize {
     match said {
         NodeReport::Node { .. } => 0,
         NodeReport::MirrorPod { .. } => 1,
-        NodeReport::PodStatus { .. } | NodeReport::Event { .. } => 2,
+        NodeReport::PodStatus { .. } | NodeReport::Event { .. } | NodeReport::ClaimExpansion { .. } => 2,
         NodeReport::PodGone { .. } => 3,
     }
 }

@@ -97,6 +97,9 @@ impl NodeReportWriter {
                 let uid = uid.unwrap_or_default();
                 self.mirror_pod(from, &uid, (&namespace, &name), pod_json.as_deref()).await
             }
+            NodeReport::ClaimExpansion { claim, size, expansion } => {
+                self.claim_expansion(from, &claim, &size, &expansion).await
+            }
             NodeReport::Event { namespace, name, event_json } => {
                 self.event(from, uid, &namespace, &name, &event_json).await
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use apimachinery::resource::RUNTIME_CLASSES;
+use apimachinery::volume;
 use beehive::Context;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::ids::{CSI_DRIVERS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, VOLUME_ATTACHMENTS};
@@ -18,8 +19,8 @@ use serde_json::Value;
 use crate::plan;
 
 const KINDS: [WatchedKind; 5] = [
-    WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim"),
-    WatchedKind::core(PERSISTENT_VOLUMES, "PersistentVolume"),
+    WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").reading(volume::READ_OF_CLAIM),
+    WatchedKind::core(PERSISTENT_VOLUMES, "PersistentVolume").reading(volume::READ_OF_VOLUME),
     of_storage(CSI_DRIVERS, "csidrivers", "CSIDriver"),
     of_storage(VOLUME_ATTACHMENTS, "volumeattachments", "VolumeAttachment"),
     WatchedKind {
@@ -32,7 +33,7 @@ const KINDS: [WatchedKind; 5] = [
 ];
 
 const fn of_storage(group_resource: &'static str, plural: &'static str, kind: &'static str) -> WatchedKind {
-    WatchedKind { group_resource, group: "storage.k8s.io", version: "v1", plural, kind }
+    WatchedKind { group_resource, group: "storage.k8s.io", version: "v1", plural, kind, reads: &[] }
 }
 
 /// A token that a CSI driver wants of the pods that have its volumes.

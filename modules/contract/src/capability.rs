@@ -17,14 +17,24 @@ pub const REPORT_POD_GONE: &str = "report.pod-gone";
 pub const REPORT_EVENT: &str = "report.event";
 /// Reports of the mirrors of static pods.
 pub const REPORT_MIRROR_POD: &str = "report.mirror-pod";
+/// Reports of claims whose volumes are made larger.
+pub const REPORT_CLAIM_EXPANSION: &str = "report.claim-expansion";
 /// Reports of a twin's property.
 pub const REPORT_TWIN: &str = "report.twin";
 /// Reports of a device's state.
 pub const REPORT_DEVICE_STATE: &str = "report.device-state";
 
 /// What the edge controller of this release understands.
-pub const OF_EDGE_CONTROLLER: &[&str] =
-    &[DEFLATE, TOKENS, REPORT_NODE, REPORT_POD_STATUS, REPORT_POD_GONE, REPORT_EVENT, REPORT_MIRROR_POD];
+pub const OF_EDGE_CONTROLLER: &[&str] = &[
+    DEFLATE,
+    TOKENS,
+    REPORT_NODE,
+    REPORT_POD_STATUS,
+    REPORT_POD_GONE,
+    REPORT_EVENT,
+    REPORT_MIRROR_POD,
+    REPORT_CLAIM_EXPANSION,
+];
 /// What the device controller of this release understands.
 pub const OF_DEVICE_CONTROLLER: &[&str] = &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE];
 /// What the router of this release understands.

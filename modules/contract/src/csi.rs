@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use beehive::{Message, Reply};
 
+use crate::volume_stats::VolumeUsage;
+
 /// How a volume may be used: that of a PersistentVolume which counts, its first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccessMode {
@@ -31,6 +33,8 @@ pub struct CsiVolume {
     pub handle: String,
     /// The volume is made for the pod and goes with it: neither attached nor staged.
     pub is_inline: bool,
+    /// The pod has it as a block device, without a file system.
+    pub is_block: bool,
     /// It is mounted for reading alone.
     pub read_only: bool,
     /// The file system; empty: the driver's choice.
@@ -86,8 +90,22 @@ pub struct CsiFault {
     pub reason: String,
 }
 
+/// Why a volume is not larger (`pkg/volume/csi/expander.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpandFault {
+    /// Its driver does not do that on nodes.
+    NotSupported,
+    /// It never will be: `InvalidArgument`, `OutOfRange`, `NotFound`.
+    Infeasible(String),
+    /// Not while it is in use: `FailedPrecondition`.
+    InUse(String),
+    /// Not this time.
+    Failed(String),
+    /// Nobody knows: it is asked again.
+    Uncertain(String),
+}
+
 /// Messages to EdgeCsi.
-#[derive(Debug)]
 pub enum CsiMsg {
     /// Mount it, if it is not. Safe to repeat at any time.
     Mount {
@@ -103,6 +121,27 @@ pub enum CsiMsg {
         /// Done, or why not.
         reply: Reply<Result<(), CsiFault>>,
     },
+    /// Make what is on a volume as large as the volume is. It is mounted. Safe to repeat: a size that was reached is not asked for
+    /// again.
+    Expand {
+        /// Which.
+        volume: Box<CsiVolume>,
+        /// How large it is to be, in bytes.
+        size: i64,
+        /// For the driver.
+        secrets: BTreeMap<String, String>,
+        /// Whether it was asked for now; or why it is not larger.
+        reply: Reply<Result<bool, ExpandFault>>,
+    },
+    /// Say what a pod's volume holds.
+    Stats {
+        /// The pod's uid.
+        pod_uid: String,
+        /// The PersistentVolume's name, or that of the pod's volume if it is inline.
+        name: String,
+        /// What it holds; nothing where its driver doesn't say.
+        reply: Reply<Result<Option<VolumeUsage>, CsiFault>>,
+    },
     /// Tell Edged again which drivers there are.
     TellDrivers,
     /// Time to look for sockets of registrars.
@@ -111,11 +150,20 @@ pub enum CsiMsg {
     Found(BTreeMap<String, (u64, u64)>),
 }
 
+/// Without what they carry: secrets are among it.
+impl std::fmt::Debug for CsiMsg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Message for CsiMsg {
     fn name(&self) -> &'static str {
         match self {
             CsiMsg::Mount { .. } => "Mount",
             CsiMsg::Unmount { .. } => "Unmount",
+            CsiMsg::Expand { .. } => "Expand",
+            CsiMsg::Stats { .. } => "Stats",
             CsiMsg::TellDrivers => "TellDrivers",
             CsiMsg::Look => "Look",
             CsiMsg::Found(_) => "Found",

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use beehive::Message;
+use beehive::{Message, Reply};
 
 use crate::ChangedObjects;
 use crate::containermanager::{DeviceReport, Rejection};
 use crate::csi_node::CsiNodeDriver;
+use crate::volume_stats::VolumesOfPods;
 
 /// Messages to Edged.
 #[derive(Debug)]
@@ -63,6 +64,11 @@ pub enum EdgedMsg {
         /// The volumes, as `status.volumesInUse` names them.
         in_use: BTreeSet<String>,
     },
+    /// Say what the volumes of the pods hold. What was never measured is waited for a moment, and no volume that does not answer.
+    VolumeStats {
+        /// By the pods' uids.
+        reply: Reply<VolumesOfPods>,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -84,6 +90,7 @@ impl Message for EdgedMsg {
             EdgedMsg::Devices(_) => "Devices",
             EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",
             EdgedMsg::CsiDrivers { .. } => "CsiDrivers",
+            EdgedMsg::VolumeStats { .. } => "VolumeStats",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

@@ -33,6 +33,7 @@ pub mod rows;
 pub mod stream;
 pub mod synccontroller;
 pub mod uplink;
+pub mod volume_stats;
 pub mod wire;
 
 pub use batch::{Batch, DecodedBatch, SkipReason, SkippedRow};

@@ -16,6 +16,10 @@ pub const STATUS_MAX: usize = 128 << 10;
 pub const EVENT_MAX: usize = 16 << 10;
 /// 128 KiB: the largest static pod of which there is a mirror.
 pub const MIRROR_MAX: usize = 128 << 10;
+/// 4 KiB: the longest word on why a claim's volume is not larger.
+pub const EXPANSION_MAX: usize = 4 << 10;
+/// 64 bytes: the longest size of one.
+pub const SIZE_MAX: usize = 64;
 /// 4 KiB: the longest value of a twin, as on the node.
 pub const VALUE_MAX: usize = 4 << 10;
 /// 16 entries of a value's metadata.
@@ -45,6 +49,12 @@ pub enum InvalidReport {
     /// A name is none.
     #[error(transparent)]
     Name(#[from] ParseIdError),
+    /// A word is none of those that there are.
+    #[error("{what} is none")]
+    Word {
+        /// Of what.
+        what: &'static str,
+    },
     /// Something is too large.
     #[error("{what} has {found}, and may have {max}")]
     Size {
@@ -59,6 +69,30 @@ pub enum InvalidReport {
 
 fn within(what: &'static str, found: usize, max: usize) -> Result<(), InvalidReport> {
     if found <= max { Ok(()) } else { Err(InvalidReport::Size { what, found, max }) }
+}
+
+/// One claim, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimId {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: ObjectName,
+    /// Its uid.
+    pub uid: Uid,
+}
+
+/// How far a claim's volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expansion {
+    /// The driver is being asked.
+    InProgress,
+    /// It is as large as it is to be.
+    Finished,
+    /// It never can be, and why.
+    Infeasible(String),
+    /// It is not, and is tried again; and why.
+    Failed(String),
 }
 
 /// One pod, for good.
@@ -120,6 +154,15 @@ pub enum NodeReport {
     PodGone {
         /// The pod.
         pod: PodId,
+    },
+    /// A claim whose volume is made larger.
+    ClaimExpansion {
+        /// The claim.
+        claim: ClaimId,
+        /// Which size it is to have.
+        size: String,
+        /// How far it is.
+        expansion: Expansion,
     },
     /// An event.
     Event {
@@ -191,6 +234,20 @@ impl Unparsed<UpReport> {
                 within("a mirror pod, in bytes,", size, MIRROR_MAX)?;
                 let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
                 ParsedReport::OfNode(NodeReport::MirrorPod { namespace, name, pod_json })
+            }
+            UpReport::ClaimExpansion { namespace, name, uid, size, state, message } => {
+                within("the size of a claim, in bytes,", size.len(), SIZE_MAX)?;
+                within("why a volume is not larger, in bytes,", message.len(), EXPANSION_MAX)?;
+                let (namespace, name) = (Namespace::parse(&namespace)?, ObjectName::parse(&name)?);
+                let claim = ClaimId { namespace, name, uid: Uid::parse(&uid)? };
+                let expansion = match state.as_str() {
+                    "InProgress" => Expansion::InProgress,
+                    "Finished" => Expansion::Finished,
+                    "Infeasible" => Expansion::Infeasible(message),
+                    "Failed" => Expansion::Failed(message),
+                    _ => return Err(InvalidReport::Word { what: "the state of a claim's volume" }),
+                };
+                ParsedReport::OfNode(NodeReport::ClaimExpansion { claim, size, expansion })
             }
             UpReport::Twin { namespace, name, property, reported, observed_desired } => {
                 let device = DeviceName::parse(&namespace, &name)?;

@@ -71,6 +71,21 @@ pub enum UpReport {
         /// The Pod.
         pod_json: Option<String>,
     },
+    /// What became of making a claim's volume larger on the node. Newest wins per claim.
+    ClaimExpansion {
+        /// The claim's namespace.
+        namespace: String,
+        /// The claim's name.
+        name: String,
+        /// The claim's uid.
+        uid: String,
+        /// Which size it is to have, as the claim's status or its volume says it.
+        size: String,
+        /// `InProgress`, `Finished`, `Infeasible` or `Failed`.
+        state: String,
+        /// Why it is not larger.
+        message: String,
+    },
     /// One property of a device's twin. Newest wins per property. `None` means: deleted.
     Twin {
         /// The device's namespace.
@@ -107,6 +122,7 @@ impl UpReport {
             UpReport::PodGone { uid, .. } => Some(format!("gone/{uid}")),
             UpReport::Event { .. } => None,
             UpReport::MirrorPod { namespace, name, .. } => Some(format!("mirror/{namespace}/{name}")),
+            UpReport::ClaimExpansion { uid, .. } => Some(format!("claim/{uid}")),
             UpReport::Twin { namespace, name, property, .. } => {
                 Some(format!("twin/{namespace}/{name}/{property}"))
             }
@@ -122,7 +138,8 @@ impl UpReport {
             | UpReport::PodStatus { .. }
             | UpReport::PodGone { .. }
             | UpReport::Event { .. }
-            | UpReport::MirrorPod { .. } => OutboxQueue::Node,
+            | UpReport::MirrorPod { .. }
+            | UpReport::ClaimExpansion { .. } => OutboxQueue::Node,
         }
     }
 
@@ -134,6 +151,7 @@ impl UpReport {
             UpReport::PodGone { .. } => capability::REPORT_POD_GONE,
             UpReport::Event { .. } => capability::REPORT_EVENT,
             UpReport::MirrorPod { .. } => capability::REPORT_MIRROR_POD,
+            UpReport::ClaimExpansion { .. } => capability::REPORT_CLAIM_EXPANSION,
             UpReport::Twin { .. } => capability::REPORT_TWIN,
             UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }

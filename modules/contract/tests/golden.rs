@@ -74,6 +74,17 @@ fn reports() -> Vec<(&'static str, UpReport)> {
         ("event", UpReport::Event { namespace: s("d"), name: s("e"), event_json: s("{}") }),
         ("mirror-pod", UpReport::MirrorPod { namespace: s("d"), name: s("p"), pod_json: Some(s("{}")) }),
         (
+            "claim-expansion",
+            UpReport::ClaimExpansion {
+                namespace: s("d"),
+                name: s("c"),
+                uid: s("u"),
+                size: s("2Gi"),
+                state: s("Finished"),
+                message: s(""),
+            },
+        ),
+        (
             "twin",
             UpReport::Twin {
                 namespace: s("d"),

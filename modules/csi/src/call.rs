@@ -13,8 +13,9 @@ use crate::methods::{node, registration};
 use crate::registration::{InfoRequest, PluginInfo, RegistrationStatus};
 use crate::v1::node_service_capability::{Type, rpc};
 use crate::v1::{
-    NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    NodeExpandVolumeRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
+    NodeUnstageVolumeRequest, VolumeUsage,
 };
 
 /// 4 MiB: gRPC's usual bound of an answer, as kubelets have it.
@@ -217,6 +218,14 @@ impl Driver {
         publish = NODE_PUBLISH_VOLUME(NodePublishVolumeRequest) -> () { |_| () };
         /// Undoes it.
         unpublish = NODE_UNPUBLISH_VOLUME(NodeUnpublishVolumeRequest) -> () { |_| () };
+        /// Makes what is on a volume as large as the volume is. The size that it has then, if the driver says it.
+        expand = NODE_EXPAND_VOLUME(NodeExpandVolumeRequest) -> i64 {
+            |answer: crate::v1::NodeExpandVolumeResponse| answer.capacity_bytes
+        };
+        /// What a volume holds.
+        stats = NODE_GET_VOLUME_STATS(NodeGetVolumeStatsRequest) -> Vec<VolumeUsage> {
+            |answer: crate::v1::NodeGetVolumeStatsResponse| answer.usage
+        };
         /// What the driver calls the node, and where it lies.
         info_of = NODE_GET_INFO(NodeGetInfoRequest) -> NodeGetInfoResponse { std::convert::identity };
         /// What it can do.

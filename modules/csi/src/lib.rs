@@ -31,4 +31,4 @@ macro_rules! without_secrets {
     };
 }
 
-without_secrets!(NodeStageVolumeRequest NodePublishVolumeRequest);
+without_secrets!(NodeStageVolumeRequest NodePublishVolumeRequest NodeExpandVolumeRequest);

@@ -10,6 +10,8 @@ unixgrpc::methods! {
         NODE_UNSTAGE_VOLUME = NodeUnstageVolume(NodeUnstageVolumeRequest) returns (NodeUnstageVolumeResponse);
         NODE_PUBLISH_VOLUME = NodePublishVolume(NodePublishVolumeRequest) returns (NodePublishVolumeResponse);
         NODE_UNPUBLISH_VOLUME = NodeUnpublishVolume(NodeUnpublishVolumeRequest) returns (NodeUnpublishVolumeResponse);
+        NODE_EXPAND_VOLUME = NodeExpandVolume(NodeExpandVolumeRequest) returns (NodeExpandVolumeResponse);
+        NODE_GET_VOLUME_STATS = NodeGetVolumeStats(NodeGetVolumeStatsRequest) returns (NodeGetVolumeStatsResponse);
         NODE_GET_CAPABILITIES = NodeGetCapabilities(NodeGetCapabilitiesRequest) returns (NodeGetCapabilitiesResponse);
         NODE_GET_INFO = NodeGetInfo(NodeGetInfoRequest) returns (NodeGetInfoResponse);
     }

@@ -11,8 +11,9 @@ use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::paths::VolumeId;
 use crate::state::State;
-use crate::{events, registration, volumes};
+use crate::{events, expand, registration, stats, volumes};
 
 /// 2 min: a kubelet's bound of a driver's call.
 const CALL_DEADLINE: Duration = Duration::from_secs(120);
@@ -98,7 +99,8 @@ impl Actor for EdgeCsi {
                 let is_over = state.begin_mount(&volume.pod_uid);
                 cx.spawn(async move {
                     let is_needless = || is_over.get() || reply.is_abandoned();
-                    let id = (volume.driver.clone(), volume.handle.clone());
+                    let device = volume.is_block.then(|| volume.name.clone());
+                    let id = VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
                     let done = volumes::mount(Rc::clone(&state), *volume, is_needless).await;
                     // It may be staged for a pod that is not there any more. One that asks again needs it so.
                     if done.is_err() && is_over.get() {
@@ -110,6 +112,12 @@ impl Actor for EdgeCsi {
             CsiMsg::Unmount { pod_uid, reply } => {
                 state.end_mounts(&pod_uid);
                 cx.spawn(async move { reply.send(volumes::unmount(state, pod_uid).await) });
+            }
+            CsiMsg::Expand { volume, size, secrets, reply } => {
+                cx.spawn(async move { reply.send(expand::of_volume(&state, &volume, size, secrets).await) });
+            }
+            CsiMsg::Stats { pod_uid, name, reply } => {
+                cx.spawn(async move { reply.send(stats::of_volume(&state, &pod_uid, &name).await) });
             }
             CsiMsg::TellDrivers => state.tell(),
             CsiMsg::Look => self.look(cx),

@@ -34,6 +34,12 @@ pub(crate) fn volume_published(env: &Env, driver: &str, handle: &str, pod: &str)
     tracing::info!(driver, handle, pod, "volume published");
 }
 
+/// A volume was made larger, by a call.
+pub(crate) fn volume_expanded(env: &Env, driver: &str, handle: &str, bytes: i64) {
+    env.count("csi_volume_expanded");
+    tracing::info!(driver, handle, bytes, "volume expanded");
+}
+
 /// A pod's volume was unpublished.
 pub(crate) fn volume_unpublished(env: &Env, driver: &str, handle: &str, pod: &str) {
     env.count("csi_volume_unpublished");

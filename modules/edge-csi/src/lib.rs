@@ -17,12 +17,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod devices;
 mod error;
 mod events;
+mod expand;
 mod paths;
 mod plan;
 mod registration;
 mod state;
+mod stats;
 mod volumes;
 
 pub use actor::{EdgeCsi, Settings};

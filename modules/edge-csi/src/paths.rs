@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, 
 use std::path::{Path, PathBuf};
 
 use apimachinery::volume::sha256_hex;
+use contract::csi::CsiVolume;
 use contract::csi_node::is_driver_name;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
 use serde::{Deserialize, Serialize};
@@ -46,9 +47,40 @@ pub(crate) struct VolData {
 }
 
 impl VolData {
+    /// Which volume it is; `device`: its PersistentVolume's name, if it is a device.
+    pub(crate) fn id(&self, device: Option<&str>) -> VolumeId {
+        VolumeId {
+            driver: self.driver_name.clone(),
+            handle: self.volume_handle.clone(),
+            device: device.map(str::to_owned),
+        }
+    }
+
     pub(crate) fn is_inline(&self) -> bool {
         self.volume_lifecycle_mode == "Ephemeral"
     }
+}
+
+/// A volume, whatever pods have it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct VolumeId {
+    pub(crate) driver: String,
+    pub(crate) handle: String,
+    /// The name of its PersistentVolume, if pods have it as a device: so its folders are called.
+    pub(crate) device: Option<String>,
+}
+
+/// Where a device lies.
+#[derive(Debug, Clone)]
+pub(crate) struct DevicePlaces {
+    /// Where its driver stages it.
+    pub(crate) staging: PathBuf,
+    /// The folder of what is published, by pod.
+    pub(crate) publish: PathBuf,
+    /// What says whose it is.
+    pub(crate) data: PathBuf,
+    /// The folder of `data`.
+    pub(crate) top: PathBuf,
 }
 
 /// One volume of a pod on the disk.
@@ -58,13 +90,15 @@ pub(crate) struct PodVolume {
     pub(crate) name: String,
     /// `None`: nothing says whose it is.
     pub(crate) data: Option<VolData>,
+    /// The pod has it as a block device.
+    pub(crate) is_block: bool,
 }
 
 impl PodVolume {
-    /// Whether it is this volume, and no inline one.
-    pub(crate) fn is(&self, driver: &str, handle: &str) -> bool {
-        let same = |data: &VolData| data.driver_name == driver && data.volume_handle == handle;
-        self.data.as_ref().is_some_and(|data| !data.is_inline() && same(data))
+    /// Which volume it is; `None`: an inline one, or nothing says so.
+    pub(crate) fn id(&self) -> Option<VolumeId> {
+        let data = self.data.as_ref().filter(|data| !data.is_inline())?;
+        Some(data.id(self.is_block.then_some(self.name.as_str())))
     }
 }
 
@@ -105,6 +139,34 @@ impl Root {
         self.pod(uid).join(name)
     }
 
+    fn devices(&self) -> PathBuf {
+        self.plugin().join("volumeDevices")
+    }
+
+    /// Where the device of a PersistentVolume lies.
+    pub(crate) fn device(&self, name: &str) -> DevicePlaces {
+        let (all, top) = (self.devices(), self.devices().join(name));
+        DevicePlaces {
+            staging: all.join("staging").join(name),
+            publish: all.join("publish").join(name),
+            data: top.join("data"),
+            top,
+        }
+    }
+
+    fn pod_devices(&self, uid: &str) -> PathBuf {
+        self.0.join("pods").join(uid).join("volumeDevices").join("kubernetes.io~csi")
+    }
+
+    /// The link that leads a pod's containers to its device.
+    pub(crate) fn pod_device(&self, volume: &CsiVolume) -> PathBuf {
+        self.pod_devices(&volume.pod_uid).join(&volume.name)
+    }
+
+    pub(crate) fn pod_device_of(&self, volume: &PodVolume) -> PathBuf {
+        self.pod_devices(&volume.pod_uid).join(&volume.name)
+    }
+
     /// Makes the folders that drivers and registrars mount.
     pub(crate) fn prepare(&self) -> Result<(), FileError> {
         [self.0.join("plugins"), self.registry(), self.0.join("pods")]
@@ -141,9 +203,14 @@ impl Root {
         let entries = entries(&self.pod(uid))?.into_iter();
         let one = |(name, path): (String, PathBuf)| {
             let data = read_data(&path)?;
-            Ok(PodVolume { pod_uid: uid.to_owned(), name, data })
+            Ok(PodVolume { pod_uid: uid.to_owned(), name, data, is_block: false })
         };
-        entries.map(one).collect()
+        let mut all = entries.map(one).collect::<Result<Vec<_>, FileError>>()?;
+        for (name, _) in self::entries(&self.pod_devices(uid))? {
+            let data = read_data(&self.device(&name).data)?;
+            all.push(PodVolume { pod_uid: uid.to_owned(), name, data, is_block: true });
+        }
+        Ok(all)
     }
 
     /// Those of all pods.
@@ -155,8 +222,8 @@ impl Root {
         Ok(all)
     }
 
-    /// The volumes that are staged: driver and handle.
-    pub(crate) fn staged(&self) -> Result<BTreeSet<(String, String)>, FileError> {
+    /// The volumes that are staged.
+    pub(crate) fn staged(&self) -> Result<BTreeSet<VolumeId>, FileError> {
         let mut all = BTreeSet::new();
         for (driver, folder) in entries(&self.plugin())? {
             if !is_driver_name(&driver) {
@@ -166,9 +233,13 @@ impl Root {
                 let Some(data) = read_data(&path)? else { continue };
                 // A file that speaks of another volume is not what we wrote.
                 if data.driver_name == driver && sha256_hex(&[&data.volume_handle]) == hash {
-                    all.insert((driver.clone(), data.volume_handle));
+                    all.insert(data.id(None));
                 }
             }
+        }
+        for (name, top) in entries(&self.devices())? {
+            let data = read_data(&top.join("data"))?.filter(|data| data.spec_vol_id == name);
+            all.extend(data.map(|data| data.id(Some(&name))));
         }
         Ok(all)
     }
@@ -236,7 +307,8 @@ pub(crate) fn end_nobodys(folder: &Path, inner: &str) -> Result<(), FileError> {
     end(folder, inner)
 }
 
-fn remove(at: &Path, result: std::io::Result<()>) -> Result<(), FileError> {
+/// What is gone already is what was wanted.
+pub(crate) fn remove(at: &Path, result: std::io::Result<()>) -> Result<(), FileError> {
     match result {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(FileError::new("remove", at, &error))
@@ -346,7 +418,8 @@ mod tests {
         let words = json!({"specVolID": "pv-1", "volumeHandle": "h", "driverName": "d.io", "nodeName": "edge-1",
             "volumeLifecycleMode": "Persistent", "attachmentID": "csi-1"});
         assert_eq!(text, words);
-        let there = PodVolume { pod_uid: "u-1".into(), name: "pv-1".into(), data: Some(data) };
+        let there =
+            PodVolume { pod_uid: "u-1".into(), name: "pv-1".into(), data: Some(data), is_block: false };
         assert_eq!(root.of_pods().unwrap(), [there]);
 
         let stage = root.stage("d.io", "h");
@@ -358,7 +431,7 @@ mod tests {
             fs::read_to_string(stage.join("vol_data.json")).unwrap(),
             r#"{"volumeHandle":"h","driverName":"d.io"}"#
         );
-        assert_eq!(root.staged().unwrap(), BTreeSet::from([("d.io".to_owned(), "h".to_owned())]));
+        assert_eq!(root.staged().unwrap(), BTreeSet::from([staged.id(None)]));
         // One that was put elsewhere speaks of another volume.
         fs::rename(&stage, stage.with_file_name("0")).unwrap();
         assert_eq!(root.staged().unwrap(), BTreeSet::new());
@@ -420,7 +493,7 @@ mod tests {
         make(&dir.path().join("pods/u-2/volumes")).unwrap();
         fs::write(dir.path().join("pods/u-2/volumes/kubernetes.io~csi"), "").unwrap();
         assert_eq!(root.of_pods().unwrap().len(), 1);
-        assert_eq!(root.staged().unwrap(), BTreeSet::from([("d.io".to_owned(), "h".to_owned())]));
+        assert_eq!(root.staged().unwrap(), BTreeSet::from([data.id(None)]));
         assert!(
             make(&dir.path().join("pods/file/x")).is_err() && make(&dir.path().join("pods/file")).is_err()
         );

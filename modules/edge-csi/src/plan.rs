@@ -7,8 +7,11 @@ use contract::csi_node::{CSI_NODE_ID_MAX, CSI_TOPOLOGY_MAX, CsiNodeDriver, is_dr
 use csi::registration::PluginInfo;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use csi::v1::volume_capability::access_mode::Mode;
-use csi::v1::volume_capability::{AccessMode as ModeOf, AccessType, MountVolume};
-use csi::v1::{NodeGetInfoResponse, NodePublishVolumeRequest, NodeStageVolumeRequest, VolumeCapability};
+use csi::v1::volume_capability::{AccessMode as ModeOf, AccessType, BlockVolume, MountVolume};
+use csi::v1::{
+    CapacityRange, NodeExpandVolumeRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
+    NodeStageVolumeRequest, VolumeCapability,
+};
 
 /// What registers CSI drivers.
 const CSI_PLUGIN: &str = "CSIPlugin";
@@ -106,12 +109,15 @@ fn mode(wanted: AccessMode, can: &[Capability]) -> Mode {
 fn capability(volume: &CsiVolume, can: &[Capability]) -> VolumeCapability {
     // The driver sees to the pod's group itself, if it can.
     let group = volume.fs_group.filter(|_| can.contains(&Capability::VolumeMountGroup));
+    let mount = || MountVolume {
+        fs_type: volume.fs_type.clone(),
+        mount_flags: volume.mount_options.clone(),
+        volume_mount_group: group.map(|group| group.to_string()).unwrap_or_default(),
+    };
+    let access_type =
+        if volume.is_block { AccessType::Block(BlockVolume {}) } else { AccessType::Mount(mount()) };
     VolumeCapability {
-        access_type: Some(AccessType::Mount(MountVolume {
-            fs_type: volume.fs_type.clone(),
-            mount_flags: volume.mount_options.clone(),
-            volume_mount_group: group.map(|group| group.to_string()).unwrap_or_default(),
-        })),
+        access_type: Some(access_type),
         access_mode: Some(ModeOf { mode: mode(volume.access_mode, can).into() }),
     }
 }
@@ -150,6 +156,24 @@ pub(crate) fn publish_request(
         readonly: volume.read_only,
         secrets: map(&volume.publish_secrets),
         volume_context: context,
+    }
+}
+
+/// What a driver is asked to make larger. `staged`: where it is staged; `at`: where it is published.
+pub(crate) fn expand_request(
+    volume: &CsiVolume,
+    can: &[Capability],
+    size: i64,
+    secrets: &BTreeMap<String, String>,
+    (staged, at): (String, String),
+) -> NodeExpandVolumeRequest {
+    NodeExpandVolumeRequest {
+        volume_id: volume.handle.clone(),
+        volume_path: at,
+        capacity_range: Some(CapacityRange { required_bytes: size, limit_bytes: 0 }),
+        staging_target_path: staged,
+        volume_capability: Some(capability(volume, can)),
+        secrets: map(secrets),
     }
 }
 

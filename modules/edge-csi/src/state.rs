@@ -16,11 +16,8 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc};
 
 use crate::error::FileError;
 use crate::events;
-use crate::paths::Root;
+use crate::paths::{Root, VolumeId};
 use crate::plan::Version;
-
-/// A volume: its driver and its handle.
-pub(crate) type VolumeId = (String, String);
 
 /// Whose turn it is with a volume, by `rootDirectory` and the volume. The process has one table, not an incarnation of EdgeCsi: what
 /// one that has failed still does on the disk holds its turn to its end, and the next one waits for it.
@@ -55,6 +52,8 @@ pub(crate) struct State {
     pub(crate) published: RefCell<BTreeMap<(String, String), CsiMounted>>,
     /// Staged by this incarnation.
     pub(crate) staged: RefCell<BTreeSet<VolumeId>>,
+    /// How large volumes were made by this incarnation, in bytes.
+    pub(crate) expanded: RefCell<BTreeMap<VolumeId, i64>>,
     /// Volumes that are mounted or may be.
     in_use: RefCell<BTreeSet<VolumeId>>,
     /// What is on the disk was read once: before that nothing is said, since it would be taken for all there is.
@@ -88,6 +87,7 @@ impl State {
             sockets: RefCell::default(),
             published: RefCell::default(),
             staged: RefCell::default(),
+            expanded: RefCell::default(),
             in_use: RefCell::default(),
             is_scanned: Cell::default(),
             news: Notify::new(),
@@ -223,7 +223,7 @@ impl State {
             // As the attach-detach controller calls volumes.
             let in_use = in_use
                 .iter()
-                .map(|(driver, handle)| format!("kubernetes.io/csi/{driver}^{handle}"))
+                .map(|VolumeId { driver, handle, .. }| format!("kubernetes.io/csi/{driver}^{handle}"))
                 .collect();
             EdgedMsg::CsiDrivers { drivers, in_use }
         };
@@ -259,6 +259,10 @@ pub(crate) mod tests {
 
     use super::*;
 
+    fn id(handle: &str) -> VolumeId {
+        VolumeId { driver: "d.io".to_owned(), handle: handle.to_owned(), device: None }
+    }
+
     pub(crate) fn state(env: &Env) -> (State, Probe<EdgedMsg>) {
         let (probe, edged) = Probe::new(env, 16);
         let (releases, _) = mpsc::channel(1);
@@ -272,7 +276,7 @@ pub(crate) mod tests {
         actix_rt::System::new().block_on(async {
             let env = Env::real();
             let ((old, _a), (new, _b)) = (state(&env), state(&env));
-            let id = ("d.io".to_owned(), "h".to_owned());
+            let id = id("h");
             let (began, has_begun) = tokio::sync::oneshot::channel();
             let (go, may_go) = std::sync::mpsc::channel::<()>();
             let of_old = id.clone();
@@ -304,9 +308,9 @@ pub(crate) mod tests {
             let telling = Rc::clone(&state);
             let teller = tokio::task::spawn_local(async move { telling.tell_news().await });
             state.tell();
-            let id = ("d.io".to_owned(), "h".to_owned());
-            state.set_in_use(&id, true);
-            state.found_in_use(BTreeSet::from([("d.io".to_owned(), "g".to_owned())]));
+            let own = id("h");
+            state.set_in_use(&own, true);
+            state.found_in_use(BTreeSet::from([id("g")]));
             let Some(EdgedMsg::CsiDrivers { in_use, .. }) = probe.next(Duration::from_secs(20)).await else {
                 panic!()
             };

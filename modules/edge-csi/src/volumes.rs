@@ -13,25 +13,25 @@ use csi::{CallError, Driver};
 use futures::future::join_all;
 
 use crate::error::FileError;
-use crate::events;
-use crate::paths::{self, PodVolume, Root, VolData, is_plain};
+use crate::paths::{self, PodVolume, Root, VolData, VolumeId, is_plain};
 use crate::plan;
-use crate::state::{State, Turn, VolumeId};
+use crate::state::{State, Turn};
+use crate::{devices, events};
 
 const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const TEAR_DOWN: &str = "UnmountVolume.TearDown";
 
-fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
+pub(crate) fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
     CsiFault { step, reason: reason.to_string() }
 }
 
-fn absent(driver: &str) -> String {
+pub(crate) fn absent(driver: &str) -> String {
     format!("driver name {driver} not found in the list of registered CSI drivers")
 }
 
 /// Why a mount was not gone on with.
-const NEEDLESS: &str = "nobody waits for the volume any more";
+pub(crate) const NEEDLESS: &str = "nobody waits for the volume any more";
 
 /// Mounts a volume for a pod. `is_needless`: it is over with the pod's volumes, or who asked has given up; asked before each call, so
 /// that nothing is mounted behind the pod's end.
@@ -41,7 +41,8 @@ pub(crate) async fn mount(
     is_needless: impl Fn() -> bool,
 ) -> Result<CsiMounted, CsiFault> {
     check(&volume)?;
-    let id = (volume.driver.clone(), volume.handle.clone());
+    let device = volume.is_block.then(|| volume.name.clone());
+    let id = VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
     let turn = state.turn(&id).await;
     if is_needless() {
         return Err(fault(SET_UP, NEEDLESS));
@@ -52,7 +53,13 @@ pub(crate) async fn mount(
         return Ok(CsiMounted { is_new: false, ..mounted });
     }
     if volume.access_mode == AccessMode::ReadWriteOncePod && !volume.is_inline {
-        has_no_other(&state, &turn, &volume).await.map_err(|reason| fault(SET_UP, reason))?;
+        has_no_other(&state, &turn, (&id, &volume.pod_uid)).await.map_err(|reason| fault(SET_UP, reason))?;
+    }
+    if volume.is_block {
+        let mapped = devices::map(&state, &volume, (&id, &turn), (before.is_some(), &is_needless)).await;
+        let mapped = mapped?;
+        state.published.borrow_mut().insert(place, mapped);
+        return Ok(mapped);
     }
     let driver = state.driver(&volume.driver);
     let staged = if volume.is_inline {
@@ -75,29 +82,24 @@ pub(crate) async fn mount(
         let why = format!("kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {why}");
         return Err(fault(SET_UP, why));
     };
-    let published =
-        publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
+    let published = publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
     let mounted = published.map_err(|reason| fault(SET_UP, reason))?;
     state.published.borrow_mut().insert(place, mounted);
     Ok(mounted)
 }
 
 /// What no second pod may use is used by none.
-async fn has_no_other(state: &State, turn: &Turn, volume: &CsiVolume) -> Result<(), String> {
-    let wanted = volume.clone();
-    let is_others =
-        move |found: &PodVolume| found.pod_uid != wanted.pod_uid && found.is(&wanted.driver, &wanted.handle);
+async fn has_no_other(state: &State, turn: &Turn, (id, pod_uid): (&VolumeId, &str)) -> Result<(), String> {
+    let (wanted, own) = (id.clone(), pod_uid.to_owned());
+    let is_others = move |found: &PodVolume| found.pod_uid != own && found.id().as_ref() == Some(&wanted);
     match state.on_disk_in(turn, move |root| Ok(root.of_pods()?.iter().any(is_others))).await? {
-        true => {
-            Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod"
-                .to_owned())
-        }
+        true => Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod".to_owned()),
         false => Ok(()),
     }
 }
 
 /// The names become parts of paths.
-fn check(volume: &CsiVolume) -> Result<(), CsiFault> {
+pub(crate) fn check(volume: &CsiVolume) -> Result<(), CsiFault> {
     let named = is_driver_name(&volume.driver) && is_plain(&volume.name) && is_plain(&volume.pod_uid);
     if !named || volume.handle.is_empty() {
         let words = "the names of the driver, the volume or the pod are not fit for paths, or the volume has no handle";
@@ -199,7 +201,7 @@ async fn publish(
     Ok(CsiMounted { has_group: can.contains(&Capability::VolumeMountGroup), is_new: !is_again })
 }
 
-fn text(path: &Path) -> Result<String, String> {
+pub(crate) fn text(path: &Path) -> Result<String, String> {
     path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is no text", path.display()))
 }
 
@@ -212,8 +214,12 @@ pub(crate) async fn unmount(state: Rc<State>, pod_uid: String) -> Result<(), Csi
     let found = state.on_disk(move |root| root.of_pod(&uid)).await;
     let found = found.map_err(|reason| fault(TEAR_DOWN, reason))?;
     // Beside each other: a driver that hangs holds up its own.
-    let ends = join_all(found.iter().map(|volume| unmount_one(&state, volume))).await;
+    let ends = join_all(found.iter().map(|volume| end_one(&state, volume))).await;
     ends.into_iter().collect::<Result<(), String>>().map_err(|reason| fault(TEAR_DOWN, reason))
+}
+
+async fn end_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
+    if volume.is_block { devices::unmap(state, volume).await } else { unmount_one(state, volume).await }
 }
 
 async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
@@ -226,7 +232,7 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
             .await
             .map_err(|error| format!("{why}: {error}"));
     };
-    let id = (data.driver_name.clone(), data.volume_handle.clone());
+    let id = data.id(None);
     let turn = state.turn(&id).await;
     let place = (volume.pod_uid.clone(), volume.name.clone());
     let own = folder.clone();
@@ -257,7 +263,7 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
 }
 
 /// A volume that the driver does not know is not mounted.
-fn gone_is_fine(error: CallError) -> Result<(), CallError> {
+pub(crate) fn gone_is_fine(error: CallError) -> Result<(), CallError> {
     if error.code() == "NotFound" { Ok(()) } else { Err(error) }
 }
 
@@ -267,7 +273,7 @@ pub(crate) async fn release(state: Rc<State>, id: VolumeId) {
     // From here on another pod's end is news.
     state.releasing.borrow_mut().remove(&id);
     if let Err(reason) = try_release(&state, &id, &turn).await {
-        events::volume_not_unstaged(&state.env, &id.0, &id.1, &reason);
+        events::volume_not_unstaged(&state.env, &id.driver, &id.handle, &reason);
     }
 }
 
@@ -280,14 +286,14 @@ enum Users {
     Unknown(PathBuf),
 }
 
-fn users(root: &Root, (driver, handle): &VolumeId) -> Result<Users, FileError> {
+fn users(root: &Root, id: &VolumeId) -> Result<Users, FileError> {
     let mut found = Users::None;
     for volume in root.of_pods()? {
-        if volume.is(driver, handle) {
+        if volume.id().as_ref() == Some(id) {
             return Ok(Users::Some);
         }
         let point = root.volume(&volume.pod_uid, &volume.name).join("mount");
-        if volume.data.is_none() && paths::is_mounted(&point)? {
+        if volume.data.is_none() && !volume.is_block && paths::is_mounted(&point)? {
             found = Users::Unknown(point);
         }
     }
@@ -305,20 +311,27 @@ async fn try_release(state: &State, id: &VolumeId, turn: &Turn) -> Result<(), St
     }
     let wanted = id.clone();
     if state.on_disk_in(turn, move |root| Ok(root.staged()?.contains(&wanted))).await? {
-        let driver = state.driver(&id.0).ok_or_else(|| absent(&id.0))?;
+        if let Some(name) = &id.device {
+            devices::release(state, (id, turn), name).await?;
+            state.staged.borrow_mut().remove(id);
+            state.set_in_use(id, false);
+            return Ok(());
+        }
+        let driver = state.driver(&id.driver).ok_or_else(|| absent(&id.driver))?;
         let can = driver.capabilities().await.map_err(|error| error.to_string())?;
         if can.contains(&Capability::StageUnstageVolume) {
             let request = NodeUnstageVolumeRequest {
-                volume_id: id.1.clone(),
-                staging_target_path: text(&state.root.global_mount(&id.0, &id.1))?,
+                volume_id: id.handle.clone(),
+                staging_target_path: text(&state.root.global_mount(&id.driver, &id.handle))?,
             };
             driver.unstage(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
         }
-        let folder = state.root.stage(&id.0, &id.1);
+        let folder = state.root.stage(&id.driver, &id.handle);
         state.on_disk_in(turn, move |_| paths::end(&folder, "globalmount")).await?;
-        events::volume_unstaged(&state.env, &id.0, &id.1);
+        events::volume_unstaged(&state.env, &id.driver, &id.handle);
     }
     state.staged.borrow_mut().remove(id);
+    state.expanded.borrow_mut().remove(id);
     state.set_in_use(id, false);
     Ok(())
 }
@@ -328,9 +341,7 @@ pub(crate) async fn on_disk(state: &State) -> Result<BTreeSet<VolumeId>, String>
     state
         .on_disk(|root| {
             let mut all = root.staged()?;
-            let datas = root.of_pods()?.into_iter().filter_map(|volume| volume.data);
-            let persistent = datas.filter(|data| !data.is_inline());
-            all.extend(persistent.map(|data| (data.driver_name, data.volume_handle)));
+            all.extend(root.of_pods()?.iter().filter_map(PodVolume::id));
             Ok(all)
         })
         .await
@@ -345,7 +356,7 @@ mod tests {
     fn a_volume_that_nothing_speaks_of_may_be_anybodys_while_it_is_mounted() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root(dir.path().to_owned());
-        let id = ("d.io".to_owned(), "h".to_owned());
+        let id = VolumeId { driver: "d.io".to_owned(), handle: "h".to_owned(), device: None };
         let folder = root.volume("u", "pv");
         paths::make(&folder.join("mount")).unwrap();
         assert_eq!(users(&root, &id).unwrap(), Users::None);
@@ -353,7 +364,7 @@ mod tests {
             return;
         }
         assert_eq!(users(&root, &id).unwrap(), Users::Unknown(folder.join("mount")));
-        let data = VolData { driver_name: id.0.clone(), volume_handle: id.1.clone(), ..VolData::default() };
+        let data = VolData { driver_name: id.driver.clone(), volume_handle: id.handle.clone(), ..VolData::default() };
         paths::begin(&root.volume("v", "pv"), &data).unwrap();
         assert_eq!(users(&root, &id).unwrap(), Users::Some);
         // It is undone by ourselves when its pod goes.

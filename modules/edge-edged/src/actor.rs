@@ -47,6 +47,7 @@ use crate::static_pods;
 use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
+use crate::volume_stats::actor::{VOLUME_STATS, VolumeStatsKeeper, VolumeStatsMsg};
 
 /// 2 s between looks whether a pod that is held was released.
 const RELEASES_EVERY: Duration = Duration::from_secs(2);
@@ -74,6 +75,8 @@ pub struct Edged {
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
     allocations: Allocations,
+    /// Who says what volumes hold.
+    volume_stats: Option<Address<VolumeStatsMsg>>,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
     static_kept: Option<Vec<String>>,
     /// Who gives devices and CPUs.
@@ -112,6 +115,7 @@ impl Edged {
             mirrors: Requests::default(),
             wakes: None,
             allocations: Allocations::default(),
+            volume_stats: None,
             static_kept: None,
             containers: None,
             resources: ResourceAdmission::default(),
@@ -168,6 +172,10 @@ impl Actor for Edged {
         });
         let ending = Rc::clone(&deps);
         cx.child(NODE_SHUTDOWN, NodeShutdown::policy(), move || NodeShutdown::new(Rc::clone(&ending)));
+        let measuring = Rc::clone(&deps);
+        self.volume_stats = Some(cx.child(VOLUME_STATS, VolumeStatsKeeper::policy(), move || {
+            VolumeStatsKeeper::new(Rc::clone(&measuring))
+        }));
         let keeping = Rc::clone(&deps);
         cx.child(LOG_MANAGER, LogManager::policy(), move || LogManager::new(Rc::clone(&keeping)));
         let pleg = Pleg {
@@ -216,6 +224,12 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
+            EdgedMsg::VolumeStats { reply } => {
+                if let Some(stats) = &self.volume_stats {
+                    // Whoever asks hears that there is no answer.
+                    let _ = stats.try_tell(VolumeStatsMsg::Wanted(reply));
+                }
+            }
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);

@@ -3,10 +3,10 @@
 //! # Owns
 //! Everything in the runtime with the node's label, the pods' folders below `rootDirectory` and `podLogsDir`, and their
 //! cgroups. Each pod has a worker, an actor and a child of Edged's (`edge-edged/pod-worker:namespace/name/uid`); they
-//! start, stop and wait beside each other, and one that fails is restarted alone, for ever, with a back-off. Five more
+//! start, stop and wait beside each other, and one that fails is restarted alone, for ever, with a back-off. Six more
 //! children look after the node: `log-manager` (rotation, links in `/var/log/containers`), `image-collector` (images that
-//! nothing uses), `eviction-manager` (memory, disks, inodes and processes), `static-pods` (files that describe pods)
-//! and `node-shutdown` (the machine's end, by logind).
+//! nothing uses), `eviction-manager` (memory, disks, inodes and processes), `static-pods` (files that describe pods),
+//! `volume-stats` (what volumes hold, for whoever asks) and `node-shutdown` (the machine's end, by logind).
 //! # Accepts
 //! [`contract::edged::EdgedMsg`]: nudges to reconcile with the store or the runtime, what its pods' workers say of their
 //! pods' ends, and its own timer.
@@ -45,6 +45,7 @@ mod settings;
 mod shutdown;
 mod static_pods;
 mod store;
+mod volume_stats;
 mod volumes;
 
 pub use actor::Edged;

@@ -78,6 +78,8 @@ pub struct Settings {
     pub eviction_rules: EvictionRules,
     /// When images are removed.
     pub image_collection: ImageCollection,
+    /// How often the volumes of a pod are measured while somebody asks, and up to as long again; zero: never.
+    pub volume_stats_every: Duration,
     /// Dead instances of a container that are kept beside the newest; one if this is 0.
     pub dead_kept: usize,
     /// How long a dead instance stays at least.
@@ -207,6 +209,7 @@ impl Settings {
                 // As the kubelet's.
                 every: Duration::from_secs(300),
             },
+            volume_stats_every: kubelet.volume_stats_agg_period.0,
             dead_kept: usize::try_from(edged.max_per_pod_container_count).unwrap_or(0),
             dead_min_age: edged.minimum_gc_age.0,
             serial_pulls: true,

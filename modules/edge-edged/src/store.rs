@@ -321,6 +321,7 @@ fn event_key(report: &UpReport) -> String {
         | UpReport::PodStatus { .. }
         | UpReport::PodGone { .. }
         | UpReport::MirrorPod { .. }
+        | UpReport::ClaimExpansion { .. }
         | UpReport::Twin { .. }
         | UpReport::DeviceState { .. } => String::new(),
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::{BYTE_STREAMS_MAX, ByteStream, WireVersion};
-use beehive::{Actor, Context, Env, Fault, Liveness, Sample};
+use beehive::{Actor, Address, Context, Env, Fault, Liveness, Sample};
+use contract::edged::EdgedMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::stream::{StreamRequest, StreamResponse};
 use cri::Runtime;
@@ -36,6 +37,8 @@ pub struct EdgeStream {
     runtime: Arc<dyn Runtime>,
     store: Store,
     liveness: Option<Liveness>,
+    /// Who knows what pods' volumes hold.
+    edged: Option<Address<EdgedMsg>>,
     kubelet: Option<Arc<Kubelet>>,
     /// A permit for each call.
     permits: Arc<Semaphore>,
@@ -76,6 +79,7 @@ impl EdgeStream {
             runtime,
             store,
             liveness,
+            edged: None,
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
@@ -83,6 +87,12 @@ impl EdgeStream {
             socket: None,
             servers: 0,
         }
+    }
+
+    /// With Edged, which must allow asking, for what pods' volumes hold.
+    #[must_use]
+    pub fn measuring_by(self, edged: Address<EdgedMsg>) -> Self {
+        EdgeStream { edged: Some(edged), ..self }
     }
 }
 
@@ -93,7 +103,8 @@ impl Actor for EdgeStream {
         let (settings, runtime, store) =
             (self.settings.clone(), Arc::clone(&self.runtime), self.store.clone());
         let (clock, metrics) = (cx.env().clock(), cx.env().metrics().clone());
-        let kubelet = Kubelet::new(settings, runtime, store, clock, metrics, self.liveness.clone());
+        let mut kubelet = Kubelet::new(settings, runtime, store, clock, metrics, self.liveness.clone());
+        kubelet.edged = self.edged.clone();
         self.kubelet = Some(Arc::new(kubelet));
         self.serve(cx).await;
         Ok(())

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use apimachinery::NamespacedName;
-use beehive::{Clock, Liveness, Metrics};
+use beehive::{Address, Clock, Liveness, Metrics};
+use contract::edged::EdgedMsg;
 use contract::stream::{StreamRequest, header};
+use contract::volume_stats::VolumesOfPods;
 use cri::Runtime;
 use cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use edge_store::Store;
@@ -39,6 +41,9 @@ use crate::zpages;
 /// 4 h: a kubelet's own bound for an answer; a command by `run` gets no longer.
 pub(crate) const LONGEST: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
 
+/// 3 s for Edged to say what volumes hold; it waits for none that does not answer.
+const VOLUMES_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Answers calls. Shared by all that are under way.
 pub(crate) struct Kubelet {
     pub(crate) settings: Settings,
@@ -47,6 +52,8 @@ pub(crate) struct Kubelet {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     liveness: Option<Liveness>,
+    /// Who knows what pods' volumes hold.
+    pub(crate) edged: Option<Address<EdgedMsg>>,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -89,6 +96,7 @@ impl Kubelet {
             clock,
             metrics,
             liveness,
+            edged: None,
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,
@@ -226,7 +234,8 @@ impl Kubelet {
                 let internal =
                     |error: cri::Error| Refusal::failed(format!("Internal Error: {}", error.grpc_text()));
                 let sample = self.stats.sample().await.map_err(internal)?;
-                let summary = summary::summary(&self.settings.node, &sample, only_cpu_and_memory);
+                let volumes = if only_cpu_and_memory { VolumesOfPods::new() } else { self.volumes().await };
+                let summary = summary::summary(&self.settings.node, &sample, &volumes, only_cpu_and_memory);
                 Ok(Reply::json(summary.to_string()))
             }
             Call::Metrics(page) => self.metrics_page(page).await,
@@ -258,6 +267,16 @@ impl Kubelet {
                 Err(Refusal::failed(what))
             }
         }
+    }
+
+    /// What the pods' volumes hold, as far as Edged says so.
+    pub(crate) async fn volumes(&self) -> VolumesOfPods {
+        let Some(edged) = &self.edged else { return VolumesOfPods::new() };
+        let told = edged.ask(VOLUMES_WITHIN, |reply| EdgedMsg::VolumeStats { reply }).await;
+        told.unwrap_or_else(|error| {
+            tracing::debug!(%error, "nothing is known of volumes");
+            VolumesOfPods::new()
+        })
     }
 
     /// The pods, of which the first has its room already: who finds none is told so.

@@ -25,8 +25,8 @@ impl Kubelet {
             }
             Page::Resource => resource::page(self.sample().await.as_deref()),
             Page::Kubelet => {
-                let sample = self.sample().await;
-                kubelet::page(&self.settings.node, sample.as_deref(), &self.metrics)
+                let (sample, volumes) = tokio::join!(self.sample(), self.volumes());
+                kubelet::page(&self.settings.node, sample.as_deref(), &volumes, &self.metrics)
             }
             Page::Cadvisor => {
                 let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;

@@ -18,7 +18,8 @@ use crate::{Unreadable, WatchedKind, pod_status};
 pub struct Cached {
     /// As it goes to nodes: without what only the API server's bookkeeping moves.
     pub object: Arc<Object>,
-    /// Its content, taken apart: without its resourceVersion, and without what a node itself reported.
+    /// Its content, taken apart: without its resourceVersion, without what a node itself reported, and of some kinds only what is
+    /// read of it here ([`WatchedKind::reads`]).
     pub value: Value,
     /// The status that goes with it, what the node reported included.
     status: Option<Map<String, Value>>,
@@ -172,15 +173,18 @@ impl Cache {
         let key = trimmed.key.clone();
         self.unreadable.remove(&key);
         let same = |cached: &Cached| {
-            cached.value == trimmed.value
-                && cached.status == trimmed.status
-                && cached.readiness == trimmed.readiness
+            let content = match what.reads {
+                [] => cached.value == trimmed.value,
+                _ => cached.object.content_hash == content_hash(&trimmed.value),
+            };
+            content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
         };
         if self.objects.get(&key).is_some_and(same) {
             return Some((key, false));
         }
         let object = Arc::new(to_send(&trimmed)?);
         let Trimmed { value, status, readiness, .. } = trimmed;
+        let value = parts(value, what.reads);
         self.objects.insert(key.clone(), Cached { object, value, status, readiness });
         self.note(&key);
         Some((key, true))
@@ -206,6 +210,9 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         mark = annotations.remove(REPORTED_ANNOTATION);
+        if !what.reads.is_empty() {
+            annotations.remove(LAST_APPLIED);
+        }
         if annotations.is_empty() {
             object.metadata.annotations = None;
         }
@@ -239,6 +246,30 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     Some(Trimmed { key, resource_version, value, status, readiness })
 }
 
+/// What is read of an object here; `reads`: where, or nothing for everything.
+fn parts(value: Value, reads: &[&str]) -> Value {
+    if reads.is_empty() {
+        return value;
+    }
+    let mut kept = Value::Object(Map::new());
+    for pointer in reads {
+        let Some(found) = value.pointer(pointer) else { continue };
+        let mut at = &mut kept;
+        for name in pointer.split('/').skip(1) {
+            if at.is_null() {
+                *at = Value::Object(Map::new());
+            }
+            at = &mut at[name];
+        }
+        *at = found.clone();
+    }
+    kept
+}
+
+/// The API server's own note of what somebody applied: as large as the object, and nobody on a node reads it. Of a pod it stays: its
+/// containers may ask for its annotations.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 fn readiness(status: &Value) -> Readiness {
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
@@ -268,7 +299,9 @@ fn to_send(trimmed: &Trimmed) -> Option<Object> {
     Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
 }
 
+// What the objects take is shown with --nocapture.
 #[cfg(test)]
+#[allow(clippy::print_stdout)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -311,6 +344,72 @@ mod tests {
             });
             assert_eq!(versions[0] != versions[1], moves, "{}", kind.kind);
         }
+    }
+
+    #[test]
+    fn of_what_is_only_passed_on_no_more_is_held_than_is_read_and_nothing_of_its_change_is_missed() {
+        let kind = WatchedKind::core("persistentvolumes", "PersistentVolume")
+            .reading(&["/spec/csi/driver", "/spec/none"]);
+        let volume = |size: &str| {
+            let annotations = json!({LAST_APPLIED: "{}", "pv.beta.kubernetes.io/gid": "7"});
+            let object = json!({"metadata": {"name": "pv", "uid": "u", "resourceVersion": size, "annotations": annotations},
+                "spec": {"capacity": {"storage": size}, "csi": {"driver": "d.io", "volumeHandle": "h"}}});
+            serde_json::from_value::<DynamicObject>(object).unwrap()
+        };
+        let mut cache = Cache::default();
+        let (key, _) = cache.put(&kind, volume("1Gi")).unwrap();
+        assert_eq!(cache.objects[&key].value, json!({"spec": {"csi": {"driver": "d.io"}}}));
+        let sent: Value = serde_json::from_slice(&cache.objects[&key].object.json).unwrap();
+        assert_eq!(sent["metadata"]["annotations"], json!({"pv.beta.kubernetes.io/gid": "7"}));
+        assert_eq!(sent["spec"]["csi"]["volumeHandle"], "h");
+        assert!(!cache.put(&kind, volume("1Gi")).unwrap().1);
+        assert!(cache.put(&kind, volume("2Gi")).unwrap().1, "what is not read here is news on the node");
+    }
+
+    /// The memory of this process, in bytes.
+    fn resident() -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// As a cluster of databases has them: claims and volumes with the API server's notes and a provisioner's attributes.
+    #[test]
+    fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
+        let claims = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim")
+            .reading(&["/metadata/namespace", "/metadata/name", "/metadata/uid", "/spec/volumeName"]);
+        let volumes = WatchedKind::core("persistentvolumes", "PersistentVolume")
+            .reading(&["/spec/claimRef/uid", "/spec/csi/driver", "/spec/csi/volumeHandle"]);
+        let owner = json!([{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {".": {}}}}}]);
+        let metadata = |name: &str| {
+            json!({"name": name, "namespace": "shop", "uid": format!("0f1e2d3c-{name}"), "resourceVersion": "123456",
+                "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubernetes.io/pvc-protection"],
+                "labels": {"app.kubernetes.io/name": "postgres", "app.kubernetes.io/instance": name},
+                "annotations": {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
+                    "volume.kubernetes.io/storage-provisioner": "csi.example.com", LAST_APPLIED: "x".repeat(600)},
+                "managedFields": owner})
+        };
+        let before = resident();
+        let (mut of_claims, mut of_volumes) = (Cache::default(), Cache::default());
+        for number in 0..10_000 {
+            let (name, volume) = (format!("data-postgres-{number}"), format!("pvc-0f1e2d3c-{number}"));
+            let claim = json!({"metadata": metadata(&name),
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}},
+                    "storageClassName": "fast", "volumeMode": "Filesystem", "volumeName": volume},
+                "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10Gi"}}});
+            let volume = json!({"metadata": metadata(&volume),
+                "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10Gi"}, "storageClassName": "fast",
+                    "claimRef": {"kind": "PersistentVolumeClaim", "namespace": "shop", "name": name, "uid": "0f1e2d3c"},
+                    "csi": {"driver": "csi.example.com", "volumeHandle": volume, "fsType": "ext4",
+                        "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-csi"}},
+                    "persistentVolumeReclaimPolicy": "Delete"}, "status": {"phase": "Bound"}});
+            of_claims.put(&claims, serde_json::from_value(claim).unwrap()).unwrap();
+            of_volumes.put(&volumes, serde_json::from_value(volume).unwrap()).unwrap();
+        }
+        let bytes = resident().saturating_sub(before);
+        println!("{} MiB", bytes >> 20);
+        assert!(bytes < 120 << 20, "{} MiB", bytes >> 20);
+        assert_eq!(of_claims.objects.len() + of_volumes.objects.len(), 20_000);
     }
 
     fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {

@@ -52,12 +52,21 @@ pub struct WatchedKind {
     pub plural: &'static str,
     /// The kind.
     pub kind: &'static str,
+    /// What CloudCore itself reads of each object, as JSON pointers; empty: everything. Of ten thousand objects that it only passes
+    /// on it holds the text alone.
+    pub reads: &'static [&'static str],
 }
 
 impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind }
+        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[] }
+    }
+
+    /// The same, of whose objects CloudCore itself reads these parts alone.
+    #[must_use]
+    pub const fn reading(self, reads: &'static [&'static str]) -> Self {
+        WatchedKind { reads, ..self }
     }
 
     fn api_version(&self) -> String {

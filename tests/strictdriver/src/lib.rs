@@ -4,6 +4,7 @@
 //! A volume is a folder beside the driver; staging and publishing bind-mount it, as root. It can be told to hang, to fail, to
 //! flood and to lie.
 
+mod device;
 mod node;
 mod registrar;
 mod rules;
@@ -29,6 +30,9 @@ use node::NodeService;
 use registrar::Registrar;
 use rules::Rules;
 
+/// 1 GiB: how large it says that a volume is.
+pub const SIZE: i64 = 1 << 30;
+
 /// What it does instead of its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Behaviour {
@@ -41,10 +45,14 @@ pub enum Behaviour {
     FailsFinally,
     /// Says that it is busy, having done its work.
     FailsUncertainly,
+    /// Its work, but that it never says what volumes hold.
+    HangsAtStats,
     /// Answers with more than anybody takes.
     Floods,
     /// Says that it has published, and has not.
     Lies,
+    /// Its work, but that no volume can become larger.
+    TooSmall,
 }
 
 /// How it presents itself.
@@ -77,10 +85,20 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     pub(crate) behaviour: Behaviour,
     pub(crate) rules: Rules,
+    /// The devices that volumes are, by handle, while they are staged or published.
+    pub(crate) devices: BTreeMap<String, PathBuf>,
     /// The registrations that it was told of.
     pub(crate) told: Vec<Result<(), String>>,
     /// The fields of the last call to publish, by their names.
     pub(crate) published_with: BTreeMap<String, String>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for device in self.devices.values() {
+            drop(device::detach(device));
+        }
+    }
 }
 
 pub(crate) type Shared = Arc<Mutex<State>>;
@@ -179,6 +197,11 @@ impl StrictDriver {
         lock(&self.shared).published_with.clone()
     }
 
+    /// The last call to expand a volume: how large, where, where it is staged.
+    pub fn expanded_to(&self, handle: &str) -> Option<(i64, String, String)> {
+        lock(&self.shared).rules.expanded(handle)
+    }
+
     /// From now on it behaves so.
     pub fn behave(&self, behaviour: Behaviour) {
         lock(&self.shared).behaviour = behaviour;
@@ -192,6 +215,11 @@ impl StrictDriver {
         let at = self.volumes.join(handle);
         std::fs::create_dir_all(&at)?;
         Ok(at)
+    }
+
+    /// The file that is a volume's content, where it is a block device.
+    pub fn device_file(&self, handle: &str) -> PathBuf {
+        self.volumes.join(format!("{handle}.img"))
     }
 
     /// Whether nothing is staged and nothing published.

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use csi::v1::node_server::Node;
 use csi::v1::node_service_capability::{Rpc, Type, rpc::Type as Capability};
 use csi::v1::volume_capability::AccessType;
+use csi::v1::volume_usage::Unit;
 use csi::v1::{
-    NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology,
+    NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
+    NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse, NodeGetVolumeStatsRequest,
+    NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
+    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology, VolumeUsage,
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 use tonic::{Request, Response, Status};
 
-use crate::rules::Rules;
-use crate::{Behaviour, Options, Shared, lock};
+use crate::rules::{self, Rules};
+use crate::{Behaviour, Options, Shared, device, lock};
 
 /// 8 MiB: twice of what anybody takes.
 const FLOOD: usize = 8 << 20;
@@ -79,10 +81,36 @@ impl NodeService {
         Ok(at)
     }
 
+    /// The device that a volume is.
+    fn device(&self, handle: &str) -> Result<PathBuf, Status> {
+        let mut state = lock(&self.shared);
+        if let Some(device) = state.devices.get(handle) {
+            return Ok(device.clone());
+        }
+        let device = device::attach(&self.volumes.join(format!("{handle}.img"))).map_err(failed)?;
+        state.devices.insert(handle.to_owned(), device.clone());
+        Ok(device)
+    }
+
+    /// It is none any more, once nobody has it.
+    fn let_go(&self, handle: &str) -> Result<(), Status> {
+        let device = {
+            let mut state = lock(&self.shared);
+            if state.rules.is_in_use(handle) {
+                return Ok(());
+            }
+            state.devices.remove(handle)
+        };
+        device.map_or(Ok(()), |device| device::detach(&device).map_err(failed))
+    }
+
     fn publish(&self, call: &NodePublishVolumeRequest, again: bool) -> Result<(), Status> {
         let target = Path::new(&call.target_path);
         if again {
             return Ok(());
+        }
+        if rules::is_block(call.volume_capability.as_ref()) {
+            return device::show(&self.device(&call.volume_id)?, target).map_err(failed);
         }
         let from = match call.staging_target_path.as_str() {
             "" => self.content(&call.volume_id)?,
@@ -129,6 +157,7 @@ impl Node for NodeService {
         self.behave().await?;
         let staged = match before {
             true => Ok(()),
+            false if rules::is_block(call.volume_capability.as_ref()) => self.device(&handle).map(drop),
             false => self
                 .content(&handle)
                 .and_then(|from| mount_bind(&from, &call.staging_target_path).map_err(failed)),
@@ -150,7 +179,9 @@ impl Node for NodeService {
             rules.unstage(&call)
         })?;
         self.behave().await?;
+        let is_device = lock(&self.shared).devices.contains_key(&handle);
         let unmounted = match was_staged {
+            true if is_device => self.let_go(&handle),
             true => unmount(&call.staging_target_path, UnmountFlags::empty()).map_err(failed),
             false => Ok(()),
         };
@@ -180,7 +211,8 @@ impl Node for NodeService {
             }
             Behaviour::Floods => Err(Status::internal("x".repeat(FLOOD))),
             Behaviour::Lies => Ok(()),
-            Behaviour::Right | Behaviour::Hangs => self.publish(&call, again),
+            Behaviour::TooSmall => self.publish(&call, again),
+            Behaviour::Right | Behaviour::Hangs | Behaviour::HangsAtStats => self.publish(&call, again),
         };
         self.end(&handle);
         result.map(|()| Response::new(NodePublishVolumeResponse {}))
@@ -195,13 +227,66 @@ impl Node for NodeService {
         self.begin("unpublish", &handle, |rules| rules.unpublish(&call))?;
         self.behave().await?;
         let target = Path::new(&call.target_path);
+        let is_device = lock(&self.shared).devices.contains_key(&handle);
         let unmounted = match unmount(target, UnmountFlags::empty()) {
+            Ok(()) if is_device => {
+                std::fs::remove_file(target).map_err(failed).and_then(|()| self.let_go(&handle))
+            }
             Ok(()) => std::fs::remove_dir(target).map_err(failed),
             // It was not mounted: nothing is to be done.
             Err(_) => Ok(()),
         };
         self.end(&handle);
         unmounted.map(|()| Response::new(NodeUnpublishVolumeResponse {}))
+    }
+
+    async fn node_get_volume_stats(
+        &self,
+        request: Request<NodeGetVolumeStatsRequest>,
+    ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
+        let call = request.into_inner();
+        let checked = {
+            let mut state = lock(&self.shared);
+            state.calls.push(format!("stats {}", call.volume_id));
+            let can = self.options.capabilities.contains(&Capability::GetVolumeStats);
+            let checked = state.rules.stats(&call, can);
+            if let Err(fault) = &checked {
+                state.rules.faults.push(format!("stats: {fault}"));
+            }
+            checked
+        };
+        checked.map_err(Status::invalid_argument)?;
+        if lock(&self.shared).behaviour == Behaviour::HangsAtStats {
+            std::future::pending::<()>().await;
+        }
+        let files = std::fs::read_dir(self.content(&call.volume_id)?).map_err(failed)?;
+        let sizes: Vec<i64> =
+            files.flatten().filter_map(|file| i64::try_from(file.metadata().ok()?.len()).ok()).collect();
+        let (total, used) = (crate::SIZE, sizes.iter().sum::<i64>());
+        let count = i64::try_from(sizes.len()).unwrap_or(i64::MAX);
+        let bytes = VolumeUsage { available: total - used, total, used, unit: Unit::Bytes.into() };
+        let inodes = VolumeUsage { available: 0, total: 0, used: count, unit: Unit::Inodes.into() };
+        Ok(Response::new(NodeGetVolumeStatsResponse { usage: vec![bytes, inodes] }))
+    }
+
+    async fn node_expand_volume(
+        &self,
+        request: Request<NodeExpandVolumeRequest>,
+    ) -> Result<Response<NodeExpandVolumeResponse>, Status> {
+        let call = request.into_inner();
+        let handle = call.volume_id.clone();
+        let can = self.options.capabilities.contains(&Capability::ExpandVolume);
+        self.begin("expand", &handle, |rules| rules.expand(&call, can))?;
+        let behaviour = self.behave().await?;
+        self.end(&handle);
+        match behaviour {
+            Behaviour::TooSmall => Err(Status::out_of_range("the disk has no more")),
+            Behaviour::FailsFinally => Err(Status::internal("the disk is gone")),
+            _ => {
+                let size = call.capacity_range.map_or(0, |range| range.required_bytes);
+                Ok(Response::new(NodeExpandVolumeResponse { capacity_bytes: size }))
+            }
+        }
     }
 
     async fn node_get_capabilities(

@@ -27,6 +27,11 @@ pub(crate) fn volumes(uid: &str, kind: &str) -> PathBuf {
     pod(uid).join("volumes").join(format!("kubernetes.io~{kind}"))
 }
 
+/// `<pod>/volumeDevices/kubernetes.io~<kind>/<name>`: the link to a block device.
+pub(crate) fn volume_device(uid: &str, kind: &str, name: &str) -> PathBuf {
+    pod(uid).join("volumeDevices").join(format!("kubernetes.io~{kind}")).join(name)
+}
+
 /// `<pod>/plugins/kubernetes.io~empty-dir/<name>/ready`, the kubelet's mark of an emptyDir that has been made: from then on
 /// the volume is its containers'.
 pub(crate) fn ready(uid: &str, name: &str) -> PathBuf {

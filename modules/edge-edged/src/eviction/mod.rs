@@ -2,7 +2,7 @@
 
 pub(crate) mod actor;
 mod limits;
-mod measure;
+pub(crate) mod measure;
 pub(crate) mod plan;
 pub(crate) mod pressure;
 mod rank;

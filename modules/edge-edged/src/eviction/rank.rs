@@ -23,9 +23,9 @@ pub(super) struct ContainerUse {
 
 /// What of a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) bytes: u64,
-    pub(super) inodes: u64,
+pub(crate) struct Usage {
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
 }
 
 impl Usage {

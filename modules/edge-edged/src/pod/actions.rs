@@ -45,7 +45,9 @@ use crate::runtime::sandbox;
 use crate::runtime::security;
 use crate::runtime::stop_signal;
 use crate::runtime::user_namespace;
-use crate::volumes::{self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, token_requests};
+use crate::volumes::{
+    self, EnvFiles, MountContext, Prepared, PreparedVolumes, Teardown, devices, token_requests,
+};
 
 /// What became of a job.
 #[derive(Debug)]
@@ -301,7 +303,7 @@ async fn create(
     };
     let dns = deps.node.borrow().dns.clone();
     let names = deps.place(&dns).names(pod);
-    let mounts = {
+    let (mounts, devices) = {
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
         let (root, ips, volumes) = (deps.settings.root.clone(), context.ips.clone(), context.volumes);
         let logs = deps.settings.logs.clone();
@@ -312,7 +314,8 @@ async fn create(
             let root = folders::root(&root)?;
             volumes::write_hosts(&root, &pod, &ips, &names)?;
             let context = MountContext { attempt, volumes: &volumes, env: &env, ips: &ips, features };
-            volumes::mounts_of(&root, &pod, spec, &context)
+            let devices = devices::of_container(root.shown(), spec, &volumes)?;
+            Ok((volumes::mounts_of(&root, &pod, spec, &context)?, devices))
         };
         blocking(&deps.env, "make the mounts in", make).await?
     };
@@ -326,6 +329,8 @@ async fn create(
     };
     let mut config = container::config(pod, spec, start, space)?;
     grant::apply(grant, &mut config);
+    // Behind those of plugins.
+    config.devices.extend(devices);
     oom_score::put(&mut config, pod, spec, facts.node_memory);
     if let Some(signal) = stop_signal {
         config.set_stop_signal(signal);

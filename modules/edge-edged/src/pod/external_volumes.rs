@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{AskError, Moment};
-use contract::csi::{CsiFault, CsiMounted, CsiMsg, CsiVolume};
+use beehive::{Address, AskError, Moment};
+use contract::csi::{CsiFault, CsiMounted, CsiMsg, CsiVolume, ExpandFault};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
@@ -15,6 +15,7 @@ use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::Folder;
 use crate::disk::{folders, layout};
 use crate::error::StepError;
+use crate::events;
 use crate::node::status;
 use crate::pod::backoff;
 use crate::pod::id::PodId;
@@ -22,6 +23,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::pod::unending;
 use crate::volumes::claims::{self, Backing, CsiBacking, External, NodeFacts};
+use crate::volumes::expansion;
 use crate::volumes::ownership::Group;
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
@@ -29,6 +31,9 @@ use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, exte
 const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
 /// 60 s: at each look of a kubelet at a pod, one a minute, a driver that wants so is asked again.
 const REPUBLISH_AFTER: Duration = Duration::from_secs(60);
+
+/// 2 min 2 s: the longest pause of a kubelet before a volume is tried again.
+const EXPAND_AGAIN: Duration = Duration::from_secs(122);
 
 /// What was mounted.
 #[derive(Debug, Default)]
@@ -123,7 +128,7 @@ async fn mount_one(
         let root = folders::root(&root)?;
         let nobodys = || StepError::Config(format!("volume {} is nobody's", own.name));
         let mounted = external::set_up(&root, &of.id.uid, &own)?.ok_or_else(nobodys)?;
-        let is_local = matches!(own.backing, Backing::Local { .. });
+        let is_local = matches!(own.backing, Backing::Local { .. }) && !own.is_block;
         let said = if is_local && !own.read_only { give_local(&root, &of, &own, &mounted)? } else { None };
         Ok((mounted.volume, said))
     };
@@ -196,12 +201,81 @@ async fn mount_csi(
         Ok(Err(CsiFault { step, reason })) => return Err(failed(step, reason)),
         Err(error) => return Err(unanswered(&wanted.volume, &error)),
     };
+    if wanted.is_block {
+        again = again.into_iter().chain(expand(deps, pod, wanted, &csi_volume, csi).await).min();
+        let at = VolumeLocation::Device(layout::volume_device(&pod.id.uid, "csi", &wanted.name));
+        if mounted.is_new {
+            let words = format!("MapVolume.MapPodDevice succeeded for volume \"{}\"", wanted.name);
+            deps.event(&pod.id, EventType::Normal, "SuccessfulMountVolume", &words);
+        }
+        return Ok((Volume { at, read_only: wanted.read_only }, again));
+    }
     let at = layout::volume(&pod.id.uid, "csi", &wanted.name).join("mount");
+    again = again.into_iter().chain(expand(deps, pod, wanted, &csi_volume, csi).await).min();
     let volume = Volume { at: VolumeLocation::Ours(at), read_only: wanted.read_only };
     if !mounted.has_group && backing.takes_group {
         give(deps, pod, wanted, &volume, mounted.is_new).await?;
     }
     Ok((volume, again))
+}
+
+/// Makes what is on a volume larger, if its claim says so. A pod never waits for that, and without a cloud it is done all the
+/// same and told later. Answers when it is tried again.
+async fn expand(
+    deps: &Rc<Dependencies>,
+    pod: &Arc<ParsedPod>,
+    wanted: &External,
+    volume: &CsiVolume,
+    csi: &Address<CsiMsg>,
+) -> Option<Moment> {
+    let expansion = wanted.expansion.as_ref()?;
+    let event = |kind, reason: &str, words: &str| deps.event(&pod.id, kind, reason, words);
+    let name = &wanted.name;
+    if wanted.read_only {
+        let words = format!(
+            "MountVolume.NodeExpandVolume failed for volume \"{name}\" requested read-only file system"
+        );
+        event(EventType::Warning, "FileSystemResizeFailed", &words);
+        return None;
+    }
+    let told = async |state: &str, message: &str| {
+        if let Err(error) = deps.report(&expansion.report(state, message)).await {
+            events::report_not_kept(&deps.env, "size of a claim", &error);
+        }
+    };
+    let result = match expansion.secrets.clone() {
+        Ok(secrets) => {
+            if expansion.is_pending {
+                told("InProgress", "").await;
+            }
+            let (volume, size) = (Box::new(volume.clone()), expansion.bytes);
+            let ask = |reply| CsiMsg::Expand { volume, size, secrets, reply };
+            let answer = csi.ask(MOUNT_DEADLINE, ask).await;
+            answer.unwrap_or_else(|error| Err(ExpandFault::Uncertain(error.to_string())))
+        }
+        Err(why) => Err(ExpandFault::Uncertain(why)),
+    };
+    match result {
+        Ok(is_new) => {
+            if is_new {
+                let node = &deps.settings.node_name;
+                let words = format!("MountVolume.NodeExpandVolume succeeded for volume \"{name}\" {node}");
+                event(EventType::Normal, "FileSystemResizeSuccessful", &words);
+                told("Finished", "").await;
+            }
+            None
+        }
+        Err(fault) => {
+            let failed = expansion::failed(&volume.driver, fault);
+            let why = &failed.why;
+            let words = format!("NodeExpandVolume.NodeExpandVolume failed for volume \"{name}\" : {why}");
+            event(EventType::Warning, "VolumeResizeFailed", &words);
+            if let Some(state) = failed.state {
+                told(state, why).await;
+            }
+            failed.is_tried_again.then(|| deps.now() + EXPAND_AGAIN)
+        }
+    }
 }
 
 fn unanswered(volume: &str, error: &AskError) -> StepError {

@@ -145,8 +145,7 @@ mod tests {
             "resourceClaims": [{"name": "gpu"}],
             "containers": [{"name": "a",
                 "restartPolicyRules": [{"action": "RestartPod"}],
-                "securityContext": {"procMount": "Bare"},
-                "volumeDevices": [{"name": "p", "devicePath": "/dev/p"}]}],
+                "securityContext": {"procMount": "Bare"}}],
             "volumes": [{"name": "p", "iscsi": {"iqn": "i"}}, {"name": "n", "newKind": {}}],
         });
         assert_eq!(
@@ -154,7 +153,6 @@ mod tests {
             [
                 "spec.containers[a].restartPolicyRules[0].action=RestartPod",
                 "spec.containers[a].securityContext.procMount=Bare",
-                "spec.containers[a].volumeDevices",
                 "spec.resourceClaims",
                 "spec.volumes[n].newKind",
                 "spec.volumes[p].iscsi",

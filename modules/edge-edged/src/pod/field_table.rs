@@ -59,6 +59,8 @@ const VOLUME_MOUNT: &[(&str, Rule)] = &[
     ("recursiveReadOnly", Honoured),
 ];
 
+const VOLUME_DEVICE: &[(&str, Rule)] = &[("name", Honoured), ("devicePath", Honoured)];
+
 /// What the API lets an ephemeral container have.
 const EPHEMERAL: &[(&str, Rule)] = &[
     ("name", Honoured),
@@ -70,7 +72,7 @@ const EPHEMERAL: &[(&str, Rule)] = &[
     ("env", Inside(ENV)),
     ("envFrom", Honoured),
     ("volumeMounts", Inside(VOLUME_MOUNT)),
-    ("volumeDevices", Refused),
+    ("volumeDevices", Inside(VOLUME_DEVICE)),
     ("terminationMessagePath", Honoured),
     ("terminationMessagePolicy", Honoured),
     ("securityContext", Inside(SECURITY_OF_CONTAINER)),
@@ -124,7 +126,7 @@ const CONTAINER: &[(&str, Rule)] = &[
         ]),
     ),
     ("volumeMounts", Inside(VOLUME_MOUNT)),
-    ("volumeDevices", Refused),
+    ("volumeDevices", Inside(VOLUME_DEVICE)),
     ("livenessProbe", Inside(PROBE)),
     ("readinessProbe", Inside(PROBE)),
     ("startupProbe", Inside(PROBE)),

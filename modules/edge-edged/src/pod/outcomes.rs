@@ -76,7 +76,11 @@ impl PodWorker {
                 self.state.refresh_at = refresh_at;
             }
             Err(error) => {
-                self.deps.event(&pod.id, EventType::Warning, "FailedMount", &error.to_string());
+                let words = error.to_string();
+                // A device is mapped and not mounted; that its disk is another node's is said as of a mount.
+                let is_map = words.starts_with("MapVolume.") && !words.starts_with("MapVolume.NodeAffinity");
+                let reason = if is_map { "FailedMapVolume" } else { "FailedMount" };
+                self.deps.event(&pod.id, EventType::Warning, reason, &words);
                 let may_come = matches!(error, StepError::Missing(_));
                 match &mut self.state.volumes {
                     // Containers go on with what they have.

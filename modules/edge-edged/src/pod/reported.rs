@@ -85,6 +85,7 @@ impl ReportedStatuses {
             }
             UpReport::Event { .. }
             | UpReport::MirrorPod { .. }
+            | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
             | UpReport::DeviceState { .. } => {}
         }
@@ -118,6 +119,7 @@ impl ReportedStatuses {
             }
             UpReport::Event { .. }
             | UpReport::MirrorPod { .. }
+            | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
             | UpReport::DeviceState { .. } => None,
         }

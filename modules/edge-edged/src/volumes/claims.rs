@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use crate::error::StepError;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::volumes::TokenRequest;
+use crate::volumes::expansion::{self, Expansion};
+use crate::volumes::{TokenRequest, devices, mounted};
 
 /// Finds an object in the store.
 pub(crate) type Find<'a> = dyn Fn(&ObjectKey) -> Option<Vec<u8>> + 'a;
@@ -28,6 +29,10 @@ pub(crate) struct External {
     /// As events call it: the PersistentVolume's name, else the same.
     pub(crate) name: String,
     pub(crate) read_only: bool,
+    /// The pod has it as a block device.
+    pub(crate) is_block: bool,
+    /// What is on it has to become larger.
+    pub(crate) expansion: Option<Expansion>,
     pub(crate) backing: Backing,
 }
 
@@ -139,7 +144,15 @@ impl Look<'_> {
         let name = volume.name.clone();
         if let Some(NFSVolumeSource { server, path, read_only }) = volume.nfs.clone() {
             let backing = Backing::Nfs { server, path, mount_options: Vec::new() };
-            return Ok(External { volume: name.clone(), name, read_only: read_only == Some(true), backing });
+            let read_only = read_only == Some(true);
+            return Ok(External {
+                volume: name.clone(),
+                name,
+                read_only,
+                is_block: false,
+                expansion: None,
+                backing,
+            });
         }
         if let Some(source) = &volume.csi {
             return Ok(self.inline(&name, source)?);
@@ -162,21 +175,37 @@ impl Look<'_> {
         let within = |why: String| {
             NotReady::Unprocessed(format!("error processing PVC {}/{claim}: {why}", id.namespace))
         };
-        let pv = self.bound(claim, is_ephemeral).map_err(|error| match error {
+        let (own, pv) = self.bound(claim, is_ephemeral).map_err(|error| match error {
             NotBound::OfClaim(why) => within(why),
             NotBound::Whole(why) => NotReady::Unprocessed(why),
         })?;
         let mode = pv.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or("Filesystem");
-        if mode != "Filesystem" {
-            return Err(NotReady::Unprocessed(format!(
-                "volume {volume} has volumeMode {mode}, but is specified in volumeMounts"
-            )));
-        }
-        Ok(self.persistent(volume, read_only, &pv)?)
+        let wrong = |place: &str| {
+            let words = format!("volume {volume} has volumeMode {mode}, but is specified in {place}");
+            Err(NotReady::Unprocessed(words))
+        };
+        let (is_mounted, is_device) =
+            (mounted(self.pod).contains(volume), devices::named(self.pod).contains(volume));
+        let found = match mode {
+            "Filesystem" if is_device => return wrong("volumeDevices"),
+            "Filesystem" => self.persistent(volume, read_only, &pv)?,
+            _ if is_mounted => return wrong("volumeMounts"),
+            _ => self.device(volume, read_only, &pv)?,
+        };
+        let source = pv.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+        let expansion = source.and_then(|source| {
+            let secrets = self.expand_secrets(source, &found.name);
+            Some(expansion::wanted(&own, &pv)?.with(secrets))
+        });
+        Ok(External { expansion, ..found })
     }
 
     /// The volume that a claim is bound to, as both say.
-    fn bound(&self, claim_name: &str, is_ephemeral: bool) -> Result<PersistentVolume, NotBound> {
+    fn bound(
+        &self,
+        claim_name: &str,
+        is_ephemeral: bool,
+    ) -> Result<(PersistentVolumeClaim, PersistentVolume), NotBound> {
         let id = &self.pod.id;
         let of_claim = |why: String| Err(NotBound::OfClaim(why));
         let kind = resource::PERSISTENT_VOLUME_CLAIMS;
@@ -218,14 +247,14 @@ impl Look<'_> {
                 "found PV object {pv_name} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
             ));
         };
-        let uid = claim.metadata.uid.unwrap_or_default();
+        let uid = claim.metadata.uid.clone().unwrap_or_default();
         if reference.uid.as_deref() != Some(uid.as_str()) || uid.is_empty() {
             let told = reference.uid.clone().unwrap_or_default();
             return of_claim(format!(
                 "found PV object {pv_name} but its pv.Spec.ClaimRef.UID {told} does not point to claim.UID {uid}"
             ));
         }
-        Ok(pv)
+        Ok((claim, pv))
     }
 
     fn persistent(
@@ -263,19 +292,53 @@ impl Look<'_> {
             let (server, path) = (source.server.clone(), source.path.clone());
             let read_only = read_only || source.read_only == Some(true);
             let backing = Backing::Nfs { server, path, mount_options };
-            return Ok(External { volume: volume.to_owned(), name, read_only, backing });
+            return Ok(External {
+                volume: volume.to_owned(),
+                name,
+                read_only,
+                is_block: false,
+                expansion: None,
+                backing,
+            });
         } else if let Some(source) = &spec.csi {
             let modes = spec.access_modes.clone().unwrap_or_default();
             // As they stand there: their order is the driver's to read, and the annotation is older than CSI.
             let raw = spec.mount_options.clone().unwrap_or_default();
-            let csi = self.csi(&name, source, &modes, raw, read_only)?;
+            let csi = self.csi(&name, source, &modes, raw, read_only, false)?;
             Backing::Csi(Box::new(csi))
         } else {
             return Err(StepError::Config(format!(
                 "MountVolume.NewMounter initialization failed for volume \"{name}\" : no volume plugin matched: this node mounts hostPath, local, nfs and csi PersistentVolumes"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, backing })
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, expansion: None, backing })
+    }
+
+    /// A volume that the pod has as a block device.
+    fn device(&self, volume: &str, read_only: bool, pv: &PersistentVolume) -> Result<External, StepError> {
+        let name = pv.metadata.name.clone().unwrap_or_default();
+        let spec = pv.spec.clone().unwrap_or_default();
+        let fault = |step: &str, why: &str| {
+            StepError::Missing(format!("{step} failed for volume \"{name}\" : {why}"))
+        };
+        let affinity = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
+        if affinity.is_some_and(|required| !self.is_here(required)) {
+            return Err(fault("MapVolume.NodeAffinity check", "no matching NodeSelectorTerms"));
+        }
+        let backing = if let Some(source) = &spec.local {
+            Backing::Local { path: source.path.clone(), mount_options: Vec::new() }
+        } else if let Some(source) = &spec.csi {
+            let modes = spec.access_modes.clone().unwrap_or_default();
+            let mut csi = self.csi(&name, source, &modes, Vec::new(), read_only, true)?;
+            csi.takes_group = false;
+            csi.volume.fs_group = None;
+            Backing::Csi(Box::new(csi))
+        } else {
+            return Err(StepError::Config(format!(
+                "MapVolume.FindMapperPluginBySpec failed to find BlockVolumeMapper plugin for volume \"{name}\" : this node gives local and csi PersistentVolumes as block devices"
+            )));
+        };
+        Ok(External { volume: volume.to_owned(), name, read_only, is_block: true, expansion: None, backing })
     }
 
     fn is_here(&self, required: &NodeSelector) -> bool {

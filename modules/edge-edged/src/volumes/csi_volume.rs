@@ -68,7 +68,14 @@ impl Look<'_> {
         };
         let backing = self.with_driver(base, driver.as_ref(), &["ReadWriteOnce".to_owned()]);
         let (volume, name) = (volume.to_owned(), volume.to_owned());
-        Ok(External { volume, name, read_only, backing: Backing::Csi(Box::new(backing)) })
+        Ok(External {
+            volume,
+            name,
+            read_only,
+            is_block: false,
+            expansion: None,
+            backing: Backing::Csi(Box::new(backing)),
+        })
     }
 
     fn driver(&self, name: &str) -> Option<Driver> {
@@ -86,13 +93,16 @@ impl Look<'_> {
         modes: &[String],
         mount_options: Vec<String>,
         read_only: bool,
+        is_block: bool,
     ) -> Result<CsiBacking, StepError> {
+        let step = |mount: &'static str, map: &'static str| if is_block { map } else { mount };
         let driver = self.driver(&source.driver);
         // As long as nothing is known of the driver its volumes have to be attached.
         let is_attached = driver.as_ref().is_none_or(|driver| driver.spec.attach_required != Some(false));
         let publish_context = if is_attached {
             self.attachment(source).map_err(|why| {
-                StepError::Missing(format!("MountVolume.WaitForAttach failed for volume \"{name}\" : {why}"))
+                let step = step("MountVolume.WaitForAttach", "MapVolume.WaitForAttach");
+                StepError::Missing(format!("{step} failed for volume \"{name}\" : {why}"))
             })?
         } else {
             BTreeMap::new()
@@ -104,14 +114,25 @@ impl Look<'_> {
             name: name.to_owned(),
             driver: source.driver.clone(),
             handle: source.volume_handle.clone(),
+            is_block,
             read_only,
             fs_type: source.fs_type.clone().unwrap_or_default(),
             access_mode: access_mode(modes),
             mount_options,
             attributes: source.volume_attributes.clone().unwrap_or_default(),
             publish_context,
-            stage_secrets: self.secrets("NodeStageSecretRef", stage, name, "MountVolume.MountDevice")?,
-            publish_secrets: self.secrets("NodePublishSecretRef", publish, name, "MountVolume.SetUp")?,
+            stage_secrets: self.secrets(
+                "NodeStageSecretRef",
+                stage,
+                name,
+                step("MountVolume.MountDevice", "MapVolume.SetUpDevice"),
+            )?,
+            publish_secrets: self.secrets(
+                "NodePublishSecretRef",
+                publish,
+                name,
+                step("MountVolume.SetUp", "MapVolume.MapPodDevice"),
+            )?,
             fs_group: fs_group(self.pod),
             ..CsiVolume::default()
         };
@@ -168,6 +189,18 @@ impl Look<'_> {
             Some(error) => Err(error.message.unwrap_or_default()),
             None => Err(format!("volume {handle} is not attached for volume attachment {name}")),
         }
+    }
+
+    /// For a driver that makes a volume larger; or why they are not known.
+    pub(super) fn expand_secrets(
+        &self,
+        source: &CSIPersistentVolumeSource,
+        volume: &str,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let reference = source.node_expand_secret_ref.as_ref();
+        let found =
+            self.secrets("NodeExpandSecretRef", reference, volume, "NodeExpandVolume.NodeExpandVolume");
+        found.map_err(|error| error.to_string())
     }
 
     fn secrets(

@@ -1,31 +1,16 @@
 //! Mounting what lies outside a pod's folder and is no CSI driver's: local disks and NFS. Blocks.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
-use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::claims::{Backing, External};
-use super::host;
+use super::mount_program::MountProgram;
 use super::{Volume, VolumeLocation};
+use super::{devices, host};
 use crate::disk::beneath::Folder;
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-
-/// 2 KiB of what a program says.
-const OUTPUT_MAX: usize = 2 << 10;
-/// 2 min for mount(8): so long it tries by itself (`retry` in nfs(5)).
-const MOUNT_DEADLINE: Duration = Duration::from_secs(120);
-/// 20 ms between looks at a program.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Where the helpers of mount(8) lie.
-const HELPERS: [&str; 4] = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/bin"];
 
 /// A volume that is mounted.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +32,9 @@ pub(crate) fn set_up(root: &Folder, uid: &str, wanted: &External) -> Result<Opti
             let at = VolumeLocation::Host(PathBuf::from(&source.path));
             Ok(Some(Mounted { volume: Volume { at, read_only }, is_new: false }))
         }
+        Backing::Local { path, .. } if wanted.is_block => {
+            local_device(root, Path::new(path), uid, wanted).map(Some)
+        }
         Backing::Local { path, mount_options } => {
             let at = layout::volume(uid, "local-volume", &wanted.name);
             local(root, Path::new(path), mount_options, read_only, at).map(Some).map_err(fault)
@@ -57,6 +45,26 @@ pub(crate) fn set_up(root: &Folder, uid: &str, wanted: &External) -> Result<Opti
         }
         Backing::Csi(_) => Ok(None),
     }
+}
+
+/// A disk that the pod has as a device.
+fn local_device(root: &Folder, path: &Path, uid: &str, wanted: &External) -> Result<Mounted, StepError> {
+    let fault = |why: String| {
+        StepError::Missing(format!("MapVolume.MapBlockVolume failed for volume \"{}\" : {why}", wanted.name))
+    };
+    let shown = path.display();
+    if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(fault(format!("invalid path: {shown} must not contain '..'")));
+    }
+    let found =
+        fs::metadata(path).map_err(|error| fault(format!("path \"{shown}\" does not exist: {error}")))?;
+    if !found.file_type().is_block_device() {
+        return Err(fault(format!("blkUtil.MapDevice failed: {shown} is no block device")));
+    }
+    let at = layout::volume_device(uid, "local-volume", &wanted.name);
+    let at = devices::link(root, &at, path).map_err(|error| fault(error.to_string()))?;
+    let volume = Volume { at: VolumeLocation::Device(at), read_only: wanted.read_only };
+    Ok(Mounted { volume, is_new: false })
 }
 
 fn local(
@@ -112,7 +120,7 @@ fn nfs(
     if is_new {
         let options = read_only.then(|| "ro".to_owned()).into_iter().chain(options.iter().cloned());
         let options: Vec<String> = options.collect();
-        mount_by_program("nfs", &source, &root.shown().join(&at), &options)?;
+        MountProgram::of_machine().mount("nfs", &source, &root.shown().join(&at), &options)?;
     }
     Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
 }
@@ -154,80 +162,34 @@ fn nfs_source(server: &str, path: &str) -> Result<String, StepError> {
     Ok(if is_v6 { format!("[{server}]:{path}") } else { format!("{server}:{path}") })
 }
 
-/// Asks mount(8), which finds the helper of the file system; said by name where there is none. No shell sees any of it.
-fn mount_by_program(kind: &str, source: &str, at: &Path, options: &[String]) -> Result<(), StepError> {
-    let helper = format!("mount.{kind}");
-    if !HELPERS.iter().any(|folder| Path::new(folder).join(&helper).exists()) {
-        return Err(StepError::Missing(format!(
-            "mount failed: you might need a /sbin/{helper} helper program, which this node does not have (package nfs-common or nfs-utils)"
-        )));
-    }
-    let mut arguments = vec!["-t".to_owned(), kind.to_owned()];
-    if !options.is_empty() {
-        arguments.extend(["-o".to_owned(), options.join(",")]);
-    }
-    arguments.extend([source.to_owned(), at.display().to_string()]);
-    let (status, said) = run("mount", &arguments, MOUNT_DEADLINE)?;
-    if status == "exit status 0" {
-        return Ok(());
-    }
-    Err(StepError::Missing(format!(
-        "mount failed: {status}\nMounting command: mount\nMounting arguments: {}\nOutput: {said}",
-        arguments.join(" ")
-    )))
-}
-
-/// Runs a program to its end, or to the deadline, when it and what it has begun are killed. Answers how it ended, in Go's words, and
-/// what it said. One that the kernel cannot end, since a server does not answer it, is left to itself.
-fn run(program: &str, arguments: &[String], deadline: Duration) -> Result<(String, String), StepError> {
-    let fault = |error: std::io::Error| StepError::file("run", Path::new(program), &error);
-    let mut command = Command::new(program);
-    // A group of its own, in which its helpers are, too.
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(fault)?;
-    let (mut waited, mut status) = (Duration::ZERO, None);
-    while waited < deadline {
-        status = child.try_wait().map_err(fault)?;
-        if status.is_some() {
-            break;
-        }
-        std::thread::sleep(LOOK_EVERY);
-        waited += LOOK_EVERY;
-    }
-    let ended = match status {
-        Some(status) => {
-            status.code().map_or_else(|| "signal".to_owned(), |code| format!("exit status {code}"))
-        }
-        None => {
-            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            // It may have ended this moment.
-            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-            std::thread::sleep(LOOK_EVERY);
-            let _ = child.try_wait();
-            format!("no end within {} s", deadline.as_secs())
-        }
-    };
-    let said = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
-    let said: Vec<u8> = said.into_iter().flatten().flat_map(|pipe| at_hand(&pipe)).take(OUTPUT_MAX).collect();
-    Ok((ended, String::from_utf8_lossy(&said).trim().to_owned()))
-}
-
-/// What is in a pipe: whoever still holds its other end is not waited for.
-fn at_hand(pipe: &OwnedFd) -> Vec<u8> {
-    let mut bytes = vec![0; OUTPUT_MAX];
-    let flags = rustix::fs::fcntl_getfl(pipe).map(|flags| flags | OFlags::NONBLOCK);
-    let read = flags.and_then(|flags| rustix::fs::fcntl_setfl(pipe, flags));
-    let count = read.and_then(|()| rustix::io::read(pipe, &mut bytes)).unwrap_or(0);
-    bytes.truncate(count);
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn wanted(backing: Backing) -> External {
-        External { volume: "v".into(), name: "pv".into(), read_only: true, backing }
+        External {
+            volume: "v".into(),
+            name: "pv".into(),
+            read_only: true,
+            is_block: false,
+            expansion: None,
+            backing,
+        }
+    }
+
+    #[test]
+    fn a_local_disk_as_a_device_is_a_block_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let of = |path: &str| {
+            let backing = Backing::Local { path: path.to_owned(), mount_options: Vec::new() };
+            set_up(&root, "u", &External { is_block: true, ..wanted(backing) })
+                .map_err(|error| error.to_string())
+        };
+        let words = "MapVolume.MapBlockVolume failed for volume \"pv\" : blkUtil.MapDevice failed: /dev/null is no block device";
+        assert_eq!(of("/dev/null"), Err(words.to_owned()));
+        assert!(of("/dev/../dev/null").unwrap_err().contains("must not contain '..'"));
+        assert!(of("/dev/none").unwrap_err().contains("does not exist"));
     }
 
     #[test]
@@ -276,25 +238,6 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_does_not_end_is_ended_with_what_it_began_and_its_words_are_bounded() {
-        let script = |text: &str| ["-c".to_owned(), text.to_owned()];
-        let limit = Duration::from_secs(30);
-        assert_eq!(
-            run("sh", &script("echo a; echo b >&2"), limit),
-            Ok(("exit status 0".to_owned(), "a\nb".to_owned()))
-        );
-        let (status, said) = run("sh", &script("yes | head -c 9000; exit 32"), limit).unwrap();
-        assert_eq!((status.as_str(), said.len() <= OUTPUT_MAX), ("exit status 32", true));
-        // Its child holds the pipe, and is not waited for.
-        let begun = std::time::Instant::now();
-        let (status, said) =
-            run("sh", &script("echo tries; sleep 600 & wait"), Duration::from_secs(1)).unwrap();
-        assert_eq!((status.as_str(), said.as_str()), ("no end within 1 s", "tries"));
-        assert!(begun.elapsed() < Duration::from_secs(300));
-        assert!(run("/nowhere/mount", &[], limit).is_err());
-    }
-
-    #[test]
     fn a_local_disk_that_another_pod_has_is_known() {
         let (dir, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = Folder::root(dir.path()).unwrap();
@@ -314,17 +257,5 @@ mod tests {
             root.detach_below(&layout::pod(uid)).unwrap();
         }
         assert_eq!(others_mount(&root, "u2", &at("u2")), Ok(None));
-    }
-
-    #[test]
-    fn nfs_without_its_helper_is_refused_by_name() {
-        if HELPERS.iter().any(|folder| Path::new(folder).join("mount.nfs").exists()) {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let nfs = Backing::Nfs { server: "nas".into(), path: "/x".into(), mount_options: Vec::new() };
-        let error = set_up(&root, "u", &wanted(nfs)).unwrap_err().to_string();
-        assert!(error.contains("/sbin/mount.nfs helper program"), "{error}");
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn mounts_of(
             (VolumeLocation::Image(_), _) => PathBuf::new(),
             (VolumeLocation::Ours(at), None) => root.shown().join(at),
             (VolumeLocation::Host(path), None) => path.clone(),
+            (VolumeLocation::Device(_), _) => return Err(not_mountable(&wanted.name)),
             (_, Some(inner)) => {
                 let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
                 let names = (wanted.name.as_str(), spec.name.as_str());
@@ -109,6 +110,11 @@ fn image_mount(
         image_sub_path: inner.unwrap_or_default(),
         ..mount_of_volume(wanted, Path::new(""), true, features)?
     })
+}
+
+/// It is a device.
+fn not_mountable(volume: &str) -> StepError {
+    StepError::Missing(format!("volume {volume} has volumeMode Block, but is specified in volumeMounts"))
 }
 
 /// The part of the volume that is wanted; `None`: the whole.
@@ -226,6 +232,7 @@ fn sub_path(
         VolumeLocation::Ours(at) => root.below(at)?,
         VolumeLocation::Host(path) => Folder::root(path)?,
         VolumeLocation::Image(_) => return Err(fault("prepare subPath", &"the runtime has the image")),
+        VolumeLocation::Device(_) => return Err(not_mountable(names.0)),
     };
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| fault("create subPath directory", &errno))?;

@@ -1,6 +1,10 @@
 //! `/metrics`: the kubelet's own families that are known here, and EdgeCore's counters.
 
+use std::collections::BTreeMap;
+
 use beehive::Metrics;
+
+use contract::volume_stats::{VolumeUsage, VolumesOfPods};
 
 use crate::stats::exposition::{Exposition, borrowed};
 use crate::stats::sample::Sample;
@@ -63,7 +67,12 @@ fn counted(page: &mut Exposition, metrics: &Metrics) {
 }
 
 /// The page. `metrics`: what EdgeCore has counted.
-pub(crate) fn page(node: &str, sample: Option<&Sample>, metrics: &Metrics) -> String {
+pub(crate) fn page(
+    node: &str,
+    sample: Option<&Sample>,
+    volumes: &VolumesOfPods,
+    metrics: &Metrics,
+) -> String {
     let mut page = Exposition::default();
     counted(&mut page, metrics);
     page.gauge("kubelet_node_name", "The node's name. The count is always 1.").add(
@@ -93,6 +102,7 @@ pub(crate) fn page(node: &str, sample: Option<&Sample>, metrics: &Metrics) -> St
                 );
             }
         }
+        of_claims(&mut page, sample, volumes);
     }
     let help = "How often an event of EdgeCore's was counted since it began";
     for (event, count) in metrics.counters() {
@@ -101,10 +111,42 @@ pub(crate) fn page(node: &str, sample: Option<&Sample>, metrics: &Metrics) -> St
     page.text()
 }
 
+/// A figure of a claim's volume: its name, its help, and where it is.
+type Figure = (&'static str, &'static str, fn(&VolumeUsage) -> u64);
+
+const OF_CLAIMS: [Figure; 6] = [
+    ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |usage| usage.capacity),
+    ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |usage| {
+        usage.available
+    }),
+    ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", |usage| usage.used),
+    ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |usage| usage.inodes),
+    ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", |usage| usage.inodes_free),
+    ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", |usage| usage.inodes_used),
+];
+
+/// The volumes of claims, each claim once however many pods have it.
+fn of_claims(page: &mut Exposition, sample: &Sample, volumes: &VolumesOfPods) {
+    let mut claims: BTreeMap<(&str, &str), &VolumeUsage> = BTreeMap::new();
+    for pod in &sample.pods {
+        for volume in volumes.get(&pod.uid).into_iter().flatten() {
+            if let Some(claim) = &volume.claim {
+                claims.entry((&pod.pod.namespace, claim)).or_insert(&volume.usage);
+            }
+        }
+    }
+    for (name, help, value) in OF_CLAIMS {
+        for ((namespace, claim), usage) in &claims {
+            let labels = [("namespace", *namespace), ("persistentvolumeclaim", *claim)];
+            page.gauge(name, help).add(&labels, value(usage) as f64, None);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::testing::sample;
+    use crate::stats::testing::{sample, volumes};
 
     #[test]
     fn the_node_its_pods_and_its_events_are_counted() {
@@ -115,12 +157,15 @@ mod tests {
         made.count();
         let took = metrics.histogram("kubelet_runtime_operations_duration_seconds", &[0.5], operation());
         took.observe(0.25);
-        let text = page("n", Some(&sample()), &metrics);
+        let text = page("n", Some(&sample()), &volumes(), &metrics);
         for line in [
             "kubelet_node_name{node=\"n\"} 1",
             "kubelet_running_pods 1",
             "kubelet_running_containers{container_state=\"running\"} 1",
             "kubelet_container_log_filesystem_used_bytes{container=\"c\",namespace=\"d\",pod=\"p\",uid=\"u\"} 5",
+            "kubelet_volume_stats_capacity_bytes{namespace=\"d\",persistentvolumeclaim=\"data\"} 1000",
+            "kubelet_volume_stats_used_bytes{namespace=\"d\",persistentvolumeclaim=\"data\"} 100",
+            "kubelet_volume_stats_inodes_used{namespace=\"d\",persistentvolumeclaim=\"data\"} 3",
             "kubehive_edge_events_total{event=\"edgehub_linked\"} 3",
             "# TYPE kubelet_runtime_operations_total counter",
             "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} 1",
@@ -130,6 +175,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in {text}");
         }
-        assert!(page("n", None, &Metrics::default()).contains("kubelet_node_name"));
+        assert!(page("n", None, &volumes(), &Metrics::default()).contains("kubelet_node_name"));
     }
 }

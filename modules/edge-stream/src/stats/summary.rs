@@ -1,5 +1,6 @@
 //! `/stats/summary` (k8s.io/kubelet/pkg/apis/stats/v1alpha1). What is not known is left out.
 
+use contract::volume_stats::{VolumeStats, VolumesOfPods};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::stats::sample::{ContainerUse, Cpu, Memory, PodUse, Sample, Swap};
 const DEFAULT_INTERFACE: &str = "eth0";
 
 /// The answer. `brief`: processors and memory alone.
-pub(crate) fn summary(node: &str, sample: &Sample, brief: bool) -> Value {
+pub(crate) fn summary(node: &str, sample: &Sample, volumes: &VolumesOfPods, brief: bool) -> Value {
     let machine = &sample.node.machine;
     let at = time(sample.at);
     let mut of_node = json!({
@@ -30,13 +31,14 @@ pub(crate) fn summary(node: &str, sample: &Sample, brief: bool) -> Value {
     if !brief {
         join(&mut of_node, full);
     }
-    let pods: Vec<Value> = sample.pods.iter().map(|pod| of_pod(pod, sample, brief)).collect();
+    let of_pod = |pod: &PodUse| of_pod(pod, sample, volumes.get(&pod.uid).map(Vec::as_slice), brief);
+    let pods: Vec<Value> = sample.pods.iter().map(of_pod).collect();
     let mut summary = json!({ "node": of_node, "pods": pods });
     without_nulls(&mut summary);
     summary
 }
 
-fn of_pod(pod: &PodUse, sample: &Sample, brief: bool) -> Value {
+fn of_pod(pod: &PodUse, sample: &Sample, volumes: Option<&[VolumeStats]>, brief: bool) -> Value {
     let containers: Vec<&ContainerUse> = sample.containers_of(&pod.uid).collect();
     let shown: Vec<Value> = containers.iter().map(|own| of_container(own, sample, brief)).collect();
     let mut of_pod = json!({
@@ -49,16 +51,40 @@ fn of_pod(pod: &PodUse, sample: &Sample, brief: bool) -> Value {
     if brief {
         return of_pod;
     }
-    let parts = || containers.iter().flat_map(|own| [own.rootfs, own.logs]).chain([pod.logs]);
+    let volumes = volumes.unwrap_or_default();
+    let ephemeral = || volumes.iter().filter(|volume| volume.is_ephemeral).map(on_disk);
+    let parts =
+        || containers.iter().flat_map(|own| [own.rootfs, own.logs]).chain([pod.logs]).chain(ephemeral());
     let sum = |of: fn(Disk) -> Option<u64>| parts().filter_map(of).reduce(u64::saturating_add);
     let storage = Disk::part_of(sample.node.disk, sum(|disk| disk.used), sum(|disk| disk.inodes_used));
     let full = json!({
         "network": network(&pod.network, sample.at),
+        "volume": (!volumes.is_empty())
+            .then(|| volumes.iter().map(|own| of_volume(own, &pod.pod.namespace)).collect::<Vec<_>>()),
         "ephemeral-storage": disk(storage, &time(sample.at)),
         "process_stats": pod.processes.map(|count| json!({"process_count": count})),
     });
     join(&mut of_pod, full);
     of_pod
+}
+
+fn on_disk(volume: &VolumeStats) -> Disk {
+    let usage = volume.usage;
+    Disk {
+        capacity: Some(usage.capacity),
+        available: Some(usage.available),
+        used: Some(usage.used),
+        inodes: Some(usage.inodes),
+        inodes_free: Some(usage.inodes_free),
+        inodes_used: Some(usage.inodes_used),
+    }
+}
+
+fn of_volume(volume: &VolumeStats, namespace: &str) -> Value {
+    let mut shown = disk(on_disk(volume), &time(volume.usage.at));
+    let claim = volume.claim.as_ref().map(|claim| json!({"name": claim, "namespace": namespace}));
+    join(&mut shown, json!({"name": volume.name, "pvcRef": claim}));
+    shown
 }
 
 fn of_container(own: &ContainerUse, sample: &Sample, brief: bool) -> Value {
@@ -166,11 +192,11 @@ fn without_nulls(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::testing::sample;
+    use crate::stats::testing::{sample, volumes};
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let full = summary("n", &sample(), false);
+        let full = summary("n", &sample(), &volumes(), false);
         assert_eq!(full["node"]["nodeName"], "n");
         assert_eq!(full["node"]["cpu"]["usageCoreNanoSeconds"], 5_000_000_000_u64);
         assert!(full["node"]["cpu"].get("usageNanoCores").is_none());
@@ -180,10 +206,15 @@ mod tests {
         assert_eq!(pod["network"]["rxBytes"], 7);
         assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 40);
         assert_eq!(pod["containers"][0]["rootfs"]["usedBytes"], 11);
-        assert_eq!(pod["ephemeral-storage"]["usedBytes"], 16);
+        assert_eq!(pod["ephemeral-storage"]["usedBytes"], 116, "with what lies in its emptyDir");
+        let claimed = json!({"name": "v", "pvcRef": {"name": "data", "namespace": "d"}, "time": "1970-01-01T00:00:09Z",
+            "availableBytes": 900, "capacityBytes": 1000, "usedBytes": 100,
+            "inodesFree": 7, "inodes": 10, "inodesUsed": 3});
+        assert_eq!(pod["volume"][1], claimed);
+        assert!(pod["volume"][0].get("pvcRef").is_none() && pod["volume"][2].is_null());
         assert!(pod["containers"][0].get("swap").is_none());
         assert_eq!(pod["startTime"], "1970-01-01T00:00:03Z");
-        let brief = summary("n", &sample(), true);
+        let brief = summary("n", &sample(), &VolumesOfPods::new(), true);
         assert!(brief["pods"][0].get("network").is_none() && brief["node"].get("fs").is_none());
         assert!(brief["pods"][0]["containers"][0].get("rootfs").is_none());
         assert_eq!(brief["pods"][0]["containers"][0]["cpu"]["usageNanoCores"], 250);

@@ -1,12 +1,34 @@
 //! A look that tests know.
 
 use apimachinery::NamespacedName;
+use contract::volume_stats::{VolumeStats, VolumeUsage, VolumesOfPods};
 
 use crate::stats::cgroup::{BlockDevice, Cgroup};
 use crate::stats::proc::{Disk, Interface, Machine};
 use crate::stats::sample::{ContainerUse, Cpu, Memory, NodeUse, PodUse, Sample};
 
 const SECOND: u64 = 1_000_000_000;
+
+/// An emptyDir and a claim's volume of that node's pod, and one of a pod that does not run.
+pub(crate) fn volumes() -> VolumesOfPods {
+    let usage = VolumeUsage {
+        at: 9_000_000_000,
+        available: 900,
+        capacity: 1000,
+        used: 100,
+        inodes_free: 7,
+        inodes: 10,
+        inodes_used: 3,
+    };
+    let volume = |name: &str, claim: Option<&str>| VolumeStats {
+        name: name.to_owned(),
+        claim: claim.map(str::to_owned),
+        is_ephemeral: claim.is_none(),
+        usage,
+    };
+    let all = vec![volume("scratch", None), volume("v", Some("data"))];
+    [("u".to_owned(), all), ("gone".to_owned(), vec![volume("v", Some("other"))])].into()
+}
 
 /// A node with one pod of one container.
 pub(crate) fn sample() -> Sample {

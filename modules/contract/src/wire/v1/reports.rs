@@ -19,6 +19,7 @@ const EVENT: u16 = 4;
 const TWIN: u16 = 5;
 const DEVICE_STATE: u16 = 6;
 const MIRROR_POD: u16 = 7;
+const CLAIM_EXPANSION: u16 = 8;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -77,6 +78,16 @@ struct MirrorPodV1 {
     pod_json: Option<String>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct ClaimExpansionV1 {
+    namespace: String,
+    name: String,
+    uid: String,
+    size: String,
+    state: String,
+    message: String,
+}
+
 /// The kind of a report, and its bytes.
 pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
     Ok(match report {
@@ -92,6 +103,10 @@ pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
         }
         UpReport::MirrorPod { namespace, name, pod_json } => {
             (MIRROR_POD, codec::encode(&MirrorPodV1 { namespace, name, pod_json })?)
+        }
+        UpReport::ClaimExpansion { namespace, name, uid, size, state, message } => {
+            let body = ClaimExpansionV1 { namespace, name, uid, size, state, message };
+            (CLAIM_EXPANSION, codec::encode(&body)?)
         }
         UpReport::Twin { namespace, name, property, reported, observed_desired } => {
             let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
@@ -113,6 +128,7 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
         TWIN => read::<TwinV1>(kind, bytes),
         DEVICE_STATE => read::<DeviceStateV1>(kind, bytes),
         MIRROR_POD => read::<MirrorPodV1>(kind, bytes),
+        CLAIM_EXPANSION => read::<ClaimExpansionV1>(kind, bytes),
         kind => Err(SkipReason::Unknown { kind }),
     }
 }
@@ -159,6 +175,12 @@ impl From<EventV1> for UpReport {
 impl From<MirrorPodV1> for UpReport {
     fn from(MirrorPodV1 { namespace, name, pod_json }: MirrorPodV1) -> Self {
         UpReport::MirrorPod { namespace, name, pod_json }
+    }
+}
+
+impl From<ClaimExpansionV1> for UpReport {
+    fn from(ClaimExpansionV1 { namespace, name, uid, size, state, message }: ClaimExpansionV1) -> Self {
+        UpReport::ClaimExpansion { namespace, name, uid, size, state, message }
     }
 }
 
