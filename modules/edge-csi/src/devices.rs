@@ -20,7 +20,7 @@ use crate::events;
 use crate::paths::{self, DevicePlaces, PodVolume, VolData, VolumeId};
 use crate::plan;
 use crate::state::State;
-use crate::volumes::{absent, fault, gone_is_fine, release_beside, text};
+use crate::words::{absent, fault, gone_is_fine, text};
 
 const SET_UP: &str = "MapVolume.SetUpDevice";
 const MAP: &str = "MapVolume.MapPodDevice";
@@ -133,12 +133,12 @@ fn unlink(link: &Path) -> Result<(), FileError> {
     paths::remove(link, fs::remove_file(link))
 }
 
-/// Takes the device from a pod again.
-pub(crate) async fn unmap(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
+/// Takes the device from a pod again. Answers which volume nobody may have any more.
+pub(crate) async fn unmap(state: &Rc<State>, volume: &PodVolume) -> Result<Option<VolumeId>, String> {
     let (places, link) = (state.root.device(&volume.name), state.root.pod_device_of(volume));
     let Some(data) = volume.data.clone() else {
         // Nothing says whose it was: it was never given to a driver, or is undone already.
-        return state.on_disk(move |_| unlink(&link)).await;
+        return state.on_disk(move |_| unlink(&link)).await.map(|()| None);
     };
     let id = data.id(Some(&volume.name));
     let turn = state.turn(&id).await;
@@ -164,8 +164,7 @@ pub(crate) async fn unmap(state: &Rc<State>, volume: &PodVolume) -> Result<(), S
     state.published.borrow_mut().remove(&(volume.pod_uid.clone(), volume.name.clone()));
     events::volume_unpublished(&state.env, &data.driver_name, &data.volume_handle, &volume.pod_uid);
     drop(turn);
-    release_beside(state, id);
-    Ok(())
+    Ok(Some(id))
 }
 
 /// Unstages a device that no pod has any more, as its caller has made sure in its turn.

@@ -7,27 +7,20 @@ use std::rc::Rc;
 use apimachinery::volume::attachment_name;
 use contract::csi::{CsiFault, CsiMounted, CsiVolume};
 use contract::csi_node::is_driver_name;
+use csi::Driver;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use csi::v1::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest};
-use csi::{CallError, Driver};
 use futures::future::join_all;
 
 use crate::paths::{self, PodVolume, VolData, VolumeId, is_plain};
 use crate::plan;
 use crate::state::State;
+use crate::words::{absent, fault, gone_is_fine, text};
 use crate::{devices, events};
 
 const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const TEAR_DOWN: &str = "UnmountVolume.TearDown";
-
-pub(crate) fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
-    CsiFault { step, reason: reason.to_string() }
-}
-
-pub(crate) fn absent(driver: &str) -> String {
-    format!("driver name {driver} not found in the list of registered CSI drivers")
-}
 
 /// Mounts a volume for a pod.
 pub(crate) async fn mount(state: Rc<State>, volume: CsiVolume) -> Result<CsiMounted, CsiFault> {
@@ -169,10 +162,6 @@ fn is_folder(at: &Path) -> bool {
     std::fs::symlink_metadata(at).is_ok_and(|found| found.is_dir())
 }
 
-pub(crate) fn text(path: &Path) -> Result<String, String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is no text", path.display()))
-}
-
 /// Unmounts the volumes of a pod that are on the disk. What nobody has any more is unstaged then, beside whoever asks.
 pub(crate) async fn unmount(state: Rc<State>, pod_uid: String) -> Result<(), CsiFault> {
     if !is_plain(&pod_uid) {
@@ -187,7 +176,13 @@ pub(crate) async fn unmount(state: Rc<State>, pod_uid: String) -> Result<(), Csi
 }
 
 async fn end_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
-    if volume.is_block { devices::unmap(state, volume).await } else { unmount_one(state, volume).await }
+    if !volume.is_block {
+        return unmount_one(state, volume).await;
+    }
+    if let Some(id) = devices::unmap(state, volume).await? {
+        release_beside(state, id);
+    }
+    Ok(())
 }
 
 async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String> {
@@ -221,11 +216,6 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
         release_beside(state, id);
     }
     Ok(())
-}
-
-/// A volume that the driver does not know is not mounted.
-pub(crate) fn gone_is_fine(error: CallError) -> Result<(), CallError> {
-    if error.code() == "NotFound" { Ok(()) } else { Err(error) }
 }
 
 /// Unstages a volume if no pod has it any more, in a task of its own.
