@@ -20,7 +20,7 @@ use crate::events;
 use crate::paths::{self, DevicePlaces, PodVolume, VolData, VolumeId};
 use crate::plan;
 use crate::state::{State, Turn};
-use crate::volumes::{NEEDLESS, absent, fault, gone_is_fine, text};
+use crate::words::{NEEDLESS, absent, fault, gone_is_fine, text};
 
 const SET_UP: &str = "MapVolume.SetUpDevice";
 const MAP: &str = "MapVolume.MapPodDevice";

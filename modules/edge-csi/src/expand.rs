@@ -11,7 +11,8 @@ use crate::events;
 use crate::paths::VolumeId;
 use crate::plan;
 use crate::state::State;
-use crate::volumes::{absent, check, text};
+use crate::volumes::check;
+use crate::words::{absent, text};
 
 /// Asks the driver, unless it was asked for that size and did it. Answers whether it was asked.
 pub(crate) async fn of_volume(

@@ -27,6 +27,7 @@ mod registration;
 mod state;
 mod stats;
 mod volumes;
+mod words;
 
 pub use actor::{EdgeCsi, Settings};
 pub use error::FileError;

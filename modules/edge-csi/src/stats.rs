@@ -10,7 +10,7 @@ use csi::v1::{NodeGetVolumeStatsRequest, VolumeUsage as Told};
 
 use crate::paths::is_plain;
 use crate::state::State;
-use crate::volumes::absent;
+use crate::words::absent;
 
 const STEP: &str = "GetMetrics";
 

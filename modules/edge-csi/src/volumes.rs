@@ -7,31 +7,21 @@ use std::rc::Rc;
 use apimachinery::volume::attachment_name;
 use contract::csi::{AccessMode, CsiFault, CsiMounted, CsiVolume};
 use contract::csi_node::is_driver_name;
+use csi::Driver;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use csi::v1::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest};
-use csi::{CallError, Driver};
 use futures::future::join_all;
 
 use crate::error::FileError;
 use crate::paths::{self, PodVolume, Root, VolData, VolumeId, is_plain};
 use crate::plan;
 use crate::state::{State, Turn};
+use crate::words::{NEEDLESS, absent, fault, gone_is_fine, text};
 use crate::{devices, events};
 
 const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const TEAR_DOWN: &str = "UnmountVolume.TearDown";
-
-pub(crate) fn fault(step: &'static str, reason: impl ToString) -> CsiFault {
-    CsiFault { step, reason: reason.to_string() }
-}
-
-pub(crate) fn absent(driver: &str) -> String {
-    format!("driver name {driver} not found in the list of registered CSI drivers")
-}
-
-/// Why a mount was not gone on with.
-pub(crate) const NEEDLESS: &str = "nobody waits for the volume any more";
 
 /// Mounts a volume for a pod. `is_needless`: it is over with the pod's volumes, or who asked has given up; asked before each call, so
 /// that nothing is mounted behind the pod's end.
@@ -201,10 +191,6 @@ async fn publish(
     Ok(CsiMounted { has_group: can.contains(&Capability::VolumeMountGroup), is_new: !is_again })
 }
 
-pub(crate) fn text(path: &Path) -> Result<String, String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is no text", path.display()))
-}
-
 /// Unmounts the volumes of a pod that are on the disk. What nobody has any more is unstaged then, beside whoever asks.
 pub(crate) async fn unmount(state: Rc<State>, pod_uid: String) -> Result<(), CsiFault> {
     if !is_plain(&pod_uid) {
@@ -260,11 +246,6 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
         state.release(id);
     }
     Ok(())
-}
-
-/// A volume that the driver does not know is not mounted.
-pub(crate) fn gone_is_fine(error: CallError) -> Result<(), CallError> {
-    if error.code() == "NotFound" { Ok(()) } else { Err(error) }
 }
 
 /// Unstages a volume if no pod has it any more.

@@ -157,8 +157,13 @@ const ALLOWED: &[Allowed] = &[
     },
     Allowed {
         path: "modules/edge-edged/src/volumes/external.rs",
-        calls: &["fs", "exists", "is_dir", "metadata", "Command"],
-        reason: "a disk of the host that an administrator names in a PersistentVolume, and mount(8) with its helpers",
+        calls: &["fs", "is_dir", "metadata"],
+        reason: "a disk of the host that an administrator names in a PersistentVolume",
+    },
+    Allowed {
+        path: "modules/edge-edged/src/volumes/mount_program.rs",
+        calls: &["exists", "Command"],
+        reason: "mount(8) of the host, with its helpers",
     },
     Allowed {
         path: "modules/edge-stream/src/answer.rs",

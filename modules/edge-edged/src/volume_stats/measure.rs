@@ -1,6 +1,6 @@
 //! Measuring one volume.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use contract::volume_stats::VolumeUsage;
 
 use super::plan::{self, How, Measured};
 use crate::dependencies::{Dependencies, blocking};
-use crate::error::StepError;
+use crate::disk::beneath::Folder;
 use crate::eviction::measure::count_at;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::volumes;
@@ -45,31 +45,32 @@ pub(super) async fn measure(deps: &Rc<Dependencies>, uid: &str, of: &Measured) -
                 Err(_) => None,
             }
         }
-        How::FileSystem(path) => file_system(deps, root.join(path), at).await,
+        How::FileSystem(path) => file_system(deps, root, path.clone(), at).await,
         How::Counted(path) => {
-            let whole = file_system(deps, root.join(path), at).await?;
+            let whole = file_system(deps, root.clone(), path.clone(), at).await?;
             let counted = count_at(deps, root, path.clone()).await;
             Some(VolumeUsage { used: counted.bytes, inodes_used: counted.inodes, ..whole })
         }
     }
 }
 
-/// The file system at a place; `None`: nothing is there.
-async fn file_system(deps: &Rc<Dependencies>, path: std::path::PathBuf, at: i64) -> Option<VolumeUsage> {
+/// The file system at a place below `rootDirectory`; `None`: nothing is there.
+async fn file_system(deps: &Rc<Dependencies>, root: PathBuf, path: PathBuf, at: i64) -> Option<VolumeUsage> {
+    let look = move || {
+        let Some(folder) = Folder::find_root(&root)? else { return Ok(None) };
+        let Some(folder) = folder.find(&path)? else { return Ok(None) };
+        let whole = folder.file_system()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(whole.f_frsize);
+        Ok(Some(VolumeUsage {
+            at,
+            available: bytes(whole.f_bavail),
+            capacity: bytes(whole.f_blocks),
+            used: bytes(whole.f_blocks.saturating_sub(whole.f_bfree)),
+            inodes_free: whole.f_ffree,
+            inodes: whole.f_files,
+            inodes_used: whole.f_files.saturating_sub(whole.f_ffree),
+        }))
+    };
     // Of one that never answers, this thread alone is lost.
-    blocking(&deps.env, "measure a volume in", move || stat(&path, at)).await.ok()
-}
-
-fn stat(path: &Path, at: i64) -> Result<VolumeUsage, StepError> {
-    let whole = rustix::fs::statvfs(path).map_err(|error| StepError::file("measure", path, &error))?;
-    let bytes = |blocks: u64| blocks.saturating_mul(whole.f_frsize);
-    Ok(VolumeUsage {
-        at,
-        available: bytes(whole.f_bavail),
-        capacity: bytes(whole.f_blocks),
-        used: bytes(whole.f_blocks.saturating_sub(whole.f_bfree)),
-        inodes_free: whole.f_ffree,
-        inodes: whole.f_files,
-        inodes_used: whole.f_files.saturating_sub(whole.f_ffree),
-    })
+    blocking(&deps.env, "measure a volume in", look).await.ok().flatten()
 }

@@ -16,7 +16,7 @@ use crate::error::StepError;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::volumes::expansion::{self, Expansion};
-use crate::volumes::{TokenRequest, devices, mounted};
+use crate::volumes::{TokenRequest, uses};
 
 /// Finds an object in the store.
 pub(crate) type Find<'a> = dyn Fn(&ObjectKey) -> Option<Vec<u8>> + 'a;
@@ -185,7 +185,7 @@ impl Look<'_> {
             Err(NotReady::Unprocessed(words))
         };
         let (is_mounted, is_device) =
-            (mounted(self.pod).contains(volume), devices::named(self.pod).contains(volume));
+            (uses::mounted(self.pod).contains(volume), uses::devices(self.pod).contains(volume));
         let found = match mode {
             "Filesystem" if is_device => return wrong("volumeDevices"),
             "Filesystem" => self.persistent(volume, read_only, &pv)?,

@@ -1,6 +1,5 @@
 //! Volumes that containers have as block devices (`volumeDevices`).
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cri::v1::Device;
@@ -10,15 +9,6 @@ use super::{PreparedVolumes, VolumeLocation};
 use crate::disk::beneath::Folder;
 use crate::disk::folders;
 use crate::error::StepError;
-use crate::pod::parsed_pod::ParsedPod;
-
-/// The names of the volumes that containers have as devices.
-pub(crate) fn named(pod: &ParsedPod) -> BTreeSet<&str> {
-    let spec = pod.spec();
-    let own = spec.init_containers.iter().flatten().chain(&spec.containers).map(|own| &own.volume_devices);
-    let debugging = spec.ephemeral_containers.iter().flatten().map(|own| &own.volume_devices);
-    own.chain(debugging).flatten().flatten().map(|device| device.name.as_str()).collect()
-}
 
 /// The devices of a container, in the order in which the pod names them (kubelet's `makeBlockVolumes`).
 ///
@@ -73,12 +63,12 @@ mod tests {
 
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
-    use crate::volumes::Volume;
+    use crate::volumes::{Volume, uses};
 
     fn of(path: &str, volume: Option<Volume>) -> Result<Vec<Device>, String> {
         let devices = json!([{"name": "v", "devicePath": path}]);
         let pod = pod(json!({"containers": [{"name": "c", "image": "x", "volumeDevices": devices}]}));
-        assert_eq!(named(&pod), BTreeSet::from(["v"]));
+        assert!(uses::devices(&pod).contains("v"));
         let volumes = volume.map(|volume| ("v".to_owned(), volume)).into_iter().collect();
         let spec = pod.container("c").unwrap();
         of_container(Path::new("/root"), spec, &volumes).map_err(|error| error.to_string())

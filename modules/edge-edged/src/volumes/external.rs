@@ -120,7 +120,7 @@ fn nfs(
     if is_new {
         let options = read_only.then(|| "ro".to_owned()).into_iter().chain(options.iter().cloned());
         let options: Vec<String> = options.collect();
-        MountProgram::of_machine().mount("nfs", &source, &root.shown().join(&at), &options)?;
+        MountProgram::of_machine().run("nfs", &source, &root.shown().join(&at), &options)?;
     }
     Ok(Mounted { volume: Volume { at: VolumeLocation::Ours(at), read_only }, is_new })
 }

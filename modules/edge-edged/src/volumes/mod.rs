@@ -21,10 +21,12 @@ mod subpath;
 mod teardown;
 #[cfg(test)]
 mod tests;
+pub(crate) mod uses;
 
 pub(crate) use env_file::{EnvFiles, read_env_files};
 pub(crate) use hosts_file::write_hosts;
-pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, mounted, prepare, used};
+pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare};
 pub(crate) use projected::{TokenRequest, Tokens, token_requests};
 pub(crate) use subpath::{MountContext, mounts_of};
 pub(crate) use teardown::Teardown;
+pub(crate) use uses::used;

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::StepError;
 
@@ -31,7 +31,7 @@ impl MountProgram {
     }
 
     /// Mounts; said by name where there is no helper of that kind.
-    pub(super) fn mount(
+    pub(super) fn run(
         &self,
         kind: &str,
         source: &str,
@@ -74,18 +74,16 @@ impl MountProgram {
 
 /// `None`: it did not end in time, and was ended.
 fn wait(child: &mut Child, within: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
-    let begun = Instant::now();
-    loop {
+    let looks = within.as_millis() / LOOK_EVERY.as_millis();
+    for _ in 0..looks {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if begun.elapsed() >= within {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
         std::thread::sleep(LOOK_EVERY);
     }
+    child.kill()?;
+    child.wait()?;
+    Ok(None)
 }
 
 /// What it said; nothing of what somebody else says who has its pipes still.
@@ -124,7 +122,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = ["ro".to_owned(), "vers=4.1; reboot".to_owned()];
         let at = Path::new("/pods/u/volumes/kubernetes.io~nfs/v w");
-        stand_in(dir.path(), "exit 0").mount("nfs", "nas:/a b$(id)", at, &options).unwrap();
+        stand_in(dir.path(), "exit 0").run("nfs", "nas:/a b$(id)", at, &options).unwrap();
         let said = fs::read_to_string(dir.path().join("said")).unwrap();
         let all: Vec<&str> = said.lines().collect();
         assert_eq!(
@@ -144,7 +142,7 @@ mod tests {
     fn what_a_program_says_is_told_as_a_kubelet_tells_it() {
         let dir = tempfile::tempdir().unwrap();
         let program = stand_in(dir.path(), "echo mount.nfs: Connection refused >&2; exit 32");
-        let error = program.mount("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
+        let error = program.run("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
         assert_eq!(
             error,
             "mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs nas:/x /at\nOutput: mount.nfs: Connection refused"
@@ -156,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let program = stand_in(dir.path(), "exec sleep 1000");
         let program = MountProgram { within: Duration::from_millis(300), ..program };
-        let error = program.mount("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
+        let error = program.run("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
         assert!(error.starts_with("mount failed: no end within 0 s"), "{error}");
     }
 
@@ -165,7 +163,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let program = stand_in(dir.path(), "exit 0");
         fs::remove_file(dir.path().join("mount.nfs")).unwrap();
-        let error = program.mount("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
+        let error = program.run("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
         assert!(error.contains("/sbin/mount.nfs helper program"), "{error}");
         assert!(!dir.path().join("said").exists(), "nobody was asked");
     }

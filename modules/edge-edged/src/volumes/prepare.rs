@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 use super::claims::{fs_group, is_external};
 use super::empty_dir::{self, empty_dir};
 use super::payload::{ObjectSpace, Payload};
-use super::{Tokens, atomic, content, devices, host, nested};
+use super::uses::used;
+use super::{Tokens, atomic, content, host, nested};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
@@ -69,20 +70,6 @@ pub(crate) fn prepare(
     }
     prepared.volumes.extend(external);
     Ok(prepared)
-}
-
-/// The names of the volumes that containers mount, have as devices or take variables from.
-pub(crate) fn used(pod: &ParsedPod) -> BTreeSet<&str> {
-    let all = mounted(pod).into_iter().chain(devices::named(pod));
-    all.chain(pod.newer.env_file_volumes()).collect()
-}
-
-/// The names of the volumes that containers mount.
-pub(crate) fn mounted(pod: &ParsedPod) -> BTreeSet<&str> {
-    let spec = pod.spec();
-    let own = spec.init_containers.iter().flatten().chain(&spec.containers).map(|own| &own.volume_mounts);
-    let debugging = spec.ephemeral_containers.iter().flatten().map(|own| &own.volume_mounts);
-    own.chain(debugging).flatten().flatten().map(|mount| mount.name.as_str()).collect()
 }
 
 fn named(error: StepError, volume: &str) -> StepError {

@@ -7,6 +7,7 @@ mod cases;
 mod clocks;
 mod collection;
 mod faults;
+mod field;
 mod hooks;
 mod images;
 mod lives;

@@ -42,7 +42,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, StatVfs, Uid};
 use rustix::io::Errno;
 
 use crate::error::StepError;
@@ -202,6 +202,11 @@ impl Folder {
     /// What the kernel says about the folder itself.
     pub(crate) fn stat(&self) -> Result<Stat, StepError> {
         rustix::fs::fstat(&self.fd).map_err(|error| StepError::file("look at", &self.shown, &error))
+    }
+
+    /// The file system that the folder is on.
+    pub(crate) fn file_system(&self) -> Result<StatVfs, StepError> {
+        rustix::fs::fstatvfs(&self.fd).map_err(|error| StepError::file("measure", &self.shown, &error))
     }
 
     /// Makes a link at the plain name `name` that says `target`.
