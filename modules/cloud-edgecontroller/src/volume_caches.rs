@@ -29,6 +29,7 @@ const KINDS: [WatchedKind; 5] = [
         version: "v1",
         plural: "runtimeclasses",
         kind: "RuntimeClass",
+        reads: &[],
     },
 ];
 

@@ -100,7 +100,8 @@ impl Actor for EdgeCsi {
                 cx.spawn(async move {
                     let is_needless = || is_over.get() || reply.is_abandoned();
                     let device = volume.is_block.then(|| volume.name.clone());
-                    let id = VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
+                    let id =
+                        VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
                     let done = volumes::mount(Rc::clone(&state), *volume, is_needless).await;
                     // It may be staged for a pod that is not there any more. One that asks again needs it so.
                     if done.is_err() && is_over.get() {

@@ -38,7 +38,9 @@ pub(crate) async fn map(
     })?;
     let can = driver.capabilities().await.map_err(|error| fault(SET_UP, error))?;
     let places = state.root.device(&volume.name);
-    stage(state, &driver, volume, (id, turn), (&places, &can)).await.map_err(|reason| fault(SET_UP, reason))?;
+    stage(state, &driver, volume, (id, turn), (&places, &can))
+        .await
+        .map_err(|reason| fault(SET_UP, reason))?;
     if is_needless() {
         return Err(fault(MAP, NEEDLESS));
     }
@@ -187,11 +189,7 @@ pub(crate) async fn unmap(state: &Rc<State>, volume: &PodVolume) -> Result<(), S
 }
 
 /// Unstages a device that no pod has any more, as its caller has made sure in its turn.
-pub(crate) async fn release(
-    state: &State,
-    (id, turn): (&VolumeId, &Turn),
-    name: &str,
-) -> Result<(), String> {
+pub(crate) async fn release(state: &State, (id, turn): (&VolumeId, &Turn), name: &str) -> Result<(), String> {
     let places = state.root.device(name);
     let staging = places.staging.clone();
     if state.on_disk_in(turn, move |_| Ok(staging.is_dir())).await? {

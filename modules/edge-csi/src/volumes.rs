@@ -1,7 +1,7 @@
 //! Staging, publishing, and their reverse.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use apimachinery::volume::attachment_name;
@@ -72,7 +72,8 @@ pub(crate) async fn mount(
         let why = format!("kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {why}");
         return Err(fault(SET_UP, why));
     };
-    let published = publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
+    let published =
+        publish(&state, &driver, &volume, (staged, before.is_some()), (&turn, &is_needless)).await;
     let mounted = published.map_err(|reason| fault(SET_UP, reason))?;
     state.published.borrow_mut().insert(place, mounted);
     Ok(mounted)
@@ -83,7 +84,10 @@ async fn has_no_other(state: &State, turn: &Turn, (id, pod_uid): (&VolumeId, &st
     let (wanted, own) = (id.clone(), pod_uid.to_owned());
     let is_others = move |found: &PodVolume| found.pod_uid != own && found.id().as_ref() == Some(&wanted);
     match state.on_disk_in(turn, move |root| Ok(root.of_pods()?.iter().any(is_others))).await? {
-        true => Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod".to_owned()),
+        true => {
+            Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+                .to_owned())
+        }
         false => Ok(()),
     }
 }
@@ -345,7 +349,11 @@ mod tests {
             return;
         }
         assert_eq!(users(&root, &id).unwrap(), Users::Unknown(folder.join("mount")));
-        let data = VolData { driver_name: id.driver.clone(), volume_handle: id.handle.clone(), ..VolData::default() };
+        let data = VolData {
+            driver_name: id.driver.clone(),
+            volume_handle: id.handle.clone(),
+            ..VolData::default()
+        };
         paths::begin(&root.volume("v", "pv"), &data).unwrap();
         assert_eq!(users(&root, &id).unwrap(), Users::Some);
         // It is undone by ourselves when its pod goes.

@@ -375,10 +375,17 @@ mod tests {
     /// As a cluster of databases has them: claims and volumes with the API server's notes and a provisioner's attributes.
     #[test]
     fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
-        let claims = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim")
-            .reading(&["/metadata/namespace", "/metadata/name", "/metadata/uid", "/spec/volumeName"]);
-        let volumes = WatchedKind::core("persistentvolumes", "PersistentVolume")
-            .reading(&["/spec/claimRef/uid", "/spec/csi/driver", "/spec/csi/volumeHandle"]);
+        let claims = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").reading(&[
+            "/metadata/namespace",
+            "/metadata/name",
+            "/metadata/uid",
+            "/spec/volumeName",
+        ]);
+        let volumes = WatchedKind::core("persistentvolumes", "PersistentVolume").reading(&[
+            "/spec/claimRef/uid",
+            "/spec/csi/driver",
+            "/spec/csi/volumeHandle",
+        ]);
         let owner = json!([{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
             "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {".": {}}}}}]);
         let metadata = |name: &str| {

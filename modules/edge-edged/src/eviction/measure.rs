@@ -253,7 +253,11 @@ async fn count_all(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<OnDisk, S
     Ok(found)
 }
 
-pub(crate) async fn count_at(deps: &Rc<Dependencies>, root: PathBuf, at: PathBuf) -> Result<Usage, StepError> {
+pub(crate) async fn count_at(
+    deps: &Rc<Dependencies>,
+    root: PathBuf,
+    at: PathBuf,
+) -> Result<Usage, StepError> {
     let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
     let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };
     loop {
