@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
@@ -44,6 +45,9 @@ use crate::static_pods::actor::{STATIC_PODS, StaticPodsSource};
 use crate::static_pods::mirrors::{self, Mirrors, Requests};
 use crate::store::{EdgedStore, StoreView, Versions};
 
+/// 100 ms: what many pods come to that end at once is looked at together.
+const ENDS_TOGETHER: Duration = Duration::from_millis(100);
+
 /// Runs the node's pods.
 pub struct Edged {
     settings: Settings,
@@ -66,6 +70,8 @@ pub struct Edged {
     mirrors: Requests,
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
+    /// A new pod waits, for another of its name to stop or for what others still hold.
+    is_waited_for: bool,
     allocations: Allocations,
     /// The static pods that were kept for the node's kubelet API, by their hashes.
     static_kept: Option<Vec<String>>,
@@ -100,6 +106,7 @@ impl Edged {
             late_node: LateNode::default(),
             mirrors: Requests::default(),
             wakes: None,
+            is_waited_for: false,
             allocations: Allocations::default(),
             static_kept: None,
             containers: None,
@@ -181,12 +188,11 @@ impl Actor for Edged {
             EdgedMsg::RuntimeRelisted => self.relisted(cx),
             EdgedMsg::PodStopped { uid } => {
                 self.pods.set_stopped(&uid);
-                // Another pod of this name may start.
-                self.reconcile(cx).await;
+                self.pod_ended(cx).await;
             }
             EdgedMsg::PodRemoved { uid } => {
                 self.pods.set_removed(&uid);
-                self.reconcile(cx).await;
+                self.pod_ended(cx).await;
             }
             EdgedMsg::EvictPod { uid, reason, message, grace } => {
                 self.pods.evict(&uid, Eviction { reason, message, grace });
@@ -286,15 +292,22 @@ impl Edged {
         let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         self.wanted = Some(wanted).filter(|_| is_known);
         self.tell_active(&pods, &updates);
+        self.is_waited_for = false;
         for mut update in updates {
             let is_new = !before.contains_key(&update.pod.id.uid);
             if is_new
                 && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
             {
+                self.is_waited_for = true;
+                continue;
+            }
+            if self.pods.update(update.clone()) {
                 continue;
             }
             // Another pod of this name has to be stopped first, which leads back here.
-            if !self.pods.update(update.clone()) && !self.pods.name_is_taken(&update.pod.id) {
+            if self.pods.name_is_taken(&update.pod.id) {
+                self.is_waited_for = true;
+            } else {
                 self.start_worker(update, cx);
             }
         }
@@ -302,6 +315,15 @@ impl Edged {
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
+        }
+    }
+
+    /// A pod has left the runtime, or nothing of it is left. Where a new one waits for that, it goes on at once.
+    async fn pod_ended(&mut self, cx: &mut Context<EdgedMsg>) {
+        if self.is_waited_for {
+            self.reconcile(cx).await;
+        } else {
+            self.reconcile_at(cx.now() + ENDS_TOGETHER, cx);
         }
     }
 
