@@ -52,6 +52,9 @@ use crate::volume_stats::actor::{VOLUME_STATS, VolumeStatsKeeper, VolumeStatsMsg
 /// 2 s between looks whether a pod that is held was released.
 const RELEASES_EVERY: Duration = Duration::from_secs(2);
 
+/// 100 ms: what many pods come to that end at once is looked at together.
+const ENDS_TOGETHER: Duration = Duration::from_millis(100);
+
 /// Runs the node's pods.
 pub struct Edged {
     settings: Settings,
@@ -74,6 +77,8 @@ pub struct Edged {
     mirrors: Requests,
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
+    /// A new pod waits, for another of its name to stop or for what others still hold.
+    is_waited_for: bool,
     allocations: Allocations,
     /// Who says what volumes hold.
     volume_stats: Option<Address<VolumeStatsMsg>>,
@@ -114,6 +119,7 @@ impl Edged {
             late_node: LateNode::default(),
             mirrors: Requests::default(),
             wakes: None,
+            is_waited_for: false,
             allocations: Allocations::default(),
             volume_stats: None,
             static_kept: None,
@@ -207,12 +213,11 @@ impl Actor for Edged {
             EdgedMsg::RuntimeRelisted => self.relisted(cx),
             EdgedMsg::PodStopped { uid } => {
                 self.pods.set_stopped(&uid);
-                // Another pod of this name may start.
-                self.reconcile(cx).await;
+                self.pod_ended(cx).await;
             }
             EdgedMsg::PodRemoved { uid } => {
                 self.pods.set_removed(&uid);
-                self.reconcile(cx).await;
+                self.pod_ended(cx).await;
             }
             EdgedMsg::EvictPod { uid, reason, message, grace } => {
                 self.pods.evict(&uid, Eviction { reason, message, grace });
@@ -329,6 +334,7 @@ impl Edged {
         self.wanted = Some(wanted).filter(|_| is_known);
         self.tell_active(&pods, &updates);
         let held_back = self.hold_back(&updates, &before, cx).await;
+        self.is_waited_for = false;
         for mut update in updates {
             if held_back.contains(&update.pod.id.uid) {
                 continue;
@@ -337,10 +343,16 @@ impl Edged {
             if is_new
                 && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
             {
+                self.is_waited_for = true;
+                continue;
+            }
+            if self.pods.update(update.clone()) {
                 continue;
             }
             // Another pod of this name has to be stopped first, which leads back here.
-            if !self.pods.update(update.clone()) && !self.pods.name_is_taken(&update.pod.id) {
+            if self.pods.name_is_taken(&update.pod.id) {
+                self.is_waited_for = true;
+            } else {
                 self.start_worker(update, cx);
             }
         }
@@ -369,6 +381,15 @@ impl Edged {
                 tracing::warn!(%error, "releases of pods that are gone stay in the store");
             }
         });
+    }
+
+    /// A pod has left the runtime, or nothing of it is left. Where a new one waits for that, it goes on at once.
+    async fn pod_ended(&mut self, cx: &mut Context<EdgedMsg>) {
+        if self.is_waited_for {
+            self.reconcile(cx).await;
+        } else {
+            self.reconcile_at(cx.now() + ENDS_TOGETHER, cx);
+        }
     }
 
     /// Looks again though nothing changes: one timer at a time, unless an earlier one is needed.
