@@ -8,6 +8,8 @@ mod plugin;
 
 use kubeletapi::deviceplugin::{DeviceSpec, Mount};
 use plugin::Plugin;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testnode::{Machine, Node, Plan, WAITS, eventually, run};
 

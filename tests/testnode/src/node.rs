@@ -283,7 +283,7 @@ impl Node {
     }
 
     /// The same as they are told.
-    pub fn event_objects(&self, pod: &str) -> impl Iterator<Item = Value> {
+    pub fn event_objects(&self, pod: &str) -> Vec<Value> {
         Reports(&self.store).event_objects(pod)
     }
 

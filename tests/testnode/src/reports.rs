@@ -36,16 +36,19 @@ impl Reports<'_> {
 
     /// The events of a pod: reason and message.
     pub fn events(&self, pod: &str) -> Vec<(String, String)> {
-        self.event_objects(pod).map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+        self.event_objects(pod)
+            .iter()
+            .map(|event| (text(&event["reason"]), text(&event["message"])))
+            .collect()
     }
 
     /// The same as they are told.
-    pub fn event_objects(&self, pod: &str) -> impl Iterator<Item = Value> {
+    pub fn event_objects(&self, pod: &str) -> Vec<Value> {
         let events = self.all().into_iter().filter_map(|report| match report {
             UpReport::Event { event_json, .. } => serde_json::from_str::<Value>(&event_json).ok(),
             _ => None,
         });
-        events.filter(move |event| event["involvedObject"]["name"] == pod)
+        events.filter(|event| event["involvedObject"]["name"] == pod).collect()
     }
 
     /// Waits for a status of a pod.

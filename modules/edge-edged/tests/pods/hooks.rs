@@ -107,7 +107,7 @@ fn a_pre_stop_hook_runs_within_the_grace_and_a_container_that_ends_by_itself_is_
         node.until_gone("sleeps").await;
         assert!(begun.elapsed() >= Duration::from_secs(3), "the hook has the grace");
         // Said twice it would be the same event, with a count.
-        let killed: Vec<Value> = node.event_objects("said").collect();
+        let killed: Vec<Value> = node.event_objects("said");
         let killed = killed.iter().filter(|event| event["reason"] == "Killing");
         let counts: Vec<&Value> = killed.map(|event| &event["count"]).collect();
         assert_eq!(counts, [&json!(1)], "{:#?}", node.events("said"));
