@@ -19,7 +19,7 @@ Commands:
                         password is the first line of the standard input
 
 Options:
-      --config <CONFIG>  Path of edgecore.yaml [default: /etc/kubeedge/config/edgecore.yaml]
+      --config <CONFIG>  Path of edgecore.yaml [default: /etc/kubehive/edgecore.yaml]
       --defaultconfig    Print the annotated default config and end
   -h, --help             Print help
   -V, --version          Print version
