@@ -4,4 +4,5 @@ pub(crate) mod cgroup_driver;
 mod csi_drivers;
 pub(crate) mod machine;
 pub(crate) mod report;
+pub(crate) mod runtime_driver;
 pub(crate) mod status;

@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
-use crate::node::cgroup_driver;
 use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
+use crate::node::runtime_driver;
 use crate::node::status::{self, Findings};
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::{self, NodeDns};
@@ -136,19 +136,6 @@ impl NodeReporter {
         self.since.set(None);
     }
 
-    /// Asks the runtime who makes its cgroups, once in its life.
-    async fn ask_cgroup_driver(&self, deps: &Dependencies) {
-        if deps.node.borrow().cgroup_driver.is_some() {
-            return;
-        }
-        let said = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.cgroup_driver()).await;
-        let driver = said.and_then(Result::ok).flatten();
-        deps.node.borrow_mut().cgroup_driver = driver;
-        if let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver) {
-            events::cgroup_driver_mismatch(&deps.env, &what);
-        }
-    }
-
     /// Asks the runtime how it fares, and reports the node when something has changed.
     async fn report_when_changed(&self, deps: &Dependencies) {
         let asked = async {
@@ -164,7 +151,7 @@ impl NodeReporter {
             deps.node.borrow_mut().runtime.clone_from(&version.runtime_name);
             let features = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await;
             deps.node.borrow_mut().features = features.and_then(Result::ok);
-            self.ask_cgroup_driver(deps).await;
+            runtime_driver::ask(deps).await;
         } else {
             // It may come back with another configuration.
             deps.node.borrow_mut().cgroup_driver = None;

@@ -9,7 +9,7 @@ use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-use crate::node::cgroup_driver;
+use crate::node::{cgroup_driver, runtime_driver};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::runtime::dns::{self, NodeDns};
@@ -37,7 +37,7 @@ pub(crate) async fn run_sandbox(
 }
 
 async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Result<String, StepError> {
-    let driver = deps.node.borrow().cgroup_driver;
+    let driver = runtime_driver::ask(deps).await;
     if let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver) {
         return Err(StepError::Missing(what));
     }
