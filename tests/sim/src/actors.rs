@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 21] = [
+pub const ACTORS: [ActorKind; 22] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -82,6 +82,7 @@ pub const ACTORS: [ActorKind; 21] = [
             "Reconcile",
         ],
     },
+    ActorKind { name: "eviction-probe", daemon: Daemon::Cloud, is_top: false, messages: &["Look"] },
     ActorKind {
         name: "cloud-devicecontroller",
         daemon: Daemon::Cloud,
@@ -225,9 +226,9 @@ pub const ACTORS: [ActorKind; 21] = [
     ActorKind { name: "publisher", daemon: Daemon::Edge, is_top: false, messages: &["Publish"] },
 ];
 
-/// Actors that a run's hives have and that are never told anything there: their doors are sockets and the machine's logind, which
-/// the simulation has none of. Their restarts are looked at in their own crates' tests.
-pub(crate) const SILENT: [&str; 3] = ["dmi-server", "edge-stream", "node-shutdown"];
+/// Actors that a run's hives have and that are never told anything there: their doors are sockets, the machine's logind and callers of
+/// the node's kubelet API, which the simulation has none of. Their restarts are looked at in their own crates' tests.
+pub(crate) const SILENT: [&str; 4] = ["dmi-server", "edge-stream", "node-shutdown", "volume-stats"];
 
 /// An actor and one of its messages.
 pub type ActorMessage = (&'static str, &'static str);
