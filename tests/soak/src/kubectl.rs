@@ -46,16 +46,14 @@ impl Kubectl {
 
     /// `kubectl apply` of some objects.
     pub(crate) async fn apply(&self, objects: &[Value]) -> Result<()> {
-        let documents: Vec<String> = objects.iter().map(Value::to_string).collect();
         let mut command = self.command(&["apply", "--request-timeout=10s", "-f", "-"]);
-        said(&mut command, &documents.join("\n---\n")).await.map(drop)
+        said(&mut command, &list_of(objects)).await.map(drop)
     }
 
     /// `kubectl create` of some objects that are not there.
     pub(crate) async fn create(&self, objects: &[Value]) -> Result<()> {
-        let documents: Vec<String> = objects.iter().map(Value::to_string).collect();
         let mut command = self.command(&["create", "--request-timeout=10s", "-f", "-"]);
-        said(&mut command, &documents.join("\n---\n")).await.map(drop)
+        said(&mut command, &list_of(objects)).await.map(drop)
     }
 
     /// A merge patch.
@@ -76,6 +74,11 @@ impl Kubectl {
         let out = child.stdout.take().context("kubectl has no output")?;
         Ok(Watch { _child: child, lines: BufReader::new(out).lines() })
     }
+}
+
+/// Objects as one document: not every release of kubectl reads several in JSON.
+fn list_of(objects: &[Value]) -> String {
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
 }
 
 /// A running watch. Dropping it ends it.
