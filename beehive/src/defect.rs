@@ -14,7 +14,7 @@ pub enum Defect {
     ConfirmBeforeWrite,
     /// A report leaves the outbox when it is sent.
     ForgottenReport,
-    /// What has a new version is started anew, although nothing that it is made of has changed.
+    /// What runs counts as changed, although nothing that it is made of has, and is started anew.
     NeedlessRestart,
     /// After a newer version of an object the older one is sent again.
     StaleVersion,

@@ -4,7 +4,8 @@
 mod wire;
 
 use beehive::Env;
-use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use wire::{LONG, Talk};

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo, Wire};
 use beehive::link::{Acceptor as _, Dialer as _, Hello, IncomingLink, Link, PeerName, Protocol, Routes};
 use beehive::{Actor, Address, AskError, Capacity, Env, Fault, Flow, Hive, Message, Policy, Reply};

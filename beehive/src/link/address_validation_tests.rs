@@ -15,7 +15,8 @@ use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 
 use super::handshake_limiter::HandshakeLimiter;
-use super::quic::{QuicAcceptor, QuicDialer};
+use super::quic::QuicAcceptor;
+use super::quic_dialer::QuicDialer;
 use super::tls::Credentials;
 use super::transport::{Acceptor, Connection, Dialer, Urgency};
 use crate::{Clock, Moment, TokioClock};

@@ -57,7 +57,7 @@ pub mod mux;
 mod ordered_watch;
 mod outbound;
 pub mod quic;
-mod quic_dialer;
+pub mod quic_dialer;
 mod receive_budget;
 mod session;
 pub mod tls;

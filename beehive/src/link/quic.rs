@@ -23,7 +23,6 @@ pub use super::tls::{Credentials, EndpointError};
 
 use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
-pub use super::quic_dialer::QuicDialer;
 use super::tls;
 use super::transport::{Acceptor, Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::TokioClock;

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use beehive::link::mux::{Egress, Ingress, Role, over};
-use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::tls;
 use beehive::link::ws::{ALPN, PROTOCOL, WebSocketDialer};
 use beehive::link::{Acceptor, Connection, Dialer};

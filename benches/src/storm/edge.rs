@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use beehive::link::quic::{Credentials, QuicDialer};
+use beehive::link::quic::Credentials;
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Connection, DialError, Dialer};
 use beehive::{Actor, Address, AskError, Capacity, Context, Env, Fault, Flow, Hive, Policy, Reply};
 use contract::digest::{bucket_of, buckets_for};

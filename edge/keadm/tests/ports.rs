@@ -6,7 +6,7 @@ use std::path::Path;
 
 use beehive::Env;
 use beehive::link::Dialer;
-use beehive::link::quic::QuicDialer;
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::tls::Credentials;
 use beehive::link::ws::WebSocketDialer;
 use cloud::{CloudCore, Transport};

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 
-use crate::registration::cut_to;
+use crate::status_texts::cut_to;
 
 /// 25 at once about one object, and one more in 300 s.
 const OF_OBJECT: (u32, Duration) = (25, Duration::from_secs(300));

@@ -228,14 +228,8 @@ pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
     Some(status)
 }
 
-/// At most so much of a text, and no part of a character.
-pub(crate) fn cut_to(mut text: String, most: usize) -> String {
-    text.truncate(text.floor_char_boundary(most));
-    text
-}
-
 fn cut(text: String) -> String {
-    cut_to(text, MESSAGE_MAX)
+    status_texts::cut_to(text, MESSAGE_MAX)
 }
 
 #[cfg(test)]
@@ -353,7 +347,7 @@ mod tests {
 
     #[test]
     fn no_character_is_cut_in_two() {
-        assert_eq!(cut_to("aé".to_owned(), 2), "a");
-        assert_eq!(cut_to("ab".to_owned(), 2), "ab");
+        assert_eq!(status_texts::cut_to("aé".to_owned(), 2), "a");
+        assert_eq!(status_texts::cut_to("ab".to_owned(), 2), "ab");
     }
 }

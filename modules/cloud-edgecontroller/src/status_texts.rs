@@ -10,8 +10,6 @@ use fairshare::json_bytes;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use serde_json::Value;
 
-use crate::registration::cut_to;
-
 /// 4 KiB of a message that is not a container's own.
 const MESSAGE_MAX: usize = 4 << 10;
 /// 1 KiB of a reason (Kubernetes' bound for those of conditions).
@@ -24,6 +22,12 @@ const NAME_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 16;
 /// 16 KiB of one container: its two messages have at most 8 of them, and the rest is some 2.
 const CONTAINER_MAX: usize = 16 << 10;
+
+/// At most so much of a text, and no part of a character.
+pub(crate) fn cut_to(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
+}
 
 /// Cuts what is longer than an honest node writes it.
 pub(crate) fn cut(status: &mut PodStatus) {

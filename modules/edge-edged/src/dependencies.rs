@@ -105,6 +105,8 @@ pub(crate) struct Dependencies {
     pub(crate) static_pods: RefCell<StaticPods>,
     /// The machine is about to end.
     pub(crate) shutting_down: Cell<bool>,
+    /// The node has said that it knows no DNS of the cluster, once in this run.
+    pub(crate) told_no_cluster_dns: Cell<bool>,
     /// What the node is short of.
     pub(crate) pressure: Cell<Pressure>,
     /// The images of the pods that are wanted here.
@@ -162,6 +164,7 @@ impl Dependencies {
             active_pods,
             static_pods,
             shutting_down,
+            told_no_cluster_dns: Cell::new(false),
             pressure,
             image_records,
             node,

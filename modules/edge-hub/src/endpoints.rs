@@ -7,7 +7,7 @@ use crate::error::EndpointsError;
 use crate::plan::Carrier;
 use beehive::Clock;
 use beehive::link::Dialer;
-use beehive::link::quic::QuicDialer;
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::tls::Credentials;
 use beehive::link::ws::WebSocketDialer;
 

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Acceptor, IncomingLink, Link, Routes};
 use beehive::testing::Probe;
 use beehive::{Capacity, Clock, Env, Hive, Moment, Policy, TokioClock};

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::quic::{Credentials, QuicAcceptor, QuicDialer};
+use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Acceptor, Dialer, Hello, IncomingLink, Link, PeerName, Routes};
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};

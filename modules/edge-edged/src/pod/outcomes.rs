@@ -4,7 +4,6 @@ use beehive::Moment;
 
 use crate::error::StepError;
 use crate::events;
-use crate::images::credentials::{self, PullPolicy};
 use crate::pod::action::Action;
 use crate::pod::actions::{Outcome, StartError};
 use crate::pod::backoff::{self, Failure};
@@ -137,10 +136,8 @@ impl PodWorker {
                 }
                 let text = "Container started";
                 self.deps.container_event(pod, container, EventType::Normal, "Started", text);
-                // Fetched anew before the next start.
-                if pod.container(container).map(credentials::policy) == Some(PullPolicy::Always) {
-                    self.state.images.remove(container);
-                }
+                // Looked for anew before the next start, as a kubelet does: another image may have its name by then.
+                self.state.images.remove(container);
             }
             Err(error) if !error.ended => {
                 let failure = if error.reason == "CreateContainerError" {

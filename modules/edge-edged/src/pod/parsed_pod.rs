@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use apimachinery::PodReferences;
-use beehive::defect::{self, Defect};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use serde_json::Value;
 
@@ -86,11 +85,7 @@ impl ParsedPod {
         check(spec, &ephemeral).map_err(|reason| invalid(&id, reason))?;
         let qos = resources::qos(spec);
         let all = all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
-        let mut hashes: Vec<_> = all.map(|container| (container.name.clone(), hash_of(container))).collect();
-        if defect::is_planted(Defect::NeedlessRestart) {
-            let version = pod.metadata.resource_version.clone().unwrap_or_default();
-            hashes.iter_mut().for_each(|(_, hash)| *hash ^= fnv1a(version.as_bytes()));
-        }
+        let hashes = all.map(|container| (container.name.clone(), hash_of(container))).collect();
         let is_static = false;
         Ok(ParsedPod { id, review, qos, references, newer, hashes, ephemeral, restart_rules, is_static, pod })
     }

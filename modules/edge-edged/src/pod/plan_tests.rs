@@ -243,6 +243,20 @@ fn one_that_the_runtime_has_lost_is_killed_before_another_takes_its_place() {
 }
 
 #[test]
+fn a_sandbox_is_removed_when_its_stop_has_ended_whatever_the_runtime_calls_it_meanwhile() {
+    let pod = pod(json!({}));
+    let mut memory = ready(&["c"]);
+    let mut stopping = seen(vec![]);
+    stopping.sandboxes[0].ready = false;
+    memory.busy.insert(Action::StopSandbox { id: "s".into() });
+    let next = |memory: &SyncState| plan(&pod, &Intent::Terminate, &stopping, memory, NOW).actions;
+    assert_eq!(next(&memory), []);
+    memory.busy.clear();
+    memory.stopped.insert("s".into());
+    assert_ne!(next(&memory), []);
+}
+
+#[test]
 fn a_pod_that_never_restarts_gets_no_other_sandbox_once_a_container_was_made() {
     let pod = pod(json!({"restartPolicy": "Never", "containers": [
         {"name": "a", "image": "x:1"}, {"name": "b", "image": "x:1"}]}));

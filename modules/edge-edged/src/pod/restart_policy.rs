@@ -1,5 +1,6 @@
 //! Whether a container that has ended starts again: its rules, its own policy, then the pod's. Pure.
 
+use beehive::defect::{self, Defect};
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
@@ -16,7 +17,11 @@ pub(crate) fn has_failed(instance: &RuntimeContainer) -> bool {
 
 /// Whether an instance is of another definition than the pod's.
 pub(crate) fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> bool {
-    instance.is_some_and(|instance| instance.hash.is_some_and(|hash| hash != pod.hash(&instance.name)))
+    let differs = |instance: &RuntimeContainer| {
+        let is_first = instance.attempt == 0 && defect::is_planted(Defect::NeedlessRestart);
+        is_first || instance.hash.is_some_and(|hash| hash != pod.hash(&instance.name))
+    };
+    instance.is_some_and(differs)
 }
 
 /// Whether a container that has ended starts again, sooner or later.

@@ -94,7 +94,9 @@ fn record_resolver(deps: &Rc<Dependencies>, pod: &ParsedPod, node: &NodeDns, att
         let what = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. \
                     Falling back to \"Default\" policy.";
         let text = format!("pod: \"{}_{}({})\". {what}", id.name, id.namespace, id.uid);
-        deps.node_event(EventType::Warning, "MissingClusterDNS", what);
+        if !deps.told_no_cluster_dns.replace(true) {
+            deps.node_event(EventType::Warning, "MissingClusterDNS", what);
+        }
         deps.event(id, EventType::Warning, "MissingClusterDNS", &text);
     }
     for left_out in dns::of_pod(&pod.id.namespace, pod.spec(), node).1 {

@@ -39,6 +39,14 @@ impl PodWorker {
         let (Intent::Run, Some(limit)) = (&self.update.intent, limit) else {
             return (self.update.intent.clone(), None);
         };
+        let overdue = || {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            (Intent::Fail { reason: OVERDUE.to_owned(), message }, None)
+        };
+        // Its containers end by that, and then it is done; its end is reported with the reason.
+        if self.state.is_overdue && self.state.end(pod).is_none() {
+            return overdue();
+        }
         if plan::is_done(pod, &self.seen, &self.state) {
             return (Intent::Run, None);
         }
@@ -46,8 +54,8 @@ impl PodWorker {
         let (now, active) = (self.deps.now(), &mut self.state.active);
         active.start(now);
         if active.so_far(now) >= limit {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            return (Intent::Fail { reason: OVERDUE.to_owned(), message }, None);
+            self.state.is_overdue = true;
+            return overdue();
         }
         if let Some(so_far) = active.take_due(limit, now) {
             let (store, uid) = (self.deps.store.clone(), pod.id.uid.clone());

@@ -171,7 +171,9 @@ pub(crate) fn kill_pod(
         .map(|sandbox| sandbox.id.as_str())
         .collect();
     plan.actions.extend(open.iter().map(|id| Action::StopSandbox { id: (*id).to_owned() }));
-    open.is_empty()
+    // The runtime calls one that it is still stopping not ready.
+    let stops = state.busy.iter().any(|action| matches!(action, Action::StopSandbox { .. }));
+    open.is_empty() && !stops
 }
 
 /// A sidecar whose turn has not come: its hook runs already, and its grace passes.

@@ -75,6 +75,8 @@ pub(crate) struct SyncState {
     pub(crate) taken_up: Option<jiff::Timestamp>,
     /// How long it has been active, for its deadline.
     pub(crate) active: ActiveTime,
+    /// It was active for longer than it may be.
+    pub(crate) is_overdue: bool,
     /// How long containers have to end, when that is not the pod's to say.
     pub(crate) grace: Option<Duration>,
     /// Dead instances of a container that are kept beside the newest, one if this is 0, and how long one stays at least.

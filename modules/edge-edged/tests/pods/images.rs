@@ -1,11 +1,15 @@
 //! Images from a registry that asks who comes.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testhost::{BUSYBOX, Image, Repository};
 
-use crate::node::{Machine, Node, WAITS, container, deleted, eventually, first, pod, run, text};
+use crate::node::{
+    Machine, Node, WAITS, container, container_id, deleted, eventually, first, pod, run, text,
+};
 
 const REGISTRY: &str = "registry.local:5000";
 const PRIVATE: &str = "registry.local:5000/team/app:1";
@@ -176,6 +180,14 @@ fn a_container_whose_image_changes_runs_in_the_other_one() {
         let after = node.until("web", "the other image", is_other).await;
         assert!(node.exec(&after, &["env"]).await.contains("VERSION=2"));
         assert_eq!(first(&after)["restartCount"], 1);
+        // The name stays, and another image has it by then.
+        let mut newer = other;
+        newer.env.push("BUILD=7".to_owned());
+        host.import(&newer).unwrap();
+        node.runtime.stop_container(&container_id(&after), Duration::ZERO).await.unwrap();
+        let again = |status: &Value| first(status)["restartCount"] == 2 && first(status)["ready"] == true;
+        let again = node.until("web", "a restart", again).await;
+        assert!(node.exec(&again, &["env"]).await.contains("BUILD=7"));
     });
 }
 

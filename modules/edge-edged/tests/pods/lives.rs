@@ -12,6 +12,26 @@ use crate::node::{
 };
 
 #[test]
+fn a_pod_that_was_active_for_too_long_says_so_whatever_it_does_at_an_end() {
+    run(async {
+        let host = Machine::new("overdue");
+        let node = Node::start(&host);
+        let limited = |name: &str, policy: &str| {
+            pod(name, WAITS, json!({"activeDeadlineSeconds": 2, "restartPolicy": policy}))
+        };
+        let policies = ["Never", "OnFailure", "Always"];
+        let pods = policies.map(|policy| limited(&policy.to_lowercase(), policy));
+        node.apply(&pods).await;
+        for policy in policies {
+            let pod = policy.to_lowercase();
+            let status = node.until(&pod, "its end", |status| status["phase"] == "Failed").await;
+            assert_eq!(status["reason"], "DeadlineExceeded", "{status:#}");
+            assert!(text(&status["message"]).contains("longer than the specified deadline"));
+        }
+    });
+}
+
+#[test]
 fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
     run(async {
         let host = Machine::new("lives");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use beehive::TokioClock;
-use beehive::link::quic::QuicDialer;
+use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::tls::Credentials;
 use beehive::link::ws::WebSocketDialer;
 use beehive::link::{Connection, Dialer, Reader, Urgency, Writer};
