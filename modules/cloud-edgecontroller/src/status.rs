@@ -179,6 +179,7 @@ impl NodeReportWriter {
                 (report_version::patch_of(&found.metadata, ours), status.clone());
             node_conditions::as_of(&mut status, &json!(found), &node_conditions::now(&self.env));
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
+            registration::complete(&mut metadata);
             if let Some(drivers) = &drivers {
                 csi_node::complete(&mut metadata, drivers);
             }
