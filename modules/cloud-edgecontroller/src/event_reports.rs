@@ -213,21 +213,32 @@ impl EventRates {
         self.dropped
     }
 
-    /// Whether there is room for one more about that.
-    pub(crate) fn take(&mut self, involved_object: &InvolvedObject, now: Moment) -> bool {
-        let key = match involved_object {
-            InvolvedObject::Pod(pod) => pod.uid.as_str(),
-            InvolvedObject::Node => "",
-        };
+    /// Whether there is room for one more about that. Takes none: a report that could not be written comes again.
+    pub(crate) fn has_room(&self, involved_object: &InvolvedObject, now: Moment) -> bool {
+        let (mut node, object) = (self.node, self.objects.get(key_of(involved_object)).copied());
+        node.take(now) && object.is_none_or(|mut object| object.take(now))
+    }
+
+    /// Takes the place of one about that, also where others were being written at once and took the last one.
+    pub(crate) fn charge(&mut self, involved_object: &InvolvedObject, now: Moment) {
+        let key = key_of(involved_object);
+        self.node.take_on_credit(1, now);
         if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
             self.objects.retain(|_, bucket| !bucket.is_full(now));
         }
         if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
-            return self.node.take(now);
+            return;
         }
         let (burst, every) = OF_OBJECT;
         let object = self.objects.entry(key.to_owned()).or_insert_with(|| Bucket::new(burst, every));
-        object.take(now) && self.node.take(now)
+        object.take_on_credit(1, now);
+    }
+}
+
+fn key_of(involved_object: &InvolvedObject) -> &str {
+    match involved_object {
+        InvolvedObject::Pod(pod) => pod.uid.as_str(),
+        InvolvedObject::Node => "",
     }
 }
 
@@ -235,6 +246,14 @@ impl EventRates {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn take(rates: &mut EventRates, about: &InvolvedObject, now: Moment) -> bool {
+        let has_room = rates.has_room(about, now);
+        if has_room {
+            rates.charge(about, now);
+        }
+        has_room
+    }
 
     fn node() -> NodeName {
         NodeName::parse("edge-1").unwrap()
@@ -356,10 +375,10 @@ mod tests {
     fn a_flood_ends_and_an_hour_has_its_bound() {
         let at = |seconds: u64| Moment(Duration::from_secs(seconds));
         let mut rates = EventRates::default();
-        assert_eq!((0..10_000).filter(|_| rates.take(&involved_object(0), at(0))).count(), 25);
+        assert_eq!((0..10_000).filter(|_| take(&mut rates, &involved_object(0), at(0))).count(), 25);
         let mut rates = EventRates::default();
         let taken = |rates: &mut EventRates, second| {
-            (0..10_000).filter(|n| rates.take(&involved_object(n % 5000), at(second))).count()
+            (0..10_000).filter(|n| take(rates, &involved_object(n % 5000), at(second))).count()
         };
         assert_eq!(taken(&mut rates, 0), 500, "whatever they are about");
         assert!(rates.objects.len() <= OBJECTS_MAX);

@@ -35,6 +35,16 @@ const FEATURES_MAX: (usize, usize) = (16, 63);
 /// 64 resources.
 const RESOURCES_MAX: usize = 64;
 
+/// Tells the attach/detach controller that it attaches the Node's volumes, as a kubelet sets it when it registers
+/// (`ControllerManagedAttachAnnotation`, pkg/kubelet/kubelet_node_status.go): without it, it passes the Node over.
+pub(crate) const ATTACH_ANNOTATION: (&str, &str) =
+    ("volumes.kubernetes.io/controller-managed-attach-detach", "true");
+
+/// Adds that to a patch of the metadata of a Node that is there.
+pub(crate) fn complete(metadata: &mut Value) {
+    metadata["annotations"][ATTACH_ANNOTATION.0] = Value::from(ATTACH_ANNOTATION.1);
+}
+
 /// The Node that is made of a node's first report, for the certificate with this serial.
 pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -> Node {
     let said = report.pointer("/metadata/labels").and_then(Value::as_object);
@@ -63,7 +73,11 @@ pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -
         metadata: ObjectMeta {
             name: Some(node.as_str().to_owned()),
             labels: Some(labels),
-            annotations: Some([(ENROLMENT_ANNOTATION.to_owned(), certificate.to_owned())].into()),
+            annotations: Some(
+                [(ENROLMENT_ANNOTATION, certificate), ATTACH_ANNOTATION]
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -303,7 +317,17 @@ mod tests {
         let spec = node.spec.unwrap();
         assert_eq!((spec.taints, spec.unschedulable, spec.pod_cidr), (None, Some(true), None));
         let annotations = node.metadata.annotations.unwrap();
-        assert_eq!(annotations, [(ENROLMENT_ANNOTATION.to_owned(), "0a".to_owned())].into());
+        let attach = ("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned());
+        assert_eq!(annotations, [(ENROLMENT_ANNOTATION.to_owned(), "0a".to_owned()), attach].into());
+    }
+
+    #[test]
+    fn a_node_that_is_there_is_marked_for_the_attach_detach_controller_beside_what_is_written() {
+        let mut metadata = json!({ "uid": "u", "annotations": { "kubehive.io/reported": "1" } });
+        complete(&mut metadata);
+        let marked = json!({ "kubehive.io/reported": "1",
+            "volumes.kubernetes.io/controller-managed-attach-detach": "true" });
+        assert_eq!(metadata, json!({ "uid": "u", "annotations": marked }));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::csi_node;
 use crate::error::{NodeReportError, is_final, status_code};
-use crate::event_reports::{self, EventRates, InvolvedObject};
+use crate::event_reports::{self, EventRates, InvolvedObject, ParsedEvent};
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
 use crate::mirror_pods::{self, MirrorRates};
@@ -179,6 +179,7 @@ impl NodeReportWriter {
                 (report_version::patch_of(&found.metadata, ours), status.clone());
             node_conditions::as_of(&mut status, &json!(found), &node_conditions::now(&self.env));
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
+            registration::complete(&mut metadata);
             if let Some(drivers) = &drivers {
                 csi_node::complete(&mut metadata, drivers);
             }
@@ -333,15 +334,35 @@ impl NodeReportWriter {
             Err(why) => return Ok(Outcome::Refused(why)),
         };
         // Before anything is read for it.
-        let has_room = self
-            .rates
-            .borrow_mut()
-            .entry(node.clone())
-            .or_default()
-            .take(&draft.involved_object, self.env.now());
+        let now = self.env.now();
+        let has_room =
+            self.rates.borrow().get(node).is_none_or(|rates| rates.has_room(&draft.involved_object, now));
         if !has_room {
             return Ok(Outcome::TooMany);
         }
+        let involved_object = draft.involved_object.clone();
+        let result = self.known_event(from, node_uid, (namespace, name), draft).await;
+        let comes_again = match &result {
+            Ok(_) => false,
+            Err(NodeReportError::Api(error)) => !is_final(error),
+            Err(_) => true,
+        };
+        // While the API server is away, one event does not use up the places of all.
+        if !comes_again {
+            self.rates.borrow_mut().entry(node.clone()).or_default().charge(&involved_object, now);
+        }
+        result
+    }
+
+    /// Writes an event for which there is room, if it is the node's to say.
+    async fn known_event(
+        &self,
+        from: &ReportSender,
+        node_uid: Option<String>,
+        (namespace, name): (&Namespace, &ObjectName),
+        draft: ParsedEvent,
+    ) -> Result<Outcome, NodeReportError> {
+        let node = &from.node;
         let uid = match &draft.involved_object {
             InvolvedObject::Node => node_uid,
             InvolvedObject::Pod(pod) if self.is_known_here(node, pod) => None,

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use beehive::testing::Probe;
@@ -37,6 +37,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 struct Server {
     bytes_of_pods: AtomicUsize,
     tokens: AtomicUsize,
+    takes_no_events: AtomicBool,
+    events: AtomicUsize,
 }
 
 fn whole(value: &Value) -> Response<Body> {
@@ -68,6 +70,17 @@ impl Server {
             self.tokens.fetch_add(1, Ordering::Relaxed);
             return whole(&json!({"spec": {"audiences": [], "expirationSeconds": 3600},
                 "status": {"token": "t", "expirationTimestamp": "2027-01-01T00:00:00Z"}}));
+        }
+        if request.method() == Method::POST && path.ends_with("/events") {
+            if self.takes_no_events.load(Ordering::Relaxed) {
+                let away = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 503,
+                    "reason": "ServiceUnavailable", "message": "away"});
+                let mut answer = whole(&away);
+                *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                return answer;
+            }
+            self.events.fetch_add(1, Ordering::Relaxed);
+            return whole(&json!({"metadata": {}, "involvedObject": {}}));
         }
         let of_pod = path.strip_prefix("/api/v1/namespaces/default/pods/");
         if let Some(name) = of_pod.map(|rest| rest.trim_end_matches("/status")) {
@@ -230,5 +243,33 @@ fn sixty_pods_that_start_with_four_tokens_each_have_them_at_once_and_who_asks_on
         let now = fixture.env.now();
         fixture.token("edge-3", query("edge-3", 1, 1)).await.unwrap();
         assert!(fixture.env.now().since(now) < Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn events_that_could_not_be_written_use_up_no_place_and_are_written_when_the_api_server_is_back() {
+    run(async |fixture| {
+        let event = |row: i64| {
+            let said = json!({"type": "Warning", "reason": "BackOff", "message": "m",
+                "involvedObject": {"kind": "Pod", "namespace": "default", "name": "usual-edge-1", "uid": "usual-edge-1"}});
+            let report = UpReport::Event {
+                namespace: "default".into(),
+                name: format!("usual-edge-1.{row}"),
+                event_json: said.to_string(),
+            };
+            Report { row, repeat: false, report: report.into() }
+        };
+        fixture.server.takes_no_events.store(true, Ordering::Relaxed);
+        for _ in 0..40 {
+            assert_eq!(fixture.say("edge-1", vec![event(1)]).await, [] as [i64; 0]);
+        }
+        fixture.server.takes_no_events.store(false, Ordering::Relaxed);
+        for row in 1..=25 {
+            assert_eq!(fixture.say("edge-1", vec![event(row)]).await, [row]);
+        }
+        assert_eq!(fixture.server.events.load(Ordering::Relaxed), 25);
+        // What is written is what counts: one more about this pod is too many, and forgotten.
+        assert_eq!(fixture.say("edge-1", vec![event(26)]).await, [26]);
+        assert_eq!(fixture.server.events.load(Ordering::Relaxed), 25);
     });
 }

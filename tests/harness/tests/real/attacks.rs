@@ -155,6 +155,37 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     t.1
 }
 
+/// The status of a claim, with which its metadata could be written.
+pub(crate) async fn claims(fixture: &Fixture) -> Vec<Attack> {
+    let (ns, mut t) = (&fixture.namespace, Attempts(fixture, Vec::new()));
+    let claim = format!("/api/v1/namespaces/{ns}/persistentvolumeclaims/claim");
+    let nobody = json!([{"apiVersion": "v1", "kind": "Node", "name": "nobody", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    for (what, body) in [
+        ("give a claim an owner", json!({"metadata": {"ownerReferences": nobody}})),
+        ("lift a claim's finalizers", json!({"metadata": {"finalizers": null}})),
+        ("label a claim", json!({"metadata": {"labels": {"app": "x"}}})),
+        ("annotate a claim", json!({"metadata": {"annotations": {"app": "x"}}})),
+        ("say that a claim is lost", json!({"status": {"phase": "Lost"}})),
+        ("widen a claim's access", json!({"status": {"accessModes": ["ReadWriteMany"]}})),
+        ("say a size that nobody asked for", json!({"status": {"capacity": {"storage": "9Ti"}}})),
+        ("say another capacity", json!({"status": {"capacity": {"example.com/x": "1"}}})),
+        ("change what is allocated", json!({"status": {"allocatedResources": {"storage": "1Gi"}}})),
+        (
+            "speak for the resizer",
+            json!({"status": {"allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"}}}),
+        ),
+        (
+            "set a condition that is not of the size",
+            json!({"status": {"conditions": [{"type": "ModifyVolumeError", "status": "True"}]}}),
+        ),
+    ] {
+        t.tries(what, "MERGE", &format!("{claim}/status"), body).await;
+    }
+    t.tries("change a claim", "MERGE", &claim, json!({"metadata": {"labels": {"app": "x"}}})).await;
+    t.tries("delete a claim", "DELETE", &claim, Value::Null).await;
+    t.1
+}
+
 pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
     let mut t = Attempts(fixture, Vec::new());
     let (nodes, made) = ("/api/v1/nodes", "/api/v1/nodes?dryRun=All");

@@ -260,6 +260,29 @@ fn token_for(audiences: &[&str], pod: Option<(&str, &str)>, seconds: i64) -> Val
         "spec": {"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": bound}})
 }
 
+/// A claim whose volume is made larger, as CloudCore writes it.
+async fn claim(fixture: &Fixture) {
+    let ns = &fixture.namespace;
+    let spec = json!({"metadata": {"name": "claim"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "storageClassName": "kubehive-none", "resources": {"requests": {"storage": "3Gi"}}}});
+    fixture.make("v1", "PersistentVolumeClaim", Some(ns), spec).await;
+    let path = format!("/api/v1/namespaces/{ns}/persistentvolumeclaims/claim/status");
+    let bound = json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "allocatedResources": {"storage": "2Gi"}, "allocatedResourceStatuses": {"storage": "NodeResizePending"},
+        "conditions": [{"type": "FileSystemResizePending", "status": "True"}]}});
+    call(&fixture.admin, "MERGE", &path, None, bound).await.unwrap();
+    for written in [
+        json!({"status": {"allocatedResourceStatuses": {"storage": "NodeResizeInProgress"}}}),
+        json!({"status": {"conditions": [{"type": "NodeResizeError", "status": "True", "message": "m"}]}}),
+        json!({"status": {"capacity": {"storage": "2Gi"}, "allocatedResourceStatuses": {"storage": null}, "conditions": []}}),
+    ] {
+        let done = fixture.does("MERGE", &path, written).await;
+        done.unwrap_or_else(|refused| {
+            panic!("CloudCore cannot say how large a claim's volume is: {refused:?}")
+        });
+    }
+}
+
 /// What CloudCore does, each once. Everything that the attack has to be told apart from.
 async fn work(fixture: &Fixture) {
     let (ns, edge) = (&fixture.namespace, &fixture.edge);
@@ -275,6 +298,9 @@ async fn work(fixture: &Fixture) {
     let node = format!("/api/v1/nodes/{edge}");
     let status = json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let marked = json!({"metadata": {"annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}}});
+    must("have a Node's volumes attached", "PATCH", &format!("{node}/status"), marked).await;
+    claim(fixture).await;
     must("write a Node's status", "PATCH", &format!("{node}/status"), status).await;
     let endpoint = json!({"metadata": {"annotations": {"kubehive.io/kubelet-address": "192.0.2.10"}},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}],
@@ -443,6 +469,7 @@ type Attack = (String, Result<Value, Refused>);
 async fn all(fixture: &Fixture) -> Vec<Attack> {
     let mut all = attacks::secrets_and_users(fixture).await;
     all.extend(attacks::pods(fixture).await);
+    all.extend(attacks::claims(fixture).await);
     all.extend(attacks::nodes(fixture).await);
     all.extend(attacks::events_and_leases(fixture).await);
     all.extend(permissions::tokens(fixture).await);
