@@ -38,9 +38,10 @@ const CLEANUP_POLLS: u32 = 30;
 pub(crate) enum EvictionMsg {
     /// It is time to look.
     Look,
-    /// What a look has found; `evicted`: pods that used more of the disk than they may were told to go, and nobody else does
-    /// this time.
-    Observed { observation: Box<Observation>, evicted: Vec<String> },
+    /// What a look has found.
+    Observed { observation: Box<Observation> },
+    /// What the pods have on the disk was counted; `evicted`: those that used more than they may were told to go.
+    Counted { evicted: Vec<String> },
     /// What had to be done is done; `evicted`: a pod has to go, and the next look is due at once.
     Acted { evicted: Option<String> },
 }
@@ -50,6 +51,7 @@ impl Message for EvictionMsg {
         match self {
             EvictionMsg::Look => "Look",
             EvictionMsg::Observed { .. } => "Observed",
+            EvictionMsg::Counted { .. } => "Counted",
             EvictionMsg::Acted { .. } => "Acted",
         }
     }
@@ -60,20 +62,23 @@ pub(crate) struct EvictionManager {
     deps: Rc<Dependencies>,
     thresholds: Thresholds,
     looking: bool,
+    /// What pods have on the disk is being counted, which may take minutes: no look waits for it.
+    counting: bool,
     /// Pods that were told to go.
     evicted: BTreeSet<String>,
 }
 
 impl EvictionManager {
     pub(crate) fn new(deps: Rc<Dependencies>) -> EvictionManager {
-        EvictionManager { deps, thresholds: Thresholds::default(), looking: false, evicted: BTreeSet::new() }
+        let (thresholds, evicted) = (Thresholds::default(), BTreeSet::new());
+        EvictionManager { deps, thresholds, looking: false, counting: false, evicted }
     }
 
     /// It fails for itself alone, and is made anew for ever.
     pub(crate) fn policy() -> Policy {
         Policy {
             budget: usize::MAX,
-            capacity: Capacity::new(4, "the timer's message and the end of one look"),
+            capacity: Capacity::new(4, "the timer's message and the ends of one look and one count"),
             ..Policy::default()
         }
     }
@@ -85,15 +90,27 @@ impl EvictionManager {
         let active: BTreeSet<String> =
             self.deps.active_pods.borrow().iter().map(|pod| pod.id.uid.clone()).collect();
         self.evicted.retain(|uid| active.contains(uid));
-        let (deps, own, gone) = (Rc::clone(&self.deps), cx.myself(), self.evicted.clone());
+        let (deps, own) = (Rc::clone(&self.deps), cx.myself());
         cx.spawn(async move {
             let observation = Box::new(measure::observe(&deps).await);
-            let evicted = evict_over_limits(&deps, observation.own_imagefs, &gone).await;
-            let _ = own.tell(EvictionMsg::Observed { observation, evicted }).await;
+            let _ = own.tell(EvictionMsg::Observed { observation }).await;
         });
     }
 
-    fn observed(&mut self, observation: Observation, evicted: Vec<String>, cx: &Context<EvictionMsg>) {
+    /// Counts beside the looks what pods have on the disk: one at a time.
+    fn count(&mut self, own_imagefs: bool, cx: &Context<EvictionMsg>) {
+        if std::mem::replace(&mut self.counting, true) {
+            return;
+        }
+        let (deps, own, gone) = (Rc::clone(&self.deps), cx.myself(), self.evicted.clone());
+        cx.spawn(async move {
+            let evicted = evict_over_limits(&deps, own_imagefs, &gone).await;
+            let _ = own.tell(EvictionMsg::Counted { evicted }).await;
+        });
+    }
+
+    fn observed(&mut self, observation: Observation, cx: &Context<EvictionMsg>) {
+        self.count(observation.own_imagefs, cx);
         let settings = &self.deps.settings.eviction_rules;
         let now = self.deps.now();
         let decision =
@@ -103,9 +120,7 @@ impl EvictionManager {
             // A full mailbox: the next tick of Edged's reports it.
             let _ = self.deps.edged.try_tell(EdgedMsg::ReportNode);
         }
-        let waits = !evicted.is_empty();
-        self.evicted.extend(evicted);
-        let Some(bound) = decision.act.filter(|_| !waits) else {
+        let Some(bound) = decision.act else {
             self.looking = false;
             return;
         };
@@ -129,7 +144,11 @@ impl Actor for EvictionManager {
     async fn handle(&mut self, message: EvictionMsg, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
         match message {
             EvictionMsg::Look => self.look(cx),
-            EvictionMsg::Observed { observation, evicted } => self.observed(*observation, evicted, cx),
+            EvictionMsg::Observed { observation } => self.observed(*observation, cx),
+            EvictionMsg::Counted { evicted } => {
+                self.counting = false;
+                self.evicted.extend(evicted);
+            }
             EvictionMsg::Acted { evicted } => {
                 self.looking = false;
                 if let Some(uid) = evicted {

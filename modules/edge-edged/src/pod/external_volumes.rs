@@ -21,7 +21,7 @@ use crate::pod::backoff;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
-use crate::pod::unending;
+use crate::pod::unending::{self, HangsOn};
 use crate::volumes::claims::{self, Backing, CsiBacking, External, NodeFacts};
 use crate::volumes::expansion;
 use crate::volumes::ownership::Group;
@@ -133,7 +133,9 @@ async fn mount_one(
         Ok((mounted.volume, said))
     };
     let place = place(deps, pod, wanted);
-    let (volume, said) = unending::run(&deps.env, &place, MOUNT_DEADLINE, "mount a volume in", mount).await?;
+    let on = if matches!(wanted.backing, Backing::Nfs { .. }) { HangsOn::Server } else { HangsOn::Disk };
+    let mounted = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, "mount a volume in", mount);
+    let (volume, said) = mounted.await?;
     if let Some(text) = said {
         deps.event(&pod.id, EventType::Warning, "AlreadyMountedVolume", &text);
     }
@@ -347,8 +349,8 @@ async fn give(
     let mark = layout::given(&pod.id.uid, "csi", &wanted.name);
     let give = move || ownership::give_once(&folders::root(&root)?, &at, &mark, group, is_new);
     let place = place(deps, pod, wanted);
-    let given =
-        unending::run(&deps.env, &place, MOUNT_DEADLINE, "give the files to the group in", give).await;
+    let what = "give the files to the group in";
+    let given = unending::run(&deps.env, HangsOn::Disk, &place, MOUNT_DEADLINE, what, give).await;
     given.map_err(|error| not_given(wanted, &error))
 }
 

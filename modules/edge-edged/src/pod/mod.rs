@@ -64,5 +64,5 @@ pub(crate) mod tokens;
 mod told_events;
 pub(crate) mod turn;
 pub(crate) mod turns;
-mod unending;
+pub(crate) mod unending;
 pub(crate) mod worker;

@@ -13,6 +13,7 @@ use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::Folder;
 use crate::eviction::measure::count_at;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::unending::{self, HangsOn};
 use crate::volumes;
 
 /// 2 min 30 s: more than EdgeCsi gives a driver.
@@ -56,6 +57,7 @@ pub(super) async fn measure(deps: &Rc<Dependencies>, uid: &str, of: &Measured) -
 
 /// The file system at a place below `rootDirectory`; `None`: nothing is there.
 async fn file_system(deps: &Rc<Dependencies>, root: PathBuf, path: PathBuf, at: i64) -> Option<VolumeUsage> {
+    let place = root.join(&path);
     let look = move || {
         let Some(folder) = Folder::find_root(&root)? else { return Ok(None) };
         let Some(folder) = folder.find(&path)? else { return Ok(None) };
@@ -72,5 +74,6 @@ async fn file_system(deps: &Rc<Dependencies>, root: PathBuf, path: PathBuf, at: 
         }))
     };
     // Of one that never answers, this thread alone is lost.
-    blocking(&deps.env, "measure a volume in", look).await.ok().flatten()
+    let what = "measure a volume in";
+    unending::run(&deps.env, HangsOn::Figures, &place, DRIVER_DEADLINE, what, look).await.ok().flatten()
 }

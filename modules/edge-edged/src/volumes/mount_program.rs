@@ -1,9 +1,13 @@
 //! mount(8), for file systems that have a helper of their own. No shell sees any of it. Blocks.
 
 use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::StepError;
 
@@ -52,6 +56,8 @@ impl MountProgram {
         let fault = |error: &dyn std::fmt::Display| StepError::file("run", &self.program, error);
         let child = Command::new(&self.program)
             .args(&arguments)
+            // Its helpers are in it, too: they end with it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -72,7 +78,7 @@ impl MountProgram {
     }
 }
 
-/// `None`: it did not end in time, and was ended.
+/// `None`: it did not end in time, and was ended with all that it began.
 fn wait(child: &mut Child, within: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let looks = within.as_millis() / LOOK_EVERY.as_millis();
     for _ in 0..looks {
@@ -81,22 +87,30 @@ fn wait(child: &mut Child, within: Duration) -> std::io::Result<Option<std::proc
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    child.kill()?;
+    // It was not waited for yet, so the number is still its group's.
+    kill_process_group(Pid::from_child(child), Signal::KILL)?;
     child.wait()?;
     Ok(None)
 }
 
-/// What it said; nothing of what somebody else says who has its pipes still.
+/// What it has said until now; nobody is waited for who has its pipes still.
 fn said(child: &mut Child) -> String {
     let mut text = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // What cannot be read was not said.
-        let _ = stdout.take(OUTPUT_MAX).read_to_end(&mut text);
+        read_what_is_there(stdout, &mut text);
     }
     if let Some(stderr) = child.stderr.take() {
-        let _ = stderr.take(OUTPUT_MAX).read_to_end(&mut text);
+        read_what_is_there(stderr, &mut text);
     }
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// What cannot be read was not said.
+fn read_what_is_there(pipe: impl std::io::Read + AsFd, into: &mut Vec<u8>) {
+    if rustix::io::ioctl_fionbio(&pipe, true).is_ok() {
+        // What was read before it would have to wait stays in `into`.
+        let _ = pipe.take(OUTPUT_MAX).read_to_end(into);
+    }
 }
 
 #[cfg(test)]
@@ -149,13 +163,47 @@ mod tests {
         );
     }
 
+    /// Runs it as a test that ends although it would not. What the grandchild holds open ends with it.
+    fn run_within_a_minute(program: MountProgram) -> String {
+        let (told, is_told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let error = program.run("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
+            let _ = told.send(error);
+        });
+        is_told.recv_timeout(Duration::from_secs(60)).expect("the thread does not come back")
+    }
+
     #[test]
-    fn one_that_never_ends_is_ended() {
+    fn one_that_never_ends_is_ended_with_its_helpers() {
         let dir = tempfile::tempdir().unwrap();
-        let program = stand_in(dir.path(), "exec sleep 1000");
-        let program = MountProgram { within: Duration::from_millis(300), ..program };
-        let error = program.run("nfs", "nas:/x", Path::new("/at"), &[]).unwrap_err().to_string();
-        assert!(error.starts_with("mount failed: no end within 0 s"), "{error}");
+        let helper = dir.path().join("helper");
+        let then = format!("echo slow >&2; sleep 900 & echo $! > {}; wait", helper.display());
+        let program = stand_in(dir.path(), &then);
+        let error = run_within_a_minute(MountProgram { within: Duration::from_secs(2), ..program });
+        assert!(error.starts_with("mount failed: no end within 2 s"), "{error}");
+        assert!(error.ends_with("Output: slow"), "{error}");
+        let helper: u32 = fs::read_to_string(helper).unwrap().trim().parse().unwrap();
+        // Gone, or dead and not yet waited for by whoever waits for orphans here.
+        let has_ended = || {
+            let status = fs::read_to_string(format!("/proc/{helper}/stat"));
+            status.map_or(true, |status| status.contains(") Z "))
+        };
+        let until = std::time::Instant::now() + Duration::from_secs(30);
+        while !has_ended() {
+            assert!(std::time::Instant::now() < until, "the helper lives on");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    #[test]
+    fn one_that_leaves_its_pipes_to_another_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let helper = dir.path().join("helper");
+        let then = format!("sleep 900 & echo $! > {}; echo refused >&2; exit 32", helper.display());
+        let error = run_within_a_minute(stand_in(dir.path(), &then));
+        let helper = fs::read_to_string(helper).unwrap().trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        rustix::process::kill_process(helper, Signal::KILL).unwrap();
+        assert!(error.ends_with("Output: refused"), "{error}");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) struct Count {
     device: u64,
     /// From the top to the folder that is looked at.
     levels: Vec<Level>,
+    /// The bytes of the path of all of them.
+    path: usize,
     /// The bytes of the names that wait in all of them.
     waiting: usize,
     counted: Counted,
@@ -85,7 +87,7 @@ impl Folder {
         let fd = top.same().map_err(|error| top.fault("open folder", Path::new(""), &error))?.fd;
         let levels = vec![Level::new(OsString::new(), fd)];
         let counted = Counted { bytes: 0, inodes: 1 };
-        Ok(Some(Count { top, device, levels, waiting: 0, counted, is_partial: false }))
+        Ok(Some(Count { top, device, levels, path: 0, waiting: 0, counted, is_partial: false }))
     }
 
     /// Opens a folder by a path that may be longer than the kernel takes at once; `None`: it has gone, or is something else now.
@@ -116,7 +118,7 @@ impl Folder {
 }
 
 impl Count {
-    /// Counts about `entries` more; true: it is done. What vanishes meanwhile, or becomes something else, counts as nothing.
+    /// Counts about `entries` more, of names that are read and folders that are opened; true: it is done. What vanishes meanwhile, or becomes something else, counts as nothing.
     ///
     /// # Errors
     /// What has nothing to do with what is there, as a want of descriptors: how much there is nobody knows then.
@@ -138,29 +140,33 @@ impl Count {
         if self.is_partial { Counted { bytes: u64::MAX, inodes: u64::MAX } } else { self.counted }
     }
 
-    /// Enters the next folder, reads on in the one that it has come to, or leaves it. Answers how many names it has read.
+    /// Enters the next folder, reads on in the one that it has come to, or leaves it. Answers how many names it has read and
+    /// folders opened again for that.
     fn step(&mut self) -> Result<usize, Errno> {
         let Some(level) = self.levels.last() else { return Ok(0) };
         if level.is_read && level.waiting.is_empty() {
-            self.levels.pop();
+            self.leave();
             return Ok(0);
         }
-        if level.fd.is_none()
-            && let Err(error) = self.open_last()
-        {
-            if !has_vanished(error) {
-                return Err(error);
+        let mut opened = 0;
+        if level.fd.is_none() {
+            // The kernel goes through each of them.
+            opened = self.levels.len();
+            if let Err(error) = self.open_last() {
+                if !has_vanished(error) {
+                    return Err(error);
+                }
+                self.leave();
+                return Ok(opened);
             }
-            self.leave_vanished();
-            return Ok(0);
         }
         match self.levels.last_mut().and_then(|level| level.waiting.pop()) {
             Some(name) => {
                 self.waiting -= name.len();
                 self.enter(name)?;
-                Ok(0)
+                Ok(opened + 1)
             }
-            None => self.read_on(),
+            None => Ok(opened + self.read_on()?),
         }
     }
 
@@ -174,8 +180,10 @@ impl Count {
         Ok(())
     }
 
-    fn leave_vanished(&mut self) {
+    /// What waits in it still has vanished with it.
+    fn leave(&mut self) {
         if let Some(level) = self.levels.pop() {
+            self.path = self.path.saturating_sub(level.name.len() + 1);
             self.waiting -= level.waiting.iter().map(|name| name.len()).sum::<usize>();
         }
     }
@@ -188,11 +196,12 @@ impl Count {
             Err(error) if has_vanished(error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let bytes: usize = self.levels.iter().map(|level| level.name.len() + 1).sum();
-        if bytes + name.len() > PATH_MAX {
+        let path = self.path + name.len() + 1;
+        if path > PATH_MAX {
             self.is_partial = true;
             return Ok(());
         }
+        self.path = path;
         self.levels.push(Level::new(name, opened));
         // The top stays open: there is no path to it from itself.
         let closing = self.levels.len().checked_sub(OPEN_MAX).filter(|at| *at > 0);
@@ -343,6 +352,13 @@ mod tests {
         }
         // 200 levels with two folders and two files each, of which all but the top lie in another.
         assert_eq!(count.counted().inodes, 200 * 5);
+        assert_eq!(count.path, 0, "the path is as short again as it was");
+        // To open one of 136 again is to go through all above it: without that there are some 17 slices.
+        let (mut count, mut slices) = (root.count(Path::new("v")).unwrap().unwrap(), 1);
+        while !count.go_on(200).unwrap() {
+            slices += 1;
+        }
+        assert!(slices > 30, "{slices}");
     }
 
     #[test]
