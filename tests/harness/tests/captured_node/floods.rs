@@ -58,7 +58,8 @@ fn one_nodes_flood_of_events_is_cut_off_and_delays_nobody() {
             alone[10].as_millis(),
             during[10].as_millis()
         );
-        assert!((1..=25).contains(&written), "{written}");
+        // And those that were being written when the places were used up, of eight at once: a place is taken by what was written.
+        assert!((1..25 + 8).contains(&written), "{written}");
         assert!(confirmed < EVENTS, "what it does not wait for is not kept");
     });
 }
