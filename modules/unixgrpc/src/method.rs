@@ -43,14 +43,18 @@ impl<Q, A> fmt::Debug for Method<Q, A> {
 /// Declares methods of one service as constants, in the words of its interface file, with which [`undeclared`](crate::undeclared) compares them:
 ///
 /// ```
-/// # #[derive(Clone, PartialEq, prost::Message)] struct Empty {}
-/// unixgrpc::methods! {
-///     /// Device plugins.
-///     pub mod device_plugin = "v1beta1.DevicePlugin" {
-///         OPTIONS = GetDevicePluginOptions(Empty) returns (Empty);
+/// mod plugins {
+///     #[derive(Clone, PartialEq, prost::Message)]
+///     pub struct Empty {}
+///
+///     unixgrpc::methods! {
+///         /// Device plugins.
+///         pub mod device_plugin = "v1beta1.DevicePlugin" {
+///             OPTIONS = GetDevicePluginOptions(Empty) returns (Empty);
+///         }
 ///     }
 /// }
-/// assert_eq!(device_plugin::OPTIONS.path(), "/v1beta1.DevicePlugin/GetDevicePluginOptions");
+/// assert_eq!(plugins::device_plugin::OPTIONS.path(), "/v1beta1.DevicePlugin/GetDevicePluginOptions");
 /// ```
 #[macro_export]
 macro_rules! methods {
