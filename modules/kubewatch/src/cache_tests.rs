@@ -1,0 +1,311 @@
+//! What is kept of an object, and what of it goes to a node.
+
+use super::*;
+use serde_json::json;
+
+const POD: WatchedKind = WatchedKind::core("pods", "Pod");
+
+#[test]
+fn it_is_known_of_a_node_whether_it_is_ready() {
+    let node = |ready: &str| {
+        let conditions =
+            json!([{ "type": "MemoryPressure", "status": "Unknown" }, { "type": "Ready", "status": ready }]);
+        let node = json!({ "metadata": { "name": "edge-1", "uid": "u", "resourceVersion": "1" },
+            "status": { "conditions": conditions } });
+        serde_json::from_value::<DynamicObject>(node).unwrap()
+    };
+    let kind = WatchedKind::core("nodes", "Node");
+    let mut cache = Cache::default();
+    let cases = [
+        ("True", Readiness::Ready),
+        ("Unknown", Readiness::Unheard),
+        ("False", Readiness::NotReady),
+        ("", Readiness::Unsaid),
+    ];
+    for (ready, said) in cases {
+        let (key, moved) = cache.put(&kind, node(ready)).unwrap();
+        assert_eq!((moved, cache.objects[&key].readiness), (true, said), "{ready}");
+    }
+}
+
+#[test]
+fn a_claim_that_is_bound_and_a_volume_that_is_attached_are_other_versions() {
+    let kinds = [
+        (WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim"), true),
+        (WatchedKind::core("persistentvolumes", "PersistentVolume"), false),
+    ];
+    for (kind, moves) in kinds {
+        let mut cache = Cache::default();
+        let versions = ["Pending", "Bound"].map(|phase| {
+            let (key, _) = cache.put(&kind, named("c", phase, "x", phase)).unwrap();
+            cache.objects[&key].object.content_hash.clone()
+        });
+        assert_eq!(versions[0] != versions[1], moves, "{}", kind.kind);
+    }
+}
+
+#[test]
+fn of_what_is_only_passed_on_no_more_is_held_than_is_read_and_nothing_of_its_change_is_missed() {
+    let kind = WatchedKind::core("persistentvolumes", "PersistentVolume")
+        .reading(&["/spec/csi/driver", "/spec/none"]);
+    let volume = |size: &str| {
+        let annotations = json!({LAST_APPLIED: "{}", "pv.beta.kubernetes.io/gid": "7"});
+        let object = json!({"metadata": {"name": "pv", "uid": "u", "resourceVersion": size, "annotations": annotations},
+            "spec": {"capacity": {"storage": size}, "csi": {"driver": "d.io", "volumeHandle": "h"}}});
+        serde_json::from_value::<DynamicObject>(object).unwrap()
+    };
+    let mut cache = Cache::default();
+    let (key, _) = cache.put(&kind, volume("1Gi")).unwrap();
+    assert_eq!(cache.objects[&key].value, json!({"spec": {"csi": {"driver": "d.io"}}}));
+    let sent: Value = serde_json::from_slice(&cache.objects[&key].object.json).unwrap();
+    assert_eq!(sent["metadata"]["annotations"], json!({"pv.beta.kubernetes.io/gid": "7"}));
+    assert_eq!(sent["spec"]["csi"]["volumeHandle"], "h");
+    assert!(!cache.put(&kind, volume("1Gi")).unwrap().1);
+    assert!(cache.put(&kind, volume("2Gi")).unwrap().1, "what is not read here is news on the node");
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// As a cluster of databases has them: claims and volumes with the API server's notes and a provisioner's attributes.
+#[test]
+fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
+    let claims = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").reading(&[
+        "/metadata/namespace",
+        "/metadata/name",
+        "/metadata/uid",
+        "/spec/volumeName",
+    ]);
+    let volumes = WatchedKind::core("persistentvolumes", "PersistentVolume").reading(&[
+        "/spec/claimRef/uid",
+        "/spec/csi/driver",
+        "/spec/csi/volumeHandle",
+    ]);
+    let owner = json!([{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {".": {}}}}}]);
+    let metadata = |name: &str| {
+        json!({"name": name, "namespace": "shop", "uid": format!("0f1e2d3c-{name}"), "resourceVersion": "123456",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubernetes.io/pvc-protection"],
+            "labels": {"app.kubernetes.io/name": "postgres", "app.kubernetes.io/instance": name},
+            "annotations": {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes",
+                "volume.kubernetes.io/storage-provisioner": "csi.example.com", LAST_APPLIED: "x".repeat(600)},
+            "managedFields": owner})
+    };
+    let before = resident();
+    let (mut of_claims, mut of_volumes) = (Cache::default(), Cache::default());
+    for number in 0..10_000 {
+        let (name, volume) = (format!("data-postgres-{number}"), format!("pvc-0f1e2d3c-{number}"));
+        let claim = json!({"metadata": metadata(&name),
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}},
+                "storageClassName": "fast", "volumeMode": "Filesystem", "volumeName": volume},
+            "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10Gi"}}});
+        let volume = json!({"metadata": metadata(&volume),
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "10Gi"}, "storageClassName": "fast",
+                "claimRef": {"kind": "PersistentVolumeClaim", "namespace": "shop", "name": name, "uid": "0f1e2d3c"},
+                "csi": {"driver": "csi.example.com", "volumeHandle": volume, "fsType": "ext4",
+                    "volumeAttributes": {"storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-csi"}},
+                "persistentVolumeReclaimPolicy": "Delete"}, "status": {"phase": "Bound"}});
+        of_claims.put(&claims, serde_json::from_value(claim).unwrap()).unwrap();
+        of_volumes.put(&volumes, serde_json::from_value(volume).unwrap()).unwrap();
+    }
+    let bytes = resident().saturating_sub(before);
+    println!("{} MiB", bytes >> 20);
+    assert!(bytes < 120 << 20, "{} MiB", bytes >> 20);
+    assert_eq!(of_claims.objects.len() + of_volumes.objects.len(), 20_000);
+}
+
+fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
+    named("p", version, image, phase)
+}
+
+fn named(name: &str, version: &str, image: &str, phase: &str) -> DynamicObject {
+    serde_json::from_value(json!({
+        "metadata": { "namespace": "d", "name": name, "uid": "u", "resourceVersion": version },
+        "spec": { "image": image }, "status": { "phase": phase },
+    }))
+    .unwrap()
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("pods", "d", name)
+}
+
+fn version(cache: &Cache) -> &str {
+    &cache.objects[&key("p")].object.content_hash
+}
+
+fn sent(cache: &Cache) -> Value {
+    serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap()
+}
+
+#[test]
+fn a_nodes_report_makes_no_new_version_and_goes_with_the_pod() {
+    let mut cache = Cache::default();
+    assert!(cache.take(&POD, Event::Apply(pod("1", "a", "Pending"))));
+    let before = version(&cache).to_owned();
+    assert!(cache.take(&POD, Event::Apply(pod("2", "a", "Running"))));
+    assert_eq!(version(&cache), before);
+    assert_eq!(sent(&cache)["status"], json!({ "phase": "Running" }));
+    assert!(!cache.take(&POD, Event::Apply(pod("3", "a", "Running"))));
+    assert!(cache.take(&POD, Event::Apply(pod("4", "b", "Running"))));
+    assert_ne!(version(&cache), before);
+    assert_eq!(
+        (&sent(&cache)["metadata"]["resourceVersion"], &sent(&cache)["kind"]),
+        (&json!("4"), &json!("Pod"))
+    );
+}
+
+#[test]
+fn an_end_makes_a_new_version_unless_the_node_reported_it() {
+    let mut cache = Cache::default();
+    let fingerprint = |phase| contract::pod_status::fingerprint(&json!({ "phase": phase }));
+    let mark = |phase| format!("1.1/u/{}", fingerprint(phase));
+    let with = |version: &str, phase: &str, mark: &str| {
+        let mut pod = pod(version, "a", phase);
+        pod.metadata.annotations = Some([(REPORTED_ANNOTATION.to_owned(), mark.to_owned())].into());
+        Event::Apply(pod)
+    };
+    cache.take(&POD, with("1", "Running", &mark("Running")));
+    let running = version(&cache).to_owned();
+    cache.take(&POD, with("2", "Succeeded", &format!("{}/Succeeded", mark("Succeeded"))));
+    assert_eq!(version(&cache), running);
+    assert_eq!(sent(&cache)["status"]["phase"], "Succeeded");
+    cache.take(&POD, with("3", "Failed", &mark("Failed")));
+    assert_ne!(version(&cache), running);
+    assert_eq!(sent(&cache)["status"]["phase"], "Failed");
+}
+
+#[test]
+fn the_status_of_what_is_no_pod_is_not_sent() {
+    const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
+    let mut cache = Cache::default();
+    assert!(cache.take(&NODE, Event::Apply(pod("1", "a", "Pending"))));
+    assert!(!cache.take(&NODE, Event::Apply(pod("2", "a", "Running"))));
+}
+
+#[test]
+fn the_mark_of_a_report_moves_nothing_and_is_not_sent() {
+    let mut cache = Cache::default();
+    let with = |annotations: &[(&str, &str)]| {
+        let mut pod = pod("2", "a", "Running");
+        let texts = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        pod.metadata.annotations = Some(texts.collect());
+        Event::Apply(pod)
+    };
+    cache.take(&POD, Event::Apply(pod("1", "a", "Running")));
+    assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.1")])));
+    assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2")])));
+    assert!(cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.2"), ("mine", "kept")])));
+    assert!(!cache.take(&POD, with(&[(REPORTED_ANNOTATION, "3.3"), ("mine", "kept")])));
+    let sent: Value = serde_json::from_slice(&cache.objects[&key("p")].object.json).unwrap();
+    assert_eq!(sent["metadata"]["annotations"], json!({ "mine": "kept" }));
+}
+
+#[test]
+fn caches_that_saw_different_histories_come_to_the_same_version() {
+    let (mut old, mut fresh) = (Cache::default(), Cache::default());
+    for object in [pod("1", "a", "Pending"), pod("2", "a", "Running"), pod("5", "b", "Running")] {
+        old.take(&POD, Event::Apply(object));
+    }
+    fresh.take(&POD, Event::Init);
+    let mut later = pod("9", "b", "Failed");
+    later.metadata.annotations = Some(
+        [(
+            REPORTED_ANNOTATION.to_owned(),
+            format!("7.7/u/{}/Failed", contract::pod_status::fingerprint(&json!({ "phase": "Failed" }))),
+        )]
+        .into(),
+    );
+    later.metadata.managed_fields = Some(Vec::new());
+    fresh.take(&POD, Event::InitApply(later));
+    assert_eq!(version(&old), version(&fresh));
+    let mut other = pod("9", "b", "Running");
+    other.metadata.uid = Some("another".to_owned());
+    fresh.take(&POD, Event::Apply(other));
+    assert_ne!(version(&old), version(&fresh));
+}
+
+#[test]
+fn a_new_list_forgets_what_it_does_not_name() {
+    let mut cache = Cache::default();
+    cache.take(&POD, Event::Apply(pod("1", "a", "Pending")));
+    assert!(!cache.listed);
+    cache.take(&POD, Event::Init);
+    assert_eq!(cache.objects.len(), 1, "kept until the list is complete");
+    assert!(cache.take(&POD, Event::InitDone));
+    assert!(cache.listed && cache.objects.is_empty());
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_named_and_its_last_version_is_kept_while_it_is_the_same_object() {
+    let mut cache = Cache::default();
+    let unreadable = |name: &str, uid: &str| Unreadable {
+        metadata: Box::new(
+            serde_json::from_value(json!({ "namespace": "d", "name": name, "uid": uid })).unwrap(),
+        ),
+        why: "it is odd".to_owned(),
+    };
+    cache.take(&POD, Event::Init);
+    cache.take(&POD, Event::InitApply(named("p", "1", "a", "Pending")));
+    let fresh = cache.apply_unreadable(&POD, &unreadable("new", "u"));
+    assert_eq!(fresh, (Some(key("new")), false));
+    cache.take(&POD, Event::InitApply(named("q", "1", "a", "Pending")));
+    assert!(cache.apply(&POD, Event::InitDone), "the list is complete, whatever is odd in it");
+    assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+    cache.take_moved();
+
+    assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (Some(key("p")), false));
+    assert_eq!(cache.apply_unreadable(&POD, &unreadable("p", "u")), (None, false), "it is said once");
+    assert!(cache.objects.contains_key(&key("p")), "the version before is kept");
+    cache.take(&POD, Event::Init);
+    cache.apply_unreadable(&POD, &unreadable("p", "u"));
+    cache.apply_unreadable(&POD, &unreadable("q", "another"));
+    assert!(!cache.apply(&POD, Event::InitDone) && cache.take_moved() == BTreeSet::from([key("q")]));
+    assert_eq!(cache.objects.keys().cloned().collect::<Vec<_>>(), [key("p")], "q is another object now");
+    assert_eq!(cache.unreadable.keys().cloned().collect::<Vec<_>>(), [key("p"), key("q")]);
+
+    assert!(cache.apply(&POD, Event::Apply(named("p", "5", "b", "Pending"))));
+    assert!(cache.apply(&POD, Event::Delete(named("q", "6", "b", "Pending"))) || cache.unreadable.is_empty());
+    assert!(cache.unreadable.is_empty(), "what can be read again, or is gone, is forgotten");
+}
+
+#[test]
+fn what_moved_is_told_once_and_all_of_it_at_first() {
+    let mut cache = Cache::default();
+    let all = |cache: &mut Cache| cache.take_moved().into_iter().map(|key| key.name).collect::<Vec<_>>();
+    cache.take(&POD, Event::Init);
+    for name in ["p", "q"] {
+        cache.take(&POD, Event::InitApply(named(name, "1", "a", "Pending")));
+    }
+    assert!(cache.take(&POD, Event::InitDone));
+    assert_eq!(all(&mut cache), ["p", "q"]);
+    cache.take(&POD, Event::Apply(named("q", "2", "a", "Pending")));
+    assert!(all(&mut cache).is_empty(), "a write that nodes do not see");
+    cache.take(&POD, Event::Apply(named("q", "3", "b", "Running")));
+    cache.take(&POD, Event::Delete(named("q", "4", "b", "Running")));
+    assert_eq!(all(&mut cache), ["q"]);
+    cache.take(&POD, Event::Init);
+    assert!(cache.take(&POD, Event::InitDone));
+    assert_eq!(all(&mut cache), ["p"]);
+    cache.take(&POD, Event::Init);
+    assert!(!cache.take(&POD, Event::InitDone), "a list that changes nothing");
+    assert!(all(&mut cache).is_empty());
+}
+
+#[test]
+fn the_reader_is_told_once_until_it_looks() {
+    let mut cache = Cache::default();
+    assert!(!cache.apply(&POD, Event::Init));
+    assert!(!cache.apply(&POD, Event::InitApply(pod("1", "a", "Pending"))), "the list is not complete");
+    assert!(cache.apply(&POD, Event::InitDone));
+    assert!(!cache.apply(&POD, Event::Apply(named("q", "2", "a", "Pending"))), "it knows");
+    cache.take_moved();
+    assert!(!cache.apply(&POD, Event::Apply(named("q", "3", "a", "Pending"))), "nothing that nodes see");
+    assert!(cache.apply(&POD, Event::Delete(named("q", "4", "a", "Running"))));
+    assert!(!cache.apply(&POD, Event::Delete(pod("5", "a", "Running"))), "it knows");
+    assert_eq!(cache.take_moved().len(), 2);
+    assert!(cache.apply(&POD, Event::Apply(pod("6", "a", "Pending"))));
+}
