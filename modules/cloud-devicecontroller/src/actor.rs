@@ -127,7 +127,7 @@ impl Actor for DeviceController {
             }
             DeviceControllerMsg::AllNodesDown => self.publisher.all_nodes_down(),
             DeviceControllerMsg::NodeUp { node, session } => {
-                self.publisher.node_up(node, session);
+                self.publisher.node_up(node, session, cx.now());
                 self.reconcile(cx).await;
             }
             DeviceControllerMsg::NodeDown { node, session } => {
@@ -184,7 +184,7 @@ impl DeviceController {
         self.publisher.complete().await;
         if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {
-                self.publisher.current(&node).await;
+                self.publisher.current(&node, BTreeSet::new()).await;
             }
         } else if !self.publisher.not_current().is_empty() && !std::mem::replace(&mut self.is_timed, true) {
             cx.after(AGAIN_AFTER, DeviceControllerMsg::Reconcile);

@@ -11,6 +11,9 @@ pub(crate) enum DeviceReportError {
     /// Others wrote all the time.
     #[error("DeviceStatus is written by others all the time")]
     Contended,
+    /// The device was made anew under its name, and the status of the one before it is not removed yet.
+    #[error("DeviceStatus is that of an earlier device of this name, which the garbage collector removes")]
+    OfEarlierDevice,
     /// The node has gone on to a later session and says it again there.
     #[error("a later session of the node has reported")]
     Superseded,

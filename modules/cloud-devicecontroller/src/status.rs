@@ -8,7 +8,7 @@ use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
 use fairshare::{ReportSender, Traffic};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::error::DeviceReportError;
@@ -40,16 +40,17 @@ fn code_of(error: &kube::Error) -> Option<u16> {
 /// Makes sure that the device has its DeviceStatus, owned by it.
 ///
 /// # Errors
-/// What the API server said, except that it is there already.
+/// What the API server said, except that it is there already; that what is there is of an earlier device of that name, which the
+/// garbage collector is about to remove.
 pub(crate) async fn ensure_status(
     client: &kube::Client,
     namespace: &str,
     name: &str,
     uid: &str,
-) -> Result<(), kube::Error> {
+) -> Result<(), DeviceReportError> {
     let statuses = statuses(client, namespace);
-    if statuses.get_metadata_opt(name).await?.is_some() {
-        return Ok(());
+    if let Some(held) = statuses.get_metadata_opt(name).await? {
+        return if is_of(&held.metadata, uid) { Ok(()) } else { Err(DeviceReportError::OfEarlierDevice) };
     }
     let status = json!({
         "apiVersion": "devices.kubeedge.io/v1beta1",
@@ -71,8 +72,14 @@ pub(crate) async fn ensure_status(
     match statuses.create(&PostParams::default(), &status).await {
         Ok(_) => Ok(()),
         Err(error) if code_of(&error) == Some(409) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the DeviceStatus is that of the device of this uid. One that names no device was made by somebody else, for the name.
+fn is_of(status: &ObjectMeta, uid: &str) -> bool {
+    let owner = status.owner_references.iter().flatten().find(|owner| owner.kind == "Device");
+    owner.is_none_or(|owner| owner.uid == uid)
 }
 
 fn statuses(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
@@ -112,11 +119,15 @@ impl DeviceStatusWriter {
             if plan::node_of(&device.data).as_ref() != Some(&from.node) {
                 return Ok(Some("a report about a device of another node"));
             }
+            let uid = device.metadata.uid.unwrap_or_default();
             let Some(held) = held else {
-                let uid = device.metadata.uid.unwrap_or_default();
                 ensure_status(&self.client, namespace, name, &uid).await?;
                 continue;
             };
+            // What is written into one that goes would be confirmed to the node, and gone with it.
+            if !is_of(&held.metadata, &uid) {
+                return Err(DeviceReportError::OfEarlierDevice);
+            }
             let Some(patch) = self.patch(from, &held, reports).await? else { return Ok(None) };
             match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(written) => {

@@ -32,6 +32,9 @@ use crate::{events, plan, service_links};
 
 /// 500 ms before something is looked at again that nobody will tell of: a session that is not current, a Node that is gone.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// 10 s from the opening of a session: from then on an object that the API server cannot be brought to say (its key for it is lost, say)
+/// holds up nothing but itself.
+const UNREAD_WAIT: Duration = Duration::from_secs(10);
 /// 2 s for NodeLease to say what a session is worth, which it does from memory.
 const SESSION_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -75,7 +78,7 @@ struct Informers {
 enum NodeOfSession {
     /// It is there.
     Living,
-    /// There is none yet.
+    /// There is none yet, or nobody says so far.
     Awaited,
     /// It is gone or another one, or the session was ended for that already.
     Gone,
@@ -97,6 +100,8 @@ pub struct EdgeController {
     last_conditions: LastConditions,
     /// Who keeps pods on nodes that are cut off.
     evictions: Evictions,
+    /// NodeLease did not answer in this round; it is not asked for one node after the other.
+    is_lease_silent: bool,
     /// Nodes that are told nothing until their link has ended, or until they have a Node.
     withheld: BTreeSet<NodeName>,
     /// When the timer goes off that reconciles though nothing changes.
@@ -117,6 +122,7 @@ impl EdgeController {
             endpoints: Endpoints::default(),
             last_conditions: LastConditions::default(),
             evictions: Evictions::default(),
+            is_lease_silent: false,
             withheld: BTreeSet::new(),
             wakes: None,
         }
@@ -226,7 +232,7 @@ impl EdgeController {
     }
 
     async fn node_up(&mut self, node: NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
-        self.publisher.node_up(node, session);
+        self.publisher.node_up(node, session, cx.now());
         self.reconcile(cx).await;
     }
 
@@ -316,6 +322,7 @@ impl EdgeController {
 
     /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference.
     async fn reconcile(&mut self, cx: &Context<EdgeControllerMsg>) {
+        self.is_lease_silent = false;
         // What is answered while it is asked for is answered without a message.
         loop {
             let Some((found, mut desired_keys)) = self.changed(cx.now()) else { return };
@@ -458,6 +465,9 @@ impl EdgeController {
         {
             return is(uid);
         }
+        if self.is_lease_silent {
+            return NodeOfSession::Awaited;
+        }
         let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
         match self.dependencies.lease.ask(SESSION_DEADLINE, ask).await {
             Ok(SessionState::Open { node_uid }) => {
@@ -466,7 +476,11 @@ impl EdgeController {
                 found
             }
             Ok(SessionState::WithoutNode { .. }) => NodeOfSession::Awaited,
-            Ok(SessionState::InDoubt | SessionState::Ended) | Err(_) => NodeOfSession::Gone,
+            Ok(SessionState::InDoubt | SessionState::Ended) => NodeOfSession::Gone,
+            Err(_) => {
+                self.is_lease_silent = true;
+                NodeOfSession::Awaited
+            }
         }
     }
 
@@ -487,13 +501,15 @@ impl EdgeController {
         let interruptions = self.dependencies.interruptions.clone();
         for node in self.publisher.not_current() {
             let Some(session) = self.publisher.session_of(&node) else { continue };
+            let opened = self.publisher.opened(&node).unwrap_or(cx.now());
+            let is_late = cx.now().since(opened) >= UNREAD_WAIT;
             let blocked = self.informers.as_ref().and_then(|informers| {
                 let services = informers.services.borrow().listed && interruptions.are_whole(&[SERVICES]);
                 let volumes = informers.volumes.read();
                 let is_whole = |key: &ObjectKey| match volumes.is_listed(key) {
                     _ if service_links::is_need(key) => services,
                     Some(is_listed) => is_listed && interruptions.are_whole(&[&key.resource]),
-                    None => informers.needs.is_whole(key),
+                    None => is_late || informers.needs.is_whole(key),
                 };
                 self.index.blocked_by(&node, is_whole).cloned()
             });
@@ -501,10 +517,27 @@ impl EdgeController {
                 tracing::debug!(%node, session, %key, "the API server has not said what this is, which belongs on the node");
                 continue;
             }
-            if !self.is_withheld(&node, session, cx).await {
-                self.publisher.current(&node).await;
+            if self.is_withheld(&node, session, cx).await {
+                continue;
+            }
+            let unread = self.unread_on(&node);
+            let first = unread.first().cloned();
+            if self.publisher.current(&node, unread).await
+                && let Some(key) = first
+            {
+                events::object_unread(cx.env(), &node, &key);
             }
         }
+    }
+
+    /// What belongs on the node and is not known as the API server has it.
+    fn unread_on(&self, node: &NodeName) -> BTreeSet<ObjectKey> {
+        let Some(informers) = &self.informers else { return BTreeSet::new() };
+        let is_unread = |key: &ObjectKey| {
+            let is_one_by_one = !service_links::is_need(key) && !plan::is_watched_whole(key);
+            is_one_by_one && !informers.needs.is_whole(key)
+        };
+        self.index.needs_on(node).filter(|key| is_unread(key)).cloned().collect()
     }
 
     /// Asked once per version of a pod on an edge node.

@@ -111,6 +111,12 @@ pub(crate) fn node_withheld(env: &Env, node: &NodeName) {
     tracing::info!(%node, "node withheld: its Node is gone or another one, or has lost the label node-role.kubernetes.io/edge; until that is mended nothing is sent to it, and its pods run on");
 }
 
+/// Something that belongs on a node cannot be read: what the node has of it stays, and everything else goes there.
+pub(crate) fn object_unread(env: &Env, node: &NodeName, key: &ObjectKey) {
+    env.count("edgecontroller_object_unread");
+    tracing::warn!(%node, %key, "the API server does not say what this is, which a pod on the node names: what the node has of it stays as it is, and all else is sent. `kubectl get` of it shows the API server's error");
+}
+
 /// A Node says where the kubelet endpoint of its node is.
 pub(crate) fn endpoint_written(env: &Env, node: &NodeName, endpoint: &KubeletEndpoint) {
     env.count("edgecontroller_endpoint_written");

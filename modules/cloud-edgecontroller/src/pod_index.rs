@@ -201,6 +201,11 @@ impl PodIndex {
         })
     }
 
+    /// What the pods on the node need.
+    pub fn needs_on(&self, node: &NodeName) -> impl Iterator<Item = &ObjectKey> {
+        self.placed.on(node).flat_map(|(_, place)| &place.needs)
+    }
+
     fn wanted_on(&self, node: &NodeName, presence: impl Fn(&ObjectKey) -> Presence) -> BTreeSet<ObjectKey> {
         let mut desired_keys = BTreeSet::new();
         if !self.edge_nodes.contains(node) {

@@ -447,15 +447,17 @@ pub(crate) async fn binding_of(
     id: &PodId,
 ) -> Result<PodBinding, kube::Error> {
     let Some(pod) = pods.get_opt(id.name.as_str()).await? else { return Ok(PodBinding::Gone) };
+    let is_it = pod.metadata.uid.as_deref() == Some(id.uid.as_str());
+    let is_mirror = mirror_pods::hash_of(&pod) == Some(id.uid.as_str());
+    // Where the next one of that name is, says nothing of the one that the node speaks of.
+    if !is_it && !is_mirror {
+        return Ok(PodBinding::Gone);
+    }
     let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     if bound != Some(node.as_str()) {
         return Ok(PodBinding::Elsewhere);
     }
-    if pod.metadata.uid.as_deref() == Some(id.uid.as_str()) {
-        return Ok(PodBinding::Here(Box::new(pod)));
-    }
-    let is_mirror = mirror_pods::hash_of(&pod) == Some(id.uid.as_str());
-    Ok(if is_mirror { PodBinding::Mirror } else { PodBinding::Gone })
+    Ok(if is_it { PodBinding::Here(Box::new(pod)) } else { PodBinding::Mirror })
 }
 
 /// The node's conditions, and those of others (the scheduler's, readiness gates) as they are.

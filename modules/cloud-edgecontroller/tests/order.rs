@@ -250,6 +250,27 @@ fn a_session_is_not_current_while_something_of_its_pods_is_not_answered() {
     });
 }
 
+/// A Secret whose key the API server has lost, say: everything else goes, and it is told what is not known.
+#[test]
+fn what_is_never_answered_holds_up_nothing_but_itself() {
+    let lists = Lists::from([("pods", json!([pod("web:1")]))]);
+    run_gated(lists, &["secrets"], async |mut fixture| {
+        fixture.after(7000).await;
+        fixture.node_up(4, open_session()).await;
+        let unknown = |message: SyncMsg| match message {
+            SyncMsg::Current { unknown, .. } => Some(unknown),
+            _ => None,
+        };
+        let began = fixture.env.now();
+        let said = fixture.sync.find(LONG, unknown).await.expect("it is current");
+        assert_eq!(said.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["token"]);
+        let waited = fixture.env.now().since(began);
+        assert!(waited >= Duration::from_secs(9) && waited < Duration::from_secs(12), "{waited:?}");
+        fixture.open("secrets");
+        assert!(fixture.sync.find(LONG, unknown).await.expect("it was answered").is_empty());
+    });
+}
+
 /// Its link ends instead, and its pods run on.
 #[test]
 fn a_node_whose_node_was_deleted_is_told_nothing_until_its_link_has_ended() {

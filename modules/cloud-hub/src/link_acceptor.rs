@@ -32,8 +32,10 @@ const NODE_PREFIX: &str = "system:node:";
 const CLAIMS_MAX: usize = 64;
 /// 30 s: what a node is asked to wait that finds the hub full.
 const FULL_WAIT: Duration = Duration::from_secs(30);
-/// 5 s for claiming a node: half of what its hello waits for an answer. A node that has given up and gone elsewhere is not
-/// to be taken from there.
+/// 4 s for its turn: with [`CLAIM_DEADLINE`] less than the 10 s that its hello waits for an answer. A node that has given up and gone
+/// elsewhere is not to be taken from there, and where claims are slow those that still wait go before those that have left.
+const TURN_DEADLINE: Duration = Duration::from_secs(4);
+/// 5 s for claiming a node.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 /// 2 s: what a node is asked to wait that could not be claimed.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
@@ -172,7 +174,11 @@ impl LinkAcceptor {
         progress: &Progress,
     ) -> Result<(NodeName, u64, LinkPermit), Refused> {
         self.take_turn(peer, progress)?;
-        let _turn = self.claims.acquire().await;
+        let turn = self.env.timeout(TURN_DEADLINE, self.claims.acquire()).await;
+        let Some(_turn) = turn else {
+            let reason = "nodes are claimed more slowly than they arrive".to_owned();
+            return Err(Refused { reason, wait: Some(CLAIM_WAIT) });
+        };
         let node = node_of(peer)?;
         let counted = self.nodes.enter(&node).ok_or_else(|| {
             let reason = format!("this CloudCore serves its limit of {} nodes", self.nodes.most());

@@ -14,7 +14,7 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncMsg, SyncStatus};
 
 use crate::events;
-use crate::plan::{Effect, Plan};
+use crate::plan::{Current, Effect, Plan};
 use crate::status::Timestamp;
 
 /// 60 s: a batch over a slow link with a full disk queue in front of it. The link's own pings notice a dead link earlier.
@@ -79,7 +79,9 @@ impl Actor for SyncController {
             SyncMsg::Delete { node, key } => self.plan.delete(&node, &key, now),
             SyncMsg::Flush => self.plan.flush(),
             SyncMsg::ListComplete(source) => self.plan.list_complete(source, now),
-            SyncMsg::Current { source, node, session } => self.plan.current(source, &node, session, now),
+            SyncMsg::Current { source, node, session, unknown } => {
+                self.plan.current(source, &node, Current { session, unknown }, now)
+            }
             SyncMsg::AllNodesDown => {
                 self.plan.all_nodes_down();
                 self.mailboxes.clear();

@@ -10,7 +10,7 @@ use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
 pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
-use crate::session::{Desired, HeldVersions, Phase, SyncSession, version_of};
+use crate::session::{Compared, Desired, HeldVersions, Phase, SyncSession, version_of};
 use crate::status::{NodeView, OldestWaiting, PublishedStatus, Timestamp, printable, status_of};
 
 /// 1000 objects are listed in one answer, as far as the buckets are even: twice as many of the longest names fit a frame.
@@ -76,6 +76,15 @@ pub enum Effect {
     },
 }
 
+/// What a source says of a session when it has sent all.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// The session.
+    pub session: u64,
+    /// What the source cannot read: it stays on the node as it is.
+    pub unknown: BTreeSet<ObjectKey>,
+}
+
 #[derive(Debug, Default)]
 struct Node {
     desired: Desired,
@@ -89,8 +98,8 @@ struct Node {
     /// Whether the last refusal is not healed yet.
     refusing: bool,
     session: Option<SyncSession>,
-    /// The session of which each source has said that it has sent all.
-    current: BTreeMap<Source, u64>,
+    /// Of which session each source has said that it has sent all.
+    current: BTreeMap<Source, Current>,
     published: PublishedStatus,
 }
 
@@ -102,6 +111,7 @@ impl Node {
             Some(object) => has.is_none_or(|has| *has != version_of(object)),
             None => has.is_some() && may_delete,
         };
+        let waits = waits && !is_unknown(&self.current, key);
         if !waits {
             self.waiting.remove(key);
         } else if !self.waiting.contains_key(key) {
@@ -224,14 +234,16 @@ impl Plan {
     }
 
     /// The source has sent all that the node should hold in this session.
-    pub fn current(&mut self, source: Source, node: &NodeName, session: u64, now: Timestamp) -> Vec<Effect> {
+    pub fn current(&mut self, source: Source, node: &NodeName, said: Current, now: Timestamp) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let entry = self.nodes.entry(node.clone()).or_default();
-        entry.current.insert(source, session);
+        let session = said.session;
+        let before = entry.current.insert(source, said);
         let Some(open) = entry.session.as_mut().filter(|open| open.number == session) else {
             return Vec::new();
         };
-        if open.current(source) && open.is_open() {
+        let had_unknown = before.is_some_and(|before| !before.unknown.is_empty());
+        if (open.current(source) || had_unknown) && open.is_open() {
             entry.compare(may_delete, now);
             return self.pump(node);
         }
@@ -282,7 +294,8 @@ impl Plan {
         if entry.session.as_ref().is_some_and(|open| open.number > session) {
             return Vec::new();
         }
-        let is_awaited = |source: &&Source| entry.current.get(*source) != Some(&session);
+        let is_awaited =
+            |source: &&Source| entry.current.get(*source).map(|said| said.session) != Some(session);
         let awaited = self.sources.iter().filter(is_awaited).copied().collect();
         entry.session = Some(SyncSession::new(session, awaited));
         entry.published.forget();
@@ -292,7 +305,7 @@ impl Plan {
     /// A session ended. It may be one that was never told here as open, of which only a source spoke.
     pub fn node_down(&mut self, node: &NodeName, session: u64) {
         let Some(entry) = self.nodes.get_mut(node) else { return };
-        entry.current.retain(|_, current| *current > session);
+        entry.current.retain(|_, said| said.session > session);
         if entry.session.as_ref().is_some_and(|open| open.number == session) {
             entry.session = None;
         }
@@ -556,8 +569,12 @@ impl Plan {
     fn pump(&mut self, name: &NodeName) -> Vec<Effect> {
         let may_delete = self.waiting_for.is_empty();
         let mut effects = Vec::new();
-        if let Some(Node { desired, held: Some(held), session: Some(open), .. }) = self.nodes.get_mut(name) {
-            while let Some(batch) = open.next(&mut self.last_batch, desired, held, may_delete) {
+        if let Some(Node { desired, held: Some(held), session: Some(open), current, .. }) =
+            self.nodes.get_mut(name)
+        {
+            let is_unknown = |key: &ObjectKey| is_unknown(current, key);
+            let compared = Compared { desired, held, may_delete, is_unknown: &is_unknown };
+            while let Some(batch) = open.next(&mut self.last_batch, &compared) {
                 effects.push(Effect::Send {
                     node: name.clone(),
                     session: open.number,
@@ -570,6 +587,11 @@ impl Plan {
         }
         effects
     }
+}
+
+/// Whether a source has said that it cannot read this.
+fn is_unknown(current: &BTreeMap<Source, Current>, key: &ObjectKey) -> bool {
+    current.values().any(|said| said.unknown.contains(key))
 }
 
 fn is_in(buckets: &BTreeSet<u16>, key: &ObjectKey, of: usize) -> bool {

@@ -19,6 +19,16 @@ pub const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest pause after refused batches.
 pub const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// What the node should hold, beside what it holds.
+pub(crate) struct Compared<'a> {
+    pub(crate) desired: &'a Desired,
+    pub(crate) held: &'a HeldVersions,
+    /// Whether what is not desired may be deleted.
+    pub(crate) may_delete: bool,
+    /// What is neither sent nor deleted.
+    pub(crate) is_unknown: &'a dyn Fn(&ObjectKey) -> bool,
+}
+
 /// uid and version of the content: two objects under one key are the same when both are.
 pub(crate) type Version = (String, String);
 pub(crate) type Desired = BTreeMap<ObjectKey, Arc<Object>>;
@@ -222,13 +232,7 @@ impl SyncSession {
 
     /// The next batch from what is marked, if there is one and the window has room; its number is the one after `last`. A key
     /// whose batch is in flight waits for its answer.
-    pub(crate) fn next(
-        &mut self,
-        last: &mut u64,
-        desired: &Desired,
-        held: &HeldVersions,
-        may_delete: bool,
-    ) -> Option<Batch> {
+    pub(crate) fn next(&mut self, last: &mut u64, compared: &Compared<'_>) -> Option<Batch> {
         let Phase::Open { inventory } = self.phase else { return None };
         if !self.awaited.is_empty() {
             return None;
@@ -237,10 +241,10 @@ impl SyncSession {
         if self.is_paused || self.in_flight_batches.len() >= window {
             return None;
         }
-        let (mut changes, mut outcome) = self.fill(desired, held, may_delete);
+        let (mut changes, mut outcome) = self.fill(compared);
         if changes.is_empty() && self.in_flight_batches.is_empty() && self.quarantine_is_due {
             self.quarantine_is_due = false;
-            (changes, outcome) = self.one_quarantined(desired, held, may_delete);
+            (changes, outcome) = self.one_quarantined(compared);
         }
         if changes.is_empty() {
             return None;
@@ -252,7 +256,7 @@ impl SyncSession {
         Some(Batch { number: *last, inventory, sequence: self.last_sequence, changes })
     }
 
-    fn fill(&mut self, desired: &Desired, held: &HeldVersions, may_delete: bool) -> (Vec<Change>, Outcome) {
+    fn fill(&mut self, compared: &Compared<'_>) -> (Vec<Change>, Outcome) {
         let (mut changes, mut outcome, mut bytes) = (Vec::new(), Outcome::new(), 0);
         let mut passed = Vec::new();
         while changes.len() < self.limit && bytes < BATCH_BYTES {
@@ -261,7 +265,7 @@ impl SyncSession {
                 passed.push((rank, key));
                 continue;
             }
-            let Some((change, version)) = change(&key, desired, held, may_delete) else {
+            let Some((change, version)) = change(&key, compared) else {
                 self.quarantine.remove(&key);
                 continue;
             };
@@ -287,18 +291,13 @@ impl SyncSession {
     }
 
     /// The object that was tried least often, alone.
-    fn one_quarantined(
-        &mut self,
-        desired: &Desired,
-        held: &HeldVersions,
-        may_delete: bool,
-    ) -> (Vec<Change>, Outcome) {
+    fn one_quarantined(&mut self, compared: &Compared<'_>) -> (Vec<Change>, Outcome) {
         loop {
             let due = self.quarantine.iter().filter(|(_, one)| one.tries != NEVER);
             let Some(key) = due.min_by_key(|(_, one)| one.tries).map(|(key, _)| key.clone()) else {
                 return (Vec::new(), Outcome::new());
             };
-            if let Some((change, version)) = change(&key, desired, held, may_delete) {
+            if let Some((change, version)) = change(&key, compared) {
                 self.dirty.retain(|(_, marked)| *marked != key);
                 return (vec![change], vec![(key, version)]);
             }
@@ -316,18 +315,18 @@ fn size_of(change: &Change) -> usize {
 }
 
 /// What makes the node hold what it should under `key`; `None` when it does, as far as may be done now.
-fn change(
-    key: &ObjectKey,
-    desired: &Desired,
-    held: &HeldVersions,
-    may_delete: bool,
-) -> Option<(Change, Option<Version>)> {
-    match (desired.get(key), held.get(key)) {
+fn change(key: &ObjectKey, compared: &Compared<'_>) -> Option<(Change, Option<Version>)> {
+    if (compared.is_unknown)(key) {
+        return None;
+    }
+    match (compared.desired.get(key), compared.held.get(key)) {
         (Some(object), there) => {
             let version = version_of(object);
             (there != Some(&version)).then(|| (Change::Upsert(Object::clone(object)), Some(version)))
         }
-        (None, Some(_)) if may_delete => Some((Change::Delete { key: key.clone(), uid: None }, None)),
+        (None, Some(_)) if compared.may_delete => {
+            Some((Change::Delete { key: key.clone(), uid: None }, None))
+        }
         // Compared again when the last source is ready.
         (None, _) => None,
     }

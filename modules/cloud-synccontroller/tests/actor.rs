@@ -1,6 +1,7 @@
 //! SyncController between probes: one stands in for a node's MetaManager, the others for CloudCore's other actors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl Fixture {
     }
 
     async fn current(&self, source: Source, session: u64) {
-        self.tell(SyncMsg::Current { source, node: node(), session }).await;
+        self.tell(SyncMsg::Current { source, node: node(), session, unknown: BTreeSet::new() }).await;
     }
 
     /// Answers the next question with an empty store.

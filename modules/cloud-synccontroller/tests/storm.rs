@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use beehive::Moment;
 use bytes::Bytes;
-use cloud_synccontroller::plan::{Effect, Plan};
+use cloud_synccontroller::plan::{Current, Effect, Plan};
 use cloud_synccontroller::status::Timestamp;
 use contract::digest::buckets_for;
 use contract::metamanager::Inventory;
@@ -60,7 +60,7 @@ fn plan_of_all() -> Plan {
     }
     plan.list_complete(Source::Edge, now());
     for n in 0..NODES {
-        plan.current(Source::Edge, &node(n), 7, now());
+        plan.current(Source::Edge, &node(n), Current { session: 7, ..Current::default() }, now());
     }
     plan
 }

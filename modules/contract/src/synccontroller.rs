@@ -1,5 +1,6 @@
 //! What SyncController accepts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use beehive::{Address, Message};
@@ -59,6 +60,8 @@ pub enum SyncMsg {
         node: NodeName,
         /// The session.
         session: u64,
+        /// What the API server does not let the source read, though it answers. Of these nothing is sent, and nothing is deleted.
+        unknown: BTreeSet<ObjectKey>,
     },
     /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
     AllNodesDown,

@@ -4,12 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::Moment;
-use bytes::{Bytes, BytesMut};
-use contract::devicetwin::TwinMsg;
-use futures::future::LocalBoxFuture;
+use bytes::BytesMut;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::oneshot;
 
 use crate::broker::Published;
 use crate::connect::{self, Accepted, hear};
@@ -17,26 +14,19 @@ use crate::error::ConnectionError;
 use crate::packet::{self, Packet, Publish};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
+use crate::qos2::{Progress, Unreleased};
 use crate::rate_limit::{Cost, RateAccount};
 use crate::session::{CloseReason, ConnectionHandle, Message};
+use crate::settling::{Settled, Settling, ask_twin, kept};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
-use crate::uploads::{MemoryPermit, Upload, UploadOrder, UploadResult};
+use crate::uploads::{MemoryPermit, Upload, UploadOrder};
 use crate::{plan, topic};
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
-
-/// A publish whose handling has ended.
-struct Settled {
-    qos: u8,
-    pkid: u16,
-    result: Result<(), ConnectionError>,
-}
-
-type Settling = FuturesOrdered<LocalBoxFuture<'static, Settled>>;
 
 /// Serves one connection to its end, and what it set going to the end of that.
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
@@ -177,7 +167,7 @@ impl Client {
             Packet::Publish(publish) => self.take_publish(publish).await?,
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
             Packet::PubRel(pkid) => {
-                self.session(|session| session.released(pkid));
+                self.unreleased().release(pkid);
                 self.handle.send(packet::pubcomp(pkid));
             }
             Packet::Subscribe { pkid, filters } => self.subscribe(pkid, &filters)?,
@@ -243,46 +233,95 @@ impl Client {
             return Ok(());
         }
         if qos == 2 {
-            if self.session(|session| session.has_taken(pkid)) {
-                self.settled(qos, pkid);
-                return Ok(());
-            }
-            if self.session(|session| session.open_handshakes()) + self.settling.len() >= plan::QOS2 {
-                return Err(ConnectionError::Protocol("too many publishes of QoS 2 are not released"));
+            let unreleased = self.unreleased();
+            match unreleased.progress(pkid) {
+                None if unreleased.len() >= plan::QOS2 => {
+                    return Err(ConnectionError::Protocol("too many publishes of QoS 2 are not released"));
+                }
+                None => {}
+                Some(Progress::Taken) => {
+                    self.settled(qos, pkid);
+                    return Ok(());
+                }
+                Some(Progress::Settling) => {
+                    self.await_earlier(unreleased, pkid);
+                    return Ok(());
+                }
+                Some(Progress::HandedOut) => {
+                    let room = self.room_of(&publish).await;
+                    self.settle(publish, room, None);
+                    return Ok(());
+                }
             }
         }
         wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
-        let room = if plan::is_for_the_cloud(&publish.topic) {
-            self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
-        } else {
-            None
-        };
+        let room = self.room_of(&publish).await;
         self.publish(publish, room);
         Ok(())
     }
 
+    fn unreleased(&self) -> Rc<Unreleased> {
+        self.session(|session| Rc::clone(&session.unreleased))
+    }
+
+    async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
+        if !plan::is_for_the_cloud(&publish.topic) {
+            return None;
+        }
+        self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
+    }
+
+    /// An earlier connection brought it, and what that set going has not ended.
+    fn await_earlier(&mut self, unreleased: Rc<Unreleased>, pkid: u16) {
+        self.settling.push_back(Box::pin(async move {
+            let is_taken = unreleased.settled(pkid).await;
+            let result =
+                if is_taken { Ok(()) } else { Err(ConnectionError::NotKept("nor at its first try".into())) };
+            Settled { qos: 2, pkid, result }
+        }));
+    }
+
+    /// It is acknowledged and goes nowhere.
     fn settled(&mut self, qos: u8, pkid: u16) {
+        if qos == 2 {
+            self.unreleased().settle(pkid, true);
+        }
         if qos > 0 {
             self.settling.push_back(Box::pin(async move { Settled { qos, pkid, result: Ok(()) } }));
         }
     }
 
-    /// Subscribers get the message at once; DeviceTwin and the store are waited for by what is pushed here.
+    /// Subscribers get the message at once; DeviceTwin and the store are waited for.
     fn publish(&mut self, publish: Publish, room: Option<MemoryPermit>) {
-        let Publish { topic: name, payload, qos, retain, dup, pkid } = publish;
-        let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
-        let upload = plan::is_for_the_cloud(&name).then(|| {
-            let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
-            let (payload, line) = (payload.clone(), Rc::clone(&self.line));
-            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
-        });
-        let from = Rc::clone(&self.id);
-        let message = Message { router_form: topic::router_form(&name), topic: name, payload, qos, from };
+        let Publish { qos, retain, .. } = publish;
+        let message = Message {
+            router_form: topic::router_form(&publish.topic),
+            topic: publish.topic.clone(),
+            payload: publish.payload.clone(),
+            qos,
+            from: Rc::clone(&self.id),
+        };
         let Published { change, looks } = self.shared.broker.borrow_mut().publish(message, retain);
         // With QoS 1 it was looked before whether a subscriber is slow.
         self.looks += looks * (1 + usize::from(qos.min(1)));
+        self.settle(publish, room, change);
+    }
+
+    /// What is to be done before a message that subscribers have is acknowledged.
+    fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, change: Option<u64>) {
+        let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
+        let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
+        let upload = plan::is_for_the_cloud(&name).then(|| {
+            let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
+            let line = Rc::clone(&self.line);
+            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
+        });
         if for_twin.is_none() && qos == 0 {
             return;
+        }
+        let unreleased = (qos == 2).then(|| self.unreleased());
+        if let Some(unreleased) = &unreleased {
+            unreleased.begin(pkid);
         }
         let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
         self.settling.push_back(Box::pin(async move {
@@ -297,6 +336,9 @@ impl Client {
                 // The sender lives as long as this.
                 let _ = shared.stored.subscribe().wait_for(|stored| *stored >= change).await;
             }
+            if let Some(unreleased) = unreleased {
+                unreleased.settle(pkid, result.is_ok());
+            }
             Settled { qos, pkid, result }
         }));
     }
@@ -307,45 +349,9 @@ impl Client {
             (0, _) => {}
             (_, Err(error)) => return Err(error),
             (1, Ok(())) => self.handle.send(packet::puback(pkid)),
-            (_, Ok(())) => {
-                self.session(|session| session.taken(pkid));
-                self.handle.send(packet::pubrec(pkid));
-            }
+            (_, Ok(())) => self.handle.send(packet::pubrec(pkid)),
         }
         Ok(())
-    }
-}
-
-/// Waits until the outbox has a message.
-async fn kept(shared: &Shared, upload: oneshot::Receiver<UploadResult>) -> Result<(), ConnectionError> {
-    match upload.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(why)) => {
-            shared.env.sleep(plan::REFUSAL_PAUSE).await;
-            Err(ConnectionError::NotKept(why))
-        }
-        Err(_) => Err(ConnectionError::Ending),
-    }
-}
-
-async fn ask_twin(
-    shared: &Shared,
-    client: &str,
-    topic: String,
-    payload: Bytes,
-) -> Result<(), ConnectionError> {
-    let asked = topic.clone();
-    let ask = shared.twin.ask(plan::TWIN_DEADLINE, |reply| TwinMsg::Mqtt { topic, payload, reply });
-    match ask.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(why)) => {
-            shared.broker.borrow().counts.twin_refused(client, &asked, &why.to_string());
-            Ok(())
-        }
-        Err(error) => {
-            shared.broker.borrow().counts.twin_unanswered(client, &asked, &error);
-            Err(ConnectionError::Unanswered(error))
-        }
     }
 }
 

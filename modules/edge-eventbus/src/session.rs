@@ -1,7 +1,7 @@
 //! What the broker knows of one client, connected or not.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use beehive::Moment;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::access::{AuthMethod, Rights};
 use crate::error::ConnectionError;
 use crate::peer::Peer;
+use crate::qos2::Unreleased;
 use crate::{packet, plan};
 
 /// A message on its way through the broker.
@@ -163,7 +164,8 @@ pub(crate) struct Session {
     flying: usize,
     /// How many of `inflight` were written on this connection.
     written: usize,
-    open_qos2: BTreeSet<u16>,
+    /// What its client has published with QoS 2.
+    pub(crate) unreleased: Rc<Unreleased>,
     last_pkid: u16,
 }
 
@@ -182,7 +184,7 @@ impl Session {
             inflight: VecDeque::new(),
             flying: 0,
             written: 0,
-            open_qos2: BTreeSet::new(),
+            unreleased: Rc::default(),
             last_pkid: 0,
         }
     }
@@ -302,23 +304,6 @@ impl Session {
             handle.moved();
             handle.out.notify_one();
         }
-    }
-
-    /// Whether a publish of QoS 2 was taken before.
-    pub(crate) fn has_taken(&self, pkid: u16) -> bool {
-        self.open_qos2.contains(&pkid)
-    }
-
-    pub(crate) fn open_handshakes(&self) -> usize {
-        self.open_qos2.len()
-    }
-
-    pub(crate) fn taken(&mut self, pkid: u16) {
-        self.open_qos2.insert(pkid);
-    }
-
-    pub(crate) fn released(&mut self, pkid: u16) {
-        self.open_qos2.remove(&pkid);
     }
 
     fn free_pkid(&mut self) -> u16 {

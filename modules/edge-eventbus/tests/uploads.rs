@@ -9,7 +9,7 @@ use std::time::Duration;
 use contract::metamanager::MetaMsg;
 use contract::{Telemetry, rows};
 use edge_store::{Class, Options, Store, Write};
-use node::{Node, SOON, connect, publish, run, run_over};
+use node::{Node, SOON, connect, publish, run, run_over, subscribe};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 
 const UPLOAD: &str = "$hw/events/upload/line-1";
@@ -95,6 +95,47 @@ fn a_publish_is_acknowledged_only_after_its_commit() {
         until(&mut events, |packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
         assert_eq!(uploaded(&store).len(), rows);
         assert_eq!(node.view().await["uploaded"], rows);
+    });
+}
+
+#[test]
+fn a_publish_of_qos_2_whose_connection_breaks_before_it_is_kept_is_one_when_it_comes_again() {
+    run_over(Options::new([1; 16]), |store, path| async move {
+        let node = Node::start(store.clone()).await;
+        let mut reader = node.client("reader").await;
+        reader.send(&subscribe(UPLOAD, 0)).await;
+        reader.expect(&[0x90, 3, 0, 9, 0]).await;
+        // Nobody commits while somebody else writes.
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let first = publish(UPLOAD, "cut off", 2, 7);
+        let again = [&[first[0] | 0x08], &first[1..]].concat();
+        let as_read = publish(UPLOAD, "cut off", 0, 0);
+        let mut device = node.raw().await;
+        device.send(&connect("device", false, 0, None)).await;
+        device.expect(b"\x20\x02\0\0").await;
+        device.send(&first).await;
+        reader.expect(&as_read).await;
+        drop(device);
+        let mut device = node.raw().await;
+        device.send(&connect("device", false, 0, None)).await;
+        device.expect(b"\x20\x02\x01\0").await;
+        device.send(&again).await;
+        // It is read before this is answered.
+        device.send(b"\xc0\0").await;
+        device.expect(b"\xd0\0").await;
+        other.execute_batch("ROLLBACK").unwrap();
+        device.expect(b"\x50\x02\0\x07").await;
+        // Nor does it come twice when it is sent once more, after that.
+        device.send(&again).await;
+        device.expect(b"\x50\x02\0\x07").await;
+        assert_eq!(uploaded(&store).len(), 1);
+        device.send(b"\x62\x02\0\x07").await;
+        device.expect(b"\x70\x02\0\x07").await;
+        device.send(&publish(UPLOAD, "next", 2, 7)).await;
+        device.expect(b"\x50\x02\0\x07").await;
+        reader.expect(&publish(UPLOAD, "next", 0, 0)).await;
+        assert_eq!(uploaded(&store).len(), 2);
     });
 }
 

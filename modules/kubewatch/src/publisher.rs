@@ -5,19 +5,21 @@
 //! that begins anew, and one whose SyncController does, sends everything again between [`SyncMsg::ListBegins`] and
 //! [`SyncMsg::ListComplete`]; what was not sent in between is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use beehive::Address;
-use contract::NodeName;
+use beehive::{Address, Moment};
 use contract::synccontroller::{Source, SyncMsg};
+use contract::{NodeName, ObjectKey};
 
 use crate::{DesiredObjects, LastSent};
 
 #[derive(Debug)]
 struct LinkedSession {
     session: u64,
-    /// Whether SyncController knows that all was sent.
-    is_current: bool,
+    /// When it was told.
+    since: Moment,
+    /// What SyncController was told to be unknown when it was told that all else was sent; `None` before that.
+    unknown: Option<BTreeSet<ObjectKey>>,
 }
 
 /// See the module.
@@ -61,7 +63,7 @@ impl Publisher {
         self.last_sent = LastSent::default();
         self.is_complete = false;
         for linked in self.linked.values_mut() {
-            linked.is_current = false;
+            linked.unknown = None;
         }
         std::mem::take(&mut self.has_begun)
     }
@@ -76,10 +78,10 @@ impl Publisher {
         self.linked.clear();
     }
 
-    /// A session opened.
-    pub fn node_up(&mut self, node: NodeName, session: u64) {
+    /// A session opened, `now`.
+    pub fn node_up(&mut self, node: NodeName, session: u64, now: Moment) {
         if self.linked.get(&node).is_none_or(|linked| linked.session != session) {
-            self.linked.insert(node, LinkedSession { session, is_current: false });
+            self.linked.insert(node, LinkedSession { session, since: now, unknown: None });
         }
     }
 
@@ -97,18 +99,30 @@ impl Publisher {
         self.linked.get(node).map(|linked| linked.session)
     }
 
-    /// The linked nodes of which SyncController does not know that all was sent.
+    /// When the node's session opened.
+    pub fn opened(&self, node: &NodeName) -> Option<Moment> {
+        self.linked.get(node).map(|linked| linked.since)
+    }
+
+    /// The linked nodes of which SyncController does not know that all was sent, with nothing unknown.
     pub fn not_current(&self) -> Vec<NodeName> {
-        let not_current = self.linked.iter().filter(|(_, linked)| !linked.is_current);
+        let is_current =
+            |unknown: &Option<BTreeSet<ObjectKey>>| unknown.as_ref().is_some_and(BTreeSet::is_empty);
+        let not_current = self.linked.iter().filter(|(_, linked)| !is_current(&linked.unknown));
         not_current.map(|(node, _)| node.clone()).collect()
     }
 
-    /// All that is known of the node was published.
-    pub async fn current(&mut self, node: &NodeName) {
-        let Some(linked) = self.linked.get_mut(node) else { return };
-        linked.is_current = true;
-        let current = SyncMsg::Current { source: self.source, node: node.clone(), session: linked.session };
-        self.send(current).await;
+    /// All that is known of the node was published; these it should hold, and what they are is unknown. Answers whether that was
+    /// news.
+    pub async fn current(&mut self, node: &NodeName, unknown: BTreeSet<ObjectKey>) -> bool {
+        let Some(linked) = self.linked.get_mut(node) else { return false };
+        if linked.unknown.as_ref() == Some(&unknown) {
+            return false;
+        }
+        linked.unknown = Some(unknown.clone());
+        let (source, session) = (self.source, linked.session);
+        self.send(SyncMsg::Current { source, node: node.clone(), session, unknown }).await;
+        true
     }
 
     async fn send(&self, message: SyncMsg) {

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -344,7 +345,10 @@ impl Fixture {
         let (session, meta) = (self.session, cloud.remote());
         self.sync.tell(SyncMsg::NodeUp { node: name(), session, meta }).await.unwrap();
         for source in Source::ALL {
-            self.sync.tell(SyncMsg::Current { source, node: name(), session }).await.unwrap();
+            self.sync
+                .tell(SyncMsg::Current { source, node: name(), session, unknown: BTreeSet::new() })
+                .await
+                .unwrap();
         }
         self.links = vec![edge, cloud];
         let in_sync = async {

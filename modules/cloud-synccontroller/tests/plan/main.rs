@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloud_synccontroller::plan::{
-    BATCH_BYTES, BATCH_OBJECTS, Effect, LIST_OBJECTS, Plan, WINDOW, WRITES_AT_ONCE,
+    BATCH_BYTES, BATCH_OBJECTS, Current, Effect, LIST_OBJECTS, Plan, WINDOW, WRITES_AT_ONCE,
 };
 use cloud_synccontroller::status::WRITE_EVERY;
 use contract::ids::{CONFIG_MAPS, DEVICES, PODS, SECRETS};
@@ -75,10 +75,10 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
         ));
     }
     assert!(sent.is_empty() && !plan.view(at(0))["edge-1"].in_sync, "what the node holds may be newer");
-    assert!(plan.current(Source::Edge, &name(), 4, at(0)).is_empty());
-    assert!(plan.current(Source::Device, &name(), 3, at(0)).is_empty(), "of an older session");
+    assert!(plan.current(Source::Edge, &name(), all_of(4), at(0)).is_empty());
+    assert!(plan.current(Source::Device, &name(), all_of(3), at(0)).is_empty(), "of an older session");
     put(&mut plan, object(PODS, "newer", "1"), at(0));
-    let sent = plan.current(Source::Device, &name(), 4, at(0));
+    let sent = plan.current(Source::Device, &name(), all_of(4), at(0));
     let [Effect::Send { changes, batch, .. }] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!(changes.iter().map(describe).collect::<Vec<_>>(), ["+web@2"]);
     plan.applied(&name(), 4, *batch, Ok(()), at(0));
@@ -87,7 +87,7 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
     plan.list_begins(Source::Edge);
     put(&mut plan, object(PODS, "web", "3"), at(0));
     assert!(plan.flush().is_empty() && plan.list_complete(Source::Edge, at(0)).is_empty());
-    let sent = plan.current(Source::Edge, &name(), 4, at(0));
+    let sent = plan.current(Source::Edge, &name(), all_of(4), at(0));
     let [Effect::Send { changes, .. }] = sent.as_slice() else { panic!("{sent:?}") };
     assert_eq!(changes.iter().map(describe).collect::<Vec<_>>(), ["+web@3", "-newer"]);
 }
@@ -106,7 +106,7 @@ fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
         let mut plan = new_plan(Source::ALL);
         for source in Source::ALL {
             plan.list_complete(source, at(0));
-            plan.current(source, &name(), 4, at(0));
+            plan.current(source, &name(), all_of(4), at(0));
         }
         happens(&mut plan);
         // The node holds what was deleted while nobody remembered it.
@@ -118,13 +118,41 @@ fn what_a_source_says_of_a_session_is_kept_until_the_session_is_told() {
 }
 
 #[test]
+fn what_a_source_cannot_read_stays_on_the_node_and_holds_up_nothing_else() {
+    let (secret, pod) = (object(SECRETS, "sealed", "1"), object(PODS, "old", "1"));
+    let mut plan = new_plan(Source::ALL);
+    put(&mut plan, object(PODS, "web", "1"), at(0));
+    // What was read of it long ago is not sent either: the node may have what is newer.
+    put(&mut plan, object(SECRETS, "stale", "1"), at(0));
+    for source in Source::ALL {
+        plan.list_complete(source, at(0));
+    }
+    let unknown = [secret.key.clone(), object(SECRETS, "stale", "1").key.clone()];
+    let partly = Current { session: 4, unknown: unknown.into() };
+    plan.current(Source::Device, &name(), all_of(4), at(0));
+    plan.current(Source::Edge, &name(), partly, at(0));
+    let newer = object(SECRETS, "stale", "2");
+    let mut fixture = Fixture::new(plan, Edge::holding(&set(&[&secret, &pod, &newer])));
+    let effects = fixture.plan.node_up(name(), 4);
+    fixture.settle(effects);
+    assert_eq!(fixture.edge.batches, [["+web@1", "-old"]]);
+    assert!(fixture.view().in_sync);
+    // It was read: the one is gone, the other is what it was.
+    fixture.put(newer);
+    let effects = fixture.plan.current(Source::Edge, &name(), all_of(4), at(1));
+    fixture.settle(effects);
+    assert_eq!(fixture.edge.batches[1..], [["-sealed"]]);
+    assert!(fixture.view().in_sync);
+}
+
+#[test]
 fn what_a_source_says_of_a_session_that_has_ended_is_not_kept() {
     let mut plan = new_plan(Source::ALL);
-    plan.current(Source::Edge, &name(), 4, at(0));
+    plan.current(Source::Edge, &name(), all_of(4), at(0));
     assert!(plan.view(at(0)).contains_key("edge-1"));
     plan.node_down(&name(), 4);
     assert!(plan.view(at(0)).is_empty());
-    plan.current(Source::Edge, &name(), 4, at(0));
+    plan.current(Source::Edge, &name(), all_of(4), at(0));
     plan.list_begins(Source::Edge);
     assert!(plan.view(at(0)).is_empty());
 }

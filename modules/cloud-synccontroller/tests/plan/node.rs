@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use bytes::Bytes;
-use cloud_synccontroller::plan::{BATCH_OBJECTS, Effect, Plan, RETRY_MAX};
+use cloud_synccontroller::plan::{BATCH_OBJECTS, Current, Effect, Plan, RETRY_MAX};
 use cloud_synccontroller::status::{NodeView, Timestamp};
 use contract::digest::{bucket_of, buckets_for};
 use contract::metamanager::Inventory;
@@ -20,6 +20,11 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
         moment: Moment(Duration::from_secs(seconds)),
         unix: 1_000_000 + i64::try_from(seconds).unwrap(),
     }
+}
+
+/// Said of a session of which all is known.
+pub(crate) fn all_of(session: u64) -> Current {
+    Current { session, ..Current::default() }
 }
 
 pub(crate) fn name() -> NodeName {
@@ -134,7 +139,7 @@ pub(crate) fn up(plan: &mut Plan, node: NodeName, session: u64) -> Vec<Effect> {
     let effects = plan.node_up(node.clone(), session);
     if !effects.is_empty() {
         Source::ALL.into_iter().for_each(|source| {
-            plan.current(source, &node, session, at(0));
+            plan.current(source, &node, all_of(session), at(0));
         });
     }
     effects
