@@ -10,6 +10,7 @@ use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
+use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
 use kubewatch::{Interruptions, ReadAs, ReadAsError};
@@ -20,7 +21,8 @@ use thiserror::Error;
 use crate::crds::{self, CrdError};
 use crate::kubelet_endpoint::{self, KubeletEndpointError};
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
-use crate::monitor::{MonitorError, MonitorPorts};
+use crate::monitor::{MonitorError, MonitorPorts, Watched};
+use crate::request_counts::RequestCounts;
 use crate::topology::{self, Dependencies};
 
 /// Why CloudCore did not start.
@@ -100,10 +102,11 @@ impl CloudCore {
         transport: Transport,
         env: Env,
     ) -> Result<Self, StartError> {
-        Self::start_with(settings, client, transport, env, None).await
+        Self::start_with(settings, client, transport, env, (None, RequestCounts::default())).await
     }
 
-    /// The same, with the actors of a stand-alone API in its hive. `client` may be that API's: it is answered before they run.
+    /// The same, with the actors of a stand-alone API in its hive, and what `client` counts. `client` may be that API's: it is answered
+    /// before they run.
     ///
     /// # Errors
     /// See [`StartError`]: each says what is missing.
@@ -112,7 +115,7 @@ impl CloudCore {
         client: kube::Client,
         transport: Transport,
         env: Env,
-        api: Option<StandAlone>,
+        (api, requests): (Option<StandAlone>, RequestCounts),
     ) -> Result<Self, StartError> {
         let hub = &settings.modules.cloud_hub;
         let identity = identity(&env);
@@ -133,7 +136,9 @@ impl CloudCore {
         let interruptions = Interruptions::default();
         let calls = kubelet_endpoint::calls(settings, &env);
         let authority = &enrolment.settings.authority;
-        let serving = kubelet_endpoint::serving(settings, (authority.cert_pem(), authority.key_pem()))?;
+        let pair = (authority.cert_pem(), authority.key_pem());
+        let serving = kubelet_endpoint::serving(settings, pair, api.is_none())?;
+        let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let dependencies = Dependencies {
             client,
@@ -143,12 +148,13 @@ impl CloudCore {
             lease_period: Duration::from_secs(frequency),
             identity,
             read_as,
-            interruptions: interruptions.clone(),
+            interruptions,
             calls: calls.clone(),
+            checks: watched.checks.clone(),
             serving,
         };
         let listening =
-            listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), interruptions };
+            listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), watched };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {

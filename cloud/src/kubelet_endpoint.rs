@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use beehive::Env;
-use cloud_stream::{Serving, ServingCertificate};
+use cloud_stream::{Serving, ServingCertificate, Signer};
 use config::cloud::CloudCore as Settings;
 use config::cloud_stream::AddressChoice;
 use nodecalls::{Limits, NodeCalls};
@@ -44,13 +44,15 @@ pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
     NodeCalls::new(limits, env.metrics().clone(), env.clock())
 }
 
-/// Its ports and its certificate, of the CA that stands in `authority_pem`. `None`: it is switched off.
+/// Its ports and its certificate, of the CA that is given as PEM. `None`: it is switched off. `checked`: whether the API server needs
+/// the ports, as it does where it is another process.
 ///
 /// # Errors
 /// When the address is not known.
 pub(crate) fn serving(
     settings: &Settings,
     (certificate, key): (&str, &str),
+    checked: bool,
 ) -> Result<Option<Serving>, KubeletEndpointError> {
     let stream = &settings.modules.cloud_stream;
     if !stream.enable {
@@ -73,7 +75,12 @@ pub(crate) fn serving(
         Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
         None => tracing::info!("Nodes say their own address first: lead their ports here"),
     }
+    let asked = &endpoint.certificate;
+    let signer = (!asked.signer_name.is_empty())
+        .then(|| Signer { name: asked.signer_name.clone(), folder: asked.folder.clone() });
     Ok(Some(Serving {
+        signer,
+        checked,
         bind: ip(&endpoint.bind_address)?,
         first_port: endpoint.first_port,
         api_servers: stream.api_servers.clone(),

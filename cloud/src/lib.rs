@@ -11,9 +11,12 @@ mod kubelet_endpoint;
 pub mod listeners;
 mod metrics;
 mod monitor;
+mod process_metrics;
+mod request_counts;
 pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
 pub use kubelet_endpoint::KubeletEndpointError;
-pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts};
+pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts, Watched};
+pub use request_counts::RequestCounts;

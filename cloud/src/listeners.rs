@@ -8,10 +8,9 @@ use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
 use https::{Port, Tls};
-use kubewatch::Interruptions;
 use tokio::sync::mpsc;
 
-use crate::monitor::{Monitor, MonitorMsg, MonitorPorts};
+use crate::monitor::{Monitor, MonitorMsg, MonitorPorts, Watched};
 
 const ENROLMENT: &str = "enrolment";
 const WEBSOCKET: &str = "websocket";
@@ -32,8 +31,8 @@ pub struct ListenerDependencies {
     pub fallback: Option<FallbackListener>,
     /// The ports of the admin endpoint.
     pub monitor: MonitorPorts,
-    /// Which watches have broken off.
-    pub interruptions: Interruptions,
+    /// What the admin endpoint says beside the state of the actors.
+    pub watched: Watched,
 }
 
 /// Enrolment's port, its certificate, and what it decides with.
@@ -78,8 +77,8 @@ pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: Liste
         Enrolment::new(Rc::clone(&port), tls.clone(), Arc::clone(&settings))
     });
     let (ports, inspector) = (dependencies.monitor, hive.inspector());
-    let interruptions = dependencies.interruptions;
+    let watched = dependencies.watched;
     hive.supervise(mailboxes.monitor, Policy::default(), move || {
-        Monitor::new(ports.clone(), inspector.clone(), interruptions.clone())
+        Monitor::new(ports.clone(), inspector.clone(), watched.clone())
     });
 }

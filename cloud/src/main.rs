@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
-use cloud::{CloudCore, Transport};
+use cloud::{CloudCore, RequestCounts, Transport};
 use cloud_apiserver::StandAlone;
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -66,7 +66,7 @@ async fn run(cli: Cli) -> Result<()> {
         return daemon::print_topology("cloudcore", &hive.topology(), dot);
     }
     let settings = settings(cli.config.as_deref())?;
-    let mut standalone = None;
+    let (mut standalone, mut requests) = (None, RequestCounts::default());
     let client = if cli.standalone {
         let server = cloud_apiserver::Settings {
             listen: cli.standalone_listen,
@@ -91,9 +91,11 @@ async fn run(cli: Cli) -> Result<()> {
         standalone = Some(api);
         client
     } else {
-        client(&settings, cli.kubeconfig.as_deref()).await?
+        let (client, counts) = client(&settings, cli.kubeconfig.as_deref()).await?;
+        requests = counts;
+        client
     };
-    let core = CloudCore::start_with(&settings, client, Transport::Quic, env, standalone).await?;
+    let core = CloudCore::start_with(&settings, client, Transport::Quic, env, (standalone, requests)).await?;
     daemon::serve(Daemon(core)).await
 }
 
@@ -130,7 +132,8 @@ fn settings(path: Option<&Path>) -> Result<Settings> {
 /// By which the API server knows CloudCore's requests.
 const USER_AGENT: &str = concat!("cloudcore/", env!("CARGO_PKG_VERSION"), " (kubehive)");
 
-async fn client(settings: &Settings, flag: Option<&Path>) -> Result<kube::Client> {
+/// A client, and how its requests end.
+async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Client, RequestCounts)> {
     let api = &settings.kube_api_config;
     let path = flag
         .map(PathBuf::from)
@@ -152,5 +155,7 @@ async fn client(settings: &Settings, flag: Option<&Path>) -> Result<kube::Client
     }
     // Who wrote: in managedFields, and in the API server's audit.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
-    Ok(kube::Client::try_from(config)?)
+    let counts = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
+    let client = kube::client::ClientBuilder::try_from(config)?.with_layer(&counts).build();
+    Ok((client, counts))
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use beehive::{ActorReport, HiveReport, Sample};
 
 /// What the series say that are for people outside this repository.
-const HELP: [(&str, &str); 25] = [
+const HELP: [(&str, &str); 26] = [
     ("KubeEdge_CloudCore_connected_nodes", "Number of nodes that connected to the cloudHub instance"),
     ("kubehive_node_linked", "Whether this CloudCore has a session with the node"),
     ("kubehive_node_in_sync", "Whether the node has confirmed all that it should hold"),
@@ -23,6 +23,7 @@ const HELP: [(&str, &str); 25] = [
         "kubehive_node_telemetry_received_total",
         "Messages of MQTT clients of the node that arrived, each counted once",
     ),
+    ("kubehive_check_failed", "Whether a named check has failed: /healthz says what cures it"),
     ("kubehive_node_kubelet_calls", "Calls of the node's kubelet endpoint that are open"),
     ("kubehive_node_telemetry_repeats_total", "Messages of MQTT clients of the node that arrived again"),
     ("kubehive_node_telemetry_missing_total", "Messages of QoS 0 that the node had no room for"),

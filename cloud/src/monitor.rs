@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::{
     Actor, ActorState, Address, Clock, Context, Fault, HiveReport, Inspector, Liveness, Message, Metrics,
 };
+use cloud_stream::Checks;
 use http::{Method, Request, StatusCode};
 use https::{Answer, Event, Handler, Http, Limits, Peer, Port, Server, body};
 use hyper::body::Incoming;
@@ -16,7 +17,8 @@ use kubewatch::Interruptions;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::metrics;
+use crate::request_counts::RequestCounts;
+use crate::{metrics, process_metrics};
 
 /// 2 s: an actor that is busy for longer shows no snapshot.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -113,18 +115,29 @@ impl Message for MonitorMsg {
     }
 }
 
+/// What is said beside the state of the actors.
+#[derive(Clone, Default)]
+pub struct Watched {
+    /// Which watches have broken off.
+    pub interruptions: Interruptions,
+    /// What of the kubelet endpoints is found wrong.
+    pub checks: Checks,
+    /// How requests to the API server have ended.
+    pub requests: RequestCounts,
+}
+
 /// Serves `/healthz`, `/state` and `/metrics` at one port, and `/healthz` alone at the other.
 pub struct Monitor {
     ports: MonitorPorts,
     inspector: Inspector,
-    interruptions: Interruptions,
+    watched: Watched,
     servers: Vec<Server>,
 }
 
 impl Monitor {
-    /// An endpoint at `ports` that shows what `inspector` reads, and which watches have broken off.
-    pub fn new(ports: MonitorPorts, inspector: Inspector, interruptions: Interruptions) -> Self {
-        Monitor { ports, inspector, interruptions, servers: Vec::new() }
+    /// An endpoint at `ports` that shows what `inspector` reads, and what is `watched` beside the actors.
+    pub fn new(ports: MonitorPorts, inspector: Inspector, watched: Watched) -> Self {
+        Monitor { ports, inspector, watched, servers: Vec::new() }
     }
 
     fn serve(
@@ -138,8 +151,8 @@ impl Monitor {
         let (metrics, monitor) = (cx.env().metrics().clone(), cx.myself());
         let liveness = self.inspector.liveness();
         let on_event = move |event| count(&metrics, event);
-        let (interruptions, clock) = (self.interruptions.clone(), cx.env().clock());
-        let pages = move || Http::new(Pages { shows, monitor, liveness, interruptions, clock });
+        let (watched, clock) = (self.watched.clone(), cx.env().clock());
+        let pages = move || Http::new(Pages { shows, monitor, liveness, watched, clock });
         let server = Server::start(name, port, None, limits, cx.env().clock(), on_event, pages);
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, MonitorMsg::ServerEnded);
@@ -207,7 +220,7 @@ struct Pages {
     monitor: Address<MonitorMsg>,
     /// What is known of the hive's thread without it.
     liveness: Liveness,
-    interruptions: Interruptions,
+    watched: Watched,
     clock: Arc<dyn Clock>,
 }
 
@@ -216,7 +229,7 @@ impl Handler for Pages {
         let page: fn(&Self, &HiveReport) -> Answer = match (request.uri().path(), self.shows) {
             ("/healthz", _) => Pages::health,
             ("/state", PageSet::Everything) => |_, report| state(report),
-            ("/metrics", PageSet::Everything) => |_, report| prometheus(report),
+            ("/metrics", PageSet::Everything) => Pages::metrics,
             ("/", PageSet::Everything) => return body::sentence(StatusCode::OK, PATHS),
             _ => return body::sentence(StatusCode::NOT_FOUND, "there is nothing here\n"),
         };
@@ -235,7 +248,7 @@ impl Handler for Pages {
 
 impl Pages {
     /// 503 for what a new start may mend: an actor that does not run. A watch that has broken off is said and no reason to start
-    /// anew: nodes that are linked stay so meanwhile, and a new CloudCore would find the same API server.
+    /// anew: nodes that are linked stay so meanwhile, and a new CloudCore would find the same API server. So is a check that failed.
     fn health(&self, report: &HiveReport) -> Answer {
         let sick = report.actors.iter().filter(|actor| actor.state != ActorState::Running);
         let sick: Vec<&str> = sick.map(|actor| actor.name.as_str()).collect();
@@ -245,7 +258,7 @@ impl Pages {
         }
         let now = self.clock.now();
         let mut said = "ok\n".to_owned();
-        for (resource, since) in self.interruptions.list() {
+        for (resource, since) in self.watched.interruptions.list() {
             let seconds = now.since(since);
             if seconds >= BROKEN_FOR {
                 let seconds = seconds.as_secs();
@@ -254,7 +267,15 @@ impl Pages {
                 );
             }
         }
+        for check in self.watched.checks.said() {
+            said += &format!("{check}\n");
+        }
         body::sentence(StatusCode::OK, said)
+    }
+
+    fn metrics(&self, report: &HiveReport) -> Answer {
+        let text = metrics::text(report) + &self.watched.requests.text() + &process_metrics::text();
+        body::answer(StatusCode::OK, "text/plain; version=0.0.4", text)
     }
 
     /// `None`: too many ask, or the hive has ended.
@@ -270,10 +291,6 @@ fn state(report: &HiveReport) -> Answer {
         Ok(json) => body::answer(StatusCode::OK, "application/json", json),
         Err(error) => body::sentence(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
-}
-
-fn prometheus(report: &HiveReport) -> Answer {
-    body::answer(StatusCode::OK, "text/plain; version=0.0.4", metrics::text(report))
 }
 
 #[cfg(test)]
@@ -338,7 +355,7 @@ mod tests {
             );
             let (kept, inspector) = (ports.clone(), hive.inspector());
             hive.supervise(mailbox, Policy::default(), move || {
-                Monitor::new(kept.clone(), inspector.clone(), Interruptions::default())
+                Monitor::new(kept.clone(), inspector.clone(), Watched::default())
             });
             hive.open().unwrap();
             test(Fixture { env, hive, ports, monitor, fail }).await;
@@ -356,6 +373,7 @@ mod tests {
             let metrics = get(all, "/metrics").await;
             assert!(metrics.starts_with("HTTP/1.1 200 OK"), "{metrics}");
             assert!(metrics.contains("kubehive_actor_restarts_total{actor=\"monitor\"} 0"), "{metrics}");
+            assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
             assert!(get(all, "/state").await.contains("\"daemon\":\"cloudcore\""));
             let paths = get(all, "/").await;
             assert!(paths.starts_with("HTTP/1.1 200 OK") && paths.contains("/metrics"), "{paths}");

@@ -79,6 +79,8 @@ pub struct Dependencies {
     pub interruptions: Interruptions,
     /// The way to the nodes' kubelet endpoints.
     pub calls: NodeCalls,
+    /// What of them is found wrong.
+    pub checks: cloud_stream::Checks,
     /// The ports at which it is open to others, if it is.
     pub serving: Option<cloud_stream::Serving>,
 }
@@ -155,6 +157,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         read_as,
         interruptions,
         calls,
+        checks,
         serving,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
@@ -184,6 +187,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         hub: mailboxes.stream_to_hub,
         edge: mailboxes.stream_to_edge,
         calls,
+        checks,
         serving,
     };
     hive.supervise(mailboxes.stream, Policy::default(), move || {

@@ -1,5 +1,7 @@
 //! `modules.cloudStream` of `cloudcore.yaml`: the kubelet endpoints of the nodes.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Defect;
@@ -7,6 +9,11 @@ use crate::load;
 
 /// The ports that Linux gives to outgoing connections by default (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: std::ops::RangeInclusive<usize> = 32_768..=60_999;
+
+/// 571 bytes of a signer's name, as Kubernetes has it (ValidateSignerName of pkg/apis/certificates/validation).
+const SIGNER_MAX: usize = 571;
+/// Of Kubernetes' own signers the one that signs for servers; its others sign what clients show.
+const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
 /// 256 bytes of an API server's name.
 const API_SERVER_MAX: usize = 256;
@@ -40,6 +47,18 @@ pub struct KubeletEndpoint {
     pub bind_address: String,
     /// The first of `nodeLimit` ports, one for each node; 0: any that are free.
     pub first_port: u16,
+    /// Who signs what is shown there.
+    pub certificate: EndpointCertificate,
+}
+
+/// Who signs the certificate that is shown at the kubelet endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndpointCertificate {
+    /// Whom CloudCore asks by a CertificateSigningRequest; empty: nobody, its own CA signs.
+    pub signer_name: String,
+    /// Where the key and the certificate lie that were asked for.
+    pub folder: PathBuf,
 }
 
 /// Which address of CloudCore a Node says first.
@@ -65,6 +84,10 @@ impl Default for CloudStream {
                 given_address: String::new(),
                 bind_address: "0.0.0.0".to_owned(),
                 first_port: 12_000,
+                certificate: EndpointCertificate {
+                    signer_name: String::new(),
+                    folder: PathBuf::from("/var/lib/kubehive/kubelet-endpoint"),
+                },
             },
             calls_per_node: 128,
             calls_per_user: 64,
@@ -75,10 +98,37 @@ impl Default for CloudStream {
     }
 }
 
+impl EndpointCertificate {
+    fn check(&self, defects: &mut Vec<Defect>) {
+        let (signer, key) =
+            (self.signer_name.as_str(), "modules.cloudStream.kubeletEndpoint.certificate.signerName");
+        if signer.is_empty() {
+            return;
+        }
+        let parts = signer.split_once('/').filter(|(domain, path)| domain.contains('.') && !path.is_empty());
+        let usable = |letter: char| letter.is_ascii_alphanumeric() || "-._/:".contains(letter);
+        if parts.is_none() || signer.len() > SIGNER_MAX || !signer.chars().all(usable) {
+            let text = format!("is `{signer}`, not DOMAIN/NAME of at most {SIGNER_MAX} bytes");
+            defects.push(Defect::new(key, text));
+        } else if signer.starts_with("kubernetes.io/") && signer != KUBELET_SERVING {
+            let text = format!(
+                "is `{signer}`, which signs no certificate for a server: {KUBELET_SERVING} does, or a signer of yours"
+            );
+            defects.push(Defect::new(key, text));
+        }
+        if !self.folder.is_absolute() {
+            let text = format!("is `{}`, no absolute path", self.folder.display());
+            defects.push(Defect::new("modules.cloudStream.kubeletEndpoint.certificate.folder", text));
+        }
+    }
+}
+
 impl CloudStream {
     /// Adds what is wrong. `node_limit` ports are needed, and CloudCore listens at `others` itself.
     pub(crate) fn check(&self, node_limit: usize, others: &[u16], defects: &mut Vec<Defect>) {
-        let KubeletEndpoint { address, given_address, bind_address, first_port } = &self.kubelet_endpoint;
+        let KubeletEndpoint { address, given_address, bind_address, first_port, certificate } =
+            &self.kubelet_endpoint;
+        certificate.check(defects);
         load::check_ip("modules.cloudStream.kubeletEndpoint.bindAddress", bind_address, defects);
         let given = "modules.cloudStream.kubeletEndpoint.givenAddress";
         match address {
@@ -149,6 +199,32 @@ mod tests {
         for bad in [9_500, 10_002, 31_769, 32_768, 60_999, 64_537] {
             assert_eq!(first(bad), [key], "{bad}");
         }
+    }
+
+    #[test]
+    fn a_signer_signs_for_servers_and_what_it_signed_has_a_place() {
+        let of = |signer: &str, folder: &str| {
+            told(|stream| {
+                let certificate = &mut stream.kubelet_endpoint.certificate;
+                (certificate.signer_name, certificate.folder) = (signer.to_owned(), folder.into());
+            })
+        };
+        let key = "modules.cloudStream.kubeletEndpoint.certificate.signerName";
+        for good in ["", "kubernetes.io/kubelet-serving", "issuers.cert-manager.io/infra.ca"] {
+            assert_eq!(of(good, "/var/lib/x"), [] as [&str; 0], "{good}");
+        }
+        for bad in [
+            "kubernetes.io/kube-apiserver-client",
+            "kubernetes.io/legacy-unknown",
+            "signer",
+            "a.b/",
+            "a.b/c d",
+        ] {
+            assert_eq!(of(bad, "/var/lib/x"), [key], "{bad}");
+        }
+        let folder = of("kubernetes.io/kubelet-serving", "here");
+        assert_eq!(folder, ["modules.cloudStream.kubeletEndpoint.certificate.folder"]);
+        assert_eq!(of("", "here"), [] as [&str; 0], "nothing is kept there");
     }
 
     #[test]

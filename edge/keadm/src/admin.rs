@@ -125,11 +125,26 @@ async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Bars a name.
+/// Bars the name of an edge node.
+///
+/// # Errors
+/// When the cluster cannot be written, and when no edge node has the name.
+pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+    let registry = Registry::new(client.clone());
+    // One that is not understood is there all the same.
+    if matches!(registry.edge_node(node).await, Ok(None)) {
+        bail!(
+            "no edge node has the name `{node}`, and nothing was changed: `kubectl get edgenodes` lists them. `keadm revoke --unused {node}` bars a name that nobody has"
+        );
+    }
+    bar(client, node, say).await
+}
+
+/// Bars a name, whoever has it.
 ///
 /// # Errors
 /// When the cluster cannot be written.
-pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+pub async fn bar(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
     let registry = Registry::new(client);
     match registry.revoke(node).await? {
         Revoked::Node => {

@@ -44,8 +44,14 @@ enum Command {
     /// Evicts a node: its links end within seconds and its name is barred until `keadm free`
     ///
     /// The same as `kubectl label edgenode NODE kubehive.io/revoked=true`. Its Node and pods stay in the cluster until
-    /// `kubectl delete node NODE`.
-    Revoke(NodeArgs),
+    /// `kubectl delete node NODE`. A name that no edge node has is refused, as it is mistyped most often.
+    Revoke {
+        #[command(flatten)]
+        of: NodeArgs,
+        /// Bar the name although no edge node has it: nobody joins under it until `keadm free`
+        #[arg(long)]
+        unused: bool,
+    },
     /// Frees a name that was revoked, or whose machine is lost: a new machine may join under it
     ///
     /// The same as `kubectl delete edgenode NODE`.
@@ -83,6 +89,8 @@ enum Command {
         /// kube-system get service kube-dns`): 'modules.edged.tailoredKubeletConfig.clusterDNS=["10.96.0.10"]'
         #[arg(long)]
         set: Vec<String>,
+        #[command(flatten)]
+        of_kubeedge: keadm::NoKubeEdgeFlags,
     },
     /// Gives the node's name back and removes what join wrote and edgecore kept
     ///
@@ -190,9 +198,13 @@ async fn run(cli: Cli) -> Result<()> {
             let (client, node) = of.open().await?;
             keadm::adopt(client, &node, &mut say).await
         }
-        Command::Revoke(of) => {
+        Command::Revoke { of, unused } => {
             let (client, node) = of.open().await?;
-            keadm::revoke(client, &node, &mut say).await
+            if unused {
+                keadm::bar(client, &node, &mut say).await
+            } else {
+                keadm::revoke(client, &node, &mut say).await
+            }
         }
         Command::Free(of) => {
             let (client, node) = of.open().await?;
@@ -209,6 +221,7 @@ async fn run(cli: Cli) -> Result<()> {
             certport,
             config,
             set,
+            of_kubeedge: keadm::NoKubeEdgeFlags,
         } => {
             let cloud = CloudPorts {
                 cloudcore: cloudcore_ipport,

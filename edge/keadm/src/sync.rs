@@ -10,6 +10,7 @@ use config::edge::EdgeCore;
 use contract::NodeName;
 use edge_store::StoreInspector;
 use kube::api::{Api, ApiResource, DynamicObject};
+use noderegistry::{Entry, Registry};
 use serde_json::Value;
 
 use crate::store::{age, plain, table};
@@ -49,7 +50,7 @@ async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn 
         kind: "Node".to_owned(),
         plural: "nodes".to_owned(),
     };
-    let nodes: Api<DynamicObject> = Api::all_with(client, &resource);
+    let nodes: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let Some(found) = nodes.get_opt(node.as_str()).await.context("cannot read the node")? else {
         bail!("the cluster has no node `{node}`: `kubectl get nodes` lists them");
     };
@@ -60,38 +61,80 @@ async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn 
             "node `{node}` has no condition {SYNCED}: CloudCore writes it some seconds after the node is linked"
         );
     };
-    let unheard = unheard_since(found.data.pointer("/status/conditions"));
-    of_condition(node, condition, unheard.as_deref(), now).into_iter().for_each(say);
+    let outdated = match Registry::new(client).edge_node(node).await {
+        Ok(entry) => barred(node, entry.as_ref().map(Entry::of).as_ref()),
+        // Whoever may not read it is shown what the Node says.
+        Err(_) => None,
+    };
+    let outdated = outdated.or_else(|| unheard(found.data.pointer("/status/conditions")));
+    of_condition(node, condition, outdated.as_ref(), now).into_iter().for_each(say);
     Ok(())
+}
+
+/// Why a condition is of before.
+#[derive(Debug, PartialEq, Eq)]
+struct Outdated {
+    /// As the reason of a condition.
+    reason: &'static str,
+    /// When it became so; `-`: nobody has noted it.
+    since: String,
+    /// In words.
+    words: String,
+}
+
+/// A name that CloudCore has no link of and takes none of: what it wrote before stays in the Node.
+fn barred(node: &NodeName, entry: Option<&Entry>) -> Option<Outdated> {
+    let (reason, words) = match entry {
+        Some(entry) if entry.is_barred => (
+            "Revoked",
+            format!(
+                "`{node}` is revoked: CloudCore tells it nothing and hears nothing of it (`keadm free {node}` frees the name); before that:"
+            ),
+        ),
+        Some(_) => return None,
+        None => (
+            "NotRegistered",
+            format!(
+                "no edge node has the name `{node}`: it was freed, or never joined (`kubectl get edgenodes` lists them); before that:"
+            ),
+        ),
+    };
+    Some(Outdated { reason, since: "-".to_owned(), words })
 }
 
 /// Since when nothing was heard of the node, if nothing is. CloudCore's own conditions stay as it wrote them last when there is no
 /// CloudCore any more: who knows of that is who watches the nodes' Leases, and says so in `Ready` (Kubernetes' node lifecycle
 /// controller).
-fn unheard_since(conditions: Option<&Value>) -> Option<String> {
+fn unheard(conditions: Option<&Value>) -> Option<Outdated> {
     let conditions = conditions?.as_array()?;
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
-    (ready["status"] == "Unknown").then(|| plain(ready["lastTransitionTime"].as_str().unwrap_or("-")))
+    (ready["status"] == "Unknown").then(|| Outdated {
+        reason: "NodeUnheard",
+        since: plain(ready["lastTransitionTime"].as_str().unwrap_or("-")),
+        words: "no CloudCore has heard of the node since then; before that:".to_owned(),
+    })
 }
 
-/// The condition as tables. What cannot be taken apart is shown as it is. `unheard`: since when nothing is heard of the node, so that
-/// the condition is of before.
-fn of_condition(node: &NodeName, condition: &Value, unheard: Option<&str>, now: u64) -> Vec<String> {
+/// The condition as tables. What cannot be taken apart is shown as it is.
+fn of_condition(node: &NodeName, condition: &Value, outdated: Option<&Outdated>, now: u64) -> Vec<String> {
     let text = |name: &str| plain(condition[name].as_str().unwrap_or("-"));
     let mut lines = Vec::new();
     let mut say = |line| lines.push(line);
     let since = text("lastTransitionTime");
     let heads = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
-    let row = match unheard {
-        Some(since) => [node.to_string(), "Unknown".into(), "NodeUnheard".into(), for_how_long(since, now)],
+    let row = match outdated {
+        Some(outdated) => {
+            let since = for_how_long(&outdated.since, now);
+            [node.to_string(), "Unknown".into(), outdated.reason.into(), since]
+        }
         None => [node.to_string(), text("status"), text("reason"), for_how_long(&since, now)],
     };
     let written = for_how_long(&text("lastHeartbeatTime"), now);
     table(&heads, vec![row.into_iter().chain([format!("{written} ago")]).collect()], &mut say);
     let message = text("message");
     say(String::new());
-    if unheard.is_some() {
-        say("no CloudCore has heard of the node since then; before that:".to_owned());
+    if let Some(outdated) = outdated {
+        say(outdated.words.clone());
     }
     // What the node refuses is its own text, and comes last.
     let (parts, refused) = match message.split_once("; refused: ") {
@@ -164,18 +207,33 @@ mod tests {
     #[test]
     fn what_was_written_before_nothing_was_heard_any_more_is_of_before() {
         let ready = |status: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": "2023-11-14T22:17:20Z"}]);
-        assert_eq!(unheard_since(Some(&ready("True"))), None);
-        assert_eq!(unheard_since(None), None);
-        let unheard = unheard_since(Some(&ready("Unknown")));
+        assert_eq!(unheard(Some(&ready("True"))), None);
+        assert_eq!(unheard(None), None);
+        let unheard = unheard(Some(&ready("Unknown")));
         let condition = json!({"type": SYNCED, "status": "True", "reason": "InSync", "message": "the node has confirmed all that it should hold",
             "lastHeartbeatTime": "2023-11-14T22:10:00Z"});
         let lines =
-            of_condition(&NodeName::parse("edge-1").unwrap(), &condition, unheard.as_deref(), 1_700_000_300);
+            of_condition(&NodeName::parse("edge-1").unwrap(), &condition, unheard.as_ref(), 1_700_000_300);
         assert_eq!(
             lines[1].split_whitespace().collect::<Vec<_>>()[..4],
             ["edge-1", "Unknown", "NodeUnheard", "60s"]
         );
         assert_eq!(lines[3], "no CloudCore has heard of the node since then; before that:");
+    }
+
+    #[test]
+    fn a_name_that_is_barred_or_freed_is_in_sync_with_nobody() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let condition = json!({"type": SYNCED, "status": "True", "reason": "InSync",
+            "message": "the node has confirmed all that it should hold"});
+        let (joined, revoked) = (Entry::default(), Entry { is_barred: true, ..Entry::default() });
+        assert_eq!(barred(&node, Some(&joined)), None);
+        for (entry, reason) in [(Some(&revoked), "Revoked"), (None, "NotRegistered")] {
+            let outdated = barred(&node, entry);
+            let lines = of_condition(&node, &condition, outdated.as_ref(), 1_700_000_300);
+            assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>()[..3], ["edge-1", "Unknown", reason]);
+            assert!(lines[3].ends_with("before that:"), "{lines:?}");
+        }
     }
 
     #[test]

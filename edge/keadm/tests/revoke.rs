@@ -237,6 +237,12 @@ fn a_node_that_was_deleted_or_made_by_hand_is_adopted() {
         cluster.apply("v1", "Node", json!({"metadata": {"name": "cp-1", "labels": labels}})).await;
         assert!(adopt("cp-1").await.unwrap_err().contains("control plane"));
         assert!(adopt("nobody").await.unwrap_err().contains("neither a Node"));
+        let mistyped = keadm::revoke(cluster.client(), &name("odl-1"), &mut |_| {}).await.unwrap_err();
+        assert!(mistyped.to_string().contains("no edge node has the name `odl-1`"), "{mistyped}");
+        let names = cluster.objects("kubehive.io/v1alpha1", "EdgeNode", None);
+        assert!(names.get_opt("odl-1").await.unwrap().is_none(), "it bars nothing");
+        let words = say(async |say| keadm::bar(cluster.client(), &name("odl-1"), say).await).await;
+        assert!(words.contains("it is barred until `keadm free odl-1`"), "{words}");
         keadm::revoke(cluster.client(), &name("old-1"), &mut |_| {}).await.unwrap();
         assert!(adopt("old-1").await.unwrap_err().contains("keadm free old-1"));
     });

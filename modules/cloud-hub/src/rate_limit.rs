@@ -97,8 +97,10 @@ mod tests {
             match limiter.take(&format!("n{id}"), at(millis)) {
                 Ok(()) => last = millis,
                 Err(wait) => {
-                    let wait = wait.as_millis() as u64 * 2_u64.pow(asked.min(6));
-                    coming.insert((millis + wait.clamp(2000, 60_000) / 2, id), asked + 1);
+                    // As a node waits: twice as long each time, up to 10 s, and never less than it was asked.
+                    let wait = wait.as_millis() as u64;
+                    let pause = (wait * 2_u64.pow(asked.min(6))).clamp(2000, 10_000).max(wait);
+                    coming.insert((millis + pause / 2, id), asked + 1);
                 }
             }
         }

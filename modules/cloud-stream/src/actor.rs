@@ -1,5 +1,8 @@
 //! CloudStream's actor: the server of all ports, an endpoint for each node that is linked, and what they are shown as.
 
+mod checks;
+
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,10 +18,13 @@ use https::{Http, Limits, Server, Tls};
 use nodecalls::NodeCalls;
 
 use crate::certificate::{Issued, RENEWED_AFTER, ServingCertificate};
+use crate::checks::Checks;
 use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
 use crate::handler::{KubeletHandler, NodesByPort};
 use crate::ports::Ports;
+use crate::reach::Reach;
 use crate::reviews::Reviews;
+use crate::signed_certificate::{Signed, Signer};
 use crate::{client_ca, events, said_ports};
 
 /// 256 strangers, 64 of an address, of whom the oldest goes first. 4,096 connections of callers, each of which may be an upgraded
@@ -65,8 +71,12 @@ pub struct Serving {
     pub ports: usize,
     /// The address that Nodes say; `None`: each node's own.
     pub address: Option<IpAddr>,
-    /// The certificate that is shown there.
+    /// The certificate of CloudCore's own CA that is shown there.
     pub certificate: Rc<ServingCertificate>,
+    /// Who signs the one that is shown in its place, if anybody does.
+    pub signer: Option<Signer>,
+    /// Whether it is checked that the API server reaches them: not where it is in this process and needs no port.
+    pub checked: bool,
     /// The names in the client certificates by which API servers call. They speak for all their users, without a user's bounds.
     pub api_servers: Vec<String>,
 }
@@ -82,6 +92,8 @@ pub struct Dependencies {
     pub edge: Address<EdgeControllerMsg>,
     /// Makes the calls; it is told here of links.
     pub calls: NodeCalls,
+    /// What is found wrong, for who says so.
+    pub checks: Checks,
     /// The ports. `None`: nobody outside this process reaches a node through it.
     pub serving: Option<Serving>,
 }
@@ -105,6 +117,10 @@ struct Running {
     server: Rc<Server>,
     tls: Tls,
     issued: Issued,
+    /// What a signer has signed: it is shown while it is there.
+    signed: Signed,
+    /// Of one question at a time.
+    reach: Rc<tokio::sync::Mutex<Reach>>,
     client_ca: Option<String>,
     by_port: NodesByPort,
     ports: Ports,
@@ -132,6 +148,7 @@ impl Actor for CloudStream {
             client_ca::watch(self.dependencies.client.clone(), cx);
             said_ports::ask(self.dependencies.client.clone(), address, cx);
             cx.after(RENEWED_AFTER, CloudStreamMsg::RenewCertificate);
+            self.begin_checks(cx);
         }
         cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
         Ok(())
@@ -179,6 +196,8 @@ impl Actor for CloudStream {
             }
             CloudStreamMsg::ClientCa(pem) => self.client_ca(pem, cx),
             CloudStreamMsg::RenewCertificate => self.renew(cx),
+            CloudStreamMsg::CertificateChanged => self.show(cx),
+            CloudStreamMsg::CheckReach => self.check_reach(cx),
             CloudStreamMsg::ServerEnded => {
                 return Err(Fault::new("the server of the kubelet endpoints has ended by itself"));
             }
@@ -198,8 +217,9 @@ impl Actor for CloudStream {
         let counts = self.running.as_ref().map(|running| running.server.counts());
         let client_ca = self.running.as_ref().is_some_and(|running| running.client_ca.is_some());
         let looked_for = self.running.as_ref().map_or(0, |running| running.looked_for.len());
+        let signed = self.running.as_ref().is_some_and(|running| running.signed.borrow().is_some());
         serde_json::json!({
-            "ports": ports, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
+            "signedCertificate": signed, "checks": self.dependencies.checks.said(), "ports": ports, "connections": counts, "clientCa": client_ca, "lookedForAgain": looked_for,
         })
     }
 
@@ -208,11 +228,16 @@ impl Actor for CloudStream {
         let of_node = |(node, open): (NodeName, usize)| {
             Sample::new("kubehive_node_kubelet_calls", open as f64).of("node", node.as_str())
         };
-        open.into_iter().map(of_node).collect()
+        open.into_iter().map(of_node).chain(self.dependencies.checks.samples()).collect()
     }
 }
 
 impl Running {
+    /// What is shown: the signer's, else our own CA's.
+    fn shown(&self) -> Issued {
+        self.signed.borrow().clone().unwrap_or_else(|| self.issued.clone())
+    }
+
     /// There is no port for the node now.
     fn look_again(&mut self, node: &NodeName, cx: &Context<CloudStreamMsg>) {
         if self.looked_for.insert(node.clone()) {
@@ -231,12 +256,14 @@ impl CloudStream {
         let issued = serving.certificate.issue(cx.env())?;
         let tls = issued.tls(None)?;
         let (by_port, metrics) = (NodesByPort::default(), cx.env().metrics().clone());
+        let reach = Reach::default();
         let handler = KubeletHandler {
             nodes: by_port.clone(),
             reviews: Arc::new(Reviews::new(self.dependencies.client.clone(), cx.env().clock())),
             calls: self.dependencies.calls.clone(),
             metrics: metrics.clone(),
             api_servers: serving.api_servers.clone(),
+            arrived: Arc::clone(&reach.arrived),
         };
         let on_event = move |event| events::connection(&metrics, event);
         let clock = cx.env().clock();
@@ -250,6 +277,8 @@ impl CloudStream {
             server: Rc::new(server),
             tls,
             issued,
+            signed: Rc::new(RefCell::new(None)),
+            reach: Rc::new(tokio::sync::Mutex::new(reach)),
             client_ca: None,
             by_port,
             ports,
@@ -345,7 +374,7 @@ impl CloudStream {
 
     fn client_ca(&mut self, pem: Option<String>, cx: &Context<CloudStreamMsg>) {
         let Some(running) = &mut self.running else { return };
-        match running.issued.tls(pem.as_deref()) {
+        match running.shown().tls(pem.as_deref()) {
             Ok(_) if pem == running.client_ca && pem.is_some() => {}
             Ok(tls) => {
                 running.tls.replace(&tls);
@@ -368,7 +397,9 @@ impl CloudStream {
         let next = match made {
             Ok((issued, tls)) => {
                 running.issued = issued;
-                running.tls.replace(&tls);
+                if running.signed.borrow().is_none() {
+                    running.tls.replace(&tls);
+                }
                 events::certificate_renewed(cx.env());
                 RENEWED_AFTER
             }

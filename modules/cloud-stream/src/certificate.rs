@@ -1,4 +1,5 @@
-//! The certificate that is shown at the ports: one for all addresses of this CloudCore, of our CA, made anew before it ends.
+//! The certificate of our CA that is shown at the ports, for all addresses of this CloudCore: made anew before it ends. One of another
+//! CA takes its place where the settings ask for it ([`crate::signed_certificate`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,6 +36,11 @@ impl ServingCertificate {
         ServingCertificate { authority, alt_names: SubjectAltNames { addresses, names } }
     }
 
+    /// What a certificate has to name.
+    pub(crate) fn alt_names(&self) -> &SubjectAltNames {
+        &self.alt_names
+    }
+
     pub(crate) fn issue(&self, env: &Env) -> Result<Issued, CertificateError> {
         let (issued, key) = self.authority.server(&self.alt_names, env.wall(), LIFE, env.random_id())?;
         Ok(Issued { chain: format!("{}{}", issued.pem, self.authority.cert_pem()), key })
@@ -42,6 +48,11 @@ impl ServingCertificate {
 }
 
 impl Issued {
+    /// A chain that somebody else has signed, and its key.
+    pub(crate) fn of(chain: String, key: String) -> Self {
+        Issued { chain, key }
+    }
+
     /// TLS with it, for clients whose certificate may be of this CA: the PEM of the API server's.
     pub(crate) fn tls(&self, client_ca: Option<&str>) -> Result<Tls, CertificateError> {
         let authorities = authorities(client_ca.unwrap_or_default())?;

@@ -20,6 +20,28 @@ pub enum CertificateError {
     ClientCa(String),
 }
 
+/// Why no certificate was asked for, or it is not known what became of it.
+#[derive(Debug, Error)]
+pub(crate) enum SigningError {
+    /// The key or the certificate cannot be kept.
+    #[error("{0}")]
+    Folder(String),
+    /// No key or request could be made.
+    #[error("the request for the kubelet endpoint's certificate")]
+    Key(#[from] AuthorityError),
+    /// The API server refused it or could not be reached.
+    #[error(
+        "CertificateSigningRequest `{name}` cannot be read or made: is cloud/deploy/rbac-csr.yaml applied, and does the API server serve certificates.k8s.io/v1?"
+    )]
+    Api {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
 /// Why the API server has not said who somebody is, or what he may.
 #[derive(Debug, Error)]
 pub enum ReviewError {

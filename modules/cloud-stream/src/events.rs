@@ -117,3 +117,64 @@ pub(crate) fn nodes_unread(env: &Env, reason: &str) {
     env.count("stream_nodes_unread");
     tracing::warn!(reason, "the ports that Nodes say are not known yet; asked for again");
 }
+
+/// A certificate was asked for.
+pub(crate) fn certificate_asked_for(env: &Env, name: &str, signer: &str) {
+    env.count("stream_certificate_asked_for");
+    tracing::info!(
+        name,
+        signer,
+        "the kubelet endpoint's certificate is asked for by a CertificateSigningRequest"
+    );
+}
+
+/// A certificate was signed, and is shown from now on.
+pub(crate) fn certificate_signed(env: &Env, signer: &str) {
+    env.count("stream_certificate_signed");
+    tracing::info!(signer, "the kubelet endpoint's certificate was signed, and is shown from now on");
+}
+
+/// There is no certificate of the signer's, or no new one: said when that changes, and every ten minutes.
+pub(crate) fn certificate_unsigned(env: &Env, words: &str) {
+    env.count("stream_certificate_unsigned");
+    tracing::warn!(check = "KubeletEndpointCertificate", "{words}");
+}
+
+/// A certificate that was kept is not shown any more.
+pub(crate) fn kept_certificate_unfit(env: &Env, why: &str) {
+    env.count("stream_kept_certificate_unfit");
+    tracing::info!(why, "the certificate that was kept is not shown, and another is asked for");
+}
+
+/// A certificate is shown, and is gone at the next start.
+pub(crate) fn certificate_unkept(env: &Env, reason: &str) {
+    env.count("stream_certificate_unkept");
+    tracing::error!(reason, "the certificate that was signed cannot be kept");
+}
+
+/// The signer's certificate has ended before there was another.
+pub(crate) fn signed_certificate_ended(env: &Env) {
+    env.count("stream_signed_certificate_ended");
+    tracing::error!("the signer's certificate has ended: that of CloudCore's own CA is shown");
+}
+
+/// The API server gets through again.
+pub(crate) fn endpoint_reached(env: &Env) {
+    env.count("stream_endpoint_reached");
+    tracing::info!(check = "KubeletEndpointReachable", "the API server reaches the kubelet endpoints again");
+}
+
+/// The API server does not get through.
+pub(crate) fn endpoint_unreached(env: &Env, node: &NodeName, words: &str) {
+    env.count("stream_endpoint_unreached");
+    tracing::error!(check = "KubeletEndpointReachable", %node, "{words}");
+}
+
+/// Whether the API server gets through is not asked.
+pub(crate) fn endpoint_not_checked(env: &Env) {
+    env.count("stream_endpoint_not_checked");
+    tracing::info!(
+        check = "KubeletEndpointReachable",
+        "no API server has called a kubelet endpoint yet, and CloudCore may not have one called: apply cloud/deploy/rbac-endpoint-check.yaml, or try `kubectl get --raw /api/v1/nodes/NODE/proxy/healthz`"
+    );
+}

@@ -1,6 +1,7 @@
 //! A call at a port: who, may he, and on to the node. In a kubelet's order, with its words.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::endpoint::OpenPorts;
 use crate::error::ReviewError;
 use crate::events;
 use crate::plan;
+use crate::reach::Arrived;
 use crate::reviews::Reviews;
 
 /// Which node each open port is of.
@@ -52,6 +54,8 @@ pub(crate) struct KubeletHandler {
     pub(crate) metrics: Metrics,
     /// As whom API servers come.
     pub(crate) api_servers: Vec<String>,
+    /// How many calls of API servers have come in.
+    pub(crate) arrived: Arrived,
 }
 
 impl Handler for KubeletHandler {
@@ -61,6 +65,9 @@ impl Handler for KubeletHandler {
                 let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
                 let user = caller.user.name.as_str();
                 let speaks_for_himself = !self.is_api_server(&caller);
+                if !speaks_for_himself {
+                    self.arrived.fetch_add(1, Ordering::SeqCst);
+                }
                 let call = Call { node: &node, target: &target, user, speaks_for_himself };
                 self.calls.call(call, request, peer).await
             }

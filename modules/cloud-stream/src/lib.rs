@@ -7,18 +7,20 @@
 //! [`contract::cloudstream::CloudStreamMsg`]: which nodes are linked. HTTPS at the ports: a kubelet's paths, from whoever shows a
 //! client certificate of the API server's CA or a bearer token, and may ask that by SubjectAccessReview.
 //! # Tells
-//! The node, by [`nodecalls`]; EdgeController, where the node's endpoint is, for its Node; the API server, who asks.
+//! The node, by [`nodecalls`]; EdgeController, where the node's endpoint is, for its Node; the API server, who asks; with a signer in
+//! the settings, the API server by a CertificateSigningRequest; whoever reads [`Checks`], what is wrong.
 //! # Keeps across a restart
-//! Nothing. Which port a node has stands in its Node, and is asked for before the first is given: a Node that was not rewritten yet
+//! The certificate that a signer has signed, and its key. Else nothing: which port a node has stands in its Node, and is asked for before the first is given: a Node that was not rewritten yet
 //! leads to no other node.
 //! # Never
 //! Serves anybody whom it does not know, takes a front proxy's certificate for a caller's, takes any certificate for an API
-//! server's, lets a `get` run a command, or sends a node a caller's credential.
+//! server's, lets a `get` run a command, sends a node a caller's credential, or approves its own certificate.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
 mod cache;
 mod certificate;
+mod checks;
 mod client_ca;
 mod credentials;
 mod endpoint;
@@ -27,10 +29,14 @@ mod events;
 mod handler;
 mod plan;
 mod ports;
+mod reach;
 mod reviews;
 mod said_ports;
+mod signed_certificate;
 
 pub use actor::{CloudStream, Dependencies, Serving};
 pub use certificate::ServingCertificate;
+pub use checks::{Check, Checks};
 pub use endpoint::ENDPOINT;
 pub use error::{CertificateError, ReviewError};
+pub use signed_certificate::Signer;

@@ -4,15 +4,33 @@
 mod fixture;
 
 use contract::cloudstream::CloudStreamMsg;
-use fixture::{Fixture, LONG, node, read_until};
+use fixture::{Fixture, Identity, LONG, begin, node, read_until};
 use nodecalls::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 const UPGRADE: &str =
     "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
 
 fn as_user(user: &str) -> String {
     format!("Authorization: Bearer {user}-token\r\n")
+}
+
+/// A command of Kate's, and the head of its answer.
+async fn exec(fixture: &Fixture, port: u16) -> (TlsStream<TcpStream>, String) {
+    let head = format!("POST /exec/d/p/c?command=cat HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}", as_user("kate"));
+    begin(fixture, (port, None), &head, "\r\n\r\n").await
+}
+
+/// A log of `c` with these parameters, which goes on, and its first line.
+async fn log(
+    fixture: &Fixture,
+    at: (u16, Option<&Identity>),
+    (parameters, headers): (&str, &str),
+) -> (TlsStream<TcpStream>, String) {
+    let head = format!("GET /containerLogs/d/p/c{parameters} HTTP/1.1\r\nHost: x\r\n{headers}");
+    begin(fixture, at, &head, "line 1\n").await
 }
 
 #[actix_rt::test]
@@ -121,14 +139,7 @@ async fn a_log_comes_as_it_is_written_and_a_cut_link_is_said_in_it_at_once() {
     let link = fixture.link("edge-1", 1).await;
     let port = fixture.endpoint("edge-1", 1).await.port;
     fixture.api.grant("kate get proxy@edge-1");
-    let ask = async |path: &str| {
-        let mut stream = fixture.connect(port, None).await;
-        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n", as_user("kate"));
-        stream.write_all(text.as_bytes()).await.unwrap();
-        stream
-    };
-    let mut log = ask("/containerLogs/d/p/c?follow=true").await;
-    let head = read_until(&fixture, &mut log, "line 1\n").await;
+    let (mut log, head) = log(&fixture, (port, None), ("?follow=true", &as_user("kate"))).await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     fixture.node.more.notify_one();
     read_until(&fixture, &mut log, "line 2\n").await;
@@ -218,11 +229,8 @@ async fn an_upgraded_connection_is_bytes_both_ways_and_each_side_ends_alone() {
     let _link = fixture.link("edge-1", 1).await;
     let port = fixture.endpoint("edge-1", 1).await.port;
     fixture.api.grant("kate create proxy@edge-1");
-    let mut stream = fixture.connect(port, None).await;
-    let text =
-        format!("POST /exec/d/p/c?command=cat HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let head = read_until(&fixture, &mut stream, "\r\n\r\n").await.to_ascii_lowercase();
+    let (stream, head) = exec(&fixture, port).await;
+    let head = head.to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 101 ") && head.contains("upgrade: spdy/3.1"), "{head}");
     // More than fits into any buffer on the way.
     let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -253,10 +261,7 @@ async fn a_cut_link_ends_an_upgraded_connection_at_once() {
     let link = fixture.link("edge-1", 1).await;
     let port = fixture.endpoint("edge-1", 1).await.port;
     fixture.api.grant("kate create proxy@edge-1");
-    let mut stream = fixture.connect(port, None).await;
-    let text = format!("POST /exec/d/p/c HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
-    stream.write_all(text.as_bytes()).await.unwrap();
-    read_until(&fixture, &mut stream, "\r\n\r\n").await;
+    let (mut stream, _) = exec(&fixture, port).await;
     stream.write_all(b"echo").await.unwrap();
     read_until(&fixture, &mut stream, "echo").await;
     link.close();
@@ -273,10 +278,7 @@ async fn a_command_whose_link_is_cut_has_failed() {
     let link = fixture.link("edge-1", 1).await;
     let port = fixture.endpoint("edge-1", 1).await.port;
     fixture.api.grant("kate create proxy@edge-1");
-    let mut stream = fixture.connect(port, None).await;
-    let text = format!("POST /exec/d/p/c HTTP/1.1\r\nHost: x\r\n{UPGRADE}{}\r\n", as_user("kate"));
-    stream.write_all(text.as_bytes()).await.unwrap();
-    read_until(&fixture, &mut stream, "\r\n\r\n").await;
+    let (mut stream, _) = exec(&fixture, port).await;
     // The node says it again: four bytes of stream 5, which is stdout.
     stream.write_all(&[0, 0, 0, 5, 0, 0, 0, 4]).await.unwrap();
     stream.write_all(b"done").await.unwrap();
@@ -326,11 +328,7 @@ async fn calls_have_bounds_by_node_and_by_user_but_not_by_api_server() {
     }
     let mut held = Vec::new();
     for (identity, headers) in [(None, as_user("kate")), (Some(&server), String::new())] {
-        let mut stream = fixture.connect(port, identity).await;
-        let text = format!("GET /containerLogs/d/p/c HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
-        stream.write_all(text.as_bytes()).await.unwrap();
-        read_until(&fixture, &mut stream, "line 1\n").await;
-        held.push(stream);
+        held.push(log(&fixture, (port, identity), ("", &headers)).await.0);
     }
     let told = fixture.ask(port, Some(&server), "GET /containerLogs/d/p/c", "").await;
     assert_eq!(told.status, 429);
@@ -358,9 +356,7 @@ async fn a_client_certificate_that_is_no_api_servers_is_a_users_and_who_may_noth
     assert!(told.head.contains("connection: close"), "{}", told.head);
     fixture.api.grant("system:node:mallory get proxy@edge-1");
     let mallory = fixture.identity(fixture.api.clients(), "mallory");
-    let mut held = fixture.connect(port, Some(&mallory)).await;
-    held.write_all(b"GET /containerLogs/d/p/c HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    read_until(&fixture, &mut held, "line 1\n").await;
+    let _held = log(&fixture, (port, Some(&mallory)), ("", "")).await;
     let told = fixture.ask(port, Some(&mallory), "GET /containerLogs/d/p/c", "").await;
     assert_eq!(told.status, 429);
     assert!(told.body.contains("user `system:node:mallory` has 1 calls open"), "{}", told.body);

@@ -59,6 +59,10 @@ pub enum CloudStreamMsg {
     ClientCa(Option<String>),
     /// The serving certificate is to be made anew.
     RenewCertificate,
+    /// The certificate that a signer has signed has come or gone: show what is there.
+    CertificateChanged,
+    /// It is time to look whether the API server reaches the ports.
+    CheckReach,
     /// Its server has ended by itself.
     ServerEnded,
 }
@@ -85,6 +89,8 @@ impl Message for CloudStreamMsg {
             CloudStreamMsg::OpenAgain { .. } => "OpenAgain",
             CloudStreamMsg::ClientCa(_) => "ClientCa",
             CloudStreamMsg::RenewCertificate => "RenewCertificate",
+            CloudStreamMsg::CertificateChanged => "CertificateChanged",
+            CloudStreamMsg::CheckReach => "CheckReach",
             CloudStreamMsg::ServerEnded => "ServerEnded",
         }
     }

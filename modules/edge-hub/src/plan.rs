@@ -8,6 +8,10 @@ use beehive::Moment;
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 /// 60 s: the longest pause, however long the cloud asks for.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// 10 s: how far a pause grows by itself when the cloud asks again and again. What made it ask (an API server that is away) ends without
+/// a word to the node, which is to be there soon after. A thousand nodes that are sent away so are 133 dials a second in all; a cloud
+/// that has too many asks for more.
+pub const GROWS_TO: Duration = Duration::from_secs(10);
 /// 15 s: one dial may take this long, and one server without others is dialled this long before that is told.
 pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
 /// 3 s: how long QUIC is tried alone. An answer over the worst link that is used takes two round trips of 600 ms.
@@ -149,7 +153,7 @@ impl Plan {
     }
 
     /// An attempt came to nothing. Only a cloud that answers and asks to wait makes the pause grow: it doubles with every
-    /// time that it asks, from what it asks for up to 60 s.
+    /// time that it asks, up to 10 s. What it asks for beyond that is waited as it is, 60 s at the most.
     pub fn failed(
         &mut self,
         server: usize,
@@ -160,8 +164,8 @@ impl Plan {
         let Some(server) = self.servers.get_mut(server) else { return };
         server.tried = true;
         if let Some(wait) = wait {
-            let pause =
-                wait.saturating_mul(2_u32.pow(server.asked.min(6))).clamp(REFUSED_PAUSE, LONGEST_PAUSE);
+            let grown = wait.saturating_mul(2_u32.pow(server.asked.min(6))).clamp(REFUSED_PAUSE, GROWS_TO);
+            let pause = grown.max(wait).min(LONGEST_PAUSE);
             server.asked += 1;
             server.not_before = now + jitter(pause);
         }
@@ -282,9 +286,9 @@ mod tests {
     fn the_pause_grows_only_when_the_cloud_asks() {
         let mut plan = Plan::new(1);
         let mut now = at(0);
-        for expected in [5, 10, 20, 40, 60, 60, 60] {
+        for (asked, expected) in [(3, 3), (3, 6), (3, 10), (3, 10), (20, 20), (20, 20), (5, 10)] {
             assert_eq!(plan.next(now, whole), dial(0));
-            plan.failed(0, Some(seconds(5)), now, whole);
+            plan.failed(0, Some(seconds(asked)), now, whole);
             assert_eq!(plan.next(now, whole), NextStep::Wait(seconds(expected)));
             now = now + seconds(expected);
         }

@@ -26,6 +26,9 @@ pub enum AuthorityError {
     /// The CA's certificate or key is not usable.
     #[error("CA certificate and key are not usable")]
     BadAuthority(#[source] rcgen::Error),
+    /// A server's key is not usable.
+    #[error("the key is not usable")]
+    BadKey(#[source] rcgen::Error),
     /// The certificate is of another key.
     #[error("CA certificate and key do not belong together")]
     NotAPair,
@@ -103,7 +106,7 @@ impl NodeRequest {
     }
 }
 
-fn node_subject(node: &str) -> DistinguishedName {
+pub(crate) fn node_subject(node: &str) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, "system:nodes");
     subject.push(DnType::CommonName, format!("{NODE_PREFIX}{node}"));

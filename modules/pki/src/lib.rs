@@ -3,17 +3,20 @@
 //!
 //! * The authority signs one server certificate for CloudCore and a client certificate per node. A request's own subject
 //!   and usages are not looked at: the node's name comes from the token or from its present certificate.
+//! * Where another CA signs for a server, the server makes its key and its request here, and looks at what it is given.
 //! * A join token is `<sha256 of the CA's DER in hex>.<JWT>` (four parts between dots, as KubeEdge writes it). The first
 //!   part pins the CA on the node before anything is trusted; the JWT is HS256 under a key of its own.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod authority;
+mod server_request;
 mod token;
 
 pub use authority::{
     Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames,
     node_of_certificate, serial_of, user_of_certificate,
 };
+pub use server_request::{ServerKey, ServerSubject, UnfitCertificate, Validity, check_server_certificate};
 pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
 
 use sha2::{Digest, Sha256};

@@ -1,0 +1,120 @@
+//! Flags of KubeEdge's `keadm join` that this one does not take, each with what does its work here.
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
+
+/// Name, short form, and the cure.
+const FLAGS: [(&str, Option<char>, &str); 12] = [
+    ("kubeedge-version", None, "the version is that of the programs: copy keadm and edgecore of one release"),
+    ("cgroupdriver", None, "--set modules.edged.tailoredKubeletConfig.cgroupDriver=systemd (or cgroupfs)"),
+    (
+        "certPath",
+        None,
+        "--set modules.edgeHub.tlsCaFile=PATH, --set modules.edgeHub.tlsCertFile=PATH and --set modules.edgeHub.tlsPrivateKeyFile=PATH",
+    ),
+    (
+        "remote-runtime-endpoint",
+        Some('p'),
+        "--set modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint=unix:///run/containerd/containerd.sock",
+    ),
+    ("runtimetype", None, "leave it out: any runtime is used that speaks CRI v1"),
+    ("tarballpath", None, "leave it out: nothing is downloaded; copy edgecore to /usr/local/bin"),
+    ("labels", Some('l'), "--set 'modules.edged.nodeLabels={\"KEY\":\"VALUE\"}'"),
+    ("image-repository", None, "leave it out: joining pulls no image"),
+    (
+        "with-mqtt",
+        None,
+        "leave it out: edgecore has a broker of its own at 127.0.0.1:1883 (modules.eventBus)",
+    ),
+    (
+        "domainname",
+        None,
+        "name CloudCore in --cloudcore-ipport, as modules.cloudHub.dnsNames of cloudcore.yaml says it",
+    ),
+    ("pre-run", None, "run the program yourself before `keadm join`"),
+    ("post-run", None, "run the program yourself after `keadm join`"),
+];
+
+/// None of them was given: else parsing ends with the cure.
+#[derive(Debug, Clone, Copy)]
+pub struct NoKubeEdgeFlags;
+
+impl FromArgMatches for NoKubeEdgeFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        match FLAGS.iter().find(|(name, ..)| matches.contains_id(name)) {
+            None => Ok(NoKubeEdgeFlags),
+            Some((name, _, cure)) => {
+                let words = format!("there is no --{name} here: {cure}\n");
+                Err(Error::raw(ErrorKind::UnknownArgument, words))
+            }
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        Self::from_arg_matches(matches).map(drop)
+    }
+}
+
+impl Args for NoKubeEdgeFlags {
+    fn augment_args(command: Command) -> Command {
+        // A value may be missing: that there is no such flag comes first.
+        let flag = |(name, short, _): &(&'static str, Option<char>, &str)| {
+            let flag = Arg::new(*name).long(*name).num_args(0..=1).hide(true);
+            match short {
+                Some(short) => flag.short(*short),
+                None => flag,
+            }
+        };
+        command.args(FLAGS.iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        _none: NoKubeEdgeFlags,
+        #[arg(long)]
+        set: Vec<String>,
+    }
+
+    #[test]
+    fn each_flag_of_kubeedge_is_refused_with_its_cure() {
+        for (name, short, cure) in FLAGS {
+            let long = format!("--{name}");
+            let with_value = vec!["keadm".to_owned(), format!("{long}=x")];
+            let mut lines = vec![with_value, vec!["keadm".to_owned(), long]];
+            lines.extend(short.map(|short| vec!["keadm".to_owned(), format!("-{short}"), "x".to_owned()]));
+            for line in lines {
+                let told = Cli::try_parse_from(&line).unwrap_err().to_string();
+                assert!(told.contains(&format!("there is no --{name} here: {cure}")), "{line:?}: {told}");
+            }
+        }
+        assert_eq!(Cli::try_parse_from(["keadm", "--set", "a=b"]).unwrap().set, ["a=b"]);
+    }
+
+    /// Whoever follows a cure with --set finds the key.
+    #[test]
+    fn the_settings_that_cures_name_are_there() {
+        let settings = serde_json::to_value(config::edge::EdgeCore::default()).unwrap();
+        let mut named = 0;
+        for (name, _, cure) in FLAGS {
+            for word in cure.split([' ', '\'', ',', '(', ')']).filter(|word| word.starts_with("modules.edge"))
+            {
+                let key = word.split('=').next().unwrap_or_default();
+                let pointer = format!("/{}", key.replace('.', "/"));
+                assert!(settings.pointer(&pointer).is_some(), "--{name}: {key}");
+                named += 1;
+            }
+        }
+        assert_eq!(named, 6);
+    }
+}

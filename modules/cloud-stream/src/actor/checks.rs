@@ -1,0 +1,55 @@
+//! What CloudStream asks of the API server beside calls: to have its certificate signed, and whether it gets through.
+
+use std::rc::Rc;
+
+use beehive::{Context, Fault};
+use contract::NodeName;
+use contract::cloudstream::CloudStreamMsg;
+
+use super::{CloudStream, Dependencies};
+use crate::reach::ASK_AFTER;
+use crate::{events, signed_certificate};
+
+impl CloudStream {
+    pub(super) fn begin_checks(&self, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &self.running else { return };
+        let Dependencies { client, checks, .. } = &self.dependencies;
+        if let Some(signer) = running.serving.signer.clone() {
+            let wanted = (signer, running.serving.certificate.alt_names().clone());
+            let signed = Rc::clone(&running.signed);
+            signed_certificate::keep(wanted, client.clone(), checks.clone(), signed, cx);
+        }
+        if running.serving.checked {
+            cx.after(cx.env().jitter(ASK_AFTER), CloudStreamMsg::CheckReach);
+        }
+    }
+
+    /// The signer's certificate has come or gone: handshakes show it from now on.
+    pub(super) fn show(&self, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &self.running else { return };
+        match running.shown().tls(running.client_ca.as_deref()) {
+            Ok(tls) => running.tls.replace(&tls),
+            Err(error) => events::certificate_not_renewed(cx.env(), &Fault::from_error(&error).reason),
+        }
+    }
+
+    /// By one of the nodes that have a port, another each time.
+    pub(super) fn check_reach(&self, cx: &Context<CloudStreamMsg>) {
+        let Some(running) = &self.running else { return };
+        let open: Vec<&NodeName> =
+            self.nodes.iter().filter(|(_, linked)| linked.port.is_some()).map(|(node, _)| node).collect();
+        let drawn = cx.env().random_below(open.len() as u64);
+        let node = usize::try_from(drawn).ok().and_then(|drawn| open.get(drawn)).copied().cloned();
+        let Some(node) = node else {
+            cx.after(cx.env().jitter(ASK_AFTER), CloudStreamMsg::CheckReach);
+            return;
+        };
+        let (reach, env, myself) = (Rc::clone(&running.reach), cx.env().clone(), cx.myself());
+        let Dependencies { client, checks, .. } = self.dependencies.clone();
+        cx.spawn(async move {
+            let pause = reach.lock().await.check(&client, &node, &checks, &env).await;
+            env.sleep(env.jitter(pause)).await;
+            let _ = myself.tell(CloudStreamMsg::CheckReach).await;
+        });
+    }
+}
