@@ -29,6 +29,12 @@ pub(crate) fn pods_begin_with_care(env: &Env, begun: usize, held: usize) {
     tracing::info!(begun, held, "pods begin with care");
 }
 
+/// A pod is known to end EdgeCore, and does not begin with the others. Its event and the node's say it, too.
+pub(crate) fn pod_held_back(env: &Env, pod: &PodId, text: &str) {
+    env.count("edged_pods_held_back");
+    tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "{text}");
+}
+
 /// Nothing of a pod is left.
 pub(crate) fn pod_removed(env: &Env, pod: &PodId) {
     env.count("edged_pods_removed");

@@ -15,7 +15,7 @@ const CLOSED: u32 = 0o750;
 /// What no other user may read is below these, too.
 const BELOW: [&str; 2] = [layout::PODS, "image_manager"];
 /// So many folders of pods, or of logs, are looked at in one go; the next look finds the others.
-const PODS_MAX: usize = 1 << 16;
+pub(crate) const PODS_MAX: usize = 1 << 16;
 
 /// `rootDirectory`, made when it is not there.
 pub(crate) fn root(path: &Path) -> Result<Folder, StepError> {

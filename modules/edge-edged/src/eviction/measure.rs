@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::Quantity;
+use beehive::{Env, Moment};
 use contract::pod_status::is_terminal;
 use cri::v1::{ContainerStats, ContainerStatsFilter, PodSandboxStats, PodSandboxStatsFilter};
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Container;
 
 use super::limits::Limits;
 use super::plan::{Observed, Signal};
 use super::rank::{ContainerUse, PodStats, PodUse, Usage, VolumeUse};
-use crate::dependencies::{Dependencies, blocking};
+use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
 use crate::disk::removal::in_turn;
@@ -23,12 +25,15 @@ use crate::events;
 use crate::images::collector;
 use crate::node::machine;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::runtime::cgroup;
 use crate::runtime::container::CONTAINER_NAME;
 use crate::runtime::demand;
 use crate::runtime::sandbox::POD_UID;
 
 /// Entries that are counted at a turn of the disk's: some 10 ms.
 const SLICE: usize = 1000;
+/// 10 s, a kubelet's time between two looks: so long it is counted what pods have on the disk before one has to go.
+const COUNTED_WITHIN: Duration = Duration::from_secs(10);
 /// 200 ms before a runtime is asked again that did not answer what pods use, once.
 const ASKED_AGAIN_AFTER: [Duration; 1] = [Duration::from_millis(200)];
 
@@ -45,7 +50,20 @@ pub(super) async fn observe(deps: &Rc<Dependencies>) -> Observation {
     let root = deps.settings.root.clone();
     // The PLEG warns of a runtime that does not answer.
     let images = collector::images_mount(deps).await.ok();
-    let look = move || Ok(look(&root, images.as_deref()));
+    let settings = &deps.settings;
+    let (driver, cgroup, reserved) =
+        (settings.cgroup_driver, settings.cgroup_root.clone(), settings.reserved.memory);
+    let look = move || {
+        let mut observation = look(&root, images.as_deref());
+        let pods = cgroup::working_set_of_pods(Path::new(CGROUPS), driver, &cgroup);
+        let whole = observation.observed.iter().find(|own| own.signal == Signal::Memory);
+        if let (Some(used), Some(whole)) = (pods, whole) {
+            let capacity = whole.capacity.saturating_sub(reserved);
+            let available = capacity.saturating_sub(used);
+            observation.observed.push(Observed { signal: Signal::AllocatableMemory, available, capacity });
+        }
+        Ok(observation)
+    };
     match blocking(&deps.env, "look at the node's disks and memory", look).await {
         Ok(observation) => observation,
         Err(error) => {
@@ -124,18 +142,22 @@ async fn ask_once(deps: &Rc<Dependencies>) -> Result<Told, cri::Error> {
     Ok(told)
 }
 
-/// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too; whose cannot be is left out.
-/// `None`: the runtime does not say, and whoever had to go would go by chance.
+/// What the pods use that have not ended. `with_disk`: what they have on the disk is counted, too, of all beside each other and not for
+/// long: what was found of the largest by then is the most, and a node that has no room left does not wait for its last file. Whose
+/// cannot be counted is left out. `None`: the runtime does not say, and whoever had to go would go by chance.
 pub(super) async fn pods(deps: &Rc<Dependencies>, with_disk: bool) -> Option<Vec<(Arc<ParsedPod>, PodUse)>> {
     let told = ask(deps).await?;
-    let mut all = Vec::new();
-    for pod in active(deps) {
-        let on_disk = if with_disk { count(deps, &pod).await } else { Some(OnDisk::default()) };
-        if let Some(on_disk) = on_disk {
-            all.push((Arc::clone(&pod), use_of(&pod, &told, on_disk)));
-        }
-    }
-    Some(all)
+    let until = Some(deps.now() + COUNTED_WITHIN);
+    let counts = active(deps).map(async |pod| {
+        let on_disk = if with_disk { count(deps, &pod, until).await } else { Some(OnDisk::default()) };
+        on_disk.map(|on_disk| (pod, on_disk))
+    });
+    let counted = join_all(counts).await.into_iter().flatten();
+    let all = counted.map(|(pod, on_disk)| {
+        let used = use_of(&pod, &told, on_disk);
+        (pod, used)
+    });
+    Some(all.collect())
 }
 
 /// The pods that use more of the disk than they may, and the words for that.
@@ -148,7 +170,7 @@ pub(super) async fn over_limits(deps: &Rc<Dependencies>, own_imagefs: bool) -> V
     let Some(told) = ask(deps).await else { return Vec::new() };
     let mut over = Vec::new();
     for (pod, limits) in watched {
-        let Some(on_disk) = count(deps, &pod).await else { continue };
+        let Some(on_disk) = count(deps, &pod, None).await else { continue };
         if let Some(words) = limits.exceeded(&use_of(&pod, &told, on_disk), own_imagefs) {
             over.push((pod, words));
         }
@@ -220,9 +242,9 @@ fn request(container: &Container, resource: &str) -> u64 {
 }
 
 /// The pod's volumes that lie on the disk, its emptyDirs in memory, and its containers' logs. Secrets and tokens lie in memory, too, and
-/// are bounded there. `None`: the node itself was not able to count it this time.
-async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Option<OnDisk> {
-    let counted = count_all(deps, pod).await;
+/// are bounded there. `until`: see [`count_at`]. `None`: the node itself was not able to count it this time.
+async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod, until: Option<Moment>) -> Option<OnDisk> {
+    let counted = count_all(deps, pod, until).await;
     counted
         .inspect_err(
             |error| tracing::warn!(pod = %pod.id.name, %error, "what a pod has on the disk is not known"),
@@ -230,8 +252,12 @@ async fn count(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Option<OnDisk> {
         .ok()
 }
 
-async fn count_all(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<OnDisk, StepError> {
-    let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
+async fn count_all(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    until: Option<Moment>,
+) -> Result<OnDisk, StepError> {
+    let (env, root, logs) = (&deps.env, &deps.settings.root, &deps.settings.logs);
     let mut found = OnDisk::default();
     for volume in pod.spec().volumes.iter().flatten() {
         let medium = volume.empty_dir.as_ref().map(|source| source.medium.as_deref().unwrap_or_default());
@@ -242,31 +268,56 @@ async fn count_all(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<OnDisk, S
             None => continue,
         };
         let at = layout::volume(&pod.id.uid, kind, &volume.name);
-        let usage = count_at(deps, root.clone(), at).await?;
+        let usage = count_at(env, root.clone(), at, until).await?;
         found.volumes.insert(volume.name.clone(), VolumeUse { usage, is_on_disk });
     }
     let names = pod.init_containers().chain(&pod.spec().containers).map(|container| container.name.clone());
     for name in names {
         let at = layout::pod_logs(&pod.id).join(&name);
-        found.logs.insert(name, count_at(deps, logs.clone(), at).await?);
+        found.logs.insert(name, count_at(env, logs.clone(), at, until).await?);
     }
     Ok(found)
 }
 
+/// Counts what is below `at`, slice by slice. Where that takes beyond `until` it is what was counted by then, and one slice at least.
 pub(crate) async fn count_at(
-    deps: &Rc<Dependencies>,
+    env: &Env,
     root: PathBuf,
     at: PathBuf,
+    until: Option<Moment>,
 ) -> Result<Usage, StepError> {
     let begin = move || Folder::find_root(&root)?.map_or(Ok(None), |root| root.count(&at));
-    let Some(mut count) = in_turn(&deps.env, begin).await? else { return Ok(Usage::default()) };
+    let Some(mut count) = in_turn(env, begin).await? else { return Ok(Usage::default()) };
     loop {
         let step = move || count.go_on(SLICE).map(|over| (count, over));
-        let (further, over) = in_turn(&deps.env, step).await?;
-        if over {
+        let (further, over) = in_turn(env, step).await?;
+        if over || until.is_some_and(|until| until <= env.now()) {
             let Counted { bytes, inodes } = further.counted();
             return Ok(Usage { bytes, inodes });
         }
         count = further;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_counted_in_time_is_as_much_as_was_found_by_then() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("v")).unwrap();
+        let all = 4 * SLICE;
+        for name in 0..all {
+            std::fs::write(dir.path().join("v").join(name.to_string()), "").unwrap();
+        }
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let count = |until| count_at(&env, dir.path().to_owned(), "v".into(), until);
+            let whole = count(None).await.unwrap().inodes;
+            assert_eq!(whole, all as u64 + 1);
+            let by_now = count(Some(env.now())).await.unwrap().inodes;
+            assert!(by_now > 1 && by_now < whole, "{by_now}");
+        });
     }
 }

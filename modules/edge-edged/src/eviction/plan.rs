@@ -12,6 +12,8 @@ use super::pressure::Pressure;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Signal {
     Memory,
+    /// Of what pods together may have: all but what is reserved.
+    AllocatableMemory,
     ImagefsAvailable,
     ImagefsInodesFree,
     NodefsAvailable,
@@ -30,7 +32,7 @@ enum Condition {
 impl Signal {
     fn condition(self) -> Condition {
         match self {
-            Signal::Memory => Condition::Memory,
+            Signal::Memory | Signal::AllocatableMemory => Condition::Memory,
             Signal::PidAvailable => Condition::Pid,
             Signal::ImagefsAvailable
             | Signal::ImagefsInodesFree
@@ -43,6 +45,7 @@ impl Signal {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Signal::Memory => "memory.available",
+            Signal::AllocatableMemory => "allocatableMemory.available",
             Signal::ImagefsAvailable => "imagefs.available",
             Signal::ImagefsInodesFree => "imagefs.inodesFree",
             Signal::NodefsAvailable => "nodefs.available",
@@ -54,7 +57,7 @@ impl Signal {
     /// What there is too little of, in the kubelet's words.
     pub(crate) fn resource(self) -> &'static str {
         match self {
-            Signal::Memory => "memory",
+            Signal::Memory | Signal::AllocatableMemory => "memory",
             Signal::ImagefsAvailable | Signal::NodefsAvailable => "ephemeral-storage",
             Signal::ImagefsInodesFree | Signal::NodefsInodesFree => "inodes",
             Signal::PidAvailable => "pids",
@@ -72,15 +75,16 @@ impl Signal {
         match self {
             Signal::ImagefsAvailable | Signal::ImagefsInodesFree => true,
             Signal::NodefsAvailable | Signal::NodefsInodesFree => !own_imagefs,
-            Signal::Memory | Signal::PidAvailable => false,
+            Signal::Memory | Signal::AllocatableMemory | Signal::PidAvailable => false,
         }
     }
 
     fn shown(self, amount: u64) -> String {
         match self {
-            Signal::Memory | Signal::ImagefsAvailable | Signal::NodefsAvailable => {
-                Quantity::binary_text(amount)
-            }
+            Signal::Memory
+            | Signal::AllocatableMemory
+            | Signal::ImagefsAvailable
+            | Signal::NodefsAvailable => Quantity::binary_text(amount),
             Signal::ImagefsInodesFree | Signal::NodefsInodesFree | Signal::PidAvailable => {
                 Quantity::decimal_text(amount)
             }
@@ -127,7 +131,8 @@ impl Bound {
     }
 }
 
-/// The bounds of the settings: hard ones of 0% or 100% are none.
+/// The bounds of the settings: hard ones of 0% or 100% are none. The hard one of memory holds for what pods together may have, too, as
+/// with a kubelet's `enforceNodeAllocatable: [pods]`, its default.
 pub(crate) fn bounds(kubelet: &config::edge::TailoredKubeletConfig) -> Vec<Bound> {
     let hard = &kubelet.eviction_hard;
     let (soft, grace, reclaim) =
@@ -180,7 +185,11 @@ pub(crate) fn bounds(kubelet: &config::edge::TailoredKubeletConfig) -> Vec<Bound
     for (signal, hard, soft, grace, reclaim) in all {
         let is_none = matches!(hard, Threshold::Part(0 | 10_000));
         if !is_none {
-            bounds.push(Bound { signal, value: hard, grace: Duration::ZERO, reclaim });
+            let own = Bound { signal, value: hard, grace: Duration::ZERO, reclaim };
+            bounds.push(own);
+            if signal == Signal::Memory {
+                bounds.push(Bound { signal: Signal::AllocatableMemory, ..own });
+            }
         }
         if let (Some(value), Some(grace)) = (soft, grace) {
             bounds.push(Bound { signal, value, grace: grace.0, reclaim });
@@ -300,11 +309,13 @@ mod tests {
         assert!(all.iter().all(Bound::is_hard));
         let of = |signal: Signal| all.iter().find(|bound| bound.signal == signal).unwrap().value;
         assert_eq!(of(Signal::Memory), Threshold::Amount(100 << 20));
+        assert_eq!(of(Signal::AllocatableMemory), Threshold::Amount(100 << 20));
         assert_eq!(of(Signal::NodefsAvailable), Threshold::Part(1000));
         assert_eq!(of(Signal::ImagefsAvailable), Threshold::Part(1500));
         let mut none = kubelet;
         none.eviction_hard.memory_available = Threshold::Part(0);
-        assert!(bounds(&none).iter().all(|bound| bound.signal != Signal::Memory));
+        let of_memory = |bound: &Bound| matches!(bound.signal, Signal::Memory | Signal::AllocatableMemory);
+        assert!(!bounds(&none).iter().any(of_memory));
     }
 
     #[test]

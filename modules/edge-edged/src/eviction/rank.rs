@@ -92,7 +92,7 @@ pub(super) fn ranked(mut pods: Vec<PodUse>, signal: Signal, own_imagefs: bool) -
     let key = |pod: &PodUse| {
         let (usage, request) = match (&pod.stats, signal) {
             (None, _) => (0, 0),
-            (Some(stats), Signal::Memory) => (stats.memory, pod.memory_request),
+            (Some(stats), Signal::Memory | Signal::AllocatableMemory) => (stats.memory, pod.memory_request),
             (Some(stats), Signal::PidAvailable) => (stats.processes, 0),
             (Some(_), Signal::ImagefsAvailable | Signal::NodefsAvailable) => {
                 (disk_of(pod, signal, own_imagefs).bytes, pod.disk_request)
@@ -112,6 +112,7 @@ pub(super) fn ranked(mut pods: Vec<PodUse>, signal: Signal, own_imagefs: bool) -
             (priority, known, over, uid)
         }),
         Signal::Memory
+        | Signal::AllocatableMemory
         | Signal::ImagefsAvailable
         | Signal::ImagefsInodesFree
         | Signal::NodefsAvailable
@@ -128,7 +129,7 @@ pub(super) fn offenders(pod: &PodUse, signal: Signal) -> String {
     }
     for container in &pod.containers {
         let (usage, request) = match signal {
-            Signal::Memory => (container.memory, container.memory_request),
+            Signal::Memory | Signal::AllocatableMemory => (container.memory, container.memory_request),
             Signal::ImagefsAvailable | Signal::NodefsAvailable => {
                 let both = container.rootfs.zip(container.logs);
                 (both.map(|(rootfs, logs)| rootfs.plus(Some(logs)).bytes), container.disk_request)

@@ -23,7 +23,7 @@ use crate::logs::files::{self, LogOf};
 use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
 use crate::pod::container_status::RUN_FAILED;
-use crate::pod::external_volumes;
+use crate::pod::external_volumes::{self, MOUNT_DEADLINE};
 use crate::pod::hooks;
 use crate::pod::id::PodId;
 use crate::pod::parsed_pod::ParsedPod;
@@ -31,6 +31,7 @@ use crate::pod::recorder::EventType;
 use crate::pod::resizing;
 use crate::pod::sandbox_step;
 use crate::pod::sync_state::ImageReady;
+use crate::pod::unending;
 use crate::runtime::bounds;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
@@ -303,6 +304,8 @@ async fn create(
     };
     let dns = deps.node.borrow().dns.clone();
     let names = deps.place(&dns).names(pod);
+    let on = external_volumes::hangs_on(pod, spec);
+    let place = deps.settings.root.join(layout::pod(&pod.id.uid)).join("containers").join(name);
     let (mounts, devices) = {
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
         let (root, ips, volumes) = (deps.settings.root.clone(), context.ips.clone(), context.volumes);
@@ -317,7 +320,13 @@ async fn create(
             let devices = devices::of_container(root.shown(), spec, &volumes)?;
             Ok((volumes::mounts_of(&root, &pod, spec, &context)?, devices))
         };
-        blocking(&deps.env, "make the mounts in", make).await?
+        match on {
+            Some(on) => {
+                let what = "make the mounts of a container in";
+                unending::run(&deps.env, on, &place, MOUNT_DEADLINE, what, make).await?
+            }
+            None => blocking(&deps.env, "make the mounts in", make).await?,
+        }
     };
     let start = Start {
         attempt,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::{Address, AskError, Moment};
 use contract::csi::{CsiFault, CsiMounted, CsiMsg, CsiVolume, ExpandFault};
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Container;
 use serde_json::{Map, Value, json};
 
 use crate::dependencies::{Dependencies, blocking};
@@ -28,7 +29,7 @@ use crate::volumes::ownership::Group;
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
 /// 2 min 3 s: so long a kubelet waits for the volumes of a pod before it looks at the pod again.
-const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
+pub(crate) const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
 /// 60 s: at each look of a kubelet at a pod, one a minute, a driver that wants so is asked again.
 const REPUBLISH_AFTER: Duration = Duration::from_secs(60);
 
@@ -129,6 +130,7 @@ async fn mount_one(
         let nobodys = || StepError::Config(format!("volume {} is nobody's", own.name));
         let mounted = external::set_up(&root, &of.id.uid, &own)?.ok_or_else(nobodys)?;
         let is_local = matches!(own.backing, Backing::Local { .. }) && !own.is_block;
+        external::has_no_other(&root, &of.id.uid, &own, &mounted)?;
         let said = if is_local && !own.read_only { give_local(&root, &of, &own, &mounted)? } else { None };
         Ok((mounted.volume, said))
     };
@@ -140,6 +142,20 @@ async fn mount_one(
         deps.event(&pod.id, EventType::Warning, "AlreadyMountedVolume", &text);
     }
     Ok((volume, None))
+}
+
+/// What the mounts of a container hang on while they are made, which looks into volumes for their sub-paths: a server that has gone
+/// meanwhile never answers. `None`: it looks into none that others hold.
+pub(crate) fn hangs_on(pod: &ParsedPod, container: &Container) -> Option<HangsOn> {
+    let is_part = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
+    let mounts = container.volume_mounts.iter().flatten();
+    let mut parts = mounts.filter(|mount| is_part(&mount.sub_path) || is_part(&mount.sub_path_expr));
+    let others = pod.spec().volumes.iter().flatten();
+    let others: Vec<&str> = others
+        .filter(|volume| claims::is_external(volume) || volume.host_path.is_some())
+        .map(|volume| volume.name.as_str())
+        .collect();
+    parts.any(|mount| others.contains(&mount.name.as_str())).then_some(HangsOn::Parts)
 }
 
 /// What is worked on, for [`unending`].
@@ -423,12 +439,27 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_what_others_hold_may_never_come() {
+        let mount = |volume: &str, part: &str| json!({"name": volume, "mountPath": "/m", "subPath": part});
+        let of = |mount: Value| {
+            let pod = pod(
+                json!({"containers": [{"name": "c", "image": "x", "volumeMounts": [mount]}], "volumes": [
+                {"name": "own", "emptyDir": {}}, {"name": "far", "nfs": {"server": "nas", "path": "/"}},
+                {"name": "host", "hostPath": {"path": "/mnt/nas"}}]}),
+            );
+            hangs_on(&pod, &pod.spec().containers[0])
+        };
+        assert_eq!([of(mount("far", "a")), of(mount("host", "a"))], [Some(HangsOn::Parts); 2]);
+        assert_eq!([of(mount("far", "")), of(mount("own", "a"))], [None; 2]);
+    }
+
+    #[test]
     fn sub_paths_go_before_the_volumes_that_they_are_of() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::root(dir.path()).unwrap();
         let volume = layout::volume("u", "csi", "pv").join("mount");
         root.make(&volume, Access::mode(0o750)).unwrap();
-        let Ok(shown) = root.tmpfs(&volume, None) else { return };
+        let Ok(shown) = root.tmpfs(&volume, None, 16) else { return };
         let other = layout::sub_path("v", "c", "data", 0);
         let own = layout::sub_path("u", "c", "data", 0);
         for place in [&own, &other] {

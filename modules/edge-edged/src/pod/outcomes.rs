@@ -41,11 +41,13 @@ impl PodWorker {
             (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
             (Outcome::Report(Ok(status)), _) => {
                 self.state.reported = Some(std::sync::Arc::new(*status));
+                self.state.is_unkept = false;
                 // A static pod's mirror may have come while it was under way.
                 self.has_reported = self.reporting_to.as_deref() == self.update.cloud_uid();
             }
             (Outcome::Report(Err(error)), _) => {
                 events::report_not_kept(&self.deps.env, "status of a pod", &error);
+                self.state.is_unkept = true;
                 self.try_again(Action::Report, now);
             }
             (Outcome::Resize(result), Action::Resize { id }) => self.resize_ended(id, result, now),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
+use crate::eviction::pressure::EVICTED;
 use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::planned::Plan;
@@ -39,8 +40,13 @@ pub(crate) fn plan(
     let mut plan = Plan::default();
     match intent {
         Intent::Terminate => terminate(pod, seen, state, now, &mut plan),
-        Intent::Fail { .. } | Intent::Hold { .. } => end(pod, seen, state, now, &mut plan),
-        Intent::Run if is_done(pod, seen, state) => end(pod, seen, state, now, &mut plan),
+        Intent::Fail { reason, .. } => {
+            // One that goes for the room that it takes does not wait for room to write that down.
+            let makes_room = reason == EVICTED && state.is_unkept;
+            end(pod, seen, state, now, makes_room, &mut plan);
+        }
+        Intent::Hold { .. } => end(pod, seen, state, now, false, &mut plan),
+        Intent::Run if is_done(pod, seen, state) => end(pod, seen, state, now, false, &mut plan),
         Intent::Run => run(pod, seen, state, now, &mut plan),
     }
     plan.actions.retain(|action| !state.busy.contains(action));

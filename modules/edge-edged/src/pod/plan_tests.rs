@@ -69,10 +69,15 @@ fn start_of(name: &str, attempt: u32) -> Action {
 }
 
 #[test]
-fn a_new_pod_gets_volumes_sandbox_and_images_at_once() {
+fn a_new_pod_gets_volumes_and_sandbox_at_once_and_images_when_it_has_its_volumes() {
     let pod = pod(json!({}));
-    let plan = plan(&pod, &Intent::Run, &RuntimePod::default(), &SyncState::default(), NOW);
-    assert_eq!(plan.actions, [Action::Volumes, Action::Sandbox { attempt: 0 }, image_of("c", "x:1")]);
+    let of = |volumes| {
+        let state = SyncState { volumes, ..SyncState::default() };
+        plan(&pod, &Intent::Run, &RuntimePod::default(), &state, NOW).actions
+    };
+    let sandbox = Action::Sandbox { attempt: 0 };
+    assert_eq!(of(VolumeState::NotYet), [Action::Volumes, sandbox.clone()]);
+    assert_eq!(of(VolumeState::Ready(PreparedVolumes::new())), [sandbox, image_of("c", "x:1")]);
 }
 
 #[test]

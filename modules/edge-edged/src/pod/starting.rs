@@ -206,19 +206,18 @@ pub(crate) fn start(
         plan.wake_at(until);
         return false;
     }
+    let volumes_ready = matches!(state.volumes, VolumeState::Ready(_));
     match state.images.get(name) {
-        None => plan.actions.push(image_of(container)),
         Some(ImageState::Failed(fault)) if fault.until > now => {
             plan.wake_at(fault.until);
             return false;
         }
-        Some(ImageState::Failed(_)) => plan.actions.push(image_of(container)),
-        Some(ImageState::Ready(_)) => {
-            let volumes_ready = matches!(state.volumes, VolumeState::Ready(_));
-            if sandbox_ready && volumes_ready {
-                plan.actions.push(Action::Start { container: name.clone(), attempt });
-            }
+        // A kubelet pulls nothing for a pod that has not got its volumes, which may never come (`WaitForAttachAndMount` in its SyncPod).
+        None | Some(ImageState::Failed(_)) if volumes_ready => plan.actions.push(image_of(container)),
+        Some(ImageState::Ready(_)) if volumes_ready && sandbox_ready => {
+            plan.actions.push(Action::Start { container: name.clone(), attempt });
         }
+        None | Some(ImageState::Failed(_) | ImageState::Ready(_)) => {}
     }
     true
 }

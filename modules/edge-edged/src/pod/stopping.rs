@@ -195,13 +195,23 @@ fn wait_for_turn(
 }
 
 /// Ends what runs, and gives back volumes that are not the pod's own. Of a pod that had to go for what it took nothing stays
-/// but its status.
-pub(crate) fn end(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan: &mut Plan) {
-    let is_evicted = state.end(pod).is_some_and(|end| end.reason.as_deref() == Some(EVICTED));
+/// but its status, and `makes_room` says that it is not to be waited for that to be kept.
+pub(crate) fn end(
+    pod: &ParsedPod,
+    seen: &RuntimePod,
+    state: &SyncState,
+    now: Moment,
+    makes_room: bool,
+    plan: &mut Plan,
+) {
+    let is_evicted = makes_room || state.end(pod).is_some_and(|end| end.reason.as_deref() == Some(EVICTED));
     if !kill_pod(pod, seen, state, now, plan) {
         return;
     }
-    if is_evicted {
+    if makes_room && !state.torn_down && !state.is_busy(|action| *action == Action::Volumes) {
+        // What it has on the disk goes first: a runtime that finds no room removes nothing.
+        plan.actions.push(Action::Teardown);
+    } else if is_evicted {
         clear(seen, state, plan);
     } else if !state.unmounted && has_external(pod) && !state.is_busy(|action| *action == Action::Volumes) {
         // Another node may wait for them.

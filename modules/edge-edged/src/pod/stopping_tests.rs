@@ -165,3 +165,20 @@ fn the_event_of_a_stop_is_the_kubelets() {
         "Container c failed liveness probe"
     );
 }
+
+/// The disk is full, and the node's own store lies on it.
+#[test]
+fn a_pod_that_goes_for_the_room_it_takes_does_not_wait_for_room_to_write_that_down() {
+    let pod = pod(json!({}));
+    let ended = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)]);
+    let next = |reason: &str, is_unkept, torn_down| {
+        let intent = Intent::Fail { reason: reason.to_owned(), message: String::new() };
+        let stopped = ["s".to_owned()].into();
+        let state = SyncState { is_unkept, torn_down, stopped, ..SyncState::default() };
+        plan(&pod, &intent, &ended, &state, at(START)).actions
+    };
+    assert_eq!(next(EVICTED, false, false), [], "its status is kept first");
+    assert_eq!(next(EVICTED, true, false), [Action::Teardown]);
+    assert_eq!(next(EVICTED, true, true), [Action::RemoveSandbox { id: "s".to_owned() }]);
+    assert_eq!(next("DeadlineExceeded", true, false), []);
+}

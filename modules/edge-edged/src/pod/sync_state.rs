@@ -71,6 +71,8 @@ pub(crate) struct SyncState {
     pub(crate) ended: BTreeMap<String, Moment>,
     /// What was reported of the pod last, also before EdgeCore's last restart.
     pub(crate) reported: Option<Arc<PodStatus>>,
+    /// The status could not be kept the last time, as where the disk is full.
+    pub(crate) is_unkept: bool,
     /// When the node took the pod up, as far as this incarnation knows: a start is not told before it has come to something.
     pub(crate) taken_up: Option<jiff::Timestamp>,
     /// How long it has been active, for its deadline.

@@ -17,13 +17,15 @@ use crate::error::StepError;
 /// The places that are worked on. The process has one list, not an incarnation of Edged: a thread outlives both.
 static BUSY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// What the work hangs on, when it hangs. The bounds together leave at least three of edgecore's eight threads to all others.
+/// What the work hangs on, when it hangs. The bounds together leave at least five of edgecore's twelve threads to all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HangsOn {
     /// A server that a volume is to be mounted of: two at once.
     Server,
     /// What is there on the machine, and what drivers have mounted: two at once.
     Disk,
+    /// What is mounted, when a container gets a part of it: two at once.
+    Parts,
     /// What is mounted, when it is asked how full it is: one at once.
     Figures,
 }
@@ -31,6 +33,7 @@ pub(crate) enum HangsOn {
 /// As [`BUSY`], of the process.
 static SERVERS: Semaphore = Semaphore::const_new(2);
 static DISKS: Semaphore = Semaphore::const_new(2);
+static PARTS: Semaphore = Semaphore::const_new(2);
 static FIGURES: Semaphore = Semaphore::const_new(1);
 
 impl HangsOn {
@@ -38,6 +41,7 @@ impl HangsOn {
         match self {
             HangsOn::Server => &SERVERS,
             HangsOn::Disk => &DISKS,
+            HangsOn::Parts => &PARTS,
             HangsOn::Figures => &FIGURES,
         }
     }
@@ -125,17 +129,18 @@ mod tests {
         });
     }
 
-    /// As many threads as edgecore has, and as many servers that do not answer.
+    /// As many threads as edgecore has, and more of each kind that do not answer.
     #[test]
     fn servers_that_do_not_answer_leave_threads_to_all_others() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().max_blocking_threads(8).build().unwrap();
+        let runtime = builder.enable_all().max_blocking_threads(12).build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let env = Env::real();
             let long = Duration::from_secs(60);
             let (answers, answer) = mpsc::channel::<()>();
             let answer = std::sync::Arc::new(Mutex::new(answer));
-            let mounts = (0..8).map(|number| {
+            let kinds = [HangsOn::Server, HangsOn::Disk, HangsOn::Parts, HangsOn::Figures];
+            let mounts = (0..16).map(|number: usize| {
                 let (env, answer) = (env.clone(), std::sync::Arc::clone(&answer));
                 tokio::task::spawn_local(async move {
                     let at = PathBuf::from(format!("/server-{number}"));
@@ -144,13 +149,13 @@ mod tests {
                         let _ = answer.lock().unwrap().recv();
                         Ok(())
                     };
-                    run(&env, HangsOn::Server, &at, Duration::from_secs(120), "mount", work).await
+                    run(&env, kinds[number % 4], &at, Duration::from_secs(120), "mount", work).await
                 })
             });
             let mounts: Vec<_> = mounts.collect();
-            // The others' threads: each waits until all four have one.
-            let all = std::sync::Arc::new(std::sync::Barrier::new(4));
-            let others = (0..4).map(|_| {
+            // The others' threads: each waits until all five have one.
+            let all = std::sync::Arc::new(std::sync::Barrier::new(5));
+            let others = (0..5).map(|_| {
                 let all = std::sync::Arc::clone(&all);
                 blocking(&env, "work", move || {
                     all.wait();

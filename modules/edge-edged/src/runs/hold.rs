@@ -11,14 +11,17 @@ use crate::pod::entry::PodUpdate;
 use crate::pod::plan::Intent;
 use crate::pod::recorder::EventType;
 use crate::runs::CarefulStart;
-use crate::runs::plan::Release;
+use crate::runs::care::Release;
+use crate::runs::plan;
 
 impl Edged {
     /// Reads how the runs before ended. A store that cannot be read says so when the pods are read from it.
     pub(crate) async fn recall_runs(&mut self, cx: &Context<EdgedMsg>) {
         let store = self.store.clone();
         let read = cx.env().blocking(move || store.run_record()).await;
-        let record = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        let mut record = read.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        // Where it is the same run, and Edged alone began anew, that one waits once more.
+        record.trial = None;
         self.careful = CarefulStart::of(&record, cx.now());
         if let Some(ends) = record.needs_care() {
             events::careful_start(cx.env(), ends);
@@ -45,31 +48,52 @@ impl Edged {
         };
         let wait: Vec<String> =
             updates.iter().filter(is_new).map(|update| update.pod.id.uid.clone()).collect();
-        let Release { held, begun, again } = self.careful.release(&wait, cx.now());
+        let kept = self.run.clone();
+        let Release { held, begun, again } = self.careful.release(&mut self.run, &wait, cx.now());
         if let Some(at) = again {
             self.reconcile_at(at, cx);
         }
+        // They are begun whether it is kept or not: what is lost is who it was.
+        if self.run != kept
+            && let Err(error) = self.store.keep_run(&self.run).await
+        {
+            events::report_not_kept(cx.env(), "the pods that are begun", &error.reason);
+        }
         if !begun.is_empty() {
-            self.run.beginning(&begun);
-            // They are begun whether it is kept or not: what is lost is who it was.
-            if let Err(error) = self.store.keep_run(&self.run).await {
-                events::report_not_kept(cx.env(), "the pods that are begun", &error.reason);
-            }
             events::pods_begin_with_care(cx.env(), begun.len(), held.len());
         }
-        self.tell_held(updates, &held);
+        self.tell_held(updates, &held, cx);
         held
     }
 
     /// Those that are held because of what happened are told of once.
-    fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>) {
+    fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>, cx: &Context<EdgedMsg>) {
         let Some(deps) = self.deps.clone() else { return };
         for id in updates.iter().map(|update| &update.pod.id).filter(|id| held.contains(&id.uid)) {
-            if self.careful.is_suspect(&id.uid) && self.told_held.insert(id.uid.clone()) {
-                let text =
-                    "the pod was begun right before EdgeCore ended by itself: it begins after all others";
-                deps.event(id, EventType::Warning, "HeldBack", text);
+            let Some(text) = self.why_held(&id.uid) else { continue };
+            if !self.told_held.insert(id.uid.clone()) {
+                continue;
+            }
+            deps.event(id, EventType::Warning, "HeldBack", &text);
+            if self.run.ends_by(&id.uid).is_some() {
+                events::pod_held_back(cx.env(), id, &text);
+                let text = format!("Pod {}: {text}", id.namespaced_name());
+                deps.node_event(EventType::Warning, "PodHeldBack", &text);
             }
         }
+    }
+
+    /// What is told of a pod that is held, if it is for what happened.
+    fn why_held(&self, uid: &str) -> Option<String> {
+        if let Some(ends) = self.run.ends_by(uid) {
+            let minutes = plan::pause(ends).as_secs() / 60;
+            return Some(format!(
+                "EdgeCore ended by itself each time soon after it had begun this pod (found {ends} times): it is tried again {minutes} minutes after EdgeCore's start. One that replaces it, and this one after a restart of EdgeCore by hand, begin at once"
+            ));
+        }
+        self.run.is_suspect(uid).then(|| {
+            "the pod is one of those that were begun before EdgeCore ended by itself: half of them begin at a time, until it is known whether it was one"
+                .to_owned()
+        })
     }
 }

@@ -1,21 +1,21 @@
-//! Which ends count, and which pods begin when. Pure.
+//! Which ends of EdgeCore count, and for which pods. Pure.
+//!
+//! Of the pods that a run has begun one may have ended it. The next run begins half of those alone, and watches them for as long as the
+//! runs before have lived with theirs: whether it ends or lives on, half as many are left. So it comes to one pod, however long after its
+//! begin that ends EdgeCore, and all others run. The one is tried again, after a pause that doubles each time: the end may have had
+//! another cause.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use beehive::Moment;
 use serde::{Deserialize, Serialize};
 
 /// 3 ends in a row: two may be chance, and an administrator's hand.
 const ENDS: u32 = 3;
-/// 10 min: a run that lasted longer was well, whatever ended it.
-const SHORT: u64 = 600;
-/// 2 min without a word of the cloud: then the pods begin all the same.
-const CLOUD_WITHIN: Duration = Duration::from_secs(120);
-/// 10 s from the link's beginning: what the cloud has changed meanwhile is in the store by then.
-const CLOUD_SPEAKS: Duration = Duration::from_secs(10);
-/// 5 s between one group of pods and the next: an end in between is the last group's.
-const BETWEEN: Duration = Duration::from_secs(5);
+/// 10 min: a run that lasted longer was well, whatever ended it; and the first pause of a pod that ends EdgeCore.
+pub(super) const SHORT: u64 = 600;
+/// A day, the longest pause.
+const PAUSE_MAX: u64 = 24 * 3600;
 
 /// The run that goes on, or the last one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,23 +29,51 @@ pub(crate) struct RunRecord {
     ended: bool,
     /// How many runs before it ended without that in a row, each soon after its begin, since the machine began.
     ends: u32,
-    /// The pods that were begun last, by uid.
-    begun: Vec<String>,
+    /// The pods that it has begun with care, by uid.
+    pub(super) begun: Vec<String>,
+    /// When the first of them began, in seconds since the run did.
+    pub(super) first_begun: Option<u64>,
+    /// Those of which one has ended the runs before.
+    pub(super) suspects: Vec<String>,
+    /// How many seconds after its first pod the slowest of those runs had ended, and the next had begun.
+    pub(super) watch: u64,
+    /// Those that are known to end EdgeCore, and how often.
+    pub(super) culprits: BTreeMap<String, u32>,
+    /// The one of them that is tried again.
+    pub(super) trial: Option<String>,
 }
 
 impl RunRecord {
     /// The record of a run that begins now, `since_boot` seconds after the machine. `before`: that of the run before.
     pub(crate) fn begin(before: Option<RunRecord>, boot: &str, since_boot: u64) -> RunRecord {
+        let next = RunRecord { boot: boot.to_owned(), began: since_boot, ..RunRecord::default() };
         // Without a boot id an end cannot be told from a power cut.
-        let unclean = before.filter(|run| run.boot == boot && !boot.is_empty() && !run.ended);
-        let (ends, begun) = match unclean {
-            Some(run) if since_boot.saturating_sub(run.began) < SHORT => {
-                (run.ends.saturating_add(1), run.begun)
-            }
-            Some(_) => (1, Vec::new()),
-            None => (0, Vec::new()),
-        };
-        RunRecord { boot: boot.to_owned(), began: since_boot, ended: false, ends, begun }
+        match before.filter(|run| run.boot == boot && !boot.is_empty() && !run.ended) {
+            Some(run) => run.blame(next),
+            None => next,
+        }
+    }
+
+    /// What is known when this run has ended without a word, and `next` begins.
+    fn blame(mut self, next: RunRecord) -> RunRecord {
+        let age = next.began.saturating_sub(self.began);
+        let trial = self.trial.take();
+        // A run in which somebody was watched says who it was, however long it was.
+        let was_short = age < SHORT || !self.suspects.is_empty();
+        let mut culprits = std::mem::take(&mut self.culprits);
+        let mut convict = |uid: &String| *culprits.entry(uid.clone()).or_default() += 1;
+        trial.iter().for_each(&mut convict);
+        if !was_short {
+            return RunRecord { ends: 1, culprits, ..next };
+        }
+        let lasted = self.first_begun.map_or(0, |first| age.saturating_sub(first));
+        let mut suspects = if trial.is_some() { self.suspects } else { narrowed(self.suspects, self.begun) };
+        if let [one] = suspects.as_slice() {
+            convict(one);
+            suspects.clear();
+        }
+        let (ends, watch) = (self.ends.saturating_add(1), self.watch.max(lasted));
+        RunRecord { ends, suspects, watch, culprits, ..next }
     }
 
     /// The run was told to end.
@@ -53,120 +81,49 @@ impl RunRecord {
         RunRecord { ended: true, ..self }
     }
 
-    /// These pods are begun now.
-    pub(crate) fn beginning(&mut self, pods: &[String]) {
-        pods.clone_into(&mut self.begun);
-    }
-
     /// How many ends there were in a row, if they are so many that care is needed.
     pub(crate) fn needs_care(&self) -> Option<u32> {
         (self.ends >= ENDS && !self.ended).then_some(self.ends)
     }
-}
 
-/// Which pods begin when, in a run that needs care; in any other all at once.
-#[derive(Debug, Default)]
-pub(crate) struct CarefulStart(Option<Care>);
-
-#[derive(Debug)]
-struct Care {
-    /// Those that were begun right before the last end.
-    suspects: BTreeSet<String>,
-    /// When the next group begins, and how many it is.
-    next: Moment,
-    group: usize,
-    /// Those that were let go, be it that something else keeps them waiting.
-    begun: BTreeSet<String>,
-    /// The run has gone well.
-    over: Moment,
-}
-
-/// What becomes of the pods that have not begun.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Release {
-    /// They wait.
-    pub(crate) held: BTreeSet<String>,
-    /// They are begun now, and it is to be kept that they are.
-    pub(crate) begun: Vec<String>,
-    /// When to ask again.
-    pub(crate) again: Option<Moment>,
-}
-
-impl CarefulStart {
-    /// For the run of this record, whose pods are about to begin.
-    pub(crate) fn of(record: &RunRecord, now: Moment) -> CarefulStart {
-        CarefulStart(record.needs_care().map(|_| Care {
-            suspects: record.begun.iter().cloned().collect(),
-            next: now + CLOUD_WITHIN,
-            group: 1,
-            begun: BTreeSet::new(),
-            over: now + Duration::from_secs(SHORT),
-        }))
-    }
-
-    /// There is a link to the cloud. Answers whether pods begin earlier for it.
-    pub(crate) fn link_is_up(&mut self, now: Moment) -> bool {
-        let Some(care) = self.0.as_mut().filter(|care| care.begun.is_empty()) else { return false };
-        let is_earlier = now + CLOUD_SPEAKS < care.next;
-        care.next = care.next.min(now + CLOUD_SPEAKS);
-        is_earlier
-    }
-
-    /// Whether this pod was begun right before the last end.
+    /// Whether it may have been this pod that ended the runs before.
     pub(crate) fn is_suspect(&self, uid: &str) -> bool {
-        self.0.as_ref().is_some_and(|care| care.suspects.contains(uid))
+        self.suspects.iter().any(|own| own == uid)
     }
 
-    /// What becomes of the pods that `wait` to be begun, in their order.
-    pub(crate) fn release(&mut self, wait: &[String], now: Moment) -> Release {
-        let Some(care) = self.0.as_mut().filter(|care| now < care.over) else {
-            self.0 = None;
-            return Release::default();
-        };
-        let wait: Vec<String> = wait.iter().filter(|uid| !care.begun.contains(*uid)).cloned().collect();
-        if wait.is_empty() {
-            return Release::default();
-        }
-        let mut begun = Vec::new();
-        if care.next <= now {
-            begun = care.group(&wait);
-            care.next = now + BETWEEN;
-            care.begun.extend(begun.iter().cloned());
-        }
-        let held: BTreeSet<String> = wait.iter().filter(|uid| !begun.contains(uid)).cloned().collect();
-        let again = (!held.is_empty()).then_some(care.next);
-        Release { held, begun, again }
+    /// How often this pod has ended EdgeCore.
+    pub(crate) fn ends_by(&self, uid: &str) -> Option<u32> {
+        self.culprits.get(uid).copied()
     }
 }
 
-impl Care {
-    /// Twice as many as the time before; suspects one by one, when nobody else is left.
-    fn group(&mut self, wait: &[String]) -> Vec<String> {
-        let others: Vec<String> =
-            wait.iter().filter(|uid| !self.suspects.contains(*uid)).take(self.group).cloned().collect();
-        if others.is_empty() {
-            return wait.first().cloned().into_iter().collect();
-        }
-        self.group = self.group.saturating_mul(2);
-        others
+/// Whom of the suspects the run that has ended has begun. It was somebody else where those are none; and where it has begun nobody at
+/// all, nothing is known.
+fn narrowed(suspects: Vec<String>, begun: Vec<String>) -> Vec<String> {
+    if begun.is_empty() {
+        return suspects;
     }
+    let both: Vec<String> = suspects.into_iter().filter(|uid| begun.contains(uid)).collect();
+    if both.is_empty() { begun } else { both }
+}
+
+/// How long a pod waits that has ended EdgeCore so often.
+pub(crate) fn pause(ends: u32) -> Duration {
+    let doubled = SHORT.saturating_mul(1 << ends.saturating_sub(1).min(16));
+    Duration::from_secs(doubled.min(PAUSE_MAX))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment(Duration::from_secs(seconds))
-    }
-
-    fn uids(uids: &[&str]) -> Vec<String> {
-        uids.iter().map(|uid| (*uid).to_owned()).collect()
-    }
-
     /// The record after runs that began so, each ended by itself.
-    fn after(runs: &[(&str, u64)]) -> RunRecord {
+    pub(crate) fn after(runs: &[(&str, u64)]) -> RunRecord {
         runs.iter().fold(None, |before, (boot, began)| Some(RunRecord::begin(before, boot, *began))).unwrap()
+    }
+
+    pub(crate) fn uids(uids: &[&str]) -> Vec<String> {
+        uids.iter().map(|uid| (*uid).to_owned()).collect()
     }
 
     #[test]
@@ -188,41 +145,38 @@ mod tests {
     }
 
     #[test]
-    fn the_cloud_speaks_first_and_the_last_to_begin_begin_last() {
-        let mut record = after(&[("a", 10), ("a", 20), ("a", 30)]);
-        record.beginning(&uids(&["c"]));
-        let record = RunRecord::begin(Some(record), "a", 40);
-        let wait = uids(&["a", "b", "c", "d", "e"]);
-        let mut start = CarefulStart::of(&record, at(100));
-        assert!(start.is_suspect("c") && !start.is_suspect("a"));
-        let held = start.release(&wait, at(100));
-        assert_eq!((held.held.len(), held.begun.len(), held.again), (5, 0, Some(at(220))));
-        assert!(start.link_is_up(at(130)) && !start.link_is_up(at(131)));
-        assert_eq!(start.release(&wait, at(139)).again, Some(at(140)));
-        let mut rest = wait;
-        let mut groups = Vec::new();
-        let mut now = at(140);
-        while !rest.is_empty() {
-            let Release { held, begun, again } = start.release(&rest, now);
-            rest.retain(|uid| held.contains(uid));
-            groups.push(begun);
-            now = again.unwrap_or(now);
-        }
-        assert_eq!(start.release(&uids(&["a"]), now), Release::default(), "whatever else it waits for");
-        assert_eq!(groups, [uids(&["a"]), uids(&["b", "d"]), uids(&["e"]), uids(&["c"])]);
-        // Who comes later is one more group; and after ten minutes there is no care any more.
-        let late = uids(&["f"]);
-        assert_eq!(start.release(&late, now).held.len(), 1);
-        assert_eq!(start.release(&late, at(700)), Release::default());
+    fn each_end_leaves_fewer_to_suspect_and_the_last_one_is_named() {
+        let mut run = after(&[("a", 10), ("a", 20), ("a", 30)]);
+        (run.begun, run.first_begun) = (uids(&["a", "b", "c", "d"]), Some(12));
+        let mut run = RunRecord::begin(Some(run), "a", 62);
+        assert_eq!((run.suspects.clone(), run.watch), (uids(&["a", "b", "c", "d"]), 20));
+        // Nothing was begun before it ended: nothing is learned.
+        let mut same = RunRecord::begin(Some(run.clone()), "a", 70);
+        assert_eq!(same.suspects, run.suspects);
+        // Others than those are no suspects, unless it ended by them alone.
+        run.begun = uids(&["x", "a", "b"]);
+        let mut half = RunRecord::begin(Some(run), "a", 90);
+        assert_eq!(half.suspects, uids(&["a", "b"]));
+        same.begun = uids(&["x", "y"]);
+        assert_eq!(RunRecord::begin(Some(same), "a", 99).suspects, uids(&["x", "y"]));
+        // It was watched for longer than ten minutes: that counts all the same.
+        half.begun = uids(&["x", "b"]);
+        let named = RunRecord::begin(Some(half), "a", 2000);
+        assert_eq!((named.ends_by("b"), named.ends_by("a"), named.ends), (Some(1), None, 5));
+        assert!(named.suspects.is_empty());
+        // A machine that lost its power, and who ends EdgeCore by word, begin anew.
+        assert_eq!(RunRecord::begin(Some(named.clone()), "b", 9).ends_by("b"), None);
+        assert_eq!(RunRecord::begin(Some(named.clone().ended()), "a", 2010).ends_by("b"), None);
+        // It is known still after a run that was well.
+        let mut well = RunRecord::begin(Some(named), "a", 4000);
+        assert_eq!((well.ends, well.ends_by("b")), (1, Some(1)));
+        well.trial = Some("b".to_owned());
+        assert_eq!(RunRecord::begin(Some(well), "a", 9000).ends_by("b"), Some(2));
     }
 
     #[test]
-    fn without_a_cloud_the_pods_begin_after_two_minutes_and_without_faults_at_once() {
-        let record = after(&[("a", 10), ("a", 20), ("a", 30), ("a", 40)]);
-        let mut start = CarefulStart::of(&record, at(0));
-        assert!(start.release(&uids(&["a"]), at(119)).begun.is_empty());
-        assert_eq!(start.release(&uids(&["a"]), at(120)).begun, ["a"]);
-        let mut usual = CarefulStart::of(&after(&[("a", 10), ("a", 20)]), at(0));
-        assert_eq!(usual.release(&uids(&["a"]), at(0)), Release::default());
+    fn the_pause_doubles_to_a_day() {
+        let seconds = [1, 2, 3, 8, 9, u32::MAX].map(|ends| pause(ends).as_secs());
+        assert_eq!(seconds, [600, 1200, 2400, 76_800, 86_400, 86_400]);
     }
 }

@@ -69,6 +69,27 @@ pub(crate) fn make(
     if is_v2(sys) { make_v2(sys, &parts, &limits) } else { make_v1(sys, &parts, &limits) }
 }
 
+/// How much memory all pods of the node together use, without the pages of files that have not been used lately (a kubelet's working
+/// set). Bytes; `None`: there is no such cgroup, as before the first pod.
+pub(crate) fn working_set_of_pods(sys: &Path, driver: CgroupDriver, root: &str) -> Option<u64> {
+    let parts: Vec<&str> = root.split('/').filter(|part| !part.is_empty()).collect();
+    let place: PathBuf = match driver {
+        CgroupDriver::Cgroupfs => parts.iter().collect(),
+        CgroupDriver::Systemd => {
+            (1..=parts.len()).map(|names| format!("{}.slice", parts[..names].join("-"))).collect()
+        }
+    };
+    let (at, usage, idle) = if is_v2(sys) {
+        (sys.join(place), "memory.current", "inactive_file ")
+    } else {
+        (sys.join("memory").join(place), "memory.usage_in_bytes", "total_inactive_file ")
+    };
+    let used: u64 = fs::read_to_string(at.join(usage)).ok()?.trim().parse().ok()?;
+    let stat = fs::read_to_string(at.join("memory.stat")).ok()?;
+    let idle = stat.lines().find_map(|line| line.strip_prefix(idle))?;
+    Some(used.saturating_sub(idle.trim().parse().ok()?))
+}
+
 fn is_v2(sys: &Path) -> bool {
     sys.join("cgroup.controllers").exists()
 }
@@ -245,5 +266,25 @@ mod tests {
         fs::write(at.join("hugetlb.2MB.max"), "max").unwrap();
         make(sys.path(), &whole, (CgroupDriver::Cgroupfs, "/kubepods"), &[2 << 20]).unwrap();
         assert_eq!(fs::read_to_string(at.join("hugetlb.2MB.max")).unwrap(), (4 << 20).to_string());
+    }
+
+    #[test]
+    fn what_all_pods_use_is_read_of_either_version() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |at: PathBuf, text: &str| {
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::write(at, text).unwrap();
+        };
+        let of = |sys: &Path, driver, root| working_set_of_pods(sys, driver, root);
+        assert_eq!(of(old.path(), CgroupDriver::Cgroupfs, "/kubepods"), None);
+        let at = old.path().join("memory/kubepods");
+        write(at.join("memory.usage_in_bytes"), "1000\n");
+        write(at.join("memory.stat"), "inactive_file 1\ntotal_inactive_file 300\n");
+        assert_eq!(of(old.path(), CgroupDriver::Cgroupfs, "/kubepods"), Some(700));
+        write(new.path().join("cgroup.controllers"), "memory");
+        let at = new.path().join("edge.slice/edge-kubepods.slice");
+        write(at.join("memory.current"), "500\n");
+        write(at.join("memory.stat"), "anon 1\ninactive_file 600\n");
+        assert_eq!(of(new.path(), CgroupDriver::Systemd, "/edge/kubepods"), Some(0));
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use beehive::{Actor, Capacity, Context, Fault, Message, Policy};
+use beehive::{Actor, Capacity, Context, Fault, Message, Moment, Policy};
 use contract::edged::EdgedMsg;
 use serde_json::{Value, json};
 
@@ -73,13 +73,13 @@ impl Actor for StaticPodsSource {
             }
             Err(error) => events::static_pods_unwatched(&self.deps.env, &error),
         }
-        self.look().await;
+        self.look(cx).await;
         Ok(())
     }
 
-    async fn handle(&mut self, message: StaticPodsMsg, _: &mut Context<StaticPodsMsg>) -> Result<(), Fault> {
+    async fn handle(&mut self, message: StaticPodsMsg, cx: &mut Context<StaticPodsMsg>) -> Result<(), Fault> {
         match message {
-            StaticPodsMsg::Look => self.look().await,
+            StaticPodsMsg::Look => self.look(cx).await,
         }
         Ok(())
     }
@@ -91,14 +91,22 @@ impl Actor for StaticPodsSource {
 }
 
 impl StaticPodsSource {
-    async fn look(&mut self) {
+    async fn look(&mut self, cx: &Context<StaticPodsMsg>) {
         let Some(path) = &self.deps.settings.static_pods else { return };
         // Before it is read: what changes while it is read is heard of.
         if let Some(watch) = &self.watch {
             // One that is not there yet is found at a later look.
             let _ = watch.add(path);
         }
-        let fault = look(&self.deps).await.err();
+        let fault = match look(&self.deps).await {
+            Ok(again) => {
+                if let Some(at) = again {
+                    cx.after(at.since(cx.now()), StaticPodsMsg::Look);
+                }
+                None
+            }
+            Err(why) => Some(why),
+        };
         if let Some(why) = fault.as_ref().filter(|why| self.fault.as_ref() != Some(why)) {
             events::static_pods_unreadable(&self.deps.env, why);
             self.deps.node_event(EventType::Warning, "FailedValidation", why);
@@ -107,11 +115,12 @@ impl StaticPodsSource {
     }
 }
 
-/// Looks at the files, says what is wrong with them, and tells Edged when other pods should run. Without a path there are none.
+/// Looks at the files, says what is wrong with them, and tells Edged when other pods should run. Without a path there are none. Answers
+/// when to look again.
 ///
 /// # Errors
 /// When nothing can be said of the files: the pods stay as they are.
-pub(crate) async fn look(deps: &Rc<Dependencies>) -> Result<(), String> {
+pub(crate) async fn look(deps: &Rc<Dependencies>) -> Result<Option<Moment>, String> {
     let found = match deps.settings.static_pods.clone() {
         Some(path) => {
             let read = deps.env.blocking(move || folder::read(&path)).await;
@@ -120,7 +129,7 @@ pub(crate) async fn look(deps: &Rc<Dependencies>) -> Result<(), String> {
         None => Default::default(),
     };
     let seen = jiff::Timestamp::try_from(deps.env.wall()).unwrap_or_default().to_string();
-    let looked = deps.static_pods.borrow_mut().look(found, &deps.settings.node_name, &seen);
+    let looked = deps.static_pods.borrow_mut().look(found, &deps.settings.node_name, &seen, deps.now());
     for (file, why) in looked.faults {
         let text = format!("static pod file {}: {why}", file.display());
         events::static_pod_refused(&deps.env, &text);
@@ -130,5 +139,5 @@ pub(crate) async fn look(deps: &Rc<Dependencies>) -> Result<(), String> {
         // A full mailbox holds a reason to look already.
         let _ = deps.edged.try_tell(EdgedMsg::Reconcile);
     }
-    Ok(())
+    Ok(looked.again)
 }

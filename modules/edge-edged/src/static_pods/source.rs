@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use beehive::Moment;
 
 use crate::pod::parsed_pod::fnv1a;
 use crate::static_pods::manifest::{self, StaticPod};
@@ -9,15 +12,21 @@ use crate::static_pods::manifest::{self, StaticPod};
 /// What a look has found: each file with its content, or why it cannot be read.
 pub(crate) type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
 
+/// 1 s: a file that makes no sense for so long is not one that is being written.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// What is kept of a file.
 #[derive(Debug, Clone)]
 struct Described {
     print: u64,
+    /// Since when it is so.
+    since: Moment,
     /// The pod as the file described it last so that it made sense. One who edits a file in its place does not want the pod
     /// to end in between.
     pod: Option<StaticPod>,
-    /// Why it makes no sense now.
+    /// Why it makes no sense now, and whether that was said.
     fault: Option<String>,
+    is_told: bool,
     /// Another file describes a pod of that name, or uid: that one counts.
     double: Option<String>,
 }
@@ -29,6 +38,8 @@ pub(crate) struct Looked {
     pub(crate) changed: bool,
     /// Files that make no sense, and why, when that is news.
     pub(crate) faults: Vec<(PathBuf, String)>,
+    /// When to look again at files that make no sense yet.
+    pub(crate) again: Option<Moment>,
 }
 
 /// The static pods.
@@ -40,36 +51,41 @@ pub(crate) struct StaticPods {
 }
 
 impl StaticPods {
-    /// Takes a look in. `seen`: the time, for what is new.
-    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str) -> Looked {
+    /// Takes a look in. `seen`: the time, for what is new. What is valid counts at once, as in a kubelet; what is not may be half
+    /// of a file that somebody writes, and is told of when it stays so.
+    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str, now: Moment) -> Looked {
         let before = self.identities();
         let was_known = std::mem::replace(&mut self.is_known, true);
-        let mut faults = Vec::new();
+        let mut looked = Looked::default();
         self.files.retain(|file, _| found.contains_key(file));
         for (file, content) in found {
             let print = content.as_ref().map_or_else(|why| fnv1a(why.as_bytes()), |bytes| fnv1a(bytes));
             let known = self.files.remove(&file);
-            if let Some(known) = known.as_ref().filter(|known| known.print == print) {
-                self.files.insert(file, known.clone());
-                continue;
-            }
-            let read = content.and_then(|bytes| manifest::read(&bytes, &file, node, seen));
-            let described = match read {
-                Ok(pod) => Described { print, pod: Some(pod), fault: None, double: None },
-                Err(why) => Described {
-                    print,
-                    pod: known.and_then(|known| known.pod),
-                    fault: Some(why),
-                    double: None,
-                },
+            let mut described = match known {
+                Some(known) if known.print == print => known,
+                known => {
+                    let read = content.and_then(|bytes| manifest::read(&bytes, &file, node, seen));
+                    let (pod, fault) = match read {
+                        Ok(pod) => (Some(pod), None),
+                        Err(why) => (known.and_then(|known| known.pod), Some(why)),
+                    };
+                    Described { print, since: now, pod, fault, is_told: false, double: None }
+                }
             };
-            if let Some(why) = &described.fault {
-                faults.push((file.clone(), why.clone()));
+            if let Some(why) = described.fault.as_ref().filter(|_| !described.is_told) {
+                if described.since + SETTLED <= now {
+                    looked.faults.push((file.clone(), why.clone()));
+                    described.is_told = true;
+                } else {
+                    let at = described.since + SETTLED;
+                    looked.again = looked.again.into_iter().chain([at]).min();
+                }
             }
             self.files.insert(file, described);
         }
-        self.refuse_doubles(&mut faults);
-        Looked { changed: !was_known || before != self.identities(), faults }
+        self.refuse_doubles(&mut looked.faults);
+        looked.changed = !was_known || before != self.identities();
+        looked
     }
 
     /// Of two files that describe pods of one name, or of one uid, the first counts.
@@ -122,10 +138,22 @@ mod tests {
         .into_bytes())
     }
 
-    fn look(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)]) -> (bool, Vec<String>) {
+    fn at(milliseconds: u64) -> Moment {
+        Moment(Duration::from_millis(milliseconds))
+    }
+
+    fn look_at(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)], now: Moment) -> Looked {
         let found = files.iter().map(|(file, content)| (PathBuf::from(file), content.clone())).collect();
-        let looked = pods.look(found, "edge-1", "now");
-        (looked.changed, looked.faults.into_iter().map(|(file, _)| file.display().to_string()).collect())
+        pods.look(found, "edge-1", "now", now)
+    }
+
+    /// Twice, a second after each other: whether the first changed anything, and the files of which the second said something.
+    fn look(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)]) -> (bool, Vec<String>) {
+        let first = look_at(pods, files, at(0));
+        let second = look_at(pods, files, at(1000));
+        assert!(!second.changed && second.again.is_none());
+        let faults = first.faults.into_iter().chain(second.faults);
+        (first.changed, faults.map(|(file, _)| file.display().to_string()).collect())
     }
 
     fn names(pods: &StaticPods) -> Vec<String> {
@@ -157,6 +185,26 @@ mod tests {
         assert_ne!(pods.pods().next().unwrap().hash(), before);
         assert_eq!(look(&mut pods, &[]), (true, vec![]));
         assert_eq!(pods.pods().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_no_fault_until_it_stays_so() {
+        let mut pods = StaticPods::default();
+        let part = |bytes: &str| [("/a", Ok(bytes.as_bytes().to_vec()))];
+        // An empty file, and one more part each 900 ms.
+        for (part, now) in
+            [(part(""), 0), (part("apiVersion: v1\nkind: "), 900), (part("apiVersion: v1\nkind: [P"), 1800)]
+        {
+            let looked = look_at(&mut pods, &part, at(now));
+            assert_eq!((looked.faults, looked.again), (vec![], Some(at(now + 1000))));
+        }
+        assert!(look_at(&mut pods, &[("/a", pod("a", "x"))], at(2700)).changed);
+        let bad = part("kind: Po");
+        assert_eq!(look_at(&mut pods, &bad, at(5000)).again, Some(at(6000)));
+        assert_eq!(look_at(&mut pods, &bad, at(5999)).again, Some(at(6000)));
+        assert_eq!(look_at(&mut pods, &bad, at(6000)).faults.len(), 1);
+        assert_eq!(look_at(&mut pods, &bad, at(7000)), Looked::default(), "it is said once");
+        assert_eq!(pods.pods().count(), 1);
     }
 
     #[test]

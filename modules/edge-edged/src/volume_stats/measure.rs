@@ -49,7 +49,7 @@ pub(super) async fn measure(deps: &Rc<Dependencies>, uid: &str, of: &Measured) -
         How::FileSystem(path) => file_system(deps, root, path.clone(), at).await,
         How::Counted(path) => {
             let whole = file_system(deps, root.clone(), path.clone(), at).await?;
-            let counted = count_at(deps, root, path.clone()).await.ok()?;
+            let counted = count_at(&deps.env, root, path.clone(), None).await.ok()?;
             Some(VolumeUsage { used: counted.bytes, inodes_used: counted.inodes, ..whole })
         }
     }

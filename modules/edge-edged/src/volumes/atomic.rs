@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::payload::{BYTES_MAX, FILES_MAX, Payload};
+use super::payload::{BYTES_MAX, ENTRIES_MAX, Payload};
 use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
 use crate::pod::parsed_pod::fnv1a;
@@ -104,7 +104,7 @@ fn contents(state: Folder) -> Result<BTreeMap<String, Vec<u8>>, StepError> {
     let (mut files, mut left, mut space) = (BTreeMap::new(), vec![(String::new(), state)], BYTES_MAX as u64);
     while let Some((before, folder)) = left.pop() {
         // What has no text for a name is not ours.
-        for name in folder.names(FILES_MAX)?.into_iter().filter_map(|name| name.into_string().ok()) {
+        for name in folder.names(ENTRIES_MAX)?.into_iter().filter_map(|name| name.into_string().ok()) {
             if folder.has_folder(&name)? {
                 left.push((format!("{before}{name}/"), folder.below(Path::new(&name))?));
             } else if let Some(bytes) = folder.read(Path::new(&name), space)? {
@@ -150,7 +150,7 @@ fn remove_others(
     let mut wanted = tops(payload);
     wanted.extend(mount_points.iter().filter_map(|point| point.iter().next()?.to_str()));
     // What was there before and what is there now.
-    for name in dir.names(3 * FILES_MAX)? {
+    for name in dir.names(3 * ENTRIES_MAX)? {
         let stays = name.to_str().is_some_and(|name| name == state || name == DATA || wanted.contains(name));
         if !stays {
             dir.remove(Path::new(&name))?;

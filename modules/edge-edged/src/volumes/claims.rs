@@ -29,6 +29,8 @@ pub(crate) struct External {
     /// As events call it: the PersistentVolume's name, else the same.
     pub(crate) name: String,
     pub(crate) read_only: bool,
+    /// No other pod may have it beside this one: `ReadWriteOncePod` is its only access mode.
+    pub(crate) is_for_one: bool,
     /// The pod has it as a block device.
     pub(crate) is_block: bool,
     /// What is on it has to become larger.
@@ -149,6 +151,7 @@ impl Look<'_> {
                 volume: name.clone(),
                 name,
                 read_only,
+                is_for_one: false,
                 is_block: false,
                 expansion: None,
                 backing,
@@ -296,6 +299,7 @@ impl Look<'_> {
                 volume: volume.to_owned(),
                 name,
                 read_only,
+                is_for_one: false,
                 is_block: false,
                 expansion: None,
                 backing,
@@ -311,7 +315,15 @@ impl Look<'_> {
                 "MountVolume.NewMounter initialization failed for volume \"{name}\" : no volume plugin matched: this node mounts hostPath, local, nfs and csi PersistentVolumes"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, is_block: false, expansion: None, backing })
+        Ok(External {
+            volume: volume.to_owned(),
+            name,
+            read_only,
+            is_for_one: is_for_one(pv),
+            is_block: false,
+            expansion: None,
+            backing,
+        })
     }
 
     /// A volume that the pod has as a block device.
@@ -338,7 +350,15 @@ impl Look<'_> {
                 "MapVolume.FindMapperPluginBySpec failed to find BlockVolumeMapper plugin for volume \"{name}\" : this node gives local and csi PersistentVolumes as block devices"
             )));
         };
-        Ok(External { volume: volume.to_owned(), name, read_only, is_block: true, expansion: None, backing })
+        Ok(External {
+            volume: volume.to_owned(),
+            name,
+            read_only,
+            is_for_one: is_for_one(pv),
+            is_block: true,
+            expansion: None,
+            backing,
+        })
     }
 
     fn is_here(&self, required: &NodeSelector) -> bool {
@@ -353,6 +373,12 @@ enum NotBound {
     /// Said after the claim's name.
     OfClaim(String),
     Whole(String),
+}
+
+/// Whether one pod alone may have it. Of several access modes it is not known which one the pod uses.
+fn is_for_one(pv: &PersistentVolume) -> bool {
+    let modes = pv.spec.as_ref().and_then(|spec| spec.access_modes.as_deref());
+    matches!(modes, Some([mode]) if mode == "ReadWriteOncePod")
 }
 
 /// Those of the spec and of the annotation before it, each once.

@@ -80,8 +80,9 @@ fn from_secret(
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
-    use super::super::payload::{FILES_MAX, File, inside};
+    use super::super::payload::{ENTRIES_MAX, File, inside};
     use super::super::projected::TokenRequest;
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
@@ -165,15 +166,62 @@ pub(super) mod tests {
         let file = || File { bytes: Vec::new(), mode: 0o644, owner: None };
         let mut space = ObjectSpace::new();
         let mut many = PayloadBuilder::new(&mut space);
-        for at in 0..FILES_MAX {
+        for at in 0..ENTRIES_MAX {
             many.insert(at.to_string(), b"", 0o644, None).unwrap();
         }
         let refused = many.insert("more".into(), b"", 0o644, None).unwrap_err();
-        assert!(refused.to_string().contains("more than 10000 files"), "{refused}");
+        assert!(refused.to_string().contains("more than 10000 files and folders"), "{refused}");
+        many.insert("0".into(), b"anew", 0o644, None).unwrap();
         let nested = [("a", file()), ("a/b", file())].map(|(path, file)| (path.to_owned(), file));
         assert!(check(&Payload::from(nested)).unwrap_err().to_string().contains("`a/b` lies below `a`"));
         assert_eq!(inside("a//b/").unwrap(), "a/b");
         assert!(inside(&format!("a/{}", "x".repeat(256))).is_err());
+    }
+
+    /// A path of 4 KB is as many as two thousand folders, and a manifest of 1.4 MB has room for hundreds of them.
+    #[test]
+    fn the_folders_that_paths_make_count_as_files_do() {
+        let deep = |first: usize, folders: usize| format!("{first}/{}k", "d/".repeat(folders - 1));
+        let of = |paths: &[String]| {
+            let items: Vec<_> = paths.iter().map(|path| json!({"key": "a", "path": path})).collect();
+            payload(json!({"name": "v", "configMap": {"name": "m", "items": items}}), &Tokens::new())
+        };
+        assert_eq!(of(&[deep(0, 63)]).unwrap().len(), 1);
+        let refused = of(&[deep(0, 64)]).unwrap_err().to_string();
+        assert!(refused.contains("more than 64 folders one below the other"), "{refused}");
+        // 156 files, each with 63 folders of its own, are 9984 entries.
+        let many: Vec<String> = (0..157).map(|first| deep(first, 63)).collect();
+        assert_eq!(of(&many[..156]).unwrap().len(), 156);
+        let refused = of(&many).unwrap_err().to_string();
+        assert!(refused.contains("more than 10000 files and folders"), "{refused}");
+        // The places of mounts in a volume are folders, too.
+        let mut space = ObjectSpace::new();
+        let places = |range: std::ops::Range<usize>, folders| -> std::collections::BTreeSet<PathBuf> {
+            range.map(|at| deep(at, folders).into()).collect()
+        };
+        assert!(space.take_places(&places(0..156, 63)).is_ok());
+        assert!(space.take_places(&places(0..1, 63)).is_err());
+        assert!(ObjectSpace::new().take_places(&places(0..1, 64)).is_err());
+        // Files that share their folders share their count.
+        let beside: Vec<String> = (0..5000).map(|at| format!("a/b/c/{at}")).collect();
+        assert_eq!(of(&beside).unwrap().len(), 5000);
+    }
+
+    /// A Secret costs a volume a few bytes of the manifest, and a volume may show all of it.
+    #[test]
+    fn the_volumes_of_a_pod_have_so_many_files_together_and_no_more() {
+        let data: BTreeMap<String, &str> = (0..4000).map(|at| (at.to_string(), "")).collect();
+        let map = json!({"metadata": {}, "data": data});
+        let sources = Sources {
+            config_maps: BTreeMap::from([("m".to_owned(), Some(serde_json::from_value(map).unwrap()))]),
+            ..Sources::default()
+        };
+        let pod = pod(json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}]}));
+        let volume = &pod.spec().volumes.as_ref().unwrap()[0];
+        let (facts, mut space) = (FieldValues::default(), ObjectSpace::new());
+        let mut made = || of_volume(&pod, volume, &sources, &Tokens::new(), &facts, &mut space);
+        assert!(made().is_ok() && made().is_ok());
+        assert!(made().unwrap_err().to_string().contains("more than 10000 files and folders"));
     }
 
     /// One entry may be named by any number of files, in any number of volumes.

@@ -72,6 +72,7 @@ impl Look<'_> {
             volume,
             name,
             read_only,
+            is_for_one: false,
             is_block: false,
             expansion: None,
             backing: Backing::Csi(Box::new(backing)),

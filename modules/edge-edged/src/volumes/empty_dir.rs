@@ -14,6 +14,11 @@ use crate::runtime::cgroup;
 use crate::runtime::huge_pages::{self, PREFIX};
 use crate::runtime::resources::quantity;
 
+/// Bytes of a page of the kernel's.
+const PAGE: u64 = 4096;
+/// 1024 empty files take about 1 MiB.
+const INODES_MIN: u64 = 1024;
+
 /// What an emptyDir is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Medium {
@@ -23,6 +28,12 @@ pub(super) enum Medium {
     Memory(i64),
     /// Huge pages of this size, in bytes. How many there are is the pod's cgroup's to bound.
     HugePages(u64),
+}
+
+/// The inodes of a volume in memory of so many bytes: one for each page that it may hold, as a kernel has by itself for all memory, and
+/// enough for what is small in a small one.
+fn inodes(size: i64) -> u64 {
+    u64::try_from(size).unwrap_or(0).div_ceil(PAGE).max(INODES_MIN)
 }
 
 /// How much a volume in memory may hold: no more than all pods of the node may use, and than the pod may. Bytes.
@@ -94,7 +105,7 @@ pub(super) fn empty_dir(
     root.remove(ready)?;
     let mut folder = folders::lead_to(root, at)?;
     match medium {
-        Medium::Memory(size) if !mounted => folder = root.tmpfs(at, Some(size))?,
+        Medium::Memory(size) if !mounted => folder = root.tmpfs(at, Some(size), inodes(size))?,
         Medium::HugePages(size) if !mounted => folder = root.hugetlbfs(at, size)?,
         Medium::Disk | Medium::Memory(_) | Medium::HugePages(_) => {}
     }
@@ -169,6 +180,24 @@ mod tests {
         for medium in ["HugePages", "HugePages-2Mi"] {
             assert_eq!(of(one.clone(), json!({"medium": medium})), Ok(Medium::HugePages(2 << 20)));
         }
+    }
+
+    #[test]
+    fn what_lies_in_memory_has_so_many_files_and_no_more() {
+        assert_eq!((inodes(64 << 20), inodes(1 << 20), inodes(0)), (16_384, 1024, 1024));
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        // Only root can mount.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (at, ready) = (Path::new("a/v"), Path::new("ready/v"));
+        empty_dir(&root, at, ready, Medium::Memory(8 << 20), None).unwrap();
+        let made = (0..4096).map(|file| std::fs::write(dir.path().join(at).join(file.to_string()), ""));
+        let made = made.take_while(Result::is_ok).count();
+        root.detach(at).unwrap();
+        // The kernel's default is half of all pages; the top folder is one of the 2048, and some kernels count names, too.
+        assert!((1000..2048).contains(&made), "{made} files");
     }
 
     #[test]

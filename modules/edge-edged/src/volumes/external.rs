@@ -62,9 +62,17 @@ fn local_device(root: &Folder, path: &Path, uid: &str, wanted: &External) -> Res
         return Err(fault(format!("blkUtil.MapDevice failed: {shown} is no block device")));
     }
     let at = layout::volume_device(uid, "local-volume", &wanted.name);
+    let is_new = !is_linked(root, uid, &wanted.name)?;
     let at = devices::link(root, &at, path).map_err(|error| fault(error.to_string()))?;
     let volume = Volume { at: VolumeLocation::Device(at), read_only: wanted.read_only };
-    Ok(Mounted { volume, is_new: false })
+    Ok(Mounted { volume, is_new })
+}
+
+/// Whether a pod has a local disk as a device.
+fn is_linked(root: &Folder, uid: &str, name: &str) -> Result<bool, StepError> {
+    let link = layout::volume_device(uid, "local-volume", name);
+    let folder = link.parent().map_or(Ok(None), |folder| root.find(folder))?;
+    Ok(folder.is_some_and(|folder| folder.link_target(name).is_some()))
 }
 
 fn local(
@@ -137,6 +145,44 @@ fn is_free(root: &Folder, at: &Path) -> Result<bool, StepError> {
     folders::lead_to(root, at).map(|_| true)
 }
 
+/// What one pod alone may have is given to no second one: a local disk here, CSI volumes by EdgeCsi; of NFS a kubelet does not know
+/// whether two are the same. It is looked for once the own one is there, so that of two pods at once none overlooks the other; then
+/// that one goes again. The kubelet's `IsVolumeMountedElsewhere`.
+///
+/// # Errors
+/// In the kubelet's words, when another pod has it.
+pub(crate) fn has_no_other(
+    root: &Folder,
+    uid: &str,
+    wanted: &External,
+    mounted: &Mounted,
+) -> Result<(), StepError> {
+    if !wanted.is_for_one || !mounted.is_new || !matches!(wanted.backing, Backing::Local { .. }) {
+        return Ok(());
+    }
+    let has = |other: &str| -> Result<bool, StepError> {
+        Ok(is_linked(root, other, &wanted.name)?
+            || root.is_mount(&layout::volume(other, "local-volume", &wanted.name))?)
+    };
+    for other in root.below(Path::new(layout::PODS))?.names(folders::PODS_MAX)? {
+        let Some(other) = other.to_str().filter(|other| *other != uid) else { continue };
+        if !has(other)? {
+            continue;
+        }
+        let step = if wanted.is_block { "MapVolume.SetUpDevice" } else { "MountVolume.SetUp" };
+        match &mounted.volume.at {
+            VolumeLocation::Ours(at) => root.detach(at)?,
+            VolumeLocation::Device(at) => root.remove(at)?,
+            VolumeLocation::Host(_) | VolumeLocation::Image(_) => {}
+        }
+        return Err(StepError::Missing(format!(
+            "{step} failed for volume \"{}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod",
+            wanted.name
+        )));
+    }
+    Ok(())
+}
+
 /// The pod beside `uid` that has a local volume mounted, if there is one: what the files belong to is that one's. Answers where.
 pub(crate) fn others_mount(root: &Folder, uid: &str, at: &Path) -> Result<Option<PathBuf>, StepError> {
     let (own, pods) = (layout::pod(uid), Path::new(layout::PODS));
@@ -171,6 +217,7 @@ mod tests {
             volume: "v".into(),
             name: "pv".into(),
             read_only: true,
+            is_for_one: false,
             is_block: false,
             expansion: None,
             backing,
@@ -190,6 +237,34 @@ mod tests {
         assert_eq!(of("/dev/null"), Err(words.to_owned()));
         assert!(of("/dev/../dev/null").unwrap_err().contains("must not contain '..'"));
         assert!(of("/dev/none").unwrap_err().contains("does not exist"));
+    }
+
+    #[test]
+    fn a_local_disk_for_one_pod_is_given_to_no_second_one() {
+        // Only root can mount.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (dir, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Folder::root(dir.path()).unwrap();
+        let path = disk.path().display().to_string();
+        let backing = Backing::Local { path, mount_options: Vec::new() };
+        let own = External { is_for_one: true, read_only: false, ..wanted(backing) };
+        let give = |uid: &str, own: &External| {
+            let mounted = set_up(&root, uid, own)?.unwrap();
+            has_no_other(&root, uid, own, &mounted)
+        };
+        assert_eq!((give("u", &own), give("u", &own)), (Ok(()), Ok(())), "its own pod has it");
+        let words = "MountVolume.SetUp failed for volume \"pv\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+        assert_eq!(give("v", &own), Err(StepError::Missing(words.to_owned())));
+        let at = |uid: &str| layout::volume(uid, "local-volume", "pv");
+        assert_eq!([root.is_mount(&at("u")), root.is_mount(&at("v"))], [Ok(true), Ok(false)]);
+        assert_eq!(give("w", &External { is_for_one: false, ..own.clone() }), Ok(()));
+        for uid in ["u", "w"] {
+            root.detach(&at(uid)).unwrap();
+        }
+        assert_eq!(give("v", &own), Ok(()), "the others have gone");
+        root.detach(&at("v")).unwrap();
     }
 
     #[test]

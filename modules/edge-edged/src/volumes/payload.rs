@@ -1,7 +1,7 @@
 //! The files of a volume, and what of an object becomes one. Pure.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath};
 
@@ -12,8 +12,15 @@ use crate::runtime::fields::{FieldValues, field_value, resource_value};
 /// Kubernetes' default for files from objects.
 pub(super) const MODE: i32 = 0o644;
 
-/// More files than the largest object has entries that make sense; each is an inode of the node.
-pub(super) const FILES_MAX: usize = 10_000;
+/// More files and folders than the largest objects have entries that make sense, of all volumes of a pod together. Each is an inode of
+/// the node: in memory it takes about 4 KiB with its page, so all of them 40 MiB.
+pub(super) const ENTRIES_MAX: usize = 10_000;
+/// The inodes of a volume in memory: while it is written it holds its files as they were and as they will be, and a link to each; the
+/// rest is for its own folders and the places where other volumes are mounted in it. It may be written anew with as much as a pod may
+/// have, so that what it holds first is no bound.
+pub(super) const INODES_MAX: u64 = 5 * ENTRIES_MAX as u64;
+/// More folders one below the other than make sense: each takes a look-up at every access.
+const DEPTH_MAX: usize = 64;
 /// 32 MiB: as much as thirty of the largest objects.
 pub(super) const BYTES_MAX: usize = 32 << 20;
 /// Kubernetes' bound of a key.
@@ -37,12 +44,39 @@ pub(crate) type Payload = BTreeMap<String, File>;
 #[derive(Debug)]
 pub(crate) struct ObjectSpace {
     bytes: usize,
+    entries: usize,
 }
 
 impl ObjectSpace {
     /// Of a pod that has none yet.
     pub(crate) fn new() -> Self {
-        ObjectSpace { bytes: BYTES_MAX }
+        ObjectSpace { bytes: BYTES_MAX, entries: ENTRIES_MAX }
+    }
+
+    /// Takes the room of the places in a volume where others are mounted, which are folders as well.
+    ///
+    /// # Errors
+    /// There are too many, or one lies too deep.
+    pub(super) fn take_places(&mut self, places: &BTreeSet<PathBuf>) -> Result<(), StepError> {
+        for place in places {
+            let folders = place.components().count();
+            if folders > DEPTH_MAX {
+                return Err(too_deep(&place.display().to_string()));
+            }
+            self.take_entries(folders)?;
+        }
+        Ok(())
+    }
+
+    fn take_entries(&mut self, entries: usize) -> Result<(), StepError> {
+        let Some(left) = self.entries.checked_sub(entries) else {
+            let text = format!(
+                "the pod's volumes hold more than {ENTRIES_MAX} files and folders of config maps, Secrets and the like"
+            );
+            return Err(StepError::Config(text));
+        };
+        self.entries = left;
+        Ok(())
     }
 }
 
@@ -50,18 +84,20 @@ impl ObjectSpace {
 #[derive(Debug)]
 pub(super) struct PayloadBuilder<'a> {
     files: Payload,
+    /// That the files lie in, each with those above it.
+    folders: BTreeSet<String>,
     space: &'a mut ObjectSpace,
 }
 
 impl<'a> PayloadBuilder<'a> {
     pub(super) fn new(space: &'a mut ObjectSpace) -> Self {
-        PayloadBuilder { files: Payload::new(), space }
+        PayloadBuilder { files: Payload::new(), folders: BTreeSet::new(), space }
     }
 
     /// Copies a file in; of two for one path the later one counts.
     ///
     /// # Errors
-    /// There are too many files or bytes.
+    /// There are too many files, folders or bytes.
     pub(super) fn insert(
         &mut self,
         path: String,
@@ -69,10 +105,15 @@ impl<'a> PayloadBuilder<'a> {
         mode: u32,
         owner: Option<u32>,
     ) -> Result<(), StepError> {
-        if self.files.len() >= FILES_MAX && !self.files.contains_key(&path) {
-            let text = format!("it has more than {FILES_MAX} files, the most of one volume");
-            return Err(StepError::Config(text));
-        }
+        let above = Path::new(&path).ancestors().skip(1).filter_map(Path::to_str);
+        // Whoever knows a folder knows those above it.
+        let folders: Vec<String> = above
+            .take_while(|above| !above.is_empty() && !self.folders.contains(*above))
+            .map(str::to_owned)
+            .collect();
+        let entries = folders.len() + usize::from(!self.files.contains_key(&path));
+        self.space.take_entries(entries)?;
+        self.folders.extend(folders);
         let Some(left) = self.space.bytes.checked_sub(bytes.len()) else {
             let most = BYTES_MAX >> 20;
             let text =
@@ -87,6 +128,10 @@ impl<'a> PayloadBuilder<'a> {
     pub(super) fn finish(self) -> Payload {
         self.files
     }
+}
+
+fn too_deep(path: &str) -> StepError {
+    StepError::Config(format!("{:?} has more than {DEPTH_MAX} folders one below the other", shown(path)))
 }
 
 pub(super) fn shown(text: &str) -> String {
@@ -197,6 +242,9 @@ pub(super) fn inside(path: &str) -> Result<String, StepError> {
         Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => false,
     };
     let normal = Path::new(path).components().all(plain);
+    if Path::new(path).components().count() > DEPTH_MAX {
+        return Err(too_deep(path));
+    }
     if path.is_empty() || path.len() > 4096 || !normal || path.starts_with("..") || path.contains('\0') {
         return Err(StepError::Config(format!("{:?} is no path inside a volume", shown(path))));
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
 use super::claims::{fs_group, is_external};
 use super::empty_dir::{self, empty_dir};
-use super::payload::{ObjectSpace, Payload};
+use super::payload::{INODES_MAX, ObjectSpace, Payload};
 use super::uses::used;
 use super::{Tokens, atomic, content, host, nested};
 use crate::disk::beneath::{Access, Folder};
@@ -117,6 +117,8 @@ fn one(
     };
     let at = layout::volume(uid, kind, &volume.name);
     let ready = Volume { at: VolumeLocation::Ours(at.clone()), read_only: true };
+    let points = nested::mount_points(pod.spec(), &volume.name);
+    space.take_places(&points)?;
     let files = match content::of_volume(pod, volume, sources, tokens, facts, space) {
         Ok(Some(files)) => files,
         Ok(None) => return Err(StepError::Config("its kind is not supported".to_owned())),
@@ -130,7 +132,6 @@ fn one(
             return Ok(ready);
         }
     };
-    let points = nested::mount_points(pod.spec(), &volume.name);
     from_objects(root, &at, &files, in_memory.then_some(memory), group, &points)?;
     Ok(ready)
 }
@@ -147,7 +148,7 @@ fn from_objects(
 ) -> Result<(), StepError> {
     let mut folder = folders::lead_to(root, at)?;
     if in_memory.is_some() && !root.is_mount(at)? {
-        folder = root.tmpfs(at, in_memory)?;
+        folder = root.tmpfs(at, in_memory, INODES_MAX)?;
     }
     let mode = if in_memory.is_some() { 0o1777 } else { 0o777 };
     let mode = if group.is_some() { mode | 0o2000 } else { mode };
@@ -211,7 +212,8 @@ mod tests {
             let root = Folder::root(dir.path()).unwrap();
             // Only root can mount and give away.
             let probe = root.make(Path::new("probe"), Access::mode(0o700)).unwrap();
-            if root.tmpfs(Path::new("probe"), None).is_err() || chown(probe.shown(), Some(70), None).is_err()
+            if root.tmpfs(Path::new("probe"), None, 16).is_err()
+                || chown(probe.shown(), Some(70), None).is_err()
             {
                 return;
             }

@@ -110,6 +110,52 @@ fn the_pod_that_takes_the_most_memory_beyond_its_request_goes_and_the_systems_st
     });
 }
 
+/// 1 GiB of the machine is for pods, whatever else runs on it.
+const FOR_PODS: u64 = 1 << 30;
+
+#[test]
+fn a_hog_of_the_nodes_memory_goes_alone_and_the_node_recovers_by_itself() {
+    run(async {
+        let host = Machine::new("reserve");
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+        let total = total.trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10;
+        let node = Node::start_set(&host, |settings| {
+            settings.reserved.memory = total - FOR_PODS;
+            rules(settings, |kubelet| {
+                kubelet.eviction_hard.memory_available = Threshold::Amount(FOR_PODS / 2);
+                kubelet.eviction_pressure_transition_period = config::KubeletDuration::from_secs(3);
+            });
+        });
+        let mut modest = container("c", WAITS);
+        modest["resources"] = json!({"requests": {"memory": "16Mi"}});
+        node.apply(&[pod("a-modest", "", json!({"containers": [modest]}))]).await;
+        node.until_ready("a-modest").await;
+        assert!(!node.events("edge-1").iter().any(|(reason, _)| reason == "EvictionThresholdMet"));
+        // What lies in memory is its own: 640 MiB of 1 GiB.
+        let mut hog = container("c", &format!("dd if=/dev/zero of=/fast/f bs=1M count=640; {WAITS}"));
+        hog["volumeMounts"] = json!([{"name": "fast", "mountPath": "/fast"}]);
+        let volumes = json!([{"name": "fast", "emptyDir": {"medium": "Memory"}}]);
+        let hog = pod("b-hog", "", json!({"containers": [hog], "volumes": volumes}));
+        node.apply(std::slice::from_ref(&hog)).await;
+        until_pressed(&node, "MemoryPressure").await;
+        let status = node.until("b-hog", "its eviction", |status| status["reason"] == "Evicted").await;
+        let message = text(&status["message"]);
+        let words = "The node was low on resource: memory. Threshold quantity: 512Mi, available: ";
+        assert!(message.starts_with(words), "{message}");
+        let over =
+            async || node.node().filter(|node| node_condition(node, "MemoryPressure") == "False").map(drop);
+        eventually(over).await.expect("the pressure ends by itself");
+        let modest = node.until_ready("a-modest").await;
+        assert_eq!(first(&modest)["restartCount"], 0);
+        assert!(!node.events("a-modest").iter().any(|(reason, _)| reason == "Evicted"));
+        node.apply(&[pod("c-late", WAITS, json!({}))]).await;
+        node.until_ready("c-late").await;
+        node.apply(&[deleted(&hog, 1)]).await;
+        node.until_gone("b-hog").await;
+    });
+}
+
 #[test]
 fn a_full_disk_takes_unused_images_first_and_then_who_has_the_most_on_it() {
     run(async {

@@ -55,6 +55,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     fixture.pod("loose", None, "plain").await;
     fixture.pod("plane", Some(&fixture.plane), "plain").await;
+    fixture.pod("master", Some(&fixture.master), "plain").await;
     fixture.pod("foreign", Some(&fixture.foreign), "plain").await;
     let powerful = fixture.pod("powerful", Some(&fixture.edge), "powerful").await;
     let plain = fixture.pod("plain", Some(&fixture.edge), "plain").await;
@@ -80,7 +81,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         let labels = json!({"metadata": {"labels": {"app": "x"}}});
         t.tries(&format!("label {pod} with a status"), "MERGE", &format!("{path}/status"), labels).await;
     }
-    for pod in ["plane", "foreign", "loose"] {
+    for pod in ["plane", "master", "foreign", "loose"] {
         // A tenant's word to CloudCore counts on edge nodes alone.
         fixture.label(pod, "kubehive.io/keep-eviction", "true").await;
         t.tries(&format!("evict {pod}"), "DELETE", &format!("{pods}/{pod}"), Value::Null).await;
@@ -102,7 +103,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         let found = call(&fixture.admin, "GET", &format!("/api/v1/nodes/{node}"), None, Value::Null).await;
         found.unwrap()["metadata"]["uid"].clone()
     };
-    for node in [&fixture.plane, &fixture.foreign] {
+    for node in [&fixture.plane, &fixture.master, &fixture.foreign] {
         let made = mirror("mine", node, &uid_of(node).await);
         t.tries(&format!("make a mirror pod of {node}"), "POST", &pods, made).await;
     }
@@ -129,6 +130,21 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
             "a mirror with a claim",
             "/spec/volumes".to_owned(),
             json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+        ),
+        (
+            "a mirror with a volume of a kind that nobody has listed",
+            "/spec/volumes".to_owned(),
+            json!([{"name": "a", "emptyDir": {}}, {"name": "v", "csi": {"driver": "d"}}]),
+        ),
+        (
+            "a mirror with a volume that names a Secret",
+            "/spec/volumes".to_owned(),
+            json!([{"name": "v", "flexVolume": {"driver": "a/b", "secretRef": {"name": "s"}}}]),
+        ),
+        (
+            "a mirror with a token",
+            "/spec/volumes".to_owned(),
+            json!([{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]),
         ),
     ] {
         let mut made = edge.clone();

@@ -70,8 +70,10 @@ struct Fixture {
     edge: String,
     /// Somebody else's, with the label of an edge node.
     foreign: String,
-    /// A machine of the control plane, which joined besides.
+    /// A machine of the control plane, which joined besides, and has all labels of an edge node.
     plane: String,
+    /// Another, by the label that it had before Kubernetes 1.24.
+    master: String,
 }
 
 impl Fixture {
@@ -107,18 +109,16 @@ impl Fixture {
             edge: format!("kubehive-edge-{id}"),
             foreign: format!("kubehive-foreign-{id}"),
             plane: format!("kubehive-plane-{id}"),
+            master: format!("kubehive-master-{id}"),
         };
         fixture.make("v1", "Namespace", None, json!({"metadata": {"name": fixture.namespace}})).await;
-        fixture
-            .make(
-                "v1",
-                "Node",
-                None,
-                json!({"metadata": {"name": fixture.plane,
-            "labels": {"node-role.kubernetes.io/control-plane": "", "node-role.kubernetes.io/edge": ""},
-            "annotations": {"kubehive.io/enrolment": "0a"}}}),
-            )
-            .await;
+        for (node, role) in [(&fixture.plane, "control-plane"), (&fixture.master, "master")] {
+            let mut labels = json!({"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""});
+            labels[format!("node-role.kubernetes.io/{role}")] = "".into();
+            let node = json!({"metadata": {"name": node, "labels": labels,
+                "annotations": {"kubehive.io/enrolment": "0a"}}});
+            fixture.make("v1", "Node", None, node).await;
+        }
         fixture
             .make(
                 "v1",
@@ -180,7 +180,7 @@ impl Fixture {
         for pod in pods.list(&Default::default()).await.unwrap() {
             let _ = pods.delete(&pod.metadata.name.unwrap(), &now).await;
         }
-        for node in [&self.edge, &self.foreign, &self.plane] {
+        for node in [&self.edge, &self.foreign, &self.plane, &self.master] {
             let _ = self.objects("v1", "Node", None).delete(node, &now).await;
             let leases = self.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
             let _ = leases.delete(node, &now).await;
@@ -368,7 +368,11 @@ async fn work(fixture: &Fixture) {
     must("see Services", "GET", "/api/v1/services", Value::Null).await;
     let node_uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
     let pods = format!("/api/v1/namespaces/{ns}/pods");
-    must("make a mirror pod", "POST", &pods, mirror("own", edge, &node_uid)).await;
+    let mut own = mirror("own", edge, &node_uid);
+    own["spec"]["volumes"] = json!([{"name": "a", "hostPath": {"path": "/etc"}}, {"name": "b", "emptyDir": {}}, {"name": "c"},
+        {"name": "d", "nfs": {"server": "nfs", "path": "/"}}, {"name": "e", "projected": {"sources": [
+            {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}]);
+    must("make a mirror pod", "POST", &pods, own).await;
     let now = json!({"gracePeriodSeconds": 0});
     must("remove a mirror pod that nobody deleted", "DELETE", &format!("{pods}/own"), now).await;
     let mut about_node = event("edge.2", "default", "ready");

@@ -64,17 +64,21 @@ impl Folder {
         }
     }
 
-    /// A file system in memory at `at`, which is there; `size` in bytes. What is in it is never swapped out where the kernel
-    /// can promise that (since Linux 6.4). Answers the folder that it shows.
-    pub(crate) fn tmpfs(&self, at: &Path, size: Option<i64>) -> Result<Folder, StepError> {
+    /// A file system in memory at `at`, which is there; `size` in bytes, and so many inodes: an empty file is no byte of it, but
+    /// memory of the kernel's all the same. What is in it is never swapped out where the kernel can promise that (since Linux 6.4).
+    /// Answers the folder that it shows.
+    pub(crate) fn tmpfs(&self, at: &Path, size: Option<i64>, inodes: u64) -> Result<Folder, StepError> {
         let place = self.below(at)?;
+        let inodes = format!("nr_inodes={}", inodes.max(1));
         let size = size.filter(|size| *size > 0).map(|size| format!("size={size}"));
         let mount_with = |options: Vec<&str>| {
             let data = CString::new(options.join(",")).map_err(|_| Errno::INVAL)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
             mount("tmpfs", own_name(&place.fd), "tmpfs", flags, Some(data.as_c_str()))
         };
-        let with_size = |more: Option<&'static str>| size.as_deref().into_iter().chain(more).collect();
+        let with_size = |more: Option<&'static str>| {
+            size.as_deref().into_iter().chain([inodes.as_str()]).chain(more).collect()
+        };
         let mounted = match mount_with(with_size(Some("noswap"))) {
             Err(Errno::INVAL) => mount_with(with_size(None)),
             other => other,

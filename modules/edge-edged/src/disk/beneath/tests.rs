@@ -265,8 +265,8 @@ fn removal_never_enters_a_mount() {
     assert!(refused.contains("mounted"), "{refused}");
     assert!(outside.path().join("d/kept").exists());
     // Two over each other, and one in memory.
-    folder.tmpfs(at("tree/m/n"), Some(1 << 20)).unwrap();
-    folder.tmpfs(at("tree/t"), None).unwrap().make(at("in/memory"), Access::mode(0o700)).unwrap();
+    folder.tmpfs(at("tree/m/n"), Some(1 << 20), 16).unwrap();
+    folder.tmpfs(at("tree/t"), None, 16).unwrap().make(at("in/memory"), Access::mode(0o700)).unwrap();
     assert!(folder.is_mount(at("tree/t")).unwrap() && !folder.is_mount(at("tree/m")).unwrap());
     folder.detach_below(at("tree")).unwrap();
     assert!(!folder.is_mount(at("tree/m/n")).unwrap() && !folder.is_mount(at("tree/t")).unwrap());
@@ -281,7 +281,7 @@ fn a_root_behind_a_link_knows_its_mounts() {
     symlink("real", dir.path().join("named")).unwrap();
     let folder = Folder::root(&dir.path().join("named")).unwrap();
     folder.make(at("p/t"), Access::mode(0o755)).unwrap();
-    let Ok(_) = folder.tmpfs(at("p/t"), None) else { return };
+    let Ok(_) = folder.tmpfs(at("p/t"), None, 16) else { return };
     assert!(folder.is_mount(at("p/t")).unwrap());
     folder.detach_below(at("p")).unwrap();
     assert!(!folder.is_mount(at("p/t")).unwrap());
