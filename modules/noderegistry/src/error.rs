@@ -109,10 +109,3 @@ impl From<RegistryError> for EnrolmentError {
         error.refusal().map_or_else(EnrolmentError::Unavailable, EnrolmentError::Refused)
     }
 }
-
-pub(crate) fn code_of(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
