@@ -24,7 +24,7 @@ struct Described {
 
 /// What a look has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Looked {
+pub(crate) struct FilesChange {
     /// Whether other pods should run.
     pub(crate) changed: bool,
     /// Files that make no sense, and why, when that is news.
@@ -41,7 +41,7 @@ pub(crate) struct StaticPods {
 
 impl StaticPods {
     /// Takes a look in. `seen`: the time, for what is new.
-    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str) -> Looked {
+    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str) -> FilesChange {
         let before = self.identities();
         let was_known = std::mem::replace(&mut self.is_known, true);
         let mut faults = Vec::new();
@@ -69,7 +69,7 @@ impl StaticPods {
             self.files.insert(file, described);
         }
         self.refuse_doubles(&mut faults);
-        Looked { changed: !was_known || before != self.identities(), faults }
+        FilesChange { changed: !was_known || before != self.identities(), faults }
     }
 
     /// Of two files that describe pods of one name, or of one uid, the first counts.
