@@ -1,35 +1,15 @@
 //! Links over real QUIC on loopback, with certificates made for each test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod authority;
 mod wire;
 
+use authority::Ca;
 use beehive::Env;
-use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic::QuicAcceptor;
 use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Acceptor, DialError, Dialer, Hello, IncomingLink, Link, LinkError, Routes};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use wire::{LONG, Talk};
-
-struct Ca(CertifiedIssuer<'static, KeyPair>);
-
-impl Ca {
-    fn new() -> Ca {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn issue(&self, name: &str) -> Credentials {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
-        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
-        Credentials { certificate, key: key.serialize_pem(), authority: self.0.pem() }
-    }
-}
 
 fn run(test: impl AsyncFnOnce(Env)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

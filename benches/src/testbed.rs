@@ -106,26 +106,13 @@ fn start_cloudcore(binaries: &Path, folder: &Path, ports: &Ports) -> Result<Daem
 }
 
 fn join(binaries: &Path, folder: &Path, ports: &Ports, host: &TestHost, token: &str) -> Result<()> {
-    let shown = folder.display();
-    let settings = [
-        format!("database.dataSource={shown}/edgecore.db"),
-        format!("modules.edged.rootDirectory={shown}/kubelet"),
-        format!("modules.edged.devicePluginPath={shown}/device-plugins"),
-        format!("modules.edged.podResourcesPath={shown}/pod-resources"),
+    let mut settings = host.edgecore_settings(folder);
+    settings.extend([
         "modules.edged.nodeIP=127.0.0.1".to_owned(),
-        format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", host.endpoint()),
-        format!("modules.edged.tailoredKubeletConfig.podLogsDir={shown}/logs"),
-        "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
-        "modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=64Mi".to_owned(),
-        "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
-        format!("modules.edgeHub.tlsCaFile={shown}/edge-ca.crt"),
-        format!("modules.edgeHub.tlsCertFile={shown}/edge.crt"),
-        format!("modules.edgeHub.tlsPrivateKeyFile={shown}/edge.key"),
         format!("modules.edgeHub.quic.server=127.0.0.1:{}", ports.link),
         "modules.edgeHub.websocket.enable=false".to_owned(),
         format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", ports.mqtt),
-        format!("modules.deviceTwin.dmiSockPath={shown}/dmi/"),
-    ];
+    ]);
     let mut command = Command::new(binaries.join("keadm"));
     command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", ports.link));
     command.arg(format!("--token={token}")).arg(format!("--edgenode-name={NODE}"));

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use beehive::link::mux::{Egress, Ingress, Role, over};
-use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic::QuicAcceptor;
 use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::tls;
 use beehive::link::ws::{ALPN, PROTOCOL, WebSocketDialer};
 use beehive::link::{Acceptor, Connection, Dialer};
 use beehive::{Env, TokioClock};
 use futures::{SinkExt, StreamExt};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_hdr_async;
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 
+use crate::authority::Ca;
 use crate::relay::{Relay, Slow};
 
 /// Real time, real sockets.
@@ -31,27 +31,6 @@ pub(crate) fn run(test: impl AsyncFnOnce(Env)) {
 pub(crate) enum Kind {
     Quic,
     WebSocket,
-}
-
-struct Ca(CertifiedIssuer<'static, KeyPair>);
-
-impl Ca {
-    fn new() -> Ca {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn issue(&self, name: &str) -> Credentials {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
-        let certificate = params.signed_by(&key, &self.0).unwrap().pem();
-        Credentials { certificate, key: key.serialize_pem(), authority: self.0.pem() }
-    }
 }
 
 enum Ends {

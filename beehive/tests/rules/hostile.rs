@@ -18,18 +18,18 @@ const WINDOW: usize = 64 << 10;
 
 /// A mailbox beside the other one; an ask wants so many bytes.
 #[derive(Debug)]
-enum Aside {
+enum FreeMsg {
     Pass,
     Give(Reply<Vec<u8>>),
 }
 
-impl Message for Aside {
+impl Message for FreeMsg {
     fn name(&self) -> &'static str {
-        "Aside"
+        "FreeMsg"
     }
 }
 
-impl Wire for Aside {
+impl Wire for FreeMsg {
     const MAILBOX: &'static str = "aside";
 
     fn encode(self, _: &Protocol) -> Result<Outgoing, EncodeError> {
@@ -38,11 +38,13 @@ impl Wire for Aside {
 
     fn decode(_: &[u8], reply: Option<ReplyTo>, _: &Protocol) -> Result<Self, DecodeError> {
         Ok(match reply {
-            None => Aside::Pass,
-            Some(to) => Aside::Give(Reply::carried(move |answer: Result<Vec<u8>, AskError>| match answer {
-                Ok(bytes) => to.send(bytes),
-                Err(why) => to.fail(why.to_string()),
-            })),
+            None => FreeMsg::Pass,
+            Some(to) => {
+                FreeMsg::Give(Reply::carried(move |answer: Result<Vec<u8>, AskError>| match answer {
+                    Ok(bytes) => to.send(bytes),
+                    Err(why) => to.fail(why.to_string()),
+                }))
+            }
         })
     }
 }
@@ -93,8 +95,8 @@ fn all_streams_together_make_an_end_hold_no_more_than_its_bound_and_small_messag
         {
             let version = 1;
             let (mut stuck, heard) = Probe::<Heard>::new(&env, 1);
-            let (mut free, aside) = Probe::<Aside>::new(&env, 1);
-            let routes = routes(heard).accept(aside, |aside: Aside, _: &PeerName| aside);
+            let (mut free, aside) = Probe::<FreeMsg>::new(&env, 1);
+            let routes = routes(heard).accept(aside, |aside: FreeMsg, _: &PeerName| aside);
             let raw = Raw::link(&env, version, routes).await;
             let mut streams = Vec::new();
             let mut taken = 0;
@@ -112,7 +114,7 @@ fn all_streams_together_make_an_end_hold_no_more_than_its_bound_and_small_messag
             let (mut writer, mut reader) = raw.stream(version, "aside").await;
             for _ in 0..50 {
                 writer.write_all(&tell(version, 10_000)).await.unwrap();
-                assert!(matches!(free.next(LONG).await, Some(Aside::Pass)));
+                assert!(matches!(free.next(LONG).await, Some(FreeMsg::Pass)));
                 assert_eq!(next(&mut reader).await.unwrap().kind, CREDIT);
             }
             // And when the actor goes on, so does everything that was taken as a whole.
@@ -143,8 +145,8 @@ fn a_length_without_its_bytes_takes_no_small_room_from_others() {
 #[test]
 fn unread_answers_stop_further_asks() {
     run(async |env| {
-        let (mut probe, aside) = Probe::<Aside>::new(&env, 4);
-        let routes = Routes::new().accept(aside, |aside: Aside, _: &PeerName| aside);
+        let (mut probe, aside) = Probe::<FreeMsg>::new(&env, 4);
+        let routes = Routes::new().accept(aside, |aside: FreeMsg, _: &PeerName| aside);
         let raw = Raw::link(&env, 1, routes).await;
         let mut streams = Vec::new();
         for _ in 0..4 {
@@ -156,7 +158,7 @@ fn unread_answers_stop_further_asks() {
         }
         let mut answered = 0;
         let mut answer = async |limit: Duration| {
-            while let Some(Aside::Give(reply)) = probe.next(limit).await {
+            while let Some(FreeMsg::Give(reply)) = probe.next(limit).await {
                 reply.send(vec![0; 300_000]);
                 answered += 1;
             }

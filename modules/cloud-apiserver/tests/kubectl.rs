@@ -1,30 +1,19 @@
 //! The server over real HTTPS, asked by `kubectl` and by kube-rs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
+mod fixture;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use beehive::Env;
-use cloud_apiserver::{Running, Settings, start};
+use cloud_apiserver::{Settings, start};
+use fixture::Fixture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-struct Fixture {
-    running: Running,
-    folder: PathBuf,
-    _temp: tempfile::TempDir,
-}
-
 impl Fixture {
-    async fn new() -> Fixture {
-        let temp = tempfile::tempdir().unwrap();
-        let folder = temp.path().to_owned();
-        let settings =
-            Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
-        Fixture { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
-    }
-
     /// What kubectl printed; it has to succeed.
     async fn kubectl(&self, args: &[&str]) -> String {
         let (ok, out, err) = self.try_kubectl(args, "").await;

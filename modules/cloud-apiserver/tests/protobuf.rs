@@ -1,29 +1,15 @@
 //! What `kubectl create` sends as protobuf arrives as the object that was meant.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
+mod fixture;
+
 use std::process::Stdio;
 use std::time::Duration;
 
-use beehive::Env;
-use cloud_apiserver::{Running, Settings, start};
+use fixture::Fixture;
 use serde_json::{Value, json};
 
-struct Fixture {
-    running: Running,
-    folder: PathBuf,
-    _temp: tempfile::TempDir,
-}
-
 impl Fixture {
-    async fn new() -> Fixture {
-        let temp = tempfile::tempdir().unwrap();
-        let folder = temp.path().to_owned();
-        let settings =
-            Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: folder.clone(), ..Settings::default() };
-        Fixture { running: start(settings, Env::real()).await.unwrap(), folder, _temp: temp }
-    }
-
     async fn try_kubectl(&self, args: &[&str]) -> (bool, String, String) {
         let mut command = tokio::process::Command::new("kubectl");
         command.arg("--kubeconfig").arg(self.running.kubeconfig_path());

@@ -9,6 +9,7 @@ use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
 use fairshare::{ReportSender, Traffic};
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use crate::error::DeviceReportError;
@@ -27,13 +28,6 @@ fn resource(plural: &str, kind: &str) -> ApiResource {
         api_version: "devices.kubeedge.io/v1beta1".to_owned(),
         kind: kind.to_owned(),
         plural: plural.to_owned(),
-    }
-}
-
-fn code_of(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
     }
 }
 
@@ -71,7 +65,7 @@ pub(crate) async fn ensure_status(
     let status: DynamicObject = serde_json::from_value(status).map_err(kube::Error::SerdeError)?;
     match statuses.create(&PostParams::default(), &status).await {
         Ok(_) => Ok(()),
-        Err(error) if code_of(&error) == Some(409) => Ok(()),
+        Err(error) if status_code(&error) == Some(409) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -134,8 +128,8 @@ impl DeviceStatusWriter {
                     self.traffic.add(&from.node, &written);
                     return Ok(None);
                 }
-                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
-                Err(error) if matches!(code_of(&error), Some(400 | 413 | 422)) => {
+                Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) if matches!(status_code(&error), Some(400 | 413 | 422)) => {
                     tracing::debug!(node = %from.node, namespace, name, %error, "report dropped");
                     return Ok(Some("a report that the API server can never take"));
                 }

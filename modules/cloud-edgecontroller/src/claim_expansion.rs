@@ -7,9 +7,10 @@ use contract::parsed::{ClaimId, Expansion};
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, Patch, PatchParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::node_conditions;
 use crate::status::{NodeReportWriter, Outcome, WRITE_TRIES};
 

@@ -8,9 +8,10 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver, CSINodeSpec, VolumeNodeResources};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::registration::{is_label_value, may_claim};
 
 /// How the attach-detach controller knows a node's ids.

@@ -1,5 +1,6 @@
 //! Why something could not be written now. Whatever can never be written is no error: it is dropped with a word.
 
+use kubewatch::status_code;
 use thiserror::Error;
 
 /// See the module.
@@ -14,14 +15,6 @@ pub(crate) enum NodeReportError {
     /// NodeLease could not say whose the Node is, or who has the node.
     #[error("NodeLease could not say now: {0}")]
     Lease(String),
-}
-
-/// The code of the `Status` that the API server answered.
-pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
 }
 
 /// Nothing more is made in a namespace that goes (Kubernetes: the cause `NamespaceTerminating` of a 403).

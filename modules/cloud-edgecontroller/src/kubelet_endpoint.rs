@@ -20,9 +20,10 @@ use contract::nodelease::NodeLeaseMsg;
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use kube::api::{Api, Patch, PatchParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::{events, session_lease};
 
 /// The only types that lead nowhere else: see the module.

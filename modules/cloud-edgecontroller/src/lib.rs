@@ -22,6 +22,7 @@ mod claim_expansion;
 mod csi_node;
 mod error;
 mod event_reports;
+mod event_writer;
 mod events;
 mod eviction;
 mod kubelet_endpoint;

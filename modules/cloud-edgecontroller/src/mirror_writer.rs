@@ -7,9 +7,10 @@ use contract::ids::{Namespace, ObjectName};
 use fairshare::{ReportSender, json_bytes};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kubewatch::status_code;
 use serde_json::Value;
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::events;
 use crate::mirror_pods::{self, MirrorPod, Step};
 use crate::status::{NodeReportWriter, Outcome, WRITE_TRIES};

@@ -14,9 +14,10 @@ use contract::nodelease::NodeLeaseMsg;
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::{events, session_lease};
 
 /// 5 s between two times that it is said again for a node: it says more often that it is alive than anybody has to write it.

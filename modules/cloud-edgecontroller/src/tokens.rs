@@ -12,9 +12,10 @@ use fairshare::{NodeQueue, NodeQueues};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
+use kubewatch::status_code;
 use serde_json::json;
 
-use crate::error::{NodeReportError, status_code};
+use crate::error::NodeReportError;
 use crate::status::{PodBinding, binding_of};
 use crate::token_rates::TokenRates;
 use crate::volume_caches::{DriverToken, VolumeCaches};

@@ -11,9 +11,10 @@ use contract::NodeName;
 use contract::synccontroller::{SyncState, SyncStatus};
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Api, Patch, PatchParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use crate::error::{LeaseError, status_code};
+use crate::error::LeaseError;
 use crate::lease_client::LeaseClient;
 use crate::plan::Sessions;
 

@@ -24,11 +24,3 @@ pub(crate) enum LeaseError {
         session: u64,
     },
 }
-
-/// The code of the `Status` that the API server answered.
-pub(crate) fn status_code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}

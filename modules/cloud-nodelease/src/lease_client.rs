@@ -14,9 +14,10 @@ use contract::nodelease::ReportVersion;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kubewatch::status_code;
 use serde_json::Value;
 
-use crate::error::{LeaseError, status_code};
+use crate::error::LeaseError;
 use crate::events;
 use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion};
 use crate::plan::Sessions;

@@ -21,6 +21,7 @@
 
 mod actor;
 mod events;
+mod node;
 pub mod plan;
 mod session;
 pub mod status;

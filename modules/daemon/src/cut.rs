@@ -37,7 +37,7 @@ impl Visit for Cutting<'_> {
         let end = value.floor_char_boundary(most(field));
         match value.split_at_checked(end) {
             Some((kept, cut)) if !cut.is_empty() => {
-                self.0.record_debug(field, &format_args!("{kept:?}{}", Mark(cut.len())));
+                self.0.record_debug(field, &format_args!("{kept:?}{}", Omitted(cut.len())));
             }
             _ => self.0.record_str(field, value),
         }
@@ -95,14 +95,14 @@ impl Write for Beginning {
 impl Debug for Beginning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.kept)?;
-        if self.cut > 0 { write!(f, "{}", Mark(self.cut)) } else { Ok(()) }
+        if self.cut > 0 { write!(f, "{}", Omitted(self.cut)) } else { Ok(()) }
     }
 }
 
 /// That so many bytes are left out.
-struct Mark(usize);
+struct Omitted(usize);
 
-impl fmt::Display for Mark {
+impl fmt::Display for Omitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "... ({} bytes more)", self.0)
     }

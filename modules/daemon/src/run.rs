@@ -86,11 +86,11 @@ async fn serve_within(mut daemon: impl Running, stop_within: Duration) -> Result
         tokio::select! {
             reason = daemon.gave_up() => break Err(reason),
             signal = signals.next() => match signal {
-                Told::Stop(signal) => {
+                Signalled::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break Ok(());
                 }
-                Told::Report => tell(&daemon.inspector().report(REPORT_WITHIN).await),
+                Signalled::Report => tell(&daemon.inspector().report(REPORT_WITHIN).await),
             },
         }
     };
@@ -179,7 +179,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// What a signal tells a daemon.
-enum Told {
+enum Signalled {
     /// To stop, by this one.
     Stop(&'static str),
     /// To say how it stands.
@@ -203,14 +203,14 @@ impl Signals {
         Ok(Signals { stops, report: signal(SignalKind::user_defined1())? })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> Signalled {
         let [(term, terminate), (int, interrupt), (hup, hangup), (quit, quits)] = &mut self.stops;
         tokio::select! {
-            _ = terminate.recv() => Told::Stop(term),
-            _ = interrupt.recv() => Told::Stop(int),
-            _ = hangup.recv() => Told::Stop(hup),
-            _ = quits.recv() => Told::Stop(quit),
-            _ = self.report.recv() => Told::Report,
+            _ = terminate.recv() => Signalled::Stop(term),
+            _ = interrupt.recv() => Signalled::Stop(int),
+            _ = hangup.recv() => Signalled::Stop(hup),
+            _ = quits.recv() => Signalled::Stop(quit),
+            _ = self.report.recv() => Signalled::Report,
         }
     }
 }

@@ -13,15 +13,12 @@ use kubeletapi::podresources::{GetPodResourcesRequest, GetPodResourcesResponse, 
 use tonic::Status;
 use unixgrpc::{Answering, Call};
 
-use crate::events;
 use crate::socket;
 
 /// 4 KiB of a question.
 const QUESTION_MAX: usize = 4 << 10;
 /// 1 h of a connection.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// 5 s before a socket that could not be served is tried again.
-const PAUSE: Duration = Duration::from_secs(5);
 /// 5 s for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// 100 questions per second, and 10 at once (a kubelet's).
@@ -58,23 +55,14 @@ impl PodResourcesSocket {
     }
 
     fn listen(&self, cx: &Context<ServerMsg>) {
-        let (folder, clock, myself, env) =
-            (self.folder.clone(), cx.env().clock(), cx.myself(), cx.env().clone());
+        let clock = cx.env().clock();
         let lister = Lister {
             manager: self.manager.clone(),
             clock: Arc::clone(&clock),
             bucket: Arc::new(Mutex::new(Bucket { left: BURST, since: clock.now() })),
         };
-        cx.spawn(async move {
-            let reason = match socket::bind(&env, folder, false).await {
-                Ok(listener) => {
-                    let calls = Rc::new(move |request| lister.answer(Call::new(request, QUESTION_MAX)));
-                    return socket::serve(listener, clock, LIFETIME, calls).await;
-                }
-                Err(reason) => reason,
-            };
-            let _ = myself.tell(ServerMsg::Ended(reason)).await;
-        });
+        let calls = Rc::new(move |request| lister.answer(Call::new(request, QUESTION_MAX)));
+        socket::serve_beside(cx, self.folder.clone(), false, LIFETIME, calls, ServerMsg::Ended);
     }
 }
 
@@ -90,12 +78,7 @@ impl Actor for PodResourcesSocket {
         match message {
             ServerMsg::Listen => self.listen(cx),
             ServerMsg::Ended(reason) => {
-                events::not_served(
-                    cx.env(),
-                    &self.folder.join(socket::SOCKET_NAME).to_string_lossy(),
-                    &reason,
-                );
-                cx.after(cx.env().jitter(PAUSE), ServerMsg::Listen);
+                socket::listen_later(cx, &self.folder, &reason, ServerMsg::Listen);
             }
         }
         Ok(())

@@ -21,8 +21,6 @@ use crate::socket;
 const REGISTRATION_MAX: usize = 4 << 10;
 /// 60 s of a connection: a plugin connects, registers and closes.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// 5 s before a socket that could not be served is tried again.
-const PAUSE: Duration = Duration::from_secs(5);
 /// 20 ms before a full mailbox is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -59,24 +57,14 @@ impl RegistrationSocket {
     }
 
     fn listen(&self, cx: &Context<ServerMsg>) {
-        let (folder, clock, myself, env) =
-            (self.folder.clone(), cx.env().clock(), cx.myself(), cx.env().clone());
-        let door = Door {
-            folder: folder.clone(),
+        let service = RegistrationService {
+            folder: self.folder.clone(),
             manager: self.manager.clone(),
-            clock: Arc::clone(&clock),
-            myself: myself.clone(),
+            clock: cx.env().clock(),
+            myself: cx.myself(),
         };
-        cx.spawn(async move {
-            let reason = match socket::bind(&env, folder, true).await {
-                Ok(listener) => {
-                    let calls = Rc::new(move |request| door.answer(Call::new(request, REGISTRATION_MAX)));
-                    return socket::serve(listener, clock, LIFETIME, calls).await;
-                }
-                Err(reason) => reason,
-            };
-            let _ = myself.tell(ServerMsg::Ended(reason)).await;
-        });
+        let calls = Rc::new(move |request| service.answer(Call::new(request, REGISTRATION_MAX)));
+        socket::serve_beside(cx, self.folder.clone(), true, LIFETIME, calls, ServerMsg::Ended);
     }
 }
 
@@ -92,12 +80,7 @@ impl Actor for RegistrationSocket {
         match message {
             ServerMsg::Listen => self.listen(cx),
             ServerMsg::Ended(reason) => {
-                events::not_served(
-                    cx.env(),
-                    &self.folder.join(socket::SOCKET_NAME).to_string_lossy(),
-                    &reason,
-                );
-                cx.after(cx.env().jitter(PAUSE), ServerMsg::Listen);
+                socket::listen_later(cx, &self.folder, &reason, ServerMsg::Listen);
             }
             ServerMsg::Refused { resource, reason } => {
                 events::registration_refused(cx.env(), &resource, &reason);
@@ -109,18 +92,18 @@ impl Actor for RegistrationSocket {
 
 /// The service `Registration`.
 #[derive(Clone)]
-struct Door {
+struct RegistrationService {
     folder: PathBuf,
     manager: Address<ContainerManagerMsg>,
     clock: Arc<dyn Clock>,
     myself: Address<ServerMsg>,
 }
 
-impl Door {
+impl RegistrationService {
     fn answer(&self, call: Call) -> Answering {
-        let door = self.clone();
+        let service = self.clone();
         if call.path() == REGISTER.path() {
-            call.answer(REGISTER, |request| async move { door.register(request.into_inner()).await })
+            call.answer(REGISTER, |request| async move { service.register(request.into_inner()).await })
         } else {
             call.unknown()
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Clock, Env};
+use beehive::{Clock, Context, Env, Message};
 use futures::StreamExt as _;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
@@ -15,14 +15,44 @@ use tokio::net::UnixListener;
 use unixgrpc::{Bounds, Calls};
 use unixsocket::{BindError, Existing, Folder};
 
+use crate::events;
+
 /// The kubelet's name for it, in each of its folders.
 pub(crate) const SOCKET_NAME: &str = "kubelet.sock";
 /// 32 connections at a time: a node has a few plugins and agents. The next one waits.
 const CONNECTIONS_MAX: usize = 32;
 /// 100 ms after the system refused a connection: there are no files left, and there will be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// 5 s before a socket that could not be served is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// 0750, as a kubelet makes it.
 const FOLDER: Mode = Mode::RWXU.union(Mode::RGRP).union(Mode::XGRP);
+
+/// Listens in `folder` beside an actor, as [`listen`] does, and serves `calls`, a connection for `lifetime` at most. The actor is told by
+/// `ended` when that is over, and why.
+pub(crate) fn serve_beside<M: Message>(
+    cx: &Context<M>,
+    folder: PathBuf,
+    sweep: bool,
+    lifetime: Duration,
+    calls: Calls,
+    ended: fn(String) -> M,
+) {
+    let (clock, myself, env) = (cx.env().clock(), cx.myself(), cx.env().clone());
+    cx.spawn(async move {
+        let reason = match bind(&env, folder, sweep).await {
+            Ok(listener) => return serve(listener, clock, lifetime, calls).await,
+            Err(reason) => reason,
+        };
+        let _ = myself.tell(ended(reason)).await;
+    });
+}
+
+/// Says that the socket in `folder` is not served, and has the actor listen again by `listen` after a while.
+pub(crate) fn listen_later<M: Message>(cx: &Context<M>, folder: &Path, reason: &str, listen: M) {
+    events::not_served(cx.env(), &folder.join(SOCKET_NAME).to_string_lossy(), reason);
+    cx.after(cx.env().jitter(AGAIN_AFTER), listen);
+}
 
 /// Makes the folder, takes all sockets out of it whose listeners are of an earlier time, and listens at [`SOCKET_NAME`] in it.
 /// The folder itself stays: plugins watch it. Blocks.

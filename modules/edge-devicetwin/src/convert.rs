@@ -265,6 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_reported_as_the_spec_says_and_else_as_the_status_said_before() {
+        let sent = |spec: Value, status: Value| {
+            let device = json!({ "metadata": { "name": "pump" }, "spec": spec, "status": status });
+            let device: Device = serde_json::from_value(device).unwrap();
+            let status = super::device(&id("pump"), &device, None).status.unwrap();
+            (status.report_to_cloud, status.report_cycle)
+        };
+        let before = json!({ "reportToCloud": true, "reportCycle": 250 });
+        assert_eq!(sent(json!({}), before.clone()), (true, 250));
+        assert_eq!(sent(json!({ "stateReport": { "reportCycle": 500 } }), before), (false, 500));
+        assert_eq!(sent(json!({}), json!({})), (false, 0));
+    }
+
+    #[test]
     fn a_model_keeps_its_words() {
         let (device, model) = parts();
         assert_eq!(protocol(&device, Some(&model)), "modbus");

@@ -334,27 +334,11 @@ impl Edged {
         self.wanted = Some(wanted).filter(|_| is_known);
         self.tell_active(&pods, &updates);
         let held_back = self.hold_back(&updates, &before, cx).await;
+        updates.retain(|update| !held_back.contains(&update.pod.id.uid));
         self.is_waited_for = false;
-        for mut update in updates {
-            if held_back.contains(&update.pod.id.uid) {
-                continue;
-            }
+        for update in updates {
             let is_new = !before.contains_key(&update.pod.id.uid);
-            if is_new
-                && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, &pods, cx))
-            {
-                self.is_waited_for = true;
-                continue;
-            }
-            if self.pods.update(update.clone()) {
-                continue;
-            }
-            // Another pod of this name has to be stopped first, which leads back here.
-            if self.pods.name_is_taken(&update.pod.id) {
-                self.is_waited_for = true;
-            } else {
-                self.start_worker(update, cx);
-            }
+            self.is_waited_for |= !self.hand_on(update, is_new, &pods, cx);
         }
         if is_one_held {
             // Whoever releases it writes to the store, and tells nobody.
@@ -366,6 +350,28 @@ impl Edged {
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
             self.pods.objects_changed(&changed);
         }
+    }
+
+    /// Hands an update to the pod's worker, which is started for a new pod. False: something has to happen first that leads back here.
+    fn hand_on(
+        &mut self,
+        mut update: PodUpdate,
+        is_new: bool,
+        pods: &StoredPods,
+        cx: &mut Context<EdgedMsg>,
+    ) -> bool {
+        if is_new && (self.waits_for_node(&update, cx) || self.waits_for_resources(&mut update, pods, cx)) {
+            return false;
+        }
+        if self.pods.update(update.clone()) {
+            return true;
+        }
+        // Another pod of this name has to be stopped first.
+        if self.pods.name_is_taken(&update.pod.id) {
+            return false;
+        }
+        self.start_worker(update, cx);
+        true
     }
 
     /// Forgets the releases of pods that are gone. What fails now is done the next time.

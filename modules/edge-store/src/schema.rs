@@ -199,7 +199,7 @@ fn integrity(conn: &Connection) -> Result<(), SchemaError> {
 /// How many migrations the file has seen.
 fn noted_version(conn: &Connection) -> Result<usize, SchemaError> {
     let version = version(conn)?;
-    // IntactRow twice, because one changed bit of it would skip or repeat a migration.
+    // Noted twice, because one changed bit of it would skip or repeat a migration.
     let noted = get_meta(conn, "version")?;
     if noted != version.to_le_bytes() || version < 1 {
         return Err(SchemaError::Broken(format!(

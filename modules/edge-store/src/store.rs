@@ -124,7 +124,7 @@ struct Inner {
     /// `None` only while dropping.
     writer: Option<WriterAccess>,
     thread: Option<Thread>,
-    /// IntactRow as long as the file is open.
+    /// Held as long as the file is open.
     _lock: File,
 }
 

@@ -1,8 +1,8 @@
-//! How a call is answered, whichever door it came by.
+//! How a call is answered, wherever it comes from.
 
 use std::fs::File;
 
-use crate::budget::Held;
+use crate::budget::BudgetPermit;
 use crate::error::Refusal;
 use crate::log::instance::Instance;
 use crate::log::options::LogOptions;
@@ -16,7 +16,7 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Body,
     /// What a whole body counts as until it is taken; `None`: it is small.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<BudgetPermit>,
 }
 
 /// What comes behind an answer's head.

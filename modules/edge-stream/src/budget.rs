@@ -28,9 +28,9 @@ const IN_THE_MAKING: usize = 1 << 20;
 /// 60 s for a reader to take 16 KiB of an answer that is held for it.
 pub(crate) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
-/// Which door a call came by.
+/// Where a call comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Origin {
     /// The link, or rather who called CloudCore.
     Link,
     /// The node itself.
@@ -50,22 +50,22 @@ impl Answers {
 }
 
 /// An answer counts as so many bytes as long as this is.
-pub(crate) struct Held {
+pub(crate) struct BudgetPermit {
     answers: Arc<Answers>,
-    door: Door,
+    origin: Origin,
     bytes: usize,
     /// Instead of them: the place of a command.
     place: Option<OwnedSemaphorePermit>,
 }
 
-impl Held {
+impl BudgetPermit {
     /// From now on it counts as so many.
     ///
     /// # Errors
     /// There is not so much left. It counts as before then.
     pub(crate) fn fit(&mut self, bytes: usize) -> Result<(), Refusal> {
         let mut left = self.answers.left();
-        let for_others = if self.door == Door::Link { FOR_LOCAL } else { 0 };
+        let for_others = if self.origin == Origin::Link { FOR_LOCAL } else { 0 };
         let more = bytes.saturating_sub(self.bytes);
         if more > left.saturating_sub(for_others) {
             return Err(Refusal::busy());
@@ -80,7 +80,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BudgetPermit {
     fn drop(&mut self) {
         // Who found no room drops what counts as nothing, and is not to be woken by itself.
         if self.bytes > 0 {
@@ -90,7 +90,7 @@ impl Drop for Held {
     }
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for BudgetPermit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} bytes", self.bytes)
     }
@@ -137,32 +137,32 @@ impl Budget {
     }
 
     /// A place for a command whose output is held whole, until it is taken.
-    pub(crate) fn run(&self) -> Result<Held, Refusal> {
+    pub(crate) fn run(&self) -> Result<BudgetPermit, Refusal> {
         let place = Arc::clone(&self.runs).try_acquire_owned();
         let place = place.map_err(|_| Refusal::too_many("commands by `run`"))?;
-        let mut held = self.nothing(Door::Link);
+        let mut held = self.nothing(Origin::Link);
         held.place = Some(place);
         Ok(held)
     }
 
     /// What counts as nothing yet.
-    pub(crate) fn nothing(&self, door: Door) -> Held {
-        Held { answers: Arc::clone(&self.answers), door, bytes: 0, place: None }
+    pub(crate) fn nothing(&self, origin: Origin) -> BudgetPermit {
+        BudgetPermit { answers: Arc::clone(&self.answers), origin, bytes: 0, place: None }
     }
 
     /// Room for an answer that is made whole. Never waits.
-    pub(crate) fn answer(&self, door: Door) -> Result<Held, Refusal> {
-        let mut held = self.nothing(door);
+    pub(crate) fn answer(&self, origin: Origin) -> Result<BudgetPermit, Refusal> {
+        let mut held = self.nothing(origin);
         held.fit(IN_THE_MAKING)?;
         Ok(held)
     }
 
     /// The same for the next part of an answer that has begun: waits for room as long as others may hold it.
-    pub(crate) async fn next_part(&self, door: Door, clock: &dyn Clock) -> io::Result<Held> {
+    pub(crate) async fn next_part(&self, origin: Origin, clock: &dyn Clock) -> io::Result<BudgetPermit> {
         let room = async {
             loop {
                 let freed = self.answers.freed.notified();
-                match self.answer(door) {
+                match self.answer(origin) {
                     Ok(held) => return held,
                     Err(_) => freed.await,
                 }
@@ -202,15 +202,15 @@ mod tests {
     #[tokio::test]
     async fn answers_have_one_bound_agents_on_the_node_have_a_part_of_it_and_who_has_begun_waits() {
         let budget = Budget::default();
-        let mut held: Vec<Held> = std::iter::from_fn(|| budget.answer(Door::Link).ok()).collect();
+        let mut held: Vec<BudgetPermit> = std::iter::from_fn(|| budget.answer(Origin::Link).ok()).collect();
         assert_eq!(held.len(), (ANSWERS - FOR_LOCAL) / IN_THE_MAKING);
-        let refusal = budget.answer(Door::Link).unwrap_err();
+        let refusal = budget.answer(Origin::Link).unwrap_err();
         assert_eq!((refusal.status, refusal.headers.len()), (503, 1));
-        let local: Vec<Held> = std::iter::from_fn(|| budget.answer(Door::Local).ok()).collect();
+        let local: Vec<BudgetPermit> = std::iter::from_fn(|| budget.answer(Origin::Local).ok()).collect();
         assert_eq!(local.len(), FOR_LOCAL / IN_THE_MAKING);
         assert!(held[0].fit(IN_THE_MAKING + 1).is_err(), "it does not become longer, either");
         let clock = beehive::TokioClock::real();
-        let part = budget.next_part(Door::Local, &clock);
+        let part = budget.next_part(Origin::Local, &clock);
         let free = async {
             tokio::task::yield_now().await;
             // What is made counts as what it is.

@@ -1,4 +1,4 @@
-//! The node's kubelet API: one handler behind both doors.
+//! The node's kubelet API: one handler for the link and for the node itself.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::answer::{Body, Reply};
-use crate::budget::{Budget, Door, SMALL_CHUNK};
+use crate::budget::{Budget, Origin, SMALL_CHUNK};
 use crate::containers;
 use crate::disk::Disk;
 use crate::error::Refusal;
@@ -28,7 +28,7 @@ use crate::log::instance;
 use crate::log::options::LogOptions;
 use crate::log::running::Running;
 use crate::node_logs;
-use crate::plan::{self, Call, InPod};
+use crate::plan::{self, Call, InPod, Streams};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::release::{self, Release, Said};
@@ -137,15 +137,15 @@ impl Kubelet {
         release::keep(self.pods.store(), uids).await
     }
 
-    /// Answers a request that came by `door`. Answers the call's name, too.
-    pub(crate) async fn answer(&self, request: &StreamRequest, door: Door) -> (&'static str, Reply) {
+    /// Answers a request from `origin`. Answers the call's name, too.
+    pub(crate) async fn answer(&self, request: &StreamRequest, origin: Origin) -> (&'static str, Reply) {
         let is_web_socket = upgrade::is_web_socket(&request.headers);
         let (name, reply) = match plan::call(&request.method, &request.target, is_web_socket) {
             Err(refusal) => ("none", Err(refusal)),
-            Ok(call) if door == Door::Local && !call.is_local() => {
+            Ok(call) if origin == Origin::Local && !call.is_local() => {
                 (call.name(), Err(Refusal::missing("404 page not found\n")))
             }
-            Ok(call) => (call.name(), self.counted(call, request, door).await),
+            Ok(call) => (call.name(), self.counted(call, request, origin).await),
         };
         let mut reply = reply.unwrap_or_else(Reply::from);
         if upgrade::is_upgrade(&request.headers) {
@@ -156,26 +156,26 @@ impl Kubelet {
     }
 
     /// The answer to a call, which counts in the budget of all from before it is made.
-    async fn counted(&self, call: Call, request: &StreamRequest, door: Door) -> Result<Reply, Refusal> {
+    async fn counted(&self, call: Call, request: &StreamRequest, origin: Origin) -> Result<Reply, Refusal> {
         let full = |refusal| {
             events::answers_full(&self.metrics);
             refusal
         };
-        let held = call.is_made_whole().then(|| self.budget.answer(door)).transpose().map_err(full)?;
-        let mut reply = self.call(call, request, door).await.unwrap_or_else(Reply::from);
+        let held = call.is_made_whole().then(|| self.budget.answer(origin)).transpose().map_err(full)?;
+        let mut reply = self.call(call, request, origin).await.unwrap_or_else(Reply::from);
         let Body::Whole(bytes) = &mut reply.body else { return Ok(reply) };
         bytes.shrink_to_fit();
         if bytes.len() <= SMALL_CHUNK {
             reply.held = None;
         } else if reply.held.is_none() {
-            let mut held = held.unwrap_or_else(|| self.budget.nothing(door));
+            let mut held = held.unwrap_or_else(|| self.budget.nothing(origin));
             held.fit(bytes.len()).map_err(full)?;
             reply.held = Some(held);
         }
         Ok(reply)
     }
 
-    async fn call(&self, call: Call, request: &StreamRequest, door: Door) -> Result<Reply, Refusal> {
+    async fn call(&self, call: Call, request: &StreamRequest, origin: Origin) -> Result<Reply, Refusal> {
         match call {
             Call::Logs { pod, container, options } => self.container_logs(&pod, &container, options).await,
             Call::Exec { of, streams, command } => {
@@ -193,42 +193,10 @@ impl Kubelet {
                 let url = self.runtime.exec(exec).await;
                 self.upgrade(url, request, place).await
             }
-            Call::Attach { of, streams } => {
-                let NamespacedName { namespace, name } = &of.pod;
-                let missing = format!("container {} not found in pod {name}_{namespace}", of.container);
-                let pod = self.pod(&of.pod, "pod does not exist").await?;
-                let id = self.running(&of, &missing).await?;
-                must_upgrade(request)?;
-                // Whether there is a terminal was decided when the container was made.
-                let tty = pod.container(&of.container).is_some_and(|spec| spec.tty);
-                let place = self.budget.upgraded()?;
-                let attach = AttachRequest {
-                    container_id: id,
-                    stdin: streams.stdin,
-                    tty,
-                    stdout: streams.stdout,
-                    stderr: streams.stderr && !tty,
-                };
-                let url = self.runtime.attach(attach).await;
-                self.upgrade(url, request, place).await
-            }
-            Call::PortForward { pod, uid, ports } => {
-                let found = self.pod(&pod, "pod does not exist").await?;
-                if uid.is_some_and(|uid| uid != found.uid()) {
-                    return Err(Refusal::missing("pod not found"));
-                }
-                must_upgrade(request)?;
-                let sandbox = containers::sandbox(&*self.runtime, found.uid()).await;
-                let missing =
-                    || Refusal::failed(format!("pod not found (\"{}_{}\")", pod.name, pod.namespace));
-                let id = sandbox.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)?;
-                let place = self.budget.upgraded()?;
-                let forward = PortForwardRequest { pod_sandbox_id: id, port: ports };
-                let url = self.runtime.port_forward(forward).await;
-                self.upgrade(url, request, place).await
-            }
+            Call::Attach { of, streams } => self.attach(&of, streams, request).await,
+            Call::PortForward { pod, uid, ports } => self.port_forward(&pod, uid, ports, request).await,
             Call::Run { of, command } => self.run(&of, command).await,
-            Call::Pods => self.pod_list(door).await,
+            Call::Pods => self.pod_list(origin).await,
             Call::RunningPods => self.running_pods().await,
             Call::Summary { only_cpu_and_memory } => {
                 let internal =
@@ -280,8 +248,8 @@ impl Kubelet {
     }
 
     /// The pods, of which the first has its room already: who finds none is told so.
-    async fn pod_list(&self, door: Door) -> Result<Reply, Refusal> {
-        let held = self.budget.answer(door).inspect_err(|_| events::answers_full(&self.metrics))?;
+    async fn pod_list(&self, origin: Origin) -> Result<Reply, Refusal> {
+        let held = self.budget.answer(origin).inspect_err(|_| events::answers_full(&self.metrics))?;
         let pods = self.pods.clone();
         let keys = self.disk.blocking(move || pods.keys()).await.map_err(|error| unreadable(&error))?;
         let list = PodList {
@@ -290,7 +258,7 @@ impl Kubelet {
             disk: self.disk.clone(),
             budget: Arc::clone(&self.budget),
             clock: Arc::clone(&self.clock),
-            door,
+            origin,
             held: Some(held),
             written: 0,
         };
@@ -317,6 +285,47 @@ impl Kubelet {
         let status = pod.status();
         let instance = instance::choose(&name.name, status, container, options.previous)?;
         Ok(Reply { status: 200, headers: Vec::new(), body: Body::Log(instance, options), held: None })
+    }
+
+    async fn attach(&self, of: &InPod, streams: Streams, request: &StreamRequest) -> Result<Reply, Refusal> {
+        let NamespacedName { namespace, name } = &of.pod;
+        let missing = format!("container {} not found in pod {name}_{namespace}", of.container);
+        let pod = self.pod(&of.pod, "pod does not exist").await?;
+        let id = self.running(of, &missing).await?;
+        must_upgrade(request)?;
+        // Whether there is a terminal was decided when the container was made.
+        let tty = pod.container(&of.container).is_some_and(|spec| spec.tty);
+        let place = self.budget.upgraded()?;
+        let attach = AttachRequest {
+            container_id: id,
+            stdin: streams.stdin,
+            tty,
+            stdout: streams.stdout,
+            stderr: streams.stderr && !tty,
+        };
+        let url = self.runtime.attach(attach).await;
+        self.upgrade(url, request, place).await
+    }
+
+    async fn port_forward(
+        &self,
+        pod: &NamespacedName,
+        uid: Option<String>,
+        ports: Vec<i32>,
+        request: &StreamRequest,
+    ) -> Result<Reply, Refusal> {
+        let found = self.pod(pod, "pod does not exist").await?;
+        if uid.is_some_and(|uid| uid != found.uid()) {
+            return Err(Refusal::missing("pod not found"));
+        }
+        must_upgrade(request)?;
+        let sandbox = containers::sandbox(&*self.runtime, found.uid()).await;
+        let missing = || Refusal::failed(format!("pod not found (\"{}_{}\")", pod.name, pod.namespace));
+        let id = sandbox.map_err(|error| Refusal::of_runtime(&error))?.ok_or_else(missing)?;
+        let place = self.budget.upgraded()?;
+        let forward = PortForwardRequest { pod_sandbox_id: id, port: ports };
+        let url = self.runtime.port_forward(forward).await;
+        self.upgrade(url, request, place).await
     }
 
     /// The running container of a call; `missing`: the words where there is none.

@@ -1,7 +1,7 @@
 //! The node's kubelet API: containers' logs, exec, attach and port-forward, statistics and metrics, with a kubelet's paths,
 //! parameters, status codes and texts.
 //!
-//! One handler answers at two doors: byte streams that CloudCore opens on the link, and HTTP for agents on the node, which get health,
+//! One handler answers in two places: byte streams that CloudCore opens on the link, and HTTP for agents on the node, which get health,
 //! metrics, statistics and pods alone: on loopback (`tailoredKubeletConfig.address` and `readOnlyPort`, 127.0.0.1:10350), where
 //! they show the token in `modules.edgeStream.tokenFile`, and at the Unix socket `modules.edgeStream.socket`, which only the node's
 //! user opens. Any user of the machine can listen at the port while the node does not; so there is a token while the port is the

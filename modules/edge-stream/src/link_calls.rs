@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::answer::{Body, Reply};
-use crate::budget::{Door, TAKEN_WITHIN};
+use crate::budget::{Origin, TAKEN_WITHIN};
 use crate::events;
 use crate::handler::{Kubelet, LONGEST};
 use crate::log::copy::LogError;
@@ -35,7 +35,7 @@ pub(crate) async fn serve(
             }
         };
         tokio::select! {
-            answer = kubelet.answer(&request, Door::Link) => answer,
+            answer = kubelet.answer(&request, Origin::Link) => answer,
             error = watch => return events::cut(kubelet.metrics(), "none", &error),
         }
     };

@@ -16,7 +16,7 @@ use hyper::body::{Frame, Incoming};
 use unixsocket::{BindError, Bound, Existing, Folder};
 
 use crate::answer::{Body, Reply};
-use crate::budget::Door;
+use crate::budget::Origin;
 use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
@@ -107,7 +107,7 @@ impl Handler for LocalServer {
             headers: headers.collect(),
             user: "local".to_owned(),
         };
-        let (_, reply) = self.kubelet.answer(&call, Door::Local).await;
+        let (_, reply) = self.kubelet.answer(&call, Origin::Local).await;
         http_answer(reply)
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 
-use crate::budget::{Budget, Door, Held};
+use crate::budget::{Budget, BudgetPermit, Origin};
 use crate::disk::Disk;
 use crate::pieces::{self, Pieces};
 use crate::pods::Pods;
@@ -24,9 +24,9 @@ pub(crate) struct PodList {
     pub(crate) disk: Disk,
     pub(crate) budget: Arc<Budget>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) door: Door,
+    pub(crate) origin: Origin,
     /// For the next pod.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<BudgetPermit>,
     pub(crate) written: usize,
 }
 
@@ -57,7 +57,7 @@ impl PodList {
         while let Some(key) = self.keys.next() {
             let mut held = match self.held.take() {
                 Some(held) => held,
-                None => self.budget.next_part(self.door, &*self.clock).await?,
+                None => self.budget.next_part(self.origin, &*self.clock).await?,
             };
             let pods = self.pods.clone();
             let mut text = String::from(if self.written == 0 { HEAD } else { "," });

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::ids::{NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPORTED_ANNOTATION, VOLUME_ATTACHMENTS};
+use contract::ids::{
+    DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPORTED_ANNOTATION, VOLUME_ATTACHMENTS,
+};
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -233,6 +235,11 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     {
         fields.insert("status".to_owned(), status.clone());
     }
+    if let Some(wishes) =
+        status.as_ref().filter(|_| what.group_resource == DEVICES).and_then(wishes_of_device)
+    {
+        fields.insert("status".to_owned(), wishes);
+    }
     let status = status.filter(|_| what.group_resource == PODS).map(|status| {
         let parts = pod_status::parts(&status, mark.as_deref(), &uid);
         if !parts.of_others.is_empty() {
@@ -269,6 +276,15 @@ fn parts(value: Value, reads: &[&str]) -> Value {
 /// The API server's own note of what somebody applied: as large as the object, and nobody on a node reads it. Of a pod it stays: its
 /// containers may ask for its annotations.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What a user says in a Device's status: how the device's state is reported. It stood there before `spec.stateReport` came, and
+/// KubeEdge still reads it where the spec says nothing. Whatever else is there was reported once, and is no node's business.
+fn wishes_of_device(status: &Value) -> Option<Value> {
+    let said = |key: &&str| status.get(*key).is_some_and(|value| !value.is_null());
+    let wishes = ["reportCycle", "reportToCloud"].into_iter().filter(said);
+    let wishes: Map<String, Value> = wishes.map(|key| (key.to_owned(), status[key].clone())).collect();
+    (!wishes.is_empty()).then_some(Value::Object(wishes))
+}
 
 fn readiness(status: &Value) -> Readiness {
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();

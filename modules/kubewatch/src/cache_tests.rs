@@ -187,6 +187,31 @@ fn the_status_of_what_is_no_pod_is_not_sent() {
 }
 
 #[test]
+fn how_the_state_of_a_device_is_reported_goes_down_from_where_it_stood_before() {
+    const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
+    let mut cache = Cache::default();
+    let key = ObjectKey::new(DEVICES, "d", "pump");
+    let device = |version: &str, status: Value| {
+        let metadata = json!({ "namespace": "d", "name": "pump", "uid": "u", "resourceVersion": version });
+        let device = json!({ "metadata": metadata, "spec": { "nodeName": "n" }, "status": status });
+        Event::Apply(serde_json::from_value(device).unwrap())
+    };
+    let sent = |cache: &Cache| -> Value { serde_json::from_slice(&cache.objects[&key].object.json).unwrap() };
+    let twins = json!([{ "propertyName": "speed", "reported": { "value": "7" } }]);
+    assert!(cache.take(&DEVICE, device("1", json!({ "twins": twins, "state": "online" }))));
+    assert_eq!(sent(&cache).get("status"), None);
+    let both = json!({ "twins": twins, "reportToCloud": true, "reportCycle": 250 });
+    assert!(cache.take(&DEVICE, device("2", both)));
+    let wishes = json!({ "reportToCloud": true, "reportCycle": 250 });
+    assert_eq!(sent(&cache)["status"], wishes);
+    let before = cache.objects[&key].object.content_hash.clone();
+    assert!(!cache.take(&DEVICE, device("3", wishes)), "what was reported moves nothing");
+    assert!(cache.take(&DEVICE, device("4", json!({ "reportToCloud": false, "reportCycle": null }))));
+    assert_eq!(sent(&cache)["status"], json!({ "reportToCloud": false }));
+    assert_ne!(cache.objects[&key].object.content_hash, before);
+}
+
+#[test]
 fn the_mark_of_a_report_moves_nothing_and_is_not_sent() {
     let mut cache = Cache::default();
     let with = |annotations: &[(&str, &str)]| {

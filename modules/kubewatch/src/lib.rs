@@ -10,6 +10,7 @@
 //! alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod api_error;
 mod cache;
 mod events;
 mod interruption;
@@ -21,6 +22,7 @@ mod publisher;
 mod read_as;
 mod watched_object;
 
+pub use api_error::status_code;
 pub use cache::{Cache, Cached, Readiness, SharedCache};
 pub use interruption::Interruptions;
 pub use last_sent::{DesiredObjects, LastSent};

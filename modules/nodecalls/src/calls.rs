@@ -14,7 +14,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::io::{AsyncReadExt, ReadHalf};
 
 use crate::error::CallError;
-use crate::last_words::LastWords;
+use crate::error_stream::ErrorStreamTracker;
 use crate::nodes::{Linked, Nodes};
 use crate::open_call::{OpenCall, lock};
 use crate::route::Route;
@@ -137,11 +137,11 @@ impl NodeCalls {
         }
         let body = match (status, upgrade, sending.writer()) {
             (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade), Some(writer)) => {
-                let words = LastWords::of(path, &headers);
+                let tracker = ErrorStreamTracker::of(path, &headers);
                 actix_rt::spawn(async move {
                     // The caller may have gone meanwhile.
                     if let Ok(upgraded) = upgrade.await {
-                        pass_both_ways(upgraded, reader, writer, open, words).await;
+                        pass_both_ways(upgraded, reader, writer, open, tracker).await;
                     }
                 });
                 body::whole("")

@@ -18,9 +18,9 @@
 
 mod calls;
 mod error;
+mod error_stream;
 mod events;
 mod head;
-mod last_words;
 mod nodes;
 mod open_call;
 mod redirect;

@@ -17,8 +17,8 @@ use https::{Body, Upgraded};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use crate::error_stream::ErrorStreamTracker;
 use crate::events;
-use crate::last_words::LastWords;
 use crate::open_call::OpenCall;
 
 /// 16 KiB: what is passed at a time.
@@ -148,13 +148,13 @@ impl Answering {
 }
 
 /// Bytes of an upgraded connection, both ways, until both sides have ended or one breaks off: then both end at once. A side that
-/// has ended leaves the other its time. What breaks off on the node's side is said by `words`.
+/// has ended leaves the other its time. What breaks off on the node's side is said by `tracker`.
 pub(crate) async fn pass_both_ways(
     upgraded: Upgraded,
     from_node: ReadHalf<ByteStream>,
     to_node: WriteHalf<ByteStream>,
     open: OpenCall,
-    words: Option<LastWords>,
+    tracker: Option<ErrorStreamTracker>,
 ) {
     let (from_caller, to_caller) = tokio::io::split(upgraded);
     let (metrics, passed) = (open.metrics(), AtomicU64::new(0));
@@ -163,7 +163,7 @@ pub(crate) async fn pass_both_ways(
         event(metrics, bytes);
     };
     let sent = std::pin::pin!(pass(from_caller, to_node, |piece| count(piece.len(), events::sent)));
-    let received = std::pin::pin!(received(from_node, to_caller, &open.node, words, |bytes| {
+    let received = std::pin::pin!(received(from_node, to_caller, &open.node, tracker, |bytes| {
         count(bytes, events::received);
     }));
     let ended = match select(sent, received).await {
@@ -216,23 +216,23 @@ impl Broken {
     }
 }
 
-/// The way from the node, and the caller's last words when it is cut.
+/// The way from the node, and what the caller is told when it is cut.
 async fn received(
     from_node: impl AsyncRead + Unpin,
     mut to_caller: impl AsyncWrite + Unpin,
     node: &NodeName,
-    mut words: Option<LastWords>,
+    mut tracker: Option<ErrorStreamTracker>,
     count: impl Fn(usize),
 ) -> Result<(), Broken> {
     let ended = pass(from_node, &mut to_caller, |piece| {
         count(piece.len());
-        if let Some(words) = &mut words {
-            words.pass(piece);
+        if let Some(tracker) = &mut tracker {
+            tracker.pass(piece);
         }
     });
     let ended = ended.await;
-    if let (Err(Broken::From(error)), Some(words)) = (&ended, &words) {
-        let said = words.say(&format!(
+    if let (Err(Broken::From(error)), Some(tracker)) = (&ended, &tracker) {
+        let said = tracker.say(&format!(
             "the connection to node `{node}` was cut ({error}), and how the command ends is not known"
         ));
         if let Some(said) = said {

@@ -117,13 +117,6 @@ impl From<RegistryError> for EnrolmentError {
     }
 }
 
-pub(crate) fn code_of(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

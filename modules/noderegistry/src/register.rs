@@ -11,10 +11,11 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams,
     PostParams,
 };
+use kubewatch::status_code;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::error::{AdmissionError, EnrolmentError, RegistryError, code_of};
+use crate::error::{AdmissionError, EnrolmentError, RegistryError};
 use crate::plan::{self, AdmittedNode, Certificate, Entry, NodeObject, Refusal, TokenClaims};
 
 /// How often a compare-and-swap is tried when others write, too.
@@ -244,7 +245,7 @@ impl Registry {
                     return Ok(Revoked::Ending(found.metadata.finalizers.unwrap_or_default()));
                 }
                 Ok(_) => return Ok(Revoked::Node),
-                Err(error) if code_of(&error) == Some(404) => {}
+                Err(error) if status_code(&error) == Some(404) => {}
                 Err(source) => return Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
             }
             let mut barred = EdgeNode::new(node.as_str(), EdgeNodeSpec::default());
@@ -304,7 +305,7 @@ impl Registry {
         };
         match written {
             Ok(_) => Ok(true),
-            Err(error) if matches!(code_of(&error), Some(404 | 409)) => Ok(false),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(false),
             Err(source) => Err(RegistryError::api(EDGE_NODE, node.as_str(), source)),
         }
     }
@@ -319,7 +320,7 @@ pub(crate) async fn remove(
     let at = |source| RegistryError::api(what, name, source);
     match objects.delete(name, &DeleteParams::default()).await {
         Ok(_) => {}
-        Err(error) if code_of(&error) == Some(404) => return Ok(Removal::NotThere),
+        Err(error) if status_code(&error) == Some(404) => return Ok(Removal::NotThere),
         Err(source) => return Err(at(source)),
     }
     // One of that name that was made since is another one.

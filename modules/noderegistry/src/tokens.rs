@@ -4,8 +4,9 @@ use beehive::Fault;
 use contract::NodeName;
 use crd::{JoinToken, JoinTokenSpec};
 use kube::api::{DynamicObject, ListParams, PostParams};
+use kubewatch::status_code;
 
-use crate::error::{EnrolmentError, RegistryError, code_of};
+use crate::error::{EnrolmentError, RegistryError};
 use crate::plan::{self, Refusal, TokenClaims};
 use crate::register::{Registry, Removal, SWAP_TRIES, remove};
 
@@ -65,7 +66,7 @@ impl Registry {
         let created = self.tokens.create(&PostParams::default(), &JoinToken::new(&token.id, spec)).await;
         if let Err(source) = created {
             // Where nobody can say whether it is there, nothing good is left behind.
-            if code_of(&source).is_none_or(|code| code >= 500) {
+            if status_code(&source).is_none_or(|code| code >= 500) {
                 let _ = self.withdraw(&token.id).await;
             }
             return Err(RegistryError::api(JOIN_TOKEN, &token.id, source));
@@ -152,7 +153,7 @@ impl Registry {
     async fn swap_token(&self, id: &str, token: &JoinToken) -> Result<bool, RegistryError> {
         match self.tokens.replace(id, &PostParams::default(), token).await {
             Ok(_) => Ok(true),
-            Err(error) if matches!(code_of(&error), Some(404 | 409)) => Ok(false),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(false),
             Err(source) => Err(RegistryError::api(JOIN_TOKEN, id, source)),
         }
     }

@@ -157,29 +157,12 @@ impl Story<'_, '_> {
         if broken {
             token = token.replacen(|c: char| c.is_ascii_digit(), "x", 1);
         }
-        let folder = testbed.folder.display().to_string();
-        let settings = [
-            format!("database.dataSource={folder}/edgecore.db"),
-            format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.devicePluginPath={folder}/device-plugins"),
-            format!("modules.edged.podResourcesPath={folder}/pod-resources"),
-            format!(
-                "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}",
-                testbed.host.endpoint()
-            ),
-            format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
-            // The story needs a few megabytes, however full the disk is.
-            "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
-            "modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=64Mi".to_owned(),
-            "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
-            format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
-            format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
-            format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
+        let mut settings = testbed.host.edgecore_settings(&testbed.folder);
+        settings.extend([
             format!("modules.edgeHub.quic.server={address}:{}", relay.port),
             "modules.edgeHub.websocket.enable=false".to_owned(),
             format!("modules.eventBus.mqttServerInternal=127.0.0.1:{}", testbed.ports.mqtt),
-            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
-        ];
+        ]);
         let mut command = testbed.ours_on_node("keadm");
         command.arg("join").arg(format!("--cloudcore-ipport={address}:{}", relay.port));
         command.arg(format!("--token={token}")).arg(format!("--edgenode-name={NODE}"));

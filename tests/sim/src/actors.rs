@@ -82,7 +82,7 @@ pub const ACTORS: [ActorKind; 22] = [
             "Reconcile",
         ],
     },
-    ActorKind { name: "eviction-probe", daemon: Daemon::Cloud, is_top: false, messages: &["Look"] },
+    ActorKind { name: "eviction-probe", daemon: Daemon::Cloud, is_top: false, messages: &["Ask"] },
     ActorKind {
         name: "cloud-devicecontroller",
         daemon: Daemon::Cloud,
@@ -189,7 +189,7 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "eviction-manager",
         daemon: Daemon::Edge,
         is_top: false,
-        messages: &["Look", "Observed", "Acted"],
+        messages: &["Measure", "Observed", "Counted", "Acted"],
     },
     ActorKind {
         name: "image-collector",
@@ -197,8 +197,8 @@ pub const ACTORS: [ActorKind; 22] = [
         is_top: false,
         messages: &["Collect", "Collected"],
     },
-    ActorKind { name: "log-manager", daemon: Daemon::Edge, is_top: false, messages: &["Look", "Looked"] },
-    ActorKind { name: "static-pods", daemon: Daemon::Edge, is_top: false, messages: &["Look"] },
+    ActorKind { name: "log-manager", daemon: Daemon::Edge, is_top: false, messages: &["Rotate", "Rotated"] },
+    ActorKind { name: "static-pods", daemon: Daemon::Edge, is_top: false, messages: &["Read"] },
     ActorKind {
         name: "edge-csi",
         daemon: Daemon::Edge,

@@ -45,13 +45,12 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Runs it. What goes wrong for good ends it and is a violation.
+/// Runs it.
 pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
-    let mut outcome = Outcome::new(&format!("many objects over a long way, seed {}", options.seed));
-    if let Err(error) = story(testbed, options, console, &mut outcome).await {
-        outcome.violation(format!("{error:#}"));
-    }
-    outcome
+    Outcome::of(&format!("many objects over a long way, seed {}", options.seed), async |outcome| {
+        story(testbed, options, console, outcome).await
+    })
+    .await
 }
 
 async fn story(

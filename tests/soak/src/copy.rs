@@ -31,13 +31,12 @@ pub struct Options {
     pub judge_time: bool,
 }
 
-/// Runs it. What goes wrong for good ends it and is a violation.
+/// Runs it.
 pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
-    let mut outcome = Outcome::new("a copy fills an uplink of 256 kbit/s");
-    if let Err(error) = story(testbed, options, console, &mut outcome).await {
-        outcome.violation(format!("{error:#}"));
-    }
-    outcome
+    Outcome::of("a copy fills an uplink of 256 kbit/s", async |outcome| {
+        story(testbed, options, console, outcome).await
+    })
+    .await
 }
 
 async fn story(

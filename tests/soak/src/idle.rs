@@ -29,13 +29,9 @@ pub struct Options {
     pub packets: bool,
 }
 
-/// Runs it. What goes wrong for good ends it and is a violation.
+/// Runs it.
 pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
-    let mut outcome = Outcome::new("an idle link");
-    if let Err(error) = story(testbed, options, console, &mut outcome).await {
-        outcome.violation(format!("{error:#}"));
-    }
-    outcome
+    Outcome::of("an idle link", async |outcome| story(testbed, options, console, outcome).await).await
 }
 
 async fn story(

@@ -44,13 +44,12 @@ const LIES: [(&str, LinkFault); 5] = [
 /// How often a client of the node publishes for the cloud meanwhile.
 const UPLOAD_EVERY: Duration = Duration::from_millis(50);
 
-/// Runs it. What goes wrong for good ends it and is a violation.
+/// Runs it.
 pub async fn run(testbed: &mut Testbed, options: &Options, console: &Console) -> Outcome {
-    let mut outcome = Outcome::new(&format!("faults of the link, seed {}", options.seed));
-    if let Err(error) = story(testbed, options, console, &mut outcome).await {
-        outcome.violation(format!("{error:#}"));
-    }
-    outcome
+    Outcome::of(&format!("faults of the link, seed {}", options.seed), async |outcome| {
+        story(testbed, options, console, outcome).await
+    })
+    .await
 }
 
 async fn story(

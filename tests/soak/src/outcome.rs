@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::Console;
 
 /// 20 violations are told in full; the rest is counted.
@@ -49,6 +51,15 @@ pub struct Outcome {
 impl Outcome {
     pub(crate) fn new(title: &str) -> Self {
         Outcome { title: title.to_owned(), ..Outcome::default() }
+    }
+
+    /// What a scenario found that tells all of it in `story`. What goes wrong for good ends it and is a violation.
+    pub(crate) async fn of(title: &str, story: impl AsyncFnOnce(&mut Outcome) -> Result<()>) -> Self {
+        let mut outcome = Outcome::new(title);
+        if let Err(error) = story(&mut outcome).await {
+            outcome.violation(format!("{error:#}"));
+        }
+        outcome
     }
 
     pub(crate) fn row(&mut self, what: &str, value: impl Into<String>) {

@@ -143,31 +143,17 @@ impl Testbed {
                     .map(Some)
             })
             .await?;
-        let folder = self.folder.display();
         let (inner, outer) = &self.addresses;
-        let settings = [
-            format!("database.dataSource={folder}/edgecore.db"),
-            format!("modules.edged.rootDirectory={folder}/kubelet"),
-            format!("modules.edged.devicePluginPath={folder}/device-plugins"),
-            format!("modules.edged.podResourcesPath={folder}/pod-resources"),
+        let mut settings = self.host.edgecore_settings(&self.folder);
+        settings.extend([
             format!("modules.edged.bootIDFile={}", self.host.boot_id_file().display()),
             format!("modules.edged.nodeIP={inner}"),
-            format!("modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint={}", self.host.endpoint()),
-            format!("modules.edged.tailoredKubeletConfig.podLogsDir={folder}/logs"),
-            // A few megabytes will do, however full the disk is.
-            "modules.edged.tailoredKubeletConfig.evictionHard.nodefs\\.available=64Mi".to_owned(),
-            "modules.edged.tailoredKubeletConfig.evictionHard.imagefs\\.available=64Mi".to_owned(),
-            "modules.edged.tailoredKubeletConfig.imageGCHighThresholdPercent=100".to_owned(),
-            format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
-            format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
-            format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
             // The relay is the only thing of the cloud that the node's network reaches.
             format!("modules.edgeHub.websocket.enable={}", self.transports == Transports::QuicAndWebSocket),
             format!("modules.edgeHub.websocket.server={outer}:{}", self.tcp.port),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
-            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
-        ];
+        ]);
         let mut command = tokio::process::Command::new(self.binaries.join("keadm"));
         command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", self.ports.link));
         command.arg(format!("--token={}", token.trim())).arg(format!("--edgenode-name={NODE}"));

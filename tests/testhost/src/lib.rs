@@ -141,6 +141,28 @@ impl TestHost {
         format!("unix://{}", self.socket().display())
     }
 
+    /// What an edgecore on this host is configured to, beside its addresses: all that it keeps lies in `folder`, and the machine's own disk
+    /// counts as large enough, however full it is.
+    pub fn edgecore_settings(&self, folder: &Path) -> Vec<String> {
+        let (folder, kubelet) = (folder.display(), "modules.edged.tailoredKubeletConfig");
+        vec![
+            format!("database.dataSource={folder}/edgecore.db"),
+            format!("modules.edged.rootDirectory={folder}/kubelet"),
+            format!("modules.edged.devicePluginPath={folder}/device-plugins"),
+            format!("modules.edged.podResourcesPath={folder}/pod-resources"),
+            format!("{kubelet}.containerRuntimeEndpoint={}", self.endpoint()),
+            format!("{kubelet}.podLogsDir={folder}/logs"),
+            // A few megabytes will do.
+            format!("{kubelet}.evictionHard.nodefs\\.available=64Mi"),
+            format!("{kubelet}.evictionHard.imagefs\\.available=64Mi"),
+            format!("{kubelet}.imageGCHighThresholdPercent=100"),
+            format!("modules.edgeHub.tlsCaFile={folder}/edge-ca.crt"),
+            format!("modules.edgeHub.tlsCertFile={folder}/edge.crt"),
+            format!("modules.edgeHub.tlsPrivateKeyFile={folder}/edge.key"),
+            format!("modules.deviceTwin.dmiSockPath={folder}/dmi/"),
+        ]
+    }
+
     /// The first three numbers of the pods' addresses.
     pub fn pod_prefix(&self) -> String {
         format!("10.202.{}", self.subnet.number)

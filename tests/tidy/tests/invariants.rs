@@ -74,6 +74,16 @@ fn every_path_on_the_list_is_used() {
 }
 
 #[test]
+fn names_are_in_the_words_of_the_field() {
+    holds(&names::private_language(&REPOSITORY.files));
+}
+
+#[test]
+fn every_name_on_the_list_of_those_that_are_left_is_there() {
+    holds(&names::left_and_gone(&REPOSITORY.files));
+}
+
+#[test]
 fn what_every_part_shares_has_one_home() {
     holds(&single_homes::second_homes(&REPOSITORY.files));
 }

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::Context as _;
-
 use crate::steps::{Failure, Outcome, Workspace};
 
 /// The release that this repository's `.deny.toml` is written for.
@@ -86,17 +84,5 @@ fn has_database() -> bool {
 fn deny(workspace: &Workspace, which: &[&str], cure: &'static str) -> Result<Outcome, Failure> {
     // Offline: what it needs of the registry is here, or nothing was built; and the database was fetched before.
     let arguments = [&["deny", "--offline", "--config", ".deny.toml", "check"], which].concat();
-    let told = format!("cargo {}", arguments.join(" "));
-    crate::say(&format!("      {told}"));
-    let failure = |what| Failure { what, cure: cure.to_owned() };
-    let status = workspace
-        .cargo(&arguments)
-        .status()
-        .with_context(|| format!("{told} did not start"))
-        .map_err(failure)?;
-    if status.success() {
-        Ok(Outcome::Passed)
-    } else {
-        Err(failure(anyhow::anyhow!("{told} ended with {status}")))
-    }
+    workspace.run(&arguments, cure)
 }

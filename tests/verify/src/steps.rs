@@ -63,6 +63,23 @@ impl Workspace {
         &self.target
     }
 
+    /// Runs cargo. A failure names `cure`.
+    pub(crate) fn run(&self, arguments: &[&str], cure: &str) -> Result<Outcome, Failure> {
+        let told = format!("cargo {}", arguments.join(" "));
+        crate::say(&format!("      {told}"));
+        let failure = |what| Failure { what, cure: cure.to_owned() };
+        let status = self
+            .cargo(arguments)
+            .status()
+            .with_context(|| format!("{told} did not start"))
+            .map_err(failure)?;
+        if status.success() {
+            Ok(Outcome::Passed)
+        } else {
+            Err(failure(anyhow::anyhow!("{told} ended with {status}")))
+        }
+    }
+
     /// A call of cargo that finds the tools which we brought ourselves.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
@@ -189,26 +206,10 @@ impl Step {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<Outcome, Failure> {
         match self.work {
             Work::Packages => packages::install(),
-            Work::Cargo(arguments) => self.cargo(workspace, arguments),
-            Work::Tests => self.cargo(workspace, if workspace.nextest { NEXTEST } else { PLAIN }),
+            Work::Cargo(arguments) => workspace.run(arguments, self.cure),
+            Work::Tests => workspace.run(if workspace.nextest { NEXTEST } else { PLAIN }, self.cure),
             Work::DenyTool => deny::install(workspace),
             Work::Deny(check) => deny::run(check, workspace, self.cure),
-        }
-    }
-
-    fn cargo(&self, workspace: &Workspace, arguments: &[&str]) -> Result<Outcome, Failure> {
-        let told = format!("cargo {}", arguments.join(" "));
-        crate::say(&format!("      {told}"));
-        let failure = |what| Failure { what, cure: self.cure.to_owned() };
-        let status = workspace
-            .cargo(arguments)
-            .status()
-            .with_context(|| format!("{told} did not start"))
-            .map_err(failure)?;
-        if status.success() {
-            Ok(Outcome::Passed)
-        } else {
-            Err(failure(anyhow::anyhow!("{told} ended with {status}")))
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What became of a request that failed.
 
+use kubewatch::status_code;
+
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
@@ -15,14 +17,6 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     line
 }
 
-/// The HTTP code of a refusal.
-pub(crate) fn code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
-
 /// What the server said to a refusal, or what went wrong on the way.
 pub(crate) fn message(error: &kube::Error) -> String {
     match error {
@@ -33,7 +27,7 @@ pub(crate) fn message(error: &kube::Error) -> String {
 
 /// Gone, or changed meanwhile: the watch tells it soon, and then it is looked at again.
 pub(crate) fn is_stale(error: &kube::Error) -> bool {
-    matches!(code(error), Some(404 | 409 | 410))
+    matches!(status_code(error), Some(404 | 409 | 410))
 }
 
 /// `Ok` for what the watch will tell about.

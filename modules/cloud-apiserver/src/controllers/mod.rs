@@ -99,6 +99,26 @@ impl ControllerContext {
         Backoff::new(self.settings.retry_first, self.settings.retry_most)
     }
 
+    /// Takes down how the reconcile of an object ended, and when it is tried again. `None`: it failed, which is said.
+    fn settle<T>(
+        &self,
+        backoff: &mut Backoff<NamespacedName>,
+        object: NamespacedName,
+        result: Result<T, kube::Error>,
+    ) -> Option<T> {
+        match result {
+            Ok(done) => {
+                backoff.done(&object);
+                Some(done)
+            }
+            Err(error) => {
+                self.failed(&object, &error);
+                backoff.failed(object, self.env());
+                None
+            }
+        }
+    }
+
     /// Says that an object could not be reconciled, and why.
     fn failed(&self, object: &NamespacedName, error: &kube::Error) {
         events::reconcile_failed(self.env(), self.name, object, &api_error::message(error));

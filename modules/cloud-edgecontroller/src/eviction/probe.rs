@@ -10,12 +10,12 @@ use beehive::{Actor, Address, Capacity, Context, Fault, Message, Policy};
 use contract::edgecontroller::EdgeControllerMsg;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, PostParams};
+use kubewatch::status_code;
 
 use super::rule::{self, EvictionRule};
-use crate::error::status_code;
 use crate::events;
 
-/// 60 s between two looks: pods tolerate a taint for 300 s by default.
+/// 60 s between two questions: pods tolerate a taint for 300 s by default.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// 5 s when the server did not answer.
 const SOON: Duration = Duration::from_secs(5);
@@ -26,13 +26,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum EvictionProbeMsg {
     /// It is time to ask.
-    Look,
+    Ask,
 }
 
 impl Message for EvictionProbeMsg {
     fn name(&self) -> &'static str {
         match self {
-            EvictionProbeMsg::Look => "Look",
+            EvictionProbeMsg::Ask => "Ask",
         }
     }
 }
@@ -71,7 +71,7 @@ impl EvictionProbe {
         }
     }
 
-    async fn look(&self, cx: &Context<EvictionProbeMsg>) -> Duration {
+    async fn probe(&self, cx: &Context<EvictionProbeMsg>) -> Duration {
         let answer = tokio::select! {
             answer = self.ask() => answer.map_err(|error| error.to_string()),
             () = cx.env().sleep(DEADLINE) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
@@ -102,7 +102,7 @@ impl Actor for EvictionProbe {
     type Message = EvictionProbeMsg;
 
     async fn started(&mut self, cx: &mut Context<EvictionProbeMsg>) -> Result<(), Fault> {
-        cx.after(Duration::ZERO, EvictionProbeMsg::Look);
+        cx.after(Duration::ZERO, EvictionProbeMsg::Ask);
         Ok(())
     }
 
@@ -112,9 +112,9 @@ impl Actor for EvictionProbe {
         cx: &mut Context<EvictionProbeMsg>,
     ) -> Result<(), Fault> {
         match message {
-            EvictionProbeMsg::Look => {
-                let pause = self.look(cx).await;
-                cx.after(pause, EvictionProbeMsg::Look);
+            EvictionProbeMsg::Ask => {
+                let pause = self.probe(cx).await;
+                cx.after(pause, EvictionProbeMsg::Ask);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ pub(crate) type Ids = BTreeSet<String>;
 
 /// What there is to choose from.
 #[derive(Debug)]
-pub(crate) struct Offer<'a> {
+pub(crate) struct Candidates<'a> {
     pub(crate) resource: &'a str,
     /// All devices that the plugin has told of.
     pub(crate) devices: &'a BTreeMap<String, PluginDevice>,
@@ -41,18 +41,22 @@ pub(crate) enum Choice {
 ///
 /// # Errors
 /// The kubelet's sentence.
-pub(crate) fn choose(offer: &Offer<'_>, wanted: usize, preferred: Option<&Ids>) -> Result<Choice, String> {
-    let resource = offer.resource;
+pub(crate) fn choose(
+    candidates: &Candidates<'_>,
+    wanted: usize,
+    preferred: Option<&Ids>,
+) -> Result<Choice, String> {
+    let resource = candidates.resource;
     let healthy: Ids =
-        offer.devices.iter().filter(|(_, device)| device.is_healthy).map(|(id, _)| id.clone()).collect();
+        candidates.devices.iter().filter(|(_, device)| device.is_healthy).map(|(id, _)| id.clone()).collect();
     if healthy.is_empty() {
         return Err(format!("no healthy devices present; cannot allocate unhealthy devices {resource}"));
     }
     let mut taken = Ids::new();
-    if take(&mut taken, wanted, offer.reusable) {
+    if take(&mut taken, wanted, candidates.reusable) {
         return Ok(Choice::Take(taken));
     }
-    let available: Ids = healthy.difference(offer.used).cloned().collect();
+    let available: Ids = healthy.difference(candidates.used).cloned().collect();
     let needed = wanted - taken.len();
     if available.len() < needed {
         let there = available.len();
@@ -60,7 +64,7 @@ pub(crate) fn choose(offer: &Offer<'_>, wanted: usize, preferred: Option<&Ids>) 
             "requested number of devices unavailable for {resource}. Requested: {needed}, Available: {there}"
         ));
     }
-    let Sides { aligned, unaligned, without } = by_affinity(offer, &available);
+    let Sides { aligned, unaligned, without } = by_affinity(candidates, &available);
     let ask = |from: &Ids, taken: &Ids| Choice::AskPlugin {
         available: from.union(taken).cloned().collect(),
         must_include: taken.clone(),
@@ -68,7 +72,7 @@ pub(crate) fn choose(offer: &Offer<'_>, wanted: usize, preferred: Option<&Ids>) 
     };
     if needed < aligned.len() {
         match preferred {
-            None if offer.asks_plugin => return Ok(ask(&aligned, &taken)),
+            None if candidates.asks_plugin => return Ok(ask(&aligned, &taken)),
             Some(preferred) => {
                 take(&mut taken, wanted, &preferred.intersection(&aligned).cloned().collect());
             }
@@ -81,7 +85,7 @@ pub(crate) fn choose(offer: &Offer<'_>, wanted: usize, preferred: Option<&Ids>) 
         return Ok(Choice::Take(taken));
     }
     match preferred {
-        None if offer.asks_plugin => return Ok(ask(&available, &taken)),
+        None if candidates.asks_plugin => return Ok(ask(&available, &taken)),
         Some(preferred) => {
             take(&mut taken, wanted, &preferred.intersection(&available).cloned().collect());
         }
@@ -111,12 +115,12 @@ struct Sides {
     without: Ids,
 }
 
-fn by_affinity(offer: &Offer<'_>, available: &Ids) -> Sides {
+fn by_affinity(candidates: &Candidates<'_>, available: &Ids) -> Sides {
     let mut sides = Sides { aligned: Ids::new(), unaligned: Ids::new(), without: Ids::new() };
-    let has_topology = offer.devices.values().any(|device| !device.nodes.is_empty());
-    let affinity = offer.affinity.filter(|_| has_topology);
+    let has_topology = candidates.devices.values().any(|device| !device.nodes.is_empty());
+    let affinity = candidates.affinity.filter(|_| has_topology);
     for id in available {
-        let nodes = offer.devices.get(id).map(|device| &device.nodes);
+        let nodes = candidates.devices.get(id).map(|device| &device.nodes);
         let side = match (affinity, nodes) {
             (Some(mask), Some(nodes)) if mask.has_any(nodes) => &mut sides.aligned,
             (Some(_), Some(nodes)) if !nodes.is_empty() => &mut sides.unaligned,
@@ -166,7 +170,7 @@ mod tests {
 
     fn chosen(case: &Case) -> Result<Choice, String> {
         let devices = case.devices.split_whitespace().map(device).collect();
-        let offer = Offer {
+        let candidates = Candidates {
             resource: "example.com/x",
             devices: &devices,
             used: &ids(case.used),
@@ -174,7 +178,7 @@ mod tests {
             affinity: case.affinity.map(|nodes| nodes.iter().copied().collect()),
             asks_plugin: case.asks,
         };
-        choose(&offer, case.wanted, case.preferred.map(ids).as_ref())
+        choose(&candidates, case.wanted, case.preferred.map(ids).as_ref())
     }
 
     fn take(text: &str) -> Result<Choice, String> {

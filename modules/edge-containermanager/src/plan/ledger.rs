@@ -9,7 +9,7 @@ use contract::containermanager::{
 };
 
 use crate::plan::allocation::{ContainerAllocation, DeviceAllocation, MemoryBlock, PodAllocation};
-use crate::plan::choice::{self, Choice, Ids, Offer};
+use crate::plan::choice::{self, Candidates, Choice, Ids};
 use crate::plan::cpus::CpuSet;
 use crate::plan::reusable_memory::ReusableMemory;
 use crate::plan::topology::NumaMask;
@@ -381,7 +381,7 @@ impl Ledger {
             Plugin::Awaited { .. } | Plugin::Away { .. } | Plugin::Gone => false,
         };
         let used = self.used(name);
-        let offer = Offer {
+        let candidates = Candidates {
             resource: name,
             devices: &resource.devices,
             used: &used,
@@ -389,7 +389,7 @@ impl Ledger {
             affinity,
             asks_plugin,
         };
-        choice::choose(&offer, wanted, preferred)
+        choice::choose(&candidates, wanted, preferred)
     }
 
     /// Devices are a container's from now on, before its plugin has answered.

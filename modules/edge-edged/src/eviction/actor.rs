@@ -36,20 +36,20 @@ const CLEANUP_POLLS: u32 = 30;
 /// Messages to the eviction manager.
 #[derive(Debug)]
 pub(crate) enum EvictionMsg {
-    /// It is time to look.
-    Look,
-    /// What a look has found.
+    /// It is time to measure what the node has left.
+    Measure,
+    /// What was measured.
     Observed { observation: Box<Observation> },
     /// What the pods have on the disk was counted; `evicted`: those that used more than they may were told to go.
     Counted { evicted: Vec<String> },
-    /// What had to be done is done; `evicted`: a pod has to go, and the next look is due at once.
+    /// What had to be done is done; `evicted`: a pod has to go, and it is measured again at once.
     Acted { evicted: Option<String> },
 }
 
 impl Message for EvictionMsg {
     fn name(&self) -> &'static str {
         match self {
-            EvictionMsg::Look => "Look",
+            EvictionMsg::Measure => "Measure",
             EvictionMsg::Observed { .. } => "Observed",
             EvictionMsg::Counted { .. } => "Counted",
             EvictionMsg::Acted { .. } => "Acted",
@@ -136,14 +136,14 @@ impl Actor for EvictionManager {
     type Message = EvictionMsg;
 
     async fn started(&mut self, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
-        cx.every(self.deps.settings.eviction_rules.every, || EvictionMsg::Look);
+        cx.every(self.deps.settings.eviction_rules.every, || EvictionMsg::Measure);
         self.look(cx);
         Ok(())
     }
 
     async fn handle(&mut self, message: EvictionMsg, cx: &mut Context<EvictionMsg>) -> Result<(), Fault> {
         match message {
-            EvictionMsg::Look => self.look(cx),
+            EvictionMsg::Measure => self.look(cx),
             EvictionMsg::Observed { observation } => self.observed(*observation, cx),
             EvictionMsg::Counted { evicted } => {
                 self.counting = false;

@@ -100,13 +100,13 @@ fn look(root: &Path, images: Option<&Path>) -> Observation {
 
 /// What the runtime says of what pods and containers use, by the pod's uid.
 #[derive(Default)]
-struct Told {
+struct RuntimeStats {
     pods: HashMap<String, PodSandboxStats>,
     containers: HashMap<(String, String), ContainerStats>,
 }
 
 /// What the runtime says now; `None`: it does not, and of no pod it is known what it uses.
-async fn ask(deps: &Rc<Dependencies>) -> Option<Told> {
+async fn ask(deps: &Rc<Dependencies>) -> Option<RuntimeStats> {
     for pause in ASKED_AGAIN_AFTER {
         match ask_once(deps).await {
             Ok(told) => return Some(told),
@@ -119,13 +119,13 @@ async fn ask(deps: &Rc<Dependencies>) -> Option<Told> {
     told.inspect_err(|error| events::use_unknown(&deps.env, error)).ok()
 }
 
-async fn ask_once(deps: &Rc<Dependencies>) -> Result<Told, cri::Error> {
+async fn ask_once(deps: &Rc<Dependencies>) -> Result<RuntimeStats, cri::Error> {
     let runtime = &deps.runtime;
     let (pods, containers) = tokio::try_join!(
         runtime.sandbox_stats(PodSandboxStatsFilter::default()),
         runtime.container_stats(ContainerStatsFilter::default()),
     )?;
-    let mut told = Told::default();
+    let mut told = RuntimeStats::default();
     for stats in pods {
         let labels = stats.attributes.as_ref().map(|attributes| &attributes.labels);
         if let Some(uid) = labels.and_then(|labels| labels.get(POD_UID)).cloned() {
@@ -197,7 +197,7 @@ struct OnDisk {
     logs: BTreeMap<String, Usage>,
 }
 
-fn use_of(pod: &ParsedPod, told: &Told, on_disk: OnDisk) -> PodUse {
+fn use_of(pod: &ParsedPod, told: &RuntimeStats, on_disk: OnDisk) -> PodUse {
     let uid = pod.id.uid.clone();
     let spec = pod.spec();
     let value = |value: Option<&cri::v1::UInt64Value>| value.map(|value| value.value);

@@ -30,17 +30,17 @@ const LINKS_EVERY: u32 = 6;
 /// Messages to the log manager.
 #[derive(Debug)]
 pub(crate) enum LogManagerMsg {
-    /// It is time to look.
-    Look,
-    /// A look has ended; `again`: the next one is due at once.
-    Looked { again: bool, failed: BTreeMap<String, String> },
+    /// It is time to look which logs are too large.
+    Rotate,
+    /// All that were too large are rotated; `again`: one grows so fast that it is looked at again at once.
+    Rotated { again: bool, failed: BTreeMap<String, String> },
 }
 
 impl Message for LogManagerMsg {
     fn name(&self) -> &'static str {
         match self {
-            LogManagerMsg::Look => "Look",
-            LogManagerMsg::Looked { .. } => "Looked",
+            LogManagerMsg::Rotate => "Rotate",
+            LogManagerMsg::Rotated { .. } => "Rotated",
         }
     }
 }
@@ -73,14 +73,14 @@ impl Actor for LogManager {
     type Message = LogManagerMsg;
 
     async fn started(&mut self, cx: &mut Context<LogManagerMsg>) -> Result<(), Fault> {
-        cx.every(self.deps.settings.log_look_every, || LogManagerMsg::Look);
+        cx.every(self.deps.settings.log_look_every, || LogManagerMsg::Rotate);
         Ok(())
     }
 
     async fn handle(&mut self, message: LogManagerMsg, cx: &mut Context<LogManagerMsg>) -> Result<(), Fault> {
         match message {
-            LogManagerMsg::Look => self.look(cx),
-            LogManagerMsg::Looked { again, failed } => {
+            LogManagerMsg::Rotate => self.look(cx),
+            LogManagerMsg::Rotated { again, failed } => {
                 self.looking = false;
                 self.failed = failed;
                 if again {
@@ -104,22 +104,22 @@ impl LogManager {
         }
         let with_links = self.looks.is_multiple_of(LINKS_EVERY);
         self.looks = self.looks.wrapping_add(1);
-        let look = Look { deps: Rc::clone(&self.deps), said: std::mem::take(&mut self.failed) };
+        let rotation = Rotation { deps: Rc::clone(&self.deps), said: std::mem::take(&mut self.failed) };
         let own = cx.myself();
         cx.spawn(async move {
-            let (again, failed) = look.run(with_links).await;
-            let _ = own.tell(LogManagerMsg::Looked { again, failed }).await;
+            let (again, failed) = rotation.run(with_links).await;
+            let _ = own.tell(LogManagerMsg::Rotated { again, failed }).await;
         });
     }
 }
 
-/// One look.
-struct Look {
+/// One look at all logs.
+struct Rotation {
     deps: Rc<Dependencies>,
     said: BTreeMap<String, String>,
 }
 
-impl Look {
+impl Rotation {
     /// Whether the next look is due at once, and what was said of logs that cannot be rotated.
     async fn run(self, with_links: bool) -> (bool, BTreeMap<String, String>) {
         let node = HashMap::from([(NODE.to_owned(), self.deps.settings.node_name.clone())]);

@@ -19,14 +19,14 @@ pub(crate) const STATIC_PODS: &str = "static-pods";
 /// Messages to it.
 #[derive(Debug)]
 pub(crate) enum StaticPodsMsg {
-    /// Something has changed, or it is time to look.
-    Look,
+    /// Something has changed, or it is time to read the files again.
+    Read,
 }
 
 impl Message for StaticPodsMsg {
     fn name(&self) -> &'static str {
         match self {
-            StaticPodsMsg::Look => "Look",
+            StaticPodsMsg::Read => "Read",
         }
     }
 }
@@ -58,7 +58,7 @@ impl Actor for StaticPodsSource {
     type Message = StaticPodsMsg;
 
     async fn started(&mut self, cx: &mut Context<StaticPodsMsg>) -> Result<(), Fault> {
-        cx.every(self.deps.settings.static_look_every, || StaticPodsMsg::Look);
+        cx.every(self.deps.settings.static_look_every, || StaticPodsMsg::Read);
         match Watch::new() {
             Ok(watch) => {
                 let watch = Arc::new(watch);
@@ -67,7 +67,7 @@ impl Actor for StaticPodsSource {
                 cx.spawn(async move {
                     // Where the kernel tells no more the timer goes on. A full mailbox holds a look already.
                     while watch.changed().await.is_ok() {
-                        let _ = own.try_tell(StaticPodsMsg::Look);
+                        let _ = own.try_tell(StaticPodsMsg::Read);
                     }
                 });
             }
@@ -79,7 +79,7 @@ impl Actor for StaticPodsSource {
 
     async fn handle(&mut self, message: StaticPodsMsg, cx: &mut Context<StaticPodsMsg>) -> Result<(), Fault> {
         match message {
-            StaticPodsMsg::Look => self.look(cx).await,
+            StaticPodsMsg::Read => self.look(cx).await,
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl StaticPodsSource {
         let fault = match look(&self.deps).await {
             Ok(again) => {
                 if let Some(at) = again {
-                    cx.after(at.since(cx.now()), StaticPodsMsg::Look);
+                    cx.after(at.since(cx.now()), StaticPodsMsg::Read);
                 }
                 None
             }

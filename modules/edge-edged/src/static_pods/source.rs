@@ -33,7 +33,7 @@ struct Described {
 
 /// What a look has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Looked {
+pub(crate) struct FilesChange {
     /// Whether other pods should run.
     pub(crate) changed: bool,
     /// Files that make no sense, and why, when that is news.
@@ -53,10 +53,10 @@ pub(crate) struct StaticPods {
 impl StaticPods {
     /// Takes a look in. `seen`: the time, for what is new. What is valid counts at once, as in a kubelet; what is not may be half
     /// of a file that somebody writes, and is told of when it stays so.
-    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str, now: Moment) -> Looked {
+    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str, now: Moment) -> FilesChange {
         let before = self.identities();
         let was_known = std::mem::replace(&mut self.is_known, true);
-        let mut looked = Looked::default();
+        let mut looked = FilesChange::default();
         self.files.retain(|file, _| found.contains_key(file));
         for (file, content) in found {
             let print = content.as_ref().map_or_else(|why| fnv1a(why.as_bytes()), |bytes| fnv1a(bytes));
@@ -142,7 +142,7 @@ mod tests {
         Moment(Duration::from_millis(milliseconds))
     }
 
-    fn look_at(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)], now: Moment) -> Looked {
+    fn look_at(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)], now: Moment) -> FilesChange {
         let found = files.iter().map(|(file, content)| (PathBuf::from(file), content.clone())).collect();
         pods.look(found, "edge-1", "now", now)
     }
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(look_at(&mut pods, &bad, at(5000)).again, Some(at(6000)));
         assert_eq!(look_at(&mut pods, &bad, at(5999)).again, Some(at(6000)));
         assert_eq!(look_at(&mut pods, &bad, at(6000)).faults.len(), 1);
-        assert_eq!(look_at(&mut pods, &bad, at(7000)), Looked::default(), "it is said once");
+        assert_eq!(look_at(&mut pods, &bad, at(7000)), FilesChange::default(), "it is said once");
         assert_eq!(pods.pods().count(), 1);
     }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::await_holding_refcell_ref)]
 
 use super::*;
+use std::path::Path;
+
 use beehive::testing::{PanicPoint, Probe, plan_panic};
 use beehive::{Capacity, Flow, Hive, Policy};
 use edge_store::Options;
@@ -19,27 +21,41 @@ async fn until(env: &Env, fact: impl Fn() -> bool) {
     }
 }
 
+/// The actor, as whoever publishes for the node sees it, and its broker.
+struct Supervised {
+    hive: Hive,
+    bus: Address<EventBusMsg>,
+    spy: Spy,
+    _neighbours: (Probe<TwinMsg>, Probe<MetaMsg>),
+}
+
+/// Supervises the actor over a store in `folder`, and waits for its broker.
+async fn supervise(env: &Env, folder: &Path, config: config::edge::EventBus) -> Supervised {
+    let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
+    let ((told, twin), (taken, meta)) = (Probe::new(env, 1), Probe::new(env, 1));
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
+    let bus = hive.grant("tester", &mailbox, Flow::Tell);
+    let spy = Spy::default();
+    let mut make = EventBus::factory(config, store, twin, meta);
+    let for_actor = Rc::clone(&spy);
+    hive.supervise(mailbox, Policy::default(), move || EventBus { spy: Rc::clone(&for_actor), ..make() });
+    hive.open().unwrap();
+    until(env, || spy.borrow().is_some()).await;
+    Supervised { hive, bus, spy, _neighbours: (told, taken) }
+}
+
 #[test]
 fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
         let env = Env::seeded(1);
-        let ((_probe, twin), (_meta, meta)) = (Probe::new(&env, 1), Probe::new(&env, 1));
-        let mut hive = Hive::new("test", env.clone());
-        let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
-        let bus = hive.grant("tester", &mailbox, Flow::Tell);
-        let spy = Spy::default();
         let config = config::edge::EventBus {
             mqtt_server_internal: "127.0.0.1:0".to_owned(),
             ..config::edge::EventBus::default()
         };
-        let mut make = EventBus::factory(config, store, twin, meta);
-        let for_actor = Rc::clone(&spy);
-        hive.supervise(mailbox, Policy::default(), move || EventBus { spy: Rc::clone(&for_actor), ..make() });
-        hive.open().unwrap();
-        until(&env, || spy.borrow().is_some()).await;
+        let Supervised { hive, bus, spy, .. } = &supervise(&env, folder.path(), config).await;
         let shared = spy.borrow().clone().unwrap();
         let report = hive.inspector().report(SOON).await;
         let view = serde_json::to_value(&report).unwrap()["actors"][0]["snapshot"].clone();
@@ -86,13 +102,7 @@ fn a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again()
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
         let env = Env::seeded(1);
-        let ((_probe, twin), (_meta, meta)) = (Probe::new(&env, 1), Probe::new(&env, 1));
-        let mut hive = Hive::new("test", env.clone());
-        let mailbox = hive.mailbox("edge-eventbus", Capacity::new(8, "a test's choice"));
-        let bus = hive.grant("tester", &mailbox, Flow::Tell);
-        let spy = Spy::default();
         let [port] = testhost::free_ports().unwrap();
         let port = std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let mut config = config::edge::EventBus {
@@ -101,11 +111,7 @@ fn a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again()
         };
         let socket = folder.path().join("mqtt.sock");
         config.unix_socket = config::edge::MqttUnixSocket { path: socket.clone(), group: String::new() };
-        let mut make = EventBus::factory(config, store, twin, meta);
-        let for_actor = Rc::clone(&spy);
-        hive.supervise(mailbox, Policy::default(), move || EventBus { spy: Rc::clone(&for_actor), ..make() });
-        hive.open().unwrap();
-        until(&env, || spy.borrow().is_some()).await;
+        let Supervised { hive, bus, spy, .. } = &supervise(&env, folder.path(), config).await;
         let publish = |retain| EventBusMsg::Publish {
             topic: "t".to_owned(),
             payload: Bytes::from_static(b"!"),

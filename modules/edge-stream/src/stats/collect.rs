@@ -49,17 +49,17 @@ pub(crate) struct Collector {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) blocking: Blocking,
     pub(crate) places: Places,
-    kept: Mutex<Kept>,
+    kept: Mutex<SampleCache>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct SampleCache {
     last: Option<(Moment, Arc<Sample>)>,
     rates: Rates,
 }
 
 /// What the runtime says.
-struct Told {
+struct RuntimeReport {
     sandboxes: Vec<PodSandbox>,
     containers: Vec<Container>,
     of_sandboxes: HashMap<String, PodSandboxStats>,
@@ -102,7 +102,7 @@ impl Collector {
         Ok(sample)
     }
 
-    async fn ask(&self) -> Result<Told, Error> {
+    async fn ask(&self) -> Result<RuntimeReport, Error> {
         let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
         let running = ContainerStateValue { state: ContainerState::ContainerRunning.into() };
         let sandboxes = PodSandboxFilter { state: Some(ready), ..PodSandboxFilter::default() };
@@ -133,7 +133,7 @@ impl Collector {
             inodes_used: value(&images.inodes_used),
             ..Disk::default()
         });
-        Ok(Told {
+        Ok(RuntimeReport {
             sandboxes,
             containers,
             of_sandboxes: of_sandboxes
@@ -162,7 +162,7 @@ fn rate(sample: &mut Sample, rates: &mut Rates) {
 }
 
 /// Looks at the machine and the kernel. Blocks.
-fn look(places: &Places, told: Told, at: i64) -> Sample {
+fn look(places: &Places, told: RuntimeReport, at: i64) -> Sample {
     let tree = Tree::at(&places.cgroups);
     let logs_disk = proc::disk_of(&places.logs);
     let image_disk = told.image_mount.as_deref().map(proc::disk_of).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::node::{Fake, LONG, Node, running};
-use crate::budget::Door;
+use crate::budget::Origin;
 
 /// Resident memory in MiB.
 fn resident() -> usize {
@@ -55,7 +55,7 @@ async fn pods_that_nobody_reads_take_no_memory_and_who_reads_gets_all_of_them() 
     assert!(unread.len() > 8 && refused > 0, "{} are held, {refused} refused", unread.len());
     assert_eq!(node.metrics.count_of("stream_answers_over_the_bound"), refused);
     // An agent on the node still finds room, and so does who asks when the others have gone.
-    assert!(node.kubelet.budget().answer(Door::Local).is_ok());
+    assert!(node.kubelet.budget().answer(Origin::Local).is_ok());
     let last = unread.pop().unwrap();
     drop(unread);
     whole(&read(last).await);
@@ -87,7 +87,7 @@ async fn every_answer_that_is_made_whole_finds_room_first() {
         "/logs/",
         "/pods",
     ];
-    let held: Vec<_> = std::iter::from_fn(|| node.kubelet.budget().answer(Door::Link).ok()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| node.kubelet.budget().answer(Origin::Link).ok()).collect();
     for page in pages {
         let (head, _) = node.call("GET", page, &[]).await;
         assert_eq!((head.status, header(&head.headers, "retry-after")), (503, Some("1")), "{page}");

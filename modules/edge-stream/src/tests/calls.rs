@@ -141,6 +141,9 @@ async fn what_cannot_be_upgraded_is_refused_in_a_kubelets_words() {
     assert_eq!((other.0, other.1.as_str()), (403, "no v5"));
     assert_eq!(header(&other.2, "x-accepted-stream-protocol-versions"), Some("v1"));
     assert!(runtime.asked.lock().unwrap().last().unwrap().contains("s-new"), "the newest sandbox");
+    runtime.running.lock().unwrap().push("c2".into());
+    drop(refused("POST", "/exec/d/p/c?output=1", &SPDY).await);
+    assert!(runtime.asked.lock().unwrap().last().unwrap().contains("c2"), "the latest attempt");
     runtime.running.lock().unwrap().clear();
     let ended = refused("POST", "/exec/d/p/c?output=1", &SPDY).await;
     assert_eq!((ended.0, ended.1.as_str()), (500, r#"container not found ("c")"#));

@@ -1,4 +1,4 @@
-//! The handler behind the link's door, with a runtime that a test makes and with containerd.
+//! The handler behind the link, with a runtime that a test makes and with containerd.
 
 mod answers;
 mod calls;

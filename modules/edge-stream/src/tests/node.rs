@@ -65,8 +65,14 @@ impl Runtime for Fake {
         no("PodSandboxStatus")
     }
     fn list_sandboxes(&self, filter: PodSandboxFilter) -> Answer<'_, Vec<PodSandbox>> {
-        let old = PodSandbox { id: "s-old".into(), created_at: 1, ..PodSandbox::default() };
-        let new = PodSandbox { id: "s-new".into(), created_at: 2, ..PodSandbox::default() };
+        // The clock was set back before the second attempt.
+        let sandbox = |id: &str, attempt, created_at| PodSandbox {
+            id: id.into(),
+            metadata: Some(PodSandboxMetadata { attempt, ..PodSandboxMetadata::default() }),
+            created_at,
+            ..PodSandbox::default()
+        };
+        let (old, new) = (sandbox("s-old", 0, 2), sandbox("s-new", 1, 1));
         let own = filter.label_selector.get(crate::containers::POD_UID).is_some_and(|uid| uid == "u");
         yes(if own { vec![old, new] } else { Vec::new() })
     }
@@ -85,7 +91,14 @@ impl Runtime for Fake {
     fn list_containers(&self, _: ContainerFilter) -> Answer<'_, Vec<Container>> {
         self.lists.fetch_add(1, Ordering::SeqCst);
         let running = self.running.lock().unwrap();
-        yes(running.iter().map(|id| Container { id: id.clone(), ..Container::default() }).collect())
+        // Each is a later attempt than those before it, and the clock was set back before each.
+        let container = |(attempt, id): (u32, &String)| Container {
+            id: id.clone(),
+            metadata: Some(ContainerMetadata { attempt, ..ContainerMetadata::default() }),
+            created_at: -i64::from(attempt),
+            ..Container::default()
+        };
+        yes((0..).zip(running.iter()).map(container).collect())
     }
     fn container_status(&self, id: &str) -> Answer<'_, ContainerStatus> {
         let runs = self.running.lock().unwrap().iter().any(|own| own == id);

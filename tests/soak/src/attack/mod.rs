@@ -41,11 +41,10 @@ pub struct Options {
 
 /// Runs it. What goes wrong for good ends it and is a violation.
 pub async fn run(name: &str, binaries: &Path, options: &Options, console: &Console) -> Outcome {
-    let mut outcome = Outcome::new("attacks on the link's doors");
-    if let Err(error) = story(name, binaries, options, console, &mut outcome).await {
-        outcome.violation(format!("{error:#}"));
-    }
-    outcome
+    Outcome::of("attacks on the link's ports", async |outcome| {
+        story(name, binaries, options, console, outcome).await
+    })
+    .await
 }
 
 async fn story(

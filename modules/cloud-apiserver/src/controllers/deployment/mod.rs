@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::{NamespacedName, kind};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use self::plan::RolloutStep;
-use super::api_error::{code, message, unless_stale};
+use super::api_error::{message, unless_stale};
 use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
 use super::informer::Lister;
@@ -63,16 +64,8 @@ impl Reconciler for Deployments {
             }
             let own = owned.get(uid(deployment)).map(Vec::as_slice).unwrap_or_default();
             let free = owned.get("").map(Vec::as_slice).unwrap_or_default();
-            match reconcile_one(&context, deployment, own, free, &running).await {
-                Ok(next) => {
-                    self.backoff.done(&key);
-                    wake = sooner(wake, next);
-                }
-                Err(error) => {
-                    context.failed(&key, &error);
-                    self.backoff.failed(key, context.env());
-                }
-            }
+            let result = reconcile_one(&context, deployment, own, free, &running).await;
+            wake = sooner(wake, context.settle(&mut self.backoff, key, result).flatten());
         }
         sooner(wake, self.backoff.next(context.env().now()))
     }
@@ -146,7 +139,9 @@ async fn write(
                     context.client.event(NAME, deployment, false, "ScalingReplicaSet", &told).await;
                     Ok(())
                 }
-                Err(error) if code(&error) == Some(409) => taken(context, deployment, &key(&set_name)).await,
+                Err(error) if status_code(&error) == Some(409) => {
+                    taken(context, deployment, &key(&set_name)).await
+                }
                 Err(error) => {
                     let told =
                         format!("Failed to create new replica set \"{set_name}\": {}", message(&error));

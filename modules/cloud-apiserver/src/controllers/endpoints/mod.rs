@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::{Kind, NamespacedName, kind};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use super::ControllerContext;
-use super::api_error::{code, unless_stale};
+use super::api_error::unless_stale;
 use super::backoff::Backoff;
 use super::controller::Reconciler;
 use super::informer::Lister;
@@ -48,13 +49,8 @@ impl Reconciler for Endpoints {
             if !self.backoff.is_due(&key, now) {
                 continue;
             }
-            match reconcile_one(&context, service, &pods, &slices).await {
-                Ok(()) => self.backoff.done(&key),
-                Err(error) => {
-                    context.failed(&key, &error);
-                    self.backoff.failed(key, context.env());
-                }
-            }
+            let result = reconcile_one(&context, service, &pods, &slices).await;
+            context.settle(&mut self.backoff, key, result);
         }
         self.backoff.next(context.env().now())
     }
@@ -103,7 +99,7 @@ async fn put(
         let namespace = namespace(&wanted).to_owned();
         return match context.client.create(kind, &namespace, wanted).await {
             // The watch tells it soon; and a namespace that is on its way out needs none.
-            Err(error) if matches!(code(&error), Some(403 | 404 | 409)) => Ok(()),
+            Err(error) if matches!(status_code(&error), Some(403 | 404 | 409)) => Ok(()),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use self::graph::GraphSnapshot;
@@ -213,5 +214,5 @@ async fn change(
 }
 
 fn error_is_gone(error: &kube::Error) -> bool {
-    super::api_error::code(error) == Some(404)
+    status_code(error) == Some(404)
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use apimachinery::{NamespacedName, kind};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use self::plan::RemainingContent;
 use super::ControllerContext;
-use super::api_error::{code, message, unless_stale};
+use super::api_error::{message, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
 use super::discovery::{self, ListableKind};
@@ -51,11 +52,10 @@ impl Reconciler for Namespaces {
                 continue;
             }
             match empty(&context, &namespace).await {
-                Ok(true) => self.backoff.done(&key),
+                // It is looked at again later and later, as after a failure.
                 Ok(false) => self.backoff.failed(key, context.env()),
-                Err(error) => {
-                    context.failed(&key, &error);
-                    self.backoff.failed(key, context.env());
+                result => {
+                    context.settle(&mut self.backoff, key, result);
                 }
             }
         }
@@ -76,7 +76,7 @@ async fn empty(context: &ControllerContext, namespace: &Value) -> Result<bool, k
             Ok(Some(remaining)) => left.push(remaining),
             Ok(None) => {}
             // The kind went meanwhile, and its objects with it.
-            Err(error) if code(&error) == Some(404) => {}
+            Err(error) if status_code(&error) == Some(404) => {}
             Err(error) => failure = Some(error),
         }
     }
@@ -144,9 +144,9 @@ async fn finalize(context: &ControllerContext, namespace: &Value) -> Result<bool
     let answer = context.client.send(request).await;
     match answer {
         Ok(_) => Ok(true),
-        Err(error) if code(&error) == Some(404) => Ok(true),
+        Err(error) if status_code(&error) == Some(404) => Ok(true),
         // Changed meanwhile: again with what is there then.
-        Err(error) if code(&error) == Some(409) => Ok(false),
+        Err(error) if status_code(&error) == Some(409) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -98,14 +98,7 @@ impl NodeLifecycle {
     }
 
     fn done(&mut self, object: &Value, result: Result<(), kube::Error>) {
-        let key = NamespacedName::of(object);
-        match result {
-            Ok(()) => self.backoff.done(&key),
-            Err(error) => {
-                self.context.failed(&key, &error);
-                self.backoff.failed(key, self.context.env());
-            }
-        }
+        self.context.settle(&mut self.backoff, NamespacedName::of(object), result);
     }
 
     /// Looks for signs of life. Answers for how much longer the node may be silent.

@@ -10,10 +10,11 @@ use std::time::Duration;
 use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
 use futures::future::join_all;
+use kubewatch::status_code;
 use serde_json::Value;
 
 use self::plan::Change;
-use super::api_error::{code, message, unless_stale};
+use super::api_error::{message, unless_stale};
 use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
 use super::informer::Lister;
@@ -33,6 +34,8 @@ pub(crate) struct ReplicaSets {
     unseen: BTreeMap<String, BTreeMap<String, Moment>>,
     /// Pods that were deleted and do not show it in the cache yet.
     going: BTreeSet<String>,
+    /// Since when a pod is seen to be ready.
+    ready: BTreeMap<String, Moment>,
     /// Why the last change of a set failed.
     failures: BTreeMap<NamespacedName, (&'static str, String)>,
     backoff: Backoff<NamespacedName>,
@@ -44,6 +47,7 @@ impl ReplicaSets {
             context: Rc::clone(context),
             unseen: BTreeMap::new(),
             going: BTreeSet::new(),
+            ready: BTreeMap::new(),
             failures: BTreeMap::new(),
             backoff: context.backoff(),
         }
@@ -75,16 +79,8 @@ impl Reconciler for ReplicaSets {
                 continue;
             }
             let own = owned.get(uid(set)).map(Vec::as_slice).unwrap_or_default();
-            match self.reconcile_one(set, own, &free).await {
-                Ok(next) => {
-                    self.backoff.done(&key);
-                    wake = sooner(wake, next);
-                }
-                Err(error) => {
-                    context.failed(&key, &error);
-                    self.backoff.failed(key, context.env());
-                }
-            }
+            let result = self.reconcile_one(set, own, &free).await;
+            wake = sooner(wake, context.settle(&mut self.backoff, key, result).flatten());
         }
         let unseen =
             self.unseen.values().flat_map(BTreeMap::values).map(|since| (*since + UNSEEN).since(now)).min();
@@ -105,6 +101,11 @@ impl ReplicaSets {
         }
         self.unseen.retain(|_, made| !made.is_empty());
         self.going.retain(|pod| seen.get(pod.as_str()).is_some_and(|pod| !is_deleting(pod)));
+        let is_ready = |pod: &Value| super::object::is_ready(pod) && !is_deleting(pod);
+        self.ready.retain(|pod, _| seen.get(pod.as_str()).is_some_and(|pod| is_ready(pod)));
+        for pod in pods.iter().filter(|pod| is_ready(pod)) {
+            self.ready.entry(uid(pod).to_owned()).or_insert(now);
+        }
         let there: BTreeSet<NamespacedName> = sets.iter().map(|set| NamespacedName::of(set)).collect();
         self.backoff.retain(|key| there.contains(key));
         self.failures.retain(|key, _| there.contains(key));
@@ -158,7 +159,9 @@ impl ReplicaSets {
             Err((reason, error)) => self.failures.insert(key.clone(), (reason, message(error))),
         };
         let failure = self.failures.get(&key).map(|(reason, message)| (*reason, message.as_str()));
-        let (status, next) = plan::status(set, &active, failure, context.client.wall());
+        let now = context.env().now();
+        let seen = |pod: &Value| self.ready.get(uid(pod)).map(|since| now.since(*since)).unwrap_or_default();
+        let (status, next) = plan::status(set, &active, failure, context.client.wall(), seen);
         if !plan::is_said(set, &status) {
             unless_stale(context.client.patch_status(&kind::REPLICA_SETS, set, status).await)?;
         }
@@ -214,7 +217,7 @@ impl ReplicaSets {
                         context.client.event(NAME, set, false, "SuccessfulDelete", &told).await;
                     }
                     // Somebody was faster, or it is another pod by now.
-                    Err(error) if matches!(code(&error), Some(404 | 409)) => {
+                    Err(error) if matches!(status_code(&error), Some(404 | 409)) => {
                         self.going.insert(uid(pod).to_owned());
                     }
                     Err(error) => {

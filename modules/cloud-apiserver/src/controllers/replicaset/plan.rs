@@ -74,8 +74,15 @@ fn rank(pods: &mut [&Value]) {
     });
 }
 
-/// How long a pod still has to be ready to count as available; `None` if it is not ready.
-pub(crate) fn until_available(pod: &Value, min_ready: i64, now: Timestamp) -> Option<Duration> {
+/// How long a pod still has to be ready to count as available; `None` if it is not ready. `seen`: for how long it is known here to be
+/// ready. That counts where it is more than what the clocks say: the node's own clock wrote since when the pod is ready, and where it is
+/// ahead, or ours was set back, a rollout would wait for the clock.
+pub(crate) fn until_available(
+    pod: &Value,
+    min_ready: i64,
+    now: Timestamp,
+    seen: Duration,
+) -> Option<Duration> {
     if !is_ready(pod) || is_deleting(pod) {
         return None;
     }
@@ -84,20 +91,25 @@ pub(crate) fn until_available(pod: &Value, min_ready: i64, now: Timestamp) -> Op
     }
     let since = condition(pod, "Ready").and_then(|ready| time(ready, "/lastTransitionTime"))?;
     let left = since.as_second().saturating_add(min_ready).saturating_sub(now.as_second());
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
+    let by_clock = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+    let min_ready = Duration::from_secs(u64::try_from(min_ready).unwrap_or_default());
+    Some(by_clock.min(min_ready.saturating_sub(seen)))
 }
 
-/// The status, and when it changes by time alone. `failure` is why pods could not be made or removed.
+/// The status, and when it changes by time alone. `failure` is why pods could not be made or removed, `seen` for how long a pod is known
+/// to be ready.
 pub(crate) fn status(
     set: &Value,
     active: &[&Value],
     failure: Option<(&str, &str)>,
     now: Timestamp,
+    seen: impl Fn(&Value) -> Duration,
 ) -> (Value, Option<Duration>) {
     let min_ready = number(set, "/spec/minReadySeconds").unwrap_or_default();
     let wanted_labels = &set["spec"]["template"]["metadata"]["labels"];
     let labelled = active.iter().filter(|pod| picks_all(wanted_labels, labels(pod))).count();
-    let waits: Vec<Duration> = active.iter().filter_map(|pod| until_available(pod, min_ready, now)).collect();
+    let waits: Vec<Duration> =
+        active.iter().filter_map(|pod| until_available(pod, min_ready, now, seen(pod))).collect();
     let available = waits.iter().filter(|wait| wait.is_zero()).count();
     let next = waits.iter().filter(|wait| !wait.is_zero()).min().copied();
     let mut conditions = list(set, "/status/conditions").to_vec();
@@ -217,12 +229,29 @@ mod tests {
             let ready: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
             Timestamp::from_second(ready.as_second() + second).unwrap()
         };
-        let (early, wait) = status(&set, &active, None, at(4));
+        let status = |now| status(&set, &active, None, now, |_| Duration::ZERO);
+        let (early, wait) = status(at(4));
         assert_eq!((&early["readyReplicas"], &early["availableReplicas"]), (&json!(1), &json!(0)));
         assert_eq!(wait, Some(Duration::from_secs(6)));
-        let (late, wait) = status(&set, &active, None, at(10));
+        let (late, wait) = status(at(10));
         assert_eq!((&late["availableReplicas"], wait), (&json!(1), None));
         assert_eq!(late["observedGeneration"], 2);
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_ahead_holds_up_no_rollout() {
+        let pod = pod_named("a", "n", "Running", true);
+        let hour_before = "2025-12-31T23:00:00Z".parse().unwrap();
+        let left = |seen| until_available(&pod, 10, hour_before, Duration::from_secs(seen));
+        assert_eq!(left(0), Some(Duration::from_secs(10)));
+        assert_eq!(left(4), Some(Duration::from_secs(6)));
+        assert_eq!((left(10), left(11)), (Some(Duration::ZERO), Some(Duration::ZERO)));
+        let later = "2026-01-01T00:00:30Z".parse().unwrap();
+        assert_eq!(
+            until_available(&pod, 10, later, Duration::ZERO),
+            Some(Duration::ZERO),
+            "as after a restart"
+        );
     }
 
     #[test]
@@ -241,9 +270,10 @@ mod tests {
     #[test]
     fn nothing_is_said_twice() {
         let set = json!({"metadata": {"generation": 1}, "status": {"replicas": 0, "observedGeneration": 1}});
-        let (new, _) = status(&set, &[], None, Timestamp::UNIX_EPOCH);
+        let (new, _) = status(&set, &[], None, Timestamp::UNIX_EPOCH, |_| Duration::ZERO);
         assert!(is_said(&set, &new));
-        let (failed, _) = status(&set, &[], Some(("FailedCreate", "no")), Timestamp::UNIX_EPOCH);
+        let (failed, _) =
+            status(&set, &[], Some(("FailedCreate", "no")), Timestamp::UNIX_EPOCH, |_| Duration::ZERO);
         assert!(!is_said(&set, &failed));
     }
 }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use apimachinery::{NamespacedName, kind};
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
-use super::api_error::code;
 use super::backoff::Backoff;
 use super::controller::Reconciler;
 use super::informer::Lister;
@@ -41,13 +41,8 @@ impl Reconciler for ServiceAccounts {
             if is_deleting(&namespace) || !self.backoff.is_due(&key, now) {
                 continue;
             }
-            match reconcile_namespace(&context, name(&namespace)).await {
-                Ok(()) => self.backoff.done(&key),
-                Err(error) => {
-                    context.failed(&key, &error);
-                    self.backoff.failed(key, context.env());
-                }
-            }
+            let result = reconcile_namespace(&context, name(&namespace)).await;
+            context.settle(&mut self.backoff, key, result);
         }
         self.backoff.next(context.env().now())
     }
@@ -90,7 +85,7 @@ async fn reconcile_namespace(context: &ControllerContext, namespace: &str) -> Re
 /// It may be there before the watch tells, and the namespace may be gone.
 fn unless_there<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
-        Err(error) if !matches!(code(&error), Some(404 | 409)) => Err(error),
+        Err(error) if !matches!(status_code(&error), Some(404 | 409)) => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -36,7 +36,7 @@ struct Frame {
 
 /// Follows what a node sends.
 #[derive(Debug)]
-pub(crate) struct LastWords {
+pub(crate) struct ErrorStreamTracker {
     framing: Framing,
     /// Whether the error stream carries a `metav1.Status`, as since v4 of the protocol, and plain text else.
     is_status: bool,
@@ -45,9 +45,9 @@ pub(crate) struct LastWords {
     is_over: bool,
 }
 
-impl LastWords {
+impl ErrorStreamTracker {
     /// For an upgraded connection, by its path and the head of its answer. `None`: it has no error stream.
-    pub(crate) fn of(path: &str, answer: &HeaderMap) -> Option<LastWords> {
+    pub(crate) fn of(path: &str, answer: &HeaderMap) -> Option<ErrorStreamTracker> {
         if !["/exec/", "/attach/"].iter().any(|calls| path.starts_with(calls)) {
             return None;
         }
@@ -62,7 +62,13 @@ impl LastWords {
             return None;
         };
         let is_status = protocol.starts_with("v4.") || protocol.starts_with("v5.");
-        Some(LastWords { framing, is_status, head: Vec::with_capacity(HEAD_MAX), rest: 0, is_over: false })
+        Some(ErrorStreamTracker {
+            framing,
+            is_status,
+            head: Vec::with_capacity(HEAD_MAX),
+            rest: 0,
+            is_over: false,
+        })
     }
 
     /// The node has sent this.
@@ -188,19 +194,19 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
 
-    fn words(upgrade: &'static str, name: &'static str, protocol: &'static str) -> LastWords {
+    fn tracker(upgrade: &'static str, name: &'static str, protocol: &'static str) -> ErrorStreamTracker {
         let all = [("upgrade", upgrade), (name, protocol)];
         let headers =
             all.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-        LastWords::of("/exec/shop/till/c", &headers.into_iter().collect()).unwrap()
+        ErrorStreamTracker::of("/exec/shop/till/c", &headers.into_iter().collect()).unwrap()
     }
 
-    fn spdy() -> LastWords {
-        words("SPDY/3.1", "x-stream-protocol-version", "v4.channel.k8s.io")
+    fn spdy() -> ErrorStreamTracker {
+        tracker("SPDY/3.1", "x-stream-protocol-version", "v4.channel.k8s.io")
     }
 
-    fn web_socket() -> LastWords {
-        words("websocket", "sec-websocket-protocol", "v4.channel.k8s.io")
+    fn web_socket() -> ErrorStreamTracker {
+        tracker("websocket", "sec-websocket-protocol", "v4.channel.k8s.io")
     }
 
     /// A data frame of stdout.
@@ -212,13 +218,13 @@ mod tests {
 
     #[test]
     fn a_cut_is_said_on_the_error_stream_of_spdy() {
-        let mut words = spdy();
+        let mut tracker = spdy();
         // SYN_REPLY of stream 1, whose headers say nothing here, then what the command prints, in pieces of any size.
-        words.pass(&[0x80, 3, 0, 2, 0, 0, 0, 6, 0, 0, 0, 1, 9, 9]);
+        tracker.pass(&[0x80, 3, 0, 2, 0, 0, 0, 6, 0, 0, 0, 1, 9, 9]);
         for byte in stdout(200).chunks(7) {
-            words.pass(byte);
+            tracker.pass(byte);
         }
-        let said = words.say("the link was cut").unwrap();
+        let said = tracker.say("the link was cut").unwrap();
         assert_eq!(said[..5], [0, 0, 0, 1, 1]);
         let length = u32::from_be_bytes([0, said[5], said[6], said[7]]) as usize;
         let status: serde_json::Value = serde_json::from_slice(&said[8..]).unwrap();
@@ -228,53 +234,53 @@ mod tests {
 
     #[test]
     fn nothing_is_said_within_a_frame_nor_where_the_node_has_spoken() {
-        let mut words = spdy();
-        words.pass(&stdout(9)[..12]);
-        assert_eq!(words.say("x"), None, "in the middle of a frame");
-        words.pass(&stdout(9)[12..]);
-        assert!(words.say("x").is_some());
-        words.pass(&[0, 0, 0, 1, 1, 0, 0, 2, b'{', b'}']);
-        assert_eq!(words.say("x"), None, "it has ended by itself");
-        let mut words = spdy();
-        words.pass(&[0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(words.say("x"), None, "the connection ends");
+        let mut tracker = spdy();
+        tracker.pass(&stdout(9)[..12]);
+        assert_eq!(tracker.say("x"), None, "in the middle of a frame");
+        tracker.pass(&stdout(9)[12..]);
+        assert!(tracker.say("x").is_some());
+        tracker.pass(&[0, 0, 0, 1, 1, 0, 0, 2, b'{', b'}']);
+        assert_eq!(tracker.say("x"), None, "it has ended by itself");
+        let mut tracker = spdy();
+        tracker.pass(&[0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(tracker.say("x"), None, "the connection ends");
     }
 
     #[test]
     fn a_cut_is_said_on_the_error_channel_of_web_socket() {
-        let mut words = web_socket();
-        words.pass(&[0x82, 4, 1, b'a', b'b', b'c', 0x89, 0]);
+        let mut tracker = web_socket();
+        tracker.pass(&[0x82, 4, 1, b'a', b'b', b'c', 0x89, 0]);
         let long = [&[0x82, 126, 1, 0, 2][..], &[0; 255][..]].concat();
-        words.pass(&long[..100]);
-        assert_eq!(words.say("x"), None, "in the middle of a frame");
-        words.pass(&long[100..]);
-        let said = words.say("the link was cut").unwrap();
+        tracker.pass(&long[..100]);
+        assert_eq!(tracker.say("x"), None, "in the middle of a frame");
+        tracker.pass(&long[100..]);
+        let said = tracker.say("the link was cut").unwrap();
         let (close, head) = (said.len() - 4, 4);
         assert_eq!((said[0], said[1], said[head]), (0x82, 126, ERROR_CHANNEL), "{said:?}");
         assert_eq!(said[close..], [0x88, 2, 3, 243]);
         let status: serde_json::Value = serde_json::from_slice(&said[head + 1..close]).unwrap();
         assert_eq!(status["message"], "the link was cut");
-        words.pass(&[0x82, 3, 3, b'{', b'}']);
-        assert_eq!(words.say("x"), None, "the node has spoken");
-        let mut words = web_socket();
-        words.pass(&[0x88, 0]);
-        assert_eq!(words.say("x"), None, "it has ended");
+        tracker.pass(&[0x82, 3, 3, b'{', b'}']);
+        assert_eq!(tracker.say("x"), None, "the node has spoken");
+        let mut tracker = web_socket();
+        tracker.pass(&[0x88, 0]);
+        assert_eq!(tracker.say("x"), None, "it has ended");
     }
 
     #[test]
     fn protocols_of_plain_text_are_told_plain_text() {
-        let mut old = words("websocket", "sec-websocket-protocol", "base64.channel.k8s.io");
+        let mut old = tracker("websocket", "sec-websocket-protocol", "base64.channel.k8s.io");
         old.pass(&[0x81, 1, b'1']);
         let said = old.say("cut").unwrap();
         assert_eq!(said, [&[0x81, 5][..], b"3Y3V0", &[0x88, 2, 3, 243]].concat());
-        let old = words("SPDY/3.1", "x-stream-protocol-version", "v3.channel.k8s.io");
+        let old = tracker("SPDY/3.1", "x-stream-protocol-version", "v3.channel.k8s.io");
         assert_eq!(old.say("cut").unwrap(), [0, 0, 0, 1, 1, 0, 0, 3, b'c', b'u', b't']);
     }
 
     #[test]
     fn calls_without_an_error_stream_of_that_kind_have_none() {
         let headers = HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static("SPDY/3.1"))]);
-        assert!(LastWords::of("/portForward/shop/till", &headers).is_none());
-        assert!(LastWords::of("/exec/shop/till/c", &HeaderMap::new()).is_none());
+        assert!(ErrorStreamTracker::of("/portForward/shop/till", &headers).is_none());
+        assert!(ErrorStreamTracker::of("/exec/shop/till/c", &HeaderMap::new()).is_none());
     }
 }
