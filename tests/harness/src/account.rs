@@ -43,11 +43,8 @@ fn objects(yaml: &str) -> Vec<Value> {
 async fn apply(admin: &kube::Client, objects: Vec<Value>) {
     for object in objects {
         let (api_version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-        let resource = resource(api_version, kind);
-        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(admin.clone(), namespace, &resource),
-            None => Api::all_with(admin.clone(), &resource),
-        };
+        let namespace = object["metadata"]["namespace"].as_str();
+        let api = crate::objects(admin.clone(), api_version, kind, namespace);
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let made: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         match api.create(&PostParams::default(), &made).await {

@@ -41,7 +41,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
 use crate::real::{ClusterApi, RealCluster};
-use crate::resource::resource;
+use crate::resource::objects;
 use crate::{Recorded, StandInRuntime, account, enter};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
@@ -367,11 +367,7 @@ impl Cluster {
         kind: &str,
         namespace: Option<&str>,
     ) -> Api<DynamicObject> {
-        let resource = resource(api_version, kind);
-        match namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
-        }
+        objects(client, api_version, kind, namespace)
     }
 
     /// Waits until `holds`; panics with `what` after 60 s.

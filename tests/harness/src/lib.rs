@@ -15,5 +15,5 @@ pub use cluster::{Cluster, LONG, LinkTransport, Node, run};
 pub use memory_api::MemoryApi;
 pub use probe::Recorded;
 pub use real::RealCluster;
-pub use resource::resource;
+pub use resource::{objects, resource};
 pub use runtime::{StandInRuntime, StartedContainer};

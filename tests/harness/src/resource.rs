@@ -1,6 +1,6 @@
 //! Kinds by their names.
 
-use kube::api::ApiResource;
+use kube::api::{Api, ApiResource, DynamicObject};
 
 /// A kind by its names. The plural is the kind's name in small letters with an `s` (`es` after `s`, `ies` for `y`).
 pub fn resource(api_version: &str, kind: &str) -> ApiResource {
@@ -17,5 +17,19 @@ pub fn resource(api_version: &str, kind: &str) -> ApiResource {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
         plural,
+    }
+}
+
+/// Objects of a kind by its names, in a namespace or in all.
+pub fn objects(
+    client: kube::Client,
+    api_version: &str,
+    kind: &str,
+    namespace: Option<&str>,
+) -> Api<DynamicObject> {
+    let resource = resource(api_version, kind);
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
     }
 }

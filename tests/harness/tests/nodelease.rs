@@ -207,9 +207,8 @@ fn a_count_at_its_end_is_refused_by_name_and_begins_anew_when_its_lease_is_delet
         let env = Env::real();
         let api = StandAlone::start(&env).await;
         enter(api.client(), "edge-1", "01", env.wall()).await;
-        let kind = resource("coordination.k8s.io/v1", "Lease");
-        let leases =
-            kube::Api::<kube::api::DynamicObject>::namespaced_with(api.client(), "kube-node-lease", &kind);
+        let lease = "coordination.k8s.io/v1";
+        let leases = harness::objects(api.client(), lease, "Lease", Some("kube-node-lease"));
         let at_the_end = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": "edge-1", "annotations": {"kubehive.io/cloudcore": "cloudcore-b"}},

@@ -78,12 +78,7 @@ struct Fixture {
 
 impl Fixture {
     fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
-        match namespace {
-            Some(namespace) => {
-                Api::namespaced_with(self.admin.clone(), namespace, &resource(api_version, kind))
-            }
-            None => Api::all_with(self.admin.clone(), &resource(api_version, kind)),
-        }
+        harness::objects(self.admin.clone(), api_version, kind, namespace)
     }
 
     async fn make(

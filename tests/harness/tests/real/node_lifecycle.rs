@@ -67,11 +67,8 @@ fn a_node_lives_in_a_real_cluster_by_the_account_that_ships() {
         pods.delete("web", &DeleteParams::default()).await.unwrap();
         cluster.until("its container is gone", || node.runtime().running().is_empty()).await;
         cluster.until_async("the pod is gone", async || pods.get_opt("web").await.unwrap().is_none()).await;
-        let leases: Api<DynamicObject> = Api::namespaced_with(
-            admin.clone(),
-            "kube-node-lease",
-            &resource("coordination.k8s.io/v1", "Lease"),
-        );
+        let lease = "coordination.k8s.io/v1";
+        let leases = harness::objects(admin.clone(), lease, "Lease", Some("kube-node-lease"));
         assert!(leases.get(node.name()).await.unwrap().data["spec"]["renewTime"].is_string());
         let uid = cluster.objects("v1", "Node", None).get(node.name()).await.unwrap().metadata.uid.unwrap();
         cluster

@@ -15,7 +15,7 @@ use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion};
 use contract::synccontroller::{SyncMsg, SyncState, SyncStatus};
 use contract::{NodeName, Report, TwinValue, UpReport};
-use harness::{LONG, enter, resource};
+use harness::{LONG, StandAlone, enter};
 use kube::api::{Api, DynamicObject, PostParams};
 use kubewatch::{Interruptions, ReadAs};
 use serde_json::{Value, json};
@@ -32,24 +32,17 @@ pub(crate) fn node() -> NodeName {
 /// The API, and nothing over it.
 pub(crate) struct Server {
     pub(crate) env: Env,
-    pub(crate) api: cloud_apiserver::Running,
-    pub(crate) _folder: tempfile::TempDir,
+    pub(crate) api: StandAlone,
 }
 
 impl Server {
     pub(crate) async fn start() -> Server {
-        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
-        let settings = cloud_apiserver::Settings {
-            listen: ([127, 0, 0, 1], 0).into(),
-            data_dir: folder.path().join("api"),
-            ..cloud_apiserver::Settings::default()
-        };
-        let api = cloud_apiserver::start(settings, env.clone()).await.unwrap();
-        cloud::apply_definitions(&api.client(), &env).await.unwrap();
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
         for node in [NODE, OTHER] {
             enter(api.client(), node, CERTIFICATE, env.wall()).await;
         }
-        Server { env, api, _folder: folder }
+        Server { env, api }
     }
 
     pub(crate) fn objects(
@@ -58,11 +51,7 @@ impl Server {
         kind: &str,
         namespace: Option<&str>,
     ) -> Api<DynamicObject> {
-        let resource = resource(api_version, kind);
-        match namespace {
-            Some(namespace) => Api::namespaced_with(self.api.client(), namespace, &resource),
-            None => Api::all_with(self.api.client(), &resource),
-        }
+        harness::objects(self.api.client(), api_version, kind, namespace)
     }
 
     pub(crate) async fn create(
