@@ -4,6 +4,7 @@
 //! The tree is walked from the top down. Of each folder on the way only the names of one read wait, so that one with any number of
 //! folders in it takes no more memory than another; and only the last ones are held open, however deep it goes.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -27,6 +28,8 @@ const WAITING_MAX: usize = 4 << 20;
 const OPEN_MAX: usize = 64;
 /// 32 KiB of names are read at once, as the C library does.
 const READ_BYTES: usize = 32 << 10;
+/// 64 Ki files with several names are remembered, about 1 MiB. Of each further one every name counts for its part.
+const SHARED_MAX: usize = 64 << 10;
 /// The kernel counts blocks of this size.
 const BLOCK: u64 = 512;
 
@@ -42,6 +45,10 @@ pub(crate) struct Count {
     /// The bytes of the names that wait in all of them.
     waiting: usize,
     counted: Counted,
+    /// The files with several names that were counted: the first name counts, as with a kubelet and cadvisor.
+    shared: HashSet<u64>,
+    /// The parts of the inodes of those that are not remembered, in 2^32nds.
+    parts: u64,
     /// There is something that was not counted.
     is_partial: bool,
 }
@@ -87,7 +94,17 @@ impl Folder {
         let fd = top.same().map_err(|error| top.fault("open folder", Path::new(""), &error))?.fd;
         let levels = vec![Level::new(OsString::new(), fd)];
         let counted = Counted { bytes: 0, inodes: 1 };
-        Ok(Some(Count { top, device, levels, path: 0, waiting: 0, counted, is_partial: false }))
+        Ok(Some(Count {
+            top,
+            device,
+            levels,
+            path: 0,
+            waiting: 0,
+            counted,
+            shared: HashSet::new(),
+            parts: 0,
+            is_partial: false,
+        }))
     }
 
     /// Opens a folder by a path that may be longer than the kernel takes at once; `None`: it has gone, or is something else now.
@@ -137,7 +154,12 @@ impl Count {
     /// What was counted. Where something cannot be counted it may be anything: the most that there is, so that nobody gains by
     /// hiding.
     pub(crate) fn counted(&self) -> Counted {
-        if self.is_partial { Counted { bytes: u64::MAX, inodes: u64::MAX } } else { self.counted }
+        if self.is_partial {
+            return Counted { bytes: u64::MAX, inodes: u64::MAX };
+        }
+        // Rounded up: what there are parts of is there.
+        let inodes = self.parts.div_ceil(1 << 32);
+        Counted { inodes: self.counted.inodes.saturating_add(inodes), ..self.counted }
     }
 
     /// Enters the next folder, reads on in the one that it has come to, or leaves it. Answers how many names it has read and
@@ -234,10 +256,20 @@ impl Count {
                 && let Ok(stat) = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
                 && stat.st_dev == self.device
             {
-                self.counted.inodes = self.counted.inodes.saturating_add(1);
+                let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                // How wide it is depends on the machine.
+                #[allow(clippy::useless_conversion)]
+                let links = u64::from(stat.st_nlink);
+                let names = if is_folder { 1 } else { links.max(1) };
                 let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
-                self.counted.bytes = self.counted.bytes.saturating_add(bytes);
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                if names == 1 || (self.shared.len() < SHARED_MAX && self.shared.insert(stat.st_ino)) {
+                    self.counted.inodes = self.counted.inodes.saturating_add(1);
+                    self.counted.bytes = self.counted.bytes.saturating_add(bytes);
+                } else if !self.shared.contains(&stat.st_ino) {
+                    self.parts = self.parts.saturating_add((1 << 32) / names);
+                    self.counted.bytes = self.counted.bytes.saturating_add(bytes / names);
+                }
+                if is_folder {
                     self.waiting += name.to_bytes().len();
                     level.waiting.push(OsStr::from_bytes(name.to_bytes()).to_owned());
                 }
@@ -359,6 +391,37 @@ mod tests {
             slices += 1;
         }
         assert!(slices > 30, "{slices}");
+    }
+
+    /// As a package store, or copies that share what has not changed, have it.
+    #[test]
+    fn a_file_with_several_names_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let at = |place: String| dir.path().join("v").join(place);
+        let files: u32 = 20;
+        let mut inodes = 1;
+        for copy in 0..4 {
+            std::fs::create_dir_all(at(copy.to_string())).unwrap();
+            inodes += 1;
+            for file in 0..files {
+                match copy {
+                    0 => std::fs::write(at(format!("0/{file}")), vec![1; 64 << 10]).unwrap(),
+                    _ => std::fs::hard_link(at(format!("0/{file}")), at(format!("{copy}/{file}"))).unwrap(),
+                }
+            }
+        }
+        let most = u64::from(files + 1) * (64 << 10) + (1 << 16);
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        let counted = whole(&mut count);
+        assert_eq!(counted.inodes, inodes + u64::from(files));
+        assert!(counted.bytes >= u64::from(files) << 16 && counted.bytes < most, "{counted:?}");
+        // Where no more are remembered, all names of a file come to one file.
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        count.shared = (0..SHARED_MAX as u64).map(|number| u64::MAX - number).collect();
+        let parts = whole(&mut count);
+        assert_eq!(parts.inodes, counted.inodes);
+        assert!(parts.bytes.abs_diff(counted.bytes) < 4096, "{parts:?}, not {counted:?}");
     }
 
     #[test]
