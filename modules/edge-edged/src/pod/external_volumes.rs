@@ -28,7 +28,7 @@ use crate::volumes::ownership::Group;
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
 /// 2 min 3 s: so long a kubelet waits for the volumes of a pod before it looks at the pod again.
-const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
+pub(crate) const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
 /// 60 s: at each look of a kubelet at a pod, one a minute, a driver that wants so is asked again.
 const REPUBLISH_AFTER: Duration = Duration::from_secs(60);
 
@@ -121,9 +121,6 @@ async fn mount_one(
     wanted: &External,
 ) -> Result<(Volume, Option<Moment>), StepError> {
     let (root, of, own) = (deps.settings.root.clone(), Arc::clone(pod), wanted.clone());
-    if let Backing::Csi(backing) = &wanted.backing {
-        return mount_csi(deps, pod, wanted, backing).await;
-    }
     let mount = move || {
         let root = folders::root(&root)?;
         let nobodys = || StepError::Config(format!("volume {} is nobody's", own.name));
@@ -133,7 +130,12 @@ async fn mount_one(
         Ok((mounted.volume, said))
     };
     let place = place(deps, pod, wanted);
-    let on = if matches!(wanted.backing, Backing::Nfs { .. }) { HangsOn::Server } else { HangsOn::Disk };
+    let on = match &wanted.backing {
+        Backing::Nfs { server, .. } => HangsOn::Server(server.clone()),
+        Backing::Local { path, .. } => HangsOn::Host(path.into()),
+        Backing::HostPath(source) => HangsOn::Host((&source.path).into()),
+        Backing::Csi(backing) => return mount_csi(deps, pod, wanted, backing).await,
+    };
     let mounted = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, "mount a volume in", mount);
     let (volume, said) = mounted.await?;
     if let Some(text) = said {
@@ -241,9 +243,11 @@ async fn expand(
         return None;
     }
     let told = async |state: &str, message: &str| {
-        if let Err(error) = deps.report(&expansion.report(state, message)).await {
-            events::report_not_kept(&deps.env, "size of a claim", &error);
+        let kept = deps.report(&expansion.report(state, message)).await;
+        if let Err(error) = &kept {
+            events::report_not_kept(&deps.env, "size of a claim", error);
         }
+        kept.is_ok()
     };
     let result = match expansion.secrets.clone() {
         Ok(secrets) => {
@@ -263,9 +267,10 @@ async fn expand(
                 let node = &deps.settings.node_name;
                 let words = format!("MountVolume.NodeExpandVolume succeeded for volume \"{name}\" {node}");
                 event(EventType::Normal, "FileSystemResizeSuccessful", &words);
-                told("Finished", "").await;
             }
-            None
+            // Also of what was done before: the claim does not say so yet, and who was to tell it may have been cut short.
+            let is_told = told("Finished", "").await;
+            (!is_told).then(|| deps.now() + EXPAND_AGAIN)
         }
         Err(fault) => {
             let failed = expansion::failed(&volume.driver, fault);
@@ -346,11 +351,12 @@ async fn give(
 ) -> Result<(), StepError> {
     let (Some(group), VolumeLocation::Ours(at)) = (group(pod), &volume.at) else { return Ok(()) };
     let (root, at) = (deps.settings.root.clone(), at.clone());
+    let on = HangsOn::Ours { root: root.clone(), at: at.clone() };
     let mark = layout::given(&pod.id.uid, "csi", &wanted.name);
     let give = move || ownership::give_once(&folders::root(&root)?, &at, &mark, group, is_new);
     let place = place(deps, pod, wanted);
     let what = "give the files to the group in";
-    let given = unending::run(&deps.env, HangsOn::Disk, &place, MOUNT_DEADLINE, what, give).await;
+    let given = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, what, give).await;
     given.map_err(|error| not_given(wanted, &error))
 }
 
