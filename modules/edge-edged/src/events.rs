@@ -59,6 +59,21 @@ pub(crate) fn store_unreadable(env: &Env, error: &dyn std::fmt::Display) {
     tracing::error!(%error, "store cannot be read: pods go on as they are");
 }
 
+/// The runtime tells that something is not as it should be that takes no node down, as that its configuration is deprecated.
+pub(crate) fn runtime_complains(env: &Env, what: &str) {
+    env.count("edged_runtime_complaints");
+    tracing::warn!(
+        what,
+        "container runtime tells of a condition that is not met: the node is ready all the same"
+    );
+}
+
+/// The kernel did not take the weights of the classes of pods. It is tried again with each report of the node.
+pub(crate) fn classes_not_weighed(env: &Env, error: &dyn std::fmt::Display) {
+    env.count("edged_class_weights_not_written");
+    tracing::debug!(%error, "weights of the classes of pods could not be written");
+}
+
 /// A status, an end, an event of a pod or the node's report could not be put into the outbox.
 pub(crate) fn report_not_kept(env: &Env, what: &str, error: &str) {
     env.count("edged_reports_not_kept");

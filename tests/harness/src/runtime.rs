@@ -266,6 +266,7 @@ impl Runtime for StandInRuntime {
             created_at: sandbox.created_at,
             labels: sandbox.config.labels.clone(),
             annotations: sandbox.config.annotations.clone(),
+            ..PodSandbox::default()
         });
         answer(Ok(all.collect()))
     }

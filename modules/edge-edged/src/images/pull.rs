@@ -61,6 +61,12 @@ pub(crate) async fn ensure_volume_image(
     ensure(deps, pod, ("", named), policy, (None, false)).await
 }
 
+/// An image that a pod has had, if it is still here. Its registry is not asked.
+pub(crate) async fn at_hand(deps: &Rc<Dependencies>, named: &str) -> Option<ImageReady> {
+    let image = reference::with_tag(named).ok()?;
+    deps.runtime.image_status(&image).await.ok().flatten().map(ready)
+}
+
 /// `container`: whose image it is; empty: a volume's.
 async fn ensure(
     deps: &Rc<Dependencies>,

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use cri::v1::VersionResponse;
+use futures::future::{AbortRegistration, Abortable};
 use k8s_openapi::api::core::v1::Volume as VolumeSpec;
 
 use crate::dependencies::Dependencies;
@@ -30,15 +31,33 @@ fn refusal(runtime: &VersionResponse) -> Option<String> {
     })
 }
 
-/// The volumes of a pod that are images and that its containers mount, once their images are here.
+/// Those that the pod has had, which stay what they are as long as it lives, and those that are to be found.
+fn had<'a>(pod: &'a ParsedPod, before: Option<&PreparedVolumes>) -> (PreparedVolumes, Vec<&'a VolumeSpec>) {
+    let used = volumes::used(pod);
+    let own = pod.spec().volumes.iter().flatten().filter(|volume| volume.image.is_some());
+    let (mut had, mut missing) = (PreparedVolumes::new(), Vec::new());
+    for volume in own.filter(|volume| used.contains(volume.name.as_str())) {
+        match before.and_then(|before| before.get(&volume.name)) {
+            Some(known) => drop(had.insert(volume.name.clone(), known.clone())),
+            None => missing.push(volume),
+        }
+    }
+    (had, missing)
+}
+
+/// The volumes of a pod that are images and that its containers mount, once their images are here. What an image is is found out when
+/// the pod starts, by Kubernetes' word (`ImageVolumeSource`), and not again: a pod goes on without its registry. `before`: the volumes
+/// of a pod that has had all of them. `has_run`: it had them before edgecore started.
 ///
 /// # Errors
 /// When the runtime can't, or an image does not come.
-pub(crate) async fn set_up(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<PreparedVolumes, StepError> {
-    let used = volumes::used(pod);
-    let own = pod.spec().volumes.iter().flatten().filter(|volume| volume.image.is_some());
-    let own: Vec<&VolumeSpec> = own.filter(|volume| used.contains(volume.name.as_str())).collect();
-    let mut prepared = PreparedVolumes::new();
+pub(crate) async fn set_up(
+    deps: &Rc<Dependencies>,
+    pod: &ParsedPod,
+    before: Option<&PreparedVolumes>,
+    has_run: bool,
+) -> Result<PreparedVolumes, StepError> {
+    let (mut prepared, own) = had(pod, before);
     if own.is_empty() {
         return Ok(prepared);
     }
@@ -51,20 +70,72 @@ pub(crate) async fn set_up(deps: &Rc<Dependencies>, pod: &ParsedPod) -> Result<P
         }
         let source = volume.image.clone().unwrap_or_default();
         let reference = source.reference.unwrap_or_default();
-        let policy = credentials::policy_of(source.pull_policy.as_deref(), &reference);
-        let image = pull::ensure_volume_image(deps, pod, &reference, policy).await;
-        let image = image.map_err(|failure| {
-            StepError::Missing(failed(&volume.name, &format!("{}: {}", failure.reason, failure.message)))
-        })?;
+        let at_hand = if has_run { pull::at_hand(deps, &reference).await } else { None };
+        let image = match at_hand {
+            Some(image) => image,
+            None => {
+                let policy = credentials::policy_of(source.pull_policy.as_deref(), &reference);
+                let image = pull::ensure_volume_image(deps, pod, &reference, policy).await;
+                image.map_err(|failure| {
+                    let why = format!("{}: {}", failure.reason, failure.message);
+                    StepError::Missing(failed(&volume.name, &why))
+                })?
+            }
+        };
         let at = VolumeLocation::Image(image.reference);
         prepared.insert(volume.name.clone(), Volume { at, read_only: true });
     }
     Ok(prepared)
 }
 
+/// The same until the pod is to end, which waits for no image.
+pub(crate) async fn unless_ended<T>(
+    images: impl Future<Output = Result<T, StepError>>,
+    pulls: AbortRegistration,
+) -> Result<T, StepError> {
+    let done = Abortable::new(images, pulls).await;
+    done.unwrap_or_else(|_| {
+        Err(StepError::Missing("the pod ends before the images of its volumes are here".into()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::future::AbortHandle;
+    use serde_json::json;
+
     use super::*;
+    use crate::pod::parsed_pod::tests::pod;
+
+    #[test]
+    fn an_image_that_a_pod_has_had_is_not_looked_for_again() {
+        let image = |name: &str| json!({"name": name, "image": {"reference": "r.io/models:latest"}});
+        let mounts = json!([{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b"}]);
+        let pod = pod(json!({"containers": [{"name": "c", "image": "x", "volumeMounts": mounts}],
+            "volumes": [image("a"), image("b"), image("unused"), {"name": "own", "emptyDir": {}}]}));
+        let names = |own: &[&VolumeSpec]| own.iter().map(|volume| volume.name.clone()).collect::<Vec<_>>();
+        let (none, missing) = had(&pod, None);
+        assert!(none.is_empty() && names(&missing) == ["a", "b"]);
+        let at = Volume { at: VolumeLocation::Image("sha256:1".into()), read_only: true };
+        let before = PreparedVolumes::from([("a".to_owned(), at.clone()), ("own".to_owned(), at.clone())]);
+        let (kept, missing) = had(&pod, Some(&before));
+        assert_eq!(
+            (kept, names(&missing)),
+            (PreparedVolumes::from([("a".to_owned(), at)]), vec!["b".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_pod_that_ends_waits_for_no_image_of_its_volumes() {
+        actix_rt::System::new().block_on(async {
+            let (handle, pulls) = AbortHandle::new_pair();
+            let never = unless_ended::<()>(futures::future::pending(), pulls);
+            let (done, ()) = futures::join!(never, async { handle.abort() });
+            assert!(matches!(done, Err(StepError::Missing(_))));
+            let (_handle, pulls) = AbortHandle::new_pair();
+            assert_eq!(unless_ended(async { Ok(1) }, pulls).await, Ok(1));
+        });
+    }
 
     #[test]
     fn older_runtimes_are_refused_by_name() {

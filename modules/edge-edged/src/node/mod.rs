@@ -1,6 +1,7 @@
 //! The node: the machine, and its Node object.
 
 pub(crate) mod cgroup_driver;
+pub(crate) mod cpu_classes;
 mod csi_drivers;
 pub(crate) mod machine;
 pub(crate) mod report;

@@ -1,16 +1,19 @@
 //! The report of the node: what goes into it, and when it is made. The kubelet's syncNodeStatus.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use beehive::{Env, Moment};
 use contract::UpReport;
 use contract::csi_node::CsiNodeDriver;
+use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::Value;
 
 use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
+use crate::node::cpu_classes;
 use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
 use crate::node::runtime_driver;
@@ -31,6 +34,9 @@ const RUNTIME_MAY_BE_AWAY: Duration = Duration::from_secs(30);
 /// What the runtime is called until it has said so itself.
 const DEFAULT_RUNTIME: &str = "containerd";
 
+/// What the runtime is, and how it fares.
+type RuntimeAnswer = (VersionResponse, RuntimeStatus);
+
 /// The machine as it was seen last, and the last report. Shared by Edged and the task that makes the report.
 #[derive(Default)]
 pub(crate) struct NodeReporter {
@@ -38,11 +44,15 @@ pub(crate) struct NodeReporter {
     /// Since when a report is being made.
     since: Cell<Option<Moment>>,
     last: RefCell<Option<(Value, Moment)>>,
-    /// When the runtime answered last.
-    runtime_answered: Cell<Option<Moment>>,
+    /// What the runtime answered last, and when.
+    answered: RefCell<Option<(RuntimeAnswer, Moment)>>,
     /// The next report is made although nothing has changed.
     forced: Cell<bool>,
     drivers: RefCell<DriversSeen>,
+    /// What the runtime had to say against itself.
+    complaints: RefCell<BTreeSet<String>>,
+    /// The images of the last list that came in time.
+    images: RefCell<Vec<Image>>,
 }
 
 impl NodeReporter {
@@ -132,8 +142,33 @@ impl NodeReporter {
             }
             Err(error) => events::machine_unreadable(&deps.env, &error),
         }
+        cpu_classes::weigh(deps).await;
         self.report_when_changed(deps).await;
         self.since.set(None);
+    }
+
+    /// What is to be told of the runtime: of one that is away for a moment what it said before, as long as the node is ready by that.
+    /// The rest of the report is told all the same.
+    fn lately(&self, answer: Result<RuntimeAnswer, String>, now: Moment) -> Result<RuntimeAnswer, String> {
+        let error = match answer {
+            Ok(answer) => {
+                self.answered.replace(Some((answer.clone(), now)));
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        let before = self.answered.borrow();
+        let holds = before.as_ref().filter(|(_, at)| now.since(*at) < RUNTIME_MAY_BE_AWAY && self.is_ready());
+        holds.map(|(answer, _)| answer.clone()).ok_or(error)
+    }
+
+    /// Says once what the runtime has to say against itself.
+    fn log_complaints(&self, env: &Env, status: &RuntimeStatus) {
+        let complaints = status::complaints(status);
+        for complaint in complaints.difference(&self.complaints.borrow()) {
+            events::runtime_complains(env, complaint);
+        }
+        self.complaints.replace(complaints);
     }
 
     /// Asks the runtime how it fares, and reports the node when something has changed.
@@ -147,29 +182,28 @@ impl NodeReporter {
             Some(answer) => answer,
             None => Err(format!("no answer within {} s", RUNTIME_ANSWERS_WITHIN.as_secs())),
         };
-        if let Ok((version, _)) = &runtime {
+        if let Ok((version, status)) = &runtime {
+            self.log_complaints(&deps.env, status);
             deps.node.borrow_mut().runtime.clone_from(&version.runtime_name);
-            let features = deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await;
-            deps.node.borrow_mut().features = features.and_then(Result::ok);
+            // A runtime that is busy for a while can still do what it could.
+            if let Some(Ok(features)) =
+                deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.features()).await
+            {
+                deps.node.borrow_mut().features = Some(features);
+            }
             runtime_driver::ask(deps).await;
         } else {
             // It may come back with another configuration.
             deps.node.borrow_mut().cgroup_driver = None;
         }
-        let now = deps.now();
-        if runtime.is_ok() {
-            self.runtime_answered.set(Some(now));
-        } else if self.is_ready()
-            && self.runtime_answered.get().is_some_and(|at| now.since(at) < RUNTIME_MAY_BE_AWAY)
+        if runtime.is_ok()
+            && let Some(Ok(images)) =
+                deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.list_images()).await
         {
-            // What was said of the node holds until it is known better.
-            return;
+            self.images.replace(images);
         }
-        let images = match runtime {
-            Ok(_) => deps.env.timeout(RUNTIME_ANSWERS_WITHIN, deps.runtime.list_images()).await,
-            Err(_) => None,
-        };
-        let images = images.and_then(Result::ok).unwrap_or_default();
+        let now = deps.now();
+        let runtime = self.lately(runtime, now);
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
         let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
@@ -190,7 +224,7 @@ impl NodeReporter {
             runtime,
             features,
             cgroup_driver,
-            images,
+            images: self.images.borrow().clone(),
             pressure,
             shutting_down,
             devices,
@@ -209,5 +243,27 @@ impl NodeReporter {
             }
             Err(error) => events::report_not_kept(&deps.env, "node", &error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_is_away_for_a_moment_is_told_as_it_was() {
+        let node = NodeReporter::default();
+        let at = |seconds: u64| Moment(Duration::from_secs(seconds));
+        let answer = || (VersionResponse::default(), RuntimeStatus::default());
+        let away = |now: Moment| node.lately(Err("away".to_owned()), now);
+        assert_eq!(away(at(1)), Err("away".to_owned()));
+        assert_eq!(node.lately(Ok(answer()), at(10)), Ok(answer()));
+        assert_eq!(away(at(20)), Err("away".to_owned()), "the node was never ready");
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        node.last.replace(Some((ready, at(20))));
+        assert_eq!(away(at(39)), Ok(answer()));
+        assert_eq!(away(at(40)), Err("away".to_owned()));
     }
 }

@@ -1,12 +1,12 @@
 //! The node as it is reported. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apimachinery::Quantity;
 use config::Threshold;
 use contract::containermanager::DeviceCount;
 use cri::RuntimeFeatures;
-use cri::v1::{CgroupDriver, Image, RuntimeStatus, VersionResponse};
+use cri::v1::{CgroupDriver, Image, RuntimeCondition, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
 
 use contract::csi_node::CSI_DRIVERS_ANNOTATION;
@@ -24,6 +24,11 @@ const NAMES_MAX: usize = 5;
 const IMAGE_NAME_MAX: usize = 512;
 const WORD_MAX: usize = 128;
 const REASONS_MAX: usize = 1024;
+/// Conditions of the runtime that are told beside the decisive ones.
+const COMPLAINTS_MAX: usize = 16;
+/// The conditions of the runtime by which a node is ready, as a kubelet takes them (`updateRuntimeUp`); whatever else it tells is no
+/// matter of the node's.
+const DECISIVE: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
 /// What was found out for one report.
 #[derive(Debug, Clone)]
@@ -252,11 +257,12 @@ fn readiness(settings: &Settings, findings: &Findings) -> (bool, String, String)
         Ok((_, status)) => status,
         Err(reason) => return not(format!("container runtime is down: {reason}")),
     };
-    let down: Vec<String> = status
-        .conditions
-        .iter()
-        .filter(|condition| !condition.status)
-        .map(|condition| format!("{}: {} {}", condition.r#type, condition.reason, condition.message))
+    let down: Vec<String> = DECISIVE
+        .into_iter()
+        .filter_map(|kind| match status.conditions.iter().find(|condition| condition.r#type == kind) {
+            None => Some(format!("{kind}: the runtime does not say")),
+            Some(condition) => (!condition.status).then(|| shown(condition)),
+        })
         .collect();
     if !down.is_empty() {
         let down: String = down.join("; ").chars().take(REASONS_MAX).collect();
@@ -266,6 +272,16 @@ fn readiness(settings: &Settings, findings: &Findings) -> (bool, String, String)
         return (false, cgroup_driver::MISMATCH.to_owned(), what);
     }
     (true, "EdgedReady".to_owned(), "edged is posting ready status".to_owned())
+}
+
+fn shown(condition: &RuntimeCondition) -> String {
+    format!("{}: {} {}", condition.r#type, condition.reason, condition.message)
+}
+
+/// What else the runtime has to say against itself, as of what is deprecated of its configuration: the node works all the same.
+pub(crate) fn complaints(status: &RuntimeStatus) -> BTreeSet<String> {
+    let others = status.conditions.iter().filter(|one| !one.status && !DECISIVE.contains(&&*one.r#type));
+    others.take(COMPLAINTS_MAX).map(|one| shown(one).chars().take(REASONS_MAX).collect()).collect()
 }
 
 /// The largest images, as the kubelet tells them.
@@ -299,7 +315,6 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cri::v1::RuntimeCondition;
 
     fn settings() -> Settings {
         let mut settings = Settings::new("edge-1", &config::edge::Edged::default());
@@ -416,6 +431,33 @@ mod tests {
         assert_eq!(status["features"], json!({"supplementalGroupsPolicy": true}));
         let status = &report(&settings(), &findings(true), None, "T1")["status"];
         assert!(status["features"].is_null() && status["runtimeHandlers"].is_null());
+    }
+
+    /// containerd tells in a third condition that something deprecated is used, as `registry.mirrors` in its configuration.
+    #[test]
+    fn what_is_deprecated_of_the_runtime_takes_no_node_down_and_what_it_does_not_say_does() {
+        let deprecated = RuntimeCondition {
+            r#type: "ContainerdHasNoDeprecationWarnings".into(),
+            status: false,
+            reason: "ContainerdHasDeprecationWarnings".into(),
+            message: r#"{"io.containerd.deprecation/cri-registry-mirrors":"use config_path"}"#.into(),
+        };
+        let of = |change: &dyn Fn(&mut Vec<RuntimeCondition>)| {
+            let mut found = findings(true);
+            let (_, status) = found.runtime.as_mut().unwrap();
+            change(&mut status.conditions);
+            let complaints = complaints(status);
+            (condition(&report(&settings(), &found, None, "T1"), "Ready").clone(), complaints)
+        };
+        let (ready, complaints) = of(&|all| all.push(deprecated.clone()));
+        assert_eq!(ready["status"], "True", "{ready}");
+        assert!(complaints.len() == 1 && complaints.first().unwrap().contains("registry-mirrors"));
+        for kind in ["RuntimeReady", "NetworkReady"] {
+            let (ready, complaints) = of(&|all| all.retain(|one| one.r#type != kind));
+            let words = format!("container runtime is not ready: {kind}: the runtime does not say");
+            assert_eq!((&ready["status"], &ready["message"]), (&json!("False"), &json!(words)));
+            assert!(complaints.is_empty());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use beehive::Moment;
 use contract::UpReport;
 use cri::v1::{LinuxContainerConfig, Signal};
 use futures::FutureExt as _;
-use futures::future::LocalBoxFuture;
+use futures::future::{AbortRegistration, LocalBoxFuture};
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
@@ -23,15 +23,15 @@ use crate::logs::files::{self, LogOf};
 use crate::pod::action::Action;
 use crate::pod::backoff::Failure;
 use crate::pod::container_status::RUN_FAILED;
-use crate::pod::external_volumes::{self, MOUNT_DEADLINE};
+use crate::pod::external_volumes;
 use crate::pod::hooks;
 use crate::pod::id::PodId;
+use crate::pod::others_paths;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::pod::resizing;
 use crate::pod::sandbox_step;
 use crate::pod::sync_state::ImageReady;
-use crate::pod::unending;
 use crate::runtime::bounds;
 use crate::runtime::cgroup;
 use crate::runtime::container::{self, Start};
@@ -41,7 +41,6 @@ use crate::runtime::grant;
 use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::Amounts;
-use crate::runtime::runtime_class;
 use crate::runtime::sandbox;
 use crate::runtime::security;
 use crate::runtime::stop_signal;
@@ -81,8 +80,13 @@ pub(crate) struct StartError {
 #[derive(Debug)]
 pub(crate) enum ActionInput {
     None,
-    /// The pod's volumes, if it has had all of them.
-    Volumes(Option<PreparedVolumes>),
+    /// `before`: the pod's volumes, if it has had all of them. `has_run`: containers of it were made, which had them. `pulls`: the
+    /// images among them are waited for until this is broken off.
+    Volumes {
+        before: Option<PreparedVolumes>,
+        has_run: bool,
+        pulls: AbortRegistration,
+    },
     /// `before`: the pull that failed last. `ran_before`: the pod has run this image.
     Image {
         before: Option<Failure>,
@@ -120,8 +124,8 @@ pub(crate) fn perform(
 ) -> LocalBoxFuture<'static, Outcome> {
     let id = pod.id.clone();
     match (action, input) {
-        (Action::Volumes, ActionInput::Volumes(before)) => {
-            prepare_volumes(deps, pod, before).map(Outcome::Volumes).boxed_local()
+        (Action::Volumes, ActionInput::Volumes { before, has_run, pulls }) => {
+            prepare_volumes(deps, pod, before, (has_run, pulls)).map(Outcome::Volumes).boxed_local()
         }
         (Action::Sandbox { attempt }, _) => {
             sandbox_step::run_sandbox(deps, pod, attempt).map(Outcome::Sandbox).boxed_local()
@@ -181,6 +185,7 @@ async fn prepare_volumes(
     deps: Rc<Dependencies>,
     pod: Arc<ParsedPod>,
     before: Option<PreparedVolumes>,
+    (has_run, pulls): (bool, AbortRegistration),
 ) -> Result<(PreparedVolumes, Option<Moment>), StepError> {
     let wants = token_requests(pod.spec());
     let granted = deps.tokens.of_pod(&pod, &wants, &deps.store, &deps.meta, &deps.env).await;
@@ -191,7 +196,9 @@ async fn prepare_volumes(
     let mounted = external_volumes::set_up(&deps, &pod, before.as_ref()).await?;
     let refresh_at = refresh_at.into_iter().chain(mounted.again).min();
     let mut external = mounted.volumes;
-    external.extend(image_volumes::set_up(&deps, &pod).await?);
+    let images = image_volumes::set_up(&deps, &pod, before.as_ref(), has_run);
+    external.extend(image_volumes::unless_ended(images, pulls).await?);
+    others_paths::check_host_paths(&deps, &pod, before.as_ref()).await?;
     let sources = deps.sources(&pod).await?;
     let facts = deps.facts(&[], pod.host_network());
     let root = deps.settings.root.clone();
@@ -209,6 +216,8 @@ async fn prepare_volumes(
 pub(crate) struct StartContext {
     pub(crate) sandbox: String,
     pub(crate) sandbox_attempt: u32,
+    /// The runtime's handler that the sandbox was made with.
+    pub(crate) handler: String,
     pub(crate) ips: Vec<String>,
     pub(crate) image: ImageReady,
     pub(crate) volumes: PreparedVolumes,
@@ -272,7 +281,8 @@ async fn create(
     let spec = pod.container(name).ok_or_else(|| StepError::Config(format!("no container `{name}`")))?;
     let sources = deps.sources(pod).await?;
     let facts = deps.facts(&context.ips, pod.host_network());
-    let handler = runtime_class::handler(deps, pod).await?;
+    // As its sandbox was made: the class may have gone or changed since.
+    let handler = context.handler.clone();
     let users = sandbox_step::users_of(deps, pod, &handler).await?;
     let features = features_for(deps, pod, spec, &handler).await?;
     let stop_signal = stop_signal::of_container(spec)?;
@@ -304,8 +314,7 @@ async fn create(
     };
     let dns = deps.node.borrow().dns.clone();
     let names = deps.place(&dns).names(pod);
-    let on = external_volumes::hangs_on(pod, spec);
-    let place = deps.settings.root.join(layout::pod(&pod.id.uid)).join("containers").join(name);
+    others_paths::show_sub_paths(deps, pod, name, &context.volumes, &env).await?;
     let (mounts, devices) = {
         let (pod, env, name) = (Arc::clone(pod), env.clone(), name.to_owned());
         let (root, ips, volumes) = (deps.settings.root.clone(), context.ips.clone(), context.volumes);
@@ -320,13 +329,7 @@ async fn create(
             let devices = devices::of_container(root.shown(), spec, &volumes)?;
             Ok((volumes::mounts_of(&root, &pod, spec, &context)?, devices))
         };
-        match on {
-            Some(on) => {
-                let what = "make the mounts of a container in";
-                unending::run(&deps.env, on, &place, MOUNT_DEADLINE, what, make).await?
-            }
-            None => blocking(&deps.env, "make the mounts in", make).await?,
-        }
+        blocking(&deps.env, "make the mounts in", make).await?
     };
     let start = Start {
         attempt,

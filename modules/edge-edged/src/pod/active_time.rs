@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use beehive::Moment;
 
-/// 10 s: it is kept at most so often, and at most ten times within a deadline, because flash wears out.
+/// 10 s: it is kept at most so often, because flash wears out.
 const KEPT_EVERY_MIN: Duration = Duration::from_secs(10);
+/// 10 min, 144 times a day: a machine that is switched off every night comes to the end of a deadline of weeks, too.
+const KEPT_EVERY_MAX: Duration = Duration::from_secs(600);
 
 /// How long a pod has been active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +41,9 @@ impl ActiveTime {
     /// What is to be kept now, for a deadline of `limit`. It counts as kept then.
     pub(crate) fn take_due(&mut self, limit: Duration, now: Moment) -> Option<Duration> {
         let active = self.so_far(now);
-        if active.saturating_sub(self.kept) < kept_every(limit) {
+        // That it has run out of its time is kept at once: it does not begin again if edgecore ends before it has ended.
+        let is_new = active >= limit && self.kept < limit;
+        if active.saturating_sub(self.kept) < kept_every(limit) && !is_new {
             return None;
         }
         self.kept = active;
@@ -55,7 +59,7 @@ impl ActiveTime {
 }
 
 fn kept_every(limit: Duration) -> Duration {
-    (limit / 10).max(KEPT_EVERY_MIN)
+    (limit / 10).clamp(KEPT_EVERY_MIN, KEPT_EVERY_MAX)
 }
 
 #[cfg(test)]
@@ -85,5 +89,25 @@ mod tests {
         short.start(at(0));
         let writes = (0..30).filter(|second| short.take_due(Duration::from_secs(30), at(*second)).is_some());
         assert_eq!(writes.count(), 2);
+    }
+
+    #[test]
+    fn a_long_deadline_comes_on_a_machine_that_is_switched_off_every_night_and_is_not_forgotten() {
+        let (limit, day) = (Duration::from_secs(7 * 86_400), Duration::from_secs(10 * 3600));
+        let (mut kept, mut days) = (Duration::ZERO, 0);
+        while kept < limit && days < 30 {
+            let mut active = ActiveTime::after(kept);
+            active.start(at(0));
+            let mut now = at(0);
+            while now < Moment(day) && kept < limit {
+                now = active.wake(limit, now).min(Moment(day));
+                kept = active.take_due(limit, now).unwrap_or(kept);
+            }
+            days += 1;
+        }
+        assert!(kept >= limit && days == 17, "{kept:?} after {days} days");
+        let mut over = ActiveTime::after(limit);
+        over.start(at(0));
+        assert_eq!(over.take_due(limit, at(0)), None, "it is known");
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use beehive::{Address, AskError, Moment};
 use contract::csi::{CsiFault, CsiMounted, CsiMsg, CsiVolume, ExpandFault};
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Container;
 use serde_json::{Map, Value, json};
 
 use crate::dependencies::{Dependencies, blocking};
@@ -122,9 +121,6 @@ async fn mount_one(
     wanted: &External,
 ) -> Result<(Volume, Option<Moment>), StepError> {
     let (root, of, own) = (deps.settings.root.clone(), Arc::clone(pod), wanted.clone());
-    if let Backing::Csi(backing) = &wanted.backing {
-        return mount_csi(deps, pod, wanted, backing).await;
-    }
     let mount = move || {
         let root = folders::root(&root)?;
         let nobodys = || StepError::Config(format!("volume {} is nobody's", own.name));
@@ -135,27 +131,18 @@ async fn mount_one(
         Ok((mounted.volume, said))
     };
     let place = place(deps, pod, wanted);
-    let on = if matches!(wanted.backing, Backing::Nfs { .. }) { HangsOn::Server } else { HangsOn::Disk };
+    let on = match &wanted.backing {
+        Backing::Nfs { server, .. } => HangsOn::Server(server.clone()),
+        Backing::Local { path, .. } => HangsOn::Host(path.into()),
+        Backing::HostPath(source) => HangsOn::Host((&source.path).into()),
+        Backing::Csi(backing) => return mount_csi(deps, pod, wanted, backing).await,
+    };
     let mounted = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, "mount a volume in", mount);
     let (volume, said) = mounted.await?;
     if let Some(text) = said {
         deps.event(&pod.id, EventType::Warning, "AlreadyMountedVolume", &text);
     }
     Ok((volume, None))
-}
-
-/// What the mounts of a container hang on while they are made, which looks into volumes for their sub-paths: a server that has gone
-/// meanwhile never answers. `None`: it looks into none that others hold.
-pub(crate) fn hangs_on(pod: &ParsedPod, container: &Container) -> Option<HangsOn> {
-    let is_part = |path: &Option<String>| path.as_ref().is_some_and(|path| !path.is_empty());
-    let mounts = container.volume_mounts.iter().flatten();
-    let mut parts = mounts.filter(|mount| is_part(&mount.sub_path) || is_part(&mount.sub_path_expr));
-    let others = pod.spec().volumes.iter().flatten();
-    let others: Vec<&str> = others
-        .filter(|volume| claims::is_external(volume) || volume.host_path.is_some())
-        .map(|volume| volume.name.as_str())
-        .collect();
-    parts.any(|mount| others.contains(&mount.name.as_str())).then_some(HangsOn::Parts)
 }
 
 /// What is worked on, for [`unending`].
@@ -257,9 +244,11 @@ async fn expand(
         return None;
     }
     let told = async |state: &str, message: &str| {
-        if let Err(error) = deps.report(&expansion.report(state, message)).await {
-            events::report_not_kept(&deps.env, "size of a claim", &error);
+        let kept = deps.report(&expansion.report(state, message)).await;
+        if let Err(error) = &kept {
+            events::report_not_kept(&deps.env, "size of a claim", error);
         }
+        kept.is_ok()
     };
     let result = match expansion.secrets.clone() {
         Ok(secrets) => {
@@ -279,9 +268,10 @@ async fn expand(
                 let node = &deps.settings.node_name;
                 let words = format!("MountVolume.NodeExpandVolume succeeded for volume \"{name}\" {node}");
                 event(EventType::Normal, "FileSystemResizeSuccessful", &words);
-                told("Finished", "").await;
             }
-            None
+            // Also of what was done before: the claim does not say so yet, and who was to tell it may have been cut short.
+            let is_told = told("Finished", "").await;
+            (!is_told).then(|| deps.now() + EXPAND_AGAIN)
         }
         Err(fault) => {
             let failed = expansion::failed(&volume.driver, fault);
@@ -362,11 +352,12 @@ async fn give(
 ) -> Result<(), StepError> {
     let (Some(group), VolumeLocation::Ours(at)) = (group(pod), &volume.at) else { return Ok(()) };
     let (root, at) = (deps.settings.root.clone(), at.clone());
+    let on = HangsOn::Ours { root: root.clone(), at: at.clone() };
     let mark = layout::given(&pod.id.uid, "csi", &wanted.name);
     let give = move || ownership::give_once(&folders::root(&root)?, &at, &mark, group, is_new);
     let place = place(deps, pod, wanted);
     let what = "give the files to the group in";
-    let given = unending::run(&deps.env, HangsOn::Disk, &place, MOUNT_DEADLINE, what, give).await;
+    let given = unending::run(&deps.env, on, &place, MOUNT_DEADLINE, what, give).await;
     given.map_err(|error| not_given(wanted, &error))
 }
 
@@ -436,21 +427,6 @@ mod tests {
         assert_eq!(kept.again, Some(now + backoff::FIRST), "what failed is tried again, and b in time");
         let fine = together(&pod, Some(&before), None, vec![results().remove(1)], now).unwrap();
         assert_eq!((fine.stale, fine.again), (None, Some(in_a_minute)));
-    }
-
-    #[test]
-    fn parts_of_what_others_hold_may_never_come() {
-        let mount = |volume: &str, part: &str| json!({"name": volume, "mountPath": "/m", "subPath": part});
-        let of = |mount: Value| {
-            let pod = pod(
-                json!({"containers": [{"name": "c", "image": "x", "volumeMounts": [mount]}], "volumes": [
-                {"name": "own", "emptyDir": {}}, {"name": "far", "nfs": {"server": "nas", "path": "/"}},
-                {"name": "host", "hostPath": {"path": "/mnt/nas"}}]}),
-            );
-            hangs_on(&pod, &pod.spec().containers[0])
-        };
-        assert_eq!([of(mount("far", "a")), of(mount("host", "a"))], [Some(HangsOn::Parts); 2]);
-        assert_eq!([of(mount("far", "")), of(mount("own", "a"))], [None; 2]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) mod manager;
 pub(crate) mod message;
 pub(crate) mod newer_fields;
 pub(crate) mod node_match;
+mod others_paths;
 pub(crate) mod outcomes;
 pub(crate) mod parsed_pod;
 pub(crate) mod plan;

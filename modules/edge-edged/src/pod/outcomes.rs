@@ -72,10 +72,7 @@ impl PodWorker {
         now: Moment,
     ) {
         match result {
-            Ok((prepared, refresh_at)) => {
-                self.state.volumes = VolumeState::Ready(prepared);
-                self.state.refresh_at = refresh_at;
-            }
+            Ok((prepared, refresh_at)) => self.state.has_volumes(prepared, refresh_at),
             Err(error) => {
                 let words = error.to_string();
                 // A device is mapped and not mounted; that its disk is another node's is said as of a mount.

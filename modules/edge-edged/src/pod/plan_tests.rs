@@ -12,7 +12,7 @@ const GRACE: Duration = Duration::from_secs(30);
 const NOW: Moment = Moment(Duration::from_secs(1000));
 
 pub(crate) fn sandbox(id: &str, attempt: u32, ready: bool) -> RuntimeSandbox {
-    RuntimeSandbox { id: id.into(), attempt, ready }
+    RuntimeSandbox { id: id.into(), attempt, ready, handler: String::new() }
 }
 
 pub(crate) fn instance(

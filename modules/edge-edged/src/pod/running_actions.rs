@@ -32,6 +32,9 @@ impl PodWorker {
         if action == Action::Teardown && self.stopped == Stopped::NotYet {
             self.stopped = Stopped::Unsaid;
         }
+        if action == Action::Unmount {
+            self.state.gives_volumes_back();
+        }
         let task = self.run(action.clone(), work, cx);
         if matches!(action, Action::Image { .. } | Action::PostStart { .. } | Action::PreStop { .. }) {
             self.breakable.insert(action, task);
@@ -74,10 +77,13 @@ impl PodWorker {
         let request = match action {
             Action::Volumes => {
                 self.state.refresh_volumes = false;
-                ActionInput::Volumes(match &self.state.volumes {
+                let before = match &self.state.volumes {
                     VolumeState::Ready(volumes) => Some(volumes.clone()),
                     VolumeState::NotYet | VolumeState::Failed(_) => None,
-                })
+                };
+                let (handle, pulls) = AbortHandle::new_pair();
+                self.volume_pulls = Some(handle);
+                ActionInput::Volumes { before, has_run: !self.seen.containers.is_empty(), pulls }
             }
             Action::Image { container, .. } => {
                 let before = match self.state.images.get(container) {
@@ -154,6 +160,7 @@ impl PodWorker {
             target: target.map(|target| target.id.clone()),
             sandbox: sandbox.id.clone(),
             sandbox_attempt: sandbox.attempt,
+            handler: sandbox.handler.clone(),
             ips: self.seen.ips.clone(),
             image: image.clone(),
             volumes: volumes.clone(),

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
+use config::edge::CgroupDriver;
 use cri::v1::UserNamespace;
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
-use crate::node::{cgroup_driver, runtime_driver};
+use crate::node::{cgroup_driver, cpu_classes, runtime_driver};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::runtime::dns::{self, NodeDns};
@@ -49,18 +50,34 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let sizes = deps.node.borrow().limits.huge_page_sizes.clone();
     let logs = deps.settings.logs.clone();
+    let own = Arc::clone(&pod);
     let make = move || {
         Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
-        // The containers keep their own limits without the pod's.
-        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &pod, (driver, &root), &sizes) {
-            tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
-        }
+        bound(&pod, (driver, &root), &sizes);
         Ok(())
     };
     let begun = deps.now();
     blocking(&deps.env, "make the log folder in", make).await?;
     deps.counts.cgroups_changed("create", deps.now().since(begun));
-    deps.runtime.run_sandbox(config, &handler).await.map_err(StepError::Runtime)
+    let id = deps.runtime.run_sandbox(config, &handler).await.map_err(StepError::Runtime)?;
+    if driver == CgroupDriver::Systemd {
+        let (root, sizes) =
+            (deps.settings.cgroup_root.clone(), deps.node.borrow().limits.huge_page_sizes.clone());
+        let bound = move || {
+            bound(&own, (driver, &root), &sizes);
+            Ok(())
+        };
+        blocking(&deps.env, "bound the slice of a pod in", bound).await?;
+    }
+    cpu_classes::weigh(deps).await;
+    Ok(id)
+}
+
+/// The containers keep their own limits without the pod's.
+fn bound(pod: &ParsedPod, place: (CgroupDriver, &str), huge_page_sizes: &[u64]) {
+    if let Err(error) = cgroup::make(CGROUPS.as_ref(), pod, place, huge_page_sizes) {
+        tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
+    }
 }
 
 /// Which users of the host the pod's users are.

@@ -53,13 +53,13 @@ impl PodWorker {
         let limit = Duration::from_secs(u64::try_from(limit).unwrap_or(0));
         let (now, active) = (self.deps.now(), &mut self.state.active);
         active.start(now);
-        if active.so_far(now) >= limit {
-            self.state.is_overdue = true;
-            return overdue();
-        }
         if let Some(so_far) = active.take_due(limit, now) {
             let (store, uid) = (self.deps.store.clone(), pod.id.uid.clone());
             cx.spawn(async move { store.keep_active(&uid, so_far).await });
+        }
+        if active.so_far(now) >= limit {
+            self.state.is_overdue = true;
+            return overdue();
         }
         (Intent::Run, Some(active.wake(limit, now)))
     }

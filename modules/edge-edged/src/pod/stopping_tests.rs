@@ -2,6 +2,8 @@ use super::*;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::plan::tests::{instance, seen};
 use crate::pod::plan::{Intent, plan};
+use crate::pod::sync_state::{ImageReady, ImageState};
+use crate::volumes::PreparedVolumes;
 use serde_json::json;
 
 const START: u64 = 1000;
@@ -181,4 +183,29 @@ fn a_pod_that_goes_for_the_room_it_takes_does_not_wait_for_room_to_write_that_do
     assert_eq!(next(EVICTED, true, false), [Action::Teardown]);
     assert_eq!(next(EVICTED, true, true), [Action::RemoveSandbox { id: "s".to_owned() }]);
     assert_eq!(next("DeadlineExceeded", true, false), []);
+}
+
+/// As of a shutdown of the node that is called off.
+#[test]
+fn a_pod_that_begins_again_mounts_anew_what_it_has_given_back() {
+    let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+    let pod = pod(json!({"containers": [{"name": "c", "image": "x", "volumeMounts": mounts}],
+        "volumes": [{"name": "v", "nfs": {"server": "nas", "path": "/x"}}]}));
+    let ended = seen(vec![instance(&pod, "c", "s", 0, RuntimeState::Exited)]);
+    let mut state = SyncState::default();
+    state.stopped.insert("s".into());
+    state.has_volumes(PreparedVolumes::new(), None);
+    let image = ImageReady { reference: "sha256:1".into(), image: cri::v1::Image::default() };
+    state.images.insert("c".into(), ImageState::Ready(image));
+    let fails = Intent::Fail { reason: "Terminated".into(), message: String::new() };
+    let actions = |intent: &Intent, state: &SyncState| plan(&pod, intent, &ended, state, at(START)).actions;
+    let starts = |action: &Action| matches!(action, Action::Start { .. });
+    assert!(actions(&Intent::Run, &state).iter().any(starts), "it has all that it needs");
+    assert_eq!(actions(&fails, &state), [Action::Unmount]);
+    state.gives_volumes_back();
+    state.unmounted = true;
+    let again = actions(&Intent::Run, &state);
+    assert!(again.contains(&Action::Volumes) && !again.iter().any(starts), "{again:?}");
+    state.has_volumes(PreparedVolumes::new(), None);
+    assert_eq!(actions(&fails, &state), [Action::Unmount], "they are given back once more");
 }

@@ -125,6 +125,19 @@ impl SyncState {
         self.busy.iter().any(wanted)
     }
 
+    /// The pod has its volumes, which are to be given back when it ends.
+    pub(crate) fn has_volumes(&mut self, volumes: PreparedVolumes, refresh_at: Option<Moment>) {
+        self.volumes = VolumeState::Ready(volumes);
+        self.refresh_at = refresh_at;
+        self.unmounted = false;
+    }
+
+    /// What the pod has of others is being given back. One that begins again mounts it anew: without that it would write to the
+    /// node's own disk.
+    pub(crate) fn gives_volumes_back(&mut self) {
+        self.volumes = VolumeState::NotYet;
+    }
+
     pub(crate) fn is_starting(&self, container: &str) -> bool {
         self.is_busy(|action| matches!(action, Action::Start { container: name, .. } if name == container))
     }

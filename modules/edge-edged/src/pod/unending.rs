@@ -1,50 +1,79 @@
 //! Work on volumes that may never end, as when a server does not answer: it is waited for as long as a kubelet waits for a pod's
-//! volumes, and nobody begins it a second time beside itself. So it takes one thread, and the pod can end without it. Of each kind
-//! only so many run at once: a node has few threads for work that blocks, and some stay free whatever hangs. Who waits for a turn
-//! holds none.
+//! volumes, and nobody begins it a second time beside itself. So it takes one thread, and the pod can end without it. Only so much
+//! runs at once: a node has few threads for work that blocks, and at least five of edgecore's twelve stay free whatever hangs. Of one
+//! server or device it is less, so that one that does not answer keeps nothing from the others. Who waits for a turn holds no thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use beehive::Env;
+use mountinfo::Mount;
 use tokio::sync::Semaphore;
 
 use crate::dependencies::blocking;
+use crate::disk::beneath::Folder;
 use crate::error::StepError;
 
 /// The places that are worked on. The process has one list, not an incarnation of Edged: a thread outlives both.
 static BUSY: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// What the work hangs on, when it hangs. The bounds together leave at least five of edgecore's twelve threads to all others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the work hangs on, when it hangs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HangsOn {
-    /// A server that a volume is to be mounted of: two at once.
-    Server,
-    /// What is there on the machine, and what drivers have mounted: two at once.
-    Disk,
-    /// What is mounted, when a container gets a part of it: two at once.
-    Parts,
-    /// What is mounted, when it is asked how full it is: one at once.
-    Figures,
+    /// A server that a volume is to be mounted of.
+    Server(String),
+    /// What a path of the host leads to.
+    Host(PathBuf),
+    /// What is mounted at a place below `rootDirectory`.
+    Ours { root: PathBuf, at: PathBuf },
 }
 
-/// As [`BUSY`], of the process.
-static SERVERS: Semaphore = Semaphore::const_new(2);
-static DISKS: Semaphore = Semaphore::const_new(2);
-static PARTS: Semaphore = Semaphore::const_new(2);
-static FIGURES: Semaphore = Semaphore::const_new(1);
+/// So much runs at once on one server or device: one that does not answer takes no more, whoever wants something of it.
+const OF_ONE: usize = 2;
+/// So much runs at once on all of them. As [`BUSY`], of the process.
+static ALL: Semaphore = Semaphore::const_new(7);
+/// The turns of each server or device that something wants a turn of.
+static TURNS: Mutex<BTreeMap<String, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 impl HangsOn {
-    fn turns(self) -> &'static Semaphore {
+    /// The server or device, by the kernel's table of mounts. Nothing that may hang is asked. Links on the way to a path of the host
+    /// count as where they lie.
+    fn name(&self, table: &[Mount]) -> String {
         match self {
-            HangsOn::Server => &SERVERS,
-            HangsOn::Disk => &DISKS,
-            HangsOn::Parts => &PARTS,
-            HangsOn::Figures => &FIGURES,
+            HangsOn::Server(server) => server.clone(),
+            HangsOn::Host(path) => mounted_at(table, path),
+            HangsOn::Ours { root, at } => {
+                let real = Folder::root(root).and_then(|root| root.real());
+                mounted_at(table, &real.as_deref().unwrap_or(root).join(at))
+            }
         }
     }
+}
+
+/// The server of what is mounted where a path leads to, or the number of its device.
+fn mounted_at(table: &[Mount], path: &Path) -> String {
+    let above = table.iter().filter(|mount| path.starts_with(&mount.point));
+    // Of two at one place the later one covers the other.
+    let Some(mount) = above.max_by_key(|mount| mount.point.components().count()) else {
+        return path.display().to_string();
+    };
+    let source = mount.source.to_string_lossy();
+    let share = source.strip_prefix("//").and_then(|share| share.split('/').next());
+    let server = share.or_else(|| source.split_once(":/").map(|(server, _)| server));
+    server.map_or_else(|| mount.device.clone(), str::to_owned)
+}
+
+fn turns_of(name: String) -> Arc<Semaphore> {
+    let mut all = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|_, turns| turns.strong_count() > 0);
+    if let Some(turns) = all.get(&name).and_then(Weak::upgrade) {
+        return turns;
+    }
+    let turns = Arc::new(Semaphore::new(OF_ONE));
+    all.insert(name, Arc::downgrade(&turns));
+    turns
 }
 
 /// A place that is worked on, until this is dropped.
@@ -63,7 +92,7 @@ impl Drop for Busy {
     }
 }
 
-/// Runs `work` at a place beside the hive's thread, and waits for its turn and for it until `deadline`.
+/// Runs `work` at a place beside the hive's thread. `deadline`: so long it waits for its turn, and then for the work.
 pub(crate) async fn run<T: Send + 'static>(
     env: &Env,
     on: HangsOn,
@@ -76,17 +105,24 @@ pub(crate) async fn run<T: Send + 'static>(
         StepError::Missing(format!("{what} {}: {why}: does what it lies on answer?", at.display()))
     };
     let Some(busy) = Busy::begin(at) else { return Err(late("an earlier attempt has not ended")) };
-    let done = env.timeout(deadline, async {
+    // Without the table each path counts for itself.
+    let name = move || Ok(on.name(&mountinfo::here().unwrap_or_default()));
+    let turns = turns_of(blocking(env, "read the kernel's table of mounts for", name).await?);
+    let turn = env.timeout(deadline, async {
         // Nobody closes them.
-        let turn = on.turns().acquire().await.map_err(|error| late(&error.to_string()))?;
-        let work = move || {
-            let done = work();
-            drop((busy, turn));
-            done
-        };
-        blocking(env, what, work).await
+        let of_one = turns.acquire_owned().await.map_err(|error| late(&error.to_string()))?;
+        let of_all = ALL.acquire().await.map_err(|error| late(&error.to_string()))?;
+        Ok::<_, StepError>((of_one, of_all))
     });
-    done.await.unwrap_or_else(|| Err(late("timed out waiting for the condition")))
+    let Some(turn) = turn.await else { return Err(late("others on the same have not ended")) };
+    let turn = turn?;
+    let work = move || {
+        let done = work();
+        drop((busy, turn));
+        done
+    };
+    let done = env.timeout(deadline, blocking(env, what, work)).await;
+    done.unwrap_or_else(|| Err(late("timed out waiting for the condition")))
 }
 
 #[cfg(test)]
@@ -108,20 +144,18 @@ mod tests {
                 said.send(()).unwrap();
                 Ok(())
             };
-            let late =
-                run(&env, HangsOn::Disk, at, soon, "mount a volume in", stuck).await.unwrap_err().to_string();
+            let on = || HangsOn::Server("server-of-this-test".to_owned());
+            let late = run(&env, on(), at, soon, "mount a volume in", stuck).await.unwrap_err().to_string();
             assert!(late.contains("timed out waiting for the condition"), "{late}");
             let long = Duration::from_secs(60);
-            let again = run(&env, HangsOn::Disk, at, long, "mount a volume in", || Ok(()))
-                .await
-                .unwrap_err()
-                .to_string();
+            let again =
+                run(&env, on(), at, long, "mount a volume in", || Ok(())).await.unwrap_err().to_string();
             assert!(again.contains("an earlier attempt has not ended"), "{again}");
-            assert_eq!(run(&env, HangsOn::Disk, Path::new("/other"), long, "mount", || Ok(1)).await, Ok(1));
+            assert_eq!(run(&env, on(), Path::new("/other"), long, "mount", || Ok(1)).await, Ok(1));
             go.send(()).unwrap();
             has_ended.recv_timeout(long).unwrap();
             let looks = async {
-                while run(&env, HangsOn::Disk, at, long, "mount", || Ok(())).await.is_err() {
+                while run(&env, on(), at, long, "mount", || Ok(())).await.is_err() {
                     env.sleep(Duration::from_millis(5)).await;
                 }
             };
@@ -139,7 +173,6 @@ mod tests {
             let long = Duration::from_secs(60);
             let (answers, answer) = mpsc::channel::<()>();
             let answer = std::sync::Arc::new(Mutex::new(answer));
-            let kinds = [HangsOn::Server, HangsOn::Disk, HangsOn::Parts, HangsOn::Figures];
             let mounts = (0..16).map(|number: usize| {
                 let (env, answer) = (env.clone(), std::sync::Arc::clone(&answer));
                 tokio::task::spawn_local(async move {
@@ -149,7 +182,8 @@ mod tests {
                         let _ = answer.lock().unwrap().recv();
                         Ok(())
                     };
-                    run(&env, kinds[number % 4], &at, Duration::from_secs(120), "mount", work).await
+                    let on = HangsOn::Server(format!("server-{number}"));
+                    run(&env, on, &at, Duration::from_secs(120), "mount", work).await
                 })
             });
             let mounts: Vec<_> = mounts.collect();
@@ -171,5 +205,70 @@ mod tests {
                 assert_eq!(mount.await.unwrap(), Ok(()), "each has its turn");
             }
         });
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_takes_nothing_from_the_others() {
+        actix_rt::System::new().block_on(async {
+            let env = Env::real();
+            let long = Duration::from_secs(60);
+            let (answers, answer) = mpsc::channel::<()>();
+            let answer = Arc::new(Mutex::new(answer));
+            let dead = |number: u32, deadline: Duration| {
+                let (env, answer) = (env.clone(), Arc::clone(&answer));
+                async move {
+                    let at = PathBuf::from(format!("/on-a-dead-server-{number}"));
+                    let work = move || {
+                        let _ = answer.lock().unwrap().recv();
+                        Ok(())
+                    };
+                    run(&env, HangsOn::Server("dead".to_owned()), &at, deadline, "mount", work).await
+                }
+            };
+            // The first two hang, the others wait for their turn.
+            let hung =
+                futures::future::join_all((0..2).map(|number| dead(number, Duration::from_millis(50))));
+            assert!(hung.await.iter().all(Result::is_err));
+            for number in 2..12 {
+                let why = dead(number, Duration::from_millis(5)).await.unwrap_err().to_string();
+                assert!(why.contains("others on the same have not ended"), "{why}");
+            }
+            let waiting: Vec<_> =
+                (2..12).map(|number| tokio::task::spawn_local(dead(number, long))).collect();
+            tokio::task::yield_now().await;
+            let well = HangsOn::Server("well".to_owned());
+            assert_eq!(run(&env, well, Path::new("/well"), long, "mount", || Ok(7)).await, Ok(7));
+            drop(answers);
+            for one in waiting {
+                assert_eq!(one.await.unwrap(), Ok(()), "each has its turn");
+            }
+        });
+    }
+
+    #[test]
+    fn what_lies_on_one_server_has_its_turns_wherever_it_is_mounted() {
+        let table = mountinfo::parse(
+            b"22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            36 22 0:50 / /mnt/nas rw - nfs4 nas:/x rw\n\
+            37 22 0:51 /sub /pods/u/volumes/kubernetes.io~csi/pv/mount rw - nfs nas:/y rw\n\
+            38 22 0:52 / /mnt/six rw - nfs [fd00::1]:/y rw\n\
+            39 22 0:53 / /mnt/share rw - cifs //files/public rw\n\
+            40 22 8:16 / /data rw - ext4 /dev/sdb rw\n\
+            41 22 0:54 / /data rw - tmpfs none rw\n",
+        );
+        let name = |path: &str| HangsOn::Host(path.into()).name(&table);
+        for (path, wanted) in [
+            ("/mnt/nas/a/b", "nas"),
+            ("/mnt/nas2", "254:0"),
+            ("/mnt/six", "[fd00::1]"),
+            ("/mnt/share/x", "files"),
+            ("/data/x", "0:54"),
+        ] {
+            assert_eq!(name(path), wanted, "{path}");
+        }
+        let ours =
+            HangsOn::Ours { root: "/".into(), at: "pods/u/volumes/kubernetes.io~csi/pv/mount/sub".into() };
+        assert_eq!([ours.name(&table), HangsOn::Server("nas".into()).name(&table)], ["nas", "nas"]);
+        assert_eq!(HangsOn::Host("/x".into()).name(&[]), "/x");
     }
 }

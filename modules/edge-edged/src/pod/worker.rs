@@ -72,6 +72,8 @@ pub(crate) struct PodWorker {
     pub(crate) status_is_final: bool,
     /// Pulls and hooks that are under way: what they are for may go before they end.
     pub(crate) breakable: BTreeMap<Action, AbortHandle>,
+    /// The pulls of images that are volumes, while volumes are being brought up to date.
+    pub(crate) volume_pulls: Option<AbortHandle>,
     pub(crate) retries: Vec<(Moment, Action)>,
     pub(crate) times: SyncTimes,
     /// Whether the runtime may be set to work for the pod.
@@ -147,6 +149,7 @@ impl PodWorker {
             reporting_to: None,
             status_is_final: false,
             breakable: BTreeMap::new(),
+            volume_pulls: None,
             retries: Vec::new(),
             times,
             turn: PodTurn::default(),
@@ -319,6 +322,11 @@ impl PodWorker {
                 deps.container_event(pod, name, EventType::Normal, "BackOff", &text);
                 deps.container_event(pod, name, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
+        }
+        if *intent != Intent::Run
+            && let Some(pulls) = self.volume_pulls.take()
+        {
+            pulls.abort();
         }
         // A pull is given up, and a hook whose container has gone; what changes the disk or the runtime is seen to its end.
         let runs =

@@ -1,5 +1,5 @@
-//! The pods' cgroups with the cgroupfs driver: made with the pod's limits before the sandbox, removed after it. With
-//! systemd the runtime makes and removes the slices. Blocks.
+//! The pods' cgroups. With the cgroupfs driver: made with the pod's limits before the sandbox, removed after it. With systemd the
+//! runtime makes and removes the slices, and they are given the limits once they are there. Blocks.
 
 use std::fs;
 use std::io;
@@ -54,19 +54,59 @@ pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
     limits(spec, &[]).memory
 }
 
-/// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`). `huge_page_sizes`: those of the machine, in bytes.
+/// Where a cgroup lies in its hierarchy. A slice lies in those that its name begins with.
+fn folder(parts: &[String], driver: CgroupDriver) -> PathBuf {
+    match driver {
+        CgroupDriver::Cgroupfs => parts.iter().collect(),
+        CgroupDriver::Systemd => {
+            let parts: Vec<String> = parts.iter().map(|part| part.replace('-', "_")).collect();
+            (1..=parts.len()).map(|count| format!("{}.slice", parts[..count].join("-"))).collect()
+        }
+    }
+}
+
+/// Makes the pod's cgroup below `sys` (`/sys/fs/cgroup`), and gives it its limits; a slice that is not there yet is left alone.
+/// `huge_page_sizes`: those of the machine, in bytes.
 pub(crate) fn make(
     sys: &Path,
     pod: &ParsedPod,
     (driver, root): (CgroupDriver, &str),
     huge_page_sizes: &[u64],
 ) -> io::Result<()> {
-    if driver == CgroupDriver::Systemd {
-        return Ok(());
-    }
     let parts = cgroup_parts(&pod.id, pod.qos, root);
     let limits = limits(pod.spec(), huge_page_sizes);
-    if is_v2(sys) { make_v2(sys, &parts, &limits) } else { make_v1(sys, &parts, &limits) }
+    let (own, makes) = (folder(&parts, driver), driver == CgroupDriver::Cgroupfs);
+    match (is_v2(sys), makes) {
+        (true, true) => make_v2(sys, &parts, &limits),
+        (true, false) => bound_v2(&sys.join(own), &limits),
+        (false, makes) => make_v1(sys, &own, makes, &limits),
+    }
+}
+
+/// Gives the classes their weights beside each other, where they are: BestEffort the least that there is, Burstable what its pods ask
+/// for, in thousandths of a CPU (the kubelet's `setCPUCgroupConfig`). Without that the kernel's own weights would count, and
+/// all pods without requests together might have more than one that asks for several CPUs.
+pub(crate) fn weigh_classes(
+    sys: &Path,
+    (driver, root): (CgroupDriver, &str),
+    burstable_milli: i64,
+) -> io::Result<()> {
+    let root: Vec<&str> = root.split('/').filter(|part| !part.is_empty()).collect();
+    let weigh = |class: &str, milli: i64| {
+        let parts: Vec<String> = root.iter().chain([&class]).map(|part| (*part).to_owned()).collect();
+        let (own, shares) = (folder(&parts, driver), resources::shares(milli));
+        if is_v2(sys) {
+            write_if_other(&sys.join(own).join("cpu.weight"), &weight(shares).to_string())
+        } else {
+            write_if_other(&sys.join("cpu").join(own).join("cpu.shares"), &shares.to_string())
+        }
+    };
+    weigh("besteffort", 0).and(weigh("burstable", burstable_milli))
+}
+
+/// The kernel's documented mapping of 2..262144 shares to a weight of 1..10000.
+fn weight(shares: i64) -> i64 {
+    1 + ((shares - 2) * 9999) / 262_142
 }
 
 /// How much memory all pods of the node together use, without the pages of files that have not been used lately (a kubelet's working
@@ -94,14 +134,16 @@ fn is_v2(sys: &Path) -> bool {
     sys.join("cgroup.controllers").exists()
 }
 
-fn make_v1(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
+fn make_v1(sys: &Path, own: &Path, makes: bool, limits: &Limits) -> io::Result<()> {
     for controller in CONTROLLERS {
         let top = sys.join(controller);
-        if !top.exists() {
+        let path = top.join(own);
+        if makes && top.exists() {
+            fs::create_dir_all(&path)?;
+        }
+        if !path.exists() {
             continue;
         }
-        let path = top.join(parts.join("/"));
-        fs::create_dir_all(&path)?;
         match controller {
             "cpu" => {
                 fs::write(path.join("cpu.shares"), limits.shares.to_string())?;
@@ -137,9 +179,11 @@ fn make_v2(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
             fs::create_dir(&path)?;
         }
     }
-    // The kernel's documented mapping of 2..262144 shares to a weight of 1..10000.
-    let weight = 1 + ((limits.shares - 2) * 9999) / 262_142;
-    write_if_there(&path.join("cpu.weight"), &weight.to_string())?;
+    bound_v2(&path, limits)
+}
+
+fn bound_v2(path: &Path, limits: &Limits) -> io::Result<()> {
+    write_if_there(&path.join("cpu.weight"), &weight(limits.shares).to_string())?;
     if let Some(quota) = limits.quota {
         write_if_there(&path.join("cpu.max"), &format!("{quota} {PERIOD_US}"))?;
     }
@@ -156,6 +200,15 @@ fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
     if path.exists() { fs::write(path, text) } else { Ok(()) }
 }
 
+/// Leaves a file alone that says the same.
+fn write_if_other(path: &Path, text: &str) -> io::Result<()> {
+    match fs::read_to_string(path) {
+        Ok(old) if old.trim() == text => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) | Err(_) => fs::write(path, text),
+    }
+}
+
 /// Takes the bound of its CPUs off a pod: nothing holds back a container that has its own (the kubelet's
 /// `DisableCPUQuotaWithExclusiveCPUs`).
 pub(crate) fn lift_quota(
@@ -165,10 +218,7 @@ pub(crate) fn lift_quota(
     driver: CgroupDriver,
     root: &str,
 ) -> io::Result<()> {
-    if driver == CgroupDriver::Systemd {
-        return Ok(());
-    }
-    let own = cgroup_parts(pod, class, root).join("/");
+    let own = folder(&cgroup_parts(pod, class, root), driver);
     if is_v2(sys) {
         write_if_there(&sys.join(own).join("cpu.max"), &format!("max {PERIOD_US}"))
     } else {
@@ -245,6 +295,57 @@ mod tests {
         // A real one loses its files with it.
         remove(sys.path(), "u-1", "/kubepods");
         assert!(!path.exists());
+    }
+
+    /// A Guaranteed pod of 100m must not have less than all pods without requests together.
+    #[test]
+    fn the_classes_have_the_weights_of_what_their_pods_ask_for() {
+        for (driver, besteffort, burstable) in [
+            (CgroupDriver::Cgroupfs, "kubepods/besteffort", "kubepods/burstable"),
+            (
+                CgroupDriver::Systemd,
+                "kubepods.slice/kubepods-besteffort.slice",
+                "kubepods.slice/kubepods-burstable.slice",
+            ),
+        ] {
+            for (top, file, values) in [("", "cpu.weight", ["1", "79"]), ("cpu", "cpu.shares", ["2", "2048"])]
+            {
+                let sys = tempfile::tempdir().unwrap();
+                if top.is_empty() {
+                    fs::write(sys.path().join("cgroup.controllers"), "cpu").unwrap();
+                }
+                weigh_classes(sys.path(), (driver, "/kubepods"), 2000).unwrap();
+                let at = |class: &str| sys.path().join(top).join(class).join(file);
+                for class in [besteffort, burstable] {
+                    fs::create_dir_all(at(class).parent().unwrap()).unwrap();
+                    fs::write(at(class), "100\n").unwrap();
+                }
+                weigh_classes(sys.path(), (driver, "/kubepods"), 2000).unwrap();
+                let read = |class: &str| fs::read_to_string(at(class)).unwrap();
+                assert_eq!([read(besteffort), read(burstable)], values, "{driver:?} {file}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slice_that_systemd_has_made_is_given_the_pods_bounds() {
+        let sys = tempfile::tempdir().unwrap();
+        let own = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podu_1.slice";
+        fs::write(sys.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        let (pod, driver) = (limited(), (CgroupDriver::Systemd, "/kubepods"));
+        make(sys.path(), &pod, driver, &[]).unwrap();
+        assert!(!sys.path().join("kubepods.slice").exists(), "it is systemd's to make");
+        fs::create_dir_all(sys.path().join(own)).unwrap();
+        let at = |file: &str| sys.path().join(own).join(file);
+        for file in ["cpu.weight", "cpu.max", "memory.max"] {
+            fs::write(at(file), "").unwrap();
+        }
+        make(sys.path(), &pod, driver, &[]).unwrap();
+        let read = |file: &str| fs::read_to_string(at(file)).unwrap();
+        assert_eq!([read("cpu.weight"), read("cpu.max")], ["4", "50000 100000"]);
+        assert_eq!(read("memory.max"), (64 << 20).to_string());
+        lift_quota(sys.path(), &pod.id, pod.qos, driver.0, driver.1).unwrap();
+        assert_eq!(read("cpu.max"), "max 100000");
     }
 
     #[test]

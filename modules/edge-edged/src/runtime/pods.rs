@@ -40,6 +40,8 @@ pub(crate) struct RuntimeSandbox {
     pub(crate) id: String,
     pub(crate) attempt: u32,
     pub(crate) ready: bool,
+    /// Which of the runtime's handlers it was made with; that of pods without a class has no name.
+    pub(crate) handler: String,
 }
 
 /// Where a container is in its life.
@@ -232,6 +234,7 @@ fn sandbox_of(sandbox: &PodSandbox) -> RuntimeSandbox {
         id: sandbox.id.clone(),
         attempt: sandbox.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
         ready: sandbox.state() == PodSandboxState::SandboxReady,
+        handler: cut(&sandbox.runtime_handler, WORD_MAX),
     }
 }
 

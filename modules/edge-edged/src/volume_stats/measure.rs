@@ -11,6 +11,7 @@ use contract::volume_stats::VolumeUsage;
 use super::plan::{self, How, Measured};
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::Folder;
+use crate::error::StepError;
 use crate::eviction::measure::count_at;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::unending::{self, HangsOn};
@@ -46,9 +47,17 @@ pub(super) async fn measure(deps: &Rc<Dependencies>, uid: &str, of: &Measured) -
                 Err(_) => None,
             }
         }
-        How::FileSystem(path) => file_system(deps, root, path.clone(), at).await,
+        How::FileSystem(path) => {
+            let place = root.join(path);
+            let on = HangsOn::Ours { root: root.clone(), at: path.clone() };
+            let what = "measure a volume in";
+            let look = file_system(root, path.clone(), at);
+            // Of one that never answers, this thread alone is lost.
+            unending::run(&deps.env, on, &place, DRIVER_DEADLINE, what, look).await.ok().flatten()
+        }
         How::Counted(path) => {
-            let whole = file_system(deps, root.clone(), path.clone(), at).await?;
+            let look = file_system(root.clone(), path.clone(), at);
+            let whole = blocking(&deps.env, "measure a volume in", look).await.ok().flatten()?;
             let counted = count_at(&deps.env, root, path.clone(), None).await.ok()?;
             Some(VolumeUsage { used: counted.bytes, inodes_used: counted.inodes, ..whole })
         }
@@ -56,9 +65,12 @@ pub(super) async fn measure(deps: &Rc<Dependencies>, uid: &str, of: &Measured) -
 }
 
 /// The file system at a place below `rootDirectory`; `None`: nothing is there.
-async fn file_system(deps: &Rc<Dependencies>, root: PathBuf, path: PathBuf, at: i64) -> Option<VolumeUsage> {
-    let place = root.join(&path);
-    let look = move || {
+fn file_system(
+    root: PathBuf,
+    path: PathBuf,
+    at: i64,
+) -> impl FnOnce() -> Result<Option<VolumeUsage>, StepError> + Send + 'static {
+    move || {
         let Some(folder) = Folder::find_root(&root)? else { return Ok(None) };
         let Some(folder) = folder.find(&path)? else { return Ok(None) };
         let whole = folder.file_system()?;
@@ -72,8 +84,5 @@ async fn file_system(deps: &Rc<Dependencies>, root: PathBuf, path: PathBuf, at: 
             inodes: whole.f_files,
             inodes_used: whole.f_files.saturating_sub(whole.f_ffree),
         }))
-    };
-    // Of one that never answers, this thread alone is lost.
-    let what = "measure a volume in";
-    unending::run(&deps.env, HangsOn::Figures, &place, DRIVER_DEADLINE, what, look).await.ok().flatten()
+    }
 }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::HostPathVolumeSource;
 use crate::disk::beneath::{Access, Folder};
 use crate::error::StepError;
 
-/// Checks a host path against its type and makes what the type says to make.
-pub(super) fn check_path(source: &HostPathVolumeSource) -> Result<(), StepError> {
+/// Whether a host path is one.
+pub(super) fn check_words(source: &HostPathVolumeSource) -> Result<(), StepError> {
     let path = Path::new(&source.path);
     let wrong = if path.components().any(|part| part == Component::ParentDir) {
         Some("must not contain '..'")
@@ -22,13 +22,27 @@ pub(super) fn check_path(source: &HostPathVolumeSource) -> Result<(), StepError>
     if let Some(wrong) = wrong {
         return Err(StepError::Config(format!("invalid HostPath `{}`: {wrong}", source.path)));
     }
+    Ok(())
+}
+
+/// Whether what is at a host path has to be of a type; what need not be is not looked at, as by a kubelet.
+pub(crate) fn has_type(source: &HostPathVolumeSource) -> bool {
+    source.type_.as_ref().is_some_and(|kind| !kind.is_empty())
+}
+
+/// Checks a host path against its type and makes what the type says to make. It may never end.
+pub(crate) fn check_path(source: &HostPathVolumeSource) -> Result<(), StepError> {
+    check_words(source)?;
+    if !has_type(source) {
+        return Ok(());
+    }
+    let path = Path::new(&source.path);
     let kind = source.type_.as_deref().unwrap_or_default();
     let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
     let wrong = |what: &str| {
         Err(StepError::Missing(format!("hostPath type check failed: {} is not {what}", source.path)))
     };
     match (kind, found) {
-        ("", _) => Ok(()),
         ("DirectoryOrCreate", None) => {
             let (parent, name) = parent_of(path)?;
             parent.make(name, Access::mode(0o755)).map(drop)

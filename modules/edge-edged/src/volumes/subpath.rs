@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use cri::v1::{ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
+use super::others_sub_path::is_others;
 use super::{PreparedVolumes, Volume, VolumeLocation, hosts_file};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
@@ -54,7 +55,9 @@ pub(crate) fn mounts_of(
             (_, Some(inner)) => {
                 let place = layout::sub_path(&pod.id.uid, &spec.name, &wanted.name, index);
                 let names = (wanted.name.as_str(), spec.name.as_str());
-                sub_path(root, volume, &inner, names, &place)?;
+                if !is_others(volume) {
+                    sub_path(root, volume, &inner, names, &place)?;
+                }
                 root.shown().join(place)
             }
         };
@@ -118,7 +121,10 @@ fn not_mountable(volume: &str) -> StepError {
 }
 
 /// The part of the volume that is wanted; `None`: the whole.
-fn inner_path(wanted: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, StepError> {
+pub(super) fn inner_path(
+    wanted: &VolumeMount,
+    env: &[(String, String)],
+) -> Result<Option<String>, StepError> {
     let given = |path: &Option<String>| path.clone().filter(|path| !path.is_empty());
     let (inner, said) = match (given(&wanted.sub_path_expr), given(&wanted.sub_path)) {
         (Some(expression), _) => (expanded(&expression, env)?, expression),
@@ -213,7 +219,7 @@ fn recursive_read_only(wanted: &VolumeMount, features: cri::Features) -> Result<
 /// Opens `inner` below the volume (making folders that are missing) and shows what was opened at `place`. A link that
 /// a container put into the volume can lead only to other parts of it, and what was opened is what is mounted. What goes
 /// wrong is in the log alone: it could tell a pod of the host's files. `names`: the mount's volume and its container.
-fn sub_path(
+pub(super) fn sub_path(
     root: &Folder,
     volume: &Volume,
     inner: &str,

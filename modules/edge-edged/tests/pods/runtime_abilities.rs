@@ -1,7 +1,11 @@
 //! What a pod asks of the runtime: by which handler it runs, with which users, signals, images and bounds. On a runtime that can't
 //! it is refused in a kubelet's words, and never started without.
 
+use std::time::Duration;
+
 use config::edge::{CgroupDriver, SwapBehavior};
+use cri::Runtime;
+use edge_store::{ObjectKey, Write};
 use serde_json::{Value, json};
 
 use crate::node::{
@@ -60,7 +64,15 @@ fn a_runtime_class_is_its_handler_and_what_that_takes_is_the_pods() {
             assert_eq!(made(&node, name).await, 0, "{name}");
         }
         node.apply(&[class("late", "runc")]).await;
-        node.until_ready("early").await;
+        let status = node.until_ready("early").await;
+        // A class that has gone takes no container from the sandbox that was made by it.
+        let key = ObjectKey::new("runtimeclasses", "", "late");
+        node.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+        node.runtime.stop_container(&container_id(&status), Duration::ZERO).await.unwrap();
+        let restarts = |status: &Value| {
+            first(status)["restartCount"] == 1 && condition(status, "Ready")["status"] == "True"
+        };
+        node.until("early", "a restart", restarts).await;
     });
 }
 

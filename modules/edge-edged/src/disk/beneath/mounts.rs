@@ -244,10 +244,14 @@ impl Folder {
         Err(self.fault("unmount", at, &"there is no end of mounts"))
     }
 
+    /// Where the folder really lies, links in the path of the root resolved: so the kernel's table of mounts has it.
+    pub(crate) fn real(&self) -> Result<PathBuf, StepError> {
+        fs::read_link(own_name(&self.fd)).map_err(|error| StepError::file("look at", self.shown(), &error))
+    }
+
     /// Where else below this folder the same is mounted as at `at`.
     pub(crate) fn shown_elsewhere(&self, at: &Path) -> Result<Vec<PathBuf>, StepError> {
-        let real = fs::read_link(own_name(&self.fd))
-            .map_err(|error| StepError::file("look at", self.shown(), &error))?;
+        let real = self.real()?;
         let table = mountinfo::here()
             .map_err(|error| StepError::file("read", Path::new(mountinfo::TABLE), &error))?;
         let place = real.join(at);
@@ -261,9 +265,7 @@ impl Folder {
 
     /// Relative paths of the mounts below that no other one of them is above.
     fn mounted_below(&self) -> Result<Vec<PathBuf>, StepError> {
-        // Where the folder really lies, links in the path of the root resolved: so the kernel's table has it.
-        let real = fs::read_link(own_name(&self.fd))
-            .map_err(|error| StepError::file("look at", self.shown(), &error))?;
+        let real = self.real()?;
         let table = mountinfo::here()
             .map_err(|error| StepError::file("read", Path::new(mountinfo::TABLE), &error))?;
         Ok(outermost(&table, &real))

@@ -7,6 +7,7 @@
 //! number tells whether it is the same. Only where somebody has moved folders meanwhile is the way gone anew from the top, and not
 //! without end.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -32,6 +33,8 @@ const OPEN_MAX: usize = 64;
 const ANEW_MAX: usize = 1 << 18;
 /// 32 KiB of names are read at once, as the C library does.
 const READ_BYTES: usize = 32 << 10;
+/// 64 Ki files with several names are remembered, about 1 MiB. Of each further one every name counts for its part.
+const SHARED_MAX: usize = 64 << 10;
 /// The kernel counts blocks of this size.
 const BLOCK: u64 = 512;
 
@@ -51,6 +54,10 @@ pub(crate) struct Count {
     left: Option<OwnedFd>,
     /// How many folders were gone through anew.
     anew: usize,
+    /// The files with several names that were counted: the first name counts, as with a kubelet and cadvisor.
+    shared: HashSet<u64>,
+    /// The parts of the inodes of those that are not remembered, in 2^32nds.
+    parts: u64,
     /// There is something that was not counted.
     is_partial: bool,
 }
@@ -114,6 +121,8 @@ impl Folder {
             counted,
             left: None,
             anew: 0,
+            shared: HashSet::new(),
+            parts: 0,
             is_partial: false,
         }))
     }
@@ -165,7 +174,12 @@ impl Count {
     /// What was counted. Where something cannot be counted it may be anything: the most that there is, so that nobody gains by
     /// hiding.
     pub(crate) fn counted(&self) -> Counted {
-        if self.is_partial { Counted { bytes: u64::MAX, inodes: u64::MAX } } else { self.counted }
+        if self.is_partial {
+            return Counted { bytes: u64::MAX, inodes: u64::MAX };
+        }
+        // Rounded up: what there are parts of is there.
+        let inodes = self.parts.div_ceil(1 << 32);
+        Counted { inodes: self.counted.inodes.saturating_add(inodes), ..self.counted }
     }
 
     /// Enters the next folder, reads on in the one that it has come to, or leaves it. Answers how many names it has read and
@@ -285,10 +299,20 @@ impl Count {
                 && let Ok(stat) = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
                 && stat.st_dev == self.device
             {
-                self.counted.inodes = self.counted.inodes.saturating_add(1);
+                let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                // How wide it is depends on the machine.
+                #[allow(clippy::useless_conversion)]
+                let links = u64::from(stat.st_nlink);
+                let names = if is_folder { 1 } else { links.max(1) };
                 let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(BLOCK);
-                self.counted.bytes = self.counted.bytes.saturating_add(bytes);
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                if names == 1 || (self.shared.len() < SHARED_MAX && self.shared.insert(stat.st_ino)) {
+                    self.counted.inodes = self.counted.inodes.saturating_add(1);
+                    self.counted.bytes = self.counted.bytes.saturating_add(bytes);
+                } else if !self.shared.contains(&stat.st_ino) {
+                    self.parts = self.parts.saturating_add((1 << 32) / names);
+                    self.counted.bytes = self.counted.bytes.saturating_add(bytes / names);
+                }
+                if is_folder {
                     self.waiting += name.to_bytes().len();
                     level.waiting.push(OsStr::from_bytes(name.to_bytes()).to_owned());
                 }
@@ -445,6 +469,37 @@ mod tests {
         }
         count.go_anew().unwrap();
         assert_eq!(whole(&mut count), Counted { bytes: u64::MAX, inodes: u64::MAX });
+    }
+
+    /// As a package store, or copies that share what has not changed, have it.
+    #[test]
+    fn a_file_with_several_names_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let at = |place: String| dir.path().join("v").join(place);
+        let files: u32 = 20;
+        let mut inodes = 1;
+        for copy in 0..4 {
+            std::fs::create_dir_all(at(copy.to_string())).unwrap();
+            inodes += 1;
+            for file in 0..files {
+                match copy {
+                    0 => std::fs::write(at(format!("0/{file}")), vec![1; 64 << 10]).unwrap(),
+                    _ => std::fs::hard_link(at(format!("0/{file}")), at(format!("{copy}/{file}"))).unwrap(),
+                }
+            }
+        }
+        let most = u64::from(files + 1) * (64 << 10) + (1 << 16);
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        let counted = whole(&mut count);
+        assert_eq!(counted.inodes, inodes + u64::from(files));
+        assert!(counted.bytes >= u64::from(files) << 16 && counted.bytes < most, "{counted:?}");
+        // Where no more are remembered, all names of a file come to one file.
+        let mut count = root.count(Path::new("v")).unwrap().unwrap();
+        count.shared = (0..SHARED_MAX as u64).map(|number| u64::MAX - number).collect();
+        let parts = whole(&mut count);
+        assert_eq!(parts.inodes, counted.inodes);
+        assert!(parts.bytes.abs_diff(counted.bytes) < 4096, "{parts:?}, not {counted:?}");
     }
 
     #[test]
