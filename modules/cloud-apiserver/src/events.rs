@@ -34,6 +34,12 @@ pub(crate) fn reconcile_failed(env: &Env, controller: &str, object: &NamespacedN
     tracing::warn!(controller, %object, error, "not reconciled; it is tried again");
 }
 
+/// A controller could not find out what is to be done; it tries again after a pause.
+pub(crate) fn plan_failed(env: &Env, controller: &str, error: &str) {
+    env.count("apiserver_plan_failed");
+    tracing::error!(controller, error, "nobody knows what is to be done; it is tried again");
+}
+
 /// The same for an object that only its uid names.
 pub(crate) fn dependent_failed(env: &Env, uid: &str, error: &str) {
     env.count("apiserver_reconcile_failed");
@@ -78,6 +84,18 @@ pub(crate) fn event_not_written(env: &Env, component: &str, reason: &str, error:
     tracing::debug!(component, reason, error, "event not written");
 }
 
+/// Event objects went whose time was over.
+pub(crate) fn events_expired(env: &Env, removed: u64) {
+    env.metrics().add("apiserver_events_expired", removed);
+    tracing::debug!(removed, "events removed: their time was over");
+}
+
+/// Event objects whose time is over could not be removed.
+pub(crate) fn events_not_removed(env: &Env, error: &str) {
+    env.count("apiserver_events_not_removed");
+    tracing::warn!(error, "events whose time is over are still there; it is tried again");
+}
+
 /// A node has been silent for its grace period.
 pub(crate) fn node_not_ready(env: &Env, node: &str) {
     env.count("apiserver_node_not_ready");
@@ -88,6 +106,12 @@ pub(crate) fn node_not_ready(env: &Env, node: &str) {
 pub(crate) fn orphaned_pod_removed(env: &Env, pod: &NamespacedName) {
     env.count("apiserver_orphaned_pod_removed");
     tracing::info!(%pod, "pod removed: its node does not exist");
+}
+
+/// A pod went that had ended, as there were too many of them.
+pub(crate) fn ended_pod_removed(env: &Env, pod: &NamespacedName) {
+    env.count("apiserver_ended_pod_removed");
+    tracing::info!(%pod, "pod removed: it had ended, and there were too many of these");
 }
 
 /// A dependent went that no owner is left of.

@@ -4,8 +4,9 @@
 //! ([`store`]), who may ask (tokens and RBAC), the server, and the controllers of `kube-controller-manager` and
 //! `kube-scheduler` in their plain kind.
 //!
-//! Two actors, whom nobody tells anything: the API server ([`actor`]) with its HTTPS server, and the controller manager
-//! ([`controllers`]) with an informer for each kind that is watched and the controllers as its children. What they stand on
+//! Three actors, whom nobody tells anything: the API server ([`actor`]) with its HTTPS server, the controller manager
+//! ([`controllers`]) with an informer for each kind that is watched and the controllers as its children, and the one that lets
+//! events end ([`event_ttl`]). What they stand on
 //! ([`StandAlone`]) outlives their incarnations, and answers requests of the same process without them.
 //!
 //! # Owns
@@ -33,6 +34,7 @@ mod authenticator;
 mod bootstrap;
 pub mod controllers;
 mod error;
+mod event_ttl;
 mod events;
 mod folder;
 mod handler;

@@ -20,6 +20,7 @@ use crate::authenticator::Authenticator;
 use crate::bootstrap;
 use crate::controllers::{self, ControllerManagerMsg};
 use crate::error::StartError;
+use crate::event_ttl::{EventTtl, EventTtlMsg};
 use crate::folder;
 use crate::handler::ApiHandler;
 use crate::keys::{self, Keys};
@@ -29,6 +30,7 @@ use crate::store::SqliteStore;
 
 const API_SERVER: &str = "cloud-apiserver";
 const CONTROLLER_MANAGER: &str = "controller-manager";
+const EVENT_TTL: &str = "event-ttl";
 /// A year: the certificate is made anew at each start.
 const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// What the controllers go by.
     pub controllers: controllers::ControllerSettings,
+    /// How long an Event lives after it was last written, with one sixtieth of that as the error (Kubernetes: `--event-ttl`).
+    pub event_ttl: Duration,
 }
 
 impl Default for Settings {
@@ -52,6 +56,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("/var/lib/kubehive"),
             advertise: Vec::new(),
             controllers: controllers::ControllerSettings::default(),
+            event_ttl: Duration::from_secs(3600),
         }
     }
 }
@@ -68,6 +73,7 @@ pub struct StandAlone {
     handler: ApiHandler,
     kubelets: Kubelets,
     controllers: controllers::ControllerSettings,
+    event_ttl: Duration,
 }
 
 impl StandAlone {
@@ -135,6 +141,7 @@ impl StandAlone {
             handler,
             kubelets,
             controllers,
+            event_ttl: settings.event_ttl,
         })
     }
 
@@ -173,14 +180,16 @@ pub struct StandAloneMailboxes {
     /// The API server's: for a fault on purpose.
     pub api_server: Mailbox<ApiServerMsg>,
     controller_manager: Mailbox<ControllerManagerMsg>,
+    event_ttl: Mailbox<EventTtlMsg>,
 }
 
-/// Registers its mailboxes: an API server and a controller manager, whom nobody tells anything.
+/// Registers its mailboxes: an API server, a controller manager and one who lets events end, whom nobody tells anything.
 pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
     let api_server = hive.mailbox(API_SERVER, Capacity::new(1, "its server ends once"));
     let controller_manager = hive.mailbox(CONTROLLER_MANAGER, Capacity::new(1, "nobody tells it anything"));
     controllers::declare_children(hive, CONTROLLER_MANAGER);
-    StandAloneMailboxes { api_server, controller_manager }
+    let event_ttl = hive.mailbox(EVENT_TTL, Capacity::new(1, "its own timer"));
+    StandAloneMailboxes { api_server, controller_manager, event_ttl }
 }
 
 /// Makes its actors. They cannot go on without the writer of its database, and no one makes another: the daemon ends with it.
@@ -192,6 +201,10 @@ pub fn actors(hive: &mut Hive, mailboxes: StandAloneMailboxes, api: &StandAlone)
     });
     let client = client_of(&api.api, bootstrap::controllers());
     controllers::supervise(hive, mailboxes.controller_manager, client, api.controllers.clone());
+    let (store, ttl) = (Arc::clone(&api.store), api.event_ttl);
+    hive.supervise(mailboxes.event_ttl, EventTtl::<SqliteStore>::policy(), move || {
+        EventTtl::new(Arc::clone(&store), ttl)
+    });
 }
 
 /// The stand-alone API in a hive of its own: beside a CloudCore that comes and goes, as in tests.
@@ -276,6 +289,33 @@ fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_rt::test]
+    async fn events_that_nobody_writes_again_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            event_ttl: Duration::from_millis(600),
+            ..Settings::default()
+        };
+        let api = start(settings, Env::real()).await.unwrap();
+        let events: kube::Api<k8s_openapi::api::core::v1::Event> =
+            kube::Api::default_namespaced(api.client());
+        let event =
+            serde_json::json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Node", "name": "n"}});
+        events
+            .create(&kube::api::PostParams::default(), &serde_json::from_value(event).unwrap())
+            .await
+            .unwrap();
+        let wait = async {
+            while events.get_opt("e").await.unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), wait).await.unwrap();
+        api.stop(Duration::from_secs(10)).await;
+    }
 
     #[actix_rt::test]
     async fn the_daemon_ends_with_the_writer_of_the_database() {

@@ -135,6 +135,25 @@ async fn one_tenant_does_not_fill_the_store() {
     assert!(code == 201 || code == 507, "{answer}");
 }
 
+#[tokio::test]
+async fn events_take_no_more_than_a_namespaces_share_whoever_writes_them() {
+    let small = Small::new(StoreBounds { space_objects: 20, ..BOUNDS }).await;
+    for user in [bootstrap::loopback(), bootstrap::controllers()] {
+        let space = if user.is_master() { "default" } else { "kube-system" };
+        let uri = format!("/api/v1/namespaces/{space}/events");
+        let mut codes = Vec::new();
+        for n in 0..21 {
+            let event = json!({"metadata": {"name": format!("e{n}")}, "involvedObject": {"kind": "Pod", "namespace": space}});
+            codes.push(small.ask(&user, Method::POST, &uri, event).await.0);
+        }
+        assert_eq!((&codes[..20], codes[20]), (&[201; 20][..], 403), "{space}");
+        // What keeps the cluster running still has room.
+        let account = json!({"metadata": {"name": "more"}});
+        let uri = format!("/api/v1/namespaces/{space}/serviceaccounts");
+        assert_eq!(small.ask(&user, Method::POST, &uri, account).await.0, 201);
+    }
+}
+
 #[actix_rt::test]
 async fn a_replica_set_without_end_ends() {
     let small = Small::new(StoreBounds { pods: 20, space_objects: 60, ..BOUNDS }).await;
@@ -190,6 +209,14 @@ async fn a_replica_set_without_end_ends() {
         let told = list["items"].as_array().unwrap().iter();
         let full = |event: &&Value| event["message"].as_str().unwrap().contains("exceeded quota");
         assert_eq!(told.filter(full).count(), 1);
+        // An event whose time is over is told anew.
+        small.admin(Method::DELETE, events, Value::Null).await;
+        let wait = async {
+            while tries().await.is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
         // An administrator's pod has room.
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
         small.admin(Method::POST, pods, pod).await;

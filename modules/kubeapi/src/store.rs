@@ -154,7 +154,9 @@ pub trait ReadStore: Send + Sync + 'static {
     fn unreadable(&self, item: &Item, why: &str) {
         let _ = (item, why);
     }
-    /// Changes of one resource (in one namespace, or all) after `after`, for as long as the stream is held.
+    /// Changes of one resource (in one namespace, or all) after `after`, for as long as the stream is held. When the stream has
+    /// nothing to tell at a look, it has told all changes up to the [`revision`](ReadStore::revision) that there was before that look:
+    /// bookmarks rest on that.
     fn watch(
         &self,
         resource: &str,

@@ -147,7 +147,8 @@ impl<S: Store> Policy<S> for ClusterPolicy<S> {
     }
 
     /// The controllers make on behalf of others what those could multiply, pods above all, and that counts as theirs;
-    /// what the cluster needs of them is exempt.
+    /// what the cluster needs of them is exempt. Events are nobody's need: whoever writes them, and be it about what a node
+    /// says, they take no more than a namespace's share.
     fn quota(&self, request: &ApiRequest<'_>) -> QuotaCheck {
         let namespace = request.attributes.namespace.as_str();
         let is_of_cluster = !request.kind().namespaced
@@ -157,6 +158,9 @@ impl<S: Store> Policy<S> for ClusterPolicy<S> {
                 resource::SERVICE_ACCOUNTS | resource::CONFIG_MAPS
             )
             || request.attributes.subresource == "status";
+        if request.kind().group_resource() == resource::EVENTS {
+            return QuotaCheck::Enforced;
+        }
         if request.user.is_master() || request.user.name == CONTROLLERS && is_of_cluster {
             QuotaCheck::Exempt
         } else {

@@ -12,6 +12,7 @@ use super::garbagecollector::{GarbageCollector, Graph, OwnerGraph};
 use super::in_flight::InFlight;
 use super::informer::{Informer, Lister, Selection, watch_objects};
 use super::informer_cache::InformerCache;
+use super::turn::Turn;
 use super::{
     ControllerContext, ControllerSettings, LEASE_NAMESPACE, Listers, ROOT_CA, deployment, endpoints,
     garbagecollector, namespace, nodelifecycle, replicaset, scheduler, serviceaccount,
@@ -154,6 +155,7 @@ impl Start<'_> {
             client,
             in_flight,
             listers: Rc::clone(&self.listers),
+            turn: Turn::default(),
         })
     }
 

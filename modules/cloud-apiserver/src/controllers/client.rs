@@ -12,7 +12,7 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 
-use super::api_error::chain;
+use super::api_error::{chain, code};
 use super::in_flight::InFlight;
 use super::object::{name, namespace, seconds, text, uid, version};
 use super::resource::api_resource;
@@ -178,7 +178,13 @@ impl ApiClient {
         };
         if let Some((key, count)) = repeat {
             let patch = json!({ "count": count, "lastTimestamp": now });
-            return self.patch(&kind::EVENTS, &key, &patch).await;
+            match self.patch(&kind::EVENTS, &key, &patch).await {
+                // Its time was over: it is told anew.
+                Err(error) if code(&error) == Some(404) => {
+                    self.events.borrow_mut().retain(|known| known.key != key);
+                }
+                other => return other,
+            }
         }
         // Events about what is in no namespace live in `default`.
         let home = if namespace(object).is_empty() { "default" } else { namespace(object) };

@@ -42,6 +42,7 @@ mod scheduler;
 mod selector;
 mod serviceaccount;
 mod settings;
+mod turn;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ use backoff::Backoff;
 use client::ApiClient;
 use in_flight::InFlight;
 use informer::Lister;
+use turn::Turn;
 
 pub use actor::ControllerManagerMsg;
 pub(crate) use actor::{declare_children, supervise};
@@ -88,9 +90,16 @@ struct ControllerContext {
     client: ApiClient,
     in_flight: Rc<InFlight>,
     listers: Rc<Listers>,
+    /// Since when it has this thread without having let others work.
+    turn: Turn,
 }
 
 impl ControllerContext {
+    /// Between two of many objects: a pass over all of them does not keep the thread, on which the nodes' links are served, too.
+    async fn breathe(&self) {
+        self.turn.breathe(self.env()).await;
+    }
+
     fn env(&self) -> &Env {
         self.client.env()
     }

@@ -21,13 +21,15 @@ pub(crate) fn requests(pod: &Value) -> Amounts {
     for container in list(spec, "/initContainers") {
         let own = amounts(&container["resources"]["requests"]);
         if container["restartPolicy"] == "Always" {
-            // A sidecar goes on beside everything that comes after it.
+            // A sidecar goes on beside everything that comes after it, so that in the end no less runs than now.
             add(&mut running, &own);
-            larger(&mut starting, &running);
         } else {
-            let mut together = running.clone();
-            add(&mut together, &own);
-            larger(&mut starting, &together);
+            // Only what it asks for itself: a pod may have thousands of these, and sidecars that ask for as much else.
+            for (name, amount) in &own {
+                let beside = running.get(name).copied().unwrap_or_default();
+                let kept = starting.entry(name.clone()).or_default();
+                *kept = (*kept).max(beside.saturating_add(*amount));
+            }
         }
     }
     for container in list(spec, "/containers") {

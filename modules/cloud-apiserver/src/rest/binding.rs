@@ -1,6 +1,6 @@
 //! `pods/binding`: the scheduler's decision.
 
-use kubeapi::unstructured::{as_fields, entry, text};
+use kubeapi::unstructured::{as_fields, entry, list, text};
 use kubeapi::{Answer, Api, ApiError, ApiRequest, FieldError, Store, bad_subdomain};
 use serde_json::{Value, json};
 
@@ -24,6 +24,9 @@ pub(super) async fn create<S: Store>(api: &Api<S>, request: &ApiRequest<'_>) -> 
         let assigned = text(pod, "/spec/nodeName");
         if !assigned.is_empty() {
             return conflict(&format!("pod {} is already assigned to node \"{assigned}\"", key.name));
+        }
+        if !list(pod, "/spec/schedulingGates").is_empty() {
+            return conflict(&format!("pod {} has non-empty .spec.schedulingGates", key.name));
         }
         assign(pod, node, &now);
         Ok(())

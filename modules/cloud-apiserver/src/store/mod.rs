@@ -161,9 +161,8 @@ impl Shared {
             state.history_bytes = state.history_bytes.saturating_sub(weight_of(&oldest));
             state.forgotten = oldest.revision;
         }
-        let revision = state.revision;
-        drop(state);
-        self.news.send_replace(revision);
+        // While the state is held: whoever reads this revision finds each watcher awake that has not told of it.
+        self.news.send_replace(state.revision);
     }
 }
 

@@ -15,6 +15,9 @@ type Cell = fn(&Value, Timestamp) -> Value;
 /// (name, type, priority, cell)
 type BuiltIn = (&'static str, &'static str, i64, Cell);
 
+/// 3 addresses or ports of an object are printed (Kubernetes: `formatEndpoints`, `formatDiscoveryPorts`).
+const SHOWN: usize = 3;
+
 const NAME: BuiltIn = ("Name", "string", 0, |o, _| json!(name(o)));
 const AGE: BuiltIn = ("Age", "string", 0, |o, now| json!(age(text(o, "/metadata/creationTimestamp"), now)));
 
@@ -89,11 +92,19 @@ fn columns(group_resource: &str) -> Vec<BuiltIn> {
         "endpointslices.discovery.k8s.io" => &[
             ("AddressType", "string", 0, |o, _| json!(text(o, "/addressType"))),
             ("Ports", "string", 0, |o, _| {
-                json!(joined(list(o, "/ports").iter().map(|port| port["port"].to_string())))
+                let ports = list(o, "/ports");
+                let shown = ports.iter().take(SHOWN).map(|port| match port["port"].as_i64() {
+                    Some(number) => number.to_string(),
+                    None => port["name"].as_str().unwrap_or("*").to_owned(),
+                });
+                or_unset(&first_of(shown.collect(), ports.len()))
             }),
             ("Endpoints", "string", 0, |o, _| {
-                let addresses = list(o, "/endpoints").iter().flat_map(|e| list(e, "/addresses"));
-                json!(joined(addresses.filter_map(Value::as_str).map(str::to_owned)))
+                let endpoints = list(o, "/endpoints");
+                let addresses = endpoints.iter().flat_map(|endpoint| list(endpoint, "/addresses"));
+                let shown = addresses.filter_map(Value::as_str).take(SHOWN).map(str::to_owned);
+                let count = endpoints.iter().map(|endpoint| list(endpoint, "/addresses").len()).sum();
+                or_unset(&first_of(shown.collect(), count))
             }),
             AGE,
         ],
@@ -222,6 +233,10 @@ fn custom_cells(
 
 fn or_none(text: &str) -> Value {
     json!(if text.is_empty() { "<none>" } else { text })
+}
+
+fn or_unset(text: &str) -> Value {
+    json!(if text.is_empty() { "<unset>" } else { text })
 }
 
 fn or_unknown(text: &str) -> Value {
@@ -396,15 +411,34 @@ fn service_ports(service: &Value) -> Value {
     or_none(&joined(ports))
 }
 
+/// The first three, with each port (Kubernetes: `formatEndpoints`). The rest is counted and not made: an object may have tens of
+/// thousands of addresses, and as many ports.
 fn endpoints(object: &Value) -> Value {
-    let all = list(object, "/subsets").iter().flat_map(|subset| {
-        let ports: Vec<String> = list(subset, "/ports").iter().map(|port| port["port"].to_string()).collect();
-        list(subset, "/addresses").iter().flat_map(move |address| {
-            let ip = text(address, "/ip").to_owned();
-            ports.clone().into_iter().map(move |port| format!("{ip}:{port}"))
-        })
-    });
-    or_none(&joined(all))
+    let (mut shown, mut count) = (Vec::new(), 0_usize);
+    for subset in list(object, "/subsets") {
+        let (addresses, ports) = (list(subset, "/addresses"), list(subset, "/ports"));
+        count = count.saturating_add(addresses.len().saturating_mul(ports.len().max(1)));
+        if ports.is_empty() {
+            // A service without ports has addresses alone.
+            let first = addresses.iter().take(SHOWN - shown.len());
+            shown.extend(first.map(|address| text(address, "/ip").to_owned()));
+        }
+        for port in ports.iter().take(SHOWN - shown.len()) {
+            let first = addresses.iter().take(SHOWN - shown.len());
+            shown.extend(first.map(|address| match text(address, "/ip") {
+                ip if ip.contains(':') => format!("[{ip}]:{}", port["port"]),
+                ip => format!("{ip}:{}", port["port"]),
+            }));
+        }
+    }
+    or_none(&first_of(shown, count))
+}
+
+/// What is shown of `count`, and how many more there are.
+fn first_of(shown: Vec<String>, count: usize) -> String {
+    let more = count.saturating_sub(shown.len());
+    let shown = shown.join(",");
+    if more > 0 { format!("{shown} + {more} more...") } else { shown }
 }
 
 fn last_seen(event: &Value) -> &str {
@@ -468,6 +502,38 @@ mod tests {
         for (seconds, told) in cases {
             assert_eq!(short(seconds), told);
         }
+    }
+
+    #[test]
+    fn endpoints_are_printed_by_the_first_three_and_counted() {
+        let cell = |resource: &str, column: &str, object: &Value| {
+            let columns = columns(resource);
+            let found = columns.iter().find(|(name, ..)| *name == column).unwrap();
+            found.3(object, Timestamp::UNIX_EPOCH)
+        };
+        let subset = |addresses: &[&str], ports: &[i64]| {
+            json!({"addresses": addresses.iter().map(|ip| json!({"ip": ip})).collect::<Vec<_>>(),
+                "ports": ports.iter().map(|port| json!({"port": port})).collect::<Vec<_>>()})
+        };
+        let told = |subsets: Value| cell("endpoints", "Endpoints", &json!({"subsets": subsets}));
+        assert_eq!(told(json!([])), "<none>");
+        assert_eq!(told(json!([subset(&["10.0.0.1", "fd00::1"], &[80])])), "10.0.0.1:80,[fd00::1]:80");
+        assert_eq!(told(json!([subset(&["a", "b"], &[1, 2])])), "a:1,b:1,a:2 + 1 more...");
+        assert_eq!(
+            told(json!([subset(&["a"], &[]), subset(&["b", "c"], &[1]), subset(&["d"], &[1])])),
+            "a,b:1,c:1 + 1 more..."
+        );
+        // Some three thousand million are counted, and none of them is made.
+        let many = json!([{"addresses": vec![json!({"ip": "1"}); 60_000], "ports": vec![json!({"port": 1}); 60_000]}]);
+        assert_eq!(told(many), "1:1,1:1,1:1 + 3599999997 more...");
+        let slice = json!({"ports": [{"port": 1}, {"name": "x"}, {}, {"port": 4}], "endpoints":
+            [{"addresses": ["a", "b"]}, {"addresses": ["c", "d", "e"]}]});
+        let of_slice = |column: &str| cell("endpointslices.discovery.k8s.io", column, &slice);
+        assert_eq!(
+            (of_slice("Ports"), of_slice("Endpoints")),
+            (json!("1,x,* + 1 more..."), json!("a,b,c + 2 more..."))
+        );
+        assert_eq!(cell("endpointslices.discovery.k8s.io", "Ports", &json!({})), "<unset>");
     }
 
     #[test]

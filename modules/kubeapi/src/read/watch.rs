@@ -226,13 +226,24 @@ async fn next<S: ReadStore>(mut stream: WatchStream<S>) -> Option<(Bytes, WatchS
                 Either::Right((Either::Right(_), _)) => Wakeup::Bookmark,
             }
         };
+        let mut is_bookmark_due = false;
         let change = match turn {
             Wakeup::Change(change) => change,
             Wakeup::End => return None,
             Wakeup::Bookmark => {
                 stream.bookmark = Some((stream.encoder.api.options().sleep)(BOOKMARK_EVERY));
-                let line = stream.encoder.bookmark(stream.revision, false);
-                return Some((line, stream));
+                // Before the look: when nothing is waiting then, all up to this revision has been told, and a kind that is quiet while
+                // others are written has a bookmark that does not age.
+                let newest = stream.encoder.api.inner.store.revision();
+                is_bookmark_due = true;
+                match stream.changes.next().now_or_never() {
+                    Some(change) => change,
+                    None => {
+                        stream.revision = stream.revision.max(newest);
+                        let line = stream.encoder.bookmark(stream.revision, false);
+                        return Some((line, stream));
+                    }
+                }
             }
         };
         match change {
@@ -241,6 +252,9 @@ async fn next<S: ReadStore>(mut stream: WatchStream<S>) -> Option<(Bytes, WatchS
                 stream.revision = change.revision;
                 let line = stream.encoder.event(&change, &mut stream.first);
                 stream.ready.extend(line);
+                if is_bookmark_due {
+                    stream.ready.push_back(stream.encoder.bookmark(stream.revision, false));
+                }
             }
             Some(Err(error)) => {
                 let error = match error {

@@ -80,6 +80,32 @@ async fn a_bookmark_has_the_form_that_was_asked_for() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_bookmark_of_a_quiet_kind_is_as_new_as_the_store() {
+    let server = server().await;
+    let made = server.ok(Method::POST, MAPS, json!({"metadata": {"name": "a"}})).await;
+    let from = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let uri = format!("{MAPS}?watch=true&allowWatchBookmarks=true&resourceVersion={from}");
+    let mut lines = std::pin::pin!(server.watch_as(uri, ("accept", "application/json")).await);
+    let mut last = from;
+    for n in 0..3 {
+        // What others write is not told, and moves the bookmark.
+        for pod_of in ["x", "y"] {
+            let made = server.ok(Method::POST, PODS, pod(&format!("{pod_of}{n}"))).await;
+            last = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        }
+        let bookmark = lines.next().await.unwrap();
+        assert_eq!(bookmark["type"], "BOOKMARK");
+        assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], json!(last));
+    }
+    // It goes on from there and misses nothing.
+    let uri = format!("{MAPS}?watch=true&resourceVersion={last}");
+    let mut resumed = std::pin::pin!(server.watch_as(uri, ("accept", "application/json")).await);
+    server.ok(Method::POST, MAPS, json!({"metadata": {"name": "b"}})).await;
+    assert_eq!(resumed.next().await.unwrap()["object"]["metadata"]["name"], "b");
+    assert_eq!(lines.next().await.unwrap()["object"]["metadata"]["name"], "b");
+}
+
 #[tokio::test]
 async fn what_was_read_before_a_definition_was_written_is_not_kept() {
     let server = server().await;

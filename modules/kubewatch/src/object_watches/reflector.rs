@@ -25,6 +25,9 @@ const WATCH_FOR: Duration = Duration::from_secs(290);
 const SILENT_FOR: Duration = Duration::from_secs(30);
 /// 1 s: a watch that ends sooner than this has broken off, or it would be opened without end.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// 30 s: a watch that was cut off after this time is taken for one that works; those that are cut sooner and sooner again are asked
+/// for with growing pauses, since each begins with a list.
+const LIVED: Duration = Duration::from_secs(30);
 /// 5 s: by so much the Node authorizer may be behind the pod's binding (it watches pods itself).
 const LEARNT_WITHIN: Duration = Duration::from_secs(5);
 /// 200 ms between the tries meanwhile.
@@ -126,12 +129,19 @@ async fn attempt(
         Ok(listed) => listed,
         Err(end) => return end,
     };
-    *retry = RetryState::new();
+    // A list says that it may be read, and nothing of watches: their pause goes on growing until one has lived.
+    *retry = RetryState { pause: retry.pause, ..RetryState::new() };
     let Ok(_room) = reflectors.watches.try_acquire() else { return AttemptEnd::Unwatched };
     loop {
         let began = reflectors.env.now();
-        match attempt.watch(version, reader.as_ref()).await {
-            Ok(_) if reflectors.env.now().since(began) < SHORTEST => {
+        let watched = attempt.watch(version, reader.as_ref()).await;
+        let lived = reflectors.env.now().since(began);
+        let long_enough = if watched.is_ok() { SHORTEST } else { LIVED };
+        if lived >= long_enough {
+            retry.pause = AGAIN_AFTER;
+        }
+        match watched {
+            Ok(_) if lived < SHORTEST => {
                 return AttemptEnd::Broken("the server ends watches at once".to_owned());
             }
             Ok(newer) => version = newer,

@@ -27,6 +27,8 @@ struct State {
     /// Names that are refused to these users, or to everybody.
     refused: BTreeMap<String, Option<String>>,
     away: bool,
+    /// Watches are cut off as soon as they are open; lists work.
+    cuts_watches: bool,
     version: u64,
 }
 
@@ -62,6 +64,9 @@ impl Server {
         }
         if watches {
             let (lines, told) = mpsc::unbounded();
+            if state.cuts_watches {
+                let _ = lines.unbounded_send(Bytes::from_static(b"nonsense\n"));
+            }
             state.watches.push((name, lines));
             return Response::new(UnsyncBoxBody::new(StreamBody::new(
                 told.map(|line| Ok(http_body::Frame::data(line))),
@@ -224,6 +229,27 @@ fn a_watch_that_breaks_off_is_not_whole_until_it_has_listed_again() {
         fixture.after(8100).await;
         assert!(fixture.named.is_whole(&key("a")));
         assert_eq!((fixture.value("a").unwrap(), fixture.named.take_moved().len()), ("2".to_owned(), 1));
+    });
+}
+
+#[test]
+fn lists_that_work_do_not_hurry_watches_that_break_off_at_once() {
+    run(async || {
+        let fixture = Fixture::new(ReadAs::CloudCore, (9, 9));
+        fixture.server.put("a", Some("1"));
+        fixture.server.0.lock().unwrap().cuts_watches = true;
+        fixture.want("a", &["n1"]);
+        fixture.after(60_000).await;
+        let tries = fixture.server.asked().into_iter().filter(|(what, ..)| *what == "list").count();
+        assert!((5..=20).contains(&tries), "{tries} lists in a minute");
+        // One that lives is begun again soon when it breaks off.
+        fixture.server.0.lock().unwrap().cuts_watches = false;
+        fixture.after(60_000).await;
+        fixture.server.cut();
+        fixture.server.put("a", Some("2"));
+        fixture.after(1100).await;
+        assert_eq!(fixture.value("a").unwrap(), "2");
+        drop(fixture.named);
     });
 }
 

@@ -21,7 +21,7 @@ use super::informer::Lister;
 use super::object::{
     controller_of, controller_uid, has_ended, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
-use super::selector::{is_empty, selects};
+use super::selector::{LabelSelector, is_empty};
 use super::{ControllerContext, controller_ref};
 
 const NAME: &str = "deployment-controller";
@@ -62,6 +62,7 @@ impl Reconciler for Deployments {
             if !self.backoff.is_due(&key, now) {
                 continue;
             }
+            context.breathe().await;
             let own = owned.get(uid(deployment)).map(Vec::as_slice).unwrap_or_default();
             let free = owned.get("").map(Vec::as_slice).unwrap_or_default();
             let result = reconcile_one(&context, deployment, own, free, &running).await;
@@ -86,15 +87,16 @@ async fn reconcile_one(
     if is_empty(selector) {
         return Ok(None);
     }
+    let selector = LabelSelector::of(selector);
     let (own, strange): (Vec<&Value>, Vec<&Value>) =
-        own.iter().map(|set| &***set).partition(|set| selects(selector, labels(set)));
+        own.iter().map(|set| &***set).partition(|set| selector.picks(labels(set)));
     if !is_deleting(deployment) {
         for set in strange {
             unless_stale(controller_ref::release(context, &kind::REPLICA_SETS, set, uid(deployment)).await)?;
         }
         let reference = reference_to(deployment, "apps/v1", "Deployment");
         let orphans = free.iter().filter(|set| {
-            namespace(set) == namespace(deployment) && selects(selector, labels(set)) && !is_deleting(set)
+            namespace(set) == namespace(deployment) && selector.picks(labels(set)) && !is_deleting(set)
         });
         let mut adopted = false;
         for set in orphans {

@@ -210,3 +210,71 @@ fn a_scaled_deployment_scales_its_set() {
         assert_eq!(*planned, to);
     }
 }
+
+/// The replica set as it is after the plan's steps.
+fn carried_out(plan: &Plan, set: &mut Value) {
+    for step in &plan.steps {
+        let RolloutStep::Scale { set: scaled, patch, to, .. } = step else { continue };
+        if scaled == name(set) {
+            set["spec"]["replicas"] = json!(to);
+            for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+                set["metadata"]["annotations"][key] = value.clone();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rollout_that_is_scaled_goes_on_though_one_share_does_not_move() {
+    for strategy in ["RollingUpdate", "Recreate"] {
+        let mut deployment = deployment();
+        deployment["spec"]["replicas"] = json!(3);
+        let first = plan(&deployment, &[], false, at(0));
+        let mut old = stored(&first, 1);
+        with_pods(&mut old, 3);
+        said(&mut deployment, &first);
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("b");
+        let second = plan(&deployment, &[&old], true, at(1));
+        let mut new = stored(&second, 2);
+        said(&mut deployment, &second);
+        assert_eq!((size(&old), size(&new)), (3, 1));
+        // The new pod is not ready yet. The old set's share of 4 is one more, the new one's is what it has.
+        deployment["spec"]["replicas"] = json!(4);
+        deployment["spec"]["strategy"]["type"] = json!(strategy);
+        let scaled = plan(&deployment, &[&old, &new], true, at(2));
+        carried_out(&scaled, &mut old);
+        carried_out(&scaled, &mut new);
+        if strategy == "RollingUpdate" {
+            assert_eq!((size(&old), size(&new)), (4, 1));
+        }
+        for second in 3..20 {
+            for set in [&mut old, &mut new] {
+                let pods = size(set);
+                with_pods(set, pods);
+            }
+            let next = plan(&deployment, &[&old, &new], size(&old) > 0, at(second));
+            carried_out(&next, &mut old);
+            carried_out(&next, &mut new);
+        }
+        assert_eq!((size(&old), size(&new)), (0, 4), "{strategy}");
+        assert!(plan(&deployment, &[&old, &new], false, at(30)).steps.is_empty());
+    }
+}
+
+#[test]
+fn one_set_that_has_its_size_already_is_told_the_new_whole() {
+    let mut deployment = deployment();
+    let first = plan(&deployment, &[], false, at(0));
+    let mut set = stored(&first, 1);
+    with_pods(&mut set, 5);
+    said(&mut deployment, &first);
+    // Somebody scaled the set by hand, and then the deployment to the same.
+    set["spec"]["replicas"] = json!(5);
+    deployment["spec"]["replicas"] = json!(5);
+    let scaled = plan(&deployment, &[&set], false, at(1));
+    carried_out(&scaled, &mut set);
+    assert_eq!(annotation(&set, rollout::DESIRED), Some("5"));
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("b");
+    let next = plan(&deployment, &[&set], true, at(2));
+    assert!(next.steps.iter().any(|step| matches!(step, RolloutStep::Create(_))), "{:?}", next.steps);
+}

@@ -133,7 +133,9 @@ pub(crate) fn is_scaled(deployment: &Value, sets: &[&Value]) -> bool {
     })
 }
 
-/// Sizes after the deployment was scaled or while it is paused: in the middle of a rollout each set gets its share.
+/// Sizes after the deployment was scaled or while it is paused: in the middle of a rollout each set gets its share. One that
+/// keeps its size is named, too: its annotations say of which whole that is its share, and until they do, the deployment
+/// counts as scaled ([`is_scaled`]) and does not roll on (Kubernetes: `scaleReplicaSet`, `annotationsNeedUpdate`).
 pub(crate) fn scale<'a>(deployment: &Value, new: Option<&'a Value>, old: &[&'a Value]) -> Vec<Resize<'a>> {
     let bounds = ReplicaBounds::of(deployment);
     let all: Vec<&Value> = old.iter().copied().chain(new).collect();
@@ -144,14 +146,14 @@ pub(crate) fn scale<'a>(deployment: &Value, new: Option<&'a Value>, old: &[&'a V
         _ => None,
     };
     if let Some(set) = only {
-        return if size(set) == bounds.replicas { Vec::new() } else { vec![(set, bounds.replicas)] };
+        return vec![(set, bounds.replicas)];
     }
     let is_full = |set: &&Value| size(set) == bounds.replicas && available(set) == bounds.replicas;
     if new.as_ref().is_some_and(is_full) {
         return old.iter().copied().filter(|set| size(set) > 0).map(|set| (set, 0)).collect();
     }
     if !is_rolling(deployment) {
-        return Vec::new();
+        return active.into_iter().map(|set| (set, size(set))).collect();
     }
     let allowed = if bounds.replicas > 0 { bounds.most() } else { 0 };
     let change = allowed - total(&active);
@@ -172,7 +174,7 @@ pub(crate) fn scale<'a>(deployment: &Value, new: Option<&'a Value>, old: &[&'a V
     if let Some((_, largest)) = sizes.first_mut() {
         *largest = (*largest + left).max(0);
     }
-    sizes.into_iter().filter(|(set, next)| *next != size(set)).collect()
+    sizes
 }
 
 /// What a set gains or loses when it keeps its share of the whole.

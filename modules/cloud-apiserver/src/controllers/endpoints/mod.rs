@@ -18,6 +18,8 @@ use super::controller::Reconciler;
 use super::informer::Lister;
 use super::object::{labels, list, name, namespace, text, uid, version};
 
+const NAME: &str = "endpoint-controller";
+
 pub(crate) struct Endpoints {
     context: Rc<ControllerContext>,
     backoff: Backoff<NamespacedName>,
@@ -41,7 +43,7 @@ impl Reconciler for Endpoints {
         let context = Rc::clone(&self.context);
         let (services, pods, slices) =
             (context.services.list(), context.pods.list(), context.endpoint_slices.list());
-        let pods: Vec<&Value> = pods.iter().map(|pod| &**pod).collect();
+        let (pods, slices) = (by_namespace(&pods), by_namespace(&slices));
         let now = context.env().now();
         self.backoff.retain(|key| context.services.get(key).is_some());
         for service in services.iter().filter(|service| plan::is_selecting(service)) {
@@ -49,7 +51,11 @@ impl Reconciler for Endpoints {
             if !self.backoff.is_due(&key, now) {
                 continue;
             }
-            let result = reconcile_one(&context, service, &pods, &slices).await;
+            context.breathe().await;
+            let (pods, slices) = (pods.get(namespace(service)), slices.get(namespace(service)));
+            let pods = pods.map(Vec::as_slice).unwrap_or_default();
+            let slices = slices.map(Vec::as_slice).unwrap_or_default();
+            let result = reconcile_one(&context, service, pods, slices).await;
             context.settle(&mut self.backoff, key, result);
         }
         self.backoff.next(context.env().now())
@@ -60,25 +66,42 @@ impl Reconciler for Endpoints {
     }
 }
 
+/// Each service looks at what is in its own namespace.
+fn by_namespace(objects: &[Arc<Value>]) -> BTreeMap<&str, Vec<&Value>> {
+    let mut spaces: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for object in objects {
+        spaces.entry(namespace(object)).or_default().push(&**object);
+    }
+    spaces
+}
+
 async fn reconcile_one(
     context: &ControllerContext,
     service: &Value,
     pods: &[&Value],
-    slices: &[Arc<Value>],
+    slices: &[&Value],
 ) -> Result<(), kube::Error> {
+    let subsets = match plan::subsets(service, pods) {
+        Ok(subsets) => subsets,
+        Err(error) => {
+            let told = format!("Failed to update endpoints: {error}");
+            context.client.event(NAME, service, true, "FailedToUpdateEndpoint", &told).await;
+            return Err(kube::Error::Service(Box::new(error)));
+        }
+    };
     let there = context.endpoints.get(&NamespacedName::of(service));
-    put(context, &kind::ENDPOINTS, there.as_deref(), plan::endpoints(service, pods), &["subsets"]).await?;
-    let ours = |slice: &&Arc<Value>| {
-        namespace(slice) == namespace(service)
-            && labels(slice)["endpointslice.kubernetes.io/managed-by"] == plan::MANAGED_BY
+    let wanted = plan::endpoints(service, &subsets);
+    put(context, &kind::ENDPOINTS, there.as_deref(), wanted, &["subsets"]).await?;
+    let ours = |slice: &&Value| {
+        labels(slice)["endpointslice.kubernetes.io/managed-by"] == plan::MANAGED_BY
             && list(slice, "/metadata/ownerReferences")
                 .iter()
                 .any(|owner| text(owner, "/uid") == uid(service))
     };
-    let mut there: BTreeMap<&str, &Arc<Value>> =
-        slices.iter().filter(ours).map(|slice| (name(slice), slice)).collect();
-    for (slice_name, slice) in plan::slices(service, pods) {
-        let old = there.remove(slice_name.as_str()).map(|old| &**old);
+    let mut there: BTreeMap<&str, &Value> =
+        slices.iter().copied().filter(ours).map(|slice| (name(slice), slice)).collect();
+    for (slice_name, slice) in plan::slices(service, &subsets) {
+        let old = there.remove(slice_name.as_str());
         put(context, &kind::ENDPOINT_SLICES, old, slice, &["endpoints", "ports"]).await?;
     }
     for left in there.values() {

@@ -1,6 +1,6 @@
 //! The addresses behind a service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -34,48 +34,112 @@ fn picked<'a>(service: &Value, pods: &[&'a Value]) -> Vec<&'a Value> {
     pods.iter().copied().filter(|pod| picks(pod)).collect()
 }
 
-/// The service's ports as this pod has them; a name that the pod does not know is left out.
-fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
-    let containers = list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports"));
-    // By name and protocol, with its place, so that a service of many ports and a pod of many take no time by their product.
-    let mut named: BTreeMap<(&str, &str), (usize, Option<i64>)> = BTreeMap::new();
-    for (at, port) in containers.enumerate() {
-        let key = (text(port, "/name"), text(port, "/protocol"));
-        named.entry(key).or_insert((at, port["containerPort"].as_i64()));
-    }
-    let resolved = list(service, "/spec/ports").iter().filter_map(|port| {
+/// A port of a service as a pod has it: its name, its number, its protocol.
+type Port = (String, i64, String);
+
+/// Pods that have the service's ports at the same numbers.
+pub(crate) struct Subset<'a> {
+    ports: Vec<Port>,
+    pods: Vec<&'a Value>,
+}
+
+/// The pods of a service have its ports at so many numbers that the ports of all subsets are more than [`PORTS_MAX`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{ports} ports, whose names stand for other numbers in {subsets} groups of pods: more than {PORTS_MAX} in all; \
+     give the pods the same numbers, or the service fewer ports"
+)]
+pub(crate) struct TooManyPorts {
+    ports: usize,
+    subsets: usize,
+}
+
+/// 20,000 ports in all subsets of a service, as many as Kubernetes puts into one slice (`maxPorts` of discovery's validation).
+const PORTS_MAX: usize = 20_000;
+
+/// A port of a service: its name, where it leads, its protocol.
+struct ServicePort<'a> {
+    name: &'a str,
+    target: Target<'a>,
+    protocol: &'a str,
+}
+
+/// Where a port leads.
+enum Target<'a> {
+    Number(i64),
+    /// Whatever number the pod gives this name.
+    Named(&'a str),
+}
+
+fn service_ports(service: &Value) -> Vec<ServicePort<'_>> {
+    let ports = list(service, "/spec/ports").iter().filter_map(|port| {
         let protocol = match text(port, "/protocol") {
             "" => "TCP",
             said => said,
         };
         let target = match &port["targetPort"] {
-            Value::Number(number) => number.as_i64(),
-            Value::String(wanted) => {
-                // One without a protocol is of any.
-                let found = [protocol, ""].into_iter().filter_map(|of| named.get(&(wanted.as_str(), of)));
-                found.min().and_then(|(_, port)| *port)
-            }
-            _ => port["port"].as_i64(),
+            Value::Number(number) => Target::Number(number.as_i64()?),
+            Value::String(wanted) => Target::Named(wanted),
+            _ => Target::Number(port["port"].as_i64()?),
         };
-        Some((text(port, "/name").to_owned(), target?, protocol.to_owned()))
+        Some(ServicePort { name: text(port, "/name"), target, protocol })
     });
-    resolved.collect()
+    ports.collect()
 }
 
-type Group<'a> = BTreeMap<Vec<(String, i64, String)>, Vec<&'a Value>>;
-
-fn grouped<'a>(service: &Value, pods: &[&'a Value]) -> Group<'a> {
-    let mut groups = Group::new();
-    for pod in picked(service, pods) {
-        let ports = ports(service, pod);
-        if !ports.is_empty() || list(service, "/spec/ports").is_empty() {
-            groups.entry(ports).or_default().push(pod);
+/// The numbers of those of the wanted names and protocols that a pod knows. It costs the pod's ports, however many the service has.
+fn named_numbers<'s>(
+    wanted: &BTreeMap<&'s str, BTreeSet<&'s str>>,
+    pod: &Value,
+) -> BTreeMap<(&'s str, &'s str), i64> {
+    let mut numbers: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for port in list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/ports")) {
+        let Some((name, protocols)) = wanted.get_key_value(text(port, "/name")) else { continue };
+        let Some(number) = port["containerPort"].as_i64() else { continue };
+        // One without a protocol is of any, and the first counts.
+        let of = text(port, "/protocol");
+        for protocol in protocols.iter().filter(|protocol| of.is_empty() || **protocol == of) {
+            numbers.entry((*name, *protocol)).or_insert(number);
         }
     }
-    for pods in groups.values_mut() {
-        pods.sort_by_key(|pod| (text(pod, "/status/podIP").to_owned(), name(pod).to_owned()));
+    numbers
+}
+
+/// The pods behind a service, by the numbers that its ports have there. A name that a pod does not know is left out, and a pod that
+/// knows none, too.
+///
+/// # Errors
+/// If that comes to more than there is room for.
+pub(crate) fn subsets<'a>(service: &Value, pods: &[&'a Value]) -> Result<Vec<Subset<'a>>, TooManyPorts> {
+    let ports = service_ports(service);
+    let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for port in &ports {
+        if let Target::Named(name) = port.target {
+            wanted.entry(name).or_default().insert(port.protocol);
+        }
     }
-    groups
+    // What names stand for in a pod makes the difference: the ports themselves are made once for all pods that agree.
+    let mut groups: BTreeMap<BTreeMap<(&str, &str), i64>, Vec<&'a Value>> = BTreeMap::new();
+    for pod in picked(service, pods) {
+        groups.entry(named_numbers(&wanted, pod)).or_default().push(pod);
+    }
+    if groups.len() > 1 && groups.len().saturating_mul(ports.len()) > PORTS_MAX {
+        return Err(TooManyPorts { ports: ports.len(), subsets: groups.len() });
+    }
+    let has_none = list(service, "/spec/ports").is_empty();
+    let subsets = groups.into_iter().filter_map(|(numbers, mut pods)| {
+        let ports = ports.iter().filter_map(|port| {
+            let number = match port.target {
+                Target::Number(number) => number,
+                Target::Named(name) => *numbers.get(&(name, port.protocol))?,
+            };
+            Some((port.name.to_owned(), number, port.protocol.to_owned()))
+        });
+        let ports: Vec<Port> = ports.collect();
+        pods.sort_by_key(|pod| (text(pod, "/status/podIP").to_owned(), name(pod).to_owned()));
+        (has_none || !ports.is_empty()).then_some(Subset { ports, pods })
+    });
+    Ok(subsets.collect())
 }
 
 fn is_taken_for_ready(service: &Value, pod: &Value) -> bool {
@@ -83,8 +147,8 @@ fn is_taken_for_ready(service: &Value, pod: &Value) -> bool {
 }
 
 /// The ports of Endpoints: one without a name has none.
-fn port_list(ports: &[(String, i64, String)]) -> Vec<Value> {
-    let named = |(port, (name, ..)): (Value, &(String, i64, String))| match (port, name.is_empty()) {
+fn port_list(ports: &[Port]) -> Vec<Value> {
+    let named = |(port, (name, ..)): (Value, &Port)| match (port, name.is_empty()) {
         (Value::Object(mut port), true) => {
             port.remove("name");
             Value::Object(port)
@@ -95,8 +159,8 @@ fn port_list(ports: &[(String, i64, String)]) -> Vec<Value> {
 }
 
 /// The ports of an EndpointSlice: one without a name has the empty one (Kubernetes: SetDefaults_EndpointPort).
-fn slice_ports(ports: &[(String, i64, String)]) -> Vec<Value> {
-    let entry = |(name, port, protocol): &(String, i64, String)| json!({ "name": name, "port": port, "protocol": protocol });
+fn slice_ports(ports: &[Port]) -> Vec<Value> {
+    let entry = |(name, port, protocol): &Port| json!({ "name": name, "port": port, "protocol": protocol });
     ports.iter().map(entry).collect()
 }
 
@@ -105,14 +169,14 @@ fn reference(pod: &Value) -> Value {
 }
 
 /// The Endpoints object of a service.
-pub(crate) fn endpoints(service: &Value, pods: &[&Value]) -> Value {
-    let subsets = grouped(service, pods).into_iter().map(|(ports, pods)| {
+pub(crate) fn endpoints(service: &Value, subsets: &[Subset<'_>]) -> Value {
+    let subsets = subsets.iter().map(|Subset { ports, pods }| {
         let address = |pod: &Value| {
             json!({ "ip": text(pod, "/status/podIP"), "nodeName": text(pod, "/spec/nodeName"), "targetRef": reference(pod) })
         };
         let (ready, other): (Vec<&Value>, Vec<&Value>) =
-            pods.into_iter().partition(|pod| is_taken_for_ready(service, pod));
-        let mut subset = json!({ "ports": port_list(&ports) });
+            pods.iter().copied().partition(|pod| is_taken_for_ready(service, pod));
+        let mut subset = json!({ "ports": port_list(ports) });
         for (field, pods) in [("addresses", ready), ("notReadyAddresses", other)] {
             if !pods.is_empty() {
                 subset[field] = pods.into_iter().map(address).collect();
@@ -132,13 +196,11 @@ pub(crate) fn endpoints(service: &Value, pods: &[&Value]) -> Value {
 }
 
 /// The EndpointSlices of a service, by name.
-pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value> {
-    let mut groups: Vec<_> = grouped(service, pods).into_iter().collect();
-    if groups.is_empty() {
-        groups.push((Vec::new(), Vec::new()));
-    }
+pub(crate) fn slices(service: &Value, subsets: &[Subset<'_>]) -> BTreeMap<String, Value> {
+    let none = [Subset { ports: Vec::new(), pods: Vec::new() }];
+    let subsets = if subsets.is_empty() { &none[..] } else { subsets };
     let mut slices = BTreeMap::new();
-    for (ports, pods) in groups {
+    for Subset { ports, pods } in subsets {
         let chunks: Vec<&[&Value]> = if pods.is_empty() { vec![&[]] } else { pods.chunks(SLICE).collect() };
         for chunk in chunks {
             let endpoint = |pod: &&Value| {
@@ -162,7 +224,7 @@ pub(crate) fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value
                     },
                     "ownerReferences": [reference_to(service, "v1", "Service")],
                 },
-                "addressType": "IPv4", "endpoints": endpoints, "ports": slice_ports(&ports),
+                "addressType": "IPv4", "endpoints": endpoints, "ports": slice_ports(ports),
             });
             slices.insert(name_of, slice);
         }
@@ -185,6 +247,69 @@ mod tests {
     fn service(target: Value) -> Value {
         json!({"metadata": {"namespace": "d", "name": "web", "uid": "12-34-56"},
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": target}]}})
+    }
+
+    fn endpoints(service: &Value, pods: &[&Value]) -> Value {
+        super::endpoints(service, &subsets(service, pods).unwrap())
+    }
+
+    fn slices(service: &Value, pods: &[&Value]) -> BTreeMap<String, Value> {
+        super::slices(service, &subsets(service, pods).unwrap())
+    }
+
+    #[test]
+    fn pods_that_give_a_name_other_numbers_are_told_apart() {
+        let mut pods: Vec<Value> =
+            ["a", "b", "c", "d"].map(|name| pod(name, &format!("10.0.0.{name}"), "True")).into();
+        pods[1]["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 1, "protocol": "UDP"}, {"name": "http", "containerPort": 9090}]);
+        pods[2]["spec"]["containers"][0]["ports"][0]["name"] = json!("other");
+        let pods: Vec<&Value> = pods.iter().collect();
+        let mut service = service(json!("http"));
+        service["spec"]["ports"] = json!([{"name": "w", "port": 80, "targetPort": "http"},
+            {"name": "u", "port": 80, "targetPort": "http", "protocol": "UDP"}, {"name": "n", "port": 7}]);
+        let made = endpoints(&service, &pods);
+        let told: Vec<(Vec<i64>, Vec<&str>)> = list(&made, "/subsets")
+            .iter()
+            .map(|subset| {
+                let numbers = list(subset, "/ports").iter().map(|port| port["port"].as_i64().unwrap());
+                let names = list(subset, "/addresses").iter().map(|address| text(address, "/targetRef/name"));
+                (numbers.collect(), names.collect())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [(vec![7], vec!["c"]), (vec![8080, 8080, 7], vec!["a", "d"]), (vec![9090, 1, 7], vec!["b"])]
+        );
+    }
+
+    #[test]
+    fn many_ports_are_not_resolved_for_each_of_many_pods() {
+        let began = std::time::Instant::now();
+        let mut service = service(json!("http"));
+        let ports = |target: fn(usize) -> Value| {
+            json!(
+                (0..20_000)
+                    .map(|n| json!({"name": format!("p{n}"), "port": n + 1, "targetPort": target(n)}))
+                    .collect::<Vec<_>>()
+            )
+        };
+        let pods: Vec<Value> = (0..10_000).map(|n| pod(&format!("p{n}"), "10.0.0.1", "True")).collect();
+        let mut pods: Vec<&Value> = pods.iter().collect();
+        for target in
+            [(|n| json!(n + 1)) as fn(usize) -> Value, |_| json!("http"), |n| json!(format!("x{n}"))]
+        {
+            service["spec"]["ports"] = ports(target);
+            let subsets = subsets(&service, &pods).unwrap();
+            assert!(subsets.iter().all(|subset| (subset.ports.len(), subset.pods.len()) == (20_000, 10_000)));
+        }
+        // A product that cannot be put otherwise is refused.
+        let mut other = pod("other", "10.0.0.2", "True");
+        other["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(1);
+        pods.push(&other);
+        service["spec"]["ports"] = ports(|_| json!("http"));
+        assert_eq!(subsets(&service, &pods).err(), Some(TooManyPorts { ports: 20_000, subsets: 2 }));
+        // What made each for each took a quarter of an hour.
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
     }
 
     #[test]

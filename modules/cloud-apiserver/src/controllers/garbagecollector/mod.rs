@@ -51,7 +51,15 @@ impl Reconciler for GarbageCollector {
         let now = context.env().now();
         let there: BTreeSet<&str> = snapshot.objects.iter().map(|object| object.uid.as_str()).collect();
         self.backoff.retain(|uid| there.contains(uid.as_str()));
-        let steps = plan::plan(&snapshot.objects, &snapshot.kinds);
+        let (objects, kinds) = (snapshot.objects.clone(), snapshot.kinds.clone());
+        // All objects of all kinds at once: not on the hive's thread.
+        let steps = match context.env().blocking(move || plan::plan(&objects, &kinds)).await {
+            Ok(steps) => steps,
+            Err(fault) => {
+                events::plan_failed(context.env(), context.name, &fault.reason);
+                return Some(context.settings.retry_most);
+            }
+        };
         let due: Vec<CollectorAction> =
             steps.into_iter().filter(|step| self.backoff.is_due(&step.object().uid, now)).collect();
         let done: Vec<(String, Result<(), kube::Error>)> = futures::stream::iter(due)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use apimachinery::taint::{TolerationTime, toleration_time};
 use apimachinery::{NamespacedName, kind};
 use beehive::Moment;
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use self::plan::NodeHealth;
@@ -18,7 +19,7 @@ use super::backoff::{Backoff, sooner};
 use super::controller::Reconciler;
 use super::informer::Lister;
 use super::object::{condition_status, has_ended, is_deleting, list, name, namespace, text, uid, version};
-use super::{ControllerContext, LEASE_NAMESPACE};
+use super::{AT_ONCE, ControllerContext, LEASE_NAMESPACE};
 use crate::events;
 
 const NAME: &str = "node-controller";
@@ -84,6 +85,7 @@ impl Reconciler for NodeLifecycle {
         let by_name: BTreeMap<&str, &Value> = nodes.iter().map(|node| (name(node), &**node)).collect();
         wake = sooner(wake, self.evict(&pods, &by_name).await);
         wake = sooner(wake, self.collect(&pods, &by_name).await);
+        self.collect_ended(&pods).await;
         sooner(wake, self.backoff.next(context.env().now()))
     }
 
@@ -118,6 +120,7 @@ impl NodeLifecycle {
         let mut still = BTreeSet::new();
         let mut wake = None;
         for pod in pods.iter().filter(|pod| !is_deleting(pod)) {
+            context.breathe().await;
             let Some(node) = nodes.get(text(pod, "/spec/nodeName")) else { continue };
             let tolerations = list(pod, "/spec/tolerations");
             let TolerationTime::For(limit) = toleration_time(tolerations, list(node, "/spec/taints")) else {
@@ -146,6 +149,7 @@ impl NodeLifecycle {
         let now = context.env().now();
         let (mut missing, mut gone, mut wake) = (BTreeSet::new(), BTreeMap::new(), None);
         for pod in pods {
+            context.breathe().await;
             let node = text(pod, "/spec/nodeName");
             if node.is_empty() {
                 if is_deleting(pod) && self.may(pod) {
@@ -187,6 +191,25 @@ impl NodeLifecycle {
         }
         self.lost.retain(|node, _| missing.contains(node.as_str()));
         wake
+    }
+
+    /// Removes pods that have ended when there are too many of them: whatever makes a pod anew for each that fails would fill the
+    /// store with them.
+    async fn collect_ended(&mut self, pods: &[Arc<Value>]) {
+        let context = Rc::clone(&self.context);
+        let settings = &context.settings;
+        let pods = pods.iter().map(|pod| &**pod);
+        let surplus = plan::surplus(pods, settings.ended_pods_in_namespace, settings.ended_pods);
+        let surplus: Vec<&Value> = surplus.into_iter().filter(|pod| self.may(pod)).collect();
+        for batch in surplus.chunks(AT_ONCE) {
+            let removals = batch.iter().map(|pod| context.client.delete(&kind::PODS, pod, Some(0)));
+            for (pod, removed) in batch.iter().zip(join_all(removals).await) {
+                if removed.is_ok() {
+                    events::ended_pod_removed(context.env(), &NamespacedName::of(pod));
+                }
+                self.done(pod, unless_stale(removed));
+            }
+        }
     }
 }
 

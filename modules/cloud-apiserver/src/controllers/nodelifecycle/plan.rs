@@ -1,5 +1,7 @@
 //! Which nodes are silent, which taints they carry, and which pods may not stay on them.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use apimachinery::taint::{NO_EXECUTE, NOT_READY, UNREACHABLE};
@@ -7,7 +9,10 @@ use beehive::Moment;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::controllers::object::{condition, condition_status, list, seconds, text, with_condition};
+use crate::controllers::object::{
+    condition, condition_status, has_ended, is_deleting, list, name, namespace, seconds, text, time,
+    with_condition,
+};
 
 /// Conditions that nobody knows any more when a node is silent.
 const KNOWN_BY_THE_NODE: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
@@ -146,9 +151,73 @@ pub(crate) fn disrupted(pod: &Value, reason: &str, message: &str, now: Timestamp
     with_condition(list(pod, "/status/conditions"), new, now)
 }
 
+/// Pods that have ended and are too many: beyond `in_namespace` of one namespace, and beyond `in_all`. Those go first that were
+/// evicted, and then the oldest (Kubernetes: `gcTerminated`, `byEvictionAndCreationTimestamp`).
+pub(crate) fn surplus<'a>(
+    pods: impl Iterator<Item = &'a Value>,
+    in_namespace: usize,
+    in_all: usize,
+) -> Vec<&'a Value> {
+    let mut ended: Vec<&Value> = pods.filter(|pod| has_ended(pod) && !is_deleting(pod)).collect();
+    ended.sort_by_cached_key(|pod| {
+        let is_evicted = text(pod, "/status/reason") == "Evicted";
+        let key = (namespace(pod).to_owned(), name(pod).to_owned());
+        (Reverse(is_evicted), time(pod, "/metadata/creationTimestamp"), key)
+    });
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for pod in &ended {
+        *left.entry(namespace(pod)).or_default() += 1;
+    }
+    let mut left_in_all = ended.len();
+    // First what a namespace has too many of, so that one that is full costs the others nothing.
+    let (mut surplus, mut rest) = (Vec::new(), Vec::new());
+    for pod in ended {
+        let of_its_namespace = left.entry(namespace(pod)).or_default();
+        if *of_its_namespace > in_namespace {
+            *of_its_namespace -= 1;
+            left_in_all -= 1;
+            surplus.push(pod);
+        } else {
+            rest.push(pod);
+        }
+    }
+    surplus.extend(rest.into_iter().take(left_in_all.saturating_sub(in_all)));
+    surplus
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_pods_that_ended_the_evicted_and_the_oldest_go_beyond_the_bounds() {
+        let pod = |namespace: &str, name: &str, day: u8, phase: &str, reason: &str| {
+            json!({
+            "metadata": {"namespace": namespace, "name": name, "creationTimestamp": format!("2026-01-0{day}T00:00:00Z")},
+            "status": {"phase": phase, "reason": reason}})
+        };
+        let mut leaving = pod("a", "leaving", 1, "Failed", "");
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-01-09T00:00:00Z");
+        let pods = [
+            pod("a", "new", 5, "Failed", ""),
+            pod("a", "old", 2, "Succeeded", ""),
+            pod("a", "evicted", 6, "Failed", "Evicted"),
+            pod("a", "middle", 3, "Failed", ""),
+            pod("a", "runs", 1, "Running", ""),
+            leaving,
+            pod("b", "oldest", 1, "Failed", ""),
+            pod("b", "b", 4, "Failed", ""),
+        ];
+        let gone = |in_namespace, in_all| {
+            surplus(pods.iter(), in_namespace, in_all).into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(4, 6), Vec::<&str>::new());
+        assert_eq!(gone(3, 6), ["evicted"]);
+        assert_eq!(gone(2, 6), ["evicted", "old"]);
+        assert_eq!(gone(4, 4), ["evicted", "oldest"]);
+        assert_eq!(gone(2, 3), ["evicted", "old", "oldest"]);
+        assert_eq!(gone(0, 0).len(), 6);
+    }
 
     const GRACE: Duration = Duration::from_secs(40);
     const STARTUP: Duration = Duration::from_secs(60);

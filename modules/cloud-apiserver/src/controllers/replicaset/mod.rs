@@ -21,7 +21,7 @@ use super::informer::Lister;
 use super::object::{
     controller_of, controller_uid, is_deleting, labels, name, namespace, number, reference_to, uid,
 };
-use super::selector::{is_empty, selects};
+use super::selector::{LabelSelector, is_empty};
 use super::{AT_ONCE, ControllerContext, controller_ref};
 
 const NAME: &str = "replicaset-controller";
@@ -78,6 +78,7 @@ impl Reconciler for ReplicaSets {
             if !self.backoff.is_due(&key, now) {
                 continue;
             }
+            context.breathe().await;
             let own = owned.get(uid(set)).map(Vec::as_slice).unwrap_or_default();
             let result = self.reconcile_one(set, own, &free).await;
             wake = sooner(wake, context.settle(&mut self.backoff, key, result).flatten());
@@ -122,15 +123,16 @@ impl ReplicaSets {
         if is_empty(selector) {
             return Ok(None);
         }
+        let selector = LabelSelector::of(selector);
         let (own, strange): (Vec<&Arc<Value>>, Vec<&Arc<Value>>) =
-            own.iter().copied().partition(|pod| selects(selector, labels(pod)));
+            own.iter().copied().partition(|pod| selector.picks(labels(pod)));
         if !is_deleting(set) {
             let reference = reference_to(set, "apps/v1", "ReplicaSet");
             for pod in strange {
                 unless_stale(controller_ref::release(&context, &kind::PODS, pod, uid(set)).await)?;
             }
             let orphans = free.iter().filter(|pod| {
-                namespace(pod) == namespace(set) && selects(selector, labels(pod)) && !is_deleting(pod)
+                namespace(pod) == namespace(set) && selector.picks(labels(pod)) && !is_deleting(pod)
             });
             let mut adopted = false;
             for pod in orphans.filter(|pod| !super::object::has_ended(pod)) {

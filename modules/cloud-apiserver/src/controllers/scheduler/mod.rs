@@ -2,7 +2,7 @@
 
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use apimachinery::{NamespacedName, kind};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use self::plan::{NodeInfo, ScheduleResult};
+use self::plan::{NodeInfo, Placement, ScheduleResult};
 use super::api_error::{is_stale, unless_stale};
 use super::backoff::Backoff;
 use super::controller::Reconciler;
@@ -41,9 +41,9 @@ impl Reconciler for Scheduler {
     async fn reconcile(&mut self) -> Option<Duration> {
         let context = Rc::clone(&self.context);
         let (nodes, pods) = (context.nodes.list(), context.pods.list());
-        self.bound.retain(|uid_bound, _| {
-            pods.iter().any(|pod| uid(pod) == uid_bound && text(pod, "/spec/nodeName").is_empty())
-        });
+        let unbound: BTreeSet<&str> =
+            pods.iter().filter(|pod| text(pod, "/spec/nodeName").is_empty()).map(|pod| uid(pod)).collect();
+        self.bound.retain(|uid_bound, _| unbound.contains(uid_bound.as_str()));
         self.backoff.retain(|key| context.pods.get(key).is_some());
         let mut node_infos: BTreeMap<String, NodeInfo<'_>> =
             nodes.iter().map(|node| (name(node).to_owned(), NodeInfo::new(node))).collect();
@@ -52,6 +52,7 @@ impl Reconciler for Scheduler {
             if let Some(node_info) = node_infos.get_mut(assumed.unwrap_or(text(pod, "/spec/nodeName"))) {
                 node_info.take(pod);
             }
+            context.breathe().await;
         }
         let now = context.env().now();
         let mut waiting: Vec<&Value> =
@@ -67,7 +68,12 @@ impl Reconciler for Scheduler {
                 decisions.push(Decision::Wait(pod, "SchedulingGated", why));
                 continue;
             }
-            match plan::place(pod, &node_infos) {
+            let mut placement = Placement::new(pod);
+            for node_info in node_infos.values() {
+                placement.look(node_info);
+                context.breathe().await;
+            }
+            match placement.result() {
                 ScheduleResult::Nowhere(why) => decisions.push(Decision::Wait(pod, "Unschedulable", why)),
                 ScheduleResult::Best(best) => {
                     let pick = context.env().random_below(u64::try_from(best.len()).unwrap_or_default());

@@ -2,16 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use apimachinery::taint::Tolerations;
 use serde_json::{Value, json};
 
 use crate::controllers::object::{controller_uid, has_ended, is_deleting, list, name, number, text, time};
 use crate::controllers::requests::{self, Amounts, ONE};
-use crate::controllers::selector::{self, tolerates, wants_node};
+use crate::controllers::selector::{self, wants_node};
 
 /// What the scorers of kube-scheduler take a container for that asks for nothing: 100m and 200Mi.
 const ASSUMED: [(&str, i128); 2] = [("cpu", ONE / 10), ("memory", 200 * 1024 * 1024 * ONE)];
 /// The full mark of one score.
 const FULL: i128 = 100;
+
+/// 16 resources of which a node has too little are told: a pod may ask for thousands that no node has.
+const TOLD_RESOURCES: usize = 16;
+
+/// A pod that looks for a node, with what each node is asked about it: made once, and not for each node.
+struct PodInfo<'a> {
+    pod: &'a Value,
+    asked: Amounts,
+    ports: Vec<(String, i64, String)>,
+    tolerations: Tolerations<'a>,
+}
+
+impl<'a> PodInfo<'a> {
+    fn new(pod: &'a Value) -> Self {
+        PodInfo {
+            pod,
+            asked: requests::requests(pod),
+            ports: host_ports(pod),
+            tolerations: Tolerations::of(list(pod, "/spec/tolerations")),
+        }
+    }
+}
 
 /// A node with what its pods take.
 pub(crate) struct NodeInfo<'a> {
@@ -56,23 +79,23 @@ impl<'a> NodeInfo<'a> {
     }
 
     /// Why the pod cannot go here, in kube-scheduler's words; empty if it can.
-    fn filter_reasons(&self, pod: &Value, asked: &Amounts) -> Vec<String> {
+    fn filter_reasons(&self, pod: &PodInfo<'_>) -> Vec<String> {
         if self.node["spec"]["unschedulable"] == json!(true) {
             let taint = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
-            if !tolerates(pod, &taint) {
+            if !pod.tolerations.cover(&taint) {
                 return vec!["node(s) were unschedulable".to_owned()];
             }
         }
         let hard = |taint: &&Value| matches!(text(taint, "/effect"), "NoSchedule" | "NoExecute");
         let mut taints = list(self.node, "/spec/taints").iter().filter(hard);
-        if let Some(taint) = taints.find(|taint| !tolerates(pod, taint)) {
+        if let Some(taint) = taints.find(|taint| !pod.tolerations.cover(taint)) {
             let (key, value) = (text(taint, "/key"), text(taint, "/value"));
             return vec![format!("node(s) had untolerated taint {{{key}: {value}}}")];
         }
-        if !wants_node(pod, self.node) {
+        if !wants_node(pod.pod, self.node) {
             return vec!["node(s) didn't match Pod's node affinity/selector".to_owned()];
         }
-        if host_ports(pod).iter().any(|port| self.is_taken(port)) {
+        if !self.ports.is_empty() && pod.ports.iter().any(|port| self.is_taken(port)) {
             return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
         }
         let mut reasons = Vec::new();
@@ -80,35 +103,38 @@ impl<'a> NodeInfo<'a> {
         if allowed.is_none_or(|allowed| self.pods >= allowed) {
             reasons.push("Too many pods".to_owned());
         }
-        for (resource, amount) in asked.iter().filter(|(_, amount)| **amount > 0) {
-            let free = self.allocatable.get(resource).copied().unwrap_or_default()
-                - self.used.get(resource).copied().unwrap_or_default();
-            if *amount > free {
-                reasons.push(format!("Insufficient {resource}"));
-            }
-        }
+        let lacking = pod.asked.iter().filter(|(resource, amount)| {
+            let free = self.allocatable.get(*resource).copied().unwrap_or_default()
+                - self.used.get(*resource).copied().unwrap_or_default();
+            **amount > 0 && **amount > free
+        });
+        reasons.extend(lacking.take(TOLD_RESOURCES).map(|(resource, _)| format!("Insufficient {resource}")));
         reasons
     }
 
-    /// Looks only at those of its protocol and number: a node and a pod may have thousands each.
-    fn is_taken(&self, port: &(String, i64, String)) -> bool {
-        let from = (port.0.clone(), port.1, String::new());
-        let same = self.ports.range(from..).take_while(|taken| taken.0 == port.0 && taken.1 == port.1);
-        same.into_iter().any(|taken| collide(port, taken))
+    /// Whether a port of its protocol and number is taken at its address, or one of the two is of all addresses. Looks for those
+    /// and not at all of them: a node and a pod may have thousands each.
+    fn is_taken(&self, (protocol, number, address): &(String, i64, String)) -> bool {
+        let at = |address: &str| (protocol.clone(), *number, address.to_owned());
+        if EVERYWHERE.contains(&address.as_str()) {
+            let next = self.ports.range(at("")..).next();
+            return next.is_some_and(|taken| taken.0 == *protocol && taken.1 == *number);
+        }
+        [address.as_str()].into_iter().chain(EVERYWHERE).any(|address| self.ports.contains(&at(address)))
     }
 
     /// More is better: free share of cpu and memory, wished affinity, and taints that are only disliked.
-    fn score(&self, pod: &Value, asked: &Amounts) -> i128 {
+    fn score(&self, pod: &PodInfo<'_>) -> i128 {
         let shares = ASSUMED.iter().filter_map(|(resource, assumed)| {
             let all = self.allocatable.get(*resource).copied().filter(|all| *all > 0)?;
-            let mine = asked.get(*resource).copied().filter(|mine| *mine > 0).unwrap_or(*assumed);
+            let mine = pod.asked.get(*resource).copied().filter(|mine| *mine > 0).unwrap_or(*assumed);
             let used = self.used.get(*resource).copied().unwrap_or_default() + mine;
             Some((all - used).max(0) * FULL / all)
         });
         let shares: Vec<i128> = shares.collect();
         let free = shares.iter().sum::<i128>() / i128::try_from(shares.len().max(1)).unwrap_or(1);
         let wishes = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
-        let wished: i64 = list(pod, wishes)
+        let wished: i64 = list(pod.pod, wishes)
             .iter()
             .filter(|wish| selector::term_picks(&wish["preference"], self.node))
             .filter_map(|wish| number(wish, "/weight"))
@@ -116,7 +142,7 @@ impl<'a> NodeInfo<'a> {
             .sum();
         let disliked = list(self.node, "/spec/taints")
             .iter()
-            .filter(|taint| text(taint, "/effect") == "PreferNoSchedule" && !tolerates(pod, taint))
+            .filter(|taint| text(taint, "/effect") == "PreferNoSchedule" && !pod.tolerations.cover(taint))
             .count();
         free + i128::from(wished) - FULL * i128::try_from(disliked).unwrap_or_default()
     }
@@ -136,10 +162,8 @@ fn host_ports(pod: &Value) -> Vec<(String, i64, String)> {
     host.collect()
 }
 
-fn collide(one: &(String, i64, String), other: &(String, i64, String)) -> bool {
-    let any = |address: &str| matches!(address, "0.0.0.0" | "::");
-    one.0 == other.0 && one.1 == other.1 && (one.2 == other.2 || any(&one.2) || any(&other.2))
-}
+/// The addresses that stand for all.
+const EVERYWHERE: [&str; 2] = ["0.0.0.0", "::"];
 
 /// Where a pod can go.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,52 +174,57 @@ pub(crate) enum ScheduleResult {
     Nowhere(String),
 }
 
-/// Looks for the best nodes for a pod.
-pub(crate) fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) -> ScheduleResult {
-    if node_infos.is_empty() {
-        return ScheduleResult::Nowhere("no nodes available to schedule pods".to_owned());
+/// Looks for the best nodes for a pod, one node after the other: whoever asks can do something else between two.
+pub(crate) struct Placement<'p, 'n> {
+    pod: PodInfo<'p>,
+    nodes: usize,
+    /// Those that it can go to, with their scores and how many siblings of it they have.
+    fitting: Vec<(&'n NodeInfo<'n>, i128, i128)>,
+    reasons: BTreeMap<String, usize>,
+}
+
+impl<'p, 'n> Placement<'p, 'n> {
+    pub(crate) fn new(pod: &'p Value) -> Self {
+        Placement { pod: PodInfo::new(pod), nodes: 0, fitting: Vec::new(), reasons: BTreeMap::new() }
     }
-    if let Some(what) = not_understood(pod) {
-        return ScheduleResult::Nowhere(format!("0/{} nodes are available: {what}.", node_infos.len()));
-    }
-    let asked = requests::requests(pod);
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut fitting = Vec::new();
-    for node_info in node_infos.values() {
-        let filter_reasons = node_info.filter_reasons(pod, &asked);
+
+    pub(crate) fn look(&mut self, node_info: &'n NodeInfo<'n>) {
+        self.nodes += 1;
+        let filter_reasons = node_info.filter_reasons(&self.pod);
         if filter_reasons.is_empty() {
-            fitting.push(node_info);
+            let siblings = node_info.owners.get(controller_uid(self.pod.pod)).copied().unwrap_or_default();
+            self.fitting.push((node_info, node_info.score(&self.pod), siblings));
         }
         for reason in filter_reasons {
-            *reasons.entry(reason).or_default() += 1;
+            *self.reasons.entry(reason).or_default() += 1;
         }
     }
-    if fitting.is_empty() {
-        // Counted, and sorted as text, as kube-scheduler does.
-        let mut told: Vec<String> =
-            reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        told.sort();
-        return ScheduleResult::Nowhere(format!(
-            "0/{} nodes are available: {}.",
-            node_infos.len(),
-            told.join(", ")
-        ));
+
+    pub(crate) fn result(self) -> ScheduleResult {
+        let nodes = self.nodes;
+        if nodes == 0 {
+            return ScheduleResult::Nowhere("no nodes available to schedule pods".to_owned());
+        }
+        if let Some(what) = not_understood(self.pod.pod) {
+            return ScheduleResult::Nowhere(format!("0/{nodes} nodes are available: {what}."));
+        }
+        if self.fitting.is_empty() {
+            // Counted, and sorted as text, as kube-scheduler does.
+            let mut told: Vec<String> =
+                self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            told.sort();
+            return ScheduleResult::Nowhere(format!("0/{nodes} nodes are available: {}.", told.join(", ")));
+        }
+        let most = self.fitting.iter().map(|(.., siblings)| *siblings).max().unwrap_or_default().max(1);
+        // The spread of siblings counts twice, as in the default weights.
+        let total = |score: i128, siblings: i128| score + 2 * FULL * (most - siblings) / most;
+        let totals =
+            self.fitting.iter().map(|(node_info, score, siblings)| (node_info, total(*score, *siblings)));
+        let best = totals.clone().map(|(_, total)| total).max().unwrap_or_default();
+        let best =
+            totals.filter(|(_, total)| *total == best).map(|(node_info, _)| node_info.name().to_owned());
+        ScheduleResult::Best(best.collect())
     }
-    let owner = controller_uid(pod);
-    let siblings = |node_info: &NodeInfo<'_>| node_info.owners.get(owner).copied().unwrap_or_default();
-    let most = fitting.iter().map(|node_info| siblings(node_info)).max().unwrap_or_default().max(1);
-    // The spread of siblings counts twice, as in the default weights.
-    let total = |node_info: &NodeInfo<'_>| {
-        node_info.score(pod, &asked) + 2 * FULL * (most - siblings(node_info)) / most
-    };
-    let best = fitting.iter().map(|node_info| total(node_info)).max().unwrap_or_default();
-    ScheduleResult::Best(
-        fitting
-            .iter()
-            .filter(|node_info| total(node_info) == best)
-            .map(|node_info| node_info.name().to_owned())
-            .collect(),
-    )
 }
 
 /// What this scheduler cannot honour: such a pod waits, instead of running where it should not.
@@ -263,6 +292,12 @@ mod tests {
         node_infos
     }
 
+    fn place(pod: &Value, node_infos: &BTreeMap<String, NodeInfo<'_>>) -> ScheduleResult {
+        let mut placement = Placement::new(pod);
+        node_infos.values().for_each(|node_info| placement.look(node_info));
+        placement.result()
+    }
+
     fn nowhere(placement: ScheduleResult) -> String {
         match placement {
             ScheduleResult::Nowhere(why) => why,
@@ -317,6 +352,35 @@ mod tests {
             nowhere(place(&with_port, &node_infos(&nodes, &[("a", with_port.clone())]))),
             "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
         );
+    }
+
+    #[test]
+    fn what_a_pod_has_thousands_of_is_not_gone_through_for_each_node() {
+        let began = std::time::Instant::now();
+        let port = |from: &str, n: usize| json!({"hostPort": 80, "hostIP": format!("{from}.{}.{}", n / 256, n % 256)});
+        let ports = |from: &str| json!((0..20_000).map(|n| port(from, n)).collect::<Vec<_>>());
+        let (mut there, mut comes) = (pod("1"), pod("1"));
+        there["spec"]["containers"][0]["ports"] = ports("10.0");
+        comes["spec"]["containers"][0]["ports"] = ports("10.1");
+        comes["spec"]["tolerations"] =
+            json!((0..20_000).map(|n| json!({"key": format!("k{n}")})).collect::<Vec<_>>());
+        let mut node = node("a", "4");
+        node["spec"]["taints"] = json!(
+            (0..20_000).map(|n| json!({"key": format!("k{n}"), "effect": "NoSchedule"})).collect::<Vec<_>>()
+        );
+        let nodes = [node];
+        let node_infos = node_infos(&nodes, &[("a", there)]);
+        assert!(matches!(place(&comes, &node_infos), ScheduleResult::Best(_)));
+        comes["spec"]["containers"][0]["ports"] = json!([{"hostPort": 80, "hostIP": "::"}]);
+        assert!(nowhere(place(&comes, &node_infos)).contains("free ports"));
+        // It asks for what no node has, thousands of times, and is told in a few words.
+        let asks: serde_json::Map<String, Value> =
+            (0..20_000).map(|n| (format!("x.io/{n}"), json!("1"))).collect();
+        comes["spec"]["containers"][0] = json!({"resources": {"requests": asks}});
+        let told = nowhere(place(&comes, &node_infos));
+        assert_eq!(told.matches("Insufficient").count(), TOLD_RESOURCES);
+        // What was quadratic took minutes.
+        assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     }
 
     #[test]

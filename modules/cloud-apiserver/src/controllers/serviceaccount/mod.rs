@@ -37,6 +37,7 @@ impl Reconciler for ServiceAccounts {
         let now = context.env().now();
         self.backoff.retain(|key| context.namespaces.get(key).is_some());
         for namespace in context.namespaces.list() {
+            context.breathe().await;
             let key = NamespacedName::of(&namespace);
             if is_deleting(&namespace) || !self.backoff.is_due(&key, now) {
                 continue;

@@ -78,7 +78,7 @@ fn is_qualified(part: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn bad_key(key: &str) -> Option<&'static str> {
+pub(super) fn bad_key(key: &str) -> Option<&'static str> {
     let good = match key.split_once('/') {
         Some((prefix, name)) => {
             prefix.len() <= 253 && prefix.to_ascii_lowercase().split('.').all(is_label) && is_qualified(name)

@@ -3,8 +3,10 @@
 mod metadata;
 mod objects;
 mod references;
+mod services;
 mod updates;
 
+use apimachinery::resource;
 use serde_json::Value;
 
 pub use self::references::bad_subdomain;
@@ -32,6 +34,7 @@ pub(super) fn validate(
     let mut causes = metadata::metadata(kind, object);
     causes.extend(references::causes(&group_resource, object));
     match &kind.source {
+        Source::BuiltIn if group_resource == resource::SERVICES => services::service(object, &mut causes),
         Source::BuiltIn => causes.extend(objects::object(&group_resource, object)),
         Source::Custom(custom) => causes.extend(custom.validate(object)),
     }

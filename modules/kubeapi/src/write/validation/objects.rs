@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
-use super::metadata::bad_name;
+use super::metadata::{bad_key, bad_name};
 use crate::error::FieldError;
 use crate::kind::NameRule;
 use crate::unstructured::{list, text};
@@ -14,9 +14,15 @@ use crate::unstructured::{list, text};
 pub(super) fn object(group_resource: &str, object: &Value) -> Vec<FieldError> {
     let mut causes = Vec::new();
     match group_resource {
-        resource::PODS => pod_spec(&object["spec"], "spec", &mut causes),
+        resource::PODS => {
+            pod_spec(&object["spec"], "spec", &mut causes);
+            let is_gated = !list(object, "/spec/schedulingGates").is_empty();
+            if is_gated && !text(object, "/spec/nodeName").is_empty() {
+                let what = "cannot be set until all schedulingGates have been cleared";
+                causes.push(FieldError::forbidden("spec.nodeName", what));
+            }
+        }
         resource::DEPLOYMENTS | resource::REPLICA_SETS => workload(object, &mut causes),
-        resource::SERVICES => service(object, &mut causes),
         resource::CONFIG_MAPS => data_keys(object, &["data", "binaryData"], &mut causes),
         resource::SECRETS => secret(object, &mut causes),
         resource::CUSTOM_RESOURCE_DEFINITIONS => definition(object, &mut causes),
@@ -64,6 +70,19 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
     enumerated(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], causes);
     let dns = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     enumerated(spec, path, "dnsPolicy", &dns, causes);
+    scheduling_gates(list(spec, "/schedulingGates"), path, causes);
+}
+
+fn scheduling_gates(gates: &[Value], path: &str, causes: &mut Vec<FieldError>) {
+    let mut names = BTreeSet::new();
+    for (at, gate) in gates.iter().enumerate() {
+        let (here, name) = (format!("{path}.schedulingGates[{at}]"), text(gate, "/name"));
+        if let Some(what) = bad_key(name) {
+            causes.push(FieldError::invalid(here, &json!(name), what));
+        } else if !names.insert(name) {
+            causes.push(FieldError::duplicate(here, &json!(name)));
+        }
+    }
 }
 
 fn container(volumes: &BTreeSet<&str>, container: &Value, here: &str, causes: &mut Vec<FieldError>) {
@@ -120,7 +139,13 @@ fn container(volumes: &BTreeSet<&str>, container: &Value, here: &str, causes: &m
     }
 }
 
-fn enumerated(object: &Value, path: &str, field: &str, allowed: &[&str], causes: &mut Vec<FieldError>) {
+pub(super) fn enumerated(
+    object: &Value,
+    path: &str,
+    field: &str,
+    allowed: &[&str],
+    causes: &mut Vec<FieldError>,
+) {
     if let Some(value) = object.get(field)
         && !value.as_str().is_some_and(|value| allowed.contains(&value))
     {
@@ -179,27 +204,6 @@ fn selects(selector: &Value, object: &Value) -> bool {
                 _ => false,
             }
         })
-}
-
-fn service(object: &Value, causes: &mut Vec<FieldError>) {
-    let spec = &object["spec"];
-    let headless = text(spec, "/clusterIP") == "None";
-    if list(spec, "/ports").is_empty() && !headless && text(spec, "/type") != "ExternalName" {
-        causes.push(FieldError::required("spec.ports", ""));
-    }
-    for (at, port) in list(spec, "/ports").iter().enumerate() {
-        let number = port["port"].as_i64().unwrap_or_default();
-        if !(1..=65535).contains(&number) {
-            let field = format!("spec.ports[{at}].port");
-            causes.push(FieldError::invalid(field, &json!(number), "must be between 1 and 65535, inclusive"));
-        }
-    }
-    if text(spec, "/type") == "ExternalName"
-        && (!text(spec, "/clusterIP").is_empty() || !list(spec, "/clusterIPs").is_empty())
-    {
-        causes.push(FieldError::forbidden("spec.clusterIPs", "may not be set for ExternalName services"));
-    }
-    enumerated(spec, "spec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], causes);
 }
 
 fn data_keys(object: &Value, maps: &[&str], causes: &mut Vec<FieldError>) {
@@ -301,6 +305,24 @@ mod tests {
             assert!(messages.iter().any(|t| t == part), "{part}\n{messages:#?}");
         }
         assert!(messages.iter().any(|t| t.starts_with("spec.containers[1].resources.limits[cpu]: Invalid")));
+    }
+
+    #[test]
+    fn a_pod_with_gates_has_no_node_yet() {
+        let pod = |gates: Value| {
+            json!({"spec": {"nodeName": "n", "schedulingGates": gates,
+            "containers": [{"name": "a", "image": "x"}]}})
+        };
+        assert_eq!(messages(object("pods", &pod(json!([])))), Vec::<String>::new());
+        let told =
+            messages(object("pods", &pod(json!([{"name": "x.io/a"}, {"name": "x.io/a"}, {"name": "-"}]))));
+        for part in [
+            "spec.schedulingGates[1]: Duplicate value: \"x.io/a\"",
+            "spec.schedulingGates[2]: Invalid value: \"-\"",
+            "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared",
+        ] {
+            assert!(told.iter().any(|told| told.starts_with(part)), "{part}\n{told:#?}");
+        }
     }
 
     #[test]
