@@ -153,8 +153,15 @@ impl CloudCore {
             checks: watched.checks.clone(),
             serving,
         };
-        let listening =
-            listeners::ListenerDependencies { enrolment, fallback, monitor: monitor.clone(), watched };
+        let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
+        let has_csi_socket = csi_socket.is_some();
+        let listening = listeners::ListenerDependencies {
+            enrolment,
+            fallback,
+            monitor: monitor.clone(),
+            watched,
+            csi_socket,
+        };
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
@@ -163,7 +170,7 @@ impl CloudCore {
             cloud_apiserver::actors(&mut hive, mailboxes, api);
         }
         let mailboxes = topology::mailboxes(&mut hive);
-        let listeners = listeners::mailboxes(&mut hive, websocket.is_some());
+        let listeners = listeners::mailboxes(&mut hive, websocket.is_some(), has_csi_socket);
         topology::actors(&mut hive, mailboxes, dependencies);
         listeners::actors(&mut hive, listeners, listening);
         hive.open()?;

@@ -7,6 +7,7 @@
 
 mod core;
 mod crds;
+mod csi_socket;
 mod kubelet_endpoint;
 pub mod listeners;
 mod metrics;
@@ -17,6 +18,7 @@ pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
+pub use csi_socket::{CsiSocket, CsiSocketMsg};
 pub use kubelet_endpoint::KubeletEndpointError;
 pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts, Watched};
 pub use request_counts::RequestCounts;

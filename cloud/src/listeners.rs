@@ -1,6 +1,7 @@
 //! What listens in CloudCore beside the link: enrolment, the link over WebSocket, the admin endpoint. Each is an actor, and
 //! none of them is told anything by another.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,19 +9,23 @@ use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
 use https::{Port, Tls};
+use nodecalls::NodeCalls;
 use tokio::sync::mpsc;
 
+use crate::csi_socket::{CsiSocket, CsiSocketMsg};
 use crate::monitor::{Monitor, MonitorMsg, MonitorPorts, Watched};
 
 const ENROLMENT: &str = "enrolment";
 const WEBSOCKET: &str = "websocket";
 const MONITOR: &str = "monitor";
+const CSI_SOCKET: &str = "csi-socket";
 
 /// Their mailboxes.
 pub struct ListenerMailboxes {
     websocket: Option<Mailbox<WebSocketMsg>>,
     enrolment: Mailbox<EnrolmentMsg>,
     monitor: Mailbox<MonitorMsg>,
+    csi_socket: Option<Mailbox<CsiSocketMsg>>,
 }
 
 /// What they are made of.
@@ -33,6 +38,8 @@ pub struct ListenerDependencies {
     pub monitor: MonitorPorts,
     /// What the admin endpoint says beside the state of the actors.
     pub watched: Watched,
+    /// Where `csidriver` asks that is on the same machine, if anywhere, and the way to the nodes.
+    pub csi_socket: Option<(PathBuf, NodeCalls)>,
 }
 
 /// Enrolment's port, its certificate, and what it decides with.
@@ -55,9 +62,12 @@ pub struct FallbackListener {
     pub arrivals: mpsc::Sender<Box<dyn Connection>>,
 }
 
-/// Registers their mailboxes. `has_websocket`: whether nodes arrive over WebSocket, too.
-pub fn mailboxes(hive: &mut Hive, has_websocket: bool) -> ListenerMailboxes {
+/// Registers their mailboxes. `has_websocket`: whether nodes arrive over WebSocket, too. `has_csi_socket`: whether there is the one
+/// for `csidriver`.
+pub fn mailboxes(hive: &mut Hive, has_websocket: bool, has_csi_socket: bool) -> ListenerMailboxes {
     ListenerMailboxes {
+        csi_socket: has_csi_socket
+            .then(|| hive.mailbox(CSI_SOCKET, Capacity::new(2, "its server ends once, and is tried again"))),
         websocket: has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once"))),
         enrolment: hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once")),
         monitor: hive.mailbox(MONITOR, Capacity::new(16, "readers at once")),
@@ -71,6 +81,9 @@ pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: Liste
         hive.supervise(mailbox, Policy::default(), move || {
             WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone())
         });
+    }
+    if let (Some(mailbox), Some((path, calls))) = (mailboxes.csi_socket, dependencies.csi_socket) {
+        hive.supervise(mailbox, Policy::default(), move || CsiSocket::new(path.clone(), calls.clone()));
     }
     let EnrolmentListener { port, tls, settings } = dependencies.enrolment;
     hive.supervise(mailboxes.enrolment, Policy::default(), move || {

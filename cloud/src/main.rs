@@ -62,7 +62,7 @@ async fn run(cli: Cli) -> Result<()> {
         let mut hive = Hive::new("cloudcore", env);
         let _api = cli.standalone.then(|| cloud_apiserver::mailboxes(&mut hive));
         let _mailboxes =
-            (cloud::topology::mailboxes(&mut hive), cloud::listeners::mailboxes(&mut hive, true));
+            (cloud::topology::mailboxes(&mut hive), cloud::listeners::mailboxes(&mut hive, true, true));
         return daemon::print_topology("cloudcore", &hive.topology(), dot);
     }
     let settings = settings(cli.config.as_deref())?;

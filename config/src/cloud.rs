@@ -15,6 +15,9 @@ pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
 /// Where `cloudcore` looks without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/cloudcore.yaml";
 
+/// How the address of a socket begins.
+const UNIX: &str = "unix://";
+
 /// All of CloudCore's settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -119,6 +122,8 @@ pub struct CloudHub {
     pub websocket: OptionalListener,
     /// Enrolment.
     pub https: Listener,
+    /// Where `csidriver` asks that is on the same machine.
+    pub unixsocket: UnixSocket,
 }
 
 impl Default for CloudHub {
@@ -132,6 +137,39 @@ impl Default for CloudHub {
             quic: Listener { address: "0.0.0.0".to_owned(), port: 10001 },
             websocket: OptionalListener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
             https: Listener { address: "0.0.0.0".to_owned(), port: 10002 },
+            unixsocket: UnixSocket::default(),
+        }
+    }
+}
+
+/// The socket for programs on the same machine: KubeEdge's `csidriver`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnixSocket {
+    /// Whether anybody listens.
+    pub enable: bool,
+    /// `unix://` and an absolute path.
+    pub address: String,
+}
+
+impl Default for UnixSocket {
+    fn default() -> Self {
+        UnixSocket { enable: false, address: "unix:///var/lib/kubeedge/kubeedge.sock".to_owned() }
+    }
+}
+
+impl UnixSocket {
+    /// Its path; `None`: nobody listens.
+    pub fn path(&self) -> Option<&Path> {
+        self.address.strip_prefix(UNIX).filter(|_| self.enable).map(Path::new)
+    }
+
+    fn check(&self, defects: &mut Vec<Defect>) {
+        let key = "modules.cloudHub.unixsocket.address";
+        match self.address.strip_prefix(UNIX) {
+            Some(path) if !path.is_empty() => load::check_socket(key, Path::new(path), defects),
+            _ => defects
+                .push(Defect::new(key, format!("is `{}`, not unix:// and an absolute path", self.address))),
         }
     }
 }
@@ -209,6 +247,7 @@ impl CloudCore {
             load::check_ip(key, &listener.address, &mut defects);
         }
         load::check_ip("modules.cloudHub.websocket.address", &hub.websocket.address, &mut defects);
+        hub.unixsocket.check(&mut defects);
         if hub.advertise_address.is_empty() {
             defects.push(Defect::new(
                 "modules.cloudHub.advertiseAddress",
@@ -298,6 +337,20 @@ mod tests {
             error.contains("2 wrong") && error.contains("`modules.cloudHub.nodeLimt` is no setting"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_socket_is_at_an_absolute_path() {
+        let of = |text: &str| {
+            parsed(&format!("modules: {{cloudHub: {{unixsocket: {{enable: true, address: '{text}'}}}}}}"))
+        };
+        let socket = of("unix:///run/k.sock").modules.cloud_hub.unixsocket;
+        assert_eq!(socket.path(), Some(Path::new("/run/k.sock")));
+        assert_eq!(CloudCore::default().modules.cloud_hub.unixsocket.path(), None);
+        for wrong in ["", "unix://", "unix://run/k.sock", "/run/k.sock", "tcp://127.0.0.1:1"] {
+            let told: Vec<String> = of(wrong).defects().into_iter().map(|defect| defect.key).collect();
+            assert_eq!(told, ["modules.cloudHub.unixsocket.address"], "{wrong}");
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub struct Mailboxes {
     hub_to_meta: Address<MetaMsg>,
     hub_to_stream: Address<EdgeStreamMsg>,
     stream_to_edged: Address<EdgedMsg>,
+    stream_to_csi: Address<CsiMsg>,
 }
 
 /// What the actors are made of.
@@ -116,6 +117,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         hub_to_stream: hive.grant(HUB, &stream, Flow::TryTell),
         stream_to_edged: hive.grant(STREAM, &edged, Flow::Ask),
+        stream_to_csi: hive.grant(STREAM, &csi, Flow::Ask),
         bus,
         twin,
         edged,
@@ -190,6 +192,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     hive.supervise(mailboxes.stream, Policy::default(), move || {
         EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))
             .measuring_by(mailboxes.stream_to_edged.clone())
+            .calling_drivers_by(mailboxes.stream_to_csi.clone())
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());

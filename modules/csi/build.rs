@@ -13,6 +13,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "csi.v1.NodeStageVolumeRequest",
             "csi.v1.NodePublishVolumeRequest",
             "csi.v1.NodeExpandVolumeRequest",
+            "csi.v1.CreateVolumeRequest",
+            "csi.v1.DeleteVolumeRequest",
+            "csi.v1.ControllerPublishVolumeRequest",
+            "csi.v1.ControllerUnpublishVolumeRequest",
+            "csi.v1.ValidateVolumeCapabilitiesRequest",
         ])
         .compile_fds(files)?;
     Ok(())

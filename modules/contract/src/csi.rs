@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use beehive::{Message, Reply};
 
+use crate::csi_call::CsiCall;
 use crate::volume_stats::VolumeUsage;
 
 /// How a volume may be used: that of a PersistentVolume which counts, its first.
@@ -142,6 +143,15 @@ pub enum CsiMsg {
         /// What it holds; nothing where its driver doesn't say.
         reply: Reply<Result<Option<VolumeUsage>, CsiFault>>,
     },
+    /// Call a driver's controller service, for whoever asks from the cloud. Safe to repeat: CSI has it so of each of these calls.
+    Call {
+        /// Which driver, and how.
+        call: CsiCall,
+        /// CSI's message, as gRPC-Web has it.
+        body: Vec<u8>,
+        /// The answer and the status, as gRPC-Web has them.
+        reply: Reply<Vec<u8>>,
+    },
     /// Tell Edged again which drivers there are.
     TellDrivers,
     /// Time to look for sockets of registrars.
@@ -164,6 +174,7 @@ impl Message for CsiMsg {
             CsiMsg::Unmount { .. } => "Unmount",
             CsiMsg::Expand { .. } => "Expand",
             CsiMsg::Stats { .. } => "Stats",
+            CsiMsg::Call { .. } => "Call",
             CsiMsg::TellDrivers => "TellDrivers",
             CsiMsg::Look => "Look",
             CsiMsg::Found(_) => "Found",

@@ -11,6 +11,7 @@ pub mod cloudhub;
 pub mod cloudstream;
 pub mod containermanager;
 pub mod csi;
+pub mod csi_call;
 pub mod csi_node;
 pub mod devicecontroller;
 pub mod devicetwin;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prost::Message;
+use prost::bytes::Bytes;
 use thiserror::Error;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
@@ -209,6 +210,12 @@ impl Driver {
         Driver { socket: socket.to_owned(), limit }
     }
 
+    /// The same driver, with another time for each call.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Driver {
+        Driver { limit, ..self }
+    }
+
     calls! {
         /// Stages a volume on the node.
         stage = NODE_STAGE_VOLUME(NodeStageVolumeRequest) -> () { |_| () };
@@ -247,6 +254,49 @@ impl Driver {
     pub async fn capabilities(&self) -> Result<Vec<rpc::Type>, CallError> {
         self.capabilities_of(NodeGetCapabilitiesRequest {}).await
     }
+}
+
+impl Driver {
+    /// Calls a method that is not the node's, as bytes: what the message says beyond what is known here comes to the driver, and its
+    /// answer back.
+    ///
+    /// # Errors
+    /// The driver's, with its code, its words up to 4 KiB and its details. `DeadlineExceeded`, `Unavailable` and `ResourceExhausted`
+    /// as a client in Go has them: then the call may have done its work all the same.
+    pub async fn pass(&self, path: &'static str, message: Bytes, answer_max: usize) -> Result<Bytes, Status> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.limit);
+        let answer = async {
+            let client = connect(&self.socket).await.map_err(|error| match error {
+                CallError::Answered { words, .. } => Status::unavailable(words),
+                CallError::Late => late(),
+            })?;
+            client
+                .answers_up_to(answer_max)
+                .call_bytes(path, request)
+                .await
+                .map_err(|status| as_in_go(&status))
+        };
+        tokio::time::timeout(self.limit, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// What the client itself says in other codes than one in Go, by which sidecars decide whether a call may have done its work.
+fn as_in_go(status: &Status) -> Status {
+    let words = status.message();
+    let words = words.get(..words.floor_char_boundary(WORDS_MAX)).unwrap_or_default();
+    let code = match status.code() {
+        Code::Cancelled if words == "Timeout expired" => return late(),
+        Code::OutOfRange if words.contains("message length too large") => Code::ResourceExhausted,
+        // No answer of the driver's: its connection ended in the middle.
+        _ if std::error::Error::source(status).is_some() => Code::Unavailable,
+        code => code,
+    };
+    Status::with_details(code, words, Bytes::copy_from_slice(status.details()))
 }
 
 fn known(answer: crate::v1::NodeGetCapabilitiesResponse) -> Vec<rpc::Type> {

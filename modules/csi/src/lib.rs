@@ -1,4 +1,5 @@
-//! The node's part of CSI v1 and of the kubelet's plugin registration, as a client speaks them over unix sockets.
+//! The node's part of CSI v1 and of the kubelet's plugin registration, as a client speaks them over unix sockets; and what sidecars in
+//! the cloud ask of a driver's controller service, on its way to the node ([`web`]).
 //!
 //! A driver is somebody else's program. Each call has a connection and a deadline of its own, and what it answers has a bound:
 //! whatever a driver does, it does to this one call.
@@ -6,6 +7,7 @@
 
 mod call;
 mod methods;
+pub mod web;
 
 /// The messages of CSI v1, generated.
 pub mod v1 {
@@ -20,15 +22,19 @@ pub mod registration {
 }
 
 pub use call::{ANSWER_MAX, CallError, Driver, Registrar};
+pub use methods::{controller, identity};
 
 macro_rules! without_secrets {
-    ($($message:ident)*) => {
+    ($field:ident: $($message:ident)*) => {
         $(impl std::fmt::Debug for v1::$message {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($message)).field("volume_id", &self.volume_id).finish_non_exhaustive()
+                f.debug_struct(stringify!($message)).field(stringify!($field), &self.$field).finish_non_exhaustive()
             }
         })*
     };
 }
 
-without_secrets!(NodeStageVolumeRequest NodePublishVolumeRequest NodeExpandVolumeRequest);
+without_secrets!(volume_id: NodeStageVolumeRequest NodePublishVolumeRequest NodeExpandVolumeRequest);
+without_secrets!(volume_id: DeleteVolumeRequest ControllerPublishVolumeRequest ControllerUnpublishVolumeRequest);
+without_secrets!(volume_id: ValidateVolumeCapabilitiesRequest);
+without_secrets!(name: CreateVolumeRequest);

@@ -26,6 +26,29 @@ unixgrpc::methods! {
     }
 }
 
+unixgrpc::methods! {
+    /// What sidecars ask a driver about itself.
+    pub mod identity = "csi.v1.Identity" {
+        GET_PLUGIN_INFO = GetPluginInfo(GetPluginInfoRequest) returns (GetPluginInfoResponse);
+        GET_PLUGIN_CAPABILITIES =
+            GetPluginCapabilities(GetPluginCapabilitiesRequest) returns (GetPluginCapabilitiesResponse);
+        PROBE = Probe(ProbeRequest) returns (ProbeResponse);
+    }
+}
+
+unixgrpc::methods! {
+    /// A driver's controller service, as sidecars call it.
+    pub mod controller = "csi.v1.Controller" {
+        CREATE_VOLUME = CreateVolume(CreateVolumeRequest) returns (CreateVolumeResponse);
+        DELETE_VOLUME = DeleteVolume(DeleteVolumeRequest) returns (DeleteVolumeResponse);
+        CONTROLLER_PUBLISH_VOLUME =
+            ControllerPublishVolume(ControllerPublishVolumeRequest) returns (ControllerPublishVolumeResponse);
+        CONTROLLER_UNPUBLISH_VOLUME = ControllerUnpublishVolume(ControllerUnpublishVolumeRequest) returns (ControllerUnpublishVolumeResponse);
+        VALIDATE_VOLUME_CAPABILITIES = ValidateVolumeCapabilities(ValidateVolumeCapabilitiesRequest) returns (ValidateVolumeCapabilitiesResponse);
+        CONTROLLER_GET_CAPABILITIES = ControllerGetCapabilities(ControllerGetCapabilitiesRequest) returns (ControllerGetCapabilitiesResponse);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +57,9 @@ mod tests {
     #[test]
     fn the_methods_are_those_of_the_interface_files() {
         assert_eq!(undeclared(include_str!("../proto/csi.proto"), "Node", node::DECLARED), [""; 0]);
+        let file = include_str!("../proto/csi.proto");
+        assert_eq!(undeclared(file, "Identity", identity::DECLARED), [""; 0]);
+        assert_eq!(undeclared(file, "Controller", controller::DECLARED), [""; 0]);
         let registrar = include_str!("../proto/registration.proto");
         assert_eq!(undeclared(registrar, "Registration", registration::DECLARED), [""; 0]);
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::paths::VolumeId;
 use crate::state::State;
-use crate::{events, expand, registration, stats, volumes};
+use crate::{controller, events, expand, registration, stats, volumes};
 
 /// 2 min: a kubelet's bound of a driver's call.
 const CALL_DEADLINE: Duration = Duration::from_secs(120);
@@ -120,6 +120,7 @@ impl Actor for EdgeCsi {
             CsiMsg::Stats { pod_uid, name, reply } => {
                 cx.spawn(async move { reply.send(stats::of_volume(&state, &pod_uid, &name).await) });
             }
+            CsiMsg::Call { call, body, reply } => controller::call(&state, call, &body, reply),
             CsiMsg::TellDrivers => state.tell(),
             CsiMsg::Look => self.look(cx),
             CsiMsg::Found(sockets) => {

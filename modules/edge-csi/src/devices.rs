@@ -73,7 +73,9 @@ async fn stage(
     }
     let staging = places.staging.clone();
     state.on_disk_in(turn, move |_| paths::make(&staging)).await?;
-    if let Err(error) = driver.stage(plan::stage_request(volume, can, text(&places.staging)?)).await {
+    let request = plan::stage_request(volume, can, text(&places.staging)?);
+    if let Err(error) = state.call_in(turn, driver, |driver| async move { driver.stage(request).await }).await
+    {
         if !error.is_uncertain() {
             let places = places.clone();
             // Should another pod have it, or something be mounted, it stays and is unstaged later.
@@ -110,7 +112,8 @@ async fn publish(
         return Err(NEEDLESS.to_owned());
     }
     let request = plan::publish_request(volume, can, text(&places.staging)?, text(&target)?);
-    if let Err(error) = driver.publish(request).await {
+    let published = state.call_in(turn, driver, |driver| async move { driver.publish(request).await }).await;
+    if let Err(error) = published {
         if !error.is_uncertain() && !is_again && !was_there {
             let _kept = state.on_disk_in(turn, move |_| unlink(&link)).await;
         }
@@ -171,7 +174,9 @@ pub(crate) async fn unmap(state: &Rc<State>, volume: &PodVolume) -> Result<(), S
     let target = places.publish.join(&volume.pod_uid);
     let request =
         NodeUnpublishVolumeRequest { volume_id: data.volume_handle.clone(), target_path: text(&target)? };
-    driver.unpublish(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
+    let unpublished =
+        state.call_in(&turn, &driver, |driver| async move { driver.unpublish(request).await }).await;
+    unpublished.or_else(gone_is_fine).map_err(|error| error.to_string())?;
     state
         .on_disk_in(&turn, move |_| {
             if paths::is_mounted(&target)? {
@@ -200,7 +205,9 @@ pub(crate) async fn release(state: &State, (id, turn): (&VolumeId, &Turn), name:
                 volume_id: id.handle.clone(),
                 staging_target_path: text(&places.staging)?,
             };
-            driver.unstage(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
+            let unstaged =
+                state.call_in(turn, &driver, |driver| async move { driver.unstage(request).await }).await;
+            unstaged.or_else(gone_is_fine).map_err(|error| error.to_string())?;
         }
     }
     state.on_disk_in(turn, move |_| end(&places)).await?;

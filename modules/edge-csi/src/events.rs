@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use beehive::Env;
+use beehive::{Env, Metrics};
+use contract::csi_call::CsiCall;
+use tonic::Status;
 
 /// A driver is registered.
 pub(crate) fn driver_registered(env: &Env, driver: &str, endpoint: &Path) {
@@ -68,4 +70,20 @@ pub(crate) fn folders_not_made(env: &Env, reason: &str) {
 pub(crate) fn folder_unreadable(env: &Env, reason: &str) {
     env.count("csi_folder_unreadable");
     tracing::warn!(reason, "folder of CSI cannot be read");
+}
+
+/// A driver's controller service was called for the cloud, or was not.
+pub(crate) fn controller_called(metrics: &Metrics, call: &CsiCall, refused: Option<&Status>) {
+    let (driver, method) = (call.driver(), call.method());
+    match refused {
+        None => {
+            metrics.add("csi_controller_called", 1);
+            tracing::info!(driver, method, "CSI driver called for the cloud");
+        }
+        Some(status) => {
+            metrics.add("csi_controller_call_refused", 1);
+            let (code, reason) = (status.code(), status.message());
+            tracing::warn!(driver, method, ?code, reason, "a call of a CSI driver for the cloud has failed");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn of_volume(
     check(volume).map_err(|fault| ExpandFault::Failed(fault.reason))?;
     let device = volume.is_block.then(|| volume.name.clone());
     let id = VolumeId { driver: volume.driver.clone(), handle: volume.handle.clone(), device };
-    let _turn = state.turn(&id).await;
+    let turn = state.turn(&id).await;
     if state.expanded.borrow().get(&id).is_some_and(|reached| *reached >= size) {
         return Ok(false);
     }
@@ -46,10 +46,9 @@ pub(crate) async fn of_volume(
         ),
     };
     let both = text(&staged).and_then(|staged| Ok((staged, text(&at)?))).map_err(ExpandFault::Failed)?;
-    driver
-        .expand(plan::expand_request(volume, &can, size, &secrets, both))
-        .await
-        .map_err(|error| fault(&error))?;
+    let request = plan::expand_request(volume, &can, size, &secrets, both);
+    let expanded = state.call_in(&turn, &driver, |driver| async move { driver.expand(request).await }).await;
+    expanded.map_err(|error| fault(&error))?;
     events::volume_expanded(&state.env, &volume.driver, &volume.handle, size);
     state.expanded.borrow_mut().insert(id, size);
     Ok(true)

@@ -5,7 +5,8 @@
 //! lies below `plugins/kubernetes.io/csi` and the folders `volumes/kubernetes.io~csi` of pods: each volume that is staged or
 //! published, with the file `vol_data.json` that says whose it is.
 //! # Accepts
-//! [`contract::csi::CsiMsg`]: volumes that pods want, and the end of a pod's volumes.
+//! [`contract::csi::CsiMsg`]: volumes that pods want, the end of a pod's volumes, and calls of drivers' controller services that come
+//! from the cloud.
 //! # Tells
 //! Edged: which drivers there are, and which volumes are in use.
 //! # Keeps across a restart
@@ -17,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod controller;
 mod devices;
 mod error;
 mod events;

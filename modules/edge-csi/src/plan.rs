@@ -12,6 +12,7 @@ use csi::v1::{
     CapacityRange, NodeExpandVolumeRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
     NodeStageVolumeRequest, VolumeCapability,
 };
+use tonic::Status;
 
 /// What registers CSI drivers.
 const CSI_PLUGIN: &str = "CSIPlugin";
@@ -177,6 +178,30 @@ pub(crate) fn expand_request(
     }
 }
 
+/// CSI's names are at most 128 bytes long, and other texts of volumes are of that size: 4 KiB is none.
+const SUBJECT_MAX: usize = 4 << 10;
+
+/// What a call of a controller service is about: its first field, which is the name of a volume that is to be made and the handle of
+/// one that is there. The rest is not looked into.
+///
+/// # Errors
+/// `InvalidArgument`, in the words of drivers.
+pub(crate) fn subject(message: &[u8]) -> Result<String, Status> {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct First {
+        #[prost(string, tag = "1")]
+        text: String,
+    }
+    let First { text } = <First as prost::Message>::decode(message)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if text.is_empty() || text.len() > SUBJECT_MAX {
+        return Err(Status::invalid_argument(
+            "the volume has no name, no handle, or one that is no volume's",
+        ));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,5 +305,24 @@ mod tests {
             panic!()
         };
         assert_eq!(mount.volume_mount_group, "42");
+    }
+
+    #[test]
+    fn a_call_is_about_what_its_first_field_says() {
+        use csi::v1::{ControllerPublishVolumeRequest, CreateVolumeRequest};
+        use prost::Message as _;
+        let create = CreateVolumeRequest { name: "pvc-1".to_owned(), ..Default::default() }.encode_to_vec();
+        assert_eq!(subject(&create).unwrap(), "pvc-1");
+        let publish = ControllerPublishVolumeRequest {
+            volume_id: "v".to_owned(),
+            node_id: "n".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(subject(&publish.encode_to_vec()).unwrap(), "v");
+        // A field that later versions of CSI have.
+        assert_eq!(subject(&[&create[..], b"\xc2\x3e\x01x"].concat()).unwrap(), "pvc-1");
+        for bad in [&b""[..], b"\xff", b"\x0a\x05x", &[&b"\x0a\x81\x20"[..], &[b'x'; 4097]].concat()] {
+            assert_eq!(subject(bad).unwrap_err().code(), tonic::Code::InvalidArgument, "{bad:?}");
+        }
     }
 }

@@ -11,18 +11,28 @@ use beehive::{Address, Env, Fault};
 use contract::csi::CsiMounted;
 use contract::csi_node::{CSI_DRIVERS_MAX, CsiNodeDriver};
 use contract::edged::EdgedMsg;
-use csi::Driver;
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc};
+use csi::{CallError, Driver};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 
+use crate::controller;
 use crate::error::FileError;
 use crate::events;
 use crate::paths::{Root, VolumeId};
 use crate::plan::Version;
 
 /// Whose turn it is with a volume, by `rootDirectory` and the volume. The process has one table, not an incarnation of EdgeCsi: what
-/// one that has failed still does on the disk holds its turn to its end, and the next one waits for it.
+/// one that has failed still does on the disk or with a driver holds its turn to its end, and the next one waits for it.
 static TURNS: std::sync::Mutex<Turns> = std::sync::Mutex::new(BTreeMap::new());
-type Turns = BTreeMap<(PathBuf, VolumeId), Weak<Mutex<()>>>;
+type Turns = BTreeMap<(PathBuf, Subject), Weak<Mutex<()>>>;
+
+/// What there is one call at a time about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// A volume on the node.
+    OnNode(VolumeId),
+    /// A volume where it is made and attached, by its driver and its handle or, before it has one, its name.
+    AtController(String, String),
+}
 
 /// The turn with a volume, as long as anybody holds it.
 pub(crate) type Turn = Arc<OwnedMutexGuard<()>>;
@@ -66,6 +76,8 @@ pub(crate) struct State {
     releases: mpsc::Sender<VolumeId>,
     /// Volumes of which it is being looked whether any pod has them still.
     pub(crate) releasing: RefCell<BTreeSet<VolumeId>>,
+    /// A place for each call of a controller service.
+    pub(crate) controller_calls: Arc<Semaphore>,
 }
 
 impl State {
@@ -94,12 +106,18 @@ impl State {
             mounting: RefCell::default(),
             releases,
             releasing: RefCell::default(),
+            controller_calls: controller::places(),
         }
     }
 
     /// Waits for its turn with a volume: there are never two calls at once about one.
     pub(crate) async fn turn(&self, id: &VolumeId) -> Turn {
-        let key = (self.root.0.clone(), id.clone());
+        self.turn_with(Subject::OnNode(id.clone())).await
+    }
+
+    /// The same with anything that is called about.
+    pub(crate) async fn turn_with(&self, subject: Subject) -> Turn {
+        let key = (self.root.0.clone(), subject);
         let lock = {
             let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, lock| lock.strong_count() > 0);
@@ -123,6 +141,23 @@ impl State {
             done
         };
         self.on_disk(in_turn).await
+    }
+
+    /// Calls a driver, and holds the turn until that has ended, whatever becomes of who waits for it: the next incarnation calls the
+    /// driver about the volume when this call is over.
+    pub(crate) async fn call_in<T: 'static, F: Future<Output = Result<T, CallError>> + 'static>(
+        &self,
+        turn: &Turn,
+        driver: &Driver,
+        call: impl FnOnce(Driver) -> F,
+    ) -> Result<T, CallError> {
+        let (turn, called, (done, answer)) = (Arc::clone(turn), call(driver.clone()), oneshot::channel());
+        self.env.spawn(async move {
+            // Who waited may have gone.
+            let _ = done.send(called.await);
+            drop(turn);
+        });
+        answer.await.unwrap_or(Err(CallError::Late))
     }
 
     /// Notes that a mount for a pod is under way. What is answered becomes true when the pod's volumes are to be unmounted: then

@@ -127,7 +127,8 @@ async fn stage(
     };
     let own = folder.clone();
     state.on_disk_in(turn, move |_| paths::begin(&own, &data).and_then(|()| paths::make(&at))).await?;
-    match driver.stage(plan::stage_request(volume, &can, path.clone())).await {
+    let request = plan::stage_request(volume, &can, path.clone());
+    match state.call_in(turn, driver, |driver| async move { driver.stage(request).await }).await {
         Ok(()) => {
             events::volume_staged(&state.env, &volume.driver, &volume.handle);
             state.staged.borrow_mut().insert(id.clone());
@@ -176,7 +177,8 @@ async fn publish(
         return Err(NEEDLESS.to_owned());
     }
     let request = plan::publish_request(volume, &can, staged, path);
-    if let Err(error) = driver.publish(request).await {
+    let published = state.call_in(turn, driver, |driver| async move { driver.publish(request).await }).await;
+    if let Err(error) = published {
         if !error.is_uncertain() && !is_again && !was_mounted {
             let _kept = state.on_disk_in(turn, move |_| paths::end(&folder, "mount")).await;
         }
@@ -241,7 +243,9 @@ async fn unmount_one(state: &Rc<State>, volume: &PodVolume) -> Result<(), String
         volume_id: data.volume_handle.clone(),
         target_path: text(&folder.join("mount"))?,
     };
-    driver.unpublish(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
+    let unpublished =
+        state.call_in(&turn, &driver, |driver| async move { driver.unpublish(request).await }).await;
+    unpublished.or_else(gone_is_fine).map_err(|error| error.to_string())?;
     state.on_disk_in(&turn, move |_| paths::end(&folder, "mount")).await?;
     state.published.borrow_mut().remove(&place);
     events::volume_unpublished(&state.env, &data.driver_name, &data.volume_handle, &volume.pod_uid);
@@ -309,7 +313,9 @@ async fn try_release(state: &State, id: &VolumeId, turn: &Turn) -> Result<(), St
                 volume_id: id.handle.clone(),
                 staging_target_path: text(&state.root.global_mount(&id.driver, &id.handle))?,
             };
-            driver.unstage(request).await.or_else(gone_is_fine).map_err(|error| error.to_string())?;
+            let unstaged =
+                state.call_in(turn, &driver, |driver| async move { driver.unstage(request).await }).await;
+            unstaged.or_else(gone_is_fine).map_err(|error| error.to_string())?;
         }
         let folder = state.root.stage(&id.driver, &id.handle);
         state.on_disk_in(turn, move |_| paths::end(&folder, "globalmount")).await?;

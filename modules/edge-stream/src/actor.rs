@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use beehive::link::{BYTE_STREAMS_MAX, ByteStream, WireVersion};
 use beehive::{Actor, Address, Context, Env, Fault, Liveness, Sample};
+use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::stream::{StreamRequest, StreamResponse};
@@ -39,6 +40,8 @@ pub struct EdgeStream {
     liveness: Option<Liveness>,
     /// Who knows what pods' volumes hold.
     edged: Option<Address<EdgedMsg>>,
+    /// Who calls CSI drivers.
+    csi: Option<Address<CsiMsg>>,
     kubelet: Option<Arc<Kubelet>>,
     /// A permit for each call.
     permits: Arc<Semaphore>,
@@ -80,6 +83,7 @@ impl EdgeStream {
             store,
             liveness,
             edged: None,
+            csi: None,
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
@@ -94,6 +98,12 @@ impl EdgeStream {
     pub fn measuring_by(self, edged: Address<EdgedMsg>) -> Self {
         EdgeStream { edged: Some(edged), ..self }
     }
+
+    /// With EdgeCsi, which must allow asking, for calls of CSI drivers.
+    #[must_use]
+    pub fn calling_drivers_by(self, csi: Address<CsiMsg>) -> Self {
+        EdgeStream { csi: Some(csi), ..self }
+    }
 }
 
 impl Actor for EdgeStream {
@@ -105,6 +115,7 @@ impl Actor for EdgeStream {
         let (clock, metrics) = (cx.env().clock(), cx.env().metrics().clone());
         let mut kubelet = Kubelet::new(settings, runtime, store, clock, metrics, self.liveness.clone());
         kubelet.edged = self.edged.clone();
+        kubelet.csi = self.csi.clone();
         self.kubelet = Some(Arc::new(kubelet));
         self.serve(cx).await;
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use apimachinery::NamespacedName;
 use beehive::{Address, Clock, Liveness, Metrics};
+use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
 use contract::stream::{StreamRequest, header};
 use contract::volume_stats::VolumesOfPods;
@@ -54,6 +55,8 @@ pub(crate) struct Kubelet {
     liveness: Option<Liveness>,
     /// Who knows what pods' volumes hold.
     pub(crate) edged: Option<Address<EdgedMsg>>,
+    /// Who calls CSI drivers.
+    pub(crate) csi: Option<Address<CsiMsg>>,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -97,6 +100,7 @@ impl Kubelet {
             metrics,
             liveness,
             edged: None,
+            csi: None,
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,

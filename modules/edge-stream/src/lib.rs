@@ -17,7 +17,7 @@
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
-//! Nobody but who called.
+//! Nobody but who called; Edged and EdgeCsi, which it asks for what calls want of volumes and of CSI drivers.
 //! # Keeps across a restart
 //! Nothing. A call ends with the incarnation that took it.
 //! # Never
@@ -33,6 +33,7 @@ mod budget;
 mod call_thread;
 mod containers;
 mod disk;
+mod driver_calls;
 mod error;
 mod events;
 mod handler;

@@ -4,18 +4,19 @@ use std::io;
 use std::sync::Arc;
 
 use beehive::link::WireVersion;
+use contract::csi_call::CsiCall;
 use contract::stream::{RESPONSE_HEADERS, StreamRequest, StreamResponse, passes};
 use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::answer::{Body, Reply};
 use crate::budget::{Origin, TAKEN_WITHIN};
-use crate::events;
 use crate::handler::{Kubelet, LONGEST};
 use crate::log::copy::LogError;
 use crate::pieces::{self, Pieces};
+use crate::{driver_calls, events};
 
-/// 1 KiB of a request's body at a time; none of the calls reads it.
+/// 1 KiB of a request's body at a time; none of the calls that come here reads it.
 const BODY: usize = 1 << 10;
 
 /// Serves one stream to its end. The stream is cut when this ends early.
@@ -24,6 +25,13 @@ pub(crate) async fn serve(
     request: StreamRequest,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) {
+    if CsiCall::is_target(&request.target) {
+        let reply = driver_calls::answer(&kubelet, &request, &mut stream).await;
+        if let Err(error) = send(&kubelet, reply, &mut stream).await {
+            events::cut(kubelet.metrics(), driver_calls::NAME, &error);
+        }
+        return;
+    }
     let (name, reply) = {
         // What a client that has gone asked for is not done.
         let (mut reading, _writing) = tokio::io::split(&mut stream);

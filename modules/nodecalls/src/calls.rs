@@ -7,6 +7,7 @@ use std::time::Duration;
 use beehive::link::{ByteStream, ByteStreams, WireVersion};
 use beehive::{Clock, Metrics};
 use contract::NodeName;
+use contract::csi_call::CsiCall;
 use contract::stream::{LENGTH, StreamResponse, head_length};
 use http::{Method, Request, Response, StatusCode, header};
 use https::{Answer, Peer, body};
@@ -27,6 +28,8 @@ use crate::{events, head, redirect, route};
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// What answers when a command has ended, however long that takes.
 const UNBOUNDED: &str = "/run/";
+/// 10 s beyond what a CSI driver has, for the way there and back.
+const DRIVER_BEYOND: Duration = Duration::from_secs(10);
 /// Where text after the cut is seen by a person, and nothing else is (client-go ignores how a log ends).
 const LOGS: &str = "/containerLogs/";
 
@@ -164,15 +167,20 @@ impl NodeCalls {
     }
 
     async fn within<T>(&self, call: &Call<'_>, work: impl Future<Output = T>) -> Result<T, CallError> {
-        if call.target.starts_with(UNBOUNDED) {
-            return Ok(work.await);
-        }
+        let Some(within) = head_within(call.target) else { return Ok(work.await) };
         tokio::select! {
             done = work => Ok(done),
-            () = self.0.clock.sleep(HEAD_WITHIN) => {
-                Err(CallError::Late { node: call.node.clone(), within: HEAD_WITHIN })
-            }
+            () = self.0.clock.sleep(within) => Err(CallError::Late { node: call.node.clone(), within }),
         }
+    }
+}
+
+/// How long the node has until it begins its answer; `None`: as long as it takes.
+fn head_within(target: &str) -> Option<Duration> {
+    match CsiCall::parse(target) {
+        Ok(call) => Some(call.within() + DRIVER_BEYOND),
+        Err(_) if target.starts_with(UNBOUNDED) => None,
+        Err(_) => Some(HEAD_WITHIN),
     }
 }
 

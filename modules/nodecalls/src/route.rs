@@ -5,6 +5,7 @@
 //! `KubeletFineGrainedAuthz`), but for one: what runs a command or opens a connection in a pod asks for `create`, whatever
 //! its method. A kubelet asks `get` of a WebSocket, so that whoever may read a node's metrics by its proxy runs commands there.
 
+use contract::csi_call;
 use http::Method;
 
 /// Beside the user, what is asked of the API server: `verb` on `nodes/<subresource>` of the node, the first yes decides.
@@ -27,10 +28,11 @@ pub enum Route {
     Node(Needs),
 }
 
-/// What runs a command or opens a connection in a pod.
-const CONNECTING: [&str; 4] = ["exec", "attach", "portForward", "run"];
+/// What runs a command or opens a connection in a pod, or makes and removes volumes by a CSI driver's pod
+/// ([`contract::csi_call`], which no kubelet has).
+const CONNECTING: [&str; 5] = ["exec", "attach", "portForward", "run", csi_call::SEGMENT];
 
-/// Whether a path runs a command or opens a connection in a pod. Only where [`route`] leads to the node does its first segment say so.
+/// Whether a path does one of these. Only where [`route`] leads to the node does its first segment say so.
 #[must_use]
 pub fn connects(path: &str) -> bool {
     path.strip_prefix('/')
@@ -70,7 +72,12 @@ pub fn route(method: &Method, path: &str) -> Route {
         ("metrics", _) => vec!["metrics"],
         ("logs", _) => vec!["log"],
         ("checkpoint", _) => vec!["checkpoint"],
-        ("containerLogs" | "exec" | "attach" | "portForward" | "run" | "debug", Some(_)) => vec!["proxy"],
+        (
+            "containerLogs" | "exec" | "attach" | "portForward" | "run" | "debug" | csi_call::SEGMENT,
+            Some(_),
+        ) => {
+            vec!["proxy"]
+        }
         _ => return Route::Unknown,
     };
     if below.is_some_and(is_odd) {
@@ -146,7 +153,13 @@ mod tests {
 
     #[test]
     fn no_method_runs_a_command_without_create() {
-        for path in ["/exec/d/p/c", "/attach/d/p/u/c", "/portForward/d/p", "/run/d/p/c"] {
+        for path in [
+            "/exec/d/p/c",
+            "/attach/d/p/u/c",
+            "/portForward/d/p",
+            "/run/d/p/c",
+            "/csi/d/csi.v1.Controller/DeleteVolume",
+        ] {
             for method in [Method::GET, Method::POST, Method::PUT, Method::HEAD] {
                 assert_eq!(needs(method, path), ("create", vec!["proxy"]), "{path}");
             }
@@ -164,6 +177,8 @@ mod tests {
             "/podsx",
             "/metricsx/cadvisor",
             "/exec",
+            "/csi",
+            "/csi/../exec/d/p/c",
             "/%65xec/d/p/c",
             "/metrics/../exec/d/p/c",
             "/metrics/%2e%2E/exec/d/p/c",
@@ -180,9 +195,14 @@ mod tests {
 
     #[test]
     fn what_connects_is_told_from_the_rest() {
-        for (path, expected) in
-            [("/exec/d/p/c", true), ("/run/d/p/c", true), ("/pods", false), ("/containerLogs/d/p/c", false)]
-        {
+        for (path, expected) in [
+            ("/exec/d/p/c", true),
+            ("/run/d/p/c", true),
+            ("/csi/d/m", true),
+            ("/csix", false),
+            ("/pods", false),
+            ("/containerLogs/d/p/c", false),
+        ] {
             assert_eq!(connects(path), expected, "{path}");
         }
     }

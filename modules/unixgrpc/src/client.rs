@@ -112,6 +112,24 @@ impl Client {
         })
     }
 
+    /// The same client, whose answers have at most `answer_max` bytes each.
+    #[must_use]
+    pub fn answers_up_to(self, answer_max: usize) -> Client {
+        Client { answer_max, ..self }
+    }
+
+    /// The method at `path`, whose message and answer are not looked into.
+    ///
+    /// # Errors
+    /// See [`Client::call`].
+    pub fn call_bytes(
+        &self,
+        path: &'static str,
+        request: Request<Bytes>,
+    ) -> impl Future<Output = Result<Bytes, Status>> + Send + use<> {
+        self.exchange(path, request)
+    }
+
     fn exchange(
         &self,
         path: &'static str,

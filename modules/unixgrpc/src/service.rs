@@ -59,6 +59,14 @@ impl Call {
         }))
     }
 
+    /// Answers it by `handle`, which takes the message as bytes and answers with bytes, whatever they are.
+    pub fn answer_bytes<F>(self, handle: impl FnOnce(Request<Bytes>) -> F + Send + 'static) -> Answering
+    where
+        F: Future<Output = Result<Bytes, Status>> + Send + 'static,
+    {
+        self.exchange(Box::new(move |request| Box::pin(handle(request))))
+    }
+
     /// Answers that there is no such method.
     pub fn unknown(self) -> Answering {
         Box::pin(async { Status::unimplemented("").into_http() })

@@ -4,6 +4,8 @@
 //! A volume is a folder beside the driver; staging and publishing bind-mount it, as root. It can be told to hang, to fail, to
 //! flood and to lie.
 
+mod both;
+mod controller;
 mod device;
 mod node;
 mod registrar;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use csi::registration::registration_server::RegistrationServer;
+use csi::v1::controller_server::ControllerServer;
 use csi::v1::node_server::NodeServer;
 use csi::v1::node_service_capability::rpc::Type as Capability;
 use hyper::body::Incoming;
@@ -26,6 +29,8 @@ use tokio::sync::oneshot;
 use tonic::body::Body;
 use tower::Service;
 
+use both::Both;
+use controller::{ControllerService, Made};
 use node::NodeService;
 use registrar::Registrar;
 use rules::Rules;
@@ -91,6 +96,8 @@ pub(crate) struct State {
     pub(crate) told: Vec<Result<(), String>>,
     /// The fields of the last call to publish, by their names.
     pub(crate) published_with: BTreeMap<String, String>,
+    /// What its controller service has made and attached.
+    pub(crate) made: Made,
 }
 
 impl Drop for State {
@@ -168,11 +175,13 @@ impl StrictDriver {
         lock(&shared).rules.root = root.to_owned();
         let service =
             NodeService { shared: Arc::clone(&shared), options: options.clone(), volumes: volumes.clone() };
+        let controller = ControllerService { shared: Arc::clone(&shared), options: options.clone() };
         let registrar =
             Registrar { shared: Arc::clone(&shared), options: options.clone(), endpoint: socket.clone() };
         let (stop_node, node_stops) = oneshot::channel::<()>();
         let (stop_registrar, registrar_stops) = oneshot::channel::<()>();
-        serve(UnixListener::bind(&socket)?, NodeServer::new(service), node_stops);
+        let both = Both { node: NodeServer::new(service), controller: ControllerServer::new(controller) };
+        serve(UnixListener::bind(&socket)?, both, node_stops);
         serve(UnixListener::bind(&registry)?, RegistrationServer::new(registrar), registrar_stops);
         Ok(StrictDriver { shared, registry, socket, volumes, _ends: [stop_node, stop_registrar] })
     }
@@ -180,6 +189,11 @@ impl StrictDriver {
     /// The calls so far, in short: `stage h`, `publish h`, ….
     pub fn calls(&self) -> Vec<String> {
         lock(&self.shared).calls.clone()
+    }
+
+    /// How many volumes it has made, those that it found made not among them.
+    pub fn made(&self) -> usize {
+        lock(&self.shared).made.made
     }
 
     /// What was done against CSI, in sentences.

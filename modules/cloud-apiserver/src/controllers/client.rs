@@ -7,12 +7,13 @@ use std::rc::Rc;
 use apimachinery::{Kind, NamespacedName, kind};
 use beehive::Env;
 use jiff::Timestamp;
+use kubewatch::status_code;
 use kube::api::{
     Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use serde_json::{Value, json};
 
-use super::api_error::{chain, code};
+use super::api_error::chain;
 use super::in_flight::InFlight;
 use super::object::{name, namespace, seconds, text, uid, version};
 use super::resource::api_resource;
@@ -180,7 +181,7 @@ impl ApiClient {
             let patch = json!({ "count": count, "lastTimestamp": now });
             match self.patch(&kind::EVENTS, &key, &patch).await {
                 // Its time was over: it is told anew.
-                Err(error) if code(&error) == Some(404) => {
+                Err(error) if status_code(&error) == Some(404) => {
                     self.events.borrow_mut().retain(|known| known.key != key);
                 }
                 other => return other,
