@@ -3,6 +3,7 @@
 pub(crate) mod cgroup_driver;
 mod csi_drivers;
 pub(crate) mod machine;
+pub(crate) mod node_events;
 pub(crate) mod report;
 pub(crate) mod runtime_driver;
 pub(crate) mod status;

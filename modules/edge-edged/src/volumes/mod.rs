@@ -27,6 +27,6 @@ pub(crate) use env_file::{EnvFiles, read_env_files};
 pub(crate) use hosts_file::write_hosts;
 pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, prepare};
 pub(crate) use projected::{TokenRequest, Tokens, token_requests};
-pub(crate) use subpath::{MountContext, mounts_of};
+pub(crate) use subpath::{MountContext, mounts_of, recursive_read_only};
 pub(crate) use teardown::Teardown;
 pub(crate) use uses::used;
