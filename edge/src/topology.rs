@@ -169,6 +169,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     });
     let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
+    let version = pods.version.clone();
     let kept = store.clone();
     let own_runtime = Arc::clone(&runtime);
     let volumes = edge_csi::Settings::new(pods.root.clone(), node.as_str());
@@ -187,7 +188,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         ContainerManager::new(given.clone(), kept.clone(), mailboxes.containers_to_edged.clone())
             .pinning(own_name.as_str(), Arc::clone(&own_runtime))
     });
-    let calls = edge_stream::Settings::new(node.as_str(), settings);
+    let calls = edge_stream::Settings { version, ..edge_stream::Settings::new(node.as_str(), settings) };
     let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());
     hive.supervise(mailboxes.stream, Policy::default(), move || {
         EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))

@@ -96,23 +96,35 @@ impl Error {
         matches!(self, Error::NotFound { .. } | Error::ImageNotFound { .. })
     }
 
+    /// What was said, as clients written in Go have it of the status: what a kubelet says of a container that was not made or
+    /// did not start.
+    #[must_use]
+    pub fn grpc_message(&self) -> String {
+        match self {
+            Error::NotFound { message, .. }
+            | Error::ImageNotFound { message, .. }
+            | Error::Exhausted { message, .. }
+            | Error::Unreachable { message, .. }
+            | Error::Failed { message, .. }
+            | Error::PullRefused { message, .. } => message.clone(),
+            Error::Deadline { .. } => "context deadline exceeded".to_owned(),
+            Error::Unsupported { call } => format!("unknown method {call}"),
+            Error::BadEndpoint(_) => self.to_string(),
+        }
+    }
+
     /// The error as clients written in Go print it, which is what a kubelet hands on to who asked it.
     #[must_use]
     pub fn grpc_text(&self) -> String {
-        let (code, message) = match self {
-            Error::NotFound { message, .. } | Error::ImageNotFound { message, .. } => {
-                ("NotFound", message.clone())
-            }
-            Error::Exhausted { message, .. } => ("ResourceExhausted", message.clone()),
-            Error::Unreachable { message, .. } => ("Unavailable", message.clone()),
-            Error::Deadline { .. } => ("DeadlineExceeded", "context deadline exceeded".to_owned()),
-            Error::Unsupported { call } => ("Unimplemented", format!("unknown method {call}")),
-            Error::Failed { message, .. } | Error::PullRefused { message, .. } => {
-                ("Unknown", message.clone())
-            }
-            Error::BadEndpoint(_) => ("Unavailable", self.to_string()),
+        let code = match self {
+            Error::NotFound { .. } | Error::ImageNotFound { .. } => "NotFound",
+            Error::Exhausted { .. } => "ResourceExhausted",
+            Error::Unreachable { .. } | Error::BadEndpoint(_) => "Unavailable",
+            Error::Deadline { .. } => "DeadlineExceeded",
+            Error::Unsupported { .. } => "Unimplemented",
+            Error::Failed { .. } | Error::PullRefused { .. } => "Unknown",
         };
-        format!("rpc error: code = {code} desc = {message}")
+        format!("rpc error: code = {code} desc = {}", self.grpc_message())
     }
 
     /// The error of a pull as a kubelet shows it: what the runtime said, with the code in front where it says more than
@@ -140,8 +152,8 @@ impl Error {
             Code::NotFound => Error::NotFound { call, message },
             Code::Unimplemented => Error::Unsupported { call },
             Code::ResourceExhausted => Error::Exhausted { call, message },
-            Code::Unavailable => Error::Unreachable { endpoint: endpoint.to_owned(), message },
-            _ if transport_broke(status) => Error::Unreachable { endpoint: endpoint.to_owned(), message },
+            Code::Unavailable => unreachable(endpoint, status, message),
+            _ if transport_broke(status) => unreachable(endpoint, status, message),
             _ => Error::Failed { call, message },
         }
     }
@@ -181,6 +193,34 @@ impl Error {
     }
 }
 
+/// Nobody answers; where nobody could even be dialled in the words of clients written in Go, by which people look for help.
+fn unreachable(endpoint: &str, status: &Status, message: String) -> Error {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    let dialled = dial_error(status).map(|words| {
+        format!(
+            "connection error: desc = \"transport: Error while dialing: dial unix {path}: connect: {words}\""
+        )
+    });
+    Error::Unreachable { endpoint: endpoint.to_owned(), message: dialled.unwrap_or(message) }
+}
+
+/// Why the endpoint could not be dialled, as the system says it.
+fn dial_error(status: &Status) -> Option<&'static str> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return match error.kind() {
+                std::io::ErrorKind::NotFound => Some("no such file or directory"),
+                std::io::ErrorKind::ConnectionRefused => Some("connection refused"),
+                std::io::ErrorKind::PermissionDenied => Some("permission denied"),
+                _ => None,
+            };
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Whether the status was made here because the connection broke, and not by the runtime.
 fn transport_broke(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
@@ -188,6 +228,8 @@ fn transport_broke(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -212,6 +254,16 @@ mod tests {
             Error::from_status("Exec", "e", &Status::new(Code::ResourceExhausted, "too many requests"));
         assert!(matches!(full, Error::Exhausted { .. }), "{full:?}");
         assert_eq!(full.grpc_text(), "rpc error: code = ResourceExhausted desc = too many requests");
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_not_there_is_said_as_a_kubelet_says_it() {
+        let runtime =
+            crate::Grpc::new("unix:///nowhere/x.sock", "unix:///nowhere/x.sock", Duration::from_secs(9));
+        let error = crate::Runtime::version(&runtime.unwrap()).await.unwrap_err();
+        let dialled = "connection error: desc = \"transport: Error while dialing: dial unix /nowhere/x.sock: \
+                       connect: no such file or directory\"";
+        assert_eq!(error.grpc_text(), format!("rpc error: code = Unavailable desc = {dialled}"));
     }
 
     #[test]

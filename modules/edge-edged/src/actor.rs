@@ -21,11 +21,12 @@ use crate::events;
 use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
 use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
 use crate::logs::actor::{LOG_MANAGER, LogManager};
+use crate::node::node_events;
 use crate::node::report::NodeReporter;
 use crate::node::status;
 use crate::plan::{self, Orphan, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
-use crate::pod::allocation::{self, Allocations};
+use crate::pod::allocation::{self, Allocations, NodePolicies};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::held;
 use crate::pod::id::PodId;
@@ -93,6 +94,8 @@ pub struct Edged {
     pub(crate) told_held: BTreeSet<String>,
     /// What ContainerManager was told last, and whether these are all.
     pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
+    /// No pod may be scheduled to the node, as was seen last.
+    is_cordoned: bool,
 }
 
 impl Edged {
@@ -129,6 +132,7 @@ impl Edged {
             careful: CarefulStart::default(),
             told_held: BTreeSet::new(),
             told_active: None,
+            is_cordoned: false,
         }
     }
 
@@ -279,7 +283,7 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { mut pods, parsed, damaged, versions, node_labels, node_taints } = view;
+        let StoreView { mut pods, parsed, damaged, versions, node_labels, node_taints, is_cordoned } = view;
         self.parsed = parsed;
         let mirrors = mirrors::take(&mut pods.valid);
         self.add_static_pods(&mut pods, &mirrors, cx);
@@ -290,6 +294,10 @@ impl Edged {
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         if let Some(deps) = &self.deps {
             deps.images_wanted.replace(plan::images(&pods));
+            if std::mem::replace(&mut self.is_cordoned, is_cordoned) != is_cordoned {
+                let event = node_events::of_cordon(&self.settings.node_name, is_cordoned);
+                deps.node_event(event.kind, event.reason, &event.message);
+            }
         }
         let sysctls = Sysctls::new(&self.settings.allowed_sysctls, &self.node.machine().kernel);
         let node = NodeTraits {
@@ -313,7 +321,7 @@ impl Edged {
             update.in_cloud = update.mirror.is_some();
         }
         let active = plan::active(&pods, &updates);
-        self.allocations.has_static_cpus = self.devices().is_some_and(|told| told.manages_cpus);
+        self.allocations.node = self.node_policies();
         self.allocations.settle(&mut updates, asking, &active, &capacity);
         if updates.iter().any(|update| update.resize_pending.is_some()) {
             self.reconcile_at(cx.now() + allocation::AGAIN, cx);
@@ -464,6 +472,15 @@ impl Edged {
         events::store_unreadable(env, error);
         self.parsed = parsed;
         self.wanted = None;
+    }
+
+    fn node_policies(&self) -> NodePolicies {
+        let devices = self.devices();
+        NodePolicies {
+            has_static_cpus: devices.as_ref().is_some_and(|told| told.manages_cpus),
+            has_static_memory: devices.as_ref().is_some_and(|told| told.manages_memory),
+            swap: self.deps.as_ref().map(|deps| deps.node.borrow().limits.swap).unwrap_or_default(),
+        }
     }
 
     fn capacity(&self) -> Capacity {

@@ -185,8 +185,12 @@ impl Dependencies {
 
     /// Wall time in whole seconds, as the API server keeps it.
     pub(crate) fn wall(&self) -> jiff::Timestamp {
-        let now = jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default();
-        jiff::Timestamp::from_second(now.as_second()).unwrap_or_default()
+        jiff::Timestamp::from_second(self.exact_wall().as_second()).unwrap_or_default()
+    }
+
+    /// The same with what is less than a second.
+    fn exact_wall(&self) -> jiff::Timestamp {
+        jiff::Timestamp::try_from(self.env.wall()).unwrap_or_default()
     }
 
     pub(crate) fn facts(&self, pod_ips: &[String], host_network: bool) -> FieldValues {
@@ -258,7 +262,7 @@ impl Dependencies {
     /// The same about a part of it.
     pub(crate) fn event_of(self: &Rc<Self>, about: &About<'_>, kind: EventType, reason: &str, message: &str) {
         let said = (kind, reason, message);
-        let Some(report) = self.recorder.event(about, said, self.now(), self.wall()) else { return };
+        let Some(report) = self.recorder.event(about, said, self.now(), self.exact_wall()) else { return };
         let pod = about.pod;
         let PodId { name, namespace, uid } = pod;
         match kind {
@@ -277,7 +281,8 @@ impl Dependencies {
 
     /// Raises an event of the node's, as [`Dependencies::event`] does for a pod.
     pub(crate) fn node_event(self: &Rc<Self>, kind: EventType, reason: &str, message: &str) {
-        let Some(report) = self.recorder.node_event(kind, reason, message, self.now(), self.wall()) else {
+        let Some(report) = self.recorder.node_event(kind, reason, message, self.now(), self.exact_wall())
+        else {
             return;
         };
         match kind {

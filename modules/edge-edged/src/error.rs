@@ -32,7 +32,7 @@ pub(crate) enum StepError {
     #[error("{what} {}: {reason}", path.display())]
     File { what: &'static str, path: PathBuf, reason: String },
     /// The runtime.
-    #[error("{0}")]
+    #[error("{}", .0.grpc_text())]
     Runtime(#[from] cri::Error),
     /// No token for the service account.
     #[error("no token for service account {account}: {reason}")]
@@ -40,6 +40,17 @@ pub(crate) enum StepError {
 }
 
 impl StepError {
+    /// As a kubelet says it of a container that was not made: of the runtime's words the message alone.
+    pub(crate) fn of_container(&self) -> String {
+        match self {
+            StepError::Runtime(error) => error.grpc_message(),
+            StepError::Missing(_)
+            | StepError::Config(_)
+            | StepError::File { .. }
+            | StepError::Token { .. } => self.to_string(),
+        }
+    }
+
     pub(crate) fn file(what: &'static str, path: &std::path::Path, error: &dyn std::fmt::Display) -> Self {
         StepError::File { what, path: path.to_owned(), reason: error.to_string() }
     }

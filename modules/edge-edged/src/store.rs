@@ -61,6 +61,8 @@ pub(crate) struct StoreView {
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
     /// As the cloud has them.
     pub(crate) node_taints: Vec<Taint>,
+    /// No pod may be scheduled to the node.
+    pub(crate) is_cordoned: bool,
 }
 
 impl StoreView {
@@ -122,6 +124,7 @@ impl EdgedStore {
             view.node_labels = node
                 .pointer("/metadata/labels")
                 .and_then(|labels| serde_json::from_value(labels.clone()).ok());
+            view.is_cordoned = node.pointer("/spec/unschedulable").is_some_and(|told| *told == true);
             let taints = node.pointer("/spec/taints").cloned();
             view.node_taints =
                 taints.and_then(|taints| serde_json::from_value(taints).ok()).unwrap_or_default();

@@ -10,6 +10,7 @@ use crate::error::Refusal;
 use crate::handler::Kubelet;
 use crate::plan::Page;
 use crate::stats::cgroup::Tree;
+use crate::stats::process::Process;
 use crate::stats::sample::Sample;
 use crate::stats::{cadvisor, exposition, kubelet, probes, proc, processes, resource};
 use crate::zpages;
@@ -26,7 +27,10 @@ impl Kubelet {
             Page::Resource => resource::page(self.sample().await.as_deref()),
             Page::Kubelet => {
                 let (sample, volumes) = tokio::join!(self.sample(), self.volumes());
-                kubelet::page(&self.settings.node, sample.as_deref(), &volumes, &self.metrics)
+                let own = self.disk.blocking(|| Ok(Process::look())).await;
+                let own = own.map_err(|error| Refusal::failed(error.to_string()))?;
+                let who = (self.settings.node.as_str(), self.settings.version.as_str());
+                kubelet::page(who, &own, sample.as_deref(), &volumes, &self.metrics)
             }
             Page::Cadvisor => {
                 let sample = self.stats.sample().await.map_err(|error| Refusal::of_runtime(&error))?;

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 pub struct Settings {
     /// The node's name.
     pub node: String,
+    /// As the Node says it (`status.nodeInfo.kubeletVersion`).
+    pub version: String,
     /// Containers' logs lie below this folder.
     pub logs: PathBuf,
     /// What the node's own services log lies below this folder.
@@ -38,6 +40,7 @@ impl Settings {
         let kubelet = &edged.tailored_kubelet_config;
         Settings {
             node: node.to_owned(),
+            version: format!("v{}", env!("CARGO_PKG_VERSION")),
             logs: kubelet.pod_logs_dir.clone(),
             node_logs: PathBuf::from("/var/log"),
             root: edged.root_directory.clone(),

@@ -152,7 +152,7 @@ pub(crate) fn built_in() -> Vec<ServedKind> {
     vec![
         of(kind::NAMESPACES, &["ns"]).status(Separate).names(NameRule::Label),
         of(kind::NODES, &["no"]).status(FirstWithCreate),
-        of(kind::PODS, &["po"]).status(Separate).all(),
+        ServedKind { generation: true, ..of(kind::PODS, &["po"]).status(Separate).all() },
         of(kind::PERSISTENT_VOLUME_CLAIMS, &["pvc"]).status(Separate),
         of(kind::PERSISTENT_VOLUMES, &["pv"]).status(Separate),
         of(kind::CSI_DRIVERS, &[]),

@@ -1,16 +1,16 @@
 //! Requests to the API server. What changes something runs to its answer, whatever becomes of who asked: see [`InFlight`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use apimachinery::{Kind, NamespacedName, kind};
 use beehive::Env;
 use jiff::Timestamp;
-use kubewatch::status_code;
 use kube::api::{
     Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
+use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use super::api_error::chain;
@@ -36,11 +36,21 @@ pub(crate) struct ApiClient {
     env: Env,
     in_flight: Rc<InFlight>,
     events: RefCell<VecDeque<RecordedEvent>>,
+    /// What the last event was named by.
+    last_event: Cell<i64>,
+}
+
+/// What an event is named by, as client-go does: the moment, in nanoseconds since 1970, so that events of one second stand in their
+/// order where they are sorted by their names. None has a number twice, also when the clock is set back.
+fn event_number(last: &Cell<i64>, wall: Timestamp) -> i64 {
+    let number = i64::try_from(wall.as_nanosecond()).unwrap_or(i64::MAX).max(last.get().saturating_add(1));
+    last.set(number);
+    number
 }
 
 impl ApiClient {
     pub(super) fn new(client: kube::Client, env: Env, in_flight: Rc<InFlight>) -> Self {
-        ApiClient { client, env, in_flight, events: RefCell::default() }
+        ApiClient { client, env, in_flight, events: RefCell::default(), last_event: Cell::default() }
     }
 
     /// Sends a request that changes something.
@@ -189,8 +199,8 @@ impl ApiClient {
         }
         // Events about what is in no namespace live in `default`.
         let home = if namespace(object).is_empty() { "default" } else { namespace(object) };
-        let id: String = self.env.random_id().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let key = NamespacedName { namespace: home.to_owned(), name: format!("{}.{id}", name(object)) };
+        let id = event_number(&self.last_event, self.wall());
+        let key = NamespacedName { namespace: home.to_owned(), name: format!("{}.{id:016x}", name(object)) };
         let event = json!({
             "metadata": { "namespace": key.namespace, "name": key.name },
             "type": if warning { "Warning" } else { "Normal" },
@@ -215,5 +225,19 @@ impl ApiClient {
             count: 1,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_named_in_the_order_in_which_they_were_told() {
+        let last = Cell::default();
+        let numbers: Vec<i64> =
+            [5, 5, 3, 9].map(|second| event_number(&last, Timestamp::from_second(second).unwrap())).into();
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert_eq!((numbers[0], numbers[3]), (5_000_000_000, 9_000_000_000));
     }
 }

@@ -13,7 +13,8 @@ pub(crate) type Amounts = BTreeMap<String, i128>;
 /// One of anything, in [`Amounts`].
 pub(crate) const ONE: i128 = 1_000_000_000;
 
-/// What a pod asks for: the larger of what its containers need together and what each init container needs in its turn.
+/// What a pod asks for: the larger of what its containers need together and what each init container needs in its turn, unless it
+/// says what it needs as a whole.
 pub(crate) fn requests(pod: &Value) -> Amounts {
     let spec = &pod["spec"];
     let mut running = Amounts::new();
@@ -36,6 +37,9 @@ pub(crate) fn requests(pod: &Value) -> Amounts {
         add(&mut running, &amounts(&container["resources"]["requests"]));
     }
     larger(&mut running, &starting);
+    // What the pod asks for as a whole counts instead of its containers' sum.
+    let of_whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    running.extend(amounts(&spec["resources"]["requests"]).into_iter().filter(|(name, _)| of_whole(name)));
     add(&mut running, &amounts(&spec["overhead"]));
     running
 }
@@ -76,5 +80,9 @@ mod tests {
             "overhead": {"cpu": "10m"},
         }});
         assert_eq!(requests(&pod)["cpu"], 2110 * ONE / 1000);
+        let mut whole = pod.clone();
+        whole["spec"]["resources"] = json!({"requests": {"cpu": "3", "memory": "1", "example.com/x": "1"}});
+        let wanted = [("cpu", 3010 * ONE / 1000), ("memory", ONE)];
+        assert_eq!(requests(&whole), wanted.map(|(name, amount)| (name.to_owned(), amount)).into());
     }
 }

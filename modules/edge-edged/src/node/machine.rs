@@ -39,6 +39,19 @@ pub(crate) struct Machine {
     pub(crate) swap_control: SwapControl,
 }
 
+/// Where a machine's own number is, in the order in which a kubelet looks (cadvisor's `GetSystemUUID`): small boards have no DMI.
+const SYSTEM_UUIDS: [&str; 4] = [
+    "/sys/class/dmi/id/product_uuid",
+    "/proc/device-tree/system-id",
+    "/proc/device-tree/vm,uuid",
+    "/etc/machine-id",
+];
+
+/// The first of these files that says something.
+fn first_of(paths: &[&str]) -> String {
+    paths.iter().map(|path| text(path)).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
 fn text(path: &str) -> String {
     let mut bytes = Vec::new();
     let Ok(file) = fs::File::open(path) else { return String::new() };
@@ -63,9 +76,9 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
         pids: load.pids,
         kernel: text("/proc/sys/kernel/osrelease"),
         os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
-        machine_id: text("/etc/machine-id"),
+        machine_id: first_of(&["/etc/machine-id", "/var/lib/dbus/machine-id"]),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
-        system_uuid: text("/sys/class/dmi/id/product_uuid").to_lowercase(),
+        system_uuid: first_of(&SYSTEM_UUIDS).trim_end_matches('\0').to_lowercase(),
         ips: if ips.is_empty() { route_address().into_iter().collect() } else { ips.to_vec() },
         huge_pages: huge_pages::of_machine(Path::new("/sys/kernel/mm/hugepages")),
         swap: kilobytes(&text("/proc/meminfo"), "SwapTotal:"),
@@ -173,6 +186,11 @@ mod tests {
         assert!(machine.cpus > 0 && machine.memory > 0 && machine.disk > 0);
         assert!(!machine.kernel.is_empty() && !machine.boot_id.is_empty());
         assert_eq!(machine.ips, ["192.0.2.7"]);
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        fs::write(file("empty"), "\n").unwrap();
+        fs::write(file("id"), "0a1b\n").unwrap();
+        assert_eq!(first_of(&[&file("none"), &file("empty"), &file("id")]), "0a1b");
         assert_eq!(threads("0.1 0.2 0.3 2/345 99"), 345);
         let meminfo = "MemTotal: 100 kB\nMemFree: 1 kB\nBuffers: 5 kB\nCached: 40 kB\nAnonPages: 30 kB\nInactive(file): 20 kB\n";
         assert_eq!(memory(meminfo), (100 << 10, 45 << 10));

@@ -4,6 +4,7 @@ pub(crate) mod cgroup_driver;
 pub(crate) mod cpu_classes;
 mod csi_drivers;
 pub(crate) mod machine;
+pub(crate) mod node_events;
 pub(crate) mod report;
 pub(crate) mod runtime_driver;
 pub(crate) mod status;

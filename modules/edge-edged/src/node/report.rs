@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::{Env, Moment};
@@ -16,6 +17,7 @@ use crate::events;
 use crate::node::cpu_classes;
 use crate::node::csi_drivers::DriversSeen;
 use crate::node::machine::{self, Machine};
+use crate::node::node_events;
 use crate::node::runtime_driver;
 use crate::node::status::{self, Findings};
 use crate::runtime::bounds::NodeLimits;
@@ -134,7 +136,7 @@ impl NodeReporter {
     }
 
     /// Makes the report that was begun.
-    pub(crate) async fn report(&self, deps: &Dependencies) {
+    pub(crate) async fn report(&self, deps: &Rc<Dependencies>) {
         match self.look(&deps.settings, &deps.env).await {
             Ok(info) => {
                 let NodeInfo { runtime, features, cgroup_driver, .. } = deps.node.borrow().clone();
@@ -172,7 +174,7 @@ impl NodeReporter {
     }
 
     /// Asks the runtime how it fares, and reports the node when something has changed.
-    async fn report_when_changed(&self, deps: &Dependencies) {
+    async fn report_when_changed(&self, deps: &Rc<Dependencies>) {
         let asked = async {
             let both = futures::future::try_join(deps.runtime.version(), deps.runtime.status());
             let (version, status) = both.await.map_err(|error| error.to_string())?;
@@ -231,6 +233,7 @@ impl NodeReporter {
             csi,
         };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
+        let is_first = before.is_none();
         let fresh = before
             .is_some_and(|(old, at)| status::same(&old, &node) && now.since(at) < REPORT_UNCHANGED_AFTER);
         if fresh && !self.forced.get() {
@@ -239,6 +242,11 @@ impl NodeReporter {
         match deps.report(&UpReport::Node { node_json: node.to_string() }).await {
             Ok(()) => {
                 self.forced.set(false);
+                // Behind the report: a node's first makes the Node that events are about.
+                let told = node_events::of_report(&deps.settings.node_name, known.as_ref(), &node, is_first);
+                for event in told {
+                    deps.node_event(event.kind, event.reason, &event.message);
+                }
                 *self.last.borrow_mut() = Some((node, now));
             }
             Err(error) => events::report_not_kept(&deps.env, "node", &error),

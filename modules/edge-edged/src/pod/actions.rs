@@ -246,10 +246,11 @@ async fn start(
                 }
                 StepError::Runtime(_) => ("CreateContainerError", false),
             };
-            let text = format!("Error: {error}");
+            let message = error.of_container();
+            let text = format!("Error: {message}");
             deps.counts.container_failed(kind, reason);
             deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
-            return Err(StartError { reason, message: error.to_string(), may_come, ended: false });
+            return Err(StartError { reason, message, may_come, ended: false });
         }
     };
     deps.ids.add(&pod.id.uid, &id);
@@ -262,9 +263,9 @@ async fn start(
             Ok(id)
         }
         Err(error) => {
-            let text = format!("Error: {error}");
+            let message = error.grpc_message();
+            let text = format!("Error: {message}");
             deps.container_event(&pod, &name, EventType::Warning, "Failed", &text);
-            let message = error.to_string();
             deps.counts.container_failed(kind, RUN_FAILED);
             Err(StartError { reason: RUN_FAILED, message, may_come: false, ended: true })
         }

@@ -96,7 +96,7 @@ fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
     if is_terminal(phase) {
         return list;
     }
-    if let Some(Pending { reason, message }) = &state.resize_pending {
+    if let Some(Pending { reason, message, .. }) = &state.resize_pending {
         list.push(condition(RESIZE_PENDING, true, reason, message.clone()));
     }
     if state.is_resizing {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::container_facts;
 use crate::pod::lost_container::{LOST, LOST_CODE, LOST_RUNNING, lost};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
@@ -22,6 +23,8 @@ pub(crate) struct NodeContext<'a> {
     /// `containerd`, as the runtime names itself.
     pub(crate) runtime: &'a str,
     pub(crate) host_ips: &'a [String],
+    /// What the runtime can do.
+    pub(crate) features: cri::Features,
     pub(crate) now: Moment,
     /// Wall time, whole seconds.
     pub(crate) wall: jiff::Timestamp,
@@ -124,6 +127,12 @@ pub(crate) fn container(
         last_state: Some(last.unwrap_or_default()),
         allocated_resources: spec.resources.as_ref().and_then(|given| given.requests.clone()),
         resources: has.cloned(),
+        user: newest.and_then(container_facts::user),
+        volume_mounts: container_facts::mounts(
+            spec,
+            known_container(state.known_status(pod), &spec.name),
+            around.features,
+        ),
         ..ContainerStatus::default()
     }
 }

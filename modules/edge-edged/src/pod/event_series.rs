@@ -1,8 +1,8 @@
 //! Which events are one series, which are too similar to be told one by one, and which are too many: client-go's correlator
 //! (`tools/record/events_cache.go`), whose figures a kubelet has. Pure.
 //!
-//! A series is named by what it is about and says, so that it goes on after a restart of EdgeCore: the cloud finds it by its
-//! name and counts on.
+//! A series is named by when it began, as client-go names events, so that events of one second stand in their order where they are
+//! sorted by their names. No two have the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -45,8 +45,8 @@ pub(crate) struct Said<'a> {
 /// An event as it is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// Tells the series from all others of the object, also after a restart.
-    pub(crate) series: u64,
+    /// When it began, in nanoseconds since 1970 and a little later where another series began at that moment.
+    pub(crate) series: i64,
     pub(crate) message: String,
     /// How often it was said, since EdgeCore started.
     pub(crate) count: u32,
@@ -66,6 +66,7 @@ struct Series {
     last: Moment,
     count: u32,
     first: jiff::Timestamp,
+    name: i64,
 }
 
 /// What was said so far.
@@ -75,6 +76,8 @@ pub(crate) struct EventSeries {
     series: BTreeMap<u64, Series>,
     /// Since when, by object and type, as many events would have been allowed as were: see [`EventSeries::has_room`].
     used: BTreeMap<u64, Moment>,
+    /// The last name that was given.
+    named: i64,
 }
 
 impl EventSeries {
@@ -93,10 +96,15 @@ impl EventSeries {
             (fnv1a(own.as_bytes()), message.to_owned())
         };
         forget(&mut self.series, |series| series.last);
-        let own = self.series.entry(series).or_insert(Series { last: now, count: 0, first: wall });
+        let own = self.series.entry(series).or_insert_with(|| {
+            let nanos = i64::try_from(wall.as_nanosecond()).unwrap_or(i64::MAX);
+            // A clock that is set back gives no name twice.
+            self.named = nanos.max(self.named.saturating_add(1));
+            Series { last: now, count: 0, first: wall, name: self.named }
+        });
         own.last = now;
         own.count = own.count.saturating_add(1);
-        let (count, first) = (own.count, own.first);
+        let (count, first, series) = (own.count, own.first, own.name);
         self.has_room(uid, kind, now).then_some(Told { series, message, count, first })
     }
 
@@ -171,8 +179,16 @@ mod tests {
         let part = say_as(&mut series, ("u", "spec.containers{c}", EventType::Warning), "one", 9).unwrap();
         let other = say(&mut series, "v", "one", 9).unwrap();
         assert!(part.series != first.series && other.series != first.series && part.count == 1);
-        // After a restart it has the same name.
-        assert_eq!(say(&mut EventSeries::default(), "u", "one", 0).unwrap().series, first.series);
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_what_was_said_also_within_a_moment_and_when_the_clock_is_set_back() {
+        let mut series = EventSeries::default();
+        let names: Vec<i64> = [(5, "d"), (5, "c"), (5, "b"), (2, "a"), (7, "e")]
+            .map(|(second, message)| say(&mut series, "u", message, second).unwrap().series)
+            .into();
+        assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
+        assert_eq!((names[0], names[4]), (5_000_000_000, 7_000_000_000));
     }
 
     #[test]

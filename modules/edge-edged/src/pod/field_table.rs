@@ -259,7 +259,7 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("overhead", Honoured),
     ("runtimeClassName", Honoured),
     ("resourceClaims", Refused),
-    ("resources", Refused),
+    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
 ];
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod backoff;
 pub(crate) mod conditions;
+mod container_facts;
 pub(crate) mod container_status;
 pub(crate) mod effects;
 pub(crate) mod end;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use apimachinery::PodReferences;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, ResourceRequirements};
 use serde_json::Value;
 
 use crate::error::ParseError;
@@ -16,6 +16,7 @@ use crate::pod::id::PodId;
 use crate::pod::newer_fields::NewerFields;
 use crate::pod::resize_policy::{self, ContainerResources};
 use crate::pod::restart_rule::{self, RestartRule};
+use crate::runtime::qos;
 use crate::runtime::resources::{self, Qos};
 
 /// From here on a pod is one that the cluster needs (`system-cluster-critical`).
@@ -83,7 +84,7 @@ impl ParsedPod {
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
         check(spec, &ephemeral).map_err(|reason| invalid(&id, reason))?;
-        let qos = resources::qos(spec);
+        let qos = qos::class_of(spec);
         let all = all_of(spec).chain(ephemeral.iter().map(|one| &one.container));
         let hashes = all.map(|container| (container.name.clone(), hash_of(container))).collect();
         let is_static = false;
@@ -119,6 +120,14 @@ impl ParsedPod {
             }
         }
         pod
+    }
+
+    /// The same pod with other resources for it as a whole.
+    pub(crate) fn with_resources_of_whole(mut self, resources: &Option<ResourceRequirements>) -> ParsedPod {
+        if let Some(spec) = &mut self.pod.spec {
+            spec.resources.clone_from(resources);
+        }
+        self
     }
 
     /// The spec; `parse` has seen to it that there is one.

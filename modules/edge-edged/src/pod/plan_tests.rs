@@ -38,6 +38,7 @@ pub(crate) fn instance(
         hash: Some(pod.hash(name)),
         message_path: String::new(),
         message_policy: String::new(),
+        user: None,
     }
 }
 

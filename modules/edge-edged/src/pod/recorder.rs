@@ -1,4 +1,4 @@
-//! Events of pods and of the node as a kubelet writes them, named so that a repeat and the rest of a series are recognised.
+//! Events of pods and of the node as a kubelet writes them, named as client-go names them: by the object and when they began.
 
 use std::cell::RefCell;
 
@@ -83,6 +83,8 @@ impl Recorder {
     ) -> Option<UpReport> {
         let message: String = said.message.chars().take(MESSAGE_MAX).collect();
         let told = self.series.borrow_mut().take(&Said { message: &message, ..*said }, now, wall)?;
+        let in_seconds =
+            |time: jiff::Timestamp| jiff::Timestamp::from_second(time.as_second()).unwrap_or_default();
         let head: String = name.chars().take(NAME_MAX).collect();
         let name = format!("{}.{:016x}", head.trim_end_matches(['.', '-']), told.series);
         let kind = match said.kind {
@@ -100,8 +102,8 @@ impl Recorder {
             "source": {"component": COMPONENT, "host": self.node},
             "reportingComponent": COMPONENT,
             "reportingInstance": self.node,
-            "firstTimestamp": told.first.to_string(),
-            "lastTimestamp": wall.to_string(),
+            "firstTimestamp": in_seconds(told.first).to_string(),
+            "lastTimestamp": in_seconds(wall).to_string(),
             "count": told.count,
         });
         Some(UpReport::Event { namespace: namespace.to_owned(), name, event_json: event.to_string() })
@@ -129,6 +131,8 @@ mod tests {
         let (name, first) = say("spec.containers{c}", 0);
         let (again, second) = say("spec.containers{c}", 60);
         assert!(name == again && name.starts_with("p.") && name.len() == 2 + 16, "{name}");
+        let (later, _) = say("spec.containers{d}", 1_796_000_000);
+        assert_eq!(later, format!("p.{:x}", 1_796_000_000_000_000_000_i64), "as client-go writes it");
         assert_eq!((&first["count"], &second["count"]), (&json!(1), &json!(2)));
         assert_eq!(second["firstTimestamp"], "1970-01-01T00:00:00Z");
         assert_eq!(second["lastTimestamp"], "1970-01-01T00:01:00Z");

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::UpReport;
+use contract::pod_status::is_terminal;
 use edge_store::{Row, Store, StoreError, Table, Write};
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
@@ -78,7 +79,9 @@ impl ReportedStatuses {
                 self.with(|kept| kept.entry(uid.clone()).or_default().status = Some(Arc::new(status)));
             }
             UpReport::PodGone { uid, .. } => {
-                self.with(|kept| kept.remove(uid));
+                if !self.has_ended(uid) {
+                    self.with(|kept| kept.remove(uid));
+                }
             }
             UpReport::Node { node_json } => {
                 *self.node.lock().unwrap_or_else(PoisonError::into_inner) = node_conditions(node_json);
@@ -91,7 +94,7 @@ impl ReportedStatuses {
         }
     }
 
-    /// The node's conditions where a Node has them, and nothing else of it: what they were before and since when.
+    /// The node's conditions and its boot where a Node has them, and nothing else of it: what they were before and since when.
     pub(crate) fn node(&self) -> Option<Value> {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         node.as_deref().and_then(|json| serde_json::from_str(json).ok())
@@ -106,7 +109,7 @@ impl ReportedStatuses {
                 key2: String::new(),
                 value: status_json.clone().into_bytes(),
             }),
-            UpReport::PodGone { uid, .. } => Some(forget(uid)),
+            UpReport::PodGone { uid, .. } => (!self.has_ended(uid)).then(|| forget(uid)),
             UpReport::Node { node_json } => {
                 let conditions = node_conditions(node_json)?;
                 let kept = self.node.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +126,13 @@ impl ReportedStatuses {
             | UpReport::Twin { .. }
             | UpReport::DeviceState { .. } => None,
         }
+    }
+
+    /// Whether it was reported how a pod has ended. That is kept until the cloud has taken the pod away, which hears of its going
+    /// later than it goes: a restart in between would tell another end, and the node's own API none.
+    fn has_ended(&self, uid: &str) -> bool {
+        let status = self.of(uid).status;
+        status.is_some_and(|status| status.phase.as_deref().is_some_and(is_terminal))
     }
 
     /// How long a pod has been active, once that was committed.
@@ -144,7 +154,7 @@ impl ReportedStatuses {
     }
 }
 
-/// Of the report of a node its conditions, without the times of a heartbeat.
+/// Of the report of a node its conditions, without the times of a heartbeat, and which boot it was.
 fn node_conditions(node_json: &str) -> Option<String> {
     let node: Value = serde_json::from_str(node_json).ok()?;
     let conditions = node.pointer("/status/conditions")?.as_array()?.iter().map(|condition| {
@@ -154,7 +164,11 @@ fn node_conditions(node_json: &str) -> Option<String> {
             "lastTransitionTime": condition["lastTransitionTime"],
         })
     });
-    Some(json!({"status": {"conditions": conditions.collect::<Vec<_>>()}}).to_string())
+    let mut kept = json!({"status": {"conditions": conditions.collect::<Vec<_>>()}});
+    if let Some(boot) = node.pointer("/status/nodeInfo/bootID") {
+        kept["status"]["nodeInfo"] = json!({"bootID": boot});
+    }
+    Some(kept.to_string())
 }
 
 /// Forgets a pod in the store.
@@ -207,10 +221,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
         let report = |ready: &str, heartbeat: &str| UpReport::Node {
-            node_json:
-                json!({"status": {"images": ["many"], "conditions": [{"type": "Ready", "status": ready,
+            node_json: json!({"status": {"images": ["many"], "nodeInfo": {"bootID": "b", "machineID": "m"},
+                "conditions": [{"type": "Ready", "status": ready,
                 "lastTransitionTime": "2026-11-28T08:00:00Z", "lastHeartbeatTime": heartbeat}]}})
-                .to_string(),
+            .to_string(),
         };
         let reported = ReportedStatuses::default();
         reported.load(&store).unwrap();
@@ -227,7 +241,7 @@ mod tests {
         restarted.load(&store).unwrap();
         assert_eq!(
             restarted.node(),
-            Some(json!({"status": {"conditions": [
+            Some(json!({"status": {"nodeInfo": {"bootID": "b"}, "conditions": [
                 {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-28T08:00:00Z"}]}}))
         );
     }
@@ -242,11 +256,18 @@ mod tests {
             uid: uid.into(),
             status_json: format!("{{\"phase\":\"{phase}\"}}"),
         };
-        let gone = UpReport::PodGone { namespace: "d".into(), name: "p".into(), uid: "u-2".into() };
+        let gone = |uid: &str| UpReport::PodGone { namespace: "d".into(), name: "p".into(), uid: uid.into() };
         let reported = ReportedStatuses::default();
         assert_eq!(reported.of("u-1"), Kept::default(), "not loaded yet");
         reported.load(&store).unwrap();
-        for report in [status("u-1", "Running"), status("u-2", "Running"), status("u-1", "Failed"), gone] {
+        for report in [
+            status("u-1", "Running"),
+            status("u-2", "Running"),
+            status("u-1", "Failed"),
+            gone("u-2"),
+            // How it ended is known until the cloud has taken it away.
+            gone("u-1"),
+        ] {
             store.commit(reported.write_with(&report).into_iter().collect()).await.unwrap();
             reported.reported(&report);
         }

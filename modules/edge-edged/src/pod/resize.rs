@@ -1,7 +1,6 @@
 //! In-place resize of one pod: what its containers are given beside what they have. Pure.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
-use serde_json::{Map, Value, json};
 
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::resize_policy::ContainerResources;
@@ -65,30 +64,33 @@ pub(crate) fn is_under_way(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState
     })
 }
 
-/// What an event says of a resize: the containers' resources, and the generation of the spec that asks for them.
+/// What an event says of a resize: the containers' resources, and the generation of the spec that asks for them, in the order of the
+/// kubelet's (`pkg/kubelet/events/resize.go`).
 pub(crate) fn described(pod: &ParsedPod, error: Option<&str>) -> String {
-    let mut text = Map::new();
-    let list = |all: &mut dyn Iterator<Item = &Container>| -> Vec<Value> {
-        let described = all.filter_map(|container| {
-            let resources = serde_json::to_value(container.resources.as_ref()?).ok()?;
-            Some(json!({"name": container.name, "resources": resources}))
-        });
-        described.collect()
+    let list = |all: &mut dyn Iterator<Item = &Container>| {
+        let one = |container: &Container| {
+            let resources = container.resources.clone().unwrap_or_default();
+            format!(r#"{{"name":{},"resources":{}}}"#, json_text(&container.name), json_text(&resources))
+        };
+        all.map(one).collect::<Vec<_>>().join(",")
     };
     let inits = list(&mut pod.init_containers());
-    if !inits.is_empty() {
-        text.insert("initContainers".to_owned(), json!(inits));
-    }
-    text.insert("containers".to_owned(), json!(list(&mut pod.spec().containers.iter())));
-    text.insert("generation".to_owned(), json!(pod.pod.metadata.generation.unwrap_or_default()));
-    if let Some(error) = error {
-        text.insert("error".to_owned(), json!(error));
-    }
-    Value::Object(text).to_string()
+    let inits = if inits.is_empty() { inits } else { format!(r#""initContainers":[{inits}],"#) };
+    let mains = list(&mut pod.spec().containers.iter());
+    let generation = pod.pod.metadata.generation.unwrap_or_default();
+    let error = error.map(|error| format!(r#","error":{}"#, json_text(&error))).unwrap_or_default();
+    format!(r#"{{{inits}"containers":[{mains}],"generation":{generation}{error}}}"#)
+}
+
+/// JSON in the order of the type's own fields.
+fn json_text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
     use crate::pod::plan::tests::instance;
@@ -113,6 +115,18 @@ mod tests {
         let given = resources_of(&before);
         let changed = limited("1", "128Mi", policy).with_resources(&given);
         assert_eq!((changed.hash("c"), resources_of(&changed)), (before.hash("c"), given));
+    }
+
+    #[test]
+    fn an_event_describes_a_resize_in_the_kubelets_order() {
+        let mut own = pod(json!({"containers": [
+            {"name": "c", "image": "x", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}},
+            {"name": "d", "image": "x"}]}));
+        own.pod.metadata.generation = Some(3);
+        let containers = r#""containers":[{"name":"c","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1"}}},{"name":"d","resources":{}}]"#;
+        assert_eq!(described(&own, None), format!(r#"{{{containers},"generation":3}}"#));
+        let with_error = described(&own, Some("a \"b\""));
+        assert_eq!(with_error, format!(r#"{{{containers},"generation":3,"error":"a \"b\""}}"#));
     }
 
     #[test]

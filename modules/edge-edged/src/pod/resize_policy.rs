@@ -13,6 +13,10 @@ pub(crate) struct Pending {
     /// `Deferred` or `Infeasible`.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// Which spec asks for it (`metadata.generation`).
+    pub(crate) generation: i64,
+    /// What it asks for, as the event says it.
+    pub(crate) asked: String,
 }
 
 /// The resources of a container whose change restarts it, in a fixed order.

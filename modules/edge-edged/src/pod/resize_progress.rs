@@ -8,6 +8,7 @@ use crate::pod::entry::PodUpdate;
 use crate::pod::plan::Intent;
 use crate::pod::recorder::EventType;
 use crate::pod::resize;
+use crate::pod::resize_policy::Pending;
 use crate::pod::worker::PodWorker;
 
 impl PodWorker {
@@ -30,12 +31,11 @@ impl PodWorker {
         if self.state.resize_pending == newer.resize_pending {
             return;
         }
-        if let Some(pending) = &newer.resize_pending {
-            let text = format!(
-                "Pod resize {}: {}",
-                pending.reason,
-                resize::described(&newer.pod, Some(&pending.message))
-            );
+        // What hinders it now may be another thing than a while ago: that alone is no news.
+        let of = |pending: &Pending| (pending.reason, pending.generation);
+        let told = self.state.resize_pending.as_ref().map(of);
+        if let Some(pending) = newer.resize_pending.as_ref().filter(|pending| Some(of(pending)) != told) {
+            let text = format!("Pod resize {}: {}", pending.reason, pending.asked);
             self.deps.event(&newer.pod.id, EventType::Warning, &format!("Resize{}", pending.reason), &text);
         }
         self.state.resize_pending.clone_from(&newer.resize_pending);

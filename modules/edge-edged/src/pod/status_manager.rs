@@ -90,8 +90,14 @@ impl PodWorker {
         self.record_unsupported_fields(&pod);
         self.record_rejection(&pod, intent);
         let node = self.deps.node.borrow().clone();
-        let around =
-            NodeContext { runtime: &node.runtime, host_ips: &node.host_ips, now, wall: self.deps.wall() };
+        let features = node.features.as_ref().map(|features| features.of("")).unwrap_or_default();
+        let around = NodeContext {
+            runtime: &node.runtime,
+            host_ips: &node.host_ips,
+            features,
+            now,
+            wall: self.deps.wall(),
+        };
         self.state.taken_up.get_or_insert(around.wall);
         let mut status = status::compute(&pod, intent, &self.seen, &self.state, &around);
         if let Some(health) =

@@ -21,7 +21,8 @@ fn status(
     let ips = ["192.0.2.1".to_owned()];
     let wall = jiff::Timestamp::from_second(1_800_000_000).unwrap();
     let now = Moment(Duration::from_secs(1000));
-    let around = NodeContext { runtime: "containerd", host_ips: &ips, now, wall };
+    let around =
+        NodeContext { runtime: "containerd", host_ips: &ips, features: cri::Features::default(), now, wall };
     serde_json::to_value(compute(pod, intent, seen, &state, &around)).unwrap()
 }
 

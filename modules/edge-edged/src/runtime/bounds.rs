@@ -1,7 +1,7 @@
 //! The bounds of containers and sandboxes in the words of the runtime.
 
 use cri::v1::LinuxContainerResources;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::demand;
@@ -25,13 +25,28 @@ pub(crate) fn of_container(
     container: &Container,
     node: &NodeLimits,
 ) -> LinuxContainerResources {
-    let own = amounts(container.resources.as_ref());
+    let (whole, own) = (pod.spec().resources.as_ref(), container.resources.as_ref());
     let mut told = LinuxContainerResources {
-        hugepage_limits: huge_pages::limits(container.resources.as_ref(), &node.huge_page_sizes),
-        ..bounded(own)
+        hugepage_limits: huge_pages::limits(whole, own, &node.huge_page_sizes),
+        ..bounded(within(whole, own))
     };
     swap::bound(&mut told, pod, container, (node.swap, node.memory));
     told
+}
+
+/// The amounts of a container: what has no limit there has that of the pod as a whole (the kubelet's `getCPULimit`,
+/// `getMemoryLimit`), so that what reads its own limit, as managed languages do, knows how much there is.
+fn within(whole: Option<&ResourceRequirements>, own: Option<&ResourceRequirements>) -> Amounts {
+    let (whole, own) = (amounts(whole), amounts(own));
+    let or = |own: i64, other: i64| if own == 0 { other } else { own };
+    let (cpu_limit, memory_limit) =
+        (or(own.cpu_limit, whole.cpu_limit), or(own.memory_limit, whole.memory_limit));
+    Amounts {
+        cpu_request: or(own.cpu_request, cpu_limit),
+        cpu_limit,
+        memory_request: or(own.memory_request, memory_limit),
+        memory_limit,
+    }
 }
 
 fn bounded(own: Amounts) -> LinuxContainerResources {
@@ -108,6 +123,21 @@ mod tests {
         assert!(update.hugepage_limits.is_empty() && update.memory_swap_limit_in_bytes == 64 << 20);
         assert_eq!(shares(0), 2);
         assert_eq!(quota(1), 1000);
+    }
+
+    #[test]
+    fn a_container_without_a_limit_has_that_of_its_pod() {
+        let pod = pod(
+            serde_json::json!({"resources": {"limits": {"cpu": "2", "memory": "64Mi"}}, "containers": [
+            {"name": "a", "image": "x"},
+            {"name": "b", "image": "x", "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "32Mi"}}}]}),
+        );
+        let of = |at: usize| {
+            let told = of_container(&pod, &pod.spec().containers[at], &NodeLimits::default());
+            (told.cpu_shares, told.cpu_quota, told.memory_limit_in_bytes)
+        };
+        assert_eq!(of(0), (2048, 200_000, 64 << 20));
+        assert_eq!(of(1), (256, 200_000, 32 << 20));
     }
 
     #[test]

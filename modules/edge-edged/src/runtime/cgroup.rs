@@ -12,6 +12,7 @@ use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::runtime::demand;
 use crate::runtime::huge_pages;
+use crate::runtime::qos;
 use crate::runtime::resources::{self, PERIOD_US, Qos, amounts};
 use crate::runtime::sandbox::cgroup_parts;
 
@@ -28,19 +29,25 @@ struct Limits {
     huge_pages: Vec<(String, i64)>,
 }
 
-/// The kubelet's `ResourceConfigForPod`. One container without a limit leaves the pod without one.
+/// The kubelet's `ResourceConfigForPod`. One container without a limit leaves the pod without one, unless it has one of its own.
 fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
     let all: Vec<_> = all_of(spec).map(|container| amounts(container.resources.as_ref())).collect();
     let (requests, limits) = (demand::of_pod(spec), demand::limits_of_pod(spec));
     let amount = |of: &demand::Amounts, name: &str| of.get(name).copied().unwrap_or(0);
-    let shares = match resources::qos(spec) {
+    let class = qos::class_of(spec);
+    let shares = match class {
         Qos::BestEffort => resources::shares(0),
         Qos::Burstable | Qos::Guaranteed => resources::shares(amount(&requests, "cpu")),
     };
     let huge_page =
         |size: &u64| (huge_pages::kernel_name(*size), amount(&requests, &huge_pages::resource(*size)));
-    let bounds_cpu = all.iter().all(|own| own.cpu_limit > 0);
-    let bounds_memory = all.iter().all(|own| own.memory_limit > 0);
+    let whole = demand::limits_of_whole(spec);
+    // A bound of the pod as a whole is one, whatever its containers say.
+    let is_bound = |name: &str, of_containers: bool| {
+        class == Qos::Guaranteed || of_containers || amount(&whole, name) > 0
+    };
+    let bounds_cpu = is_bound("cpu", all.iter().all(|own| own.cpu_limit > 0));
+    let bounds_memory = is_bound("memory", all.iter().all(|own| own.memory_limit > 0));
     Limits {
         shares,
         quota: bounds_cpu.then(|| resources::quota(amount(&limits, "cpu"))),
@@ -356,6 +363,13 @@ mod tests {
         let found = limits(whole.spec(), &[2 << 20, 1 << 30]);
         assert_eq!((found.shares, found.quota, found.memory), (1280, Some(125_000), Some(184 << 20)));
         assert_eq!(found.huge_pages, [("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)]);
+        let of_whole = |own: serde_json::Value| limits(pod(json!({"resources": own})).spec(), &[2 << 20]);
+        let found =
+            of_whole(json!({"limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1"}}));
+        assert_eq!((found.shares, found.quota, found.memory), (1024, Some(200_000), None));
+        assert_eq!(found.huge_pages, [("2MB".to_owned(), 4 << 20)]);
+        let found = of_whole(json!({"limits": {"cpu": "2", "memory": "64Mi"}}));
+        assert_eq!((found.shares, found.quota, found.memory), (2048, Some(200_000), Some(64 << 20)));
         let best_effort = pod(json!({"overhead": {"cpu": "250m"}}));
         let found = limits(best_effort.spec(), &[]);
         assert_eq!((found.shares, found.quota, found.memory), (2, None, None));

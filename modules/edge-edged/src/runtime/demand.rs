@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 
 use crate::pod::parsed_pod::is_sidecar;
+use crate::runtime::huge_pages;
 use crate::runtime::resources::quantity;
 
 /// Amounts by the names of resources: of CPU in thousandths, of all else in whole units.
@@ -22,9 +23,40 @@ pub(crate) fn of_pod(spec: &PodSpec) -> Amounts {
 
 /// The same without what its runtime class takes for itself.
 pub(crate) fn without_overhead(spec: &PodSpec) -> Amounts {
-    let mut total = sum(spec, |container| requests(container.resources.as_ref()));
-    total.extend(requests(spec.resources.as_ref()));
+    let mut total = of_containers(spec);
+    total.extend(requests_of_whole(spec));
     total
+}
+
+/// What its containers ask for together, whatever is said for the pod as a whole (`AggregateContainerRequests`).
+pub(crate) fn of_containers(spec: &PodSpec) -> Amounts {
+    sum(spec, |container| requests(container.resources.as_ref()))
+}
+
+/// What may be said for a pod as a whole (`IsSupportedPodLevelResource`).
+fn is_of_whole(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with(huge_pages::PREFIX)
+}
+
+/// What is asked for the pod as a whole. Of what has no request there it is what the containers ask for, else the limit, as the
+/// API server fills it in: static pods come without that.
+pub(crate) fn requests_of_whole(spec: &PodSpec) -> Amounts {
+    let Some(whole) = &spec.resources else { return Amounts::new() };
+    let mut own = amounts(whole.limits.as_ref());
+    if !own.is_empty() || whole.requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
+        let of_containers = of_containers(spec);
+        own.extend(of_containers.into_iter().filter(|(name, _)| !name.starts_with(huge_pages::PREFIX)));
+    }
+    own.extend(amounts(whole.requests.as_ref()));
+    own.retain(|name, _| is_of_whole(name));
+    own
+}
+
+/// What the pod as a whole may have at most.
+pub(crate) fn limits_of_whole(spec: &PodSpec) -> Amounts {
+    let mut own = amounts(spec.resources.as_ref().and_then(|own| own.limits.as_ref()));
+    own.retain(|name, _| is_of_whole(name));
+    own
 }
 
 /// What a pod may have at most, as far as there are bounds: the kubelet's `PodLimits`. What its runtime class takes for itself
@@ -43,7 +75,7 @@ pub(crate) fn limits_of_pod(spec: &PodSpec) -> Amounts {
 pub(crate) fn limits_without_overhead(spec: &PodSpec) -> Amounts {
     let limits = |own: Option<&ResourceRequirements>| amounts(own.and_then(|own| own.limits.as_ref()));
     let mut total = sum(spec, |container| limits(container.resources.as_ref()));
-    total.extend(limits(spec.resources.as_ref()));
+    total.extend(limits_of_whole(spec));
     total
 }
 
@@ -154,7 +186,10 @@ mod tests {
         let bounds = limits_of_pod(pod(spec).spec());
         let wanted = [("cpu", 1100), ("memory", 1024), ("nvidia.com/gpu", 2)];
         assert_eq!(bounds, Amounts::from(wanted.map(|(name, amount)| (name.to_owned(), amount))));
-        let whole = json!({"containers": limited, "resources": {"requests": {"cpu": "3"}}});
-        assert_eq!(cpu(whole), 3000);
+        let whole = |own: Value| cpu(json!({"containers": limited, "resources": own}));
+        assert_eq!(whole(json!({"requests": {"cpu": "3"}})), 3000);
+        assert_eq!(whole(json!({"limits": {"cpu": "3"}})), 1000, "what the containers ask for");
+        let bare = json!({"resources": {"limits": {"cpu": "3", "example.com/x": "1"}}});
+        assert_eq!(of_pod(pod(bare).spec()), Amounts::from([("cpu".to_owned(), 3000)]));
     }
 }

@@ -118,9 +118,7 @@ fn resource_amount(
         let map = own.and_then(|own| if limit { own.limits.as_ref() } else { own.requests.as_ref() })?;
         map.get(resource).and_then(quantity).map(in_units).filter(|amount| *amount > 0)
     };
-    let found = |limit: bool| {
-        of(container.resources.as_ref(), limit).or_else(|| of(pod.spec().resources.as_ref(), limit))
-    };
+    let own = |limit: bool| of(container.resources.as_ref(), limit);
     let node = || match resource {
         "cpu" => facts.node_cpu_milli,
         "memory" => facts.node_memory,
@@ -129,11 +127,13 @@ fn resource_amount(
     };
     match kind {
         "limits" => {
-            let amount = found(true).unwrap_or_else(|| i64::try_from(node()).unwrap_or(i64::MAX));
+            let of_pod = || of(pod.spec().resources.as_ref(), true);
+            let amount =
+                own(true).or_else(of_pod).unwrap_or_else(|| i64::try_from(node()).unwrap_or(i64::MAX));
             Ok((amount, in_units))
         }
-        // Without a request it is as much as the limit, as the API server has it.
-        "requests" => Ok((found(false).or_else(|| found(true)).unwrap_or(0), in_units)),
+        // Without a request it is as much as the limit, as the API server has it; the pod's is nobody's.
+        "requests" => Ok((own(false).or_else(|| own(true)).unwrap_or(0), in_units)),
         _ => Err(unsupported()),
     }
 }
@@ -217,12 +217,13 @@ mod tests {
 
     #[test]
     fn what_a_container_does_not_say_the_pod_says() {
-        let pod = pod(json!({"resources": {"limits": {"memory": "64Mi"}}}));
-        let selector =
-            serde_json::from_value(json!({"resource": "limits.memory", "divisor": "1Mi"})).unwrap();
-        let facts = FieldValues { node_memory: 1 << 30, ..FieldValues::default() };
-        let value = resource_value(&pod, Some(&pod.spec().containers[0]), &selector, &facts);
-        assert_eq!(value.unwrap(), "64");
+        let pod = pod(json!({"resources": {"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}}}));
+        let value = |resource: &str| {
+            let selector = serde_json::from_value(json!({"resource": resource, "divisor": "1Mi"})).unwrap();
+            let facts = FieldValues { node_memory: 1 << 30, ..FieldValues::default() };
+            resource_value(&pod, Some(&pod.spec().containers[0]), &selector, &facts).unwrap()
+        };
+        assert_eq!((value("limits.memory"), value("requests.memory")), ("64".to_owned(), "0".to_owned()));
     }
 
     #[test]

@@ -44,10 +44,16 @@ pub(crate) fn size_of(resource: &str) -> Option<u64> {
 }
 
 /// What a container may have of each size that the machine has: what it has a limit for, and nothing of the others (the kubelet's
-/// `GetHugepageLimitsFromResources`).
-pub(crate) fn limits(resources: Option<&ResourceRequirements>, sizes: &[u64]) -> Vec<HugepageLimit> {
-    let limits = resources.and_then(|own| own.limits.as_ref()).into_iter().flatten();
-    let limits: BTreeMap<u64, u64> = limits
+/// `GetHugepageLimitsFromResources`). `whole`: what is said for its pod as a whole, which holds where the container says nothing.
+pub(crate) fn limits(
+    whole: Option<&ResourceRequirements>,
+    resources: Option<&ResourceRequirements>,
+    sizes: &[u64],
+) -> Vec<HugepageLimit> {
+    let of = |of: Option<&ResourceRequirements>| of.and_then(|own| own.limits.clone()).unwrap_or_default();
+    let limits: BTreeMap<u64, u64> = of(whole)
+        .iter()
+        .chain(&of(resources))
         .filter_map(|(name, amount)| {
             Some((size_of(name)?, u64::try_from(quantity(amount)?.units()).unwrap_or(0)))
         })
@@ -93,8 +99,15 @@ mod tests {
     fn a_container_has_what_it_has_a_limit_for_and_nothing_else() {
         let own: ResourceRequirements =
             serde_json::from_value(json!({"limits": {"hugepages-2Mi": "4Mi", "cpu": "1"}})).unwrap();
-        let limits = limits(Some(&own), &[2 << 20, 1 << 30]);
-        let limits: Vec<_> = limits.iter().map(|own| (own.page_size.as_str(), own.limit)).collect();
-        assert_eq!(limits, [("2MB", 4 << 20), ("1GB", 0)]);
+        let whole: ResourceRequirements =
+            serde_json::from_value(json!({"limits": {"hugepages-2Mi": "8Mi", "hugepages-1Gi": "1Gi"}}))
+                .unwrap();
+        let of = |whole: Option<&ResourceRequirements>, own: Option<&ResourceRequirements>| {
+            let limits = limits(whole, own, &[2 << 20, 1 << 30]);
+            limits.into_iter().map(|own| (own.page_size, own.limit)).collect::<Vec<_>>()
+        };
+        let of_sizes = |small, large| [("2MB".to_owned(), small), ("1GB".to_owned(), large)];
+        assert_eq!(of(None, Some(&own)), of_sizes(4 << 20, 0));
+        assert_eq!(of(Some(&whole), Some(&own)), of_sizes(4 << 20, 1 << 30));
     }
 }

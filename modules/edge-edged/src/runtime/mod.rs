@@ -18,6 +18,7 @@ pub(crate) mod ids;
 pub(crate) mod oom_score;
 pub(crate) mod pleg;
 pub(crate) mod pods;
+pub(crate) mod qos;
 pub(crate) mod resources;
 pub(crate) mod runtime_class;
 pub(crate) mod sandbox;

@@ -2,9 +2,10 @@
 //! (`pkg/kubelet/qos/policy.go`). Pure.
 
 use cri::v1::ContainerConfig;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
+use crate::pod::parsed_pod::{ParsedPod, all_of, is_sidecar};
+use crate::runtime::demand;
 use crate::runtime::resources::{Qos, amounts};
 
 /// Of what must go last.
@@ -24,11 +25,12 @@ pub(crate) fn of(pod: &ParsedPod, container: &Container, node_memory: u64) -> i6
         Qos::Guaranteed => LAST,
         Qos::BestEffort => FIRST,
         Qos::Burstable => {
-            let mut counts = requested(container);
+            let rest = rest_per_container(pod.spec());
+            let mut counts = requested(container).saturating_add(rest);
             if is_sidecar(container) && pod.init_containers().any(|init| init.name == container.name) {
                 // What helps the others doesn't go before any of them.
                 let least = pod.spec().containers.iter().map(requested).min().unwrap_or(0);
-                counts = counts.max(least);
+                counts = counts.max(least.saturating_add(rest));
             }
             let score = i128::from(FIRST) - i128::from(counts) * 1000 / i128::from(node_memory.max(1));
             // Above the guaranteed ones and below those who asked for nothing.
@@ -42,6 +44,17 @@ pub(crate) fn put(config: &mut ContainerConfig, pod: &ParsedPod, container: &Con
     if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
         resources.oom_score_adj = of(pod, container, node_memory);
     }
+}
+
+/// What of the memory that is asked for the pod as a whole no container asks for, an equal share for each.
+fn rest_per_container(spec: &PodSpec) -> i64 {
+    let whole = demand::requests_of_whole(spec).get("memory").copied().unwrap_or(0);
+    if whole == 0 {
+        return 0;
+    }
+    let of_containers = demand::of_containers(spec).get("memory").copied().unwrap_or(0);
+    let number = i64::try_from(all_of(spec).count().max(1)).unwrap_or(i64::MAX);
+    whole.saturating_sub(of_containers) / number
 }
 
 fn requested(container: &Container) -> i64 {
@@ -74,6 +87,18 @@ mod tests {
         assert_eq!(scores(json!({"containers": [asks("a", "2000Mi")]})), [3]);
         let full = json!({"limits": {"cpu": "1", "memory": "64Mi"}});
         assert_eq!(scores(json!({"containers": [{"name": "a", "image": "x", "resources": full}]})), [-997]);
+    }
+
+    #[test]
+    fn what_the_pod_as_a_whole_asks_for_is_shared() {
+        let with = |memory: &str, inits: Value| {
+            scores(json!({"resources": {"requests": {"memory": memory}}, "initContainers": inits,
+                "containers": [asks("a", "100Mi"), {"name": "b", "image": "x"}]}))
+        };
+        assert_eq!(with("300Mi", json!([])), [800, 900]);
+        let mut side = asks("side", "50Mi");
+        side["restartPolicy"] = json!("Always");
+        assert_eq!(with("300Mi", json!([side])), [900, 850, 950]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const MESSAGE_MAX: usize = 4096;
 const WORD_MAX: usize = 512;
 /// A pod has one or two.
 const IPS_MAX: usize = 16;
+/// Groups of a container's user that are told.
+const GROUPS_MAX: usize = 256;
 
 /// What a runtime says is passed on, but not without end.
 fn cut(text: &str, max: usize) -> String {
@@ -83,6 +85,16 @@ pub(crate) struct RuntimeContainer {
     /// `terminationMessagePath` and its policy, as they were at the start.
     pub(crate) message_path: String,
     pub(crate) message_policy: String,
+    /// As whom it was started, where the runtime says it (containerd from 2.0 on).
+    pub(crate) user: Option<ContainerUser>,
+}
+
+/// As whom a container's first process is started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ContainerUser {
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    pub(crate) groups: Vec<i64>,
 }
 
 /// Everything of one pod, the latest attempts first. What is newer is decided by the attempt that Edged gave it
@@ -263,7 +275,13 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> RuntimeCo
         hash: u64::from_str_radix(&note(HASH), 16).ok(),
         message_path: note(MESSAGE_PATH),
         message_policy: note(MESSAGE_POLICY),
+        user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(user_of),
     }
+}
+
+fn user_of(user: &cri::v1::LinuxContainerUser) -> ContainerUser {
+    let groups = user.supplemental_groups.iter().copied().take(GROUPS_MAX).collect();
+    ContainerUser { uid: user.uid, gid: user.gid, groups }
 }
 
 /// A pod of which the runtime, or the disk, has something.
@@ -337,11 +355,20 @@ mod tests {
             reason: "é".repeat(1 << 20),
             message: "x".repeat(1 << 20),
             image_ref: "r".repeat(1 << 20),
+            user: Some(cri::v1::ContainerUser {
+                linux: Some(cri::v1::LinuxContainerUser {
+                    uid: 7,
+                    gid: 8,
+                    supplemental_groups: vec![9; 1 << 20],
+                }),
+            }),
             ..ContainerStatus::default()
         };
         let seen = container_of(&status, "s");
         assert!(seen.reason.len() <= WORD_MAX && seen.message.len() == MESSAGE_MAX);
         assert_eq!(seen.image_ref.len(), WORD_MAX);
+        let user = seen.user.unwrap();
+        assert_eq!((user.uid, user.gid, user.groups.len()), (7, 8, GROUPS_MAX));
         assert_eq!(cut("aé", 2), "a");
     }
 }

@@ -1,9 +1,9 @@
-//! What a pod may use, in the words of the runtime: QoS class, shares, quotas, scores.
+//! What a pod may use, in the words of the runtime: shares, quotas.
 
 use std::collections::BTreeMap;
 
 use apimachinery::Quantity;
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 
 /// The period of CPU quotas, in microseconds (cpuCFSQuotaPeriod, 100 ms).
@@ -66,54 +66,10 @@ pub(crate) fn amounts(resources: Option<&ResourceRequirements>) -> Amounts {
     }
 }
 
-fn all(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    spec.containers.iter().chain(spec.init_containers.iter().flatten())
-}
-
-/// The pod's class.
-pub(crate) fn qos(spec: &PodSpec) -> Qos {
-    let mut guaranteed = true;
-    let mut anything = false;
-    for container in all(spec) {
-        let own = amounts(container.resources.as_ref());
-        anything |= own != Amounts::default();
-        guaranteed &= own.cpu_limit > 0
-            && own.memory_limit > 0
-            && own.cpu_request == own.cpu_limit
-            && own.memory_request == own.memory_limit;
-    }
-    match (anything, guaranteed) {
-        (false, _) => Qos::BestEffort,
-        (true, true) => Qos::Guaranteed,
-        (true, false) => Qos::Burstable,
-    }
-}
-
 pub(crate) fn shares(milli_cpu: i64) -> i64 {
     (milli_cpu.saturating_mul(1024) / 1000).clamp(SHARES_MIN, SHARES_MAX)
 }
 
 pub(crate) fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(PERIOD_US) / 1000).max(QUOTA_MIN_US) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(json: serde_json::Value) -> PodSpec {
-        serde_json::from_value(json).unwrap()
-    }
-
-    #[test]
-    fn the_class_follows_from_limits_and_requests() {
-        let none = spec(serde_json::json!({"containers": [{"name": "a"}]}));
-        assert_eq!(qos(&none), Qos::BestEffort);
-        let some = spec(serde_json::json!({"containers": [
-            {"name": "a", "resources": {"requests": {"cpu": "100m"}}}]}));
-        assert_eq!(qos(&some), Qos::Burstable);
-        let full = spec(serde_json::json!({"containers": [
-            {"name": "a", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}}]}));
-        assert_eq!(qos(&full), Qos::Guaranteed);
-    }
 }

@@ -29,6 +29,6 @@ pub(crate) use hosts_file::write_hosts;
 pub(crate) use others_sub_path::{OthersSubPath, others_sub_paths};
 pub(crate) use prepare::{Prepared, PreparedVolumes, Volume, VolumeLocation, named, prepare};
 pub(crate) use projected::{TokenRequest, Tokens, token_requests};
-pub(crate) use subpath::{MountContext, mounts_of};
+pub(crate) use subpath::{MountContext, mounts_of, recursive_read_only};
 pub(crate) use teardown::Teardown;
 pub(crate) use uses::used;

@@ -196,7 +196,7 @@ fn mount_of_volume(
 }
 
 /// Whether mounts below the mount are read-only, too: the kubelet's `resolveRecursiveReadOnly`.
-fn recursive_read_only(wanted: &VolumeMount, features: cri::Features) -> Result<bool, StepError> {
+pub(crate) fn recursive_read_only(wanted: &VolumeMount, features: cri::Features) -> Result<bool, StepError> {
     let mode = match wanted.recursive_read_only.as_deref() {
         None | Some("Disabled") => return Ok(false),
         Some(mode) => mode,

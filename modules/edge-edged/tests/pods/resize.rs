@@ -128,3 +128,34 @@ fn memory_is_not_lowered_below_what_is_used() {
         assert_eq!(container_id(&after), container_id(&before));
     });
 }
+
+#[test]
+fn what_a_pod_has_as_a_whole_bounds_its_containers_and_a_start_of_the_node_is_told() {
+    run(async {
+        let host = Machine::new("whole");
+        let node = Node::start(&host);
+        let whole = |cpu: &str| json!({"resources": {"limits": {"cpu": cpu, "memory": "64Mi"}}});
+        let mut own = pod("web", WAITS, whole("100m"));
+        own["metadata"]["generation"] = json!(1);
+        node.apply(&[own.clone()]).await;
+        let status = node.until_ready("web").await;
+        assert_eq!((status["qosClass"].as_str(), quota(&node, &status).await), (Some("Guaranteed"), 100));
+        // An API server of 1.36 refuses this, since the node does not declare that it can.
+        own["metadata"]["generation"] = json!(2);
+        own["spec"]["resources"] = whole("200m")["resources"].clone();
+        node.apply(&[own]).await;
+        let infeasible = |status: &Value| condition(status, "PodResizePending")["reason"] == "Infeasible";
+        let status = node.until("web", "the refusal", infeasible).await;
+        assert_eq!(quota(&node, &status).await, 100);
+        node.until_event("web", "ResizeInfeasible", "Pod resize Infeasible: {\"containers\":").await;
+
+        let name = node.settings.node_name.clone();
+        for (reason, words) in [
+            ("Starting", "Starting kubelet."),
+            ("NodeHasSufficientMemory", "status is now: NodeHasSufficientMemory"),
+            ("NodeReady", "status is now: NodeReady"),
+        ] {
+            node.until_event(&name, reason, words).await;
+        }
+    });
+}

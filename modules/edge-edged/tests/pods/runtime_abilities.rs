@@ -55,7 +55,7 @@ fn a_runtime_class_is_its_handler_and_what_that_takes_is_the_pods() {
             assert_eq!(own("memory", "memory.limit_in_bytes").trim(), (48 << 20).to_string());
         }
         assert_eq!(first(&status)["resources"]["limits"]["memory"], "32Mi", "the container has its own");
-        let words = "Failed to create pod sandbox: RunPodSandbox: failed to get sandbox runtime: \
+        let words = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: \
                      no runtime for \"kata\" is configured";
         node.until_event("unknown", "FailedCreatePodSandBox", words).await;
         let words = "Failed to create pod sandbox: runtimeclass.node.k8s.io \"late\" not found";

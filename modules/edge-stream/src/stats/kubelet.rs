@@ -7,6 +7,7 @@ use beehive::Metrics;
 use contract::volume_stats::{VolumeUsage, VolumesOfPods};
 
 use crate::stats::exposition::{Exposition, borrowed};
+use crate::stats::process::{self, Process};
 use crate::stats::sample::Sample;
 
 /// What Edged and the calls of its runtime count: the families and their meanings, which are the kubelet's.
@@ -66,15 +67,18 @@ fn counted(page: &mut Exposition, metrics: &Metrics) {
     }
 }
 
-/// The page. `metrics`: what EdgeCore has counted.
+/// The page. `version`: as the Node says it. `metrics`: what EdgeCore has counted.
 pub(crate) fn page(
-    node: &str,
+    (node, version): (&str, &str),
+    own: &Process,
     sample: Option<&Sample>,
     volumes: &VolumesOfPods,
     metrics: &Metrics,
 ) -> String {
     let mut page = Exposition::default();
     counted(&mut page, metrics);
+    process::put(&mut page, own);
+    process::put_build(&mut page, version);
     page.gauge("kubelet_node_name", "The node's name. The count is always 1.").add(
         &[("node", node)],
         1.0,
@@ -157,9 +161,11 @@ mod tests {
         made.count();
         let took = metrics.histogram("kubelet_runtime_operations_duration_seconds", &[0.5], operation());
         took.observe(0.25);
-        let text = page("n", Some(&sample()), &volumes(), &metrics);
+        let own = Process { open_files: 7, ..Process::default() };
+        let text = page(("n", "v1.33.0"), &own, Some(&sample()), &volumes(), &metrics);
         for line in [
             "kubelet_node_name{node=\"n\"} 1",
+            "process_open_fds 7",
             "kubelet_running_pods 1",
             "kubelet_running_containers{container_state=\"running\"} 1",
             "kubelet_container_log_filesystem_used_bytes{container=\"c\",namespace=\"d\",pod=\"p\",uid=\"u\"} 5",
@@ -175,6 +181,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|own| own == line), "{line} in {text}");
         }
-        assert!(page("n", None, &volumes(), &Metrics::default()).contains("kubelet_node_name"));
+        let bare = page(("n", "v1.33.0"), &own, None, &volumes(), &Metrics::default());
+        assert!(bare.contains("kubelet_node_name") && bare.contains("kubernetes_build_info{"));
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod image_names;
 pub(crate) mod kubelet;
 pub(crate) mod probes;
 pub(crate) mod proc;
+pub(crate) mod process;
 pub(crate) mod processes;
 pub(crate) mod rates;
 pub(crate) mod resource;

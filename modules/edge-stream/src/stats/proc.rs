@@ -141,6 +141,13 @@ fn topology(cpuinfo: &str) -> (u64, u64) {
     (cores as u64, sockets.len().max(1) as u64)
 }
 
+/// How long a process has worked, by its `/proc/PID/stat`: the 14th and 15th words, of which the name in brackets may hold anything.
+pub(crate) fn worked_by(stat: &str) -> Duration {
+    let words = stat.rsplit_once(')').map_or("", |(_, words)| words);
+    let ticks = words.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
+    Duration::from_nanos(ticks.fold(0, u64::saturating_add).saturating_mul(TICK_NANOS))
+}
+
 /// user, nice, system, irq, softirq and steal of the first line; neither idle nor waiting, and guests are in user.
 fn worked(stat: &str) -> u64 {
     let line = stat.lines().next().unwrap_or_default();
@@ -277,6 +284,7 @@ mod tests {
         let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 250 20 21";
         assert_eq!(started(100, stat), Duration::from_millis(102_500));
         assert_eq!(started(100, "odd"), Duration::from_secs(100));
+        assert_eq!(worked_by(stat), Duration::from_millis(230));
         let own = process_started();
         assert!(own > Duration::from_secs(1_000_000_000), "{own:?}");
     }

@@ -176,6 +176,7 @@ impl Node {
         std::fs::create_dir(dir.path().join("logs")).unwrap();
         let settings = Settings {
             node: "n".into(),
+            version: "v1.33.0".into(),
             logs: logs.unwrap_or_else(|| dir.path().join("logs")),
             node_logs: dir.path().join("var-log"),
             root: dir.path().to_owned(),

@@ -3,6 +3,7 @@
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
+use super::pod_resources;
 use crate::unstructured::{as_fields, default, entry, items, list, remove, text};
 
 /// Fills in the defaults of a built-in kind.
@@ -10,6 +11,7 @@ pub(super) fn fill(group_resource: &str, object: &mut Value) {
     match group_resource {
         resource::PODS => {
             pod_spec(entry(object, "spec"));
+            pod_resources::fill(entry(object, "spec"));
             let qos = qos_class(object);
             let status = entry(object, "status");
             default(status, "phase", json!("Pending"));
@@ -140,10 +142,13 @@ fn container(container: &mut Value) {
     }
 }
 
-/// Guaranteed, Burstable or BestEffort, as Kubernetes sorts pods: an amount of nothing is none.
+/// Guaranteed, Burstable or BestEffort, as Kubernetes sorts pods: an amount of nothing is none. What is said for the pod as a whole
+/// decides alone.
 pub(super) fn qos_class(pod: &Value) -> &'static str {
-    let containers: Vec<&Value> =
-        list(pod, "/spec/initContainers").iter().chain(list(pod, "/spec/containers")).collect();
+    let containers: Vec<&Value> = match pod.get("spec").filter(|spec| spec["resources"].is_object()) {
+        Some(whole) => vec![whole],
+        None => list(pod, "/spec/initContainers").iter().chain(list(pod, "/spec/containers")).collect(),
+    };
     let amount = |container: &Value, which: &str, name: &str| {
         let amount = container.pointer(&format!("/resources/{which}/{name}")).and_then(Quantity::from_json);
         amount.filter(|amount| *amount > Quantity::ZERO)
@@ -267,5 +272,16 @@ mod tests {
         assert_eq!(class(limits.clone(), json!({"cpu": "1000m", "memory": "1024Mi"})), "Guaranteed");
         assert_eq!(class(limits, json!({"cpu": "500m", "memory": "1Gi"})), "Burstable");
         assert_eq!(class(json!({"cpu": "0"}), json!({"memory": 0})), "BestEffort");
+        let full =
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        let whole = |own: &Value| {
+            qos_class(
+                &json!({"spec": {"resources": own, "containers": [{"resources": {"limits": {"cpu": "1"}}}]}}),
+            )
+        };
+        assert_eq!((whole(&full), whole(&json!({"requests": {"cpu": "1"}}))), ("Guaranteed", "Burstable"));
+        let mut pod = json!({"spec": {"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}, "containers": [{"image": "x"}]}});
+        fill("pods", &mut pod);
+        assert_eq!(pod["status"]["qosClass"], "Guaranteed");
     }
 }

@@ -11,6 +11,7 @@ mod part;
 mod patch;
 mod persist;
 mod pod_parts;
+mod pod_resources;
 mod protobuf;
 mod prune;
 mod structural_schema;

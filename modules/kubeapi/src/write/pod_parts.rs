@@ -7,8 +7,9 @@ use apimachinery::static_pod::mirror_of;
 use serde_json::{Map, Value, json};
 
 use super::defaults::qos_class;
+use super::pod_resources;
 use crate::error::FieldError;
-use crate::unstructured::{list, put, text};
+use crate::unstructured::{entry, list, put, text};
 
 /// The lists of containers that can be resized.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -20,6 +21,7 @@ const FORBIDDEN: [&str; 6] =
 
 /// Takes the resources of `asked`'s containers, and when a change restarts them, over into `pod`.
 pub(super) fn take_resources(asked: &Value, pod: &mut Value) {
+    put(entry(pod, "spec"), "resources", asked.pointer("/spec/resources").cloned());
     for name in LISTS {
         let Some(containers) = pod["spec"].get_mut(name).and_then(Value::as_array_mut) else { continue };
         for container in containers {
@@ -46,6 +48,7 @@ pub(super) fn resize_causes(old: &Value, new: &Value) -> Vec<FieldError> {
         let what = "Pod QOS Class may not change as a result of resizing";
         causes.push(FieldError::invalid("spec", &json!(qos_class(new)), what));
     }
+    causes.extend(pod_resources::resize_cause(old, new));
     for name in LISTS {
         let (before, after) = (list(old, &format!("/spec/{name}")), list(new, &format!("/spec/{name}")));
         for (at, (before, after)) in before.iter().zip(after).enumerate() {

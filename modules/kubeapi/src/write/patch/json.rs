@@ -11,6 +11,10 @@ use crate::unstructured::{DEPTH_MAX, depth};
 
 /// 10,000 operations at most, as with a real server.
 const OPERATIONS_MAX: usize = 10_000;
+/// 16,777,216 elements of arrays that operations may move in all, half a gigabyte of memory: an element that comes or goes at the
+/// beginning of an array moves all behind it, and 10,000 of those in an array of all the values that a body may have would take
+/// a core for many seconds.
+const SHIFTED_MAX: usize = 1 << 24;
 
 /// Changes `object` by `patch`.
 pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
@@ -21,7 +25,7 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     }
     let patch: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    let mut copied = 0;
+    let (mut copied, mut moved) = (0, 0);
     for (at, operation) in patch.0.iter().enumerate() {
         let value = match operation {
             PatchOperation::Add(add) => Some(&add.value),
@@ -44,12 +48,37 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
         {
             return Err(ApiError::unprocessable(&format!("operation '/{at}' nests deeper than {DEPTH_MAX}")));
         }
+        moved += shifted(object, operation);
+        if moved > SHIFTED_MAX {
+            let what = format!(
+                "the operations up to '/{at}' move {moved} elements of arrays, exceeding the limit {SHIFTED_MAX}: \
+                 replace the arrays instead"
+            );
+            return Err(ApiError::unprocessable(&what));
+        }
         json_patch::patch(object, std::slice::from_ref(operation)).map_err(|mut error| {
             error.operation = at;
             ApiError::unprocessable(&error.to_string())
         })?;
     }
     Ok(())
+}
+
+/// How many elements of arrays change their place by an operation: all behind one that comes or goes.
+fn shifted(object: &Value, operation: &PatchOperation) -> usize {
+    let behind = |path: &str| {
+        let Some((array, index)) = path.rsplit_once('/') else { return 0 };
+        let Some(Value::Array(elements)) = object.pointer(array) else { return 0 };
+        // `-` is the end.
+        index.parse::<usize>().map_or(0, |index| elements.len().saturating_sub(index))
+    };
+    match operation {
+        PatchOperation::Add(add) => behind(add.path.as_str()),
+        PatchOperation::Remove(remove) => behind(remove.path.as_str()),
+        PatchOperation::Copy(copy) => behind(copy.path.as_str()),
+        PatchOperation::Move(shift) => behind(shift.from.as_str()) + behind(shift.path.as_str()),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    }
 }
 
 /// How many bytes `value` is as JSON.
@@ -98,6 +127,29 @@ mod tests {
         patch.extend((1..20).flat_map(|n| [double(n), back(n)]));
         let error = refusal(patch);
         assert!(error.code() == 422 && error.message.contains("exceeding the limit"), "{}", error.message);
+    }
+
+    #[test]
+    fn long_arrays_are_not_moved_about_without_end() {
+        let mut object = json!({"data": vec![0; 100_000]});
+        let first = |n: usize| Value::from(vec![json!({"op": "add", "path": "/data/0", "value": 1}); n]);
+        apply(&mut object, &first(100)).unwrap();
+        let before = object.clone();
+        let error = apply(&mut object, &first(OPERATIONS_MAX)).unwrap_err();
+        assert!(error.code() == 422 && error.message.contains("move 16"), "{}", error.message);
+        assert!(object["data"].as_array().unwrap().len() < before["data"].as_array().unwrap().len() + 200);
+        // Whoever adds at the end, or replaces, moves nothing.
+        let last = json!({"op": "add", "path": "/data/-", "value": 1});
+        apply(&mut object, &Value::from(vec![last; OPERATIONS_MAX])).unwrap();
+        for operation in [
+            json!({"op": "remove", "path": "/data/0"}),
+            json!({"op": "move", "from": "/data/0", "path": "/data/1"}),
+            json!({"op": "copy", "from": "/data/0", "path": "/data/0"}),
+        ] {
+            let mut object = json!({"data": vec![0; 200_000]});
+            let error = apply(&mut object, &Value::from(vec![operation; OPERATIONS_MAX])).unwrap_err();
+            assert!(error.message.contains("elements of arrays"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use apimachinery::{Quantity, resource};
+use apimachinery::resource;
 use serde_json::{Value, json};
 
+use super::super::pod_resources;
 use super::metadata::{bad_key, bad_name};
 use crate::error::FieldError;
 use crate::kind::NameRule;
@@ -67,6 +68,7 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
             causes.push(FieldError::forbidden(here, "may not specify more than 1 volume type"));
         }
     }
+    pod_resources::causes(spec, path, causes);
     enumerated(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], causes);
     let dns = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     enumerated(spec, path, "dnsPolicy", &dns, causes);
@@ -125,18 +127,7 @@ fn container(volumes: &BTreeSet<&str>, container: &Value, here: &str, causes: &m
             causes.push(FieldError::invalid(field, &json!(path), "must be unique"));
         }
     }
-    for which in ["limits", "requests"] {
-        let Some(Value::Object(amounts)) = container.pointer(&format!("/resources/{which}")) else {
-            continue;
-        };
-        for (name, amount) in amounts {
-            let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
-            if let Err(error) = text.parse::<Quantity>() {
-                let field = format!("{here}.resources.{which}[{name}]");
-                causes.push(FieldError::invalid(field, amount, &error.to_string()));
-            }
-        }
-    }
+    pod_resources::amounts_causes(&container["resources"], &format!("{here}.resources"), causes);
 }
 
 pub(super) fn enumerated(

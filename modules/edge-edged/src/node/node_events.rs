@@ -1,0 +1,113 @@
+//! What a kubelet tells of its node when its state changes, as events about it (`pkg/kubelet/nodestatus`, `kubelet_node_status.go`).
+//! Pure.
+
+use serde_json::Value;
+
+use crate::pod::recorder::EventType;
+
+/// An event about the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeEvent {
+    pub(crate) kind: EventType,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The conditions of what the node may be short of: the reasons when it is, and when it is not.
+const PRESSURES: [(&str, &str, &str); 3] = [
+    ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+];
+
+/// What a report tells beside the one before. `is_first`: this run has reported nothing yet; `before` is then what was reported
+/// before it, as far as that is known.
+pub(crate) fn of_report(
+    name: &str,
+    before: Option<&Value>,
+    report: &Value,
+    is_first: bool,
+) -> Vec<NodeEvent> {
+    let mut told = Vec::new();
+    let is_now = |reason: &'static str| NodeEvent {
+        kind: EventType::Normal,
+        reason,
+        message: format!("Node {name} status is now: {reason}"),
+    };
+    if is_first {
+        let message = "Starting kubelet.".to_owned();
+        told.push(NodeEvent { kind: EventType::Normal, reason: "Starting", message });
+    }
+    let boot =
+        |node: &Value| node.pointer("/status/nodeInfo/bootID").and_then(Value::as_str).map(str::to_owned);
+    let (old, new) = (before.and_then(boot).unwrap_or_default(), boot(report).unwrap_or_default());
+    if !old.is_empty() && !new.is_empty() && old != new {
+        let message = format!("Node {name} has been rebooted, boot id: {new}");
+        told.push(NodeEvent { kind: EventType::Warning, reason: "Rebooted", message });
+    }
+    for (kind, pressed, free) in PRESSURES {
+        let status = condition(report, kind);
+        if status.is_some() && (is_first || before.and_then(|before| condition(before, kind)) != status) {
+            told.push(is_now(if status == Some("True") { pressed } else { free }));
+        }
+    }
+    let was_ready = before.and_then(|before| condition(before, "Ready")) == Some("True");
+    match condition(report, "Ready") {
+        Some("True") if !was_ready => told.push(is_now("NodeReady")),
+        Some(status) if status != "True" && was_ready => told.push(is_now("NodeNotReady")),
+        Some(_) | None => {}
+    }
+    told
+}
+
+/// What is told when pods may not be scheduled to the node any more, or may again.
+pub(crate) fn of_cordon(name: &str, is_cordoned: bool) -> NodeEvent {
+    let reason = if is_cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" };
+    NodeEvent { kind: EventType::Normal, reason, message: format!("Node {name} status is now: {reason}") }
+}
+
+fn condition<'a>(node: &'a Value, kind: &str) -> Option<&'a str> {
+    let list = node.pointer("/status/conditions")?.as_array()?;
+    list.iter().find(|own| own["type"] == kind)?["status"].as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(boot: &str, memory: &str, ready: &str) -> Value {
+        let of = |kind: &str, status: &str| json!({"type": kind, "status": status});
+        json!({"status": {"nodeInfo": {"bootID": boot}, "conditions": [of("MemoryPressure", memory),
+            of("DiskPressure", "False"), of("PIDPressure", "False"), of("Ready", ready)]}})
+    }
+
+    fn reasons(before: Option<&Value>, now: &Value, is_first: bool) -> Vec<&'static str> {
+        of_report("edge-1", before, now, is_first).into_iter().map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn a_start_tells_how_the_node_is_and_later_only_changes_are_told() {
+        let calm = report("b1", "False", "True");
+        let fresh = reasons(None, &calm, true);
+        let usual = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"];
+        assert_eq!(fresh, [&["Starting"], &usual[..], &["NodeReady"]].concat());
+        assert_eq!(reasons(Some(&calm), &calm, true), [&["Starting"], &usual[..]].concat());
+        assert!(reasons(Some(&calm), &calm, false).is_empty());
+        let pressed = report("b1", "True", "False");
+        assert_eq!(reasons(Some(&calm), &pressed, false), ["NodeHasInsufficientMemory", "NodeNotReady"]);
+        assert_eq!(reasons(Some(&pressed), &calm, false), ["NodeHasSufficientMemory", "NodeReady"]);
+        let told = of_report("edge-1", Some(&pressed), &calm, false);
+        assert_eq!(told[1].message, "Node edge-1 status is now: NodeReady");
+    }
+
+    #[test]
+    fn another_boot_is_told() {
+        let (before, after) = (report("b1", "False", "True"), report("b2", "False", "True"));
+        let told = of_report("edge-1", Some(&before), &after, true);
+        assert_eq!((told[1].kind, told[1].reason), (EventType::Warning, "Rebooted"));
+        assert_eq!(told[1].message, "Node edge-1 has been rebooted, boot id: b2");
+        assert!(!reasons(Some(&json!({"status": {}})), &after, true).contains(&"Rebooted"));
+    }
+}
