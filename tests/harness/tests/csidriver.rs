@@ -196,9 +196,12 @@ fn a_node_that_is_offline_or_begins_anew_in_the_middle_makes_each_volume_once() 
         });
         let cut = cut.unwrap_err();
         assert_eq!(cut.code(), Code::Unavailable, "{cut}");
-        let offline = sidecar.create("one", 5).await.unwrap_err();
-        assert_eq!(offline.code(), Code::Unavailable);
-        assert!(offline.message().contains("node `edge-1` is not linked to this CloudCore"), "{offline}");
+        let offline = async || {
+            let said = sidecar.create("one", 5).await.unwrap_err();
+            assert_eq!(said.code(), Code::Unavailable, "{said}");
+            said.message().contains("node `edge-1` is not linked to this CloudCore")
+        };
+        cluster.until_async("CloudCore says that the node is offline", offline).await;
         driver.behave(Behaviour::Right);
         node.start().await;
         let made = async || sidecar.create("one", 5).await.is_ok();
