@@ -4,16 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use beehive::Env;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
-
-use crate::resource::resource;
 
 const RBAC: &str = include_str!("../../../cloud/deploy/rbac.yaml");
 const RBAC_SECRETS: &str = include_str!("../../../cloud/deploy/rbac-secrets.yaml");
 const RBAC_MIRRORS: &str = include_str!("../../../cloud/deploy/rbac-mirrors.yaml");
 const POLICY: &str = include_str!("../../../cloud/deploy/policy.yaml");
+const RBAC_CSR: &str = include_str!("../../../cloud/deploy/rbac-csr.yaml");
+const RBAC_ENDPOINT_CHECK: &str = include_str!("../../../cloud/deploy/rbac-endpoint-check.yaml");
 const EVICTION: &str = include_str!("../../../cloud/deploy/eviction.yaml");
 
 /// Applies what ships for a server without constrained impersonation and without admission policies, and gives a client
@@ -33,6 +33,8 @@ pub(crate) async fn apply_shipped(admin: &kube::Client) {
     apply(admin, objects(POLICY)).await;
     apply(admin, objects(RBAC_MIRRORS)).await;
     apply(admin, objects(EVICTION)).await;
+    apply(admin, objects(RBAC_CSR)).await;
+    apply(admin, objects(RBAC_ENDPOINT_CHECK)).await;
 }
 
 fn objects(yaml: &str) -> Vec<Value> {

@@ -195,6 +195,13 @@ impl Cluster {
         recorded
     }
 
+    /// Ends CloudCore and starts it with other settings.
+    pub async fn reconfigure_cloud(&mut self, set: impl FnOnce(&mut config::cloud::CloudCore)) {
+        self.stop_cloud().await;
+        set(&mut self.settings);
+        self.start_cloud().await;
+    }
+
     /// Ends CloudCore; the API goes on.
     pub async fn stop_cloud(&mut self) {
         if let Some(cloud) = self.cloud.take() {

@@ -371,6 +371,7 @@ impl Runtime for StandInRuntime {
             annotations: held.config.annotations.clone(),
             log_path: held.config.log_path.clone(),
             stop_signal: held.config.stop_signal,
+            user: None,
         }))
     }
 

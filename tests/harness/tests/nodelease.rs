@@ -18,7 +18,7 @@ use contract::NodeName;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::SyncMsg;
-use harness::{LONG, StandAlone, enter, resource, run};
+use harness::{LONG, StandAlone, enter, run};
 use http_body_util::{BodyExt, Full};
 use kube::client::Body;
 use kubewatch::{Interruptions, ReadAs};

@@ -268,6 +268,7 @@ impl World {
                 read_as: kubewatch::ReadAs::CloudCore,
                 interruptions: kubewatch::Interruptions::default(),
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
+                checks: Default::default(),
                 serving: None,
             };
             let mut hive = Hive::new("cloudcore", env);

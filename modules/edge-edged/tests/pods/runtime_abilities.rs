@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use config::edge::{CgroupDriver, SwapBehavior};
-use cri::Runtime;
 use edge_store::{ObjectKey, Write};
 use serde_json::{Value, json};
 

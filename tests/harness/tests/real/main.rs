@@ -8,7 +8,7 @@ mod permissions;
 
 use std::time::Duration;
 
-use harness::{RealCluster, resource, run};
+use harness::{RealCluster, run};
 use http::Request;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! A node's life in a real cluster.
 
-use harness::{Cluster, Node, RealCluster, resource, run};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use harness::{Cluster, Node, RealCluster, run};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 /// What a file of a pod's volume on the node holds.
