@@ -431,7 +431,7 @@ impl Edged {
         let hashes: Vec<String> = described.iter().map(|pod| pod.id.uid.clone()).collect();
         let kept = (self.static_kept.as_ref() != Some(&hashes)).then(|| {
             self.static_kept = Some(hashes);
-            described
+            own.pods().map(|pod| (pod.parsed.id.clone(), pod.json.clone())).collect()
         });
         drop(own);
         if requests.is_empty() && kept.is_none() {

@@ -39,6 +39,7 @@ use crate::runtime::sandbox::SandboxContext;
 use crate::settings::Settings;
 use crate::static_pods::source::StaticPods;
 use crate::store::EdgedStore;
+use crate::typed_json;
 
 /// Where the kernel shows its cgroups.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -332,7 +333,7 @@ fn read<T: DeserializeOwned>(
             return None;
         }
     };
-    match serde_json::from_slice(&bytes) {
+    match typed_json::read(&bytes) {
         Ok(value) => Some(value),
         Err(error) => {
             tracing::error!(

@@ -45,6 +45,7 @@ mod settings;
 mod shutdown;
 mod static_pods;
 mod store;
+mod typed_json;
 mod volume_stats;
 mod volumes;
 

@@ -18,10 +18,12 @@ use serde_json::Value;
 
 use crate::error::ParseError;
 use crate::plan::StoredPods;
+use crate::pod::id::PodId;
 use crate::pod::parsed_pod::{ParsedPod, fnv1a};
 use crate::pod::reported::{self, ReportedStatuses};
 use crate::pod::token_row;
 use crate::runs::{self, RunRecord};
+use crate::typed_json;
 
 /// What pods need: with a change of it their volumes are looked at again.
 const NEEDED: [&str; 7] = [
@@ -143,7 +145,7 @@ impl EdgedStore {
     /// The services of a namespace, as far as the cloud has sent them; one that cannot be read is passed over.
     pub(crate) fn services(&self, namespace: &str) -> Result<Vec<Service>, StoreError> {
         let found = self.store.list_objects(SERVICES, Some(namespace))?.into_iter();
-        Ok(found.filter_map(|object| serde_json::from_slice(&object.json).ok()).collect())
+        Ok(found.filter_map(|object| typed_json::read(&object.json).ok()).collect())
     }
 
     /// The node's own object, when the cloud has sent it.
@@ -230,14 +232,12 @@ impl EdgedStore {
     }
 
     /// Keeps the static pods, by their names, for who answers for the node's pods.
-    pub(crate) async fn keep_static_pods(&self, pods: Vec<Arc<ParsedPod>>) -> Result<(), String> {
+    pub(crate) async fn keep_static_pods(&self, pods: Vec<(PodId, String)>) -> Result<(), String> {
         let gone = Write::DeleteRows { table: Table::Facts, key1: rows::STATIC_PODS_FACT.to_owned() };
-        let kept = pods.iter().map(|pod| {
-            let value = serde_json::to_vec(&pod.pod).map_err(|error| error.to_string())?;
-            let key2 = pod.id.namespaced_name().to_string();
-            Ok(Write::PutRow { table: Table::Facts, key1: rows::STATIC_PODS_FACT.to_owned(), key2, value })
+        let kept = pods.into_iter().map(|(id, json)| {
+            let (key1, key2) = (rows::STATIC_PODS_FACT.to_owned(), id.namespaced_name().to_string());
+            Write::PutRow { table: Table::Facts, key1, key2, value: json.into_bytes() }
         });
-        let kept = kept.collect::<Result<Vec<Write>, String>>()?;
         let writes = std::iter::once(gone).chain(kept).collect();
         self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
     }

@@ -14,6 +14,8 @@ use edge_store::{Row, Store, StoreError, Table, Write};
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
 
+use crate::typed_json;
+
 /// The second key of the row that says how long a pod with a deadline has been active, in seconds.
 const ACTIVE: &str = "active";
 /// The row of the node's conditions.
@@ -75,7 +77,7 @@ impl ReportedStatuses {
     pub(crate) fn reported(&self, report: &UpReport) {
         match report {
             UpReport::PodStatus { uid, status_json, .. } => {
-                let Ok(status) = parse_status(status_json.as_bytes()) else { return };
+                let Ok(status) = typed_json::read::<PodStatus>(status_json.as_bytes()) else { return };
                 self.with(|kept| kept.entry(uid.clone()).or_default().status = Some(Arc::new(status)));
             }
             UpReport::PodGone { uid, .. } => {
@@ -196,7 +198,7 @@ fn parse(rows: Vec<Row>) -> BTreeMap<String, Kept> {
             kept.active = Duration::from_secs(seconds.unwrap_or(0));
             continue;
         }
-        match parse_status(&row.value) {
+        match typed_json::read::<PodStatus>(&row.value) {
             Ok(status) => kept.status = Some(Arc::new(status)),
             Err(_) => {
                 tracing::error!(uid = %row.key1, "the status of a pod that is kept in the store cannot be read")
@@ -204,11 +206,6 @@ fn parse(rows: Vec<Row>) -> BTreeMap<String, Kept> {
         }
     }
     all
-}
-
-/// By way of a tree, as pods are read: the types' code is there once.
-fn parse_status(json: &[u8]) -> serde_json::Result<PodStatus> {
-    serde_json::from_value(serde_json::from_slice(json)?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const CLASSES: [(&str, i32); 2] =
 #[derive(Debug, Clone)]
 pub(crate) struct StaticPod {
     pub(crate) parsed: Arc<ParsedPod>,
+    /// As it runs here.
+    pub(crate) json: String,
     /// As its mirror is made; the cloud says whose it is.
     pub(crate) mirror_json: String,
 }
@@ -78,10 +80,10 @@ pub(crate) fn read(bytes: &[u8], file: &Path, node: &str, seen: &str) -> Result<
     let mut own = metadata(&annotations);
     own["uid"] = json!(uid);
     let own = json!({"apiVersion": "v1", "kind": "Pod", "metadata": own, "spec": mirror["spec"]});
-    let mut parsed =
-        ParsedPod::parse(own.to_string().as_bytes()).map_err(|error| format!("invalid pod: {error}"))?;
+    let json = own.to_string();
+    let mut parsed = ParsedPod::parse(json.as_bytes()).map_err(|error| format!("invalid pod: {error}"))?;
     parsed.is_static = true;
-    Ok(StaticPod { parsed: Arc::new(parsed), mirror_json: mirror.to_string() })
+    Ok(StaticPod { parsed: Arc::new(parsed), json, mirror_json: mirror.to_string() })
 }
 
 /// What belongs to this node and no taint drives away.

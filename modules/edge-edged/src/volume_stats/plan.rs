@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Volume
 
 use crate::disk::layout;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::typed_json;
 use crate::volumes::claims::Find;
 
 /// One volume that is measured.
@@ -79,10 +80,10 @@ fn one(pod: &ParsedPod, volume: &Volume, find: &Find<'_>) -> Option<Measured> {
 fn of_claim(pod: &ParsedPod, claim: &str, find: &Find<'_>) -> Option<How> {
     let kind = resource::PERSISTENT_VOLUME_CLAIMS;
     let bytes = find(&ObjectKey::new(kind, &*pod.id.namespace, claim))?;
-    let claim: PersistentVolumeClaim = serde_json::from_slice(&bytes).ok()?;
+    let claim: PersistentVolumeClaim = typed_json::read(&bytes).ok()?;
     let name = claim.spec?.volume_name.filter(|name| !name.is_empty())?;
     let bytes = find(&ObjectKey::new(resource::PERSISTENT_VOLUMES, "", &*name))?;
-    let volume: PersistentVolume = serde_json::from_slice(&bytes).ok()?;
+    let volume: PersistentVolume = typed_json::read(&bytes).ok()?;
     let spec = volume.spec?;
     let file_system = |kind: &str| Some(How::FileSystem(layout::volume(&pod.id.uid, kind, &name)));
     if spec.csi.is_some() {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::error::StepError;
 use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
+use crate::typed_json;
 use crate::volumes::expansion::{self, Expansion};
 use crate::volumes::{TokenRequest, uses};
 
@@ -139,7 +140,7 @@ impl Look<'_> {
         name: &str,
     ) -> Option<T> {
         let bytes = (self.find)(&ObjectKey::new(resource, namespace, name))?;
-        serde_json::from_slice(&bytes).ok()
+        typed_json::read(&bytes).ok()
     }
 
     fn one(&self, volume: &Volume) -> Result<External, NotReady> {
