@@ -217,6 +217,21 @@ impl Records {
         }
     }
 
+    /// Whether a pull was begun of which nobody has said how it ended.
+    pub(crate) fn has_begun(&self, image: &str) -> Result<bool, StepError> {
+        Ok(self.pulling.kind(&file_of(image))?.is_some())
+    }
+
+    /// A pull whose end nobody has noted may have brought `reference`: it is nobody's until a pull says whose.
+    pub(crate) fn unknown(&self, image: &str, reference: &str, time: &str) -> Result<(), StepError> {
+        if matches!(self.known(image, reference), Known::Pulled(_)) {
+            return Ok(());
+        }
+        let mut record = Record::new(reference);
+        time.clone_into(&mut record.last_updated_time);
+        self.put(&self.pulled, &file_of(reference), &record)
+    }
+
     /// A pull begins.
     pub(crate) fn begin(&self, image: &str) -> Result<(), StepError> {
         let intent = Intent { api_version: VERSION, kind: "ImagePullIntent", image };
@@ -320,6 +335,28 @@ mod tests {
         assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
         Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
         assert!(policy.allows(image, &known(image), &[]), "pulled without any: everybody's");
+    }
+
+    /// The pull of somebody with a Secret was cut off by the end of edgecore, and that of somebody without one has failed since.
+    #[test]
+    fn what_a_pull_brought_whose_end_nobody_noted_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::root(dir.path()).unwrap();
+        let records = Records::open(&root).unwrap();
+        let (image, reference) = ("r.example/team/x:1", "sha256:aa");
+        records.begin(image).unwrap();
+        assert!(records.has_begun(image).unwrap());
+        records.unknown(image, reference, "2026-01-01T00:00:00Z").unwrap();
+        records.begin(image).unwrap();
+        records.ended(image).unwrap();
+        assert!(!records.has_begun(image).unwrap());
+        let known = records.known(image, reference);
+        assert!(!policy(PRELOADED_FREE).allows(image, &known, &[]), "{known:?}");
+        assert!(!policy(PRELOADED_FREE).allows(image, &known, &[secret("a", "1")]));
+        // One that was noted stays what it is.
+        records.pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
+        records.unknown(image, reference, "t").unwrap();
+        assert!(policy(PRELOADED_FREE).allows(image, &records.known(image, reference), &[secret("a", "1")]));
     }
 
     #[test]

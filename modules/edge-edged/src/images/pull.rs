@@ -242,6 +242,9 @@ impl Wanted<'_> {
         self.event(EventType::Normal, "Pulling", &format!("Pulling image \"{}\"", self.named));
         let named = self.image.clone();
         let under_way = UnderWay::begin(self.deps, &self.image);
+        if under_way.is_last() {
+            self.settle_earlier().await?;
+        }
         // Said first: if the power goes in between, nobody gets the image without asking.
         let begun = records(self.deps, move |records| records.begin(&named)).await;
         begun.map_err(|error| {
@@ -275,6 +278,27 @@ impl Wanted<'_> {
             tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
         }
         Err(words::of_errors(&errors))
+    }
+
+    /// What a pull brought of which nobody has noted the end, as where edgecore was killed in it or the disk was full: without this
+    /// the end of the next one would make the image everybody's. The kubelet does it at its start.
+    ///
+    /// # Errors
+    /// When it cannot be noted: the word of the earlier pull stays, and the image is nobody's for so long.
+    async fn settle_earlier(&self) -> Result<(), String> {
+        let unnoted = |error: &dyn std::fmt::Display| {
+            format!("Failed to note what an earlier pull of image \"{}\" has brought: {error}", self.named)
+        };
+        let named = self.image.clone();
+        let has_begun = records(self.deps, move |records| records.has_begun(&named)).await;
+        if !has_begun.map_err(|error| unnoted(&error))? {
+            return Ok(());
+        }
+        let found = self.deps.runtime.image_status(&self.image).await;
+        let Some(found) = found.map_err(|error| unnoted(&error.grpc_text()))? else { return Ok(()) };
+        let (named, time) = (self.image.clone(), self.deps.wall().to_string());
+        let note = move |records: &Records| records.unknown(&named, &found.id, &time);
+        records(self.deps, note).await.map_err(|error| unnoted(&error))
     }
 
     async fn pull_once(&self, auth: Option<cri::v1::AuthConfig>) -> Result<cri::v1::Image, RuntimeError> {

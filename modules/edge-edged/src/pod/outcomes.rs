@@ -192,6 +192,7 @@ impl PodWorker {
 
     fn step_ended(&mut self, pod: &ParsedPod, action: Action, result: Result<(), StepError>, now: Moment) {
         self.stale = true;
+        let result = result.and_then(|()| self.state.note_removal(&action));
         match (result, &action) {
             (Ok(()), Action::StopSandbox { id } | Action::Stop { id, .. }) => {
                 self.state.stopped.insert(id.clone());

@@ -9,6 +9,7 @@ use beehive::defect::{self, Defect};
 use contract::pod_status::is_terminal;
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
+use crate::error::StepError;
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
@@ -86,6 +87,8 @@ pub(crate) struct SyncState {
     pub(crate) dead_min_age: Duration,
     /// Sandboxes and containers that were told to stop, by their ids.
     pub(crate) stopped: BTreeSet<String>,
+    /// How often the runtime has said that it removed something which it lists all the same, by its id.
+    pub(crate) removed: BTreeMap<String, u8>,
     /// What the probes say.
     pub(crate) probes: ProbeResults,
     /// Containers whose postStart hook is to end before they count as started, by their ids.
@@ -123,6 +126,22 @@ pub(crate) struct SyncState {
 impl SyncState {
     pub(crate) fn is_busy(&self, wanted: impl Fn(&Action) -> bool) -> bool {
         self.busy.iter().any(wanted)
+    }
+
+    /// Notes that the runtime has removed something.
+    ///
+    /// # Errors
+    /// When it has said so twice before, of what it goes on listing: it has lost it, and asking it at once again would never end.
+    pub(crate) fn note_removal(&mut self, action: &Action) -> Result<(), StepError> {
+        let (Action::RemoveSandbox { id } | Action::RemoveContainer { id }) = action else { return Ok(()) };
+        let times = self.removed.entry(id.clone()).or_default();
+        *times = times.saturating_add(1);
+        if *times <= 2 {
+            return Ok(());
+        }
+        Err(StepError::Missing(format!(
+            "the container runtime says that {id} has gone, and lists it all the same: restart the runtime"
+        )))
     }
 
     /// The pod has its volumes, which are to be given back when it ends.
@@ -178,6 +197,7 @@ impl SyncState {
         self.pre_stopped.retain(has);
         self.stopping.retain(|(id, _), _| has(id));
         self.stopped.retain(|id| has(id) || seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
+        self.removed.retain(|id, _| has(id) || seen.sandboxes.iter().any(|sandbox| sandbox.id == *id));
         // One that was started a moment ago may not be in what was read.
         self.actuated.retain(|id, _| has(id) || self.fresh.contains(id));
         self.fresh.retain(|id| !has(id));

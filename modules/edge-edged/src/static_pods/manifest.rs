@@ -38,7 +38,10 @@ impl StaticPod {
 /// Why it is no pod that can run here, in one sentence.
 pub(crate) fn read(bytes: &[u8], file: &Path, node: &str, seen: &str) -> Result<StaticPod, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-    let mut pod = config::yaml_document(text).map_err(|why| format!("it is neither YAML nor JSON: {why}"))?;
+    let mut pod = config::yaml_document(text).map_err(|why| {
+        // Without the lines that show the place: an event has one.
+        format!("it is neither YAML nor JSON: {}", why.lines().next().unwrap_or_default())
+    })?;
     if pod["apiVersion"] != "v1" || pod["kind"] != "Pod" {
         return Err("it is no Pod of apiVersion v1: a file holds one Pod".to_owned());
     }

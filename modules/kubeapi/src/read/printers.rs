@@ -304,6 +304,11 @@ fn pod_status(pod: &Value) -> String {
     if !reason.is_empty() {
         word = reason.to_owned();
     }
+    let is_gated =
+        |one: &Value| text(one, "/type") == "PodScheduled" && text(one, "/reason") == "SchedulingGated";
+    if list(pod, "/status/conditions").iter().any(is_gated) {
+        "SchedulingGated".clone_into(&mut word);
+    }
     let (initial, sidecars) = (list(pod, "/spec/initContainers").len(), sidecars(pod));
     let mut initialising = false;
     for (at, status) in list(pod, "/status/initContainerStatuses").iter().enumerate() {
@@ -545,6 +550,9 @@ mod tests {
         assert_eq!(status(creating), "ContainerCreating");
         let init = json!({"phase": "Pending", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]});
         assert_eq!(status(init), "Init:1/2");
+        let gated = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]});
+        assert_eq!(pod_status(&json!({"status": gated})), "SchedulingGated");
         let crashed = json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]});
         assert_eq!(status(crashed), "CrashLoopBackOff");
         let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}});

@@ -131,6 +131,10 @@ fn container(container: &mut Value) {
                 default(get, "path", json!("/"));
                 default(get, "scheme", json!("HTTP"));
             }
+            // kubectl reads it without asking whether it is there.
+            if let Some(grpc) = probe.get_mut("grpc") {
+                default(grpc, "service", json!(""));
+            }
         }
     }
     let limits = container.pointer("/resources/limits").cloned();
