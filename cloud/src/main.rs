@@ -155,6 +155,8 @@ async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Clien
     }
     // Who wrote: in managedFields, and in the API server's audit.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504. Who asks has pauses of its own, and says why.
+    config.default_retry = false;
     let counts = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
     let client = kube::client::ClientBuilder::try_from(config)?.with_layer(&counts).build();
     Ok((client, counts))

@@ -70,6 +70,8 @@ fn api_server(url: &str) -> Result<kube::Client> {
     config.cluster_url = url.parse().context("--kubeedge-endpoint is not a URL")?;
     // Each call has its own time.
     config.read_timeout = Some(WITHIN_MAX + Duration::from_secs(60));
+    // kube would ask again, unseen, what is answered with 503: the sidecar is told, and asks again itself.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 

@@ -30,7 +30,9 @@ pub async fn client(kube_config: Option<&Path>) -> Result<kube::Client> {
         Some(path) => read(path)?,
         None => of_environment().unwrap_or_else(|| read(Path::new(KUBE_CONFIG)))?,
     };
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504: whoever waits here is told instead.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 

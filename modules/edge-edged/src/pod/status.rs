@@ -32,7 +32,9 @@ pub(crate) fn compute(
         .ephemeral
         .iter()
         .map(|one| ContainerStatus {
+            // Nothing probes it, and a kubelet calls it neither started nor ready.
             started: None,
+            ready: false,
             ..container(pod, &one.container, false, intent, seen, state, around)
         })
         .collect();
