@@ -149,6 +149,7 @@ impl CongestionWindow {
         for (up_to, _) in self.sent_at.iter_mut().rev().take_while(|(up_to, _)| *up_to > self.sent) {
             *up_to = self.sent;
         }
+        self.measured_at = self.measured_at.min(self.sent);
         if let Some(measuring) = &mut self.measuring {
             measuring.mark = measuring.mark.min(self.sent);
         }
@@ -231,6 +232,15 @@ mod tests {
 
     fn window() -> CongestionWindow {
         CongestionWindow::new(16 << 10, 4 << 20)
+    }
+
+    #[test]
+    fn what_is_withdrawn_was_not_measured_either() {
+        let mut window = window();
+        assert!(window.sent(PIECE, Moment::default()), "the first is measured");
+        window.withdraw(PIECE);
+        window.sent(1, Moment(Duration::from_secs(1)));
+        assert_eq!(window.in_flight(), 1);
     }
 
     fn has_room(window: &mut CongestionWindow) -> bool {

@@ -5,9 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::ObjectKey;
 use contract::synccontroller::Source;
 
-use crate::plan::Current;
 use crate::session::{Desired, HeldVersions, Phase, SyncSession, version_of};
 use crate::status::{PublishedStatus, Timestamp};
+
+/// What a source says of a session when it has sent all.
+#[derive(Debug, Default)]
+pub struct Current {
+    /// The session.
+    pub session: u64,
+    /// What the source cannot read: it stays on the node as it is.
+    pub unknown: BTreeSet<ObjectKey>,
+}
 
 /// What is known of it.
 #[derive(Debug, Default)]

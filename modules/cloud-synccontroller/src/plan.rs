@@ -9,6 +9,7 @@ use contract::metamanager::Inventory;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
 
+pub use crate::node::Current;
 use crate::node::{Node, is_unknown};
 pub use crate::session::{BATCH_BYTES, BATCH_OBJECTS, RETRY_MAX, RETRY_MIN, WINDOW};
 use crate::session::{Compared, HeldVersions, Phase, SyncSession, version_of};
@@ -75,15 +76,6 @@ pub enum Effect {
         /// The status.
         status: SyncStatus,
     },
-}
-
-/// What a source says of a session when it has sent all.
-#[derive(Debug, Default)]
-pub struct Current {
-    /// The session.
-    pub session: u64,
-    /// What the source cannot read: it stays on the node as it is.
-    pub unknown: BTreeSet<ObjectKey>,
 }
 
 /// Every node's desired map and session.

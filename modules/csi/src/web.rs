@@ -121,6 +121,7 @@ fn status(trailers: &[u8]) -> Option<Status> {
             headers.insert(name, HeaderValue::from_bytes(value.get(1..)?.trim_ascii()).ok()?);
         }
     }
+    unixgrpc::without_unsound(&mut headers);
     let status = Status::from_header_map(&headers)?;
     Some(Status::with_details(status.code(), status.message(), Bytes::copy_from_slice(status.details())))
 }

@@ -5,21 +5,17 @@
 //! and holds its turn meanwhile: whoever asks again waits for it, and then asks the driver, which CSI has answer as before.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use beehive::{Metrics, Reply};
 use contract::csi_call::{BODY_MAX, CsiCall};
 use csi::{Driver, web};
 use prost::bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use crate::controller_calls::{CALLS_MAX, ControllerCall};
 use crate::events;
 use crate::plan;
 use crate::state::{State, Subject};
-
-/// 16 calls at once, those that wait for their turn among them.
-pub(crate) const CALLS_MAX: usize = 16;
 
 /// Answers a call, beside whoever asks.
 pub(crate) fn call(state: &Rc<State>, call: CsiCall, body: &[u8], reply: Reply<Vec<u8>>) {
@@ -45,7 +41,7 @@ struct Begun {
     driver: Driver,
     message: Bytes,
     subject: Subject,
-    _place: OwnedSemaphorePermit,
+    _place: ControllerCall,
 }
 
 fn begin(state: &State, call: &CsiCall, body: &[u8]) -> Result<Begun, Status> {
@@ -59,7 +55,7 @@ fn begin(state: &State, call: &CsiCall, body: &[u8]) -> Result<Begun, Status> {
             call.driver()
         ))
     })?;
-    let place = Arc::clone(&state.controller_calls).try_acquire_owned().map_err(|_| {
+    let place = state.controller_calls.enter(call.driver()).ok_or_else(|| {
         Status::unavailable(format!("node {} has {CALLS_MAX} calls of CSI drivers under way", state.node))
     })?;
     Ok(Begun { driver, message, subject, _place: place })
@@ -83,8 +79,4 @@ impl Begun {
         drop(turn);
         answered
     }
-}
-
-pub(crate) fn places() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CALLS_MAX))
 }

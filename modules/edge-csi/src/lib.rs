@@ -19,6 +19,7 @@
 
 mod actor;
 mod controller;
+mod controller_calls;
 mod devices;
 mod error;
 mod events;

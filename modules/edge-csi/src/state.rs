@@ -12,9 +12,9 @@ use contract::csi::CsiMounted;
 use contract::csi_node::{CSI_DRIVERS_MAX, CsiNodeDriver};
 use contract::edged::EdgedMsg;
 use csi::{CallError, Driver};
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, mpsc, oneshot};
 
-use crate::controller;
+use crate::controller_calls::ControllerCalls;
 use crate::error::FileError;
 use crate::events;
 use crate::paths::{Root, VolumeId};
@@ -77,7 +77,7 @@ pub(crate) struct State {
     /// Volumes of which it is being looked whether any pod has them still.
     pub(crate) releasing: RefCell<BTreeSet<VolumeId>>,
     /// A place for each call of a controller service.
-    pub(crate) controller_calls: Arc<Semaphore>,
+    pub(crate) controller_calls: ControllerCalls,
 }
 
 impl State {
@@ -106,7 +106,7 @@ impl State {
             mounting: RefCell::default(),
             releases,
             releasing: RefCell::default(),
-            controller_calls: controller::places(),
+            controller_calls: ControllerCalls::default(),
         }
     }
 

@@ -281,11 +281,8 @@ impl Client {
         }));
     }
 
-    /// It is acknowledged and goes nowhere.
+    /// It is acknowledged and goes nowhere. Nothing is noted of it: one that is refused is refused again when it comes again.
     fn settled(&mut self, qos: u8, pkid: u16) {
-        if qos == 2 {
-            self.unreleased().settle(pkid, true);
-        }
         if qos > 0 {
             self.settling.push_back(Box::pin(async move { Settled { qos, pkid, result: Ok(()) } }));
         }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, poll_fn};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::body::Body;
@@ -14,6 +16,7 @@ use tonic::{Request, Status, Streaming};
 
 use crate::Method;
 use crate::bytes_codec::{BytesCodec, decoded, encoded};
+use crate::details::without_unsound;
 
 /// Calls a server's methods.
 #[derive(Clone)]
@@ -45,10 +48,24 @@ impl AnyChannel {
             let mut channel = channel.clone();
             Box::pin(async move {
                 poll_fn(|cx| channel.poll_ready(cx)).await.map_err(Into::into)?;
-                channel.call(request).await.map_err(Into::into)
+                Ok(sound(channel.call(request).await.map_err(Into::into)?))
             })
         }))
     }
+}
+
+/// An answer of which tonic can read the status, whatever the server has sent for one.
+fn sound(answer: http::Response<Body>) -> http::Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    without_unsound(&mut head.headers);
+    let body = body.map_frame(|frame| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            without_unsound(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    });
+    http::Response::from_parts(head, Body::new(body))
 }
 
 impl Service<http::Request<Body>> for AnyChannel {

@@ -131,6 +131,11 @@ const ALLOWED: &[Allowed] = &[
         reason: "/proc, /sys and /etc of the host, and which disk a folder of the settings is on",
     },
     Allowed {
+        path: "modules/edge-stream/src/stats/process.rs",
+        calls: &["fs", "read_dir"],
+        reason: "edgecore's own entries in the kernel's /proc",
+    },
+    Allowed {
         path: "modules/edge-stream/src/stats/processes.rs",
         calls: &["fs", "read_dir", "read_link"],
         reason: "the kernel's /proc: what a process has open is counted by the words of its links, and never followed",

@@ -33,21 +33,25 @@ impl CloudStream {
         }
     }
 
-    /// By one of the nodes that have a port, another each time.
+    /// By one of the nodes that have a port, beginning with another each time.
     pub(super) fn check_reach(&self, cx: &Context<CloudStreamMsg>) {
         let Some(running) = &self.running else { return };
-        let open: Vec<&NodeName> =
-            self.nodes.iter().filter(|(_, linked)| linked.port.is_some()).map(|(node, _)| node).collect();
-        let drawn = cx.env().random_below(open.len() as u64);
-        let node = usize::try_from(drawn).ok().and_then(|drawn| open.get(drawn)).copied().cloned();
-        let Some(node) = node else {
+        let mut open: Vec<NodeName> = self
+            .nodes
+            .iter()
+            .filter(|(_, linked)| linked.port.is_some())
+            .map(|(node, _)| node.clone())
+            .collect();
+        if open.is_empty() {
             cx.after(cx.env().jitter(ASK_AFTER), CloudStreamMsg::CheckReach);
             return;
-        };
+        }
+        let drawn = cx.env().random_below(open.len() as u64);
+        open.rotate_left(usize::try_from(drawn).unwrap_or_default());
         let (reach, env, myself) = (Rc::clone(&running.reach), cx.env().clone(), cx.myself());
         let Dependencies { client, checks, .. } = self.dependencies.clone();
         cx.spawn(async move {
-            let pause = reach.lock().await.check(&client, &node, &checks, &env).await;
+            let pause = reach.lock().await.check(&client, &open, &checks, &env).await;
             env.sleep(env.jitter(pause)).await;
             let _ = myself.tell(CloudStreamMsg::CheckReach).await;
         });

@@ -29,6 +29,8 @@ const ASK_EVERY: Duration = Duration::from_secs(600);
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// 2: failures in a row that are said. One may be of a Node that says its endpoint of before.
 const SAID_AFTER: u32 = 2;
+/// 100 nodes are asked for in one go, for one that CloudCore may ask for: its right names some.
+const ASKED_MAX: usize = 100;
 /// 64 KiB of an answer are read.
 const BODY_MAX: usize = 64 << 10;
 
@@ -46,20 +48,26 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// Looks whether an API server has called; if none has, asks it for `node`. Answers how long to wait before the next time.
+    /// Looks whether an API server has called; if none has, asks it for the first of `nodes` that CloudCore may ask for, and of which
+    /// something can be said. Answers how long to wait before the next time.
     pub(crate) async fn check(
         &mut self,
         client: &kube::Client,
-        node: &NodeName,
+        nodes: &[NodeName],
         checks: &Checks,
         env: &Env,
     ) -> Duration {
         let arrived = self.arrived.load(Ordering::SeqCst);
-        let verdict = if arrived == std::mem::replace(&mut self.seen, arrived) {
-            self.ask(client, node, env).await
-        } else {
-            Verdict::Reached
-        };
+        let is_news = arrived != std::mem::replace(&mut self.seen, arrived);
+        let mut verdict = if is_news { Verdict::Reached } else { Verdict::NotAllowed };
+        let mut asked = nodes.first();
+        for node in nodes.iter().take(ASKED_MAX) {
+            if verdict != Verdict::NotAllowed {
+                break;
+            }
+            asked = Some(node);
+            verdict = self.ask(client, node, env).await;
+        }
         match verdict {
             Verdict::Reached => {
                 (self.failures, self.is_forbidden) = (0, false);
@@ -80,7 +88,9 @@ impl Reach {
                 self.failures += 1;
                 let words =
                     format!("the API server does not get through to a kubelet endpoint here ({why}): {cure}");
-                if self.failures >= SAID_AFTER && checks.failed(Check::KubeletEndpointReachable, &words) {
+                let is_news =
+                    self.failures >= SAID_AFTER && checks.failed(Check::KubeletEndpointReachable, &words);
+                if let Some(node) = asked.filter(|_| is_news) {
                     events::endpoint_unreached(env, node, &words);
                 }
                 ASK_AFTER

@@ -56,7 +56,7 @@ struct Good {
 }
 
 /// What became of a look at the request.
-enum Look {
+enum SigningState {
     Signed(Good),
     Waits(String),
     Refused(String),
@@ -103,18 +103,18 @@ pub(crate) fn keep(
                 continue;
             }
             let wait = match keeper.look(&folder).await {
-                Ok(Look::Signed(signed)) => {
+                Ok(SigningState::Signed(signed)) => {
                     keeper.checks.passed(Check::KubeletEndpointCertificate);
                     events::certificate_signed(&keeper.env, &keeper.signer.name);
                     (good, pause, said) = (Some(signed), LOOK_AFTER, None);
                     let _ = myself.tell(CloudStreamMsg::CertificateChanged).await;
                     LEAST_LIFE
                 }
-                Ok(Look::Waits(words)) => {
+                Ok(SigningState::Waits(words)) => {
                     keeper.say(&words, &mut said);
                     doubled(&mut pause)
                 }
-                Ok(Look::Refused(words)) => {
+                Ok(SigningState::Refused(words)) => {
                     keeper.say(&words, &mut said);
                     REFUSED_PAUSE
                 }
@@ -216,7 +216,7 @@ impl Keeper {
     }
 
     /// Makes the request if it is not there, and does what its status says.
-    async fn look(&self, folder: &Arc<Folder>) -> Result<Look, SigningError> {
+    async fn look(&self, folder: &Arc<Folder>) -> Result<SigningState, SigningError> {
         let key = self.pending_key(folder).await?;
         let signer = self.signer.name.as_str();
         let name = plan::name(&key.id(), signer, &self.alt_names);
@@ -235,16 +235,16 @@ impl Keeper {
         match plan::decision(&found) {
             Decision::Unapproved => {
                 let cure = format!("look at it, then `kubectl certificate approve {name}`");
-                Ok(Look::Waits(format!(
+                Ok(SigningState::Waits(format!(
                     "CertificateSigningRequest `{name}` waits for approval: {cure}; {shown}"
                 )))
             }
-            Decision::Unsigned => Ok(Look::Waits(format!(
+            Decision::Unsigned => Ok(SigningState::Waits(format!(
                 "CertificateSigningRequest `{name}` is approved, and `{signer}` has not signed it: does that signer run? {shown}"
             ))),
             Decision::Refused(words) => {
                 self.forget(folder).await?;
-                Ok(Look::Refused(format!(
+                Ok(SigningState::Refused(format!(
                     "CertificateSigningRequest `{name}` is refused ({words}): another is made within 6 hours, or when cloudcore starts; {shown}"
                 )))
             }
@@ -258,12 +258,12 @@ impl Keeper {
         key: &ServerKey,
         name: &str,
         chain: String,
-    ) -> Result<Look, SigningError> {
+    ) -> Result<SigningState, SigningError> {
         let good = match self.show(key, &chain) {
             Ok(good) => good,
             Err(why) => {
                 self.forget(folder).await?;
-                return Ok(Look::Refused(format!(
+                return Ok(SigningState::Refused(format!(
                     "the certificate in CertificateSigningRequest `{name}` is not shown: {why}; is `{}` the signer that was meant? Another is asked for within 6 hours, or when cloudcore starts",
                     self.signer.name
                 )));
@@ -277,7 +277,7 @@ impl Keeper {
             // It is shown all the same; a restart asks for it again by the key that is kept.
             Err(error) => events::certificate_unkept(&self.env, &error.to_string()),
         }
-        Ok(Look::Signed(good))
+        Ok(SigningState::Signed(good))
     }
 
     async fn forget(&self, folder: &Arc<Folder>) -> Result<(), SigningError> {

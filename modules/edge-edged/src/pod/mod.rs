@@ -52,6 +52,7 @@ pub(crate) mod running_actions;
 pub(crate) mod runtime_status;
 pub(crate) mod sandbox_step;
 pub(crate) mod sources;
+pub(crate) mod spec_containers;
 pub(crate) mod starting;
 pub(crate) mod status;
 pub(crate) mod status_manager;

@@ -16,6 +16,7 @@ use crate::pod::id::PodId;
 use crate::pod::newer_fields::NewerFields;
 use crate::pod::resize_policy::{self, ContainerResources};
 use crate::pod::restart_rule::{self, RestartRule};
+pub(crate) use crate::pod::spec_containers::{all_of, is_sidecar};
 use crate::runtime::qos;
 use crate::runtime::resources::{self, Qos};
 
@@ -222,16 +223,6 @@ pub(crate) enum RestartPolicy {
     Always,
     OnFailure,
     Never,
-}
-
-/// Whether an init container runs beside the others. Asked of init containers only: others may have that policy, too.
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
-/// Init containers first, in order; the ephemeral ones are not among them.
-pub(crate) fn all_of(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
 fn invalid(id: &PodId, reason: String) -> ParseError {

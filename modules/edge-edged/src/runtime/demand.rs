@@ -6,7 +6,7 @@ use apimachinery::Quantity;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 
-use crate::pod::parsed_pod::is_sidecar;
+use crate::pod::spec_containers::is_sidecar;
 use crate::runtime::huge_pages;
 use crate::runtime::resources::quantity;
 

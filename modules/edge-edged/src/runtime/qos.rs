@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::pod::parsed_pod::all_of;
+use crate::pod::spec_containers::all_of;
 use crate::runtime::demand;
 use crate::runtime::resources::{Amounts, Qos, amounts};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::subpath::{inner_path, sub_path};
-use super::{PreparedVolumes, Volume, VolumeLocation};
+use super::subpath::{inner_path, is_others, sub_path};
+use super::{PreparedVolumes, Volume};
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
 use crate::error::StepError;
@@ -27,15 +27,6 @@ impl OthersSubPath {
     pub(crate) fn show(&self, root: &Folder) -> Result<(), StepError> {
         let (volume, container) = &self.names;
         sub_path(root, &self.volume, &self.inner, (volume, container), &self.place)
-    }
-}
-
-/// Whether a volume is on a file system that others have mounted or hold.
-pub(super) fn is_others(volume: &Volume) -> bool {
-    match &volume.at {
-        VolumeLocation::Ours(at) => matches!(layout::kind(at), Some("nfs" | "csi" | "local-volume")),
-        VolumeLocation::Host(_) => true,
-        VolumeLocation::Image(_) | VolumeLocation::Device(_) => false,
     }
 }
 
@@ -66,6 +57,7 @@ mod tests {
 
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
+    use crate::volumes::VolumeLocation;
 
     #[test]
     fn only_sub_paths_of_what_others_have_mounted_are_looked_at_apart() {

@@ -6,7 +6,6 @@ use std::path::{Component, Path, PathBuf};
 use cri::v1::{ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
-use super::others_sub_path::is_others;
 use super::{PreparedVolumes, Volume, VolumeLocation, hosts_file};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::layout;
@@ -243,6 +242,15 @@ pub(super) fn sub_path(
     let relative: PathBuf = parts.iter().collect();
     let found = folder.sub_path(&relative).map_err(|errno| fault("create subPath directory", &errno))?;
     root.show(&found, place).map_err(|error| fault("prepare subPath", &error))
+}
+
+/// Whether a volume is on a file system that others have mounted or hold.
+pub(super) fn is_others(volume: &Volume) -> bool {
+    match &volume.at {
+        VolumeLocation::Ours(at) => matches!(layout::kind(at), Some("nfs" | "csi" | "local-volume")),
+        VolumeLocation::Host(_) => true,
+        VolumeLocation::Image(_) | VolumeLocation::Device(_) => false,
+    }
 }
 
 #[cfg(test)]
