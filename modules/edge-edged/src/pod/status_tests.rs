@@ -328,16 +328,14 @@ fn an_ephemeral_container_has_a_status_and_no_part_in_the_pods() {
     let main = instance(&pod, "c", "s", 0, RuntimeState::Running);
     let debug = |state| instance(&pod, "debug", "s", 0, state);
     let failed = RuntimeContainer { exit_code: 3, ..debug(RuntimeState::Exited) };
-    for (containers, ready) in [
-        (vec![main.clone()], false),
-        (vec![main.clone(), failed], false),
-        (vec![main, debug(RuntimeState::Running)], true),
-    ] {
+    // As a kubelet has it, of one that runs, too: nothing probes it.
+    let runs = debug(RuntimeState::Running);
+    for containers in [vec![main.clone()], vec![main.clone(), failed], vec![main, runs]] {
         let status = status(&pod, &Intent::Run, &seen(containers), &SyncState::default(), None);
         let own = &status["ephemeralContainerStatuses"][0];
         assert_eq!(
             (&own["name"], &own["ready"], &own["started"]),
-            (&json!("debug"), &json!(ready), &Value::Null)
+            (&json!("debug"), &json!(false), &Value::Null)
         );
         assert_eq!(
             (&status["phase"], &condition(&status, "Ready")["status"]),
