@@ -4,7 +4,7 @@
 //! Who may call is who may open the socket: its owner and root.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use beehive::{Actor, Context, Env, Fault, Message, Metrics};
@@ -14,7 +14,7 @@ use http::{Request, StatusCode, header};
 use https::{Answer, Event, Handler, Http1, Limits, Peer, Server, body};
 use hyper::body::Incoming;
 use nodecalls::{Call, NodeCalls};
-use unixsocket::{BindError, Bound, Existing, Folder, OwnFile};
+use unixsocket::{Bound, OwnFile};
 
 /// 10 s until a socket that could not be served is tried again.
 const SERVE_AGAIN: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl CsiSocket {
 
     async fn start(&self, env: &Env) -> io::Result<Running> {
         let path = self.path.clone();
-        let bound = env.blocking(move || bind(&path)).await;
+        let bound = env.blocking(move || unixsocket::bind_own(&path)).await;
         let Bound { listener, file, .. } = bound.map_err(|fault| io::Error::other(fault.reason)).flatten()?;
         let (calls, metrics) = (self.calls.clone(), env.metrics().clone());
         let on_event = move |event| count(&metrics, event);
@@ -112,16 +112,6 @@ impl CsiSocket {
             Server::start_at_socket("csi-socket", listener, limits(), env.clock(), on_event, handler)?;
         Ok(Running { server, file })
     }
-}
-
-/// Mode 0600, in the place of a dead one alone. Blocks.
-fn bind(path: &Path) -> io::Result<Bound> {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = Folder::make(path.parent().unwrap_or(Path::new("/")), None)?;
-    folder.bind(name, None, Existing::ReplaceDead).map_err(|error| match error {
-        BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
-        BindError::System(error) => error,
-    })
 }
 
 impl Actor for CsiSocket {

@@ -1,25 +1,16 @@
 //! The actor: the socket for sidecars and its connections.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use beehive::{Actor, Clock, Context, Fault, Message};
+use beehive::{Actor, Context, Fault, Message};
 use contract::NodeName;
-use futures::future::{Either, select};
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::UnixListener;
-use unixgrpc::{Bounds, Calls};
-use unixsocket::{BindError, Bound, Existing, Folder, OwnFile};
+use unixsocket::{Bound, OwnFile};
 
 use crate::events;
 use crate::service::{self, Service};
 use crate::way::Way;
-
-/// 32 connections at a time: a sidecar has one. The next one waits.
-const CONNECTIONS_MAX: usize = 32;
-/// 100 ms after the system refused a connection: there are no files left, and there will be.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What it is told by its flags.
 #[derive(Clone)]
@@ -77,7 +68,11 @@ impl Actor for CsiDriver {
         let Settings { socket, driver, node, way } = self.settings.clone();
         let path = socket.clone();
         let failed = |reason: String| Fault::new(format!("--endpoint unix://{}: {reason}", socket.display()));
-        let Bound { listener, file, .. } = cx.env().blocking(move || bind(&path)).await?.map_err(failed)?;
+        let Bound { listener, file, .. } = cx
+            .env()
+            .blocking(move || unixsocket::bind_own(&path))
+            .await?
+            .map_err(|error| failed(error.to_string()))?;
         self.file = Some(file);
         let listener = UnixListener::from_std(listener).map_err(|error| failed(error.to_string()))?;
         events::listening(cx.env(), &socket, &driver, node.as_str());
@@ -90,7 +85,7 @@ impl Actor for CsiDriver {
         };
         let (calls, clock, myself) = (service::calls(Arc::new(service)), cx.env().clock(), cx.myself());
         cx.spawn(async move {
-            serve(listener, clock, calls).await;
+            unixgrpc::serve_listener(listener, clock, None, calls).await;
             let _ = myself.tell(CsiDriverMsg::Ended).await;
         });
         Ok(())
@@ -105,38 +100,5 @@ impl Actor for CsiDriver {
     fn snapshot(&self) -> serde_json::Value {
         let Settings { socket, driver, node, .. } = &self.settings;
         serde_json::json!({ "socket": socket.display().to_string(), "driver": driver, "node": node.as_str() })
-    }
-}
-
-/// Mode 0600, in the place of a dead one alone. Blocks.
-fn bind(path: &Path) -> Result<Bound, String> {
-    let name =
-        path.file_name().and_then(|name| name.to_str()).ok_or("the name of the socket is not UTF-8")?;
-    let folder =
-        Folder::make(path.parent().unwrap_or(Path::new("/")), None).map_err(|error| error.to_string())?;
-    folder.bind(name, None, Existing::ReplaceDead).map_err(|error: BindError| error.to_string())
-}
-
-/// Serves the connections of a listener. Does not end.
-async fn serve(listener: UnixListener, clock: Arc<dyn Clock>, calls: Calls) {
-    let mut connections = FuturesUnordered::new();
-    loop {
-        let accepted = if connections.len() >= CONNECTIONS_MAX {
-            connections.next().await;
-            continue;
-        } else if connections.is_empty() {
-            listener.accept().await
-        } else {
-            match select(std::pin::pin!(listener.accept()), connections.next()).await {
-                Either::Left((accepted, _)) => accepted,
-                Either::Right(_) => continue,
-            }
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                connections.push(unixgrpc::serve_connection(stream, Bounds::DEFAULT, calls.clone()))
-            }
-            Err(_) => clock.sleep(ACCEPT_PAUSE).await,
-        }
     }
 }

@@ -14,9 +14,7 @@ use contract::csi::CsiMsg;
 use contract::csi_call::{CONTENT_TYPE, CsiCall};
 use contract::edged::EdgedMsg;
 use csi::v1::{
-    ControllerGetCapabilitiesRequest, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest,
-    CreateVolumeRequest, DeleteVolumeRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest,
-    ProbeRequest, VolumeCapability,
+    ControllerGetCapabilitiesRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest, ProbeRequest,
 };
 use csi::{controller, identity};
 use csidriver::{CsiDriver, Settings, Way};
@@ -27,10 +25,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prost::bytes::Bytes;
-use strictdriver::{Behaviour, Options, StrictDriver};
-use tokio::net::{UnixListener, UnixStream};
-use tonic::{Code, Request, Status};
-use unixgrpc::{Client, Method};
+use strictdriver::{Behaviour, Options, Sidecar, StrictDriver};
+use tokio::net::UnixListener;
+use tonic::Code;
+use unixgrpc::Method;
 
 const DRIVER: &str = "strict.example.com";
 /// What a test waits for a fact at the most.
@@ -42,7 +40,7 @@ struct Fixture {
     driver: StrictDriver,
     /// Whether CloudCore has the node.
     linked: Rc<Cell<bool>>,
-    client: Client,
+    sidecar: Sidecar,
     hives: Vec<Hive>,
     csi: Rc<std::cell::RefCell<Address<CsiMsg>>>,
 }
@@ -127,64 +125,17 @@ impl Fixture {
         let mailbox = hive.mailbox("csidriver", Capacity::new(1, "a test's choice"));
         hive.supervise(mailbox, Policy::default(), move || CsiDriver::new(settings.clone()));
         hive.open().unwrap();
-        let channel = unixgrpc::channel_by(move || UnixStream::connect(socket.clone()));
         let fixture = Fixture {
             root: root.to_owned(),
             driver,
             linked,
-            client: Client::new(channel, 4 << 20),
+            sidecar: Sidecar::new(&socket, &format!("{DRIVER}-edge-1")),
             hives: vec![edge, hive],
             csi,
         };
-        let listens = async || fixture.call(identity::PROBE, ProbeRequest {}).await.is_ok();
+        let listens = async || fixture.sidecar.call(identity::PROBE, ProbeRequest {}).await.is_ok();
         until("csidriver listens", listens).await;
         fixture
-    }
-
-    async fn call<Q, A>(&self, method: Method<Q, A>, message: Q) -> Result<A, Status>
-    where
-        Q: prost::Message,
-        A: prost::Message + Default,
-    {
-        let mut request = Request::new(message);
-        request.set_timeout(LONG);
-        self.client.call(method, request).await
-    }
-
-    async fn create(&self, name: &str, bytes: i64) -> Result<String, Status> {
-        let range = csi::v1::CapacityRange { required_bytes: bytes, limit_bytes: 0 };
-        let message = CreateVolumeRequest {
-            name: name.to_owned(),
-            capacity_range: Some(range),
-            volume_capabilities: vec![VolumeCapability::default()],
-            ..CreateVolumeRequest::default()
-        };
-        Ok(self.call(controller::CREATE_VOLUME, message).await?.volume.unwrap().volume_id)
-    }
-
-    async fn delete(&self, handle: &str) -> Result<(), Status> {
-        let message = DeleteVolumeRequest { volume_id: handle.to_owned(), ..DeleteVolumeRequest::default() };
-        self.call(controller::DELETE_VOLUME, message).await.map(drop)
-    }
-
-    async fn attach(&self, handle: &str, readonly: bool) -> Result<String, Status> {
-        let message = ControllerPublishVolumeRequest {
-            volume_id: handle.to_owned(),
-            node_id: format!("{DRIVER}-edge-1"),
-            readonly,
-            ..ControllerPublishVolumeRequest::default()
-        };
-        let answered = self.call(controller::CONTROLLER_PUBLISH_VOLUME, message).await?;
-        Ok(answered.publish_context["device"].clone())
-    }
-
-    async fn detach(&self, handle: &str) -> Result<(), Status> {
-        let message = ControllerUnpublishVolumeRequest {
-            volume_id: handle.to_owned(),
-            node_id: format!("{DRIVER}-edge-1"),
-            ..ControllerUnpublishVolumeRequest::default()
-        };
-        self.call(controller::CONTROLLER_UNPUBLISH_VOLUME, message).await.map(drop)
     }
 
     /// EdgeCsi ends, and another one begins.
@@ -222,21 +173,29 @@ fn run(test: impl AsyncFnOnce(Fixture)) {
 fn sidecars_are_told_what_there_is_while_the_node_is_offline() {
     run(async |fixture| {
         fixture.linked.set(false);
-        let info = fixture.call(identity::GET_PLUGIN_INFO, GetPluginInfoRequest {}).await.unwrap();
+        let info = fixture.sidecar.call(identity::GET_PLUGIN_INFO, GetPluginInfoRequest {}).await.unwrap();
         assert_eq!(info.name, DRIVER);
-        let plugin =
-            fixture.call(identity::GET_PLUGIN_CAPABILITIES, GetPluginCapabilitiesRequest {}).await.unwrap();
+        let plugin = fixture
+            .sidecar
+            .call(identity::GET_PLUGIN_CAPABILITIES, GetPluginCapabilitiesRequest {})
+            .await
+            .unwrap();
         assert_eq!(plugin.capabilities.len(), 1);
-        let can =
-            fixture.call(controller::CONTROLLER_GET_CAPABILITIES, ControllerGetCapabilitiesRequest {}).await;
+        let can = fixture
+            .sidecar
+            .call(controller::CONTROLLER_GET_CAPABILITIES, ControllerGetCapabilitiesRequest {})
+            .await;
         assert_eq!(can.unwrap().capabilities.len(), 2);
-        let offline = fixture.create("one", 5).await.unwrap_err();
+        let offline = fixture.sidecar.create("one", 5).await.unwrap_err();
         assert_eq!(offline.code(), Code::Unavailable);
         assert!(offline.message().starts_with("node `edge-1` is not linked to this CloudCore"), "{offline}");
         let list: Method<ProbeRequest, ProbeRequest> = Method::new("/csi.v1.Controller/ListVolumes");
-        assert_eq!(fixture.call(list, ProbeRequest {}).await.unwrap_err().code(), Code::Unimplemented);
+        assert_eq!(
+            fixture.sidecar.call(list, ProbeRequest {}).await.unwrap_err().code(),
+            Code::Unimplemented
+        );
         std::fs::remove_file(fixture.root.join("kubeedge.sock")).unwrap();
-        let gone = fixture.create("one", 5).await.unwrap_err();
+        let gone = fixture.sidecar.create("one", 5).await.unwrap_err();
         assert_eq!(gone.code(), Code::Unavailable);
         assert!(gone.message().contains("modules.cloudHub.unixsocket"), "{gone}");
         assert_eq!(fixture.driver.calls(), [""; 0]);
@@ -247,26 +206,9 @@ fn sidecars_are_told_what_there_is_while_the_node_is_offline() {
 #[test]
 fn each_call_may_be_repeated_and_each_error_is_the_drivers() {
     run(async |fixture| {
-        let code = |result: Result<String, Status>| result.unwrap_err().code();
-        for _ in 0..2 {
-            assert_eq!(fixture.create("one", 5).await.unwrap(), "vol-one");
-        }
-        assert_eq!(code(fixture.create("one", 6).await), Code::AlreadyExists);
-        assert_eq!(code(fixture.create("large", strictdriver::SIZE + 1).await), Code::ResourceExhausted);
-        for _ in 0..2 {
-            assert_eq!(fixture.attach("vol-one", false).await.unwrap(), "/dev/vol-one");
-        }
-        assert_eq!(code(fixture.attach("vol-one", true).await), Code::AlreadyExists);
-        let held = fixture.delete("vol-one").await.unwrap_err();
-        assert_eq!((held.code(), held.message()), (Code::FailedPrecondition, "it is attached"));
-        for _ in 0..2 {
-            fixture.detach("vol-one").await.unwrap();
-        }
-        for _ in 0..2 {
-            fixture.delete("vol-one").await.unwrap();
-        }
+        fixture.sidecar.a_volumes_life("one").await;
         fixture.driver.behave(Behaviour::FailsFinally);
-        let said = fixture.create("two", 5).await.unwrap_err();
+        let said = fixture.sidecar.create("two", 5).await.unwrap_err();
         assert_eq!((said.code(), said.details()), (Code::FailedPrecondition, &b"\x08\x09"[..]));
         assert_eq!(fixture.driver.made(), 1);
         fixture.stop().await;
@@ -279,7 +221,7 @@ fn a_node_that_begins_anew_while_the_driver_works_makes_the_volume_once() {
         fixture.driver.behave(Behaviour::Hangs);
         // The sidecar gives up while the driver works, and asks again.
         tokio::select! {
-            done = fixture.create("one", 5) => panic!("{done:?}"),
+            done = fixture.sidecar.create("one", 5) => panic!("{done:?}"),
             () = until("the driver works", async || fixture.driver.calls() == ["create one"]) => {}
         }
         fixture.begin_node_anew().await;
@@ -288,7 +230,7 @@ fn a_node_that_begins_anew_while_the_driver_works_makes_the_volume_once() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             fixture.driver.behave(Behaviour::Right);
         };
-        let (made, ()) = tokio::join!(fixture.create("one", 5), works);
+        let (made, ()) = tokio::join!(fixture.sidecar.create("one", 5), works);
         assert_eq!(made.unwrap(), "vol-one");
         assert_eq!(fixture.driver.made(), 1);
         fixture.stop().await;

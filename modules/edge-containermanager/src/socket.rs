@@ -2,27 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Clock, Context, Env, Message};
-use futures::StreamExt as _;
-use futures::future::{Either, select};
-use futures::stream::FuturesUnordered;
+use beehive::{Context, Env, Message};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat, unlinkat};
 use tokio::net::UnixListener;
-use unixgrpc::{Bounds, Calls};
+use unixgrpc::Calls;
 use unixsocket::{BindError, Existing, Folder};
 
 use crate::events;
 
 /// The kubelet's name for it, in each of its folders.
 pub(crate) const SOCKET_NAME: &str = "kubelet.sock";
-/// 32 connections at a time: a node has a few plugins and agents. The next one waits.
-const CONNECTIONS_MAX: usize = 32;
-/// 100 ms after the system refused a connection: there are no files left, and there will be.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// 5 s before a socket that could not be served is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// 0750, as a kubelet makes it.
@@ -41,7 +32,7 @@ pub(crate) fn serve_beside<M: Message>(
     let (clock, myself, env) = (cx.env().clock(), cx.myself(), cx.env().clone());
     cx.spawn(async move {
         let reason = match bind(&env, folder, sweep).await {
-            Ok(listener) => return serve(listener, clock, lifetime, calls).await,
+            Ok(listener) => return unixgrpc::serve_listener(listener, clock, Some(lifetime), calls).await,
             Err(reason) => reason,
         };
         let _ = myself.tell(ended(reason)).await;
@@ -114,34 +105,6 @@ fn remove_sockets(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Serves the connections of a listener, each for `lifetime` at most: a client of gRPC comes again by itself. Does not end.
-pub(crate) async fn serve(listener: UnixListener, clock: Arc<dyn Clock>, lifetime: Duration, calls: Calls) {
-    let mut connections = FuturesUnordered::new();
-    loop {
-        let accepted = if connections.len() >= CONNECTIONS_MAX {
-            connections.next().await;
-            continue;
-        } else if connections.is_empty() {
-            listener.accept().await
-        } else {
-            match select(std::pin::pin!(listener.accept()), connections.next()).await {
-                Either::Left((accepted, _)) => accepted,
-                Either::Right(_) => continue,
-            }
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (calls, ends) = (Rc::clone(&calls), clock.sleep(lifetime));
-                connections.push(async move {
-                    let served = unixgrpc::serve_connection(stream, Bounds::DEFAULT, calls);
-                    drop(select(std::pin::pin!(served), ends).await);
-                });
-            }
-            Err(_) => clock.sleep(ACCEPT_PAUSE).await,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use tokio::net::UnixListener;
-use unixsocket::{BindError, Existing, Folder, OwnFile};
+use unixsocket::{Existing, OwnFile};
 
 /// The file of a socket; it goes when this is dropped.
 pub(crate) struct SocketFile(OwnFile);
@@ -19,12 +19,7 @@ impl Drop for SocketFile {
 /// of this process.
 pub(crate) fn bind(path: &Path, group: &str) -> io::Result<(UnixListener, SocketFile)> {
     let group = unixsocket::group_id(group)?.unwrap_or_else(unixsocket::own_group);
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = Folder::open(path.parent().unwrap_or(Path::new("")))?;
-    let bound = folder.bind(name, Some(group), Existing::ReplaceDead).map_err(|error| match error {
-        BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
-        BindError::System(error) => error,
-    })?;
+    let bound = unixsocket::bind(path, Some(group), Existing::ReplaceDead)?;
     Ok((UnixListener::from_std(bound.listener)?, SocketFile(bound.file)))
 }
 

@@ -17,14 +17,14 @@ use edge_store::Store;
 use https::{Port, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
-use unixsocket::OwnFile;
+use unixsocket::{Existing, OwnFile};
 
 use crate::call_thread::CallThread;
 use crate::error::Refusal;
 use crate::events;
 use crate::handler::Kubelet;
 use crate::link_calls;
-use crate::local_server::{self, LocalServer};
+use crate::local_server::LocalServer;
 use crate::settings::Settings;
 use crate::token::{self, Token};
 
@@ -319,7 +319,7 @@ fn about_token(file: &Path, error: &io::Error) -> io::Error {
 
 async fn open_socket(path: PathBuf, kubelet: Arc<Kubelet>, env: &Env) -> io::Result<(Server, OwnFile)> {
     let shown = path.display().to_string();
-    let bound = env.blocking(move || local_server::bind(&path)).await;
+    let bound = env.blocking(move || unixsocket::bind(&path, None, Existing::ReplaceDead)).await;
     let bound = bound.map_err(|fault| io::Error::other(fault.reason)).flatten();
     let bound = bound.map_err(|error| io::Error::new(error.kind(), format!("socket {shown}: {error}")))?;
     let server = LocalServer { kubelet, token: None }.at_socket(bound.listener, env)?;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::StreamBody;
 use https::{Answer, Handler, Http1, Limits, Peer, Port, Server, body};
 use hyper::body::{Frame, Incoming};
-use unixsocket::{BindError, Bound, Existing, Folder};
 
 use crate::answer::{Body, Reply};
 use crate::budget::Origin;
@@ -67,16 +65,6 @@ fn limits() -> Limits {
         answer_within: Some(ANSWER_WITHIN),
         ..Limits::default()
     }
-}
-
-/// Binds the socket: mode 0600, and in the place of a dead one alone. Blocks.
-pub(crate) fn bind(path: &Path) -> io::Result<Bound> {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-    let folder = Folder::open(path.parent().unwrap_or(Path::new("")))?;
-    folder.bind(name, None, Existing::ReplaceDead).map_err(|error| match error {
-        BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
-        BindError::System(error) => error,
-    })
 }
 
 impl Handler for LocalServer {

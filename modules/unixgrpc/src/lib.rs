@@ -5,7 +5,7 @@
 //! # Owns
 //! Nothing.
 //! # Accepts
-//! A connection, who answers its calls and what it may take ([`Bounds`]); a way to connect, a method and a message.
+//! A listener or a connection, who answers its calls and what it may take ([`Bounds`]); a way to connect, a method and a message.
 //! # Tells
 //! Nobody.
 //! # Keeps across a restart
@@ -22,6 +22,7 @@ mod client;
 mod connection;
 mod details;
 mod header_block;
+mod listener;
 mod method;
 mod service;
 
@@ -30,5 +31,6 @@ pub use channel::{Connector, channel_by};
 pub use client::{Answers, Client};
 pub use connection::{Bounds, serve_connection};
 pub use details::without_unsound;
+pub use listener::serve_listener;
 pub use method::{Method, undeclared};
 pub use service::{Answering, Call, Calls};

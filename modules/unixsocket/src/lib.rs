@@ -18,6 +18,31 @@ mod folder;
 pub use folder::{BindError, Bound, Existing, Folder, OwnFile};
 
 use std::io;
+use std::path::Path;
+
+/// Binds the socket `path` in a folder that is there, and listens on it, as [`Folder::bind`] does. Blocks.
+///
+/// # Errors
+/// As [`Folder::bind`]'s, in the system's words: what is no socket and has the name is [`io::ErrorKind::AlreadyExists`].
+pub fn bind(path: &Path, group: Option<u32>, existing: Existing) -> io::Result<Bound> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = Folder::open(path.parent().unwrap_or(Path::new("")))?;
+    folder.bind(name, group, existing).map_err(|error| match error {
+        BindError::NotASocket => io::Error::new(io::ErrorKind::AlreadyExists, BindError::NotASocket),
+        BindError::System(error) => error,
+    })
+}
+
+/// The same, for its owner alone and in the place of a dead one alone; a folder that is not there is made. Blocks.
+///
+/// # Errors
+/// As [`bind`]'s.
+pub fn bind_own(path: &Path) -> io::Result<Bound> {
+    if let Some(folder) = path.parent() {
+        Folder::make(folder, None)?;
+    }
+    bind(path, None, Existing::ReplaceDead)
+}
 
 /// The number of a group, by its name or as it stands; `None` for an empty text. Blocks while the system's database of
 /// groups is read.

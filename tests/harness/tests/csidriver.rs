@@ -6,17 +6,14 @@ use std::path::PathBuf;
 use beehive::{Capacity, Hive, Policy};
 use contract::NodeName;
 use csi::v1::{
-    ControllerGetCapabilitiesRequest, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest,
-    CreateVolumeRequest, DeleteVolumeRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest,
-    ProbeRequest, VolumeCapability,
+    ControllerGetCapabilitiesRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest, ProbeRequest,
 };
 use csi::{controller, identity};
 use csidriver::{CsiDriver, Settings, Way};
 use harness::{Cluster, LONG, Node, run};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use strictdriver::{Behaviour, Options, StrictDriver};
-use tonic::{Code, Request, Status};
-use unixgrpc::{Client, Method};
+use strictdriver::{Behaviour, Options, Sidecar, StrictDriver};
+use tonic::Code;
 
 const DRIVER: &str = "strict.example.com";
 
@@ -28,9 +25,17 @@ struct Fixture {
 }
 
 /// A sidecar beside its `csidriver`.
-struct Sidecar {
-    client: Client,
+struct Beside {
+    sidecar: Sidecar,
     hive: Hive,
+}
+
+impl std::ops::Deref for Beside {
+    type Target = Sidecar;
+
+    fn deref(&self) -> &Sidecar {
+        &self.sidecar
+    }
 }
 
 impl Fixture {
@@ -51,7 +56,7 @@ impl Fixture {
         Fixture { cluster, node, driver, kubeedge_socket }
     }
 
-    fn sidecar(&self, name: &str, way: Way) -> Sidecar {
+    fn sidecar(&self, name: &str, way: Way) -> Beside {
         let socket = self.cluster.folder_of(name).join("csi.sock");
         let settings = Settings {
             socket: socket.clone(),
@@ -63,85 +68,13 @@ impl Fixture {
         let mailbox = hive.mailbox("csidriver", Capacity::new(1, "a test's choice"));
         hive.supervise(mailbox, Policy::default(), move || CsiDriver::new(settings.clone()));
         hive.open().unwrap();
-        let channel = unixgrpc::channel_by(move || tokio::net::UnixStream::connect(socket.clone()));
-        Sidecar { client: Client::new(channel, 4 << 20), hive }
+        Beside { sidecar: Sidecar::new(&socket, &format!("{DRIVER}-edge-1")), hive }
     }
 
     /// Waits until the driver answers there.
     async fn until_answered(&self, sidecar: &Sidecar) {
         let answers = async || sidecar.delete("none").await.is_ok();
         self.cluster.until_async("the driver answers", answers).await;
-    }
-}
-
-impl Sidecar {
-    async fn call<Q, A>(&self, method: Method<Q, A>, message: Q) -> Result<A, Status>
-    where
-        Q: prost::Message,
-        A: prost::Message + Default,
-    {
-        let mut request = Request::new(message);
-        request.set_timeout(LONG);
-        self.client.call(method, request).await
-    }
-
-    async fn create(&self, name: &str, bytes: i64) -> Result<String, Status> {
-        let range = csi::v1::CapacityRange { required_bytes: bytes, limit_bytes: 0 };
-        let message = CreateVolumeRequest {
-            name: name.to_owned(),
-            capacity_range: Some(range),
-            volume_capabilities: vec![VolumeCapability::default()],
-            ..CreateVolumeRequest::default()
-        };
-        Ok(self.call(controller::CREATE_VOLUME, message).await?.volume.unwrap().volume_id)
-    }
-
-    async fn delete(&self, handle: &str) -> Result<(), Status> {
-        let message = DeleteVolumeRequest { volume_id: handle.to_owned(), ..DeleteVolumeRequest::default() };
-        self.call(controller::DELETE_VOLUME, message).await.map(drop)
-    }
-
-    async fn attach(&self, handle: &str, readonly: bool) -> Result<String, Status> {
-        let message = ControllerPublishVolumeRequest {
-            volume_id: handle.to_owned(),
-            node_id: format!("{DRIVER}-edge-1"),
-            readonly,
-            ..ControllerPublishVolumeRequest::default()
-        };
-        let answered = self.call(controller::CONTROLLER_PUBLISH_VOLUME, message).await?;
-        Ok(answered.publish_context["device"].clone())
-    }
-
-    async fn detach(&self, handle: &str) -> Result<(), Status> {
-        let message = ControllerUnpublishVolumeRequest {
-            volume_id: handle.to_owned(),
-            node_id: format!("{DRIVER}-edge-1"),
-            ..ControllerUnpublishVolumeRequest::default()
-        };
-        self.call(controller::CONTROLLER_UNPUBLISH_VOLUME, message).await.map(drop)
-    }
-
-    /// The life of a volume, with what goes wrong in it, and each call twice.
-    async fn a_volumes_life(&self, name: &str) {
-        let handle = format!("vol-{name}");
-        for _ in 0..2 {
-            assert_eq!(self.create(name, 5).await.unwrap(), handle);
-        }
-        let code = |result: Result<String, Status>| result.unwrap_err().code();
-        assert_eq!(code(self.create(name, 6).await), Code::AlreadyExists);
-        assert_eq!(code(self.create("large", strictdriver::SIZE + 1).await), Code::ResourceExhausted);
-        for _ in 0..2 {
-            assert_eq!(self.attach(&handle, false).await.unwrap(), format!("/dev/{handle}"));
-        }
-        assert_eq!(code(self.attach(&handle, true).await), Code::AlreadyExists);
-        let held = self.delete(&handle).await.unwrap_err();
-        assert_eq!((held.code(), held.message()), (Code::FailedPrecondition, "it is attached"));
-        for _ in 0..2 {
-            self.detach(&handle).await.unwrap();
-        }
-        for _ in 0..2 {
-            self.delete(&handle).await.unwrap();
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod device;
 mod node;
 mod registrar;
 mod rules;
+mod sidecar;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -34,6 +35,8 @@ use controller::{ControllerService, Made};
 use node::NodeService;
 use registrar::Registrar;
 use rules::Rules;
+
+pub use sidecar::Sidecar;
 
 /// 1 GiB: how large it says that a volume is.
 pub const SIZE: i64 = 1 << 30;
