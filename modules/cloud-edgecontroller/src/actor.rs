@@ -16,13 +16,12 @@ use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues, ReportSender};
 use kubewatch::{
-    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, Readiness, SharedCache,
-    WatchedKind,
+    DesiredObjects, Interruptions, ObjectWatches, Presence, Publisher, ReadAs, SharedCache, WatchedKind,
 };
 
 use crate::eviction::Evictions;
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
-use crate::node_conditions::{ConditionsWriter, LastConditions};
+use crate::last_status::{LastStatus, StatusWriter};
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::NodeReportWriter;
 use crate::token_rates::TokenRates;
@@ -96,8 +95,8 @@ pub struct EdgeController {
     node_uids: BTreeMap<NodeName, (u64, String)>,
     /// Where the kubelet endpoints of the sessions are, as CloudStream has said.
     endpoints: Endpoints,
-    /// What the nodes of the sessions reported last of their conditions.
-    last_conditions: LastConditions,
+    /// What the nodes of the sessions reported last of themselves.
+    last_status: LastStatus,
     /// Who keeps pods on nodes that are cut off.
     evictions: Evictions,
     /// NodeLease did not answer in this round; it is not asked for one node after the other.
@@ -120,7 +119,7 @@ impl EdgeController {
             token_rates: Rc::default(),
             node_uids: BTreeMap::new(),
             endpoints: Endpoints::default(),
-            last_conditions: LastConditions::default(),
+            last_status: LastStatus::default(),
             evictions: Evictions::default(),
             is_lease_silent: false,
             withheld: BTreeSet::new(),
@@ -146,7 +145,7 @@ impl Actor for EdgeController {
             lease: lease.clone(),
             pods: pods.clone(),
             endpoints: Rc::clone(&self.endpoints),
-            last_conditions: self.last_conditions.clone(),
+            last_status: self.last_status.clone(),
             mirrors: Default::default(),
             rates: Default::default(),
             csi_written: Default::default(),
@@ -183,7 +182,7 @@ impl Actor for EdgeController {
                 }
             }
             EdgeControllerMsg::Up { node, session, message: EdgeUp::Alive } => {
-                self.say_conditions_again(&node, session, cx);
+                self.say_status_again(&node, session, cx);
                 // One that is lost is followed by the next.
                 let _ = self.dependencies.lease.try_tell(NodeLeaseMsg::Renew { node, session });
             }
@@ -224,7 +223,7 @@ impl EdgeController {
         self.publisher.all_nodes_down();
         self.node_uids.clear();
         self.endpoints.borrow_mut().clear();
-        self.last_conditions.clear();
+        self.last_status.clear();
         for node in std::mem::take(&mut self.withheld) {
             self.index.touch(&node);
         }
@@ -240,7 +239,7 @@ impl EdgeController {
         if self.publisher.node_down(node, session) {
             self.node_uids.remove(node);
             self.endpoints.borrow_mut().remove(node);
-            self.last_conditions.forget(node);
+            self.last_status.forget(node);
             if self.withheld.remove(node) {
                 self.index.touch(node);
                 self.reconcile(cx).await;
@@ -255,24 +254,25 @@ impl EdgeController {
         }
     }
 
-    /// The node is alive: if its Node says that nothing is heard of it, it says again what the node reported.
-    fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
+    /// The node is alive: if its Node says something else than the node reported, it is said again.
+    fn say_status_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         let key = ObjectKey::new(NODES, "", node.as_str());
-        let is_unheard = self.informers.as_ref().is_some_and(|informers| {
+        let mark = self.informers.as_ref().and_then(|informers| {
             let nodes = informers.nodes.borrow();
-            nodes.objects.get(&key).is_some_and(|found| found.readiness == Readiness::Unheard)
+            nodes.objects.get(&key).map(|found| found.status_mark)
         });
-        if is_unheard
+        if let Some(mark) = mark
             && self.publisher.session_of(node) == Some(session)
-            && self.last_conditions.may_say_again(node, cx.now())
+            && self.last_status.begin_look(node, mark, cx.now())
         {
-            let writer = ConditionsWriter {
+            let writer = StatusWriter {
                 client: self.dependencies.client.clone(),
                 lease: self.dependencies.lease.clone(),
-                last: self.last_conditions.clone(),
+                last: self.last_status.clone(),
+                endpoints: Rc::clone(&self.endpoints),
                 env: cx.env().clone(),
             };
-            cx.spawn(writer.write(ReportSender { node: node.clone(), session }));
+            cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark));
         }
     }
 

@@ -11,7 +11,7 @@ use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use crate::error::NodeReportError;
-use crate::node_conditions;
+use crate::last_status;
 use crate::status::{NodeReportWriter, Outcome, WRITE_TRIES};
 
 /// Those of a claim's conditions that are about its size.
@@ -38,7 +38,7 @@ impl NodeReportWriter {
             if claim.metadata.uid.as_deref() != Some(id.uid.as_str()) {
                 return Ok(Outcome::Done);
             }
-            let patch = match patch_of(&json!(claim), size, said, &node_conditions::now(&self.env)) {
+            let patch = match patch_of(&json!(claim), size, said, &last_status::now(&self.env)) {
                 Ok(Some(patch)) => patch,
                 Ok(None) => return Ok(Outcome::Done),
                 Err(why) => return Ok(Outcome::Refused(why)),

@@ -130,14 +130,14 @@ pub(crate) fn endpoint_not_written(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "the Node does not say yet where its kubelet endpoint is; tried again");
 }
 
-/// A Node said that nothing is heard of its node, which is alive: what the node reported last was written again.
-pub(crate) fn conditions_said_again(env: &Env, node: &NodeName) {
-    env.count("edgecontroller_conditions_said_again");
-    tracing::info!(%node, "the Node was unheard of and its node is alive; its conditions are said again");
+/// A Node said something else than its node reported, which is alive: what it reported last was written again.
+pub(crate) fn status_said_again(env: &Env, node: &NodeName) {
+    env.count("edgecontroller_status_said_again");
+    tracing::info!(%node, "somebody wrote the Node's status while its node is alive; what the node reported is said again");
 }
 
 /// That could not be written now; the node's next sign of life tries again.
-pub(crate) fn conditions_not_said_again(env: &Env, node: &NodeName, reason: &str) {
-    env.count("edgecontroller_conditions_not_said_again");
-    tracing::warn!(%node, reason, "the conditions of a Node not said again; tried at its next sign of life");
+pub(crate) fn status_not_said_again(env: &Env, node: &NodeName, reason: &str) {
+    env.count("edgecontroller_status_not_said_again");
+    tracing::warn!(%node, reason, "the status of a Node not said again; tried at its next sign of life");
 }

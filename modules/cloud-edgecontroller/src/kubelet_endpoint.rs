@@ -4,7 +4,8 @@
 //! ExternalDNS, ExternalIP (pkg/kubelet/client/kubelet_client.go): so there is no Hostname and no DNS name, and the first
 //! InternalIP is the CloudCore that has the node. The node's own addresses follow.
 //!
-//! Both are written by [`fields`], when a node reports and when its link comes to another CloudCore.
+//! Both are written by [`fields`], when a node reports and when its link comes to another CloudCore. The port is CloudCore's word
+//! alone: API servers show their own certificate to whoever listens there, and at a port of 0 they dial a kubelet's, 10250.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ use crate::{events, session_lease};
 
 /// The only types that lead nowhere else: see the module.
 const TYPES: [&str; 2] = ["InternalIP", "ExternalIP"];
+/// Where nobody serves a node's kubelet endpoint: the port of the node's own kubelet API, which is on loopback there. `policy.yaml`
+/// allows it beside CloudCore's ports.
+const OWN_PORT: u16 = 10_350;
 /// How often a Node is written at once when somebody else wrote in between.
 const WRITE_TRIES: usize = 5;
 /// 2 s, doubled at each time up to 60 s, before a Node that could not be written is tried again.
@@ -41,12 +45,11 @@ pub(crate) type Endpoints = Rc<RefCell<BTreeMap<NodeName, (u64, KubeletEndpoint)
 #[derive(Debug, PartialEq)]
 pub(crate) struct Fields {
     addresses: Vec<NodeAddress>,
-    port: Option<i32>,
+    port: i32,
     annotation: Option<String>,
 }
 
-/// What a Node says when its kubelet is reached at `endpoint` and these are the node's own addresses. `None`: nobody serves it
-/// here, and the port is the node's own business.
+/// What a Node says when its kubelet is reached at `endpoint` and these are the node's own addresses. `None`: nobody serves it.
 fn fields(endpoint: Option<&KubeletEndpoint>, own: &[NodeAddress]) -> Fields {
     let ours = endpoint.and_then(|endpoint| endpoint.address);
     let ours =
@@ -63,7 +66,7 @@ fn fields(endpoint: Option<&KubeletEndpoint>, own: &[NodeAddress]) -> Fields {
     }
     Fields {
         addresses,
-        port: endpoint.map(|endpoint| i32::from(endpoint.port)),
+        port: i32::from(endpoint.map_or(OWN_PORT, |endpoint| endpoint.port)),
         annotation: endpoint.map(|_| ours.map(|address| address.address).unwrap_or_default()),
     }
 }
@@ -76,9 +79,7 @@ impl Fields {
             let addresses = self.addresses.iter().map(|address| json!(address)).chain([replace]);
             status["addresses"] = addresses.collect();
         }
-        if let Some(port) = self.port {
-            status["daemonEndpoints"] = json!({ "kubeletEndpoint": { "Port": port } });
-        }
+        status["daemonEndpoints"] = json!({ "kubeletEndpoint": { "Port": self.port } });
         if let Some(annotation) = self.annotation {
             metadata["annotations"][ANNOTATION] = Value::from(annotation);
         }
@@ -89,7 +90,7 @@ impl Fields {
         let status = node.status.as_ref();
         let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
         addresses == self.addresses
-            && port_of(node) == self.port
+            && port_of(node) == Some(self.port)
             && annotation_of(node) == self.annotation.as_deref()
     }
 }
@@ -129,6 +130,27 @@ pub(crate) fn complete(
     found: &Node,
 ) {
     fields(endpoint.or_else(|| said_before(found)).as_ref(), own).patch(metadata, status);
+}
+
+/// The same where the Node says something else.
+pub(crate) fn complete_if_other(
+    metadata: &mut Value,
+    status: &mut Value,
+    (endpoint, own): (Option<KubeletEndpoint>, &[NodeAddress]),
+    found: &Node,
+) {
+    // What a Node says before the endpoint of this session is known is an earlier session's.
+    let Some(endpoint) = endpoint else { return };
+    let fields = fields(Some(&endpoint), own);
+    if !fields.are_of(found) {
+        fields.patch(metadata, status);
+    }
+}
+
+/// Where the kubelet endpoint of a session is, if that is known.
+pub(crate) fn of_session(endpoints: &Endpoints, from: &ReportSender) -> Option<KubeletEndpoint> {
+    let endpoints = endpoints.borrow();
+    endpoints.get(&from.node).filter(|(session, _)| *session == from.session).map(|(_, endpoint)| *endpoint)
 }
 
 /// Writes endpoints into Nodes, beside what the nodes report.
@@ -238,7 +260,7 @@ mod tests {
         let first = fields(Some(&KubeletEndpoint { address: None, port: 12_003 }), &own);
         assert_eq!(
             (shown(&first)[0], first.port, first.annotation.as_deref()),
-            ("192.0.2.7", Some(12_003), Some(""))
+            ("192.0.2.7", 12_003, Some(""))
         );
         // One machine for both.
         assert_eq!(shown(&fields(Some(&at("192.0.2.7")), &own[2..3])), ["192.0.2.7"]);
@@ -267,12 +289,13 @@ mod tests {
         assert_eq!(status["addresses"][0]["address"], "10.0.0.5");
         complete(&mut metadata, &mut status, (Some(at("10.0.0.6")), &own), &found);
         assert_eq!(status["addresses"][0]["address"], "10.0.0.6");
-        // Nobody serves it: what the node says of itself stays, but for names.
-        let (mut metadata, mut status) = (json!({}), json!({ "daemonEndpoints": 1 }));
+        // Nobody serves it: whatever the node says, the API server is not led to a kubelet's port or to its own.
+        let (mut metadata, mut status) =
+            (json!({}), json!({ "daemonEndpoints": { "kubeletEndpoint": { "Port": 6443 } } }));
         complete(&mut metadata, &mut status, (None, &own), &node(&own, None, 10_250));
         assert_eq!(
-            (&status["addresses"][0]["address"], &status["daemonEndpoints"]),
-            (&json!("192.0.2.8"), &json!(1))
+            (&status["addresses"][0]["address"], &status["daemonEndpoints"]["kubeletEndpoint"]["Port"]),
+            (&json!("192.0.2.8"), &json!(10_350))
         );
         assert_eq!(metadata, json!({}));
     }

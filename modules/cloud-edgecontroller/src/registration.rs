@@ -204,7 +204,6 @@ pub(crate) fn node_status(said: &Value) -> Option<NodeStatus> {
         allocatable: few(said.allocatable),
         capacity: few(said.capacity),
         conditions,
-        daemon_endpoints: said.daemon_endpoints,
         features: said.features,
         images,
         node_info: said.node_info,

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
 use contract::NodeName;
-use contract::cloudstream::KubeletEndpoint;
 use contract::csi_node::CsiNodeDriver;
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
@@ -24,8 +23,8 @@ use crate::error::{NodeReportError, is_final};
 use crate::event_reports::EventRates;
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
+use crate::last_status::{self, LastStatus, Reported};
 use crate::mirror_pods::{self, MirrorRates};
-use crate::node_conditions::{self, LastConditions};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
 use crate::session_lease::{self, LEASE_DEADLINE};
@@ -56,8 +55,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) pods: SharedCache,
     /// Where the kubelet endpoints of the sessions are.
     pub(crate) endpoints: Endpoints,
-    /// Keeps what nodes reported of their conditions.
-    pub(crate) last_conditions: LastConditions,
+    /// Keeps what nodes reported of themselves.
+    pub(crate) last_status: LastStatus,
     /// The mirrors of static pods that are made for each node.
     pub(crate) mirrors: RefCell<MirrorRates>,
     /// The events of each node, over all its sessions.
@@ -176,8 +175,13 @@ impl NodeReportWriter {
             }
             let (mut metadata, mut status) =
                 (report_version::patch_of(&found.metadata, ours), status.clone());
-            node_conditions::as_of(&mut status, &json!(found), &node_conditions::now(&self.env));
-            kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoint(from), &own), &found);
+            last_status::as_of(&mut status, &json!(found), &last_status::now(&self.env));
+            kubelet_endpoint::complete(
+                &mut metadata,
+                &mut status,
+                (kubelet_endpoint::of_session(&self.endpoints, from), &own),
+                &found,
+            );
             registration::complete(&mut metadata);
             if let Some(drivers) = &drivers {
                 csi_node::complete(&mut metadata, drivers);
@@ -187,7 +191,8 @@ impl NodeReportWriter {
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
                 Ok(node) => {
                     self.traffic.add(&from.node, &node);
-                    self.last_conditions.written(from, &status["conditions"]);
+                    let reported = Reported::new(&status["conditions"], &own, &status, &node);
+                    self.last_status.written(from, reported);
                     self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
                 }
@@ -212,14 +217,6 @@ impl NodeReportWriter {
             self.csi_written.borrow_mut().insert(from.node.clone(), written);
         }
         Ok(())
-    }
-
-    fn endpoint(&self, from: &ReportSender) -> Option<KubeletEndpoint> {
-        let endpoints = self.endpoints.borrow();
-        endpoints
-            .get(&from.node)
-            .filter(|(session, _)| *session == from.session)
-            .map(|(_, endpoint)| *endpoint)
     }
 
     /// NodeLease looks into it, and ends the session if the Node is gone or another one.

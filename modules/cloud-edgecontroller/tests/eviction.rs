@@ -208,6 +208,9 @@ fn as_long_as_the_server_does_not_say_nothing_is_done_and_a_policy_that_goes_is_
     run(Admits::NotNow, async |fixture| {
         fixture.nothing_for(Duration::from_secs(400)).await;
         *fixture.server.admits.lock().unwrap() = Admits::WithoutTaints;
+        fixture.nothing_for(Duration::from_secs(70)).await;
+        // A server that begins anew refuses all until it has read its roles.
+        *fixture.server.admits.lock().unwrap() = Admits::Nothing;
         fixture.nothing_for(Duration::from_secs(120)).await;
         *fixture.server.admits.lock().unwrap() = Admits::AsItIs;
         let written = fixture.written(1).await;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Fault, Reply, Sample};
+use beehive::{Actor, Address, Context, Fault, Moment, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::ids::{NODES, PODS};
@@ -15,11 +15,14 @@ use noderegistry::Registry;
 
 use crate::claim::{ClaimHandler, Resolved, not_now};
 use crate::condition::{ConditionWriter, NewestWrites, Synced};
-use crate::error::LeaseError;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
-use crate::plan::Sessions;
+use crate::plan::{Renewal, Sessions};
 use crate::{events, nodes};
 
+/// How often a renewal is tried: a kubelet's number.
+const RENEWAL_TRIES: u32 = 5;
+/// 1 s between two tries.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has gone on to a later session";
 
 /// What a NodeLease is made of.
@@ -222,19 +225,19 @@ impl NodeLease {
 
     fn renew(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
         let SessionState::Open { node_uid } = self.state(&node, session, cx) else { return };
-        let period = self.dependencies.lease_period;
-        if !self.sessions.borrow_mut().begin_renewal(&node, session, period, cx.now()) {
+        let (period, now) = (self.dependencies.lease_period, cx.now());
+        let renewal = self.sessions.borrow_mut().sign_of_life(&node, session, period, now);
+        if renewal == Renewal::None {
             return;
         }
-        let (leases, ending) = (self.leases.clone(), self.ending(cx));
-        let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        let renewer =
+            Renewer { leases: self.leases.clone(), ending: self.ending(cx), node, session, node_uid };
         cx.spawn(async move {
-            let holding: Result<LeaseOwnership, LeaseError> =
-                leases.renew(&node, session, wall, &node_uid, &ending.env).await;
-            if let Err(error) = &holding {
-                events::lease_not_renewed(&ending.env, &node, &Fault::from_error(error).reason);
+            match renewal {
+                Renewal::None => {}
+                Renewal::Now => renewer.renew(now).await,
+                Renewal::After(pause) => renewer.renew_after(pause).await,
             }
-            ending.lost(&node, session, holding.ok()).await;
         });
     }
 
@@ -251,6 +254,49 @@ impl NodeLease {
         let (sessions, newest) = (Rc::clone(&self.sessions), self.newest_writes.clone());
         let writer = ConditionWriter { client, leases, sessions, newest };
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
+    }
+}
+
+/// Renews a Lease once.
+struct Renewer {
+    leases: LeaseClient,
+    ending: SessionEnder,
+    node: NodeName,
+    session: u64,
+    node_uid: String,
+}
+
+impl Renewer {
+    async fn renew_after(&self, pause: Duration) {
+        let SessionEnder { env, sessions, .. } = &self.ending;
+        env.sleep(pause).await;
+        let now = env.now();
+        let is_wanted = sessions.borrow_mut().begin_planned(&self.node, self.session, now);
+        if is_wanted {
+            self.renew(now).await;
+        }
+    }
+
+    /// The renewal that began at `began`. One that fails is tried again soon: a Lease counts for four periods, and an API server that
+    /// is away for most of them may answer in between.
+    async fn renew(&self, began: Moment) {
+        let SessionEnder { env, sessions, .. } = &self.ending;
+        for tries_left in (0..RENEWAL_TRIES).rev() {
+            let wall = jiff::Timestamp::try_from(env.wall()).unwrap_or_default();
+            match self.leases.renew(&self.node, self.session, wall, &self.node_uid, env).await {
+                Ok(holding) => return self.ending.lost(&self.node, self.session, Some(holding)).await,
+                Err(error) => {
+                    events::lease_not_renewed(env, &self.node, &Fault::from_error(&error).reason);
+                }
+            }
+            if tries_left == 0 {
+                return;
+            }
+            env.sleep(env.jitter(RENEWAL_PAUSE)).await;
+            if !sessions.borrow().may_retry(&self.node, self.session, began) {
+                return;
+            }
+        }
     }
 }
 

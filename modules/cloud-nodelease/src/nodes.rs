@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kubewatch::WatchedMetadata;
+use kubewatch::{WatchPause, WatchedMetadata};
 
 use crate::plan::Sessions;
 
@@ -31,19 +31,18 @@ pub(crate) async fn watch(
 ) {
     // One Node that cannot be read must not hide the others.
     let nodes: Api<WatchedMetadata> = Api::all_with(client, &ApiResource::erase::<Node>(&()));
-    let (mut pause, mut listed) = (AGAIN_AFTER, BTreeSet::new());
+    let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
+    let mut listed = BTreeSet::new();
     let mut events = std::pin::pin!(watcher(nodes, Config::default()));
     while let Some(event) = events.next().await {
         let changed = match event {
             Ok(event) => take(&sessions, event, &mut listed),
             Err(error) => {
                 crate::events::watch_interrupted(&env, &Fault::from_error(&error).reason);
-                env.sleep(env.jitter(pause)).await;
-                pause = (2 * pause).min(AGAIN_MAX);
+                env.sleep(env.jitter(pause.broke(env.now()))).await;
                 continue;
             }
         };
-        pause = AGAIN_AFTER;
         for node in changed {
             let session_in_doubt = sessions.borrow().session_in_doubt(&node);
             if let Some(session) = session_in_doubt {

@@ -40,6 +40,8 @@ struct SessionEntry {
     /// The Lease when it was last seen to be ours, so that a renewal is one request.
     lease_version: Option<LeaseVersion>,
     renewed: Option<Moment>,
+    /// Whether the next renewal waits for its time.
+    is_planned: bool,
     /// Its link, while it is open.
     link: Option<OpenLink>,
 }
@@ -53,6 +55,17 @@ pub enum NodeCheck {
     Over,
     /// There is no such session any more.
     NoSession,
+}
+
+/// When a Lease is renewed, after a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Now: whoever asked renews it.
+    Now,
+    /// When this has passed, if [`Sessions::begin_planned`] says so then.
+    After(Duration),
+    /// There is no such session, or it is planned.
+    None,
 }
 
 /// The sessions, and the Nodes as the watch has them. A node that has gone to another CloudCore keeps its place: its Lease says
@@ -119,6 +132,7 @@ impl Sessions {
             is_checked: false,
             lease_version,
             renewed: None,
+            is_planned: false,
             link: None,
         };
         self.sessions.insert(node.clone(), session);
@@ -128,7 +142,7 @@ impl Sessions {
     pub fn all_down(&mut self) {
         self.is_told = true;
         for session in self.sessions.values_mut() {
-            session.link = None;
+            (session.link, session.is_planned) = (None, false);
         }
     }
 
@@ -154,7 +168,7 @@ impl Sessions {
     /// A session's link ended.
     pub fn down(&mut self, node: &NodeName, number: u64) {
         if let Some(session) = self.session_mut(node, number) {
-            session.link = None;
+            (session.link, session.is_planned) = (None, false);
         }
     }
 
@@ -271,15 +285,37 @@ impl Sessions {
         Some((*transport, traffic.received(), traffic.sent()))
     }
 
-    /// Whether the Lease is to be renewed: it was not within nine tenths of `period`, and the next sign of life may be another
-    /// half away. From now on it counts as renewed.
-    pub fn begin_renewal(&mut self, node: &NodeName, number: u64, period: Duration, now: Moment) -> bool {
-        let Some(session) = self.session_mut(node, number) else { return false };
-        if session.renewed.is_some_and(|at| now.since(at) < period * 9 / 10) {
-            return false;
+    /// The node has said that it is alive. Its Lease is renewed once in each `period` in which it did: at once if the last renewal is
+    /// that long ago, else at the end of the period. Signs of life come when they come, and a renewal that waited for the next one
+    /// would be late by nearly as long as they are apart.
+    pub fn sign_of_life(&mut self, node: &NodeName, number: u64, period: Duration, now: Moment) -> Renewal {
+        let Some(session) = self.session_mut(node, number) else { return Renewal::None };
+        let pause = session.renewed.map_or(Duration::ZERO, |at| period.saturating_sub(now.since(at)));
+        if pause.is_zero() {
+            (session.renewed, session.is_planned) = (Some(now), false);
+            Renewal::Now
+        } else if session.is_planned {
+            Renewal::None
+        } else {
+            session.is_planned = true;
+            Renewal::After(pause)
         }
-        session.renewed = Some(now);
-        true
+    }
+
+    /// The time of a planned renewal has come. Answers whether it is still wanted: not when the link has ended.
+    pub fn begin_planned(&mut self, node: &NodeName, number: u64, now: Moment) -> bool {
+        let Some(session) = self.session_mut(node, number) else { return false };
+        let is_planned = std::mem::take(&mut session.is_planned);
+        if is_planned {
+            session.renewed = Some(now);
+        }
+        is_planned
+    }
+
+    /// Whether the renewal that began at `began` and failed is to be tried again: while the node is linked and no other has begun.
+    pub fn may_retry(&self, node: &NodeName, number: u64, began: Moment) -> bool {
+        let session = self.sessions.get(node).filter(|session| session.number == number);
+        session.is_some_and(|session| session.renewed == Some(began) && session.link.is_some())
     }
 
     /// The Lease as it was last seen to be ours. Whoever takes it puts the next one back.

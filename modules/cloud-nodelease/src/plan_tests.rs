@@ -117,22 +117,31 @@ fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked
 }
 
 #[test]
-fn a_lease_is_renewed_about_once_in_its_period() {
+fn a_lease_is_renewed_once_in_its_period_while_its_node_is_alive() {
     let (period, at) = (Duration::from_secs(10), |second| Moment(Duration::from_secs(second)));
     let mut sessions = told();
-    assert!(!sessions.begin_renewal(&node(), 4, period, at(0)), "there is no such session");
+    let after = |seconds| Renewal::After(Duration::from_secs(seconds));
+    assert_eq!(sessions.sign_of_life(&node(), 4, period, at(0)), Renewal::None, "there is no such session");
     sessions.begin(&node(), 4, "0a", Some("u".into()), Some(version("9")));
-    assert!(sessions.begin_renewal(&node(), 4, period, at(0)));
-    assert!(
-        !sessions.begin_renewal(&node(), 4, period, at(8))
-            && sessions.begin_renewal(&node(), 4, period, at(9))
-    );
+    let mut alive = |second| sessions.sign_of_life(&node(), 4, period, at(second));
+    assert_eq!([alive(0), alive(6), alive(8)], [Renewal::Now, after(4), Renewal::None]);
+    assert!(sessions.begin_planned(&node(), 4, at(10)) && !sessions.begin_planned(&node(), 4, at(10)));
+    assert_eq!(sessions.sign_of_life(&node(), 4, period, at(13)), after(7));
+    assert_eq!(sessions.sign_of_life(&node(), 4, period, at(20)), Renewal::Now, "the planned one is late");
+    assert!(!sessions.begin_planned(&node(), 4, at(20)));
+    sessions.up(&node(), 4, "0a", link());
+    assert!(sessions.may_retry(&node(), 4, at(20)) && !sessions.may_retry(&node(), 4, at(10)));
+    assert_eq!(sessions.sign_of_life(&node(), 4, period, at(26)), after(4));
+    sessions.down(&node(), 4);
+    assert!(!sessions.begin_planned(&node(), 4, at(30)), "nobody has said since that it is alive");
+    assert!(!sessions.may_retry(&node(), 4, at(20)));
     assert_eq!(sessions.take_lease_version(&node(), 4), Some(version("9")));
     assert_eq!(sessions.take_lease_version(&node(), 4), None, "somebody writes");
     sessions.put_lease_version(&node(), 3, version("10"));
     assert_eq!(sessions.take_lease_version(&node(), 4), None, "of an older session");
     sessions.begin(&node(), 5, "0a", Some("u".into()), None);
-    assert!(sessions.begin_renewal(&node(), 5, period, at(10)), "a new session has a renewal of its own");
+    let renewal = sessions.sign_of_life(&node(), 5, period, at(21));
+    assert_eq!(renewal, Renewal::Now, "a new session has a renewal of its own");
 }
 
 #[derive(Debug, Clone)]

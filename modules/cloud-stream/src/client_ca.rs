@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+use kubewatch::WatchPause;
 
 use crate::events;
 
@@ -27,7 +28,7 @@ pub(crate) fn watch(client: kube::Client, cx: &Context<CloudStreamMsg>) {
     let (myself, env) = (cx.myself(), cx.env().clone());
     let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
     cx.spawn(async move {
-        let mut pause = AGAIN_AFTER;
+        let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
         loop {
             let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
             let mut changes = std::pin::pin!(watcher(api.clone(), config));
@@ -42,23 +43,33 @@ pub(crate) fn watch(client: kube::Client, cx: &Context<CloudStreamMsg>) {
                         listed = of(&found);
                         continue;
                     }
-                    Ok(Event::InitDone) => {
-                        pause = AGAIN_AFTER;
-                        listed.take()
-                    }
+                    Ok(Event::InitDone) => listed.take(),
                     Ok(Event::Apply(found)) => of(&found),
                     Ok(Event::Delete(_)) => None,
                     Err(error) => {
-                        events::client_ca_unreadable(&env, &Fault::from_error(&error).reason);
+                        events::client_ca_unreadable(
+                            &env,
+                            &Fault::from_error(&error).reason,
+                            is_forbidden(&error),
+                        );
                         break;
                     }
                 };
                 let _ = myself.tell(CloudStreamMsg::ClientCa(told)).await;
             }
-            env.sleep(env.jitter(pause)).await;
-            pause = (2 * pause).min(AGAIN_MAX);
+            env.sleep(env.jitter(pause.broke(env.now()))).await;
         }
     });
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    status.code == 403
 }
 
 /// A field selector that a server does not know is one that takes everything.

@@ -37,18 +37,22 @@ pub(crate) fn client_ca_learnt(env: &Env) {
 /// The API server names no CA of its clients.
 pub(crate) fn client_ca_missing(env: &Env) {
     env.count("stream_client_ca_missing");
-    tracing::warn!(
+    tracing::info!(
         "kube-system/extension-apiserver-authentication names no client-ca-file: no client certificate is known, callers need bearer tokens"
     );
 }
 
 /// The ConfigMap cannot be read; it is tried again, and what was known stays.
-pub(crate) fn client_ca_unreadable(env: &Env, reason: &str) {
+pub(crate) fn client_ca_unreadable(env: &Env, reason: &str, is_forbidden: bool) {
     env.count("stream_client_ca_unreadable");
-    tracing::warn!(
-        reason,
-        "kube-system/extension-apiserver-authentication cannot be read: is CloudCore's account bound to the Role extension-apiserver-authentication-reader?"
-    );
+    if is_forbidden {
+        tracing::warn!(
+            reason,
+            "kube-system/extension-apiserver-authentication cannot be read: is CloudCore's account bound to the Role extension-apiserver-authentication-reader?"
+        );
+    } else {
+        tracing::warn!(reason, "kube-system/extension-apiserver-authentication cannot be read now");
+    }
 }
 
 /// The ConfigMap holds what is no CA; what was known stays.

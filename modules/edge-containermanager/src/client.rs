@@ -1,11 +1,9 @@
 //! Calls to a plugin, each bounded in size and in time where a kubelet bounds it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use beehive::Env;
-use contract::containermanager::PluginDevice;
 use kubeletapi::deviceplugin::{
     AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
     ContainerPreferredAllocationRequest, DevicePluginOptions, Empty, PreStartContainerRequest,
@@ -17,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use unixgrpc::{Answers, Client};
 
-use crate::device_list;
+use crate::device_list::{self, DeviceList};
 use crate::error::PluginError;
 use crate::plan::choice::Ids;
 
@@ -115,7 +113,7 @@ impl DeviceLists {
     ///
     /// # Errors
     /// Those of the plugin and of the connection, and what is wrong with the list.
-    pub(crate) async fn next(&mut self) -> Result<Option<BTreeMap<String, PluginDevice>>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<DeviceList>, Status> {
         // Read with a bound of its own, not as the message that it is.
         let list = self.0.next().await?.map(device_list::decode);
         list.transpose().map_err(Status::internal)

@@ -20,6 +20,16 @@ pub(crate) fn plugin_gone(env: &Env, resource: &str, reason: &str) {
     );
 }
 
+/// A plugin has listed devices that nobody can be given.
+pub(crate) fn devices_without_name(env: &Env, resource: &str, devices: usize) {
+    env.count("containermanager_devices_without_name");
+    tracing::warn!(
+        resource,
+        devices,
+        "devices whose names are empty or longer than 1 KiB are passed over: nobody can be given them"
+    );
+}
+
 /// A plugin has been away, or has told of no device, for too long.
 pub(crate) fn plugin_expired(env: &Env, resource: &str) {
     env.count("containermanager_plugins_expired");

@@ -7,7 +7,9 @@ use beehive::{Actor, Address, Capacity, Context, Env, Fault, Message, Policy};
 use contract::containermanager::{ContainerManagerMsg, PluginDevice};
 
 use crate::client::PluginClient;
+use crate::device_list::DeviceList;
 use crate::error::PluginError;
+use crate::events;
 
 /// What the watch is called among ContainerManager's children.
 pub const WATCH: &str = "plugin-watch";
@@ -93,8 +95,11 @@ async fn read(
 ) -> Result<(), PluginError> {
     let mut lists = client.watch().await?;
     let mut before: Option<BTreeMap<String, PluginDevice>> = None;
-    while let Some(devices) = lists.next().await? {
+    while let Some(DeviceList { devices, nameless }) = lists.next().await? {
         if before.as_ref() != Some(&devices) {
+            if nameless > 0 {
+                events::devices_without_name(env, resource, nameless);
+            }
             let listed = || ContainerManagerMsg::Listed {
                 resource: resource.to_owned(),
                 session,

@@ -266,9 +266,15 @@ impl Dependencies {
         let Some(report) = self.recorder.event(about, said, self.now(), self.exact_wall()) else { return };
         let pod = about.pod;
         let PodId { name, namespace, uid } = pod;
+        // The container, as an event names it; a field without a value is not written.
+        let of = (!about.field_path.is_empty()).then_some(about.field_path);
         match kind {
-            EventType::Normal => tracing::info!(pod = %name, %namespace, %uid, reason, message, "pod event"),
-            EventType::Warning => tracing::warn!(pod = %name, %namespace, %uid, reason, message, "pod event"),
+            EventType::Normal => {
+                tracing::info!(pod = %name, %namespace, %uid, of, reason, message, "pod event");
+            }
+            EventType::Warning => {
+                tracing::warn!(pod = %name, %namespace, %uid, of, reason, message, "pod event");
+            }
         }
         // Of some remains nobody knows whose they were.
         if pod.name.is_empty() || pod.namespace.is_empty() {

@@ -27,6 +27,8 @@ pub struct Cached {
     status: Option<Map<String, Value>>,
     /// Of a Node: what stands there of its node.
     pub readiness: Readiness,
+    /// Of a Node: a mark of its status, so that a reader sees that somebody wrote it. Nothing is told when it moves.
+    pub status_mark: u64,
 }
 
 /// What a Node's condition `Ready` says.
@@ -181,13 +183,16 @@ impl Cache {
             };
             content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
         };
-        if self.objects.get(&key).is_some_and(same) {
+        if let Some(cached) = self.objects.get_mut(&key)
+            && same(cached)
+        {
+            cached.status_mark = trimmed.status_mark;
             return Some((key, false));
         }
         let object = Arc::new(to_send(&trimmed)?);
-        let Trimmed { value, status, readiness, .. } = trimmed;
+        let Trimmed { value, status, readiness, status_mark, .. } = trimmed;
         let value = parts(value, what.reads);
-        self.objects.insert(key.clone(), Cached { object, value, status, readiness });
+        self.objects.insert(key.clone(), Cached { object, value, status, readiness, status_mark });
         self.note(&key);
         Some((key, true))
     }
@@ -202,6 +207,7 @@ struct Trimmed {
     /// What is sent in the place of its status; `None` for what is no pod.
     status: Option<Map<String, Value>>,
     readiness: Readiness,
+    status_mark: u64,
 }
 
 /// What nodes are to see of an object: without managedFields, without the mark of a report, without the status that a node
@@ -229,6 +235,7 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let status = fields.remove("status");
     let of_node = status.as_ref().filter(|_| what.group_resource == NODES);
     let readiness = of_node.map(readiness).unwrap_or_default();
+    let status_mark = of_node.map(status_mark).unwrap_or_default();
     // What nodes wait for stands there, and others write it: whether a claim is bound, and a volume attached.
     if let (Some(status), true) =
         (&status, matches!(what.group_resource, PERSISTENT_VOLUME_CLAIMS | VOLUME_ATTACHMENTS))
@@ -250,7 +257,7 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     fields.insert("apiVersion".to_owned(), Value::from(what.api_version()));
     fields.insert("kind".to_owned(), Value::from(what.kind));
     let status = status.filter(|status| !status.is_empty());
-    Some(Trimmed { key, resource_version, value, status, readiness })
+    Some(Trimmed { key, resource_version, value, status, readiness, status_mark })
 }
 
 /// What is read of an object here; `reads`: where, or nothing for everything.
@@ -295,6 +302,25 @@ fn readiness(status: &Value) -> Readiness {
         Some("Unknown") => Readiness::Unheard,
         _ => Readiness::Unsaid,
     }
+}
+
+/// Of the conditions of a Node those that CloudCore itself writes.
+const CONDITION_PREFIX: &str = "kubehive.io/";
+
+/// Two statuses of a Node with one mark say the same, but for when it was said and for what CloudCore itself says there.
+fn status_mark(status: &Value) -> u64 {
+    let mut status = status.clone();
+    if let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) {
+        conditions.retain(|condition| {
+            !condition["type"].as_str().is_some_and(|kind| kind.starts_with(CONDITION_PREFIX))
+        });
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            condition.remove("lastHeartbeatTime");
+        }
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(&status.to_string(), &mut hasher);
+    std::hash::Hasher::finish(&hasher)
 }
 
 /// The same, as it goes to nodes.

@@ -29,6 +29,25 @@ fn it_is_known_of_a_node_whether_it_is_ready() {
 }
 
 #[test]
+fn whoever_writes_into_the_status_of_a_node_moves_its_mark_and_nothing_else() {
+    let node = |ready: &str, at: &str, synced: &str, addresses: Value| {
+        let conditions = json!([{ "type": "Ready", "status": ready, "lastHeartbeatTime": at },
+            { "type": "kubehive.io/Synced", "status": synced }]);
+        let node = json!({ "metadata": { "name": "edge-1", "uid": "u", "resourceVersion": at },
+            "status": { "conditions": conditions, "addresses": addresses } });
+        serde_json::from_value::<DynamicObject>(node).unwrap()
+    };
+    let (kind, address) = (WatchedKind::core("nodes", "Node"), json!([{ "address": "10.0.0.1" }]));
+    let mut cache = Cache::default();
+    let (key, _) = cache.put(&kind, node("True", "1", "True", address.clone())).unwrap();
+    let mark = cache.objects[&key].status_mark;
+    let (_, moved) = cache.put(&kind, node("True", "2", "False", address)).unwrap();
+    assert!(!moved && cache.objects[&key].status_mark == mark, "a heartbeat, and what CloudCore says");
+    let (_, moved) = cache.put(&kind, node("True", "3", "False", json!([]))).unwrap();
+    assert!(!moved && cache.objects[&key].status_mark != mark);
+}
+
+#[test]
 fn a_claim_that_is_bound_and_a_volume_that_is_attached_are_other_versions() {
     let kinds = [
         (WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim"), true),

@@ -20,6 +20,7 @@ mod object_watches;
 mod pod_status;
 mod publisher;
 mod read_as;
+mod watch_pause;
 mod watched_object;
 
 pub use api_error::status_code;
@@ -30,6 +31,7 @@ pub use node_index::{NodeIndex, Placement};
 pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
 pub use read_as::{ReadAs, ReadAsError};
+pub use watch_pause::WatchPause;
 pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
 
 use std::rc::Rc;
@@ -113,7 +115,7 @@ pub fn watch<M: Message>(
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
-        let (mut interruption, mut pause) = (None, AGAIN_AFTER);
+        let (mut interruption, mut pause) = (None, WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now()));
         loop {
             let config =
                 watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() };
@@ -142,12 +144,11 @@ pub fn watch<M: Message>(
                     let _ = myself.tell(notify_change()).await;
                 }
                 if is_whole {
-                    (interruption, pause) = (None, AGAIN_AFTER);
+                    interruption = None;
                 }
             }
             interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));
-            env.sleep(env.jitter(pause)).await;
-            pause = (2 * pause).min(AGAIN_MAX);
+            env.sleep(env.jitter(pause.broke(env.now()))).await;
         }
     });
     shared

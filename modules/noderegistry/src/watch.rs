@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kubewatch::WatchedMetadata;
+use kubewatch::{WatchPause, WatchedMetadata};
 
 use crate::plan;
 use crate::register::Registry;
@@ -80,19 +80,17 @@ impl Registry {
         let names: Api<WatchedMetadata> =
             Api::all_with(self.names.clone().into_client(), &ApiResource::erase::<EdgeNode>(&()));
         let mut events = std::pin::pin!(watcher(names, config));
-        let mut pause = AGAIN_AFTER;
+        let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => {
                     let reason = Fault::from_error(&error).reason;
                     tracing::warn!(%reason, "watch of the register of nodes interrupted");
-                    env.sleep(env.jitter(pause)).await;
-                    pause = (2 * pause).min(AGAIN_MAX);
+                    env.sleep(env.jitter(pause.broke(env.now()))).await;
                     continue;
                 }
             };
-            pause = AGAIN_AFTER;
             if let Some(registry_event) = registry_event(event) {
                 on_event(registry_event);
             }

@@ -123,7 +123,9 @@ impl Cluster {
             listener.port = 0;
         }
         let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
-        (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
+        endpoint.bind_address = "127.0.0.1".to_owned();
+        // A real API server holds CloudCore's account to the ports that policy.yaml names.
+        endpoint.first_port = if matches!(api, ClusterApi::Real(_)) { 12_000 } else { 0 };
         let websocket = &mut settings.modules.cloud_hub.websocket;
         websocket.enable = carrier == LinkTransport::WebSocket;
         websocket.address = "127.0.0.1".to_owned();

@@ -42,6 +42,16 @@ pub(crate) struct EvictionProbe {
     client: kube::Client,
     found: Rc<Cell<EvictionRule>>,
     parent: Address<EdgeControllerMsg>,
+    /// Questions that were refused, one after the other.
+    refusals: u32,
+}
+
+/// Why there is no [`EvictionRule`] from a question.
+enum NoRule {
+    /// The server would not make the Node.
+    Refused(String),
+    /// It did not say.
+    Unanswered(String),
 }
 
 impl EvictionProbe {
@@ -50,36 +60,41 @@ impl EvictionProbe {
         found: Rc<Cell<EvictionRule>>,
         parent: Address<EdgeControllerMsg>,
     ) -> Self {
-        EvictionProbe { client, found, parent }
+        EvictionProbe { client, found, parent, refusals: 0 }
     }
 
     pub(crate) fn policy() -> Policy {
         Policy { capacity: Capacity::new(1, "it asks one question at a time"), ..Policy::default() }
     }
 
-    /// Why the server did not say is in the error, unless it would not say at any other time either: then it keeps no pods.
-    async fn ask(&self) -> Result<(EvictionRule, Option<String>), kube::Error> {
-        let Some(node) = rule::probe_node() else { return Ok((EvictionRule::Tolerations, None)) };
+    async fn ask(&self) -> Result<EvictionRule, NoRule> {
+        let Some(node) = rule::probe_node() else { return Ok(EvictionRule::Tolerations) };
         let nodes: Api<Node> = Api::all(self.client.clone());
         match nodes.create(&PostParams { dry_run: true, ..PostParams::default() }, &node).await {
-            Ok(made) => Ok((rule::rule_of(&made), None)),
-            Err(error) if matches!(status_code(&error), Some(429) | Some(500..)) => Err(error),
-            Err(error) if status_code(&error).is_some() => {
-                Ok((EvictionRule::Tolerations, Some(error.to_string())))
-            }
-            Err(error) => Err(error),
+            Ok(made) => Ok(rule::rule_of(&made)),
+            Err(error) => match status_code(&error) {
+                Some(429) | Some(500..) | None => Err(NoRule::Unanswered(error.to_string())),
+                Some(_) => Err(NoRule::Refused(error.to_string())),
+            },
         }
     }
 
-    async fn probe(&self, cx: &Context<EvictionProbeMsg>) -> Duration {
+    async fn probe(&mut self, cx: &Context<EvictionProbeMsg>) -> Duration {
         let answer = tokio::select! {
-            answer = self.ask() => answer.map_err(|error| error.to_string()),
-            () = cx.env().sleep(DEADLINE) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
+            answer = self.ask() => answer,
+            () = cx.env().sleep(DEADLINE) => {
+                Err(NoRule::Unanswered(format!("no answer within {} s", DEADLINE.as_secs())))
+            }
         };
+        let is_refused = matches!(answer, Err(NoRule::Refused(_)));
+        self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
         let (rule, why) = match answer {
-            Ok(answer) => answer,
+            Ok(rule) => (rule, "the policy is not there".to_owned()),
+            Err(NoRule::Refused(reason)) if rule::follows_from_refusals(self.found.get(), self.refusals) => {
+                (EvictionRule::Tolerations, reason)
+            }
             // What was found before holds.
-            Err(reason) => {
+            Err(NoRule::Refused(reason) | NoRule::Unanswered(reason)) => {
                 events::eviction_rule_not_found(cx.env(), &reason);
                 return SOON;
             }
@@ -88,7 +103,6 @@ impl EvictionProbe {
             match rule {
                 EvictionRule::Admission => events::pods_stay_by_admission(cx.env()),
                 EvictionRule::Tolerations | EvictionRule::Unknown => {
-                    let why = why.unwrap_or_else(|| "the policy is not there".to_owned());
                     events::pods_stay_by_tolerations(cx.env(), &why);
                 }
             }

@@ -47,10 +47,32 @@ pub(crate) fn rule_of(made: &Node) -> EvictionRule {
     if stays { EvictionRule::Tolerations } else { EvictionRule::Admission }
 }
 
+/// A minute of refusals, one in five seconds.
+const REFUSALS_MAX: u32 = 12;
+
+/// Whether a server that has refused to make the Node of [`probe_node`], `refusals` times one after the other, keeps no pods. One that
+/// has just begun refuses what CloudCore's account may, until it has read its roles; and lifting what pods tolerate cannot be undone. So
+/// it follows from many refusals of one that has never said what it does with the taints, and from none of one that has.
+pub(crate) fn follows_from_refusals(found: EvictionRule, refusals: u32) -> bool {
+    match found {
+        EvictionRule::Unknown => refusals >= REFUSALS_MAX,
+        EvictionRule::Admission => false,
+        EvictionRule::Tolerations => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::Value;
+
+    #[test]
+    fn a_refusal_is_no_proof_that_the_server_keeps_no_pods() {
+        assert!(!follows_from_refusals(EvictionRule::Unknown, 1));
+        assert!(follows_from_refusals(EvictionRule::Unknown, REFUSALS_MAX));
+        assert!(!follows_from_refusals(EvictionRule::Admission, u32::MAX));
+        assert!(follows_from_refusals(EvictionRule::Tolerations, 1), "it stays as it is");
+    }
 
     #[test]
     fn the_server_keeps_pods_where_no_taint_of_the_probe_is_left() {

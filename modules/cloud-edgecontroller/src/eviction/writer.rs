@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::kept::Eviction;
 use crate::error::is_final;
-use crate::{events, node_conditions, plan};
+use crate::{events, last_status, plan};
 
 /// Lifts the end of the tolerations of a pod.
 pub(crate) async fn lift(client: &kube::Client, env: &Env, key: &ObjectKey, tolerations: Value) {
@@ -47,7 +47,7 @@ async fn try_evict(client: &kube::Client, env: &Env, eviction: &Eviction) -> Res
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
         "message": "Taint manager: deleting due to NoExecute taint",
-        "observedGeneration": metadata.generation, "lastTransitionTime": node_conditions::now(env),
+        "observedGeneration": metadata.generation, "lastTransitionTime": last_status::now(env),
     });
     let patch = json!({ "metadata": { "uid": eviction.uid }, "status": { "conditions": [condition] } });
     let name = &eviction.key.name;

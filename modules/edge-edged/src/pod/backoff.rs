@@ -8,6 +8,9 @@ use beehive::Moment;
 pub(crate) const FIRST: Duration = Duration::from_secs(10);
 /// The longest pause.
 pub(crate) const LONGEST: Duration = Duration::from_secs(300);
+/// The first pause of a volume that could not be mounted, and the longest: a kubelet's (exponentialbackoff of its volume operations).
+const VOLUME_FIRST: Duration = Duration::from_millis(500);
+const VOLUME_LONGEST: Duration = Duration::from_secs(122);
 /// A container that ran so long starts from the beginning.
 pub(crate) const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
@@ -40,6 +43,17 @@ impl Failure {
         Failure { reason, message, pause, until: now + pause, may_come: false }
     }
 
+    /// A volume that could not be mounted, after `before`: tried again after 0.5 s, 1 s, 2 s … 122 s.
+    pub(crate) fn of_volume(
+        before: Option<&Failure>,
+        message: String,
+        may_come: bool,
+        now: Moment,
+    ) -> Failure {
+        let pause = before.map_or(VOLUME_FIRST, |before| (before.pause * 2).min(VOLUME_LONGEST));
+        Failure { reason: "FailedMount", message, pause, until: now + pause, may_come }
+    }
+
     /// A fault in the pod or its objects: tried again at the same pace.
     pub(crate) fn steady(reason: &'static str, message: String, may_come: bool, now: Moment) -> Failure {
         Failure { reason, message, pause: FIRST, until: now + FIRST, may_come }
@@ -61,5 +75,19 @@ mod tests {
             })
             .collect();
         assert_eq!(seconds, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_volume_is_tried_again_as_soon_as_a_kubelet_does() {
+        let mut failure = None;
+        let pauses: Vec<u128> = (0..10)
+            .map(|_| {
+                let next = Failure::of_volume(failure.as_ref(), String::new(), false, Moment::default());
+                let pause = next.pause.as_millis();
+                failure = Some(next);
+                pause
+            })
+            .collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 122_000, 122_000]);
     }
 }

@@ -83,9 +83,12 @@ impl PodWorker {
                 match &mut self.state.volumes {
                     // Containers go on with what they have.
                     VolumeState::Ready(_) => self.state.refresh_at = Some(now + backoff::FIRST),
-                    VolumeState::NotYet | VolumeState::Failed(_) => {
-                        let failure = Failure::steady("FailedMount", error.to_string(), may_come, now);
+                    VolumeState::NotYet => {
+                        let failure = Failure::of_volume(None, words, may_come, now);
                         self.state.volumes = VolumeState::Failed(failure);
+                    }
+                    VolumeState::Failed(before) => {
+                        *before = Failure::of_volume(Some(before), words, may_come, now)
                     }
                 }
             }

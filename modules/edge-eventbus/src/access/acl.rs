@@ -85,7 +85,7 @@ impl Acl {
                     user = Some(name.to_owned());
                 }
                 "topic" => {
-                    let (right, filter) = right(rest);
+                    let (right, filter) = right(rest).map_err(|what| FileDefect::new(number, what))?;
                     check(right, filter).map_err(|what| FileDefect::new(number, what))?;
                     let rule = Rule { right, filter: topic::router_form(filter) };
                     match &user {
@@ -94,18 +94,14 @@ impl Acl {
                     }
                 }
                 "pattern" => {
-                    let (right, filter) = right(rest);
+                    let (right, filter) = right(rest).map_err(|what| FileDefect::new(number, what))?;
                     let shape = filter.replace("%c", "x").replace("%u", "x");
                     check(right, &shape).map_err(|what| FileDefect::new(number, what))?;
                     lines.patterns.push(Rule { right, filter: filter.to_owned() });
                 }
                 _ => {
-                    let shown: String = word.chars().take(32).collect();
-                    let shown = shown.escape_debug();
-                    return Err(FileDefect::new(
-                        number,
-                        format!("`{shown}` is none of user, topic and pattern"),
-                    ));
+                    let what = format!("`{}` is none of user, topic and pattern", shown(word));
+                    return Err(FileDefect::new(number, what));
                 }
             }
         }
@@ -125,20 +121,24 @@ impl Acl {
     }
 }
 
-fn right(rest: &str) -> (Right, &str) {
+/// As mosquitto reads it: a filter with a space in it needs the word before it, so that one that is misspelt is no part of a filter.
+fn right(rest: &str) -> Result<(Right, &str), String> {
     let rest = rest.trim();
-    if let Some((word, filter)) = rest.split_once(char::is_whitespace) {
-        let right = match word {
-            "read" => Right::Read,
-            "write" => Right::Write,
-            "readwrite" => Right::ReadWrite,
-            "deny" => Right::Deny,
-            // A topic with a space in it.
-            _ => return (Right::ReadWrite, rest),
-        };
-        return (right, filter.trim());
-    }
-    (Right::ReadWrite, rest)
+    let Some((word, filter)) = rest.split_once(char::is_whitespace) else {
+        return Ok((Right::ReadWrite, rest));
+    };
+    let right = match word {
+        "read" => Right::Read,
+        "write" => Right::Write,
+        "readwrite" => Right::ReadWrite,
+        "deny" => Right::Deny,
+        _ => return Err(format!("`{}` is none of read, write, readwrite and deny", shown(word))),
+    };
+    Ok((right, filter.trim()))
+}
+
+fn shown(word: &str) -> String {
+    word.chars().take(32).flat_map(char::escape_debug).collect()
 }
 
 fn check(right: Right, filter: &str) -> Result<(), &'static str> {

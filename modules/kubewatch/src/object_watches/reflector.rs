@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::Reflectors;
 use crate::cache::sent;
 use crate::read_as::as_node;
+use crate::watch_pause::LIVED;
 use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WatchedKind, WatchedObject, events};
 
 /// 30 s for an answer to begin.
@@ -25,9 +26,6 @@ const WATCH_FOR: Duration = Duration::from_secs(290);
 const SILENT_FOR: Duration = Duration::from_secs(30);
 /// 1 s: a watch that ends sooner than this has broken off, or it would be opened without end.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// 30 s: a watch that was cut off after this time is taken for one that works; those that are cut sooner and sooner again are asked
-/// for with growing pauses, since each begins with a list.
-const LIVED: Duration = Duration::from_secs(30);
 /// 5 s: by so much the Node authorizer may be behind the pod's binding (it watches pods itself).
 const LEARNT_WITHIN: Duration = Duration::from_secs(5);
 /// 200 ms between the tries meanwhile.

@@ -280,6 +280,13 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
     let attached = json!({"status": {"volumesAttached": [{"name": "v", "devicePath": "/dev/sda"}]}});
     let path = format!("{nodes}/{}/status", fixture.edge);
     t.tries("say that a volume is attached", "MERGE", &path, attached).await;
+    for port in [0, 22, 443, 2379, 6443, 10_250, 10_257, 30_000] {
+        let led = json!({"status": {
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.66"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        }});
+        t.tries(&format!("lead the API server to port {port}"), "MERGE", &path, led).await;
+    }
 
     // A node itself: what a captured kubelet's certificate may.
     let adopt = |uid: &Value| json!({"metadata": {"annotations": {"kubehive.io/adopted": uid}}});
