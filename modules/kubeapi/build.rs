@@ -14,10 +14,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "coordination.proto",
         "core/node.proto",
         "core/objects.proto",
+        "core/persistent.proto",
         "core/pod.proto",
         "discovery.proto",
+        "node.proto",
         "policy.proto",
         "rbac.proto",
+        "storage.proto",
     ])?;
     let path = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("kubernetes.binpb");
     std::fs::write(path, compiler.encode_file_descriptor_set())?;

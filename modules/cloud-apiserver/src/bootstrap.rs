@@ -58,8 +58,11 @@ fn objects() -> Vec<(String, Value)> {
         binding("system:discovery", "system:authenticated"),
         role(
             "system:basic-user",
-            json!([{"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
-                "verbs": ["create"]}]),
+            json!([
+                {"apiGroups": ["authorization.k8s.io"],
+                    "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
+            ]),
         ),
         binding("system:basic-user", "system:authenticated"),
         // Client certificates are not taken here, so that no CA of them is named.

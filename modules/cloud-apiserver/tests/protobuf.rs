@@ -163,5 +163,118 @@ fn an_account_asks_what_it_may() {
         let who = "--as=system:serviceaccount:default:default";
         let (ok, out, err) = fixture.try_kubectl(&["auth", "can-i", "delete", "nodes", who]).await;
         assert!(!ok, "{out}{err}");
+        let rules = fixture.kubectl(&["auth", "can-i", "--list"]).await;
+        assert!(rules.contains("*.*") && rules.contains("[*]"), "{rules}");
+        let rules = fixture.kubectl(&["auth", "can-i", "--list", who]).await;
+        assert!(rules.contains("selfsubjectrulesreviews.authorization.k8s.io"), "{rules}");
+        let me = fixture.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.groups}"]).await;
+        assert!(me.contains("system:masters"), "{me}");
+        let who_is = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", who];
+        assert_eq!(fixture.kubectl(&who_is).await, "system:serviceaccount:default:default");
     });
 }
+
+#[test]
+fn fields_and_their_types_are_explained() {
+    run(async |fixture| {
+        let told = fixture.kubectl(&["explain", "pod.spec.containers.livenessProbe"]).await;
+        assert!(told.contains("FIELD: livenessProbe <Probe>") && told.contains("periodSeconds"), "{told}");
+        let told = fixture.kubectl(&["explain", "deployment.spec.replicas"]).await;
+        assert!(told.contains("FIELD: replicas <integer>"), "{told}");
+        let told = fixture.kubectl(&["explain", "node"]).await;
+        assert!(told.contains("spec\t<NodeSpec>"), "{told}");
+        let (ok, _, err) = fixture.try_kubectl(&["explain", "pod.spec.nope"]).await;
+        assert!(!ok && err.contains("nope"), "{err}");
+    });
+}
+
+#[test]
+fn volumes_and_claims_are_shown_as_users_know_them() {
+    run(async |fixture| {
+        let file = fixture.folder.join("volumes.yaml");
+        std::fs::write(&file, VOLUMES).unwrap();
+        fixture.kubectl(&["apply", "-f", file.to_str().unwrap()]).await;
+        let words = |out: String| -> Vec<String> { out.split_whitespace().map(str::to_owned).collect() };
+        let claim = words(fixture.kubectl(&["get", "pvc", "data", "--no-headers"]).await);
+        assert_eq!(claim[..5], ["data", "Pending", "fast", "<unset>", &claim[4]]);
+        let volume = words(fixture.kubectl(&["get", "pv", "disk", "--no-headers"]).await);
+        assert_eq!(volume[..5], ["disk", "5Gi", "RWO", "Retain", "Pending"]);
+    });
+}
+
+const VOLUMES: &str = r#"
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk}
+spec: {capacity: {storage: 5Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /srv/disk}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], storageClassName: fast, resources: {requests: {storage: 1Gi}}}
+"#;
+
+/// Two revisions, and back: the replica set of the first one is used again, as its template has not changed.
+#[test]
+fn a_rollout_that_is_undone_comes_back_to_its_first_replica_set() {
+    run(async |fixture| {
+        let file = fixture.folder.join("web.yaml");
+        let apply = async |image: &str| {
+            std::fs::write(&file, WEB.replace("IMAGE", image)).unwrap();
+            fixture.kubectl(&["apply", "-f", file.to_str().unwrap()]).await;
+        };
+        let sets = async || {
+            let sets = fixture.read(&["rs"]).await;
+            let sets = sets["items"].as_array().unwrap().clone();
+            sets.iter()
+                .map(|set| (set["metadata"]["name"].to_string(), set["spec"]["replicas"].clone()))
+                .collect::<Vec<_>>()
+        };
+        let until = async |count: usize, revision: &str| loop {
+            let web = fixture.read(&["deploy", "web"]).await;
+            let at = &web["metadata"]["annotations"]["deployment.kubernetes.io/revision"];
+            let is_seen = web["status"]["observedGeneration"] == web["metadata"]["generation"];
+            if is_seen && at == revision {
+                assert_eq!(sets().await.len(), count, "{:?}", sets().await);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let bounded = async |count, revision| {
+            tokio::time::timeout(Duration::from_secs(120), until(count, revision))
+                .await
+                .expect("no such revision");
+        };
+        apply("busybox:1").await;
+        bounded(1, "1").await;
+        apply("busybox:2").await;
+        bounded(2, "2").await;
+        fixture.kubectl(&["rollout", "undo", "deployment/web"]).await;
+        bounded(2, "3").await;
+    });
+}
+
+/// With what clients in Go write back in another form than it was written in.
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      volumes:
+      - {name: info, downwardAPI: {items: [{path: cpu, resourceFieldRef: {containerName: c, resource: limits.cpu}}]}}
+      - name: own
+        ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1024Mi}}}}}
+      - {name: scratch, emptyDir: {sizeLimit: 1024Mi}}
+      containers:
+      - name: c
+        image: IMAGE
+        env: [{name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}]
+        resources: {limits: {cpu: 1000m, memory: 64Mi}}
+        lifecycle: {preStop: {httpGet: {port: 80}}}
+        livenessProbe: {httpGet: {port: 80}, timeoutSeconds: 0}
+"#;

@@ -14,6 +14,8 @@
 mod crd;
 mod error;
 mod kind;
+#[cfg(feature = "write")]
+mod messages;
 mod options;
 mod read;
 mod request;

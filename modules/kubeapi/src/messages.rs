@@ -17,7 +17,7 @@ static MESSAGES: LazyLock<DescriptorPool> = LazyLock::new(|| {
 
 /// What a client may send: apiVersion, the package of its messages, kinds. DeleteOptions are not here: they go by any
 /// apiVersion.
-pub(super) const KINDS: &[(&str, &str, &[&str])] = &[
+pub(crate) const KINDS: &[(&str, &str, &[&str])] = &[
     (
         "v1",
         "k8s.io.api.core.v1",
@@ -25,6 +25,8 @@ pub(super) const KINDS: &[(&str, &str, &[&str])] = &[
             "Namespace",
             "Node",
             "Pod",
+            "PersistentVolumeClaim",
+            "PersistentVolume",
             "ConfigMap",
             "Secret",
             "ServiceAccount",
@@ -42,12 +44,18 @@ pub(super) const KINDS: &[(&str, &str, &[&str])] = &[
         "k8s.io.api.rbac.v1",
         &["Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"],
     ),
-    ("authentication.k8s.io/v1", "k8s.io.api.authentication.v1", &["TokenRequest", "TokenReview"]),
+    (
+        "authentication.k8s.io/v1",
+        "k8s.io.api.authentication.v1",
+        &["TokenRequest", "TokenReview", "SelfSubjectReview"],
+    ),
     (
         "authorization.k8s.io/v1",
         "k8s.io.api.authorization.v1",
-        &["SubjectAccessReview", "SelfSubjectAccessReview"],
+        &["SubjectAccessReview", "SelfSubjectAccessReview", "SelfSubjectRulesReview"],
     ),
+    ("storage.k8s.io/v1", "k8s.io.api.storage.v1", &["CSIDriver", "CSINode", "VolumeAttachment"]),
+    ("node.k8s.io/v1", "k8s.io.api.node.v1", &["RuntimeClass"]),
     ("policy/v1", "k8s.io.api.policy.v1", &["Eviction"]),
     ("autoscaling/v1", "k8s.io.api.autoscaling.v1", &["Scale"]),
 ];
@@ -56,7 +64,7 @@ pub(super) const KINDS: &[(&str, &str, &[&str])] = &[
 const META: &str = "k8s.io.apimachinery.pkg.apis.meta.v1";
 
 /// The message of a kind.
-pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<MessageDescriptor> {
+pub(crate) fn of_kind(api_version: &str, kind: &str) -> Option<MessageDescriptor> {
     let package = if kind == "DeleteOptions" {
         META
     } else {
@@ -68,7 +76,7 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<MessageDescriptor
 
 /// Messages that are no object in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WellKnownType {
+pub(crate) enum WellKnownType {
     /// A text.
     Quantity,
     /// A number or a text.
@@ -84,7 +92,7 @@ pub(super) enum WellKnownType {
 }
 
 impl WellKnownType {
-    pub(super) fn of(message: &MessageDescriptor) -> Option<WellKnownType> {
+    pub(crate) fn of(message: &MessageDescriptor) -> Option<WellKnownType> {
         match message.full_name() {
             "k8s.io.apimachinery.pkg.api.resource.Quantity" => Some(WellKnownType::Quantity),
             "k8s.io.apimachinery.pkg.util.intstr.IntOrString" => Some(WellKnownType::IntOrString),
@@ -100,11 +108,16 @@ impl WellKnownType {
 }
 
 /// The fields that Go embeds: in JSON the fields of their message are those of the message around it.
-const EMBEDDED: [&str; 4] =
-    ["ephemeralContainerCommon", "localObjectReference", "probeHandler", "volumeSource"];
+const EMBEDDED: [&str; 5] = [
+    "ephemeralContainerCommon",
+    "localObjectReference",
+    "persistentVolumeSource",
+    "probeHandler",
+    "volumeSource",
+];
 
 /// The message of a field that Go embeds.
-pub(super) fn embedded(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+pub(crate) fn embedded(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     match field.kind() {
         Kind::Message(message) if EMBEDDED.contains(&field.name()) => Some(message),
         _ => None,

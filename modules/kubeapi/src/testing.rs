@@ -19,6 +19,11 @@ use crate::{
     VersionInfo, WatchError, Write, WriteError,
 };
 
+/// Whether bodies of a kind are read as protobuf.
+pub fn is_read_as_protobuf(api_version: &str, kind: &str) -> bool {
+    crate::messages::of_kind(api_version, kind).is_some()
+}
+
 #[derive(Default)]
 struct State {
     revision: u64,

@@ -41,6 +41,7 @@ pub(crate) const RESOURCES: &[ExtraResource] = &[
         verbs: CREATE,
         kind_is_of: Some(("authentication.k8s.io", "v1")),
     },
+    review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
     review("authentication.k8s.io", "tokenreviews", "TokenReview"),
     review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),

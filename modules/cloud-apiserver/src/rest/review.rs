@@ -1,4 +1,4 @@
-//! Questions about users: TokenReview, (Self)SubjectAccessReview, SelfSubjectRulesReview. They are answered and not stored.
+//! Questions about users: TokenReview, SelfSubjectReview, (Self)SubjectAccessReview, SelfSubjectRulesReview. They are answered and not stored.
 
 use kubeapi::unstructured::{strings, text};
 use kubeapi::{ApiError, Attributes, ExtraResource, User};
@@ -18,11 +18,14 @@ pub(crate) async fn status(
         "tokenreviews" => {
             let audiences = strings(spec, "/audiences");
             return Ok(match access.review_token(text(spec, "/token"), &audiences).await {
-                Some((user, audiences)) => json!({ "authenticated": true, "audiences": audiences,
-                    "user": { "username": user.name, "groups": user.groups, "uid": user.uid } }),
+                Some((user, audiences)) => {
+                    json!({ "authenticated": true, "audiences": audiences, "user": user_info(&user) })
+                }
                 None => json!({ "authenticated": false, "error": "the token is not known" }),
             });
         }
+        // Whoever is impersonated, as with Kubernetes.
+        "selfsubjectreviews" => return Ok(json!({ "userInfo": user_info(user) })),
         "selfsubjectaccessreviews" => user.clone(),
         "selfsubjectrulesreviews" => {
             let namespace = text(spec, "/namespace");
@@ -39,6 +42,10 @@ pub(crate) async fn status(
         _ => return Err(ApiError::no_such_path()),
     };
     Ok(json!({ "allowed": access.authorize(&who, &attributes(spec)).await }))
+}
+
+fn user_info(user: &User) -> Value {
+    json!({ "username": user.name, "groups": user.groups, "uid": user.uid })
 }
 
 /// RBAC's rules in the form of a review: those of resources, and those of paths.

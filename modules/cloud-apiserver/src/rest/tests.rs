@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use http::Method;
-use kubeapi::testing::pod;
+use kubeapi::testing::{is_read_as_protobuf, pod};
 use serde_json::{Value, json};
 
 use crate::admission::tests::server;
@@ -139,6 +139,52 @@ async fn a_user_is_told_his_rules() {
     );
     let (code, message) = server.refused(Method::POST, rules, json!({"spec": {}})).await;
     assert!(code == 400 && message.contains("no namespace on request"), "{message}");
+}
+
+/// As `kubectl auth whoami` asks.
+#[tokio::test]
+async fn a_user_is_told_who_he_is() {
+    let server = server().await;
+    let user = kubeapi::User { name: "me".into(), groups: vec!["operators".into()], uid: "u-1".into() };
+    let uri = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let (code, told, _) = server.ask_as(&user, Method::POST, uri, &[], json!({})).await;
+    assert_eq!((code, &told["kind"]), (201, &json!("SelfSubjectReview")), "{told}");
+    let expected = json!({"username": "me", "groups": ["operators"], "uid": "u-1"});
+    assert_eq!(told["status"]["userInfo"], expected);
+}
+
+/// Clients of Go send what they have types for as protobuf, and do not try again in JSON.
+#[tokio::test]
+async fn the_body_of_everything_that_is_discovered_is_read_as_protobuf() {
+    let server = server().await;
+    let mut versions = vec![("/api/v1".to_owned(), "v1".to_owned())];
+    let groups = server.ok(Method::GET, "/apis", Value::Null).await;
+    for group in groups["groups"].as_array().unwrap() {
+        for version in group["versions"].as_array().unwrap() {
+            let version = version["groupVersion"].as_str().unwrap();
+            versions.push((format!("/apis/{version}"), version.to_owned()));
+        }
+    }
+    let mut seen = 0;
+    for (path, version) in versions {
+        let listed = server.ok(Method::GET, &path, Value::Null).await;
+        for resource in listed["resources"].as_array().unwrap() {
+            let kind = resource["kind"].as_str().unwrap();
+            let verbs = resource["verbs"].as_array().unwrap();
+            let has_body = ["create", "update"].iter().any(|verb| verbs.contains(&json!(verb)));
+            // Options of a connection stand in its query. Clients send definitions in JSON.
+            if !has_body || kind.ends_with("Options") || kind == "CustomResourceDefinition" {
+                continue;
+            }
+            let of = match (resource["group"].as_str(), resource["version"].as_str()) {
+                (Some(group), Some(version)) => format!("{group}/{version}"),
+                _ => version.clone(),
+            };
+            assert!(is_read_as_protobuf(&of, kind), "{kind} of {of}, at {path}/{}", resource["name"]);
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "only {seen} resources were discovered");
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! Reading: discovery, get, list and watch over a [`ReadStore`]. It compiles without the writing half.
 
+mod cells;
 mod discovery;
 mod jsonpath;
 mod list;
 pub(crate) mod list_encoder;
 mod openapi;
+#[cfg(feature = "write")]
+mod openapi_schema;
 mod printers;
 mod shared_events;
+mod volume_printers;
 mod watch;
 
 use std::sync::{Arc, PoisonError, RwLock};

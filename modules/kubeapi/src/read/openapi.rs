@@ -45,12 +45,16 @@ pub(super) fn v3_index(kinds: &[ServedKind]) -> Value {
 }
 
 /// `/openapi/v3/<path>`: the paths and their parameters, from which a client learns that the server checks fields
-/// itself. Schemas are there for custom kinds; of built-in kinds clients know more than we would say.
+/// itself. Of built-in kinds there are fields and types alone, for `kubectl explain`. How their lists are merged is not said, and
+/// no media type of a patch: clients know that themselves, and would believe us instead.
 pub(super) fn v3(kinds: &[ServedKind], path: &str) -> Option<Value> {
     let (mut paths, mut schemas) = (serde_json::Map::new(), serde_json::Map::new());
     for kind in kinds.iter().filter(|kind| group_path(kind) == path) {
         let gvk = json!({ "group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind });
-        let schema_name = schema_name(kind);
+        let schema_name = add_schema(kind, &mut schemas);
+        if let Some(schema) = schemas.get_mut(&schema_name) {
+            schema["x-kubernetes-group-version-kind"] = json!([gvk]);
+        }
         let reference = json!({ "$ref": format!("#/components/schemas/{schema_name}") });
         let parameter = |name: &str| json!({ "name": name, "in": "query", "schema": { "type": "string" } });
         let operation = |action: &str| {
@@ -68,12 +72,6 @@ pub(super) fn v3(kinds: &[ServedKind], path: &str) -> Option<Value> {
             "get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete"),
         }));
         paths.insert(collection, json!({ "get": operation("list"), "post": operation("post") }));
-        let mut schema = match &kind.source {
-            Source::Custom(custom) => custom.schema.clone(),
-            Source::BuiltIn => json!({ "type": "object" }),
-        };
-        schema["x-kubernetes-group-version-kind"] = json!([gvk]);
-        schemas.insert(schema_name, schema);
     }
     if paths.is_empty() {
         return None;
@@ -82,6 +80,23 @@ pub(super) fn v3(kinds: &[ServedKind], path: &str) -> Option<Value> {
         "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "unversioned" },
         "paths": paths, "components": { "schemas": schemas },
     }))
+}
+
+/// Puts the schema of a kind into `schemas`, and answers its name there.
+fn add_schema(kind: &ServedKind, schemas: &mut serde_json::Map<String, Value>) -> String {
+    #[cfg(feature = "write")]
+    if matches!(kind.source, Source::BuiltIn)
+        && let Some(name) = super::openapi_schema::add(kind, schemas)
+    {
+        return name;
+    }
+    let schema = match &kind.source {
+        Source::Custom(custom) => custom.schema.clone(),
+        Source::BuiltIn => json!({ "type": "object" }),
+    };
+    let name = schema_name(kind);
+    schemas.insert(name.clone(), schema);
+    name
 }
 
 fn schema_name(kind: &ServedKind) -> String {

@@ -5,21 +5,14 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::cells::{AGE, BuiltIn, NAME, age, joined, or_none, or_unknown, or_unset};
 use super::jsonpath::{Effort, json_path};
+use super::volume_printers;
 use crate::kind::{PrinterColumn, ServedKind, Source};
 use crate::unstructured::{list, name, number, text};
 
-/// A cell of one object.
-type Cell = fn(&Value, Timestamp) -> Value;
-
-/// (name, type, priority, cell)
-type BuiltIn = (&'static str, &'static str, i64, Cell);
-
 /// 3 addresses or ports of an object are printed (Kubernetes: `formatEndpoints`, `formatDiscoveryPorts`).
 const SHOWN: usize = 3;
-
-const NAME: BuiltIn = ("Name", "string", 0, |o, _| json!(name(o)));
-const AGE: BuiltIn = ("Age", "string", 0, |o, now| json!(age(text(o, "/metadata/creationTimestamp"), now)));
 
 fn columns(group_resource: &str) -> Vec<BuiltIn> {
     let own: &[BuiltIn] = match group_resource {
@@ -31,7 +24,7 @@ fn columns(group_resource: &str) -> Vec<BuiltIn> {
             ("IP", "string", 1, |o, _| or_none(text(o, "/status/podIP"))),
             ("Node", "string", 1, |o, _| or_none(text(o, "/spec/nodeName"))),
             ("Nominated Node", "string", 1, |o, _| or_none(text(o, "/status/nominatedNodeName"))),
-            ("Readiness Gates", "string", 1, |_, _| json!("<none>")),
+            ("Readiness Gates", "string", 1, |o, _| readiness_gates(o)),
         ],
         "nodes" => &[
             ("Status", "string", 0, |o, _| node_status(o)),
@@ -141,7 +134,7 @@ fn columns(group_resource: &str) -> Vec<BuiltIn> {
                 ("Name", "string", 1, |o, _| json!(name(o))),
             ];
         }
-        _ => &[AGE],
+        other => volume_printers::columns(other).unwrap_or(&[AGE]),
     };
     [&[NAME], own].concat()
 }
@@ -231,28 +224,12 @@ fn custom_cells(
     (definitions, rows.collect())
 }
 
-fn or_none(text: &str) -> Value {
-    json!(if text.is_empty() { "<none>" } else { text })
-}
-
-fn or_unset(text: &str) -> Value {
-    json!(if text.is_empty() { "<unset>" } else { text })
-}
-
-fn or_unknown(text: &str) -> Value {
-    json!(if text.is_empty() { "<unknown>" } else { text })
-}
-
 fn count(object: &Value, pointer: &str) -> i64 {
     number(object, pointer).unwrap_or_default()
 }
 
 fn keys(object: &Value, field: &str) -> usize {
     object[field].as_object().map_or(0, serde_json::Map::len)
-}
-
-fn joined(words: impl Iterator<Item = String>) -> String {
-    words.collect::<Vec<_>>().join(",")
 }
 
 fn pairs(map: &Value) -> String {
@@ -282,6 +259,17 @@ fn pod_ready(pod: &Value) -> Value {
     let all = list(pod, "/status/containerStatuses").iter().chain(of_sidecars);
     let ready = all.filter(|c| c["ready"] == json!(true)).count();
     json!(format!("{ready}/{}", list(pod, "/spec/containers").len() + sidecars.len()))
+}
+
+/// How many of the conditions that a pod's readiness waits for are true, of how many.
+fn readiness_gates(pod: &Value) -> Value {
+    let gates = list(pod, "/spec/readinessGates");
+    let is_true = |gate: &&Value| {
+        let mut conditions = list(pod, "/status/conditions").iter();
+        conditions.any(|one| one["type"] == gate["conditionType"] && one["status"] == json!("True"))
+    };
+    let met = gates.iter().filter(is_true).count();
+    json!(if gates.is_empty() { "<none>".to_owned() } else { format!("{met}/{}", gates.len()) })
 }
 
 /// The names of the init containers that run on beside the others.
@@ -453,59 +441,20 @@ fn last_seen(event: &Value) -> &str {
         .unwrap_or(text(event, "/metadata/creationTimestamp"))
 }
 
-/// How long ago a time is, in kubectl's short form.
-fn age(time: &str, now: Timestamp) -> String {
-    let Ok(then) = time.parse::<Timestamp>() else { return "<unknown>".to_owned() };
-    let seconds = now.as_second() - then.as_second();
-    if seconds < -1 {
-        return "<invalid>".to_owned();
-    }
-    short(seconds.max(0))
-}
-
-fn short(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let with = |value: i64, unit: &str, rest: i64, small: &str| {
-        if rest == 0 { format!("{value}{unit}") } else { format!("{value}{unit}{rest}{small}") }
-    };
-    if seconds < 120 {
-        format!("{seconds}s")
-    } else if minutes < 10 {
-        with(minutes, "m", seconds % 60, "s")
-    } else if minutes < 180 {
-        format!("{minutes}m")
-    } else if hours < 8 {
-        with(hours, "h", minutes % 60, "m")
-    } else if hours < 48 {
-        format!("{hours}h")
-    } else if days < 8 {
-        with(days, "d", hours % 24, "h")
-    } else if days < 730 {
-        format!("{days}d")
-    } else {
-        with(days / 365, "y", days % 365, "d")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A kind that is added says what is seen of it, or that there is nothing to see.
     #[test]
-    fn ages_are_short() {
-        let cases = [
-            (5, "5s"),
-            (119, "119s"),
-            (150, "2m30s"),
-            (660, "11m"),
-            (4 * 3600 + 60, "4h1m"),
-            (40 * 3600, "40h"),
-            (3 * 86_400 + 3600, "3d1h"),
-            (100 * 86_400, "100d"),
-            (800 * 86_400, "2y70d"),
-        ];
-        for (seconds, told) in cases {
-            assert_eq!(short(seconds), told);
+    fn every_built_in_kind_shows_more_than_its_name_and_age() {
+        for kind in crate::kind::built_in() {
+            assert!(
+                columns(&kind.group_resource()).len() > 2
+                    || kind.is("customresourcedefinitions.apiextensions.k8s.io")
+                    || kind.of.plural.ends_with("roles"),
+                "{kind:?}"
+            );
         }
     }
 
@@ -550,6 +499,9 @@ mod tests {
         assert_eq!(status(creating), "ContainerCreating");
         let init = json!({"phase": "Pending", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]});
         assert_eq!(status(init), "Init:1/2");
+        let gates = json!({"spec": {"readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}]},
+            "status": {"conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}]}});
+        assert_eq!((readiness_gates(&gates), readiness_gates(&json!({}))), (json!("1/2"), json!("<none>")));
         let gated = json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]});
         assert_eq!(pod_status(&json!({"status": gated})), "SchedulingGated");

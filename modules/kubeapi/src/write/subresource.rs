@@ -120,7 +120,10 @@ impl<S: Store> Api<S> {
             parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let mut review = body::decode(bytes, content_type.unwrap_or("application/json"))?;
         let status = self.policy.review(resource, &review, user).await?;
-        as_fields(&mut review).insert("status".to_owned(), status);
+        let fields = as_fields(&mut review);
+        fields.insert("status".to_owned(), status);
+        fields.insert("kind".to_owned(), json!(resource.kind));
+        fields.insert("apiVersion".to_owned(), json!(format!("{}/v1", resource.group)));
         as_fields(entry(&mut review, "metadata"));
         Ok(Some(Answer::created(review)))
     }

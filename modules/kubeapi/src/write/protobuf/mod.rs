@@ -1,10 +1,9 @@
 //! Request bodies as `application/vnd.kubernetes.protobuf`, made into the JSON that the same client would have sent.
 //!
-//! Typed clients of Go send built-in kinds this way. The messages are descriptors ([`schema`]); the bytes are read
+//! Typed clients of Go send built-in kinds this way. The messages are descriptors ([`crate::messages`]); the bytes are read
 //! straight into JSON, each value counted before it is made. What a body has and its message does not is refused by its
 //! number: nothing is left out in silence.
 
-mod schema;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -15,10 +14,10 @@ use jiff::Timestamp;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use self::schema::WellKnownType;
 use self::wire::{Payload, Reader, WireError};
 use super::json;
 use crate::error::ApiError;
+use crate::messages::{self, WellKnownType};
 
 /// The media type of these bodies.
 pub(super) const MEDIA: &str = "application/vnd.kubernetes.protobuf";
@@ -40,7 +39,7 @@ const TIME_MAX: i64 = 253_402_300_799;
 /// 415 if it is no such body or one of a kind that has no table, 400 if it does not fit its kind.
 pub(super) fn decode(body: &[u8]) -> Result<Value, ApiError> {
     let envelope = Envelope::of(body)?;
-    let Some(message) = schema::of_kind(&envelope.api_version, &envelope.kind) else {
+    let Some(message) = messages::of_kind(&envelope.api_version, &envelope.kind) else {
         let (kind, version) = (shown(&envelope.kind), shown(&envelope.api_version));
         let what = format!("`{kind}` of `{version}` is not read as protobuf, send it as application/json");
         return Err(ApiError::unsupported_media_type(&what));
@@ -189,7 +188,7 @@ impl Decoder {
                 self.map_entry(location, &field, payload, depth, fields)?;
             } else if field.is_list() {
                 self.list(location, &field, payload, depth, fields)?;
-            } else if let Some(inner) = schema::embedded(&field) {
+            } else if let Some(inner) = messages::embedded(&field) {
                 self.message(&inner, location.bytes(payload)?, depth + 1, fields)?;
             } else {
                 self.singular(location, &field, payload, depth, fields)?;
