@@ -3,15 +3,14 @@
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
-use super::pod_resources;
+use super::pod_defaults::{self, pod_spec};
 use crate::unstructured::{as_fields, default, entry, items, list, remove, text};
 
 /// Fills in the defaults of a built-in kind.
 pub(super) fn fill(group_resource: &str, object: &mut Value) {
     match group_resource {
         resource::PODS => {
-            pod_spec(entry(object, "spec"));
-            pod_resources::fill(entry(object, "spec"));
+            pod_defaults::pod(entry(object, "spec"));
             let qos = qos_class(object);
             let status = entry(object, "status");
             default(status, "phase", json!("Pending"));
@@ -31,6 +30,12 @@ pub(super) fn fill(group_resource: &str, object: &mut Value) {
             default(object, "type", json!("Opaque"));
             string_data(object);
         }
+        resource::PERSISTENT_VOLUMES => persistent_volume(object),
+        resource::PERSISTENT_VOLUME_CLAIMS => {
+            pod_defaults::claim_spec(entry(object, "spec"));
+            default(entry(object, "status"), "phase", json!("Pending"));
+        }
+        resource::CSI_DRIVERS => csi_driver(entry(object, "spec")),
         resource::CUSTOM_RESOURCE_DEFINITIONS => definition(object),
         resource::EVENTS => {
             default(object, "reportingComponent", json!(""));
@@ -57,92 +62,6 @@ fn string_data(object: &mut Value) {
     for (key, value) in plain {
         let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
         data.insert(key, json!(encoded));
-    }
-}
-
-fn pod_spec(spec: &mut Value) {
-    default(spec, "restartPolicy", json!("Always"));
-    default(spec, "dnsPolicy", json!("ClusterFirst"));
-    default(spec, "terminationGracePeriodSeconds", json!(30));
-    default(spec, "schedulerName", json!("default-scheduler"));
-    default(spec, "securityContext", json!({}));
-    if spec.get("volumes").is_some() {
-        for volume in items(spec, "volumes") {
-            self::volume(volume);
-        }
-    }
-    for name in ["initContainers", "containers"] {
-        for container in items(spec, name) {
-            self::container(container);
-        }
-    }
-    if spec.get("ephemeralContainers").is_some_and(Value::is_array) {
-        for container in items(spec, "ephemeralContainers") {
-            self::container(container);
-        }
-    }
-}
-
-fn volume(volume: &mut Value) {
-    let sources = as_fields(volume);
-    if !sources.keys().any(|key| key != "name") {
-        sources.insert("emptyDir".to_owned(), json!({}));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(source) = volume.get_mut(source) {
-            default(source, "defaultMode", json!(420));
-        }
-    }
-    if let Some(path) = volume.get_mut("hostPath") {
-        default(path, "type", json!(""));
-    }
-    if let Some(projected) = volume.get_mut("projected") {
-        for source in items(projected, "sources") {
-            if let Some(token) = source.get_mut("serviceAccountToken") {
-                default(token, "expirationSeconds", json!(3600));
-            }
-        }
-    }
-}
-
-fn container(container: &mut Value) {
-    let image = text(container, "/image").to_owned();
-    let tag = image.rsplit('/').next().unwrap_or_default();
-    let latest = !image.contains('@') && tag.split_once(':').is_none_or(|(_, tag)| tag == "latest");
-    default(container, "imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" }));
-    default(container, "resources", json!({}));
-    default(container, "terminationMessagePath", json!("/dev/termination-log"));
-    default(container, "terminationMessagePolicy", json!("File"));
-    for port in items(container, "ports") {
-        default(port, "protocol", json!("TCP"));
-    }
-    for variable in items(container, "env") {
-        if let Some(field) = variable.pointer_mut("/valueFrom/fieldRef") {
-            default(field, "apiVersion", json!("v1"));
-        }
-    }
-    for (probe, successes) in [("livenessProbe", 1), ("readinessProbe", 1), ("startupProbe", 1)] {
-        if let Some(probe) = container.get_mut(probe) {
-            default(probe, "timeoutSeconds", json!(1));
-            default(probe, "periodSeconds", json!(10));
-            default(probe, "successThreshold", json!(successes));
-            default(probe, "failureThreshold", json!(3));
-            if let Some(get) = probe.get_mut("httpGet") {
-                default(get, "path", json!("/"));
-                default(get, "scheme", json!("HTTP"));
-            }
-            // kubectl reads it without asking whether it is there.
-            if let Some(grpc) = probe.get_mut("grpc") {
-                default(grpc, "service", json!(""));
-            }
-        }
-    }
-    let limits = container.pointer("/resources/limits").cloned();
-    if let Some(Value::Object(limits)) = limits {
-        let requests = as_fields(entry(entry(container, "resources"), "requests"));
-        for (name, amount) in limits {
-            requests.entry(name).or_insert(amount);
-        }
     }
 }
 
@@ -224,6 +143,23 @@ fn service(object: &mut Value) {
     default(entry(object, "status"), "loadBalancer", json!({}));
 }
 
+fn persistent_volume(object: &mut Value) {
+    let spec = entry(object, "spec");
+    pod_defaults::volume_source(spec);
+    default(spec, "persistentVolumeReclaimPolicy", json!("Retain"));
+    default(spec, "volumeMode", json!("Filesystem"));
+    default(entry(object, "status"), "phase", json!("Pending"));
+}
+
+fn csi_driver(spec: &mut Value) {
+    default(spec, "attachRequired", json!(true));
+    for switch in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+        default(spec, switch, json!(false));
+    }
+    default(spec, "fsGroupPolicy", json!("ReadWriteOnceWithFSType"));
+    default(spec, "volumeLifecycleModes", json!(["Persistent"]));
+}
+
 fn definition(object: &mut Value) {
     let spec = entry(object, "spec");
     let names = entry(spec, "names");
@@ -245,6 +181,36 @@ mod tests {
             let ports = &object["spec"]["ports"];
             assert_eq!((&ports[0]["targetPort"], &ports[1]["targetPort"]), (&json!(80), &json!("web")));
         }
+    }
+
+    #[test]
+    fn volumes_and_claims_are_pending_until_somebody_binds_them() {
+        let mut claim = json!({"spec": {"accessModes": ["ReadWriteOnce"]}});
+        fill("persistentvolumeclaims", &mut claim);
+        assert_eq!(
+            claim,
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "resources": {}},
+                "status": {"phase": "Pending"}})
+        );
+        claim["status"]["phase"] = json!("Bound");
+        fill("persistentvolumeclaims", &mut claim);
+        assert_eq!(claim["status"]["phase"], "Bound");
+        let mut volume =
+            json!({"spec": {"hostPath": {"path": "/x"}, "persistentVolumeReclaimPolicy": "Delete"}});
+        fill("persistentvolumes", &mut volume);
+        assert_eq!(
+            volume,
+            json!({"spec": {"hostPath": {"path": "/x", "type": ""}, "persistentVolumeReclaimPolicy": "Delete",
+                "volumeMode": "Filesystem"}, "status": {"phase": "Pending"}})
+        );
+        let mut driver = json!({"spec": {"attachRequired": false}});
+        fill("csidrivers.storage.k8s.io", &mut driver);
+        assert_eq!(
+            driver["spec"],
+            json!({"attachRequired": false, "podInfoOnMount": false, "storageCapacity": false,
+                "requiresRepublish": false, "seLinuxMount": false, "fsGroupPolicy": "ReadWriteOnceWithFSType",
+                "volumeLifecycleModes": ["Persistent"]})
+        );
     }
 
     #[test]

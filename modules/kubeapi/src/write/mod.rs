@@ -10,6 +10,7 @@ mod json;
 mod part;
 mod patch;
 mod persist;
+mod pod_defaults;
 mod pod_parts;
 mod pod_resources;
 mod protobuf;

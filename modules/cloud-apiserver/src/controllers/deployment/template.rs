@@ -1,5 +1,6 @@
 //! Pod templates and the names that are made of them.
 
+use apimachinery::Quantity;
 use serde_json::{Value, json};
 
 use crate::controllers::object::{list, name, number, text, time};
@@ -55,6 +56,35 @@ fn feed(sum: &mut u32, value: &Value) {
     }
 }
 
+/// The fields with amounts in a pod's spec: maps of them, and single ones.
+const AMOUNT_MAPS: [&str; 3] = ["limits", "requests", "overhead"];
+const AMOUNTS: [&str; 2] = ["divisor", "sizeLimit"];
+
+/// Writes amounts in one way: clients in Go write `1000m` back as `1`, and that is no other template (Kubernetes compares the
+/// amounts, too).
+fn unify_amounts(value: &mut Value) {
+    let unify = |amount: &mut Value| {
+        if let Some(quantity) = Quantity::from_json(amount) {
+            *amount = json!(quantity.nanos().to_string());
+        }
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                match inner.as_object_mut() {
+                    Some(amounts) if AMOUNT_MAPS.contains(&name.as_str()) => {
+                        amounts.values_mut().for_each(unify)
+                    }
+                    None if AMOUNTS.contains(&name.as_str()) => unify(inner),
+                    _ => unify_amounts(inner),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unify_amounts),
+        _ => {}
+    }
+}
+
 /// The template without its hash, and without fields that say nothing.
 fn bare(template: &Value) -> Value {
     let mut template = template.clone();
@@ -65,6 +95,7 @@ fn bare(template: &Value) -> Value {
         metadata.remove("creationTimestamp");
         metadata.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()));
     }
+    unify_amounts(&mut template["spec"]);
     template
 }
 
@@ -152,5 +183,25 @@ mod tests {
         assert_eq!(set["spec"]["selector"]["matchLabels"], json!({"app": "web", HASH_LABEL: hash}));
         set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("b");
         assert!(!is_same(&deployment, &set));
+    }
+
+    #[test]
+    fn an_amount_is_the_same_however_it_is_written() {
+        let of = |cpu: &str, memory: Value, divisor: &str, size: &str| {
+            json!({"spec": {"template": {"spec": {
+                "containers": [{"env": [{"valueFrom": {"resourceFieldRef": {"divisor": divisor}}}],
+                    "resources": {"limits": {"cpu": cpu}, "requests": {"memory": memory}}}],
+                "volumes": [{"emptyDir": {"sizeLimit": size}}],
+            }}}})
+        };
+        let one = of("1000m", json!("1Gi"), "1000m", "1024Mi");
+        assert!(is_same(&one, &of("1", json!(1_073_741_824), "1", "1Gi")));
+        assert!(!is_same(&one, &of("2", json!("1Gi"), "1", "1Gi")));
+        assert!(!is_same(&one, &of("1", json!("1Gi"), "0", "1Gi")));
+        assert!(!is_same(&one, &of("1", json!("1Gi"), "1", "1G")));
+        assert_eq!(
+            hash(&bare(&one["spec"]["template"]), 0),
+            hash(&bare(&of("1", json!("1Gi"), "1", "1Gi")["spec"]["template"]), 0)
+        );
     }
 }
