@@ -3,6 +3,25 @@
 use apimachinery::{Kind, StatusReason};
 use serde_json::{Value, json};
 
+/// 16,384 letters: how long a message may be. What a client wrote is in some of them, and it may write megabytes.
+const MESSAGE_MAX: usize = 16_384;
+/// 256 letters of a value, and of the path of its field, are repeated in a refusal.
+const SHOWN_MAX: usize = 256;
+/// 256 wrong fields are listed.
+const CAUSES_MAX: usize = 256;
+
+/// The beginning of what a client wrote: the message goes back to it and into logs.
+pub(crate) fn beginning(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters).and_then(|(end, _)| text.get(..end)) {
+        Some(beginning) => format!("{beginning}..."),
+        None => text.to_owned(),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    beginning(&value.to_string(), SHOWN_MAX)
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiError {
@@ -35,11 +54,10 @@ impl FieldError {
 
     /// A field with a value that cannot be.
     pub fn invalid(field: impl Into<String>, value: &Value, what: &str) -> Self {
-        let shown: String = value.to_string().chars().take(256).collect();
         FieldError {
             field: field.into(),
             reason: "FieldValueInvalid",
-            message: format!("Invalid value: {shown}: {what}"),
+            message: format!("Invalid value: {}: {what}", shown(value)),
         }
     }
 
@@ -48,14 +66,15 @@ impl FieldError {
         FieldError {
             field: field.into(),
             reason: "FieldValueDuplicate",
-            message: format!("Duplicate value: {value}"),
+            message: format!("Duplicate value: {}", shown(value)),
         }
     }
 
     /// A value that is none of those allowed.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
         let allowed: Vec<String> = allowed.iter().map(|a| format!("\"{a}\"")).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
+        let message =
+            format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", "));
         FieldError { field: field.into(), reason: "FieldValueNotSupported", message }
     }
 
@@ -80,7 +99,10 @@ fn details(kind: &Kind, name: &str) -> Value {
 
 impl ApiError {
     fn new(reason: StatusReason, message: impl Into<String>) -> Self {
-        ApiError { reason, message: message.into(), details: None }
+        let message: String = message.into();
+        // Bytes are never fewer than letters.
+        let message = if message.len() > MESSAGE_MAX { beginning(&message, MESSAGE_MAX) } else { message };
+        ApiError { reason, message, details: None }
     }
 
     /// 400.
@@ -141,7 +163,9 @@ impl ApiError {
 
     /// 422, with the fields that are wrong.
     pub fn invalid(kind: &Kind, name: &str, causes: &[FieldError]) -> Self {
-        let messages: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let field = |cause: &FieldError| beginning(&cause.field, SHOWN_MAX);
+        let causes = causes.get(..CAUSES_MAX).unwrap_or(causes);
+        let messages: Vec<String> = causes.iter().map(|c| format!("{}: {}", field(c), c.message)).collect();
         let messages =
             if messages.len() == 1 { messages.concat() } else { format!("[{}]", messages.join(", ")) };
         let group_kind = if kind.group.is_empty() {
@@ -153,7 +177,7 @@ impl ApiError {
         details["kind"] = json!(kind.kind);
         details["causes"] = causes
             .iter()
-            .map(|c| json!({ "reason": c.reason, "message": c.message, "field": c.field }))
+            .map(|c| json!({ "reason": c.reason, "message": c.message, "field": field(c) }))
             .collect();
         ApiError {
             details: Some(details),
@@ -180,6 +204,14 @@ impl ApiError {
         ApiError::new(StatusReason::Expired, format!("too old resource version: the oldest one is {oldest}"))
     }
 
+    /// 504: nothing has this version yet.
+    pub(crate) fn not_there_yet(wanted: u64, current: u64) -> Self {
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+        let details = Some(json!({ "retryAfterSeconds": 1, "causes": [cause] }));
+        ApiError { details, ..ApiError::new(StatusReason::Timeout, message) }
+    }
+
     /// 413.
     pub fn too_large(what: &str) -> Self {
         ApiError::new(StatusReason::RequestEntityTooLarge, format!("Request entity too large: {what}"))
@@ -196,12 +228,6 @@ impl ApiError {
         let message = format!("{} \"{name}\" cannot be stored: {what}", kind.group_resource());
         let error = ApiError::new(StatusReason::InsufficientStorage, message);
         ApiError { details: Some(details(kind, name)), ..error }
-    }
-
-    /// 422 for a request that is no single field's fault.
-    pub fn unprocessable(what: &str) -> Self {
-        let message = format!("the server rejected our request due to an error in our request: {what}");
-        ApiError::new(StatusReason::Invalid, message)
     }
 
     /// 429: it works again when something else has ended.
@@ -236,5 +262,36 @@ impl ApiError {
 impl From<crate::store::StoreError> for ApiError {
     fn from(error: crate::store::StoreError) -> Self {
         ApiError::internal(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_wrote_is_repeated_within_bounds() {
+        let long = "\u{1f600}".repeat(1 << 20);
+        let value = json!(long);
+        let field = format!("spec.{long}");
+        let causes = [
+            FieldError::invalid(&field, &value, "no"),
+            FieldError::duplicate(&field, &value),
+            FieldError::unsupported(&field, &value, &["a"]),
+        ];
+        let many = vec![FieldError::invalid("spec", &json!("x".repeat(300)), "no"); 10_000];
+        for refusal in [
+            ApiError::bad_request(&long),
+            ApiError::unprocessable(&long),
+            ApiError::unsupported_media_type(&long),
+            ApiError::invalid(&apimachinery::kind::PODS, "a", &causes),
+            ApiError::invalid(&apimachinery::kind::PODS, "a", &many),
+        ] {
+            let bytes = refusal.to_status().to_string().len();
+            assert!(bytes < 1 << 20, "{bytes} bytes");
+            assert!(refusal.message.chars().count() <= MESSAGE_MAX + 3);
+        }
+        assert_eq!(beginning("abc", 3), "abc");
+        assert_eq!(beginning("abcd", 3), "abc...");
     }
 }

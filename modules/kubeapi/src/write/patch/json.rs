@@ -5,7 +5,7 @@ use std::io;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, beginning};
 use crate::request::BODY_MAX;
 use crate::unstructured::{DEPTH_MAX, depth};
 
@@ -16,6 +16,9 @@ const OPERATIONS_MAX: usize = 10_000;
 /// a core for many seconds.
 const SHIFTED_MAX: usize = 1 << 24;
 
+/// 256 letters of a path or an operation's name are repeated in a refusal.
+const SHOWN_MAX: usize = 256;
+
 /// Changes `object` by `patch`.
 pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let count = patch.as_array().map_or(0, Vec::len);
@@ -23,8 +26,9 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
         let what = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {count}");
         return Err(ApiError::too_large(&what));
     }
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    let patch: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|error| {
+        ApiError::bad_request(format!("error decoding patch: {}", beginning(&error.to_string(), SHOWN_MAX)))
+    })?;
     let (mut copied, mut moved) = (0, 0);
     for (at, operation) in patch.0.iter().enumerate() {
         let value = match operation {
@@ -56,9 +60,9 @@ pub(super) fn apply(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
             );
             return Err(ApiError::unprocessable(&what));
         }
-        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|mut error| {
-            error.operation = at;
-            ApiError::unprocessable(&error.to_string())
+        json_patch::patch(object, std::slice::from_ref(operation)).map_err(|error| {
+            let path = beginning(error.path.as_str(), SHOWN_MAX);
+            ApiError::unprocessable(&format!("operation '/{at}' failed at path '{path}': {}", error.kind))
         })?;
     }
     Ok(())
@@ -171,5 +175,24 @@ mod tests {
         let test = json!({"op": "test", "path": "/data/k", "value": "v"});
         let error = refusal(vec![test, json!({"op": "remove", "path": "/x"})]);
         assert!(error.message.contains("operation '/1' failed at path '/x'"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_refusal_repeats_the_beginning_of_a_path_alone() {
+        let long = format!("/\u{1f600}{}", "x".repeat(1 << 20));
+        let value = json!("");
+        for operation in [
+            json!({"op": "remove", "path": long}),
+            json!({"op": "test", "path": long, "value": value}),
+            json!({"op": "replace", "path": long, "value": value}),
+            json!({"op": "add", "path": format!("{long}/y"), "value": value}),
+            json!({"op": "copy", "from": long, "path": "/data/c"}),
+            json!({"op": "move", "from": long, "path": "/data/c"}),
+            json!({"op": long, "path": "/data/k"}),
+            json!({"op": "remove", "path": &long[1..]}),
+        ] {
+            let error = refusal(vec![operation.clone()]);
+            assert!(error.message.len() < 2_000, "{} bytes for {}", error.message.len(), operation["op"]);
+        }
     }
 }
