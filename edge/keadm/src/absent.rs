@@ -1,7 +1,7 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 12] = [
+const ABSENT: [(&str, &str); 11] = [
     ("init", "apply the manifests in cloud/deploy with kubectl, or run `cloudcore --standalone`"),
     ("deprecated", "there are no older ways to install"),
     ("manifest", "the manifests of CloudCore are in cloud/deploy"),
@@ -25,10 +25,6 @@ const ABSENT: [(&str, &str); 12] = [
     ("upgrade", "exchange the program and restart its unit: the store is kept"),
     ("rollback", "put the earlier program back and restart its unit: it reads the store of the next release"),
     ("backup", "the cluster holds what a node should do: nothing on the node has to be saved"),
-    (
-        "ctl",
-        "use kubectl; `keadm store` shows what this node holds without the cloud, and `keadm ctl unhold-upgrade` is here",
-    ),
 ];
 
 /// Why there is no such verb, and what to do instead.
@@ -36,6 +32,32 @@ pub fn absent(verb: &str) -> String {
     match ABSENT.iter().find(|(name, _)| *name == verb) {
         Some((_, instead)) => format!("there is no `keadm {verb}` here: {instead}"),
         None => format!("there is no `keadm {verb}`; `keadm help` lists the verbs"),
+    }
+}
+
+/// Why `keadm ctl` has no such verb, and what to do instead.
+pub fn absent_of_ctl(verb: &str) -> String {
+    let verb = verb.escape_debug();
+    format!(
+        "there is no `keadm ctl {verb}` here, `keadm ctl unhold-upgrade` alone: use kubectl; `keadm store` shows what this node holds without the cloud"
+    )
+}
+
+/// Why `keadm reset` takes no such word.
+///
+/// # Errors
+/// The words, for all but `edge`.
+pub fn reset_of(side: &str) -> Result<(), String> {
+    match side {
+        "edge" => Ok(()),
+        "cloud" => Err(
+            "there is no `keadm reset cloud` here: delete what was applied of cloud/deploy with kubectl, or end `cloudcore --standalone`"
+                .to_owned(),
+        ),
+        other => Err(format!(
+            "`keadm reset {}`: it is `keadm reset`, or `keadm reset edge` as with KubeEdge",
+            other.escape_debug()
+        )),
     }
 }
 
@@ -48,5 +70,17 @@ mod tests {
         assert!(absent("init").contains("cloudcore --standalone"));
         assert!(absent("check").contains("journalctl -u edgecore"));
         assert_eq!(absent("jion"), "there is no `keadm jion`; `keadm help` lists the verbs");
+    }
+
+    #[test]
+    fn a_verb_of_ctl_is_named_and_a_reset_is_of_this_machine() {
+        let told = absent_of_ctl("get");
+        assert!(
+            told.starts_with("there is no `keadm ctl get` here, ") && told.contains("use kubectl"),
+            "{told}"
+        );
+        assert_eq!(reset_of("edge"), Ok(()));
+        assert!(reset_of("cloud").unwrap_err().contains("cloud/deploy"));
+        assert!(reset_of("egde").unwrap_err().contains("`keadm reset egde`"));
     }
 }

@@ -2,13 +2,15 @@
 //! that kubectl makes as well.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use contract::NodeName;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Removal, Revoked, plan};
+use noderegistry::plan::{self, TokenClaims};
+use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Removal, Revoked};
 use serde_json::json;
 
 /// The labels that KubeEdge's nodes have.
@@ -74,7 +76,7 @@ pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(St
         ),
     }
     say(if has_joined {
-        "the edge node has joined: it is let in within a minute".to_owned()
+        "the edge node has joined: it is let in within some 10 s".to_owned()
     } else {
         format!("next: `keadm gettoken --edgenode-name={node}`, and `keadm join` with it on the edge machine")
     });
@@ -127,11 +129,16 @@ async fn mark(nodes: &Api<Node>, node: &NodeName, found: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Bars the name of an edge node.
+/// Bars the name of an edge node, at the time `now`.
 ///
 /// # Errors
 /// When the cluster cannot be written, and when no edge node has the name.
-pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+pub async fn revoke(
+    client: kube::Client,
+    node: &NodeName,
+    now: SystemTime,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
     let registry = Registry::new(client.clone());
     // One that is not understood is there all the same.
     if matches!(registry.edge_node(node).await, Ok(None)) {
@@ -139,30 +146,33 @@ pub async fn revoke(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(S
             "no edge node has the name `{node}`, and nothing was changed: `kubectl get edgenodes` lists them. `keadm revoke --unused {node}` bars a name that nobody has"
         );
     }
-    bar(client, node, say).await
+    bar(client, node, now, say).await
 }
 
-/// Bars a name, whoever has it.
+/// Bars a name, whoever has it, at the time `now`.
 ///
 /// # Errors
 /// When the cluster cannot be written.
-pub async fn bar(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+pub async fn bar(
+    client: kube::Client,
+    node: &NodeName,
+    now: SystemTime,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
     let registry = Registry::new(client);
     match registry.revoke(node).await? {
         Revoked::Node => {
             say(format!(
                 "`{node}` is revoked: its links end within seconds, and nothing is signed for the name until `keadm free {node}`"
             ));
-            say(format!(
-                "its Node and pods stay in the cluster: `kubectl delete node {node}` takes them away"
-            ));
+            // Whoever may not read Nodes is not told of one.
+            if matches!(registry.node_metadata(node).await, Ok(Some(_))) {
+                say(format!(
+                    "its Node and pods stay in the cluster: `kubectl delete node {node}` takes them away"
+                ));
+            }
             say("what it was given it still knows: change the Secrets of its pods, if the machine is in foreign hands".to_owned());
-            // What is not understood is barred as well; and such a token is good for nothing.
-            let found = registry.edge_node(node).await.ok().flatten();
-            if let Some(id) = found.and_then(|found| found.spec.token)
-                && let Ok(Some(token)) = registry.token(&id).await
-                && !plan::is_ending(&token.metadata)
-            {
+            if let Some(id) = good_token(&registry, node, now).await {
                 say(format!(
                     "the token that it joined with is still good: `keadm token revoke {id}` withdraws it"
                 ));
@@ -180,6 +190,16 @@ pub async fn bar(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(Stri
         }
     }
     Ok(())
+}
+
+/// The token that the edge node joined with, if somebody may join with it still. What is not understood is barred as well; and such
+/// a token is good for nothing.
+async fn good_token(registry: &Registry, node: &NodeName, now: SystemTime) -> Option<String> {
+    let id = registry.edge_node(node).await.ok().flatten()?.spec.token?;
+    let token = registry.token(&id).await.ok().flatten()?;
+    let now_unix = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let claims = TokenClaims { id: id.clone(), node: None };
+    plan::may_use(&claims, Some(&token), node, now_unix).is_ok().then_some(id)
 }
 
 /// Frees a name: its certificate is worth nothing any more, and whoever has a token for it may join.

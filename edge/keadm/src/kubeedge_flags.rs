@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// Name, short form, and the cure.
-const FLAGS: [(&str, Option<char>, &str); 12] = [
+const FLAGS: [(&str, Option<char>, &str); 14] = [
     ("kubeedge-version", None, "the version is that of the programs: copy keadm and edgecore of one release"),
     ("cgroupdriver", None, "--set modules.edged.tailoredKubeletConfig.cgroupDriver=systemd (or cgroupfs)"),
     (
@@ -31,6 +31,8 @@ const FLAGS: [(&str, Option<char>, &str); 12] = [
         None,
         "name CloudCore in --cloudcore-ipport, as modules.cloudHub.dnsNames of cloudcore.yaml says it",
     ),
+    ("node-ip", None, "--set modules.edged.nodeIP=192.0.2.30"),
+    ("sets", None, "--set KEY=VALUE, once for each value"),
     ("pre-run", None, "run the program yourself before `keadm join`"),
     ("post-run", None, "run the program yourself after `keadm join`"),
 ];
@@ -115,6 +117,6 @@ mod tests {
                 named += 1;
             }
         }
-        assert_eq!(named, 6);
+        assert_eq!(named, 7);
     }
 }

@@ -14,7 +14,7 @@ mod store;
 mod sync;
 mod token;
 
-pub use absent::absent;
+pub use absent::{absent, absent_of_ctl, reset_of};
 pub use admin::{adopt, bar, client, free, revoke};
 pub use config_location::ConfigLocation;
 pub use endpoints::{CloudPorts, HubProtocol};

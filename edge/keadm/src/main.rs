@@ -99,6 +99,9 @@ enum Command {
     /// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
     /// administrator deletes it (`kubectl delete node NODE`), or the machine joins again with a token that is bound to its name.
     Reset {
+        /// `edge`, as KubeEdge has it; it says nothing more
+        #[arg(hide = true)]
+        side: Option<String>,
         /// The edgecore.yaml that join wrote
         #[arg(long, default_value = config::edge::DEFAULT_PATH)]
         config: PathBuf,
@@ -193,7 +196,9 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
         Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,
-        Command::Ctl(keadm::CtlCommand::Other(_)) => bail!(keadm::absent("ctl")),
+        Command::Ctl(keadm::CtlCommand::Other(words)) => {
+            bail!("{}", keadm::absent_of_ctl(words.first().map_or("", String::as_str)))
+        }
         Command::Adopt(of) => {
             let (client, node) = of.open().await?;
             keadm::adopt(client, &node, &mut say).await
@@ -201,9 +206,9 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Revoke { of, unused } => {
             let (client, node) = of.open().await?;
             if unused {
-                keadm::bar(client, &node, &mut say).await
+                keadm::bar(client, &node, Env::real().wall(), &mut say).await
             } else {
-                keadm::revoke(client, &node, &mut say).await
+                keadm::revoke(client, &node, Env::real().wall(), &mut say).await
             }
         }
         Command::Free(of) => {
@@ -239,7 +244,10 @@ async fn run(cli: Cli) -> Result<()> {
             let order = Join { cloud, token, node, config, set };
             keadm::join(&order, &mut say).await
         }
-        Command::Reset { config, force } => keadm::reset(&ConfigLocation::of(&config), force, &mut say).await,
+        Command::Reset { side, config, force } => {
+            side.as_deref().map_or(Ok(()), keadm::reset_of).map_err(anyhow::Error::msg)?;
+            keadm::reset(&ConfigLocation::of(&config), force, &mut say).await
+        }
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Command::Version => {
             say(format!("keadm {}", env!("CARGO_PKG_VERSION")));

@@ -8,20 +8,25 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use config::edge::EdgeCore;
 use contract::NodeName;
+use crd::EdgeNode;
 use edge_store::StoreInspector;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use noderegistry::{Entry, Registry};
 use serde_json::Value;
 
 use crate::store::{age, plain, table};
 
+/// The label of an edge node's Node.
+const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
+const HEADS: [&str; 5] = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
 /// The condition that CloudCore writes on the Node.
 const SYNCED: &str = "kubehive.io/Synced";
 
 /// Whose sync is shown.
 #[derive(Debug, Clone, Args)]
 pub struct Sync {
-    /// A node of the cluster; without it, what this machine's own store holds
+    /// A node of the cluster; without it, what this machine's own store holds, or all edge nodes where no edgecore.yaml is
     pub node: Option<String>,
     /// Path of the cluster's kubeconfig; else those of $KUBECONFIG, else /root/.kube/config
     #[arg(long)]
@@ -37,12 +42,25 @@ pub struct Sync {
 /// When the cluster or the store cannot be read.
 pub async fn show_sync(order: &Sync, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let Some(node) = &order.node else { return of_this_node(&order.config, now, say) };
+    let Some(node) = &order.node else {
+        // A machine that is no edge node: whoever asks there asks for those of the cluster.
+        let is_told = order.config != Path::new(config::edge::DEFAULT_PATH) && order.kube_config.is_none();
+        if is_told || order.config.exists() {
+            return of_this_node(&order.config, now, say);
+        }
+        let client = crate::client(order.kube_config.as_deref()).await.with_context(|| {
+            format!(
+                "this machine is no edge node ({} is not there), and its cluster is not known",
+                order.config.display()
+            )
+        })?;
+        return of_all(client, now, say).await;
+    };
     let node = NodeName::parse(node)?;
     of_node(crate::client(order.kube_config.as_deref()).await?, &node, now, say).await
 }
 
-async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {
+fn nodes(client: kube::Client) -> Api<DynamicObject> {
     let resource = ApiResource {
         group: String::new(),
         version: "v1".to_owned(),
@@ -50,7 +68,59 @@ async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn 
         kind: "Node".to_owned(),
         plural: "nodes".to_owned(),
     };
-    let nodes: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    Api::all_with(client, &resource)
+}
+
+/// Every edge node of the cluster, a row each.
+async fn of_all(client: kube::Client, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {
+    let edge = ListParams::default().labels(EDGE_LABEL);
+    let found = nodes(client.clone()).list(&edge).await.context("cannot read the nodes")?;
+    let register: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<EdgeNode>(&()));
+    // Whoever may not read it is shown what the Nodes say.
+    let register = register.list(&ListParams::default()).await.ok();
+    let entries = register.map(|list| {
+        list.items
+            .into_iter()
+            .filter_map(|object| {
+                let object: EdgeNode = object.try_parse().ok()?;
+                Some((object.name_any(), Entry::of(&object)))
+            })
+            .collect()
+    });
+    let rows = rows(&found.items, entries.as_ref(), now);
+    if rows.is_empty() {
+        say("the cluster has no edge node: `keadm gettoken` prints a token that one joins with".to_owned());
+        return Ok(());
+    }
+    table(&HEADS, rows, say);
+    Ok(())
+}
+
+/// The rows of Nodes and, after them, of names in the register that have none.
+fn rows(nodes: &[DynamicObject], entries: Option<&BTreeMap<String, Entry>>, now: u64) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for node in nodes {
+        let (name, conditions) = (plain(&node.name_any()), node.data.pointer("/status/conditions"));
+        let all = conditions.and_then(Value::as_array).into_iter().flatten();
+        let condition = all.into_iter().find(|condition| condition["type"] == SYNCED);
+        let outdated = entries.and_then(|entries| barred(&name, entries.get(&node.name_any())));
+        let outdated = outdated.or_else(|| unheard(conditions));
+        rows.push(row(&name, condition.unwrap_or(&Value::Null), outdated.as_ref(), now));
+    }
+    let has_node = |name: &String| nodes.iter().any(|node| node.name_any() == *name);
+    for (name, entry) in entries.into_iter().flatten().filter(|(name, _)| !has_node(name)) {
+        let outdated = barred(name, Some(entry)).unwrap_or(Outdated {
+            reason: "NoNode",
+            since: "-".to_owned(),
+            words: String::new(),
+        });
+        rows.push(row(&plain(name), &Value::Null, Some(&outdated), now));
+    }
+    rows
+}
+
+async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn FnMut(String)) -> Result<()> {
+    let nodes = nodes(client.clone());
     let Some(found) = nodes.get_opt(node.as_str()).await.context("cannot read the node")? else {
         bail!("the cluster has no node `{node}`: `kubectl get nodes` lists them");
     };
@@ -62,7 +132,7 @@ async fn of_node(client: kube::Client, node: &NodeName, now: u64, say: &mut dyn 
         );
     };
     let outdated = match Registry::new(client).edge_node(node).await {
-        Ok(entry) => barred(node, entry.as_ref().map(Entry::of).as_ref()),
+        Ok(entry) => barred(node.as_str(), entry.as_ref().map(Entry::of).as_ref()),
         // Whoever may not read it is shown what the Node says.
         Err(_) => None,
     };
@@ -83,7 +153,7 @@ struct Outdated {
 }
 
 /// A name that CloudCore has no link of and takes none of: what it wrote before stays in the Node.
-fn barred(node: &NodeName, entry: Option<&Entry>) -> Option<Outdated> {
+fn barred(node: &str, entry: Option<&Entry>) -> Option<Outdated> {
     let (reason, words) = match entry {
         Some(entry) if entry.is_barred => (
             "Revoked",
@@ -120,17 +190,7 @@ fn of_condition(node: &NodeName, condition: &Value, outdated: Option<&Outdated>,
     let text = |name: &str| plain(condition[name].as_str().unwrap_or("-"));
     let mut lines = Vec::new();
     let mut say = |line| lines.push(line);
-    let since = text("lastTransitionTime");
-    let heads = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
-    let row = match outdated {
-        Some(outdated) => {
-            let since = for_how_long(&outdated.since, now);
-            [node.to_string(), "Unknown".into(), outdated.reason.into(), since]
-        }
-        None => [node.to_string(), text("status"), text("reason"), for_how_long(&since, now)],
-    };
-    let written = for_how_long(&text("lastHeartbeatTime"), now);
-    table(&heads, vec![row.into_iter().chain([format!("{written} ago")]).collect()], &mut say);
+    table(&HEADS, vec![row(node.as_str(), condition, outdated, now)], &mut say);
     let message = text("message");
     say(String::new());
     if let Some(outdated) = outdated {
@@ -163,6 +223,17 @@ fn of_condition(node: &NodeName, condition: &Value, outdated: Option<&Outdated>,
         say(format!("the node refused it: {why}"));
     }
     lines
+}
+
+fn row(node: &str, condition: &Value, outdated: Option<&Outdated>, now: u64) -> Vec<String> {
+    let text = |name: &str| plain(condition[name].as_str().unwrap_or("-"));
+    let row = match outdated {
+        Some(outdated) => ["Unknown".into(), outdated.reason.into(), for_how_long(&outdated.since, now)],
+        None => [text("status"), text("reason"), for_how_long(&text("lastTransitionTime"), now)],
+    };
+    let written = for_how_long(&text("lastHeartbeatTime"), now);
+    let written = if written == "-" { written } else { format!("{written} ago") };
+    [node.to_owned()].into_iter().chain(row).chain([written]).collect()
 }
 
 fn for_how_long(since: &str, now: u64) -> String {
@@ -227,13 +298,56 @@ mod tests {
         let condition = json!({"type": SYNCED, "status": "True", "reason": "InSync",
             "message": "the node has confirmed all that it should hold"});
         let (joined, revoked) = (Entry::default(), Entry { is_barred: true, ..Entry::default() });
-        assert_eq!(barred(&node, Some(&joined)), None);
+        assert_eq!(barred(node.as_str(), Some(&joined)), None);
         for (entry, reason) in [(Some(&revoked), "Revoked"), (None, "NotRegistered")] {
-            let outdated = barred(&node, entry);
+            let outdated = barred(node.as_str(), entry);
             let lines = of_condition(&node, &condition, outdated.as_ref(), 1_700_000_300);
             assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>()[..3], ["edge-1", "Unknown", reason]);
             assert!(lines[3].ends_with("before that:"), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn every_edge_node_has_a_row() {
+        let node = |name: &str, conditions: Value| -> DynamicObject {
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+                "status": {"conditions": conditions}}))
+            .unwrap()
+        };
+        let synced = json!({"type": SYNCED, "status": "True", "reason": "InSync",
+            "lastTransitionTime": "2023-11-14T22:14:20Z", "lastHeartbeatTime": "2023-11-14T22:18:15Z"});
+        let away =
+            json!({"type": "Ready", "status": "Unknown", "lastTransitionTime": "2023-11-14T22:17:20Z"});
+        let nodes = [
+            node("a", json!([synced])),
+            node("b", json!([synced, away])),
+            node("c", json!([synced])),
+            node("d", json!([])),
+        ];
+        let barred = Entry { is_barred: true, ..Entry::default() };
+        let entries: BTreeMap<String, Entry> = [
+            ("a", Entry::default()),
+            ("b", Entry::default()),
+            ("d", Entry::default()),
+            ("e", Entry::default()),
+            ("f", barred),
+        ]
+        .map(|(name, entry)| (name.to_owned(), entry))
+        .into();
+        let shown: Vec<String> =
+            rows(&nodes, Some(&entries), 1_700_000_300).iter().map(|row| row.join(" ")).collect();
+        assert_eq!(
+            shown,
+            [
+                "a True InSync 4m 5s ago",
+                "b Unknown NodeUnheard 60s 5s ago",
+                "c Unknown NotRegistered - 5s ago",
+                "d - - - -",
+                "e Unknown NoNode - -",
+                "f Unknown Revoked - -",
+            ]
+        );
+        assert_eq!(rows(&nodes, None, 1_700_000_300).len(), 4);
     }
 
     #[test]
@@ -269,6 +383,6 @@ mod tests {
     fn what_is_written_otherwise_is_shown_as_it_is() {
         let lines =
             shown(&json!({"type": SYNCED, "status": "True", "message": "the node has confirmed all"}));
-        assert_eq!(lines[1..], ["edge-1  True    -       -    - ago", "", "the node has confirmed all"]);
+        assert_eq!(lines[1..], ["edge-1  True    -       -    -", "", "the node has confirmed all"]);
     }
 }

@@ -108,7 +108,8 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
             Endpoints::from_lists(&cloud.link_address().unwrap().to_string(), "", held, &clock).unwrap()
         };
         let env = Env::real();
-        let token = keadm::get_token(cluster.client(), None, 3, &env).await.unwrap();
+        // One more than join: it is good still.
+        let token = keadm::get_token(cluster.client(), None, 4, &env).await.unwrap();
         let joined =
             async |node: &str| join(&a, folder.path().join(node), node, token.clone()).await.unwrap();
         let (one, two, three) = (joined("edge-1").await, joined("edge-2").await, joined("edge-3").await);
@@ -132,7 +133,9 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
 
         // By the verb, and by kubectl alone.
         let begun = Instant::now();
-        let words = say(async |say| keadm::revoke(cluster.client(), &name("edge-1"), say).await).await;
+        let words =
+            say(async |say| keadm::revoke(cluster.client(), &name("edge-1"), Env::real().wall(), say).await)
+                .await;
         assert!(words.contains("keadm free edge-1") && words.contains("keadm token revoke"), "{words}");
         let edge_nodes = cluster.objects("kubehive.io/v1alpha1", "EdgeNode", None);
         let label = json!({"metadata": {"labels": {"kubehive.io/revoked": "true"}}});
@@ -237,13 +240,17 @@ fn a_node_that_was_deleted_or_made_by_hand_is_adopted() {
         cluster.apply("v1", "Node", json!({"metadata": {"name": "cp-1", "labels": labels}})).await;
         assert!(adopt("cp-1").await.unwrap_err().contains("control plane"));
         assert!(adopt("nobody").await.unwrap_err().contains("neither a Node"));
-        let mistyped = keadm::revoke(cluster.client(), &name("odl-1"), &mut |_| {}).await.unwrap_err();
+        let mistyped = keadm::revoke(cluster.client(), &name("odl-1"), Env::real().wall(), &mut |_| {})
+            .await
+            .unwrap_err();
         assert!(mistyped.to_string().contains("no edge node has the name `odl-1`"), "{mistyped}");
         let names = cluster.objects("kubehive.io/v1alpha1", "EdgeNode", None);
         assert!(names.get_opt("odl-1").await.unwrap().is_none(), "it bars nothing");
-        let words = say(async |say| keadm::bar(cluster.client(), &name("odl-1"), say).await).await;
+        let words =
+            say(async |say| keadm::bar(cluster.client(), &name("odl-1"), Env::real().wall(), say).await)
+                .await;
         assert!(words.contains("it is barred until `keadm free odl-1`"), "{words}");
-        keadm::revoke(cluster.client(), &name("old-1"), &mut |_| {}).await.unwrap();
+        keadm::revoke(cluster.client(), &name("old-1"), Env::real().wall(), &mut |_| {}).await.unwrap();
         assert!(adopt("old-1").await.unwrap_err().contains("keadm free old-1"));
     });
 }
@@ -282,7 +289,7 @@ fn what_finalizers_hold_is_gone_and_the_verbs_say_that_it_is_held() {
         assert!(error.to_string().contains("not free yet") && error.to_string().contains(cure), "{error:#}");
         assert!(said.iter().all(|line| !line.contains("is free")), "{said:?}");
         for verb in [
-            keadm::revoke(admin.clone(), &edge, &mut |_| {}).await,
+            keadm::revoke(admin.clone(), &edge, Env::real().wall(), &mut |_| {}).await,
             keadm::adopt(admin.clone(), &edge, &mut |_| {}).await,
         ] {
             assert!(verb.unwrap_err().to_string().contains(cure));
@@ -300,6 +307,30 @@ fn what_finalizers_hold_is_gone_and_the_verbs_say_that_it_is_held() {
         let words = say(async |say| keadm::withdraw_token(cluster.client(), id, say).await).await;
         assert!(words.contains("still there") && words.contains(&format!("edit jointoken {id}")), "{words}");
         assert!(listed().await.contains("finalizers hold its object"));
+    });
+}
+
+/// What is said of a node that is revoked is so: a bound token is used up by it, and one that never linked has no Node.
+#[test]
+fn a_revoked_node_that_never_linked_has_neither_a_node_nor_a_good_token() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        cluster.stop_cloud().await;
+        let cloud = cloud(&cluster).await;
+        let folder = tempfile::tempdir().unwrap();
+        for (node, bound, is_good) in [("edge-1", true, false), ("edge-2", false, true)] {
+            let of = name(node);
+            let of = bound.then_some(&of);
+            let token = keadm::get_token(cluster.client(), of, 3, &Env::real()).await.unwrap();
+            join(&cloud, folder.path().join(node), node, token).await.unwrap();
+            let words =
+                say(async |say| keadm::revoke(cluster.client(), &name(node), Env::real().wall(), say).await)
+                    .await;
+            assert!(words.contains(&format!("`{node}` is revoked")), "{words}");
+            assert_eq!(words.contains("is still good"), is_good, "{words}");
+            assert!(!words.contains("its Node and pods"), "{words}");
+        }
+        cloud.stop(LONG).await;
     });
 }
 

@@ -40,6 +40,10 @@ fn a_node_is_shown_from_the_cluster_and_from_itself() {
         let text = shown(&of(Some("edge-1"))).await.unwrap();
         assert!(text.contains("\nthe node has confirmed all that it should hold\nlast confirmed "), "{text}");
         assert!(text.ends_with(" bytes out"), "{text}");
+        // A machine that is no edge node.
+        let elsewhere = Sync { config: node.folder().join("none.yaml"), ..of(None) };
+        let text = shown(&elsewhere).await.unwrap();
+        assert!(text.lines().any(|line| line.starts_with("edge-1  True    InSync")), "{text}");
         let error = shown(&of(Some("edge-2"))).await.unwrap_err();
         assert!(error.contains("the cluster has no node `edge-2`"), "{error}");
 

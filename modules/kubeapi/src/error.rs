@@ -230,6 +230,12 @@ impl ApiError {
         ApiError { details: Some(details(kind, name)), ..error }
     }
 
+    /// 422 for a request that is no single field's fault.
+    pub fn unprocessable(what: &str) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {what}");
+        ApiError::new(StatusReason::Invalid, message)
+    }
+
     /// 429: it works again when something else has ended.
     pub fn too_many_requests(what: &str, retry_after_seconds: u32) -> Self {
         let details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
