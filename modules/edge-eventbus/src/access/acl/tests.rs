@@ -175,7 +175,7 @@ fn a_mistake_is_named_by_its_line() {
         ("topic write $hw/events/device/+/+/twin/update/delta", 1, "only edgecore"),
         ("topic write $hw/events/node/edge-1/membership/updated", 1, "only edgecore"),
         ("pattern write $SYS/%c", 1, "only edgecore or the broker"),
-        ("topic $share/g/x", 1, "shared subscriptions"),
+        ("topic $share/g/x", 1, "nothing is published in"),
     ] {
         let defect = Acl::parse(file).unwrap_err();
         assert!(defect.line == line && defect.what.contains(what), "{file}: {defect:?}");
