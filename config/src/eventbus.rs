@@ -28,6 +28,10 @@ pub struct EventBus {
     pub max_connections: u16,
     /// Clients at once from one address, loopback excepted, or of one user of the Unix socket: at least 1.
     pub max_connections_per_address: u16,
+    /// Bytes of the largest packet of a client, which is a little more than its payload: 256 KiB to 64 MiB.
+    pub max_message_bytes: u32,
+    /// Bytes of all retained messages, with 256 for each beside its topic and payload: 1 MiB to 1 GiB.
+    pub max_retained_bytes: u32,
 }
 
 impl Default for EventBus {
@@ -41,6 +45,8 @@ impl Default for EventBus {
             acl_file: PathBuf::new(),
             max_connections: 128,
             max_connections_per_address: 64,
+            max_message_bytes: 1 << 20,
+            max_retained_bytes: 16 << 20,
         }
     }
 }
@@ -109,6 +115,12 @@ impl EventBus {
         }
         if self.max_connections == 0 || self.max_connections > 1024 {
             say("maxConnections", format!("is {}, not 1 to 1024", self.max_connections));
+        }
+        if !(256 << 10..=64 << 20).contains(&self.max_message_bytes) {
+            say("maxMessageBytes", format!("is {}, not 262144 to 67108864", self.max_message_bytes));
+        }
+        if !(1 << 20..=1 << 30).contains(&self.max_retained_bytes) {
+            say("maxRetainedBytes", format!("is {}, not 1048576 to 1073741824", self.max_retained_bytes));
         }
         if self.max_connections_per_address == 0 {
             say("maxConnectionsPerAddress", "is 0; it must be at least 1".to_owned());

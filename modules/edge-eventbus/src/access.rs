@@ -49,6 +49,8 @@ pub(crate) enum AuthMethod {
     Password(Arc<PasswordHash>),
     /// A certificate.
     Certificate,
+    /// A password, before the daemon started; the client has not come since.
+    Restored,
 }
 
 /// A client that is let in.

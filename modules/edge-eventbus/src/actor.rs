@@ -11,6 +11,7 @@ use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge_store::{Store, Table};
+use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
@@ -19,15 +20,16 @@ use crate::broker::Broker;
 use crate::connection_limits::ConnectionLimits;
 use crate::error::RouterError;
 use crate::events::Counters;
+use crate::incoming::large_packets;
 use crate::listener::Listener;
+use crate::message::{Clocks, Message};
 use crate::quotas::Quotas;
 use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterRx};
-use crate::session::Message;
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{events, listener, topic, unix_socket, uploads};
+use crate::{connection, events, figures, listener, plan, topic, unix_socket, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -98,14 +100,22 @@ impl Actor for EventBus {
         // What an earlier incarnation has handed to the store is in it when this comes back.
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
         let store = self.store.clone();
-        let rows = cx.env().blocking(move || store.list_rows(Table::Retained, None)).await?;
-        let rows = rows.map_err(|e| Fault::from_error(&e))?;
+        let read = move || -> Result<_, edge_store::StoreError> {
+            Ok((store.list_rows(Table::Retained, None)?, store.list_rows(Table::MqttSessions, None)?))
+        };
+        let rows = cx.env().blocking(read).await?;
+        let (retained, sessions) = rows.map_err(|e| Fault::from_error(&e))?;
+        let clocks = Clocks::of(cx.env());
+        let budget = usize::try_from(self.config.max_retained_bytes).unwrap_or(usize::MAX);
+        let packet_bytes = usize::try_from(self.config.max_message_bytes).unwrap_or(usize::MAX);
         let access = Access::new(&self.config);
         let limits = ConnectionLimits::of(&self.config);
         let quotas = Quotas::of(&self.config);
         let counters = Counters::new(cx.env().metrics());
-        let broker = Broker::new(Retained::load(rows), rumqttd_router::CAPS, access.first_acl());
-        let broker = broker.with_room(limits).with_shares(quotas).with_counters(counters.clone());
+        let retained = Retained::load(retained, budget, clocks);
+        let broker = Broker::new(retained, rumqttd_router::CAPS, access.first_acl());
+        let mut broker = broker.with_room(limits).with_shares(quotas).with_counters(counters.clone());
+        broker.restore(sessions, clocks);
         let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
@@ -115,6 +125,8 @@ impl Actor for EventBus {
             access,
             tls: Tls::new(&self.config.tls),
             limits,
+            packet_bytes,
+            large: large_packets(packet_bytes),
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
@@ -125,7 +137,13 @@ impl Actor for EventBus {
         let mut files = Files::new(&self.config);
         // Before the first client, so that nobody gets in by what does not hold.
         files.look(&shared).await;
+        if !self.config.password_file.as_os_str().is_empty() {
+            let access = &shared.access;
+            shared.broker.borrow_mut().forget_users(|user| access.knows(user));
+        }
         cx.spawn(files.keep(Rc::clone(&shared)));
+        cx.spawn(end_in_time(Rc::clone(&shared)));
+        cx.spawn(figures::tell(Rc::clone(&shared)));
         for listener in listeners {
             cx.spawn(listener::listen(Rc::clone(&shared), listener));
         }
@@ -212,7 +230,10 @@ impl Actor for EventBus {
         });
         let shared_out = [
             ("forgottenSessions", counts.of(events::SESSION_FORGOTTEN)),
+            ("expiredSessions", counts.of(events::SESSION_EXPIRED)),
             ("slowed", counts.of(events::CLIENT_SLOWED)),
+            ("oversized", counts.of(events::OVERSIZED)),
+            ("refusedVersions", counts.of(events::VERSION_REFUSED)),
         ];
         for (key, count) in shared_out {
             view[key] = count.into();
@@ -272,13 +293,7 @@ async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, ret
         shared.broker.borrow().counts.own_topic_refused(&name, defect.reason());
         return;
     }
-    let message = Message {
-        router_form: topic::router_form(&name),
-        topic: name,
-        payload,
-        qos: qos.min(1),
-        from: "".into(),
-    };
+    let message = Message::of_node(name, payload, qos.min(2), retain);
     shared.broker.borrow_mut().publish(message, retain);
     loop {
         let moved = {
@@ -361,12 +376,24 @@ async fn pump(shared: &Shared, router_rx: &mut RouterRx) -> Option<RouterError> 
     }
 }
 
-/// Brings retained messages into the store as they change.
+/// Brings retained messages and sessions into the store as they change.
 async fn keep(shared: Rc<Shared>, store: Store) {
     let changed = Rc::clone(&shared.broker.borrow().to_store);
     loop {
-        if !shared.broker.borrow().retained.is_dirty() {
+        let (any, is_urgent) = due(&shared);
+        if !any {
             changed.notified().await;
+            continue;
+        }
+        if !is_urgent {
+            // What only has to go is taken along with the next.
+            let pause = shared.env.now() + plan::LAZY_STORE;
+            while !due(&shared).1 {
+                let left = pause.since(shared.env.now());
+                if left.is_zero() || shared.env.timeout(left, changed.notified()).await.is_none() {
+                    break;
+                }
+            }
         }
         if !store_once(&shared, &store, &shared.env).await {
             shared.env.sleep(STORE_PAUSE).await;
@@ -374,27 +401,53 @@ async fn keep(shared: Rc<Shared>, store: Store) {
     }
 }
 
+/// Whether there is something for the store, and whether somebody waits for that, be it only to hear that nothing is left.
+fn due(shared: &Shared) -> (bool, bool) {
+    let broker = shared.broker.borrow();
+    let (any, is_urgent) = broker.to_store();
+    let is_waited_for = broker.change() > *shared.stored.borrow();
+    (any || is_waited_for, is_urgent || is_waited_for)
+}
+
 /// Whether the store took what there was.
 async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
     // One at a time: whoever comes later, the end of the broker included, knows then that the earlier is over.
     let _storing = shared.storing.lock().await;
-    let (writes, topics, change) = shared.broker.borrow_mut().retained.take_writes();
-    if writes.is_empty() {
-        return true;
-    }
-    let began = env.now();
-    let taken = match store.commit(writes).await {
-        Ok(_) => true,
-        Err(error) => {
+    let mut batch = shared.broker.borrow_mut().take_batch(Clocks::of(env));
+    let change = batch.change;
+    let writes = std::mem::take(&mut batch.writes);
+    let mut taken = true;
+    if !writes.is_empty() {
+        let began = env.now();
+        if let Err(error) = store.commit(writes).await {
             let (reason, tried) = (Fault::from_error(&error).reason, env.now().since(began));
             events::retained_not_stored(env, &reason, tried);
-            shared.broker.borrow_mut().retained.not_written(topics);
-            false
+            shared.broker.borrow_mut().not_taken(batch);
+            taken = false;
         }
-    };
+    }
     // Also when it failed: the message is delivered and kept here, and the store is tried again.
     shared.stored.send_replace(change);
     taken
+}
+
+/// Ends sessions and publishes wills when their time has come.
+async fn end_in_time(shared: Rc<Shared>) {
+    let timers = Rc::clone(&shared.broker.borrow().timers);
+    let mut publishing = FuturesUnordered::new();
+    loop {
+        let now = shared.env.now();
+        let (wills, next) = shared.broker.borrow_mut().sweep(now);
+        for (client, will) in wills {
+            publishing.push(connection::publish_will(Rc::clone(&shared), client, will));
+        }
+        let pause = next.map_or(Duration::from_secs(3600), |next| next.since(now));
+        tokio::select! {
+            () = timers.notified() => {}
+            () = shared.env.sleep(pause) => {}
+            Some(()) = publishing.next(), if !publishing.is_empty() => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! From a connection to a client: TLS, CONNECT, who it is, and whether there is a place for it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use beehive::{Env, Moment};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use crate::access::Login;
 use crate::error::ConnectionError;
-use crate::packet::{self, Connect, ConnectCode, Packet, Publish};
+use crate::incoming::{Incoming, fetch};
+use crate::packet::{self, Connect, ConnectCode, Packet, ServerLimits, Version, Will};
 use crate::peer::Peer;
 use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
@@ -20,11 +22,10 @@ use crate::{identity, plan, topic};
 pub(crate) struct Accepted {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
-    /// What it sent behind its CONNECT.
-    pub(crate) buffer: BytesMut,
+    pub(crate) incoming: Incoming,
     pub(crate) id: Rc<str>,
     pub(crate) handle: Rc<ConnectionHandle>,
-    pub(crate) will: Option<Publish>,
+    pub(crate) will: Option<Will>,
 }
 
 /// Lets a client in; `None` when it was told why not. All of it together has one deadline.
@@ -46,32 +47,62 @@ pub(crate) async fn accept_client(
     };
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::new();
-    let admitted = match first(shared, &mut reader, &mut buffer, until).await? {
-        Packet::Connect(connect) => {
-            let label = peer.label.clone();
+    let heard = first(shared, &mut reader, &mut buffer, until).await;
+    let refusal = match heard {
+        Ok(Packet::Connect(connect)) => {
+            let (version, label) = (connect.version, peer.label.clone());
             let judged = shared.env.timeout(left(), admit(shared, connect, peer)).await;
-            let admitted = judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))?;
-            admitted.map_err(|code| (code, label))
+            match judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))? {
+                Ok((id, handle, will)) => {
+                    let limit = shared.packet_bytes;
+                    let incoming = Incoming::new(buffer, version, limit, Arc::clone(&shared.large));
+                    return Ok(Some(Accepted { reader, writer, incoming, id, handle, will }));
+                }
+                Err(code) => Refusal {
+                    answer: packet::connack(version, false, code, &ServerLimits::default()),
+                    code,
+                    label,
+                },
+            }
         }
-        Packet::OtherVersion(level) => {
-            tracing::debug!(level, "client speaks another version of MQTT");
-            Err((ConnectCode::UnacceptableVersion, peer.label))
+        Ok(Packet::OtherVersion(level)) => {
+            let code = ConnectCode::UnacceptableVersion;
+            Refusal { answer: packet::unknown_version(level), code, label: peer.label }
         }
-        _ => return Err(ConnectionError::Protocol("first packet is not CONNECT")),
+        // Ahead of CONNACK it is CONNACK that says so (MQTT 5, 3.14).
+        Err(ConnectionError::MalformedPacket(error)) if is_of_5(&buffer) => {
+            shared
+                .broker
+                .borrow()
+                .counts
+                .connection_ended("", &ConnectionError::MalformedPacket(error.clone()));
+            let code = ConnectCode::Malformed(error.code());
+            let answer = packet::connack(Version::V5, false, code, &ServerLimits::default());
+            Refusal { answer, code, label: peer.label }
+        }
+        Ok(_) => return Err(ConnectionError::Protocol("first packet is not CONNECT")),
+        Err(error) => return Err(error),
     };
-    match admitted {
-        Ok((id, handle, will)) => Ok(Some(Accepted { reader, writer, buffer, id, handle, will })),
-        Err((code, label)) => {
-            shared.broker.borrow().counts.connection_refused(&label, code);
-            let answer = packet::connack(false, code);
-            let write = async {
-                writer.write_all(&answer).await?;
-                writer.shutdown().await
-            };
-            shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(ConnectionError::Stuck)??;
-            Ok(None)
-        }
-    }
+    let Refusal { answer, code, label } = refusal;
+    shared.broker.borrow().counts.connection_refused(&label, code);
+    let write = async {
+        writer.write_all(&answer).await?;
+        writer.shutdown().await
+    };
+    shared.env.timeout(plan::WRITE_DEADLINE, write).await.ok_or(ConnectionError::Stuck)??;
+    Ok(None)
+}
+
+struct Refusal {
+    answer: bytes::Bytes,
+    code: ConnectCode,
+    label: String,
+}
+
+/// Whether a CONNECT that cannot be read is one of MQTT 5.
+fn is_of_5(buffer: &[u8]) -> bool {
+    let name = buffer.iter().skip(1).position(|byte| byte & 0x80 == 0).map(|last| last + 2);
+    name.and_then(|name| buffer.get(name..)).is_some_and(|rest| rest.starts_with(b"\x00\x04MQTT\x05"))
 }
 
 /// The first packet.
@@ -88,10 +119,16 @@ async fn first(
     if buffer.first() != Some(&packet::CONNECT) {
         return Err(ConnectionError::Protocol("first packet is not CONNECT"));
     }
-    hear(&shared.env, reader, buffer, plan::CONNECT_BYTES, Some(until)).await
+    loop {
+        // The version is in the packet itself.
+        if let Some(packet) = packet::decode(buffer, plan::CONNECT_BYTES, Version::V311)? {
+            return Ok(packet);
+        }
+        fetch(&shared.env, reader, buffer, Some(until)).await?;
+    }
 }
 
-type Admitted = (Rc<str>, Rc<ConnectionHandle>, Option<Publish>);
+type Admitted = (Rc<str>, Rc<ConnectionHandle>, Option<Will>);
 
 /// Judges a CONNECT, and takes its client in.
 async fn admit(
@@ -99,19 +136,28 @@ async fn admit(
     connect: Connect,
     peer: Peer,
 ) -> Result<Result<Admitted, ConnectCode>, ConnectionError> {
-    let Connect { client_id, clean, keep_alive, will, user, password } = connect;
-    if let Some(TopicDefect::Protocol(what)) = will.as_ref().and_then(|will| topic::name_defect(&will.topic))
-    {
-        return Err(ConnectionError::Protocol(what));
+    let Connect { version, client_id, clean, will, .. } = &connect;
+    let on = will.as_ref().map(|will| will.publish.topic.as_str());
+    match on.and_then(topic::name_defect) {
+        Some(TopicDefect::Protocol(_)) if *version == Version::V5 => {
+            return Ok(Err(ConnectCode::InvalidTopic));
+        }
+        Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
+        Some(TopicDefect::Policy(_)) | None => {}
     }
-    if client_id.is_empty() && !clean {
+    if connect.has_auth_method {
+        return Ok(Err(ConnectCode::UnknownAuthMethod));
+    }
+    let has_id = !client_id.is_empty();
+    if !has_id && (*version == Version::V31 || (*version == Version::V311 && !clean)) {
         return Ok(Err(ConnectCode::IdentifierRejected));
     }
+    let (user, password) = (connect.user.clone(), connect.password.clone());
     let Login { user, auth_method } = match shared.access.login(&shared.env, &peer, user, password).await {
         Ok(login) => login,
         Err(code) => return Ok(Err(code)),
     };
-    let client_id = if client_id.is_empty() { generated_id(&shared.env) } else { client_id };
+    let client_id = if has_id { connect.client_id.clone() } else { generated_id(&shared.env) };
     let id = match identity::name(user.as_deref(), &client_id) {
         Ok(id) => id,
         Err(identity::InvalidName(what)) => {
@@ -119,34 +165,58 @@ async fn admit(
             return Ok(Err(ConnectCode::IdentifierRejected));
         }
     };
+    let now = shared.env.now();
+    let info = ConnectInfo {
+        peer,
+        auth_method,
+        keep_alive: connect.keep_alive,
+        at: now,
+        version: connect.version,
+        is_bridge: connect.is_bridge,
+        session_expiry: connect.session_expiry,
+        receive_maximum: connect.receive_maximum,
+        packet_maximum: connect.packet_maximum,
+        wants_reasons: connect.wants_reasons,
+    };
+    let limits = ServerLimits { assigned_id: (!has_id).then_some(client_id), packet: shared.packet_bytes };
+    Ok(take_in(shared, &id, connect.clean, connect.will, info, &limits))
+}
+
+/// Takes a client in whose name is proved, if there is a place for it.
+fn take_in(
+    shared: &Shared,
+    id: &Rc<str>,
+    clean: bool,
+    will: Option<Will>,
+    info: ConnectInfo,
+    limits: &ServerLimits,
+) -> Result<Admitted, ConnectCode> {
     let mut broker = shared.broker.borrow_mut();
     // mosquitto's bridges bring such a will whether or not anybody wants it. It is dropped like a publish there.
     let will = match will {
-        Some(will) if topic::is_brokers_own(&will.topic) => {
-            broker.counts.will_refused(&id, &will.topic, "only the broker publishes there; it is dropped");
+        Some(will) if topic::is_brokers_own(&will.publish.topic) => {
+            let what = "only the broker publishes there; it is dropped";
+            broker.counts.will_refused(id, &will.publish.topic, what);
             None
         }
         will => will,
     };
     // At CONNECT, so that its owner hears of it; and again when it is published, as rights may change until then.
-    if let Some(will) = &will
-        && (topic::name_defect(&will.topic).is_some() || !broker.may_write(&id, &will.topic))
+    if let Some(Will { publish, .. }) = &will
+        && (topic::name_defect(&publish.topic).is_some() || !broker.may_write(id, &publish.topic))
     {
-        broker.counts.will_refused(&id, &will.topic, "its client may not publish it");
-        return Ok(Err(ConnectCode::NotAuthorized));
+        broker.counts.will_refused(id, &publish.topic, "its client may not publish it");
+        return Err(ConnectCode::NotAuthorized);
     }
-    if !broker.has_room(&id, clean) {
-        return Ok(Err(ConnectCode::ServerUnavailable));
+    let ends = clean && info.session_expiry.unwrap_or_default() == 0;
+    if !broker.has_room(id, ends) || !broker.make_place(id, &info, shared.limits, info.at) {
+        return Err(ConnectCode::ServerUnavailable);
     }
-    let now = shared.env.now();
-    let connect_info = ConnectInfo { peer, auth_method, keep_alive, at: now };
-    if !broker.make_place(&id, &connect_info, shared.limits, now) {
-        return Ok(Err(ConnectCode::ServerUnavailable));
-    }
-    tracing::debug!(client = ?id, peer = %connect_info.peer.label, "client connected");
-    let (handle, present) = broker.attach(&id, clean, connect_info);
-    handle.send(packet::connack(present, ConnectCode::Accepted));
-    Ok(Ok((id, handle, will)))
+    tracing::debug!(client = ?id, peer = %info.peer.label, version = ?info.version, "client connected");
+    let version = info.version;
+    let (handle, present) = broker.attach(id, clean, info);
+    handle.send(packet::connack(version, present, ConnectCode::Accepted, limits));
+    Ok((Rc::clone(id), handle, will))
 }
 
 fn generated_id(env: &Env) -> String {
@@ -155,40 +225,4 @@ fn generated_id(env: &Env) -> String {
         id.push_str(&format!("{byte:02x}"));
     }
     id
-}
-
-/// The next packet. Dropped half-way it has taken nothing out of `buffer`.
-pub(crate) async fn hear(
-    env: &Env,
-    socket: &mut Reader,
-    buffer: &mut BytesMut,
-    limit: usize,
-    until: Option<Moment>,
-) -> Result<Packet, ConnectionError> {
-    loop {
-        if let Some(packet) = packet::decode(buffer, limit)? {
-            return Ok(packet);
-        }
-        fetch(env, socket, buffer, until).await?;
-    }
-}
-
-/// Reads what there is.
-async fn fetch(
-    env: &Env,
-    socket: &mut Reader,
-    buffer: &mut BytesMut,
-    until: Option<Moment>,
-) -> Result<(), ConnectionError> {
-    if buffer.is_empty() && buffer.capacity() > plan::BUFFER_BYTES {
-        // One large packet is no reason to keep so much for a silent client.
-        *buffer = BytesMut::new();
-    }
-    buffer.reserve(1024);
-    let read = socket.read_buf(buffer);
-    let count = match until {
-        Some(until) => env.timeout(until.since(env.now()), read).await.ok_or(ConnectionError::Silent)??,
-        None => read.await?,
-    };
-    if count == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
 }

@@ -1,32 +1,26 @@
 //! One client's connection, from CONNECT to its end.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use beehive::Moment;
-use bytes::BytesMut;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
 
-use crate::broker::Published;
-use crate::connect::{self, Accepted, hear};
+use crate::connect::{self, Accepted};
 use crate::error::ConnectionError;
-use crate::packet::{self, Packet, Publish};
+use crate::incoming::Incoming;
+use crate::outgoing::write_all;
+use crate::packet::{self, FilterRequest, Packet, Publish, Version, Will};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
-use crate::qos2::{Progress, Unreleased};
+use crate::plan;
 use crate::rate_limit::{Cost, RateAccount};
-use crate::session::{CloseReason, ConnectionHandle, Message};
-use crate::settling::{Settled, Settling, ask_twin, kept};
+use crate::session::{ConnectionHandle, RowKey};
+use crate::settling::{Answer, Settled, Settling, stored};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::topic::TopicDefect;
-use crate::upload_sources::UploadSource;
-use crate::uploads::{MemoryPermit, Upload, UploadOrder};
-use crate::{plan, topic};
-
-/// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
-const ROOM_WAIT: Duration = Duration::from_secs(1);
+use crate::uploads::UploadOrder;
 
 /// Serves one connection to its end, and what it set going to the end of that.
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
@@ -40,29 +34,22 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
         Ok(None) => return,
         Err(error) => return shared.broker.borrow().counts.connection_ended("", &error),
     };
-    let Accepted { mut reader, mut writer, buffer, id, handle, will } = accepted;
-    let keep_alive = handle.connect_info.keep_alive;
-    let line = Rc::default();
-    let account = RateAccount::new(&id, handle.connect_info.peer.source);
-    let mut client = Client { shared, id, handle, line, account, looks: 0, settling: FuturesOrdered::new() };
-    let end = client.run(&mut reader, &mut writer, buffer, keep_alive).await;
-    drop((reader, writer));
-    client.shared.broker.borrow_mut().detach(&client.id, &client.handle);
-    if let Err(error) = end {
-        client.shared.broker.borrow().counts.connection_ended(&client.id, &error);
-        // Clients outlive a broker that ends, and come back to the next one.
-        if let (Some(will), false) = (will, matches!(error, ConnectionError::Ending)) {
-            // A user that is no more has no last word, and another may have lost the right since its CONNECT.
-            let may = client.shared.broker.borrow().may_write(&client.id, &will.topic);
-            if may && !matches!(error, ConnectionError::Revoked) {
-                client.publish(will, None);
-            } else {
-                let counts = client.shared.broker.borrow().counts.clone();
-                counts.will_refused(&client.id, &will.topic, "its client lost the right");
-            }
-        }
+    let Accepted { mut reader, mut writer, incoming, id, handle, will } = accepted;
+    let mut client = Client::new(shared, id, handle);
+    let end = client.run(&mut reader, &mut writer, incoming).await;
+    if let Err(error) = &end {
+        client.say_goodbye(&mut writer, error).await;
     }
+    drop((reader, writer));
+    client.leave(end, will);
     // A device that sends one value and leaves has still sent it.
+    while client.settling.next().await.is_some() {}
+}
+
+/// Publishes the will of a client whose session waited with it.
+pub(crate) async fn publish_will(shared: Rc<Shared>, id: Rc<str>, publish: Publish) {
+    let mut client = Client::new(shared, id, Rc::default());
+    client.publish_will(publish);
     while client.settling.next().await.is_some() {}
 }
 
@@ -72,44 +59,123 @@ enum Event {
     Room,
 }
 
-struct Client {
-    shared: Rc<Shared>,
-    id: Rc<str>,
-    handle: Rc<ConnectionHandle>,
-    line: Rc<UploadOrder>,
+/// How a connection ended in peace.
+enum Farewell {
+    /// Its will is dropped.
+    Polite,
+    /// It asks for its will.
+    WithWill,
+}
+
+pub(crate) struct Client {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) id: Rc<str>,
+    pub(crate) handle: Rc<ConnectionHandle>,
+    pub(crate) line: Rc<UploadOrder>,
     account: RateAccount,
     /// What was looked at for the packet that is handled.
-    looks: usize,
-    /// Publishes that are not acknowledged yet, in their order.
-    settling: Settling,
+    pub(crate) looks: usize,
+    /// Packets that are not answered yet, in their order.
+    pub(crate) settling: Settling,
+    /// Topics to which the client has given a number.
+    pub(crate) aliases: BTreeMap<u16, String>,
 }
 
 impl Client {
+    fn new(shared: Rc<Shared>, id: Rc<str>, handle: Rc<ConnectionHandle>) -> Self {
+        let account = RateAccount::new(&id, handle.connect_info.peer.source);
+        let (line, settling, aliases) = (Rc::default(), FuturesOrdered::new(), BTreeMap::new());
+        Client { shared, id, handle, line, account, looks: 0, settling, aliases }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.handle.connect_info.version
+    }
+
     async fn run(
         &mut self,
         reader: &mut Reader,
         writer: &mut Writer,
-        mut buffer: BytesMut,
-        keep_alive: u16,
-    ) -> Result<(), ConnectionError> {
+        mut incoming: Incoming,
+    ) -> Result<Farewell, ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
         let writing = write_all(&shared, &id, &handle, writer);
-        let reading = self.listen(reader, &mut buffer, keep_alive);
+        let reading = self.listen(reader, &mut incoming);
         tokio::select! {
             biased;
             () = handle.ended.notified() => Err(handle.reason()),
             end = reading => end,
-            end = writing => end,
+            end = writing => Err(end),
+        }
+    }
+
+    /// Tells a client of MQTT 5 why its connection ends, if it is still there to hear it.
+    async fn say_goodbye(&self, writer: &mut Writer, error: &ConnectionError) {
+        let (Version::V5, Some(code), false) = (self.version(), error.code(), self.handle.writing.get())
+        else {
+            return;
+        };
+        let info = &self.handle.connect_info;
+        let reason = if info.wants_reasons { error.to_string() } else { String::new() };
+        // What it was answered before comes first, be it its CONNACK.
+        let mut last = bytes::BytesMut::new();
+        self.handle.control().iter().for_each(|packet| last.extend_from_slice(packet));
+        last.extend_from_slice(&packet::disconnect(code, &reason, info.packet_maximum));
+        let write = async {
+            writer.write_all(&last).await?;
+            writer.shutdown().await
+        };
+        // Whoever does not take it is gone.
+        let _ = self.shared.env.timeout(plan::GOODBYE, write).await;
+    }
+
+    /// The connection is over: the session goes its way, and so does the will.
+    fn leave(&mut self, end: Result<Farewell, ConnectionError>, will: Option<Will>) {
+        let now = self.shared.env.now();
+        if let Err(error) = &end {
+            self.shared.broker.borrow().counts.connection_ended(&self.id, error);
+        }
+        // Clients outlive a broker that ends, and come back to the next one.
+        let will = match (&end, will) {
+            (Ok(Farewell::Polite) | Err(ConnectionError::Ending), _) => None,
+            // Its client goes on with the session in time.
+            (Err(ConnectionError::TakenOver { resumed: true }), Some(Will { delay: 1.., .. })) => None,
+            (_, will) => will,
+        };
+        let expiry = self.session(|session| session.expiry);
+        self.shared.broker.borrow_mut().detach(&self.id, &self.handle, now);
+        let Some(Will { publish, delay }) = will else { return };
+        if matches!(end, Err(ConnectionError::Revoked)) {
+            // A user that is no more has no last word.
+            let counts = self.shared.broker.borrow().counts.clone();
+            return counts.will_refused(&self.id, &publish.topic, "its client lost the right");
+        }
+        let wait = delay.min(expiry);
+        if wait > 0 {
+            let due = now + std::time::Duration::from_secs(wait.into());
+            self.shared.broker.borrow_mut().delay_will(&self.id, publish, due);
+        } else {
+            self.publish_will(publish);
+        }
+    }
+
+    /// Another may have lost the right since its CONNECT.
+    fn publish_will(&mut self, publish: Publish) {
+        let may = self.shared.broker.borrow().may_write(&self.id, &publish.topic);
+        if may {
+            self.publish(publish, None);
+        } else {
+            let counts = self.shared.broker.borrow().counts.clone();
+            counts.will_refused(&self.id, &publish.topic, "its client lost the right");
         }
     }
 
     async fn listen(
         &mut self,
         read: &mut Reader,
-        buffer: &mut BytesMut,
-        keep_alive: u16,
-    ) -> Result<(), ConnectionError> {
-        let silence = plan::silence(keep_alive);
+        incoming: &mut Incoming,
+    ) -> Result<Farewell, ConnectionError> {
+        let silence = plan::silence(self.handle.connect_info.keep_alive);
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
         let mut turn = Cost::default();
@@ -127,7 +193,7 @@ impl Client {
             let event = tokio::select! {
                 biased;
                 Some(settled) = self.settling.next(), if !self.settling.is_empty() => Event::Settled(settled),
-                packet = hear(&env, read, buffer, plan::PACKET_BYTES, until), if may_hear => Event::Heard(packet?),
+                packet = incoming.hear(&env, read, until), if may_hear => Event::Heard(packet?),
                 () = self.handle.room.notified(), if !room => Event::Room,
                 () = env.sleep(pause), if !pause.is_zero() => Event::Room,
             };
@@ -139,8 +205,8 @@ impl Client {
                     self.handle.heard(heard_at);
                     let cost = Cost::of(&packet, self.shared.broker.borrow().retained_count());
                     self.looks = 0;
-                    if self.take(packet).await?.is_none() {
-                        return Ok(());
+                    if let Some(farewell) = self.take(packet).await? {
+                        return Ok(farewell);
                     }
                     let cost = cost.with_looks(self.looks);
                     turn = Cost { work: turn.work + cost.work, bytes: turn.bytes + cost.bytes };
@@ -161,250 +227,109 @@ impl Client {
         now + pause
     }
 
-    /// Does what a packet asks for; `None` for DISCONNECT.
-    async fn take(&mut self, packet: Packet) -> Result<Option<()>, ConnectionError> {
+    /// Does what a packet asks for.
+    async fn take(&mut self, packet: Packet) -> Result<Option<Farewell>, ConnectionError> {
         match packet {
             Packet::Publish(publish) => self.take_publish(publish).await?,
+            Packet::Oversized { publish, size } => self.drop_oversized(&publish, size),
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
-            Packet::PubRel(pkid) => {
-                self.unreleased().release(pkid);
-                self.handle.send(packet::pubcomp(pkid));
-            }
-            Packet::Subscribe { pkid, filters } => self.subscribe(pkid, &filters)?,
+            Packet::PubRec(pkid, code) => self.received(pkid, code),
+            Packet::PubComp(pkid) => self.session(|session| session.completed(pkid)),
+            Packet::PubRel(pkid) => self.released(pkid),
+            Packet::Subscribe { pkid, id, filters } => self.subscribe(pkid, id, filters)?,
             Packet::Unsubscribe { pkid, filters } => {
-                for filter in &filters {
-                    self.shared.broker.borrow_mut().unsubscribe(&self.id, filter);
-                }
-                self.handle.send(packet::unsuback(pkid));
+                let mut broker = self.shared.broker.borrow_mut();
+                // 0x11: there was no such subscription.
+                let mut leave = |filter: &String| if broker.unsubscribe(&self.id, filter) { 0 } else { 0x11 };
+                let codes: Vec<u8> = filters.iter().map(&mut leave).collect();
+                self.handle.send(packet::unsuback(pkid, self.version(), &codes));
             }
             Packet::PingReq => self.handle.send(packet::pingresp()),
-            Packet::Disconnect => return Ok(None),
+            Packet::Disconnect { code, session_expiry } => {
+                if let Some(expiry) = session_expiry {
+                    if self.session(|session| session.expiry) == 0 && expiry > 0 {
+                        return Err(ConnectionError::Protocol(
+                            "session that ends with its connection is extended",
+                        ));
+                    }
+                    self.shared.broker.borrow_mut().set_expiry(&self.id, expiry);
+                }
+                return Ok(Some(if code == 0 { Farewell::Polite } else { Farewell::WithWill }));
+            }
             Packet::Connect(_) | Packet::OtherVersion(_) => {
                 return Err(ConnectionError::Protocol("second CONNECT"));
             }
         }
-        Ok(Some(()))
+        Ok(None)
     }
 
-    fn session<T: Default>(&self, work: impl FnOnce(&mut crate::session::Session) -> T) -> T {
+    /// A subscriber has a message of QoS 2. That is in the store before its identifier is released.
+    fn received(&mut self, pkid: u16, code: u8) {
+        let is_refused = code >= 0x80;
+        let is_known = self.session(|session| Some(session.received(pkid, is_refused))) == Some(true);
+        if is_refused {
+            return;
+        }
+        let change =
+            if is_known { self.shared.broker.borrow_mut().change_of(&self.id, &self.handle) } else { None };
+        // 0x92: no message has that identifier.
+        self.answer(Answer::PubRel(pkid), if is_known { 0 } else { 0x92 }, change);
+    }
+
+    fn released(&mut self, pkid: u16) {
+        let is_known = self.unreleased().release(pkid);
+        let change = if is_known {
+            self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, RowKey::Unreleased(pkid))
+        } else {
+            None
+        };
+        self.answer(Answer::PubComp(pkid), if is_known { 0 } else { 0x92 }, change);
+    }
+
+    /// Answers in its turn, when the store has `change`.
+    pub(crate) fn answer(&mut self, answer: Answer, code: u8, change: Option<u64>) {
+        let shared = Rc::clone(&self.shared);
+        self.settling.push_back(Box::pin(async move {
+            stored(&shared, change).await;
+            Settled { answer, result: Ok(code) }
+        }));
+    }
+
+    pub(crate) fn session<T: Default>(&self, work: impl FnOnce(&mut crate::session::Session) -> T) -> T {
         self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
     }
 
-    fn subscribe(&self, pkid: u16, filters: &[(String, u8)]) -> Result<(), ConnectionError> {
-        for (filter, _) in filters {
-            if let Some(TopicDefect::Protocol(what)) = topic::filter_defect(filter) {
-                return Err(ConnectionError::Protocol(what));
-            }
+    fn subscribe(
+        &self,
+        pkid: u16,
+        id: Option<u32>,
+        mut filters: Vec<FilterRequest>,
+    ) -> Result<(), ConnectionError> {
+        if filters.iter().any(|asked| asked.filter.is_empty()) {
+            return Err(ConnectionError::Coded(0x81, "topic filter is empty"));
+        }
+        if self.handle.connect_info.is_bridge {
+            // What a bridge has brought it does not want back, and it keeps what was retained.
+            filters.iter_mut().for_each(|asked| (asked.no_local, asked.retain_as_published) = (true, true));
         }
         let mut broker = self.shared.broker.borrow_mut();
-        let codes: Vec<u8> =
-            filters.iter().map(|(filter, qos)| broker.subscribe(&self.id, filter, *qos)).collect();
-        self.handle.send(packet::suback(pkid, &codes));
+        let codes: Vec<u8> = filters.iter().map(|asked| broker.subscribe(&self.id, asked, id)).collect();
+        self.handle.send(packet::suback(pkid, self.version(), &codes));
         Ok(())
-    }
-
-    fn may_write(&self, name: &str) -> bool {
-        let router_form = topic::router_form(name);
-        let by_session = self.session(|session| Some(session.rights.may_write(&router_form)));
-        by_session.unwrap_or_else(|| self.shared.broker.borrow().may_write(&self.id, name))
-    }
-
-    /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
-    /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
-    fn refuse_publish(&self, name: &str) {
-        let peer = &self.handle.connect_info.peer.label;
-        self.shared.broker.borrow().counts.publish_refused(&self.id, peer, name);
-    }
-
-    async fn take_publish(&mut self, publish: Publish) -> Result<(), ConnectionError> {
-        let Publish { qos, pkid, .. } = publish;
-        match topic::name_defect(&publish.topic) {
-            Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
-            Some(TopicDefect::Policy(why)) => {
-                self.shared.broker.borrow().counts.topic_refused(&self.id, &publish.topic, why);
-                self.settled(qos, pkid);
-                return Ok(());
-            }
-            None => {}
-        }
-        if !self.may_write(&publish.topic) {
-            self.refuse_publish(&publish.topic);
-            self.settled(qos, pkid);
-            return Ok(());
-        }
-        if qos == 2 {
-            let unreleased = self.unreleased();
-            match unreleased.progress(pkid) {
-                None if unreleased.len() >= plan::QOS2 => {
-                    return Err(ConnectionError::Protocol("too many publishes of QoS 2 are not released"));
-                }
-                None => {}
-                Some(Progress::Taken) => {
-                    self.settled(qos, pkid);
-                    return Ok(());
-                }
-                Some(Progress::Settling) => {
-                    self.await_earlier(unreleased, pkid);
-                    return Ok(());
-                }
-                Some(Progress::HandedOut) => {
-                    let room = self.room_of(&publish).await;
-                    self.settle(publish, room, None);
-                    return Ok(());
-                }
-            }
-        }
-        wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
-        let room = self.room_of(&publish).await;
-        self.publish(publish, room);
-        Ok(())
-    }
-
-    fn unreleased(&self) -> Rc<Unreleased> {
-        self.session(|session| Rc::clone(&session.unreleased))
-    }
-
-    async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
-        if !plan::is_for_the_cloud(&publish.topic) {
-            return None;
-        }
-        self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
-    }
-
-    /// An earlier connection brought it, and what that set going has not ended.
-    fn await_earlier(&mut self, unreleased: Rc<Unreleased>, pkid: u16) {
-        self.settling.push_back(Box::pin(async move {
-            let is_taken = unreleased.settled(pkid).await;
-            let result =
-                if is_taken { Ok(()) } else { Err(ConnectionError::NotKept("nor at its first try".into())) };
-            Settled { qos: 2, pkid, result }
-        }));
-    }
-
-    /// It is acknowledged and goes nowhere. Nothing is noted of it: one that is refused is refused again when it comes again.
-    fn settled(&mut self, qos: u8, pkid: u16) {
-        if qos > 0 {
-            self.settling.push_back(Box::pin(async move { Settled { qos, pkid, result: Ok(()) } }));
-        }
-    }
-
-    /// Subscribers get the message at once; DeviceTwin and the store are waited for.
-    fn publish(&mut self, publish: Publish, room: Option<MemoryPermit>) {
-        let Publish { qos, retain, .. } = publish;
-        let message = Message {
-            router_form: topic::router_form(&publish.topic),
-            topic: publish.topic.clone(),
-            payload: publish.payload.clone(),
-            qos,
-            from: Rc::clone(&self.id),
-        };
-        let Published { change, looks } = self.shared.broker.borrow_mut().publish(message, retain);
-        // With QoS 1 it was looked before whether a subscriber is slow.
-        self.looks += looks * (1 + usize::from(qos.min(1)));
-        self.settle(publish, room, change);
-    }
-
-    /// What is to be done before a message that subscribers have is acknowledged.
-    fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, change: Option<u64>) {
-        let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
-        let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
-        let upload = plan::is_for_the_cloud(&name).then(|| {
-            let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
-            let line = Rc::clone(&self.line);
-            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
-        });
-        if for_twin.is_none() && qos == 0 {
-            return;
-        }
-        let unreleased = (qos == 2).then(|| self.unreleased());
-        if let Some(unreleased) = &unreleased {
-            unreleased.begin(pkid);
-        }
-        let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
-        self.settling.push_back(Box::pin(async move {
-            let mut result = Ok(());
-            if let Some((topic, payload)) = for_twin {
-                result = ask_twin(&shared, &id, topic, payload).await;
-            }
-            if let (Some(upload), true) = (upload, qos > 0) {
-                result = kept(&shared, upload).await;
-            }
-            if let (Some(change), true) = (change, qos > 0) {
-                // The sender lives as long as this.
-                let _ = shared.stored.subscribe().wait_for(|stored| *stored >= change).await;
-            }
-            if let Some(unreleased) = unreleased {
-                unreleased.settle(pkid, result.is_ok());
-            }
-            Settled { qos, pkid, result }
-        }));
     }
 
     fn acknowledge(&self, settled: Settled) -> Result<(), ConnectionError> {
-        let Settled { qos, pkid, result } = settled;
-        match (qos, result) {
-            (0, _) => {}
+        let Settled { answer, result } = settled;
+        let (version, result) = (self.version(), result);
+        let packet = match (answer, result) {
+            (Answer::None, _) => return Ok(()),
             (_, Err(error)) => return Err(error),
-            (1, Ok(())) => self.handle.send(packet::puback(pkid)),
-            (_, Ok(())) => self.handle.send(packet::pubrec(pkid)),
-        }
+            (Answer::PubAck(pkid), Ok(code)) => packet::puback(pkid, version, code),
+            (Answer::PubRec(pkid), Ok(code)) => packet::pubrec(pkid, version, code),
+            (Answer::PubRel(pkid), Ok(code)) => packet::pubrel(pkid, version, code),
+            (Answer::PubComp(pkid), Ok(code)) => packet::pubcomp(pkid, version, code),
+        };
+        self.handle.send(packet);
         Ok(())
-    }
-}
-
-/// Back-pressure: waits while the router or, from QoS 1 on, a subscriber is behind.
-async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_form: &str, qos: u8) {
-    let env = &shared.env;
-    let began = env.now();
-    loop {
-        let now = env.now();
-        let left = ROOM_WAIT.saturating_sub(now.since(began));
-        if left.is_zero() {
-            return;
-        }
-        let (router, subscriber) = {
-            let broker = shared.broker.borrow();
-            let subscriber = if qos > 0 { broker.slow_subscriber(publisher, router_form) } else { None };
-            (broker.backlog_is_long().then(|| Rc::clone(&broker.moved)), subscriber)
-        };
-        if let Some(moved) = router {
-            env.timeout(left, moved.notified()).await;
-        } else if let Some(handle) = subscriber {
-            if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
-                shared.broker.borrow().counts.client_cut_off(&handle.connect_info.peer.label);
-                handle.close(CloseReason::Stuck);
-            } else {
-                env.timeout(left, handle.room.notified()).await;
-            }
-        } else {
-            return;
-        }
-    }
-}
-
-/// Writes what the session has for the client, until the socket fails.
-async fn write_all(
-    shared: &Shared,
-    client: &Rc<str>,
-    handle: &Rc<ConnectionHandle>,
-    socket: &mut Writer,
-) -> Result<(), ConnectionError> {
-    let mut out = BytesMut::new();
-    loop {
-        shared.broker.borrow_mut().fill(client, handle, &mut out);
-        if out.is_empty() {
-            handle.out.notified().await;
-            continue;
-        }
-        let write = async {
-            socket.write_all(&out).await?;
-            socket.flush().await
-        };
-        let written = shared.env.timeout(plan::WRITE_DEADLINE, write).await;
-        written.ok_or(ConnectionError::Stuck)??;
-        // A large message is not held on to for the next small one.
-        out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
-        out.clear();
-        handle.moved();
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
-/// Why bytes are no packet of MQTT 3.1.1.
+/// Why bytes are no packet of MQTT.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum MalformedPacket {
     /// A packet larger than any that is taken.
@@ -15,8 +15,8 @@ pub(crate) enum MalformedPacket {
         /// What is taken.
         limit: usize,
     },
-    /// A length of more than four bytes.
-    #[error("remaining length takes more than four bytes")]
+    /// A length of more than four bytes, or one that could be shorter.
+    #[error("length takes more bytes than it may")]
     Length,
     /// A packet whose fields do not fit into it, or do not fill it.
     #[error("{0} is cut short or has bytes left over")]
@@ -24,6 +24,20 @@ pub(crate) enum MalformedPacket {
     /// A field with a value that the specification forbids.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// What can be read, and must not be said.
+    #[error("{0}")]
+    Protocol(&'static str),
+}
+
+impl MalformedPacket {
+    /// What a client of MQTT 5 is told.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            MalformedPacket::TooLarge { .. } => 0x95,
+            MalformedPacket::Length | MalformedPacket::Fields(_) | MalformedPacket::Forbidden(_) => 0x81,
+            MalformedPacket::Protocol(_) => 0x82,
+        }
+    }
 }
 
 /// Why a connection ended other than by a DISCONNECT.
@@ -36,11 +50,17 @@ pub(crate) enum ConnectionError {
     #[error("closed by the client without a DISCONNECT")]
     Closed,
     /// What it sent is no MQTT.
-    #[error("not MQTT 3.1.1")]
+    #[error("not MQTT")]
     MalformedPacket(#[from] MalformedPacket),
     /// It broke the protocol.
     #[error("{0}")]
     Protocol(&'static str),
+    /// It did what MQTT 5 has a code of its own for.
+    #[error("{1}")]
+    Coded(u8, &'static str),
+    /// A large packet of it came too slowly.
+    #[error("large packet comes too slowly")]
+    Slow,
     /// It was silent for one and a half times its keep-alive.
     #[error("silent for longer than its keep-alive allows")]
     Silent,
@@ -49,7 +69,10 @@ pub(crate) enum ConnectionError {
     Stuck,
     /// Another connection has the same client id.
     #[error("another connection came with its client id")]
-    TakenOver,
+    TakenOver {
+        /// Whether that one goes on with its session.
+        resumed: bool,
+    },
     /// It had not said who it is when another connection came and there was no room.
     #[error("made room for another connection before its CONNECT")]
     Displaced,
@@ -77,6 +100,30 @@ pub(crate) enum ConnectionError {
     /// DeviceTwin did not answer, so nothing can be acknowledged.
     #[error("not acknowledged because DeviceTwin did not answer: {0}")]
     Unanswered(beehive::AskError),
+}
+
+impl ConnectionError {
+    /// What a client of MQTT 5 is told with its DISCONNECT; `None` where nobody is there to hear it.
+    pub(crate) fn code(&self) -> Option<u8> {
+        Some(match self {
+            ConnectionError::MalformedPacket(error) => error.code(),
+            ConnectionError::Protocol(_) => 0x82,
+            ConnectionError::Coded(code, _) => *code,
+            ConnectionError::Silent => 0x8d,
+            ConnectionError::TakenOver { .. } => 0x8e,
+            ConnectionError::MadeRoom => 0x89,
+            ConnectionError::Revoked => 0x98,
+            ConnectionError::Ending => 0x8b,
+            ConnectionError::NotKept(_) | ConnectionError::Slow | ConnectionError::Stuck => 0x97,
+            ConnectionError::Unanswered(_) => 0x83,
+            ConnectionError::Socket(_)
+            | ConnectionError::Closed
+            | ConnectionError::Displaced
+            | ConnectionError::NoCertificate
+            | ConnectionError::Handshake(_)
+            | ConnectionError::Unnamed(_) => return None,
+        })
+    }
 }
 
 /// Why the router cannot be used.

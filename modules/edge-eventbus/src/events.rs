@@ -24,6 +24,8 @@ pub(crate) const LOGIN_REFUSED: &str = "eventbus_login_refused";
 pub(crate) const UNAUTHORIZED_REFUSED: &str = "eventbus_unauthorized_refused";
 /// Of those, for want of room.
 pub(crate) const BUSY_REFUSED: &str = "eventbus_busy_refused";
+/// Of those, for its version of MQTT.
+pub(crate) const VERSION_REFUSED: &str = "eventbus_version_refused";
 /// A TLS handshake failed, or its certificate names no user.
 pub(crate) const HANDSHAKE_REFUSED: &str = "eventbus_handshake_refused";
 /// A connected client made room for another one.
@@ -38,7 +40,7 @@ pub(crate) const TWIN_REFUSED: &str = "eventbus_twin_refused";
 pub(crate) const TWIN_UNANSWERED: &str = "eventbus_twin_unanswered";
 /// A subscription was refused.
 pub(crate) const SUBSCRIPTION_REFUSED: &str = "eventbus_subscription_refused";
-/// A connection ended because what came is no MQTT 3.1.1.
+/// A connection ended because what came is no MQTT.
 pub(crate) const CONNECTION_MALFORMED: &str = "eventbus_connection_malformed";
 /// A message of QoS 0 found its subscriber's queue full.
 pub(crate) const QOS0_DROPPED: &str = "eventbus_qos0_dropped";
@@ -54,6 +56,10 @@ pub(crate) const CLOSED_FOR_UPLOAD: &str = "eventbus_closed_for_upload";
 pub(crate) const SESSION_GIVEN_UP: &str = "eventbus_session_given_up";
 /// A session of an absent client made room.
 pub(crate) const SESSION_FORGOTTEN: &str = "eventbus_session_forgotten";
+/// A session of an absent client was over.
+pub(crate) const SESSION_EXPIRED: &str = "eventbus_session_expired";
+/// A publish larger than those that are taken was dropped.
+pub(crate) const OVERSIZED: &str = "eventbus_publish_oversized";
 /// A connection was closed because it does not read, or was not answered for.
 pub(crate) const CONNECTION_STUCK: &str = "eventbus_connection_stuck";
 /// A client was read more slowly because it asked for more than its share.
@@ -157,7 +163,12 @@ impl Counters {
             ConnectCode::BadUserNameOrPassword => LOGIN_REFUSED,
             ConnectCode::NotAuthorized => UNAUTHORIZED_REFUSED,
             ConnectCode::ServerUnavailable => BUSY_REFUSED,
-            ConnectCode::Accepted | ConnectCode::UnacceptableVersion | ConnectCode::IdentifierRejected => {
+            ConnectCode::UnacceptableVersion => VERSION_REFUSED,
+            ConnectCode::Accepted
+            | ConnectCode::IdentifierRejected
+            | ConnectCode::InvalidTopic
+            | ConnectCode::UnknownAuthMethod
+            | ConnectCode::Malformed(_) => {
                 tracing::debug!(event = CONNECTION_REFUSED, peer, ?code, "connection refused");
                 return;
             }
@@ -170,14 +181,18 @@ impl Counters {
     pub(crate) fn connection_ended(&self, client: &str, error: &ConnectionError) {
         let reason = beehive::Fault::from_error(error).reason;
         let event = match error {
-            ConnectionError::MalformedPacket(_) | ConnectionError::Protocol(_) => CONNECTION_MALFORMED,
+            ConnectionError::MalformedPacket(_)
+            | ConnectionError::Protocol(_)
+            | ConnectionError::Coded(..) => CONNECTION_MALFORMED,
             ConnectionError::NotKept(_) => CLOSED_FOR_UPLOAD,
             ConnectionError::Handshake(_) | ConnectionError::Unnamed(_) | ConnectionError::NoCertificate => {
                 HANDSHAKE_REFUSED
             }
-            ConnectionError::TakenOver => SESSION_TAKEN_OVER,
+            ConnectionError::TakenOver { .. } => SESSION_TAKEN_OVER,
             ConnectionError::Revoked => CONNECTION_REVOKED,
-            ConnectionError::Unanswered(_) | ConnectionError::Stuck => CONNECTION_STUCK,
+            ConnectionError::Unanswered(_) | ConnectionError::Stuck | ConnectionError::Slow => {
+                CONNECTION_STUCK
+            }
             ConnectionError::Socket(_)
             | ConnectionError::Closed
             | ConnectionError::Silent
@@ -270,6 +285,27 @@ impl Counters {
             times,
             ?client,
             "too many sessions: one of an absent client is forgotten"
+        );
+    }
+
+    /// See [`SESSION_EXPIRED`].
+    pub(crate) fn session_expired(&self, client: &str) {
+        self.count(SESSION_EXPIRED);
+        tracing::debug!(event = SESSION_EXPIRED, ?client, "session of an absent client is over");
+    }
+
+    /// See [`OVERSIZED`].
+    pub(crate) fn publish_oversized(&self, client: &str, topic: &str, size: usize, limit: usize) {
+        let times = self.count(OVERSIZED);
+        tell!(
+            warn,
+            OVERSIZED,
+            times,
+            ?client,
+            ?topic,
+            size,
+            limit,
+            "publish is larger than those that are taken (modules.eventBus.maxMessageBytes; for twins and the cloud 256 KiB) and is dropped"
         );
     }
 

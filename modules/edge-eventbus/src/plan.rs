@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use crate::topic;
 
-/// 256 KiB: a twin of 1 000 properties of 128 bytes in one document fits; clients keep one such buffer each.
-pub(crate) const PACKET_BYTES: usize = 256 << 10;
+/// 256 KiB: the largest message for a twin or for the cloud; a twin of 1 000 properties of 128 bytes in one document fits.
+/// A packet up to that size is read whenever it comes; a larger one waits for its share of [`LARGE_BYTES`].
+pub(crate) const SMALL_BYTES: usize = 256 << 10;
+/// 16 MiB of large packets are read at once, whoever sends them, and one of the largest size in any case.
+pub(crate) const LARGE_BYTES: usize = 16 << 20;
+/// 16 KiB a second, after 10 s: a large packet that comes more slowly keeps others from coming.
+pub(crate) const LARGE_RATE: usize = 16 << 10;
+/// 64 MiB: a PUBLISH of 3.1 or 3.1.1 that is larger than those that are taken is read to its end and dropped up to this
+/// size, as a closed connection would only bring it again.
+pub(crate) const SKIPPED_BYTES: usize = 64 << 20;
 /// 72 KiB: a CONNECT with the largest will. Nobody is known before it, so it is taken in less memory.
 pub(crate) const CONNECT_BYTES: usize = 72 << 10;
 /// 16 KiB: a read buffer that is larger is given back when it is empty.
@@ -19,16 +27,16 @@ pub(crate) const PENDING_CONNECTS: usize = 64;
 /// 256 sessions, the absent clients' included, or twice as many as clients may be there at once; who makes room is in
 /// `quotas.rs`.
 pub(crate) const SESSIONS: usize = 256;
-/// 128 subscriptions of one client.
-pub(crate) const SUBSCRIPTIONS: usize = 128;
-/// 1024 different filters at once, shared as `quotas.rs` says.
-pub(crate) const FILTERS: usize = 1024;
+/// 2048 subscriptions of one client: clients that follow each device by name bring hundreds in one SUBSCRIBE.
+pub(crate) const SUBSCRIPTIONS: usize = 2048;
+/// 4096 different filters at once, shared as `quotas.rs` says.
+pub(crate) const FILTERS: usize = 4096;
 /// From 100 messages in a subscriber's queue on (KubeEdge's sessionQueueSize) publishers of QoS 1 and 2 wait for it.
 pub(crate) const QUEUE_SOFT: usize = 100;
 /// 1000 messages is the end: a client that is there is cut off, for one that is away the message is counted as lost.
 pub(crate) const QUEUE_HARD: usize = 1000;
-/// 1 MiB of payload in a subscriber's queue counts like [`QUEUE_HARD`]; one message alone may be larger.
-pub(crate) const QUEUE_BYTES: usize = 1 << 20;
+/// 4 MiB of payload in a subscriber's queue count like [`QUEUE_HARD`]; one message alone may be larger.
+pub(crate) const QUEUE_BYTES: usize = 4 << 20;
 /// 10 s: a subscriber that makes publishers wait longer is cut off.
 pub(crate) const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
 /// 20 messages of QoS 1 on the way to one client.
@@ -49,14 +57,27 @@ pub(crate) const QOS2: usize = 256;
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
 /// 10 s from the connection to its CONNECT.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// 10 s, as mosquitto's `sys_interval`.
+pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(10);
+/// 1 s for the last word to a client whose connection ends.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 /// 20 s for one write.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// 30 s: DeviceTwin commits to a slow card.
 pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
-/// 1024 retained messages, and 4 MiB of topics and payloads in them.
-pub(crate) const RETAINED: usize = 1024;
-/// See [`RETAINED`].
-pub(crate) const RETAINED_BYTES: usize = 4 << 20;
+/// 16 MiB of retained messages where the settings say nothing else (`maxRetainedBytes`).
+pub(crate) const RETAINED_BYTES: usize = 16 << 20;
+/// 50 retained messages of a new subscription are in a client's queue at once; the rest is looked up when these have left,
+/// so that there may be any number of them.
+pub(crate) const RETAINED_PAGE: usize = 50;
+/// 2000 topics are looked at for one such page before another client's turn comes.
+pub(crate) const RETAINED_LOOKS: usize = 2000;
+/// 256 messages of QoS 1 and 2 that a client of MQTT 5 may have open.
+pub(crate) const RECEIVE_MAXIMUM: u16 = 256;
+/// 16 topics that a client of MQTT 5 may give a number.
+pub(crate) const TOPIC_ALIASES: u16 = 16;
+/// 1 s: what only has to be deleted from the store waits for so long, as it may be the next commit's.
+pub(crate) const LAZY_STORE: Duration = Duration::from_secs(1);
 /// 128 bytes: the longest name of a client that is taken, see `identity.rs`; of an anonymous one it is its client id.
 pub(crate) const CLIENT_ID_BYTES: usize = 128;
 /// 64 bytes: the longest user name, which leaves as much for the client id.

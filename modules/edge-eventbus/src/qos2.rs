@@ -33,6 +33,10 @@ impl Unreleased {
         self.all.borrow().get(&pkid).copied()
     }
 
+    pub(crate) fn pkids(&self) -> Vec<u16> {
+        self.all.borrow().keys().copied().collect()
+    }
+
     /// Subscribers get it now.
     pub(crate) fn begin(&self, pkid: u16) {
         self.all.borrow_mut().insert(pkid, Progress::Settling);
@@ -45,9 +49,9 @@ impl Unreleased {
         self.settled.notify_waiters();
     }
 
-    /// PUBREL: the identifier is free.
-    pub(crate) fn release(&self, pkid: u16) {
-        self.all.borrow_mut().remove(&pkid);
+    /// PUBREL: the identifier is free. Says whether it was taken.
+    pub(crate) fn release(&self, pkid: u16) -> bool {
+        self.all.borrow_mut().remove(&pkid).is_some()
     }
 
     /// Waits until one that an earlier connection brought has settled. Answers whether it was taken.

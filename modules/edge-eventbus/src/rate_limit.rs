@@ -50,9 +50,14 @@ impl Cost {
                 let upload = if plan::is_for_the_cloud(&publish.topic) { UPLOAD } else { 0 };
                 (PUBLISH + upload, publish.topic.len() + publish.payload.len())
             }
+            Packet::Oversized { publish, size } => (PUBLISH, publish.topic.len() + size),
             Packet::Subscribe { filters, .. } => {
-                let each = PUBLISH + looking_at(retained);
-                (each * filters.len() as u64, filters.iter().map(|(filter, _)| filter.len()).sum())
+                // A filter without a wildcard has its one retained message without a search, and such as have one look
+                // through those only that begin like them, eight times as fast as a place of the trie.
+                let wild = |filter: &str| filter.contains(['+', '#']);
+                let searches = filters.iter().filter(|asked| wild(&asked.filter)).count() as u64;
+                let work = PUBLISH * filters.len() as u64 + searches * looking_at(retained / 8);
+                (work, filters.iter().map(|asked| asked.filter.len()).sum())
             }
             Packet::Unsubscribe { filters, .. } => {
                 (1 + filters.len() as u64, filters.iter().map(String::len).sum())
@@ -141,7 +146,17 @@ mod tests {
 
     fn publish(topic: &str, size: usize) -> Packet {
         let payload = vec![0; size].into();
-        Packet::Publish(Publish { topic: topic.into(), payload, qos: 0, retain: false, dup: false, pkid: 0 })
+        Packet::Publish(Publish {
+            topic: topic.into(),
+            payload,
+            qos: 0,
+            retain: false,
+            dup: false,
+            pkid: 0,
+            alias: None,
+            expiry: None,
+            properties: bytes::Bytes::new(),
+        })
     }
 
     /// How many of `cost` a connection, out of `many` of one source, gets through in ten seconds.

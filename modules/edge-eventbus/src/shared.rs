@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use beehive::{Address, Env};
 use contract::devicetwin::TwinMsg;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::access::Access;
 use crate::broker::Broker;
@@ -25,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     pub(crate) tls: Tls,
     pub(crate) limits: ConnectionLimits,
+    /// Bytes of the largest packet of a client.
+    pub(crate) packet_bytes: usize,
+    /// Room for large packets, see `incoming.rs`.
+    pub(crate) large: Arc<Semaphore>,
     pub(crate) twin: Address<TwinMsg>,
     pub(crate) env: Env,
 }

@@ -27,8 +27,14 @@ impl TopicDefect {
     }
 }
 
-/// What is wrong with a topic name to publish on.
+/// What is wrong with a topic name that a client publishes on.
 pub(crate) fn name_defect(topic: &str) -> Option<TopicDefect> {
+    name_fault(topic)
+        .or_else(|| is_brokers_own(topic).then_some(TopicDefect::Policy("topic belongs to the broker")))
+}
+
+/// The same for the node itself, which has the trees of the broker, too.
+pub(crate) fn name_fault(topic: &str) -> Option<TopicDefect> {
     if topic.is_empty() {
         return Some(TopicDefect::Protocol("topic name is empty"));
     }
@@ -41,7 +47,7 @@ pub(crate) fn name_defect(topic: &str) -> Option<TopicDefect> {
     if topic.split('/').count() > MAX_LEVELS {
         return Some(TopicDefect::Policy("topic name has more than 32 levels"));
     }
-    is_brokers_own(topic).then_some(TopicDefect::Policy("topic belongs to the broker"))
+    None
 }
 
 /// Whether a topic is in a tree of a broker itself. mosquitto's bridges say there how they are, also by a will.
@@ -70,9 +76,25 @@ pub(crate) fn filter_defect(filter: &str) -> Option<TopicDefect> {
     }
     let tree = filter.split('/').next().unwrap_or_default();
     if tree == "$share" || tree == "$queue" {
-        return Some(TopicDefect::Policy("shared subscriptions are not in MQTT 3.1.1"));
+        return Some(TopicDefect::Policy("nothing is published in $share or $queue"));
     }
     None
+}
+
+/// Group and filter of a shared subscription (MQTT 5, section 4.8.2), or why it is none; `None` for what is not shared.
+pub(crate) fn shared(filter: &str) -> Option<Result<(&str, &str), TopicDefect>> {
+    let rest = filter.strip_prefix("$share/")?;
+    let wrong = TopicDefect::Policy("shared subscription has no group or no filter");
+    Some(match rest.split_once('/') {
+        Some((group, filter)) if !group.is_empty() && !group.contains(['+', '#']) && !filter.is_empty() => {
+            match filter_defect(filter) {
+                // As with any other: a wrong line among others does not end the connection.
+                Some(defect) => Err(TopicDefect::Policy(defect.reason())),
+                None => Ok((group, filter)),
+            }
+        }
+        _ => Err(wrong),
+    })
 }
 
 /// The form of a name or filter in the router: `$x` is `s/x` and `x` is `u/x`.
@@ -83,6 +105,15 @@ pub(crate) fn router_form(topic: &str) -> String {
     match topic.strip_prefix('$') {
         Some(rest) => format!("s/{rest}"),
         None => format!("u/{topic}"),
+    }
+}
+
+/// The topic of a name in the form of [`router_form`], also of the beginning of one.
+pub(crate) fn from_router_form(router_form: &str) -> Option<String> {
+    match router_form.split_once('/').unwrap_or((router_form, "")) {
+        ("s", rest) => Some(format!("${rest}")),
+        ("u", rest) => Some(rest.to_owned()),
+        _ => None,
     }
 }
 

@@ -206,10 +206,10 @@ fn user_topics_pass_between_the_clients_at_every_qos() {
                 if let Packet::SubAck(ack) = packet { Some(ack.return_codes) } else { None }
             })
             .await;
-            assert_eq!(granted, [rumqttc::SubscribeReasonCode::Success(QoS::AtLeastOnce)]);
+            assert_eq!(granted, [rumqttc::SubscribeReasonCode::Success(QoS::ExactlyOnce)]);
         }
         for topic in topics {
-            for (sent, got) in [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::AtLeastOnce)] {
+            for (sent, got) in [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)] {
                 let publisher = node.mosquitto("pub", &["-V", "311", "-q", sent, "-t", topic, "-m", sent]);
                 assert_eq!(
                     until(&mut events, published).await,

@@ -98,7 +98,7 @@ impl Rng {
             0 => packet(0x40, &[&number]),
             1 => packet(0x62, &[&number]),
             2 => publish(&format!("$SYS/{pkid}"), "x", 1, pkid),
-            3 => subscribe(&format!("$share/{pkid}/x"), 1),
+            3 => subscribe(&format!("$share/{pkid}/"), 1),
             4 => packet(0xa2, &[&number, &text(&format!("never/{pkid}"))]),
             5 => publish(&device, "{\"twin\":", 1, pkid),
             6 => publish(&format!("$hw/events/node/{pkid}/membership/get"), "", 0, 0),

@@ -18,6 +18,7 @@ pub(crate) fn seals_rows(table: Table) -> bool {
         | Table::DeviceStates
         | Table::Mappers
         | Table::Retained
+        | Table::MqttSessions
         | Table::PodStatuses
         | Table::Allocations
         | Table::Facts => false,

@@ -96,6 +96,8 @@ pub enum Table {
     Mappers,
     /// A retained MQTT message: (topic, "").
     Retained,
+    /// An MQTT session that outlives its connection: (client, ""); and its subscriptions and messages: (client, what).
+    MqttSessions,
     /// A service-account token: (what it was asked for, "").
     Tokens,
     /// The status of a pod as it was reported last: (uid, ""); and how long it has been active: (uid, "active").
@@ -107,11 +109,12 @@ pub enum Table {
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 8] = [
+    pub(crate) const ALL: [Table; 9] = [
         Table::Twins,
         Table::DeviceStates,
         Table::Mappers,
         Table::Retained,
+        Table::MqttSessions,
         Table::Tokens,
         Table::PodStatuses,
         Table::Allocations,
@@ -125,6 +128,7 @@ impl Table {
             Table::DeviceStates => "device_state",
             Table::Mappers => "mappers",
             Table::Retained => "mqtt_retained",
+            Table::MqttSessions => "mqtt_session",
             Table::Tokens => "tokens",
             Table::PodStatuses => "pod_status",
             Table::Allocations => "allocations",

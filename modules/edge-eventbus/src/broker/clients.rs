@@ -7,12 +7,12 @@ use std::sync::Arc;
 use beehive::Moment;
 
 use super::{Broker, ClientId};
-use crate::access::{Acl, AuthMethod, PasswordHash, Rights};
+use crate::access::{Acl, AuthMethod, PasswordHash};
 use crate::connection_limits::{self, Admission, ClientConnection, ConnectionLimits};
 use crate::events::Counters;
 use crate::peer::PeerOrigin;
 use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
-use crate::session::{CloseReason, ConnectInfo, Message};
+use crate::session::{CloseReason, ConnectInfo};
 use crate::{identity, plan, topic};
 
 impl Broker {
@@ -70,23 +70,6 @@ impl Broker {
         self.acl.rights(client).may_write(&topic::router_form(name))
     }
 
-    /// The retained messages of a filter that a client may read, and whose own clients may still write them.
-    pub(super) fn retained_for(&self, client: &ClientId, router_form: &str) -> Vec<Rc<Message>> {
-        let Some(session) = self.sessions.get(client) else { return Vec::new() };
-        let mut writers: BTreeMap<Rc<str>, Rights> = BTreeMap::new();
-        let mut all = self.retained.matching(router_form);
-        all.retain(|message| {
-            let by_node = message.from.is_empty();
-            session.rights.may_read(&message.router_form)
-                && (by_node
-                    || writers
-                        .entry(Rc::clone(&message.from))
-                        .or_insert_with(|| self.acl.rights(&message.from))
-                        .may_write(&message.router_form))
-        });
-        all
-    }
-
     /// Makes sure that there is a place for a client, at the cost of another one if need be. The connection that it takes
     /// over is none that counts.
     pub(crate) fn make_place(
@@ -120,21 +103,27 @@ impl Broker {
     /// and with `Some(true)` that there is no such user any more, so that its sessions end, too. Returns how many
     /// connections end.
     pub(crate) fn revoke(&mut self, fate: impl Fn(&str, &Arc<PasswordHash>) -> Option<bool>) -> usize {
-        let (mut cut, mut gone) = (0, Vec::new());
+        let (mut cut, mut gone, mut over) = (0, Vec::new(), Vec::new());
         for (client, session) in &mut self.sessions {
             let AuthMethod::Password(hash) = &session.auth_method else { continue };
             let (Some(user), _) = identity::parts(client) else { continue };
             let Some(ends) = fate(user, hash) else { continue };
-            session.clean |= ends;
+            if ends {
+                session.will = None;
+            }
             match &session.handle {
                 Some(handle) => {
                     cut += 1;
                     handle.close(CloseReason::Revoked);
+                    if ends {
+                        over.push(Rc::clone(client));
+                    }
                 }
                 None if ends => gone.push(Rc::clone(client)),
                 None => {}
             }
         }
+        over.iter().for_each(|client| self.set_expiry(client, 0));
         gone.iter().for_each(|client| self.forget(client));
         cut
     }

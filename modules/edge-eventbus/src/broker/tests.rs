@@ -3,12 +3,19 @@
 use super::*;
 use crate::error::RouterError;
 use crate::events;
+use crate::packet::{FilterRequest, Version};
 use crate::rumqttd_router::RouterRx;
+use crate::topic;
 use bytes::Bytes;
+use edge_store::{Row, Table, Write};
 
 fn message(topic: &str, payload: &str) -> Message {
-    let payload = Bytes::copy_from_slice(payload.as_bytes());
-    Message { topic: topic.into(), router_form: topic::router_form(topic), payload, qos: 1, from: "".into() }
+    Message::of_node(topic.into(), Bytes::copy_from_slice(payload.as_bytes()), 1, false)
+}
+
+fn asks(filter: &str, qos: u8) -> FilterRequest {
+    let (no_local, retain_as_published, retain_handling) = (false, false, 0);
+    FilterRequest { filter: filter.into(), qos, no_local, retain_as_published, retain_handling }
 }
 
 fn with_router() -> (Broker, RouterRx) {
@@ -26,7 +33,7 @@ fn client(broker: &mut Broker, name: &str, filters: &[&str]) -> (ClientId, Rc<Co
     let id: ClientId = name.into();
     let (handle, _) = broker.attach(&id, true, ConnectInfo::default());
     for filter in filters {
-        assert_eq!(broker.subscribe(&id, filter, 1), 1);
+        assert_eq!(broker.subscribe(&id, &asks(filter, 1), None), 1);
     }
     (id, handle)
 }
@@ -35,11 +42,11 @@ fn payloads(broker: &mut Broker, (id, handle): &(ClientId, Rc<ConnectionHandle>)
     let mut seen = Vec::new();
     loop {
         let mut out = BytesMut::new();
-        broker.fill(id, handle, &mut out);
+        broker.fill(id, handle, &mut out, Moment::default());
         if out.is_empty() {
             return seen;
         }
-        while let Some(packet) = crate::packet::decode(&mut out, 1 << 20).unwrap() {
+        while let Some(packet) = crate::packet::decode(&mut out, 1 << 20, Version::V311).unwrap() {
             if let crate::packet::Packet::Publish(publish) = packet {
                 seen.push(String::from_utf8_lossy(&publish.payload).into_owned());
                 broker.session_of(id, handle).unwrap().acknowledged(publish.pkid);
@@ -145,7 +152,7 @@ fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
         broker.unsubscribe(&one.0, "a");
         settle(&mut broker, &mut out).await;
         assert_eq!(payloads(&mut broker, &two).len(), 200);
-        broker.detach(&two.0, &two.1);
+        broker.detach(&two.0, &two.1, Moment::default());
         broker.publish(message("a", "x"), false);
         assert!(broker.owed().is_none());
         assert_eq!(broker.sizes(), (1, 1, 0));
@@ -153,16 +160,246 @@ fn a_filter_that_is_left_while_messages_are_under_way_owes_nothing() {
 }
 
 #[test]
-fn too_many_subscriptions_and_shared_ones_are_refused() {
+fn too_many_subscriptions_and_wrong_ones_are_refused_by_their_codes() {
     let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
     let (id, _) = client(&mut broker, "one", &[]);
     for n in 0..plan::SUBSCRIPTIONS {
-        assert_eq!(broker.subscribe(&id, &n.to_string(), 2), 1);
+        assert_eq!(broker.subscribe(&id, &asks(&n.to_string(), 2), None), 2);
     }
-    assert_eq!(broker.subscribe(&id, "more", 0), REFUSED);
-    assert_eq!(broker.subscribe(&id, "7", 0), 0);
-    assert_eq!(broker.subscribe(&id, "$share/g/7", 0), REFUSED);
-    assert_eq!(broker.counts.of(events::SUBSCRIPTION_REFUSED), 2);
+    assert_eq!(broker.subscribe(&id, &asks("more", 0), None), 0x97);
+    assert_eq!(broker.subscribe(&id, &asks("7", 0), None), 0);
+    for wrong in
+        ["a#", "#/a", "$share/g", "$share//a", "$share/g/", "$share/g+/a", "$share/g/a/#/b", "$queue/a"]
+    {
+        assert_eq!(broker.subscribe(&id, &asks(wrong, 0), None), 0x8f, "{wrong}");
+    }
+    assert_eq!(broker.counts.of(events::SUBSCRIPTION_REFUSED), 9);
+    assert!(broker.unsubscribe(&id, "7") && !broker.unsubscribe(&id, "7"));
+    assert_eq!(broker.subscribe(&id, &asks("$share/g/more", 1), None), 1);
+    assert!(broker.unsubscribe(&id, "$share/g/more"));
+}
+
+#[test]
+fn each_message_goes_to_one_of_a_group_and_to_every_other_subscriber() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    broker.publish(message("t/0", "kept"), true);
+    let members: Vec<_> = ["a", "b"].map(|name| client(&mut broker, name, &["$share/g/t/+"])).into();
+    let other_group = client(&mut broker, "c", &["$share/h/t/+", "$share/h/t/#"]);
+    let plain = client(&mut broker, "d", &["t/#"]);
+    assert_eq!(payloads(&mut broker, &plain), ["kept"]);
+    for n in 0..10 {
+        broker.publish(message("t/1", &n.to_string()), false);
+    }
+    let (a, b) = (payloads(&mut broker, &members[0]), payloads(&mut broker, &members[1]));
+    assert_eq!((a.len(), b.len()), (5, 5));
+    let all: BTreeSet<String> = a.into_iter().chain(b).collect();
+    assert_eq!(all.len(), 10);
+    // Once for each filter of a group, and once for all that is not shared.
+    assert_eq!((payloads(&mut broker, &other_group).len(), payloads(&mut broker, &plain).len()), (20, 10));
+    // Who leaves takes no turn any more.
+    broker.detach(&members[0].0, &members[0].1, Moment::default());
+    for n in 0..4 {
+        broker.publish(message("t/1", &n.to_string()), false);
+    }
+    assert_eq!(payloads(&mut broker, &members[1]).len(), 4);
+}
+
+#[test]
+fn a_client_gets_one_copy_with_all_identifiers_and_none_of_its_own_where_it_says_so() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "one".into();
+    let info = ConnectInfo { version: Version::V5, session_expiry: Some(0), ..ConnectInfo::default() };
+    let (handle, _) = broker.attach(&id, true, info);
+    broker.subscribe(&id, &FilterRequest { retain_as_published: true, ..asks("t/#", 0) }, Some(7));
+    broker.subscribe(&id, &FilterRequest { no_local: true, ..asks("t/+", 1) }, Some(300));
+    let hear = |broker: &mut Broker| {
+        let mut out = BytesMut::new();
+        broker.fill(&id, &handle, &mut out, Moment::default());
+        out.to_vec()
+    };
+    broker.publish(message("t/1", "x"), false);
+    assert_eq!(hear(&mut broker), b"\x32\x0e\0\x03t/1\0\x01\x05\x0b\x07\x0b\xac\x02x");
+    broker.publish(Message { from: Rc::clone(&id), retain: true, ..message("t/1", "y") }, false);
+    assert_eq!(hear(&mut broker), b"\x31\x09\0\x03t/1\x02\x0b\x07y");
+}
+
+#[test]
+fn any_number_of_retained_messages_come_to_a_slow_client_each_once_and_none_older_than_what_it_has() {
+    run(async {
+        let (mut broker, mut out) = with_router();
+        for n in 0..1500 {
+            broker.publish(message(&format!("t/{n:04}"), &n.to_string()), true);
+        }
+        let slow = client(&mut broker, "slow", &["t/#", "$none/#", "t/0007"]);
+        let mut seen = payloads(&mut broker, &slow);
+        assert_eq!(seen.pop().as_deref(), Some("7"));
+        let wanted: Vec<String> = (0..1500).map(|n| n.to_string()).collect();
+        assert_eq!(seen, wanted);
+        // A message that is still with the router is older than the retained one that it left behind.
+        assert_eq!(broker.subscribe(&slow.0, &asks("t/0007", 1), None), 1);
+        broker.publish(message("t/0007", "first"), true);
+        broker.publish(message("t/0007", "second"), true);
+        assert_eq!(payloads(&mut broker, &slow), [""; 0]);
+        settle(&mut broker, &mut out).await;
+        assert_eq!(payloads(&mut broker, &slow), ["first", "second", "second"]);
+    });
+}
+
+/// What the store has of a broker, in the order of its keys.
+fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) {
+    let mut batch = broker.take_batch(crate::message::Clocks::default());
+    for write in std::mem::take(&mut batch.writes) {
+        match write {
+            Write::PutRow { table: Table::MqttSessions, key1, key2, value } => {
+                drop(rows.insert((key1, key2), value))
+            }
+            Write::DeleteRow { table: Table::MqttSessions, key1, key2 } => drop(rows.remove(&(key1, key2))),
+            Write::DeleteRows { table: Table::MqttSessions, key1 } => {
+                rows.retain(|(client, _), _| *client != key1)
+            }
+            _ => {}
+        }
+    }
+}
+
+fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
+    let row = |((key1, key2), value): (&(String, String), &Vec<u8>)| Row {
+        key1: key1.clone(),
+        key2: key2.clone(),
+        value: value.clone(),
+        revision: 1,
+    };
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    broker.restore(rows.iter().map(row).collect(), crate::message::Clocks::default());
+    broker
+}
+
+#[test]
+fn sessions_come_back_from_the_store_as_they_were() {
+    let mut rows = BTreeMap::new();
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "keeper".into();
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    for filter in ["t/#", "gone", "$share/g/s"] {
+        broker.subscribe(&id, &asks(filter, 2), None);
+    }
+    let clean = client(&mut broker, "clean", &["t/#"]);
+    rows_of(&mut broker, &mut rows);
+    broker.unsubscribe(&id, "gone");
+    for (n, qos) in [(1, 1), (2, 2), (3, 0), (4, 2), (5, 1)] {
+        let published = broker.publish(Message { qos, ..message("t/x", &n.to_string()) }, false);
+        assert_eq!(published.queued.is_some(), qos > 0);
+    }
+    let mut out = BytesMut::new();
+    broker.fill(&id, &handle, &mut out, Moment::default());
+    // 1 is acknowledged; 2 was received; 4 is on its way.
+    let session = broker.session_of(&id, &handle).unwrap();
+    session.unreleased.begin(9);
+    let pkid_of = |wanted: &str| {
+        let mut all = out.clone();
+        loop {
+            match crate::packet::decode(&mut all, 99, Version::V311).unwrap().unwrap() {
+                crate::packet::Packet::Publish(it) if it.payload == wanted.as_bytes() => return it.pkid,
+                _ => {}
+            }
+        }
+    };
+    session.acknowledged(pkid_of("1"));
+    assert!(session.received(pkid_of("2"), false));
+    broker.note_row(&id, &handle, crate::session::RowKey::Unreleased(9));
+    rows_of(&mut broker, &mut rows);
+    assert!(!broker.to_store().0);
+    assert_eq!(rows.keys().filter(|(client, _)| client == "clean").count(), 0);
+
+    let mut broker = restarted(&rows);
+    assert_eq!(broker.sizes(), (0, 1, 2));
+    broker.publish(message("t/x", "6"), false);
+    broker.publish(message("s", "7"), false);
+    let (handle, known) = broker.attach(&id, false, ConnectInfo::default());
+    assert!(known);
+    assert_eq!(broker.session_of(&id, &handle).unwrap().unreleased.pkids(), [9]);
+    let mut again = BytesMut::new();
+    broker.fill(&id, &handle, &mut again, Moment::default());
+    let mut heard = Vec::new();
+    while let Some(packet) = crate::packet::decode(&mut again, 99, Version::V311).unwrap() {
+        heard.push(match packet {
+            crate::packet::Packet::Publish(it) => (
+                String::from_utf8(it.payload.to_vec()).unwrap(),
+                it.qos,
+                it.dup,
+                (it.qos == 2).then_some(it.pkid),
+            ),
+            crate::packet::Packet::PubRel(pkid) => ("PUBREL".to_owned(), 2, false, Some(pkid)),
+            other => panic!("{other:?}"),
+        });
+    }
+    let said = |payload: &str, qos, dup, pkid| (payload.to_owned(), qos, dup, pkid);
+    assert_eq!(
+        heard[..3],
+        [
+            said("PUBREL", 2, false, Some(pkid_of("2"))),
+            said("4", 2, true, Some(pkid_of("4"))),
+            said("5", 1, true, None),
+        ]
+    );
+    let rest: Vec<&str> = heard[3..].iter().map(|(payload, ..)| payload.as_str()).collect();
+    assert_eq!(rest, ["6", "7"]);
+    drop(clean);
+
+    // A clean session takes its rows away.
+    broker.attach(&id, true, ConnectInfo::default());
+    rows_of(&mut broker, &mut rows);
+    assert_eq!(rows.len(), 0);
+}
+
+#[test]
+fn what_the_store_does_not_take_is_tried_again() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "keeper".into();
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    broker.subscribe(&id, &asks("t", 1), None);
+    broker.publish(message("t", "x"), false);
+    let mut batch = broker.take_batch(crate::message::Clocks::default());
+    let first = std::mem::take(&mut batch.writes);
+    assert!(!broker.to_store().0);
+    broker.not_taken(batch);
+    let mut rows = BTreeMap::new();
+    assert_eq!((broker.to_store(), first.len()), ((true, true), 3));
+    rows_of(&mut broker, &mut rows);
+    assert_eq!((rows.len(), restarted(&rows).sizes()), (3, (0, 1, 1)));
+    drop(handle);
+}
+
+#[test]
+fn a_session_ends_in_its_time_and_its_will_is_published_then_or_before() {
+    let at = |seconds: u64| Moment(std::time::Duration::from_secs(seconds));
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let will = |payload: &'static [u8]| crate::packet::Publish {
+        topic: "will".into(),
+        payload: Bytes::from_static(payload),
+        qos: 0,
+        retain: false,
+        dup: false,
+        pkid: 0,
+        alias: None,
+        expiry: None,
+        properties: Bytes::new(),
+    };
+    let info = || ConnectInfo { version: Version::V5, session_expiry: Some(30), ..ConnectInfo::default() };
+    for (name, due) in [("back", 20), ("late", 20), ("long", 90)] {
+        let id: ClientId = name.into();
+        let (handle, _) = broker.attach(&id, false, info());
+        broker.detach(&id, &handle, at(100));
+        broker.delay_will(&id, will(name.as_bytes()), at(100 + due));
+    }
+    let wills = |(wills, next): (Vec<(ClientId, crate::packet::Publish)>, Option<Moment>)| {
+        (wills.into_iter().map(|(client, _)| client.to_string()).collect::<Vec<_>>(), next)
+    };
+    assert_eq!(wills(broker.sweep(at(110))), (vec![], Some(at(120))));
+    assert!(broker.attach(&"back".into(), false, info()).1);
+    assert_eq!(wills(broker.sweep(at(120))), (vec!["late".into()], Some(at(130))));
+    assert_eq!(wills(broker.sweep(at(130))), (vec!["long".into()], None));
+    assert_eq!((broker.sizes().1, broker.counts.of(events::SESSION_EXPIRED)), (1, 2));
 }
 
 #[test]
@@ -172,7 +409,7 @@ fn the_session_that_was_away_longest_makes_room() {
         let id: ClientId = n.to_string().into();
         let (handle, present) = broker.attach(&id, false, ConnectInfo::default());
         assert!(!present);
-        broker.detach(&id, &handle);
+        broker.detach(&id, &handle, Moment::default());
     }
     assert_eq!(broker.sizes().1, plan::SESSIONS);
     assert!(
@@ -249,7 +486,7 @@ fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
         let (mut broker, mut out) = with_small_router(RouterCaps { filters: 10, ..rumqttd_router::CAPS });
         let one = client(&mut broker, "one", &["lasting"]);
         for n in 0..100 {
-            assert_eq!(broker.subscribe(&one.0, &format!("f/{n}"), 1), 1);
+            assert_eq!(broker.subscribe(&one.0, &asks(&format!("f/{n}"), 1), None), 1);
             broker.publish(message(&format!("f/{n}"), "x"), false);
             settle_anew(&mut broker, &mut out).await;
             assert_eq!(payloads(&mut broker, &one), ["x"]);
@@ -264,7 +501,7 @@ fn a_router_full_of_filters_that_nobody_has_any_more_is_replaced() {
         let many: Vec<String> = (0..20).map(|n| format!("m/{n}")).collect();
         let before = broker.counts.of(events::ROUTER_REPLACED);
         for filter in &many {
-            assert_eq!(broker.subscribe(&one.0, filter, 1), 1);
+            assert_eq!(broker.subscribe(&one.0, &asks(filter, 1), None), 1);
             settle_anew(&mut broker, &mut out).await;
         }
         for filter in &many {
@@ -284,9 +521,9 @@ fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way
     for n in 0..100 {
         let (id, topic): (ClientId, _) = (n.to_string().into(), format!("t/{n}"));
         let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
-        assert_eq!(broker.subscribe(&id, &topic, 1), 1);
+        assert_eq!(broker.subscribe(&id, &asks(&topic, 1), None), 1);
         if n % 2 == 0 {
-            broker.detach(&id, &handle);
+            broker.detach(&id, &handle, Moment::default());
         }
         broker.publish(message("little", "x"), false);
         for _ in 0..4 {
@@ -338,7 +575,7 @@ impl Guest {
 
     fn go(&mut self, broker: &mut Broker) {
         let Some(handle) = self.handle.take() else { return };
-        broker.detach(&self.id, &handle);
+        broker.detach(&self.id, &handle, Moment::default());
         if self.clean {
             self.filters.clear();
             self.due.clear();
@@ -356,10 +593,10 @@ impl Guest {
     fn read(&mut self, broker: &mut Broker, noise: &mut Rng, patience: usize) {
         let Some(handle) = self.handle.clone() else { return };
         let mut out = BytesMut::new();
-        broker.fill(&self.id, &handle, &mut out);
+        broker.fill(&self.id, &handle, &mut out, Moment::default());
         while !out.is_empty() {
             let again = out[0] & 8 != 0;
-            let packet = crate::packet::decode(&mut out, 1 << 20).unwrap().unwrap();
+            let packet = crate::packet::decode(&mut out, 1 << 20, Version::V311).unwrap().unwrap();
             let crate::packet::Packet::Publish(publish) = packet else { panic!("{packet:?}") };
             let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
             if again {
@@ -420,7 +657,7 @@ fn whatever_clients_do_every_session_gets_what_it_is_owed() {
                         guest.come(&mut broker);
                     }
                     3 | 4 if guest.handle.is_some() => {
-                        assert_eq!(broker.subscribe(&guest.id, filter, 2), 1);
+                        assert_eq!(broker.subscribe(&guest.id, &asks(filter, 2), None), 2);
                         guest.filters.insert(filter);
                     }
                     5 => {

@@ -23,7 +23,8 @@ pub(crate) const EDGECORES: [&str; 13] = [
     "$hw/events/node/edge-1/membership/get/result",
     "$hw/events/node/edge-1/authInfo/get/result",
     "$hw/events/connected/x",
-    "$SYS/broker/clients/connected",
+    // Not one of the figures that are really there.
+    "$SYS/broker/spoofed/connected",
 ];
 
 /// Users of mosquitto_passwd 2.0.11: `plc` with `s3cret pässword`, `plc2` with `alpha`, in the older form `plc3` with `beta`.

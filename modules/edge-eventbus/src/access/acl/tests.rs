@@ -175,7 +175,7 @@ fn a_mistake_is_named_by_its_line() {
         ("topic write $hw/events/device/+/+/twin/update/delta", 1, "only edgecore"),
         ("topic write $hw/events/node/edge-1/membership/updated", 1, "only edgecore"),
         ("pattern write $SYS/%c", 1, "only edgecore or the broker"),
-        ("topic $share/g/x", 1, "shared subscriptions"),
+        ("topic $share/g/x", 1, "nothing is published in"),
         ("topic dney a/b", 1, "`dney` is none of read, write, readwrite and deny"),
         ("pattern reed %c/a", 1, "`reed` is none of"),
         ("topic upload space", 1, "`upload` is none of"),

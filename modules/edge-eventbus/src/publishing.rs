@@ -1,0 +1,215 @@
+//! Publishes of one client.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::broker::Published;
+use crate::connection::Client;
+use crate::error::ConnectionError;
+use crate::message::Message;
+use crate::outgoing::wait_for_room;
+use crate::packet::Publish;
+use crate::qos2::{Progress, Unreleased};
+use crate::session::RowKey;
+use crate::settling::{Answer, Settled, ask_twin, kept, stored};
+use crate::topic::TopicDefect;
+use crate::upload_sources::UploadSource;
+use crate::uploads::{MemoryPermit, Upload};
+use crate::{plan, topic};
+
+/// Reason codes of MQTT 5, section 2.4.
+const NOT_AUTHORIZED: u8 = 0x87;
+const TOPIC_INVALID: u8 = 0x90;
+const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
+const ALIAS_INVALID: u8 = 0x94;
+const PACKET_TOO_LARGE: u8 = 0x95;
+const QUOTA_EXCEEDED: u8 = 0x97;
+
+impl Client {
+    fn may_write(&self, name: &str) -> bool {
+        let router_form = topic::router_form(name);
+        let by_session = self.session(|session| Some(session.rights.may_write(&router_form)));
+        by_session.unwrap_or_else(|| self.shared.broker.borrow().may_write(&self.id, name))
+    }
+
+    /// 3.1.1 can only acknowledge what it refuses, or have it sent again for ever: a publish that is not allowed is
+    /// dropped and counted, and with QoS 1 or 2 acknowledged, as mosquitto does it.
+    fn count_refused(&self, name: &str) {
+        let peer = &self.handle.connect_info.peer.label;
+        self.shared.broker.borrow().counts.publish_refused(&self.id, peer, name);
+    }
+
+    /// It goes nowhere, and is acknowledged: a client of 3.1.1 would only send it again.
+    pub(crate) fn drop_oversized(&mut self, publish: &Publish, size: usize) {
+        let counts = self.shared.broker.borrow().counts.clone();
+        counts.publish_oversized(&self.id, &publish.topic, size, self.shared.packet_bytes);
+        self.answer(Answer::to(publish.qos, publish.pkid), PACKET_TOO_LARGE, None);
+    }
+
+    /// The topic of a publish, which may be given by a number that stands for it.
+    fn resolve(&mut self, publish: &mut Publish) -> Result<(), ConnectionError> {
+        let Some(alias) = publish.alias else { return Ok(()) };
+        if alias == 0 || alias > plan::TOPIC_ALIASES {
+            return Err(ConnectionError::Coded(ALIAS_INVALID, "topic alias is 0 or above the maximum"));
+        }
+        if publish.topic.is_empty() {
+            let known = self.aliases.get(&alias);
+            let known = known.ok_or(ConnectionError::Protocol("topic alias stands for nothing yet"))?;
+            publish.topic.clone_from(known);
+        } else {
+            self.aliases.insert(alias, publish.topic.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn take_publish(&mut self, mut publish: Publish) -> Result<(), ConnectionError> {
+        let Publish { qos, pkid, .. } = publish;
+        self.resolve(&mut publish)?;
+        match topic::name_defect(&publish.topic) {
+            Some(TopicDefect::Protocol(what)) if !publish.topic.is_empty() => {
+                return Err(ConnectionError::Coded(TOPIC_INVALID, what));
+            }
+            Some(TopicDefect::Protocol(what)) => return Err(ConnectionError::Protocol(what)),
+            Some(TopicDefect::Policy(why)) => {
+                self.shared.broker.borrow().counts.topic_refused(&self.id, &publish.topic, why);
+                let code = if topic::is_brokers_own(&publish.topic) { NOT_AUTHORIZED } else { TOPIC_INVALID };
+                self.answer(Answer::to(qos, pkid), code, None);
+                return Ok(());
+            }
+            None => {}
+        }
+        if !self.may_write(&publish.topic) {
+            self.count_refused(&publish.topic);
+            self.answer(Answer::to(qos, pkid), NOT_AUTHORIZED, None);
+            return Ok(());
+        }
+        let goes_on = plan::is_twins(&publish.topic) || plan::is_for_the_cloud(&publish.topic);
+        if goes_on && publish.payload.len() > plan::SMALL_BYTES {
+            self.drop_oversized(&publish, publish.payload.len());
+            return Ok(());
+        }
+        if qos == 2 {
+            let unreleased = self.unreleased();
+            match unreleased.progress(pkid) {
+                None if unreleased.len() >= plan::QOS2 => {
+                    return Err(ConnectionError::Coded(
+                        RECEIVE_MAXIMUM_EXCEEDED,
+                        "too many publishes of QoS 2 are not released",
+                    ));
+                }
+                None => {}
+                Some(Progress::Taken) => {
+                    self.answer(Answer::PubRec(pkid), 0, None);
+                    return Ok(());
+                }
+                Some(Progress::Settling) => {
+                    self.await_earlier(unreleased, pkid);
+                    return Ok(());
+                }
+                Some(Progress::HandedOut) => {
+                    let room = self.room_of(&publish).await;
+                    self.settle(publish, room, Wait::default());
+                    return Ok(());
+                }
+            }
+        }
+        wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
+        let room = self.room_of(&publish).await;
+        self.publish(publish, room);
+        Ok(())
+    }
+
+    pub(crate) fn unreleased(&self) -> Rc<Unreleased> {
+        self.session(|session| Rc::clone(&session.unreleased))
+    }
+
+    async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
+        if !plan::is_for_the_cloud(&publish.topic) {
+            return None;
+        }
+        self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
+    }
+
+    /// An earlier connection brought it, and what that set going has not ended.
+    fn await_earlier(&mut self, unreleased: Rc<Unreleased>, pkid: u16) {
+        self.settling.push_back(Box::pin(async move {
+            let is_taken = unreleased.settled(pkid).await;
+            let result =
+                if is_taken { Ok(0) } else { Err(ConnectionError::NotKept("nor at its first try".into())) };
+            Settled { answer: Answer::PubRec(pkid), result }
+        }));
+    }
+
+    /// Subscribers get the message at once; DeviceTwin and the store are waited for.
+    pub(crate) fn publish(&mut self, publish: Publish, room: Option<MemoryPermit>) {
+        let Publish { qos, retain, .. } = publish;
+        let now = self.shared.env.now();
+        let message = Message {
+            router_form: topic::router_form(&publish.topic),
+            topic: publish.topic.clone(),
+            payload: publish.payload.clone(),
+            qos,
+            retain,
+            from: Rc::clone(&self.id),
+            properties: publish.properties.clone(),
+            expires: publish.expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
+        };
+        let published = self.shared.broker.borrow_mut().publish(message, retain);
+        let Published { change, is_not_retained, looks, queued } = published;
+        // With QoS 1 it was looked before whether a subscriber is slow.
+        self.looks += looks * (1 + usize::from(qos.min(1)));
+        self.settle(publish, room, Wait { change, queued, is_not_retained });
+    }
+
+    /// What is to be done before a message that subscribers have is acknowledged.
+    fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, wait: Wait) {
+        let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
+        let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
+        let upload = plan::is_for_the_cloud(&name).then(|| {
+            let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
+            let line = Rc::clone(&self.line);
+            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
+        });
+        if for_twin.is_none() && qos == 0 {
+            return;
+        }
+        let unreleased = (qos == 2).then(|| self.unreleased());
+        let mut noted = None;
+        if let Some(unreleased) = &unreleased {
+            unreleased.begin(pkid);
+            let key = RowKey::Unreleased(pkid);
+            noted = self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, key);
+        }
+        let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
+        self.settling.push_back(Box::pin(async move {
+            let mut result = Ok(if wait.is_not_retained { QUOTA_EXCEEDED } else { 0 });
+            if let Some((topic, payload)) = for_twin {
+                result = ask_twin(&shared, &id, topic, payload).await;
+            }
+            if let (Some(upload), true) = (upload, qos > 0) {
+                result = kept(&shared, upload).await.and(result);
+            }
+            if qos > 0 {
+                let queued = match wait.queued {
+                    Some(queued) => queued.await.ok(),
+                    None => None,
+                };
+                stored(&shared, wait.change.max(queued).max(noted)).await;
+            }
+            if let Some(unreleased) = unreleased {
+                unreleased.settle(pkid, result.is_ok());
+            }
+            Settled { answer: Answer::to(qos, pkid), result }
+        }));
+    }
+}
+
+/// What the store has to take before a message is acknowledged.
+#[derive(Default)]
+struct Wait {
+    /// As a retained message.
+    change: Option<u64>,
+    /// Into the queues of sessions.
+    queued: Option<tokio::sync::oneshot::Receiver<u64>>,
+    is_not_retained: bool,
+}
