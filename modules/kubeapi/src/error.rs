@@ -230,6 +230,12 @@ impl ApiError {
         ApiError { details: Some(details(kind, name)), ..error }
     }
 
+    /// 422 for an option of a request (`CreateOptions` and the like) that is none.
+    pub(crate) fn invalid_options(options: &str, cause: &FieldError) -> Self {
+        let message = format!("{options}.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message);
+        ApiError::new(StatusReason::Invalid, message)
+    }
+
     /// 422 for a request that is no single field's fault.
     pub fn unprocessable(what: &str) -> Self {
         let message = format!("the server rejected our request due to an error in our request: {what}");

@@ -4,13 +4,17 @@ use apimachinery::{Kind, ObjectKey};
 use http::Method;
 use http::header::ACCEPT;
 use http::request::Parts;
+use serde_json::Value;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldError};
 use crate::kind::ServedKind;
 use crate::selector::{Fields, Selector};
 
 /// 3 MiB: the largest body that is read, as with a real server.
 pub const BODY_MAX: usize = 3 << 20;
+
+/// The one value of `dryRun`.
+pub(crate) const DRY_RUN: &str = "All";
 
 /// Who asks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,9 +112,52 @@ impl ApiRequest<'_> {
         Selector::parse(labels, fields, &self.kind.group_resource(), &self.attributes.name)
     }
 
+    /// The `resourceVersion` that is asked for; `None` for one that says nothing.
+    ///
+    /// # Errors
+    /// 400 if it is no number.
+    pub(crate) fn resource_version(&self) -> Result<Option<u64>, ApiError> {
+        match self.query.get("resourceVersion") {
+            None | Some("" | "0") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                let shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+                ApiError::bad_request(format!("invalid resource version `{shown}`"))
+            }),
+        }
+    }
+
     /// Whether nothing is to be stored.
     pub fn is_dry_run(&self) -> bool {
-        self.query.get("dryRun") == Some("All")
+        self.query.all("dryRun").any(|value| value == DRY_RUN)
+    }
+
+    /// Whether a write's options are ones that there are: one that is misspelt must not become a write.
+    ///
+    /// # Errors
+    /// 422, as a server of Kubernetes answers.
+    pub(crate) fn check_options(&self) -> Result<(), ApiError> {
+        if !matches!(
+            self.attributes.verb.as_str(),
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        ) {
+            return Ok(());
+        }
+        match self.query.all("dryRun").find(|value| *value != DRY_RUN) {
+            Some(other) => Err(self.no_dry_run(&Value::from(other))),
+            None => Ok(()),
+        }
+    }
+
+    /// 422 for a `dryRun` that is none.
+    pub(crate) fn no_dry_run(&self, found: &Value) -> ApiError {
+        let options = match self.attributes.verb.as_str() {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        };
+        let cause = FieldError::unsupported("dryRun", found, &[DRY_RUN]);
+        ApiError::invalid_options(options, &cause)
     }
 }
 
@@ -220,6 +267,10 @@ impl Query {
 
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn is_true(&self, key: &str) -> bool {

@@ -335,6 +335,29 @@ async fn a_definition_makes_a_kind_with_rules() {
 }
 
 #[tokio::test]
+async fn a_list_is_of_a_version_that_there_is() {
+    let server = server().await;
+    const MAPS: &str = "/api/v1/namespaces/d/configmaps";
+    let listed = server.ok(Method::GET, MAPS, Value::Null).await;
+    let now = listed["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    for (options, code, what) in [
+        ("resourceVersion=-1".to_owned(), 400, "invalid resource version `-1`"),
+        ("resourceVersion=99999999999999999999".to_owned(), 400, "invalid resource version"),
+        ("resourceVersion=999999".to_owned(), 504, "Too large resource version: 999999, current: "),
+        (format!("resourceVersion={now}&resourceVersionMatch=Bogus"), 422, "ListOptions.meta.k8s.io"),
+    ] {
+        let (found, message) = server.refused(Method::GET, &format!("{MAPS}?{options}"), Value::Null).await;
+        assert!(found == code && message.contains(what), "{options}: {found} {message}");
+    }
+    for options in ["resourceVersion=0", "resourceVersion=1&resourceVersionMatch=NotOlderThan"] {
+        server.ok(Method::GET, &format!("{MAPS}?{options}"), Value::Null).await;
+    }
+    server
+        .ok(Method::GET, &format!("{MAPS}?resourceVersion={now}&resourceVersionMatch=Exact"), Value::Null)
+        .await;
+}
+
+#[tokio::test]
 async fn scales_and_dry_runs() {
     let server = server().await;
     const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/d/deployments";
@@ -344,7 +367,22 @@ async fn scales_and_dry_runs() {
     let dry = server.ok(Method::POST, &format!("{DEPLOYMENTS}?dryRun=All"), deployment.clone()).await;
     assert_eq!(dry["spec"]["replicas"], 1);
     assert_eq!(server.refused(Method::GET, &format!("{DEPLOYMENTS}/w"), Value::Null).await.0, 404);
+    for options in ["dryRun=Bogus", "dryRun=", "dryRun=All&dryRun=all"] {
+        let uri = format!("{DEPLOYMENTS}?{options}");
+        let (code, message) = server.refused(Method::POST, &uri, deployment.clone()).await;
+        assert!(
+            code == 422
+                && message.starts_with("CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported"),
+            "{message}"
+        );
+    }
+    assert_eq!(server.refused(Method::GET, &format!("{DEPLOYMENTS}/w"), Value::Null).await.0, 404);
     server.ok(Method::POST, DEPLOYMENTS, deployment).await;
+    let uri = format!("{DEPLOYMENTS}/w");
+    assert_eq!(server.refused(Method::DELETE, &format!("{uri}?dryRun=Bogus"), Value::Null).await.0, 422);
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["Nope"]});
+    assert_eq!(server.refused(Method::DELETE, &uri, options).await.0, 422);
+    server.ok(Method::GET, &uri, Value::Null).await;
     let (code, scale) =
         server.patch(&format!("{DEPLOYMENTS}/w/scale"), "merge", json!({"spec": {"replicas": 3}})).await;
     assert_eq!(

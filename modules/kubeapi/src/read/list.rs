@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::list_encoder::{ListEncoder, YIELD_EVERY, Yielder};
 use super::{ReadApi, printers};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldError};
 use crate::kind::Source;
 use crate::request::{ApiRequest, Attributes, Query, Representation};
 use crate::response::Answer;
@@ -18,9 +18,23 @@ use crate::unstructured;
 /// 500: what is read at once when a selector has to look at objects that it may not take.
 const CHUNK: usize = 500;
 
+/// Whether a list is to be exactly as of the `resourceVersion` that it names.
+fn wants_exactly(request: &ApiRequest<'_>) -> Result<bool, ApiError> {
+    match request.query.get("resourceVersionMatch") {
+        None | Some("" | "NotOlderThan") => Ok(false),
+        Some("Exact") => Ok(true),
+        Some(other) => {
+            let allowed = ["Exact", "NotOlderThan"];
+            let cause = FieldError::unsupported("resourceVersionMatch", &Value::from(other), &allowed);
+            Err(ApiError::invalid_options("ListOptions", &cause))
+        }
+    }
+}
+
 impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn list(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
+        let (wanted, is_exact) = (request.resource_version()?, wants_exactly(request)?);
         let limit = request.query.number("limit").filter(|limit| *limit > 0);
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let (first, after) = match request.query.get("continue").filter(|token| !token.is_empty()) {
@@ -33,10 +47,10 @@ impl<S: ReadStore> ReadApi<S> {
         let (items, revision, more) = self.select_items(request, &selector, after, limit).await?;
         // Every page answers the first one's: a watch from there misses nothing of any page.
         let revision = first.unwrap_or(revision);
-        if request.query.get("resourceVersionMatch") == Some("Exact")
-            && request.query.number("resourceVersion").is_some_and(|wanted| wanted != revision)
-        {
-            return Err(ApiError::expired(revision));
+        match wanted {
+            Some(wanted) if wanted > revision => return Err(ApiError::not_there_yet(wanted, revision)),
+            Some(wanted) if is_exact && wanted != revision => return Err(ApiError::expired(revision)),
+            Some(_) | None => {}
         }
         let mut meta = json!({ "resourceVersion": revision.to_string() });
         if let Some(last) = items.last().filter(|_| more) {

@@ -155,7 +155,9 @@ impl<S: ReadStore> ReadApi<S> {
         if lacks_namespace && is_named || !kind.namespaced && has_namespace {
             return Err(ApiError::no_such_path());
         }
-        Ok(ApiRequest { kind, attributes, query, representation, content_type, body, user })
+        let request = ApiRequest { kind, attributes, query, representation, content_type, body, user };
+        request.check_options()?;
+        Ok(request)
     }
 
     /// The answer at a path that is no resource: health, version, discovery, OpenAPI.

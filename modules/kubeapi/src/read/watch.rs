@@ -132,18 +132,7 @@ impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn watch(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
         let initial = request.query.is_true("sendInitialEvents");
-        let from = match request.query.get("resourceVersion") {
-            None | Some("" | "0") => None,
-            Some(text) => match text.parse::<u64>() {
-                Ok(revision) => Some(revision),
-                Err(_) => {
-                    return Err(ApiError::bad_request(format!(
-                        "invalid resource version `{}`",
-                        text.escape_debug()
-                    )));
-                }
-            },
-        };
+        let from = request.resource_version()?;
         let bookmarks = request.query.is_true("allowWatchBookmarks");
         let (items, revision) = match from {
             Some(revision) if !initial => (Vec::new(), revision),

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::kind::ServedKind;
 use crate::read::decode_stored;
 use crate::read::list_encoder::ListEncoder;
-use crate::request::ApiRequest;
+use crate::request::{ApiRequest, DRY_RUN};
 use crate::response::Answer;
 use crate::store::{Item, QuotaCheck, Store, Write, WriteError};
 use crate::unstructured::{as_fields, entry, list, name, number, text};
@@ -60,13 +60,20 @@ impl DeleteOptions {
             }
             wanted => Some(wanted.as_i64().ok_or_else(|| bad_grace(&wanted.to_string()))?),
         };
+        let dry_runs = list(options, "/dryRun");
+        if !matches!(options["dryRun"], Value::Null | Value::Array(_)) {
+            return Err(ApiError::bad_request("dryRun of DeleteOptions is no list"));
+        }
+        if let Some(other) = dry_runs.iter().find(|value| **value != json!(DRY_RUN)) {
+            return Err(request.no_dry_run(other));
+        }
         let owned = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(DeleteOptions {
             grace: grace.map(|grace| grace.max(0)),
             uid: owned("/preconditions/uid"),
             version: owned("/preconditions/resourceVersion"),
             finalizer,
-            dry_run: request.is_dry_run() || list(options, "/dryRun").contains(&json!("All")),
+            dry_run: request.is_dry_run() || !dry_runs.is_empty(),
         })
     }
 

@@ -100,10 +100,20 @@ pub(super) fn fill(spec: &mut Value) {
 pub(super) fn amounts_causes(resources: &Value, path: &str, causes: &mut Vec<FieldError>) {
     for which in ["limits", "requests"] {
         for (name, amount) in part(resources, which) {
-            let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
-            if let Err(error) = text.parse::<Quantity>() {
-                let field = format!("{path}.{which}[{name}]");
-                causes.push(FieldError::invalid(field, &amount, &error.to_string()));
+            let field = || format!("{path}.{which}[{name}]");
+            match shown(&amount).parse::<Quantity>() {
+                Err(error) => causes.push(FieldError::invalid(field(), &amount, &error.to_string())),
+                Ok(found) if found < Quantity::default() => {
+                    let what = "must be greater than or equal to 0";
+                    causes.push(FieldError::invalid(field(), &json!(shown(&amount)), what));
+                }
+                // Extended resources and huge pages are counted.
+                Ok(found)
+                    if found.millis() % 1000 != 0 && (name.contains('/') || name.starts_with(HUGE_PAGES)) =>
+                {
+                    causes.push(FieldError::invalid(field(), &json!(shown(&amount)), "must be an integer"));
+                }
+                Ok(_) => {}
             }
         }
     }
@@ -254,6 +264,21 @@ mod tests {
         );
         let odd = messages(json!({"claims": [], "limits": {"nvidia.com/gpu": "1", "cpu": "x"}}), json!({}));
         assert_eq!(odd.len(), 3, "{odd:#?}");
+    }
+
+    #[test]
+    fn nobody_asks_for_less_than_nothing_or_for_half_a_device() {
+        let messages = |limits: Value| {
+            let mut found = Vec::new();
+            amounts_causes(&json!({ "limits": limits }), "r", &mut found);
+            found.into_iter().map(|one| format!("{}: {}", one.field, one.message)).collect::<Vec<_>>()
+        };
+        let negative = "r.limits[memory]: Invalid value: \"-1\": must be greater than or equal to 0";
+        assert_eq!(messages(json!({ "memory": "-1" })), [negative]);
+        let half = "r.limits[example.com/gpu]: Invalid value: \"500m\": must be an integer";
+        assert_eq!(messages(json!({ "example.com/gpu": "500m" })), [half]);
+        let fine = json!({ "cpu": "500m", "memory": 0, "example.com/gpu": 2, "hugepages-2Mi": "4Mi" });
+        assert!(messages(fine).is_empty());
     }
 
     #[test]
