@@ -1,7 +1,6 @@
 //! The EventBus' actor.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge_store::{Store, Table};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
 use crate::access::{Access, Files};
@@ -21,15 +19,15 @@ use crate::connection_limits::ConnectionLimits;
 use crate::error::RouterError;
 use crate::events::Counters;
 use crate::incoming::large_packets;
-use crate::listener::Listener;
 use crate::message::{Clocks, Message};
+use crate::places::Places;
 use crate::quotas::Quotas;
 use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterRx};
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{connection, events, figures, listener, plan, topic, unix_socket, uploads};
+use crate::{connection, events, figures, places, plan, topic, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -54,10 +52,7 @@ pub struct EventBus {
 
 struct Running {
     shared: Rc<Shared>,
-    plain: Option<SocketAddr>,
-    tls: Option<SocketAddr>,
-    /// The Unix socket's file goes with it.
-    unix: Option<unix_socket::SocketFile>,
+    places: Rc<RefCell<Places>>,
 }
 
 impl EventBus {
@@ -116,7 +111,6 @@ impl Actor for EventBus {
         let broker = Broker::new(retained, rumqttd_router::CAPS, access.first_acl());
         let mut broker = broker.with_room(limits).with_shares(quotas).with_counters(counters.clone());
         broker.restore(sessions, clocks);
-        let (listeners, plain, tls, unix) = self.bind().await?;
         let shared = Rc::new(Shared {
             broker: RefCell::new(broker),
             stored: watch::Sender::new(0),
@@ -144,13 +138,17 @@ impl Actor for EventBus {
         cx.spawn(files.keep(Rc::clone(&shared)));
         cx.spawn(end_in_time(Rc::clone(&shared)));
         cx.spawn(figures::tell(Rc::clone(&shared)));
-        for listener in listeners {
-            cx.spawn(listener::listen(Rc::clone(&shared), listener));
+        let bound = Rc::<RefCell<Places>>::default();
+        for place in places::of(&self.config) {
+            cx.spawn(places::serve(place, Rc::clone(&shared), Rc::clone(&bound)).await);
         }
-        tracing::info!(?plain, ?tls, unix = ?self.config.unix_socket.path, "MQTT clients may connect");
+        {
+            let Places { plain, tls, unix, .. } = &*bound.borrow();
+            tracing::info!(?plain, ?tls, unix = unix.is_some(), "MQTT clients may connect");
+        }
         #[cfg(test)]
         self.spy.replace(Some(Rc::clone(&shared)));
-        self.running = Some(Running { shared, plain, tls, unix });
+        self.running = Some(Running { shared, places: bound });
         Ok(())
     }
 
@@ -174,14 +172,15 @@ impl Actor for EventBus {
         cx.env().timeout(STORE_PAUSE, shared.uploads.settled()).await;
         store_once(shared, &self.store, cx.env()).await;
         if let Some(running) = &mut self.running {
-            running.unix = None;
+            running.places.borrow_mut().unix = None;
         }
     }
 
     fn snapshot(&self) -> serde_json::Value {
-        let Some(Running { shared, plain, tls, unix }) = &self.running else {
+        let Some(Running { shared, places }) = &self.running else {
             return serde_json::Value::Null;
         };
+        let Places { plain, tls, unix, missing } = &*places.borrow();
         let broker = shared.broker.borrow();
         let (clients, sessions, subscriptions) = broker.sizes();
         let counts = &broker.counts;
@@ -238,54 +237,9 @@ impl Actor for EventBus {
         for (key, count) in shared_out {
             view[key] = count.into();
         }
+        view["notListening"] = serde_json::json!(missing);
         view
     }
-}
-
-type BoundListeners =
-    (Vec<Listener>, Option<SocketAddr>, Option<SocketAddr>, Option<unix_socket::SocketFile>);
-
-impl EventBus {
-    /// Listens wherever the settings say.
-    async fn bind(&self) -> Result<BoundListeners, Fault> {
-        let config::edge::EventBus { mqtt_server_internal, tls, unix_socket, .. } = &self.config;
-        let (mut listeners, mut plain, mut secure, mut file) = (Vec::new(), None, None, None);
-        if !mqtt_server_internal.is_empty() {
-            let (listener, address) = bind_tcp(mqtt_server_internal, "mqttServerInternal").await?;
-            plain = Some(address);
-            listeners.push(Listener::Plain(listener));
-        }
-        if tls.enable {
-            let (listener, address) = bind_tcp(&tls.listen, "tls.listen").await?;
-            secure = Some(address);
-            listeners.push(Listener::Tls(listener));
-        }
-        if !unix_socket.path.as_os_str().is_empty() {
-            let bound = unix_socket::bind(&unix_socket.path, &unix_socket.group);
-            let shown = unix_socket.path.display();
-            let (listener, kept) = bound.map_err(|e| {
-                Fault::new(format!(
-                    "cannot listen on {shown} (modules.eventBus.unixSocket): {e}; does its folder exist?"
-                ))
-            })?;
-            file = Some(kept);
-            listeners.push(Listener::Unix(listener));
-        }
-        Ok((listeners, plain, secure, file))
-    }
-}
-
-async fn bind_tcp(address: &str, key: &str) -> Result<(TcpListener, SocketAddr), Fault> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound.await.map_err(|e: std::io::Error| {
-        Fault::new(format!(
-            "cannot listen on {address} (modules.eventBus.{key}): {e}; is another broker there?"
-        ))
-    })
 }
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {

@@ -74,6 +74,8 @@ pub(crate) const UPLOAD_KEPT: &str = "eventbus_upload_kept";
 pub(crate) const UPLOAD_REFUSED: &str = "eventbus_upload_refused";
 /// A message of QoS 0 for the cloud was dropped.
 pub(crate) const UPLOAD_DROPPED: &str = "eventbus_upload_dropped";
+/// A place where clients connect could not be had.
+pub(crate) const PLACE_MISSING: &str = "eventbus_place_missing";
 /// A connection could not be accepted.
 pub(crate) const ACCEPT_FAILED: &str = "eventbus_accept_failed";
 /// Retained messages did not get into the store.
@@ -358,6 +360,12 @@ impl Counters {
         let times = self.count(UPLOAD_DROPPED);
         tell!(warn, UPLOAD_DROPPED, times, ?client, ?topic, reason, "message of QoS 0 for the cloud dropped");
     }
+}
+
+/// See [`PLACE_MISSING`].
+pub(crate) fn place_missing(env: &Env, reason: &str) {
+    env.count(PLACE_MISSING);
+    tracing::error!(event = PLACE_MISSING, reason, "MQTT clients cannot connect there; tried again");
 }
 
 /// See [`ACCEPT_FAILED`].

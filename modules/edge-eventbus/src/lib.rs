@@ -73,6 +73,7 @@ mod outgoing;
 mod packet;
 mod peer;
 mod pending_connects;
+mod places;
 mod plan;
 mod publishing;
 mod qos2;

@@ -7,6 +7,7 @@ use tokio::net::UnixListener;
 use unixsocket::{Existing, OwnFile};
 
 /// The file of a socket; it goes when this is dropped.
+#[derive(Debug)]
 pub(crate) struct SocketFile(OwnFile);
 
 impl Drop for SocketFile {

@@ -313,3 +313,42 @@ fn a_broker_needs_no_plain_listener() {
         assert_eq!(got, wanted);
     });
 }
+
+#[test]
+fn a_place_that_cannot_be_had_is_named_and_tried_again_and_keeps_no_other_from_being_served() {
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let another_broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = another_broker.local_addr().unwrap().to_string();
+        let path = folder.path().join("mqtt.sock");
+        let unix_socket = MqttUnixSocket { path: path.clone(), group: String::new() };
+        let settings = Settings { mqtt_server_internal: address.clone(), unix_socket, ..Settings::default() };
+        let node = Node::start_exactly(store.clone(), settings).await;
+        let view = node.view().await;
+        let why = view["notListening"]["modules.eventBus.mqttServerInternal"].as_str().unwrap();
+        assert!(why.contains(&address) && why.contains("is another broker there?"), "{why}");
+        let mut socket = UnixStream::connect(&path).await.unwrap();
+        socket.write_all(&connect("x", true, 0, None)).await.unwrap();
+        let mut answer = [0; 4];
+        tokio::time::timeout(SOON, socket.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, *b"\x20\x02\x00\x00", "who comes by another way is served");
+        drop(another_broker);
+        node.wait("the port", |view| {
+            view["listening"] == address && view["notListening"].as_object().unwrap().is_empty()
+        })
+        .await;
+        tokio::net::TcpStream::connect(&address).await.unwrap();
+        drop(socket);
+        node.stop().await;
+
+        let path = folder.path().join("none/mqtt.sock");
+        let unix_socket = MqttUnixSocket { path: path.clone(), group: String::new() };
+        let settings = Settings { unix_socket, ..Settings::default() };
+        let node = Node::start_as(store, settings).await;
+        let view = node.view().await;
+        let why = view["notListening"]["modules.eventBus.unixSocket"].as_str().unwrap();
+        assert!(why.contains("does its folder exist?") && view["listening"].is_string(), "{view}");
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        node.wait("the socket", |view| view["listeningUnix"].is_string()).await;
+    });
+}

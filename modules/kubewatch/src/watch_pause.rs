@@ -45,13 +45,13 @@ mod tests {
         let at = |seconds| Moment(Duration::from_secs(seconds));
         let mut pause = WatchPause::new(Duration::from_secs(1), Duration::from_secs(8), at(0));
         let mut now = 0;
-        let mut broke_after = |lived: u64| {
+        let broke_after = |lived: u64| {
             now += lived;
             let waits = pause.broke(at(now)).as_secs();
             now += waits;
             waits
         };
-        let waits = [0, 1, 0, 29, 0, 30, 0].map(|lived| broke_after(lived));
+        let waits = [0, 1, 0, 29, 0, 30, 0].map(broke_after);
         assert_eq!(waits, [1, 2, 4, 8, 8, 1, 2]);
     }
 }
