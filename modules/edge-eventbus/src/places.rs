@@ -1,0 +1,139 @@
+//! Where clients connect. Each place is taken by itself, and again and again while it is not to be had: another program at one of
+//! them (the mosquitto of a host that had KubeEdge, say) is no reason for the others not to be served, and none for a node to end.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::edge::EventBus as Settings;
+use tokio::net::TcpListener;
+
+use crate::listener::{Listener, listen};
+use crate::shared::Shared;
+use crate::{events, unix_socket};
+
+/// 1 s, doubled at each time up to 30 s, before a place is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// A place where the settings say that clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// MQTT at an address.
+    Plain(String),
+    /// MQTT in TLS at an address.
+    Tls(String),
+    /// A Unix socket for a group.
+    Unix { path: PathBuf, group: String },
+}
+
+/// What came of the places.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) plain: Option<SocketAddr>,
+    pub(crate) tls: Option<SocketAddr>,
+    /// The Unix socket's file goes with it.
+    pub(crate) unix: Option<unix_socket::SocketFile>,
+    /// By the setting: why nobody can connect there.
+    pub(crate) missing: BTreeMap<&'static str, String>,
+}
+
+/// All that the settings name.
+pub(crate) fn of(settings: &Settings) -> Vec<Place> {
+    let Settings { mqtt_server_internal, tls, unix_socket, .. } = settings;
+    let mut places = Vec::new();
+    if !mqtt_server_internal.is_empty() {
+        places.push(Place::Plain(mqtt_server_internal.clone()));
+    }
+    if tls.enable {
+        places.push(Place::Tls(tls.listen.clone()));
+    }
+    if !unix_socket.path.as_os_str().is_empty() {
+        places.push(Place::Unix { path: unix_socket.path.clone(), group: unix_socket.group.clone() });
+    }
+    places
+}
+
+impl Place {
+    fn setting(&self) -> &'static str {
+        match self {
+            Place::Plain(_) => "modules.eventBus.mqttServerInternal",
+            Place::Tls(_) => "modules.eventBus.tls.listen",
+            Place::Unix { .. } => "modules.eventBus.unixSocket",
+        }
+    }
+
+    /// Binds it.
+    async fn bind(&self, places: &RefCell<Places>) -> Result<Listener, String> {
+        let setting = self.setting();
+        let listener = match self {
+            Place::Plain(address) | Place::Tls(address) => {
+                let bound = async {
+                    let listener = TcpListener::bind(address).await?;
+                    let at = listener.local_addr()?;
+                    Ok((listener, at))
+                };
+                let (listener, at) = bound.await.map_err(|error: std::io::Error| {
+                    format!("cannot listen on {address} ({setting}): {error}; is another broker there?")
+                })?;
+                let mut places = places.borrow_mut();
+                if matches!(self, Place::Tls(_)) {
+                    places.tls = Some(at);
+                    Listener::Tls(listener)
+                } else {
+                    places.plain = Some(at);
+                    Listener::Plain(listener)
+                }
+            }
+            Place::Unix { path, group } => {
+                let (listener, file) = unix_socket::bind(path, group).map_err(|error| {
+                    let shown = path.display();
+                    format!("cannot listen on {shown} ({setting}): {error}; does its folder exist?")
+                })?;
+                places.borrow_mut().unix = Some(file);
+                Listener::Unix(listener)
+            }
+        };
+        places.borrow_mut().missing.remove(setting);
+        Ok(listener)
+    }
+
+    /// Binds it now; what stands in the way is said.
+    async fn try_bind(&self, shared: &Shared, places: &RefCell<Places>) -> Option<Listener> {
+        match self.bind(places).await {
+            Ok(listener) => Some(listener),
+            Err(reason) => {
+                events::place_missing(&shared.env, &reason);
+                places.borrow_mut().missing.insert(self.setting(), reason);
+                None
+            }
+        }
+    }
+}
+
+/// Binds a place, and answers what serves it until it is dropped: at once if it could be had, else as soon as it can be.
+pub(crate) async fn serve(
+    place: Place,
+    shared: Rc<Shared>,
+    places: Rc<RefCell<Places>>,
+) -> impl Future<Output = ()> {
+    let mut listener = place.try_bind(&shared, &places).await;
+    async move {
+        let mut pause = AGAIN_AFTER;
+        let listener = loop {
+            if let Some(listener) = listener.take() {
+                break listener;
+            }
+            shared.env.sleep(shared.env.jitter(pause)).await;
+            pause = (2 * pause).min(AGAIN_MAX);
+            listener = place.try_bind(&shared, &places).await;
+            if listener.is_some() {
+                tracing::info!(setting = place.setting(), "MQTT clients may connect there now");
+            }
+        };
+        listen(shared, listener).await;
+    }
+}
