@@ -95,10 +95,14 @@ impl Actor for EventBus {
         // What an earlier incarnation has handed to the store is in it when this comes back.
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
         let store = self.store.clone();
-        let read = move || -> Result<_, edge_store::StoreError> {
-            Ok((store.list_rows(Table::Retained, None)?, store.list_rows(Table::MqttSessions, None)?))
-        };
-        let rows = cx.env().blocking(read).await?;
+        let rows = cx
+            .env()
+            .blocking(move || {
+                store
+                    .list_rows(Table::Retained, None)
+                    .and_then(|retained| Ok((retained, store.list_rows(Table::MqttSessions, None)?)))
+            })
+            .await?;
         let (retained, sessions) = rows.map_err(|e| Fault::from_error(&e))?;
         let clocks = Clocks::of(cx.env());
         let budget = usize::try_from(self.config.max_retained_bytes).unwrap_or(usize::MAX);
