@@ -12,9 +12,9 @@ fn read(bytes: &[u8]) -> (Result<Packet, Error>, usize) {
 }
 
 #[test]
+#[should_panic]
 fn it_panics_at_a_packet_of_a_server() {
-    let connack = || read(b"\x20\x03\x00\x00\x00");
-    assert!(std::panic::catch_unwind(connack).is_err());
+    drop(read(b"\x20\x03\x00\x00\x00"));
 }
 
 #[test]
