@@ -29,7 +29,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{About, EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
-use crate::pod::turns::Turns;
+use crate::pod::turns::NodeTurns;
 use crate::prober::LOOKUPS_AT_ONCE;
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::NodeDns;
@@ -93,7 +93,7 @@ pub(crate) struct Dependencies {
     /// What a kubelet counts, too.
     pub(crate) counts: KubeletMetrics,
     /// Which pods the runtime works for.
-    pub(crate) turns: Turns,
+    pub(crate) turns: NodeTurns,
     /// How many pulls of an image are under way, by its name.
     pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
     /// Which images there are and when they were used.
@@ -133,7 +133,7 @@ impl Dependencies {
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
-        let turns = Turns::of_machine(env.processors());
+        let turns = NodeTurns::of_machine(env.processors());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
