@@ -22,6 +22,7 @@ use crate::error::StepError;
 use crate::events;
 use crate::eviction::pressure::Pressure;
 use crate::images::collection::ImageUses;
+use crate::images::pull::Pulls;
 use crate::json_error;
 use crate::kubelet_metrics::KubeletMetrics;
 use crate::pod::id::PodId;
@@ -94,8 +95,8 @@ pub(crate) struct Dependencies {
     pub(crate) counts: KubeletMetrics,
     /// Which pods the runtime works for.
     pub(crate) turns: NodeTurns,
-    /// How many pulls of an image are under way, by its name.
-    pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
+    /// The pulls that are under way, by the image's name.
+    pub(crate) pulling: RefCell<BTreeMap<String, Pulls>>,
     /// Which images there are and when they were used.
     pub(crate) image_uses: RefCell<ImageUses>,
     /// Where the runtime's images lie, once it has said so.
