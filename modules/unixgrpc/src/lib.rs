@@ -23,6 +23,7 @@ mod connection;
 mod details;
 mod header_block;
 mod method;
+mod reflection;
 mod service;
 
 pub use authority::AnyAuthority;
@@ -31,4 +32,5 @@ pub use client::{Answers, Client};
 pub use connection::{Bounds, serve_connection};
 pub use details::without_unsound;
 pub use method::{Method, undeclared};
+pub use reflection::Interface;
 pub use service::{Answering, Call, Calls};
