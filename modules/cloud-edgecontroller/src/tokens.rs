@@ -222,5 +222,4 @@ fn sentence_of(node: &NodeName, error: &NodeReportError) -> String {
 }
 
 #[cfg(test)]
-#[path = "tokens_tests.rs"]
 mod tests;

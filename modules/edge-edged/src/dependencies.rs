@@ -22,7 +22,7 @@ use crate::error::StepError;
 use crate::events;
 use crate::eviction::pressure::Pressure;
 use crate::images::collection::ImageUses;
-use crate::images::pull::Pulls;
+use crate::images::pulls::Pulls;
 use crate::json_error;
 use crate::kubelet_metrics::KubeletMetrics;
 use crate::pod::id::PodId;

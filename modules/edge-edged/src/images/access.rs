@@ -328,5 +328,4 @@ impl Records {
 }
 
 #[cfg(test)]
-#[path = "access_tests.rs"]
 mod tests;

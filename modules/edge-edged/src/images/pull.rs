@@ -353,14 +353,6 @@ impl Wanted<'_> {
     }
 }
 
-/// The pulls of one image that are under way.
-#[derive(Debug, Default)]
-pub(crate) struct Pulls {
-    count: u32,
-    /// The records say so.
-    is_noted: bool,
-}
-
 /// A pull that has begun. Of several of one image the last to end takes the word back that one has; one that is broken off
 /// leaves it, for nobody knows what it has brought.
 struct UnderWay<'a> {
