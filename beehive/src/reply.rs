@@ -55,4 +55,12 @@ impl<T> Reply<T> {
             Target::Remote(_) => false,
         }
     }
+
+    /// Resolves when the asker is known to have given up; never, of one at the other end of a link.
+    pub async fn abandoned(&mut self) {
+        match &mut self.0 {
+            Target::Local(tx) => tx.closed().await,
+            Target::Remote(_) => std::future::pending().await,
+        }
+    }
 }

@@ -9,6 +9,8 @@ use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::parsed::ParsedTokenQuery;
 use contract::{NodeName, TokenGrant, TokenQuery, Unparsed};
 use fairshare::{NodeQueue, NodeQueues};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
@@ -55,7 +57,9 @@ pub(crate) fn lifetime(
     if seconds.contains(&asked_seconds) { Some(asked_seconds) } else { seconds.into_iter().min() }
 }
 
-/// 1,024 requests of a node wait behind the one in work: all that it may ask for at once. Each has some KiB at the most, because it
+/// 8 tokens of one node are asked for at once: its pods start that many at a time, and each question is two round trips.
+const GRANTS_AT_ONCE: usize = 8;
+/// 1,024 requests of a node wait behind those in work: all that it may ask for at once. Each has some KiB at the most, because it
 /// was parsed before it waits.
 const REQUESTS_WAIT: usize = 1024;
 /// 5 s for NodeLease to say what a session is worth.
@@ -111,27 +115,40 @@ pub(crate) struct TokenGranter {
 }
 
 impl TokenGranter {
-    /// Answers what stands in the node's queue, one after the other, and not faster than the node may ask.
+    /// Answers what stands in the node's queue, a few at a time, and not faster than the node may ask.
     pub(crate) async fn answer(self, mut queue: NodeQueue<QueuedTokenRequest>) {
         let node = queue.node().clone();
-        while let Some(QueuedTokenRequest { session, asked, reply }) = queue.take() {
-            if reply.is_abandoned() {
-                continue;
-            }
-            let pause = self.rates.borrow_mut().take(&node, self.env.now());
-            if !pause.is_zero() {
-                crate::events::token_delayed(&self.env, &node);
-                self.env.sleep(pause).await;
-            }
-            let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
-            let state = self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
-            reply.send(match state {
-                SessionState::Open { .. } => grant(&self.client, &node, asked, &self.volumes).await,
-                SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
-                    Err("the node's Node is not there, or not its own any more".to_owned())
+        let mut in_work = FuturesUnordered::new();
+        loop {
+            while in_work.len() < GRANTS_AT_ONCE
+                && let Some(request) = queue.take()
+            {
+                if !request.reply.is_abandoned() {
+                    let pause = self.rates.borrow_mut().take(&node, self.env.now());
+                    in_work.push(self.answer_one(&node, request, pause));
                 }
-            });
+            }
+            // The queue is given back when nothing is in work: whoever works on it next has no more than so many at once either.
+            if in_work.next().await.is_none() {
+                return;
+            }
         }
+    }
+
+    async fn answer_one(&self, node: &NodeName, request: QueuedTokenRequest, pause: Duration) {
+        let QueuedTokenRequest { session, asked, reply } = request;
+        if !pause.is_zero() {
+            crate::events::token_delayed(&self.env, node);
+            self.env.sleep(pause).await;
+        }
+        let ask = |reply| NodeLeaseMsg::Session { node: node.clone(), session, reply };
+        let state = self.lease.ask(SESSION_DEADLINE, ask).await.unwrap_or(SessionState::InDoubt);
+        reply.send(match state {
+            SessionState::Open { .. } => grant(&self.client, node, asked, &self.volumes).await,
+            SessionState::WithoutNode { .. } | SessionState::InDoubt | SessionState::Ended => {
+                Err("the node's Node is not there, or not its own any more".to_owned())
+            }
+        });
     }
 }
 
@@ -205,45 +222,4 @@ fn sentence_of(node: &NodeName, error: &NodeReportError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_for_what_a_volume_names() {
-        let source = |audience: Option<&str>, seconds: Option<i64>| json!({ "serviceAccountToken": { "path": "t", "audience": audience, "expirationSeconds": seconds } });
-        let spec: PodSpec = serde_json::from_value(json!({
-            "containers": [],
-            "volumes": [
-                { "name": "api", "projected": { "sources": [source(None, Some(3607)), { "configMap": { "name": "ca" } }] } },
-                { "name": "vault", "projected": { "sources": [
-                    source(Some("vault"), Some(7200)), source(Some("vault"), Some(900)), source(Some("sts"), None),
-                    source(Some("old"), Some(5)), source(Some("long"), Some(1_000_000)) ] } },
-                { "name": "plain", "emptyDir": {} },
-            ],
-        }))
-        .unwrap();
-        let drivers = [DriverToken { audience: "disk".to_owned(), expiration_seconds: Some(1200) }];
-        let life = |audiences: &[&str], asked| {
-            let audiences: Vec<String> = audiences.iter().map(|audience| (*audience).to_owned()).collect();
-            lifetime(&spec, &drivers, &audiences, asked)
-        };
-        assert_eq!(life(&[], 3607), Some(3607));
-        assert_eq!(life(&[], 86_400), Some(3607), "as the volume says");
-        assert_eq!(
-            (life(&["vault"], 7200), life(&["vault"], 900), life(&["vault"], 1)),
-            (Some(7200), Some(900), Some(900))
-        );
-        assert_eq!(
-            (life(&["sts"], 0), life(&["old"], 5), life(&["long"], 1)),
-            (Some(3600), Some(600), Some(86_400))
-        );
-        assert_eq!(
-            life(&["https://kubernetes.default.svc"], 3600),
-            None,
-            "of any audience that no volume names"
-        );
-        assert_eq!(life(&["vault", "sts"], 900), None);
-        assert_eq!(life(&["disk"], 3600), Some(1200), "as a driver of its volumes wants it");
-        assert_eq!(lifetime(&PodSpec::default(), &[], &[], 3600), None);
-    }
-}
+mod tests;

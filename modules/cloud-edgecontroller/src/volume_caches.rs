@@ -60,6 +60,12 @@ impl VolumeCaches {
         VolumeCaches(KINDS.iter().map(watch).collect())
     }
 
+    /// Of an API server that has none of them.
+    #[cfg(test)]
+    pub(crate) fn none() -> VolumeCaches {
+        VolumeCaches(Vec::new())
+    }
+
     /// What came, changed or went since the last call; of a kind that was not listed yet nothing.
     pub(crate) fn take_moved(&self) -> BTreeSet<ObjectKey> {
         let listed = self.0.iter().filter(|(_, cache)| cache.borrow().listed);

@@ -18,9 +18,9 @@ const LEFT_WITHIN: Duration = Duration::from_secs(2);
 const BLOCKED_FOR: Duration = Duration::from_secs(60);
 /// 2 s for an actor to show its state; one that is busy for longer is told of without.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
-/// 12 threads for files, which block, of which EdgeCore may lose seven to disks and servers that do not answer; everything else runs
-/// on the hive's.
-const BLOCKING_THREADS: usize = 12;
+/// 24 threads for files, which block, of which EdgeCore may lose 19 to disks and servers that do not answer; everything else runs on
+/// the hive's. They exist while there is work for them.
+const BLOCKING_THREADS: usize = 24;
 /// 1 s without work ends one of them: to start it anew costs less than to keep its stack.
 const BLOCKING_THREAD_WAITS: Duration = Duration::from_secs(1);
 

@@ -2,6 +2,12 @@
 
 use crate::v1beta1::*;
 
+/// What edgecore tells of its side's interface to tools that ask.
+pub static INTERFACE: unixgrpc::Interface = unixgrpc::Interface::new(
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")),
+    &["v1beta1.DeviceManagerService"],
+);
+
 unixgrpc::methods! {
     /// Served by edgecore, called by mappers.
     pub mod manager = "v1beta1.DeviceManagerService" {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Clock, Context, Fault, Message, Moment, Reply};
 use contract::containermanager::{ContainerManagerMsg, ResourceQuery};
+use kubeletapi::methods::POD_RESOURCES_INTERFACE;
 use kubeletapi::methods::pod_resources::older::v1alpha1;
 use kubeletapi::methods::pod_resources::v1;
 use kubeletapi::podresources::{GetPodResourcesRequest, GetPodResourcesResponse, PodResources};
@@ -158,7 +159,7 @@ impl Lister {
             // The newer message only has more fields.
             call.answer(v1alpha1::LIST, |_| async move { decoded(&lister.ask(ResourceQuery::List).await?) })
         } else {
-            call.unknown()
+            call.reflected(&POD_RESOURCES_INTERFACE)
         }
     }
 

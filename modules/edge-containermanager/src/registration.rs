@@ -8,6 +8,7 @@ use std::time::Duration;
 use beehive::{Actor, Address, Clock, Context, Fault, Message, Refusal};
 use contract::containermanager::{ContainerManagerMsg, PluginRegistration};
 use kubeletapi::deviceplugin::{Empty, RegisterRequest};
+use kubeletapi::methods::REGISTRATION_INTERFACE;
 use kubeletapi::methods::registration::REGISTER;
 use tonic::Status;
 use unixgrpc::{Answering, Call};
@@ -105,7 +106,7 @@ impl RegistrationService {
         if call.path() == REGISTER.path() {
             call.answer(REGISTER, |request| async move { service.register(request.into_inner()).await })
         } else {
-            call.unknown()
+            call.reflected(&REGISTRATION_INTERFACE)
         }
     }
 

@@ -1,8 +1,9 @@
 //! Calls of a driver's controller service, which sidecars in the cloud make. This node decides again: only a driver that is registered
 //! here, only the methods of [`contract::csi_call`], one call at a time about a volume, and few at once.
 //!
-//! A call that has begun goes on when its caller or this incarnation has gone, until the driver answers or the call's own time is over,
-//! and holds its turn meanwhile: whoever asks again waits for it, and then asks the driver, which CSI has answer as before.
+//! A call ends with its caller, as any call of gRPC does: the driver hears that nobody waits any more. It goes on when this incarnation
+//! has gone, until the driver answers or the call's own time is over, and holds its turn meanwhile: another one about the same volume
+//! waits for it, and then asks the driver, which CSI has answer as before.
 
 use std::rc::Rc;
 
@@ -18,13 +19,16 @@ use crate::plan;
 use crate::state::{State, Subject};
 
 /// Answers a call, beside whoever asks.
-pub(crate) fn call(state: &Rc<State>, call: CsiCall, body: &[u8], reply: Reply<Vec<u8>>) {
+pub(crate) fn call(state: &Rc<State>, call: CsiCall, body: &[u8], mut reply: Reply<Vec<u8>>) {
     let metrics = state.env.metrics().clone();
     let begun = begin(state, &call, body);
     let (state, env) = (Rc::clone(state), state.env.clone());
     match begun {
         Ok(begun) => env.spawn(async move {
-            let answered = begun.end(&state, &call, || reply.is_abandoned()).await;
+            let answered = tokio::select! {
+                answered = begun.end(&state, &call) => answered,
+                () = reply.abandoned() => Err(Status::cancelled("who asked has gone")),
+            };
             finish(&metrics, &call, answered, reply);
         }),
         Err(status) => finish(&metrics, &call, Err(status), reply),
@@ -62,18 +66,10 @@ fn begin(state: &State, call: &CsiCall, body: &[u8]) -> Result<Begun, Status> {
 }
 
 impl Begun {
-    async fn end(
-        self,
-        state: &State,
-        call: &CsiCall,
-        is_needless: impl Fn() -> bool,
-    ) -> Result<Bytes, Status> {
+    async fn end(self, state: &State, call: &CsiCall) -> Result<Bytes, Status> {
         let began = state.env.now();
         let late = || Status::deadline_exceeded("an earlier call about this volume has not ended");
         let turn = state.env.timeout(call.within(), state.turn_with(self.subject)).await.ok_or_else(late)?;
-        if is_needless() {
-            return Err(Status::cancelled("who asked has gone before the driver was called"));
-        }
         let left = call.within().saturating_sub(state.env.now().since(began));
         let answered = self.driver.within(left).pass(call.method(), self.message, BODY_MAX).await;
         drop(turn);

@@ -158,14 +158,33 @@ fn what_is_no_call_never_reaches_a_driver() {
 }
 
 #[test]
-fn a_call_that_has_begun_goes_on_when_its_caller_has_gone_and_the_next_one_waits_for_it() {
+fn a_call_ends_with_its_caller_and_its_place_is_free() {
     run(async |root, driver| {
         let node = start(root).await;
         driver.behave(Behaviour::Hangs);
+        // As many as have a place, each about a volume of its own.
+        let names: Vec<String> = (0..16).map(|number| format!("v{number:02}")).collect();
+        let all = join_all(names.iter().map(|name| node.call(CREATE, &create(name))));
         tokio::select! {
-            done = node.call(CREATE, &create("a")) => panic!("{done:?}"),
-            () = until("the first call", || driver.calls() == ["create a"]) => {}
+            done = all => panic!("{done:?}"),
+            () = until("the calls", || driver.calls().len() == names.len()) => {}
         }
+        // Their callers have gone, and the driver hangs still.
+        until("the driver hears of it", || driver.under_way() == 0).await;
+        driver.behave(Behaviour::Right);
+        node.call(CREATE, &create("v00")).await.unwrap();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_call_that_has_begun_outlives_edge_csi_and_the_next_one_about_its_volume_waits_for_it() {
+    run(async |root, driver| {
+        let node = start(root).await;
+        driver.behave(Behaviour::Hangs);
+        let mut first = std::pin::pin!(node.call(CREATE, &create("a")));
+        assert!(futures::poll!(first.as_mut()).is_pending());
+        until("the first call", || driver.calls() == ["create a"]).await;
         // As after a fault: another incarnation, and the driver still works for the first.
         node.stop().await;
         let node = start(root).await;
@@ -178,6 +197,7 @@ fn a_call_that_has_begun_goes_on_when_its_caller_has_gone_and_the_next_one_waits
         assert!(futures::poll!(other.as_mut()).is_pending());
         until("the other call", || driver.calls() == ["create a", "delete vol-x"]).await;
         driver.behave(Behaviour::Right);
+        first.await.unwrap();
         other.await.unwrap();
         again.await.unwrap();
         assert_eq!(driver.calls(), ["create a", "delete vol-x", "create a"]);

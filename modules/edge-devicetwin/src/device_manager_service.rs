@@ -87,7 +87,7 @@ impl Manager {
                 |request| async move { manager.report_device_states(request).await },
             )
         } else {
-            call.unknown()
+            call.reflected(&dmi::methods::INTERFACE)
         }
     }
 

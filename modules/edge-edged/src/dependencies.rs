@@ -22,6 +22,7 @@ use crate::error::StepError;
 use crate::events;
 use crate::eviction::pressure::Pressure;
 use crate::images::collection::ImageUses;
+use crate::images::pulls::Pulls;
 use crate::json_error;
 use crate::kubelet_metrics::KubeletMetrics;
 use crate::pod::id::PodId;
@@ -29,7 +30,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::{About, EventType, Recorder};
 use crate::pod::sources::Sources;
 use crate::pod::tokens::TokenManager;
-use crate::pod::turns::Turns;
+use crate::pod::turns::NodeTurns;
 use crate::prober::LOOKUPS_AT_ONCE;
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::NodeDns;
@@ -93,9 +94,9 @@ pub(crate) struct Dependencies {
     /// What a kubelet counts, too.
     pub(crate) counts: KubeletMetrics,
     /// Which pods the runtime works for.
-    pub(crate) turns: Turns,
-    /// How many pulls of an image are under way, by its name.
-    pub(crate) pulling: RefCell<BTreeMap<String, u32>>,
+    pub(crate) turns: NodeTurns,
+    /// The pulls that are under way, by the image's name.
+    pub(crate) pulling: RefCell<BTreeMap<String, Pulls>>,
     /// Which images there are and when they were used.
     pub(crate) image_uses: RefCell<ImageUses>,
     /// Where the runtime's images lie, once it has said so.
@@ -133,7 +134,7 @@ impl Dependencies {
     ) -> Self {
         let recorder = Recorder::new(&settings.node_name);
         let pulls = Semaphore::new(settings.pulls_at_once());
-        let turns = Turns::of_machine(env.processors());
+        let turns = NodeTurns::of_machine(env.processors());
         let node = RefCell::new(node);
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use contract::csi::CsiMsg;
 use contract::csi_call::{BODY_MAX, CONTENT_TYPE, CsiCall};
 use contract::stream::StreamRequest;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::answer::{Body, Reply};
 use crate::budget::{BudgetPermit, Origin, TAKEN_WITHIN};
@@ -17,6 +17,8 @@ use crate::handler::Kubelet;
 
 /// In counters and the log.
 pub(crate) const NAME: &str = "csi";
+/// 1 s between looks whether the caller is still there: it has sent all that it sends, so that nothing is heard of it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// 5 s beyond the driver's time, for EdgeCsi to say so.
 const BEYOND: Duration = Duration::from_secs(5);
 
@@ -24,7 +26,7 @@ const BEYOND: Duration = Duration::from_secs(5);
 pub(crate) async fn answer(
     kubelet: &Kubelet,
     request: &StreamRequest,
-    stream: &mut (impl AsyncRead + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> Reply {
     let reply = call(kubelet, request, stream).await.unwrap_or_else(Reply::from);
     events::called(kubelet.metrics(), NAME, &request.user, &request.target, reply.status);
@@ -34,7 +36,7 @@ pub(crate) async fn answer(
 async fn call(
     kubelet: &Kubelet,
     request: &StreamRequest,
-    stream: &mut (impl AsyncRead + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> Result<Reply, Refusal> {
     let call = CsiCall::parse(&request.target).map_err(|error| Refusal::missing(format!("{error}\n")))?;
     if request.method != "POST" {
@@ -49,7 +51,11 @@ async fn call(
     };
     held.fit(body.len())?;
     let asked = csi.ask(call.within() + BEYOND, |reply| CsiMsg::Call { call, body, reply });
-    let answer = asked.await.map_err(|error| Refusal::new(503, format!("CSI on this node: {error}\n")))?;
+    let answer = tokio::select! {
+        answer = asked => answer.map_err(|error| Refusal::new(503, format!("CSI on this node: {error}\n")))?,
+        // With the question the driver's call ends.
+        error = gone(kubelet, stream) => return Err(Refusal::new(499, format!("who asked has gone: {error}\n"))),
+    };
     let held = fit(held, answer.len()).inspect_err(full)?;
     let reply = Reply { status: 200, headers: Vec::new(), body: Body::Whole(answer), held: Some(held) };
     Ok(reply.with("content-type", CONTENT_TYPE))
@@ -57,6 +63,16 @@ async fn call(
 
 fn fit(mut held: BudgetPermit, bytes: usize) -> Result<BudgetPermit, Refusal> {
     held.fit(bytes).map(|()| held)
+}
+
+/// Completes when the caller reads no more: then nothing can be written, not even nothing.
+async fn gone(kubelet: &Kubelet, stream: &mut (impl AsyncWrite + Unpin)) -> io::Error {
+    loop {
+        kubelet.clock().sleep(LOOK_EVERY).await;
+        if let Err(error) = stream.write(&[]).await {
+            return error;
+        }
+    }
 }
 
 /// The whole body: its end is the end of the caller's side.

@@ -1,10 +1,20 @@
 //! The methods, each with its messages.
 
+use unixgrpc::Interface;
+
 use crate::deviceplugin::{
     AllocateRequest, AllocateResponse, DevicePluginOptions, Empty, ListAndWatchResponse,
     PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
     PreferredAllocationResponse, RegisterRequest,
 };
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// What the socket for device plugins tells of its interface to tools that ask.
+pub static REGISTRATION_INTERFACE: Interface = Interface::new(DESCRIPTORS, &["v1beta1.Registration"]);
+/// What the socket for agents tells of its interface to tools that ask.
+pub static POD_RESOURCES_INTERFACE: Interface =
+    Interface::new(DESCRIPTORS, &["v1.PodResourcesLister", "v1alpha1.PodResourcesLister"]);
 
 unixgrpc::methods! {
     /// Served by the kubelet, called by device plugins.

@@ -24,6 +24,7 @@ mod details;
 mod header_block;
 mod listener;
 mod method;
+mod reflection;
 mod service;
 
 pub use authority::AnyAuthority;
@@ -33,4 +34,5 @@ pub use connection::{Bounds, serve_connection};
 pub use details::without_unsound;
 pub use listener::serve_listener;
 pub use method::{Method, undeclared};
+pub use reflection::Interface;
 pub use service::{Answering, Call, Calls};

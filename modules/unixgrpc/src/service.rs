@@ -3,17 +3,19 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use hyper::body::Incoming;
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::Response as HttpResponse;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::Method;
 use crate::bytes_codec::{BytesCodec, decoded, encoded};
+use crate::{Interface, Method, reflection};
 
 /// An answer that is being made.
 pub type Answering = BoxFuture<'static, HttpResponse<Body>>;
@@ -72,11 +74,41 @@ impl Call {
         Box::pin(async { Status::unimplemented("").into_http() })
     }
 
+    /// Answers what tools ask of the server's interface, by gRPC's server reflection, and of anything else that there is no such method.
+    pub fn reflected(self, interface: &'static Interface) -> Answering {
+        if !Interface::is_asked_at(self.path()) {
+            return self.unknown();
+        }
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(BytesCodec).max_decoding_message_size(self.message_max);
+            grpc.streaming(Questions(interface), self.request).await
+        })
+    }
+
     fn exchange(self, handle: Handle) -> Answering {
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(BytesCodec).max_decoding_message_size(self.message_max);
             grpc.unary(Once(Some(handle)), self.request).await
         })
+    }
+}
+
+/// The questions of a call, one after the other.
+struct Questions(&'static Interface);
+
+impl Service<Request<Streaming<Bytes>>> for Questions {
+    type Response = Response<BoxStream<'static, Result<Bytes, Status>>>;
+    type Error = Status;
+    type Future = std::future::Ready<Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let interface = self.0;
+        let answers = request.into_inner().map(move |question| reflection::answered(interface, &question?));
+        std::future::ready(Ok(Response::new(answers.boxed())))
     }
 }
 

@@ -123,6 +123,29 @@ fn volumes_are_made_and_attached_by_the_driver_on_the_node_by_either_way() {
 }
 
 #[test]
+fn a_sidecar_that_gives_up_ends_the_drivers_call_by_either_way() {
+    run(async || {
+        let fixture = Fixture::new().await;
+        let (cluster, driver) = (&fixture.cluster, &fixture.driver);
+        let by_socket = fixture.sidecar("a", Way::Socket(fixture.kubeedge_socket.clone()));
+        let by_api = fixture.sidecar("b", Way::ApiServer(over_https(cluster).await));
+        for (sidecar, name) in [(by_socket, "one"), (by_api, "two")] {
+            fixture.until_answered(&sidecar).await;
+            driver.behave(Behaviour::Hangs);
+            tokio::select! {
+                done = sidecar.create(name, 5) => panic!("{done:?}"),
+                () = cluster.until("the driver works", || driver.under_way() == 1) => {}
+            }
+            cluster.until("the driver hears that nobody waits", || driver.under_way() == 0).await;
+            driver.behave(Behaviour::Right);
+            sidecar.create(name, 5).await.unwrap();
+            sidecar.hive.shutdown(LONG).await;
+        }
+        assert_eq!(driver.faults(), [""; 0]);
+    });
+}
+
+#[test]
 fn a_node_that_is_offline_or_begins_anew_in_the_middle_makes_each_volume_once() {
     run(async || {
         let mut fixture = Fixture::new().await;

@@ -21,7 +21,7 @@ pub(crate) struct Made {
     /// On which nodes, and whether for reading alone.
     attached: BTreeMap<(String, String), bool>,
     /// Names and handles of the calls under way: CSI wants one at a time about a volume.
-    under_way: BTreeSet<String>,
+    pub(crate) under_way: BTreeSet<String>,
     /// How often a volume was made, not found made.
     pub(crate) made: usize,
 }

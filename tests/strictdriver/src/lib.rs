@@ -199,6 +199,11 @@ impl StrictDriver {
         lock(&self.shared).made.made
     }
 
+    /// How many calls of its controller service are under way.
+    pub fn under_way(&self) -> usize {
+        lock(&self.shared).made.under_way.len()
+    }
+
     /// What was done against CSI, in sentences.
     pub fn faults(&self) -> Vec<String> {
         lock(&self.shared).rules.faults.clone()

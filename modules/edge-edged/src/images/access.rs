@@ -3,6 +3,9 @@
 //!
 //! The records are the kubelet's: `image_manager/pulling` holds a word per pull that has begun, `image_manager/pulled`
 //! how each image was pulled. They outlive a restart. A record that cannot be read counts as none that lets anybody in.
+//!
+//! What was here before anybody pulled it stays what it is while a pull of its name is under way, and after one that has brought the
+//! same: a node that is cut off could not start again what it was preloaded with. A kubelet counts it as pulled from the first try on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,14 +58,21 @@ pub(crate) struct Record {
     image_ref: String,
     /// By the image's name without tag and digest.
     credential_mapping: BTreeMap<String, Owners>,
+    /// It was here before it was ever pulled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    was_preloaded: bool,
 }
 
-#[derive(Serialize)]
+/// That a pull has begun.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Intent<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    image: &'a str,
+struct Intent {
+    api_version: String,
+    kind: String,
+    image: String,
+    /// What was here under the image's name then, and nobody had pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preloaded_ref: Option<String>,
 }
 
 /// What is known of an image that is here.
@@ -74,6 +84,16 @@ pub(crate) enum Known {
     Unclear,
     /// We have pulled it.
     Pulled(Record),
+}
+
+impl Known {
+    fn is_preloaded(&self) -> bool {
+        match self {
+            Known::Preloaded => true,
+            Known::Unclear => false,
+            Known::Pulled(record) => record.was_preloaded,
+        }
+    }
 }
 
 /// When images are checked.
@@ -103,7 +123,7 @@ impl Policy<'_> {
         match self.verification {
             ImageVerification::NeverVerify => false,
             ImageVerification::AlwaysVerify => true,
-            ImageVerification::NeverVerifyPreloadedImages => *known != Known::Preloaded,
+            ImageVerification::NeverVerifyPreloadedImages => !known.is_preloaded(),
             ImageVerification::NeverVerifyAllowlistedImages => !self.is_listed(&repository(image)),
         }
     }
@@ -153,6 +173,7 @@ impl Record {
             last_updated_time: String::new(),
             image_ref: reference.to_owned(),
             credential_mapping: BTreeMap::new(),
+            was_preloaded: false,
         }
     }
 
@@ -189,6 +210,12 @@ fn file_of(text: &str) -> String {
     format!("sha256-{}", hash(text.as_bytes()))
 }
 
+/// Whether a pull has begun when `reference` was here already, and nobody had pulled it.
+fn is_of(intent: &[u8], reference: &str) -> bool {
+    serde_json::from_slice::<Intent>(intent)
+        .is_ok_and(|intent| intent.preloaded_ref.as_deref() == Some(reference))
+}
+
 /// SHA-256 in hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
@@ -209,8 +236,9 @@ impl Records {
                 Ok(record) if record.image_ref == reference => Known::Pulled(record),
                 Ok(_) | Err(_) => Known::Unclear,
             },
-            Ok(None) => match self.pulling.kind(&file_of(image)) {
+            Ok(None) => match self.pulling.read(&PathBuf::from(file_of(image)), RECORD_MAX) {
                 Ok(None) => Known::Preloaded,
+                Ok(Some(intent)) if is_of(&intent, reference) => Known::Preloaded,
                 Ok(Some(_)) | Err(_) => Known::Unclear,
             },
             Err(_) => Known::Unclear,
@@ -222,19 +250,35 @@ impl Records {
         Ok(self.pulling.kind(&file_of(image))?.is_some())
     }
 
-    /// A pull whose end nobody has noted may have brought `reference`: it is nobody's until a pull says whose.
-    pub(crate) fn unknown(&self, image: &str, reference: &str, time: &str) -> Result<(), StepError> {
-        if matches!(self.known(image, reference), Known::Pulled(_)) {
-            return Ok(());
+    /// A pull whose end nobody has noted has ended, and may have brought `reference`: then that is nobody's until a pull says whose.
+    pub(crate) fn end_unknown(
+        &self,
+        image: &str,
+        reference: Option<&str>,
+        time: &str,
+    ) -> Result<(), StepError> {
+        if let Some(reference) = reference
+            && self.known(image, reference) == Known::Unclear
+        {
+            let mut record = Record::new(reference);
+            time.clone_into(&mut record.last_updated_time);
+            self.put(&self.pulled, &file_of(reference), &record)?;
         }
-        let mut record = Record::new(reference);
-        time.clone_into(&mut record.last_updated_time);
-        self.put(&self.pulled, &file_of(reference), &record)
+        self.ended(image)
     }
 
-    /// A pull begins.
-    pub(crate) fn begin(&self, image: &str) -> Result<(), StepError> {
-        let intent = Intent { api_version: VERSION, kind: "ImagePullIntent", image };
+    /// A pull begins. `here`: what is here under the image's name. While another pull of the image is under way its word counts.
+    pub(crate) fn begin(&self, image: &str, here: Option<&str>) -> Result<(), StepError> {
+        if self.has_begun(image)? {
+            return Ok(());
+        }
+        let is_preloaded = |reference: &&str| self.known(image, reference) == Known::Preloaded;
+        let intent = Intent {
+            api_version: VERSION.to_owned(),
+            kind: "ImagePullIntent".to_owned(),
+            image: image.to_owned(),
+            preloaded_ref: here.filter(is_preloaded).map(str::to_owned),
+        };
         self.put(&self.pulling, &file_of(image), &intent)
     }
 
@@ -248,7 +292,8 @@ impl Records {
     ) -> Result<(), StepError> {
         let mut record = match self.known(image, reference) {
             Known::Pulled(record) => record,
-            Known::Preloaded | Known::Unclear => Record::new(reference),
+            Known::Preloaded => Record { was_preloaded: true, ..Record::new(reference) },
+            Known::Unclear => Record::new(reference),
         };
         record.add(image, with, time);
         self.put(&self.pulled, &file_of(reference), &record)
@@ -283,146 +328,4 @@ impl Records {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secret(name: &str, hash: &str) -> SecretUsed {
-        SecretUsed {
-            uid: format!("uid-{name}"),
-            namespace: "default".to_owned(),
-            name: name.to_owned(),
-            credential_hash: hash.to_owned(),
-        }
-    }
-
-    fn policy(verification: ImageVerification) -> Policy<'static> {
-        Policy { verification, allowlist: &[] }
-    }
-
-    impl Policy<'_> {
-        fn allows(&self, image: &str, known: &Known, secrets: &[SecretUsed]) -> bool {
-            self.verdict(image, known, secrets) != Verdict::Refused
-        }
-    }
-
-    const PRELOADED_FREE: ImageVerification = ImageVerification::NeverVerifyPreloadedImages;
-
-    #[test]
-    fn an_image_goes_to_those_who_could_pull_it_across_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let (image, reference) = ("r.example/team/x:1", "sha256:aa");
-        let policy = policy(PRELOADED_FREE);
-        let known = |image: &str| Records::open(&root).unwrap().known(image, reference);
-        assert_eq!(known(image), Known::Preloaded);
-        assert!(policy.allows(image, &known(image), &[]));
-        Records::open(&root).unwrap().begin(image).unwrap();
-        // A loss of power in a pull: nobody knows with what it came.
-        assert!(!policy.allows(image, &known(image), &[secret("a", "1")]));
-        Records::open(&root).unwrap().pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
-        let after = known(image);
-        assert!(!policy.allows(image, &after, &[]), "no secret");
-        assert!(!policy.allows(image, &after, &[secret("b", "2")]), "another's");
-        assert!(policy.allows(image, &after, &[secret("a", "9")]), "the same secret, changed since");
-        assert!(policy.allows(image, &after, &[secret("b", "1")]), "the same credential");
-        // What is half known is remembered.
-        let changed = secret("a", "9");
-        let verdict = policy.verdict(image, &after, std::slice::from_ref(&changed));
-        assert_eq!(verdict, Verdict::Allowed { note: Some(changed) });
-        let whole = policy.verdict(image, &after, &[secret("a", "1")]);
-        assert_eq!(whole, Verdict::Allowed { note: None });
-        // The same content under another name is another image.
-        assert!(!policy.allows("other.example/x:1", &known("other.example/x:1"), &[secret("a", "1")]));
-        Records::open(&root).unwrap().pulled(image, reference, None, "t").unwrap();
-        assert!(policy.allows(image, &known(image), &[]), "pulled without any: everybody's");
-    }
-
-    /// The pull of somebody with a Secret was cut off by the end of edgecore, and that of somebody without one has failed since.
-    #[test]
-    fn what_a_pull_brought_whose_end_nobody_noted_is_nobodys() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let records = Records::open(&root).unwrap();
-        let (image, reference) = ("r.example/team/x:1", "sha256:aa");
-        records.begin(image).unwrap();
-        assert!(records.has_begun(image).unwrap());
-        records.unknown(image, reference, "2026-01-01T00:00:00Z").unwrap();
-        records.begin(image).unwrap();
-        records.ended(image).unwrap();
-        assert!(!records.has_begun(image).unwrap());
-        let known = records.known(image, reference);
-        assert!(!policy(PRELOADED_FREE).allows(image, &known, &[]), "{known:?}");
-        assert!(!policy(PRELOADED_FREE).allows(image, &known, &[secret("a", "1")]));
-        // One that was noted stays what it is.
-        records.pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
-        records.unknown(image, reference, "t").unwrap();
-        assert!(policy(PRELOADED_FREE).allows(image, &records.known(image, reference), &[secret("a", "1")]));
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_read_lets_nobody_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let records = Records::open(&root).unwrap();
-        std::fs::write(dir.path().join("image_manager/pulled").join(file_of("sha256:aa")), "{").unwrap();
-        let known = records.known("x:1", "sha256:aa");
-        assert_eq!(known, Known::Unclear);
-        assert!(!policy(PRELOADED_FREE).allows("x:1", &known, &[]));
-        assert!(policy(ImageVerification::NeverVerify).allows("x:1", &known, &[]));
-        // A link that stands in a record's place is none.
-        records.pulled("y:1", "sha256:bb", None, "t").unwrap();
-        let path = dir.path().join("image_manager/pulled").join(file_of("sha256:bb"));
-        std::fs::rename(&path, dir.path().join("moved")).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("moved"), &path).unwrap();
-        assert_ne!(records.known("y:1", "sha256:bb"), Known::Pulled(Record::new("sha256:bb")));
-    }
-
-    #[test]
-    fn the_policies_differ_in_what_they_check() {
-        let list = ["busybox".to_owned(), "r.example/free/*".to_owned()];
-        let listed =
-            Policy { verification: ImageVerification::NeverVerifyAllowlistedImages, allowlist: &list };
-        for (image, free) in [
-            ("busybox:1", true),
-            ("docker.io/library/busybox:2", true),
-            ("r.example/free/x:1", true),
-            ("r.example/freedom:1", false),
-            ("r.example/free:1", false),
-        ] {
-            assert_eq!(listed.allows(image, &Known::Preloaded, &[]), free, "{image}");
-        }
-        assert!(!policy(ImageVerification::AlwaysVerify).allows("x:1", &Known::Preloaded, &[]));
-        assert_eq!(repository("r:5000/x:1"), "r:5000/x");
-        assert_eq!(repository("team/x"), "docker.io/team/x");
-    }
-
-    #[test]
-    fn an_image_that_is_gone_is_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::root(dir.path()).unwrap();
-        let records = Records::open(&root).unwrap();
-        for (reference, time) in [
-            ("here", "2026-01-01T00:00:00Z"),
-            ("gone", "2026-01-01T00:00:00Z"),
-            ("new", "2026-01-03T00:00:00Z"),
-        ] {
-            records.pulled("r.example/x:1", reference, None, time).unwrap();
-        }
-        let kept = BTreeSet::from(["here".to_owned()]);
-        records.prune(&kept, "2026-01-02T00:00:00Z".parse().unwrap()).unwrap();
-        let known = |reference: &str| records.known("r.example/x:1", reference) != Known::Preloaded;
-        assert_eq!((known("here"), known("gone"), known("new")), (true, false, true));
-    }
-
-    #[test]
-    fn secrets_are_remembered_within_a_bound() {
-        let mut record = Record::new("r");
-        for at in 0..150 {
-            record.add("x", Some(secret(&at.to_string(), &at.to_string())), "t");
-        }
-        record.add("x", Some(secret("149", "new")), "t");
-        let owners = &record.credential_mapping["docker.io/library/x"];
-        assert_eq!(owners.kubernetes_secrets.len(), SECRETS_MAX);
-        assert_eq!(owners.kubernetes_secrets.last().unwrap().credential_hash, "new");
-    }
-}
+mod tests;

@@ -7,5 +7,6 @@ pub(crate) mod credentials;
 mod keyring;
 pub(crate) mod pull;
 pub(crate) mod pull_words;
+pub(crate) mod pulls;
 pub(crate) mod reference;
 pub(crate) mod volume;

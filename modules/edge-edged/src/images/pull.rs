@@ -230,7 +230,7 @@ impl Wanted<'_> {
             Verdict::Refused => false,
             Verdict::Allowed { note: None } => true,
             Verdict::Allowed { note: Some(secret) } => {
-                self.note_pulled(reference, Some(secret), false).await;
+                self.note_pulled(reference, Some(secret), None).await;
                 true
             }
         }
@@ -240,16 +240,9 @@ impl Wanted<'_> {
     async fn pull(&self) -> Result<ImageReady, String> {
         let began = self.deps.now();
         self.event(EventType::Normal, "Pulling", &format!("Pulling image \"{}\"", self.named));
-        let named = self.image.clone();
         let under_way = UnderWay::begin(self.deps, &self.image);
-        if under_way.is_last() {
-            self.settle_earlier().await?;
-        }
-        // Said first: if the power goes in between, nobody gets the image without asking.
-        let begun = records(self.deps, move |records| records.begin(&named)).await;
-        begun.map_err(|error| {
-            format!("Failed to record image pull intent for container image \"{}\": {error}", self.named)
-        })?;
+        // Said first: if the power goes in between, nobody gets what it brings without asking.
+        self.note_begun(&under_way).await?;
         let found = self.credentials().await.map_err(|error| error.to_string())?;
         let mut tries: Vec<Option<Credential>> = found.into_iter().map(Some).collect();
         if tries.is_empty() {
@@ -263,42 +256,68 @@ impl Wanted<'_> {
             let started = self.deps.now();
             match self.pull_once(auth).await {
                 Ok(found) => {
-                    self.note_pulled(&found.id, secret, under_way.is_last()).await;
+                    self.note_pulled(&found.id, secret, Some(&under_way)).await;
                     self.pulled(&found, began, started);
                     return Ok(ready(found));
                 }
                 Err(error) => errors.push(error),
             }
         }
-        let named = self.image.clone();
-        if under_way.is_last()
-            && let Err(error) = records(self.deps, move |records| records.ended(&named)).await
-        {
+        if let Err(error) = self.note(Some(&under_way), |_| Ok(())).await {
             let image = self.named;
             tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
         }
         Err(words::of_errors(&errors))
     }
 
-    /// What a pull brought of which nobody has noted the end, as where edgecore was killed in it or the disk was full: without this
-    /// the end of the next one would make the image everybody's. The kubelet does it at its start.
+    /// Notes that the image is being pulled, unless another pull of it has: what is here before stays what it is. What an earlier pull
+    /// brought of which nobody has noted the end, as where edgecore was killed in it or the disk was full, is nobody's from now on:
+    /// without that the end of this one would make it everybody's. The kubelet does it at its start.
     ///
     /// # Errors
     /// When it cannot be noted: the word of the earlier pull stays, and the image is nobody's for so long.
-    async fn settle_earlier(&self) -> Result<(), String> {
-        let unnoted = |error: &dyn std::fmt::Display| {
-            format!("Failed to note what an earlier pull of image \"{}\" has brought: {error}", self.named)
-        };
-        let named = self.image.clone();
-        let has_begun = records(self.deps, move |records| records.has_begun(&named)).await;
-        if !has_begun.map_err(|error| unnoted(&error))? {
+    async fn note_begun(&self, under_way: &UnderWay<'_>) -> Result<(), String> {
+        let here = self.deps.runtime.image_status(&self.image).await;
+        let here = here.map(|found| found.map(|found| found.id)).map_err(|error| error.grpc_text());
+        let (named, time) = (self.image.clone(), self.deps.wall().to_string());
+        let turn = self.deps.image_records.lock().await;
+        if under_way.is_noted() {
             return Ok(());
         }
-        let found = self.deps.runtime.image_status(&self.image).await;
-        let Some(found) = found.map_err(|error| unnoted(&error.grpc_text()))? else { return Ok(()) };
-        let (named, time) = (self.image.clone(), self.deps.wall().to_string());
-        let note = move |records: &Records| records.unknown(&named, &found.id, &time);
-        records(self.deps, note).await.map_err(|error| unnoted(&error))
+        let note = move |records: &Records| {
+            if records.has_begun(&named)? {
+                let brought = here.clone().map_err(StepError::Config)?;
+                records.end_unknown(&named, brought.as_deref(), &time)?;
+            }
+            records.begin(&named, here.unwrap_or_default().as_deref())
+        };
+        let begun = records_in(self.deps, &turn, note).await;
+        begun.map_err(|error| {
+            format!("Failed to record image pull intent for container image \"{}\": {error}", self.named)
+        })?;
+        under_way.set_noted(true);
+        Ok(())
+    }
+
+    /// Notes something, and that no pull of the image is under way any more where `pull` is the last.
+    async fn note(
+        &self,
+        pull: Option<&UnderWay<'_>>,
+        what: impl FnOnce(&Records) -> Result<(), StepError> + Send + 'static,
+    ) -> Result<(), StepError> {
+        let turn = self.deps.image_records.lock().await;
+        let (named, last) = (self.image.clone(), pull.filter(|pull| pull.is_last()));
+        let is_last = last.is_some();
+        let note = move |records: &Records| {
+            what(records)?;
+            if is_last { records.ended(&named) } else { Ok(()) }
+        };
+        records_in(self.deps, &turn, note).await?;
+        if let Some(last) = last {
+            // One that has come meanwhile says it again.
+            last.set_noted(false);
+        }
+        Ok(())
     }
 
     async fn pull_once(&self, auth: Option<cri::v1::AuthConfig>) -> Result<cri::v1::Image, RuntimeError> {
@@ -324,13 +343,9 @@ impl Wanted<'_> {
     }
 
     /// Without the note the image's next user asks the registry, so a full disk gives nothing away.
-    async fn note_pulled(&self, reference: &str, secret: Option<SecretUsed>, is_last: bool) {
+    async fn note_pulled(&self, reference: &str, secret: Option<SecretUsed>, pull: Option<&UnderWay<'_>>) {
         let (named, at, time) = (self.image.clone(), reference.to_owned(), self.deps.wall().to_string());
-        let note = move |records: &Records| {
-            records.pulled(&named, &at, secret, &time)?;
-            if is_last { records.ended(&named) } else { Ok(()) }
-        };
-        let noted = records(self.deps, note).await;
+        let noted = self.note(pull, move |records| records.pulled(&named, &at, secret, &time)).await;
         if let Err(error) = noted {
             let image = self.named;
             tracing::warn!(image, %error, "pull cannot be noted: the image's next user asks the registry");
@@ -347,21 +362,31 @@ struct UnderWay<'a> {
 
 impl<'a> UnderWay<'a> {
     fn begin(deps: &'a Dependencies, image: &'a str) -> UnderWay<'a> {
-        *deps.pulling.borrow_mut().entry(image.to_owned()).or_default() += 1;
+        deps.pulling.borrow_mut().entry(image.to_owned()).or_default().count += 1;
         UnderWay { deps, image }
     }
 
     fn is_last(&self) -> bool {
-        self.deps.pulling.borrow().get(self.image).is_none_or(|count| *count <= 1)
+        self.deps.pulling.borrow().get(self.image).is_none_or(|pulls| pulls.count <= 1)
+    }
+
+    fn is_noted(&self) -> bool {
+        self.deps.pulling.borrow().get(self.image).is_some_and(|pulls| pulls.is_noted)
+    }
+
+    fn set_noted(&self, is_noted: bool) {
+        if let Some(pulls) = self.deps.pulling.borrow_mut().get_mut(self.image) {
+            pulls.is_noted = is_noted;
+        }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut pulling = self.deps.pulling.borrow_mut();
-        if let Some(count) = pulling.get_mut(self.image) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(pulls) = pulling.get_mut(self.image) {
+            pulls.count -= 1;
+            if pulls.count == 0 {
                 pulling.remove(self.image);
             }
         }
@@ -373,7 +398,16 @@ async fn records<T: Send + 'static>(
     deps: &Rc<Dependencies>,
     work: impl FnOnce(&Records) -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
-    let _turn = deps.image_records.lock().await;
+    let turn = deps.image_records.lock().await;
+    records_in(deps, &turn, work).await
+}
+
+/// The same in the turn of who has it.
+async fn records_in<T: Send + 'static>(
+    deps: &Rc<Dependencies>,
+    _turn: &tokio::sync::MutexGuard<'_, ()>,
+    work: impl FnOnce(&Records) -> Result<T, StepError> + Send + 'static,
+) -> Result<T, StepError> {
     let root = deps.settings.root.clone();
     let work = move || work(&Records::open(&folders::root(&root)?)?);
     blocking(&deps.env, "look at the records of images in", work).await

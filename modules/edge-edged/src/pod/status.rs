@@ -43,10 +43,9 @@ pub(crate) fn compute(
     if has_left {
         terminated_status::settle(pod, &mut mains, &mut inits, previous);
     }
-    // What a pod that never restarts had in a sandbox that is lost does not come back.
-    let is_over = has_left || *intent == Intent::Run && plan::has_lost_its_sandbox(pod, seen);
     let outcome = match phase(pod, intent, (&mains, &inits), seen, state) {
-        outcome if is_over && !is_terminal(outcome) => "Failed",
+        // What a pod that never restarts had in a sandbox that is lost does not come back either.
+        outcome if has_left && !is_terminal(outcome) => "Failed",
         outcome => outcome,
     };
     let withheld = is_withheld(outcome, seen, state, end);
@@ -77,7 +76,7 @@ pub(crate) fn compute(
         let told = (reason.as_deref(), message.as_deref());
         conditions.extend(conditions::disruption(pod, told, state, around.wall));
     }
-    if matches!(intent, Intent::Fail { .. }) && mains.iter().chain(&inits).all(never_made) {
+    if terminated_status::was_turned_away(intent) && mains.iter().chain(&inits).all(never_made) {
         // A pod that was turned away waits for nothing: what its containers wait for would be shown instead of why.
         (mains, inits) = (Vec::new(), Vec::new());
     }
@@ -120,8 +119,7 @@ fn never_made(status: &ContainerStatus) -> bool {
 /// Whether an end is not told yet: something of the pod still runs, and who hears of an end gives its resources to others
 /// (kubelet's `mergePodStatus`).
 fn is_withheld(phase: &str, seen: &RuntimePod, state: &SyncState, end: Option<&PodStatus>) -> bool {
-    let runs = seen.containers.iter().any(|container| state.may_run(container));
-    runs && end.is_none() && is_terminal(phase)
+    terminated_status::may_run(seen, state) && end.is_none() && is_terminal(phase)
 }
 
 fn phase_so_far(mains: &[ContainerStatus], previous: Option<&PodStatus>) -> &'static str {

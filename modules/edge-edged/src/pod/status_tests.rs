@@ -138,12 +138,14 @@ fn the_phase_follows_the_policy() {
 #[test]
 fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named() {
     let pod = pod(json!({"containers": [{"name": "c", "image": "x", "brandNew": {"periodSeconds": 1}}]}));
-    let refused = Intent::Fail { reason: "OutOfpods".into(), message: "no room".into() };
+    let words = "Pod was rejected: no room";
+    let refused = Intent::Fail { reason: "OutOfpods".into(), message: words.into() };
     let status = status(&pod, &refused, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!(
         (&status["phase"], &status["reason"], &status["message"]),
-        (&json!("Failed"), &json!("OutOfpods"), &json!("no room"))
+        (&json!("Failed"), &json!("OutOfpods"), &json!(words))
     );
+    assert_eq!(status["containerStatuses"], Value::Null);
     let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
     assert!(named["message"].as_str().unwrap().contains("spec.containers[c].brandNew"));
 }
@@ -394,6 +396,35 @@ fn a_pod_that_is_deleted_before_it_has_run_has_failed() {
     }
     memory.busy.insert(crate::pod::action::Action::Sandbox { attempt: 0 });
     assert_eq!(leaves(&RuntimePod::default(), &memory)["phase"], "Pending");
+}
+
+#[test]
+fn a_pod_that_fails_while_an_image_never_came_has_an_end_of_each_container() {
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "image": "x"}, {"name": "b", "image": "never"}]}));
+    let failure = Failure::steady("ErrImagePull", "no such host".into(), false, Moment(Duration::ZERO));
+    let mut memory = SyncState::default();
+    memory.images.insert("b".to_owned(), ImageState::Failed(failure));
+    let known = told(json!({"phase": "Pending"}));
+    let ends = |intent: &Intent, seen: &RuntimePod, memory: &SyncState| -> (Value, Vec<Value>) {
+        let status = status(&pod, intent, seen, memory, Some(&known));
+        let all = status["containerStatuses"].as_array().cloned().unwrap_or_default();
+        let ends = all.iter().map(|own| own["state"]["terminated"]["reason"].clone()).collect();
+        (status["phase"].clone(), ends)
+    };
+    let evicted = Intent::Fail { reason: "Evicted".into(), message: "The node was low on resource".into() };
+    let unknown = json!("ContainerStatusUnknown");
+    let failed = |reasons: [&Value; 2]| (json!("Failed"), reasons.map(Value::clone).to_vec());
+    // Neither was ever made.
+    assert_eq!(ends(&evicted, &seen(vec![]), &memory), failed([&unknown, &unknown]));
+    // The other ended well, or in a sandbox that is lost.
+    let a = || instance(&pod, "a", "s", 0, RuntimeState::Exited);
+    assert_eq!(ends(&evicted, &seen(vec![a()]), &memory), failed([&json!("Completed"), &unknown]));
+    let lost = RuntimePod { sandboxes: vec![sandbox("s", 1, false)], ..seen(vec![a()]) };
+    assert_eq!(ends(&Intent::Run, &lost, &memory), failed([&json!("Completed"), &unknown]));
+    // Nothing of it is told while something is being made.
+    memory.busy.insert(crate::pod::action::Action::Sandbox { attempt: 0 });
+    assert_eq!(ends(&evicted, &RuntimePod::default(), &memory).0, "Pending");
 }
 
 #[test]

@@ -1,25 +1,39 @@
-//! The last status of a pod that was told to leave: whoever waits for its end hears one, however far it had come (kubelet's
-//! `TerminatePod`). Pure.
+//! The last status of a pod that was told to leave, has failed or has done its part: whoever waits for its end hears one of each
+//! container, however far it had come (kubelet's `TerminatePod`). Pure.
 
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus};
 
 use crate::pod::action::Action;
 use crate::pod::lost_container::lost;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
-use crate::pod::plan::Intent;
+use crate::pod::plan::{self, Intent};
 use crate::pod::sync_state::SyncState;
 use crate::runtime::pods::RuntimePod;
 
 /// What is said of a container that has no end of its own.
 const WORDS: &str = "The container could not be located when the pod was terminated";
 
-/// Whether nothing of such a pod runs any more, nor will. A static pod's file says how it goes on.
+/// Whether nothing of such a pod runs any more, nor will. A static pod's file says how it goes on, and a pod that was turned away had
+/// nothing that could end.
 pub(crate) fn has_left(pod: &ParsedPod, intent: &Intent, seen: &RuntimePod, state: &SyncState) -> bool {
-    *intent == Intent::Terminate
-        && !pod.is_static
-        && state.end(pod).is_none()
-        && !seen.containers.iter().any(|container| state.may_run(container))
-        && !state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }))
+    let leaves = match intent {
+        Intent::Terminate => !pod.is_static,
+        Intent::Fail { .. } => !was_turned_away(intent),
+        Intent::Run => plan::is_done(pod, seen, state),
+        Intent::Hold { .. } => false,
+    };
+    leaves && state.end(pod).is_none() && !may_run(seen, state)
+}
+
+/// Whether anything of a pod runs, may, or is about to.
+pub(crate) fn may_run(seen: &RuntimePod, state: &SyncState) -> bool {
+    seen.containers.iter().any(|container| state.may_run(container))
+        || state.is_busy(|action| matches!(action, Action::Start { .. } | Action::Sandbox { .. }))
+}
+
+/// Whether the node has not taken the pod, in the kubelet's words.
+pub(crate) fn was_turned_away(intent: &Intent) -> bool {
+    matches!(intent, Intent::Fail { message, .. } if message.starts_with("Pod was rejected"))
 }
 
 /// Ends the containers that have no end: those that could have run, and the init containers up to the last that was tried.

@@ -1,7 +1,8 @@
 //! Work on volumes that may never end, as when a server does not answer: it is waited for as long as a kubelet waits for a pod's
 //! volumes, and nobody begins it a second time beside itself. So it takes one thread, and the pod can end without it. Only so much
-//! runs at once: a node has few threads for work that blocks, and at least five of edgecore's twelve stay free whatever hangs. Of one
-//! server or device it is less, so that one that does not answer keeps nothing from the others. Who waits for a turn holds no thread.
+//! runs at once: a node has few threads for work that blocks, and at least five of edgecore's stay free whatever hangs. Of one server or
+//! device it is less, and what has hung for a while gives its place to others: what does not answer keeps nothing from what does. Who
+//! waits for a turn holds no thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use beehive::Env;
 use mountinfo::Mount;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::dependencies::blocking;
 use crate::disk::beneath::Folder;
@@ -32,8 +33,12 @@ pub(crate) enum HangsOn {
 
 /// So much runs at once on one server or device: one that does not answer takes no more, whoever wants something of it.
 const OF_ONE: usize = 2;
-/// So much runs at once on all of them. As [`BUSY`], of the process.
+/// So much runs at once on all of them, but for what hangs. As [`BUSY`], of the process.
 static ALL: Semaphore = Semaphore::const_new(7);
+/// 12 more threads are lost to what hangs, of edgecore's 24: six servers or devices, each with as much as it may have.
+static HANGING: Semaphore = Semaphore::const_new(12);
+/// 5 s: what has not ended by then hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
 /// The turns of each server or device that something wants a turn of.
 static TURNS: Mutex<BTreeMap<String, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
@@ -92,6 +97,18 @@ impl Drop for Busy {
     }
 }
 
+/// The place of one work among all.
+struct Place(Mutex<Option<SemaphorePermit<'static>>>);
+
+impl Place {
+    /// The work hangs: others have its place from now on, as long as there are threads.
+    fn hangs(&self) {
+        if let Ok(permit) = HANGING.try_acquire() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        }
+    }
+}
+
 /// Runs `work` at a place beside the hive's thread. `deadline`: so long it waits for its turn, and then for the work.
 pub(crate) async fn run<T: Send + 'static>(
     env: &Env,
@@ -112,10 +129,18 @@ pub(crate) async fn run<T: Send + 'static>(
         // Nobody closes them.
         let of_one = turns.acquire_owned().await.map_err(|error| late(&error.to_string()))?;
         let of_all = ALL.acquire().await.map_err(|error| late(&error.to_string()))?;
-        Ok::<_, StepError>((of_one, of_all))
+        Ok::<_, StepError>((of_one, Arc::new(Place(Mutex::new(Some(of_all))))))
     });
     let Some(turn) = turn.await else { return Err(late("others on the same have not ended")) };
     let turn = turn?;
+    let (place, clock) = (Arc::downgrade(&turn.1), env.clone());
+    // Whoever waits for the work may be gone by then.
+    env.spawn(async move {
+        clock.sleep(HANGS_AFTER).await;
+        if let Some(place) = place.upgrade() {
+            place.hangs();
+        }
+    });
     let work = move || {
         let done = work();
         drop((busy, turn));
@@ -163,17 +188,17 @@ mod tests {
         });
     }
 
-    /// As many threads as edgecore has, and more of each kind that do not answer.
+    /// As many threads as edgecore has, and more servers that do not answer.
     #[test]
-    fn servers_that_do_not_answer_leave_threads_to_all_others() {
+    fn servers_that_do_not_answer_leave_threads_to_all_others_and_places_to_those_that_answer() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().max_blocking_threads(12).build().unwrap();
+        let runtime = builder.enable_all().max_blocking_threads(24).build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let env = Env::real();
+            let env = Env::real().spawned_by(|task| drop(tokio::task::spawn_local(task)));
             let long = Duration::from_secs(60);
             let (answers, answer) = mpsc::channel::<()>();
             let answer = std::sync::Arc::new(Mutex::new(answer));
-            let mounts = (0..16).map(|number: usize| {
+            let mount = |number: usize| {
                 let (env, answer) = (env.clone(), std::sync::Arc::clone(&answer));
                 tokio::task::spawn_local(async move {
                     let at = PathBuf::from(format!("/server-{number}"));
@@ -185,8 +210,14 @@ mod tests {
                     let on = HangsOn::Server(format!("server-{number}"));
                     run(&env, on, &at, Duration::from_secs(120), "mount", work).await
                 })
-            });
-            let mounts: Vec<_> = mounts.collect();
+            };
+            let mut mounts: Vec<_> = (0..7).map(mount).collect();
+            tokio::task::yield_now().await;
+            // Seven that hang are in nobody's way for long.
+            let well = HangsOn::Server("answers".to_owned());
+            let done = run(&env, well, Path::new("/answers"), long, "mount", || Ok(7)).await;
+            assert_eq!(done, Ok(7));
+            mounts.extend((7..24).map(mount));
             // The others' threads: each waits until all five have one.
             let all = std::sync::Arc::new(std::sync::Barrier::new(5));
             let others = (0..5).map(|_| {
@@ -196,8 +227,13 @@ mod tests {
                     Ok(())
                 })
             });
-            // After the mounts have begun or wait.
-            tokio::task::yield_now().await;
+            // After the mounts have begun or wait, and have hung for as long as it takes to take all that they may.
+            let hung = env.timeout(long, async {
+                while HANGING.available_permits() > 0 {
+                    env.sleep(Duration::from_millis(10)).await;
+                }
+            });
+            assert!(hung.await.is_some(), "{} places are left", HANGING.available_permits());
             let done = env.timeout(long, futures::future::join_all(others)).await;
             drop(answers);
             assert!(done.is_some_and(|all| all.iter().all(Result::is_ok)), "no thread is free");

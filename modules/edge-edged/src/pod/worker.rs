@@ -271,10 +271,9 @@ impl PodWorker {
         if plan.gone {
             self.report_end(now, cx);
         }
-        for stopping in plan.stopping {
-            self.state.stopping.entry(stopping).or_insert(now);
-        }
-        for action in self.in_turn(plan.actions, now, cx) {
+        let (actions, stop_waits) = self.in_turn(plan.actions, &intent, now, cx);
+        self.note_stopping(plan.stopping, (&actions, stop_waits), now);
+        for action in actions {
             self.begin(action, &pod, cx);
         }
         self.tell_probes(&intent, cx);

@@ -248,19 +248,22 @@ mod tests {
         culprits: &'a [(&'a str, u64)],
         record: RunRecord,
         clock: u64,
+        /// Somebody else ends each run after so many seconds.
+        killed_after: Option<u64>,
     }
 
     impl<'a> Life<'a> {
         fn of(pods: usize, culprits: &'a [(&'a str, u64)]) -> Life<'a> {
             let pods = (0..pods).map(|pod| format!("p{pod:02}")).collect();
-            Life { pods, culprits, record: after(&FAULTY), clock: 40 }
+            Life { pods, culprits, record: after(&FAULTY), clock: 40, killed_after: None }
         }
 
         /// One run: how many seconds it lasts, unless it is well for two hours, and whom it holds at its end.
         fn run(&mut self) -> (Option<u64>, BTreeSet<String>) {
             let mut start = CarefulStart::of(&self.record, at(self.clock));
             start.link_is_up(at(self.clock));
-            let (mut wait, mut now, mut ends) = (self.pods.clone(), self.clock, None::<u64>);
+            let (mut wait, mut now) = (self.pods.clone(), self.clock);
+            let mut ends = self.killed_after.map(|after| now + after);
             let two_hours = self.clock + 7200;
             loop {
                 let Release { held, again, .. } = start.release(&mut self.record, &wait, at(now));
@@ -314,6 +317,18 @@ mod tests {
             assert!(lasted.is_some_and(|lasted| lasted >= SHORT), "{pods} {culprits:?}: {lasted:?}");
             assert!(held.is_subset(&named), "{pods} {culprits:?}: {held:?}");
         }
+    }
+
+    #[test]
+    fn whoever_was_begun_first_when_edgecore_was_killed_from_outside_is_not_held_for_it() {
+        let mut life = Life::of(5, &[]);
+        // A fourth time by hand, soon after the first pod was begun; and then not any more.
+        life.killed_after = Some(15);
+        assert_eq!(life.run().0, Some(15));
+        assert_eq!(life.record.suspects, ["p00"]);
+        life.killed_after = None;
+        assert_eq!(life.run(), (None, BTreeSet::new()));
+        assert_eq!((life.record.culprits.len(), life.record.suspects.len()), (0, 0));
     }
 
     #[test]

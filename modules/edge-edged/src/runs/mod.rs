@@ -3,8 +3,8 @@
 //! A pod may be what ends EdgeCore: by a defect, or by the memory that work for it takes. It is in the store, and would be begun
 //! again at each start before the cloud can take it away. So after a few such ends nothing is begun before the cloud was heard
 //! or two minutes are over, and then a few pods at a time. When that run ends, too, the next one begins with half of those that this one
-//! had begun, and so on until it is known which it is. That one waits, is named, and is tried again after a pause. What runs in the
-//! runtime runs on meanwhile.
+//! had begun, and so on until one is left, which is begun once more by itself. If that run ends as well, it waits, is named, and is tried
+//! again after a pause. What runs in the runtime runs on meanwhile.
 //!
 //! A machine that lost its power has ended EdgeCore, too, and as often as it likes: such an end counts for nothing. It is told by
 //! the kernel's boot id.

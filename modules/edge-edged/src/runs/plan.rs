@@ -2,8 +2,9 @@
 //!
 //! Of the pods that a run has begun one may have ended it. The next run begins half of those alone, and watches them for as long as the
 //! runs before have lived with theirs: whether it ends or lives on, half as many are left. So it comes to one pod, however long after its
-//! begin that ends EdgeCore, and all others run. The one is tried again, after a pause that doubles each time: the end may have had
-//! another cause.
+//! begin that ends EdgeCore, and all others run. One that is left is begun once more by itself before it counts as the one: whatever else
+//! ends EdgeCore, as an administrator's `kill -9` or another program's memory, ends any run, and nothing tells it from a pod's doing. The
+//! one is tried again, after a pause that doubles each time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,9 +67,16 @@ impl RunRecord {
         if !was_short {
             return RunRecord { ends: 1, culprits, ..next };
         }
+        // Whom this run was to try alone, and has begun.
+        let alone = match self.suspects.as_slice() {
+            [one] => self.begun.iter().find(|uid| *uid == one).cloned(),
+            _ => None,
+        };
         let lasted = self.first_begun.map_or(0, |first| age.saturating_sub(first));
         let mut suspects = if trial.is_some() { self.suspects } else { narrowed(self.suspects, self.begun) };
-        if let [one] = suspects.as_slice() {
+        if let ([one], Some(alone)) = (suspects.as_slice(), &alone)
+            && one == alone
+        {
             convict(one);
             suspects.clear();
         }
@@ -161,12 +169,18 @@ pub(super) mod tests {
         assert_eq!(RunRecord::begin(Some(same), "a", 99).suspects, uids(&["x", "y"]));
         // It was watched for longer than ten minutes: that counts all the same.
         half.begun = uids(&["x", "b"]);
-        let named = RunRecord::begin(Some(half), "a", 2000);
-        assert_eq!((named.ends_by("b"), named.ends_by("a"), named.ends), (Some(1), None, 5));
+        // One is left, and may have been begun when something else ended EdgeCore: it is begun once more by itself.
+        let mut alone = RunRecord::begin(Some(half), "a", 2000);
+        assert_eq!((alone.suspects.clone(), alone.ends_by("b")), (uids(&["b"]), None));
+        let before_it = RunRecord::begin(Some(alone.clone()), "a", 2005);
+        assert_eq!((before_it.suspects, before_it.culprits.len()), (uids(&["b"]), 0), "it was not begun");
+        alone.begun = uids(&["b"]);
+        let named = RunRecord::begin(Some(alone), "a", 2010);
+        assert_eq!((named.ends_by("b"), named.ends_by("a"), named.ends), (Some(1), None, 6));
         assert!(named.suspects.is_empty());
         // A machine that lost its power, and who ends EdgeCore by word, begin anew.
         assert_eq!(RunRecord::begin(Some(named.clone()), "b", 9).ends_by("b"), None);
-        assert_eq!(RunRecord::begin(Some(named.clone().ended()), "a", 2010).ends_by("b"), None);
+        assert_eq!(RunRecord::begin(Some(named.clone().ended()), "a", 2020).ends_by("b"), None);
         // It is known still after a run that was well.
         let mut well = RunRecord::begin(Some(named), "a", 4000);
         assert_eq!((well.ends, well.ends_by("b")), (1, Some(1)));

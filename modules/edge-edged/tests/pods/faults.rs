@@ -42,6 +42,22 @@ pub(crate) struct Faults {
     pub(crate) slow_sandboxes: Mutex<Option<usize>>,
     /// How often a runtime was asked for statistics that does not give them.
     refused_stats: Mutex<Option<usize>>,
+    /// The containers that are being stopped, and how many calls each has for that.
+    stops: Mutex<HashMap<String, usize>>,
+}
+
+/// A call that stops a container, until this is dropped.
+struct Stop<'a>(&'a Faults, String);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        let mut stops = self.0.stops.lock().unwrap();
+        let calls = stops.get_mut(&self.1).unwrap();
+        *calls -= 1;
+        if *calls == 0 {
+            stops.remove(&self.1);
+        }
+    }
 }
 
 impl Faults {
@@ -66,6 +82,16 @@ impl Faults {
 
     pub(crate) fn stats_asked(&self) -> usize {
         self.refused_stats.lock().unwrap().unwrap_or_default()
+    }
+
+    /// How many containers are being stopped.
+    pub(crate) fn stops(&self) -> usize {
+        self.stops.lock().unwrap().len()
+    }
+
+    fn stop(&self, id: &str) -> Stop<'_> {
+        *self.stops.lock().unwrap().entry(id.to_owned()).or_default() += 1;
+        Stop(self, id.to_owned())
     }
 
     pub(crate) fn disarm(&self) {
@@ -196,7 +222,13 @@ impl Runtime for FaultyRuntime {
         self.call("start_container", None, self.runtime.start_container(id))
     }
     fn stop_container(&self, id: &str, grace: Duration) -> Answer<'_, ()> {
-        self.call("stop_container", None, self.runtime.stop_container(id, grace))
+        let stop = self.faults.stop(id);
+        let stopped = self.runtime.stop_container(id, grace);
+        let counted = async move {
+            let _until_dropped = stop;
+            stopped.await
+        };
+        self.call("stop_container", None, counted.boxed())
     }
     fn remove_container(&self, id: &str) -> Answer<'_, ()> {
         self.call("remove_container", None, self.runtime.remove_container(id))

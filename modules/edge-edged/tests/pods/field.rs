@@ -94,7 +94,6 @@ fn evicted(node: &Node, pod: &str) -> Option<Value> {
 }
 
 #[test]
-#[ignore = "it was not run to its end yet since a pod that makes room waits no more for the node's store on the full disk"]
 fn a_disk_that_is_full_to_the_last_byte_costs_images_and_the_pod_that_filled_it_and_serves_again() {
     run(async {
         let disk = SmallDisk::new("full", 256);

@@ -27,4 +27,5 @@ mod shutdown;
 mod sidecars;
 mod speed;
 mod static_pods;
+mod turns;
 mod volumes;
