@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::backoff::Backoff;
+use crate::commands::CommandLog;
 use crate::device::{Description, Device, DeviceInstance, DeviceMsg, policy};
 use crate::edgecore::{EdgeCore, described, twin};
 use crate::message::MapperMsg;
@@ -39,6 +40,7 @@ pub(crate) struct MapperContext<P: Protocol> {
     /// Served by the first incarnation; later ones listen anew.
     pub(crate) listener: Rc<Cell<Option<UnixListener>>>,
     pub(crate) edgecore: EdgeCore,
+    pub(crate) commands: CommandLog,
     /// Counts lost connections to edgecore.
     pub(crate) losses: watch::Receiver<u64>,
     /// The mapper's address, for its server.
@@ -53,6 +55,7 @@ impl<P: Protocol> Clone for MapperContext<P> {
             socket: self.socket.clone(),
             listener: Rc::clone(&self.listener),
             edgecore: self.edgecore.clone(),
+            commands: self.commands.clone(),
             losses: self.losses.clone(),
             address: self.address.clone(),
         }
@@ -220,10 +223,10 @@ impl<P: Protocol> Mapper<P> {
             return;
         }
         let instance = Rc::new(DeviceInstance::new(name.clone(), describe()));
-        let (protocol, edgecore) = (Rc::clone(&self.parts.protocol), self.parts.edgecore.clone());
+        let MapperContext { protocol, edgecore, commands, .. } = self.parts.clone();
         let shared = Rc::clone(&instance);
         let address = cx.child((DEVICE, name.to_string()), policy(), move || {
-            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone())
+            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone(), commands.clone())
         });
         self.devices.insert(name.clone(), (instance, address));
     }

@@ -16,7 +16,19 @@ const REGISTER: &str = "register";
 /// The keys that are understood.
 const KNOWN: [(&str, &[&str]); 3] = [
     ("grpc_server", &["socket_path"]),
-    ("common", &["name", "version", "api_version", "protocol", "address", "edgecore_sock", "http_port"]),
+    (
+        "common",
+        &[
+            "name",
+            "version",
+            "api_version",
+            "protocol",
+            "address",
+            "edgecore_sock",
+            "http_port",
+            "command_log",
+        ],
+    ),
     ("dev_init", &["mode"]),
 ];
 
@@ -65,6 +77,9 @@ pub struct Common {
     /// The port of KubeEdge's REST server.
     #[serde(default, deserialize_with = "text_or_number")]
     pub http_port: String,
+    /// The file that keeps which commands were sent to devices. Empty: beside the mapper's own socket.
+    #[serde(default)]
+    pub command_log: PathBuf,
 }
 
 /// Where devices come from.
@@ -155,6 +170,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Where it is kept which commands were sent.
+    pub fn command_log(&self) -> PathBuf {
+        if !self.common.command_log.as_os_str().is_empty() {
+            return self.common.command_log.clone();
+        }
+        let mut path = self.grpc_server.socket_path.clone().into_os_string();
+        path.push(".commands.json");
+        path.into()
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let wrong = |key, what: &dyn fmt::Display| {
             Err(ConfigError::Invalid { path: path.to_owned(), key, what: what.to_string() })
@@ -165,6 +190,11 @@ impl Config {
         if !self.grpc_server.socket_path.is_absolute() {
             let what = format!("is `{}`; write an absolute path", self.grpc_server.socket_path.display());
             return wrong("grpc_server.socket_path", &what);
+        }
+        let log = &self.common.command_log;
+        if !log.as_os_str().is_empty() && !log.is_absolute() {
+            let what = format!("is `{}`; write an absolute path, or leave it out", log.display());
+            return wrong("common.command_log", &what);
         }
         if self.common.edgecore_sock.is_empty() {
             return wrong("common.edgecore_sock", &"is empty; write the path of edgecore's dmi.sock");

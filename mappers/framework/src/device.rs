@@ -2,6 +2,7 @@
 
 mod actor;
 mod crash_budget;
+mod exchange;
 mod instance;
 mod property;
 mod read_write;

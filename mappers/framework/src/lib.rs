@@ -21,6 +21,7 @@ extern crate self as framework;
 
 mod actor;
 mod backoff;
+mod commands;
 mod config;
 mod device;
 mod edgecore;
@@ -42,7 +43,7 @@ mod tests;
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};
-pub use protocol::{Fault, Property, Protocol, Session};
+pub use protocol::{DEADLINE, Fault, Property, Protocol, Session};
 pub use run::run;
 pub use settings::Settings;
 pub use value::{Kind, Limits, Value, ValueError};

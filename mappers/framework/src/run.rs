@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::actor::{DEVICE, Mapper, MapperContext};
+use crate::commands::CommandLog;
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
@@ -120,6 +121,9 @@ fn live<P: Protocol>(
 pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, MapperError> {
     let (common, socket) = (&config.common, config.grpc_server.socket_path.clone());
     let listener = dmi::listen(&socket)?;
+    let path = config.command_log();
+    let commands =
+        CommandLog::open(&path).map_err(|source| MapperError::CommandLog { path: path.clone(), source })?;
     let (edgecore, losses) = EdgeCore::at(&common.edgecore_sock);
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
@@ -130,6 +134,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         listener: Rc::new(Cell::new(Some(listener))),
         socket,
         edgecore,
+        commands,
         losses,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),
     };
