@@ -21,7 +21,8 @@ use crate::edgecore::{EdgeCore, described, twin};
 use crate::message::MapperMsg;
 use crate::panel::DevicePanel;
 use crate::protocol::Protocol;
-use crate::{events, server};
+use crate::rest::Rest;
+use crate::{events, rest, server};
 
 /// 200 ms before the second try to register: soon, because edgecore is on the same machine. Doubles up to 5 s, so that a
 /// mapper is back soon after a long repair.
@@ -45,6 +46,8 @@ pub(crate) struct MapperContext<P: Protocol> {
     pub(crate) losses: watch::Receiver<u64>,
     /// The mapper's address, for its server.
     pub(crate) address: Address<MapperMsg>,
+    /// Its REST interface, if there is one.
+    pub(crate) rest: Option<Rest>,
 }
 
 impl<P: Protocol> Clone for MapperContext<P> {
@@ -58,6 +61,7 @@ impl<P: Protocol> Clone for MapperContext<P> {
             commands: self.commands.clone(),
             losses: self.losses.clone(),
             address: self.address.clone(),
+            rest: self.rest.clone(),
         }
     }
 }
@@ -100,6 +104,14 @@ impl<P: Protocol> Actor for Mapper<P> {
             };
             let _ = myself.tell(MapperMsg::ServerEnded(reason)).await;
         });
+        if let Some(rest) = &self.parts.rest {
+            let (listener, allowed, address) = rest.parts().map_err(|error| Fault::from_error(&error))?;
+            let (env, myself) = (cx.env().clone(), cx.myself());
+            cx.spawn(async move {
+                rest::serve(listener, allowed, address, env).await;
+                let _ = myself.tell(MapperMsg::ServerEnded("the REST interface ended".to_owned())).await;
+            });
+        }
         cx.after(Duration::ZERO, MapperMsg::Register);
         Ok(())
     }
@@ -136,6 +148,13 @@ impl<P: Protocol> Actor for Mapper<P> {
             MapperMsg::RemoveModel(name, reply) => {
                 self.panel.remove_model(&name);
                 reply.send(());
+            }
+            MapperMsg::FindDevice(name, reply) => {
+                reply.send(self.devices.get(&name).map(|(_, address)| address.clone()));
+            }
+            MapperMsg::DescribeDevice(name, reply) => {
+                let (methods, model) = (self.panel.methods(&name), self.panel.model(&name));
+                reply.send(methods.zip(model));
             }
             MapperMsg::GetDevice(name, reply) => reply.send(self.device(&name).map(Box::new)),
         }

@@ -39,6 +39,9 @@ pub enum MapperError {
         /// Why.
         source: std::io::Error,
     },
+    /// Its REST interface cannot be served.
+    #[error("the REST interface cannot be served: {0}")]
+    Rest(String),
     /// The machine gives no thread or no runtime for the mapper.
     #[error("cannot start the mapper's thread: check the limits of processes and open files")]
     Thread(#[source] std::io::Error),

@@ -61,6 +61,11 @@ pub(crate) fn device_offline(env: &Env, device: &NamespacedName, fault: &str, is
     }
 }
 
+pub(crate) fn method_called(env: &Env, device: &NamespacedName, method: &str, property: &str, value: &str) {
+    env.count("mapper_methods_called");
+    tracing::info!(%device, method, property, value, "method called over REST");
+}
+
 pub(crate) fn desired_written(env: &Env, device: &NamespacedName, property: &str, value: &str) {
     env.count("mapper_desired_values_written");
     tracing::info!(%device, property, value, "desired value written");

@@ -50,6 +50,9 @@ pub(crate) struct PropertyPlan<V> {
     pub(crate) collect: Option<Duration>,
     /// How often to report it when it did not change.
     pub(crate) report_cycle: Option<Duration>,
+    /// Whether the model lets it be written, and what.
+    pub(crate) is_writable: bool,
+    pub(crate) limits: Result<Limits, ValueError>,
     /// What is desired is done once, and not kept up.
     pub(crate) is_command: bool,
     pub(crate) desired: Desired,
@@ -122,9 +125,6 @@ fn plan<P: Protocol>(
     let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
     let address = protocol.address(&settings)?;
     warn_of_unread(&settings, "spec.protocol.configData", warnings);
-    if !spec.methods.is_empty() {
-        warnings.push("spec.methods are not served yet".to_owned());
-    }
     let modelled: BTreeMap<&str, &ModelProperty> =
         model.properties.iter().map(|modelled| (modelled.name.as_str(), modelled)).collect();
     let mut names = BTreeSet::new();
@@ -191,9 +191,19 @@ fn property_plan<P: Protocol>(
     for method in push_methods(property.push_method.as_ref()) {
         warnings.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
     }
-    let desired = desired(property, kind, writable, limits, warnings);
+    let desired = desired(property, kind, writable, limits.clone(), warnings);
     let (collect, report_cycle) = cycles(property, warnings);
-    Ok(PropertyPlan { name: name.clone(), kind, visitor, collect, report_cycle, is_command, desired })
+    Ok(PropertyPlan {
+        name: name.clone(),
+        kind,
+        visitor,
+        collect,
+        report_cycle,
+        is_writable: writable,
+        limits,
+        is_command,
+        desired,
+    })
 }
 
 /// Those of the model and of the visitors, the narrower ones. Two zeros are what absent numbers become in KubeEdge's messages.
@@ -320,8 +330,8 @@ fn push_methods(method: Option<&PushMethod>) -> Vec<&'static str> {
 mod tests {
     use dmi::Scalar;
     use dmi::v1beta1::{
-        CustomizedValue, DeviceMethod, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig,
-        PushMethodHttp, TwinProperty,
+        CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethodHttp,
+        TwinProperty,
     };
 
     use super::*;
@@ -520,15 +530,13 @@ mod tests {
         let mut strange = property("seen", "");
         strange.visitors.as_mut().unwrap().config_data =
             config(&[("slot", Scalar::Int(1)), ("colour", Scalar::Int(1))]);
-        let mut device =
+        let device =
             device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
-        device.spec.as_mut().unwrap().methods.push(DeviceMethod::default());
         let (plan, warnings) = parsed(&device);
         assert_eq!(plan.properties.len(), 2);
         let refused: Vec<&str> = plan.refused.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(refused, ["film", "ghost"]);
         for said in [
-            "spec.methods",
             "pushMethod.http",
             "`colour` is not known",
             "there twice",

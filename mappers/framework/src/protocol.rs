@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::error::InvalidSetting;
 use crate::settings::Settings;
+use crate::subscription::Subscription;
 use crate::value::{Kind, Value};
 
 /// What went wrong while talking to a device.
@@ -126,6 +127,17 @@ pub trait Session: Send + 'static {
                 None => Vec::new(),
             }
         }
+    }
+
+    /// Asks the device to send these properties by itself, in place of all that it was asked for before, and to tell `values` what
+    /// comes, and when the session has ended. Answers with the places in `visitors` that it will send; the others are read in
+    /// their cycles.
+    fn subscribe(
+        &mut self,
+        _visitors: &[&Self::Visitor],
+        _values: Subscription,
+    ) -> impl Future<Output = Vec<usize>> + Send {
+        async { Vec::new() }
     }
 
     /// Writes a property. The value is of the property's kind and within its limits.

@@ -20,6 +20,7 @@ use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
+use crate::rest::Rest;
 
 /// What KubeEdge's framework says of a mapper that runs.
 const STATE: &str = "ok";
@@ -52,9 +53,6 @@ pub(crate) async fn run_watched<P: Protocol>(
     if common.protocol != protocol.name() {
         let (configured, spoken) = (common.protocol.clone(), protocol.name().to_owned());
         return Err(MapperError::Protocol { configured, spoken });
-    }
-    if !common.http_port.is_empty() {
-        tracing::info!(port = common.http_port, "the mapper's REST interface is not served yet");
     }
     // Dropped with this future, so that the mapper ends in order then, too.
     let (stop, stopped) = oneshot::channel();
@@ -128,6 +126,16 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
     hive.declare_child("mapper", DEVICE);
+    let rest = match config.rest().map_err(MapperError::Rest)? {
+        Some((at, allowed)) => {
+            let mapper = hive.grant("rest-server", &mailbox, Flow::Ask);
+            let rest = Rest::at(at, allowed, mapper)
+                .map_err(|error| MapperError::Rest(format!("cannot listen on {at}: {error}")))?;
+            tracing::info!(%at, read = allowed.read, write = allowed.write, "the REST interface is served");
+            Some(rest)
+        }
+        None => None,
+    };
     let parts = MapperContext {
         protocol: Rc::new(protocol),
         info: info(config),
@@ -136,6 +144,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         edgecore,
         commands,
         losses,
+        rest,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),
     };
     hive.supervise(mailbox, Policy::default(), move || Mapper::new(parts.clone()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dmi::Scalar;
 use dmi::v1beta1::*;
 use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
-use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Value};
+use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Subscription, Value};
 use tonic::Code;
 
 type Calls = dmi::v1beta1::device_mapper_service_client::DeviceMapperServiceClient<tonic::transport::Channel>;
@@ -34,11 +34,20 @@ struct FakeDevices {
     without_value: BTreeSet<i64>,
     /// The link breaks when a write has arrived.
     cuts_at_writes: bool,
+    /// It sends by itself what is in the slots, to whom, and at which places.
+    pushes: bool,
+    subscribed: Option<(Subscription, Vec<i64>)>,
 }
 
 impl FakeProtocol {
     fn put(&self, slot: i64, value: Value) {
         self.0.lock().unwrap().slots.insert(slot, value);
+    }
+    /// The device sends a value by itself.
+    fn push(&self, slot: i64, value: Result<Value, Fault>) {
+        let inside = self.0.lock().unwrap();
+        let (values, slots) = inside.subscribed.as_ref().unwrap();
+        values.push(slots.iter().position(|of| *of == slot).unwrap(), value);
     }
     fn set_down(&self, down: bool) {
         self.0.lock().unwrap().down = down;
@@ -83,6 +92,16 @@ impl Session for Connection {
 
     fn deadline(&self) -> Duration {
         Duration::from_millis(300)
+    }
+
+    async fn subscribe(&mut self, slots: &[&i64], values: Subscription) -> Vec<usize> {
+        let mut inside = self.0.0.lock().unwrap();
+        if !inside.pushes {
+            return Vec::new();
+        }
+        inside.subscribed = Some((values, slots.iter().map(|slot| **slot).collect()));
+        // All but the last one.
+        (0..slots.len() - 1).collect()
     }
 
     async fn read(&mut self, slot: &i64) -> Result<Value, Fault> {
@@ -409,6 +428,122 @@ async fn a_device_of_which_nothing_answers_is_offline() {
     fixture.edgecore.until_value("one", "level", "8").await;
     let online = ("one".to_owned(), "online".to_owned());
     fixture.edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_a_device_sends_by_itself_is_not_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![levels()];
+        objects.devices = vec![room("one")];
+    }
+    edgecore.start();
+    let shelf = FakeProtocol::default();
+    shelf.0.lock().unwrap().pushes = true;
+    // Asked for, slot 1 would be this, which is never reported.
+    shelf.put(1, Value::Int(666));
+    shelf.put(2, Value::Text("jam".to_owned()));
+    let mapper = Mapper::start(folder.path(), shelf.clone());
+    edgecore.until_value("one", "label", "jam").await;
+    for value in 1..=5 {
+        shelf.push(1, Ok(Value::Int(value)));
+        edgecore.until_value("one", "level", &value.to_string()).await;
+    }
+    shelf.push(1, Err(Fault::NoValue("the sensor is gone".to_owned())));
+    edgecore.until_fault("one", "level", "the sensor is gone").await;
+    // The session ends, and another one takes its place.
+    let connections = shelf.connections();
+    shelf.push(1, Err(Fault::Link("the door fell shut".to_owned())));
+    eventually("another session", async || shelf.connections() > connections).await;
+    eventually("a value of the new session", async || {
+        shelf.push(1, Ok(Value::Int(7)));
+        edgecore.heard().last("one", "level").is_some_and(|(_, value)| value == "7")
+    })
+    .await;
+    assert!(!edgecore.heard().reports.iter().any(|(.., value)| value == "666"));
+    mapper.stop().await;
+}
+
+/// The status and the body of what is answered to a GET.
+async fn get(port: u16, path: &str, more: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{more}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    if !more.is_empty() {
+        assert!(head.contains("x-correlation-id: 42"), "{head}");
+    }
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn kubeedges_rest_interface_reads_and_calls_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let mut one = room("one");
+    let set_level = DeviceMethod {
+        name: "SetLevel".to_owned(),
+        property_names: vec!["level".to_owned(), "label".to_owned()],
+        ..Default::default()
+    };
+    one.spec.as_mut().unwrap().methods = vec![set_level];
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![levels()];
+        objects.devices = vec![one];
+    }
+    edgecore.start();
+    let shelf = FakeProtocol::default();
+    shelf.put(1, Value::Int(7));
+    shelf.put(2, Value::Text("jam".to_owned()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = edgecore::config(folder.path(), "shelf");
+    config.common.http_port = port.to_string();
+    let mapper = Mapper::start_with(config.clone(), shelf.clone());
+    edgecore.until_value("one", "level", "7").await;
+    let (status, body) = get(port, "/api/v1/ping", "x-correlation-id: 42\r\n").await;
+    assert!(status == 200 && body.contains(r#""apiVersion":"v1""#) && body.contains("normally"), "{body}");
+    let (status, body) = get(port, "/api/v1/device/default/one/level", "").await;
+    assert!(status == 200 && body.contains(r#""Value":"7""#) && body.contains(r#""Type":"int""#), "{body}");
+    let (status, body) = get(port, "/api/v1/devicemethod/default/one", "").await;
+    assert!(status == 200 && body.contains("/api/v1/devicemethod/default/one/SetLevel/"), "{body}");
+    let (status, body) = get(port, "/api/v1/meta/model/default/one", "").await;
+    assert!(status == 200 && body.contains(r#""dataType":"INT""#), "{body}");
+    let set = "/api/v1/devicemethod/default/one/SetLevel";
+    assert_eq!(get(port, &format!("{set}/level/9"), "").await.0, 200);
+    assert_eq!(shelf.writes(), [(1, Value::Int(9))]);
+    edgecore.until_value("one", "level", "9").await;
+    for (path, status, said) in [
+        (format!("{set}/level/101"), 500, "above the model's maximum"),
+        (format!("{set}/label/tea"), 500, "ReadOnly"),
+        (format!("{set}/ghost/1"), 500, "does not name"),
+        ("/api/v1/devicemethod/default/one/Explode/level/1".to_owned(), 500, "no such method"),
+        ("/api/v1/device/default/two/level".to_owned(), 404, "no device default/two"),
+        ("/api/v1/device/default/one/%zz".to_owned(), 400, "not understood"),
+        ("/metrics".to_owned(), 404, "/api/v1/"),
+    ] {
+        let (found, body) = get(port, &path, "").await;
+        assert!(found == status && body.contains(said), "{path}: {found} {body}");
+    }
+    let from_a_page = "origin: http://elsewhere\r\nx-correlation-id: 42\r\n";
+    assert_eq!(get(port, &format!("{set}/level/1"), from_a_page).await.0, 403);
+    assert_eq!(shelf.writes().len(), 1);
+    mapper.stop().await;
+    // Only reading.
+    config.common.http_allow = "read".to_owned();
+    let mapper = Mapper::start_with(config, shelf.clone());
+    eventually("the device read", async || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            && get(port, "/api/v1/device/default/one/level", "").await.0 == 200
+    })
+    .await;
+    assert_eq!(get(port, &format!("{set}/level/1"), "").await.0, 403);
+    mapper.stop().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy};
+use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy, Reply};
 use futures::future::AbortHandle;
 
 use crate::backoff::Backoff;
@@ -20,6 +20,7 @@ use crate::edgecore::EdgeCore;
 use crate::events;
 use crate::plan::{DevicePlan, PROPERTIES_MAX, StateReport, parse_device};
 use crate::protocol::{Fault, Protocol};
+use crate::subscription::Pushed;
 
 /// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -27,7 +28,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 const REPORT_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// What a device's actor is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum DeviceMsg {
     /// Its instance has a new description.
     Described,
@@ -35,6 +36,22 @@ pub(crate) enum DeviceMsg {
     Registered,
     /// A cycle, a retry or a report is due.
     Due,
+    /// The device has sent something by itself.
+    Pushed,
+    /// Somebody wants to know a property, as it is now.
+    Read(String, Reply<Result<ReadAnswer, String>>),
+    /// Somebody calls a method with a property and its value.
+    Write { method: String, property: String, text: String, reply: Reply<Result<(), String>> },
+}
+
+/// A property as it was just read.
+#[derive(Debug)]
+pub(crate) struct ReadAnswer {
+    pub(crate) value: String,
+    /// In the words of twins.
+    pub(crate) kind: &'static str,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
 }
 
 impl Message for DeviceMsg {
@@ -43,13 +60,16 @@ impl Message for DeviceMsg {
             DeviceMsg::Described => "Described",
             DeviceMsg::Registered => "Registered",
             DeviceMsg::Due => "Due",
+            DeviceMsg::Pushed => "Pushed",
+            DeviceMsg::Read(..) => "Read",
+            DeviceMsg::Write { .. } => "Write",
         }
     }
 
     fn lane(&self) -> Lane {
         match self {
             DeviceMsg::Described | DeviceMsg::Registered => Lane::Control,
-            DeviceMsg::Due => Lane::Work,
+            DeviceMsg::Due | DeviceMsg::Pushed | DeviceMsg::Read(..) | DeviceMsg::Write { .. } => Lane::Work,
         }
     }
 }
@@ -60,7 +80,10 @@ pub(crate) fn policy() -> Policy {
     Policy {
         budget: usize::MAX,
         window: Duration::from_secs(600),
-        capacity: Capacity::new(4, "one wake-up at a time; the state says what there is to do"),
+        capacity: Capacity::new(
+            16,
+            "one wake-up at a time, what the device has sent, and those who ask over REST",
+        ),
         ..Policy::default()
     }
 }
@@ -70,13 +93,13 @@ pub(crate) struct Device<P: Protocol> {
     pub(super) protocol: Rc<P>,
     pub(super) commands: CommandLog,
     /// `None`: the device was removed.
-    description: Option<Rc<Description>>,
+    pub(super) description: Option<Rc<Description>>,
     described: u64,
     registrations: u64,
     /// Whether the description has not been parsed yet.
     is_unparsed: bool,
     /// `None`: not parsed yet, or the device cannot be served as it is described.
-    plan: Option<Rc<DevicePlan<P>>>,
+    pub(super) plan: Option<Rc<DevicePlan<P>>>,
     /// As the plan's properties, in their order; after them those that cannot be served.
     pub(super) properties: Vec<PropertyState>,
     /// Where the next read looks first, so that every property has its turn.
@@ -90,6 +113,11 @@ pub(crate) struct Device<P: Protocol> {
     /// The protocol fails again and again, and is left alone until then.
     unhealthy_until: Option<Moment>,
     reconnect: Backoff,
+    /// What the device sends by itself, and which properties those are by their places.
+    pub(super) pushed: Pushed,
+    pub(super) subscribed: Vec<usize>,
+    /// The session does not know yet what it is to send.
+    pub(super) is_unsubscribed: bool,
     pub(super) rewrite: Backoff,
     /// Why the device is out of reach, since it is.
     pub(super) link_fault: Option<String>,
@@ -123,6 +151,9 @@ impl<P: Protocol> Device<P> {
             unanswered: BTreeSet::new(),
             answered_at: Moment::default(),
             unhealthy_until: None,
+            pushed: Pushed::default(),
+            subscribed: Vec::new(),
+            is_unsubscribed: true,
             reconnect: RETRY,
             rewrite: RETRY,
             link_fault: None,
@@ -145,18 +176,35 @@ impl<P: Protocol> Actor for Device<P> {
             }
             self.unhealthy_until = unhealthy_until;
         }
+        let (pushed, myself) = (self.pushed.clone(), cx.myself());
+        cx.spawn(async move {
+            loop {
+                pushed.changed().await;
+                if myself.tell(DeviceMsg::Pushed).await.is_err() {
+                    return;
+                }
+            }
+        });
         // What is queued from before would do, too, but nothing may be.
         self.timer = Some(cx.after(Duration::ZERO, DeviceMsg::Due));
         Ok(())
     }
 
-    async fn handle(&mut self, _: DeviceMsg, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
+    async fn handle(&mut self, message: DeviceMsg, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
         self.follow();
         if self.description.is_none() {
             return Ok(());
         }
         let env = cx.env().clone();
-        self.serve(&env).await;
+        match message {
+            DeviceMsg::Described | DeviceMsg::Registered | DeviceMsg::Due | DeviceMsg::Pushed => {
+                self.serve(&env).await;
+            }
+            DeviceMsg::Read(property, reply) => reply.send(self.read_now(&property, &env).await),
+            DeviceMsg::Write { method, property, text, reply } => {
+                reply.send(self.call(&method, &property, &text, &env).await);
+            }
+        }
         if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
             self.report(&env).await;
         }
@@ -214,6 +262,7 @@ impl<P: Protocol> Device<P> {
             self.parse(env);
         }
         let Some(plan) = self.plan.clone() else { return };
+        self.take_pushed(&plan, env);
         self.exchange(&plan, env).await;
     }
 
@@ -252,7 +301,7 @@ impl<P: Protocol> Device<P> {
     /// Goes on with what is known of the properties that have not changed.
     fn follow_plan(&mut self, plan: Rc<DevicePlan<P>>, now: Moment) {
         (self.reconnect, self.rewrite, self.connect_at) = (RETRY, RETRY, now);
-        (self.answered_at, self.next_property) = (now, 0);
+        (self.answered_at, self.next_property, self.is_unsubscribed) = (now, 0, true);
         self.unanswered.clear();
         let before = self.plan.replace(Rc::clone(&plan));
         let is_same_device = before.as_ref().is_some_and(|before| before.address == plan.address);
@@ -321,6 +370,7 @@ impl<P: Protocol> Device<P> {
             _ if self.is_unparsed => Some(Moment::default()),
             (None, _) => None,
             (Some(_), None) => Some(self.connect_at),
+            (Some(_), Some(_)) if self.is_unsubscribed => Some(Moment::default()),
             (Some(_), Some(_)) => self.properties.iter().filter_map(PropertyState::due).min(),
         }
     }

@@ -29,7 +29,10 @@ impl<P: Protocol> Device<P> {
         if self.session.is_none() && !self.connect(plan, env).await {
             return;
         }
-        if plan.properties.iter().all(|planned| planned.collect.is_none()) && self.unanswered.is_empty() {
+        if self.is_unsubscribed {
+            self.subscribe(plan, env).await;
+        }
+        if !self.properties.iter().any(PropertyState::is_polled) && self.unanswered.is_empty() {
             // Nothing will be asked: the connection itself is all that can be said.
             self.is_online(env);
         }
@@ -46,7 +49,7 @@ impl<P: Protocol> Device<P> {
             return false;
         }
         match read_write::connect(&*self.protocol, &plan.address, env).await {
-            Ok(session) => self.session = Some(session),
+            Ok(session) => (self.session, self.is_unsubscribed) = (Some(session), true),
             Err(fault) => {
                 self.is_offline(&fault, env);
                 return false;
@@ -57,6 +60,32 @@ impl<P: Protocol> Device<P> {
             property.reconnected(planned, was_away, now);
         }
         true
+    }
+
+    /// Asks the device to send by itself what is read in cycles otherwise.
+    async fn subscribe(&mut self, plan: &DevicePlan<P>, env: &Env) {
+        self.is_unsubscribed = false;
+        let values = self.pushed.renew();
+        let Some(session) = &mut self.session else { return };
+        let wanted = |(at, planned): (usize, &PropertyPlan<P::Visitor>)| planned.collect.map(|_| at);
+        self.subscribed = plan.properties.iter().enumerate().filter_map(wanted).collect();
+        let visitors = self.subscribed.iter().filter_map(|at| plan.properties.get(*at));
+        let visitors: Vec<&P::Visitor> = visitors.map(|planned| &planned.visitor).collect();
+        let sent = read_write::subscribe(session, &visitors, values, env).await;
+        for (place, at) in self.subscribed.iter().enumerate() {
+            if let Some(property) = self.properties.get_mut(*at) {
+                property.set_subscribed(sent.contains(&place));
+            }
+        }
+    }
+
+    /// Takes what the device has sent by itself.
+    pub(super) fn take_pushed(&mut self, plan: &DevicePlan<P>, env: &Env) {
+        for (place, outcome) in self.pushed.take() {
+            if let Some(at) = self.subscribed.get(place).copied() {
+                self.was_read(plan, at, outcome, env);
+            }
+        }
     }
 
     async fn read(&mut self, plan: &DevicePlan<P>, env: &Env) {
@@ -89,7 +118,13 @@ impl<P: Protocol> Device<P> {
         due
     }
 
-    fn was_read(&mut self, plan: &DevicePlan<P>, at: usize, outcome: Result<Value, Fault>, env: &Env) {
+    pub(super) fn was_read(
+        &mut self,
+        plan: &DevicePlan<P>,
+        at: usize,
+        outcome: Result<Value, Fault>,
+        env: &Env,
+    ) {
         let (Some(planned), Some(property)) = (plan.properties.get(at), self.properties.get_mut(at)) else {
             return;
         };
@@ -236,7 +271,7 @@ impl<P: Protocol> Device<P> {
         }
     }
 
-    fn was_answered(&mut self, plan: &DevicePlan<P>, at: usize, fault: Option<&Fault>, env: &Env) {
+    pub(super) fn was_answered(&mut self, plan: &DevicePlan<P>, at: usize, fault: Option<&Fault>, env: &Env) {
         let now = env.now();
         let Some(fault) = fault.filter(|fault| fault.is_unanswered()) else {
             self.unanswered.clear();
@@ -248,7 +283,7 @@ impl<P: Protocol> Device<P> {
             self.connect_at = now;
         }
         self.unanswered.insert(at);
-        let asked = plan.properties.iter().filter(|planned| planned.collect.is_some()).count();
+        let asked = self.properties.iter().filter(|property| property.is_polled()).count();
         let cycle = plan.properties.iter().filter_map(|planned| planned.collect).max().unwrap_or_default();
         let is_long = now.since(self.answered_at) >= SILENT_MAX.max(cycle * 2);
         let is_gone = self.unanswered.len() >= asked.max(1) || (self.unanswered.len() > 1 && is_long);

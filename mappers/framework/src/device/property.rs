@@ -21,6 +21,8 @@ pub(crate) struct PropertyState {
     report_cycle: Option<Duration>,
     /// None: it is not read.
     next_read: Option<Moment>,
+    /// The device sends it by itself, so that it is not read in its cycle.
+    is_subscribed: bool,
     /// How long until the next try after one that failed.
     reread: Backoff,
     reading: Option<(Reading, SystemTime)>,
@@ -76,6 +78,7 @@ impl PropertyState {
             kind,
             report_cycle: None,
             next_read: None,
+            is_subscribed: false,
             reread: Backoff::new(REREAD_MAX, REREAD_MAX),
             reading: None,
             good_at: None,
@@ -143,7 +146,7 @@ impl PropertyState {
         if let Write::Due(desired, _) = std::mem::replace(&mut self.write, Write::Done) {
             self.observed = desired.text;
         }
-        self.next_read = self.next_read.map(|next| next.min(now));
+        self.read_soon(now);
         self.refusal = None;
         std::mem::take(&mut self.is_unwritable)
     }
@@ -166,7 +169,21 @@ impl PropertyState {
     }
 
     pub(crate) fn to_read(&self, now: Moment) -> bool {
-        self.next_read.is_some_and(|next| next <= now)
+        self.read_due().is_some_and(|next| next <= now)
+    }
+
+    pub(crate) fn set_subscribed(&mut self, is_subscribed: bool) {
+        self.is_subscribed = is_subscribed;
+    }
+
+    /// Whether the device is asked for it.
+    pub(crate) fn is_polled(&self) -> bool {
+        self.next_read.is_some() && !self.is_subscribed
+    }
+
+    /// It was written, and is read back at once, if it is read.
+    pub(crate) fn read_soon(&mut self, now: Moment) {
+        self.next_read = self.next_read.map(|next| next.min(now));
     }
 
     /// It was read, or the try failed. A cycle that was missed is not made up for.
@@ -178,7 +195,7 @@ impl PropertyState {
 
     /// When it was to be read.
     pub(crate) fn read_due(&self) -> Option<Moment> {
-        self.next_read
+        self.next_read.filter(|_| !self.is_subscribed)
     }
 
     /// There is a value. Whether there was none to be had before.
@@ -281,7 +298,7 @@ impl PropertyState {
             Write::Due(_, at) => Some(*at),
             Write::Done => None,
         };
-        [write, self.next_read].into_iter().flatten().min()
+        [write, self.read_due()].into_iter().flatten().min()
     }
 
     /// When to report what changed, what did not change, or what edgecore did not take.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use beehive::Env;
 
 use crate::protocol::{Fault, Protocol, Session};
+use crate::subscription::Subscription;
 use crate::value::Value;
 
 pub(super) async fn connect<P: Protocol>(
@@ -55,6 +56,17 @@ pub(super) async fn write<S: Session>(
 ) -> Result<(), Fault> {
     let deadline = session.deadline();
     env.timeout(deadline, session.write(visitor, value)).await.unwrap_or_else(|| Err(late(deadline)))
+}
+
+/// Which of these the device will send by itself, by their places.
+pub(super) async fn subscribe<S: Session>(
+    session: &mut S,
+    visitors: &[&S::Visitor],
+    values: Subscription,
+    env: &Env,
+) -> Vec<usize> {
+    let deadline = session.deadline();
+    env.timeout(deadline, session.subscribe(visitors, values)).await.unwrap_or_default()
 }
 
 /// A request that takes too long makes the connection useless: its answer may still come, to the next question.

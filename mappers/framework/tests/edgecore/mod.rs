@@ -266,6 +266,10 @@ pub(crate) struct Mapper {
 impl Mapper {
     pub(crate) fn start<P: framework::Protocol>(folder: &Path, protocol: P) -> Self {
         let config = config(folder, protocol.name());
+        Mapper::start_with(config, protocol)
+    }
+
+    pub(crate) fn start_with<P: framework::Protocol>(config: framework::Config, protocol: P) -> Self {
         let (end, ended) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let config = config.clone();

@@ -18,6 +18,8 @@ fn plan(desired: &str) -> PropertyPlan<()> {
         visitor: (),
         collect: Some(CYCLE),
         report_cycle: None,
+        is_writable: true,
+        limits: Ok(crate::value::Limits::default()),
         is_command: false,
         desired,
     }
@@ -172,6 +174,16 @@ fn a_device_that_says_it_has_no_value_is_believed_at_once() {
     assert!(!property.has_no_value("NaN".to_owned(), EPOCH));
     let twin = property.to_report(now).unwrap();
     assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some("NaN")));
+}
+
+#[test]
+fn what_the_device_sends_by_itself_is_not_asked_for() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    property.set_subscribed(true);
+    assert_eq!((property.to_read(now), property.due(), property.is_polled()), (false, None, false));
+    property.set_subscribed(false);
+    assert!(property.to_read(now) && property.is_polled());
 }
 
 #[test]
