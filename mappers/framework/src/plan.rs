@@ -335,7 +335,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::protocol::{Fault, Session};
+    use crate::fault::Fault;
+    use crate::protocol::Session;
 
     struct TestProtocol;
     struct TestSession;

@@ -3,47 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::error::InvalidSetting;
+use crate::fault::Fault;
 use crate::settings::Settings;
 use crate::subscription::Subscription;
 use crate::value::{Kind, Value};
-
-/// What went wrong while talking to a device.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Fault {
-    /// The device is out of reach, or the connection cannot be used any more.
-    #[error("the device does not answer: {0}")]
-    Link(String),
-    /// The device is out of reach, and nothing of this request was sent: it may be sent again, even if it is a command.
-    #[error("the device is not reached: {0}")]
-    NotSent(String),
-    /// This one request was not answered. The session is usable: it has seen to that no late answer is taken for another's.
-    #[error("no answer: {0}")]
-    Silent(String),
-    /// The device answered, and this one request cannot be served. The connection is fine.
-    #[error("the device refused: {0}")]
-    Device(String),
-    /// The device answered that it has no value there now: no number, its own mark for that, a bad quality.
-    #[error("the device has no value: {0}")]
-    NoValue(String),
-}
-
-impl Fault {
-    /// Whether the device has said nothing.
-    pub fn is_unanswered(&self) -> bool {
-        match self {
-            Fault::Link(_) | Fault::NotSent(_) | Fault::Silent(_) => true,
-            Fault::Device(_) | Fault::NoValue(_) => false,
-        }
-    }
-
-    /// Whether the session is of no use any more.
-    pub fn ends_the_session(&self) -> bool {
-        matches!(self, Fault::Link(_) | Fault::NotSent(_))
-    }
-}
 
 /// 5 s for a connection, and for a request, unless a protocol says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);

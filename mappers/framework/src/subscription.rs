@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::protocol::Fault;
+use crate::fault::Fault;
 use crate::value::Value;
 
 /// Where a session puts what its device sends by itself. Of each property the newest counts: whoever is faster than edgecore

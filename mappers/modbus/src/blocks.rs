@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::address::Sizes;
-use crate::visitor::{Table, Visitor};
-
-/// A place that a value is read from: table, first one, how many.
-pub(crate) type Span = (Table, u16, u16);
+use crate::visitor::{Span, Table, Visitor};
 
 /// What a device has taught about what can be read together.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 use crate::address::Address;
-use crate::blocks::{Block, Learned, Span};
+use crate::blocks::{Block, Learned};
 use crate::encoding::{Encoding, NotDecoded};
 use crate::line::{Answer, Line, Lines, Turn};
-use crate::visitor::{Table, Visitor, WriteFunction};
+use crate::visitor::{Span, Table, Visitor, WriteFunction};
 
 /// The protocol's name in devices and in the mapper's config.
 const NAME: &str = "modbus";

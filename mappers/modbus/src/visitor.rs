@@ -2,7 +2,6 @@
 
 use framework::{InvalidSetting, Kind, Property, Settings};
 
-use crate::blocks::Span;
 use crate::encoding::{Charset, Encoding, Format, Scale};
 
 /// What one request can read.
@@ -24,6 +23,9 @@ pub enum Table {
     /// Registers that can be written.
     HoldingRegisters,
 }
+
+/// A place that a value is read from: table, first one, how many.
+pub(crate) type Span = (Table, u16, u16);
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

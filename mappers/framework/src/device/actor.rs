@@ -18,8 +18,9 @@ use crate::device::property::PropertyState;
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
+use crate::fault::Fault;
 use crate::plan::{DevicePlan, PROPERTIES_MAX, StateReport, parse_device};
-use crate::protocol::{Fault, Protocol};
+use crate::protocol::Protocol;
 use crate::subscription::Pushed;
 
 /// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.

@@ -12,8 +12,9 @@ use crate::device::actor::Device;
 use crate::device::property::PropertyState;
 use crate::device::read_write;
 use crate::events;
+use crate::fault::Fault;
 use crate::plan::{Desired, DesiredValue, DevicePlan, PropertyPlan};
-use crate::protocol::{Fault, Protocol};
+use crate::protocol::Protocol;
 use crate::value::Value;
 
 /// 10 s: a device that has not answered for that long, and for two of its cycles, is offline even if not all was asked yet.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use beehive::Env;
 
-use crate::protocol::{Fault, Protocol, Session};
+use crate::fault::Fault;
+use crate::protocol::{Protocol, Session};
 use crate::subscription::Subscription;
 use crate::value::Value;
 
