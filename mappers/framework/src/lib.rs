@@ -34,6 +34,7 @@ mod events;
 mod fault;
 mod message;
 mod panel;
+pub mod payload;
 mod plan;
 mod protocol;
 mod rest;
@@ -51,6 +52,7 @@ pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, 
 pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};
 pub use fault::Fault;
+pub use payload::Payload;
 pub use protocol::{DEADLINE, Property, Protocol, Session};
 pub use run::run;
 pub use settings::Settings;

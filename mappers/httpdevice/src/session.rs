@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use framework::payload::beginning;
 use framework::{Fault, Session, Value};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::address::Address;
-use crate::visitor::{Visitor, beginning};
+use crate::visitor::Visitor;
 
 /// A connection to a device.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Session for HttpSession {
 
     async fn read(&mut self, visitor: &Visitor) -> Result<Value, Fault> {
         let body = self.ask(Method::GET, &visitor.path, None).await?;
-        visitor.value(&body)
+        visitor.payload.value(&body)
     }
 
     async fn read_many(&mut self, visitors: &[&Visitor]) -> Vec<(usize, Result<Value, Fault>)> {
@@ -117,7 +118,7 @@ impl Session for HttpSession {
         match self.ask(Method::GET, &first.path, None).await {
             Ok(body) => {
                 let same = visitors.iter().enumerate().filter(|(_, visitor)| visitor.path == first.path);
-                same.map(|(at, visitor)| (at, visitor.value(&body))).collect()
+                same.map(|(at, visitor)| (at, visitor.payload.value(&body))).collect()
             }
             Err(fault) => vec![(0, Err(fault))],
         }
