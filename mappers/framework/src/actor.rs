@@ -15,12 +15,14 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::backoff::Backoff;
+use crate::commands::CommandLog;
 use crate::device::{Description, Device, DeviceInstance, DeviceMsg, policy};
 use crate::edgecore::{EdgeCore, described, twin};
 use crate::message::MapperMsg;
 use crate::panel::DevicePanel;
 use crate::protocol::Protocol;
-use crate::{events, server};
+use crate::rest::Rest;
+use crate::{events, rest, server};
 
 /// 200 ms before the second try to register: soon, because edgecore is on the same machine. Doubles up to 5 s, so that a
 /// mapper is back soon after a long repair.
@@ -39,10 +41,13 @@ pub(crate) struct MapperContext<P: Protocol> {
     /// Served by the first incarnation; later ones listen anew.
     pub(crate) listener: Rc<Cell<Option<UnixListener>>>,
     pub(crate) edgecore: EdgeCore,
+    pub(crate) commands: CommandLog,
     /// Counts lost connections to edgecore.
     pub(crate) losses: watch::Receiver<u64>,
     /// The mapper's address, for its server.
     pub(crate) address: Address<MapperMsg>,
+    /// Its REST interface, if there is one.
+    pub(crate) rest: Option<Rest>,
 }
 
 impl<P: Protocol> Clone for MapperContext<P> {
@@ -53,8 +58,10 @@ impl<P: Protocol> Clone for MapperContext<P> {
             socket: self.socket.clone(),
             listener: Rc::clone(&self.listener),
             edgecore: self.edgecore.clone(),
+            commands: self.commands.clone(),
             losses: self.losses.clone(),
             address: self.address.clone(),
+            rest: self.rest.clone(),
         }
     }
 }
@@ -97,6 +104,14 @@ impl<P: Protocol> Actor for Mapper<P> {
             };
             let _ = myself.tell(MapperMsg::ServerEnded(reason)).await;
         });
+        if let Some(rest) = &self.parts.rest {
+            let (listener, allowed, address) = rest.parts().map_err(|error| Fault::from_error(&error))?;
+            let (env, myself) = (cx.env().clone(), cx.myself());
+            cx.spawn(async move {
+                rest::serve(listener, allowed, address, env).await;
+                let _ = myself.tell(MapperMsg::ServerEnded("the REST interface ended".to_owned())).await;
+            });
+        }
         cx.after(Duration::ZERO, MapperMsg::Register);
         Ok(())
     }
@@ -133,6 +148,13 @@ impl<P: Protocol> Actor for Mapper<P> {
             MapperMsg::RemoveModel(name, reply) => {
                 self.panel.remove_model(&name);
                 reply.send(());
+            }
+            MapperMsg::FindDevice(name, reply) => {
+                reply.send(self.devices.get(&name).map(|(_, address)| address.clone()));
+            }
+            MapperMsg::DescribeDevice(name, reply) => {
+                let (methods, model) = (self.panel.methods(&name), self.panel.model(&name));
+                reply.send(methods.zip(model));
             }
             MapperMsg::GetDevice(name, reply) => reply.send(self.device(&name).map(Box::new)),
         }
@@ -220,10 +242,10 @@ impl<P: Protocol> Mapper<P> {
             return;
         }
         let instance = Rc::new(DeviceInstance::new(name.clone(), describe()));
-        let (protocol, edgecore) = (Rc::clone(&self.parts.protocol), self.parts.edgecore.clone());
+        let MapperContext { protocol, edgecore, commands, .. } = self.parts.clone();
         let shared = Rc::clone(&instance);
         let address = cx.child((DEVICE, name.to_string()), policy(), move || {
-            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone())
+            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone(), commands.clone())
         });
         self.devices.insert(name.clone(), (instance, address));
     }

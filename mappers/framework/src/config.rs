@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::rest::Allowed;
 
 /// 1 MiB: the largest config file that is read.
 pub const FILE_MAX: u64 = 1 << 20;
@@ -16,7 +19,20 @@ const REGISTER: &str = "register";
 /// The keys that are understood.
 const KNOWN: [(&str, &[&str]); 3] = [
     ("grpc_server", &["socket_path"]),
-    ("common", &["name", "version", "api_version", "protocol", "address", "edgecore_sock", "http_port"]),
+    (
+        "common",
+        &[
+            "name",
+            "version",
+            "api_version",
+            "protocol",
+            "address",
+            "edgecore_sock",
+            "http_port",
+            "http_allow",
+            "command_log",
+        ],
+    ),
     ("dev_init", &["mode"]),
 ];
 
@@ -56,15 +72,21 @@ pub struct Common {
     /// The protocol; it selects the devices that edgecore hands out.
     #[serde(default)]
     pub protocol: String,
-    /// Where KubeEdge's REST server would listen.
+    /// Where the REST interface listens, if `http_port` is given; empty: on loopback.
     #[serde(default)]
     pub address: String,
     /// edgecore's socket.
     #[serde(default = "default_edgecore_socket")]
     pub edgecore_sock: String,
-    /// The port of KubeEdge's REST server.
+    /// The port of the REST interface. Empty: there is none.
     #[serde(default, deserialize_with = "text_or_number")]
     pub http_port: String,
+    /// What may be done over it: `read`, or `read,write`. Empty: both on loopback, and nothing beyond it.
+    #[serde(default)]
+    pub http_allow: String,
+    /// The file that keeps which commands were sent to devices. Empty: beside the mapper's own socket.
+    #[serde(default)]
+    pub command_log: PathBuf,
 }
 
 /// Where devices come from.
@@ -155,6 +177,48 @@ impl Config {
         Ok(config)
     }
 
+    /// Where the REST interface listens, and what may be done over it. None: it is not served.
+    pub(crate) fn rest(&self) -> Result<Option<(SocketAddr, Allowed)>, String> {
+        let common = &self.common;
+        if common.http_port.is_empty() {
+            return Ok(None);
+        }
+        let wrong_port =
+            || format!("common.http_port is `{}`; write a port, or leave it out", common.http_port);
+        let port: u16 = common.http_port.trim().parse().map_err(|_| wrong_port())?;
+        let address = match common.address.as_str() {
+            "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            address => address
+                .parse()
+                .map_err(|_| format!("common.address is `{address}`; write an IP address of this machine"))?,
+        };
+        let allowed = match common.http_allow.replace(' ', "").as_str() {
+            "" => Allowed { read: address.is_loopback(), write: address.is_loopback() },
+            "read" => Allowed { read: true, write: false },
+            "write" => Allowed { read: false, write: true },
+            "read,write" | "write,read" => Allowed { read: true, write: true },
+            other => return Err(format!("common.http_allow is `{other}`; write read, write or read,write")),
+        };
+        if !allowed.read && !allowed.write {
+            tracing::warn!(
+                %address,
+                "the REST interface is not served beyond loopback unless common.http_allow says what is allowed there"
+            );
+            return Ok(None);
+        }
+        Ok(Some((SocketAddr::new(address, port), allowed)))
+    }
+
+    /// Where it is kept which commands were sent.
+    pub fn command_log(&self) -> PathBuf {
+        if !self.common.command_log.as_os_str().is_empty() {
+            return self.common.command_log.clone();
+        }
+        let mut path = self.grpc_server.socket_path.clone().into_os_string();
+        path.push(".commands.json");
+        path.into()
+    }
+
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let wrong = |key, what: &dyn fmt::Display| {
             Err(ConfigError::Invalid { path: path.to_owned(), key, what: what.to_string() })
@@ -165,6 +229,11 @@ impl Config {
         if !self.grpc_server.socket_path.is_absolute() {
             let what = format!("is `{}`; write an absolute path", self.grpc_server.socket_path.display());
             return wrong("grpc_server.socket_path", &what);
+        }
+        let log = &self.common.command_log;
+        if !log.as_os_str().is_empty() && !log.is_absolute() {
+            let what = format!("is `{}`; write an absolute path, or leave it out", log.display());
+            return wrong("common.command_log", &what);
         }
         if self.common.edgecore_sock.is_empty() {
             return wrong("common.edgecore_sock", &"is empty; write the path of edgecore's dmi.sock");
@@ -258,6 +327,25 @@ common:
         assert_eq!(config.common.name, "Modbus-mapper");
         assert_eq!(config.common.http_port, "7777");
         assert_eq!(config.grpc_server.socket_path, Path::new("/etc/kubeedge/modbus.sock"));
+    }
+
+    #[test]
+    fn beyond_loopback_the_rest_interface_does_what_is_allowed_by_name() {
+        let rest = |common: &str| {
+            let text = format!("grpc_server: {{socket_path: /m.sock}}\ncommon: {{name: m, {common}}}\n");
+            let rest = read(&text).unwrap().rest();
+            rest.map(|rest| rest.map(|(at, allowed)| (at.to_string(), allowed.read, allowed.write)))
+        };
+        let served = |at: &str, read, write| Ok(Some((at.to_owned(), read, write)));
+        assert_eq!(rest("address: 127.0.0.1"), Ok(None));
+        assert_eq!(rest("http_port: 7777"), served("127.0.0.1:7777", true, true));
+        assert_eq!(rest("http_port: 7777, http_allow: read"), served("127.0.0.1:7777", true, false));
+        assert_eq!(rest("http_port: 7777, address: 0.0.0.0"), Ok(None));
+        let both = rest("http_port: 7777, address: '::', http_allow: 'read, write'");
+        assert_eq!(both, served("[::]:7777", true, true));
+        for wrong in ["http_port: many", "http_port: 1, address: host", "http_port: 1, http_allow: all"] {
+            rest(wrong).unwrap_err();
+        }
     }
 
     #[test]

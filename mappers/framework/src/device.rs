@@ -1,11 +1,13 @@
 //! One device: an actor with its connection, its cycles and its reports.
 
 mod actor;
+mod asked;
 mod crash_budget;
+mod exchange;
 mod instance;
 mod property;
 mod read_write;
 mod reporter;
 
-pub(crate) use actor::{Device, DeviceMsg, policy};
+pub(crate) use actor::{Device, DeviceMsg, ReadAnswer, policy};
 pub(crate) use instance::{Description, DeviceInstance};

@@ -1,5 +1,6 @@
 //! edgecore's socket, from the mapper's side.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ use crate::twin::PropertyTwin;
 const REGISTRATION_DEADLINE: Duration = Duration::from_secs(10);
 /// A report is one transaction in edgecore.
 const REPORT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The key in a side's metadata that says why there is no value, or why the desired one was not given to the device.
+/// KubeEdge's edgecore passes over what it does not know there.
+pub(crate) const ERROR: &str = "error";
 
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,19 +111,26 @@ impl EdgeCore {
 /// Both sides are always there: KubeEdge's edgecore does not survive a twin without one of them.
 pub(crate) fn twin(property: &PropertyTwin) -> Twin {
     let millis = property.twin.read_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let side = |value: &str| TwinProperty {
-        value: value.to_owned(),
-        metadata: [
+    let side = |value: &str, error: &Option<String>| {
+        let mut metadata = BTreeMap::from([
             ("timestamp".to_owned(), millis.to_string()),
             ("type".to_owned(), property.kind.twin_type().to_owned()),
-        ]
-        .into(),
+        ]);
+        if let Some(error) = error {
+            metadata.insert(ERROR.to_owned(), one_line(error));
+        }
+        TwinProperty { value: value.to_owned(), metadata }
     };
     Twin {
         property_name: property.property.clone(),
-        observed_desired: Some(side(&property.twin.observed)),
-        reported: Some(side(&property.twin.value)),
+        observed_desired: Some(side(&property.twin.observed, &property.twin.refusal)),
+        reported: Some(side(&property.twin.value, &property.twin.fault)),
     }
+}
+
+/// A sentence from a device or a library, without what a terminal would obey.
+fn one_line(sentence: &str) -> String {
+    sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).take(512).collect()
 }
 
 fn outcome(answer: Result<(), Status>) -> ReportOutcome {

@@ -28,6 +28,20 @@ pub enum MapperError {
     /// Its socket cannot be served.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// What was sent to devices is not known.
+    #[error(
+        "cannot read which commands were sent from `{}`: mend the file, or remove it and accept that they are sent again",
+        path.display()
+    )]
+    CommandLog {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Its REST interface cannot be served.
+    #[error("the REST interface cannot be served: {0}")]
+    Rest(String),
     /// The machine gives no thread or no runtime for the mapper.
     #[error("cannot start the mapper's thread: check the limits of processes and open files")]
     Thread(#[source] std::io::Error),

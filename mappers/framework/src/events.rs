@@ -61,6 +61,11 @@ pub(crate) fn device_offline(env: &Env, device: &NamespacedName, fault: &str, is
     }
 }
 
+pub(crate) fn method_called(env: &Env, device: &NamespacedName, method: &str, property: &str, value: &str) {
+    env.count("mapper_methods_called");
+    tracing::info!(%device, method, property, value, "method called over REST");
+}
+
 pub(crate) fn desired_written(env: &Env, device: &NamespacedName, property: &str, value: &str) {
     env.count("mapper_desired_values_written");
     tracing::info!(%device, property, value, "desired value written");
@@ -94,6 +99,29 @@ pub(crate) fn property_unreadable(
 
 pub(crate) fn property_readable(device: &NamespacedName, property: &str) {
     tracing::info!(%device, property, "the property can be read again");
+}
+
+pub(crate) fn property_without_value(
+    env: &Env,
+    device: &NamespacedName,
+    property: &str,
+    reason: &str,
+    is_new: bool,
+) {
+    env.count("mapper_reads_without_value");
+    if is_new {
+        tracing::info!(%device, property, reason, "the property has no value now");
+    }
+}
+
+pub(crate) fn command_given_up(env: &Env, device: &NamespacedName, property: &str, reason: &str) {
+    env.count("mapper_commands_given_up");
+    tracing::warn!(%device, property, reason, "command not done; it is not sent again");
+}
+
+pub(crate) fn command_not_noted(env: &Env, device: &NamespacedName, property: &str, reason: &str) {
+    env.count("mapper_commands_not_noted");
+    tracing::warn!(%device, property, reason, "what came of a command is not noted; after a restart it counts as unknown");
 }
 
 pub(crate) fn report_rejected(env: &Env, device: &NamespacedName, what: &str, reason: &str) {

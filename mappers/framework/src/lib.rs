@@ -11,8 +11,12 @@
 //! - it writes desired values, within the model's limits, and reports them as observed once the device has them;
 //! - it tells whether the device answers, for devices whose `stateReport` asks for that.
 //!
-//! Cycles are milliseconds. What a mapper does not do yet (device methods, push methods, databases, the REST
-//! interface, BYTES and STREAM properties) is named in a warning for every device that asks for it.
+//! - it reads what is due together in as few requests as the protocol can, and takes what a device sends by itself;
+//! - a property that cannot be read, or not be written as desired, is that property's fault, told with its twin;
+//! - it serves KubeEdge's REST interface, methods included, where its config says so.
+//!
+//! Cycles are milliseconds. What a mapper does not do yet (push methods, databases, BYTES and STREAM properties) is named in a
+//! warning for every device that asks for it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 // The tests' edgecore uses the crate as a mapper does.
@@ -21,18 +25,23 @@ extern crate self as framework;
 
 mod actor;
 mod backoff;
+mod commands;
 mod config;
 mod device;
 mod edgecore;
 mod error;
 mod events;
+mod fault;
 mod message;
 mod panel;
+pub mod payload;
 mod plan;
 mod protocol;
+mod rest;
 mod run;
 mod server;
 mod settings;
+mod subscription;
 mod twin;
 mod value;
 
@@ -42,7 +51,10 @@ mod tests;
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};
-pub use protocol::{Fault, Property, Protocol, Session};
+pub use fault::Fault;
+pub use payload::Payload;
+pub use protocol::{DEADLINE, Property, Protocol, Session};
 pub use run::run;
 pub use settings::Settings;
+pub use subscription::Subscription;
 pub use value::{Kind, Limits, Value, ValueError};

@@ -1,10 +1,11 @@
 //! The mapper's messages.
 
 use apimachinery::NamespacedName;
-use beehive::{Lane, Message, Reply};
+use beehive::{Address, Lane, Message, Reply};
 use dmi::v1beta1::{Device, DeviceModel, MapperRegisterResponse};
 use tonic::Status;
 
+use crate::device::DeviceMsg;
 use crate::error::PanelError;
 
 /// What the mapper is told.
@@ -26,6 +27,10 @@ pub(crate) enum MapperMsg {
     RegisterModel(Box<DeviceModel>, Reply<Result<(), PanelError>>),
     /// edgecore has removed a model.
     RemoveModel(NamespacedName, Reply<()>),
+    /// Somebody wants to ask a device itself.
+    FindDevice(NamespacedName, Reply<Option<Address<DeviceMsg>>>),
+    /// Somebody asks for the methods of a device and for its model, as KubeEdge's REST interface has them.
+    DescribeDevice(NamespacedName, Reply<Option<(serde_json::Value, serde_json::Value)>>),
     /// Somebody asks for a device with what is known of its twins.
     GetDevice(NamespacedName, Reply<Option<Box<Device>>>),
 }
@@ -41,6 +46,8 @@ impl Message for MapperMsg {
             MapperMsg::RemoveDevice(..) => "RemoveDevice",
             MapperMsg::RegisterModel(..) => "RegisterModel",
             MapperMsg::RemoveModel(..) => "RemoveModel",
+            MapperMsg::FindDevice(..) => "FindDevice",
+            MapperMsg::DescribeDevice(..) => "DescribeDevice",
             MapperMsg::GetDevice(..) => "GetDevice",
         }
     }

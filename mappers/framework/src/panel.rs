@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use apimachinery::NamespacedName;
 use dmi::v1beta1::{Device, DeviceModel, MapperRegisterResponse};
 
+use serde_json::json;
+
 use crate::error::{DEVICES_MAX, MODELS_MAX, NAME_MAX, PanelError};
 
 /// Where KubeEdge puts what has no namespace.
@@ -119,6 +121,45 @@ impl DevicePanel {
         let device = &self.devices.get(name)?.object;
         let model = model_of(device).and_then(|model| self.models.get(&model)).map(|there| &there.object);
         Some((device, model))
+    }
+
+    /// The methods of a device, as KubeEdge's REST interface names them.
+    pub(crate) fn methods(&self, name: &NamespacedName) -> Option<serde_json::Value> {
+        let (device, model) = self.device(name)?;
+        let modelled = model.and_then(|model| model.spec.as_ref()).map(|spec| spec.properties.as_slice());
+        let kind = |property: &str| {
+            let found = modelled.unwrap_or_default().iter().find(|there| there.name == property);
+            found.map(|there| there.r#type.to_ascii_lowercase()).unwrap_or_default()
+        };
+        let methods = device.spec.iter().flat_map(|spec| &spec.methods).map(|method| {
+            let path = format!(
+                "/api/v1/devicemethod/{}/{}/{}/{{propertyName}}/{{data}}",
+                name.namespace, name.name, method.name
+            );
+            let parameters = method.property_names.iter();
+            let parameters: Vec<_> = parameters
+                .map(|property| json!({ "PropertyName": property, "ValueType": kind(property) }))
+                .collect();
+            json!({ "Name": method.name, "Path": path, "Parameters": parameters })
+        });
+        Some(methods.collect())
+    }
+
+    /// The model of a device, as KubeEdge's REST interface names it.
+    pub(crate) fn model(&self, name: &NamespacedName) -> Option<serde_json::Value> {
+        let (_, model) = self.device(name)?;
+        let properties = model.into_iter().flat_map(|model| &model.spec).flat_map(|spec| &spec.properties);
+        let properties: Vec<_> = properties
+            .map(|property| {
+                json!({
+                    "name": property.name, "dataType": property.r#type, "description": property.description,
+                    "accessMode": property.access_mode, "minimum": property.minimum,
+                    "maximum": property.maximum, "unit": property.unit,
+                })
+            })
+            .collect();
+        let (name, namespace) = model.map(|model| (&model.name, &model.namespace)).unzip();
+        Some(json!({ "name": name, "namespace": namespace, "properties": properties }))
     }
 
     /// How many devices and models there are.

@@ -18,6 +18,9 @@ const SHORTEST_CYCLE: Duration = Duration::from_millis(10);
 const SUSPICIOUS_CYCLE: Duration = Duration::from_secs(24 * 3600);
 /// What a clock can add without running over.
 const LONGEST_CYCLE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// 10 s: so often is a value told again that did not change, unless `reportCycle` says otherwise: what is steady and what is dead
+/// look alike without it.
+const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 /// More properties than any device has; a description with more is refused.
 pub(crate) const PROPERTIES_MAX: usize = 4096;
 
@@ -25,6 +28,8 @@ pub(crate) const PROPERTIES_MAX: usize = 4096;
 pub(crate) struct DevicePlan<P: Protocol> {
     pub(crate) address: P::Address,
     pub(crate) properties: Vec<PropertyPlan<P::Visitor>>,
+    /// The properties that cannot be served as they are described, and why.
+    pub(crate) refused: Vec<(String, String)>,
     /// Whether its state is reported (`stateReport`).
     pub(crate) state: Option<StateReport>,
 }
@@ -45,6 +50,11 @@ pub(crate) struct PropertyPlan<V> {
     pub(crate) collect: Option<Duration>,
     /// How often to report it when it did not change.
     pub(crate) report_cycle: Option<Duration>,
+    /// Whether the model lets it be written, and what.
+    pub(crate) is_writable: bool,
+    pub(crate) limits: Result<Limits, ValueError>,
+    /// What is desired is done once, and not kept up.
+    pub(crate) is_command: bool,
     pub(crate) desired: Desired,
 }
 
@@ -53,8 +63,8 @@ pub(crate) struct PropertyPlan<V> {
 pub(crate) enum Desired {
     /// Nothing.
     Unset,
-    /// Something that the property cannot have; the device keeps what it has.
-    Invalid,
+    /// Something that the property cannot have, for this reason; the device keeps what it has.
+    Invalid(String),
     /// This.
     Value(DesiredValue),
 }
@@ -64,6 +74,8 @@ pub(crate) enum Desired {
 pub(crate) struct DesiredValue {
     /// As the user wrote it.
     pub(crate) text: String,
+    /// Tells it from the same text, desired again with other metadata.
+    pub(crate) version: String,
     pub(crate) value: Value,
 }
 
@@ -113,13 +125,11 @@ fn plan<P: Protocol>(
     let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
     let address = protocol.address(&settings)?;
     warn_of_unread(&settings, "spec.protocol.configData", warnings);
-    if !spec.methods.is_empty() {
-        warnings.push("spec.methods are not served yet".to_owned());
-    }
     let modelled: BTreeMap<&str, &ModelProperty> =
         model.properties.iter().map(|modelled| (modelled.name.as_str(), modelled)).collect();
     let mut names = BTreeSet::new();
     let mut properties = Vec::with_capacity(spec.properties.len());
+    let mut refused = Vec::new();
     for property in &spec.properties {
         if !names.insert(property.name.as_str()) {
             warnings.push(format!("property `{}` is there twice; the first one counts", property.name));
@@ -127,10 +137,13 @@ fn plan<P: Protocol>(
         }
         match property_plan(protocol, property, modelled.get(property.name.as_str()).copied(), warnings) {
             Ok(property_plan) => properties.push(property_plan),
-            Err(refusal) => warnings.push(format!("property `{}` is left out: {refusal}", property.name)),
+            Err(refusal) => {
+                warnings.push(format!("property `{}` is left out: {refusal}", property.name));
+                refused.push((property.name.clone(), refusal.to_string()));
+            }
         }
     }
-    Ok(DevicePlan { address, properties, state: state_report(device, warnings) })
+    Ok(DevicePlan { address, properties, refused, state: state_report(device, warnings) })
 }
 
 fn property_plan<P: Protocol>(
@@ -149,10 +162,6 @@ fn property_plan<P: Protocol>(
         InvalidSetting::new(sentence)
     })?;
     let writable = !modelled.access_mode.eq_ignore_ascii_case("ReadOnly");
-    let limits = Limits::parse(&modelled.minimum, &modelled.maximum);
-    let numbers = limits.clone().unwrap_or_default();
-    let described =
-        Property { name: name.clone(), kind, writable, minimum: numbers.minimum, maximum: numbers.maximum };
     let empty = VisitorConfig::default();
     let visitors = property.visitors.as_ref().unwrap_or(&empty);
     if !visitors.protocol_name.is_empty() && visitors.protocol_name != protocol.name() {
@@ -164,14 +173,53 @@ fn property_plan<P: Protocol>(
         return Err(InvalidSetting::new(sentence));
     }
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
+    let limits = limits(modelled, &settings)?;
+    let numbers = limits.clone().unwrap_or_default();
+    let described = Property {
+        name: name.clone(),
+        kind,
+        writable,
+        minimum: numbers.minimum(),
+        maximum: numbers.maximum(),
+    };
+    let is_command = match settings.text("command")? {
+        Some(_) => settings.flag("command")?,
+        None => !property.report_to_cloud,
+    };
     let visitor = protocol.visitor(&described, &settings)?;
     warn_of_unread(&settings, &format!("the visitors of property `{name}`"), warnings);
     for method in push_methods(property.push_method.as_ref()) {
         warnings.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
     }
-    let desired = desired(property, kind, writable, limits, warnings);
+    let desired = desired(property, kind, writable, limits.clone(), warnings);
     let (collect, report_cycle) = cycles(property, warnings);
-    Ok(PropertyPlan { name: name.clone(), kind, visitor, collect, report_cycle, desired })
+    Ok(PropertyPlan {
+        name: name.clone(),
+        kind,
+        visitor,
+        collect,
+        report_cycle,
+        is_writable: writable,
+        limits,
+        is_command,
+        desired,
+    })
+}
+
+/// Those of the model and of the visitors, the narrower ones. Two zeros are what absent numbers become in KubeEdge's messages.
+fn limits(
+    modelled: &ModelProperty,
+    settings: &Settings,
+) -> Result<Result<Limits, ValueError>, InvalidSetting> {
+    let text = |key| settings.text(key).map(Option::unwrap_or_default);
+    let (minimum, maximum) = (text("min")?, text("max")?);
+    let own = if minimum == "0" && maximum == "0" {
+        Ok(Limits::default())
+    } else {
+        Limits::parse(&minimum, &maximum)
+    };
+    let model = Limits::parse(&modelled.minimum, &modelled.maximum);
+    Ok(model.and_then(|model| Ok(model.within(own?))))
 }
 
 fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> (Option<Duration>, Option<Duration>) {
@@ -183,7 +231,7 @@ fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> (Option<Dura
     let collect = collect.unwrap_or(DEFAULT_CYCLE);
     let report_cycle = cycle(property.report_cycle, &format!("property `{name}`: reportCycle"), warnings);
     // Nothing is reported more often than it is read.
-    (Some(collect), report_cycle.map(|report_cycle| report_cycle.max(collect)))
+    (Some(collect), Some(report_cycle.unwrap_or(REPEAT_CYCLE).max(collect)))
 }
 
 fn desired(
@@ -199,24 +247,32 @@ fn desired(
     }
     if !writable {
         warnings.push(format!("property `{}` is ReadOnly; its desired value is not written", property.name));
-        return Desired::Unset;
+        return Desired::Invalid("the property is ReadOnly".to_owned());
     }
     let value = Value::parse(kind, text).and_then(|value| {
         limits?.check(&value)?;
         Ok(value)
     });
     match value {
-        Ok(value) => Desired::Value(DesiredValue { text: text.to_owned(), value }),
+        Ok(value) => {
+            let metadata = property.desired.as_ref().map(|desired| &desired.metadata);
+            Desired::Value(DesiredValue {
+                text: text.to_owned(),
+                version: serde_json::json!([text, metadata]).to_string(),
+                value,
+            })
+        }
         Err(error) => {
             warnings.push(format!("property `{}`: its desired value is not written: {error}", property.name));
-            Desired::Invalid
+            Desired::Invalid(error.to_string())
         }
     }
 }
 
 fn state_report(device: &Device, warnings: &mut Vec<String>) -> Option<StateReport> {
     let status = device.status.as_ref().filter(|status| status.report_to_cloud)?;
-    Some(StateReport { report_cycle: cycle(status.report_cycle, "stateReport.reportCycle", warnings) })
+    let report_cycle = cycle(status.report_cycle, "stateReport.reportCycle", warnings);
+    Some(StateReport { report_cycle: Some(report_cycle.unwrap_or(REPEAT_CYCLE)) })
 }
 
 /// A cycle in milliseconds; None when it is 0 or absent.
@@ -234,10 +290,17 @@ fn cycle(given: i64, what: &str, warnings: &mut Vec<String>) -> Option<Duration>
         warnings.push(format!("{what} is {given} ms; the shortest is {} ms", SHORTEST_CYCLE.as_millis()));
     }
     if wanted > SUSPICIOUS_CYCLE {
-        warnings.push(format!(
-            "{what} is {given} ms, which is {} days; the unit is milliseconds",
-            wanted.as_secs() / 86_400
-        ));
+        let (days, nanoseconds) = (wanted.as_secs() / 86_400, Duration::from_nanos(millis));
+        // Old samples of KubeEdge count in nanoseconds, and whole seconds of them.
+        if millis % 1_000_000 == 0 && nanoseconds >= SHORTEST_CYCLE {
+            warnings.push(format!(
+                "{what} is {given} ms, which is {days} days; the unit is milliseconds, and this is taken as \
+                 nanoseconds, which makes {} ms",
+                nanoseconds.as_millis()
+            ));
+            return Some(nanoseconds.min(SUSPICIOUS_CYCLE));
+        }
+        warnings.push(format!("{what} is {given} ms, which is {days} days; the unit is milliseconds"));
     }
     Some(wanted.clamp(SHORTEST_CYCLE, LONGEST_CYCLE))
 }
@@ -267,12 +330,13 @@ fn push_methods(method: Option<&PushMethod>) -> Vec<&'static str> {
 mod tests {
     use dmi::Scalar;
     use dmi::v1beta1::{
-        CustomizedValue, DeviceMethod, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig,
-        PushMethodHttp, TwinProperty,
+        CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethodHttp,
+        TwinProperty,
     };
 
     use super::*;
-    use crate::protocol::{Fault, Session};
+    use crate::fault::Fault;
+    use crate::protocol::Session;
 
     struct TestProtocol;
     struct TestSession;
@@ -374,11 +438,10 @@ mod tests {
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(plan.address, "here");
         let level = &plan.properties[0];
-        assert_eq!((level.collect, level.report_cycle), (Some(DEFAULT_CYCLE), None));
-        assert_eq!(
-            level.desired,
-            Desired::Value(DesiredValue { text: "7".to_owned(), value: Value::Int(7) })
-        );
+        assert_eq!((level.collect, level.report_cycle), (Some(DEFAULT_CYCLE), Some(REPEAT_CYCLE)));
+        let Desired::Value(desired) = &level.desired else { panic!("{:?}", level.desired) };
+        assert_eq!((desired.text.as_str(), &desired.value), ("7", &Value::Int(7)));
+        assert!(!level.is_command);
         assert_eq!(plan.properties[1].kind, Kind::Float);
         assert_eq!(plan.state, None);
     }
@@ -391,6 +454,37 @@ mod tests {
         let (plan, _) = parsed(&device(vec![quiet]));
         assert_eq!(plan.properties[0].collect, None);
         assert!(matches!(plan.properties[0].desired, Desired::Value(_)), "but it is written");
+        assert!(plan.properties[0].is_command, "once");
+    }
+
+    #[test]
+    fn limits_and_commands_may_be_in_the_visitors() {
+        let mut level = property("level", "7");
+        let visitors = |more: &[(&str, Scalar)]| config(&[&[("slot", Scalar::Int(3))], more].concat());
+        level.visitors.as_mut().unwrap().config_data =
+            visitors(&[("max", Scalar::Float(6.0)), ("command", Scalar::Bool(true))]);
+        let (plan, warnings) = parsed(&device(vec![level.clone()]));
+        assert!(plan.properties[0].is_command);
+        assert!(warnings[0].contains("above the model's maximum 6"), "{warnings:?}");
+        level.visitors.as_mut().unwrap().config_data =
+            visitors(&[("max", Scalar::Float(0.0)), ("min", Scalar::Float(0.0))]);
+        let (plan, warnings) = parsed(&device(vec![level]));
+        assert_eq!(warnings, Vec::<String>::new(), "absent numbers are zeros");
+        assert!(matches!(plan.properties[0].desired, Desired::Value(_)));
+    }
+
+    #[test]
+    fn the_same_value_with_other_metadata_is_another_wish() {
+        let mut level = property("level", "7");
+        let version =
+            |level: &DeviceProperty| match &parsed(&device(vec![level.clone()])).0.properties[0].desired {
+                Desired::Value(desired) => desired.version.clone(),
+                other => panic!("{other:?}"),
+            };
+        let before = version(&level);
+        let metadata = &mut level.desired.as_mut().unwrap().metadata;
+        metadata.insert("timestamp".to_owned(), "1550000000000".to_owned());
+        assert_ne!(version(&level), before);
     }
 
     #[test]
@@ -402,8 +496,8 @@ mod tests {
         let (plan, warnings) = parsed(&device(vec![fast, nanoseconds]));
         assert_eq!(plan.properties[0].collect, Some(SHORTEST_CYCLE));
         assert_eq!(plan.properties[0].report_cycle, Some(SHORTEST_CYCLE));
-        assert_eq!(plan.properties[1].collect, Some(Duration::from_millis(10_000_000_000)));
-        assert_eq!(plan.properties[1].report_cycle, None);
+        assert_eq!(plan.properties[1].collect, Some(Duration::from_secs(10)), "taken as nanoseconds");
+        assert_eq!(plan.properties[1].report_cycle, Some(REPEAT_CYCLE));
         assert!(
             warnings.iter().any(|warning| warning.contains("115 days; the unit is milliseconds")),
             "{warnings:?}"
@@ -418,7 +512,13 @@ mod tests {
             parsed(&device(vec![property("level", "101"), property("seen", "1"), property("odd", "1")]));
         let desired: Vec<&Desired> =
             plan.properties.iter().map(|property_plan| &property_plan.desired).collect();
-        assert_eq!(desired, [&Desired::Invalid, &Desired::Unset, &Desired::Invalid], "and all are read");
+        let said = desired.iter().map(|desired| match desired {
+            Desired::Invalid(reason) => reason.as_str(),
+            _ => panic!("{desired:?}"),
+        });
+        let said: Vec<&str> = said.collect();
+        assert!(said[0].contains("maximum 100") && said[1].contains("ReadOnly"), "{said:?}");
+        assert!(said[2].contains("`many` is not a number"), "{said:?}");
         assert!(warnings[0].contains("above the model's maximum 100"), "{warnings:?}");
         assert!(warnings[1].contains("ReadOnly"), "{warnings:?}");
         assert!(warnings[2].contains("`many` is not a number"), "{warnings:?}");
@@ -431,13 +531,13 @@ mod tests {
         let mut strange = property("seen", "");
         strange.visitors.as_mut().unwrap().config_data =
             config(&[("slot", Scalar::Int(1)), ("colour", Scalar::Int(1))]);
-        let mut device =
+        let device =
             device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
-        device.spec.as_mut().unwrap().methods.push(DeviceMethod::default());
         let (plan, warnings) = parsed(&device);
         assert_eq!(plan.properties.len(), 2);
+        let refused: Vec<&str> = plan.refused.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(refused, ["film", "ghost"]);
         for said in [
-            "spec.methods",
             "pushMethod.http",
             "`colour` is not known",
             "there twice",
@@ -473,6 +573,8 @@ mod tests {
             parsed(&device).0.state,
             Some(StateReport { report_cycle: Some(Duration::from_millis(250)) })
         );
+        device.status.as_mut().unwrap().report_cycle = 0;
+        assert_eq!(parsed(&device).0.state, Some(StateReport { report_cycle: Some(REPEAT_CYCLE) }));
         device.status =
             Some(DeviceStatus { report_to_cloud: false, report_cycle: 250, ..Default::default() });
         assert_eq!(parsed(&device).0.state, None);

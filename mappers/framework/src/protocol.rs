@@ -1,23 +1,16 @@
 //! What a protocol brings.
 
 use std::future::Future;
-
-use thiserror::Error;
+use std::time::Duration;
 
 use crate::error::InvalidSetting;
+use crate::fault::Fault;
 use crate::settings::Settings;
+use crate::subscription::Subscription;
 use crate::value::{Kind, Value};
 
-/// What went wrong while talking to a device.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Fault {
-    /// The device is out of reach, or the connection cannot be used any more.
-    #[error("the device does not answer: {0}")]
-    Link(String),
-    /// The device answered, and this one request cannot be served. The connection is fine.
-    #[error("the device refused: {0}")]
-    Device(String),
-}
+/// 5 s for a connection, and for a request, unless a protocol says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a protocol may want to know about a property, from the device and its model.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +21,9 @@ pub struct Property {
     pub kind: Kind,
     /// Whether the model lets it be written.
     pub writable: bool,
-    /// The model's smallest value, when it is a number.
+    /// Its smallest value by its model and its visitors, when that is a number.
     pub minimum: Option<f64>,
-    /// The model's largest value, when it is a number.
+    /// Its largest value by its model and its visitors, when that is a number.
     pub maximum: Option<f64>,
 }
 
@@ -62,17 +55,54 @@ pub trait Protocol: Send + Sync + 'static {
     /// A sentence, when the settings do not lead to a value of the property's kind.
     fn visitor(&self, property: &Property, settings: &Settings) -> Result<Self::Visitor, InvalidSetting>;
 
-    /// Connects. The framework gives up on it after a while.
+    /// How long a connection may take until the framework gives up on it.
+    fn connect_deadline(&self, _: &Self::Address) -> Duration {
+        DEADLINE
+    }
+
+    /// Connects.
     fn connect(&self, address: &Self::Address) -> impl Future<Output = Result<Self::Session, Fault>> + Send;
 }
 
-/// A connection to one device. It is dropped after a [`Fault::Link`], and when a request took too long.
+/// A connection to one device. It is dropped after a fault that [ends it](Fault::ends_the_session), and when a request took
+/// too long.
 pub trait Session: Send + 'static {
     /// Where a property is.
-    type Visitor;
+    type Visitor: Sync;
+
+    /// How long a request may take until the framework gives up on it and drops the session. Longer where the session itself
+    /// gives up on requests, and where it waits in a queue.
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
 
     /// Reads a property.
     fn read(&mut self, visitor: &Self::Visitor) -> impl Future<Output = Result<Value, Fault>> + Send;
+
+    /// Reads properties that are due, the one that has waited longest first, in one request: at least the first one, and as many
+    /// others as come along with it. Answers with their places in `visitors`; those that are not in the answer stay due.
+    fn read_many(
+        &mut self,
+        visitors: &[&Self::Visitor],
+    ) -> impl Future<Output = Vec<(usize, Result<Value, Fault>)>> + Send {
+        async move {
+            match visitors.first() {
+                Some(visitor) => vec![(0, self.read(visitor).await)],
+                None => Vec::new(),
+            }
+        }
+    }
+
+    /// Asks the device to send these properties by itself, in place of all that it was asked for before, and to tell `values` what
+    /// comes, and when the session has ended. Answers with the places in `visitors` that it will send; the others are read in
+    /// their cycles.
+    fn subscribe(
+        &mut self,
+        _visitors: &[&Self::Visitor],
+        _values: Subscription,
+    ) -> impl Future<Output = Vec<usize>> + Send {
+        async { Vec::new() }
+    }
 
     /// Writes a property. The value is of the property's kind and within its limits.
     fn write(

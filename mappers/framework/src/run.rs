@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::actor::{DEVICE, Mapper, MapperContext};
+use crate::commands::CommandLog;
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
+use crate::rest::Rest;
 
 /// What KubeEdge's framework says of a mapper that runs.
 const STATE: &str = "ok";
@@ -51,9 +53,6 @@ pub(crate) async fn run_watched<P: Protocol>(
     if common.protocol != protocol.name() {
         let (configured, spoken) = (common.protocol.clone(), protocol.name().to_owned());
         return Err(MapperError::Protocol { configured, spoken });
-    }
-    if !common.http_port.is_empty() {
-        tracing::info!(port = common.http_port, "the mapper's REST interface is not served yet");
     }
     // Dropped with this future, so that the mapper ends in order then, too.
     let (stop, stopped) = oneshot::channel();
@@ -120,17 +119,32 @@ fn live<P: Protocol>(
 pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, MapperError> {
     let (common, socket) = (&config.common, config.grpc_server.socket_path.clone());
     let listener = dmi::listen(&socket)?;
+    let path = config.command_log();
+    let commands =
+        CommandLog::open(&path).map_err(|source| MapperError::CommandLog { path: path.clone(), source })?;
     let (edgecore, losses) = EdgeCore::at(&common.edgecore_sock);
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
     hive.declare_child("mapper", DEVICE);
+    let rest = match config.rest().map_err(MapperError::Rest)? {
+        Some((at, allowed)) => {
+            let mapper = hive.grant("rest-server", &mailbox, Flow::Ask);
+            let rest = Rest::at(at, allowed, mapper)
+                .map_err(|error| MapperError::Rest(format!("cannot listen on {at}: {error}")))?;
+            tracing::info!(%at, read = allowed.read, write = allowed.write, "the REST interface is served");
+            Some(rest)
+        }
+        None => None,
+    };
     let parts = MapperContext {
         protocol: Rc::new(protocol),
         info: info(config),
         listener: Rc::new(Cell::new(Some(listener))),
         socket,
         edgecore,
+        commands,
         losses,
+        rest,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),
     };
     hive.supervise(mailbox, Policy::default(), move || Mapper::new(parts.clone()));

@@ -99,6 +99,18 @@ impl Settings {
         }
     }
 
+    /// An object, which travels as the text of its JSON. Empty when it is not there.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn object(&self, key: &str) -> Result<serde_json::Map<String, serde_json::Value>, InvalidSetting> {
+        let Some(text) = self.text(key)? else { return Ok(serde_json::Map::new()) };
+        match serde_json::from_str(&text) {
+            Ok(serde_json::Value::Object(object)) => Ok(object),
+            _ => Err(InvalidSetting::new(format!("setting `{key}` is no object"))),
+        }
+    }
+
     /// Keys, as written, that the protocol has not read.
     pub fn unread_keys(&self) -> Vec<String> {
         let read = self.read.borrow();

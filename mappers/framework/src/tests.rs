@@ -16,6 +16,7 @@ use dmi::v1beta1::*;
 use tokio::task::LocalSet;
 use tonic::Code;
 
+use crate::commands::CommandLog;
 use crate::device::{Description, Device as DeviceActor, DeviceInstance, DeviceMsg, policy};
 use crate::run::{close, open, run_watched};
 use crate::{Fault, InvalidSetting, MapperError, Property, Protocol, Scalar, Session, Settings, Value};
@@ -131,10 +132,11 @@ async fn an_unhealthy_device_is_tried_again_every_minute() {
             let name = NamespacedName::new("default", "bad");
             let instance = Rc::new(DeviceInstance::new(name, description));
             let mut hive = Hive::new("test", Env::seeded(1));
+            let commands = CommandLog::open(&folder.path().join("commands.json")).unwrap();
             let mailbox = hive.mailbox::<DeviceMsg>(Name::from("device"), policy().capacity);
             let protocol = Rc::new(protocol);
             hive.supervise(mailbox, policy(), move || {
-                DeviceActor::new(Rc::clone(&instance), Rc::clone(&protocol), client.clone())
+                DeviceActor::new(Rc::clone(&instance), Rc::clone(&protocol), client.clone(), commands.clone())
             });
             hive.open().unwrap();
             let env = hive.env().clone();

@@ -7,12 +7,26 @@ use crate::value::Kind;
 /// The two sides of a twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TwinValue {
-    /// The value that the device has.
+    /// The value that the device has; empty when there is none.
     pub(crate) value: String,
+    /// Why there is none.
+    pub(crate) fault: Option<String>,
     /// The desired value that the device was given; empty when there is none.
     pub(crate) observed: String,
-    /// When the value was read.
+    /// Why the device was not given what is desired now.
+    pub(crate) refusal: Option<String>,
+    /// When the value was read, or when it was found that there is none.
     pub(crate) read_at: SystemTime,
+}
+
+impl TwinValue {
+    /// Whether it would tell anybody something new. A time alone does not.
+    pub(crate) fn says_the_same_as(&self, other: &TwinValue) -> bool {
+        let said = |twin: &TwinValue| {
+            (twin.value.clone(), twin.fault.clone(), twin.observed.clone(), twin.refusal.clone())
+        };
+        said(self) == said(other)
+    }
 }
 
 /// The twin of one property, as a report carries it.

@@ -4,6 +4,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// What 64 bits can hold, with a sign or without one.
+const WHOLE_NUMBERS: std::ops::RangeInclusive<i128> = i64::MIN as i128..=u64::MAX as i128;
+
 /// What the values of a property are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -22,8 +25,8 @@ pub enum Kind {
 /// A value of a property.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A whole number.
-    Int(i64),
+    /// A whole number: of 64 bits, with a sign or without one.
+    Int(i128),
     /// A number of 32 bits.
     Float(f32),
     /// A number of 64 bits.
@@ -69,10 +72,15 @@ pub enum ValueError {
 /// The numbers between which a property may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Limits {
-    /// The smallest.
-    pub minimum: Option<f64>,
-    /// The largest.
-    pub maximum: Option<f64>,
+    minimum: Option<Limit>,
+    maximum: Option<Limit>,
+}
+
+/// A limit. Whole ones are compared as such: 2^53 + 1 and 2^53 are one number in 64 bits of a float.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Limit {
+    Whole(i128),
+    Number(f64),
 }
 
 impl Kind {
@@ -117,7 +125,7 @@ impl Value {
     pub fn parse(kind: Kind, text: &str) -> Result<Self, ValueError> {
         let trimmed = text.trim();
         let value = match kind {
-            Kind::Int => trimmed.parse().ok().map(Value::Int),
+            Kind::Int => trimmed.parse().ok().filter(|number| WHOLE_NUMBERS.contains(number)).map(Value::Int),
             Kind::Float => trimmed.parse::<f32>().ok().filter(|number| number.is_finite()).map(Value::Float),
             Kind::Double => {
                 trimmed.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Double)
@@ -177,31 +185,88 @@ impl Limits {
         Ok(Limits { minimum: limit(minimum)?, maximum: limit(maximum)? })
     }
 
+    /// The smallest value.
+    pub fn minimum(&self) -> Option<f64> {
+        self.minimum.map(Limit::number)
+    }
+
+    /// The largest value.
+    pub fn maximum(&self) -> Option<f64> {
+        self.maximum.map(Limit::number)
+    }
+
+    /// What is within both.
+    #[must_use]
+    pub fn within(self, other: Limits) -> Self {
+        let pick = |one: Option<Limit>, two: Option<Limit>, is_higher: bool| match (one, two) {
+            (Some(one), Some(two)) if (one.number() > two.number()) == is_higher => Some(one),
+            (Some(_), Some(two)) => Some(two),
+            (one, two) => one.or(two),
+        };
+        Limits {
+            minimum: pick(self.minimum, other.minimum, true),
+            maximum: pick(self.maximum, other.maximum, false),
+        }
+    }
+
     /// Whether a value is within the limits. Text and booleans always are.
     ///
     /// # Errors
     /// When it is not.
     pub fn check(&self, value: &Value) -> Result<(), ValueError> {
-        let Some(number) = value.number() else {
-            return Ok(());
-        };
-        if let Some(minimum) = self.minimum.filter(|minimum| number < *minimum) {
+        if let Some(minimum) = self.minimum.filter(|minimum| minimum.is_above(value)) {
             return Err(ValueError::TooLow { value: value.to_string(), minimum: minimum.to_string() });
         }
-        if let Some(maximum) = self.maximum.filter(|maximum| number > *maximum) {
+        if let Some(maximum) = self.maximum.filter(|maximum| maximum.is_below(value)) {
             return Err(ValueError::TooHigh { value: value.to_string(), maximum: maximum.to_string() });
         }
         Ok(())
     }
 }
 
-fn limit(text: &str) -> Result<Option<f64>, ValueError> {
+impl Limit {
+    #[allow(clippy::cast_precision_loss)]
+    fn number(self) -> f64 {
+        match self {
+            Limit::Whole(number) => number as f64,
+            Limit::Number(number) => number,
+        }
+    }
+
+    fn is_above(self, value: &Value) -> bool {
+        match (self, value) {
+            (Limit::Whole(limit), Value::Int(number)) => limit > *number,
+            _ => value.number().is_some_and(|number| self.number() > number),
+        }
+    }
+
+    fn is_below(self, value: &Value) -> bool {
+        match (self, value) {
+            (Limit::Whole(limit), Value::Int(number)) => limit < *number,
+            _ => value.number().is_some_and(|number| self.number() < number),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Whole(number) => number.fmt(f),
+            Limit::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+fn limit(text: &str) -> Result<Option<Limit>, ValueError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
+    if let Ok(number) = text.parse() {
+        return Ok(Some(Limit::Whole(number)));
+    }
     match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(Some(number)),
+        Ok(number) if number.is_finite() => Ok(Some(Limit::Number(number))),
         Ok(_) | Err(_) => Err(ValueError::Limit(text.chars().take(64).collect())),
     }
 }
@@ -221,7 +286,8 @@ mod tests {
         for (kind, text) in [
             (Kind::Int, "4.5"),
             (Kind::Int, ""),
-            (Kind::Int, "9223372036854775808"),
+            (Kind::Int, "18446744073709551616"),
+            (Kind::Int, "-9223372036854775809"),
             (Kind::Float, "NaN"),
             (Kind::Float, "1e39"),
             (Kind::Double, "inf"),
@@ -234,7 +300,9 @@ mod tests {
     #[test]
     fn what_is_shown_is_read_back() {
         for value in [
-            Value::Int(i64::MIN),
+            Value::Int(i64::MIN.into()),
+            Value::Int(u64::MAX.into()),
+            Value::Int(9_007_199_254_740_993),
             Value::Float(0.1),
             Value::Float(f32::MAX),
             Value::Double(1.0 / 3.0),
@@ -254,8 +322,18 @@ mod tests {
         assert!(matches!(limits.check(&Value::Int(-41)), Err(ValueError::TooLow { .. })));
         assert!(matches!(limits.check(&Value::Double(0.2)), Err(ValueError::TooHigh { .. })));
         assert_eq!(limits.check(&Value::Text("1000".to_owned())), Ok(()));
+        let exact = Limits::parse("", "9007199254740992").unwrap();
+        assert!(exact.check(&Value::Int(9_007_199_254_740_993)).is_err(), "2^53 + 1 is more than 2^53");
         assert_eq!(Limits::parse("", " "), Ok(Limits::default()));
         assert_eq!(Limits::parse("low", ""), Err(ValueError::Limit("low".to_owned())));
+    }
+
+    #[test]
+    fn of_two_limits_the_narrower_counts() {
+        let both = Limits::parse("0", "100").unwrap().within(Limits::parse("1.0", "").unwrap());
+        assert_eq!((both.minimum(), both.maximum()), (Some(1.0), Some(100.0)));
+        let both = Limits::parse("5", "50").unwrap().within(Limits::parse("1", "60").unwrap());
+        assert_eq!((both.minimum(), both.maximum()), (Some(5.0), Some(50.0)));
     }
 
     #[test]

@@ -21,8 +21,35 @@ pub enum Format {
     F32,
     /// IEEE 754 of 64 bits.
     F64,
+    /// A whole number, a decimal digit in every four bits.
+    Bcd,
     /// Text, two bytes in each register, ended by a zero or by the last register.
     Text,
+}
+
+/// How text is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Charset {
+    /// UTF-8, of which ASCII is a part.
+    #[default]
+    Utf8,
+    /// ISO 8859-1: a byte for each letter.
+    Latin1,
+}
+
+/// Why registers are no value of a property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDecoded {
+    /// The device says by them that it has none.
+    NoValue(String),
+    /// They are not what the property's settings say.
+    Wrong(String),
+}
+
+impl From<String> for NotDecoded {
+    fn from(sentence: String) -> Self {
+        NotDecoded::Wrong(sentence)
+    }
 }
 
 /// What a number in the device is multiplied with.
@@ -34,7 +61,7 @@ pub struct Scale {
 }
 
 /// How a value is written down in registers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Encoding {
     /// What the value is to be.
     pub kind: Kind,
@@ -48,6 +75,12 @@ pub struct Encoding {
     pub swap_bytes: bool,
     /// The registers come in reverse.
     pub swap_words: bool,
+    /// The bit that is meant, of one register; 0 is the lowest.
+    pub bit: Option<u8>,
+    /// What the registers hold when the device has no value: the number as it is there, or its bits.
+    pub no_value: Vec<i128>,
+    /// How text is written down.
+    pub charset: Charset,
 }
 
 impl Format {
@@ -57,7 +90,7 @@ impl Format {
             Format::U16 | Format::I16 => Some(1),
             Format::U32 | Format::I32 | Format::F32 => Some(2),
             Format::U64 | Format::I64 | Format::F64 => Some(4),
-            Format::Text => None,
+            Format::Bcd | Format::Text => None,
         }
     }
 
@@ -105,29 +138,52 @@ impl Scale {
     fn is_one(self) -> bool {
         self == Scale::ONE
     }
+
+    /// The factor, when it is whole.
+    #[allow(clippy::cast_possible_truncation)]
+    fn whole(self) -> Option<i128> {
+        (self.factor.fract() == 0.0 && self.factor.abs() <= 1e15).then_some(self.factor as i128)
+    }
 }
 
 /// What registers hold, before it is a property's value.
 enum Raw {
-    Whole(i64),
+    Whole(i128),
     Number(f64),
     Text(String),
 }
 
 impl Encoding {
+    /// 16: so many bits are read as one register.
+    pub const BITS_MAX: u16 = 16;
+
     /// Reads a value from registers.
     ///
     /// # Errors
     /// A sentence, when they hold none.
-    pub fn decode(&self, registers: &[u16]) -> Result<Value, String> {
+    pub fn decode(&self, registers: &[u16]) -> Result<Value, NotDecoded> {
         if registers.len() != usize::from(self.words) {
-            return Err(format!("{} registers came instead of {}", registers.len(), self.words));
+            return Err(format!("{} registers came instead of {}", registers.len(), self.words).into());
         }
-        let raw = self.raw(&self.ordered(registers))?;
+        let ordered = self.ordered(registers);
+        let raw = self.raw(&ordered)?;
+        self.check_no_value(&ordered, &raw)?;
+        let raw = match (self.bit, raw) {
+            (Some(bit), Raw::Whole(whole)) => Raw::Whole(whole >> bit & 1),
+            (_, raw) => raw,
+        };
+        self.value(raw).map_err(NotDecoded::Wrong)
+    }
+
+    fn value(&self, raw: Raw) -> Result<Value, String> {
         match (self.kind, raw) {
             (Kind::Bool, Raw::Whole(whole)) => Ok(Value::Bool(whole != 0)),
             (Kind::Bool, Raw::Number(number)) => Ok(Value::Bool(number != 0.0)),
             (Kind::Int, Raw::Whole(whole)) if self.scale.is_one() => Ok(Value::Int(whole)),
+            (Kind::Int, Raw::Whole(whole)) if self.scale.whole().is_some() => {
+                let scaled = self.scale.whole().and_then(|factor| whole.checked_mul(factor));
+                scaled.filter(fits).map(Value::Int).ok_or_else(|| format!("{whole} is too large when scaled"))
+            }
             (Kind::Int, raw) => whole(self.scaled(&raw)?).map(Value::Int),
             (Kind::Float, raw) => self.scaled(&raw).and_then(narrow).map(Value::Float),
             (Kind::Double, raw) => self.scaled(&raw).map(Value::Double),
@@ -153,6 +209,7 @@ impl Encoding {
             Format::I64 => self.int::<i64>(value)?.to_be_bytes().to_vec(),
             Format::F32 => narrow(self.unscaled(value)?)?.to_be_bytes().to_vec(),
             Format::F64 => self.unscaled(value)?.to_be_bytes().to_vec(),
+            Format::Bcd => self.bcd(value)?,
             Format::Text => self.text(value)?,
         };
         let words: Vec<u16> = bytes.chunks_exact(2).map(|two| u16::from_be_bytes([two[0], two[1]])).collect();
@@ -180,21 +237,42 @@ impl Encoding {
             Format::I16 => Raw::Whole(i16::from_be_bytes(two()?).into()),
             Format::U32 => Raw::Whole(u32::from_be_bytes(four()?).into()),
             Format::I32 => Raw::Whole(i32::from_be_bytes(four()?).into()),
-            Format::U64 => {
-                let number = u64::from_be_bytes(eight()?);
-                Raw::Whole(
-                    i64::try_from(number).map_err(|_| format!("{number} is larger than a value can be"))?,
-                )
-            }
-            Format::I64 => Raw::Whole(i64::from_be_bytes(eight()?)),
-            Format::F32 => Raw::Number(widen(f32::from_be_bytes(four()?))?),
-            Format::F64 => Raw::Number(finite(f64::from_be_bytes(eight()?))?),
+            Format::U64 => Raw::Whole(u64::from_be_bytes(eight()?).into()),
+            Format::I64 => Raw::Whole(i64::from_be_bytes(eight()?).into()),
+            Format::F32 => Raw::Number(widen(f32::from_be_bytes(four()?))),
+            Format::F64 => Raw::Number(f64::from_be_bytes(eight()?)),
+            Format::Bcd => Raw::Whole(from_bcd(&bytes)?),
             Format::Text => {
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-                let text = bytes.get(..end).unwrap_or_default().to_vec();
-                Raw::Text(String::from_utf8(text).map_err(|_| "the registers hold no UTF-8 text".to_owned())?)
+                let bytes = bytes.get(..end).unwrap_or_default();
+                let text = match self.charset {
+                    Charset::Latin1 => bytes.iter().copied().map(char::from).collect(),
+                    Charset::Utf8 => std::str::from_utf8(bytes)
+                        .map_err(|_| "the registers hold no UTF-8 text; set `encoding` to latin1".to_owned())?
+                        .to_owned(),
+                };
+                // Devices fill up with blanks.
+                Raw::Text(text.trim_end().to_owned())
             }
         })
+    }
+
+    /// A number that is none, or one that the device uses for that.
+    fn check_no_value(&self, registers: &[u16], raw: &Raw) -> Result<(), NotDecoded> {
+        if let Raw::Number(number) = raw
+            && !number.is_finite()
+        {
+            return Err(NotDecoded::NoValue(format!("it says {number}")));
+        }
+        if self.no_value.is_empty() || registers.len() > 4 {
+            return Ok(());
+        }
+        let bits = registers.iter().fold(0i128, |bits, word| bits << 16 | i128::from(*word));
+        let is_marked = |mark: &i128| *mark == bits || matches!(raw, Raw::Whole(whole) if whole == mark);
+        match self.no_value.iter().find(|mark| is_marked(mark)) {
+            Some(mark) => Err(NotDecoded::NoValue(format!("it says {mark:#x}, its mark for that"))),
+            None => Ok(()),
+        }
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -216,9 +294,13 @@ impl Encoding {
         if self.kind == Kind::Bool { Ok(number) } else { finite(self.scale.undo(number)) }
     }
 
-    fn int<T: TryFrom<i64>>(&self, value: &Value) -> Result<T, String> {
+    fn int<T: TryFrom<i128>>(&self, value: &Value) -> Result<T, String> {
         let number = match value {
             Value::Int(number) if self.scale.is_one() => *number,
+            // Exact where it is a multiple.
+            Value::Int(number) if self.scale.whole().is_some_and(|factor| number % factor == 0) => {
+                self.scale.whole().map_or(*number, |factor| number / factor)
+            }
             Value::Int(_) | Value::Float(_) | Value::Double(_) | Value::Bool(_) | Value::Text(_) => {
                 whole(self.unscaled(value)?)?
             }
@@ -227,7 +309,14 @@ impl Encoding {
     }
 
     fn text(&self, value: &Value) -> Result<Vec<u8>, String> {
-        let mut bytes = value.to_string().into_bytes();
+        let text = value.to_string();
+        let mut bytes = match self.charset {
+            Charset::Utf8 => text.into_bytes(),
+            Charset::Latin1 => {
+                let byte = |c| u8::try_from(c).map_err(|_| format!("`{c}` is no letter of ISO 8859-1"));
+                text.chars().map(byte).collect::<Result<_, _>>()?
+            }
+        };
         let room = usize::from(self.words) * 2;
         if bytes.len() > room {
             return Err(format!("{} bytes do not fit into {} registers", bytes.len(), self.words));
@@ -238,6 +327,33 @@ impl Encoding {
         bytes.resize(room, 0);
         Ok(bytes)
     }
+
+    fn bcd(&self, value: &Value) -> Result<Vec<u8>, String> {
+        let number: u64 = self.int(value)?;
+        let digits = usize::from(self.words) * 4;
+        let text = format!("{number:0digits$}");
+        if text.len() > digits {
+            return Err(format!("{number} has more than {digits} digits"));
+        }
+        let digit = |byte: u8| byte - b'0';
+        Ok(text.as_bytes().chunks_exact(2).map(|two| digit(two[0]) << 4 | digit(two[1])).collect())
+    }
+}
+
+fn from_bcd(bytes: &[u8]) -> Result<i128, String> {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+    digits.map(i128::from).try_fold(0i128, |number, digit| {
+        if digit < 10 {
+            Ok(number * 10 + digit)
+        } else {
+            Err("the registers hold no decimal digits".to_owned())
+        }
+    })
+}
+
+/// Whether 64 bits can hold it, with a sign or without one.
+fn fits(number: &i128) -> bool {
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(number)
 }
 
 fn finite(number: f64) -> Result<f64, String> {
@@ -245,8 +361,8 @@ fn finite(number: f64) -> Result<f64, String> {
 }
 
 /// The number that a person would write: 0.1 of 32 bits is 0.1.
-fn widen(number: f32) -> Result<f64, String> {
-    finite(number.to_string().parse().unwrap_or_else(|_| f64::from(number)))
+fn widen(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
 #[allow(clippy::cast_possible_truncation)]
@@ -257,152 +373,15 @@ fn narrow(number: f64) -> Result<f32, String> {
 
 /// The nearest whole number. KubeEdge's mapper cuts: its 0.29 of 100 is 28.
 #[allow(clippy::cast_possible_truncation)]
-fn whole(number: f64) -> Result<i64, String> {
+fn whole(number: f64) -> Result<i128, String> {
     let near = number.round();
-    // 2^63 is the first that does not fit, and exact in 64 bits.
-    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&near) {
-        Ok(near as i64)
+    // 2^63 and 2^64 are the first that do not fit, and exact in 64 bits.
+    if (-9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0).contains(&near) {
+        Ok(near as i128)
     } else {
         Err(format!("{number} is not a whole number of 64 bits"))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn encoding(kind: Kind, format: Format) -> Encoding {
-        let words = format.words().unwrap_or(4);
-        Encoding { kind, format, words, scale: Scale::ONE, swap_bytes: false, swap_words: false }
-    }
-
-    fn swapped(encoding: Encoding, swap_bytes: bool, swap_words: bool) -> Encoding {
-        Encoding { swap_bytes, swap_words, ..encoding }
-    }
-
-    #[test]
-    fn orders_are_as_devices_have_them() {
-        // 0x01020304, in the four orders that are around: ABCD, BADC, CDAB, DCBA.
-        let value = Ok(Value::Int(0x0102_0304));
-        for (bytes, words, registers) in [
-            (false, false, [0x0102, 0x0304]),
-            (true, false, [0x0201, 0x0403]),
-            (false, true, [0x0304, 0x0102]),
-            (true, true, [0x0403, 0x0201]),
-        ] {
-            let encoding = swapped(encoding(Kind::Int, Format::U32), bytes, words);
-            assert_eq!(encoding.decode(&registers), value);
-            assert_eq!(encoding.encode(&Value::Int(0x0102_0304)), Ok(registers.to_vec()));
-        }
-    }
-
-    #[test]
-    fn known_bit_patterns() {
-        assert_eq!(encoding(Kind::Float, Format::F32).decode(&[0x41BC, 0x0000]), Ok(Value::Float(23.5)));
-        assert_eq!(encoding(Kind::Double, Format::F64).decode(&[0xC004, 0, 0, 0]), Ok(Value::Double(-2.5)));
-        assert_eq!(encoding(Kind::Int, Format::I16).decode(&[0xFFD8]), Ok(Value::Int(-40)));
-        assert_eq!(encoding(Kind::Int, Format::U16).decode(&[0xFFD8]), Ok(Value::Int(65_496)));
-        assert_eq!(encoding(Kind::Int, Format::I32).encode(&Value::Int(-1)), Ok(vec![0xFFFF, 0xFFFF]));
-        assert_eq!(encoding(Kind::Bool, Format::U16).decode(&[2]), Ok(Value::Bool(true)));
-        assert_eq!(encoding(Kind::Bool, Format::U16).encode(&Value::Bool(true)), Ok(vec![1]));
-        let text = encoding(Kind::Text, Format::Text);
-        assert_eq!(text.decode(&[0x4142, 0x4300, 0x4142, 0]), Ok(Value::Text("ABC".to_owned())));
-        assert_eq!(text.encode(&Value::Text("ABC".to_owned())), Ok(vec![0x4142, 0x4300, 0, 0]));
-    }
-
-    #[test]
-    fn scaled_numbers_are_those_that_a_person_would_write() {
-        let tenths = |kind, format| Encoding { scale: Scale::new(0.1).unwrap(), ..encoding(kind, format) };
-        let double = tenths(Kind::Double, Format::I16);
-        for (raw, shown) in [(235u16, "23.5"), (233, "23.3"), (3, "0.3"), (0xFFFF, "-0.1")] {
-            assert_eq!(double.decode(&[raw]).unwrap().to_string(), shown);
-        }
-        assert_eq!(tenths(Kind::Float, Format::U16).encode(&Value::Float(23.5)), Ok(vec![235]));
-        assert_eq!(tenths(Kind::Int, Format::U16).decode(&[289]), Ok(Value::Int(29)), "the nearest");
-        assert_eq!(tenths(Kind::Int, Format::U16).encode(&Value::Int(29)), Ok(vec![290]));
-        let hundred = Encoding { scale: Scale::new(100.0).unwrap(), ..encoding(Kind::Int, Format::U16) };
-        assert_eq!(hundred.decode(&[7]), Ok(Value::Int(700)));
-        assert_eq!(hundred.encode(&Value::Int(700)), Ok(vec![7]));
-        let float = tenths(Kind::Float, Format::F32);
-        assert_eq!(float.decode(&float.encode(&Value::Float(0.7)).unwrap()), Ok(Value::Float(0.7)));
-        for bad in [0.0, f64::NAN, f64::INFINITY] {
-            assert!(Scale::new(bad).is_err());
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        assert!(encoding(Kind::Int, Format::U16).encode(&Value::Int(-1)).is_err());
-        assert!(encoding(Kind::Int, Format::I16).encode(&Value::Int(32_768)).is_err());
-        assert!(encoding(Kind::Double, Format::F32).encode(&Value::Double(1e300)).is_err());
-        assert!(encoding(Kind::Text, Format::Text).encode(&Value::Text("nine byte".to_owned())).is_err());
-        assert!(encoding(Kind::Float, Format::F32).decode(&[0x7FC0, 0]).is_err(), "NaN is not a value");
-        assert!(encoding(Kind::Int, Format::U32).decode(&[1]).is_err());
-        assert!(encoding(Kind::Int, Format::U64).decode(&[0xFFFF; 4]).is_err());
-        assert!(encoding(Kind::Text, Format::Text).decode(&[0xFFFF; 4]).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn whole_numbers_come_back(number in any::<i64>(), bytes: bool, words: bool) {
-            for (format, low, high) in [
-                (Format::U16, 0, i64::from(u16::MAX)),
-                (Format::I16, i64::from(i16::MIN), i64::from(i16::MAX)),
-                (Format::U32, 0, i64::from(u32::MAX)),
-                (Format::I32, i64::from(i32::MIN), i64::from(i32::MAX)),
-                (Format::U64, 0, i64::MAX),
-                (Format::I64, i64::MIN, i64::MAX),
-            ] {
-                let encoding = swapped(encoding(Kind::Int, format), bytes, words);
-                let inside = number.clamp(low, high);
-                let registers = encoding.encode(&Value::Int(inside)).unwrap();
-                prop_assert_eq!(registers.len(), usize::from(encoding.words));
-                prop_assert_eq!(encoding.decode(&registers), Ok(Value::Int(inside)));
-                prop_assert_eq!(encoding.encode(&Value::Int(number)).is_ok(), inside == number);
-            }
-        }
-
-        #[test]
-        fn numbers_come_back(number in any::<f32>(), wide in any::<f64>(), bytes: bool, words: bool) {
-            let float = swapped(encoding(Kind::Float, Format::F32), bytes, words);
-            let double = swapped(encoding(Kind::Double, Format::F64), bytes, words);
-            if number.is_finite() {
-                prop_assert_eq!(float.decode(&float.encode(&Value::Float(number)).unwrap()), Ok(Value::Float(number)));
-            }
-            if wide.is_finite() {
-                prop_assert_eq!(double.decode(&double.encode(&Value::Double(wide)).unwrap()), Ok(Value::Double(wide)));
-            }
-        }
-
-        #[test]
-        fn scaled_registers_come_back(raw: u16, step in 0usize..6) {
-            let factor = [0.001, 0.01, 0.1, 0.5, 2.0, 10.0][step];
-            let scale = Scale::new(factor).unwrap();
-            for format in [Format::U16, Format::I16] {
-                let encoding = Encoding { scale, ..encoding(Kind::Double, format) };
-                prop_assert_eq!(encoding.encode(&encoding.decode(&[raw]).unwrap()), Ok(vec![raw]));
-            }
-        }
-
-        #[test]
-        fn text_comes_back(text in "[a-zA-Z0-9 .:/-]{0,8}", bytes: bool, words: bool) {
-            let encoding = swapped(encoding(Kind::Text, Format::Text), bytes, words);
-            prop_assert_eq!(encoding.decode(&encoding.encode(&Value::Text(text.clone())).unwrap()), Ok(Value::Text(text)));
-        }
-
-        #[test]
-        fn nothing_from_a_device_panics(registers in proptest::collection::vec(any::<u16>(), 0..6), at in 0usize..9, step in 0usize..5) {
-            let formats = [
-                Format::U16, Format::I16, Format::U32, Format::I32, Format::U64, Format::I64, Format::F32, Format::F64,
-                Format::Text,
-            ];
-            let kinds = [Kind::Int, Kind::Float, Kind::Double, Kind::Bool, Kind::Text];
-            let mut encoding = encoding(kinds[step], formats[at]);
-            encoding.scale = Scale::new(1e300).unwrap();
-            drop(encoding.decode(&registers));
-            encoding.words = u16::try_from(registers.len()).unwrap();
-            drop(encoding.decode(&registers));
-        }
-    }
-}
+mod tests;

@@ -140,6 +140,11 @@ impl Memory {
             Request::WriteMultipleRegisters(at, words) => {
                 Response::WriteMultipleRegisters(*at, store(&mut self.holding_registers, *at, words)?)
             }
+            Request::MaskWriteRegister(at, and, or) => {
+                let there = part(&self.holding_registers, *at, 1, 1)?.first().copied().unwrap_or_default();
+                store(&mut self.holding_registers, *at, &[(there & and) | (or & !and)])?;
+                Response::MaskWriteRegister(*at, *and, *or)
+            }
             _ => return Err(ExceptionCode::IllegalFunction),
         })
     }

@@ -2,17 +2,17 @@
 
 use framework::{InvalidSetting, Kind, Property, Settings};
 
-use crate::encoding::{Encoding, Format, Scale};
+use crate::encoding::{Charset, Encoding, Format, Scale};
 
 /// What one request can read.
 const REGISTERS_READ_MAX: u16 = 125;
 /// What one request can write.
 const REGISTERS_WRITTEN_MAX: u16 = 123;
-/// As many bits as make a number.
-const BITS_MAX: u16 = 16;
+/// 16: marks of no value that one property may have.
+const NO_VALUES_MAX: usize = 16;
 
 /// The four tables of a Modbus device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// Bits that can be written.
     Coils,
@@ -24,8 +24,25 @@ pub enum Table {
     HoldingRegisters,
 }
 
+/// A place that a value is read from: table, first one, how many.
+pub(crate) type Span = (Table, u16, u16);
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WriteFunction {
+    /// As most devices like it, and otherwise if they don't.
+    #[default]
+    Auto,
+    /// By function 05 or 06.
+    Single,
+    /// By function 15 or 16.
+    Multiple,
+    /// A bit by function 22.
+    Mask,
+}
+
 /// Where a property's value is within its device.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Visitor {
     /// The table.
     pub table: Table,
@@ -35,6 +52,8 @@ pub struct Visitor {
     pub count: u16,
     /// How they are read; bits are read as one register, the first one lowest.
     pub encoding: Encoding,
+    /// How they are written.
+    pub write: WriteFunction,
 }
 
 impl Table {
@@ -87,8 +106,7 @@ impl Visitor {
             None | Some(0.0) => Scale::ONE,
             Some(factor) => Scale::new(factor)?,
         };
-        let swap_bytes = settings.flag("isSwap")?;
-        let swap_words = settings.flag("isRegisterSwap")?;
+        let (swap_bytes, swap_words) = order(settings)?;
         let data_type = settings.text("dataType")?.map(|name| name.to_ascii_lowercase());
         let limit = (limit > 0).then_some(limit);
         let kind = property.kind;
@@ -110,12 +128,103 @@ impl Visitor {
             return Err(InvalidSetting::new(sentence));
         }
         let words = if table.is_bits() { 1 } else { count };
+        let bit = bit(settings, kind, table, words)?;
+        let (format, charset) = letters(settings, format)?;
+        let no_value = no_value(settings)?;
+        let write = write_function(settings, bit)?;
         Ok(Visitor {
             table,
             offset,
             count,
-            encoding: Encoding { kind, format, words, scale, swap_bytes, swap_words },
+            encoding: Encoding { kind, format, words, scale, swap_bytes, swap_words, bit, no_value, charset },
+            write,
         })
+    }
+
+    /// What of the device it is.
+    pub(crate) fn span(&self) -> Span {
+        (self.table, self.offset, self.count)
+    }
+
+    /// The first bit or register behind it.
+    pub(crate) fn end(&self) -> u32 {
+        u32::from(self.offset) + u32::from(self.count)
+    }
+}
+
+/// Whether bytes and registers are swapped: by `byteOrder`, else by KubeEdge's two flags.
+fn order(settings: &Settings) -> Result<(bool, bool), InvalidSetting> {
+    let flags = (settings.flag("isSwap")?, settings.flag("isRegisterSwap")?);
+    match settings.text("byteOrder")?.unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" => Ok(flags),
+        "ABCD" => Ok((false, false)),
+        "BADC" => Ok((true, false)),
+        "CDAB" => Ok((false, true)),
+        "DCBA" => Ok((true, true)),
+        other => Err(InvalidSetting::new(format!(
+            "setting `byteOrder` is `{other}`; write ABCD, BADC, CDAB or DCBA"
+        ))),
+    }
+}
+
+fn bit(settings: &Settings, kind: Kind, table: Table, words: u16) -> Result<Option<u8>, InvalidSetting> {
+    let Some(bit) = settings.whole("bit")? else { return Ok(None) };
+    let number = u8::try_from(bit).ok().filter(|bit| *bit < 16).ok_or_else(|| {
+        InvalidSetting::new(format!("setting `bit` is {bit}, which is not between 0 and 15"))
+    })?;
+    if table.is_bits() || words != 1 || !matches!(kind, Kind::Bool | Kind::Int) {
+        let sentence = "setting `bit` is for a BOOLEAN or INT in one register";
+        return Err(InvalidSetting::new(sentence));
+    }
+    Ok(Some(number))
+}
+
+fn letters(settings: &Settings, format: Format) -> Result<(Format, Charset), InvalidSetting> {
+    let encoding = settings.text("encoding")?.unwrap_or_default().to_ascii_lowercase();
+    let is_unsigned = matches!(format, Format::U16 | Format::U32 | Format::U64);
+    match (encoding.as_str(), format) {
+        ("", _) | ("utf8" | "utf-8" | "ascii", Format::Text) => Ok((format, Charset::Utf8)),
+        ("latin1" | "iso-8859-1", Format::Text) => Ok((format, Charset::Latin1)),
+        ("bcd", _) if is_unsigned => Ok((Format::Bcd, Charset::Utf8)),
+        (other, _) => Err(InvalidSetting::new(format!(
+            "setting `encoding` is `{other}`; write utf8 or latin1 for a STRING, and bcd for a number without a sign"
+        ))),
+    }
+}
+
+/// A number, a list of them, or its text; each decimal or hexadecimal.
+fn no_value(settings: &Settings) -> Result<Vec<i128>, InvalidSetting> {
+    let text = settings.text("noValue")?.unwrap_or_default();
+    let wrong = |what: &str| {
+        InvalidSetting::new(format!(
+            "setting `noValue` has `{what}`; write up to {NO_VALUES_MAX} numbers such as 65535 or 0x8000"
+        ))
+    };
+    let mut marks = Vec::new();
+    let plain = text.trim().trim_start_matches('[').trim_end_matches(']');
+    for part in plain.split(',').map(|part| part.trim().trim_matches('"')).filter(|part| !part.is_empty()) {
+        let hexadecimal = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X"));
+        let mark = match hexadecimal {
+            Some(digits) => u64::from_str_radix(digits, 16).map(i128::from),
+            None => part.parse(),
+        };
+        marks.push(mark.map_err(|_| wrong(&part.chars().take(32).collect::<String>()))?);
+    }
+    if marks.len() > NO_VALUES_MAX {
+        return Err(wrong("too many"));
+    }
+    Ok(marks)
+}
+
+fn write_function(settings: &Settings, bit: Option<u8>) -> Result<WriteFunction, InvalidSetting> {
+    match settings.text("writeFunction")?.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "auto" => Ok(WriteFunction::Auto),
+        "single" => Ok(WriteFunction::Single),
+        "multiple" => Ok(WriteFunction::Multiple),
+        "mask" if bit.is_some() => Ok(WriteFunction::Mask),
+        other => Err(InvalidSetting::new(format!(
+            "setting `writeFunction` is `{other}`; write auto, single, multiple, or with a `bit` mask"
+        ))),
     }
 }
 
@@ -126,9 +235,10 @@ fn bits(kind: Kind, limit: Option<u16>) -> Result<u16, InvalidSetting> {
             Err(InvalidSetting::new(format!("setting `limit` is {count}; a BOOLEAN is one bit")))
         }
         Kind::Text => Err(InvalidSetting::new("a STRING is not in bits; use a register")),
-        Kind::Int | Kind::Float | Kind::Double | Kind::Bool if count <= BITS_MAX => Ok(count),
+        Kind::Int | Kind::Float | Kind::Double | Kind::Bool if count <= Encoding::BITS_MAX => Ok(count),
         Kind::Int | Kind::Float | Kind::Double | Kind::Bool => Err(InvalidSetting::new(format!(
-            "setting `limit` is {count}; at most {BITS_MAX} bits make a number"
+            "setting `limit` is {count}; at most {} bits make a number",
+            Encoding::BITS_MAX
         ))),
     }
 }
@@ -153,6 +263,10 @@ fn registers(
         Some("uint32") => Format::U32,
         Some("int64") => Format::I64,
         Some("uint64") => Format::U64,
+        // In one register it is a scaled whole number, which is common with KubeEdge's mapper.
+        Some("float" | "double") if limit == Some(1) => whole(1)?,
+        Some("double") if limit == Some(2) => Format::F32,
+        Some("float") if limit == Some(4) => Format::F64,
         Some("float" | "float32") => Format::F32,
         Some("double" | "float64") => Format::F64,
         Some("string") => Format::Text,
@@ -190,119 +304,4 @@ fn registers(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use framework::Scalar;
-
-    fn property(kind: Kind) -> Property {
-        Property { name: "p".to_owned(), kind, writable: true, minimum: None, maximum: None }
-    }
-
-    fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {
-        let settings = Settings::from_pairs(pairs.iter().cloned());
-        let visitor = Visitor::read(&property(kind), &settings).map_err(|refusal| refusal.to_string());
-        if visitor.is_ok() {
-            assert_eq!(settings.unread_keys(), Vec::<String>::new());
-        }
-        visitor
-    }
-
-    fn holding(limit: i64, data_type: &str) -> Vec<(&'static str, Scalar)> {
-        vec![
-            ("register", Scalar::Text("HoldingRegister".to_owned())),
-            ("offset", Scalar::Float(2.0)),
-            ("limit", Scalar::Int(limit)),
-            ("dataType", Scalar::Text(data_type.to_owned())),
-        ]
-    }
-
-    fn format(kind: Kind, limit: i64, data_type: &str) -> Option<Format> {
-        read(kind, &holding(limit, data_type)).ok().map(|visitor| visitor.encoding.format)
-    }
-
-    #[test]
-    fn kubeedges_sample_is_read() {
-        let visitor = read(
-            Kind::Int,
-            &[
-                ("register", Scalar::Text("HoldingRegister".to_owned())),
-                ("offset", Scalar::Float(2.0)),
-                ("limit", Scalar::Float(1.0)),
-                ("scale", Scalar::Float(1.0)),
-                ("isSwap", Scalar::Bool(true)),
-                ("isRegisterSwap", Scalar::Bool(true)),
-            ],
-        )
-        .unwrap();
-        assert_eq!((visitor.table, visitor.offset, visitor.count), (Table::HoldingRegisters, 2, 1));
-        assert_eq!(visitor.encoding.format, Format::U16);
-        assert!(visitor.encoding.swap_bytes && visitor.encoding.swap_words);
-    }
-
-    #[test]
-    fn formats_follow_from_type_and_size() {
-        assert_eq!(format(Kind::Int, 0, ""), Some(Format::U16));
-        assert_eq!(format(Kind::Int, 2, ""), Some(Format::U32));
-        assert_eq!(format(Kind::Int, 2, "INT32"), Some(Format::I32));
-        assert_eq!(format(Kind::Int, 0, "int32"), Some(Format::I32));
-        assert_eq!(format(Kind::Int, 2, "float"), Some(Format::F32), "rounded");
-        assert_eq!(format(Kind::Float, 0, ""), Some(Format::F32));
-        assert_eq!(format(Kind::Float, 1, ""), Some(Format::U16), "scaled");
-        assert_eq!(format(Kind::Double, 0, ""), Some(Format::F64));
-        assert_eq!(format(Kind::Double, 2, ""), Some(Format::F32));
-        assert_eq!(format(Kind::Bool, 0, ""), Some(Format::U16));
-        assert_eq!(format(Kind::Text, 8, ""), Some(Format::Text));
-        for (kind, limit, data_type) in [
-            (Kind::Int, 3, ""),
-            (Kind::Int, 1, "int32"),
-            (Kind::Float, 1, "float"),
-            (Kind::Text, 0, ""),
-            (Kind::Text, 2, "int32"),
-            (Kind::Int, 2, "string"),
-            (Kind::Int, 1, "decimal"),
-            (Kind::Text, 124, ""),
-            (Kind::Text, 126, ""),
-            (Kind::Int, -1, ""),
-        ] {
-            assert_eq!(format(kind, limit, data_type), None, "{kind:?} {limit} {data_type}");
-        }
-    }
-
-    #[test]
-    fn a_minimum_below_zero_makes_it_signed() {
-        let below = Property { minimum: Some(-40.0), ..property(Kind::Int) };
-        let visitor = Visitor::read(&below, &Settings::from_pairs(holding(1, ""))).unwrap();
-        assert_eq!(visitor.encoding.format, Format::I16);
-        let visitor = Visitor::read(&below, &Settings::from_pairs(holding(1, "uint16"))).unwrap();
-        assert_eq!(visitor.encoding.format, Format::U16, "what is said counts more");
-    }
-
-    #[test]
-    fn bits_are_booleans_or_small_numbers() {
-        let coil = |kind, limit| {
-            let register = Scalar::Text("CoilRegister".to_owned());
-            read(
-                kind,
-                &[("register", register), ("limit", Scalar::Int(limit)), ("isSwap", Scalar::Bool(true))],
-            )
-        };
-        let visitor = coil(Kind::Bool, 1).unwrap();
-        assert_eq!((visitor.count, visitor.encoding.words, visitor.encoding.swap_bytes), (1, 1, false));
-        assert_eq!(coil(Kind::Int, 8).unwrap().count, 8);
-        assert!(coil(Kind::Bool, 2).is_err());
-        assert!(coil(Kind::Int, 17).is_err());
-        assert!(coil(Kind::Text, 1).is_err());
-    }
-
-    #[test]
-    fn addresses_end_where_the_table_does() {
-        let at = |offset| {
-            let register = Scalar::Text("inputregister".to_owned());
-            read(Kind::Float, &[("register", register), ("offset", Scalar::Int(offset))])
-        };
-        assert!(at(65_534).is_ok());
-        assert!(at(65_535).unwrap_err().contains("65535"));
-        assert!(at(-1).is_err());
-        assert!(read(Kind::Int, &[]).unwrap_err().contains("`register`"));
-    }
-}
+mod tests;

@@ -13,14 +13,15 @@ use dmi::v1beta1::UpdateDeviceRequest;
 use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
 use modbus::Modbus;
 
-/// One version, so that a new release changes nothing here.
+/// One version of each, so that a new release changes nothing here.
 const PYMODBUS: &str = "pymodbus==3.11.4";
+const PYSERIAL: &str = "pyserial==3.5";
 
 /// A Python that has pymodbus: the machine's own, or one in a virtual environment made for these tests.
 fn python() -> PathBuf {
     let version = PYMODBUS.rsplit('=').next().unwrap();
     let has = |python: &Path| {
-        let check = format!("import pymodbus, sys; sys.exit(pymodbus.__version__ != '{version}')");
+        let check = format!("import pymodbus, serial, sys; sys.exit(pymodbus.__version__ != '{version}')");
         Command::new(python)
             .args(["-c", &check])
             .stderr(Stdio::null())
@@ -41,7 +42,7 @@ fn python() -> PathBuf {
         "python3 with its venv module is needed (Debian: python3-venv)",
     );
     run(
-        Command::new(&made).args(["-m", "pip", "install", "--quiet", "--no-deps", PYMODBUS]),
+        Command::new(&made).args(["-m", "pip", "install", "--quiet", "--no-deps", PYMODBUS, PYSERIAL]),
         "pymodbus has to be installed, or PyPI within reach",
     );
     made
@@ -57,20 +58,26 @@ fn run(command: &mut Command, need: &str) {
 
 /// The device, and a way to look into it that is not Modbus.
 struct Pymodbus {
-    port: u16,
+    /// Its port, or the far end of its serial line.
+    place: String,
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Pymodbus {
-    fn start() -> Self {
+    fn start(mode: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pymodbus/server.py");
-        let mut child =
-            Command::new(python()).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(python())
+            .arg(script)
+            .arg(mode)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (commands, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut device = Pymodbus { port: 0, child, commands, answers: BufReader::new(answers) };
-        device.port = device.line().parse().unwrap();
+        let mut device = Pymodbus { place: String::new(), child, commands, answers: BufReader::new(answers) };
+        device.place = device.line();
         device
     }
 
@@ -93,9 +100,38 @@ impl Drop for Pymodbus {
     }
 }
 
+fn text(text: &str) -> Scalar {
+    Scalar::Text(text.to_owned())
+}
+
 #[tokio::test]
 async fn a_device_of_other_make_is_read_and_written() {
-    let mut pymodbus = Pymodbus::start();
+    let pymodbus = Pymodbus::start("tcp");
+    let place = [("ip", text("127.0.0.1")), ("port", text(&pymodbus.place))];
+    is_read_and_written(pymodbus, &place).await;
+}
+
+#[tokio::test]
+async fn a_device_of_other_make_behind_a_serial_server_is_read_and_written() {
+    let pymodbus = Pymodbus::start("rtuovertcp");
+    let place =
+        [("communicateMode", text("RTUoverTCP")), ("ip", text("127.0.0.1")), ("port", text(&pymodbus.place))];
+    is_read_and_written(pymodbus, &place).await;
+}
+
+#[tokio::test]
+async fn a_device_of_other_make_on_a_serial_line_is_read_and_written() {
+    let pymodbus = Pymodbus::start("serial");
+    let place = [
+        ("communicateMode", text("RTU")),
+        ("serialPort", text(&pymodbus.place)),
+        ("baudRate", Scalar::Int(115_200)),
+        ("slaveID", Scalar::Int(3)),
+    ];
+    is_read_and_written(pymodbus, &place).await;
+}
+
+async fn is_read_and_written(mut pymodbus: Pymodbus, place: &[(&'static str, Scalar)]) {
     let visit = |name: &str, register: &str, offset: i64, more: &[(&'static str, Scalar)]| {
         let mut pairs =
             vec![("register", Scalar::Text(register.to_owned())), ("offset", Scalar::Int(offset))];
@@ -114,17 +150,26 @@ async fn a_device_of_other_make_is_read_and_written() {
         visit("float", "HoldingRegister", 40, &[]),
         visit("bytes", "HoldingRegister", 50, &[limit(2), ("isSwap", yes())]),
         visit("words", "HoldingRegister", 60, &[limit(2), ("isRegisterSwap", yes())]),
+        visit("bit", "HoldingRegister", 80, &[("bit", Scalar::Int(3))]),
+        visit("serial", "HoldingRegister", 90, &[limit(8)]),
+        visit("total", "HoldingRegister", 100, &[("dataType", text("uint64"))]),
+        visit("nothing", "InputRegister", 110, &[("noValue", text("0xFFFF"))]),
         visit("both", "HoldingRegister", 70, &[limit(2), ("isSwap", yes()), ("isRegisterSwap", yes())]),
     ];
     let mut below = modelled("below", "INT", "ReadOnly");
     below.minimum = "-40".to_owned();
-    let kinds = [("coil", "BOOLEAN"), ("word", "INT"), ("wide", "INT"), ("float", "FLOAT")];
-    let swapped = [("bytes", "INT"), ("words", "FLOAT"), ("both", "INT")];
-    let mut modelled_ones =
-        vec![modelled("input", "BOOLEAN", "ReadOnly"), modelled("celsius", "DOUBLE", "ReadOnly"), below];
+    let kinds =
+        [("coil", "BOOLEAN"), ("word", "INT"), ("wide", "INT"), ("float", "FLOAT"), ("bit", "BOOLEAN")];
+    let swapped =
+        [("bytes", "INT"), ("words", "FLOAT"), ("both", "INT"), ("serial", "STRING"), ("total", "INT")];
+    let mut modelled_ones = vec![
+        modelled("input", "BOOLEAN", "ReadOnly"),
+        modelled("celsius", "DOUBLE", "ReadOnly"),
+        modelled("nothing", "INT", "ReadOnly"),
+        below,
+    ];
     modelled_ones.extend(kinds.iter().chain(&swapped).map(|(name, kind)| modelled(name, kind, "ReadWrite")));
-    let place = [("ip", Scalar::Text("127.0.0.1".to_owned())), ("port", Scalar::Int(pymodbus.port.into()))];
-    let plc = device("plc", "plc", "modbus", &place, properties);
+    let plc = device("plc", "plc", "modbus", place, properties);
 
     for command in [
         "set input 4 1",
@@ -135,6 +180,10 @@ async fn a_device_of_other_make_is_read_and_written() {
         "set holding 50 513 1027",
         "set holding 60 0 16828",
         "set holding 70 1027 513",
+        "set holding 80 61680",
+        "set holding 90 16706 17184",
+        "set holding 100 65535 65535 65535 65535",
+        "set register 110 65535",
     ] {
         assert_eq!(pymodbus.ask(command), "ok");
     }
@@ -146,7 +195,7 @@ async fn a_device_of_other_make_is_read_and_written() {
         objects.devices = vec![plc.clone()];
     }
     edgecore.start();
-    let mut mapper = Mapper::start(folder.path(), Modbus);
+    let mut mapper = Mapper::start(folder.path(), Modbus::default());
     for (property, value) in [
         ("coil", "false"),
         ("input", "true"),
@@ -158,9 +207,14 @@ async fn a_device_of_other_make_is_read_and_written() {
         ("bytes", "16909060"),
         ("words", "23.5"),
         ("both", "16909060"),
+        ("bit", "false"),
+        ("serial", "ABC"),
+        ("total", "18446744073709551615"),
     ] {
         edgecore.until_value("plc", property, value).await;
     }
+
+    edgecore.until_fault("plc", "nothing", "0xffff").await;
 
     pymodbus.ask("set register 10 241");
     edgecore.until_value("plc", "celsius", "24.1").await;
@@ -173,6 +227,9 @@ async fn a_device_of_other_make_is_read_and_written() {
         ("bytes", "67305985"),
         ("words", "-0.5"),
         ("both", "67305985"),
+        ("bit", "true"),
+        ("serial", "room 7"),
+        ("total", "9007199254740993"),
     ];
     let wanted = wishes.iter().fold(plc, |device, (property, value)| desiring(device, property, value));
     mapper.calls.update_device(UpdateDeviceRequest { device: Some(wanted) }).await.unwrap();
@@ -188,5 +245,7 @@ async fn a_device_of_other_make_is_read_and_written() {
     assert_eq!(pymodbus.ask("get holding 50 2"), "772 258");
     assert_eq!(pymodbus.ask("get holding 60 2"), "0 48896");
     assert_eq!(pymodbus.ask("get holding 70 2"), "258 772");
+    assert_eq!(pymodbus.ask("get holding 80 1"), "61688", "the other bits are as they were");
+    assert_eq!(pymodbus.ask("get holding 100 4"), "32 0 0 1");
     mapper.stop().await;
 }

@@ -51,7 +51,7 @@ fn property(random: &mut SplitMix64) -> Property {
 
 fn value(random: &mut SplitMix64) -> Value {
     match random.below(5) {
-        0 => Value::Int(random.bits().cast_signed()),
+        0 => Value::Int(random.bits().cast_signed().into()),
         1 => Value::Float(f32::from_bits(u32::try_from(random.bits() >> 32).unwrap())),
         2 => Value::Double(f64::from_bits(random.bits())),
         3 => Value::Bool(true),
@@ -111,15 +111,15 @@ fn answer(random: &mut SplitMix64, request: &[u8]) -> Vec<u8> {
 }
 
 async fn read_once(address: &Address, visitor: &Visitor) -> Result<Value, Fault> {
-    let mut session: ModbusSession = Modbus.connect(address).await?;
+    let mut session: ModbusSession = Modbus::default().connect(address).await?;
     session.read(visitor).await
 }
 
 #[tokio::test]
 async fn a_device_that_lies_is_a_fault_and_no_more() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address =
-        Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port(), unit: 1 };
+    let mut address = Address::tcp("127.0.0.1", listener.local_addr().unwrap().port(), 1);
+    address.timing.retries = 0;
     let device = tokio::spawn(async move {
         let mut random = SplitMix64::new(22);
         loop {
@@ -136,7 +136,7 @@ async fn a_device_that_lies_is_a_fault_and_no_more() {
     ]);
     let speed =
         Property { name: "speed".to_owned(), kind: Kind::Int, writable: true, minimum: None, maximum: None };
-    let visitor = Modbus.visitor(&speed, &settings).unwrap();
+    let visitor = Modbus::default().visitor(&speed, &settings).unwrap();
     let mut read = 0;
     for _ in 0..LIES {
         let got = tokio::time::timeout(LONG, read_once(&address, &visitor)).await.expect("an end");

@@ -69,6 +69,7 @@ const HOMES: &[SingleHome] = &[
         homes: &[
             ("modules/https/src/", "the helper that all HTTPS servers stand on"),
             ("modules/unixgrpc/src/connection.rs", "gRPC over Unix sockets, HTTP/2 without TLS"),
+            ("mappers/framework/src/rest.rs", "a mapper has no actix system to stand on, and carries no TLS"),
         ],
         cure: "use `https`, or for gRPC on a Unix socket `unixgrpc`",
     },

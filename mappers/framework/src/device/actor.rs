@@ -3,24 +3,25 @@
 //! A message says that something has changed or is due; what there is to do is decided from the state alone, one
 //! exchange with the device at a time, so that a new description never waits behind a round of reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy};
+use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy, Reply};
 use futures::future::AbortHandle;
 
 use crate::backoff::Backoff;
+use crate::commands::CommandLog;
 use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
-use crate::device::read_write::{connect, read, write};
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
-use crate::plan::{DevicePlan, StateReport, parse_device};
-use crate::protocol::{Fault, Protocol};
-use crate::twin::PropertyTwin;
+use crate::fault::Fault;
+use crate::plan::{DevicePlan, PROPERTIES_MAX, StateReport, parse_device};
+use crate::protocol::Protocol;
+use crate::subscription::Pushed;
 
 /// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
@@ -28,7 +29,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 const REPORT_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// What a device's actor is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum DeviceMsg {
     /// Its instance has a new description.
     Described,
@@ -36,6 +37,22 @@ pub(crate) enum DeviceMsg {
     Registered,
     /// A cycle, a retry or a report is due.
     Due,
+    /// The device has sent something by itself.
+    Pushed,
+    /// Somebody wants to know a property, as it is now.
+    Read(String, Reply<Result<ReadAnswer, String>>),
+    /// Somebody calls a method with a property and its value.
+    Write { method: String, property: String, text: String, reply: Reply<Result<(), String>> },
+}
+
+/// A property as it was just read.
+#[derive(Debug)]
+pub(crate) struct ReadAnswer {
+    pub(crate) value: String,
+    /// In the words of twins.
+    pub(crate) kind: &'static str,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
 }
 
 impl Message for DeviceMsg {
@@ -44,13 +61,16 @@ impl Message for DeviceMsg {
             DeviceMsg::Described => "Described",
             DeviceMsg::Registered => "Registered",
             DeviceMsg::Due => "Due",
+            DeviceMsg::Pushed => "Pushed",
+            DeviceMsg::Read(..) => "Read",
+            DeviceMsg::Write { .. } => "Write",
         }
     }
 
     fn lane(&self) -> Lane {
         match self {
             DeviceMsg::Described | DeviceMsg::Registered => Lane::Control,
-            DeviceMsg::Due => Lane::Work,
+            DeviceMsg::Due | DeviceMsg::Pushed | DeviceMsg::Read(..) | DeviceMsg::Write { .. } => Lane::Work,
         }
     }
 }
@@ -61,46 +81,65 @@ pub(crate) fn policy() -> Policy {
     Policy {
         budget: usize::MAX,
         window: Duration::from_secs(600),
-        capacity: Capacity::new(4, "one wake-up at a time; the state says what there is to do"),
+        capacity: Capacity::new(
+            16,
+            "one wake-up at a time, what the device has sent, and those who ask over REST",
+        ),
         ..Policy::default()
     }
 }
 
 pub(crate) struct Device<P: Protocol> {
-    instance: Rc<DeviceInstance>,
-    protocol: Rc<P>,
+    pub(super) instance: Rc<DeviceInstance>,
+    pub(super) protocol: Rc<P>,
+    pub(super) commands: CommandLog,
     /// `None`: the device was removed.
-    description: Option<Rc<Description>>,
+    pub(super) description: Option<Rc<Description>>,
     described: u64,
     registrations: u64,
     /// Whether the description has not been parsed yet.
     is_unparsed: bool,
     /// `None`: not parsed yet, or the device cannot be served as it is described.
-    plan: Option<Rc<DevicePlan<P>>>,
-    /// As the plan's properties, in their order.
-    properties: Vec<PropertyState>,
+    pub(super) plan: Option<Rc<DevicePlan<P>>>,
+    /// As the plan's properties, in their order; after them those that cannot be served.
+    pub(super) properties: Vec<PropertyState>,
     /// Where the next read looks first, so that every property has its turn.
-    next_property: usize,
-    session: Option<P::Session>,
-    connect_at: Moment,
+    pub(super) next_property: usize,
+    pub(super) session: Option<P::Session>,
+    pub(super) connect_at: Moment,
+    /// The properties that were asked for in vain since the last answer.
+    pub(super) unanswered: BTreeSet<usize>,
+    /// When the device last answered anything, or was described.
+    pub(super) answered_at: Moment,
     /// The protocol fails again and again, and is left alone until then.
     unhealthy_until: Option<Moment>,
     reconnect: Backoff,
-    rewrite: Backoff,
-    /// Why the device was last out of reach, so that each reason is logged once.
-    link_fault: Option<String>,
+    /// What the device sends by itself, and which properties those are by their places.
+    pub(super) pushed: Pushed,
+    pub(super) subscribed: Vec<usize>,
+    /// The session does not know yet what it is to send.
+    pub(super) is_unsubscribed: bool,
+    pub(super) rewrite: Backoff,
+    /// Why the device is out of reach, since it is.
+    pub(super) link_fault: Option<String>,
     reporter: Reporter,
     reported_at: Moment,
     timer: Option<AbortHandle>,
 }
 
 impl<P: Protocol> Device<P> {
-    pub(crate) fn new(instance: Rc<DeviceInstance>, protocol: Rc<P>, edgecore: EdgeCore) -> Self {
+    pub(crate) fn new(
+        instance: Rc<DeviceInstance>,
+        protocol: Rc<P>,
+        edgecore: EdgeCore,
+        commands: CommandLog,
+    ) -> Self {
         let (description, described) = instance.description();
         let registrations = instance.registrations();
         Device {
             instance,
             protocol,
+            commands,
             description,
             described,
             registrations,
@@ -110,7 +149,12 @@ impl<P: Protocol> Device<P> {
             next_property: 0,
             session: None,
             connect_at: Moment::default(),
+            unanswered: BTreeSet::new(),
+            answered_at: Moment::default(),
             unhealthy_until: None,
+            pushed: Pushed::default(),
+            subscribed: Vec::new(),
+            is_unsubscribed: true,
             reconnect: RETRY,
             rewrite: RETRY,
             link_fault: None,
@@ -133,18 +177,35 @@ impl<P: Protocol> Actor for Device<P> {
             }
             self.unhealthy_until = unhealthy_until;
         }
+        let (pushed, myself) = (self.pushed.clone(), cx.myself());
+        cx.spawn(async move {
+            loop {
+                pushed.changed().await;
+                if myself.tell(DeviceMsg::Pushed).await.is_err() {
+                    return;
+                }
+            }
+        });
         // What is queued from before would do, too, but nothing may be.
         self.timer = Some(cx.after(Duration::ZERO, DeviceMsg::Due));
         Ok(())
     }
 
-    async fn handle(&mut self, _: DeviceMsg, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
+    async fn handle(&mut self, message: DeviceMsg, cx: &mut Context<DeviceMsg>) -> Result<(), ActorFault> {
         self.follow();
         if self.description.is_none() {
             return Ok(());
         }
         let env = cx.env().clone();
-        self.serve(&env).await;
+        match message {
+            DeviceMsg::Described | DeviceMsg::Registered | DeviceMsg::Due | DeviceMsg::Pushed => {
+                self.serve(&env).await;
+            }
+            DeviceMsg::Read(property, reply) => reply.send(self.read_now(&property, &env).await),
+            DeviceMsg::Write { method, property, text, reply } => {
+                reply.send(self.call(&method, &property, &text, &env).await);
+            }
+        }
         if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
             self.report(&env).await;
         }
@@ -202,10 +263,8 @@ impl<P: Protocol> Device<P> {
             self.parse(env);
         }
         let Some(plan) = self.plan.clone() else { return };
-        if let Err(fault) = self.exchange(&plan, env).await {
-            self.session = None;
-            self.is_offline(&fault, env);
-        }
+        self.take_pushed(&plan, env);
+        self.exchange(&plan, env).await;
     }
 
     fn parse(&mut self, env: &Env) {
@@ -218,13 +277,24 @@ impl<P: Protocol> Device<P> {
         self.is_unparsed = false;
         self.instance.set_refused(parsed.plan.is_err());
         match parsed.plan {
-            Ok(plan) => self.follow_plan(Rc::new(plan), env.now()),
+            Ok(plan) => {
+                let plan = Rc::new(plan);
+                self.follow_plan(Rc::clone(&plan), env.now());
+                self.recall_commands(&plan, env.now());
+                let refused = plan.refused.iter().cloned();
+                self.properties
+                    .extend(refused.map(|(name, reason)| PropertyState::refused(name, reason, env.wall())));
+            }
             Err(refusal) => {
                 events::device_refused(env, device, &refusal);
                 self.reporter.state = Some(DeviceState::Unhealthy);
                 self.plan = None;
                 self.session = None;
-                self.properties.clear();
+                let named = description.device.spec.iter().flat_map(|spec| &spec.properties);
+                let (said, at) = (refusal.to_string(), env.wall());
+                let refused = named.take(PROPERTIES_MAX).map(|property| property.name.clone());
+                self.properties =
+                    refused.map(|name| PropertyState::refused(name, said.clone(), at)).collect();
             }
         }
     }
@@ -232,6 +302,8 @@ impl<P: Protocol> Device<P> {
     /// Goes on with what is known of the properties that have not changed.
     fn follow_plan(&mut self, plan: Rc<DevicePlan<P>>, now: Moment) {
         (self.reconnect, self.rewrite, self.connect_at) = (RETRY, RETRY, now);
+        (self.answered_at, self.next_property, self.is_unsubscribed) = (now, 0, true);
+        self.unanswered.clear();
         let before = self.plan.replace(Rc::clone(&plan));
         let is_same_device = before.as_ref().is_some_and(|before| before.address == plan.address);
         if !is_same_device {
@@ -255,45 +327,7 @@ impl<P: Protocol> Device<P> {
         }
     }
 
-    /// Connects if need be, and writes or reads one property that is due. Only a lost link is an error.
-    async fn exchange(&mut self, plan: &DevicePlan<P>, env: &Env) -> Result<(), Fault> {
-        if self.session.is_none() {
-            if env.now() < self.connect_at {
-                return Ok(());
-            }
-            self.session = Some(connect(&*self.protocol, &plan.address, env).await?);
-            let now = env.now();
-            for (property, planned) in self.properties.iter_mut().zip(&plan.properties) {
-                property.reconnected(planned, now);
-            }
-        }
-        if plan.properties.iter().all(|planned| planned.collect.is_none()) {
-            // Nothing will be asked: the connection itself is all that can be said.
-            self.is_online(env);
-        }
-        let (now, count) = (env.now(), plan.properties.len());
-        let to_write = self.properties.iter().position(|property| property.to_write(now).is_some());
-        let mut in_turn = (0..count).map(|step| (self.next_property + step) % count);
-        let to_read =
-            || in_turn.find(|at| self.properties.get(*at).is_some_and(|property| property.to_read(now)));
-        let Some(at) = to_write.or_else(to_read) else { return Ok(()) };
-        let Device { session: Some(session), properties, rewrite, instance, .. } = self else {
-            return Ok(());
-        };
-        let (Some(planned), Some(property)) = (plan.properties.get(at), properties.get_mut(at)) else {
-            return Ok(());
-        };
-        if to_write.is_some() {
-            write(instance.name(), session, planned, property, rewrite, env).await?;
-        } else {
-            read(instance.name(), session, planned, property, env).await?;
-            self.next_property = (at + 1) % count;
-        }
-        self.is_online(env);
-        Ok(())
-    }
-
-    fn is_online(&mut self, env: &Env) {
+    pub(super) fn is_online(&mut self, env: &Env) {
         self.reconnect.reset();
         self.reporter.state = Some(DeviceState::Online);
         if self.link_fault.take().is_some() {
@@ -301,27 +335,20 @@ impl<P: Protocol> Device<P> {
         }
     }
 
-    fn is_offline(&mut self, fault: &Fault, env: &Env) {
+    pub(super) fn is_offline(&mut self, fault: &Fault, env: &Env) {
         self.reporter.state = Some(DeviceState::Offline);
         self.connect_at = env.now() + env.jitter(self.reconnect.delay());
         let fault = fault.to_string();
-        let is_new = self.link_fault.as_ref() != Some(&fault);
+        let is_new = self.link_fault.is_none();
         events::device_offline(env, self.instance.name(), &fault, is_new);
         self.link_fault = Some(fault);
     }
 
     async fn report(&mut self, env: &Env) {
         self.reported_at = env.now();
-        if let Some(plan) = &self.plan {
-            let twins = plan.properties.iter().zip(&self.properties).filter_map(|(planned, property)| {
-                let twin = property.twin()?;
-                Some(PropertyTwin { property: planned.name.clone(), kind: planned.kind, twin })
-            });
-            self.instance.set_twins(twins.collect());
-        }
-        let (plan, state_report) = (self.plan.clone(), self.state_report());
-        let name = self.instance.name();
-        self.reporter.report(name, state_report, plan.as_deref(), &mut self.properties, env).await;
+        self.instance.set_twins(self.properties.iter().filter_map(PropertyState::twin).collect());
+        let (state_report, name) = (self.state_report(), self.instance.name());
+        self.reporter.report(name, state_report, &mut self.properties, env).await;
     }
 
     fn state_report(&self) -> Option<StateReport> {
@@ -344,6 +371,7 @@ impl<P: Protocol> Device<P> {
             _ if self.is_unparsed => Some(Moment::default()),
             (None, _) => None,
             (Some(_), None) => Some(self.connect_at),
+            (Some(_), Some(_)) if self.is_unsubscribed => Some(Moment::default()),
             (Some(_), Some(_)) => self.properties.iter().filter_map(PropertyState::due).min(),
         }
     }
@@ -357,7 +385,7 @@ impl<P: Protocol> Device<P> {
             timer.abort();
         }
         let now = cx.now();
-        let report = self.reporter.due(self.state_report(), self.plan.as_deref(), &self.properties, now);
+        let report = self.reporter.due(self.state_report(), &self.properties, now);
         let due = [self.exchange_due(), report].into_iter().flatten().min();
         self.timer = due.map(|due| cx.after(due.since(now), DeviceMsg::Due));
     }

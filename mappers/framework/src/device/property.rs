@@ -4,28 +4,55 @@ use std::time::{Duration, SystemTime};
 
 use beehive::Moment;
 
+use crate::backoff::Backoff;
 use crate::plan::{Desired, DesiredValue, PropertyPlan};
-use crate::twin::TwinValue;
+use crate::twin::{PropertyTwin, TwinValue};
+use crate::value::Kind;
+
+/// 1 min: a property that cannot be read is tried at least that often, and others are rid of it meanwhile.
+const REREAD_MAX: Duration = Duration::from_secs(60);
 
 /// The state of one property.
 #[derive(Debug)]
 pub(crate) struct PropertyState {
+    name: String,
+    kind: Kind,
+    /// How often to report what did not change.
+    report_cycle: Option<Duration>,
     /// None: it is not read.
     next_read: Option<Moment>,
-    value: Option<(String, SystemTime)>,
+    /// The device sends it by itself, so that it is not read in its cycle.
+    is_subscribed: bool,
+    /// How long until the next try after one that failed.
+    reread: Backoff,
+    reading: Option<(Reading, SystemTime)>,
+    /// When there was last a value.
+    good_at: Option<Moment>,
     observed: String,
+    /// Why the device was not given what is desired.
+    refusal: Option<String>,
     write: Write,
-    /// What was last reported: value, observed desired value, and when.
-    reported: Option<(String, String, Moment)>,
+    /// What was last reported, and when.
+    reported: Option<(TwinValue, Moment)>,
     /// What edgecore did not take, and until when it is not asked again.
-    deferred: Option<(String, String, Moment)>,
-    /// The last thing that went wrong, so that it is logged once.
-    fault: Option<String>,
+    deferred: Option<(TwinValue, Moment)>,
+    /// It cannot be read now. Known, so that it is logged once, whatever the words.
+    is_unreadable: bool,
+    /// What is desired cannot be written now.
+    is_unwritable: bool,
+}
+
+/// What is known of a property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reading {
+    Value(String),
+    /// There is no value, for this reason.
+    Missing(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Write {
-    /// Nothing is desired, or the device has it.
+    /// Nothing is desired, or the device has it, or it is not to have it.
     Done,
     /// The device is to get this, not before that time.
     Due(DesiredValue, Moment),
@@ -33,39 +60,75 @@ enum Write {
 
 impl PropertyState {
     pub(crate) fn new<V>(plan: &PropertyPlan<V>, now: Moment) -> Self {
-        let mut property = PropertyState {
-            next_read: None,
-            value: None,
-            observed: String::new(),
-            write: Write::Done,
-            reported: None,
-            deferred: None,
-            fault: None,
-        };
+        let mut property = PropertyState::named(plan.name.clone(), plan.kind);
         property.follow_plan(plan, now);
         property
     }
 
+    /// One that cannot be served as it is described: all that is told of it is why.
+    pub(crate) fn refused(name: String, reason: String, at: SystemTime) -> Self {
+        let mut property = PropertyState::named(name, Kind::Text);
+        property.reading = Some((Reading::Missing(reason), at));
+        property
+    }
+
+    fn named(name: String, kind: Kind) -> Self {
+        PropertyState {
+            name,
+            kind,
+            report_cycle: None,
+            next_read: None,
+            is_subscribed: false,
+            reread: Backoff::new(REREAD_MAX, REREAD_MAX),
+            reading: None,
+            good_at: None,
+            observed: String::new(),
+            refusal: None,
+            write: Write::Done,
+            reported: None,
+            deferred: None,
+            is_unreadable: false,
+            is_unwritable: false,
+        }
+    }
+
     /// The plan changed, but not where the property is.
     pub(crate) fn follow_plan<V>(&mut self, plan: &PropertyPlan<V>, now: Moment) {
+        self.report_cycle = plan.report_cycle;
         self.next_read = plan.collect.map(|_| now);
+        let cycle = plan.collect.unwrap_or(REREAD_MAX);
+        self.reread = Backoff::new(cycle, REREAD_MAX.max(cycle));
+        self.refusal = None;
+        self.is_unwritable = false;
         self.write = match &plan.desired {
-            Desired::Value(desired) if desired.text != self.observed => Write::Due(desired.clone(), now),
-            Desired::Value(_) | Desired::Invalid => Write::Done,
+            Desired::Value(desired) if desired.text != self.observed || plan.is_command => {
+                Write::Due(desired.clone(), now)
+            }
+            Desired::Value(_) => Write::Done,
+            Desired::Invalid(reason) => {
+                self.refusal = Some(reason.clone());
+                Write::Done
+            }
             Desired::Unset => {
                 self.observed.clear();
                 Write::Done
             }
         };
         if plan.collect.is_none() {
-            self.value = None;
+            self.reading = None;
         }
     }
 
-    /// A new connection: the device may have been switched off and have forgotten what it was given.
-    pub(crate) fn reconnected<V>(&mut self, plan: &PropertyPlan<V>, now: Moment) {
-        self.next_read = plan.collect.map(|_| now);
-        if let Desired::Value(desired) = &plan.desired {
+    /// A new connection: the device may have been switched off and have forgotten what it was given. Commands are not repeated.
+    /// After it `was_away`, everything is read at once.
+    pub(crate) fn reconnected<V>(&mut self, plan: &PropertyPlan<V>, was_away: bool, now: Moment) {
+        if was_away {
+            self.next_read = plan.collect.map(|_| now);
+            self.reread.reset();
+        }
+        if let Desired::Value(desired) = &plan.desired
+            && !plan.is_command
+        {
             self.write = Write::Due(desired.clone(), now);
         }
     }
@@ -78,23 +141,49 @@ impl PropertyState {
         }
     }
 
-    /// The device has the desired value. It is read again at once, if it is read.
-    pub(crate) fn was_written(&mut self, now: Moment) {
+    /// The device has the desired value. It is read again at once, if it is read. Whether it could not be written before.
+    pub(crate) fn was_written(&mut self, now: Moment) -> bool {
         if let Write::Due(desired, _) = std::mem::replace(&mut self.write, Write::Done) {
             self.observed = desired.text;
         }
-        self.next_read = self.next_read.map(|next| next.min(now));
+        self.read_soon(now);
+        self.refusal = None;
+        std::mem::take(&mut self.is_unwritable)
     }
 
-    /// The device did not take it.
-    pub(crate) fn was_not_written(&mut self, until: Moment) {
+    /// The device did not take it; it is tried again then. Whether that is news.
+    pub(crate) fn was_not_written(&mut self, reason: Option<String>, until: Moment) -> bool {
         if let Write::Due(_, at) = &mut self.write {
             *at = until;
         }
+        if reason.is_some() {
+            self.refusal = reason;
+        }
+        !std::mem::replace(&mut self.is_unwritable, true)
+    }
+
+    /// It is not tried again until something else is desired.
+    pub(crate) fn is_given_up(&mut self, reason: String) {
+        self.write = Write::Done;
+        self.refusal = Some(reason);
     }
 
     pub(crate) fn to_read(&self, now: Moment) -> bool {
-        self.next_read.is_some_and(|next| next <= now)
+        self.read_due().is_some_and(|next| next <= now)
+    }
+
+    pub(crate) fn set_subscribed(&mut self, is_subscribed: bool) {
+        self.is_subscribed = is_subscribed;
+    }
+
+    /// Whether the device is asked for it.
+    pub(crate) fn is_polled(&self) -> bool {
+        self.next_read.is_some() && !self.is_subscribed
+    }
+
+    /// It was written, and is read back at once, if it is read.
+    pub(crate) fn read_soon(&mut self, now: Moment) {
+        self.next_read = self.next_read.map(|next| next.min(now));
     }
 
     /// It was read, or the try failed. A cycle that was missed is not made up for.
@@ -104,37 +193,75 @@ impl PropertyState {
         }
     }
 
-    pub(crate) fn read(&mut self, value: String, at: SystemTime) {
-        self.value = Some((value, at));
+    /// When it was to be read.
+    pub(crate) fn read_due(&self) -> Option<Moment> {
+        self.next_read.filter(|_| !self.is_subscribed)
+    }
+
+    /// There is a value. Whether there was none to be had before.
+    pub(crate) fn read(&mut self, value: String, now: Moment, at: SystemTime) -> bool {
+        self.reading = Some((Reading::Value(value), at));
+        self.good_at = Some(now);
+        self.reread.reset();
+        std::mem::take(&mut self.is_unreadable)
+    }
+
+    /// The device says that it has no value. Whether that is news.
+    pub(crate) fn has_no_value(&mut self, reason: String, at: SystemTime) -> bool {
+        let is_new = !matches!(&self.reading, Some((Reading::Missing(_), _)));
+        self.reading = Some((Reading::Missing(reason), at));
+        self.good_at = None;
+        self.reread.reset();
+        is_new
+    }
+
+    /// It could not be read: it is asked less and less often, and what was read before counts for two cycles at most. Whether
+    /// that is news.
+    pub(crate) fn could_not_be_read(
+        &mut self,
+        reason: String,
+        cycle: Duration,
+        now: Moment,
+        at: SystemTime,
+    ) -> bool {
+        if let Some(next) = &mut self.next_read {
+            *next = now + self.reread.delay();
+        }
+        if self.good_at.is_none_or(|good| now.since(good) >= cycle * 2) {
+            self.reading = Some((Reading::Missing(reason), at));
+            self.good_at = None;
+        }
+        !std::mem::replace(&mut self.is_unreadable, true)
     }
 
     /// What is to be reported now.
-    pub(crate) fn to_report(&self, report_cycle: Option<Duration>, now: Moment) -> Option<TwinValue> {
-        let (value, read_at) = self.value.as_ref()?;
-        let twin = TwinValue { value: value.clone(), observed: self.observed.clone(), read_at: *read_at };
-        let deferred = self.deferred.as_ref().filter(|(value, observed, until)| {
-            *value == twin.value && *observed == twin.observed && now < *until
-        });
-        if deferred.is_some() {
+    pub(crate) fn to_report(&self, now: Moment) -> Option<TwinValue> {
+        let twin = self.value()?;
+        if self.deferred.as_ref().is_some_and(|(held, until)| held.says_the_same_as(&twin) && now < *until) {
             return None;
         }
         match &self.reported {
             None => Some(twin),
-            Some((value, observed, _)) if *value != twin.value || *observed != twin.observed => Some(twin),
-            Some((_, _, at)) => {
-                report_cycle.is_some_and(|report_cycle| *at + report_cycle <= now).then_some(twin)
-            }
+            Some((told, _)) if !told.says_the_same_as(&twin) => Some(twin),
+            Some(_) => self.repeat_due(&twin).is_some_and(|due| due <= now).then_some(twin),
         }
     }
 
+    /// When what was told is told again: only if it was read again since, because what is old must not look new.
+    fn repeat_due(&self, twin: &TwinValue) -> Option<Moment> {
+        let (told, at) = self.reported.as_ref().filter(|(told, _)| told.read_at != twin.read_at)?;
+        debug_assert!(told.says_the_same_as(twin));
+        Some(*at + self.report_cycle?)
+    }
+
     pub(crate) fn reported(&mut self, twin: TwinValue, now: Moment) {
-        self.reported = Some((twin.value, twin.observed, now));
+        self.reported = Some((twin, now));
         self.deferred = None;
     }
 
     /// edgecore did not take it; it is reported again then, or when it has changed.
     pub(crate) fn was_deferred(&mut self, twin: TwinValue, until: Moment) {
-        self.deferred = Some((twin.value, twin.observed, until));
+        self.deferred = Some((twin, until));
     }
 
     /// edgecore may have forgotten what was reported.
@@ -143,10 +270,26 @@ impl PropertyState {
         self.deferred = None;
     }
 
-    /// The twin, reported or not.
-    pub(crate) fn twin(&self) -> Option<TwinValue> {
-        let (value, read_at) = self.value.clone()?;
-        Some(TwinValue { value, observed: self.observed.clone(), read_at })
+    /// The twin, reported or not. What is not read has one as soon as there is something to say of what is desired.
+    pub(crate) fn twin(&self) -> Option<PropertyTwin> {
+        Some(self.named_twin(self.value()?))
+    }
+
+    /// The twin with these sides.
+    pub(crate) fn named_twin(&self, twin: TwinValue) -> PropertyTwin {
+        PropertyTwin { property: self.name.clone(), kind: self.kind, twin }
+    }
+
+    fn value(&self) -> Option<TwinValue> {
+        let (observed, refusal) = (self.observed.clone(), self.refusal.clone());
+        let side = match self.reading.clone() {
+            Some((Reading::Value(value), at)) => Some((value, None, at)),
+            Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
+            None if self.refusal.is_some() => Some((String::new(), None, SystemTime::UNIX_EPOCH)),
+            None => self.reported.as_ref().map(|(told, _)| (String::new(), None, told.read_at)),
+        };
+        let (value, fault, read_at) = side?;
+        Some(TwinValue { value, fault, observed, refusal, read_at })
     }
 
     /// When the device is to be read or written.
@@ -155,159 +298,20 @@ impl PropertyState {
             Write::Due(_, at) => Some(*at),
             Write::Done => None,
         };
-        [write, self.next_read].into_iter().flatten().min()
+        [write, self.read_due()].into_iter().flatten().min()
     }
 
-    /// When to report what did not change, or what edgecore did not take.
-    pub(crate) fn report_due(&self, report_cycle: Option<Duration>) -> Option<Moment> {
+    /// When to report what changed, what did not change, or what edgecore did not take.
+    pub(crate) fn report_due(&self, now: Moment) -> Option<Moment> {
+        if self.to_report(now).is_some() {
+            return Some(now);
+        }
         match &self.deferred {
-            Some((_, _, until)) => Some(*until),
-            None => self
-                .reported
-                .as_ref()
-                .and_then(|(_, _, at)| report_cycle.map(|report_cycle| *at + report_cycle)),
+            Some((_, until)) => Some(*until),
+            None => self.repeat_due(&self.value()?),
         }
-    }
-
-    /// Whether the fault is another one than before.
-    pub(crate) fn failed_with(&mut self, fault: &str) -> bool {
-        let new = self.fault.as_deref() != Some(fault);
-        if new {
-            self.fault = Some(fault.to_owned());
-        }
-        new
-    }
-
-    /// Whether there was a fault, which is over.
-    pub(crate) fn recovered(&mut self) -> bool {
-        self.fault.take().is_some()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::value::{Kind, Value};
-
-    const CYCLE: Duration = Duration::from_secs(1);
-
-    fn plan(desired: &str) -> PropertyPlan<()> {
-        let desired = match (desired, Value::parse(Kind::Int, desired)) {
-            ("", _) => Desired::Unset,
-            (_, Err(_)) => Desired::Invalid,
-            (text, Ok(value)) => Desired::Value(DesiredValue { text: text.to_owned(), value }),
-        };
-        PropertyPlan {
-            name: "p".to_owned(),
-            kind: Kind::Int,
-            visitor: (),
-            collect: Some(CYCLE),
-            report_cycle: None,
-            desired,
-        }
-    }
-
-    fn read(property: &mut PropertyState, value: &str, now: Moment) {
-        property.read(value.to_owned(), SystemTime::UNIX_EPOCH);
-        property.was_collected(CYCLE, now);
-    }
-
-    #[test]
-    fn only_what_changed_is_reported() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan(""), now);
-        assert_eq!(property.to_report(None, now), None, "nothing has been read yet");
-        read(&mut property, "1", now);
-        let twin = property.to_report(None, now).unwrap();
-        assert_eq!((twin.value.as_str(), twin.observed.as_str()), ("1", ""));
-        property.reported(twin, now);
-        read(&mut property, "1", now);
-        assert_eq!(property.to_report(None, now), None);
-        read(&mut property, "2", now);
-        assert!(property.to_report(None, now).is_some());
-    }
-
-    #[test]
-    fn with_a_report_cycle_an_unchanged_value_is_reported_again() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan(""), now);
-        read(&mut property, "1", now);
-        let twin = property.to_report(Some(CYCLE), now).unwrap();
-        property.reported(twin, now);
-        assert_eq!(property.to_report(Some(CYCLE), now), None);
-        assert!(property.to_report(Some(CYCLE), now + CYCLE).is_some());
-        property.forget_reported();
-        assert!(property.to_report(None, now).is_some(), "and after edgecore was away");
-    }
-
-    #[test]
-    fn a_deferred_report_waits_and_a_new_value_does_not() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan(""), now);
-        read(&mut property, "1", now);
-        let twin = property.to_report(None, now).unwrap();
-        property.was_deferred(twin, now + CYCLE);
-        assert_eq!(property.to_report(None, now), None);
-        assert_eq!(property.report_due(None), Some(now + CYCLE));
-        assert!(property.to_report(None, now + CYCLE).is_some());
-        read(&mut property, "2", now);
-        let twin = property.to_report(None, now).unwrap();
-        property.reported(twin, now);
-        assert_eq!(property.report_due(None), None);
-    }
-
-    #[test]
-    fn a_desired_value_is_observed_once_it_is_written() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan("5"), now);
-        assert_eq!(property.to_write(now).unwrap().text, "5");
-        property.was_not_written(now + CYCLE);
-        assert_eq!(property.to_write(now), None);
-        assert!(property.to_write(now + CYCLE).is_some());
-        read(&mut property, "1", now);
-        assert_eq!(property.twin().unwrap().observed, "");
-        property.was_written(now);
-        assert!(property.to_read(now), "what was written is read back at once");
-        assert_eq!(property.twin().unwrap().observed, "5");
-        assert_eq!(property.to_write(now + CYCLE), None);
-    }
-
-    #[test]
-    fn a_new_desired_value_replaces_the_old_and_an_equal_one_is_not_written_twice() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan("5"), now);
-        property.was_written(now);
-        property.follow_plan(&plan("5"), now);
-        assert_eq!(property.to_write(now), None);
-        read(&mut property, "5", now);
-        property.follow_plan(&plan("six"), now);
-        assert_eq!(
-            (property.to_write(now), property.twin().unwrap().observed.as_str()),
-            (None, "5"),
-            "it keeps what it has"
-        );
-        property.follow_plan(&plan("6"), now);
-        assert_eq!(property.to_write(now).unwrap().text, "6");
-        property.follow_plan(&plan(""), now);
-        assert_eq!(property.to_write(now), None);
-        property.reconnected(&plan("5"), now);
-        assert_eq!(property.to_write(now).unwrap().text, "5", "a device that was away may have forgotten");
-    }
-
-    #[test]
-    fn missed_cycles_are_not_made_up_for() {
-        let now = Moment::default();
-        let mut property = PropertyState::new(&plan(""), now);
-        property.was_collected(CYCLE, now);
-        assert_eq!(property.due(), Some(now + CYCLE));
-        property.was_collected(CYCLE, now + CYCLE * 5);
-        assert_eq!(property.due(), Some(now + CYCLE * 6));
-    }
-
-    #[test]
-    fn a_fault_is_new_once() {
-        let mut property = PropertyState::new(&plan(""), Moment::default());
-        assert!(property.failed_with("a") && !property.failed_with("a") && property.failed_with("b"));
-        assert!(property.recovered() && !property.recovered());
-    }
-}
+mod tests;

@@ -2,100 +2,75 @@
 
 use std::time::Duration;
 
-use apimachinery::NamespacedName;
 use beehive::Env;
 
-use crate::backoff::Backoff;
-use crate::device::property::PropertyState;
-use crate::events;
-use crate::plan::PropertyPlan;
-use crate::protocol::{Fault, Protocol, Session};
-
-/// 5 s for a connection to come up.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// 5 s for one request to a device.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+use crate::fault::Fault;
+use crate::protocol::{Protocol, Session};
+use crate::subscription::Subscription;
+use crate::value::Value;
 
 pub(super) async fn connect<P: Protocol>(
     protocol: &P,
     address: &P::Address,
     env: &Env,
 ) -> Result<P::Session, Fault> {
-    match env.timeout(CONNECT_DEADLINE, protocol.connect(address)).await {
+    let deadline = protocol.connect_deadline(address);
+    match env.timeout(deadline, protocol.connect(address)).await {
         Some(connected) => connected,
-        None => Err(Fault::Link(format!("no connection within {} s", CONNECT_DEADLINE.as_secs()))),
+        None => Err(Fault::NotSent(format!("no connection within {} s", deadline.as_secs()))),
     }
 }
 
-/// Gives the device what is desired, unless it has it. Only a lost link is an error.
-pub(super) async fn write<S: Session>(
-    device: &NamespacedName,
-    session: &mut S,
-    plan: &PropertyPlan<S::Visitor>,
-    property: &mut PropertyState,
-    rewrite: &mut Backoff,
-    env: &Env,
-) -> Result<(), Fault> {
-    let Some(desired) = property.to_write(env.now()).cloned() else {
-        return Ok(());
-    };
-    // Not every register can be read: a refused read does not keep it from being written.
-    let there = within(env, session.read(&plan.visitor)).await;
-    if matches!(&there, Ok(value) if *value == desired.value) {
-        property.was_written(env.now());
-        return Ok(());
-    }
-    if let Err(Fault::Link(reason)) = there {
-        return Err(Fault::Link(reason));
-    }
-    match within(env, session.write(&plan.visitor, &desired.value)).await {
-        Ok(()) => {
-            events::desired_written(env, device, &plan.name, &desired.text);
-            property.recovered();
-            property.was_written(env.now());
-            Ok(())
-        }
-        Err(Fault::Device(reason)) => {
-            let is_new = property.failed_with(&reason);
-            events::desired_not_written(env, device, &plan.name, &reason, is_new);
-            property.was_not_written(env.now() + env.jitter(rewrite.delay()));
-            Ok(())
-        }
-        Err(Fault::Link(reason)) => Err(Fault::Link(reason)),
-    }
-}
-
-/// Reads a property. Only a lost link is an error.
+/// What came of properties, by their places in `visitors`.
 pub(super) async fn read<S: Session>(
-    device: &NamespacedName,
     session: &mut S,
-    plan: &PropertyPlan<S::Visitor>,
-    property: &mut PropertyState,
+    visitors: &[&S::Visitor],
+    env: &Env,
+) -> Vec<(usize, Result<Value, Fault>)> {
+    let deadline = session.deadline();
+    let mut read = match env.timeout(deadline, session.read_many(visitors)).await {
+        Some(read) => read,
+        None => vec![(0, Err(late(deadline)))],
+    };
+    read.retain(|(at, _)| *at < visitors.len());
+    if read.is_empty() {
+        // It would be asked for ever.
+        read.push((0, Err(Fault::Device("the mapper gave no answer for it".to_owned()))));
+    }
+    read
+}
+
+pub(super) async fn read_one<S: Session>(
+    session: &mut S,
+    visitor: &S::Visitor,
+    env: &Env,
+) -> Result<Value, Fault> {
+    let deadline = session.deadline();
+    env.timeout(deadline, session.read(visitor)).await.unwrap_or_else(|| Err(late(deadline)))
+}
+
+pub(super) async fn write<S: Session>(
+    session: &mut S,
+    visitor: &S::Visitor,
+    value: &Value,
     env: &Env,
 ) -> Result<(), Fault> {
-    let value = within(env, session.read(&plan.visitor)).await;
-    property.was_collected(plan.collect.unwrap_or(REQUEST_DEADLINE), env.now());
-    match value {
-        Ok(value) => {
-            if property.recovered() {
-                events::property_readable(device, &plan.name);
-            }
-            property.read(value.to_string(), env.wall());
-            Ok(())
-        }
-        Err(Fault::Device(reason)) => {
-            let is_new = property.failed_with(&reason);
-            events::property_unreadable(env, device, &plan.name, &reason, is_new);
-            Ok(())
-        }
-        Err(Fault::Link(reason)) => Err(Fault::Link(reason)),
-    }
+    let deadline = session.deadline();
+    env.timeout(deadline, session.write(visitor, value)).await.unwrap_or_else(|| Err(late(deadline)))
+}
+
+/// Which of these the device will send by itself, by their places.
+pub(super) async fn subscribe<S: Session>(
+    session: &mut S,
+    visitors: &[&S::Visitor],
+    values: Subscription,
+    env: &Env,
+) -> Vec<usize> {
+    let deadline = session.deadline();
+    env.timeout(deadline, session.subscribe(visitors, values)).await.unwrap_or_default()
 }
 
 /// A request that takes too long makes the connection useless: its answer may still come, to the next question.
-async fn within<T>(env: &Env, request: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    match env.timeout(REQUEST_DEADLINE, request).await {
-        Some(answer) => answer,
-        None => Err(Fault::Link(format!("no answer within {} s", REQUEST_DEADLINE.as_secs()))),
-    }
+fn late(deadline: Duration) -> Fault {
+    Fault::Link(format!("no answer within {} s", deadline.as_secs()))
 }

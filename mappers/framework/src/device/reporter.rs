@@ -1,6 +1,6 @@
 //! What edgecore is told of a device: its state and its twins.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use apimachinery::NamespacedName;
 use beehive::{Env, Moment};
@@ -8,8 +8,7 @@ use beehive::{Env, Moment};
 use crate::device::property::PropertyState;
 use crate::edgecore::{EdgeCore, ReportOutcome};
 use crate::events;
-use crate::plan::{DevicePlan, StateReport};
-use crate::protocol::Protocol;
+use crate::plan::StateReport;
 use crate::twin::PropertyTwin;
 
 /// 1 s between two tries to report what edgecore did not take.
@@ -80,12 +79,11 @@ impl Reporter {
         self.state_not_before = Moment::default();
     }
 
-    /// Reports what is due. Without a plan only the state is.
-    pub(super) async fn report<P: Protocol>(
+    /// Reports what is due.
+    pub(super) async fn report(
         &mut self,
         device: &NamespacedName,
         state_report: Option<StateReport>,
-        plan: Option<&DevicePlan<P>>,
         properties: &mut [PropertyState],
         env: &Env,
     ) {
@@ -93,8 +91,8 @@ impl Reporter {
             return;
         }
         let mut next = self.report_state(device, state_report, env).await;
-        if let (NextReport::GoOn, Some(plan)) = (next, plan) {
-            next = self.report_twins(device, plan, properties, env).await;
+        if next == NextReport::GoOn {
+            next = self.report_twins(device, properties, env).await;
         }
         if next == NextReport::Away {
             self.not_before = env.now() + REPORT_RETRY;
@@ -102,14 +100,13 @@ impl Reporter {
     }
 
     /// When something is to be reported.
-    pub(super) fn due<P: Protocol>(
+    pub(super) fn due(
         &self,
         state_report: Option<StateReport>,
-        plan: Option<&DevicePlan<P>>,
         properties: &[PropertyState],
         now: Moment,
     ) -> Option<Moment> {
-        let twins = plan.and_then(|plan| twins_due(plan, properties, now));
+        let twins = properties.iter().filter_map(|property| property.report_due(now)).min();
         let due = [self.state_due(state_report), twins].into_iter().flatten().min()?;
         Some(due.max(self.not_before))
     }
@@ -155,18 +152,21 @@ impl Reporter {
         NextReport::GoOn
     }
 
-    async fn report_twins<P: Protocol>(
+    async fn report_twins(
         &mut self,
         device: &NamespacedName,
-        plan: &DevicePlan<P>,
         properties: &mut [PropertyState],
         env: &Env,
     ) -> NextReport {
         let now = env.now();
         let mut due = Vec::new();
-        for (index, (planned, property)) in plan.properties.iter().zip(&*properties).enumerate() {
-            if let Some(twin) = property.to_report(planned.report_cycle, now) {
-                due.push((index, PropertyTwin { property: planned.name.clone(), kind: planned.kind, twin }));
+        for (index, property) in properties.iter().enumerate() {
+            if let Some(mut twin) = property.to_report(now) {
+                // One that is not read, of which only what is desired is told.
+                if twin.read_at == UNIX_EPOCH {
+                    twin.read_at = env.wall();
+                }
+                due.push((index, property.named_twin(twin)));
             }
         }
         for part in due.chunks(REPORT_MAX) {
@@ -243,13 +243,4 @@ fn reported(properties: &mut [PropertyState], index: usize, twin: &PropertyTwin,
     if let Some(property) = properties.get_mut(index) {
         property.reported(twin.twin.clone(), now);
     }
-}
-
-/// When a twin is to be reported: one that changed, one that edgecore did not take, or one that is repeated.
-fn twins_due<P: Protocol>(plan: &DevicePlan<P>, properties: &[PropertyState], now: Moment) -> Option<Moment> {
-    let due = plan.properties.iter().zip(properties).filter_map(|(planned, property)| {
-        let changed = property.to_report(planned.report_cycle, now).map(|_| now);
-        changed.or_else(|| property.report_due(planned.report_cycle))
-    });
-    due.min()
 }

@@ -26,6 +26,9 @@ pub(crate) struct ReceivedReports {
     pub(crate) reports: Vec<(String, String, String, String)>,
     /// Device and state.
     pub(crate) states: Vec<(String, String)>,
+    /// By device and property, what was last said beside the sides: why there is no value, and why what is desired is not
+    /// there.
+    pub(crate) errors: BTreeMap<(String, String), (Option<String>, Option<String>)>,
 }
 
 impl ReceivedReports {
@@ -34,6 +37,16 @@ impl ReceivedReports {
         let mut reports = self.reports.iter().rev();
         let found = reports.find(|(of, name, ..)| of == device && name == property)?;
         Some((found.2.clone(), found.3.clone()))
+    }
+
+    /// Why there is no value, by the last report.
+    pub(crate) fn fault(&self, device: &str, property: &str) -> Option<String> {
+        self.errors.get(&(device.to_owned(), property.to_owned()))?.0.clone()
+    }
+
+    /// Why the desired value is not there, by the last report.
+    pub(crate) fn refusal(&self, device: &str, property: &str) -> Option<String> {
+        self.errors.get(&(device.to_owned(), property.to_owned()))?.1.clone()
     }
 
     pub(crate) fn count(&self, device: &str, property: &str) -> usize {
@@ -132,6 +145,35 @@ impl EdgeCore {
         })
     }
 
+    /// Waits until a property has no value, for a reason with these words.
+    #[track_caller]
+    pub(crate) fn until_fault(
+        &self,
+        device: &str,
+        property: &str,
+        words: &str,
+    ) -> impl Future<Output = ()> + use<> {
+        let (of, name, words) = (device.to_owned(), property.to_owned(), words.to_owned());
+        self.until(&format!("{device} {property}: {words}"), move |heard| {
+            let has_no_value = heard.last(&of, &name)?.1.is_empty();
+            (has_no_value && heard.fault(&of, &name)?.contains(&words)).then_some(())
+        })
+    }
+
+    /// Waits until a desired value was refused, for a reason with these words.
+    #[track_caller]
+    pub(crate) fn until_refusal(
+        &self,
+        device: &str,
+        property: &str,
+        words: &str,
+    ) -> impl Future<Output = ()> + use<> {
+        let (of, name, words) = (device.to_owned(), property.to_owned(), words.to_owned());
+        self.until(&format!("{device} {property} refused: {words}"), move |heard| {
+            heard.refusal(&of, &name)?.contains(&words).then_some(())
+        })
+    }
+
     pub(crate) fn heard(&self) -> ReceivedReports {
         self.heard.borrow().clone()
     }
@@ -154,11 +196,11 @@ impl DeviceManagerService for EdgeCore {
     ) -> Result<Response<ReportDeviceStatusResponse>, Status> {
         let request = request.into_inner();
         let twins = request.reported_device.map(|status| status.twins).unwrap_or_default();
-        let mut said = Vec::new();
+        let (mut said, mut errors) = (Vec::new(), Vec::new());
         let refused = self.objects.lock().unwrap().refused_value.clone();
         for twin in twins {
             let side = |side: Option<TwinProperty>| side.map(|side| (side.value, side.metadata));
-            let (Some((observed, _)), Some((reported, metadata))) =
+            let (Some((observed, wanted)), Some((reported, metadata))) =
                 (side(twin.observed_desired), side(twin.reported))
             else {
                 return Err(Status::invalid_argument("a twin has only one side"));
@@ -167,9 +209,15 @@ impl DeviceManagerService for EdgeCore {
                 return Err(Status::new(*code, "bad value"));
             }
             assert!(metadata["timestamp"].parse::<u64>().unwrap() > 0 && !metadata["type"].is_empty());
+            let error = |side: &BTreeMap<String, String>| side.get("error").cloned();
+            let of = (request.device_name.clone(), twin.property_name.clone());
+            errors.push((of, (error(&metadata), error(&wanted))));
             said.push((request.device_name.clone(), twin.property_name, observed, reported));
         }
-        self.heard.send_modify(|heard| heard.reports.extend(said));
+        self.heard.send_modify(|heard| {
+            heard.reports.extend(said);
+            heard.errors.extend(errors);
+        });
         Ok(Response::new(ReportDeviceStatusResponse {}))
     }
 
@@ -218,6 +266,10 @@ pub(crate) struct Mapper {
 impl Mapper {
     pub(crate) fn start<P: framework::Protocol>(folder: &Path, protocol: P) -> Self {
         let config = config(folder, protocol.name());
+        Mapper::start_with(config, protocol)
+    }
+
+    pub(crate) fn start_with<P: framework::Protocol>(config: framework::Config, protocol: P) -> Self {
         let (end, ended) = oneshot::channel::<()>();
         let task = tokio::spawn({
             let config = config.clone();

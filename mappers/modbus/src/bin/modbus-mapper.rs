@@ -8,7 +8,7 @@ use clap::Parser;
 use modbus::Modbus;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Reads and writes Modbus TCP devices, and tells edgecore about them over its device mapper interface.
+/// Reads and writes Modbus devices at TCP ports and serial lines, and tells edgecore about them over its device mapper interface.
 #[derive(Debug, Parser)]
 #[command(name = "modbus-mapper", version)]
 struct Arguments {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
                 _ = interrupt.recv() => {}
             }
         };
-        framework::run(&config, Modbus, end).await?;
+        framework::run(&config, Modbus::default(), end).await?;
         Ok(())
     })
 }

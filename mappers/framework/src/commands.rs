@@ -1,0 +1,195 @@
+//! What was sent to devices as a command, kept across a restart of the mapper: a command is sent once.
+//!
+//! It is noted before it is sent, so that a mapper that ends in between has rather not sent it than sent it twice. The file is
+//! written anew beside itself and renamed, so that it is whole at any moment.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::UNIX_EPOCH;
+
+use apimachinery::NamespacedName;
+use beehive::Env;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+/// 16384: the properties whose last command is remembered; beyond that the oldest are forgotten.
+const COMMANDS_MAX: usize = 16_384;
+/// 32 MiB: more than that many commands of 1 KiB.
+const FILE_MAX: u64 = 32 << 20;
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// It is on its way, or the mapper ended while it was.
+    Sent,
+    /// The device has confirmed it.
+    Done,
+    /// It was not done, or nobody knows.
+    Failed(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Command {
+    version: String,
+    outcome: Outcome,
+    /// Seconds since 1970, to forget the oldest ones.
+    at: u64,
+}
+
+/// The commands that were sent.
+#[derive(Debug, Clone)]
+pub(crate) struct CommandLog {
+    path: Rc<PathBuf>,
+    sent: Rc<RefCell<BTreeMap<String, Command>>>,
+    /// One writes at a time.
+    writing: Rc<Mutex<()>>,
+}
+
+impl CommandLog {
+    /// Reads what was noted. A file that is not there is an empty one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read or understood: without it commands would be sent again.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut text = String::new();
+        match File::open(path) {
+            Ok(file) => drop(file.take(FILE_MAX).read_to_string(&mut text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let sent = if text.is_empty() { BTreeMap::new() } else { serde_json::from_str(&text)? };
+        Ok(CommandLog {
+            path: Rc::new(path.to_owned()),
+            sent: Rc::new(RefCell::new(sent)),
+            writing: Rc::default(),
+        })
+    }
+
+    /// What came of this command, if it was sent.
+    pub(crate) fn outcome(&self, device: &NamespacedName, property: &str, version: &str) -> Option<Outcome> {
+        let sent = self.sent.borrow();
+        let command = sent.get(&key(device, property)).filter(|command| command.version == version)?;
+        Some(command.outcome.clone())
+    }
+
+    /// Notes it, and returns once it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written; then it is not noted either.
+    pub(crate) async fn note(
+        &self,
+        device: &NamespacedName,
+        property: &str,
+        version: &str,
+        outcome: Outcome,
+        env: &Env,
+    ) -> Result<(), String> {
+        let at = env.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let command = Command { version: version.to_owned(), outcome, at };
+        self.replace(key(device, property), Some(command), env).await
+    }
+
+    /// It was not sent after all.
+    ///
+    /// # Errors
+    /// When that cannot be written; then it counts as sent.
+    pub(crate) async fn take_back(
+        &self,
+        device: &NamespacedName,
+        property: &str,
+        env: &Env,
+    ) -> Result<(), String> {
+        self.replace(key(device, property), None, env).await
+    }
+
+    async fn replace(&self, key: String, command: Option<Command>, env: &Env) -> Result<(), String> {
+        let _one = self.writing.lock().await;
+        let before = self.put(&key, command);
+        let text = serde_json::to_vec(&*self.sent.borrow()).map_err(|error| error.to_string());
+        let path = self.path.to_path_buf();
+        let written = match text {
+            Ok(text) => match env.blocking(move || write_whole(&path, &text)).await {
+                Ok(written) => written.map_err(|error| error.to_string()),
+                Err(fault) => Err(fault.reason),
+            },
+            Err(error) => Err(error),
+        };
+        if written.is_err() {
+            self.put(&key, before);
+        }
+        written
+    }
+
+    fn put(&self, key: &str, command: Option<Command>) -> Option<Command> {
+        let mut sent = self.sent.borrow_mut();
+        let before = match command {
+            Some(command) => sent.insert(key.to_owned(), command),
+            None => sent.remove(key),
+        };
+        if sent.len() > COMMANDS_MAX
+            && let Some(oldest) =
+                sent.iter().min_by_key(|(_, command)| command.at).map(|(key, _)| key.clone())
+        {
+            sent.remove(&oldest);
+        }
+        before
+    }
+}
+
+fn key(device: &NamespacedName, property: &str) -> String {
+    format!("{device}/{property}")
+}
+
+fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = File::create(&beside)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_sent_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, env) = (folder.path().join("commands.json"), Env::real());
+        let device = NamespacedName::new("default", "pump");
+        let log = CommandLog::open(&path).unwrap();
+        log.note(&device, "reset", "1", Outcome::Sent, &env).await.unwrap();
+        log.note(&device, "open", "9", Outcome::Done, &env).await.unwrap();
+        log.note(&device, "stop", "3", Outcome::Done, &env).await.unwrap();
+        log.take_back(&device, "stop", &env).await.unwrap();
+        let log = CommandLog::open(&path).unwrap();
+        assert_eq!(log.outcome(&device, "reset", "1"), Some(Outcome::Sent));
+        assert_eq!(log.outcome(&device, "reset", "2"), None, "another one");
+        assert_eq!(log.outcome(&device, "open", "9"), Some(Outcome::Done));
+        assert_eq!(log.outcome(&device, "stop", "3"), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_is_not_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = CommandLog::open(&folder.path().join("gone/commands.json")).unwrap();
+        let device = NamespacedName::new("default", "pump");
+        log.note(&device, "reset", "1", Outcome::Sent, &Env::real()).await.unwrap_err();
+        assert_eq!(log.outcome(&device, "reset", "1"), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("commands.json");
+        fs::write(&path, "{\"half").unwrap();
+        CommandLog::open(&path).unwrap_err();
+    }
+}

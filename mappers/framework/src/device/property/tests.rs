@@ -1,0 +1,197 @@
+use super::*;
+use crate::value::Value;
+
+const CYCLE: Duration = Duration::from_secs(1);
+const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn plan(desired: &str) -> PropertyPlan<()> {
+    let desired = match (desired, Value::parse(Kind::Int, desired)) {
+        ("", _) => Desired::Unset,
+        (_, Err(error)) => Desired::Invalid(error.to_string()),
+        (text, Ok(value)) => {
+            Desired::Value(DesiredValue { text: text.to_owned(), version: text.to_owned(), value })
+        }
+    };
+    PropertyPlan {
+        name: "p".to_owned(),
+        kind: Kind::Int,
+        visitor: (),
+        collect: Some(CYCLE),
+        report_cycle: None,
+        is_writable: true,
+        limits: Ok(crate::value::Limits::default()),
+        is_command: false,
+        desired,
+    }
+}
+
+fn repeated(desired: &str) -> PropertyPlan<()> {
+    PropertyPlan { report_cycle: Some(CYCLE), ..plan(desired) }
+}
+
+fn command(desired: &str) -> PropertyPlan<()> {
+    PropertyPlan { is_command: true, collect: None, ..plan(desired) }
+}
+
+fn read(property: &mut PropertyState, value: &str, now: Moment) {
+    property.read(value.to_owned(), now, EPOCH + now.0);
+    property.was_collected(CYCLE, now);
+}
+
+#[test]
+fn only_what_changed_is_reported() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    assert_eq!(property.to_report(now), None, "nothing has been read yet");
+    read(&mut property, "1", now);
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.observed.as_str()), ("1", ""));
+    property.reported(twin, now);
+    read(&mut property, "1", now);
+    assert_eq!(property.to_report(now), None);
+    read(&mut property, "2", now);
+    assert!(property.to_report(now).is_some());
+}
+
+#[test]
+fn with_a_report_cycle_an_unchanged_value_is_reported_again() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&repeated(""), now);
+    read(&mut property, "1", now);
+    let twin = property.to_report(now).unwrap();
+    property.reported(twin, now);
+    assert_eq!(property.to_report(now), None);
+    assert_eq!(property.to_report(now + CYCLE), None, "what is old must not look new");
+    assert_eq!(property.report_due(now + CYCLE), None);
+    read(&mut property, "1", now + CYCLE / 2);
+    assert_eq!(property.report_due(now), Some(now + CYCLE));
+    assert!(property.to_report(now + CYCLE).is_some());
+    property.forget_reported();
+    assert!(property.to_report(now).is_some(), "and after edgecore was away");
+}
+
+#[test]
+fn a_deferred_report_waits_and_a_new_value_does_not() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    read(&mut property, "1", now);
+    let twin = property.to_report(now).unwrap();
+    property.was_deferred(twin, now + CYCLE);
+    assert_eq!(property.to_report(now), None);
+    assert_eq!(property.report_due(now), Some(now + CYCLE));
+    assert!(property.to_report(now + CYCLE).is_some());
+    read(&mut property, "2", now);
+    let twin = property.to_report(now).unwrap();
+    property.reported(twin, now);
+    assert_eq!(property.report_due(now), None);
+}
+
+#[test]
+fn a_desired_value_is_observed_once_it_is_written() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan("5"), now);
+    assert_eq!(property.to_write(now).unwrap().text, "5");
+    assert!(property.was_not_written(Some("busy".to_owned()), now + CYCLE), "that is news");
+    assert!(!property.was_not_written(Some("still busy".to_owned()), now + CYCLE), "and that is none");
+    assert_eq!(property.to_write(now), None);
+    assert!(property.to_write(now + CYCLE).is_some());
+    read(&mut property, "1", now);
+    let twin = property.twin().unwrap().twin;
+    assert_eq!((twin.observed.as_str(), twin.refusal.as_deref()), ("", Some("still busy")));
+    assert!(property.was_written(now), "it could not be written before");
+    assert!(property.to_read(now), "what was written is read back at once");
+    let twin = property.twin().unwrap().twin;
+    assert_eq!((twin.observed.as_str(), twin.refusal), ("5", None));
+    assert_eq!(property.to_write(now + CYCLE), None);
+}
+
+#[test]
+fn a_new_desired_value_replaces_the_old_and_an_equal_one_is_not_written_twice() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan("5"), now);
+    property.was_written(now);
+    property.follow_plan(&plan("5"), now);
+    assert_eq!(property.to_write(now), None);
+    read(&mut property, "5", now);
+    property.follow_plan(&plan("six"), now);
+    let twin = property.twin().unwrap().twin;
+    assert_eq!((property.to_write(now), twin.observed.as_str()), (None, "5"), "it keeps what it has");
+    assert!(twin.refusal.unwrap().contains("`six`"), "and the cloud is told why");
+    property.follow_plan(&plan("6"), now);
+    assert_eq!(property.to_write(now).unwrap().text, "6");
+    property.follow_plan(&plan(""), now);
+    assert_eq!(property.to_write(now), None);
+    property.reconnected(&plan("5"), true, now);
+    assert_eq!(property.to_write(now).unwrap().text, "5", "a device that was away may have forgotten");
+}
+
+#[test]
+fn a_command_is_not_repeated_for_a_new_connection() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&command("5"), now);
+    assert!(property.to_write(now).is_some());
+    property.is_given_up("nobody answered".to_owned());
+    property.reconnected(&command("5"), true, now);
+    assert_eq!(property.to_write(now), None);
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.refusal.as_deref()), ("", Some("nobody answered")));
+    property.reported(twin, now);
+    property.follow_plan(&command("6"), now);
+    property.was_written(now);
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.observed.as_str(), twin.refusal), ("6", None), "what was said is taken back");
+}
+
+#[test]
+fn what_cannot_be_read_has_no_value_after_two_cycles_and_is_asked_less_and_less_often() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    read(&mut property, "1", now);
+    let fail = |property: &mut PropertyState, now| {
+        property.could_not_be_read("no answer".to_owned(), CYCLE, now, EPOCH)
+    };
+    assert!(fail(&mut property, now + CYCLE), "that is news");
+    assert_eq!(property.twin().unwrap().twin.value, "1", "one miss is none");
+    assert_eq!(property.due(), Some(now + CYCLE * 2));
+    assert!(!fail(&mut property, now + CYCLE * 2));
+    let twin = property.twin().unwrap().twin;
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some("no answer")));
+    assert_eq!(property.due(), Some(now + CYCLE * 4), "doubled");
+    for _ in 0..20 {
+        fail(&mut property, now);
+    }
+    assert_eq!(property.due(), Some(now + REREAD_MAX));
+    assert!(property.read("2".to_owned(), now, EPOCH), "it can be read again");
+    assert_eq!(property.twin().unwrap().twin.fault, None);
+}
+
+#[test]
+fn a_device_that_says_it_has_no_value_is_believed_at_once() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    read(&mut property, "1", now);
+    assert!(property.has_no_value("NaN".to_owned(), EPOCH));
+    assert!(!property.has_no_value("NaN".to_owned(), EPOCH));
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some("NaN")));
+}
+
+#[test]
+fn what_the_device_sends_by_itself_is_not_asked_for() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    property.set_subscribed(true);
+    assert_eq!((property.to_read(now), property.due(), property.is_polled()), (false, None, false));
+    property.set_subscribed(false);
+    assert!(property.to_read(now) && property.is_polled());
+}
+
+#[test]
+fn missed_cycles_are_not_made_up_for() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    property.was_collected(CYCLE, now);
+    assert_eq!(property.due(), Some(now + CYCLE));
+    property.was_collected(CYCLE, now + CYCLE * 5);
+    assert_eq!(property.due(), Some(now + CYCLE * 6));
+}

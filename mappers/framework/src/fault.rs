@@ -1,0 +1,38 @@
+//! What goes wrong between a mapper and a device.
+
+use thiserror::Error;
+
+/// What went wrong while talking to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The device is out of reach, or the connection cannot be used any more.
+    #[error("the device does not answer: {0}")]
+    Link(String),
+    /// The device is out of reach, and nothing of this request was sent: it may be sent again, even if it is a command.
+    #[error("the device is not reached: {0}")]
+    NotSent(String),
+    /// This one request was not answered. The session is usable: it has seen to that no late answer is taken for another's.
+    #[error("no answer: {0}")]
+    Silent(String),
+    /// The device answered, and this one request cannot be served. The connection is fine.
+    #[error("the device refused: {0}")]
+    Device(String),
+    /// The device answered that it has no value there now: no number, its own mark for that, a bad quality.
+    #[error("the device has no value: {0}")]
+    NoValue(String),
+}
+
+impl Fault {
+    /// Whether the device has said nothing.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Fault::Link(_) | Fault::NotSent(_) | Fault::Silent(_) => true,
+            Fault::Device(_) | Fault::NoValue(_) => false,
+        }
+    }
+
+    /// Whether the session is of no use any more.
+    pub fn ends_the_session(&self) -> bool {
+        matches!(self, Fault::Link(_) | Fault::NotSent(_))
+    }
+}

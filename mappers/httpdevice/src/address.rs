@@ -1,0 +1,165 @@
+//! Where a device is, and how one logs in there.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use framework::{InvalidSetting, Settings};
+use hyper::Uri;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+
+/// 5 s for an answer, unless `timeoutMs` says otherwise.
+const ANSWER_MILLIS: i64 = 5000;
+/// 1 MiB: the largest answer that is read, unless `maxBytes` says otherwise.
+const BYTES: i64 = 1 << 20;
+
+/// Where a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Its address or name.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// What all paths begin with.
+    pub base: String,
+    /// How one logs in.
+    pub login: Login,
+    /// How long an answer may take.
+    pub answer: Duration,
+    /// The largest answer that is read.
+    pub bytes: usize,
+}
+
+/// A header that logs in. It is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login(pub Option<(HeaderName, HeaderValue)>);
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Login(..)" } else { "Login(none)" })
+    }
+}
+
+impl Address {
+    /// From `protocol.configData`.
+    ///
+    /// # Errors
+    /// With the key and the cure.
+    pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
+        let url = settings.text("url")?.unwrap_or_default();
+        let wrong = |what: &str| InvalidSetting::new(format!("setting `url` {what}"));
+        let uri: Uri =
+            url.parse().map_err(|_| wrong("is missing or no URL; write one as http://192.0.2.7:8080"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return Err(wrong(
+                    "is https, which this mapper does not speak; put a proxy on the node before it",
+                ));
+            }
+            _ => return Err(wrong("is no URL with its scheme; write one as http://192.0.2.7:8080")),
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) || uri.query().is_some()
+        {
+            return Err(wrong(
+                "has a user or a query; write `userName` and `password`, or the visitor's `query`",
+            ));
+        }
+        let millis = whole(settings, "timeoutMs", ANSWER_MILLIS, 10, 60_000)?;
+        let bytes = whole(settings, "maxBytes", BYTES, 1, 64 << 20)?;
+        Ok(Address {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(80),
+            base: uri.path().trim_end_matches('/').to_owned(),
+            login: Login(login(settings)?),
+            answer: Duration::from_millis(millis.unsigned_abs()),
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// As it stands in a `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn login(settings: &Settings) -> Result<Option<(HeaderName, HeaderValue)>, InvalidSetting> {
+    let text = |key: &str| settings.text(key).map(Option::unwrap_or_default);
+    let (user, password, token) = (text("userName")?, text("password")?, text("token")?);
+    let name = text("header")?;
+    let (header, value) = match text("auth")?.to_ascii_lowercase().as_str() {
+        "" | "none" => return Ok(None),
+        "basic" => (AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))),
+        "bearer" => (AUTHORIZATION, format!("Bearer {token}")),
+        "apikey" => {
+            let name = if name.is_empty() { "x-api-key" } else { &name };
+            let header = name.to_ascii_lowercase().parse();
+            (header.map_err(|_| InvalidSetting::new("setting `header` is no name of a header"))?, token)
+        }
+        other => {
+            return Err(InvalidSetting::new(format!(
+                "setting `auth` is `{other}`; write none, basic, bearer or apikey"
+            )));
+        }
+    };
+    let mut value = HeaderValue::from_str(&value)
+        .map_err(|_| InvalidSetting::new("what logs in has characters that no header can have"))?;
+    value.set_sensitive(true);
+    Ok(Some((header, value)))
+}
+
+fn whole(settings: &Settings, key: &str, default: i64, least: i64, most: i64) -> Result<i64, InvalidSetting> {
+    let number = settings.whole(key)?.unwrap_or(default);
+    if (least..=most).contains(&number) {
+        return Ok(number);
+    }
+    Err(InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use framework::Scalar;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Address, String> {
+        let pairs = pairs.iter().map(|(key, value)| (*key, Scalar::Text((*value).to_owned())));
+        Address::read(&Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_url_and_a_login_are_read() {
+        let found = read(&[
+            ("url", "http://device.local:8080/api/"),
+            ("auth", "basic"),
+            ("userName", "u"),
+            ("password", "p"),
+        ]);
+        let found = found.unwrap();
+        assert_eq!((found.host.as_str(), found.port, found.base.as_str()), ("device.local", 8080, "/api"));
+        assert_eq!(found.login.0.as_ref().unwrap().1, "Basic dTpw");
+        assert!(!format!("{found:?}").contains("dTpw"), "it is not shown");
+        let plain = read(&[("url", "http://[2001:db8::7]")]).unwrap();
+        assert_eq!((plain.authority().as_str(), plain.login.0.is_none()), ("[2001:db8::7]:80", true));
+    }
+
+    #[test]
+    fn what_is_wrong_says_what_to_write() {
+        for (pairs, said) in [
+            (vec![], "`url` is missing"),
+            (vec![("url", "192.0.2.7")], "http://192.0.2.7:8080"),
+            (vec![("url", "https://h")], "proxy"),
+            (vec![("url", "http://u:p@h")], "`userName`"),
+            (vec![("url", "http://h"), ("auth", "ntlm")], "`ntlm`"),
+            (vec![("url", "http://h"), ("auth", "bearer"), ("token", "a\nb")], "characters"),
+            (vec![("url", "http://h"), ("timeoutMs", "0")], "`timeoutMs`"),
+        ] {
+            let refusal = read(&pairs).unwrap_err();
+            assert!(refusal.contains(said), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A connection to a device, kept as long as the device keeps it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use framework::payload::beginning;
+use framework::{Fault, Session, Value};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::visitor::Visitor;
+
+/// A connection to a device.
+#[derive(Debug)]
+pub struct HttpSession {
+    address: Address,
+    sender: SendRequest<Full<Bytes>>,
+    /// It has answered before: if it is closed now, that may be for idleness.
+    is_kept: bool,
+}
+
+impl HttpSession {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody takes the connection.
+    pub async fn open(address: Address) -> Result<Self, Fault> {
+        let sender = connect(&address).await?;
+        Ok(HttpSession { address, sender, is_kept: false })
+    }
+
+    /// The status and the body of an answer. What was not answered is asked again on a new connection, if it was closed while
+    /// idle, and if it does no harm to ask twice or nothing was sent.
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<(String, &str)>,
+    ) -> Result<Bytes, Fault> {
+        if self.sender.is_closed() || (self.is_kept && self.sender.ready().await.is_err()) {
+            (self.sender, self.is_kept) = (connect(&self.address).await?, false);
+        }
+        let is_repeatable = matches!(method, Method::GET | Method::PUT);
+        let request = self.request(&method, path, body.clone())?;
+        let answer = match self.sender.try_send_request(request).await {
+            Ok(answer) => answer,
+            Err(mut error) => {
+                let is_unsent = error.take_message().is_some();
+                let is_idle_close = self.is_kept && (is_unsent || is_repeatable);
+                if !is_idle_close {
+                    let reason = format!("the device has closed the connection: {}", error.error());
+                    return Err(if is_unsent { Fault::NotSent(reason) } else { Fault::Link(reason) });
+                }
+                (self.sender, self.is_kept) = (connect(&self.address).await?, false);
+                let request = self.request(&method, path, body)?;
+                let sent = self.sender.send_request(request).await;
+                sent.map_err(|error| Fault::Link(format!("the device has closed the connection: {error}")))?
+            }
+        };
+        self.is_kept = true;
+        let status = answer.status();
+        let body = whole(answer, self.address.bytes).await?;
+        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<(String, &str)>,
+    ) -> Result<Request<Full<Bytes>>, Fault> {
+        let base = &self.address.base;
+        let target = match format!("{base}{path}") {
+            target if target.starts_with('/') => target,
+            target => format!("/{target}"),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, self.address.authority())
+            .header(USER_AGENT, concat!("kubehive-http-mapper/", env!("CARGO_PKG_VERSION")));
+        if let Some((header, value)) = &self.address.login.0 {
+            request = request.header(header, value);
+        }
+        let body = match body {
+            Some((body, kind)) => {
+                request = request.header(CONTENT_TYPE, kind);
+                Full::new(Bytes::from(body))
+            }
+            None => Full::default(),
+        };
+        request.body(body).map_err(|error| Fault::Device(format!("this cannot be asked for: {error}")))
+    }
+}
+
+impl Session for HttpSession {
+    type Visitor = Visitor;
+
+    /// A request, and another one on a new connection.
+    fn deadline(&self) -> Duration {
+        self.address.answer * 2
+    }
+
+    async fn read(&mut self, visitor: &Visitor) -> Result<Value, Fault> {
+        let body = self.ask(Method::GET, &visitor.path, None).await?;
+        visitor.payload.value(&body)
+    }
+
+    async fn read_many(&mut self, visitors: &[&Visitor]) -> Vec<(usize, Result<Value, Fault>)> {
+        let Some(first) = visitors.first() else { return Vec::new() };
+        match self.ask(Method::GET, &first.path, None).await {
+            Ok(body) => {
+                let same = visitors.iter().enumerate().filter(|(_, visitor)| visitor.path == first.path);
+                same.map(|(at, visitor)| (at, visitor.payload.value(&body))).collect()
+            }
+            Err(fault) => vec![(0, Err(fault))],
+        }
+    }
+
+    async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
+        let (path, body) = visitor.written(value).map_err(Fault::Device)?;
+        let body = (visitor.write.method != Method::GET).then_some((body, &*visitor.write.content_type));
+        // A GET that writes is no question, and is not repeated.
+        let method = visitor.write.method.clone();
+        if method == Method::GET && self.is_kept {
+            (self.sender, self.is_kept) = (connect(&self.address).await?, false);
+        }
+        self.ask(method, &path, body).await.map(drop)
+    }
+}
+
+async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
+    let authority = address.authority();
+    let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
+    let connecting = TcpStream::connect((address.host.as_str(), address.port));
+    let stream = match timeout(address.answer, connecting).await {
+        Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
+        Err(_) => return Err(failed("nobody answers".to_owned())),
+    };
+    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+    // It ends with the sender, or with the device's end of it.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a device broke off");
+        }
+    });
+    Ok(sender)
+}
+
+async fn whole(answer: Response<Incoming>, most: usize) -> Result<Bytes, Fault> {
+    match Limited::new(answer.into_body(), most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Fault::Device(format!("the answer has more than {most} bytes; raise `maxBytes`")))
+        }
+        Err(error) => Err(Fault::Link(format!("the answer broke off: {error}"))),
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Fault {
+    Fault::Device(match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            format!("status {status}: check `auth` and what belongs to it")
+        }
+        status if status.is_redirection() => {
+            format!(
+                "status {status}: it wants to be asked elsewhere; write that address into `url` and `path`"
+            )
+        }
+        status => format!("status {status}: {}", beginning(body)),
+    })
+}
