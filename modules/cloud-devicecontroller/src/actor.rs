@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault};
+use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::ids::{DEVICE_MODELS, DEVICES};
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg};
-use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
 use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind};
 
+use crate::conditions::OwnWord;
+use crate::devices::{Devices, ToWrite};
 use crate::status::{self, DeviceStatusWriter};
-use crate::{events, plan};
+use crate::{events, faults, plan};
 
 const DEVICE: WatchedKind = WatchedKind {
     group_resource: DEVICES,
@@ -34,16 +36,13 @@ const DEVICE_MODEL: WatchedKind = WatchedKind {
     reads: &[],
 };
 
-/// 10 s before a DeviceStatus that could not be made is tried again.
+/// 10 s before a DeviceStatus that could not be written is tried again.
 const STATUS_RETRY: Duration = Duration::from_secs(10);
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// What nodes should hold, and devices with their uids, if they are there.
-type Changed = (BTreeMap<NodeName, DesiredObjects>, Vec<(ObjectKey, Option<String>)>);
-
-/// A device and its uid; without one it is gone.
-type Device = (ObjectKey, Option<String>);
+/// What nodes should hold, and what is to be written into the DeviceStatus of which device.
+type Changed = (BTreeMap<NodeName, DesiredObjects>, Vec<ToWrite>);
 
 /// What a DeviceController is made of.
 #[derive(Clone)]
@@ -73,8 +72,7 @@ pub struct DeviceController {
     informers: Option<Informers>,
     index: NodeIndex,
     publisher: Publisher,
-    /// The uids of the devices that have a DeviceStatus, or get one.
-    with_status: BTreeMap<ObjectKey, String>,
+    devices: Devices,
     is_timed: bool,
 }
 
@@ -86,7 +84,7 @@ impl DeviceController {
             dependencies,
             informers: None,
             index: NodeIndex::default(),
-            with_status: BTreeMap::new(),
+            devices: Devices::default(),
             is_timed: false,
         }
     }
@@ -138,7 +136,11 @@ impl Actor for DeviceController {
                 self.is_timed = false;
                 self.reconcile(cx).await;
             }
-            DeviceControllerMsg::StatusMissing { uid } => self.status_is_missing(&uid, cx),
+            DeviceControllerMsg::StatusWritten { uid, is_written } => {
+                if let Some(next) = self.devices.ended(&uid, is_written) {
+                    Self::write(&self.dependencies.client, next, cx);
+                }
+            }
         }
         Ok(())
     }
@@ -176,9 +178,9 @@ impl DeviceController {
 
     /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference.
     async fn reconcile(&mut self, cx: &Context<DeviceControllerMsg>) {
-        let Some((wanted, devices)) = self.changed() else { return };
-        for device in devices {
-            self.status_of(device, cx);
+        let Some((wanted, to_write)) = self.changed() else { return };
+        for device in to_write {
+            Self::write(&self.dependencies.client, device, cx);
         }
         self.publisher.publish(&wanted).await;
         self.publisher.complete().await;
@@ -199,22 +201,33 @@ impl DeviceController {
         if !devices.listed || !models.listed {
             return None;
         }
-        let (mut touched, mut changed) = (BTreeSet::new(), Vec::new());
+        let (mut touched, mut changed) = (BTreeSet::new(), BTreeSet::new());
         for key in devices.take_moved() {
             let device = devices.objects.get(&key);
             let placement = device.and_then(|device| plan::placement_of(&key, &device.value));
             self.index.put(&key, placement, &mut touched);
-            let uid = device.map(|device| device.object.uid.clone());
-            changed.push((key, uid));
+            changed.insert(key);
         }
         for key in models.take_moved() {
             self.index.need_changed(&key, &mut touched);
+            changed.extend(self.devices.users_of(&key).cloned());
+        }
+        let mut to_write = Vec::new();
+        for key in changed {
+            let Some(device) = devices.objects.get(&key) else {
+                self.devices.remove(&key);
+                continue;
+            };
+            let model = plan::model_of(&key, &device.value);
+            let faults = faults::faults(&device.value, models.objects.get(&model).map(|model| &model.value));
+            let word = OwnWord { invalid: faults::told(&faults), node: plan::node_of(&device.value) };
+            to_write.extend(self.devices.put(key, device.object.uid.clone(), model, word));
         }
         let wanted = touched.into_iter().map(|node| {
             let objects = self.desired(&node, &devices, &models);
             (node, objects)
         });
-        Some((wanted.collect(), changed))
+        Some((wanted.collect(), to_write))
     }
 
     fn desired(&self, node: &NodeName, devices: &Cache, models: &Cache) -> DesiredObjects {
@@ -227,32 +240,18 @@ impl DeviceController {
         objects.collect()
     }
 
-    /// Every device has a DeviceStatus of its name (KubeEdge), made once per uid.
-    fn status_of(&mut self, (key, uid): Device, cx: &Context<DeviceControllerMsg>) {
-        let Some(uid) = uid else {
-            self.with_status.remove(&key);
-            return;
-        };
-        if self.with_status.insert(key.clone(), uid.clone()).as_ref() != Some(&uid) {
-            self.ensure_status(key, uid, cx);
-        }
-    }
-
-    fn status_is_missing(&self, uid: &str, cx: &Context<DeviceControllerMsg>) {
-        let device = self.with_status.iter().find(|(_, known)| *known == uid);
-        if let Some((key, uid)) = device {
-            self.ensure_status(key.clone(), uid.clone(), cx);
-        }
-    }
-
-    fn ensure_status(&self, key: ObjectKey, uid: String, cx: &Context<DeviceControllerMsg>) {
-        let (client, myself, env) = (self.dependencies.client.clone(), cx.myself(), cx.env().clone());
+    /// Every device has a DeviceStatus of its name (KubeEdge), and what of it is not honoured stands there.
+    fn write(client: &kube::Client, (key, uid, word): ToWrite, cx: &Context<DeviceControllerMsg>) {
+        let (client, myself, env) = (client.clone(), cx.myself(), cx.env().clone());
         cx.spawn(async move {
-            if let Err(error) = status::ensure_status(&client, &key.namespace, &key.name, &uid).await {
-                events::status_not_created(&env, &key, &Fault::from_error(&error).reason);
+            let written =
+                status::ensure_status(&client, &key.namespace, &key.name, &uid, &word, env.wall()).await;
+            let is_written = written.is_ok();
+            if let Err(error) = written {
+                events::status_not_written(&env, &key, &Fault::from_error(&error).reason);
                 env.sleep(STATUS_RETRY).await;
-                let _ = myself.tell(DeviceControllerMsg::StatusMissing { uid }).await;
             }
+            let _ = myself.tell(DeviceControllerMsg::StatusWritten { uid, is_written }).await;
         });
     }
 }

@@ -9,8 +9,8 @@ pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "twin not written; the node sends it again");
 }
 
-/// The DeviceStatus of a device could not be made; it is tried again.
-pub(crate) fn status_not_created(env: &Env, device: &ObjectKey, reason: &str) {
-    env.count("devicecontroller_status_not_created");
-    tracing::warn!(%device, reason, "no DeviceStatus made");
+/// The DeviceStatus of a device could not be written; it is tried again.
+pub(crate) fn status_not_written(env: &Env, device: &ObjectKey, reason: &str) {
+    env.count("devicecontroller_status_not_written");
+    tracing::warn!(%device, reason, "DeviceStatus not written");
 }

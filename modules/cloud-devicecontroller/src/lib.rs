@@ -8,7 +8,7 @@
 //! anew, reports of nodes, changes in its own informers' caches.
 //! # Tells
 //! SyncController which devices and models each node should hold, and of each session when all of it was sent; the API server
-//! each device's DeviceStatus. NodeLease is asked what sessions are worth, and who has a node where that is in doubt.
+//! each device's DeviceStatus, what of the device is not honoured included. NodeLease is asked what sessions are worth, and who has a node where that is in doubt.
 //! # Keeps across a restart
 //! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
@@ -17,8 +17,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod conditions;
+mod devices;
 mod error;
 mod events;
+pub mod faults;
 pub mod plan;
 pub mod report_versions;
 mod reports;

@@ -8,6 +8,8 @@ use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Placement;
 use serde_json::{Value, json};
 
+use crate::conditions;
+
 /// The node that owns a device.
 pub fn node_of(device: &Value) -> Option<NodeName> {
     NodeName::parse(device.pointer("/spec/nodeName")?.as_str()?).ok()
@@ -15,9 +17,13 @@ pub fn node_of(device: &Value) -> Option<NodeName> {
 
 /// Where a device belongs, and the model that it needs there.
 pub fn placement_of(key: &ObjectKey, device: &Value) -> Option<Placement> {
+    Some(Placement { node: node_of(device)?, needs: BTreeSet::from([model_of(key, device)]) })
+}
+
+/// The model that a device names.
+pub fn model_of(key: &ObjectKey, device: &Value) -> ObjectKey {
     let model = device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str).unwrap_or_default();
-    let needs = BTreeSet::from([ObjectKey::new(DEVICE_MODELS, &key.namespace, model)]);
-    Some(Placement { node: node_of(device)?, needs })
+    ObjectKey::new(DEVICE_MODELS, &key.namespace, model)
 }
 
 /// 1024 properties of one device, as on the node (KubeEdge has no bound). With the longest values that is more than an API
@@ -35,6 +41,7 @@ pub fn merge(status: &mut Value, reports: &[&DeviceReport]) {
             DeviceReport::Twin { property, reported, observed_desired } => {
                 twins.put(property.as_str(), reported.as_ref(), observed_desired.as_ref());
             }
+            DeviceReport::Conditions { conditions } => conditions::take(status, conditions),
             DeviceReport::State { state, last_online_time } => {
                 status["state"] = json!(state);
                 if let Some(time) = last_online_time {

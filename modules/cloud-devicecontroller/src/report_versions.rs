@@ -35,6 +35,7 @@ pub enum SessionOrder {
 fn part_of(report: &DeviceReport) -> String {
     match report {
         DeviceReport::Twin { property, .. } => format!("twin/{property}"),
+        DeviceReport::Conditions { .. } => "conditions".to_owned(),
         DeviceReport::State { .. } => "state".to_owned(),
     }
 }

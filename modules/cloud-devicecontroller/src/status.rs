@@ -1,6 +1,6 @@
 //! Writes what nodes report to DeviceStatus objects.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env};
@@ -12,6 +12,7 @@ use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams,
 use kubewatch::status_code;
 use serde_json::{Value, json};
 
+use crate::conditions::{self, OwnWord};
 use crate::error::DeviceReportError;
 use crate::plan;
 use crate::report_versions::{self, Row, SessionOrder};
@@ -31,7 +32,14 @@ fn resource(plural: &str, kind: &str) -> ApiResource {
     }
 }
 
-/// Makes sure that the device has its DeviceStatus, owned by it.
+/// RFC 3339 in whole seconds.
+fn rfc3339(now: SystemTime) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let second = i64::try_from(since.as_secs()).unwrap_or_default();
+    jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
+}
+
+/// Makes sure that the device has its DeviceStatus, owned by it, and that CloudCore's own word stands there.
 ///
 /// # Errors
 /// What the API server said, except that it is there already; that what is there is of an earlier device of that name, which the
@@ -41,11 +49,46 @@ pub(crate) async fn ensure_status(
     namespace: &str,
     name: &str,
     uid: &str,
+    word: &OwnWord,
+    now: SystemTime,
 ) -> Result<(), DeviceReportError> {
     let statuses = statuses(client, namespace);
-    if let Some(held) = statuses.get_metadata_opt(name).await? {
-        return if is_of(&held.metadata, uid) { Ok(()) } else { Err(DeviceReportError::OfEarlierDevice) };
+    for _ in 0..CONFLICT_TRIES {
+        let Some(held) = statuses.get_opt(name).await? else {
+            match create(&statuses, (namespace, name, uid), word, now).await {
+                Err(error) if status_code(&error) == Some(409) => continue,
+                created => return Ok(created?),
+            }
+        };
+        if !is_of(&held.metadata, uid) {
+            return Err(DeviceReportError::OfEarlierDevice);
+        }
+        let versions = reported(&held.metadata).and_then(|text| report_versions::parse(text));
+        let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
+        let reporter = versions.as_ref().map(|versions| versions.node.as_str());
+        if !conditions::take_own(&mut status, word, reporter, &rfc3339(now)) {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": { "resourceVersion": held.metadata.resource_version },
+            "status": { "extensions": { "conditions": status["extensions"]["conditions"] } },
+        });
+        match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+            written => return Ok(written.map(drop)?),
+        }
     }
+    Err(DeviceReportError::Contended)
+}
+
+async fn create(
+    statuses: &Api<DynamicObject>,
+    (namespace, name, uid): (&str, &str, &str),
+    word: &OwnWord,
+    now: SystemTime,
+) -> Result<(), kube::Error> {
+    let mut said = json!({});
+    conditions::take_own(&mut said, word, None, &rfc3339(now));
     let status = json!({
         "apiVersion": "devices.kubeedge.io/v1beta1",
         "kind": "DeviceStatus",
@@ -61,13 +104,15 @@ pub(crate) async fn ensure_status(
             }],
         },
         "spec": {},
+        "status": said,
     });
     let status: DynamicObject = serde_json::from_value(status).map_err(kube::Error::SerdeError)?;
-    match statuses.create(&PostParams::default(), &status).await {
-        Ok(_) => Ok(()),
-        Err(error) if status_code(&error) == Some(409) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    statuses.create(&PostParams::default(), &status).await.map(drop)
+}
+
+/// What the node has said, by its versions.
+fn reported(status: &ObjectMeta) -> Option<&String> {
+    status.annotations.as_ref()?.get(REPORTED_ANNOTATION)
 }
 
 /// Whether the DeviceStatus is that of the device of this uid. One that names no device was made by somebody else, for the name.
@@ -115,7 +160,8 @@ impl DeviceStatusWriter {
             }
             let uid = device.metadata.uid.unwrap_or_default();
             let Some(held) = held else {
-                ensure_status(&self.client, namespace, name, &uid).await?;
+                ensure_status(&self.client, namespace, name, &uid, &OwnWord::default(), self.env.wall())
+                    .await?;
                 continue;
             };
             // What is written into one that goes would be confirmed to the node, and gone with it.
@@ -146,8 +192,8 @@ impl DeviceStatusWriter {
         held: &DynamicObject,
         reports: &[Row],
     ) -> Result<Option<Value>, DeviceReportError> {
-        let text = held.metadata.annotations.as_ref().and_then(|all| all.get(REPORTED_ANNOTATION));
-        let mut held_versions = text.and_then(|text| report_versions::parse(text));
+        let mut held_versions = reported(&held.metadata).and_then(|text| report_versions::parse(text));
+        let is_new_reporter = held_versions.as_ref().is_some_and(|held| held.node != from.node.as_str());
         match report_versions::compare(held_versions.as_ref(), &from.node, from.session) {
             SessionOrder::Write => {}
             SessionOrder::Later if defect::is_planted(Defect::StaleOwner) => held_versions = None,
@@ -159,6 +205,9 @@ impl DeviceStatusWriter {
             return Ok(None);
         }
         let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
+        if is_new_reporter {
+            conditions::forget_nodes(&mut status);
+        }
         // Written even if nothing else is new: the version is what keeps an older report out.
         plan::merge(&mut status, &news);
         let versions = serde_json::to_string(&versions).map_err(kube::Error::SerdeError)?;

@@ -23,6 +23,8 @@ pub const REPORT_CLAIM_EXPANSION: &str = "report.claim-expansion";
 pub const REPORT_TWIN: &str = "report.twin";
 /// Reports of a device's state.
 pub const REPORT_DEVICE_STATE: &str = "report.device-state";
+/// Reports of what is wrong with a device.
+pub const REPORT_DEVICE_CONDITIONS: &str = "report.device-conditions";
 
 /// What the edge controller of this release understands.
 pub const OF_EDGE_CONTROLLER: &[&str] = &[
@@ -36,6 +38,7 @@ pub const OF_EDGE_CONTROLLER: &[&str] = &[
     REPORT_CLAIM_EXPANSION,
 ];
 /// What the device controller of this release understands.
-pub const OF_DEVICE_CONTROLLER: &[&str] = &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE];
+pub const OF_DEVICE_CONTROLLER: &[&str] =
+    &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS];
 /// What the router of this release understands.
 pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY];

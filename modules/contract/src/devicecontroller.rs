@@ -37,10 +37,12 @@ pub enum DeviceControllerMsg {
     ListAgain,
     /// The informers' caches have changed.
     Reconcile,
-    /// The DeviceStatus of the device with this uid could not be made: try again.
-    StatusMissing {
+    /// The DeviceStatus of the device with this uid says what it was to say, or could not be written a while ago: try again.
+    StatusWritten {
         /// The device's uid.
         uid: String,
+        /// Whether it was written.
+        is_written: bool,
     },
 }
 
@@ -53,7 +55,7 @@ impl Message for DeviceControllerMsg {
             DeviceControllerMsg::NodeDown { .. } => "NodeDown",
             DeviceControllerMsg::ListAgain => "ListAgain",
             DeviceControllerMsg::Reconcile => "Reconcile",
-            DeviceControllerMsg::StatusMissing { .. } => "StatusMissing",
+            DeviceControllerMsg::StatusWritten { .. } => "StatusWritten",
         }
     }
 }

@@ -35,6 +35,21 @@ impl From<String> for DmiRefusal {
     }
 }
 
+/// A property as a mapper reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObservedTwin {
+    /// The property.
+    pub property: String,
+    /// The desired value that the device was given; empty: none.
+    pub observed: String,
+    /// Why it was not given what is desired.
+    pub refusal: Option<String>,
+    /// What the device says that it is.
+    pub reported: String,
+    /// Why there is no such value.
+    pub fault: Option<String>,
+}
+
 /// A report or registration that came over DMI, already parsed and capped.
 #[derive(Debug, Clone)]
 pub enum DmiCall {
@@ -57,8 +72,8 @@ pub enum DmiCall {
         namespace: String,
         /// The device's name.
         name: String,
-        /// (property, observed desired value, reported value)
-        twins: Vec<(String, String, String)>,
+        /// The properties.
+        twins: Vec<ObservedTwin>,
     },
     /// The state of a device.
     State {
@@ -96,6 +111,8 @@ pub enum TwinMsg {
     },
     /// Reports on devices that came too fast have waited: it is their turn.
     Report,
+    /// Look whether devices or mappers have fallen silent.
+    Look,
     /// What the mapper of `protocol` should have may not have reached it yet: try again.
     Push {
         /// The protocol.
@@ -109,6 +126,8 @@ pub enum TwinMsg {
         session: u64,
         /// Which calls of the push the mapper took, by their place in it.
         done: Vec<usize>,
+        /// Which of them the mapper refused, and why.
+        refused: Vec<(usize, String)>,
         /// Why others are to be tried again.
         failure: Option<String>,
     },
@@ -121,6 +140,7 @@ impl Message for TwinMsg {
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
             TwinMsg::Report => "Report",
+            TwinMsg::Look => "Look",
             TwinMsg::Push { .. } => "Push",
             TwinMsg::Pushed { .. } => "Pushed",
         }

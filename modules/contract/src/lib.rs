@@ -43,5 +43,5 @@ pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Object, ObjectVersion, content_hash};
 pub use parsed::Unparsed;
-pub use report::{Report, TokenGrant, TokenQuery, TwinValue, UpReport};
+pub use report::{DeviceCondition, Report, TokenGrant, TokenQuery, TwinValue, UpReport};
 pub use router::{Telemetry, Upload};

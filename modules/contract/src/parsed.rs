@@ -8,7 +8,7 @@ use thiserror::Error;
 
 pub use crate::ids::DeviceName;
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
-use crate::{TokenQuery, TwinValue, UpReport};
+use crate::{DeviceCondition, TokenQuery, TwinValue, UpReport};
 
 /// 128 KiB: the largest status of a node or a pod. A kubelet's largest have some tens of KiB.
 pub const STATUS_MAX: usize = 128 << 10;
@@ -28,6 +28,10 @@ pub const METADATA_MAX: usize = 16;
 pub const METADATA_BYTES_MAX: usize = 512;
 /// 128 bytes: the longest state of a device, and the longest time.
 pub const STATE_MAX: usize = 128;
+/// 16 things that are wrong with a device.
+pub const CONDITIONS_MAX: usize = 16;
+/// 2 KiB of words on each.
+pub const CONDITION_MAX: usize = 2 << 10;
 /// 8 audiences of one token.
 pub const AUDIENCES_MAX: usize = 8;
 /// 1 KiB: the longest audience.
@@ -196,6 +200,11 @@ pub enum DeviceReport {
         /// The desired value as the node knows it.
         observed_desired: Option<TwinValue>,
     },
+    /// All that is wrong with it.
+    Conditions {
+        /// At most [`CONDITIONS_MAX`].
+        conditions: Vec<DeviceCondition>,
+    },
     /// Its state.
     State {
         /// The state.
@@ -256,6 +265,17 @@ impl Unparsed<UpReport> {
                     check_value(value)?;
                 }
                 ParsedReport::OfDevice(device, DeviceReport::Twin { property, reported, observed_desired })
+            }
+            UpReport::DeviceConditions { namespace, name, conditions } => {
+                let device = DeviceName::parse(&namespace, &name)?;
+                within("what is wrong with a device", conditions.len(), CONDITIONS_MAX)?;
+                for DeviceCondition { kind, reason, message, since } in &conditions {
+                    for word in [kind, reason, since] {
+                        within("a word on what is wrong with a device, in bytes,", word.len(), STATE_MAX)?;
+                    }
+                    within("why something is wrong with a device, in bytes,", message.len(), CONDITION_MAX)?;
+                }
+                ParsedReport::OfDevice(device, DeviceReport::Conditions { conditions })
             }
             UpReport::DeviceState { namespace, name, state, last_online_time } => {
                 let device = DeviceName::parse(&namespace, &name)?;

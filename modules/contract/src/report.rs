@@ -12,6 +12,19 @@ pub struct TwinValue {
     pub metadata: std::collections::BTreeMap<String, String>,
 }
 
+/// Something that is wrong with a device, as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceCondition {
+    /// What does not hold: `Served`, `Reporting` or `DesiredApplied`.
+    pub kind: String,
+    /// One word.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// RFC 3339, since when, by the node's clock.
+    pub since: String,
+}
+
 /// A row of a node's outbox on its way to a controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -99,6 +112,15 @@ pub enum UpReport {
         /// The desired value as the node knows it.
         observed_desired: Option<TwinValue>,
     },
+    /// What is wrong with a device, all of it: what is not named any more is mended.
+    DeviceConditions {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// At most 16.
+        conditions: Vec<DeviceCondition>,
+    },
     /// A device's state.
     DeviceState {
         /// The device's namespace.
@@ -126,6 +148,9 @@ impl UpReport {
             UpReport::Twin { namespace, name, property, .. } => {
                 Some(format!("twin/{namespace}/{name}/{property}"))
             }
+            UpReport::DeviceConditions { namespace, name, .. } => {
+                Some(format!("conditions/{namespace}/{name}"))
+            }
             UpReport::DeviceState { namespace, name, .. } => Some(format!("state/{namespace}/{name}")),
         }
     }
@@ -133,7 +158,9 @@ impl UpReport {
     /// In which queue of the outbox it waits.
     pub fn queue(&self) -> OutboxQueue {
         match self {
-            UpReport::Twin { .. } | UpReport::DeviceState { .. } => OutboxQueue::Devices,
+            UpReport::Twin { .. } | UpReport::DeviceConditions { .. } | UpReport::DeviceState { .. } => {
+                OutboxQueue::Devices
+            }
             UpReport::Node { .. }
             | UpReport::PodStatus { .. }
             | UpReport::PodGone { .. }
@@ -153,6 +180,7 @@ impl UpReport {
             UpReport::MirrorPod { .. } => capability::REPORT_MIRROR_POD,
             UpReport::ClaimExpansion { .. } => capability::REPORT_CLAIM_EXPANSION,
             UpReport::Twin { .. } => capability::REPORT_TWIN,
+            UpReport::DeviceConditions { .. } => capability::REPORT_DEVICE_CONDITIONS,
             UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }
     }

@@ -16,8 +16,8 @@ use contract::report::OutboxQueue;
 use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
-    Change, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant, TokenQuery, TwinValue,
-    UpReport, Upload, capability, rows,
+    Change, DeviceCondition, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant,
+    TokenQuery, TwinValue, UpReport, Upload, capability, rows,
 };
 
 const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
@@ -92,6 +92,19 @@ fn reports() -> Vec<(&'static str, UpReport)> {
                 property: s("t"),
                 reported: Some(value),
                 observed_desired: None,
+            },
+        ),
+        (
+            "device-conditions",
+            UpReport::DeviceConditions {
+                namespace: s("d"),
+                name: s("n"),
+                conditions: vec![DeviceCondition {
+                    kind: s("Reporting"),
+                    reason: s("Stale"),
+                    message: s("m"),
+                    since: s("t"),
+                }],
             },
         ),
         (

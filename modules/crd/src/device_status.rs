@@ -24,6 +24,7 @@ use crate::{AnyMap, any_map_schema};
     printcolumn(name = "Properties", type_ = "string", json_path = ".status.twins[*].propertyName"),
     printcolumn(name = "Reported", type_ = "string", json_path = ".status.twins[*].reported.value"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.conditions[*].message"),
     printcolumn(name = "LastOnline", type_ = "string", json_path = ".status.lastOnlineTime"),
     printcolumn(name = "Twins", type_ = "string", json_path = ".status.twins", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -43,7 +44,7 @@ pub struct DeviceStatusStatus {
     /// When the device was last online, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_online_time: Option<String>,
-    /// Anything else.
+    /// Anything else. `conditions` is what is wrong with the device: `Valid` by CloudCore, the others by its node.
     #[serde(default, skip_serializing_if = "AnyMap::is_empty")]
     #[schemars(schema_with = "any_map_schema")]
     pub extensions: AnyMap,

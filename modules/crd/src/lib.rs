@@ -7,6 +7,7 @@
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
 #![allow(clippy::duplicated_attributes)]
 
+mod desired;
 mod device;
 mod device_model;
 mod device_status;
@@ -40,4 +41,17 @@ pub type AnyMap = std::collections::BTreeMap<String, serde_json::Value>;
 /// The schema of an [`AnyMap`]: without the extension the API server would prune every key.
 fn any_map_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Takes every field that is null out of a manifest, as an API server does with those that are not nullable: a field that is null
+/// is a field that is not there.
+pub fn without_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
 }

@@ -1,17 +1,53 @@
 //! From types to definitions.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, HIVE_GROUP, JoinToken};
+use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, JoinToken};
 
 /// All definitions, ready to be applied.
 pub fn manifests() -> Vec<CustomResourceDefinition> {
     [Device::crd(), DeviceModel::crd(), DeviceStatus::crd(), EdgeNode::crd(), JoinToken::crd()]
         .into_iter()
         .map(finish)
+        .map(with_older)
         .collect()
+}
+
+/// What whoever writes a Device of v1alpha2 is answered.
+const DEVICE_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any more, write v1beta1: spec.nodeName instead of nodeSelector; \
+    spec.protocol {protocolName: modbus, configData: {slaveID: 1, ...}} instead of protocol.modbus and protocol.common; \
+    spec.properties[] {name, desired, collectCycle and reportCycle in milliseconds, visitors {protocolName, configData: {register, offset, ...}}} \
+    instead of propertyVisitors[] and status.twins[].desired";
+/// And of a DeviceModel.
+const MODEL_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any more, write v1beta1: spec.properties[] {name, type: INT, \
+    accessMode: ReadWrite, minimum: \"0\", maximum: \"100\", unit} instead of type {int: {accessMode, ...}}";
+
+/// KubeEdge's definitions still serve v1alpha2, and nothing there reads it. Here whoever writes it is told what to write instead:
+/// the version is known, and takes no object.
+fn with_older(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let message = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
+        (GROUP, "Device") => DEVICE_V1ALPHA2,
+        (GROUP, "DeviceModel") => MODEL_V1ALPHA2,
+        _ => return crd,
+    };
+    let version = json!({
+        "name": "v1alpha2",
+        "served": true,
+        "storage": false,
+        "deprecated": true,
+        "deprecationWarning": "devices.kubeedge.io/v1alpha2 takes no object: write v1beta1",
+        "schema": { "openAPIV3Schema": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "x-kubernetes-validations": [{ "rule": "false", "message": message }],
+        } },
+    });
+    crd.spec.versions.extend(serde_json::from_value::<CustomResourceDefinitionVersion>(version));
+    crd
 }
 
 /// The name of the file that holds a definition: `<plural>.yaml`.

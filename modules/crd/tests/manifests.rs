@@ -99,6 +99,29 @@ fn names_scope_and_subresources_are_the_contract() {
     );
 }
 
+/// KubeEdge's v1alpha2 is known, so that whoever writes it reads what to write, and nothing else.
+#[test]
+fn what_is_written_for_v1alpha2_is_refused_with_what_to_write() {
+    for crd in crd::manifests().iter().filter(|crd| crd.spec.group == crd::GROUP) {
+        let older = crd.spec.versions.iter().find(|version| version.name == "v1alpha2");
+        if crd.spec.names.kind == "DeviceStatus" {
+            assert!(older.is_none());
+            continue;
+        }
+        let older = serde_json::to_value(older.unwrap()).unwrap();
+        let rules = &older["schema"]["openAPIV3Schema"]["x-kubernetes-validations"];
+        let message = rules[0]["message"].as_str().unwrap();
+        assert!(message.contains("write v1beta1: spec.") && !message.contains('\n'), "{message}");
+        assert_eq!(
+            (&rules[0]["rule"], &older["storage"], &older["served"]),
+            (&json!("false"), &json!(false), &json!(true))
+        );
+        // kube-apiserver takes at most 256 characters of a warning, and 2048 of a rule's message.
+        let warning = older["deprecationWarning"].as_str().unwrap();
+        assert!(warning.len() <= 256 && message.len() <= 2048, "{} {}", warning.len(), message.len());
+    }
+}
+
 /// Some servers show only the first result of a path with `[*]`; `-o wide` has the whole list on every one.
 #[test]
 fn kubectl_get_shows_what_was_reported() {

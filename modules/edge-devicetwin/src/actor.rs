@@ -6,6 +6,7 @@ mod objects;
 mod publisher;
 mod registration;
 mod updates;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,10 +23,11 @@ use contract::{ChangedObjects, NodeName};
 use edge_store::{Store, Write};
 
 use self::publisher::Publications;
+use self::watch::LOOK_EVERY;
 use crate::catalog::Catalog;
 use crate::connections::CallerQuotas;
 use crate::events::Event;
-use crate::mapper::Session;
+use crate::mapper::{PushOutcome, Session};
 use crate::members::Member;
 use crate::object_reader::Pod;
 use crate::payload::Base;
@@ -61,6 +63,8 @@ pub struct DeviceTwin {
     reporting: bool,
     /// Calls of mappers that were not theirs to make.
     denied: u64,
+    /// How often it was looked whether anybody has fallen silent.
+    looks: u64,
 }
 
 impl DeviceTwin {
@@ -91,6 +95,7 @@ impl DeviceTwin {
             usages: BTreeMap::new(),
             reporting: false,
             denied: 0,
+            looks: 0,
         }
     }
 
@@ -118,6 +123,7 @@ impl Actor for DeviceTwin {
         if self.members.values().any(Member::waits) {
             self.report_later(cx);
         }
+        cx.after(LOOK_EVERY, TwinMsg::Look);
         let endpoint = DmiEndpoint {
             folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
@@ -136,9 +142,10 @@ impl Actor for DeviceTwin {
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
             TwinMsg::Report => self.report_now(cx).await,
             TwinMsg::Push { protocol } => self.retry(&protocol, cx),
-            TwinMsg::Pushed { protocol, session, done, failure } => {
-                self.pushed(&protocol, session, &done, failure, cx).await;
+            TwinMsg::Pushed { protocol, session, done, refused, failure } => {
+                self.pushed(&protocol, session, PushOutcome { done, refused, failure }, cx).await;
             }
+            TwinMsg::Look => return self.look(cx).await,
         }
         Ok(())
     }
@@ -174,12 +181,13 @@ impl DeviceTwin {
         kept.tell(cx.env());
         for (id, state) in std::mem::take(&mut kept.states) {
             let twins = kept.twins.remove(&id).unwrap_or_default();
-            self.members.insert(id, Member::new(state, twins));
+            self.catalog.put_edge_desired(&id, &twins);
+            self.members.insert(id, Member::new(state, twins, cx.now()));
         }
         for (protocol, (mapper, has)) in std::mem::take(&mut kept.mappers) {
             self.session_number += 1;
             let known = (has, SentThisRun::default());
-            let session = Session::new(mapper, known, Pending::default(), self.session_number);
+            let session = Session::new(mapper, known, Pending::default(), self.session_number, cx.now());
             self.sessions.insert(protocol, session);
         }
         Ok(())

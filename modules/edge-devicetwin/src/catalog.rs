@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::ids::DeviceName;
 use crd::{Device, DeviceModel};
 
-use crate::convert;
+use crate::convert::{self, EdgeDesired};
+use crate::twin::Twin;
 
 /// The devices and models that the node has.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub(crate) struct Catalog {
     models: BTreeMap<DeviceName, DeviceModel>,
     /// The devices that name a model, whether the node has it or not.
     users: BTreeMap<DeviceName, BTreeSet<DeviceName>>,
+    edge_desired: BTreeMap<DeviceName, EdgeDesired>,
 }
 
 impl Catalog {
@@ -49,6 +51,27 @@ impl Catalog {
     pub(crate) fn protocol_of(&self, id: &DeviceName) -> Option<&str> {
         let device = self.devices.get(id)?;
         Some(convert::protocol(device, self.model_of(id, device).1))
+    }
+
+    /// What applications on the node want of a device.
+    pub(crate) fn edge_desired(&self, id: &DeviceName) -> &EdgeDesired {
+        static NOTHING: EdgeDesired = EdgeDesired::new();
+        self.edge_desired.get(id).unwrap_or(&NOTHING)
+    }
+
+    /// Takes what applications want of a device from its twins. Answers whether that has changed.
+    pub(crate) fn put_edge_desired(&mut self, id: &DeviceName, twins: &BTreeMap<String, Twin>) -> bool {
+        let living = twins.iter().filter(|(_, twin)| !twin.deleted);
+        let wanted: EdgeDesired =
+            living.filter_map(|(name, twin)| Some((name.clone(), twin.edge_desired.clone()?))).collect();
+        if *self.edge_desired(id) == wanted {
+            return false;
+        }
+        match wanted.is_empty() {
+            true => drop(self.edge_desired.remove(id)),
+            false => drop(self.edge_desired.insert(id.clone(), wanted)),
+        }
+        true
     }
 
     /// The devices that name a model.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use contract::ids::DeviceName;
-use crd::{AnyMap, Device, DeviceModel, DeviceProperty, VisitorConfig};
+use crd::{AnyMap, DesiredValue, Device, DeviceModel, DeviceProperty, VisitorConfig};
 use dmi::Scalar;
 use dmi::v1beta1 as pb;
 use serde_json::Value;
@@ -19,8 +19,16 @@ pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -
     }
 }
 
+/// What applications on the node want of a device's properties, in place of what the cloud wants.
+pub(crate) type EdgeDesired = BTreeMap<String, String>;
+
 /// A device as its mapper gets it.
-pub(crate) fn device(id: &DeviceName, device: &Device, model: Option<&DeviceModel>) -> pb::Device {
+pub(crate) fn device(
+    id: &DeviceName,
+    device: &Device,
+    model: Option<&DeviceModel>,
+    edge_desired: &EdgeDesired,
+) -> pb::Device {
     let own = device.spec.protocol.as_ref().map(|protocol| &protocol.config_data);
     let base = model.map(|model| &model.spec.protocol_config_data);
     let report = device.state_report();
@@ -33,7 +41,12 @@ pub(crate) fn device(id: &DeviceName, device: &Device, model: Option<&DeviceMode
                 protocol_name: protocol(device, model).to_owned(),
                 config_data: Some(settings(base, own)),
             }),
-            properties: device.spec.properties.iter().map(|p| property(p, device, model)).collect(),
+            properties: device
+                .spec
+                .properties
+                .iter()
+                .map(|p| property(p, device, model, edge_desired.get(&p.name)))
+                .collect(),
             methods: device
                 .spec
                 .methods
@@ -71,13 +84,21 @@ pub(crate) fn model(id: &DeviceName, model: &DeviceModel) -> pb::DeviceModel {
     }
 }
 
-fn property(property: &DeviceProperty, device: &Device, model: Option<&DeviceModel>) -> pb::DeviceProperty {
+fn property(
+    property: &DeviceProperty,
+    device: &Device,
+    model: Option<&DeviceModel>,
+    edge_desired: Option<&String>,
+) -> pb::DeviceProperty {
     let own = property.visitors.as_ref();
     let base = model
         .and_then(|model| model.spec.properties.iter().find(|p| p.name == property.name))
         .and_then(|p| p.visitors.as_ref());
     let named = |visitors: Option<&VisitorConfig>| visitors.and_then(|v| v.protocol_name.clone());
-    let desired = property.desired.clone().unwrap_or_default();
+    let desired = match edge_desired {
+        Some(value) => DesiredValue { value: value.clone(), metadata: BTreeMap::new() },
+        None => property.desired.clone().unwrap_or_default(),
+    };
     pb::DeviceProperty {
         name: property.name.clone(),
         desired: Some(pb::TwinProperty { value: desired.value, metadata: desired.metadata }),
@@ -107,13 +128,15 @@ fn any_map<'a>(
     values.into_iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?.to_any()))).collect()
 }
 
-/// Mappers know texts, truths and numbers. Anything deeper goes to them as the text of its JSON; null is nothing.
+/// Mappers know texts, truths and numbers; of whole ones those of 64 bits with a sign. A larger one goes to them as its digits, and
+/// anything deeper as the text of its JSON; null is nothing.
 fn scalar(value: &Value) -> Option<Scalar> {
     match value {
         Value::Null => None,
         Value::Bool(yes) => Some(Scalar::Bool(*yes)),
         Value::Number(number) => match number.as_i64() {
             Some(whole) => Some(Scalar::Int(whole)),
+            None if number.is_u64() => Some(Scalar::Text(number.to_string())),
             None => number.as_f64().map(Scalar::Float),
         },
         Value::String(text) => Some(Scalar::Text(text.clone())),
@@ -225,7 +248,7 @@ mod tests {
     #[test]
     fn the_device_wins_over_its_model_key_by_key() {
         let (device, model) = parts();
-        let spec = super::device(&id("pump"), &device, Some(&model)).spec.unwrap();
+        let spec = super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new()).spec.unwrap();
         let protocol = spec.protocol.unwrap();
         assert_eq!(
             read(protocol.config_data.as_ref()),
@@ -256,7 +279,7 @@ mod tests {
             "metadata": { "name": "pump" }, "spec": { "properties": [{ "name": "heat" }] }
         }))
         .unwrap();
-        let sent = super::device(&id("pump"), &bare, None);
+        let sent = super::device(&id("pump"), &bare, None, &EdgeDesired::new());
         assert!(sent.status.is_some());
         let spec = sent.spec.unwrap();
         assert!(spec.protocol.unwrap().config_data.is_some());
@@ -269,13 +292,42 @@ mod tests {
         let sent = |spec: Value, status: Value| {
             let device = json!({ "metadata": { "name": "pump" }, "spec": spec, "status": status });
             let device: Device = serde_json::from_value(device).unwrap();
-            let status = super::device(&id("pump"), &device, None).status.unwrap();
+            let status = super::device(&id("pump"), &device, None, &EdgeDesired::new()).status.unwrap();
             (status.report_to_cloud, status.report_cycle)
         };
         let before = json!({ "reportToCloud": true, "reportCycle": 250 });
         assert_eq!(sent(json!({}), before.clone()), (true, 250));
         assert_eq!(sent(json!({ "stateReport": { "reportCycle": 500 } }), before), (false, 500));
         assert_eq!(sent(json!({}), json!({})), (false, 0));
+    }
+
+    /// The case of a camera's settings, numbers as people write them.
+    #[test]
+    fn whole_numbers_arrive_digit_by_digit() {
+        let settings = json!({ "format": 0x5659_5559, "big": 9_007_199_254_740_993_i64, "huge": u64::MAX, "low": i64::MIN,
+            "scale": 0.1, "nothing": null, "deep": { "list": [1, u64::MAX] } });
+        let settings: AnyMap = serde_json::from_value(settings).unwrap();
+        let sent = read(Some(&super::settings(None, Some(&settings))));
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let expected = BTreeMap::from([
+            ("format".to_owned(), Scalar::Int(1_448_695_129)),
+            ("big".to_owned(), Scalar::Int(9_007_199_254_740_993)),
+            ("huge".to_owned(), text("18446744073709551615")),
+            ("low".to_owned(), Scalar::Int(i64::MIN)),
+            ("scale".to_owned(), Scalar::Float(0.1)),
+            ("deep".to_owned(), text("{\"list\":[1,18446744073709551615]}")),
+        ]);
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn what_an_application_wants_stands_in_the_place_of_the_clouds_word() {
+        let (device, model) = parts();
+        let edge_desired =
+            EdgeDesired::from([("speed".to_owned(), "9".to_owned()), ("heat".to_owned(), "1".to_owned())]);
+        let spec = super::device(&id("pump"), &device, Some(&model), &edge_desired).spec.unwrap();
+        let desired = |at: usize| spec.properties[at].desired.as_ref().unwrap().value.as_str();
+        assert_eq!((desired(0), desired(1)), ("9", "1"));
     }
 
     #[test]

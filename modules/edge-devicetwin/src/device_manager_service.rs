@@ -1,10 +1,11 @@
 //! The service `DeviceManagerService` of the DMI: every call of a mapper becomes one message to the twin.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Address, AskError, Clock, Refusal, Reply};
-use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, ObservedTwin, TwinMsg};
 use dmi::methods::manager::{MAPPER_REGISTER, REPORT_DEVICE_STATES, REPORT_DEVICE_STATUS};
 use dmi::v1beta1 as pb;
 use futures::future::{Either, select};
@@ -18,6 +19,14 @@ use crate::plan::TWINS_MAX;
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// 5 ms before a full mailbox is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// The key of a side's metadata under which a mapper says why there is no such value.
+const ERROR: &str = "error";
+
+/// Why a side has no value, if the mapper says so.
+fn said(metadata: &BTreeMap<String, String>) -> Option<String> {
+    metadata.get(ERROR).filter(|error| !error.is_empty()).cloned()
+}
 
 /// Who called.
 fn caller<T>(request: &Request<T>) -> Result<DmiCaller, Status> {
@@ -128,7 +137,9 @@ impl Manager {
             let (Some(observed), Some(reported)) = (twin.observed_desired, twin.reported) else {
                 return Err(Status::invalid_argument("a twin has no observedDesired or no reported"));
             };
-            twins.push((twin.property_name, observed.value, reported.value));
+            let (refusal, fault) = (said(&observed.metadata), said(&reported.metadata));
+            let (observed, reported) = (observed.value, reported.value);
+            twins.push(ObservedTwin { property: twin.property_name, observed, refusal, reported, fault });
         }
         let (namespace, name) = (request.device_namespace, request.device_name);
         self.call(caller, DmiCall::Twins { namespace, name, twins }).await

@@ -1,6 +1,7 @@
 //! What DeviceTwin counts and says: a named event is one line of the log and one counter.
 
 use beehive::Env;
+use contract::ids::DeviceName;
 
 use crate::identity::MapperIdentity;
 
@@ -23,6 +24,8 @@ pub(crate) enum Event<'a> {
     PushFailed { protocol: &'a str, mapper: &'a str, reason: &'a str },
     /// What a mapper has was not kept: after a restart it hears more than it has to.
     PushNotKept { protocol: &'a str, reason: &'a str },
+    /// Nothing more is heard of a device.
+    FellSilent { device: &'a DeviceName, properties: usize, state: bool },
     /// A call over DMI that was not the caller's to make.
     CallDenied { denied: u64, reason: &'a str },
     /// The broker does not keep up.
@@ -43,6 +46,7 @@ impl Event<'_> {
             Event::MapperReplaced { .. } => "devicetwin_mapper_replaced",
             Event::PushFailed { .. } => "devicetwin_push_failed",
             Event::PushNotKept { .. } => "devicetwin_push_not_kept",
+            Event::FellSilent { .. } => "devicetwin_fell_silent",
             Event::CallDenied { .. } => "devicetwin_call_denied",
             Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
             Event::ReportsNotKept { .. } => "devicetwin_reports_not_kept",
@@ -77,6 +81,9 @@ impl Event<'_> {
             }
             Event::PushNotKept { protocol, reason } => {
                 tracing::warn!(protocol, reason, "what the mapper has was not kept");
+            }
+            Event::FellSilent { device, properties, state } => {
+                tracing::info!(%device, properties, state, "nothing more is heard of a device");
             }
             // The log thins it out.
             Event::CallDenied { denied, reason } => {

@@ -4,7 +4,7 @@
 //! The twins and states of the node's devices, the mappers that registered, and `dmi.sock`.
 //! # Accepts
 //! [`contract::devicetwin::TwinMsg`]: which devices, models or pods changed, what MQTT clients publish on the topics
-//! of the twins, what mappers call over DMI, and the ends of pushes to mappers.
+//! of the twins, what mappers call over DMI, the time to look who has fallen silent, and the ends of pushes to mappers.
 //! # Tells
 //! EventBus the results, deltas and documents to publish; mappers their devices and models; MetaManager that the
 //! outbox grew. It asks nobody.
@@ -26,6 +26,7 @@ mod convert;
 mod device_manager_service;
 mod error;
 mod events;
+mod health;
 mod identity;
 mod mapper;
 mod mapper_connection;

@@ -1,11 +1,13 @@
 //! One registered mapper, and the calls to it.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use apimachinery::NamespacedName;
-use beehive::Env;
+use beehive::{Env, Moment};
+use contract::ids::DeviceName;
 use dmi::methods::mapper;
 use dmi::v1beta1 as pb;
 use prost::Message;
@@ -57,6 +59,14 @@ pub(crate) struct Session {
     /// A try is due by the clock.
     pub(crate) waiting: bool,
     pub(crate) failures: u32,
+    /// Why the last push did not reach it.
+    pub(crate) fault: Option<String>,
+    /// The devices that it does not take, and why.
+    pub(crate) refusals: BTreeMap<DeviceName, String>,
+    /// When it last called.
+    pub(crate) heard: Moment,
+    /// Its process was found to have ended.
+    pub(crate) ended: Option<Moment>,
 }
 
 impl Session {
@@ -66,8 +76,27 @@ impl Session {
         (has, sent_this_run): (Acknowledged, SentThisRun),
         pending: Pending,
         number: u64,
+        now: Moment,
     ) -> Self {
-        Session { mapper, number, has, sent_this_run, pending, under_way: None, waiting: false, failures: 0 }
+        Session {
+            mapper,
+            number,
+            has,
+            sent_this_run,
+            pending,
+            under_way: None,
+            waiting: false,
+            failures: 0,
+            fault: None,
+            refusals: BTreeMap::new(),
+            heard: now,
+            ended: None,
+        }
+    }
+
+    /// Whether its process has ended, and nobody has spoken for it since. One that is not called may be many short ones.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.mapper.with_data && self.ended.is_some_and(|ended| self.heard < ended)
     }
 
     /// The pause after one more push that failed.
@@ -95,12 +124,18 @@ pub(crate) fn check(name: &str, protocol: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the calls in order. Answers which were taken, and why others were not.
-pub(crate) async fn run(
-    socket: MapperSocket,
-    calls: Rc<Vec<Call>>,
-    env: Env,
-) -> (Vec<usize>, Option<String>) {
+/// What became of the calls of a push, by their place in it.
+#[derive(Debug, Default)]
+pub(crate) struct PushOutcome {
+    pub(crate) done: Vec<usize>,
+    /// What the mapper refused, and why.
+    pub(crate) refused: Vec<(usize, String)>,
+    /// Why anything is to be tried again.
+    pub(crate) failure: Option<String>,
+}
+
+/// Makes the calls in order.
+pub(crate) async fn run(socket: MapperSocket, calls: Rc<Vec<Call>>, env: Env) -> PushOutcome {
     // Said beside the channel: what gRPC makes of it is that nobody is there.
     let why: Arc<Mutex<Option<String>>> = Arc::default();
     let told = Arc::clone(&why);
@@ -113,7 +148,7 @@ pub(crate) async fn run(
         }
     });
     let client = Client::new(channel, dmi::MESSAGE_MAX);
-    let (mut done, mut failure) = (Vec::with_capacity(calls.len()), None);
+    let PushOutcome { mut done, mut refused, mut failure } = PushOutcome::default();
     for (at, call) in calls.iter().enumerate() {
         match env.timeout(CALL_DEADLINE, make(&client, call)).await {
             Some(Ok(())) => done.push(at),
@@ -125,6 +160,7 @@ pub(crate) async fn run(
                     failure = reason.or(failure);
                     break;
                 }
+                refused.push((at, cut(status.message())));
             }
             None => {
                 failure = Some("no answer within 10 s".to_owned());
@@ -132,7 +168,7 @@ pub(crate) async fn run(
             }
         }
     }
-    (done, failure)
+    PushOutcome { done, refused, failure }
 }
 
 /// What a mapper says, made harmless for a log.

@@ -50,11 +50,19 @@ pub(crate) struct Member {
     /// When each twin was committed in this life of the actor.
     saved: BTreeMap<String, Moment>,
     report_rates: BTreeMap<String, ReportRate>,
+    /// When this life of the actor first knew it.
+    pub(crate) known: Moment,
+    /// When each property was last heard of.
+    heard: BTreeMap<String, Moment>,
+    /// When the state was last said.
+    pub(crate) state_heard: Option<Moment>,
+    /// When the cloud was last told what is wrong.
+    pub(crate) conditions_told: Option<Moment>,
 }
 
 impl Member {
     /// A device with its rows.
-    pub(crate) fn new(state: State, twins: BTreeMap<String, Twin>) -> Self {
+    pub(crate) fn new(state: State, twins: BTreeMap<String, Twin>, now: Moment) -> Self {
         let state_report_rate = ReportRate::default();
         Member {
             state,
@@ -63,7 +71,16 @@ impl Member {
             twins,
             saved: BTreeMap::new(),
             report_rates: BTreeMap::new(),
+            known: now,
+            heard: BTreeMap::new(),
+            state_heard: None,
+            conditions_told: None,
         }
+    }
+
+    /// When a property was last heard of, or this began to listen.
+    pub(crate) fn heard(&self, property: &str) -> Moment {
+        self.heard.get(property).copied().unwrap_or(self.known)
     }
 
     /// Those of the changes that have to be committed. Marks all of them, where the report has to wait for its turn.
@@ -138,6 +155,10 @@ impl Member {
     /// Takes over what was changes, after the commit of `saved`.
     pub(crate) fn take(&mut self, changes: &[TwinChange], saved: &[TwinChange], now: Moment) {
         for change in changes {
+            let version = |twin: &Twin| twin.actual_version.edge;
+            if change.before.as_ref().map(version).unwrap_or_default() < version(&change.after) {
+                self.heard.insert(change.property.clone(), now);
+            }
             self.twins.insert(change.property.clone(), change.after.clone());
         }
         for change in saved {

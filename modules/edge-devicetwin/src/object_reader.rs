@@ -124,5 +124,7 @@ impl ReadObjects {
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map_err(|error| error.to_string())
+    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    crd::without_nulls(&mut value);
+    serde_json::from_value(value).map_err(|error| error.to_string())
 }

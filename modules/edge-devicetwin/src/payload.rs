@@ -144,8 +144,16 @@ fn bytes(value: &Value) -> Bytes {
     Bytes::from(value.to_string())
 }
 
-fn side(side: &Side) -> Value {
-    json!({ "value": side.value, "metadata": { "timestamp": side.timestamp } })
+/// A side with its notes: `error` says why there is no value, `stale` since when nothing has been heard of it.
+fn side(side: &Side, error: Option<&String>, stale: Option<i64>) -> Value {
+    let mut metadata = json!({ "timestamp": side.timestamp });
+    if let Some(error) = error {
+        metadata["error"] = json!(error);
+    }
+    if let Some(stale) = stale {
+        metadata["stale"] = json!(stale);
+    }
+    json!({ "value": side.value, "metadata": metadata })
 }
 
 /// A twin as clients see it: no versions, and a deleted one is null.
@@ -155,10 +163,10 @@ fn as_json(twin: &Twin) -> Value {
     }
     let mut value = json!({ "optional": twin.optional, "metadata": { "type": twin.value_type } });
     if let Some(expected) = &twin.expected {
-        value["expected"] = side(expected);
+        value["expected"] = side(expected, twin.observed_error.as_ref(), None);
     }
     if let Some(actual) = &twin.actual {
-        value["actual"] = side(actual);
+        value["actual"] = side(actual, twin.actual_error.as_ref(), twin.stale);
     }
     value
 }

@@ -1,11 +1,15 @@
 //! Decides what becomes of twins and who is a member. Pure.
 
+mod observe;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
 use crd::{Device, DeviceModel, PropertyType};
 
 use crate::twin::{Side, Twin};
+
+pub(crate) use observe::observe;
 
 /// 1024 twins in a message and on a device.
 pub(crate) const TWINS_MAX: usize = 1024;
@@ -134,6 +138,7 @@ fn check_value(property: &str, value: &str, value_type: &str) -> Result<(), Stri
 pub(crate) fn update(
     held: &BTreeMap<String, Twin>,
     updates: &BTreeMap<String, PropertyUpdate>,
+    model: Option<&DeviceModel>,
     now: i64,
 ) -> Result<Vec<TwinChange>, Refused> {
     if updates.len() > TWINS_MAX {
@@ -144,13 +149,29 @@ pub(crate) fn update(
         check_name(property).map_err(bad)?;
         let before = held.get(property);
         let after = match update {
-            PropertyUpdate::Set(values) => change(property, before, values, now)?,
+            PropertyUpdate::Set(values) => {
+                check_desired(property, values, model)?;
+                change(property, before, values, now)?
+            }
             PropertyUpdate::Delete => delete(property, before)?,
         };
         changes.push(TwinChange { property: property.clone(), before: before.cloned(), after });
     }
     check_room(held, &changes).map_err(bad)?;
     Ok(changes)
+}
+
+/// What an application wants has to be what the device's model allows, like the cloud's word. A property that the model does not
+/// name is the application's own.
+fn check_desired(
+    property: &str,
+    values: &PropertyValues,
+    model: Option<&DeviceModel>,
+) -> Result<(), Refused> {
+    let Some(wanted) = values.expected.as_deref().filter(|value| !value.is_empty()) else { return Ok(()) };
+    let modelled = model.into_iter().flat_map(|model| &model.spec.properties).find(|p| p.name == property);
+    let checked = modelled.map_or(Ok(()), |modelled| modelled.check_desired(wanted));
+    checked.map_err(|reason| bad(format!("property `{property}` {reason}")))
 }
 
 fn check_room(held: &BTreeMap<String, Twin>, changes: &[TwinChange]) -> Result<(), String> {
@@ -168,7 +189,15 @@ fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
     if !before.optional {
         return Err(bad(format!("property `{property}` is not optional and cannot be deleted")));
     }
-    let mut after = Twin { deleted: true, expected: None, actual: None, observed: None, ..before.clone() };
+    let value_type = before.value_type.clone();
+    let mut after = Twin {
+        deleted: true,
+        expected_version: before.expected_version,
+        actual_version: before.actual_version,
+        desired: before.desired.clone(),
+        unreported: before.unreported,
+        ..Twin::new(&value_type)
+    };
     after.expected_version.edge += 1;
     after.actual_version.edge += 1;
     Ok(after)
@@ -203,11 +232,14 @@ fn change(property: &str, before: Option<&Twin>, values: &PropertyValues, now: i
     if let Some(value) = &values.expected {
         twin.expected = Some(taken(property, value, &twin.value_type, now)?);
         twin.expected_version.edge += 1;
-        twin.observed = None;
+        (twin.observed, twin.observed_error) = (None, None);
+        // An empty value takes back what an application wanted before.
+        twin.edge_desired = (!value.is_empty()).then(|| value.clone());
     }
     if let Some(value) = &values.actual {
         twin.actual = Some(taken(property, value, &twin.value_type, now)?);
         twin.actual_version.edge += 1;
+        (twin.actual_error, twin.stale) = (None, None);
     }
     Ok(twin)
 }
@@ -215,67 +247,6 @@ fn change(property: &str, before: Option<&Twin>, values: &PropertyValues, now: i
 fn taken(property: &str, value: &str, value_type: &str, now: i64) -> Result<Side, Refused> {
     check_value(property, value, value_type).map_err(bad)?;
     Ok(Side { value: value.to_owned(), timestamp: now })
-}
-
-/// What a mapper's report makes of the twins. `reports` are property, observed desired value and reported value.
-///
-/// # Errors
-/// A sentence for the mapper.
-pub(crate) fn observe(
-    held: &BTreeMap<String, Twin>,
-    reports: &[(String, String, String)],
-    types: &BTreeMap<&str, &'static str>,
-    now: i64,
-) -> Result<Vec<TwinChange>, String> {
-    if reports.len() > TWINS_MAX {
-        return Err("more than 1024 properties in one report".to_owned());
-    }
-    // The last one of a name counts.
-    let last: BTreeMap<&str, (&str, &str)> = reports
-        .iter()
-        .map(|(name, observed, reported)| (name.as_str(), (&**observed, &**reported)))
-        .collect();
-    let mut changes = Vec::with_capacity(last.len());
-    for (property, (observed, reported)) in last {
-        check_name(property)?;
-        for value in [observed, reported] {
-            check_reported(property, value, types.get(property).copied())?;
-        }
-        let before = held.get(property);
-        let mut after = begin(before, types.get(property).copied());
-        after.actual = Some(Side { value: reported.to_owned(), timestamp: now });
-        after.actual_version.edge += 1;
-        let observed = (!observed.is_empty()).then(|| Side { value: observed.to_owned(), timestamp: now });
-        // Without a word of the cloud, what the mapper works towards is what the property should be (KubeEdge).
-        if after.desired.is_none()
-            && let Some(observed) = &observed
-        {
-            after.expected = Some(observed.clone());
-            after.expected_version.edge += 1;
-        }
-        after.observed = observed;
-        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
-    }
-    check_room(held, &changes)?;
-    Ok(changes)
-}
-
-/// Whether a mapper may report `value`. It is the device's own word, whatever the type (`no reading`), but no number that
-/// JSON does not have, and nothing that a terminal would obey.
-fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Result<(), String> {
-    if value.len() > VALUE_MAX {
-        return Err(format!("a value of `{property}` has more than 4096 bytes"));
-    }
-    if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
-        return Err(format!("a value of `{property}` has control characters"));
-    }
-    let is_number = matches!(value_type, Some("int" | "float"));
-    if is_number && value.trim().parse::<f64>().is_ok_and(|number| !number.is_finite()) {
-        return Err(format!(
-            "the value of `{property}` is not a finite number; report its device's state instead"
-        ));
-    }
-    Ok(())
 }
 
 /// A property that somebody speaks of lives, even if it was deleted before.
@@ -314,6 +285,7 @@ pub(crate) fn desire(
         after.expected = Some(Side { value: value.to_owned(), timestamp: now });
         after.expected_version.cloud += 1;
         after.desired = Some(value.to_owned());
+        (after.edge_desired, after.observed_error) = (None, None);
         changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
     for (property, before) in held {

@@ -92,7 +92,8 @@ fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Wi
 fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<WithDigest<pb::Device>> {
     let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
     let (named, model) = catalog.model_of(id, device);
-    (named.is_none() || model.is_some()).then(|| WithDigest::new(convert::device(id, device, model)))
+    (named.is_none() || model.is_some())
+        .then(|| WithDigest::new(convert::device(id, device, model, catalog.edge_desired(id))))
 }
 
 /// The answer to a registration, and what the mapper has then.
@@ -133,6 +134,16 @@ pub(crate) enum Call {
     Update(DeviceName, WithDigest<pb::Device>),
     /// RemoveDevice
     Remove(DeviceName),
+}
+
+impl Call {
+    /// The device that it gives to the mapper, or takes from it.
+    pub(crate) fn device(&self) -> Option<&DeviceName> {
+        match self {
+            Call::Register(id, _) | Call::Update(id, _) | Call::Remove(id) => Some(id),
+            Call::CreateModel(..) | Call::UpdateModel(..) | Call::RemoveModel(_) => None,
+        }
+    }
 }
 
 /// The calls that bring the mapper of a protocol from what it has to what it should have of the pending, models before

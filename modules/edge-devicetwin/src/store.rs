@@ -239,6 +239,10 @@ mod tests {
             optional: true,
             value_type: "int".to_owned(),
             desired: Some("7".to_owned()),
+            edge_desired: None,
+            actual_error: None,
+            observed_error: None,
+            stale: None,
             deleted: true,
             unreported: true,
         }
@@ -246,7 +250,8 @@ mod tests {
 
     fn state() -> State {
         let last_online = Some("2027-01-15T08:00:00Z".to_owned());
-        State { uid: "u".to_owned(), state: "online".to_owned(), last_online, unreported: true }
+        let (uid, state) = ("u".to_owned(), "online".to_owned());
+        State { uid, state, last_online, unreported: true, conditions: Vec::new() }
     }
 
     fn mapper() -> MapperRecord {
@@ -289,6 +294,34 @@ mod tests {
             of("modbus", "device/d/pump", r#"{"v":1,"digest":18446744073709551615}"#),
         ];
         assert_eq!(rows, expected);
+    }
+
+    /// Fields that came later: a release without them passes over them, and rows without them are read.
+    #[test]
+    fn what_came_later_stands_behind_what_was_there() {
+        let text_of = str::to_owned;
+        let late = Twin {
+            edge_desired: Some(text_of("8")),
+            actual_error: Some(text_of("no answer")),
+            observed_error: Some(text_of("exception 2")),
+            stale: Some(4),
+            ..twin()
+        };
+        let with = r#""desired":"7","edge_desired":"8","actual_error":"no answer","observed_error":"exception 2","stale":4,"#;
+        let row = text(put_twin(&id(), "speed", &late)).2;
+        assert_eq!(row, TWIN.replace(r#""desired":"7","#, with));
+        assert_eq!(Twin::from(decode::<TwinV1>(row.as_bytes()).unwrap()), late);
+        let condition = contract::DeviceCondition {
+            kind: text_of("Reporting"),
+            reason: text_of("Stale"),
+            message: text_of("m"),
+            since: text_of("t"),
+        };
+        let late = State { conditions: vec![condition], ..state() };
+        let row = text(put_state(&id(), &late)).2;
+        let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}]}"#;
+        assert_eq!(row, format!("{}{with}", STATE.trim_end_matches('}')));
+        assert_eq!(State::from(decode::<StateV1>(row.as_bytes()).unwrap()), late);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A device as DeviceTwin knows it: its state and its twins.
 
+use std::collections::BTreeMap;
+
 use contract::ids::DeviceName;
-use contract::{TwinValue, UpReport};
+use contract::{DeviceCondition, TwinValue, UpReport};
 
 /// What is known of a device besides its twins. Every device that the node has has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +16,20 @@ pub(crate) struct State {
     pub(crate) last_online: Option<String>,
     /// The cloud does not know of it yet: its report waits for its turn.
     pub(crate) unreported: bool,
+    /// What is wrong with the device, as the cloud was told.
+    pub(crate) conditions: Vec<DeviceCondition>,
 }
 
 impl State {
     /// Of a device that said nothing yet.
     pub(crate) fn unknown(uid: &str) -> Self {
-        State { uid: uid.to_owned(), state: "unknown".to_owned(), last_online: None, unreported: false }
+        State {
+            uid: uid.to_owned(),
+            state: "unknown".to_owned(),
+            last_online: None,
+            unreported: false,
+            conditions: Vec::new(),
+        }
     }
 
     /// What the cloud is to know of it.
@@ -70,6 +80,14 @@ pub(crate) struct Twin {
     pub(crate) value_type: String,
     /// The cloud's desired value that `expected` has taken over, so that each one is taken once.
     pub(crate) desired: Option<String>,
+    /// What an application on the node wants in place of what the cloud wanted, until that wants something else.
+    pub(crate) edge_desired: Option<String>,
+    /// Why the device says no `actual`.
+    pub(crate) actual_error: Option<String>,
+    /// Why the device was not given what is desired.
+    pub(crate) observed_error: Option<String>,
+    /// Nothing has been heard of `actual` for two of its cycles: since when that is known, in milliseconds since 1970.
+    pub(crate) stale: Option<i64>,
     /// It was deleted. The row stays, because versions go on from it.
     pub(crate) deleted: bool,
     /// The cloud does not know of it yet: its report waits for its turn.
@@ -88,6 +106,10 @@ impl Twin {
             optional: true,
             value_type: value_type.to_owned(),
             desired: None,
+            edge_desired: None,
+            actual_error: None,
+            observed_error: None,
+            stale: None,
             deleted: false,
             unreported: false,
         }
@@ -102,25 +124,35 @@ impl Twin {
             && self.optional == other.optional
             && self.value_type == other.value_type
             && self.desired == other.desired
+            && self.edge_desired == other.edge_desired
+            && self.actual_error == other.actual_error
+            && self.observed_error == other.observed_error
+            && self.stale.is_some() == other.stale.is_some()
             && self.deleted == other.deleted
     }
 
     /// What the cloud is to know of it.
     pub(crate) fn report(&self, id: &DeviceName, property: &str) -> UpReport {
-        let known = |side: Option<&Side>| {
+        let known = |side: Option<&Side>, notes: &[(&str, Option<String>)]| {
             let side = side.filter(|_| !self.deleted)?;
-            let metadata = [
+            let mut metadata = BTreeMap::from([
                 ("timestamp".to_owned(), side.timestamp.to_string()),
                 ("type".to_owned(), self.value_type.clone()),
-            ];
-            Some(TwinValue { value: side.value.clone(), metadata: metadata.into() })
+            ]);
+            let notes = notes.iter().filter_map(|(key, note)| Some(((*key).to_owned(), note.clone()?)));
+            metadata.extend(notes);
+            Some(TwinValue { value: side.value.clone(), metadata })
         };
+        let stale = self.stale.map(|since| since.to_string());
+        let set_by = (self.observed.is_none() && self.edge_desired.is_some()).then(|| "edge".to_owned());
+        let of_actual = [("error", self.actual_error.clone()), ("stale", stale)];
+        let of_desired = [("error", self.observed_error.clone()), ("setBy", set_by)];
         UpReport::Twin {
             namespace: id.namespace.clone(),
             name: id.name.clone(),
             property: property.to_owned(),
-            reported: known(self.actual.as_ref()),
-            observed_desired: known(self.observed.as_ref().or(self.expected.as_ref())),
+            reported: known(self.actual.as_ref(), &of_actual),
+            observed_desired: known(self.observed.as_ref().or(self.expected.as_ref()), &of_desired),
         }
     }
 }

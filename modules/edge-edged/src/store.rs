@@ -326,6 +326,7 @@ fn event_key(report: &UpReport) -> String {
         | UpReport::MirrorPod { .. }
         | UpReport::ClaimExpansion { .. }
         | UpReport::Twin { .. }
+        | UpReport::DeviceConditions { .. }
         | UpReport::DeviceState { .. } => String::new(),
     }
 }

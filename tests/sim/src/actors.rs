@@ -87,7 +87,7 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "cloud-devicecontroller",
         daemon: Daemon::Cloud,
         is_top: true,
-        messages: &["Up", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile", "StatusMissing"],
+        messages: &["Up", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile", "StatusWritten"],
     },
     ActorKind { name: "cloud-router", daemon: Daemon::Cloud, is_top: true, messages: &["Telemetry"] },
     ActorKind {
@@ -141,7 +141,7 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "edge-devicetwin",
         daemon: Daemon::Edge,
         is_top: true,
-        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Push", "Pushed"],
+        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Look", "Push", "Pushed"],
     },
     ActorKind {
         name: "edge-eventbus",

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use beehive::Context;
-use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, TwinMsg};
+use contract::devicetwin::{DmiCall, DmiCaller, DmiRefusal, ObservedTwin, TwinMsg};
 use contract::ids::DeviceName;
 
 use super::DeviceTwin;
 use super::registration::Registration;
 use crate::events::Event;
+use crate::mapper::PushOutcome;
 use crate::{mapper, payload, plan, push, store, topic};
 
 impl DeviceTwin {
@@ -47,7 +48,10 @@ impl DeviceTwin {
         let identity = self.identity_of(caller, cx).await?;
         // A device that is not in the catalog could not be read, and is nobody's.
         let protocol = self.catalog.protocol_of(&id).unwrap_or_default().to_owned();
-        if self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity) {
+        if let Some(session) =
+            self.sessions.get_mut(&protocol).filter(|session| session.mapper.identity == identity)
+        {
+            session.heard = cx.now();
             return Ok(id);
         }
         let reason = format!(
@@ -60,7 +64,7 @@ impl DeviceTwin {
     async fn observe(
         &mut self,
         id: &DeviceName,
-        reports: &[(String, String, String)],
+        reports: &[ObservedTwin],
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         let base = Self::base(None, cx);
@@ -89,8 +93,11 @@ impl DeviceTwin {
         state: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, String> {
-        if plan::is_online(state).is_some() && self.save_state(id, state, cx).await? {
-            self.tell_state(id, cx);
+        if plan::is_online(state).is_some() {
+            if self.save_state(id, state, cx).await? {
+                self.tell_state(id, cx);
+            }
+            self.state_was_heard(id, cx);
         }
         Ok(Vec::new())
     }
@@ -123,11 +130,12 @@ impl DeviceTwin {
         let socket = self.socket_of(&mapper);
         let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
-            let (done, failure) = match socket {
+            let outcome = match socket {
                 Ok(socket) => mapper::run(socket, calls, env).await,
-                Err(reason) => (Vec::new(), Some(reason)),
+                Err(reason) => PushOutcome { failure: Some(reason), ..PushOutcome::default() },
             };
-            let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, failure }).await;
+            let PushOutcome { done, refused, failure } = outcome;
+            let _ = myself.tell(TwinMsg::Pushed { protocol, session: number, done, refused, failure }).await;
         });
     }
 
@@ -135,8 +143,7 @@ impl DeviceTwin {
         &mut self,
         protocol: &str,
         number: u64,
-        done: &[usize],
-        failure: Option<String>,
+        PushOutcome { done, refused, failure }: PushOutcome,
         cx: &Context<TwinMsg>,
     ) {
         let Some(session) = self.sessions.get_mut(protocol).filter(|session| session.number == number) else {
@@ -145,6 +152,15 @@ impl DeviceTwin {
         let Some(calls) = session.under_way.take() else { return };
         let mut writes = Vec::new();
         for (at, call) in calls.iter().enumerate() {
+            if let Some(id) = call.device() {
+                let refusal =
+                    refused.iter().find(|(refused, _)| *refused == at).map(|(_, reason)| reason.clone());
+                match refusal {
+                    Some(reason) => drop(session.refusals.insert(id.clone(), reason)),
+                    None if done.contains(&at) => drop(session.refusals.remove(id)),
+                    None => {}
+                }
+            }
             if done.contains(&at) {
                 push::took(call, &mut session.has, &mut session.sent_this_run);
                 writes.push(store::put_acknowledged(protocol, call, &session.has));
@@ -154,6 +170,7 @@ impl DeviceTwin {
             }
         }
         let has_failed = failure.is_some();
+        session.fault.clone_from(&failure);
         match failure {
             None => session.failures = 0,
             Some(reason) => {

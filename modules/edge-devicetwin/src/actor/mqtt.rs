@@ -56,7 +56,8 @@ impl DeviceTwin {
         let base = Self::base(Some(&request.event_id), cx);
         let planned = request.updates().and_then(|updates| {
             let member = self.member(id)?;
-            plan::update(&member.twins, &updates, base.timestamp)
+            let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
+            plan::update(&member.twins, &updates, model, base.timestamp)
         });
         let mut changes = match planned {
             Ok(changes) => changes,
@@ -67,7 +68,21 @@ impl DeviceTwin {
         }
         self.publish(topic, payload::update_result(&base, &changes), cx);
         self.tell_change(id, &changes, &base, cx);
+        self.tell_mapper(id, cx);
         Ok(())
+    }
+
+    /// What an application wants of a device goes to its mapper, too.
+    fn tell_mapper(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+        let Some(member) = self.members.get(id) else { return };
+        if !self.catalog.put_edge_desired(id, &member.twins) {
+            return;
+        }
+        let protocol = self.catalog.protocol_of(id).unwrap_or_default().to_owned();
+        if let Some(session) = self.sessions.get_mut(&protocol) {
+            session.pending.devices.insert(id.clone());
+            self.push(&protocol, cx);
+        }
     }
 
     fn get_twin(&mut self, id: &DeviceName, bytes: &[u8], cx: &Context<TwinMsg>) -> Result<(), String> {
@@ -98,6 +113,7 @@ impl DeviceTwin {
             return Err("the state is none of online, offline, ok, unhealthy and unknown".to_owned());
         }
         self.save_state(id, &request.state, cx).await?;
+        self.state_was_heard(id, cx);
         self.tell_state(id, cx);
         Ok(())
     }

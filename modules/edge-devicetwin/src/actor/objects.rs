@@ -90,14 +90,16 @@ impl DeviceTwin {
         }
         for id in &membership.removed {
             self.members.remove(id);
+            self.catalog.put_edge_desired(id, &BTreeMap::new());
         }
         for (id, state) in states {
-            self.members.insert(id, Member::new(state, BTreeMap::new()));
+            self.members.insert(id, Member::new(state, BTreeMap::new(), cx.now()));
         }
         self.tell_membership(&membership, cx);
         for (id, changes) in changes {
             if let Some(member) = self.members.get_mut(&id) {
                 member.take(&changes, &changes, cx.now());
+                self.catalog.put_edge_desired(&id, &member.twins);
             }
             self.tell_change(&id, &changes, &Self::base(None, cx), cx);
         }

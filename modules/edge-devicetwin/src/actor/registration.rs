@@ -135,7 +135,8 @@ impl DeviceTwin {
         self.session_number += 1;
         let (name, identity, devices) = (mapper.name.clone(), mapper.identity.clone(), has.devices.len());
         // A device whose model is not there yet is pending again when that comes.
-        let session = Session::new(mapper, (has, sent_this_run), Pending::default(), self.session_number);
+        let known = (has, sent_this_run);
+        let session = Session::new(mapper, known, Pending::default(), self.session_number, cx.now());
         let event =
             Event::MapperRegistered { name: &name, protocol: &protocol, identity: &identity, devices };
         event.happened(cx.env());

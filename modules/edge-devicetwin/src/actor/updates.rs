@@ -18,7 +18,7 @@ use crate::store;
 use crate::twin::State;
 
 /// RFC 3339 in whole seconds.
-fn rfc3339(time: SystemTime) -> Option<String> {
+pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
     jiff::Timestamp::from_second(millis(time) / 1000).ok().map(|time| time.to_string())
 }
 
@@ -62,9 +62,7 @@ impl DeviceTwin {
         let member = self.member(id).map_err(|refused| refused.reason)?;
         let online = plan::is_online(state).unwrap_or_default();
         let last_online = if online { rfc3339(cx.wall()) } else { None };
-        let unreported = member.state.unreported;
-        let mut state =
-            State { uid: member.state.uid.clone(), state: state.to_owned(), last_online, unreported };
+        let mut state = State { state: state.to_owned(), last_online, ..member.state.clone() };
         let now = cx.now();
         let news = member.state_is_news(&state, now);
         if news {

@@ -1,4 +1,5 @@
 use super::*;
+use contract::devicetwin::ObservedTwin;
 use serde_json::{Value, json};
 
 type Twins = BTreeMap<String, Twin>;
@@ -31,7 +32,7 @@ fn apply(twins: &mut Twins, changes: &[TwinChange]) {
 }
 
 fn told(twins: &mut Twins, twin: Value) -> Result<Vec<TwinChange>, Refused> {
-    let changes = update(twins, &request(twin), 5)?;
+    let changes = update(twins, &request(twin), None, 5)?;
     apply(twins, &changes);
     Ok(changes)
 }
@@ -51,8 +52,13 @@ fn wanted(twins: &mut Twins, desired: Option<&str>) -> Vec<TwinChange> {
     changes
 }
 
-fn report(property: &str, observed: &str, reported: &str) -> (String, String, String) {
-    (property.to_owned(), observed.to_owned(), reported.to_owned())
+fn report(property: &str, observed: &str, reported: &str) -> ObservedTwin {
+    ObservedTwin {
+        property: property.to_owned(),
+        observed: observed.to_owned(),
+        reported: reported.to_owned(),
+        ..ObservedTwin::default()
+    }
 }
 
 fn expected(twins: &Twins) -> Option<&str> {
@@ -87,11 +93,11 @@ fn the_first_type_stays_and_values_are_of_it() {
     {
         let part =
             |value: &str| json!({ "p": { "actual": { "value": value }, "metadata": { "type": kind } } });
-        assert!(update(&Twins::new(), &request(part(good)), 0).is_ok(), "{kind}");
-        assert!(update(&Twins::new(), &request(part(bad)), 0).is_err(), "{kind}");
+        assert!(update(&Twins::new(), &request(part(good)), None, 0).is_ok(), "{kind}");
+        assert!(update(&Twins::new(), &request(part(bad)), None, 0).is_err(), "{kind}");
     }
     let strange = json!({ "p": { "metadata": { "type": "blob" } } });
-    assert_eq!(update(&Twins::new(), &request(strange), 0).unwrap_err().code, Code::BadRequest);
+    assert_eq!(update(&Twins::new(), &request(strange), None, 0).unwrap_err().code, Code::BadRequest);
 }
 
 #[test]
@@ -105,13 +111,13 @@ fn one_bad_name_or_value_refuses_all() {
         json!({ long: { "actual": { "value": "1" } } }),
         json!({ "good": { "actual": { "value": "a".repeat(513) } } }),
     ] {
-        assert!(update(&Twins::new(), &request(twin.clone()), 0).is_err(), "{twin}");
+        assert!(update(&Twins::new(), &request(twin.clone()), None, 0).is_err(), "{twin}");
     }
     let many: serde_json::Map<String, Value> = (0..1025).map(|n| (format!("p{n}"), json!({}))).collect();
-    assert!(update(&Twins::new(), &request(Value::Object(many)), 0).is_err());
+    assert!(update(&Twins::new(), &request(Value::Object(many)), None, 0).is_err());
     let full: Twins = (0..1024).map(|n| (format!("p{n}"), Twin::new("string"))).collect();
-    assert!(update(&full, &request(json!({ "one-more": {} })), 0).is_err());
-    assert!(update(&full, &request(json!({ "p3": {} })), 0).is_ok());
+    assert!(update(&full, &request(json!({ "one-more": {} })), None, 0).is_err());
+    assert!(update(&full, &request(json!({ "p3": {} })), None, 0).is_ok());
 }
 
 #[test]
@@ -221,4 +227,37 @@ fn what_cannot_be_read_is_no_absence() {
     let present = ["a", "b", "c", "d"].map(id).into();
     let change = membership(&known, &found, &present);
     assert_eq!(change, Membership { added: vec![id("d")], removed: vec![id("e")], replaced: vec![id("c")] });
+}
+
+#[test]
+fn an_application_may_want_what_the_model_allows_until_the_cloud_wants_something_else() {
+    let model: DeviceModel =
+        serde_json::from_value(json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+        { "name": "led", "type": "INT", "accessMode": "ReadWrite", "minimum": "1", "maximum": "9" },
+        { "name": "heat", "type": "INT", "accessMode": "ReadOnly" } ] } }))
+        .unwrap();
+    let mut twins = Twins::new();
+    wanted(&mut twins, Some("3"));
+    let try_it = |twins: &Twins, property: &str, value: &str| {
+        update(twins, &request(json!({ property: { "expected": { "value": value } } })), Some(&model), 5)
+    };
+    for (property, value, word) in
+        [("led", "10", "above the maximum"), ("led", "on", "whole number"), ("heat", "5", "ReadOnly")]
+    {
+        assert!(try_it(&twins, property, value).unwrap_err().reason.contains(word), "{property} {value}");
+    }
+    let changes = try_it(&twins, "led", "7").unwrap();
+    apply(&mut twins, &changes);
+    assert_eq!((expected(&twins), twins["led"].edge_desired.as_deref()), (Some("7"), Some("7")));
+    // What the mapper works towards changes nothing of it, and the cloud's old word is not said again.
+    let observed = observe(&twins, &[report("led", "3", "3")], &BTreeMap::new(), 6).unwrap();
+    apply(&mut twins, &observed);
+    assert_eq!(wanted(&mut twins, Some("3")), []);
+    assert_eq!(expected(&twins), Some("7"));
+    wanted(&mut twins, Some("4"));
+    assert_eq!((expected(&twins), &twins["led"].edge_desired), (Some("4"), &None));
+    // A property of the application's own is not the model's business.
+    assert!(try_it(&twins, "mood", "good").is_ok());
+    let changes = try_it(&twins, "led", "").unwrap();
+    assert_eq!(changes[0].after.edge_desired, None);
 }

@@ -1,6 +1,7 @@
 //! Version 1 of the rows, frozen. What DeviceTwin works with is made of these structs and turned into them, so that a
 //! change of the one leaves the other alone; another layout is another version, in a file beside this one.
 
+use contract::DeviceCondition;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::MapperIdentity;
@@ -15,18 +16,43 @@ pub(super) struct StateV1 {
     last_online: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unreported: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<ConditionV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConditionV1 {
+    kind: String,
+    reason: String,
+    message: String,
+    since: String,
 }
 
 impl From<&State> for StateV1 {
-    fn from(State { uid, state, last_online, unreported }: &State) -> Self {
+    fn from(State { uid, state, last_online, unreported, conditions }: &State) -> Self {
         let (uid, state, last_online) = (uid.clone(), state.clone(), last_online.clone());
-        StateV1 { uid, state, last_online, unreported: *unreported }
+        let conditions = conditions.iter().map(ConditionV1::from).collect();
+        StateV1 { uid, state, last_online, unreported: *unreported, conditions }
     }
 }
 
 impl From<StateV1> for State {
-    fn from(StateV1 { uid, state, last_online, unreported }: StateV1) -> Self {
-        State { uid, state, last_online, unreported }
+    fn from(StateV1 { uid, state, last_online, unreported, conditions }: StateV1) -> Self {
+        let conditions = conditions.into_iter().map(DeviceCondition::from).collect();
+        State { uid, state, last_online, unreported, conditions }
+    }
+}
+
+impl From<&DeviceCondition> for ConditionV1 {
+    fn from(DeviceCondition { kind, reason, message, since }: &DeviceCondition) -> Self {
+        let (kind, reason) = (kind.clone(), reason.clone());
+        ConditionV1 { kind, reason, message: message.clone(), since: since.clone() }
+    }
+}
+
+impl From<ConditionV1> for DeviceCondition {
+    fn from(ConditionV1 { kind, reason, message, since }: ConditionV1) -> Self {
+        DeviceCondition { kind, reason, message, since }
     }
 }
 
@@ -80,6 +106,14 @@ pub(super) struct TwinV1 {
     value_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     desired: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edge_desired: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actual_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    observed_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stale: Option<i64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -98,6 +132,10 @@ impl From<&Twin> for TwinV1 {
             optional: twin.optional,
             value_type: twin.value_type.clone(),
             desired: twin.desired.clone(),
+            edge_desired: twin.edge_desired.clone(),
+            actual_error: twin.actual_error.clone(),
+            observed_error: twin.observed_error.clone(),
+            stale: twin.stale,
             deleted: twin.deleted,
             unreported: twin.unreported,
         }
@@ -115,6 +153,10 @@ impl From<TwinV1> for Twin {
             optional: row.optional,
             value_type: row.value_type,
             desired: row.desired,
+            edge_desired: row.edge_desired,
+            actual_error: row.actual_error,
+            observed_error: row.observed_error,
+            stale: row.stale,
             deleted: row.deleted,
             unreported: row.unreported,
         }

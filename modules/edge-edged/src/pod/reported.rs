@@ -92,6 +92,7 @@ impl ReportedStatuses {
             | UpReport::MirrorPod { .. }
             | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
+            | UpReport::DeviceConditions { .. }
             | UpReport::DeviceState { .. } => {}
         }
     }
@@ -126,6 +127,7 @@ impl ReportedStatuses {
             | UpReport::MirrorPod { .. }
             | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
+            | UpReport::DeviceConditions { .. }
             | UpReport::DeviceState { .. } => None,
         }
     }

@@ -211,6 +211,12 @@ fn validate_object(
     path: &str,
     causes: &mut Vec<FieldError>,
 ) {
+    let shown = if path.is_empty() { "<nil>" } else { path };
+    // Of the rules in CEL only the one that refuses everything is known here: a version that is there to say what to write.
+    let rules = list(schema, "/x-kubernetes-validations").iter();
+    for rule in rules.filter(|rule| text(rule, "/rule").trim() == "false") {
+        causes.push(FieldError::invalid(shown, &json!("object"), text(rule, "/message")));
+    }
     for required in list(schema, "/required").iter().filter_map(Value::as_str) {
         if !fields.contains_key(required) {
             causes.push(FieldError::required(join(path, required), ""));
@@ -228,7 +234,6 @@ fn validate_object(
         }
     }
     let count = fields.len() as u64;
-    let shown = if path.is_empty() { "<nil>" } else { path };
     if schema["maxProperties"].as_u64().is_some_and(|most| count > most) {
         causes.push(FieldError::invalid(shown, value, "has too many properties"));
     }
@@ -340,6 +345,16 @@ mod tests {
             assert!(found.iter().any(|refusal| refusal == part), "{part}\n{found:#?}");
         }
         assert_eq!(refusals(schema, json!({"spec": {"name": "abc", "count": 5.0, "port": 80}})), [""; 0]);
+    }
+
+    #[test]
+    fn a_version_that_takes_nothing_says_what_to_write() {
+        let rules = json!([{"rule": "false", "message": "write v1beta1"}, {"rule": "self.a > 1", "message": "not known here"}]);
+        let schema = json!({"type": "object", "x-kubernetes-validations": rules});
+        assert_eq!(
+            refusals(schema, json!({"kind": "X"})),
+            ["<nil>: Invalid value: \"object\": write v1beta1"]
+        );
     }
 
     #[test]

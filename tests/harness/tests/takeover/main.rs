@@ -2,6 +2,7 @@
 //! its CloudCore goes on with another.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod devices;
 mod fixture;
 mod ownership;
 mod reports;

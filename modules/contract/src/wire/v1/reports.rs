@@ -10,7 +10,7 @@ use super::batch::BatchEntry;
 use crate::batch::SkipReason;
 use crate::wire::WireError;
 use crate::wire::codec;
-use crate::{Report, TwinValue, UpReport};
+use crate::{DeviceCondition, Report, TwinValue, UpReport};
 
 const NODE: u16 = 1;
 const POD_STATUS: u16 = 2;
@@ -20,6 +20,7 @@ const TWIN: u16 = 5;
 const DEVICE_STATE: u16 = 6;
 const MIRROR_POD: u16 = 7;
 const CLAIM_EXPANSION: u16 = 8;
+const DEVICE_CONDITIONS: u16 = 9;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -72,6 +73,21 @@ struct DeviceStateV1 {
 }
 
 #[derive(Serialize, Deserialize)]
+struct DeviceConditionsV1 {
+    namespace: String,
+    name: String,
+    conditions: Vec<DeviceConditionV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeviceConditionV1 {
+    kind: String,
+    reason: String,
+    message: String,
+    since: String,
+}
+
+#[derive(Serialize, Deserialize)]
 struct MirrorPodV1 {
     namespace: String,
     name: String,
@@ -112,6 +128,10 @@ pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
             let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
             (TWIN, codec::encode(&TwinV1 { namespace, name, property, reported, observed_desired })?)
         }
+        UpReport::DeviceConditions { namespace, name, conditions } => {
+            let conditions = conditions.into_iter().map(Into::into).collect();
+            (DEVICE_CONDITIONS, codec::encode(&DeviceConditionsV1 { namespace, name, conditions })?)
+        }
         UpReport::DeviceState { namespace, name, state, last_online_time } => {
             (DEVICE_STATE, codec::encode(&DeviceStateV1 { namespace, name, state, last_online_time })?)
         }
@@ -129,6 +149,7 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
         DEVICE_STATE => read::<DeviceStateV1>(kind, bytes),
         MIRROR_POD => read::<MirrorPodV1>(kind, bytes),
         CLAIM_EXPANSION => read::<ClaimExpansionV1>(kind, bytes),
+        DEVICE_CONDITIONS => read::<DeviceConditionsV1>(kind, bytes),
         kind => Err(SkipReason::Unknown { kind }),
     }
 }
@@ -194,6 +215,25 @@ impl From<TwinV1> for UpReport {
 impl From<DeviceStateV1> for UpReport {
     fn from(DeviceStateV1 { namespace, name, state, last_online_time }: DeviceStateV1) -> Self {
         UpReport::DeviceState { namespace, name, state, last_online_time }
+    }
+}
+
+impl From<DeviceConditionsV1> for UpReport {
+    fn from(DeviceConditionsV1 { namespace, name, conditions }: DeviceConditionsV1) -> Self {
+        let conditions = conditions.into_iter().map(Into::into).collect();
+        UpReport::DeviceConditions { namespace, name, conditions }
+    }
+}
+
+impl From<DeviceCondition> for DeviceConditionV1 {
+    fn from(DeviceCondition { kind, reason, message, since }: DeviceCondition) -> Self {
+        DeviceConditionV1 { kind, reason, message, since }
+    }
+}
+
+impl From<DeviceConditionV1> for DeviceCondition {
+    fn from(DeviceConditionV1 { kind, reason, message, since }: DeviceConditionV1) -> Self {
+        DeviceCondition { kind, reason, message, since }
     }
 }
 

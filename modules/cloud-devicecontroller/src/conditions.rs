@@ -1,0 +1,167 @@
+//! What a DeviceStatus says besides twins and state: `status.extensions.conditions`, where KubeEdge's schema has room for it. Pure.
+//!
+//! [`VALID`] is CloudCore's word on what is written; the other types are the node's. A condition that holds is not there.
+
+use contract::{DeviceCondition, NodeName};
+use serde_json::{Value, json};
+
+/// Whether all of the Device is honoured as it is written.
+pub(crate) const VALID: &str = "Valid";
+/// Whether a mapper serves the device.
+pub(crate) const SERVED: &str = "Served";
+
+/// What CloudCore itself says of a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OwnWord {
+    /// What of it is not honoured.
+    pub(crate) invalid: Option<String>,
+    /// The node that it is of.
+    pub(crate) node: Option<NodeName>,
+}
+
+fn condition(kind: &str, reason: &str, message: &str, since: &str) -> Value {
+    json!({ "type": kind, "status": "False", "reason": reason, "message": message, "lastTransitionTime": since })
+}
+
+fn held(status: &Value) -> Vec<Value> {
+    status.pointer("/extensions/conditions").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn put(status: &mut Value, conditions: Vec<Value>) {
+    if conditions.is_empty() && held(status).is_empty() {
+        return;
+    }
+    if !status.is_object() {
+        *status = json!({});
+    }
+    if !status["extensions"].is_object() {
+        status["extensions"] = json!({});
+    }
+    // An empty list stays: a merge patch takes nothing away.
+    status["extensions"]["conditions"] = Value::Array(conditions);
+}
+
+fn is_own(condition: &Value) -> bool {
+    condition["type"] == VALID
+}
+
+/// One that says the same keeps its time.
+fn keep_time(held: &[Value], mut new: Value) -> Value {
+    let same = held.iter().find(|old| old["type"] == new["type"] && old["reason"] == new["reason"]);
+    if let Some(old) = same {
+        new["lastTransitionTime"] = old["lastTransitionTime"].clone();
+    }
+    new
+}
+
+/// Takes over all that the node says is wrong.
+pub(crate) fn take(status: &mut Value, reported: &[DeviceCondition]) {
+    let held = held(status);
+    let mut all: Vec<Value> = held.iter().filter(|condition| is_own(condition)).cloned().collect();
+    let of_node = reported.iter().filter(|condition| condition.kind != VALID);
+    all.extend(of_node.map(|c| keep_time(&held, condition(&c.kind, &c.reason, &c.message, &c.since))));
+    put(status, all);
+}
+
+/// Forgets what another node has said.
+pub(crate) fn forget_nodes(status: &mut Value) {
+    let own = held(status).into_iter().filter(is_own).collect();
+    put(status, own);
+}
+
+/// Takes over what CloudCore says, `reporter` being the node that the status is of. Answers whether anything has changed.
+pub(crate) fn take_own(status: &mut Value, word: &OwnWord, reporter: Option<&str>, now: &str) -> bool {
+    let before = held(status);
+    let moved = match (&word.node, reporter) {
+        (Some(node), Some(reporter)) if node.as_str() != reporter => Some(format!(
+            "the device has moved from node `{reporter}` to `{node}`, which has said nothing of it yet: values and state are the old node's"
+        )),
+        _ => None,
+    };
+    let mut all: Vec<Value> = match moved {
+        Some(_) => Vec::new(),
+        None => before
+            .iter()
+            .filter(|condition| !is_own(condition) && condition["reason"] != MOVED)
+            .cloned()
+            .collect(),
+    };
+    let own = word.invalid.as_deref().map(|message| (VALID, "NotHonoured", message));
+    let moved = moved.as_deref().map(|message| (SERVED, MOVED, message));
+    for (kind, reason, message) in own.into_iter().chain(moved) {
+        all.push(keep_time(&before, condition(kind, reason, message, now)));
+    }
+    let sorted = |conditions: &[Value]| {
+        let mut texts: Vec<String> = conditions.iter().map(Value::to_string).collect();
+        texts.sort();
+        texts
+    };
+    let changed = sorted(&all) != sorted(&before);
+    if changed {
+        put(status, all);
+    }
+    changed
+}
+
+const MOVED: &str = "Moved";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(invalid: Option<&str>, node: &str) -> OwnWord {
+        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok() }
+    }
+
+    fn said(reason: &str) -> DeviceCondition {
+        let text = str::to_owned;
+        DeviceCondition {
+            kind: text("Reporting"),
+            reason: text(reason),
+            message: text("m"),
+            since: text("1"),
+        }
+    }
+
+    fn shown(status: &Value) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        held(status).iter().map(|c| (text(&c["type"]), text(&c["reason"]))).collect()
+    }
+
+    fn pair(kind: &str, reason: &str) -> (String, String) {
+        (kind.to_owned(), reason.to_owned())
+    }
+
+    #[test]
+    fn cloudcore_and_the_node_each_have_their_own_and_heal_their_own() {
+        let mut status = json!({ "state": "online" });
+        assert!(!take_own(&mut status, &word(None, "a"), None, "1"));
+        assert_eq!(status, json!({ "state": "online" }), "nothing is written where nothing is wrong");
+        assert!(take_own(&mut status, &word(Some("no model"), "a"), None, "1"));
+        assert!(
+            !take_own(&mut status, &word(Some("no model"), "a"), None, "2"),
+            "the time alone is nothing new"
+        );
+        take(&mut status, &[said("Stale"), DeviceCondition { kind: VALID.to_owned(), ..said("Forged") }]);
+        assert_eq!(shown(&status), [pair("Valid", "NotHonoured"), pair("Reporting", "Stale")]);
+        assert!(take_own(&mut status, &word(None, "a"), Some("a"), "3"), "the model has come");
+        assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
+        take(&mut status, &[]);
+        assert_eq!(status["extensions"]["conditions"], json!([]), "a merge patch has to carry it");
+    }
+
+    #[test]
+    fn a_device_that_moves_shows_whose_values_it_has_until_its_new_node_has_said_something() {
+        let mut status = json!({});
+        take(&mut status, &[said("Stale")]);
+        assert!(take_own(&mut status, &word(None, "b"), Some("a"), "5"));
+        assert_eq!(shown(&status), [pair("Served", "Moved")]);
+        assert!(!take_own(&mut status, &word(None, "b"), Some("a"), "6"));
+        forget_nodes(&mut status);
+        assert_eq!(shown(&status), []);
+        // And back, before the other node has said anything.
+        assert!(take_own(&mut status, &word(None, "b"), Some("a"), "7"));
+        assert!(take_own(&mut status, &word(None, "a"), Some("a"), "8"));
+        assert_eq!(shown(&status), []);
+    }
+}

@@ -1,0 +1,136 @@
+//! What a property may be set to, by its model. The rules are those of KubeEdge's mappers: the type, `accessMode`, `minimum` and
+//! `maximum`.
+
+use std::cmp::Ordering;
+
+use crate::{AccessMode, ModelProperty, PropertyType};
+
+/// 64 characters of a value in a sentence.
+const SHOWN: usize = 64;
+
+/// A number as it was written: whole ones stay exact beyond 2^53.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    Whole(i128),
+    Real(f64),
+}
+
+impl Number {
+    fn parse(text: &str) -> Option<Number> {
+        let text = text.trim();
+        if let Ok(whole) = text.parse::<i128>() {
+            return Some(Number::Whole(whole));
+        }
+        text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Number::Real)
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn real(self) -> f64 {
+        match self {
+            Number::Whole(whole) => whole as f64,
+            Number::Real(real) => real,
+        }
+    }
+
+    fn compare(self, other: Number) -> Option<Ordering> {
+        match (self, other) {
+            (Number::Whole(one), Number::Whole(another)) => Some(one.cmp(&another)),
+            _ => self.real().partial_cmp(&other.real()),
+        }
+    }
+}
+
+impl ModelProperty {
+    /// Whether the property may be set to `value`.
+    ///
+    /// # Errors
+    /// Why not, in words that follow the property's name.
+    pub fn check_desired(&self, value: &str) -> Result<(), String> {
+        if self.access_mode == Some(AccessMode::ReadOnly) {
+            return Err("is ReadOnly and takes no desired value".to_owned());
+        }
+        let shown: String = value.chars().take(SHOWN).collect();
+        let number = match self.value_type {
+            Some(PropertyType::Int) => {
+                let whole = value.trim().parse::<i64>();
+                Some(
+                    whole
+                        .map(|whole| Number::Whole(whole.into()))
+                        .map_err(|_| format!("is INT, and `{shown}` is no whole number of 64 bits"))?,
+                )
+            }
+            Some(PropertyType::Float | PropertyType::Double) => {
+                Some(Number::parse(value).ok_or_else(|| format!("is a number, and `{shown}` is none"))?)
+            }
+            Some(PropertyType::Boolean) => match value.trim().to_ascii_lowercase().as_str() {
+                "true" | "false" | "0" | "1" => None,
+                _ => return Err(format!("is BOOLEAN, and `{shown}` is none of true and false")),
+            },
+            Some(PropertyType::String | PropertyType::Bytes | PropertyType::Stream) | None => None,
+        };
+        let Some(number) = number else { return Ok(()) };
+        for (limit, what, wrong) in
+            [(&self.minimum, "minimum", Ordering::Less), (&self.maximum, "maximum", Ordering::Greater)]
+        {
+            let Some(text) = limit.as_deref().filter(|text| !text.trim().is_empty()) else { continue };
+            let Some(limit) = Number::parse(text) else {
+                let text: String = text.chars().take(SHOWN).collect();
+                return Err(format!("has the {what} `{text}` in its model, which is no number"));
+            };
+            if number.compare(limit) == Some(wrong) {
+                let side = if wrong == Ordering::Less { "below" } else { "above" };
+                return Err(format!("cannot be `{shown}`: that is {side} the {what}, {}", text.trim()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn property(value_type: PropertyType, minimum: &str, maximum: &str) -> ModelProperty {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        ModelProperty {
+            name: "p".into(),
+            value_type: Some(value_type),
+            minimum: text(minimum),
+            maximum: text(maximum),
+            ..ModelProperty::default()
+        }
+    }
+
+    #[test]
+    fn limits_are_exact_beyond_what_a_double_holds() {
+        // 2^53 and the number after it are the same double.
+        let property = property(PropertyType::Int, "", "9007199254740992");
+        assert_eq!(property.check_desired("9007199254740992"), Ok(()));
+        let refused = property.check_desired("9007199254740993").unwrap_err();
+        assert!(refused.contains("above the maximum, 9007199254740992"), "{refused}");
+        assert!(property.check_desired("18446744073709551615").unwrap_err().contains("64 bits"));
+    }
+
+    #[test]
+    fn a_value_is_of_its_type_within_its_limits_and_of_a_property_that_can_be_written() {
+        let valve = property(PropertyType::Int, "1", "100");
+        for (value, word) in
+            [("0", "below"), ("101", "above"), ("ON", "whole number"), ("20.5", "whole number")]
+        {
+            assert!(valve.check_desired(value).unwrap_err().contains(word), "{value}");
+        }
+        assert_eq!(valve.check_desired(" 20 "), Ok(()));
+        let relay = property(PropertyType::Boolean, "", "");
+        assert!(relay.check_desired("ON").unwrap_err().contains("true and false"));
+        assert_eq!((relay.check_desired("True"), relay.check_desired("0")), (Ok(()), Ok(())));
+        let degrees = property(PropertyType::Float, "0", "100.0");
+        assert_eq!(degrees.check_desired("99.5"), Ok(()));
+        assert!(degrees.check_desired("NaN").is_err() && degrees.check_desired("100.5").is_err());
+        assert!(
+            property(PropertyType::Double, "low", "").check_desired("1").unwrap_err().contains("no number")
+        );
+        let read = ModelProperty { access_mode: Some(AccessMode::ReadOnly), ..valve };
+        assert!(read.check_desired("20").unwrap_err().contains("ReadOnly"));
+        assert_eq!(property(PropertyType::String, "1", "2").check_desired("anything"), Ok(()));
+    }
+}

@@ -1,0 +1,237 @@
+//! Looks at each half second who has fallen silent, and tells the cloud what is wrong with devices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::{Context, Fault};
+use contract::devicetwin::TwinMsg;
+use contract::ids::DeviceName;
+use contract::{DeviceCondition, UpReport};
+
+use super::updates::rfc3339;
+use super::{DeviceTwin, millis};
+use crate::events::Event;
+pub(super) use crate::health::LOOK_EVERY;
+use crate::health::{self, MapperHealth};
+use crate::members::{self, Member};
+use crate::plan::{self, TWINS_MAX, TwinChange};
+use crate::store;
+use crate::twin::{State, Twin};
+
+/// At each fourth look, which is every 2 s, whether the mappers' processes run.
+const PROCESSES_AT_EACH: u64 = 4;
+/// 1 s between two reports on what is wrong with a device.
+const CONDITIONS_EVERY: Duration = Duration::from_secs(1);
+
+/// What a look has found of one device.
+struct Silence {
+    id: DeviceName,
+    changes: Vec<TwinChange>,
+    news: Vec<TwinChange>,
+    state: Option<State>,
+}
+
+impl DeviceTwin {
+    pub(super) async fn look(&mut self, cx: &Context<TwinMsg>) -> Result<(), Fault> {
+        cx.after(LOOK_EVERY, TwinMsg::Look);
+        self.looks += 1;
+        if self.looks.is_multiple_of(PROCESSES_AT_EACH) {
+            self.look_for_mappers(cx).await?;
+        }
+        self.tell_silence(cx).await;
+        self.tell_conditions(cx).await;
+        Ok(())
+    }
+
+    pub(super) fn state_was_heard(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.state_heard = Some(cx.now());
+        }
+    }
+
+    /// A process that has ended falls silent before its cycles say so.
+    async fn look_for_mappers(&mut self, cx: &Context<TwinMsg>) -> Result<(), Fault> {
+        let processes: Vec<(String, String)> = self
+            .sessions
+            .iter()
+            .map(|(protocol, session)| (protocol.clone(), session.mapper.process.clone()))
+            .collect();
+        if processes.is_empty() {
+            return Ok(());
+        }
+        let peers = Arc::clone(&self.peers);
+        let ask = move || -> Vec<(String, bool)> {
+            let each = processes.into_iter().map(|(protocol, process)| {
+                let runs = peers.runs(&process);
+                (protocol, runs)
+            });
+            each.collect()
+        };
+        let found = cx.env().blocking(ask).await?;
+        for (protocol, runs) in found {
+            let Some(session) = self.sessions.get_mut(&protocol) else { continue };
+            session.ended = if runs { None } else { session.ended.or(Some(cx.now())) };
+        }
+        Ok(())
+    }
+
+    /// What was not heard in time is stale, and a device that was there and says nothing any more is in no known state.
+    async fn tell_silence(&mut self, cx: &Context<TwinMsg>) {
+        let (mut found, mut writes) = (Vec::new(), Vec::new());
+        for (id, member) in &self.members {
+            if writes.len() > 2 * TWINS_MAX {
+                break;
+            }
+            let Some(mut silence) = self.silence_of(id, member, cx) else { continue };
+            silence.news = member.news(&mut silence.changes, cx.now());
+            writes.extend(members::writes(id, &silence.news));
+            if let Some(state) = &mut silence.state {
+                state.unreported = !member.is_state_due(cx.now());
+                writes.push(store::put_state(id, state));
+                writes.extend((!state.unreported).then(|| store::enqueue(&state.report(id))).flatten());
+            }
+            found.push(silence);
+        }
+        if let Err(reason) = self.commit(writes).await {
+            Event::ReportsNotKept { reason: &reason }.happened(cx.env());
+            return;
+        }
+        for Silence { id, changes, news, state } in found {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.take(&changes, &news, cx.now());
+            let has_state = state.is_some();
+            if let Some(state) = state {
+                member.take_state(state, true, cx.now());
+            }
+            if member.waits() {
+                self.report_later(cx);
+            }
+            Event::FellSilent { device: &id, properties: changes.len(), state: has_state }.happened(cx.env());
+            if !changes.is_empty() {
+                self.tell_change(&id, &changes, &Self::base(None, cx), cx);
+            }
+            if has_state {
+                self.tell_state(&id, cx);
+            }
+        }
+    }
+
+    fn silence_of(&self, id: &DeviceName, member: &Member, cx: &Context<TwinMsg>) -> Option<Silence> {
+        let device = self.catalog.device(id)?;
+        let session = self.sessions.get(self.catalog.protocol_of(id).unwrap_or_default());
+        let has_mapper = session.is_some();
+        let ended = session.filter(|session| session.is_gone()).and_then(|session| session.ended);
+        let now = cx.now();
+        let cycles: BTreeMap<&str, Duration> = device
+            .spec
+            .properties
+            .iter()
+            .filter_map(|property| Some((property.name.as_str(), health::cycle(property, has_mapper)?)))
+            .collect();
+        let is_stale = |property: &str| {
+            let heard = member.heard(property);
+            let is_late = |cycle: &Duration| health::is_silent(now.since(heard), *cycle);
+            cycles.get(property).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended)
+        };
+        let since = millis(cx.wall());
+        let fresh = member
+            .twins
+            .iter()
+            .filter(|(_, twin)| !twin.deleted && twin.stale.is_none() && twin.actual.is_some());
+        let changes: Vec<TwinChange> = fresh
+            .filter(|(property, _)| is_stale(property))
+            .map(|(property, twin)| TwinChange {
+                property: property.clone(),
+                before: Some(twin.clone()),
+                after: Twin { stale: Some(since), ..twin.clone() },
+            })
+            .collect();
+        let heard = member.state_heard.unwrap_or(member.known);
+        let is_late = |cycle: Duration| health::is_silent(now.since(heard), cycle);
+        let is_silent =
+            health::state_cycle(device).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended);
+        let state = (is_silent && plan::is_online(&member.state.state) == Some(true)).then(|| State {
+            state: "unknown".to_owned(),
+            last_online: None,
+            ..member.state.clone()
+        });
+        if changes.is_empty() && state.is_none() {
+            return None;
+        }
+        Some(Silence { id: id.clone(), changes, news: Vec::new(), state })
+    }
+
+    /// Tells the cloud what is wrong with devices, where that has changed.
+    async fn tell_conditions(&mut self, cx: &Context<TwinMsg>) {
+        let waiting = self.waiting();
+        let now = rfc3339(cx.wall()).unwrap_or_default();
+        let (mut found, mut writes) = (Vec::new(), Vec::new());
+        for (id, member) in &self.members {
+            if writes.len() > 2 * TWINS_MAX {
+                break;
+            }
+            if member.conditions_told.is_some_and(|told| cx.now().since(told) < CONDITIONS_EVERY) {
+                continue;
+            }
+            let protocol = self.catalog.protocol_of(id).unwrap_or_default();
+            let mapper = self.mapper_of(id, protocol, member, &waiting, cx);
+            let wrong = health::wrong(protocol, &mapper, &member.twins);
+            let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
+            let state = State { conditions: conditions.clone(), ..member.state.clone() };
+            writes.push(store::put_state(id, &state));
+            writes.extend(store::enqueue(&conditions_report(id, conditions)));
+            found.push((id.clone(), state));
+        }
+        if let Err(reason) = self.commit(writes).await {
+            Event::ReportsNotKept { reason: &reason }.happened(cx.env());
+            return;
+        }
+        for (id, state) in found {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            member.state = state;
+            member.conditions_told = Some(cx.now());
+        }
+    }
+
+    /// The devices of which something has still to reach their mappers.
+    fn waiting(&self) -> BTreeSet<DeviceName> {
+        let mut waiting = BTreeSet::new();
+        for session in self.sessions.values().filter(|session| session.fault.is_some()) {
+            waiting.extend(session.pending.devices.iter().cloned());
+            let calls = session.under_way.iter().flat_map(|calls| calls.iter());
+            waiting.extend(calls.filter_map(|call| call.device()).cloned());
+        }
+        waiting
+    }
+
+    fn mapper_of(
+        &self,
+        id: &DeviceName,
+        protocol: &str,
+        member: &Member,
+        waiting: &BTreeSet<DeviceName>,
+        cx: &Context<TwinMsg>,
+    ) -> MapperHealth {
+        let Some(session) = self.sessions.get(protocol) else {
+            return MapperHealth::None { waited: cx.now().since(member.known) };
+        };
+        let mapper = session.mapper.name.clone();
+        if session.is_gone() {
+            return MapperHealth::Gone { mapper };
+        }
+        if let Some(reason) = session.refusals.get(id) {
+            return MapperHealth::Refuses { mapper, reason: reason.clone() };
+        }
+        match &session.fault {
+            Some(reason) if waiting.contains(id) => {
+                MapperHealth::NotReached { mapper, failures: session.failures, reason: reason.clone() }
+            }
+            Some(_) | None => MapperHealth::Fine,
+        }
+    }
+}
+
+fn conditions_report(id: &DeviceName, conditions: Vec<DeviceCondition>) -> UpReport {
+    UpReport::DeviceConditions { namespace: id.namespace.clone(), name: id.name.clone(), conditions }
+}

@@ -1,0 +1,275 @@
+//! Who has fallen silent, and what is wrong with a device. Pure.
+//!
+//! A value is stale when nothing was heard of it for two of its cycles. Its cycle is `reportCycle`, of a property that a mapper
+//! serves 10 s without one, and never shorter than `collectCycle`. A property that nobody promised a cycle of is not judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::DeviceCondition;
+use crd::{Device, DeviceProperty};
+
+use crate::twin::Twin;
+
+/// 10 s: within that time a mapper says a value again that did not change.
+const REPEAT_CYCLE: Duration = Duration::from_secs(10);
+/// A longer cycle counts as this one.
+const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How late a look may be: so much earlier than after two cycles silence is noticed.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// 1.5 s: a shorter silence is a machine under load.
+const SILENCE_MIN: Duration = Duration::from_millis(1500);
+/// 10 s for a mapper to register after its device came, or after edgecore began.
+const MAPPER_WITHIN: Duration = Duration::from_secs(10);
+/// 3 pushes that did not reach a mapper.
+const FAILURES_TOLD: u32 = 3;
+/// 8 properties are named in a sentence.
+const NAMED_MAX: usize = 8;
+/// 2000 bytes of a sentence: what the cloud takes is 2 KiB.
+const MESSAGE_MAX: usize = 2000;
+
+fn millis(given: Option<i64>) -> Option<Duration> {
+    let given = u64::try_from(given?).ok().filter(|given| *given > 0)?;
+    Some(Duration::from_millis(given).min(CYCLE_MAX))
+}
+
+/// How often something has to be heard of a property.
+pub(crate) fn cycle(property: &DeviceProperty, has_mapper: bool) -> Option<Duration> {
+    let told = millis(property.report_cycle);
+    // A mapper does not read what is not reported.
+    let cycle = match has_mapper {
+        true if property.report_to_cloud == Some(true) => Some(told.unwrap_or(REPEAT_CYCLE)),
+        true => None,
+        false => told,
+    };
+    Some(cycle?.max(millis(property.collect_cycle).unwrap_or_default()))
+}
+
+/// How often the state of a device has to be said.
+pub(crate) fn state_cycle(device: &Device) -> Option<Duration> {
+    let report = device.state_report();
+    if report.report_to_cloud == Some(true) { millis(report.report_cycle) } else { None }
+}
+
+/// Whether a silence is longer than it may be.
+pub(crate) fn is_silent(silence: Duration, cycle: Duration) -> bool {
+    silence >= (cycle * 2).saturating_sub(LOOK_EVERY).max(SILENCE_MIN)
+}
+
+/// How a device's mapper is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MapperHealth {
+    /// None has registered for its protocol.
+    None {
+        /// For how long the device has been known.
+        waited: Duration,
+    },
+    /// One that has ended.
+    Gone {
+        /// Its name.
+        mapper: String,
+    },
+    /// It refuses the device.
+    Refuses {
+        /// Its name.
+        mapper: String,
+        /// Its words.
+        reason: String,
+    },
+    /// What it should have of the device does not reach it.
+    NotReached {
+        /// Its name.
+        mapper: String,
+        /// How often that was tried.
+        failures: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing is known against it.
+    Fine,
+}
+
+/// Something that is wrong: its kind, a word and a sentence.
+pub(crate) type Wrong = (&'static str, &'static str, String);
+
+/// What is wrong with a device.
+pub(crate) fn wrong(protocol: &str, mapper: &MapperHealth, twins: &BTreeMap<String, Twin>) -> Vec<Wrong> {
+    let served = of_mapper(protocol, mapper, twins).map(|(reason, message)| ("Served", reason, message));
+    let living = || twins.iter().filter(|(_, twin)| !twin.deleted);
+    let stale: Vec<String> =
+        living().filter(|(_, twin)| twin.stale.is_some()).map(|(name, _)| format!("`{name}`")).collect();
+    let errors = |error: fn(&Twin) -> &Option<String>| -> Vec<String> {
+        living().filter_map(|(name, twin)| Some(format!("`{name}`: {}", error(twin).as_ref()?))).collect()
+    };
+    let unread = errors(|twin| &twin.actual_error);
+    let refused = errors(|twin| &twin.observed_error);
+    let mut silent = Vec::new();
+    if !stale.is_empty() {
+        silent.push(format!("nothing has been heard for two cycles of {}", list(&stale)));
+    }
+    if !unread.is_empty() {
+        silent.push(format!("there is no value of {}", list(&unread)));
+    }
+    let reason = if stale.is_empty() { "NoValue" } else { "Stale" };
+    let reporting = (!silent.is_empty()).then(|| ("Reporting", reason, silent.join("; ")));
+    let applied = (!refused.is_empty())
+        .then(|| ("DesiredApplied", "Refused", format!("not taken: {}", list(&refused))));
+    let all = served.into_iter().chain(reporting).chain(applied);
+    all.map(|(kind, reason, message)| (kind, reason, cut(message))).collect()
+}
+
+fn of_mapper(
+    protocol: &str,
+    mapper: &MapperHealth,
+    twins: &BTreeMap<String, Twin>,
+) -> Option<(&'static str, String)> {
+    match mapper {
+        MapperHealth::Fine => None,
+        MapperHealth::None { waited } => {
+            let is_heard = twins.values().any(|twin| twin.actual.is_some());
+            let is_told = *waited >= MAPPER_WITHIN && !is_heard && !protocol.is_empty();
+            let message = || {
+                format!(
+                    "no mapper has registered for protocol `{protocol}` on this node, and nothing has been reported over MQTT"
+                )
+            };
+            is_told.then(|| ("NoMapper", message()))
+        }
+        MapperHealth::Gone { mapper } => {
+            Some(("MapperGone", format!("mapper `{mapper}` of protocol `{protocol}` has ended")))
+        }
+        MapperHealth::Refuses { mapper, reason } => {
+            Some(("MapperRefused", format!("mapper `{mapper}` does not take the device: {reason}")))
+        }
+        MapperHealth::NotReached { mapper, failures, reason } => (*failures >= FAILURES_TOLD)
+            .then(|| ("MapperNotReached", format!("mapper `{mapper}` is not reached: {reason}"))),
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let shown = items.get(..NAMED_MAX.min(items.len())).unwrap_or_default().join(", ");
+    match items.len().saturating_sub(NAMED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn cut(mut message: String) -> String {
+    while message.len() > MESSAGE_MAX {
+        message.pop();
+    }
+    message
+}
+
+/// What the cloud is to be told in place of what it was told; `None`: nothing new. What is wrong for the same reason keeps its time.
+pub(crate) fn changed(
+    told: &[DeviceCondition],
+    wrong: Vec<Wrong>,
+    now: &str,
+) -> Option<Vec<DeviceCondition>> {
+    let same = told.len() == wrong.len()
+        && told.iter().zip(&wrong).all(|(told, (kind, reason, message))| {
+            told.kind == *kind && told.reason == *reason && told.message == *message
+        });
+    if same {
+        return None;
+    }
+    let condition = |(kind, reason, message): Wrong| {
+        let before = told.iter().find(|told| told.kind == kind && told.reason == reason);
+        let since = before.map_or(now, |told| told.since.as_str()).to_owned();
+        DeviceCondition { kind: kind.to_owned(), reason: reason.to_owned(), message, since }
+    };
+    Some(wrong.into_iter().map(condition).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn property(json: serde_json::Value) -> DeviceProperty {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_cycle_is_what_was_promised() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        let mapped = |given| cycle(&property(given), true);
+        assert_eq!(mapped(json!({ "reportToCloud": true })), secs(10));
+        assert_eq!(mapped(json!({ "reportToCloud": true, "collectCycle": 60_000 })), secs(60));
+        assert_eq!(
+            mapped(json!({ "reportToCloud": true, "reportCycle": 2000, "collectCycle": 1000 })),
+            secs(2)
+        );
+        assert_eq!(mapped(json!({ "reportCycle": 2000 })), None, "a mapper does not read it");
+        assert_eq!(cycle(&property(json!({ "reportCycle": 2000 })), false), secs(2));
+        assert_eq!(
+            cycle(&property(json!({ "reportToCloud": true })), false),
+            None,
+            "an MQTT client promised nothing"
+        );
+        assert_eq!(cycle(&property(json!({ "reportCycle": i64::MAX })), false), Some(CYCLE_MAX));
+        assert_eq!(cycle(&property(json!({ "reportCycle": -1 })), false), None);
+        assert!(is_silent(CYCLE_MAX * 2, CYCLE_MAX));
+    }
+
+    #[test]
+    fn silence_is_noticed_within_two_cycles_however_late_the_look_is() {
+        for seconds in [1, 2, 10, 60] {
+            let cycle = Duration::from_secs(seconds);
+            let noticed = (0..).map(|n| LOOK_EVERY * n).find(|silence| is_silent(*silence, cycle)).unwrap();
+            assert!(noticed <= cycle * 2 && noticed > cycle, "{cycle:?}: {noticed:?}");
+        }
+        assert!(!is_silent(Duration::from_millis(600), Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_reason_and_heals() {
+        let twin = |stale: Option<i64>, actual_error: Option<&str>, observed_error: Option<&str>| Twin {
+            stale,
+            actual_error: actual_error.map(str::to_owned),
+            observed_error: observed_error.map(str::to_owned),
+            ..Twin::new("int")
+        };
+        let named = |name: &str, twin: Twin| (name.to_owned(), twin);
+        let twins = BTreeMap::from([
+            named("a", twin(Some(1), None, None)),
+            named("b", twin(None, Some("exception 2"), None)),
+            named("c", twin(None, None, Some("500 is above the maximum"))),
+            named("d", Twin { deleted: true, ..twin(Some(1), Some("x"), Some("y")) }),
+        ]);
+        let refuses = MapperHealth::Refuses { mapper: "m".into(), reason: "no such ip".into() };
+        let found = wrong("modbus", &refuses, &twins);
+        let words: Vec<(&str, &str)> = found.iter().map(|(kind, reason, _)| (*kind, *reason)).collect();
+        assert_eq!(
+            words,
+            [("Served", "MapperRefused"), ("Reporting", "Stale"), ("DesiredApplied", "Refused")]
+        );
+        assert!(found[1].2.contains("`a`; there is no value of `b`: exception 2"), "{found:?}");
+        assert!(!found.iter().any(|(_, _, message)| message.contains("`d`")));
+        let told = changed(&[], found.clone(), "1").unwrap();
+        assert_eq!(changed(&told, found, "2"), None);
+        let fewer = wrong("modbus", &MapperHealth::Fine, &twins);
+        let told = changed(&told, fewer, "2").unwrap();
+        assert_eq!((told.len(), told[0].since.as_str()), (2, "1"));
+        assert_eq!(changed(&told, Vec::new(), "3"), Some(Vec::new()));
+        assert_eq!(changed(&[], Vec::new(), "3"), None);
+    }
+
+    #[test]
+    fn a_device_that_speaks_over_mqtt_needs_no_mapper() {
+        let waited = MapperHealth::None { waited: MAPPER_WITHIN };
+        let silent = BTreeMap::from([("a".to_owned(), Twin::new("int"))]);
+        assert_eq!(wrong("modbus", &waited, &silent)[0].1, "NoMapper");
+        assert_eq!(wrong("", &waited, &silent), []);
+        assert_eq!(wrong("modbus", &MapperHealth::None { waited: Duration::ZERO }, &silent), []);
+        let actual = Some(crate::twin::Side { value: "1".into(), timestamp: 1 });
+        let heard = BTreeMap::from([("a".to_owned(), Twin { actual, ..Twin::new("int") })]);
+        assert_eq!(wrong("modbus", &waited, &heard), []);
+        let long = "é".repeat(500);
+        let many = (0..20)
+            .map(|n| (format!("p{n:02}"), Twin { actual_error: Some(long.clone()), ..Twin::new("int") }));
+        let found = wrong("modbus", &MapperHealth::Fine, &many.collect());
+        assert!(found[0].2.len() <= MESSAGE_MAX);
+    }
+}

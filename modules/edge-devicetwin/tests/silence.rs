@@ -1,0 +1,222 @@
+//! What is wrong with a device is seen in the cloud: silence, refusals, a mapper that has ended. And what an application on the
+//! node wants reaches the mapper.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fixture;
+
+use std::collections::BTreeMap;
+
+use contract::UpReport;
+use contract::ids::{DEVICE_MODELS, DEVICES};
+use dmi::v1beta1 as pb;
+use fixture::callers::{self, Masked};
+use fixture::{Mapper, Node, SOON, called, options, registration, run, start, status_report};
+use serde_json::{Value, json};
+
+/// What the cloud is told that is wrong with the pump: type, reason and message.
+fn conditions(node: &Node) -> Option<Vec<(String, String, String)>> {
+    node.reports().into_iter().find_map(|report| match report {
+        UpReport::DeviceConditions { name, conditions, .. } if name == "pump" => {
+            Some(conditions.into_iter().map(|c| (c.kind, c.reason, c.message)).collect())
+        }
+        _ => None,
+    })
+}
+
+/// Waits until the cloud is told that this is wrong, and answers the sentence.
+async fn told(node: &Node, kind: &str, reason: &str) -> String {
+    let find = || {
+        let all = conditions(node)?;
+        all.into_iter().find(|(k, r, _)| k == kind && r == reason).map(|(.., message)| message)
+    };
+    fixture::until(|| find().is_some()).await;
+    find().unwrap()
+}
+
+/// The metadata that the cloud has of a side of the pump's speed.
+fn metadata(node: &Node, side: &str) -> BTreeMap<String, String> {
+    let found = node.reports().into_iter().find_map(|report| match report {
+        UpReport::Twin { property, reported, observed_desired, .. } if property == "speed" => {
+            if side == "reported" { reported } else { observed_desired }
+        }
+        _ => None,
+    });
+    found.map(|value| value.metadata).unwrap_or_default()
+}
+
+async fn put_pump(node: &Node, property: Value, state_report: Value) {
+    let model = json!({ "metadata": { "name": "pumps" }, "spec": { "properties": [{ "name": "speed", "type": "INT" }] } });
+    let device = json!({ "metadata": { "name": "pump" }, "spec": { "deviceModelRef": { "name": "pumps" },
+        "nodeName": "edge-1", "properties": [property], "protocol": { "protocolName": "modbus" }, "stateReport": state_report } });
+    node.put(DEVICE_MODELS, "pumps", "m1", model).await;
+    node.put(DEVICES, "pump", "u1", device).await;
+}
+
+/// Waits for a document in which the speed is, or is not, stale.
+async fn document(node: &mut Node, is_stale: bool) -> Value {
+    loop {
+        let document = node.published("default/pump/twin/update/document").await;
+        let actual = document["twin"]["speed"]["current"]["actual"].clone();
+        if !actual.is_null() && actual["metadata"]["stale"].is_i64() == is_stale {
+            return actual;
+        }
+    }
+}
+
+#[test]
+fn a_value_and_a_state_that_are_not_repeated_go_stale_on_mqtt_and_in_the_cloud_and_heal() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        let cycle = json!({ "reportToCloud": true, "reportCycle": 1000 });
+        let speed = json!({ "name": "speed", "reportToCloud": true, "reportCycle": 1000 });
+        put_pump(&node, speed, cycle).await;
+        node.published("membership/updated").await;
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, false)).await.unwrap();
+        manager.report_device_status(status_report("", "5")).await.unwrap();
+        callers::state(&mut manager, "default", "pump").await.unwrap();
+        let stale = document(&mut node, true).await;
+        let (since, heard) = (&stale["metadata"]["stale"], &stale["metadata"]["timestamp"]);
+        assert_eq!(stale["value"], "5", "the last value stays");
+        assert!(since.as_i64() > heard.as_i64(), "{stale}");
+        loop {
+            let state = node.published("default/pump/state/update/result").await;
+            if state["device"]["state"] == "unknown" {
+                break;
+            }
+        }
+        assert!(told(&node, "Reporting", "Stale").await.contains("`speed`"));
+        assert_eq!(metadata(&node, "reported")["stale"], since.to_string());
+        node.mqtt("$hw/events/device/default/pump/twin/get", r#"{"event_id":"g"}"#).await.unwrap();
+        let got = node.published("twin/get/result").await;
+        assert_eq!(&got["twin"]["speed"]["actual"]["metadata"]["stale"], since);
+
+        // The same value again: it is the time that is news.
+        manager.report_device_status(status_report("", "5")).await.unwrap();
+        callers::state(&mut manager, "default", "pump").await.unwrap();
+        document(&mut node, false).await;
+        fixture::until(|| !metadata(&node, "reported").contains_key("stale")).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_mapper_that_has_ended_is_named_and_its_devices_are_stale_before_their_cycles_say_so() {
+    run(|folder| async move {
+        let Masked { mut node, peer } = Masked::start(&folder, Vec::new()).await;
+        let speed = json!({ "name": "speed", "reportToCloud": true, "reportCycle": 600_000 });
+        put_pump(&node, speed, json!({ "reportToCloud": true })).await;
+        peer.becomes(None, 7, "ended");
+        let mut manager = node.manager().await;
+        callers::register(&mut manager, &folder, "modbus").await.unwrap();
+        callers::report(&mut manager).await.unwrap();
+        callers::state(&mut manager, "default", "pump").await.unwrap();
+        assert!(told(&node, "Served", "MapperGone").await.contains("`modbus-mapper`"));
+        assert!(told(&node, "Reporting", "Stale").await.contains("`speed`"));
+        document(&mut node, true).await;
+        // Another process of the same user speaks for it.
+        callers::report(&mut manager).await.unwrap();
+        document(&mut node, false).await;
+        fixture::until(|| conditions(&node) == Some(Vec::new())).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_a_mapper_refuses_and_what_a_device_refuses_is_told_to_the_cloud() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("7").await;
+        let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), true);
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, true)).await.unwrap();
+        node.pump("8").await;
+        assert_eq!(called(&mut seen).await, "rejected update default/pump speed=8");
+        let words = told(&node, "Served", "MapperRefused").await;
+        assert_eq!(words, "mapper `modbus-mapper` does not take the device: no such device");
+
+        let mut report = status_report("7", "");
+        let twin = &mut report.reported_device.as_mut().unwrap().twins[0];
+        let error = |text: &str| [("error".to_owned(), text.to_owned())].into();
+        twin.observed_desired.as_mut().unwrap().metadata = error("exception 3");
+        twin.reported.as_mut().unwrap().metadata = error("no answer");
+        manager.report_device_status(report).await.unwrap();
+        assert_eq!(told(&node, "DesiredApplied", "Refused").await, "not taken: `speed`: exception 3");
+        assert_eq!(told(&node, "Reporting", "NoValue").await, "there is no value of `speed`: no answer");
+        assert_eq!(metadata(&node, "reported")["error"], "no answer");
+        assert_eq!(metadata(&node, "desired")["error"], "exception 3");
+        loop {
+            let document = node.published("default/pump/twin/update/document").await;
+            let current = &document["twin"]["speed"]["current"];
+            if current["actual"]["metadata"]["error"] == "no answer" {
+                assert_eq!(current["expected"]["metadata"]["error"], "exception 3");
+                break;
+            }
+        }
+        manager.report_device_status(status_report("8", "8")).await.unwrap();
+        fixture::until(|| conditions(&node).is_some_and(|all| all.iter().all(|(kind, ..)| kind == "Served")))
+            .await;
+        mapper.abort();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn what_an_application_on_the_node_wants_reaches_the_mapper_across_a_restart_until_the_cloud_wants_something_else()
+ {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        node.pump("7").await;
+        let (mut seen, mapper) = Mapper::serve(&folder.join("mapper.sock"), false);
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, true)).await.unwrap();
+        node.update(json!({ "speed": { "expected": { "value": "9" } } })).await.unwrap();
+        assert_eq!(called(&mut seen).await, "update default/pump speed=9");
+        fixture::until(|| metadata(&node, "desired").get("setBy").is_some_and(|by| by == "edge")).await;
+        assert!(
+            node.update(json!({ "speed": { "expected": { "value": "fast" } } }))
+                .await
+                .unwrap_err()
+                .contains("INT")
+        );
+        node.stop().await;
+
+        let node = start(&folder, options());
+        assert_eq!(called(&mut seen).await, "create model pumps");
+        assert_eq!(called(&mut seen).await, "register default/pump speed=9");
+        // The cloud's word that was there before is not said again.
+        node.pump("7").await;
+        node.pump("8").await;
+        assert_eq!(called(&mut seen).await, "update default/pump speed=8");
+        mapper.abort();
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_device_whose_fields_are_null_is_a_device_without_them() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        let speed = json!({ "name": "speed", "desired": null, "visitors": { "configData": null }, "pushMethod": null });
+        put_pump(&node, speed, Value::Null).await;
+        let device = json!({ "metadata": { "name": "bare" }, "spec": { "nodeName": "edge-1", "properties": null, "methods": null,
+            "protocol": { "protocolName": "modbus", "configData": null } }, "status": null });
+        node.put(DEVICES, "bare", "u2", device).await;
+        node.mqtt("$hw/events/node/edge-1/membership/get", r#"{"event_id":"m"}"#).await.unwrap();
+        let members = node.published("membership/get/result").await;
+        let names: Vec<&str> = members["devices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|device| device["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["bare", "pump"]);
+        let mut manager = node.manager().await;
+        let request: pb::MapperRegisterRequest = registration(&folder, true);
+        let answer =
+            tokio::time::timeout(SOON, manager.mapper_register(request)).await.unwrap().unwrap().into_inner();
+        let devices: Vec<&str> = answer.device_list.iter().map(|device| device.name.as_str()).collect();
+        assert_eq!(devices, ["bare", "pump"]);
+        node.stop().await;
+    });
+}

@@ -1,0 +1,153 @@
+//! What is wrong with a device is read in its DeviceStatus, also while its node is away, and goes when it is mended.
+
+use std::time::Duration;
+
+use contract::{DeviceCondition, NodeName, Report, UpReport};
+use harness::{LONG, run};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::fixture::{Cloud, NODE, OTHER, Server, of_node, of_pump};
+
+const API: &str = "devices.kubeedge.io/v1beta1";
+
+/// Type and message of what is wrong.
+fn wrong(status: &DynamicObject) -> Vec<(String, String)> {
+    let conditions = status.data.pointer("/status/extensions/conditions").and_then(Value::as_array);
+    let text = |condition: &Value, key: &str| condition[key].as_str().unwrap().to_owned();
+    conditions.into_iter().flatten().map(|c| (text(c, "type"), text(c, "message"))).collect()
+}
+
+/// Waits until what is wrong with a device is as `is_so` wants it.
+async fn until(server: &Server, name: &str, is_so: impl Fn(&[(String, String)]) -> bool) {
+    let statuses = server.objects(API, "DeviceStatus", Some("default"));
+    let until = server.env.now() + LONG;
+    loop {
+        let status = statuses.get_opt(name).await.unwrap();
+        if status.as_ref().is_some_and(|status| is_so(&wrong(status))) {
+            return;
+        }
+        assert!(server.env.now() < until, "{name}: {status:?}");
+        server.env.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn create(server: &Server, kind: &str, name: &str, spec: Value) {
+    let object = json!({ "metadata": { "name": name, "namespace": "default" }, "spec": spec });
+    server.create(API, kind, Some("default"), object).await;
+}
+
+async fn move_to(server: &Server, node: &str) {
+    let devices = server.objects(API, "Device", Some("default"));
+    let patch = json!({ "spec": { "nodeName": node } });
+    devices.patch("pump", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+fn of_conditions(row: i64, kinds: &[&str]) -> Report {
+    let condition = |kind: &&str| DeviceCondition {
+        kind: (*kind).to_owned(),
+        reason: "Stale".into(),
+        message: "nothing has been heard".into(),
+        since: "2026-01-01T00:00:00Z".into(),
+    };
+    let conditions = kinds.iter().map(condition).collect();
+    let report = UpReport::DeviceConditions { namespace: "default".into(), name: "pump".into(), conditions };
+    Report { row, repeat: false, report: report.into() }
+}
+
+#[test]
+fn what_is_not_honoured_of_a_device_is_said_without_its_node_and_a_late_model_heals_it() {
+    run(async || {
+        let server = Server::start().await;
+        let _cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        let modbus = json!({ "protocolName": "modbus" });
+        create(
+            &server,
+            "Device",
+            "no-model",
+            json!({ "nodeName": NODE, "deviceModelRef": { "name": "late" }, "protocol": modbus,
+            "properties": [{ "name": "valve", "desired": { "value": "500" } }] }),
+        )
+        .await;
+        create(
+            &server,
+            "Device",
+            "no-protocol",
+            json!({ "nodeName": NODE, "deviceModelRef": { "name": "bare" } }),
+        )
+        .await;
+        create(&server, "DeviceModel", "bare", json!({})).await;
+        until(&server, "no-model", |wrong| {
+            matches!(wrong, [(kind, message)] if kind == "Valid" && message.contains("`late` is not there"))
+        })
+        .await;
+        until(
+            &server,
+            "no-protocol",
+            |wrong| matches!(wrong, [(_, message)] if message.contains("protocolName is empty")),
+        )
+        .await;
+        let valve = json!({ "name": "valve", "type": "INT", "accessMode": "ReadWrite", "minimum": "1", "maximum": "100" });
+        create(&server, "DeviceModel", "late", json!({ "protocol": "modbus", "properties": [valve] })).await;
+        until(&server, "no-model", |wrong| {
+            matches!(wrong, [(_, message)] if message.contains("`valve` cannot be `500`: that is above the maximum, 100"))
+        })
+        .await;
+        let devices = server.objects(API, "Device", Some("default"));
+        let patch = json!({ "spec": { "properties": [{ "name": "valve", "desired": { "value": "50" } }] } });
+        devices.patch("no-model", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        until(&server, "no-model", <[_]>::is_empty).await;
+    });
+}
+
+#[test]
+fn what_a_node_says_is_wrong_stays_beside_the_clouds_word_and_goes_when_the_device_moves() {
+    run(async || {
+        let server = Server::start().await;
+        let cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        create(
+            &server,
+            "DeviceModel",
+            "pumps",
+            json!({ "protocol": "modbus", "properties": [{ "name": "speed" }] }),
+        )
+        .await;
+        create(&server, "Device", "pump", json!({ "nodeName": NODE, "deviceModelRef": { "name": "pumps" } }))
+            .await;
+        until(&server, "pump", <[_]>::is_empty).await;
+        let first = cloud.claim().await;
+        assert_eq!(cloud.say(first, vec![of_node(1, "v1")]).await, [1]);
+        let reports = vec![of_pump(1, "speed", "5"), of_conditions(2, &["Reporting", "Valid"])];
+        let mut confirmed = cloud.say_of_a_device(NODE, first, reports).await;
+        confirmed.sort_unstable();
+        assert_eq!(confirmed, [1, 2]);
+        until(&server, "pump", |wrong| matches!(wrong, [(kind, _)] if kind == "Reporting")).await;
+        move_to(&server, OTHER).await;
+        let moved = |wrong: &[(String, String)]| matches!(wrong, [(kind, message)] if kind == "Served" && message.contains("moved from node `edge-1` to `edge-2`"));
+        until(&server, "pump", moved).await;
+        // The node that had it has no word any more.
+        assert_eq!(cloud.say_of_a_device(NODE, first, vec![of_conditions(3, &["Reporting"])]).await, [3]);
+        assert!(moved(&wrong(&server.device_status().await)));
+        let other = NodeName::parse(OTHER).unwrap();
+        let second = cloud.claim_of(other.clone()).await;
+        assert_eq!(cloud.say_of(other, second, vec![of_node(1, "v1")]).await, [1]);
+        assert_eq!(cloud.say_of_a_device(OTHER, second, vec![of_pump(1, "speed", "6")]).await, [1]);
+        let status = server.device_status().await;
+        assert_eq!(
+            (wrong(&status), &status.data["status"]["twins"][0]["reported"]["value"]),
+            (vec![], &json!("6"))
+        );
+        // And one that is there no more, back to the first, before it has said anything.
+        move_to(&server, NODE).await;
+        until(
+            &server,
+            "pump",
+            |wrong| matches!(wrong, [(_, message)] if message.contains("from node `edge-2` to `edge-1`")),
+        )
+        .await;
+        assert_eq!(cloud.say_of_a_device(NODE, first, vec![of_conditions(4, &["Reporting"])]).await, [4]);
+        until(&server, "pump", |wrong| matches!(wrong, [(kind, _)] if kind == "Reporting")).await;
+        assert_eq!(cloud.say_of_a_device(NODE, first, vec![of_conditions(5, &[])]).await, [5]);
+        assert_eq!(wrong(&server.device_status().await), []);
+    });
+}
