@@ -3,13 +3,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use apimachinery::NamespacedName;
 use beehive::{Actor, Address, Context, Fault};
 use dmi::v1beta1::{Device as DeviceObject, DeviceStatus, MapperInfo, MapperRegisterResponse};
+use futures::future::AbortHandle;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tonic::Status;
@@ -29,6 +31,9 @@ use crate::{events, rest, server};
 const REGISTER_RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// 20 s: an exchange and a report of a device that is removed may take their deadlines.
 const REMOVED_STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// 5 s between two looks whether the mapper's socket is still where edgecore calls: somebody may have cleared the folder, and a
+/// mapper whose socket is gone looks healthy and is told nothing.
+const SOCKET_LOOK: Duration = Duration::from_secs(5);
 /// The kind of a mapper's children.
 pub(crate) const DEVICE: &str = "device";
 
@@ -71,6 +76,8 @@ pub(crate) struct Mapper<P: Protocol> {
     panel: DevicePanel,
     devices: BTreeMap<NamespacedName, (Rc<DeviceInstance>, Address<DeviceMsg>)>,
     retry: Backoff,
+    /// The server of its socket, and the look at it.
+    serving: Vec<AbortHandle>,
     /// Why the last registration failed, so that each reason is logged once.
     fault: Option<String>,
 }
@@ -82,6 +89,7 @@ impl<P: Protocol> Mapper<P> {
             panel: DevicePanel::default(),
             devices: BTreeMap::new(),
             retry: REGISTER_RETRY,
+            serving: Vec::new(),
             fault: None,
         }
     }
@@ -96,14 +104,7 @@ impl<P: Protocol> Actor for Mapper<P> {
             Some(listener) => listener,
             None => dmi::listen(&self.parts.socket).map_err(|error| Fault::from_error(&error))?,
         };
-        let (serving, myself) = (server::serve(listener, self.parts.address.clone()), cx.myself());
-        cx.spawn(async move {
-            let reason = match serving.await {
-                Ok(()) => "the server ended".to_owned(),
-                Err(error) => Fault::from_error(&error).reason,
-            };
-            let _ = myself.tell(MapperMsg::ServerEnded(reason)).await;
-        });
+        self.serve(listener, cx);
         if let Some(rest) = &self.parts.rest {
             let (listener, allowed, address) = rest.parts().map_err(|error| Fault::from_error(&error))?;
             let (env, myself) = (cx.env().clone(), cx.myself());
@@ -123,6 +124,13 @@ impl<P: Protocol> Actor for Mapper<P> {
             MapperMsg::EdgeCoreLost => {
                 events::edgecore_lost(cx.env());
                 self.register_later(cx);
+            }
+            MapperMsg::SocketGone => {
+                events::socket_gone(cx.env(), &self.parts.socket);
+                let listener = dmi::listen(&self.parts.socket).map_err(|error| Fault::from_error(&error))?;
+                self.serve(listener, cx);
+                // What edgecore wanted meanwhile comes with its answer.
+                self.register(cx);
             }
             MapperMsg::ServerEnded(reason) => {
                 let socket = self.parts.socket.display();
@@ -172,7 +180,42 @@ impl<P: Protocol> Actor for Mapper<P> {
     }
 }
 
+/// Which file it is; `None`: there is none.
+fn identity(socket: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(socket).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 impl<P: Protocol> Mapper<P> {
+    /// Serves the socket in the place of the one before, and looks after it.
+    fn serve(&mut self, listener: UnixListener, cx: &Context<MapperMsg>) {
+        self.serving.drain(..).for_each(|before| before.abort());
+        let (serving, myself) = (server::serve(listener, self.parts.address.clone()), cx.myself());
+        let server = cx.spawn(async move {
+            let reason = match serving.await {
+                Ok(()) => "the server ended".to_owned(),
+                Err(error) => Fault::from_error(&error).reason,
+            };
+            let _ = myself.tell(MapperMsg::ServerEnded(reason)).await;
+        });
+        let (env, myself, socket) = (cx.env().clone(), cx.myself(), self.parts.socket.clone());
+        let look = cx.spawn(async move {
+            let look = async || {
+                let socket = socket.clone();
+                env.blocking(move || identity(&socket)).await.ok().flatten()
+            };
+            let made = look().await;
+            loop {
+                env.sleep(SOCKET_LOOK).await;
+                if look().await != made {
+                    let _ = myself.tell(MapperMsg::SocketGone).await;
+                    return;
+                }
+            }
+        });
+        self.serving = vec![server, look];
+    }
+
     fn register(&mut self, cx: &Context<MapperMsg>) {
         let since = self.panel.registering();
         let (edgecore, info, myself) = (self.parts.edgecore.clone(), self.parts.info.clone(), cx.myself());

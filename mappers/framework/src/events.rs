@@ -22,6 +22,11 @@ pub(crate) fn registration_refused(env: &Env, error: &PanelError) {
     tracing::warn!(%error, "part of what edgecore handed out was not taken");
 }
 
+pub(crate) fn socket_gone(env: &Env, socket: &std::path::Path) {
+    env.count("mapper_socket_gone");
+    tracing::warn!(socket = %socket.display(), "somebody took the mapper's socket away; it is made anew, and the mapper registers again");
+}
+
 pub(crate) fn edgecore_lost(env: &Env) {
     env.count("mapper_edgecore_lost");
     tracing::warn!("edgecore went away; registering again");

@@ -17,6 +17,8 @@ pub(crate) enum MapperMsg {
     RegistrationAnswered(u64, Box<Result<MapperRegisterResponse, Status>>),
     /// A connection to edgecore was lost.
     EdgeCoreLost,
+    /// The mapper's socket is not where edgecore calls any more.
+    SocketGone,
     /// The server of the mapper's socket has ended.
     ServerEnded(String),
     /// edgecore has a new or changed device.
@@ -41,6 +43,7 @@ impl Message for MapperMsg {
             MapperMsg::Register => "Register",
             MapperMsg::RegistrationAnswered(..) => "RegistrationAnswered",
             MapperMsg::EdgeCoreLost => "EdgeCoreLost",
+            MapperMsg::SocketGone => "SocketGone",
             MapperMsg::ServerEnded(_) => "ServerEnded",
             MapperMsg::RegisterDevice(..) => "RegisterDevice",
             MapperMsg::RemoveDevice(..) => "RemoveDevice",

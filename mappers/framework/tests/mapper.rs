@@ -282,6 +282,18 @@ async fn it_waits_for_an_edgecore_that_is_not_there_yet() {
 }
 
 #[tokio::test]
+async fn a_mapper_whose_socket_somebody_took_away_makes_it_anew_and_learns_what_it_missed() {
+    let fixture = fixture().await;
+    let socket = fixture.mapper.config.grpc_server.socket_path.clone();
+    std::fs::remove_file(&socket).unwrap();
+    fixture.edgecore.objects.lock().unwrap().devices = vec![desiring(room("one"), "level", "9")];
+    let both = Some(("9".to_owned(), "9".to_owned()));
+    fixture.edgecore.until("9 observed", |heard| (heard.last("one", "level") == both).then_some(())).await;
+    assert!(socket.exists());
+    fixture.mapper.stop().await;
+}
+
+#[tokio::test]
 async fn an_edgecore_that_restarts_gets_everything_again_and_its_word_counts() {
     let fixture = fixture().await;
     {
