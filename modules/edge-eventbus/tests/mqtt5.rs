@@ -444,6 +444,7 @@ fn the_broker_tells_its_figures_and_only_who_asks_for_them_gets_them() {
     run(|store| async move {
         let node = Node::start(store.clone()).await;
         let all = node.mosquitto("sub", &["-t", "#", "-C", "1", "-F", "%t"]);
+        node.subscriptions(1).await;
         let words = ["-t", "$SYS/broker/version", "-t", "$SYS/broker/clients/+", "-C", "5", "-F", "%t %r %p"];
         let mut got = lines(node.mosquitto("sub", &words)).await;
         got.sort();
