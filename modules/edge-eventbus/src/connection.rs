@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use beehive::Moment;
 use futures::stream::{FuturesOrdered, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect::{self, Accepted};
 use crate::error::ConnectionError;
@@ -37,11 +37,11 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     let Accepted { mut reader, mut writer, incoming, id, handle, will } = accepted;
     let mut client = Client::new(shared, id, handle);
     let end = client.run(&mut reader, &mut writer, incoming).await;
+    client.leave(&end, will);
     if let Err(error) = &end {
-        client.say_goodbye(&mut writer, error).await;
+        client.say_goodbye(&mut reader, &mut writer, error).await;
     }
     drop((reader, writer));
-    client.leave(end, will);
     // A device that sends one value and leaves has still sent it.
     while client.settling.next().await.is_some() {}
 }
@@ -110,7 +110,10 @@ impl Client {
     }
 
     /// Tells a client of MQTT 5 why its connection ends, if it is still there to hear it.
-    async fn say_goodbye(&self, writer: &mut Writer, error: &ConnectionError) {
+    ///
+    /// What it still sends is read and dropped for a moment: a socket that is closed with something unread takes back what
+    /// the client has not read either.
+    async fn say_goodbye(&self, reader: &mut Reader, writer: &mut Writer, error: &ConnectionError) {
         let (Version::V5, Some(code), false) = (self.version(), error.code(), self.handle.writing.get())
         else {
             return;
@@ -123,20 +126,23 @@ impl Client {
         last.extend_from_slice(&packet::disconnect(code, &reason, info.packet_maximum));
         let write = async {
             writer.write_all(&last).await?;
-            writer.shutdown().await
+            writer.shutdown().await?;
+            let mut unheard = [0; 1024];
+            while reader.read(&mut unheard).await? > 0 {}
+            Ok::<(), std::io::Error>(())
         };
         // Whoever does not take it is gone.
         let _ = self.shared.env.timeout(plan::GOODBYE, write).await;
     }
 
     /// The connection is over: the session goes its way, and so does the will.
-    fn leave(&mut self, end: Result<Farewell, ConnectionError>, will: Option<Will>) {
+    fn leave(&mut self, end: &Result<Farewell, ConnectionError>, will: Option<Will>) {
         let now = self.shared.env.now();
-        if let Err(error) = &end {
+        if let Err(error) = end {
             self.shared.broker.borrow().counts.connection_ended(&self.id, error);
         }
         // Clients outlive a broker that ends, and come back to the next one.
-        let will = match (&end, will) {
+        let will = match (end, will) {
             (Ok(Farewell::Polite) | Err(ConnectionError::Ending), _) => None,
             // Its client goes on with the session in time.
             (Err(ConnectionError::TakenOver { resumed: true }), Some(Will { delay: 1.., .. })) => None,

@@ -278,6 +278,48 @@ fn what_is_declared_and_does_not_come_takes_no_memory() {
     });
 }
 
+#[test]
+fn large_packets_of_many_clients_come_one_after_the_other() {
+    let _alone = alone();
+    run(|store| async move {
+        let node = Node::start(store).await;
+        let mut witness = node.client("witness").await;
+        let large = publish("large", &"x".repeat(1_000_000), 1, 1);
+        let mut clients = Vec::new();
+        for n in 0..100 {
+            clients.push((node.client(&n.to_string()).await, 0));
+        }
+        let before = resident();
+        // Each sends as much as the broker takes, up to the last byte but one.
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for (client, sent) in &mut clients {
+                let rest = large.get(*sent..large.len() - 1).unwrap();
+                if let Ok(count @ 1..) = client.socket.try_write(rest) {
+                    (*sent, moved) = (*sent + count, true);
+                }
+            }
+            for _ in 0..20 {
+                witness.send(&[0xc0, 0]).await;
+                witness.expect(&[0xd0, 0]).await;
+            }
+        }
+        let grown = resident() - before;
+        println!("100 clients in the midst of a packet of 1 MB: {grown} KiB more resident");
+        // 16 MiB of room, and for each packet in it what its buffer has grown to; all of them together would be 98,000.
+        assert!(grown <= 48 << 10, "{grown} KiB");
+        // Those in the room end, and the others come after them.
+        for (client, sent) in &mut clients {
+            let rest = large.get(*sent..).unwrap().to_vec();
+            client.send(&rest).await;
+        }
+        for (client, _) in &mut clients {
+            client.expect(b"\x40\x02\x00\x01").await;
+        }
+    });
+}
+
 /// Publishes on topics from `from` to `to` with a window of 64, and waits for all acknowledgements.
 fn visit_topics(line: &mut BlockingClient, from: u32, to: u32) {
     let (mut sent, mut acknowledged) = (from, from);
