@@ -4,13 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Env, Fault, Moment};
+use beehive::{Actor, Address, Context, Fault, Moment};
 use bytes::Bytes;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge_store::{Store, Table};
-use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Mutex, watch};
 
 use crate::access::{Access, Files};
@@ -19,6 +18,7 @@ use crate::connection_limits::ConnectionLimits;
 use crate::error::RouterError;
 use crate::events::Counters;
 use crate::incoming::large_packets;
+use crate::keeper::{STORE_PAUSE, end_in_time, keep, store_once};
 use crate::message::{Clocks, Message};
 use crate::places::Places;
 use crate::quotas::Quotas;
@@ -27,12 +27,10 @@ use crate::rumqttd_router::{self, RouterRx};
 use crate::shared::Shared;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{connection, events, figures, places, plan, topic, uploads};
+use crate::{events, figures, places, topic, uploads};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
-/// 5 s: a store that is full or read-only is tried again.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// A router that dies six times in a minute is not helped by another one.
 const DEATHS: usize = 5;
 const DEATHS_WITHIN: Duration = Duration::from_secs(60);
@@ -331,80 +329,6 @@ async fn pump(shared: &Shared, router_rx: &mut RouterRx) -> Option<RouterError> 
             return None;
         }
         oldest = same.or_else(|| owed.map(|message| (message, now)));
-    }
-}
-
-/// Brings retained messages and sessions into the store as they change.
-async fn keep(shared: Rc<Shared>, store: Store) {
-    let changed = Rc::clone(&shared.broker.borrow().to_store);
-    loop {
-        let (any, is_urgent) = due(&shared);
-        if !any {
-            changed.notified().await;
-            continue;
-        }
-        if !is_urgent {
-            // What only has to go is taken along with the next.
-            let pause = shared.env.now() + plan::LAZY_STORE;
-            while !due(&shared).1 {
-                let left = pause.since(shared.env.now());
-                if left.is_zero() || shared.env.timeout(left, changed.notified()).await.is_none() {
-                    break;
-                }
-            }
-        }
-        if !store_once(&shared, &store, &shared.env).await {
-            shared.env.sleep(STORE_PAUSE).await;
-        }
-    }
-}
-
-/// Whether there is something for the store, and whether somebody waits for that, be it only to hear that nothing is left.
-fn due(shared: &Shared) -> (bool, bool) {
-    let broker = shared.broker.borrow();
-    let (any, is_urgent) = broker.to_store();
-    let is_waited_for = broker.change() > *shared.stored.borrow();
-    (any || is_waited_for, is_urgent || is_waited_for)
-}
-
-/// Whether the store took what there was.
-async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
-    // One at a time: whoever comes later, the end of the broker included, knows then that the earlier is over.
-    let _storing = shared.storing.lock().await;
-    let mut batch = shared.broker.borrow_mut().take_batch(Clocks::of(env));
-    let change = batch.change;
-    let writes = std::mem::take(&mut batch.writes);
-    let mut taken = true;
-    if !writes.is_empty() {
-        let began = env.now();
-        if let Err(error) = store.commit(writes).await {
-            let (reason, tried) = (Fault::from_error(&error).reason, env.now().since(began));
-            events::retained_not_stored(env, &reason, tried);
-            shared.broker.borrow_mut().not_taken(batch);
-            taken = false;
-        }
-    }
-    // Also when it failed: the message is delivered and kept here, and the store is tried again.
-    shared.stored.send_replace(change);
-    taken
-}
-
-/// Ends sessions and publishes wills when their time has come.
-async fn end_in_time(shared: Rc<Shared>) {
-    let timers = Rc::clone(&shared.broker.borrow().timers);
-    let mut publishing = FuturesUnordered::new();
-    loop {
-        let now = shared.env.now();
-        let (wills, next) = shared.broker.borrow_mut().sweep(now);
-        for (client, will) in wills {
-            publishing.push(connection::publish_will(Rc::clone(&shared), client, will));
-        }
-        let pause = next.map_or(Duration::from_secs(3600), |next| next.since(now));
-        tokio::select! {
-            () = timers.notified() => {}
-            () = shared.env.sleep(pause) => {}
-            Some(()) = publishing.next(), if !publishing.is_empty() => {}
-        }
     }
 }
 

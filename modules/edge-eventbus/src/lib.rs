@@ -67,6 +67,7 @@ mod figures;
 mod filters;
 mod identity;
 mod incoming;
+mod keeper;
 mod listener;
 mod message;
 mod outgoing;

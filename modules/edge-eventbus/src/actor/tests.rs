@@ -5,7 +5,7 @@ use super::*;
 use std::path::Path;
 
 use beehive::testing::{PanicPoint, Probe, plan_panic};
-use beehive::{Capacity, Flow, Hive, Policy};
+use beehive::{Capacity, Env, Flow, Hive, Policy};
 use edge_store::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
