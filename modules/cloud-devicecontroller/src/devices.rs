@@ -37,24 +37,34 @@ impl Devices {
         model: ObjectKey,
         word: OwnWord,
     ) -> Option<ToWrite> {
-        match self.known.get_mut(&key) {
-            Some(known) if known.uid == uid && known.model == model => known.word = word,
-            _ => {
-                self.remove(&key);
-                self.users.entry(model.clone()).or_default().insert(key.clone());
-                let known = Known { uid, model, word, written: None, is_writing: false };
-                self.known.insert(key.clone(), known);
-            }
+        if self.known.get(&key).is_none_or(|known| known.uid != uid) {
+            self.remove(&key);
+            let known =
+                Known { uid, model: model.clone(), word: word.clone(), written: None, is_writing: false };
+            self.known.insert(key.clone(), known);
         }
+        let before = self.known.get_mut(&key).map(|known| {
+            known.word = word;
+            std::mem::replace(&mut known.model, model.clone())
+        });
+        if let Some(before) = before.filter(|before| *before != model) {
+            self.forget_user(&before, &key);
+        }
+        self.users.entry(model).or_default().insert(key.clone());
         self.next(&key)
     }
 
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
-        let Some(known) = self.known.remove(key) else { return };
-        if let Some(users) = self.users.get_mut(&known.model) {
+        if let Some(known) = self.known.remove(key) {
+            self.forget_user(&known.model, key);
+        }
+    }
+
+    fn forget_user(&mut self, model: &ObjectKey, key: &ObjectKey) {
+        if let Some(users) = self.users.get_mut(model) {
             users.remove(key);
             if users.is_empty() {
-                self.users.remove(&known.model);
+                self.users.remove(model);
             }
         }
     }
@@ -114,6 +124,10 @@ mod tests {
             "another device of that name"
         );
         assert_eq!((devices.users_of(&key("m")).count(), devices.users_of(&key("n")).count()), (0, 1));
+        // Another model while its write is under way: what is to be said waits for that.
+        assert_eq!(devices.put(key("a"), "u2".into(), key("o"), word("x")), None);
+        assert_eq!((devices.users_of(&key("n")).count(), devices.users_of(&key("o")).count()), (0, 1));
+        assert_eq!(devices.ended("u2", true), Some((key("a"), "u2".into(), word("x"))));
         devices.remove(&key("a"));
         assert_eq!((devices.users.len(), devices.ended("u2", true)), (0, None));
     }

@@ -111,8 +111,8 @@ pub enum TwinMsg {
     },
     /// Reports on devices that came too fast have waited: it is their turn.
     Report,
-    /// Look whether devices or mappers have fallen silent.
-    Look,
+    /// Probe whether devices or mappers have fallen silent.
+    Probe,
     /// What the mapper of `protocol` should have may not have reached it yet: try again.
     Push {
         /// The protocol.
@@ -140,7 +140,7 @@ impl Message for TwinMsg {
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
             TwinMsg::Report => "Report",
-            TwinMsg::Look => "Look",
+            TwinMsg::Probe => "Probe",
             TwinMsg::Push { .. } => "Push",
             TwinMsg::Pushed { .. } => "Pushed",
         }

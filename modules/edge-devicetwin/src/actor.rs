@@ -23,8 +23,7 @@ use contract::{ChangedObjects, NodeName};
 use edge_store::{Store, Write};
 
 use self::publisher::Publications;
-use self::watch::LOOK_EVERY;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::connections::CallerQuotas;
 use crate::events::Event;
 use crate::mapper::{PushOutcome, Session};
@@ -64,7 +63,9 @@ pub struct DeviceTwin {
     /// Calls of mappers that were not theirs to make.
     denied: u64,
     /// How often it was looked whether anybody has fallen silent.
-    looks: u64,
+    probes: u64,
+    /// The next look is due soon.
+    probing: bool,
 }
 
 impl DeviceTwin {
@@ -95,7 +96,8 @@ impl DeviceTwin {
             usages: BTreeMap::new(),
             reporting: false,
             denied: 0,
-            looks: 0,
+            probes: 0,
+            probing: false,
         }
     }
 
@@ -123,7 +125,7 @@ impl Actor for DeviceTwin {
         if self.members.values().any(Member::waits) {
             self.report_later(cx);
         }
-        cx.after(LOOK_EVERY, TwinMsg::Look);
+        self.probe_later(cx);
         let endpoint = DmiEndpoint {
             folder: self.folder().to_owned(),
             group: self.settings.dmi_sock_group.clone(),
@@ -145,7 +147,7 @@ impl Actor for DeviceTwin {
             TwinMsg::Pushed { protocol, session, done, refused, failure } => {
                 self.pushed(&protocol, session, PushOutcome { done, refused, failure }, cx).await;
             }
-            TwinMsg::Look => return self.look(cx).await,
+            TwinMsg::Probe => return self.probe(cx).await,
         }
         Ok(())
     }
@@ -162,7 +164,7 @@ impl Actor for DeviceTwin {
                     "identity": mapper.identity.to_string(),
                     "devices": session.has.devices.len(), "failures": session.failures,
                 });
-                (protocol.clone(), json)
+                (catalog::shown(protocol), json)
             })
             .collect();
         serde_json::json!({
@@ -186,6 +188,7 @@ impl DeviceTwin {
         }
         for (protocol, (mapper, has)) in std::mem::take(&mut kept.mappers) {
             self.session_number += 1;
+            self.catalog.put_part(&protocol, true);
             let known = (has, SentThisRun::default());
             let session = Session::new(mapper, known, Pending::default(), self.session_number, cx.now());
             self.sessions.insert(protocol, session);

@@ -16,6 +16,28 @@ pub(crate) struct Catalog {
     /// The devices that name a model, whether the node has it or not.
     users: BTreeMap<DeviceName, BTreeSet<DeviceName>>,
     edge_desired: BTreeMap<DeviceName, EdgeDesired>,
+    /// The parts of protocols whose mapper is not the protocol's first one ([`part_of`]).
+    parts: BTreeSet<String>,
+}
+
+/// A Device may name its mapper: the name that it registers with.
+const MAPPER_ANNOTATION: &str = "kubehive.io/mapper";
+/// Between protocol and mapper in the name of a part. Neither has control characters.
+const OF: char = '\n';
+
+/// The name of the part of a protocol's devices that name their mapper.
+pub(crate) fn part_of(protocol: &str, mapper: &str) -> String {
+    format!("{protocol}{OF}{mapper}")
+}
+
+/// A protocol or a part of it, for people.
+pub(crate) fn shown(part: &str) -> String {
+    part.replace(OF, "/")
+}
+
+/// The protocol that a part is of.
+pub(crate) fn whole(part: &str) -> &str {
+    part.split(OF).next().unwrap_or_default()
 }
 
 impl Catalog {
@@ -47,10 +69,34 @@ impl Catalog {
         model_id(id, self.devices.get(id)?)
     }
 
-    /// The protocol of a device. A device that is not in the catalog could not be read, and has none.
+    /// Whose a device is: its protocol's, or of a part of that which has a mapper of its own. A device that is not in the catalog
+    /// could not be read, and is nobody's.
     pub(crate) fn protocol_of(&self, id: &DeviceName) -> Option<&str> {
         let device = self.devices.get(id)?;
-        Some(convert::protocol(device, self.model_of(id, device).1))
+        let protocol = convert::protocol(device, self.model_of(id, device).1);
+        let named = named_mapper(device).and_then(|mapper| self.parts.get(&part_of(protocol, mapper)));
+        Some(named.map_or(protocol, String::as_str))
+    }
+
+    /// Whether a device of the protocol names that mapper.
+    pub(crate) fn names(&self, protocol: &str, mapper: &str) -> bool {
+        let mut naming = self.devices.iter().filter(|(_, device)| named_mapper(device) == Some(mapper));
+        naming.any(|(id, _)| self.protocol_of(id).is_some_and(|of| whole(of) == protocol))
+    }
+
+    /// A part has a mapper from now on, or none any more. Answers the devices that are somebody else's by that.
+    pub(crate) fn put_part(&mut self, part: &str, is_there: bool) -> Vec<DeviceName> {
+        let Some((protocol, mapper)) = part.split_once(OF) else { return Vec::new() };
+        let changed = match is_there {
+            true => self.parts.insert(part.to_owned()),
+            false => self.parts.remove(part),
+        };
+        if !changed {
+            return Vec::new();
+        }
+        let naming = self.devices.iter().filter(|(_, device)| named_mapper(device) == Some(mapper));
+        let moved = naming.filter(|(id, _)| self.protocol_of(id).is_some_and(|of| whole(of) == protocol));
+        moved.map(|(id, _)| id.clone()).collect()
     }
 
     /// What applications on the node want of a device.
@@ -117,6 +163,10 @@ impl Catalog {
     }
 }
 
+fn named_mapper(device: &Device) -> Option<&str> {
+    device.metadata.annotations.as_ref()?.get(MAPPER_ANNOTATION).map(String::as_str)
+}
+
 fn model_id(id: &DeviceName, device: &Device) -> Option<DeviceName> {
     DeviceName::parse(&id.namespace, device.model_name()).ok()
 }
@@ -125,6 +175,32 @@ fn model_id(id: &DeviceName, device: &Device) -> Option<DeviceName> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_device_that_names_its_mapper_is_its_own_only_while_that_is_there() {
+        let id = |name: &str| DeviceName::parse("d", name).unwrap();
+        let device = |mapper: &str| -> Device {
+            let annotations = json!({ "kubehive.io/mapper": mapper });
+            serde_json::from_value(json!({ "metadata": { "name": "x", "annotations": annotations },
+                "spec": { "protocol": { "protocolName": "modbus" } } }))
+            .unwrap()
+        };
+        let mut catalog = Catalog::default();
+        catalog.put_device(id("a"), device("serial"));
+        catalog.put_device(id("b"), device("other"));
+        assert_eq!((catalog.names("modbus", "serial"), catalog.names("opcua", "serial")), (true, false));
+        assert_eq!(catalog.protocol_of(&id("a")), Some("modbus"));
+        let part = part_of("modbus", "serial");
+        assert_eq!(catalog.put_part(&part, true), [id("a")]);
+        assert_eq!(catalog.put_part(&part, true), []);
+        assert_eq!(
+            (catalog.protocol_of(&id("a")), catalog.protocol_of(&id("b"))),
+            (Some(&*part), Some("modbus"))
+        );
+        assert!(catalog.names("modbus", "serial") && whole(&part) == "modbus" && whole("modbus") == "modbus");
+        assert_eq!(catalog.put_part(&part, false), [id("a")]);
+        assert_eq!(catalog.protocol_of(&id("a")), Some("modbus"));
+    }
 
     #[test]
     fn who_names_a_model_is_known_as_devices_come_change_and_go() {

@@ -16,7 +16,7 @@ const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 /// A longer cycle counts as this one.
 const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How late a look may be: so much earlier than after two cycles silence is noticed.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// 1.5 s: a shorter silence is a machine under load.
 const SILENCE_MIN: Duration = Duration::from_millis(1500);
 /// 10 s for a mapper to register after its device came, or after edgecore began.
@@ -53,7 +53,7 @@ pub(crate) fn state_cycle(device: &Device) -> Option<Duration> {
 
 /// Whether a silence is longer than it may be.
 pub(crate) fn is_silent(silence: Duration, cycle: Duration) -> bool {
-    silence >= (cycle * 2).saturating_sub(LOOK_EVERY).max(SILENCE_MIN)
+    silence >= (cycle * 2).saturating_sub(PROBE_EVERY).max(SILENCE_MIN)
 }
 
 /// How a device's mapper is.
@@ -217,7 +217,7 @@ mod tests {
     fn silence_is_noticed_within_two_cycles_however_late_the_look_is() {
         for seconds in [1, 2, 10, 60] {
             let cycle = Duration::from_secs(seconds);
-            let noticed = (0..).map(|n| LOOK_EVERY * n).find(|silence| is_silent(*silence, cycle)).unwrap();
+            let noticed = (0..).map(|n| PROBE_EVERY * n).find(|silence| is_silent(*silence, cycle)).unwrap();
             assert!(noticed <= cycle * 2 && noticed > cycle, "{cycle:?}: {noticed:?}");
         }
         assert!(!is_silent(Duration::from_millis(600), Duration::from_millis(100)));

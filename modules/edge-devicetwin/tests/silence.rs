@@ -188,6 +188,13 @@ fn what_an_application_on_the_node_wants_reaches_the_mapper_across_a_restart_unt
         node.pump("7").await;
         node.pump("8").await;
         assert_eq!(called(&mut seen).await, "update default/pump speed=8");
+        // And another device of that name begins without it.
+        node.update(json!({ "speed": { "expected": { "value": "9" } } })).await.unwrap();
+        assert_eq!(called(&mut seen).await, "update default/pump speed=9");
+        let key = edge_store::ObjectKey::new(DEVICES, "default", "pump");
+        let json = node.store.get_object(&key).unwrap().unwrap().json;
+        node.put(DEVICES, "pump", "u2", serde_json::from_slice(&json).unwrap()).await;
+        assert_eq!(called(&mut seen).await, "update default/pump speed=8");
         mapper.abort();
         node.stop().await;
     });

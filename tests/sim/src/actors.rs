@@ -141,7 +141,7 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "edge-devicetwin",
         daemon: Daemon::Edge,
         is_top: true,
-        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Look", "Push", "Pushed"],
+        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Probe", "Push", "Pushed"],
     },
     ActorKind {
         name: "edge-eventbus",

@@ -8,6 +8,7 @@ use contract::ids::DeviceName;
 
 use super::DeviceTwin;
 use super::registration::Registration;
+use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
 use crate::{mapper, payload, plan, push, store, topic};
@@ -55,8 +56,9 @@ impl DeviceTwin {
             return Ok(id);
         }
         let reason = format!(
-            "device `{id}` is of protocol `{protocol}`, and {identity} is not its mapper: only the mapper that has \
-             registered for a protocol reports its devices"
+            "device `{id}` is of protocol `{}`, and {identity} is not its mapper: only the mapper that has \
+             registered for a protocol reports its devices",
+            catalog::whole(&protocol)
         );
         Err(self.deny(reason, cx))
     }
@@ -178,7 +180,8 @@ impl DeviceTwin {
                 if !std::mem::replace(&mut session.waiting, true) {
                     cx.after(cx.env().jitter(pause), TwinMsg::Push { protocol: protocol.to_owned() });
                 }
-                Event::PushFailed { protocol, mapper: &mapper, reason: &reason }.happened(cx.env());
+                let shown = catalog::shown(protocol);
+                Event::PushFailed { protocol: &shown, mapper: &mapper, reason: &reason }.happened(cx.env());
             }
         }
         if let Err(reason) = self.commit(writes).await {

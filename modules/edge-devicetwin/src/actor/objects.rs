@@ -93,8 +93,11 @@ impl DeviceTwin {
             self.catalog.put_edge_desired(id, &BTreeMap::new());
         }
         for (id, state) in states {
+            // What was wanted of an earlier device of that name is gone with it.
+            self.catalog.put_edge_desired(&id, &BTreeMap::new());
             self.members.insert(id, Member::new(state, BTreeMap::new(), cx.now()));
         }
+        self.probe_later(cx);
         self.tell_membership(&membership, cx);
         for (id, changes) in changes {
             if let Some(member) = self.members.get_mut(&id) {

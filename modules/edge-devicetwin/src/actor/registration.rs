@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use beehive::{Context, Fault};
 use contract::devicetwin::{DmiCaller, DmiRefusal, TwinMsg};
+use contract::ids::DeviceName;
 use prost::Message as _;
 
 use super::DeviceTwin;
+use crate::catalog;
 use crate::events::Event;
 use crate::identity::{self, MapperIdentity};
 use crate::mapper::{self, MapperRecord, Session};
@@ -97,21 +99,72 @@ impl DeviceTwin {
         mapper::check(&name, &protocol)?;
         mapper_socket::below(self.folder(), &address)?;
         let identity = self.identity_of(caller, cx).await?;
+        let protocol = self.part_for(&identity, &protocol, &name, cx).await;
         self.claim(&identity, &protocol, cx).await?;
         let mine = self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity);
         if mine && !with_data {
             return Ok(Vec::new());
         }
+        let moved = self.catalog.put_part(&protocol, true);
         let (response, has, sent_this_run) =
             if with_data { push::registration(&protocol, &self.catalog) } else { Default::default() };
         let answer = response.encode_to_vec();
         if answer.len() > dmi::REGISTRATION_MAX {
+            self.part_ended(&protocol);
             return Err("the mapper's devices are more than 16 MiB".to_owned().into());
         }
         let (uid, process) = (caller.uid, caller.process.clone());
         let mapper = MapperRecord { name, address, version, identity, uid, process, with_data };
-        self.begin_session(protocol, mapper, (has, sent_this_run), cx).await?;
+        let part = protocol.clone();
+        if let Err(reason) = self.begin_session(protocol, mapper, (has, sent_this_run), cx).await {
+            self.part_ended(&part);
+            return Err(reason.into());
+        }
+        self.moved(&part, moved, cx);
         Ok(answer)
+    }
+
+    /// What a mapper registers for: the protocol, or, while another mapper has that, the devices that name this one.
+    async fn part_for(
+        &self,
+        identity: &MapperIdentity,
+        protocol: &str,
+        name: &str,
+        cx: &Context<TwinMsg>,
+    ) -> String {
+        let part = catalog::part_of(protocol, name);
+        if self.sessions.contains_key(&part) {
+            return part;
+        }
+        let Some(first) = self.sessions.get(protocol) else { return protocol.to_owned() };
+        let is_first = first.mapper.name == name && first.mapper.identity == *identity;
+        if is_first || !self.catalog.names(protocol, name) || !self.is_alive(&first.mapper, cx).await {
+            return protocol.to_owned();
+        }
+        part
+    }
+
+    /// Without a session of its own a part is the protocol's again.
+    fn part_ended(&mut self, part: &str) {
+        if !self.sessions.contains_key(part) {
+            self.catalog.put_part(part, false);
+            self.usages.clear();
+        }
+    }
+
+    /// Devices that are another mapper's now: whoever had them is told.
+    fn moved(&mut self, part: &str, devices: Vec<DeviceName>, cx: &Context<TwinMsg>) {
+        if devices.is_empty() {
+            return;
+        }
+        self.usages.clear();
+        let protocol = catalog::whole(part).to_owned();
+        let models: Vec<DeviceName> = devices.iter().filter_map(|id| self.catalog.model_id_of(id)).collect();
+        if let Some(session) = self.sessions.get_mut(&protocol) {
+            session.pending.devices.extend(devices);
+            session.pending.models.extend(models);
+            self.push(&protocol, cx);
+        }
     }
 
     async fn begin_session(
@@ -132,13 +185,21 @@ impl DeviceTwin {
         writes.extend(store::put_mapper(&protocol, &mapper, &has));
         self.commit(writes).await?;
         self.sessions.retain(|other, _| !left.contains(other));
+        for part in &left {
+            let devices = self.catalog.put_part(part, false);
+            self.moved(part, devices, cx);
+        }
         self.session_number += 1;
         let (name, identity, devices) = (mapper.name.clone(), mapper.identity.clone(), has.devices.len());
         // A device whose model is not there yet is pending again when that comes.
         let known = (has, sent_this_run);
         let session = Session::new(mapper, known, Pending::default(), self.session_number, cx.now());
-        let event =
-            Event::MapperRegistered { name: &name, protocol: &protocol, identity: &identity, devices };
+        let event = Event::MapperRegistered {
+            name: &name,
+            protocol: &catalog::shown(&protocol),
+            identity: &identity,
+            devices,
+        };
         event.happened(cx.env());
         self.sessions.insert(protocol, session);
         Ok(())
@@ -151,9 +212,10 @@ impl DeviceTwin {
         protocol: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<(), DmiRefusal> {
-        if !identity::may_be_mapper(&self.settings.mappers, identity, protocol) {
+        let whole = catalog::whole(protocol);
+        if !identity::may_be_mapper(&self.settings.mappers, identity, whole) {
             let reason =
-                format!("modules.deviceTwin.mappers does not let {identity} be the mapper of `{protocol}`");
+                format!("modules.deviceTwin.mappers does not let {identity} be the mapper of `{whole}`");
             return Err(self.deny(reason, cx));
         }
         if let Some(session) = self.sessions.get(protocol) {
@@ -163,12 +225,14 @@ impl DeviceTwin {
             let before = session.mapper.clone();
             if self.is_alive(&before, cx).await {
                 let reason = format!(
-                    "`{protocol}` has a mapper, of {}, and it is there; end that one first",
+                    "`{whole}` has a mapper, of {}, and it is there; end that one first, or let devices name this one (annotation kubehive.io/mapper)",
                     before.identity
                 );
                 return Err(self.deny(reason, cx));
             }
-            Event::MapperReplaced { protocol, before: &before.identity, after: identity }.happened(cx.env());
+            let shown = catalog::shown(protocol);
+            Event::MapperReplaced { protocol: &shown, before: &before.identity, after: identity }
+                .happened(cx.env());
             return Ok(());
         }
         if self.sessions.values().filter(|session| session.mapper.identity == *identity).count()
@@ -197,6 +261,8 @@ impl DeviceTwin {
             if !self.is_alive(&mapper, cx).await {
                 self.commit(vec![store::delete_mapper(&protocol)]).await?;
                 self.sessions.remove(&protocol);
+                let devices = self.catalog.put_part(&protocol, false);
+                self.moved(&protocol, devices, cx);
                 return Ok(true);
             }
         }

@@ -11,9 +11,9 @@ use contract::{DeviceCondition, UpReport};
 
 use super::updates::rfc3339;
 use super::{DeviceTwin, millis};
+use crate::catalog;
 use crate::events::Event;
-pub(super) use crate::health::LOOK_EVERY;
-use crate::health::{self, MapperHealth};
+use crate::health::{self, MapperHealth, PROBE_EVERY};
 use crate::members::{self, Member};
 use crate::plan::{self, TWINS_MAX, TwinChange};
 use crate::store;
@@ -33,15 +33,23 @@ struct Silence {
 }
 
 impl DeviceTwin {
-    pub(super) async fn look(&mut self, cx: &Context<TwinMsg>) -> Result<(), Fault> {
-        cx.after(LOOK_EVERY, TwinMsg::Look);
-        self.looks += 1;
-        if self.looks.is_multiple_of(PROCESSES_AT_EACH) {
+    pub(super) async fn probe(&mut self, cx: &Context<TwinMsg>) -> Result<(), Fault> {
+        self.probing = false;
+        self.probe_later(cx);
+        self.probes += 1;
+        if self.probes.is_multiple_of(PROCESSES_AT_EACH) {
             self.look_for_mappers(cx).await?;
         }
         self.tell_silence(cx).await;
         self.tell_conditions(cx).await;
         Ok(())
+    }
+
+    /// Without devices there is nothing to look at.
+    pub(super) fn probe_later(&mut self, cx: &Context<TwinMsg>) {
+        if !self.members.is_empty() && !std::mem::replace(&mut self.probing, true) {
+            cx.after(PROBE_EVERY, TwinMsg::Probe);
+        }
     }
 
     pub(super) fn state_was_heard(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
@@ -176,7 +184,7 @@ impl DeviceTwin {
             }
             let protocol = self.catalog.protocol_of(id).unwrap_or_default();
             let mapper = self.mapper_of(id, protocol, member, &waiting, cx);
-            let wrong = health::wrong(protocol, &mapper, &member.twins);
+            let wrong = health::wrong(catalog::whole(protocol), &mapper, &member.twins);
             let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
             let state = State { conditions: conditions.clone(), ..member.state.clone() };
             writes.push(store::put_state(id, &state));
