@@ -50,7 +50,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    daemon::main("info", async move || run(cli).await)
+    // Whatever kube says as it goes wrong is an error that its caller says, too, in our words.
+    daemon::main("info,kube_client=off,kube_runtime=off", async move || run(cli).await)
 }
 
 async fn run(cli: Cli) -> Result<()> {

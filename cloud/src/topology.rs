@@ -180,6 +180,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         stream: mailboxes.edge_to_stream,
         interruptions: watched,
         read_as,
+        is_kubelet_endpoint: serving.is_some(),
     };
     hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
     let stream_dependencies = cloud_stream::Dependencies {

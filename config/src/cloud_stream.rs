@@ -142,8 +142,8 @@ impl CloudStream {
             _ => {}
         }
         let key = "modules.cloudStream.kubeletEndpoint.firstPort";
-        let (first, last) =
-            (usize::from(*first_port), usize::from(*first_port) + node_limit.saturating_sub(1));
+        let first = usize::from(*first_port);
+        let last = first.saturating_add(node_limit.saturating_sub(1));
         if first != 0 && last > usize::from(u16::MAX) {
             let text = format!("is {first}: the {node_limit} ports of nodeLimit end at {last}, beyond 65535");
             defects.push(Defect::new(key, text));

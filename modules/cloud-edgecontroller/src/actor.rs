@@ -57,6 +57,8 @@ pub struct Dependencies {
     pub interruptions: Interruptions,
     /// As whom Secrets and config maps are read.
     pub read_as: ReadAs,
+    /// Whether this CloudCore is the kubelet endpoint of its nodes (`modules.cloudStream.enable`).
+    pub is_kubelet_endpoint: bool,
 }
 
 /// The informers of this incarnation, and what stands on them.
@@ -112,13 +114,13 @@ impl EdgeController {
     pub fn new(dependencies: Dependencies) -> Self {
         EdgeController {
             publisher: Publisher::new(Source::Edge, dependencies.sync.clone()),
+            endpoints: Endpoints::new(dependencies.is_kubelet_endpoint),
             dependencies,
             informers: None,
             index: PodIndex::default(),
             tokens: tokens::queues(),
             token_rates: Rc::default(),
             node_uids: BTreeMap::new(),
-            endpoints: Endpoints::default(),
             last_status: LastStatus::default(),
             evictions: Evictions::default(),
             is_lease_silent: false,
@@ -144,7 +146,7 @@ impl Actor for EdgeController {
             client: client.clone(),
             lease: lease.clone(),
             pods: pods.clone(),
-            endpoints: Rc::clone(&self.endpoints),
+            endpoints: self.endpoints.clone(),
             last_status: self.last_status.clone(),
             mirrors: Default::default(),
             rates: Default::default(),
@@ -222,7 +224,7 @@ impl EdgeController {
     async fn all_nodes_down(&mut self, cx: &Context<EdgeControllerMsg>) {
         self.publisher.all_nodes_down();
         self.node_uids.clear();
-        self.endpoints.borrow_mut().clear();
+        self.endpoints.clear();
         self.last_status.clear();
         for node in std::mem::take(&mut self.withheld) {
             self.index.touch(&node);
@@ -238,7 +240,7 @@ impl EdgeController {
     async fn node_down(&mut self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         if self.publisher.node_down(node, session) {
             self.node_uids.remove(node);
-            self.endpoints.borrow_mut().remove(node);
+            self.endpoints.remove(node);
             self.last_status.forget(node);
             if self.withheld.remove(node) {
                 self.index.touch(node);
@@ -269,7 +271,7 @@ impl EdgeController {
                 client: self.dependencies.client.clone(),
                 lease: self.dependencies.lease.clone(),
                 last: self.last_status.clone(),
-                endpoints: Rc::clone(&self.endpoints),
+                endpoints: self.endpoints.clone(),
                 env: cx.env().clone(),
             };
             cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark));
@@ -287,11 +289,11 @@ impl EdgeController {
         if self.publisher.session_of(&from.node) != Some(from.session) {
             return;
         }
-        self.endpoints.borrow_mut().insert(from.node.clone(), (from.session, endpoint));
+        self.endpoints.put(&from, endpoint);
         let writer = EndpointWriter {
             client: self.dependencies.client.clone(),
             lease: self.dependencies.lease.clone(),
-            endpoints: Rc::clone(&self.endpoints),
+            endpoints: self.endpoints.clone(),
             env: cx.env().clone(),
         };
         cx.spawn(writer.write(from, endpoint));

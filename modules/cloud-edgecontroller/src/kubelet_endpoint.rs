@@ -39,7 +39,55 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// The endpoints of the sessions that are open.
-pub(crate) type Endpoints = Rc<RefCell<BTreeMap<NodeName, (u64, KubeletEndpoint)>>>;
+#[derive(Clone)]
+pub(crate) struct Endpoints {
+    /// Whether this CloudCore is the kubelet endpoint of its nodes at all.
+    is_served: bool,
+    open: Rc<RefCell<BTreeMap<NodeName, (u64, KubeletEndpoint)>>>,
+}
+
+/// Where the kubelet endpoint of a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Here.
+    At(KubeletEndpoint),
+    /// CloudStream has not said yet.
+    Unknown,
+    /// Nowhere: this CloudCore serves none.
+    Nowhere,
+}
+
+impl Endpoints {
+    /// None yet; `is_served`: whether there will be any.
+    pub(crate) fn new(is_served: bool) -> Self {
+        Endpoints { is_served, open: Rc::default() }
+    }
+
+    /// That of a session.
+    pub(crate) fn of(&self, from: &ReportSender) -> Place {
+        let open = self.open.borrow();
+        match open.get(&from.node).filter(|(session, _)| *session == from.session) {
+            Some((_, endpoint)) => Place::At(*endpoint),
+            None if self.is_served => Place::Unknown,
+            None => Place::Nowhere,
+        }
+    }
+
+    /// A session has this one.
+    pub(crate) fn put(&self, from: &ReportSender, endpoint: KubeletEndpoint) {
+        self.open.borrow_mut().insert(from.node.clone(), (from.session, endpoint));
+    }
+
+    /// The node's session is over.
+    pub(crate) fn remove(&self, node: &NodeName) {
+        self.open.borrow_mut().remove(node);
+    }
+
+    /// All sessions are.
+    pub(crate) fn clear(&self) {
+        self.open.borrow_mut().clear();
+    }
+}
 
 /// What is written of an endpoint.
 #[derive(Debug, PartialEq)]
@@ -80,9 +128,8 @@ impl Fields {
             status["addresses"] = addresses.collect();
         }
         status["daemonEndpoints"] = json!({ "kubeletEndpoint": { "Port": self.port } });
-        if let Some(annotation) = self.annotation {
-            metadata["annotations"][ANNOTATION] = Value::from(annotation);
-        }
+        // Without one, one of an earlier session goes.
+        metadata["annotations"][ANNOTATION] = Value::from(self.annotation);
     }
 
     /// Whether the Node says so already.
@@ -126,31 +173,33 @@ fn own_addresses(node: &Node) -> Vec<NodeAddress> {
 pub(crate) fn complete(
     metadata: &mut Value,
     status: &mut Value,
-    (endpoint, own): (Option<KubeletEndpoint>, &[NodeAddress]),
+    (place, own): (Place, &[NodeAddress]),
     found: &Node,
 ) {
-    fields(endpoint.or_else(|| said_before(found)).as_ref(), own).patch(metadata, status);
+    let endpoint = match place {
+        Place::At(endpoint) => Some(endpoint),
+        Place::Unknown => said_before(found),
+        Place::Nowhere => None,
+    };
+    fields(endpoint.as_ref(), own).patch(metadata, status);
 }
 
 /// The same where the Node says something else.
 pub(crate) fn complete_if_other(
     metadata: &mut Value,
     status: &mut Value,
-    (endpoint, own): (Option<KubeletEndpoint>, &[NodeAddress]),
+    (place, own): (Place, &[NodeAddress]),
     found: &Node,
 ) {
-    // What a Node says before the endpoint of this session is known is an earlier session's.
-    let Some(endpoint) = endpoint else { return };
-    let fields = fields(Some(&endpoint), own);
+    let fields = match place {
+        Place::At(endpoint) => fields(Some(&endpoint), own),
+        // What a Node says before the endpoint of this session is known is an earlier session's.
+        Place::Unknown => return,
+        Place::Nowhere => fields(None, own),
+    };
     if !fields.are_of(found) {
         fields.patch(metadata, status);
     }
-}
-
-/// Where the kubelet endpoint of a session is, if that is known.
-pub(crate) fn of_session(endpoints: &Endpoints, from: &ReportSender) -> Option<KubeletEndpoint> {
-    let endpoints = endpoints.borrow();
-    endpoints.get(&from.node).filter(|(session, _)| *session == from.session).map(|(_, endpoint)| *endpoint)
 }
 
 /// Writes endpoints into Nodes, beside what the nodes report.
@@ -166,7 +215,7 @@ impl EndpointWriter {
     /// Writes the endpoint of this session, again until it is written or the session has another one.
     pub(crate) async fn write(self, from: ReportSender, endpoint: KubeletEndpoint) {
         let mut pause = AGAIN_AFTER;
-        while self.endpoints.borrow().get(&from.node) == Some(&(from.session, endpoint)) {
+        while self.endpoints.of(&from) == Place::At(endpoint) {
             match self.try_write(&from, &endpoint).await {
                 Ok(()) => return,
                 Err(error) => {
@@ -285,18 +334,30 @@ mod tests {
         let own = [address("InternalIP", "192.0.2.8")];
         let found = node(&[address("InternalIP", "10.0.0.5"), own[0].clone()], Some("10.0.0.5"), 12_003);
         let (mut metadata, mut status) = (json!({}), json!({}));
-        complete(&mut metadata, &mut status, (None, &own), &found);
+        complete(&mut metadata, &mut status, (Place::Unknown, &own), &found);
         assert_eq!(status["addresses"][0]["address"], "10.0.0.5");
-        complete(&mut metadata, &mut status, (Some(at("10.0.0.6")), &own), &found);
+        complete(&mut metadata, &mut status, (Place::At(at("10.0.0.6")), &own), &found);
         assert_eq!(status["addresses"][0]["address"], "10.0.0.6");
         // Nobody serves it: whatever the node says, the API server is not led to a kubelet's port or to its own.
         let (mut metadata, mut status) =
             (json!({}), json!({ "daemonEndpoints": { "kubeletEndpoint": { "Port": 6443 } } }));
-        complete(&mut metadata, &mut status, (None, &own), &node(&own, None, 10_250));
-        assert_eq!(
-            (&status["addresses"][0]["address"], &status["daemonEndpoints"]["kubeletEndpoint"]["Port"]),
-            (&json!("192.0.2.8"), &json!(10_350))
-        );
-        assert_eq!(metadata, json!({}));
+        complete(&mut metadata, &mut status, (Place::Unknown, &own), &node(&own, None, 10_250));
+        let said = |status: &Value| {
+            (
+                status["addresses"][0]["address"].clone(),
+                status["daemonEndpoints"]["kubeletEndpoint"]["Port"].clone(),
+            )
+        };
+        assert_eq!(said(&status), (json!("192.0.2.8"), json!(10_350)));
+        // What an earlier CloudCore said, or whoever wrote there, goes.
+        let (mut metadata, mut status) = (json!({}), json!({}));
+        complete_if_other(&mut metadata, &mut status, (Place::Unknown, &own), &found);
+        assert_eq!(status, json!({}));
+        complete_if_other(&mut metadata, &mut status, (Place::Nowhere, &own), &found);
+        assert_eq!(said(&status), (json!("192.0.2.8"), json!(10_350)));
+        assert_eq!(metadata, json!({ "annotations": { ANNOTATION: null } }));
+        let (mut metadata, mut status) = (json!({}), json!({}));
+        complete(&mut metadata, &mut status, (Place::Nowhere, &own), &found);
+        assert_eq!(said(&status), (json!("192.0.2.8"), json!(10_350)));
     }
 }

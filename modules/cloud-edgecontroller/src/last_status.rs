@@ -195,11 +195,10 @@ impl StatusWriter {
         let mut status = status_again(&reported, &json!(found), &now(&self.env));
         let mut metadata =
             json!({ "uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version });
-        let endpoint = kubelet_endpoint::of_session(&self.endpoints, from);
         kubelet_endpoint::complete_if_other(
             &mut metadata,
             &mut status,
-            (endpoint, &reported.addresses),
+            (self.endpoints.of(from), &reported.addresses),
             &found,
         );
         if status == json!({}) {

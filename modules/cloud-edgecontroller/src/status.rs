@@ -176,12 +176,7 @@ impl NodeReportWriter {
             let (mut metadata, mut status) =
                 (report_version::patch_of(&found.metadata, ours), status.clone());
             last_status::as_of(&mut status, &json!(found), &last_status::now(&self.env));
-            kubelet_endpoint::complete(
-                &mut metadata,
-                &mut status,
-                (kubelet_endpoint::of_session(&self.endpoints, from), &own),
-                &found,
-            );
+            kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoints.of(from), &own), &found);
             registration::complete(&mut metadata);
             if let Some(drivers) = &drivers {
                 csi_node::complete(&mut metadata, drivers);

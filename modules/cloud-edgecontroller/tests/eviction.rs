@@ -143,6 +143,7 @@ fn run(admits: Admits, test: impl AsyncFnOnce(Fixture)) {
             stream,
             interruptions: Interruptions::default(),
             read_as: ReadAs::CloudCore,
+            is_kubelet_endpoint: true,
         };
         hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
         hive.open().unwrap();

@@ -135,6 +135,7 @@ fn fixture() -> Fixture {
         stream: to_stream,
         interruptions: Interruptions::default(),
         read_as: ReadAs::CloudCore,
+        is_kubelet_endpoint: true,
     };
     hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
     hive.open().unwrap();

@@ -19,10 +19,9 @@ use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::{Renewal, Sessions};
 use crate::{events, nodes};
 
-/// How often a renewal is tried: a kubelet's number.
-const RENEWAL_TRIES: u32 = 5;
-/// 1 s between two tries.
+/// 1 s, doubled at each time up to 4 s, before a renewal that failed is tried again, until the next one is due.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(4);
 const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has gone on to a later session";
 
 /// What a NodeLease is made of.
@@ -281,18 +280,19 @@ impl Renewer {
     /// is away for most of them may answer in between.
     async fn renew(&self, began: Moment) {
         let SessionEnder { env, sessions, .. } = &self.ending;
-        for tries_left in (0..RENEWAL_TRIES).rev() {
+        let mut pause = RENEWAL_PAUSE;
+        let mut is_first = true;
+        loop {
             let wall = jiff::Timestamp::try_from(env.wall()).unwrap_or_default();
             match self.leases.renew(&self.node, self.session, wall, &self.node_uid, env).await {
                 Ok(holding) => return self.ending.lost(&self.node, self.session, Some(holding)).await,
                 Err(error) => {
-                    events::lease_not_renewed(env, &self.node, &Fault::from_error(&error).reason);
+                    events::lease_not_renewed(env, &self.node, &Fault::from_error(&error).reason, is_first);
+                    is_first = false;
                 }
             }
-            if tries_left == 0 {
-                return;
-            }
-            env.sleep(env.jitter(RENEWAL_PAUSE)).await;
+            env.sleep(env.jitter(pause)).await;
+            pause = (2 * pause).min(RENEWAL_PAUSE_MAX);
             if !sessions.borrow().may_retry(&self.node, self.session, began) {
                 return;
             }

@@ -28,9 +28,12 @@ pub(crate) fn session_over(env: &Env, node: &NodeName, session: u64, reason: &st
 }
 
 /// A Lease was not renewed; the next renewal tries again.
-pub(crate) fn lease_not_renewed(env: &Env, node: &NodeName, reason: &str) {
+pub(crate) fn lease_not_renewed(env: &Env, node: &NodeName, reason: &str, is_first: bool) {
     env.count("nodelease_lease_not_renewed");
-    tracing::warn!(%node, reason, "lease not renewed");
+    // One line for each renewal, however often it is tried.
+    if is_first {
+        tracing::warn!(%node, reason, "lease not renewed; tried again until the next time");
+    }
 }
 
 /// The API server takes no owner of a Lease; it is renewed without one.

@@ -382,6 +382,19 @@ async fn scales_and_dry_runs() {
     assert_eq!(server.refused(Method::DELETE, &format!("{uri}?dryRun=Bogus"), Value::Null).await.0, 422);
     let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["Nope"]});
     assert_eq!(server.refused(Method::DELETE, &uri, options).await.0, 422);
+    for odd in [
+        json!({"preconditions": {"uid": 5}}),
+        json!({"preconditions": []}),
+        json!({"preconditions": {"resourceVersion": 1}}),
+        json!({"orphanDependents": "x"}),
+        json!({"dryRun": "All"}),
+        json!({"kind": "Pod", "apiVersion": "v1"}),
+        json!([]),
+        json!("x"),
+    ] {
+        let (code, message) = server.refused(Method::DELETE, &uri, odd.clone()).await;
+        assert_eq!(code, 400, "{odd}: {message}");
+    }
     server.ok(Method::GET, &uri, Value::Null).await;
     let (code, scale) =
         server.patch(&format!("{DEPLOYMENTS}/w/scale"), "merge", json!({"spec": {"replicas": 3}})).await;

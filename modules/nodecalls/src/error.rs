@@ -84,7 +84,7 @@ impl CallError {
             ByteStreamError::HeaderTooLarge(bytes) => CallError::Request(StreamHeadError::Length(bytes)),
             ByteStreamError::Unsupported => CallError::Unsupported(node),
             ByteStreamError::Refused(ByteStreamRefusal { code, reason }) => {
-                CallError::Refused { code, reason }
+                CallError::Refused { code, reason: printable(&reason) }
             }
             ByteStreamError::Broken(reason) => CallError::Broken { node, reason },
         }
@@ -128,5 +128,20 @@ impl CallError {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         answer
+    }
+}
+/// What a node says is written to a terminal at last, which must not take it for commands.
+fn printable(text: &str) -> String {
+    let is_plain = |letter: &char| !letter.is_control() || matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if is_plain(&letter) { letter } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_moves_no_cursor() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}b\n\tc\r"), "a\u{fffd}[2J\u{fffd}b\n\tc\u{fffd}");
     }
 }

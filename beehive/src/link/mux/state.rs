@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Bound;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -484,7 +485,8 @@ impl State {
     /// The stream of this urgency whose turn it is.
     fn next_turn(&mut self, urgency: Urgency) -> Option<u32> {
         let (ready, served) = (self.ready.get_mut(urgency as usize)?, self.served.get_mut(urgency as usize)?);
-        let next = ready.range(*served + 1..).next().or_else(|| ready.first()).copied()?;
+        let later = (Bound::Excluded(*served), Bound::Unbounded);
+        let next = ready.range(later).next().or_else(|| ready.first()).copied()?;
         *served = next;
         Some(next)
     }
@@ -515,5 +517,23 @@ impl State {
         let echo = self.budget.sent(len, now);
         self.allowance.earn(len);
         Some(MuxFrame::Data { stream: id, bytes, echo })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_number_that_a_stream_can_have_has_its_turn() {
+        let mut state = State::new(Role::Accepted);
+        let now = Moment::default();
+        let cx = &mut Context::from_waker(Waker::noop());
+        state.take(MuxFrame::Open { stream: u32::MAX, urgency: Urgency::Link }, now).unwrap();
+        for bytes in [b"a", b"b"] {
+            assert!(matches!(state.poll_write(u32::MAX, bytes, cx), Poll::Ready(Ok(1))));
+            let frame = state.poll_frame(cx, now);
+            assert!(matches!(frame, Poll::Ready(Some(MuxFrame::Data { stream: u32::MAX, .. }))), "{frame:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Looks at the files of static pods: an actor and a child of Edged's, which is told when other pods should run.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::dependencies::Dependencies;
 use crate::events;
 use crate::pod::recorder::EventType;
 use crate::static_pods::folder;
+use crate::static_pods::source::FileRead;
 use crate::static_pods::watch::Watch;
 
 /// Its name among Edged's children.
@@ -123,13 +125,20 @@ impl StaticPodsSource {
 pub(crate) async fn look(deps: &Rc<Dependencies>) -> Result<Option<Moment>, String> {
     let found = match deps.settings.static_pods.clone() {
         Some(path) => {
-            let read = deps.env.blocking(move || folder::read(&path)).await;
-            read.map_err(|error| error.to_string()).flatten()?
+            let (node, prints) = (deps.settings.node_name.clone(), deps.static_pods.borrow().prints());
+            let seen = jiff::Timestamp::try_from(deps.env.wall()).unwrap_or_default().to_string();
+            // A file may be as large as a kubelet takes, and reading it takes as long as that.
+            let read = move || {
+                let each = |file: &Path, content| {
+                    FileRead::new(file, content, prints.get(file).copied(), (node.as_str(), seen.as_str()))
+                };
+                folder::read(&path, each)
+            };
+            deps.env.blocking(read).await.map_err(|error| error.to_string()).flatten()?
         }
         None => Default::default(),
     };
-    let seen = jiff::Timestamp::try_from(deps.env.wall()).unwrap_or_default().to_string();
-    let looked = deps.static_pods.borrow_mut().look(found, &deps.settings.node_name, &seen, deps.now());
+    let looked = deps.static_pods.borrow_mut().look(found, deps.now());
     for (file, why) in looked.faults {
         let text = format!("static pod file {}: {why}", file.display());
         events::static_pod_refused(&deps.env, &text);

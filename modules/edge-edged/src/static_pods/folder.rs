@@ -1,11 +1,10 @@
 //! Reading the files that describe static pods. Blocks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-
-use crate::static_pods::source::Files;
+use std::path::{Path, PathBuf};
 
 /// 10 MiB: a kubelet reads no larger file.
 const FILE_MAX: u64 = 10 << 20;
@@ -15,19 +14,22 @@ const FILES_MAX: usize = 1024;
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Reads a file, or every file of a folder but those that begin with a dot: a kubelet's rule. A path that is not there has
-/// no pods.
+/// no pods. `each` makes what is kept of a file of its content, or of why it cannot be read: one content is held at a time.
 ///
 /// # Errors
 /// When nothing can be said of what is there, in words that name the path: the pods stay as they are.
-pub(crate) fn read(path: &Path) -> Result<Files, String> {
+pub(crate) fn read<T>(
+    path: &Path,
+    each: impl Fn(&Path, Result<Vec<u8>, String>) -> T,
+) -> Result<BTreeMap<PathBuf, T>, String> {
     let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Files::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(named(&error)),
     };
     if kind.is_file() {
-        return Ok(Files::from([(path.to_owned(), read_file(path))]));
+        return Ok(BTreeMap::from([(path.to_owned(), each(path, read_file(path)))]));
     }
     if !kind.is_dir() {
         return Err(named(&"is neither a file nor a folder"));
@@ -35,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<Files, String> {
     if let Some(who) = written_by_others(&kind) {
         return Err(named(&who));
     }
-    let mut files = Files::new();
+    let mut files = BTreeMap::new();
     for entry in fs::read_dir(path).map_err(|error| named(&error))? {
         let entry = entry.map_err(|error| named(&error))?;
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -53,7 +55,8 @@ pub(crate) fn read(path: &Path) -> Result<Files, String> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => Err(error.to_string()),
         };
-        files.insert(file, content);
+        let kept = each(&file, content);
+        files.insert(file, kept);
     }
     Ok(files)
 }
@@ -90,6 +93,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    fn read(path: &Path) -> Result<BTreeMap<PathBuf, Result<Vec<u8>, String>>, String> {
+        super::read(path, |_, content| content)
+    }
 
     #[test]
     fn files_are_read_and_what_is_none_is_named() {

@@ -1,7 +1,7 @@
 //! The static pods as the files describe them: what a look at the files changes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use beehive::Moment;
@@ -9,8 +9,32 @@ use beehive::Moment;
 use crate::pod::parsed_pod::fnv1a;
 use crate::static_pods::manifest::{self, StaticPod};
 
-/// What a look has found: each file with its content, or why it cannot be read.
-pub(crate) type Files = BTreeMap<PathBuf, Result<Vec<u8>, String>>;
+/// What a look has found of each file.
+pub(crate) type Files = BTreeMap<PathBuf, FileRead>;
+
+/// A file as a look has found it.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRead {
+    print: u64,
+    /// What it describes, or why that makes no sense or cannot be read; `None` when it is as it was.
+    found: Option<Result<StaticPod, String>>,
+}
+
+impl FileRead {
+    /// Of a file at `path` with this content, or that cannot be read, which had the print `known` before. `seen`: the time, for what is
+    /// new. May take seconds.
+    pub(crate) fn new(
+        path: &Path,
+        content: Result<Vec<u8>, String>,
+        known: Option<u64>,
+        (node, seen): (&str, &str),
+    ) -> FileRead {
+        let print = content.as_ref().map_or_else(|why| fnv1a(why.as_bytes()), |bytes| fnv1a(bytes));
+        let is_other = known != Some(print);
+        let found = is_other.then(|| content.and_then(|bytes| manifest::read(&bytes, path, node, seen)));
+        FileRead { print, found }
+    }
+}
 
 /// 1 s: a file that makes no sense for so long is not one that is being written.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -51,26 +75,32 @@ pub(crate) struct StaticPods {
 }
 
 impl StaticPods {
-    /// Takes a look in. `seen`: the time, for what is new. What is valid counts at once, as in a kubelet; what is not may be half
-    /// of a file that somebody writes, and is told of when it stays so.
-    pub(crate) fn look(&mut self, found: Files, node: &str, seen: &str, now: Moment) -> FilesChange {
+    /// The files that are known, each with its print.
+    pub(crate) fn prints(&self) -> BTreeMap<PathBuf, u64> {
+        self.files.iter().map(|(file, described)| (file.clone(), described.print)).collect()
+    }
+
+    /// Takes a look in. What is valid counts at once, as in a kubelet; what is not may be half of a file that somebody writes, and is told
+    /// of when it stays so.
+    pub(crate) fn look(&mut self, found: Files, now: Moment) -> FilesChange {
         let before = self.identities();
         let was_known = std::mem::replace(&mut self.is_known, true);
         let mut looked = FilesChange::default();
         self.files.retain(|file, _| found.contains_key(file));
-        for (file, content) in found {
-            let print = content.as_ref().map_or_else(|why| fnv1a(why.as_bytes()), |bytes| fnv1a(bytes));
+        for (file, FileRead { print, found }) in found {
             let known = self.files.remove(&file);
-            let mut described = match known {
-                Some(known) if known.print == print => known,
-                known => {
-                    let read = content.and_then(|bytes| manifest::read(&bytes, &file, node, seen));
+            let mut described = match (known, found) {
+                (Some(known), None) => known,
+                (Some(known), Some(_)) if known.print == print => known,
+                (known, Some(read)) => {
                     let (pod, fault) = match read {
                         Ok(pod) => (Some(pod), None),
                         Err(why) => (known.and_then(|known| known.pod), Some(why)),
                     };
                     Described { print, since: now, pod, fault, is_told: false, double: None }
                 }
+                // Another look has forgotten it meanwhile: the next one reads it.
+                (None, None) => continue,
             };
             if let Some(why) = described.fault.as_ref().filter(|_| !described.is_told) {
                 if described.since + SETTLED <= now {
@@ -143,8 +173,13 @@ mod tests {
     }
 
     fn look_at(pods: &mut StaticPods, files: &[(&str, Result<Vec<u8>, String>)], now: Moment) -> FilesChange {
-        let found = files.iter().map(|(file, content)| (PathBuf::from(file), content.clone())).collect();
-        pods.look(found, "edge-1", "now", now)
+        let prints = pods.prints();
+        let read = |(file, content): &(&str, Result<Vec<u8>, String>)| {
+            let file = PathBuf::from(file);
+            let read = FileRead::new(&file, content.clone(), prints.get(&file).copied(), ("edge-1", "now"));
+            (file, read)
+        };
+        pods.look(files.iter().map(read).collect(), now)
     }
 
     /// Twice, a second after each other: whether the first changed anything, and the files of which the second said something.

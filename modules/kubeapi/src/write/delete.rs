@@ -41,6 +41,7 @@ impl DeleteOptions {
     }
 
     fn parse(request: &ApiRequest<'_>, options: &Value) -> Result<DeleteOptions, ApiError> {
+        check_types(options)?;
         let policy = options["propagationPolicy"].as_str().or(request.query.get("propagationPolicy"));
         let orphans = options["orphanDependents"] == json!(true) || request.query.is_true("orphanDependents");
         let finalizer = match policy {
@@ -61,9 +62,6 @@ impl DeleteOptions {
             wanted => Some(wanted.as_i64().ok_or_else(|| bad_grace(&wanted.to_string()))?),
         };
         let dry_runs = list(options, "/dryRun");
-        if !matches!(options["dryRun"], Value::Null | Value::Array(_)) {
-            return Err(ApiError::bad_request("dryRun of DeleteOptions is no list"));
-        }
         if let Some(other) = dry_runs.iter().find(|value| **value != json!(DRY_RUN)) {
             return Err(request.no_dry_run(other));
         }
@@ -92,6 +90,27 @@ impl DeleteOptions {
             }
         }
         Ok(())
+    }
+}
+
+/// One that is of another type must not be passed over: what was a condition would delete without it.
+fn check_types(options: &Value) -> Result<(), ApiError> {
+    let is_text = |value: &Value| value.is_null() || value.is_string();
+    let kind = &options["kind"];
+    let preconditions = &options["preconditions"];
+    let checks = [
+        ("the body", options.is_null() || options.is_object()),
+        ("kind", kind.is_null() || kind == "DeleteOptions" || kind == ""),
+        ("propagationPolicy", is_text(&options["propagationPolicy"])),
+        ("orphanDependents", matches!(options["orphanDependents"], Value::Null | Value::Bool(_))),
+        ("dryRun", matches!(options["dryRun"], Value::Null | Value::Array(_))),
+        ("preconditions", preconditions.is_null() || preconditions.is_object()),
+        ("preconditions.uid", is_text(&preconditions["uid"])),
+        ("preconditions.resourceVersion", is_text(&preconditions["resourceVersion"])),
+    ];
+    match checks.iter().find(|(_, is_fine)| !is_fine) {
+        Some((what, _)) => Err(ApiError::bad_request(format!("{what} of DeleteOptions is of another type"))),
+        None => Ok(()),
     }
 }
 

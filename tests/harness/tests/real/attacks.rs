@@ -280,12 +280,18 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
     let attached = json!({"status": {"volumesAttached": [{"name": "v", "devicePath": "/dev/sda"}]}});
     let path = format!("{nodes}/{}/status", fixture.edge);
     t.tries("say that a volume is attached", "MERGE", &path, attached).await;
-    for port in [0, 22, 443, 2379, 6443, 10_250, 10_257, 30_000] {
+    for port in [0, 22, 443, 2379, 6443, 10_250, 10_257, 13_000, 16_443, 30_000] {
         let led = json!({"status": {
             "addresses": [{"type": "InternalIP", "address": "192.0.2.66"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         }});
         t.tries(&format!("lead the API server to port {port}"), "MERGE", &path, led).await;
+        if port == 0 {
+            continue;
+        }
+        let alone =
+            json!({"status": {"addresses": null, "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+        t.tries(&format!("say port {port} without an address"), "MERGE", &path, alone).await;
     }
 
     // A node itself: what a captured kubelet's certificate may.

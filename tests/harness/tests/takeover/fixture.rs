@@ -135,6 +135,7 @@ impl Cloud {
             stream: to_stream,
             interruptions: interruptions.clone(),
             read_as: ReadAs::CloudCore,
+            is_kubelet_endpoint: true,
         };
         hive.supervise(edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
         let lease = lease_to.clone();
