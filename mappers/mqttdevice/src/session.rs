@@ -15,6 +15,10 @@ use crate::topics::Topics;
 
 /// 5 s for the broker's answer to a publish.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(5);
+/// 1 s for what the broker has kept of a device's availability. A device of which nothing is kept is taken to be there.
+const AVAILABILITY_WITHIN: Duration = Duration::from_secs(1);
+/// Why a session ends of a device that has left.
+const HAS_LEFT: &str = "the device has left: its availability topic says so";
 /// 1 MiB: the largest message that is taken.
 const MESSAGE_MAX: usize = 1 << 20;
 /// 30 s between two signs of life.
@@ -71,10 +75,40 @@ impl MqttSession {
                 Err(error) => return Err(failed(&error)),
             }
         }
+        if let Some((topic, offline)) = &address.availability {
+            // The broker is there, which says nothing of the device: one that has left must not be spoken to at each connection.
+            let left = has_left(&client, &mut events, topic, offline);
+            if timeout(AVAILABILITY_WITHIN, left)
+                .await
+                .unwrap_or(Ok(false))
+                .map_err(|error| failed(&error))?
+            {
+                return Err(Fault::NotSent(HAS_LEFT.to_owned()));
+            }
+        }
         let topics = Topics::new();
         let hearing = tokio::spawn(hear(events, topics.clone(), address.availability.clone()));
         let availability = address.availability.as_ref().map(|(topic, _)| topic.clone());
         Ok(MqttSession { client, topics, availability, hearing })
+    }
+}
+
+/// Whether the broker has kept that the device has left. Ends with the first word of it.
+async fn has_left(
+    client: &AsyncClient,
+    events: &mut EventLoop,
+    topic: &str,
+    offline: &str,
+) -> Result<bool, ConnectionError> {
+    if client.subscribe(topic, QoS::AtLeastOnce).await.is_err() {
+        return Ok(false);
+    }
+    loop {
+        if let Event::Incoming(Packet::Publish(publish)) = events.poll().await?
+            && publish.topic == topic
+        {
+            return Ok(publish.payload == offline.as_bytes());
+        }
     }
 }
 
@@ -87,7 +121,7 @@ async fn hear(mut events: EventLoop, topics: Topics, availability: Option<(Strin
                     *topic == publish.topic && publish.payload == offline.as_bytes()
                 };
                 if availability.as_ref().is_some_and(is_gone) {
-                    topics.ended("the device has left: its availability topic says so");
+                    topics.ended(HAS_LEFT);
                 }
                 topics.published(&publish.topic, &publish.payload);
             }

@@ -157,3 +157,20 @@ async fn without_a_broker_nothing_is_sent_and_without_a_word_there_is_no_value()
     let Err(Fault::NotSent(said)) = MqttDevice.connect(&device.address()).await else { panic!("connected") };
     assert!(said.contains("no connection to 127.0.0.1"), "{said}");
 }
+
+#[tokio::test]
+async fn a_device_that_has_left_is_not_spoken_to_at_each_connection_to_its_broker() {
+    let device = Device::start().await;
+    let topic = "device/availability";
+    let place = conformance::Peer::place(&device);
+    let place = place.into_iter().chain([("availabilityTopic", Scalar::Text(topic.to_owned()))]);
+    let address = Address::read(&Settings::from_pairs(place)).unwrap();
+    drop(MqttDevice.connect(&address).await.unwrap());
+    device.client.publish(topic, QoS::AtLeastOnce, true, "offline").await.unwrap();
+    eventually("the broker has kept that it has left", async || {
+        matches!(MqttDevice.connect(&address).await, Err(Fault::NotSent(said)) if said.contains("has left"))
+    })
+    .await;
+    device.client.publish(topic, QoS::AtLeastOnce, true, "online").await.unwrap();
+    eventually("it is back", async || MqttDevice.connect(&address).await.is_ok()).await;
+}

@@ -24,10 +24,10 @@ use crate::{AnyMap, any_map_schema};
     printcolumn(name = "Properties", type_ = "string", json_path = ".status.twins[*].propertyName"),
     printcolumn(name = "Reported", type_ = "string", json_path = ".status.twins[*].reported.value"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
-    printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.conditions[*].message"),
     printcolumn(name = "LastOnline", type_ = "string", json_path = ".status.lastOnlineTime"),
     printcolumn(name = "Twins", type_ = "string", json_path = ".status.twins", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.conditions[*].message")
 )]
 pub struct DeviceStatusSpec {}
 

@@ -146,7 +146,9 @@ impl Actor for EventBus {
         }
         {
             let Places { plain, tls, unix, .. } = &*bound.borrow();
-            tracing::info!(?plain, ?tls, unix = unix.is_some(), "MQTT clients may connect");
+            if plain.is_some() || tls.is_some() || unix.is_some() {
+                tracing::info!(?plain, ?tls, unix = unix.is_some(), "MQTT clients may connect");
+            }
         }
         #[cfg(test)]
         self.spy.replace(Some(Rc::clone(&shared)));

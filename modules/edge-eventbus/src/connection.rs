@@ -237,7 +237,10 @@ impl Client {
     async fn take(&mut self, packet: Packet) -> Result<Option<Farewell>, ConnectionError> {
         match packet {
             Packet::Publish(publish) => self.take_publish(publish).await?,
-            Packet::Oversized { publish, size } => self.drop_oversized(&publish, size),
+            Packet::Oversized { publish, size } => {
+                let limit = self.shared.packet_bytes;
+                self.drop_oversized(&publish, size, limit);
+            }
             Packet::PubAck(pkid) => self.session(|session| session.acknowledged(pkid)),
             Packet::PubRec(pkid, code) => self.received(pkid, code),
             Packet::PubComp(pkid) => self.session(|session| session.completed(pkid)),

@@ -50,7 +50,7 @@ pub(crate) enum ConnectionError {
     #[error("closed by the client without a DISCONNECT")]
     Closed,
     /// What it sent is no MQTT.
-    #[error("not MQTT")]
+    #[error("{0}")]
     MalformedPacket(#[from] MalformedPacket),
     /// It broke the protocol.
     #[error("{0}")]

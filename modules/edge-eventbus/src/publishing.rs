@@ -22,7 +22,6 @@ const NOT_AUTHORIZED: u8 = 0x87;
 const TOPIC_INVALID: u8 = 0x90;
 const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
 const ALIAS_INVALID: u8 = 0x94;
-const PACKET_TOO_LARGE: u8 = 0x95;
 const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl Client {
@@ -40,10 +39,11 @@ impl Client {
     }
 
     /// It goes nowhere, and is acknowledged: a client of 3.1.1 would only send it again.
-    pub(crate) fn drop_oversized(&mut self, publish: &Publish, size: usize) {
+    pub(crate) fn drop_oversized(&mut self, publish: &Publish, size: usize, limit: usize) {
         let counts = self.shared.broker.borrow().counts.clone();
-        counts.publish_oversized(&self.id, &publish.topic, size, self.shared.packet_bytes);
-        self.answer(Answer::to(publish.qos, publish.pkid), PACKET_TOO_LARGE, None);
+        counts.publish_oversized(&self.id, &publish.topic, size, limit);
+        // Of the codes that a PUBACK can have (MQTT 5, 3.4.2.1) the one for a limit that an administrator has set.
+        self.answer(Answer::to(publish.qos, publish.pkid), QUOTA_EXCEEDED, None);
     }
 
     /// The topic of a publish, which may be given by a number that stands for it.
@@ -85,7 +85,7 @@ impl Client {
         }
         let goes_on = plan::is_twins(&publish.topic) || plan::is_for_the_cloud(&publish.topic);
         if goes_on && publish.payload.len() > plan::SMALL_BYTES {
-            self.drop_oversized(&publish, publish.payload.len());
+            self.drop_oversized(&publish, publish.payload.len(), plan::SMALL_BYTES);
             return Ok(());
         }
         if qos == 2 {

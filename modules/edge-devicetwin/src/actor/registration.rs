@@ -100,7 +100,7 @@ impl DeviceTwin {
         mapper_socket::below(self.folder(), &address)?;
         let identity = self.identity_of(caller, cx).await?;
         let protocol = self.part_for(&identity, &protocol, &name, cx).await;
-        self.claim(&identity, &protocol, cx).await?;
+        self.claim(&identity, &name, &protocol, cx).await?;
         let mine = self.sessions.get(&protocol).is_some_and(|session| session.mapper.identity == identity);
         if mine && !with_data {
             return Ok(Vec::new());
@@ -205,10 +205,12 @@ impl DeviceTwin {
         Ok(())
     }
 
-    /// Whether whoever speaks for `identity` may have `protocol`. A mapper that is gone makes room.
+    /// Whether the mapper `name`, which speaks for `identity`, may have `protocol`. A mapper that is gone makes room, and so does one that
+    /// registers again; another one of the same user is another mapper.
     async fn claim(
         &mut self,
         identity: &MapperIdentity,
+        name: &str,
         protocol: &str,
         cx: &Context<TwinMsg>,
     ) -> Result<(), DmiRefusal> {
@@ -219,14 +221,14 @@ impl DeviceTwin {
             return Err(self.deny(reason, cx));
         }
         if let Some(session) = self.sessions.get(protocol) {
-            if session.mapper.identity == *identity {
+            if session.mapper.identity == *identity && session.mapper.name == name {
                 return Ok(());
             }
             let before = session.mapper.clone();
             if self.is_alive(&before, cx).await {
                 let reason = format!(
-                    "`{whole}` has a mapper, of {}, and it is there; end that one first, or let devices name this one (annotation kubehive.io/mapper)",
-                    before.identity
+                    "`{whole}` has a mapper, `{}` of {}, and it is there; end that one first, or let devices name this one (annotation kubehive.io/mapper)",
+                    before.name, before.identity
                 );
                 return Err(self.deny(reason, cx));
             }
