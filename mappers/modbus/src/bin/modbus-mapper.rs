@@ -21,7 +21,6 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    daemon::names::from_files_and_dns();
     let arguments = Arguments::parse();
     let level = match arguments.verbosity {
         0 | 1 => "info",
