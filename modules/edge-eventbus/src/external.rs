@@ -37,7 +37,7 @@ use crate::plan;
 use link::Part as _;
 use outbound::Outbound;
 use publisher::Publisher;
-use state::Board;
+use state::LinkStates;
 use subscriber::Subscriber;
 
 /// Which broker, and who `edgecore` is there.
@@ -104,7 +104,7 @@ pub(crate) async fn forget(store: &Store, outbound: &[Row]) {
 pub(crate) struct ExternalBus {
     server: String,
     outbound: Rc<Outbound>,
-    board: Rc<Board>,
+    links: Rc<LinkStates>,
     env: beehive::Env,
     store: Store,
 }
@@ -121,15 +121,15 @@ impl ExternalBus {
     ) -> Rc<Self> {
         let env = cx.env();
         let outbound = Outbound::restore(&kept, Clocks::of(env), intake.counts.clone());
-        let board = Board::new(&settings, Rc::clone(news));
+        let links = LinkStates::new(&settings, Rc::clone(news));
         let settings = Rc::new(settings);
         cx.spawn(outbound::keep(Rc::clone(&outbound), store.clone(), env.clone()));
         let publisher = Publisher::new(Rc::clone(&outbound));
-        cx.spawn(link::keep(Rc::clone(&settings), publisher, Rc::clone(&board), env.clone()));
+        cx.spawn(link::keep(Rc::clone(&settings), publisher, Rc::clone(&links), env.clone()));
         let subscriber = Subscriber::new(intake);
-        cx.spawn(link::keep(Rc::clone(&settings), subscriber, Rc::clone(&board), env.clone()));
+        cx.spawn(link::keep(Rc::clone(&settings), subscriber, Rc::clone(&links), env.clone()));
         let server = settings.server.to_string();
-        Rc::new(ExternalBus { server, outbound, board, env: env.clone(), store })
+        Rc::new(ExternalBus { server, outbound, links, env: env.clone(), store })
     }
 }
 
@@ -140,14 +140,14 @@ impl Bus for ExternalBus {
     }
 
     fn report(&self) -> Option<BrokerReport> {
-        self.board.report()
+        self.links.report()
     }
 
     fn show(&self, view: &mut Map<String, Value>) {
         let external = json!({
             "server": self.server,
-            "listens": self.board.shown(Subscriber::ROLE),
-            "publishes": self.board.shown(Publisher::ROLE),
+            "listens": self.links.shown(Subscriber::ROLE),
+            "publishes": self.links.shown(Publisher::ROLE),
             "waiting": self.outbound.waiting(),
         });
         view.insert("external".to_owned(), external);
@@ -155,7 +155,7 @@ impl Bus for ExternalBus {
 
     fn stop(&self) -> LocalBoxFuture<'_, ()> {
         async {
-            self.env.timeout(plan::GOODBYE, self.board.end()).await;
+            self.env.timeout(plan::GOODBYE, self.links.end()).await;
             outbound::store_once(&self.outbound, &self.store, &self.env).await;
         }
         .boxed_local()

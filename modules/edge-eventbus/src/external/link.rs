@@ -10,7 +10,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::AsyncWriteExt;
 
 use super::fault::LinkFault;
-use super::state::{Board, Role};
+use super::state::{LinkStates, Role};
 use super::{ExternalSettings, dial};
 use crate::error::{ConnectionError, MalformedPacket};
 use crate::incoming::{Skipped, fetch};
@@ -74,17 +74,17 @@ fn pause_after(pause: Duration, lasted: Duration) -> Duration {
 }
 
 /// Connects again and again, until `edgecore` ends.
-pub(super) async fn keep<P: Part>(settings: Rc<ExternalSettings>, part: P, board: Rc<Board>, env: Env) {
+pub(super) async fn keep<P: Part>(settings: Rc<ExternalSettings>, part: P, links: Rc<LinkStates>, env: Env) {
     let mut pause = AGAIN_AFTER / 2;
     loop {
         let began = env.now();
         let fault = match open(&settings, &part, &env).await {
-            Ok(link) => converse(link, &part, &board, &env).await,
+            Ok(link) => converse(link, &part, &links, &env).await,
             Err(fault) => fault,
         };
         part.end();
-        board.down(P::ROLE, &fault);
-        if board.is_ending() {
+        links.down(P::ROLE, &fault);
+        if links.is_ending() {
             return;
         }
         pause = pause_after(pause, env.now().since(began));
@@ -124,11 +124,11 @@ async fn open<P: Part>(settings: &ExternalSettings, part: &P, env: &Env) -> Resu
     }
 }
 
-async fn converse<P: Part>(link: Link, part: &P, board: &Board, env: &Env) -> LinkFault {
+async fn converse<P: Part>(link: Link, part: &P, links: &LinkStates, env: &Env) -> LinkFault {
     let Link { is_present, listener, mut reader, mut writer } = link;
     let handle = ConnectionHandle::of(ConnectInfo::default());
     part.begin(&handle, is_present);
-    board.up(P::ROLE, &handle);
+    links.up(P::ROLE, &handle);
     let fill = |out: &mut BytesMut, now| {
         part.fill(&handle, out, now);
         false
@@ -136,7 +136,7 @@ async fn converse<P: Part>(link: Link, part: &P, board: &Board, env: &Env) -> Li
     let end = tokio::select! {
         biased;
         () = handle.ended.notified() => LinkFault::from(handle.reason()),
-        fault = listen(part, board, env, &handle, listener, &mut reader) => fault,
+        fault = listen(part, links, env, &handle, listener, &mut reader) => fault,
         end = write_all(env, &handle, &mut writer, fill) => end.into(),
         never = ping(env, &handle) => match never {},
     };
@@ -161,7 +161,7 @@ async fn ping(env: &Env, handle: &ConnectionHandle) -> std::convert::Infallible 
 /// Listens until the connection, or what is said over it, is at fault.
 async fn listen<P: Part>(
     part: &P,
-    board: &Board,
+    links: &LinkStates,
     env: &Env,
     handle: &ConnectionHandle,
     mut listener: Listener,
@@ -195,7 +195,7 @@ async fn listen<P: Part>(
         match heard {
             Ok(Heard::Nothing) => {}
             Ok(Heard::Settle(one)) => settling.push_back(one),
-            Ok(Heard::Denied(filters)) => board.denied(P::ROLE, filters),
+            Ok(Heard::Denied(filters)) => links.denied(P::ROLE, filters),
             Err(fault) => return fault,
         }
     }

@@ -28,7 +28,7 @@ enum LinkState {
 }
 
 /// Where the connections say how they fare.
-pub(super) struct Board {
+pub(super) struct LinkStates {
     /// The broker, with the user that `edgecore` is there.
     name: String,
     states: RefCell<BTreeMap<Role, LinkState>>,
@@ -41,11 +41,11 @@ pub(super) struct Board {
 /// How many connections there are.
 const LINKS: usize = 2;
 
-impl Board {
+impl LinkStates {
     pub(super) fn new(settings: &ExternalSettings, news: Rc<Notify>) -> Rc<Self> {
         let user =
             if settings.user.is_empty() { String::new() } else { format!(" (user `{}`)", settings.user) };
-        Rc::new(Board {
+        Rc::new(LinkStates {
             name: format!("external MQTT broker {}{user}", settings.server),
             states: RefCell::default(),
             handles: RefCell::default(),
@@ -55,7 +55,7 @@ impl Board {
         })
     }
 
-    /// A connection is there. What it is refused comes with [`Board::denied`].
+    /// A connection is there. What it is refused comes with [`LinkStates::denied`].
     pub(super) fn up(&self, role: Role, handle: &Rc<ConnectionHandle>) {
         self.handles.borrow_mut().insert(role, Rc::clone(handle));
         if self.set(role, LinkState::Up) {
