@@ -26,8 +26,6 @@ pub(crate) struct PropertyState {
     /// How long until the next try after one that failed.
     reread: Backoff,
     reading: Option<(Reading, SystemTime)>,
-    /// The reading that says nothing but why the device was never reached.
-    never_reached: Option<(Reading, SystemTime)>,
     /// When there was last a value.
     good_at: Option<Moment>,
     observed: String,
@@ -85,7 +83,6 @@ impl PropertyState {
             is_subscribed: false,
             reread: Backoff::new(REREAD_MAX, REREAD_MAX),
             reading: None,
-            never_reached: None,
             good_at: None,
             observed: String::new(),
             refusal: None,
@@ -227,12 +224,11 @@ impl PropertyState {
         is_new
     }
 
-    /// The device is not reached. One that never was has only that to tell; others keep what they had.
+    /// The device is not reached: why that is, is all that can be told of what has no value. A value stays.
     pub(crate) fn is_out_of_reach(&mut self, reason: &str, at: SystemTime) {
-        let is_known = self.reading.is_some() && self.reading.as_ref() != self.never_reached.as_ref();
-        if self.next_read.is_some() && !is_known {
+        let has_value = matches!(&self.reading, Some((Reading::Value(_) | Reading::Doubtful(..), _)));
+        if self.next_read.is_some() && !has_value {
             self.reading = Some((Reading::Missing(reason.to_owned()), at));
-            self.never_reached = self.reading.clone();
         }
     }
 

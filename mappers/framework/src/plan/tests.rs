@@ -10,6 +10,9 @@ use super::*;
 use crate::fault::Fault;
 use crate::protocol::Session;
 
+/// What is in this slot is called.
+const METHOD: i64 = 99;
+
 struct TestProtocol;
 struct TestSession;
 
@@ -25,6 +28,9 @@ impl Protocol for TestProtocol {
     }
     fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {
         settings.whole("slot")?.ok_or_else(|| InvalidSetting::new("setting `slot` is missing"))
+    }
+    fn is_command(&self, slot: &i64) -> bool {
+        *slot == METHOD
     }
     async fn connect(&self, _: &String) -> Result<TestSession, Fault> {
         Err(Fault::Link("nowhere".to_owned()))
@@ -142,6 +148,21 @@ fn limits_and_commands_may_be_in_the_visitors() {
     let (plan, warnings) = parsed(&device(vec![level]));
     assert_eq!(warnings, Vec::<String>::new(), "absent numbers are zeros");
     assert!(matches!(plan.properties[0].desired, Desired::Value(_)));
+}
+
+#[test]
+fn a_method_is_a_command_and_nothing_else() {
+    let with = |more: &[(&str, Scalar)]| {
+        let mut level = property("level", "7");
+        level.visitors.as_mut().unwrap().config_data =
+            config(&[&[("slot", Scalar::Int(METHOD))], more].concat());
+        parsed(&device(vec![level])).0
+    };
+    let plan = with(&[]);
+    assert!(plan.properties[0].is_command && plan.properties[0].collect.is_some(), "also when it is read");
+    assert!(with(&[("command", Scalar::Bool(true))]).properties[0].is_command);
+    let refused = with(&[("command", Scalar::Bool(false))]).refused;
+    assert!(refused[0].1.contains("called once"), "{refused:?}");
 }
 
 #[test]
