@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
+pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
 use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 
 /// The annotated default file.

@@ -11,7 +11,7 @@ use crate::outgoing::wait_for_room;
 use crate::packet::Publish;
 use crate::qos2::{Progress, Unreleased};
 use crate::session::RowKey;
-use crate::settling::{Answer, Settled, ask_twin, kept, stored};
+use crate::settling::{Answer, Settled, stored};
 use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
 use crate::uploads::{MemoryPermit, Upload};
@@ -127,7 +127,7 @@ impl Client {
         if !plan::is_for_the_cloud(&publish.topic) {
             return None;
         }
-        self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
+        self.shared.intake.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
     }
 
     /// An earlier connection brought it, and what that set going has not ended.
@@ -168,7 +168,7 @@ impl Client {
         let upload = plan::is_for_the_cloud(&name).then(|| {
             let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
             let line = Rc::clone(&self.line);
-            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
+            self.shared.intake.uploads.put(Upload { source, payload, qos, dup, line, room })
         });
         if for_twin.is_none() && qos == 0 {
             return;
@@ -184,10 +184,10 @@ impl Client {
         self.settling.push_back(Box::pin(async move {
             let mut result = Ok(if wait.is_not_retained { QUOTA_EXCEEDED } else { 0 });
             if let Some((topic, payload)) = for_twin {
-                result = ask_twin(&shared, &id, topic, payload).await;
+                result = shared.intake.ask_twin(&id, topic, payload).await;
             }
             if let (Some(upload), true) = (upload, qos > 0) {
-                result = kept(&shared, upload).await.and(result);
+                result = shared.intake.kept(upload).await.and(result);
             }
             if qos > 0 {
                 let queued = match wait.queued {
