@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::device_call::{CALLS_MAX, ID_MAX, MESSAGE_MAX, METHOD_CALL_ANNOTATION};
+use contract::device_call::{CALLS_MAX, ID_MAX, METHOD_CALL_ANNOTATION, sentence};
 use contract::{CallRecord, CallState, MethodCall};
 use serde_json::{Value, json};
 
@@ -142,21 +142,13 @@ impl Calls {
     }
 }
 
-fn cut(text: &str) -> String {
-    let mut text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
-    while text.len() > MESSAGE_MAX {
-        text.pop();
-    }
-    text
-}
-
 fn unsent(call: &MethodCall, state: CallState, reason: &str) -> UnsentCall {
     let (id, method, values) = (call.id().to_owned(), call.method().to_owned(), call.values().clone());
-    UnsentCall { id, method, values, state, message: cut(reason) }
+    UnsentCall { id, method, values, state, message: sentence(reason) }
 }
 
 fn malformed(id: &str, reason: &str) -> UnsentCall {
-    let message = cut(&format!("annotation {METHOD_CALL_ANNOTATION}: {reason}"));
+    let message = sentence(&format!("annotation {METHOD_CALL_ANNOTATION}: {reason}"));
     let (method, values) = (String::new(), BTreeMap::new());
     UnsentCall { id: id.to_owned(), method, values, state: CallState::Refused, message }
 }

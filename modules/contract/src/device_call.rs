@@ -250,6 +250,15 @@ pub struct CallOutcome {
     pub message: String,
 }
 
+/// A sentence on a call within its bound, without what a terminal would obey.
+pub fn sentence(text: &str) -> String {
+    let mut text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
+    while text.len() > MESSAGE_MAX {
+        text.pop();
+    }
+    text
+}
+
 /// A call of a device's method, as it stands in the DeviceStatus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRecord {

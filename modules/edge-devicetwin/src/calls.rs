@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::device_call::{CALLS_MAX, MESSAGE_MAX};
+use contract::device_call::{CALLS_MAX, sentence};
 use contract::ids::DeviceName;
 use contract::{CallOrigin, CallOutcome, CallRecord, CallState, MethodCall, UpReport};
 
@@ -37,24 +37,15 @@ impl Remembered {
             values: self.values.clone(),
             by: self.by.word().to_owned(),
             state: self.outcome.state.word().to_owned(),
-            message: cut(&self.outcome.message),
+            message: sentence(&self.outcome.message),
             time: self.time.clone(),
         }
     }
 }
 
-/// A sentence within its bound.
-pub(crate) fn cut(text: &str) -> String {
-    let mut text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
-    while text.len() > MESSAGE_MAX {
-        text.pop();
-    }
-    text
-}
-
 /// An outcome with its sentence within its bound.
 pub(crate) fn outcome(state: CallState, code: u16, message: impl AsRef<str>) -> CallOutcome {
-    CallOutcome { state, code, message: cut(message.as_ref()) }
+    CallOutcome { state, code, message: sentence(message.as_ref()) }
 }
 
 /// The last [`CALLS_MAX`] calls of a device, the newest last.

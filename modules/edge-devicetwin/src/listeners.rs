@@ -4,8 +4,9 @@
 //! machine may take while the mapper does not have it: what is to be written to a device is told to the mapper's user alone.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+
+use crate::peer::read_capped;
 
 /// 4 MiB of each: some 25,000 sockets.
 const TABLE_MAX: u64 = 4 << 20;
@@ -17,23 +18,14 @@ const LISTEN: &str = "0A";
 /// # Errors
 /// When the kernel's tables cannot be read.
 pub(crate) fn owners(port: u16) -> io::Result<BTreeSet<u32>> {
-    let mut found = owners_in(&read("/proc/net/tcp")?, port);
-    match read("/proc/net/tcp6") {
+    let mut found = owners_in(&read_capped("/proc/net/tcp", TABLE_MAX)?, port);
+    match read_capped("/proc/net/tcp6", TABLE_MAX) {
         Ok(table) => found.extend(owners_in(&table, port)),
         // A machine without IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     Ok(found)
-}
-
-fn read(path: &str) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(TABLE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > TABLE_MAX {
-        return Err(io::Error::other(format!("{path} has more than 4 MiB")));
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn owners_in(table: &str, port: u16) -> BTreeSet<u32> {
