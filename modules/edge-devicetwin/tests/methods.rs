@@ -170,7 +170,7 @@ fn what_is_not_called_is_refused_by_name_and_nothing_reaches_the_mapper() {
 #[test]
 fn a_call_reaches_nobody_but_the_mappers_own_user() {
     run(|folder| async move {
-        let mut rest = Rest::start().await;
+        let rest = Rest::start().await;
         let peer = Arc::new(ChosenPeer::default());
         let node = start(&folder, rest.port, Arc::<ChosenPeer>::clone(&peer)).await;
         let one = |id: &str| call(id, &[("level", "1")], WITHIN);

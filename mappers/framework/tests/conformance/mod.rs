@@ -7,7 +7,9 @@
 use dmi::Scalar;
 use dmi::v1beta1::{Device, UpdateDeviceRequest};
 
-use crate::edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
+use crate::edgecore::{
+    EdgeCore, Mapper, ReceivedReports, desiring, device, eventually, model, modelled, property,
+};
 
 /// Types of a model, a property of each, and values that must come through unchanged, both ways.
 const VALUES: [(&str, &str, &[&str]); 5] = [
@@ -106,7 +108,7 @@ async fn offline_and_back(peer: &impl Peer, edgecore: &EdgeCore) {
     }
     let is = |state: &str| ("one".to_owned(), state.to_owned());
     let offline = is("offline");
-    let reason = |heard: &edgecore::ReceivedReports| heard.reasons.get("one").cloned().flatten();
+    let reason = |heard: &ReceivedReports| heard.reasons.get("one").cloned().flatten();
     let said = edgecore
         .until("offline", |heard| (heard.states.last() == Some(&offline)).then(|| reason(heard)).flatten());
     assert!(said.await.starts_with("the device "), "why is said with the state");
