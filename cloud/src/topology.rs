@@ -19,7 +19,7 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
-use contract::wire::META_MAILBOX;
+use contract::wire::{META_MAILBOX, TWIN_MAILBOX};
 use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
@@ -139,6 +139,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         hub,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
+    hive.declare_remote(DEVICE, TWIN_MAILBOX);
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
     hive.declare_remote(META_MAILBOX, ROUTER);

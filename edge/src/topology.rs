@@ -61,6 +61,8 @@ pub struct Mailboxes {
     meta_to_hub: Address<EdgeHubMsg>,
     hub_to_meta: Address<MetaMsg>,
     hub_to_stream: Address<EdgeStreamMsg>,
+    hub_to_twin: Address<TwinMsg>,
+    stream_to_twin: Address<TwinMsg>,
     stream_to_edged: Address<EdgedMsg>,
     stream_to_csi: Address<CsiMsg>,
 }
@@ -118,6 +120,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         hub_to_stream: hive.grant(HUB, &stream, Flow::TryTell),
+        hub_to_twin: hive.grant(HUB, &twin, Flow::Tell),
+        stream_to_twin: hive.grant(STREAM, &twin, Flow::Ask),
         stream_to_edged: hive.grant(STREAM, &edged, Flow::Ask),
         stream_to_csi: hive.grant(STREAM, &csi, Flow::Ask),
         bus,
@@ -197,9 +201,11 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))
             .measuring_by(mailboxes.stream_to_edged.clone())
             .calling_drivers_by(mailboxes.stream_to_csi.clone())
+            .calling_methods_by(mailboxes.stream_to_twin.clone())
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {
-        let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());
+        let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone())
+            .calling_devices_of(mailboxes.hub_to_twin.clone());
         let streams = mailboxes.hub_to_stream.clone();
         let hub = if is_served { hub.streaming_to(streams) } else { hub };
         match &network {

@@ -11,6 +11,7 @@ use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
+use contract::downlink::DeviceDown;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::MetaDown;
 use contract::nodelease::{NodeLeaseMsg, OpenLink};
@@ -42,6 +43,7 @@ struct OpenSession {
     /// What the node's end understands beyond its wire version.
     capabilities: Capabilities,
     meta: Address<MetaDown>,
+    twin: Address<DeviceDown>,
     streams: ByteStreams,
     permit: LinkPermit,
 }
@@ -202,6 +204,7 @@ impl CloudHub {
             version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
+            twin: link.remote(),
             streams: link.byte_streams(),
             permit,
         };
@@ -266,7 +269,7 @@ impl CloudHub {
             }
             SessionReader::EdgeController => edge.tell(EdgeControllerMsg::NodeUp { node, session }).await,
             SessionReader::DeviceController => {
-                device.tell(DeviceControllerMsg::NodeUp { node, session }).await
+                device.tell(DeviceControllerMsg::NodeUp { node, session, twin: open.twin.clone() }).await
             }
             SessionReader::CloudStream => {
                 let (streams, version) = (open.streams.clone(), open.version);

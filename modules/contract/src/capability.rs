@@ -26,6 +26,11 @@ pub const REPORT_DEVICE_STATE: &str = "report.device-state";
 /// Reports of what is wrong with a device.
 pub const REPORT_DEVICE_CONDITIONS: &str = "report.device-conditions";
 
+/// Reports of the calls of a device's methods.
+pub const REPORT_METHOD_CALLS: &str = "report.method-calls";
+/// Calls of a device's methods.
+pub const CALL_METHOD: &str = "call-method";
+
 /// What the edge controller of this release understands.
 pub const OF_EDGE_CONTROLLER: &[&str] = &[
     DEFLATE,
@@ -39,6 +44,8 @@ pub const OF_EDGE_CONTROLLER: &[&str] = &[
 ];
 /// What the device controller of this release understands.
 pub const OF_DEVICE_CONTROLLER: &[&str] =
-    &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS];
+    &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS, REPORT_METHOD_CALLS];
+/// What the DeviceTwin of a node of this release understands.
+pub const OF_DEVICE_TWIN: &[&str] = &[CALL_METHOD];
 /// What the router of this release understands.
 pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY];

@@ -13,6 +13,7 @@ pub mod containermanager;
 pub mod csi;
 pub mod csi_call;
 pub mod csi_node;
+pub mod device_call;
 pub mod devicecontroller;
 pub mod devicetwin;
 pub mod digest;
@@ -39,6 +40,7 @@ pub mod wire;
 
 pub use batch::{Batch, DecodedBatch, SkipReason, SkippedRow};
 pub use changed::ChangedObjects;
+pub use device_call::{CallOrigin, CallOutcome, CallRecord, CallState, MethodCall};
 pub use digest::Digest;
 pub use ids::{NodeName, ObjectKey, ParseIdError};
 pub use object::{Change, Object, ObjectVersion, content_hash};

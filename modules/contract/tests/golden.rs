@@ -11,13 +11,13 @@ use beehive::Reply;
 use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::{Inventory, MetaDown, NotApplied};
+use contract::downlink::{DeviceDown, Inventory, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
 use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
-    Change, DeviceCondition, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant,
-    TokenQuery, TwinValue, UpReport, Upload, capability, rows,
+    CallRecord, Change, DeviceCondition, Digest, MethodCall, Object, ObjectKey, ObjectVersion, Report,
+    Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload, capability, rows,
 };
 
 const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
@@ -104,6 +104,22 @@ fn reports() -> Vec<(&'static str, UpReport)> {
                     reason: s("Stale"),
                     message: s("m"),
                     since: s("t"),
+                }],
+            },
+        ),
+        (
+            "method-calls",
+            UpReport::MethodCalls {
+                namespace: s("d"),
+                name: s("n"),
+                calls: vec![CallRecord {
+                    id: s("i"),
+                    method: s("m"),
+                    values: BTreeMap::from([(s("a"), s("1"))]),
+                    by: s("mqtt"),
+                    state: s("Failed"),
+                    message: s("no"),
+                    time: s("t"),
                 }],
             },
         ),
@@ -202,6 +218,15 @@ fn apply(change: Change) -> Vec<u8> {
     body(MetaDown::Apply { inventory: 5, sequence: 6, changes: vec![change], reply: Reply::channel().0 })
 }
 
+fn method_call() -> MethodCall {
+    let values = BTreeMap::from([(s("a"), s("1"))]);
+    MethodCall::new("i", "m", values, std::time::Duration::from_millis(500)).unwrap()
+}
+
+fn call_method(reply: Reply<Result<(), String>>) -> DeviceDown {
+    DeviceDown::CallMethod { namespace: s("d"), name: s("n"), uid: s("u"), call: method_call(), reply }
+}
+
 fn stream_request() -> StreamRequest {
     StreamRequest {
         method: s("POST"),
@@ -227,6 +252,7 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         (s("alive"), body(EdgeUp::Alive)),
         (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 })),
         (s("telemetry"), body(RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 })),
+        (s("call-method"), body(call_method(Reply::channel().0))),
         (s("deflated-report"), reported(long_status(), false)),
     ];
     for (name, report) in reports() {
@@ -273,6 +299,11 @@ fn answers() -> Vec<(String, Vec<u8>)> {
     for (name, granted) in [("token-answer", Ok(grant())), ("token-refused", Err(s("no")))] {
         let (EdgeUp::Token { reply, .. }, answer) = question(&messages["token"]) else { panic!() };
         reply.send(granted);
+        keep(name, answer);
+    }
+    for (name, taken) in [("call-taken", Ok(())), ("call-refused", Err(s("no")))] {
+        let (DeviceDown::CallMethod { reply, .. }, answer) = question(&messages["call-method"]);
+        reply.send(taken);
         keep(name, answer);
     }
     let (EdgeUp::Reports { reply, .. }, answer) = question(&messages["report-node"]) else { panic!() };
@@ -360,6 +391,8 @@ fn golden_messages_are_read_back() {
         EdgeUp::Token { query: read, .. } => assert_eq!(read, query().into()),
         other => panic!("{other:?}"),
     }
+    let DeviceDown::CallMethod { namespace, name, uid, call, .. } = read("call-method");
+    assert_eq!((namespace, name, uid, call), (s("d"), s("n"), s("u"), method_call()));
     let RouterUp::Telemetry { uploads: read, .. } = read("telemetry");
     let read = read.open().unwrap();
     assert_eq!((read.items, read.skipped), (uploads(), vec![]));
@@ -426,6 +459,9 @@ async fn golden_answers_are_read_back() {
     for (name, granted) in [("token-answer", Ok(grant())), ("token-refused", Err(s("no")))] {
         let token = |reply| EdgeUp::Token { query: query().into(), reply };
         assert_eq!(answered(name, token).await, granted);
+    }
+    for (name, taken) in [("call-taken", Ok(())), ("call-refused", Err(s("no")))] {
+        assert_eq!(answered(name, call_method).await, taken);
     }
     let reports = |reply| EdgeUp::Reports { reports: vec![].into(), reply };
     assert_eq!(answered("reports-answer", reports).await, [7]);

@@ -5,7 +5,7 @@ use beehive::Reply;
 use beehive::link::wire::{DecodeError, ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::MetaDown;
+use contract::downlink::{DeviceDown, MetaDown};
 use contract::rows::{decode_report, decode_telemetry, encode_report, encode_telemetry};
 use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
@@ -74,6 +74,9 @@ fn show(bytes: &[u8]) {
         }
     }
     // Objects may be deflated in more than one way: not written back to the byte.
+    if let Ok(call) = DeviceDown::decode(bytes, way(), &protocol()) {
+        assert_eq!(written(call), bytes);
+    }
     drop(MetaDown::decode(bytes, way(), &protocol()));
     drop(MetaDown::decode(bytes, None, &protocol()));
     if let Ok(report) = decode_report(bytes) {

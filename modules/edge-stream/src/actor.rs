@@ -9,6 +9,7 @@ use std::time::Duration;
 use beehive::link::{BYTE_STREAMS_MAX, ByteStream, WireVersion};
 use beehive::{Actor, Address, Context, Env, Fault, Liveness, Sample};
 use contract::csi::CsiMsg;
+use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::stream::{StreamRequest, StreamResponse};
@@ -42,6 +43,8 @@ pub struct EdgeStream {
     edged: Option<Address<EdgedMsg>>,
     /// Who calls CSI drivers.
     csi: Option<Address<CsiMsg>>,
+    /// Who calls methods of devices.
+    twin: Option<Address<TwinMsg>>,
     kubelet: Option<Arc<Kubelet>>,
     /// A permit for each call.
     permits: Arc<Semaphore>,
@@ -84,6 +87,7 @@ impl EdgeStream {
             liveness,
             edged: None,
             csi: None,
+            twin: None,
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
@@ -104,6 +108,12 @@ impl EdgeStream {
     pub fn calling_drivers_by(self, csi: Address<CsiMsg>) -> Self {
         EdgeStream { csi: Some(csi), ..self }
     }
+
+    /// With DeviceTwin, which must allow asking, for calls of devices' methods by somebody on the node.
+    #[must_use]
+    pub fn calling_methods_by(self, twin: Address<TwinMsg>) -> Self {
+        EdgeStream { twin: Some(twin), ..self }
+    }
 }
 
 impl Actor for EdgeStream {
@@ -116,6 +126,7 @@ impl Actor for EdgeStream {
         let mut kubelet = Kubelet::new(settings, runtime, store, clock, metrics, self.liveness.clone());
         kubelet.edged = self.edged.clone();
         kubelet.csi = self.csi.clone();
+        kubelet.twin = self.twin.clone();
         self.kubelet = Some(Arc::new(kubelet));
         self.serve(cx).await;
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use apimachinery::NamespacedName;
 use beehive::{Address, Clock, Liveness, Metrics};
 use contract::csi::CsiMsg;
+use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::stream::{StreamRequest, header};
 use contract::volume_stats::VolumesOfPods;
@@ -57,6 +58,8 @@ pub(crate) struct Kubelet {
     pub(crate) edged: Option<Address<EdgedMsg>>,
     /// Who calls CSI drivers.
     pub(crate) csi: Option<Address<CsiMsg>>,
+    /// Who calls methods of devices.
+    pub(crate) twin: Option<Address<TwinMsg>>,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -101,6 +104,7 @@ impl Kubelet {
             liveness,
             edged: None,
             csi: None,
+            twin: None,
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,

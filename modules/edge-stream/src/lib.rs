@@ -17,7 +17,7 @@
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
-//! Nobody but who called; Edged and EdgeCsi, which it asks for what calls want of volumes and of CSI drivers.
+//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of volumes, of CSI drivers and of devices.
 //! # Keeps across a restart
 //! Nothing. A call ends with the incarnation that took it.
 //! # Never
@@ -41,6 +41,7 @@ mod health;
 mod link_calls;
 mod local_server;
 mod log;
+mod method_calls;
 mod node_logs;
 mod pages;
 mod pieces;

@@ -483,6 +483,21 @@ impl Node {
         report.actors.into_iter().find(|a| a.name == actor).map(|a| a.snapshot).unwrap_or_default()
     }
 
+    /// Whether it runs.
+    pub fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Its settings, as `edgecore.yaml` would have them.
+    pub fn settings(&self) -> &config::edge::EdgeCore {
+        &self.settings
+    }
+
+    /// Other settings, for its next start.
+    pub fn configure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
+        set(&mut self.settings);
+    }
+
     /// Starts it. Neither the cloud nor the runtime has to be there.
     pub async fn start(&mut self) {
         // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.

@@ -4,6 +4,7 @@
 //! of this version in bincode, but for batches ([`batch`]).
 
 pub(crate) mod batch;
+pub(crate) mod calls;
 pub(crate) mod desired;
 pub(crate) mod device;
 pub(crate) mod edge;
