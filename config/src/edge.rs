@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+pub use crate::service_bus::ServiceBus;
 use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 
 /// The annotated default file.
@@ -78,6 +79,8 @@ pub struct Modules {
     pub device_twin: DeviceTwin,
     /// The node's kubelet API.
     pub edge_stream: EdgeStream,
+    /// HTTP of the node and rules.
+    pub service_bus: ServiceBus,
 }
 
 /// Pods.

@@ -23,6 +23,7 @@ use crate::message::{Clocks, Message};
 use crate::places::Places;
 use crate::quotas::Quotas;
 use crate::retained::Retained;
+use crate::rule_topics::RuleTopics;
 use crate::rumqttd_router::{self, RouterRx};
 use crate::shared::Shared;
 use crate::tls::Tls;
@@ -118,6 +119,7 @@ impl Actor for EventBus {
             stored: watch::Sender::new(0),
             storing: Mutex::new(()),
             uploads: Rc::new(Uploads::new(quotas, counters)),
+            rule_topics: RuleTopics::default(),
             access,
             tls: Tls::new(&self.config.tls),
             limits,
@@ -126,6 +128,7 @@ impl Actor for EventBus {
             twin: self.twin.clone(),
             env: cx.env().clone(),
         });
+        shared.rule_topics.read(cx.env(), self.store.clone()).await?;
         start_router(&shared, cx)?;
         cx.spawn(keep(Rc::clone(&shared), self.store.clone()));
         let uploads = Rc::clone(&shared.uploads);
@@ -165,6 +168,11 @@ impl Actor for EventBus {
                 publish(shared, topic, payload, qos, retain).await;
                 Ok(())
             }
+            EventBusMsg::Deliver { topic, payload, reply } => {
+                reply.send(deliver(shared, topic, payload).await);
+                Ok(())
+            }
+            EventBusMsg::ObjectsChanged(_) => shared.rule_topics.read(cx.env(), self.store.clone()).await,
             EventBusMsg::RouterDied => revive(shared, &mut self.deaths, cx),
         }
     }
@@ -241,9 +249,22 @@ impl Actor for EventBus {
         for (key, count) in shared_out {
             view[key] = count.into();
         }
+        view["ruleTopics"] = shared.rule_topics.len().into();
         view["notListening"] = serde_json::json!(missing);
         view
     }
+}
+
+/// What a rule brings; it has QoS 1 and is not retained.
+async fn deliver(shared: &Rc<Shared>, name: String, payload: Bytes) -> Result<(), String> {
+    if !contract::rule_stream::may_publish(&name) {
+        return Err(contract::rule_stream::RuleStreamError::Topic.to_string());
+    }
+    if let Some(defect) = topic::name_defect(&name) {
+        return Err(format!("topic of the rule: {}", defect.reason()));
+    }
+    publish(shared, name, payload, 1, false).await;
+    Ok(())
 }
 
 async fn publish(shared: &Rc<Shared>, name: String, payload: Bytes, qos: u8, retain: bool) {

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use crate::access::Access;
 use crate::broker::Broker;
 use crate::connection_limits::ConnectionLimits;
+use crate::rule_topics::RuleTopics;
 use crate::tls::Tls;
 use crate::uploads::Uploads;
 
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) storing: Mutex<()>,
     /// What is on its way into the outbox.
     pub(crate) uploads: Rc<Uploads>,
+    /// What of it is for rules.
+    pub(crate) rule_topics: RuleTopics,
     pub(crate) access: Access,
     pub(crate) tls: Tls,
     pub(crate) limits: ConnectionLimits,

@@ -28,11 +28,15 @@ pub(crate) const OUTBOX: &str =
 pub(crate) const QUEUE: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
     WHERE queue = ?1 AND seq > ?2 ORDER BY seq";
 pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
-const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0) FROM outbox";
+/// The same without the rows of some keys, which are given as a list in JSON: their bodies are not read.
+const QUEUE_WITHOUT: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
+    WHERE queue = ?1 AND seq > ?2 AND key NOT IN (SELECT value FROM json_each(?3)) ORDER BY seq";
+const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0), \
+    coalesce(sum(queue = 'rules'), 0), coalesce(sum((queue = 'rules') * (octet_length(key) + octet_length(body))), 0) FROM outbox";
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
-    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
+    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, QUEUE_WITHOUT, NEWEST, USAGE];
 
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, DamagedRow>;
@@ -129,20 +133,36 @@ pub(crate) struct OutboxHead {
     pub(crate) damaged: Vec<(i64, DamagedRow)>,
 }
 
-/// The head of one queue behind a seq, or of the whole outbox. Rows of a kind that this release does not know are passed
+/// Which rows of the outbox are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OutboxPart<'a> {
+    /// All.
+    Whole,
+    /// Those of one queue behind a seq.
+    Queue(OutboxQueue, i64),
+    /// The same, without those of keys that are given as a list in JSON.
+    QueueWithout(OutboxQueue, i64, &'a str),
+}
+
+/// The head of a part of the outbox. Rows of a kind that this release does not know are passed
 /// over and stay.
 pub(crate) fn outbox_head(
     conn: &Connection,
-    queue: Option<(OutboxQueue, i64)>,
+    part: OutboxPart<'_>,
     limit_rows: usize,
     limit_bytes: usize,
 ) -> rusqlite::Result<OutboxHead> {
     let mut head = OutboxHead::default();
     let mut bytes = 0_usize;
-    let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
-    let mut found = match queue {
-        Some((queue, after)) => statement.query((queue_name(queue), after))?,
-        None => statement.query([])?,
+    let mut statement = conn.prepare_cached(match part {
+        OutboxPart::Whole => OUTBOX,
+        OutboxPart::Queue(..) => QUEUE,
+        OutboxPart::QueueWithout(..) => QUEUE_WITHOUT,
+    })?;
+    let mut found = match part {
+        OutboxPart::Whole => statement.query([])?,
+        OutboxPart::Queue(queue, after) => statement.query((queue_name(queue), after))?,
+        OutboxPart::QueueWithout(queue, after, keys) => statement.query((queue_name(queue), after, keys))?,
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
@@ -170,8 +190,8 @@ pub(crate) fn newest(conn: &Connection, queue: OutboxQueue) -> rusqlite::Result<
 
 pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
     conn.query_row(USAGE, [], |row| {
-        let (rows, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Usage { rows: u64::try_from(rows).unwrap_or(0), bytes: u64::try_from(bytes).unwrap_or(0) })
+        let number = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
+        Ok(Usage { rows: number(0)?, bytes: number(1)?, rule_rows: number(2)?, rule_bytes: number(3)? })
     })
 }
 

@@ -33,6 +33,7 @@ use crate::plan::{self, Call, InPod, Streams};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::release::{self, Release, Said};
+use crate::rule_calls::RuleServers;
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
 use crate::stats::summary;
@@ -57,6 +58,8 @@ pub(crate) struct Kubelet {
     pub(crate) edged: Option<Address<EdgedMsg>>,
     /// Who calls CSI drivers.
     pub(crate) csi: Option<Address<CsiMsg>>,
+    /// Who does what rules bring.
+    pub(crate) rules: RuleServers,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -101,6 +104,7 @@ impl Kubelet {
             liveness,
             edged: None,
             csi: None,
+            rules: RuleServers::default(),
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,

@@ -163,6 +163,14 @@ impl Cluster {
         self.cloud = Some(cloud);
     }
 
+    /// Where HTTP clients call what rules lead to nodes.
+    ///
+    /// # Panics
+    /// When the settings open no such door, or CloudCore is stopped.
+    pub fn rule_door(&self) -> std::net::SocketAddr {
+        self.cloud.as_ref().unwrap().rule_door_address().unwrap()
+    }
+
     /// A client of the API, as its admin.
     pub fn client(&self) -> kube::Client {
         self.api.admin()
@@ -503,6 +511,13 @@ impl Node {
             store: self.env.timeout(LONG, opened).await.expect("the store is let go"),
         };
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+    }
+
+    /// Ends it and starts it with other settings.
+    pub async fn reconfigure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
+        self.stop().await;
+        set(&mut self.settings);
+        self.start().await;
     }
 
     /// As when `edgecore` has begun so often in one boot of the machine, each time soon after the last, and nobody told it to end.
