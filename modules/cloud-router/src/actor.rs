@@ -195,7 +195,9 @@ impl CloudRouter {
             None => Wanted::new(),
             Some(rules) => {
                 let Some((wanted, table)) = rules.changed() else { return };
-                self.take_rules(table, cx);
+                if let Some(table) = table {
+                    self.take_rules(table, cx);
+                }
                 wanted
             }
         };

@@ -27,6 +27,9 @@ use crate::tokens::{Callers, Tokens};
 const LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// 30 s for the body of what is to be published.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// 4 MiB and 2 s of what a refused caller still sends.
+const DISCARDED: usize = 4 << 20;
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 /// 512 connections of callers.
 const CALLERS: usize = 512;
 /// 5 s until a connection has shown a token.
@@ -255,15 +258,19 @@ impl Door {
                 rule_stream::RuleStreamError::Topic.to_string(),
             ));
         }
-        let payload =
-            body::read(&mut sent, PUBLISH_MAX, BODY_WITHIN, &*self.clock).await.map_err(|error| {
+        let payload = match body::read(&mut sent, PUBLISH_MAX, BODY_WITHIN, &*self.clock).await {
+            Ok(payload) => payload,
+            Err(error) => {
                 let status = match error {
                     BodyError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
                     BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
                     BodyError::BrokenOff => StatusCode::BAD_REQUEST,
                 };
-                Refused::Call(status, format!("{error}: what is published has at most {PUBLISH_MAX} bytes"))
-            })?;
+                body::discard(sent, DISCARDED, DISCARD_WITHIN, &*self.clock).await;
+                let words = format!("{error}: what is published has at most {PUBLISH_MAX} bytes");
+                return Err(Refused::Call(status, words));
+            }
+        };
         let published = self.calls.publish(node, name, (topic, payload), self.within).await;
         published.map_err(|error| refused(&error))?;
         Ok(body::sentence(StatusCode::OK, "message delivered"))

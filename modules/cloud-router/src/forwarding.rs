@@ -191,7 +191,8 @@ impl Inside {
             Ok(RuleAction::PostPublished { url, .. }) => url,
             Ok(_) => return false,
             Err(why) => {
-                self.status.with(|status| status.said(&rule.key, &rule.uid, why, now));
+                let why = format!("the rule does nothing: {why}");
+                self.status.with(|status| status.said(&rule.key, &rule.uid, &why, now));
                 return false;
             }
         };

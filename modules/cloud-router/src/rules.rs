@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     rules: SharedCache,
     endpoints: SharedCache,
     index: NodeIndex,
+    /// Whether they were read once.
+    is_read: bool,
 }
 
 impl Rules {
@@ -48,30 +50,38 @@ impl Rules {
         cx: &Context<RouterMsg>,
     ) -> Self {
         let watch = |what| kubewatch::watch(client, what, None, interruptions, cx, || RouterMsg::Reconcile);
-        Rules { rules: watch(RULE), endpoints: watch(RULE_ENDPOINT), index: NodeIndex::default() }
+        Rules {
+            rules: watch(RULE),
+            endpoints: watch(RULE_ENDPOINT),
+            index: NodeIndex::default(),
+            is_read: false,
+        }
     }
 
-    /// What changed: what nodes should hold that anything touched, and all rules as they are now. `None` before both have been listed
-    /// once.
-    pub(crate) fn changed(&mut self) -> Option<(Wanted, RuleTable)> {
+    /// What changed: what nodes should hold that anything touched, and all rules as they are now, if they are others. `None` before
+    /// both have been listed once.
+    pub(crate) fn changed(&mut self) -> Option<(Wanted, Option<RuleTable>)> {
         let (mut rules, mut endpoints) = (self.rules.borrow_mut(), self.endpoints.borrow_mut());
         if !rules.listed || !endpoints.listed {
             return None;
         }
+        let (moved, moved_endpoints) = (rules.take_moved(), endpoints.take_moved());
+        if std::mem::replace(&mut self.is_read, true) && moved.is_empty() && moved_endpoints.is_empty() {
+            return Some((Wanted::new(), None));
+        }
         let mut touched = BTreeSet::new();
-        for key in rules.take_moved() {
+        for key in moved {
             let node = rules.objects.get(&key).and_then(|rule| rule::node_of(&rule.value));
             let placement = node.map(|node| Placement { node, needs: BTreeSet::new() });
             self.index.put(&key, placement, &mut touched);
         }
-        endpoints.take_moved();
         let read = rules.objects.iter();
         let read = read.map(|(key, rule)| ReadRule { key, uid: &rule.object.uid, value: &rule.value });
         let table =
             RuleTable::of(read, |key| endpoints.objects.get(key).map(|endpoint| endpoint.value.clone()));
         drop((rules, endpoints));
         let wanted = touched.into_iter().map(|node| (node.clone(), self.desired(&node))).collect();
-        Some((wanted, table))
+        Some((wanted, Some(table)))
     }
 
     /// What every node should hold.

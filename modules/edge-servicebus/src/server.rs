@@ -19,6 +19,9 @@ use crate::{events, plan};
 const APPLICATIONS: usize = 64;
 /// 10 s for a body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// 4 MiB and 2 s of what a refused application still sends.
+const DISCARDED: usize = 4 << 20;
+const DISCARD_WITHIN: Duration = Duration::from_secs(2);
 /// 5 s beyond the time of a call, for its answer.
 const BEYOND: Duration = Duration::from_secs(5);
 
@@ -49,7 +52,10 @@ impl Applications {
         let read = body::read(&mut sent, PAYLOAD_MAX, BODY_WITHIN, &*self.clock).await;
         let body = match read {
             Ok(body) => body,
-            Err(error) => return plan::unread(error == BodyError::TooLong),
+            Err(error) => {
+                body::discard(sent, DISCARDED, DISCARD_WITHIN, &*self.clock).await;
+                return plan::unread(error == BodyError::TooLong);
+            }
         };
         let call = match plan::call(body, |url| self.urls.has(url)) {
             Ok(call) => call,

@@ -27,16 +27,15 @@ pub(crate) const OUTBOX: &str =
     "SELECT queue, class, key, body, revision, sum, seq, queued FROM outbox ORDER BY seq";
 pub(crate) const QUEUE: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
     WHERE queue = ?1 AND seq > ?2 ORDER BY seq";
+/// Where the key stands in both.
+const KEY_COLUMN: usize = 2;
 pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
-/// The same without the rows of some keys, which are given as a list in JSON: their bodies are not read.
-const QUEUE_WITHOUT: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
-    WHERE queue = ?1 AND seq > ?2 AND key NOT IN (SELECT value FROM json_each(?3)) ORDER BY seq";
 const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0), \
     coalesce(sum(queue = 'rules'), 0), coalesce(sum((queue = 'rules') * (octet_length(key) + octet_length(body))), 0) FROM outbox";
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
-    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, QUEUE_WITHOUT, NEWEST, USAGE];
+    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
 
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, DamagedRow>;
@@ -140,8 +139,8 @@ pub(crate) enum OutboxPart<'a> {
     Whole,
     /// Those of one queue behind a seq.
     Queue(OutboxQueue, i64),
-    /// The same, without those of keys that are given as a list in JSON.
-    QueueWithout(OutboxQueue, i64, &'a str),
+    /// The same, without those of these keys.
+    QueueWithout(OutboxQueue, i64, &'a [String]),
 }
 
 /// The head of a part of the outbox. Rows of a kind that this release does not know are passed
@@ -156,16 +155,22 @@ pub(crate) fn outbox_head(
     let mut bytes = 0_usize;
     let mut statement = conn.prepare_cached(match part {
         OutboxPart::Whole => OUTBOX,
-        OutboxPart::Queue(..) => QUEUE,
-        OutboxPart::QueueWithout(..) => QUEUE_WITHOUT,
+        OutboxPart::Queue(..) | OutboxPart::QueueWithout(..) => QUEUE,
     })?;
     let mut found = match part {
         OutboxPart::Whole => statement.query([])?,
-        OutboxPart::Queue(queue, after) => statement.query((queue_name(queue), after))?,
-        OutboxPart::QueueWithout(queue, after, keys) => statement.query((queue_name(queue), after, keys))?,
+        OutboxPart::Queue(queue, after) | OutboxPart::QueueWithout(queue, after, _) => {
+            statement.query((queue_name(queue), after))?
+        }
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
+        // Of a row that is left out the body is not read. A key that is no text is damage, and told below.
+        if let OutboxPart::QueueWithout(_, _, without) = part
+            && row.get_ref(KEY_COLUMN)?.as_str().is_ok_and(|key| without.iter().any(|left| left == key))
+        {
+            continue;
+        }
         match outbox_of(row)? {
             (_, Ok(KnownOrUnknown::Known(out))) => {
                 bytes = bytes.saturating_add(out.key.len() + out.body.len());

@@ -404,8 +404,7 @@ impl Store {
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        let keys = serde_json::Value::from(keys).to_string();
-        self.head(OutboxPart::QueueWithout(queue, after, &keys), limit_rows, limit_bytes)
+        self.head(OutboxPart::QueueWithout(queue, after, keys), limit_rows, limit_bytes)
     }
 
     /// The seq of the newest row of a queue; 0 if there is none. Every row that comes later has a greater one.
