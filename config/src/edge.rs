@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
+pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
 pub use crate::service_bus::ServiceBus;
 use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 

@@ -7,7 +7,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::edge::EdgeCore;
+use crate::edge::{EdgeCore, ExternalTls};
 use crate::mappers::{FOLDER, lexical};
 
 /// Folders of KubeEdge's below `/etc/kubeedge` whose files lie in one folder here.
@@ -17,9 +17,9 @@ const KUBEEDGES: [&str; 2] = ["ca", "certs"];
 const OWN: &str = "/etc/kubehive";
 
 /// Every setting that names a key, a certificate, or whom to trust.
-fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
+fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 10] {
     let hub = &mut settings.modules.edge_hub;
-    let tls = &mut settings.modules.event_bus.tls;
+    let (tls, external) = (&mut settings.modules.event_bus.tls, &mut settings.modules.event_bus.external_tls);
     [
         ("modules.edgeHub.tlsCaFile", &mut hub.tls_ca_file),
         ("modules.edgeHub.tlsCertFile", &mut hub.tls_cert_file),
@@ -28,6 +28,9 @@ fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
         ("modules.eventBus.tls.keyFile", &mut tls.key_file),
         ("modules.eventBus.tls.clientCaFile", &mut tls.client_ca_file),
         ("modules.eventBus.tls.crlFile", &mut tls.crl_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttCAFile", &mut external.tls_mqtt_ca_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttCertFile", &mut external.tls_mqtt_cert_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile", &mut external.tls_mqtt_private_key_file),
     ]
 }
 
@@ -35,6 +38,11 @@ fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
 /// One without a counterpart stays, and is a defect: where the node's own folder is the mappers', too, and where two
 /// different files would become one.
 pub(crate) fn take(settings: &mut EdgeCore) -> Vec<String> {
+    let external = &mut settings.modules.event_bus.external_tls;
+    if !external.enable {
+        // KubeEdge's file has places there that nobody reads.
+        *external = ExternalTls::default();
+    }
     let folder = lexical(&settings.modules.device_twin.dmi_sock_path);
     let own = own_folder(&settings.database.data_source);
     if !folder.is_absolute() || own.starts_with(&folder) {

@@ -12,6 +12,7 @@ mod edge_file;
 mod error;
 mod eventbus;
 mod eviction;
+mod external_broker;
 mod kubeedge;
 mod kubeedge_paths;
 mod kubelet;

@@ -12,6 +12,7 @@ use crate::error::Defect;
 
 /// The folder that mappers mount.
 pub(crate) const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
+const PASSWORD: &str = "modules.eventBus.mqttPassword";
 const RULES: &str = "modules.deviceTwin.mappers";
 /// Ends of the keys whose values are paths, also relative ones.
 const PATHS: [&str; 7] = ["File", "Path", "path", "Dir", "Directory", "Source", "Conf"];
@@ -71,7 +72,9 @@ pub(crate) fn exposed(settings: &EdgeCore, way: impl Fn(&Path) -> Vec<PathBuf>) 
     let tree = serde_json::to_value(settings).unwrap_or_default();
     let mut paths = Vec::new();
     collect("", &tree, &mut paths);
-    for (key, text) in paths.into_iter().filter(|(key, text)| key != FOLDER && !text.is_empty()) {
+    // A password is shown nowhere, whatever it looks like.
+    let is_other = |key: &str| key == FOLDER || key == PASSWORD;
+    for (key, text) in paths.into_iter().filter(|(key, text)| !is_other(key) && !text.is_empty()) {
         let path = Path::new(text.strip_prefix("unix://").unwrap_or(text));
         let is_path = path.is_absolute() || PATHS.iter().any(|end| key.ends_with(end));
         if is_path && way(path).iter().any(|place| place.starts_with(&folder)) {

@@ -56,6 +56,7 @@ pub struct Mailboxes {
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
     bus_to_meta: Address<MetaMsg>,
+    bus_to_edged: Address<EdgedMsg>,
     edged_to_meta: Address<MetaMsg>,
     edged_to_csi: Address<CsiMsg>,
     csi_to_edged: Address<EdgedMsg>,
@@ -124,6 +125,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
         bus_to_meta: hive.grant(BUS, &meta, Flow::TryTell),
+        bus_to_edged: hive.grant(BUS, &edged, Flow::TryTell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
         edged_to_csi: hive.grant(EDGED, &csi, Flow::Ask),
         csi_to_edged: hive.grant(CSI, &edged, Flow::TryTell),
@@ -163,7 +165,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     mailboxes: Mailboxes,
     settings: &Settings,
     dependencies: Dependencies,
-    bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
+    bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
     let Dependencies { node, common_name, endpoints, network, runtime, store } = dependencies;
     let modules = settings.modules.clone();
@@ -185,7 +187,8 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
     });
     hive.supervise(mailboxes.bus, Policy::default(), move || {
-        bus(mailboxes.bus_to_twin.clone(), mailboxes.bus_to_meta.clone())
+        let (meta, edged) = (mailboxes.bus_to_meta.clone(), mailboxes.bus_to_edged.clone());
+        bus(mailboxes.bus_to_twin.clone(), meta, edged)
     });
     let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);

@@ -122,6 +122,13 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         ("modules.eventBus.tls.keyFile", bus.tls.key_file.clone(), KEY),
         ("modules.eventBus.tls.clientCaFile", bus.tls.client_ca_file.clone(), WRITE),
         ("modules.eventBus.tls.crlFile", bus.tls.crl_file.clone(), WRITE),
+        ("modules.eventBus.eventBusTLS.tlsMqttCAFile", bus.external_tls.tls_mqtt_ca_file.clone(), WRITE),
+        ("modules.eventBus.eventBusTLS.tlsMqttCertFile", bus.external_tls.tls_mqtt_cert_file.clone(), WRITE),
+        (
+            "modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile",
+            bus.external_tls.tls_mqtt_private_key_file.clone(),
+            KEY,
+        ),
     ];
     let set = entries.into_iter().filter(|(_, path, _)| !path.as_os_str().is_empty());
     set.map(|(key, path, closed)| TrustedEntry { key, path, closed }).collect()

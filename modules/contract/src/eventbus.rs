@@ -5,17 +5,29 @@ use bytes::Bytes;
 
 use crate::ChangedObjects;
 
+/// Whether devices and applications of the node have the brokers that the settings name (`modules.eventBus`), in the form of a
+/// condition of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerReport {
+    /// They can all be used.
+    pub is_usable: bool,
+    /// One of them is not the node's own. A node that has only its own says nothing of it as long as it can be used.
+    pub is_external: bool,
+    /// In one word.
+    pub reason: &'static str,
+    /// In a sentence that names the broker; no password is in it.
+    pub message: String,
+}
+
 /// Messages to the EventBus.
 #[derive(Debug)]
 pub enum EventBusMsg {
-    /// Publish to the node's MQTT clients.
+    /// Publish to the clients of the brokers that the settings name; the QoS is the settings' to say.
     Publish {
         /// The topic, `$hw/…` included.
         topic: String,
         /// The payload.
         payload: Bytes,
-        /// 0 or 1; more is taken as 1.
-        qos: u8,
         /// Keep it for later subscribers.
         retain: bool,
     },

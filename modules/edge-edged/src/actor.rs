@@ -233,6 +233,12 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
+            EdgedMsg::MqttBroker(report) => {
+                if let Some(deps) = &self.deps {
+                    deps.mqtt_broker.replace(Some(report));
+                }
+                self.tick(cx);
+            }
             EdgedMsg::VolumeStats { reply } => {
                 if let Some(stats) = &self.volume_stats {
                     // Whoever asks hears that there is no answer.
@@ -374,8 +380,8 @@ impl Edged {
         if self.pods.update(update.clone()) {
             return true;
         }
-        // Another pod of this name has to be stopped first.
-        if self.pods.name_is_taken(&update.pod.id) {
+        // As with a kubelet: a static pod waits until nothing runs of another of its name, and no other pod does.
+        if update.pod.is_static && self.pods.name_is_taken(&update.pod.id) {
             return false;
         }
         self.start_worker(update, cx);

@@ -99,7 +99,8 @@ impl Client {
         mut incoming: Incoming,
     ) -> Result<Farewell, ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
-        let writing = write_all(&shared, &id, &handle, writer);
+        let fill = |out: &mut _, now| shared.broker.borrow_mut().fill(&id, &handle, out, now);
+        let writing = write_all(&shared.env, &handle, writer, fill);
         let reading = self.listen(reader, &mut incoming);
         tokio::select! {
             biased;

@@ -4,6 +4,7 @@
 //! slowly: nothing is dropped, and what he sends waits in his own socket.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,10 +15,8 @@ use crate::packet::Packet;
 use crate::peer::PeerOrigin;
 use crate::plan;
 
-/// 8,000 units of work a second of one connection: 2,000 publishes that few subscribe to.
-const WORK_A_SECOND: u64 = 8_000;
-/// 4 MiB a second of one connection.
-const BYTES_A_SECOND: u64 = 4 << 20;
+/// 2 KiB of a publish are what a small one is allowed for (4 MiB a second where there may be 2,000 of them).
+const BYTES_OF_PUBLISH: u64 = 2 << 10;
 /// All connections of one user, or all anonymous ones of one address or uid, have twice that.
 const TOGETHER: u32 = 2;
 /// 1 s: what was not used may be used at once.
@@ -72,10 +71,14 @@ impl Cost {
         Cost { work: self.work + looking_at(looks), ..self }
     }
 
-    /// How long a connection that sends nothing else may take for it.
-    fn span(self) -> Duration {
-        let at = |amount: u64, rate: u64| Duration::from_nanos(amount.saturating_mul(1_000_000_000 / rate));
-        at(self.work, WORK_A_SECOND).max(at(self.bytes, BYTES_A_SECOND))
+    /// How long a connection that sends nothing else may take for it, of so many small publishes a second.
+    fn span(self, a_second: NonZeroU64) -> Duration {
+        let at = |amount: u64, of_publish: u64| {
+            let rate = u128::from(a_second.get()) * u128::from(of_publish);
+            let nanos = u128::from(amount) * 1_000_000_000 / rate;
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        at(self.work, PUBLISH).max(at(self.bytes, BYTES_OF_PUBLISH))
     }
 }
 
@@ -105,6 +108,8 @@ enum Payer {
 /// What all that pay together have used.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimiter {
+    /// Small publishes a second of one connection; `None`: no bound.
+    a_second: Option<NonZeroU64>,
     common: BTreeMap<Payer, Bucket>,
 }
 
@@ -126,9 +131,15 @@ impl RateAccount {
 }
 
 impl RateLimiter {
+    /// With so many small publishes a second of one connection; 0: no bound.
+    pub(crate) fn new(a_second: u32) -> Self {
+        RateLimiter { a_second: NonZeroU64::new(a_second.into()), common: BTreeMap::new() }
+    }
+
     /// Somebody has cost so much. Returns how long nothing more is to be read from him.
     pub(crate) fn charge(&mut self, account: &mut RateAccount, cost: Cost, now: Moment) -> Duration {
-        let span = cost.span();
+        let Some(a_second) = self.a_second else { return Duration::ZERO };
+        let span = cost.span(a_second);
         if self.common.len() >= SOURCES && !self.common.contains_key(&account.payer) {
             self.common.retain(|_, bucket| bucket.0 > now);
         }
@@ -161,7 +172,7 @@ mod tests {
 
     /// How many of `cost` a connection, out of `many` of one source, gets through in ten seconds.
     fn in_ten_seconds(cost: Cost, many: usize) -> usize {
-        let (mut rates, end) = (RateLimiter::default(), Duration::from_secs(10));
+        let (mut rates, end) = (RateLimiter::new(2_000), Duration::from_secs(10));
         let account =
             |n: usize| (Duration::ZERO, n, RateAccount::new(&n.to_string(), Peer::default().source));
         let mut all: Vec<_> = (0..many).map(account).collect();
@@ -191,10 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_is_that_rate_and_none_is_no_bound() {
+        let small = Cost::of(&publish("a", 10), 0);
+        let (mut slow, mut free) = (RateLimiter::new(100), RateLimiter::new(0));
+        let mut account = RateAccount::new("n", Peer::default().source);
+        let pause = (0..200).map(|_| slow.charge(&mut account, small, Moment::default())).last();
+        assert_eq!(pause, Some(Duration::from_secs(1)));
+        let mut account = RateAccount::new("n", Peer::default().source);
+        assert!((0..100_000).all(|_| free.charge(&mut account, small, Moment::default()).is_zero()));
+    }
+
+    #[test]
     fn what_is_dear_to_find_is_dear_and_neighbours_do_not_pay_for_it() {
         let cost = Cost::of(&publish("a", 1), 0).with_looks(20_000);
         assert!(in_ten_seconds(cost, 1) < 100);
-        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
+        let (mut rates, source) = (RateLimiter::new(2_000), Peer::default().source);
         let (mut greedy, mut modest) =
             (RateAccount::new("greedy", source), RateAccount::new("modest", source));
         let filters = vec![String::new(); 80_000];
@@ -205,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_user_pays_for_himself_and_who_owes_nothing_is_forgotten() {
-        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
+        let (mut rates, source) = (RateLimiter::new(2_000), Peer::default().source);
         let (mut nobody, mut user) = (RateAccount::new("n", source), RateAccount::new("user=plc;n", source));
         for _ in 0..20_000 {
             rates.charge(&mut nobody, Cost { work: 8, bytes: 0 }, Moment::default());

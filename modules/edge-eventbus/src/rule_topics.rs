@@ -11,8 +11,11 @@ use edge_store::{OutboxQueue, Store};
 use crate::plan;
 
 /// The topics of rules.
-#[derive(Debug, Default)]
-pub(crate) struct RuleTopics(RefCell<BTreeSet<String>>);
+#[derive(Default)]
+pub(crate) struct RuleTopics {
+    topics: RefCell<BTreeSet<String>>,
+    when_changed: RefCell<Option<Box<dyn Fn()>>>,
+}
 
 impl RuleTopics {
     /// Reads them anew. Where the store cannot be read they stay as they are.
@@ -21,16 +24,31 @@ impl RuleTopics {
     /// A panic on the reading thread.
     pub(crate) async fn read(&self, env: &Env, store: Store) -> Result<(), Fault> {
         match env.blocking(move || topics(&store)).await? {
-            Ok(topics) => *self.0.borrow_mut() = topics,
+            Ok(topics) => {
+                let is_other = self.topics.replace(topics.clone()) != topics;
+                if let (true, Some(when_changed)) = (is_other, &*self.when_changed.borrow()) {
+                    when_changed();
+                }
+            }
             Err(reason) => tracing::warn!(reason, "rules cannot be read: those that were known go on"),
         }
         Ok(())
     }
 
+    /// Does this, and nothing that was to be done before, whenever they are others.
+    pub(crate) fn when_changed(&self, act: impl Fn() + 'static) {
+        *self.when_changed.borrow_mut() = Some(Box::new(act));
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.topics.borrow().iter().cloned().collect()
+    }
+
     /// Whether a client's publish on `topic` goes to the cloud, and in which queue it waits for that. A rule's own queue comes
     /// first: telemetry of a topic that a rule has goes to the rule.
     pub(crate) fn queue_of(&self, topic: &str) -> Option<OutboxQueue> {
-        if self.0.borrow().contains(topic) {
+        if self.topics.borrow().contains(topic) {
             Some(OutboxQueue::Rules)
         } else {
             plan::is_for_the_cloud(topic).then_some(OutboxQueue::Telemetry)
@@ -39,7 +57,7 @@ impl RuleTopics {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.topics.borrow().len()
     }
 }
 

@@ -363,7 +363,7 @@ impl World {
             store: store.clone(),
         };
         let (settings, bus, kept) = (node.settings.clone(), Rc::clone(&node.bus), store.clone());
-        let bus = move |twin, meta| {
+        let bus = move |twin, meta, _| {
             let intake = Uploader::default();
             bus.replace(Some(EventBusHandles { twin, intake: intake.clone() }));
             EventBusStandIn { intake, store: kept.clone(), meta }
