@@ -27,7 +27,8 @@ use crate::events;
 use crate::handler::Kubelet;
 use crate::link_calls;
 use crate::local_server::LocalServer;
-use crate::rule_calls::{self, RuleServers};
+use crate::rule_calls;
+use crate::rule_servers::RuleServers;
 use crate::settings::Settings;
 use crate::token::{self, Token};
 

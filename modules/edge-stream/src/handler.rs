@@ -33,7 +33,7 @@ use crate::plan::{self, Call, InPod, Streams};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::release::{self, Release, Said};
-use crate::rule_calls::RuleServers;
+use crate::rule_servers::RuleServers;
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
 use crate::stats::summary;

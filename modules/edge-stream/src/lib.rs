@@ -54,6 +54,7 @@ mod pods;
 mod query;
 mod release;
 mod rule_calls;
+mod rule_servers;
 mod settings;
 mod stats;
 #[cfg(test)]

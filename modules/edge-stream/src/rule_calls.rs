@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Address;
 use beehive::link::{ByteStream, WireVersion};
 use contract::eventbus::EventBusMsg;
 use contract::rule_stream::{self, LENGTH, PUBLISH_MAX, RuleStreamRequest};
@@ -21,15 +20,6 @@ use crate::handler::Kubelet;
 const NAME: &str = "rules";
 /// 10 s for the broker to take a message.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
-
-/// Who does what rules bring.
-#[derive(Clone, Default)]
-pub(crate) struct RuleServers {
-    /// Who publishes.
-    pub(crate) bus: Option<Address<EventBusMsg>>,
-    /// Who calls services, if that is on.
-    pub(crate) services: Option<Address<ServiceBusMsg>>,
-}
 
 /// Does what a rule brings on `stream`.
 pub(crate) async fn serve(kubelet: Arc<Kubelet>, request: StreamRequest, mut stream: ByteStream) {
