@@ -15,6 +15,7 @@ use crate::commands::CommandLog;
 use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
+use crate::device::read_write;
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
@@ -216,7 +217,9 @@ impl<P: Protocol> Actor for Device<P> {
     /// What has changed since the last report is not lost with the mapper.
     async fn stopping(&mut self, cx: &mut Context<DeviceMsg>) {
         self.follow();
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            read_write::close(session, cx.env()).await;
+        }
         if self.description.is_some() {
             self.report(&cx.env().clone()).await;
         }
@@ -340,6 +343,7 @@ impl<P: Protocol> Device<P> {
         self.connect_at = env.now() + env.jitter(self.reconnect.delay());
         let fault = fault.to_string();
         let is_new = self.link_fault.is_none();
+        self.properties.iter_mut().for_each(|property| property.is_out_of_reach(&fault, env.wall()));
         events::device_offline(env, self.instance.name(), &fault, is_new);
         self.link_fault = Some(fault);
     }
