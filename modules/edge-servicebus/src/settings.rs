@@ -26,7 +26,10 @@ impl Settings {
         let modules = &settings.modules;
         let bus = &modules.service_bus;
         let of = |text: &str| text.parse::<SocketAddr>().ok().map(|address| address.port());
-        let brokers = [of(&modules.event_bus.mqtt_server_internal), of(&modules.event_bus.tls.listen)];
+        let bus_settings = &modules.event_bus;
+        let brokers =
+            [&bus_settings.mqtt_server_internal, &bus_settings.tls.listen, &bus_settings.web_socket.listen];
+        let brokers = brokers.map(|listen| of(listen));
         let kubelet = modules.edged.tailored_kubelet_config.read_only_port;
         let own_ports = brokers.into_iter().flatten().chain([bus.port, kubelet]).filter(|port| *port != 0);
         Settings {
