@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
 pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
+pub use crate::service_bus::ServiceBus;
 use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 
 /// The annotated default file.
@@ -79,6 +80,8 @@ pub struct Modules {
     pub device_twin: DeviceTwin,
     /// The node's kubelet API.
     pub edge_stream: EdgeStream,
+    /// HTTP of the node and rules.
+    pub service_bus: ServiceBus,
 }
 
 /// Pods.

@@ -7,6 +7,10 @@ pub const DEFLATE: &str = "deflate";
 pub const TOKENS: &str = "tokens";
 /// Telemetry.
 pub const TELEMETRY: &str = "telemetry";
+/// What clients publish for rules.
+pub const RULE_UPLOADS: &str = "rule-uploads";
+/// Calls of applications on a node that a rule leads to the cloud.
+pub const RULE_CALLS: &str = "rule-calls";
 /// Reports of nodes.
 pub const REPORT_NODE: &str = "report.node";
 /// Reports of the status of pods.
@@ -48,4 +52,4 @@ pub const OF_DEVICE_CONTROLLER: &[&str] =
 /// What the DeviceTwin of a node of this release understands.
 pub const OF_DEVICE_TWIN: &[&str] = &[CALL_METHOD];
 /// What the router of this release understands.
-pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY];
+pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY, RULE_UPLOADS, RULE_CALLS];

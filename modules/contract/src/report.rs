@@ -209,11 +209,14 @@ pub enum OutboxQueue {
     Devices,
     /// Telemetry, for the router.
     Telemetry,
+    /// What clients published for rules, for the router. A key is a topic, and each topic waits for its own target alone.
+    Rules,
 }
 
 impl OutboxQueue {
     /// All of them.
-    pub const ALL: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
+    pub const ALL: [OutboxQueue; 4] =
+        [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry, OutboxQueue::Rules];
 }
 
 /// A request for a service-account token (authentication.k8s.io/v1 ParsedTokenQuery), bound to a pod of the asking node. The

@@ -13,6 +13,8 @@ use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
 use contract::downlink::{DeviceDown, Inventory, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
+use contract::rule_call::{RuleAnswer, RuleCall};
+use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
@@ -210,7 +212,7 @@ fn reported(report: UpReport, repeat: bool) -> Vec<u8> {
     match queue {
         OutboxQueue::Node => body(EdgeUp::Reports { reports, reply }),
         OutboxQueue::Devices => body(DeviceUp::Reports { reports, reply }),
-        OutboxQueue::Telemetry => panic!("no report"),
+        OutboxQueue::Telemetry | OutboxQueue::Rules => panic!("no report"),
     }
 }
 
@@ -225,6 +227,29 @@ fn method_call() -> MethodCall {
 
 fn call_method(reply: Reply<Result<(), String>>) -> DeviceDown {
     DeviceDown::CallMethod { namespace: s("d"), name: s("n"), uid: s("u"), call: method_call(), reply }
+}
+
+fn rule_call() -> RuleCall {
+    RuleCall { method: s("POST"), target_url: s("http://a/b"), payload: Bytes::from_static(b"{}") }
+}
+
+fn rule_answer() -> RuleAnswer {
+    RuleAnswer { code: 200, message: s("m"), body: Bytes::from_static(b"b") }
+}
+
+fn rule_streams() -> [(&'static str, RuleStreamRequest); 2] {
+    let headers = vec![(s("accept"), b"x".to_vec())];
+    [
+        ("rule-stream-publish", RuleStreamRequest::Publish { topic: s("a/b") }),
+        (
+            "rule-stream-call",
+            RuleStreamRequest::Call { port: 8080, method: s("PUT"), path: s("/p?q"), headers },
+        ),
+    ]
+}
+
+fn rule_stream_answer() -> RuleStreamAnswer {
+    RuleStreamAnswer { status: 404, headers: vec![(s("etag"), b"x".to_vec())] }
 }
 
 fn stream_request() -> StreamRequest {
@@ -259,6 +284,13 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         all.push((format!("report-{name}"), reported(report.clone(), false)));
         all.push((format!("repeat-{name}"), reported(report, true)));
     }
+    let uploads = uploads().into();
+    all.push((s("rule-uploads"), body(RouterUp::RuleUploads { uploads, reply: Reply::channel().0 })));
+    all.push((s("rule-call"), body(RouterUp::RuleCall { call: rule_call(), reply: Reply::channel().0 })));
+    for (name, request) in rule_streams() {
+        all.push((s(name), request.encode(WireVersion::ONE).unwrap()));
+    }
+    all.push((s("rule-stream-answer"), rule_stream_answer().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-request"), stream_request().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-response"), stream_response().encode(WireVersion::ONE).unwrap()));
     all
@@ -312,9 +344,15 @@ fn answers() -> Vec<(String, Vec<u8>)> {
     let (DeviceUp::Reports { reply, .. }, answer) = question(&messages["report-twin"]);
     reply.send(vec![7]);
     keep("device-reports-answer", answer);
-    let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]);
+    let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]) else { panic!() };
     reply.send(vec![7]);
     keep("telemetry-answer", answer);
+    let (RouterUp::RuleUploads { reply, .. }, answer) = question(&messages["rule-uploads"]) else { panic!() };
+    reply.send(vec![7]);
+    keep("rule-uploads-answer", answer);
+    let (RouterUp::RuleCall { reply, .. }, answer) = question(&messages["rule-call"]) else { panic!() };
+    reply.send(rule_answer());
+    keep("rule-call-answer", answer);
     all
 }
 
@@ -393,9 +431,36 @@ fn golden_messages_are_read_back() {
     }
     let DeviceDown::CallMethod { namespace, name, uid, call, .. } = read("call-method");
     assert_eq!((namespace, name, uid, call), (s("d"), s("n"), s("u"), method_call()));
-    let RouterUp::Telemetry { uploads: read, .. } = read("telemetry");
-    let read = read.open().unwrap();
-    assert_eq!((read.items, read.skipped), (uploads(), vec![]));
+    for name in ["telemetry", "rule-uploads"] {
+        let (RouterUp::Telemetry { uploads: read, .. } | RouterUp::RuleUploads { uploads: read, .. }) =
+            read(name)
+        else {
+            panic!("{name}")
+        };
+        let read = read.open().unwrap();
+        assert_eq!((read.items, read.skipped), (uploads(), vec![]));
+    }
+    match read("rule-call") {
+        RouterUp::RuleCall { call, .. } => assert_eq!(call, rule_call()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn golden_heads_of_streams_of_rules_are_read_back() {
+    let held = golden(WIRE);
+    let after_length = |name: &str| {
+        let (length, head) = held[name].split_first_chunk().unwrap();
+        assert_eq!(rule_stream::head_length(*length), Ok(head.len()), "{name}");
+        head.to_vec()
+    };
+    for (name, request) in rule_streams() {
+        assert_eq!(RuleStreamRequest::decode(&after_length(name), WireVersion::ONE), Ok(request));
+    }
+    assert_eq!(
+        RuleStreamAnswer::decode(&after_length("rule-stream-answer"), WireVersion::ONE),
+        Ok(rule_stream_answer())
+    );
 }
 
 #[test]
@@ -416,7 +481,7 @@ fn golden_reports_are_read_back_with_their_mark() {
                 let DeviceUp::Reports { reports, .. } = read(name);
                 reports
             }
-            OutboxQueue::Node | OutboxQueue::Telemetry => match read(name) {
+            OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => match read(name) {
                 EdgeUp::Reports { reports, .. } => reports,
                 other => panic!("{other:?}"),
             },
@@ -469,4 +534,8 @@ async fn golden_answers_are_read_back() {
     assert_eq!(answered("device-reports-answer", reports).await, [7]);
     let telemetry = |reply| RouterUp::Telemetry { uploads: vec![].into(), reply };
     assert_eq!(answered("telemetry-answer", telemetry).await, [7]);
+    let uploads = |reply| RouterUp::RuleUploads { uploads: vec![].into(), reply };
+    assert_eq!(answered("rule-uploads-answer", uploads).await, [7]);
+    let call = |reply| RouterUp::RuleCall { call: rule_call(), reply };
+    assert_eq!(answered("rule-call-answer", call).await, rule_answer());
 }

@@ -34,6 +34,7 @@ use crate::plan::{self, Call, InPod, Streams};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::release::{self, Release, Said};
+use crate::rule_servers::RuleServers;
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
 use crate::stats::summary;
@@ -60,6 +61,8 @@ pub(crate) struct Kubelet {
     pub(crate) csi: Option<Address<CsiMsg>>,
     /// Who calls methods of devices.
     pub(crate) twin: Option<Address<TwinMsg>>,
+    /// Who does what rules bring.
+    pub(crate) rules: RuleServers,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -105,6 +108,7 @@ impl Kubelet {
             edged: None,
             csi: None,
             twin: None,
+            rules: RuleServers::default(),
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,

@@ -270,6 +270,7 @@ impl World {
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
+                rules: cloud::topology::RuleSettings { settings: Default::default(), door: None },
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

@@ -20,6 +20,8 @@
 //! | [`EdgeUp::Reports`], [`DeviceUp::Reports`] | At least once, from the outbox: in the order of the rows; status is newest-wins per [`crate::UpReport::newest_key`], events count each; a row leaves when the answer names it |
 //! | [`RouterUp::Telemetry`] | At least once, each one, in the order of the rows and so in order per source; a row leaves when the answer names it |
 //! | [`DeviceDown::CallMethod`] | At most once: sent to a node that is linked, and never again; the node knows by its id one that it has |
+//! | [`RouterUp::RuleUploads`] | At least once, each one, in order per topic; a row leaves when the rule's target has answered, or has refused it for good |
+//! | [`RouterUp::RuleCall`] | At most once by us; whoever calls learns what came of it, or that nobody knows |
 //! | [`EdgeUp::Alive`] | At most once: the next one replaces it |
 //! | [`EdgeUp::Token`] | Asked once, and again by whoever needs it |
 //!
@@ -29,6 +31,7 @@
 pub(crate) mod codec;
 pub(crate) mod deflate;
 pub(crate) mod error;
+mod rule_streams;
 mod streams;
 pub(crate) mod v1;
 
@@ -127,6 +130,8 @@ impl Wire for RouterUp {
     fn capability(&self) -> Option<&'static str> {
         match self {
             RouterUp::Telemetry { .. } => Some(capability::TELEMETRY),
+            RouterUp::RuleUploads { .. } => Some(capability::RULE_UPLOADS),
+            RouterUp::RuleCall { .. } => Some(capability::RULE_CALLS),
         }
     }
 

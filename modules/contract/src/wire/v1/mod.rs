@@ -11,6 +11,8 @@ pub(crate) mod edge;
 pub(crate) mod objects;
 pub(crate) mod reports;
 pub(crate) mod router;
+pub(crate) mod rule_calls;
+pub(crate) mod rule_streams;
 pub(crate) mod streams;
 pub(crate) mod telemetry;
 pub(crate) mod tokens;
