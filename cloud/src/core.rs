@@ -9,6 +9,7 @@ use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
+use cloud_edgecontroller::PodAddresses;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
 use cloud_router::{DoorError, DoorSettings};
 use cloud_stream::Checks;
@@ -154,6 +155,10 @@ impl CloudCore {
             registry,
             node_limit: hub.node_limit,
             lease_period: Duration::from_secs(frequency),
+            pod_addresses: match settings.modules.edge_controller.pod_addresses {
+                config::cloud::PodAddresses::Any => PodAddresses::Any,
+                config::cloud::PodAddresses::OfNode => PodAddresses::OfNode,
+            },
             identity,
             read_as,
             interruptions,

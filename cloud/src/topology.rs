@@ -7,6 +7,7 @@ use beehive::link::Acceptor;
 use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
+pub use cloud_edgecontroller::PodAddresses;
 use cloud_hub::{Addresses, CloudHub};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
@@ -73,6 +74,8 @@ pub struct Dependencies {
     pub node_limit: usize,
     /// How often an alive node's Lease is renewed.
     pub lease_period: Duration,
+    /// Which addresses nodes may say of their pods.
+    pub pod_addresses: PodAddresses,
     /// Who this CloudCore is among those that run: its own in each life.
     pub identity: String,
     /// As whom Secrets and config maps are read.
@@ -169,6 +172,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         registry,
         node_limit,
         lease_period,
+        pod_addresses,
         identity,
         read_as,
         interruptions,
@@ -197,6 +201,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         stream: mailboxes.edge_to_stream,
         interruptions: watched,
         read_as,
+        pod_addresses,
         is_kubelet_endpoint: serving.is_some(),
     };
     hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));

@@ -205,11 +205,23 @@ pub struct OptionalListener {
 pub struct EdgeController {
     /// How often an alive node's Lease is renewed, in seconds.
     pub node_update_frequency: u32,
+    /// Which addresses nodes may say of their pods.
+    pub pod_addresses: PodAddresses,
+}
+
+/// Which addresses nodes may say of their pods. Of none is one that each machine has for itself: loopback, link-local, multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodAddresses {
+    /// Any other. Networks of edge nodes may have ranges that the cloud does not know.
+    Any,
+    /// Those within the `podCIDRs` of the node's Node, where it has them, and of pods of the host's network the Node's own.
+    OfNode,
 }
 
 impl Default for EdgeController {
     fn default() -> Self {
-        EdgeController { node_update_frequency: 10 }
+        EdgeController { node_update_frequency: 10, pod_addresses: PodAddresses::Any }
     }
 }
 

@@ -29,6 +29,8 @@ pub const METADATA_MAX: usize = 16;
 pub const METADATA_BYTES_MAX: usize = 512;
 /// 128 bytes: the longest state of a device, and the longest time.
 pub const STATE_MAX: usize = 128;
+/// What a device may be (KubeEdge), in small letters: nodes pass it on as a mapper wrote it.
+pub const DEVICE_STATES: [&str; 5] = ["online", "offline", "ok", "unhealthy", "unknown"];
 /// 16 things that are wrong with a device.
 pub const CONDITIONS_MAX: usize = 16;
 /// 2 KiB of words on each.
@@ -280,6 +282,9 @@ impl Unparsed<UpReport> {
                         within("a word on what is wrong with a device, in bytes,", word.len(), STATE_MAX)?;
                     }
                     within("why something is wrong with a device, in bytes,", message.len(), CONDITION_MAX)?;
+                    if [kind, reason, since].into_iter().any(|word| word.contains(char::is_control)) {
+                        return Err(InvalidReport::Word { what: "a word on what is wrong with a device" });
+                    }
                 }
                 ParsedReport::OfDevice(device, DeviceReport::Conditions { conditions })
             }
@@ -293,6 +298,9 @@ impl Unparsed<UpReport> {
                 let device = DeviceName::parse(&namespace, &name)?;
                 for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
                     within("the state of a device, in bytes,", text.len(), STATE_MAX)?;
+                }
+                if !DEVICE_STATES.contains(&state.to_ascii_lowercase().as_str()) {
+                    return Err(InvalidReport::Word { what: "the state of a device" });
                 }
                 ParsedReport::OfDevice(device, DeviceReport::State { state, last_online_time })
             }

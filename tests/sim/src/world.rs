@@ -264,6 +264,7 @@ impl World {
                 acceptor: Box::new(acceptor),
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
+                pod_addresses: cloud::topology::PodAddresses::Any,
                 identity: cloud::identity(&env),
                 read_as: kubewatch::ReadAs::CloudCore,
                 interruptions: kubewatch::Interruptions::default(),

@@ -137,6 +137,7 @@ impl Cloud {
             stream: to_stream,
             interruptions: interruptions.clone(),
             read_as: ReadAs::CloudCore,
+            pod_addresses: cloud_edgecontroller::PodAddresses::Any,
             is_kubelet_endpoint: true,
         };
         hive.supervise(edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
