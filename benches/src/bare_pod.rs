@@ -1,12 +1,17 @@
-//! A pod by the bare CRI calls that no node can do without: what Edged's starts and ends are measured beside.
+//! A pod by the bare CRI calls that no node can do without: what Edged's starts and ends are measured beside. They ask for what a
+//! kubelet asks for with every pod, since it is the runtime that pays for it: the sandbox's seccomp profile (a quarter of
+//! `RunPodSandbox`), and what of `/proc` and `/sys` is kept from a container.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use cri::proc_mount::{MASKED, READ_ONLY};
+use cri::v1::security_profile::ProfileType;
 use cri::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxPodSandboxConfig,
-    PodSandboxConfig, PodSandboxMetadata,
+    ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig, PodSandboxMetadata,
+    SecurityProfile,
 };
 use cri::{Grpc, Runtime};
 
@@ -40,7 +45,7 @@ impl BarePod {
             }),
             hostname: "bare".to_owned(),
             log_directory: folder.join("bare").join(name).display().to_string(),
-            linux: Some(LinuxPodSandboxConfig::default()),
+            linux: Some(sandbox_of_a_kubelet()),
             ..PodSandboxConfig::default()
         };
         let container = ContainerConfig {
@@ -48,7 +53,7 @@ impl BarePod {
             image: Some(ImageSpec { image: testhost::BUSYBOX.to_owned(), ..ImageSpec::default() }),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             log_path: "c.log".to_owned(),
-            linux: Some(LinuxContainerConfig::default()),
+            linux: Some(container_of_a_kubelet()),
             ..ContainerConfig::default()
         };
         let begun = Instant::now();
@@ -67,5 +72,29 @@ impl BarePod {
         runtime.stop_sandbox(&self.sandbox).await?;
         runtime.remove_sandbox(&self.sandbox).await?;
         Ok(())
+    }
+}
+
+fn sandbox_of_a_kubelet() -> LinuxPodSandboxConfig {
+    let seccomp =
+        SecurityProfile { profile_type: ProfileType::RuntimeDefault.into(), localhost_ref: String::new() };
+    LinuxPodSandboxConfig {
+        security_context: Some(LinuxSandboxSecurityContext {
+            seccomp: Some(seccomp),
+            ..LinuxSandboxSecurityContext::default()
+        }),
+        ..LinuxPodSandboxConfig::default()
+    }
+}
+
+fn container_of_a_kubelet() -> LinuxContainerConfig {
+    let list = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    LinuxContainerConfig {
+        security_context: Some(LinuxContainerSecurityContext {
+            masked_paths: list(&MASKED),
+            readonly_paths: list(&READ_ONLY),
+            ..LinuxContainerSecurityContext::default()
+        }),
+        ..LinuxContainerConfig::default()
     }
 }

@@ -123,7 +123,8 @@ impl CloudCore {
         crds::apply(&client, &env).await?;
         tracing::info!("custom resources are served");
         let read_as = ReadAs::probe(&client).await?;
-        let registry = Registry::new(client.clone());
+        let interruptions = Interruptions::default();
+        let registry = Registry::new(client.clone()).with_interruptions(interruptions.clone());
         let (enrolment, credentials) = certificates(hub, &client, registry.clone(), &env).await?;
         let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
@@ -133,7 +134,6 @@ impl CloudCore {
             .transpose()?;
         let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
-        let interruptions = Interruptions::default();
         let calls = kubelet_endpoint::calls(settings, &env);
         let authority = &enrolment.settings.authority;
         let pair = (authority.cert_pem(), authority.key_pem());

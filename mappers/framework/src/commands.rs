@@ -1,12 +1,14 @@
 //! What was sent to devices as a command, kept across a restart of the mapper: a command is sent once.
 //!
 //! It is noted before it is sent, so that a mapper that ends in between has rather not sent it than sent it twice. The file is
-//! written anew beside itself and renamed, so that it is whole at any moment.
+//! written anew beside itself and renamed, so that it is whole at any moment. A lock beside it is held as long as the mapper
+//! runs: two that keep one file, or serve one socket, would each send a command.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
@@ -47,14 +49,18 @@ pub(crate) struct CommandLog {
     sent: Rc<RefCell<BTreeMap<String, Command>>>,
     /// One writes at a time.
     writing: Rc<Mutex<()>>,
+    /// Held until the last of these is dropped.
+    _claim: Rc<File>,
 }
 
 impl CommandLog {
-    /// Reads what was noted. A file that is not there is an empty one.
+    /// Claims the file, and reads what was noted. A file that is not there is an empty one.
     ///
     /// # Errors
-    /// When there is one that cannot be read or understood: without it commands would be sent again.
+    /// [`io::ErrorKind::WouldBlock`] while another mapper has it; when it cannot be claimed, or when there is one that cannot
+    /// be read or understood: without it commands would be sent again.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let claim = claim(path)?;
         let mut text = String::new();
         match File::open(path) {
             Ok(file) => drop(file.take(FILE_MAX).read_to_string(&mut text)?),
@@ -66,6 +72,7 @@ impl CommandLog {
             path: Rc::new(path.to_owned()),
             sent: Rc::new(RefCell::new(sent)),
             writing: Rc::default(),
+            _claim: Rc::new(claim),
         })
     }
 
@@ -144,6 +151,26 @@ fn key(device: &NamespacedName, property: &str) -> String {
     format!("{device}/{property}")
 }
 
+/// The lock is on a file of its own, since the noted one is replaced with each write.
+fn claim(path: &Path) -> io::Result<File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    // The folder may be others', too: no link is followed and no pipe waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(beside)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
+}
+
 fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -169,6 +196,8 @@ mod tests {
         log.note(&device, "open", "9", Outcome::Done, &env).await.unwrap();
         log.note(&device, "stop", "3", Outcome::Done, &env).await.unwrap();
         log.take_back(&device, "stop", &env).await.unwrap();
+        assert_eq!(CommandLog::open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it has a mapper");
+        drop(log);
         let log = CommandLog::open(&path).unwrap();
         assert_eq!(log.outcome(&device, "reset", "1"), Some(Outcome::Sent));
         assert_eq!(log.outcome(&device, "reset", "2"), None, "another one");
@@ -179,7 +208,10 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_noted_is_not_noted() {
         let folder = tempfile::tempdir().unwrap();
-        let log = CommandLog::open(&folder.path().join("gone/commands.json")).unwrap();
+        let place = folder.path().join("gone");
+        fs::create_dir(&place).unwrap();
+        let log = CommandLog::open(&place.join("commands.json")).unwrap();
+        fs::remove_dir_all(&place).unwrap();
         let device = NamespacedName::new("default", "pump");
         log.note(&device, "reset", "1", Outcome::Sent, &Env::real()).await.unwrap_err();
         assert_eq!(log.outcome(&device, "reset", "1"), None);

@@ -39,6 +39,12 @@ pub enum MapperError {
         /// Why.
         source: std::io::Error,
     },
+    /// Another mapper runs with this config.
+    #[error(
+        "another mapper keeps its commands in `{}` and runs: end it, or give this one a grpc_server.socket_path and a common.name of its own",
+        .0.display()
+    )]
+    Twice(std::path::PathBuf),
     /// Its REST interface cannot be served.
     #[error("the REST interface cannot be served: {0}")]
     Rest(String),

@@ -118,10 +118,13 @@ fn live<P: Protocol>(
 /// Listens, and starts the hive.
 pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, MapperError> {
     let (common, socket) = (&config.common, config.grpc_server.socket_path.clone());
-    let listener = dmi::listen(&socket)?;
     let path = config.command_log();
-    let commands =
-        CommandLog::open(&path).map_err(|source| MapperError::CommandLog { path: path.clone(), source })?;
+    // First: a mapper that runs keeps its socket.
+    let commands = CommandLog::open(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => MapperError::Twice(path.clone()),
+        _ => MapperError::CommandLog { path: path.clone(), source },
+    })?;
+    let listener = dmi::listen(&socket)?;
     let (edgecore, losses) = EdgeCore::at(&common.edgecore_sock);
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);

@@ -682,6 +682,20 @@ async fn its_socket_answers_bad_requests_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_second_mapper_of_the_same_config_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mapper = Mapper::start(folder.path(), FakeProtocol::default());
+    let serves = async || std::os::unix::net::UnixStream::connect(&mapper.config.grpc_server.socket_path);
+    while serves().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let said = framework::run(&mapper.config, FakeProtocol::default(), std::future::pending()).await;
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("another mapper") && said.contains("commands.json"), "{said}");
+    serves().await.expect("the first one serves its socket as before");
+}
+
+#[tokio::test]
 async fn a_config_for_another_protocol_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Mapper::start(folder.path(), FakeProtocol::default()).config.clone();

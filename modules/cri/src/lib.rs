@@ -11,6 +11,7 @@ mod events;
 mod exec_output;
 mod grpc;
 mod methods;
+pub mod proc_mount;
 mod runtime;
 
 /// The messages of CRI v1, generated.

@@ -380,8 +380,8 @@ impl Edged {
         if self.pods.update(update.clone()) {
             return true;
         }
-        // Another pod of this name has to be stopped first.
-        if self.pods.name_is_taken(&update.pod.id) {
+        // As with a kubelet: a static pod waits until nothing runs of another of its name, and no other pod does.
+        if update.pod.is_static && self.pods.name_is_taken(&update.pod.id) {
             return false;
         }
         self.start_worker(update, cx);

@@ -1,5 +1,7 @@
 //! What a request wants, from its path, query, method and headers.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use apimachinery::{Kind, ObjectKey};
 use http::Method;
 use http::header::ACCEPT;
@@ -277,8 +279,18 @@ impl Query {
         matches!(self.get(key), Some("true" | "1"))
     }
 
-    pub(crate) fn number(&self, key: &str) -> Option<u64> {
-        self.get(key).and_then(|value| value.parse().ok())
+    /// A bound that is above zero: nothing, zero and what lies below it are none, as with a real server.
+    ///
+    /// # Errors
+    /// 400, in Go's words, which clients see from a real server, for what is no number of 64 bits.
+    pub(crate) fn bound(&self, key: &str) -> Result<Option<u64>, ApiError> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        let number: i64 = text.parse().map_err(|error: ParseIntError| {
+            let range = matches!(error.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow);
+            let what = if range { "value out of range" } else { "invalid syntax" };
+            ApiError::bad_request(format!("{key}: strconv.ParseInt: parsing {text:?}: {what}"))
+        })?;
+        Ok(u64::try_from(number).ok().filter(|number| *number > 0))
     }
 }
 

@@ -345,11 +345,18 @@ async fn a_list_is_of_a_version_that_there_is() {
         ("resourceVersion=99999999999999999999".to_owned(), 400, "invalid resource version"),
         ("resourceVersion=999999".to_owned(), 504, "Too large resource version: 999999, current: "),
         (format!("resourceVersion={now}&resourceVersionMatch=Bogus"), 422, "ListOptions.meta.k8s.io"),
+        ("limit=abc".to_owned(), 400, r#"limit: strconv.ParseInt: parsing "abc": invalid syntax"#),
+        ("limit=99999999999999999999".to_owned(), 400, "value out of range"),
+        (
+            "watch=true&timeoutSeconds=1.5".to_owned(),
+            400,
+            r#"timeoutSeconds: strconv.ParseInt: parsing "1.5""#,
+        ),
     ] {
         let (found, message) = server.refused(Method::GET, &format!("{MAPS}?{options}"), Value::Null).await;
         assert!(found == code && message.contains(what), "{options}: {found} {message}");
     }
-    for options in ["resourceVersion=0", "resourceVersion=1&resourceVersionMatch=NotOlderThan"] {
+    for options in ["resourceVersion=0", "resourceVersion=1&resourceVersionMatch=NotOlderThan", "limit=-1"] {
         server.ok(Method::GET, &format!("{MAPS}?{options}"), Value::Null).await;
     }
     server

@@ -38,7 +38,7 @@ impl Interruptions {
     }
 
     /// One more, until it is dropped.
-    pub(crate) fn begin(&self, resource: &'static str, since: Moment) -> Interruption {
+    pub fn begin(&self, resource: &'static str, since: Moment) -> Interruption {
         let mut broken = self.broken();
         broken.last += 1;
         let number = broken.last;
@@ -47,7 +47,9 @@ impl Interruptions {
     }
 }
 
-pub(crate) struct Interruption {
+/// One watch that has broken off, as long as this lives.
+#[derive(Debug)]
+pub struct Interruption {
     of: Interruptions,
     number: u64,
 }

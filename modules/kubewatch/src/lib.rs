@@ -25,7 +25,7 @@ mod watched_object;
 
 pub use api_error::status_code;
 pub use cache::{Cache, Cached, Readiness, SharedCache};
-pub use interruption::Interruptions;
+pub use interruption::{Interruption, Interruptions};
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};
 pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};

@@ -11,7 +11,7 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams,
     PostParams,
 };
-use kubewatch::status_code;
+use kubewatch::{Interruptions, status_code};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -78,6 +78,8 @@ pub struct Registry {
     nodes: Api<Node>,
     leases: Api<Lease>,
     pods: Api<Pod>,
+    /// Where its watch is said that has broken off.
+    pub(crate) interruptions: Interruptions,
     /// Joins with one token come one after the other in this process: each would spoil the others' compare-and-swap.
     pub(crate) spending: Arc<Mutex<()>>,
 }
@@ -94,8 +96,15 @@ impl Registry {
             nodes: Api::all(client.clone()),
             leases: Api::namespaced(client.clone(), LEASE_NAMESPACE),
             pods: Api::all(client),
+            interruptions: Interruptions::default(),
             spending: Arc::default(),
         }
+    }
+
+    /// The same, whose [`Registry::watch`] says in `interruptions` while it has broken off.
+    #[must_use]
+    pub fn with_interruptions(self, interruptions: Interruptions) -> Self {
+        Registry { interruptions, ..self }
     }
 
     /// Whether a session of `node` is admitted whose certificate has this serial, and for which Node: one read, and one

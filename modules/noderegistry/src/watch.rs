@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ApiResource};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kubewatch::{WatchPause, WatchedMetadata};
+use kubewatch::{Interruption, WatchPause, WatchedMetadata};
 
 use crate::plan;
 use crate::register::Registry;
@@ -21,6 +21,11 @@ const REQUEST_SECONDS: u32 = 10;
 /// 200 ms, doubled at each time up to 2 s: the pause before a watch that broke off is taken up again.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// 12 s: a watch that is taken up where it was has nothing to say. One that has not failed again for longer than a request
+/// lives and the pause before it lasts is whole.
+const WHOLE_AFTER: Duration = Duration::from_secs(12);
+/// As `kubectl` names the register.
+const EDGE_NODES: &str = "edgenodes.kubehive.io";
 
 /// What the register says of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,20 +86,46 @@ impl Registry {
             Api::all_with(self.names.clone().into_client(), &ApiResource::erase::<EdgeNode>(&()));
         let mut events = std::pin::pin!(watcher(names, config));
         let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
-        while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    let reason = Fault::from_error(&error).reason;
-                    tracing::warn!(%reason, "watch of the register of nodes interrupted");
-                    env.sleep(env.jitter(pause.broke(env.now()))).await;
-                    continue;
-                }
+        let mut interruption = None;
+        loop {
+            let event = match &interruption {
+                None => events.next().await,
+                Some(_) => match env.timeout(WHOLE_AFTER, events.next()).await {
+                    Some(event) => event,
+                    None => {
+                        end(&mut interruption);
+                        continue;
+                    }
+                },
             };
-            if let Some(registry_event) = registry_event(event) {
-                on_event(registry_event);
+            match event {
+                None => return,
+                Some(Ok(event)) => {
+                    // A list that begins has not been answered yet.
+                    if !matches!(event, Event::Init) {
+                        end(&mut interruption);
+                    }
+                    if let Some(registry_event) = registry_event(event) {
+                        on_event(registry_event);
+                    }
+                }
+                Some(Err(error)) => {
+                    let reason = Fault::from_error(&error).reason;
+                    interruption.get_or_insert_with(|| {
+                        // Once: it says nothing new at each attempt.
+                        tracing::warn!(%reason, "watch of the register of nodes interrupted");
+                        self.interruptions.begin(EDGE_NODES, env.now())
+                    });
+                    env.sleep(env.jitter(pause.broke(env.now()))).await;
+                }
             }
         }
+    }
+}
+
+fn end(interruption: &mut Option<Interruption>) {
+    if interruption.take().is_some() {
+        tracing::info!("watch of the register of nodes is whole again");
     }
 }
 

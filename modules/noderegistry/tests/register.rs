@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kubewatch::Interruptions;
 use noderegistry::{
     AdmissionError, Certificate, EnrolmentError, EnrolmentRequest, Entry, NewToken, Refusal, Registry,
     RegistryEvent, RegistryStatus, Removal, Revoked, TokenClaims,
@@ -301,6 +302,35 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
         1,
         "no new list"
     );
+}
+
+#[actix_rt::test]
+async fn a_watch_that_broke_off_is_known_until_it_is_whole() {
+    let fixture = Fixture::new().await;
+    let interruptions = Interruptions::default();
+    let registry = fixture.registry.clone().with_interruptions(interruptions.clone());
+    let (env, is_listed) = (fixture.env.clone(), Rc::new(RefCell::new(0)));
+    let seen = Rc::clone(&is_listed);
+    let on_event = move |event| *seen.borrow_mut() += usize::from(event == RegistryEvent::InitDone);
+    actix_rt::spawn(async move { registry.watch(&env, on_event).await });
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !holds() {
+                fixture.env.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(fixture.env.timeout(LONG, waiting).await.is_some(), "{what}");
+    };
+    until("a list", &|| *is_listed.borrow() == 1).await;
+    assert!(interruptions.list().is_empty());
+    let definitions: Api<CustomResourceDefinition> = Api::all(fixture.client.clone());
+    let register = crd::manifests().into_iter().find(|own| own.spec.names.plural == "edgenodes").unwrap();
+    let of_register = register.metadata.name.clone().unwrap();
+    definitions.delete(&of_register, &DeleteParams::default()).await.unwrap();
+    until("the break", &|| interruptions.list().contains_key("edgenodes.kubehive.io")).await;
+    definitions.create(&PostParams::default(), &register).await.unwrap();
+    until("the end of the break", &|| interruptions.list().is_empty()).await;
+    assert_eq!(*is_listed.borrow(), 2, "it has listed anew");
 }
 
 #[actix_rt::test]

@@ -1,5 +1,6 @@
 //! Security contexts: the pod's and the container's, merged, in the words of the runtime.
 
+use cri::proc_mount::{MASKED, READ_ONLY};
 use cri::v1::security_profile::ProfileType;
 use cri::v1::{
     Capability, Image, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode,
@@ -12,24 +13,6 @@ use std::sync::OnceLock;
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::app_armor::{self, AppArmor};
-
-/// What a container must not see of `/proc` and `/sys` (procMount Default).
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-/// What a container must not change.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Counters from which a container could learn what else runs here, as the kubelet masks them since 1.34: those of the
 /// processors that the machine has. A runtime refuses to mask what is not there.

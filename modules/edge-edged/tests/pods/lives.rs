@@ -85,8 +85,8 @@ fn a_killed_container_comes_back_and_a_restart_of_edged_touches_nothing() {
         let left = left.await.expect("what nobody wants ends");
         assert_eq!(left[0].id, container_id(&untouched));
 
-        // Another pod of the same name starts when nothing runs of the one before, however long its removal takes: here
-        // something is mounted in its way.
+        // Another pod of the same name starts however long the end of the one before takes: here something is mounted in
+        // the way of its removal.
         let in_the_way = node.settings.logs.join("default_q_uid-of-q/in the way");
         std::fs::create_dir(&in_the_way).unwrap();
         let mount = |program: &str, arguments: &[&str]| {
@@ -178,8 +178,9 @@ fn grace_is_given_and_then_taken() {
             "trap 'echo bye > /dev/termination-log; exit 3' TERM; touch /on; while true; do sleep 0.1; done",
             json!({}),
         );
-        let deaf = pod("deaf", "trap '' TERM; while true; do sleep 0.1; done", json!({}));
-        node.apply(&[polite.clone(), deaf.clone()]).await;
+        const DEAF: &str = "trap '' TERM; while true; do sleep 0.1; done";
+        let deaf = pod("deaf", DEAF, json!({}));
+        node.apply(&[polite.clone(), deaf.clone(), pod("forced", DEAF, json!({}))]).await;
         let runs = node.until_ready("polite").await;
         node.exec(&runs, &["sh", "-c", "until test -f /on; do sleep 0.1; done"]).await;
         node.until_ready("deaf").await;
@@ -195,6 +196,19 @@ fn grace_is_given_and_then_taken() {
         assert!(first(&deaf_now)["state"]["running"].is_object(), "{deaf_now}");
         node.apply(&[deleted(&deaf, 1)]).await;
         node.until_gone("deaf").await;
+
+        // Deleted by force, and made anew under its name: the new one waits for nothing of the old one, which has its grace.
+        let old = node.until_ready("forced").await;
+        let mut new = pod("forced", WAITS, json!({}));
+        new["metadata"]["uid"] = json!("another");
+        node.apply(&[new]).await;
+        let both = eventually(async || {
+            let found = node.runtime.list_containers(ContainerFilter::default()).await.unwrap();
+            let runs = found.iter().filter(|own| own.state() == ContainerState::ContainerRunning);
+            let runs: Vec<_> = runs.filter(|own| own.labels["io.kubernetes.pod.name"] == "forced").collect();
+            (runs.len() == 2 && runs.iter().any(|own| own.id == container_id(&old))).then_some(())
+        });
+        both.await.expect("both run side by side");
     });
 }
 

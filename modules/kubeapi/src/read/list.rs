@@ -35,7 +35,7 @@ impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn list(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
         let (wanted, is_exact) = (request.resource_version()?, wants_exactly(request)?);
-        let limit = request.query.number("limit").filter(|limit| *limit > 0);
+        let limit = request.query.bound("limit")?;
         let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let (first, after) = match request.query.get("continue").filter(|token| !token.is_empty()) {
             Some(token) => {
@@ -131,7 +131,8 @@ impl<S: ReadStore> ReadApi<S> {
         let said = |key: &str| query.get(key).filter(|value| !value.is_empty());
         // With a selector there is no telling how many are looked at for those that it takes.
         let selects = said("labelSelector").is_some() || said("fieldSelector").is_some();
-        let limit = query.number("limit").filter(|limit| *limit > 0 && !selects && wanted.verb == "list");
+        // One that is no number is refused before anything is read.
+        let limit = query.bound("limit").ok().flatten().filter(|_| !selects && wanted.verb == "list");
         let after = said("continue").and_then(|token| read_continue(token).ok());
         self.inner.store.weigh(&Range {
             resource: match wanted.group.as_str() {

@@ -131,6 +131,7 @@ struct WatchStream<S: ReadStore> {
 impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn watch(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
+        let limit = request.query.bound("timeoutSeconds")?;
         let initial = request.query.is_true("sendInitialEvents");
         let from = request.resource_version()?;
         let bookmarks = request.query.is_true("allowWatchBookmarks");
@@ -164,7 +165,6 @@ impl<S: ReadStore> ReadApi<S> {
             }
             Err(WatchError::Store(error)) => return Err(error.into()),
         };
-        let limit = request.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
         let limit = limit.map_or(LONGEST, Duration::from_secs).min(LONGEST);
         let sleep = Arc::clone(&self.inner.options.sleep);
         let stream = WatchStream {
