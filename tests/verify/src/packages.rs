@@ -9,12 +9,13 @@ use crate::say;
 use crate::steps::{Failure, Outcome};
 
 /// What the tests start beside our own binaries.
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 9] = [
     "containerd",
     "runc",
     "containernetworking-plugins",
     "iptables",
     "iproute2",
+    "mosquitto",
     "mosquitto-clients",
     "busybox-static",
     "python3-venv",
