@@ -8,6 +8,7 @@ use crate::cloud_stream::CloudStream;
 use crate::error::{ConfigError, Defect};
 use crate::kubeedge;
 use crate::load::{self, Parsed};
+use crate::router::Router;
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -99,6 +100,8 @@ pub struct Modules {
     pub edge_controller: EdgeController,
     /// The kubelet endpoints of the nodes.
     pub cloud_stream: CloudStream,
+    /// Rules.
+    pub router: Router,
 }
 
 /// Sessions, certificates, enrolment.
@@ -202,11 +205,23 @@ pub struct OptionalListener {
 pub struct EdgeController {
     /// How often an alive node's Lease is renewed, in seconds.
     pub node_update_frequency: u32,
+    /// Which addresses nodes may say of their pods.
+    pub pod_addresses: PodAddresses,
+}
+
+/// Which addresses nodes may say of their pods. Of none is one that each machine has for itself: loopback, link-local, multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodAddresses {
+    /// Any other. Networks of edge nodes may have ranges that the cloud does not know.
+    Any,
+    /// Those within the `podCIDRs` of the node's Node, where it has them, and of pods of the host's network the Node's own.
+    OfNode,
 }
 
 impl Default for EdgeController {
     fn default() -> Self {
-        EdgeController { node_update_frequency: 10 }
+        EdgeController { node_update_frequency: 10, pod_addresses: PodAddresses::Any }
     }
 }
 
@@ -271,6 +286,7 @@ impl CloudCore {
             let others: Vec<u16> = [hub.quic.port, hub.https.port].into_iter().chain(websocket).collect();
             self.modules.cloud_stream.check(hub.node_limit, &others, &mut defects);
         }
+        self.modules.router.check(&mut defects);
         for (key, value) in positive {
             if value == 0 {
                 defects.push(Defect::new(key, "is 0; it must be at least 1"));

@@ -164,21 +164,30 @@ modules:
     #[test]
     fn every_key_and_trust_of_the_settings_has_a_counterpart() {
         let mut settings = EdgeCore::default();
+        settings.modules.event_bus.external_tls.enable = true;
         for (at, (_, path)) in trusted(&mut settings).into_iter().enumerate() {
             *path = PathBuf::from(format!("/etc/./kubeedge//mqtt/../certs/{at}.pem"));
         }
-        assert_eq!(settings.defects().len(), 7, "not without it: {:?}", settings.defects());
+        assert_eq!(settings.defects().len(), 10, "not without it: {:?}", settings.defects());
         let said = take(&mut settings);
-        assert_eq!(said.len(), 7);
+        assert_eq!(said.len(), 10);
         assert_eq!(settings.modules.event_bus.tls.crl_file, Path::new("/var/lib/kubeedge/pki/6.pem"));
         // What is left has nothing to do with places.
         let left: Vec<String> = settings.defects().into_iter().map(|defect| defect.key).collect();
         assert_eq!(left, [] as [String; 0]);
         // Every file of the settings that is named as KubeEdge names keys and certificates is in the table.
         let tree = serde_json::to_string(&EdgeCore::default()).unwrap();
-        let named =
-            ["CaFile\"", "caFile\"", "CertFile\"", "certFile\"", "KeyFile\"", "keyFile\"", "crlFile\""];
-        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 7, "{tree}");
+        let named = [
+            "CaFile\"",
+            "CAFile\"",
+            "caFile\"",
+            "CertFile\"",
+            "certFile\"",
+            "KeyFile\"",
+            "keyFile\"",
+            "crlFile\"",
+        ];
+        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 10, "{tree}");
     }
 
     #[test]

@@ -19,7 +19,10 @@ mod kubelet;
 mod kubelet_values;
 mod load;
 mod mappers;
+pub mod network;
 mod reserved;
+pub mod router;
+mod service_bus;
 
 pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, EvictionSignals, Threshold};

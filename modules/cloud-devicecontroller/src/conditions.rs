@@ -5,6 +5,8 @@
 use contract::{DeviceCondition, NodeName};
 use serde_json::{Value, json};
 
+use crate::calls::UnsentCall;
+
 /// Whether all of the Device is honoured as it is written.
 pub(crate) const VALID: &str = "Valid";
 /// Whether a mapper serves the device.
@@ -17,6 +19,8 @@ pub(crate) struct OwnWord {
     pub(crate) invalid: Option<String>,
     /// The node that it is of.
     pub(crate) node: Option<NodeName>,
+    /// The call of a method of which no node may know.
+    pub(crate) unsent: Option<UnsentCall>,
 }
 
 fn condition(kind: &str, reason: &str, message: &str, since: &str) -> Value {
@@ -41,6 +45,11 @@ fn put(status: &mut Value, conditions: Vec<Value>) {
     status["extensions"]["conditions"] = Value::Array(conditions);
 }
 
+/// A text in one line: terminals do what a control character says.
+fn plain(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
+
 fn is_own(condition: &Value) -> bool {
     condition["type"] == VALID
 }
@@ -59,7 +68,9 @@ pub(crate) fn take(status: &mut Value, reported: &[DeviceCondition]) {
     let held = held(status);
     let mut all: Vec<Value> = held.iter().filter(|condition| is_own(condition)).cloned().collect();
     let of_node = reported.iter().filter(|condition| condition.kind != VALID);
-    all.extend(of_node.map(|c| keep_time(&held, condition(&c.kind, &c.reason, &c.message, &c.since))));
+    all.extend(
+        of_node.map(|c| keep_time(&held, condition(&c.kind, &c.reason, &plain(&c.message), &c.since))),
+    );
     put(status, all);
 }
 
@@ -110,7 +121,7 @@ mod tests {
     use super::*;
 
     fn word(invalid: Option<&str>, node: &str) -> OwnWord {
-        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok() }
+        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok(), unsent: None }
     }
 
     fn said(reason: &str) -> DeviceCondition {
@@ -146,6 +157,8 @@ mod tests {
         assert_eq!(shown(&status), [pair("Valid", "NotHonoured"), pair("Reporting", "Stale")]);
         assert!(take_own(&mut status, &word(None, "a"), Some("a"), "3"), "the model has come");
         assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
+        take(&mut status, &[DeviceCondition { message: "a\u{1b}[2J\nb".to_owned(), ..said("Stale") }]);
+        assert_eq!(status["extensions"]["conditions"][0]["message"], "a [2J b");
         take(&mut status, &[]);
         assert_eq!(status["extensions"]["conditions"], json!([]), "a merge patch has to carry it");
     }

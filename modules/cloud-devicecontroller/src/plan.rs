@@ -8,7 +8,7 @@ use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Placement;
 use serde_json::{Value, json};
 
-use crate::conditions;
+use crate::{calls, conditions};
 
 /// The node that owns a device.
 pub fn node_of(device: &Value) -> Option<NodeName> {
@@ -30,6 +30,22 @@ pub fn model_of(key: &ObjectKey, device: &Value) -> ObjectKey {
 /// server takes, and refused there.
 pub const TWINS_MAX: usize = 1024;
 
+/// 35 characters: the longest time with nanoseconds and an offset.
+const TIME_MAX: usize = 35;
+
+fn is_rfc3339(text: &str) -> bool {
+    let is_plain = text.len() <= TIME_MAX
+        && text.contains('T')
+        && text.bytes().all(|byte| byte.is_ascii_digit() || b"TZ:.+-".contains(&byte));
+    is_plain && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// Takes a time that is none off a report; whether there was one. What the report says beside it is as good as ever.
+pub fn without_odd_time(report: &mut DeviceReport) -> bool {
+    let DeviceReport::State { last_online_time, .. } = report else { return false };
+    last_online_time.take_if(|time| !is_rfc3339(time)).is_some()
+}
+
 /// Takes the reports of one device into its DeviceStatus' status. A property beyond [`TWINS_MAX`] is left out.
 pub fn merge(status: &mut Value, reports: &[&DeviceReport]) {
     if !status.is_object() {
@@ -42,6 +58,7 @@ pub fn merge(status: &mut Value, reports: &[&DeviceReport]) {
                 twins.put(property.as_str(), reported.as_ref(), observed_desired.as_ref());
             }
             DeviceReport::Conditions { conditions } => conditions::take(status, conditions),
+            DeviceReport::Calls { calls } => calls::take(status, calls),
             DeviceReport::State { state, last_online_time } => {
                 status["state"] = json!(state);
                 if let Some(time) = last_online_time {
@@ -186,6 +203,35 @@ mod tests {
         merge(&mut status, &[&state("online", Some("2026-01-01T00:00:00Z"))]);
         merge(&mut status, &[&state("offline", None)]);
         assert_eq!(status, json!({ "state": "offline", "lastOnlineTime": "2026-01-01T00:00:00Z" }));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_left_out_and_the_state_stays() {
+        let left = |time: &str| {
+            let mut report =
+                DeviceReport::State { state: "online".into(), last_online_time: Some(time.into()) };
+            let is_left_out = without_odd_time(&mut report);
+            let mut status = json!({});
+            merge(&mut status, &[&report]);
+            assert_eq!(status["state"], "online");
+            assert_eq!(is_left_out, status.get("lastOnlineTime").is_none(), "{time}");
+            is_left_out
+        };
+        for time in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456789+05:30", "2026-12-31T23:59:60Z"] {
+            assert!(!left(time), "{time}");
+        }
+        for time in [
+            "not a time",
+            "",
+            "2026-01-01",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00Z\nHACK",
+            "2026-01-01T00:00:00+00:00[UTC]",
+        ] {
+            assert!(left(time), "{time}");
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use contract::{NodeName, Report};
 use fairshare::{ReportSender, ReportWriter, SortedReports};
 
 use crate::error::DeviceReportError;
-use crate::events;
 use crate::report_versions::Row;
 use crate::status::DeviceStatusWriter;
+use crate::{events, plan};
 
 /// 64 KiB: what a report counts as that was not the node's to make.
 const REFUSED: usize = 64 << 10;
@@ -32,7 +32,10 @@ impl ReportWriter for DeviceStatusWriter {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
             match report.parse() {
-                Ok(ParsedReport::OfDevice(device, said)) => {
+                Ok(ParsedReport::OfDevice(device, mut said)) => {
+                    if plan::without_odd_time(&mut said) {
+                        events::time_left_out(&self.env, &from.node, &device);
+                    }
                     by_device.entry(device).or_default().push((row, said))
                 }
                 Ok(ParsedReport::OfNode(_)) => refused.push((row, "a report for the edge controller")),

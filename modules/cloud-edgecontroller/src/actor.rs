@@ -22,6 +22,7 @@ use kubewatch::{
 use crate::eviction::Evictions;
 use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::last_status::{LastStatus, StatusWriter};
+use crate::pod_addresses::PodAddresses;
 use crate::pod_index::{PodIndex, Reconciled};
 use crate::status::NodeReportWriter;
 use crate::token_rates::TokenRates;
@@ -57,6 +58,8 @@ pub struct Dependencies {
     pub interruptions: Interruptions,
     /// As whom Secrets and config maps are read.
     pub read_as: ReadAs,
+    /// Which addresses nodes may say of their pods (`modules.edgeController.podAddresses`).
+    pub pod_addresses: PodAddresses,
     /// Whether this CloudCore is the kubelet endpoint of its nodes (`modules.cloudStream.enable`).
     pub is_kubelet_endpoint: bool,
 }
@@ -145,12 +148,16 @@ impl Actor for EdgeController {
         let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),
+            nodes: nodes.clone(),
             pods: pods.clone(),
+            pod_addresses: self.dependencies.pod_addresses,
             endpoints: self.endpoints.clone(),
             last_status: self.last_status.clone(),
             mirrors: Default::default(),
             rates: Default::default(),
             csi_written: Default::default(),
+            own_said: Default::default(),
+            left_out: Default::default(),
             traffic: Default::default(),
             env: cx.env().clone(),
         };

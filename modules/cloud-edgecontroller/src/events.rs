@@ -5,6 +5,8 @@ use contract::cloudstream::KubeletEndpoint;
 use contract::ids::{Namespace, ObjectName};
 use contract::{NodeName, ObjectKey};
 
+use crate::reported_fields::LeftOut;
+
 /// A report could not be written now; the node sends it again.
 pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
     env.count("edgecontroller_report_not_written");
@@ -35,6 +37,27 @@ pub(crate) fn token_delayed(env: &Env, node: &NodeName) {
 pub(crate) fn node_registered(env: &Env, node: &NodeName) {
     env.count("edgecontroller_node_registered");
     tracing::info!(%node, "node registered");
+}
+
+/// A Node does not say by its label that it is CloudCore's; tried again in its node's next session.
+pub(crate) fn own_not_said(env: &Env, node: &NodeName, reason: &str) {
+    env.count("edgecontroller_own_not_said");
+    tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it at each write: apply cloud/deploy/policy.yaml of this version");
+}
+
+/// Fields of a report were left out, which no API server takes; `times`, counted of this node, thins out the log.
+pub(crate) fn fields_left_out(env: &Env, node: &NodeName, of: &str, left_out: &LeftOut, times: u64) {
+    env.count("edgecontroller_report_field_left_out");
+    if fairshare::is_logged(times) {
+        let (fields, count) = (left_out.named(), left_out.count());
+        tracing::warn!(%node, of, ?fields, count, times, "what the node says there is nothing that an API server takes; the rest is written");
+    }
+}
+
+/// The mirror of a static pod has no labels: its namespace does not let nodes choose them.
+pub(crate) fn mirror_unlabelled(env: &Env, node: &NodeName, namespace: &Namespace, name: &ObjectName) {
+    env.count("edgecontroller_mirror_unlabelled");
+    tracing::info!(%node, %namespace, %name, "the mirror of a static pod is made without its labels; with them where the namespace has the label kubehive.io/mirror-labels=allowed");
 }
 
 /// A static pod of a node has its mirror.

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of the API server's NodeRestriction for a kubelet: a mirror pod of its own node alone, which says so,
 //! belongs to the node's Node, and refers to no object of the API. Nodes run no mirror pods, so it gives no node anything to
-//! run.
+//! run. Beyond those rules it has labels only in namespaces that say so: by them a Service takes a pod for one of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use apimachinery::static_pod::{
 };
 use beehive::Moment;
 use contract::NodeName;
-use contract::ids::{Namespace, ObjectName};
+use contract::ids::{MIRROR_LABELS_LABEL, Namespace, ObjectName};
 use fairshare::Bucket;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -32,7 +32,25 @@ const DENIED: [&str; 2] = ["schedulingGates", "ephemeralContainers"];
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MirrorPod {
     pub(crate) hash: String,
+    /// What the node says, and no part of `pod`: who may choose a pod's labels chooses the Services that it answers for.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) pod: Value,
+}
+
+impl MirrorPod {
+    /// The pod as it is made where nodes may choose labels or not.
+    pub(crate) fn labelled(&self, may_label: bool) -> Value {
+        let mut pod = self.pod.clone();
+        if may_label && !self.labels.is_empty() {
+            pod["metadata"]["labels"] = json!(self.labels);
+        }
+        pod
+    }
+}
+
+/// Whether the nodes may choose the labels of their mirrors in a namespace with these.
+pub(crate) fn may_label(namespace: Option<&BTreeMap<String, String>>) -> bool {
+    namespace.and_then(|labels| labels.get(MIRROR_LABELS_LABEL)).is_some_and(|word| word == "allowed")
 }
 
 /// Reads the mirror of `node`, whose Node has the uid `node_uid`. Of the metadata labels and annotations are taken.
@@ -77,10 +95,11 @@ pub(crate) fn parse(
     let owner = json!({"apiVersion": "v1", "kind": "Node", "name": node.as_str(), "uid": node_uid, "controller": true});
     let metadata = json!({
         "namespace": namespace.as_str(), "name": name.as_str(),
-        "labels": labels, "annotations": annotations, "ownerReferences": [owner],
+        "annotations": annotations, "ownerReferences": [owner],
     });
     Ok(MirrorPod {
         hash,
+        labels,
         pod: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}),
     })
 }
@@ -99,9 +118,20 @@ pub(crate) enum Step {
 }
 
 /// What is to be done when `found` has the name, and a mirror of this hash is wanted; `None`: none is.
-pub(crate) fn step(found: Option<&Pod>, wanted: Option<&str>, node: &NodeName, node_uid: &str) -> Step {
+pub(crate) fn step(
+    found: Option<&Pod>,
+    wanted: Option<&MirrorPod>,
+    may_label: bool,
+    (node, node_uid): (&NodeName, &str),
+) -> Step {
     let Some(found) = found else { return if wanted.is_some() { Step::Create } else { Step::Done } };
     let held = hash_of(found);
+    let has_labels = |wanted: &MirrorPod| {
+        let labels = wanted.labels.keys();
+        labels
+            .into_iter()
+            .all(|key| found.metadata.labels.as_ref().is_some_and(|all| all.contains_key(key)) == may_label)
+    };
     let bound = found.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     match (held, wanted) {
         (None, None) => return Step::Done,
@@ -111,7 +141,8 @@ pub(crate) fn step(found: Option<&Pod>, wanted: Option<&str>, node: &NodeName, n
     }
     let owners = found.metadata.owner_references.iter().flatten();
     let is_owned = owners.into_iter().any(|owner| owner.kind == "Node" && owner.uid == node_uid);
-    let is_right = held == wanted && is_owned && found.metadata.deletion_timestamp.is_none();
+    let is_it = held == wanted.map(|wanted| wanted.hash.as_str()) && wanted.is_none_or(has_labels);
+    let is_right = is_it && is_owned && found.metadata.deletion_timestamp.is_none();
     if is_right { Step::Done } else { Step::Remove }
 }
 
@@ -165,10 +196,16 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Node", "name": "edge-1", "uid": "n1", "controller": true});
         assert_eq!(
             made.pod["metadata"],
-            json!({"namespace": "shop", "name": "web-edge-1", "labels": {"app": "web"},
-                "annotations": said()["metadata"]["annotations"], "ownerReferences": [owner]})
+            json!({"namespace": "shop", "name": "web-edge-1", "annotations": said()["metadata"]["annotations"],
+                "ownerReferences": [owner]})
         );
         assert_eq!((&made.pod["spec"]["hostNetwork"], made.pod.get("status")), (&json!(true), None));
+        assert_eq!(made.labelled(false), made.pod, "no Service takes it for its own");
+        assert_eq!(made.labelled(true)["metadata"]["labels"], json!({"app": "web"}));
+        let of = |word: &str| {
+            may_label(Some(&BTreeMap::from([(MIRROR_LABELS_LABEL.to_owned(), word.to_owned())])))
+        };
+        assert_eq!((of("allowed"), of("no"), may_label(None)), (true, false, false));
     }
 
     #[test]
@@ -204,14 +241,25 @@ mod tests {
             serde_json::from_value(pod).unwrap()
         };
         let whole = found("/metadata/uid", json!("m1"));
-        let of = |found: &Pod, wanted: Option<&str>| step(Some(found), wanted, &node(), "n1");
-        assert_eq!(step(None, Some("0a"), &node(), "n1"), Step::Create);
-        assert_eq!(step(None, None, &node(), "n1"), Step::Done);
+        let mirror = |hash: &str| MirrorPod { hash: hash.to_owned(), ..read(&said()).unwrap() };
+        let of_node = |found: Option<&Pod>, wanted: Option<&str>, uid: &str| {
+            step(found, wanted.map(mirror).as_ref(), false, (&node(), uid))
+        };
+        let of = |found: &Pod, wanted: Option<&str>| of_node(Some(found), wanted, "n1");
+        assert_eq!(of_node(None, Some("0a"), "n1"), Step::Create);
+        assert_eq!(of_node(None, None, "n1"), Step::Done);
+        // Made before its namespace said otherwise.
+        let labelled = found("/metadata/labels", json!({"app": "web"}));
+        let allowed = |found: &Pod| step(Some(found), Some(&mirror("0a")), true, (&node(), "n1"));
+        assert_eq!((of(&labelled, Some("0a")), allowed(&labelled)), (Step::Remove, Step::Done));
+        assert_eq!((of(&whole, Some("0a")), allowed(&whole)), (Step::Done, Step::Remove));
+        let others = found("/metadata/labels", json!({"of": "an administrator"}));
+        assert_eq!(of(&others, Some("0a")), Step::Done);
         assert_eq!(
             (of(&whole, Some("0a")), of(&whole, Some("0b")), of(&whole, None)),
             (Step::Done, Step::Remove, Step::Remove)
         );
-        assert_eq!(step(Some(&whole), Some("0a"), &node(), "n2"), Step::Remove, "the Node is another one");
+        assert_eq!(of_node(Some(&whole), Some("0a"), "n2"), Step::Remove, "the Node is another one");
         let deleted = found("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"));
         assert_eq!(of(&deleted, Some("0a")), Step::Remove);
         let plain = found("/metadata/annotations", json!({}));

@@ -5,14 +5,14 @@ use beehive::Fault;
 use contract::NodeName;
 use contract::ids::{Namespace, ObjectName};
 use fairshare::{ReportSender, json_bytes};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kubewatch::status_code;
 use serde_json::Value;
 
 use crate::error::NodeReportError;
 use crate::events;
-use crate::mirror_pods::{self, MirrorPod, Step};
+use crate::mirror_pods::{self, Step};
 use crate::status::{NodeReportWriter, Outcome, WRITE_TRIES};
 
 impl NodeReportWriter {
@@ -29,22 +29,28 @@ impl NodeReportWriter {
             Ok(wanted) => wanted,
             Err(why) => return Ok(Outcome::Refused(why)),
         };
+        let may_label = match &wanted {
+            Some(wanted) if !wanted.labels.is_empty() => self.may_label(from, namespace).await?,
+            _ => false,
+        };
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
         let mut is_paid = false;
         for _ in 0..WRITE_TRIES {
             let found = pods.get_opt(name.as_str()).await?;
             self.traffic.add(&from.node, &found);
-            let hash = wanted.as_ref().map(|wanted| wanted.hash.as_str());
-            match mirror_pods::step(found.as_ref(), hash, &from.node, node_uid) {
+            match mirror_pods::step(found.as_ref(), wanted.as_ref(), may_label, (&from.node, node_uid)) {
                 Step::Done => return Ok(Outcome::Done),
                 Step::Refuse(why) => return Ok(Outcome::Refused(why)),
                 Step::Create => {
                     if !std::mem::replace(&mut is_paid, true) && !self.has_room_for_mirror(&from.node) {
                         return Ok(Outcome::Refused("more mirror pods than a node may have"));
                     }
-                    let Some(MirrorPod { pod, .. }) = &wanted else { return Ok(Outcome::Done) };
+                    let Some(mirror) = &wanted else { return Ok(Outcome::Done) };
+                    if !may_label && !mirror.labels.is_empty() {
+                        events::mirror_unlabelled(&self.env, &from.node, namespace, name);
+                    }
                     // As the node wrote it: the types here may be older than its fields.
-                    let Ok(pod) = serde_json::from_value::<DynamicObject>(pod.clone()) else {
+                    let Ok(pod) = serde_json::from_value::<DynamicObject>(mirror.labelled(may_label)) else {
                         return Ok(Outcome::Refused("a mirror pod that is no Pod"));
                     };
                     let resource = ApiResource::erase::<Pod>(&());
@@ -84,6 +90,19 @@ impl NodeReportWriter {
         }
         // As of one that a finalizer holds: the node asks again.
         Ok(Outcome::Refused("a mirror pod whose name is not free"))
+    }
+
+    /// Whether the namespace lets nodes choose the labels of their mirrors. Who may not ask may not say so.
+    async fn may_label(&self, from: &ReportSender, namespace: &Namespace) -> Result<bool, kube::Error> {
+        let namespaces: Api<ApiNamespace> = Api::all(self.client.clone());
+        match namespaces.get_opt(namespace.as_str()).await {
+            Ok(found) => {
+                self.traffic.add(&from.node, &found);
+                Ok(mirror_pods::may_label(found.and_then(|found| found.metadata.labels).as_ref()))
+            }
+            Err(error) if status_code(&error) == Some(403) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn has_room_for_mirror(&self, node: &NodeName) -> bool {

@@ -1,4 +1,4 @@
-//! What a node may say of itself when its Node is made, and what of its reports is a status. Pure.
+//! What a node may say of itself when its Node is made. Pure.
 //!
 //! CloudCore writes under an account of its own, which Kubernetes' NodeRestriction does not look at: so what that allows a
 //! kubelet is allowed here (plugin/pkg/admission/noderestriction and pkg/apis/well_known_labels.go of the kubelet, 1.36), and
@@ -7,14 +7,12 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
-use contract::pod_status::{BY_KUBELET, DISRUPTION_TARGET, NODE_CONDITIONS, POD_CONDITIONS};
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, PodCondition, PodStatus, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use noderegistry::ENROLMENT_ANNOTATION;
 use serde_json::Value;
 
 use crate::plan::EDGE_LABEL;
-use crate::status_texts;
 
 /// 64 labels, beside those that CloudCore sets.
 const LABELS_MAX: usize = 64;
@@ -24,16 +22,6 @@ const LABEL_KEY_MAX: usize = 317;
 const LABEL_VALUE_MAX: usize = 63;
 /// 32 taints.
 const TAINTS_MAX: usize = 32;
-/// 1 KiB of the message of a condition.
-const MESSAGE_MAX: usize = 1 << 10;
-/// 16 addresses.
-const ADDRESSES_MAX: usize = 16;
-/// 50 images, as kubelets tell them (`nodeStatusMaxImages`), with 5 names each.
-const IMAGES_MAX: (usize, usize) = (50, 5);
-/// 16 features, each of at most 63 letters and digits.
-const FEATURES_MAX: (usize, usize) = (16, 63);
-/// 64 resources.
-const RESOURCES_MAX: usize = 64;
 
 /// Tells the attach/detach controller that it attaches the Node's volumes, as a kubelet sets it when it registers
 /// (`ControllerManagedAttachAnnotation`, pkg/kubelet/kubelet_node_status.go): without it, it passes the Node over.
@@ -154,97 +142,6 @@ fn is_taint(taint: &Taint) -> bool {
         && matches!(taint.effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
 }
 
-/// Whether a condition of a pod is its node's to say.
-fn is_own(condition: &PodCondition) -> bool {
-    let kind = condition.type_.as_str();
-    let by_node = condition.reason.as_deref() == Some(BY_KUBELET);
-    POD_CONDITIONS.contains(&kind) || (kind == DISRUPTION_TARGET && by_node)
-}
-
-/// What a node declares that it can do (Kubernetes 1.35: `declaredFeatures`), by which the scheduler keeps pods away that need
-/// more. The types of the API that are built here are older.
-pub(crate) fn declared_features(said: &Value) -> Vec<String> {
-    let said = said["declaredFeatures"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let fits = |name: &&str| {
-        !name.is_empty()
-            && name.len() <= FEATURES_MAX.1
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    };
-    // The API server takes a sorted list without doubles alone.
-    let names: std::collections::BTreeSet<&str> = said.filter(fits).take(FEATURES_MAX.0).collect();
-    names.into_iter().map(str::to_owned).collect()
-}
-
-/// Of the status that a node reports what a kubelet writes. `None`: it is none.
-///
-/// It is made of the fields that were understood: what else stands in the text (a directive of a strategic merge, say) has
-/// no effect.
-pub(crate) fn node_status(said: &Value) -> Option<NodeStatus> {
-    let said: NodeStatus = serde_json::from_value(said.clone()).ok()?;
-    let conditions = said.conditions.map(|all| {
-        let own = all.into_iter().filter(|one| NODE_CONDITIONS.contains(&one.type_.as_str()));
-        let mut own: Vec<_> = own.take(NODE_CONDITIONS.len()).collect();
-        for condition in &mut own {
-            condition.message = condition.message.take().map(cut);
-            condition.reason = condition.reason.take().map(cut);
-        }
-        own
-    });
-    let images = said.images.map(|all| {
-        let mut all: Vec<_> = all.into_iter().take(IMAGES_MAX.0).collect();
-        for image in &mut all {
-            image.names.iter_mut().for_each(|names| names.truncate(IMAGES_MAX.1));
-        }
-        all
-    });
-    let few = |resources: Option<BTreeMap<_, _>>| resources.filter(|all| all.len() <= RESOURCES_MAX);
-    let addresses = said.addresses.map(|all| all.into_iter().take(ADDRESSES_MAX).collect());
-    Some(NodeStatus {
-        addresses,
-        allocatable: few(said.allocatable),
-        capacity: few(said.capacity),
-        conditions,
-        features: said.features,
-        images,
-        node_info: said.node_info,
-        runtime_handlers: said.runtime_handlers,
-        volumes_in_use: said.volumes_in_use,
-        ..NodeStatus::default()
-    })
-}
-
-/// Of the status of a pod that a node reports what a kubelet writes. `None`: it is none.
-pub(crate) fn pod_status(text: &str) -> Option<PodStatus> {
-    let said: PodStatus = serde_json::from_str(text).ok()?;
-    let conditions = said.conditions.map(|all| {
-        let own = all.into_iter().filter(is_own);
-        own.take(POD_CONDITIONS.len() + 1).collect()
-    });
-    let mut status = PodStatus {
-        conditions,
-        container_statuses: said.container_statuses,
-        ephemeral_container_statuses: said.ephemeral_container_statuses,
-        host_ip: said.host_ip,
-        host_ips: said.host_ips,
-        init_container_statuses: said.init_container_statuses,
-        message: said.message,
-        observed_generation: said.observed_generation,
-        phase: said.phase,
-        pod_ip: said.pod_ip,
-        pod_ips: said.pod_ips,
-        qos_class: said.qos_class,
-        reason: said.reason,
-        start_time: said.start_time,
-        ..PodStatus::default()
-    };
-    status_texts::cut(&mut status);
-    Some(status)
-}
-
-fn cut(text: String) -> String {
-    status_texts::cut_to(text, MESSAGE_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,50 +224,5 @@ mod tests {
         let marked = json!({ "kubehive.io/reported": "1",
             "volumes.kubernetes.io/controller-managed-attach-detach": "true" });
         assert_eq!(metadata, json!({ "uid": "u", "annotations": marked }));
-    }
-
-    #[test]
-    fn of_a_nodes_status_what_a_kubelet_writes_is_taken() {
-        let said = json!({
-            "conditions": [
-                { "type": "Ready", "status": "True", "message": "x".repeat(5000), "$patch": "delete" },
-                { "type": "kubehive.io/Synced", "status": "True" },
-                { "type": "NetworkUnavailable", "status": "False" },
-                { "$patch": "replace", "type": "DiskPressure", "status": "False" },
-            ],
-            "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
-            "volumesAttached": [{ "name": "v", "devicePath": "/dev/sda" }],
-            "config": { "error": "e" },
-            "phase": "Running",
-            "$patch": "replace",
-        });
-        let status = serde_json::to_value(node_status(&said).unwrap()).unwrap();
-        let types: Vec<&Value> =
-            status["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
-        assert_eq!(types, ["Ready", "DiskPressure"]);
-        assert_eq!(status["conditions"][0]["message"].as_str().unwrap().len(), MESSAGE_MAX);
-        assert!(!status.to_string().contains("$patch"), "{status}");
-        assert_eq!(status.as_object().unwrap().keys().collect::<Vec<_>>(), ["addresses", "conditions"]);
-        assert_eq!(node_status(&json!(7)), None);
-    }
-
-    #[test]
-    fn of_a_pods_status_what_a_kubelet_writes_is_taken() {
-        let said = json!({
-            "phase": "Running",
-            "nominatedNodeName": "control-plane",
-            "resourceClaimStatuses": [{ "name": "gpu", "resourceClaimName": "other" }],
-            "conditions": [{ "type": "Ready", "status": "True" }, { "type": "example.com/gate", "status": "True" }],
-        });
-        let status = serde_json::to_value(pod_status(&said.to_string()).unwrap()).unwrap();
-        assert_eq!(status.as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions", "phase"]);
-        assert_eq!(status["conditions"].as_array().unwrap().len(), 1);
-        assert!(pod_status("[]").is_none());
-    }
-
-    #[test]
-    fn no_character_is_cut_in_two() {
-        assert_eq!(status_texts::cut_to("aé".to_owned(), 2), "a");
-        assert_eq!(status_texts::cut_to("ab".to_owned(), 2), "ab");
     }
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use beehive::defect::{self, Defect};
 use beehive::{Address, Env, Fault};
-use contract::NodeName;
 use contract::csi_node::CsiNodeDriver;
+use contract::ids::NODES;
 use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
 use contract::pod_status::{PASSING_CONDITIONS, is_terminal};
+use contract::{NodeName, ObjectKey};
 use fairshare::{ReportSender, Traffic};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -25,8 +26,11 @@ use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
 use crate::last_status::{self, LastStatus, Reported};
 use crate::mirror_pods::{self, MirrorRates};
+use crate::pod_addresses::{self, PodAddresses};
 use crate::registration;
 use crate::report_version::{self, ReportOrder};
+use crate::reported_fields::{LeftOut, without_refused};
+use crate::reported_status;
 use crate::session_lease::{self, LEASE_DEADLINE};
 use crate::status_texts;
 
@@ -51,8 +55,12 @@ pub(crate) struct NodeReportWriter {
     pub(crate) client: kube::Client,
     /// Says whose a Node is, and who has a node.
     pub(crate) lease: Address<NodeLeaseMsg>,
+    /// The Nodes.
+    pub(crate) nodes: SharedCache,
     /// The pods that are bound to any node.
     pub(crate) pods: SharedCache,
+    /// Which addresses nodes may say of their pods.
+    pub(crate) pod_addresses: PodAddresses,
     /// Where the kubelet endpoints of the sessions are.
     pub(crate) endpoints: Endpoints,
     /// Keeps what nodes reported of themselves.
@@ -63,6 +71,10 @@ pub(crate) struct NodeReportWriter {
     pub(crate) rates: RefCell<BTreeMap<NodeName, EventRates>>,
     /// The drivers of each node as its CSINode was written last, and by which session.
     pub(crate) csi_written: RefCell<BTreeMap<NodeName, (u64, Vec<CsiNodeDriver>)>>,
+    /// In which session each node's Node was said to be CloudCore's.
+    pub(crate) own_said: RefCell<BTreeMap<NodeName, u64>>,
+    /// How many reports of each node had fields that were left out.
+    pub(crate) left_out: RefCell<BTreeMap<NodeName, u64>>,
     /// What is read and written for each node.
     pub(crate) traffic: Traffic,
     pub(crate) env: Env,
@@ -139,12 +151,13 @@ impl NodeReportWriter {
         let Ok(report) = serde_json::from_str::<Value>(text) else {
             return Ok(Outcome::Refused("a Node that is no JSON"));
         };
-        let Some(status) = registration::node_status(&report["status"]) else {
+        let mut left_out = LeftOut::default();
+        let Some(status) = reported_status::node_status(&report["status"], &mut left_out) else {
             return Ok(Outcome::Refused("a status of a Node that is none"));
         };
         let drivers = csi_node::reported(&report);
         let (own, mut status) = (status.addresses.clone().unwrap_or_default(), json!(status));
-        status["declaredFeatures"] = json!(registration::declared_features(&report["status"]));
+        status["declaredFeatures"] = json!(reported_status::declared_features(&report["status"]));
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             let found = nodes.get_opt(from.node.as_str()).await?;
@@ -173,8 +186,9 @@ impl NodeReportWriter {
                 }
                 return Ok(outcome);
             }
-            let (mut metadata, mut status) =
-                (report_version::patch_of(&found.metadata, ours), status.clone());
+            let mut metadata = report_version::patch_of(&found.metadata, ours);
+            let said = &mut status;
+            let mut status = said.clone();
             last_status::as_of(&mut status, &json!(found), &last_status::now(&self.env));
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoints.of(from), &own), &found);
             registration::complete(&mut metadata);
@@ -188,14 +202,26 @@ impl NodeReportWriter {
                     self.traffic.add(&from.node, &node);
                     let reported = Reported::new(&status["conditions"], &own, &status, &node);
                     self.last_status.written(from, reported);
+                    self.name_left_out(from, "its Node", &left_out);
+                    self.say_own(from, &nodes, &node).await;
                     self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
                 }
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+                Err(error) if without_refused(said, &error, &mut left_out) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(NodeReportError::Contended)
+    }
+
+    fn name_left_out(&self, from: &ReportSender, of: &str, left_out: &LeftOut) {
+        if left_out.count() > 0 {
+            let mut times = self.left_out.borrow_mut();
+            let times = times.entry(from.node.clone()).or_default();
+            *times += 1;
+            events::fields_left_out(&self.env, &from.node, of, left_out, *times);
+        }
     }
 
     /// Once per session and whenever they change.
@@ -254,7 +280,8 @@ impl NodeReportWriter {
         id: &PodId,
         text: &str,
     ) -> Result<Outcome, NodeReportError> {
-        let Some(mut status) = registration::pod_status(text) else {
+        let mut left_out = LeftOut::default();
+        let Some(mut status) = reported_status::pod_status(text, &mut left_out) else {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
         let said = json!(status.conditions.take().unwrap_or_default());
@@ -272,6 +299,7 @@ impl NodeReportWriter {
                 return Ok(outcome);
             }
             status["conditions"] = merged_conditions(&pod, &said);
+            self.bound_addresses(&mut status, &pod, from, &mut left_out);
             status_texts::only_containers_of(&mut status, &pod);
             let held = pod.status.as_ref().and_then(|held| held.phase.as_deref()).unwrap_or_default();
             keep_terminal_phase(&mut status, &pod);
@@ -281,13 +309,21 @@ impl NodeReportWriter {
             match pods.patch_status(id.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(pod) => {
                     self.traffic.add(&from.node, &pod);
+                    self.name_left_out(from, &format!("the pod {}/{}", id.namespace, id.name), &left_out);
                     return Ok(Outcome::Done);
                 }
                 Err(error) if status_code(&error) == Some(409) => {}
+                Err(error) if without_refused(&mut status, &error, &mut left_out) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(NodeReportError::Contended)
+    }
+
+    fn bound_addresses(&self, status: &mut Value, pod: &Pod, from: &ReportSender, left_out: &mut LeftOut) {
+        let (nodes, key) = (self.nodes.borrow(), ObjectKey::new(NODES, "", from.node.as_str()));
+        let node = nodes.objects.get(&key).map(|found| &found.value);
+        pod_addresses::bound(status, pod, node, self.pod_addresses, left_out);
     }
 
     async fn pod_gone(&self, from: &ReportSender, id: &PodId) -> Result<Outcome, NodeReportError> {

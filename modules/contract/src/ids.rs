@@ -4,7 +4,7 @@ use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
 pub use apimachinery::resource::{
     CONFIG_MAPS, CSI_DRIVERS, DEVICE_MODELS, DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
-    PODS, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
+    PODS, RULE_ENDPOINTS, RULES, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,6 +23,12 @@ pub const HOLD_UPGRADE_ANNOTATION: &str = "edge.kubeedge.io/hold-upgrade";
 
 /// The label that makes a Node one of an edge node (KubeEdge).
 pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
+
+/// On the Nodes that are CloudCore's, by CloudCore, with nothing as its value. Whose a Node is, it does not decide.
+pub const OWN_LABEL: &str = "kubehive.io/own";
+
+/// On a Namespace with the value `allowed`: the mirrors of static pods there have the labels that their nodes say.
+pub const MIRROR_LABELS_LABEL: &str = "kubehive.io/mirror-labels";
 
 /// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.
 pub const NAME_MAX: usize = 253;

@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use crate::device_call::{CALLS_MAX, CallOrigin, CallRecord, CallState, MESSAGE_MAX, MethodCall, WITHIN};
 pub use crate::ids::DeviceName;
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
 use crate::{DeviceCondition, TokenQuery, TwinValue, UpReport};
@@ -28,6 +29,8 @@ pub const METADATA_MAX: usize = 16;
 pub const METADATA_BYTES_MAX: usize = 512;
 /// 128 bytes: the longest state of a device, and the longest time.
 pub const STATE_MAX: usize = 128;
+/// What a device may be (KubeEdge), in small letters: nodes pass it on as a mapper wrote it.
+pub const DEVICE_STATES: [&str; 5] = ["online", "offline", "ok", "unhealthy", "unknown"];
 /// 16 things that are wrong with a device.
 pub const CONDITIONS_MAX: usize = 16;
 /// 2 KiB of words on each.
@@ -205,6 +208,11 @@ pub enum DeviceReport {
         /// At most [`CONDITIONS_MAX`].
         conditions: Vec<DeviceCondition>,
     },
+    /// The calls of its methods, all that its node remembers.
+    Calls {
+        /// At most [`CALLS_MAX`].
+        calls: Vec<CallRecord>,
+    },
     /// Its state.
     State {
         /// The state.
@@ -274,17 +282,42 @@ impl Unparsed<UpReport> {
                         within("a word on what is wrong with a device, in bytes,", word.len(), STATE_MAX)?;
                     }
                     within("why something is wrong with a device, in bytes,", message.len(), CONDITION_MAX)?;
+                    if [kind, reason, since].into_iter().any(|word| word.contains(char::is_control)) {
+                        return Err(InvalidReport::Word { what: "a word on what is wrong with a device" });
+                    }
                 }
                 ParsedReport::OfDevice(device, DeviceReport::Conditions { conditions })
+            }
+            UpReport::MethodCalls { namespace, name, calls } => {
+                let device = DeviceName::parse(&namespace, &name)?;
+                within("the calls of a device", calls.len(), CALLS_MAX)?;
+                calls.iter().try_for_each(check_call)?;
+                ParsedReport::OfDevice(device, DeviceReport::Calls { calls })
             }
             UpReport::DeviceState { namespace, name, state, last_online_time } => {
                 let device = DeviceName::parse(&namespace, &name)?;
                 for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
                     within("the state of a device, in bytes,", text.len(), STATE_MAX)?;
                 }
+                if !DEVICE_STATES.contains(&state.to_ascii_lowercase().as_str()) {
+                    return Err(InvalidReport::Word { what: "the state of a device" });
+                }
                 ParsedReport::OfDevice(device, DeviceReport::State { state, last_online_time })
             }
         })
+    }
+}
+
+fn check_call(call: &CallRecord) -> Result<(), InvalidReport> {
+    let CallRecord { id, method, values, by, state, message, time } = call;
+    within("what became of a call, in bytes,", message.len(), MESSAGE_MAX)?;
+    within("the time of a call, in bytes,", time.len(), STATE_MAX)?;
+    let known = CallOrigin::of_word(by).is_some() && CallState::of_word(state).is_some();
+    let checked = MethodCall::new(id, method, values.clone(), WITHIN);
+    if known && checked.is_ok() {
+        Ok(())
+    } else {
+        Err(InvalidReport::Word { what: "a call of a device's method" })
     }
 }
 

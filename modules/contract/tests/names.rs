@@ -9,7 +9,7 @@ use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use contract::parsed::{self, InvalidReport, NodeReport, ParsedReport};
 use contract::uplink::{DeviceUp, EdgeUp};
-use contract::{Report, TokenQuery, TwinValue, Unparsed, UpReport};
+use contract::{DeviceCondition, Report, TokenQuery, TwinValue, Unparsed, UpReport};
 
 /// What an attacker would put where a name belongs.
 const ODD: [&str; 14] = [
@@ -189,4 +189,35 @@ fn what_is_good_is_read_as_it_was_said() {
         Unparsed::from(UpReport::PodGone { namespace: "d".into(), name: "p.q".into(), uid: "u-1".into() });
     let Ok(ParsedReport::OfNode(NodeReport::PodGone { pod })) = parsed.parse() else { panic!() };
     assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("d", "p.q", "u-1"));
+}
+
+#[test]
+fn a_device_is_in_a_state_that_there_is_and_words_are_in_one_line() {
+    let state = |state: &str| {
+        let said = UpReport::DeviceState {
+            namespace: "d".into(),
+            name: "n".into(),
+            state: state.into(),
+            last_online_time: None,
+        };
+        Unparsed::from(said).parse().is_ok()
+    };
+    for word in ["online", "OK", "Offline", "unhealthy", "UNKNOWN"] {
+        assert!(state(word), "{word}");
+    }
+    for word in ["HACK", "", "online\n", "onlin\u{e9}", " ok"] {
+        assert!(!state(word), "{word:?}");
+    }
+    let condition = |reason: &str| {
+        let one = DeviceCondition {
+            kind: "Reporting".into(),
+            reason: reason.into(),
+            message: "two\nlines".into(),
+            since: "2026-01-01T00:00:00Z".into(),
+        };
+        let said =
+            UpReport::DeviceConditions { namespace: "d".into(), name: "n".into(), conditions: vec![one] };
+        Unparsed::from(said).parse().is_ok()
+    };
+    assert!(condition("Stale") && !condition("St\u{1b}[2Jale"));
 }

@@ -31,6 +31,9 @@ use crate::{AnyMap, any_map_schema};
 )]
 pub struct DeviceStatusSpec {}
 
+/// KubeEdge's states, as it compares them.
+const STATE_PATTERN: &str = "^(?i)(online|offline|ok|unhealthy|unknown)$";
+
 /// What was reported.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -38,11 +41,13 @@ pub struct DeviceStatusStatus {
     /// The properties.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub twins: Vec<Twin>,
-    /// online, offline, ok, unhealthy or unknown.
+    /// online, offline, ok, unhealthy or unknown, in letters of any size.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = STATE_PATTERN))]
     pub state: Option<String>,
     /// When the device was last online, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub last_online_time: Option<String>,
     /// Anything else. `conditions` is what is wrong with the device: `Valid` by CloudCore, the others by its node.
     #[serde(default, skip_serializing_if = "AnyMap::is_empty")]

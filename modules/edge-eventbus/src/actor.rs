@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use beehive::{Actor, Address, Context, Fault};
+use bytes::Bytes;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::eventbus::EventBusMsg;
@@ -18,7 +19,7 @@ use crate::keeper::STORE_PAUSE;
 use crate::own_broker::{Kept, OwnBroker};
 use crate::quotas::Quotas;
 use crate::uploads::Uploads;
-use crate::{events, external, uploads};
+use crate::{events, external, topic, uploads};
 
 /// The brokers of a node.
 pub struct EventBus {
@@ -129,6 +130,7 @@ impl Actor for EventBus {
         let own = Rc::new(Uploads::new(Quotas::of(&self.config), counters.clone()));
         cx.spawn(uploads::keep(Rc::clone(&own), cx.env().clone(), self.store.clone(), self.meta.clone()));
         let intake = Intake::new(self.twin.clone(), own, counters, cx.env().clone());
+        intake.rule_topics.read(cx.env(), self.store.clone()).await?;
         let news = Rc::<Notify>::default();
         let buses = self.start(&intake, &news, cx).await?;
         if let Some(edged) = &self.edged {
@@ -139,17 +141,22 @@ impl Actor for EventBus {
     }
 
     async fn handle(&mut self, message: EventBusMsg, cx: &mut Context<EventBusMsg>) -> Result<(), Fault> {
-        let Some(Running { buses, .. }) = &self.running else {
+        let Some(Running { intake, buses }) = &self.running else {
             return Err(Fault::new("broker has not started"));
         };
         match message {
             EventBusMsg::Publish { topic, payload, retain } => {
-                let said = Said { topic, payload, retain };
+                let said = Said { topic, payload, retain, least_qos: 0 };
                 for bus in buses {
                     bus.publish(said.clone()).await;
                 }
                 Ok(())
             }
+            EventBusMsg::Deliver { topic, payload, reply } => {
+                reply.send(deliver(buses, topic, payload).await);
+                Ok(())
+            }
+            EventBusMsg::ObjectsChanged(_) => intake.rule_topics.read(cx.env(), self.store.clone()).await,
             EventBusMsg::RouterDied => buses.iter().try_for_each(|bus| bus.router_died(cx)),
         }
     }
@@ -176,12 +183,28 @@ impl Actor for EventBus {
             ("uploaded", counts.of(events::UPLOAD_KEPT)),
             ("uploadsWaiting", intake.uploads.waiting() as u64),
             ("uploadSources", intake.uploads.sources() as u64),
+            ("ruleTopics", intake.rule_topics.len() as u64),
             ("refusedUploads", counts.of(events::UPLOAD_REFUSED)),
             ("droppedUploads", counts.of(events::UPLOAD_DROPPED)),
         ];
         view.extend(of_uploads.map(|(key, count)| (key.to_owned(), count.into())));
         view.into()
     }
+}
+
+/// What a rule brings; it has QoS 1 at least and is not retained.
+async fn deliver(buses: &[Rc<dyn Bus>], topic: String, payload: Bytes) -> Result<(), String> {
+    if !contract::rule_stream::may_publish(&topic) {
+        return Err(contract::rule_stream::RuleStreamError::Topic.to_string());
+    }
+    if let Some(defect) = topic::name_defect(&topic) {
+        return Err(format!("topic of the rule: {}", defect.reason()));
+    }
+    let said = Said { topic, payload, retain: false, least_qos: 1 };
+    for bus in buses {
+        bus.publish(said.clone()).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(crate) struct Said {
     pub(crate) topic: String,
     pub(crate) payload: Bytes,
     pub(crate) retain: bool,
+    /// The QoS is at least this one, whatever the settings say.
+    pub(crate) least_qos: u8,
 }
 
 /// A broker at which devices and applications are.

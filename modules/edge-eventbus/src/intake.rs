@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::error::ConnectionError;
 use crate::events::Counters;
 use crate::plan;
+use crate::rule_topics::RuleTopics;
 use crate::uploads::{UploadResult, Uploads};
 
 /// What DeviceTwin refuses: "implementation specific error", as its own document says more.
@@ -21,13 +22,15 @@ pub(crate) struct Intake {
     twin: Address<TwinMsg>,
     /// What is on its way into the outbox.
     pub(crate) uploads: Rc<Uploads>,
+    /// What of it is for rules.
+    pub(crate) rule_topics: RuleTopics,
     pub(crate) counts: Counters,
     env: Env,
 }
 
 impl Intake {
     pub(crate) fn new(twin: Address<TwinMsg>, uploads: Rc<Uploads>, counts: Counters, env: Env) -> Rc<Self> {
-        Rc::new(Intake { twin, uploads, counts, env })
+        Rc::new(Intake { twin, uploads, rule_topics: RuleTopics::default(), counts, env })
     }
 
     /// Waits until the outbox has a message.

@@ -34,6 +34,9 @@
 //! connection is closed, so that the client sends it again. Only QoS 0 is dropped, which is counted and leaves a gap in
 //! the source's numbers.
 //!
+//! What clients publish on `<namespace>/<topic>` of a rule goes the same way, in a queue of its own, to the rule's target in the
+//! cloud; and what a rule brings from there is published with QoS 1.
+//!
 //! Its figures are on `$SYS/broker/#`, every ten seconds.
 //!
 //! Tells Edged whether the brokers that the settings name can be used, for a condition of the node.
@@ -89,6 +92,7 @@ mod qos2;
 mod quotas;
 mod rate_limit;
 mod retained;
+mod rule_topics;
 mod rumqttd_router;
 mod session;
 mod settling;

@@ -114,7 +114,8 @@ fn shared(config: &config::edge::EventBus, kept: Kept, intake: Rc<Intake>, env: 
 
 impl Bus for OwnBroker {
     fn publish(&self, said: Said) -> LocalBoxFuture<'_, ()> {
-        let (qos, retain) = (self.config.mqtt_qos.min(2), said.retain || self.config.mqtt_retain);
+        let retain = said.retain || (self.config.mqtt_retain && said.least_qos == 0);
+        let qos = self.config.mqtt_qos.min(2).max(said.least_qos);
         publish(&self.shared, said, qos, retain).boxed_local()
     }
 

@@ -126,10 +126,11 @@ pub(crate) fn is_for_the_cloud(topic: &str) -> bool {
 /// What clients publish in the trees that begin with `$`, in the router's form (see [`crate::topic::router_form`]): the
 /// topics that KubeEdge's devices and applications publish on, and what is left of `$hw` only `edgecore` says. In the
 /// other trees they publish what they like.
-const CLIENTS_HW: [&str; 5] = [
+const CLIENTS_HW: [&str; 6] = [
     "s/hw/events/device/+/+/state/update",
     "s/hw/events/device/+/+/twin/update",
     "s/hw/events/device/+/+/twin/get",
+    "s/hw/events/device/+/+/method/call",
     "s/hw/events/node/+/membership/get",
     "s/hw/events/upload/#",
 ];
@@ -186,6 +187,7 @@ mod tests {
             "$hw/events/device/default/sensor-1/twin/update",
             "$hw/events/device/default/sensor-1/twin/get",
             "$hw/events/device/default/sensor-1/state/update",
+            "$hw/events/device/default/sensor-1/method/call",
             "$hw/events/device/events/device/twin/update",
             "$hw/events/node/edge-1/membership/get",
         ] {
@@ -196,6 +198,7 @@ mod tests {
             "$hw/events/device/default/sensor-1/twin/update/result",
             "$hw/events/device/default/sensor-1/twin/get/result",
             "$hw/events/device/default/sensor-1/state/update/result",
+            "$hw/events/device/default/sensor-1/method/call/result",
             "$hw/events/device/sensor-1/twin/update",
             "$hw/events/node/edge-1/membership/get/result",
             "$hw/events/upload/x",

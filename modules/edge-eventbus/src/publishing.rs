@@ -83,7 +83,8 @@ impl Client {
             self.answer(Answer::to(qos, pkid), NOT_AUTHORIZED, None);
             return Ok(());
         }
-        let goes_on = plan::is_twins(&publish.topic) || plan::is_for_the_cloud(&publish.topic);
+        let queue = self.shared.intake.rule_topics.queue_of(&publish.topic);
+        let goes_on = plan::is_twins(&publish.topic) || queue.is_some();
         if goes_on && publish.payload.len() > plan::SMALL_BYTES {
             self.drop_oversized(&publish, publish.payload.len(), plan::SMALL_BYTES);
             return Ok(());
@@ -124,9 +125,7 @@ impl Client {
     }
 
     async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
-        if !plan::is_for_the_cloud(&publish.topic) {
-            return None;
-        }
+        self.shared.intake.rule_topics.queue_of(&publish.topic)?;
         self.shared.intake.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
     }
 
@@ -165,10 +164,10 @@ impl Client {
     fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, wait: Wait) {
         let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
-        let upload = plan::is_for_the_cloud(&name).then(|| {
+        let upload = self.shared.intake.rule_topics.queue_of(&name).map(|queue| {
             let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
             let line = Rc::clone(&self.line);
-            self.shared.intake.uploads.put(Upload { source, payload, qos, dup, line, room })
+            self.shared.intake.uploads.put(Upload { source, queue, payload, qos, dup, line, room })
         });
         if for_twin.is_none() && qos == 0 {
             return;

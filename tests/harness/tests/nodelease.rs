@@ -117,6 +117,7 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
             stream,
             interruptions,
             read_as: ReadAs::CloudCore,
+            pod_addresses: cloud_edgecontroller::PodAddresses::Any,
             is_kubelet_endpoint: true,
         };
         hive.supervise(edge, Policy::default(), move || EdgeController::new(dependencies.clone()));

@@ -264,12 +264,14 @@ impl World {
                 acceptor: Box::new(acceptor),
                 node_limit: 1000,
                 lease_period: LEASE_PERIOD,
+                pod_addresses: cloud::topology::PodAddresses::Any,
                 identity: cloud::identity(&env),
                 read_as: kubewatch::ReadAs::CloudCore,
                 interruptions: kubewatch::Interruptions::default(),
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
+                rules: cloud::topology::RuleSettings { settings: Default::default(), door: None },
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

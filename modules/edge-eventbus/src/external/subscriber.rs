@@ -52,11 +52,11 @@ impl Subscriber {
                 // Of QoS 0 nothing comes again.
                 if acknowledge.is_some() { answer.map(|_| acknowledge) } else { Ok(None) }
             })
-        } else if plan::is_for_the_cloud(&topic) {
+        } else if let Some(queue) = intake.rule_topics.queue_of(&topic) {
             let room = intake.uploads.room(EXTERNAL, topic.len() + payload.len()).await;
             let source = UploadSource { client: EXTERNAL.into(), topic: topic.as_str().into() };
             let line = Rc::clone(&self.line.borrow());
-            let upload = intake.uploads.put(Upload { source, payload, qos, dup, line, room });
+            let upload = intake.uploads.put(Upload { source, queue, payload, qos, dup, line, room });
             if acknowledge.is_none() {
                 return Heard::Nothing;
             }
@@ -66,6 +66,16 @@ impl Subscriber {
         };
         Heard::Settle(kept)
     }
+}
+
+/// To what it listens. Those of rules stand behind those that are always there.
+fn filters(intake: &Intake) -> Vec<String> {
+    plan::from_clients().into_iter().chain(intake.rule_topics.all()).collect()
+}
+
+/// All of it each time: what a rule that is gone had is heard and let go.
+fn subscribe(intake: &Intake, handle: &ConnectionHandle) {
+    handle.send(as_client::subscribe(1, filters(intake).iter().map(String::as_str)));
 }
 
 /// Nothing is to be done.
@@ -85,8 +95,11 @@ impl Part for Subscriber {
         self.is_resumed.set(is_present);
         self.line.replace(Rc::default());
         // Also in a session of before: another release may listen to other topics, and a broker may have lost some.
-        let filters = plan::from_clients();
-        handle.send(as_client::subscribe(1, filters.iter().map(String::as_str)));
+        subscribe(&self.intake, handle);
+        let (intake, handle) = (Rc::downgrade(&self.intake), Rc::clone(handle));
+        self.intake.rule_topics.when_changed(move || {
+            intake.upgrade().iter().for_each(|intake| subscribe(intake, &handle));
+        });
     }
 
     fn fill(&self, handle: &ConnectionHandle, out: &mut BytesMut, _now: Moment) {
@@ -99,7 +112,7 @@ impl Part for Subscriber {
         match packet {
             FromBroker::Publish(publish) => Ok(self.settle(publish).await),
             FromBroker::SubAck { codes } => {
-                let denied = plan::from_clients().into_iter().zip(codes).filter(|(_, code)| *code > 2);
+                let denied = filters(&self.intake).into_iter().zip(codes).filter(|(_, code)| *code > 2);
                 let denied: Vec<String> = denied.map(|(filter, _)| filter).collect();
                 Ok(if denied.is_empty() { Heard::Nothing } else { Heard::Denied(denied) })
             }

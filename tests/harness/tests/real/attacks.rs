@@ -57,6 +57,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     fixture.pod("plane", Some(&fixture.plane), "plain").await;
     fixture.pod("master", Some(&fixture.master), "plain").await;
     fixture.pod("foreign", Some(&fixture.foreign), "plain").await;
+    fixture.pod("kubeedge", Some(&fixture.kubeedge), "plain").await;
     let powerful = fixture.pod("powerful", Some(&fixture.edge), "powerful").await;
     let plain = fixture.pod("plain", Some(&fixture.edge), "plain").await;
 
@@ -69,7 +70,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
         {"operator": "Exists"}]}});
     let failed = json!({"status": {"phase": "Failed", "podIP": "192.0.2.66"}});
-    for pod in ["edge", "plane", "foreign", "loose"] {
+    for pod in ["edge", "plane", "foreign", "kubeedge", "loose"] {
         let path = format!("{pods}/{pod}");
         t.tries(&format!("change the image of {pod}"), "PATCH", &path, image.clone()).await;
         t.tries(&format!("label {pod}"), "MERGE", &path, json!({"metadata": {"labels": {"app": "x"}}})).await;
@@ -81,7 +82,7 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         let labels = json!({"metadata": {"labels": {"app": "x"}}});
         t.tries(&format!("label {pod} with a status"), "MERGE", &format!("{path}/status"), labels).await;
     }
-    for pod in ["plane", "master", "foreign", "loose"] {
+    for pod in ["plane", "master", "foreign", "kubeedge", "loose"] {
         // A tenant's word to CloudCore counts on edge nodes alone.
         fixture.label(pod, "kubehive.io/keep-eviction", "true").await;
         t.tries(&format!("evict {pod}"), "DELETE", &format!("{pods}/{pod}"), Value::Null).await;
@@ -103,11 +104,13 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
         let found = call(&fixture.admin, "GET", &format!("/api/v1/nodes/{node}"), None, Value::Null).await;
         found.unwrap()["metadata"]["uid"].clone()
     };
-    for node in [&fixture.plane, &fixture.master, &fixture.foreign] {
+    for node in [&fixture.plane, &fixture.master, &fixture.foreign, &fixture.kubeedge] {
         let made = mirror("mine", node, &uid_of(node).await);
         t.tries(&format!("make a mirror pod of {node}"), "POST", &pods, made).await;
     }
-    let edge = mirror("mine", &fixture.edge, &uid_of(&fixture.edge).await);
+    let mut edge = mirror("mine", &fixture.edge, &uid_of(&fixture.edge).await);
+    t.tries("make a mirror pod with labels", "POST", &pods, edge.clone()).await;
+    edge["metadata"]["labels"] = json!({});
     let own = "/metadata/annotations/kubernetes.io~1";
     for (what, at, value) in [
         ("a pod that is no mirror", format!("{own}config.mirror"), Value::Null),
@@ -206,7 +209,7 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
     let mut t = Attempts(fixture, Vec::new());
     let (nodes, made) = ("/api/v1/nodes", "/api/v1/nodes?dryRun=All");
     let ready = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.66"}]}});
-    for node in [&fixture.plane, &fixture.foreign] {
+    for node in [&fixture.plane, &fixture.foreign, &fixture.kubeedge] {
         t.tries(
             &format!("write the status of {node}"),
             "PATCH",
@@ -215,6 +218,23 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
         )
         .await;
     }
+    for node in [&fixture.foreign, &fixture.kubeedge] {
+        let own = json!({"metadata": {"labels": {"kubehive.io/own": ""}}});
+        let (path, status) = (format!("{nodes}/{node}"), format!("{nodes}/{node}/status"));
+        t.tries(&format!("say that {node} is its own"), "MERGE", &status, own.clone()).await;
+        let by_others = call(&fixture.admin, "MERGE", &path, None, own).await;
+        t.1.push((format!("an administrator says that {node} is CloudCore's"), by_others));
+    }
+    let loose = json!({"metadata": {"annotations": {"kubehive.io/enrolment": null}}});
+    let loosed = call(&fixture.admin, "MERGE", &format!("{nodes}/{}", fixture.edge), None, loose).await;
+    t.1.push(("leave the label to a Node that is CloudCore's no more".to_owned(), loosed));
+    let valued = json!({"metadata": {"labels": {"kubehive.io/own": "x"}}});
+    t.tries("say more", "MERGE", &format!("{nodes}/{}/status", fixture.edge), valued).await;
+    let mut copied = joined("kubehive-x", json!({"kubehive.io/own": ""}));
+    t.tries("make a Node with the label", "POST", made, copied.clone()).await;
+    copied["metadata"]["annotations"] = json!({"kubehive.io/adopted": "u"});
+    let by_others = call(&fixture.admin, "POST", made, None, copied).await;
+    t.1.push(("an adopted Node is copied with its label".to_owned(), by_others));
     for node in [&fixture.plane, &fixture.foreign, &fixture.edge] {
         let (path, status) = (format!("{nodes}/{node}"), format!("{nodes}/{node}/status"));
         let labels = json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
@@ -356,12 +376,22 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     t.tries("remove an event", "DELETE", &path, Value::Null).await;
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let held = fixture.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
-    for node in [&fixture.plane, &fixture.foreign] {
+    for node in [&fixture.plane, &fixture.foreign, &fixture.kubeedge] {
         t.tries(&format!("make the Lease of {node}"), "POST", leases, lease(node)).await;
         held.create(&PostParams::default(), &serde_json::from_value(lease(node)).unwrap()).await.unwrap();
         let renewed =
             json!({"spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "leaseTransitions": 2}});
         t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed).await;
+    }
+    let csi_nodes = "/apis/storage.k8s.io/v1/csinodes";
+    for node in [&fixture.plane, &fixture.foreign, &fixture.kubeedge] {
+        let uid = call(&fixture.admin, "GET", &format!("/api/v1/nodes/{node}"), None, Value::Null)
+            .await
+            .unwrap()["metadata"]["uid"]
+            .clone();
+        let made = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "spec": {"drivers": []},
+            "metadata": {"name": node, "ownerReferences": [node_owner(node, &uid)]}});
+        t.tries(&format!("make the CSINode of {node}"), "POST", csi_nodes, made).await;
     }
     for spec in [
         json!({"holderIdentity": "x".repeat(10_000)}),

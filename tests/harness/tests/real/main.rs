@@ -70,6 +70,8 @@ struct Fixture {
     edge: String,
     /// Somebody else's, with the label of an edge node.
     foreign: String,
+    /// Somebody else's, with both labels of KubeEdge's nodes, never adopted.
+    kubeedge: String,
     /// A machine of the control plane, which joined besides, and has all labels of an edge node.
     plane: String,
     /// Another, by the label that it had before Kubernetes 1.24.
@@ -103,6 +105,7 @@ impl Fixture {
             namespace: format!("kubehive-test-{id}"),
             edge: format!("kubehive-edge-{id}"),
             foreign: format!("kubehive-foreign-{id}"),
+            kubeedge: format!("kubehive-kubeedge-{id}"),
             plane: format!("kubehive-plane-{id}"),
             master: format!("kubehive-master-{id}"),
         };
@@ -123,6 +126,9 @@ impl Fixture {
             "labels": {"node-role.kubernetes.io/edge": ""}}}),
             )
             .await;
+        let both = json!({"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""});
+        let theirs = json!({"metadata": {"name": fixture.kubeedge, "labels": both}});
+        fixture.make("v1", "Node", None, theirs).await;
         fixture.make("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None, json!({
             "metadata": {"name": fixture.namespace},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
@@ -164,6 +170,13 @@ impl Fixture {
         pods.patch(pod, &PatchParams::default(), &labels).await.unwrap();
     }
 
+    /// As an administrator.
+    async fn let_mirrors_have_labels(&self, word: &str) {
+        let labels = Patch::Merge(json!({"metadata": {"labels": {"kubehive.io/mirror-labels": word}}}));
+        let namespaces = self.objects("v1", "Namespace", None);
+        namespaces.patch(&self.namespace, &PatchParams::default(), &labels).await.unwrap();
+    }
+
     /// As the account.
     async fn does(&self, method: &str, path: &str, body: Value) -> Result<Value, Refused> {
         call(&self.account, method, path, None, body).await
@@ -175,7 +188,7 @@ impl Fixture {
         for pod in pods.list(&Default::default()).await.unwrap() {
             let _ = pods.delete(&pod.metadata.name.unwrap(), &now).await;
         }
-        for node in [&self.edge, &self.foreign, &self.plane, &self.master] {
+        for node in [&self.edge, &self.foreign, &self.kubeedge, &self.plane, &self.master] {
             let _ = self.objects("v1", "Node", None).delete(node, &now).await;
             let leases = self.objects("coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
             let _ = leases.delete(node, &now).await;
@@ -295,6 +308,9 @@ async fn work(fixture: &Fixture) {
         "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let marked = json!({"metadata": {"annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}}});
     must("have a Node's volumes attached", "PATCH", &format!("{node}/status"), marked).await;
+    // What follows is done to a Node that is not asked any more.
+    let own = json!({"metadata": {"labels": {"kubehive.io/own": ""}}});
+    must("say that a Node is its own", "MERGE", &format!("{node}/status"), own).await;
     claim(fixture).await;
     must("write a Node's status", "PATCH", &format!("{node}/status"), status).await;
     let endpoint = json!({"metadata": {"annotations": {"kubehive.io/kubelet-address": "192.0.2.10"}},
@@ -364,12 +380,25 @@ async fn work(fixture: &Fixture) {
     let node_uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     let mut own = mirror("own", edge, &node_uid);
+    own["metadata"]["labels"] = json!({});
     own["spec"]["volumes"] = json!([{"name": "a", "hostPath": {"path": "/etc"}}, {"name": "b", "emptyDir": {}}, {"name": "c"},
         {"name": "d", "nfs": {"server": "nfs", "path": "/"}}, {"name": "e", "projected": {"sources": [
             {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}]);
     must("make a mirror pod", "POST", &pods, own).await;
     let now = json!({"gracePeriodSeconds": 0});
     must("remove a mirror pod that nobody deleted", "DELETE", &format!("{pods}/own"), now).await;
+    let labelled = mirror("labelled", edge, &node_uid);
+    fixture.let_mirrors_have_labels("allowed").await;
+    until("a mirror pod has labels where its namespace says so", async || {
+        fixture.does("POST", &format!("{pods}?dryRun=All"), labelled.clone()).await.is_ok()
+    })
+    .await;
+    fixture.let_mirrors_have_labels("no").await;
+    until("and where it does not, none", async || {
+        let made = fixture.does("POST", &format!("{pods}?dryRun=All"), labelled.clone()).await;
+        made.is_err_and(|refused| refused.is_by_policy())
+    })
+    .await;
     let mut about_node = event("edge.2", "default", "ready");
     about_node["involvedObject"] = json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": "u"});
     must("tell an event of a Node", "POST", "/api/v1/namespaces/default/events?dryRun=All", about_node).await;

@@ -7,19 +7,25 @@ use crate::{Attack, Attempts, Fixture, call, token, until};
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 const WRITE: [&str; 3] = ["create", "update", "patch"];
+const WRITE_AND_REMOVE: [&str; 5] = ["create", "update", "patch", "delete", "deletecollection"];
+/// The group of what constrained impersonation is of (Kubernetes 1.36).
+const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Where an account may do something.
 #[derive(Clone, Copy, PartialEq)]
 enum Scope {
     Own,
-    System,
+    /// In a namespace that others live by.
+    Of(&'static str),
     Everywhere,
 }
+
+const SYSTEM_NAMESPACE: Scope = Scope::Of("kube-system");
 
 /// `group`, `resource`, verbs.
 type Permission = (&'static str, &'static str, &'static [&'static str]);
 
-const OWN: [Permission; 17] = [
+const OWN: [Permission; 18] = [
     ("", "pods", &WRITE),
     ("", "pods/exec", &["create", "get"]),
     ("", "pods/attach", &["create", "get"]),
@@ -27,6 +33,7 @@ const OWN: [Permission; 17] = [
     ("", "secrets", &["get", "list", "watch", "create", "update", "patch"]),
     ("", "serviceaccounts/token", &["create"]),
     ("", "serviceaccounts", &["impersonate"]),
+    (AUTHENTICATION, "serviceaccounts", &["impersonate:serviceaccount"]),
     ("", "namespaces", &["update", "patch"]),
     ("apps", "deployments", &WRITE),
     ("apps", "daemonsets", &WRITE),
@@ -39,21 +46,57 @@ const OWN: [Permission; 17] = [
     ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
 ];
 
-const SYSTEM: [Permission; 11] = [
+const SYSTEM: [Permission; 22] = [
     ("", "pods", &WRITE),
     ("", "pods/exec", &["create", "get"]),
-    ("", "pods/ephemeralcontainers", &["patch"]),
+    ("", "pods/attach", &["create", "get"]),
+    ("", "pods/ephemeralcontainers", &["update", "patch"]),
     ("apps", "deployments", &WRITE),
     ("apps", "daemonsets", &WRITE),
-    ("apps", "statefulsets", &["create"]),
-    ("batch", "jobs", &["create"]),
-    ("batch", "cronjobs", &["create"]),
+    ("apps", "statefulsets", &WRITE),
+    ("apps", "replicasets", &WRITE),
+    ("", "replicationcontrollers", &WRITE),
+    ("batch", "jobs", &WRITE),
+    ("batch", "cronjobs", &WRITE),
     ("", "serviceaccounts/token", &["create"]),
     ("", "serviceaccounts", &["impersonate"]),
-    ("", "secrets", &["get", "list", "watch", "create"]),
+    (AUTHENTICATION, "serviceaccounts", &["impersonate:serviceaccount"]),
+    ("rbac.authorization.k8s.io", "roles", &["create", "update", "patch", "escalate", "bind"]),
+    ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
+    ("", "secrets", &["get", "list", "watch", "create", "update", "patch"]),
+    ("", "pods/portforward", &["create", "get"]),
+    ("", "configmaps", &WRITE),
+    ("", "endpoints", &WRITE),
+    ("discovery.k8s.io", "endpointslices", &WRITE),
+    ("", "services", &["update", "patch"]),
 ];
 
-const EVERYWHERE: [Permission; 29] = [
+const KUBEEDGE: [Permission; 18] = [
+    ("", "pods", &WRITE),
+    ("", "pods/exec", &["create", "get"]),
+    ("", "pods/attach", &["create", "get"]),
+    ("", "pods/ephemeralcontainers", &["update", "patch"]),
+    ("apps", "deployments", &WRITE),
+    ("apps", "daemonsets", &WRITE),
+    ("apps", "statefulsets", &WRITE),
+    ("apps", "replicasets", &WRITE),
+    ("", "replicationcontrollers", &WRITE),
+    ("batch", "jobs", &WRITE),
+    ("batch", "cronjobs", &WRITE),
+    ("", "serviceaccounts/token", &["create"]),
+    ("", "serviceaccounts", &["impersonate"]),
+    (AUTHENTICATION, "serviceaccounts", &["impersonate:serviceaccount"]),
+    ("rbac.authorization.k8s.io", "roles", &["create", "update", "patch", "escalate", "bind"]),
+    ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
+    ("", "secrets", &["get", "list", "watch", "create", "update", "patch"]),
+    ("", "configmaps", &["update", "patch"]),
+];
+
+/// Where the API server's own Service is.
+const DEFAULT: [Permission; 2] =
+    [("", "endpoints", &["update", "patch"]), ("discovery.k8s.io", "endpointslices", &["update", "patch"])];
+
+const EVERYWHERE: [Permission; 34] = [
     ("*", "*", &["*"]),
     ("", "pods", &WRITE),
     ("", "pods/exec", &["create"]),
@@ -66,6 +109,11 @@ const EVERYWHERE: [Permission; 29] = [
     ("rbac.authorization.k8s.io", "rolebindings", &WRITE),
     ("", "users", &["impersonate"]),
     ("", "groups", &["impersonate"]),
+    (AUTHENTICATION, "users", &["impersonate:user-info"]),
+    (AUTHENTICATION, "groups", &["impersonate:user-info"]),
+    (AUTHENTICATION, "nodes", &["impersonate:arbitrary-node", "impersonate:associated-node"]),
+    ("certificates.k8s.io", "certificatesigningrequests/nodeclient", &["create"]),
+    ("certificates.k8s.io", "certificatesigningrequests/selfnodeclient", &["create"]),
     ("certificates.k8s.io", "certificatesigningrequests/approval", &["update", "patch"]),
     ("certificates.k8s.io", "signers", &["approve", "sign"]),
     ("", "nodes", &["create", "update", "patch", "delete"]),
@@ -77,23 +125,19 @@ const EVERYWHERE: [Permission; 29] = [
     ("kubehive.io", "jointokens", &WRITE),
     ("apiextensions.k8s.io", "customresourcedefinitions", &WRITE),
     ("apiregistration.k8s.io", "apiservices", &WRITE),
-    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &WRITE),
-    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &WRITE),
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &WRITE),
-    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &WRITE),
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["create", "update", "patch", "delete"]),
-    (
-        "admissionregistration.k8s.io",
-        "validatingadmissionpolicybindings",
-        &["create", "update", "patch", "delete"],
-    ),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", &WRITE_AND_REMOVE),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", &WRITE_AND_REMOVE),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies", &WRITE_AND_REMOVE),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings", &WRITE_AND_REMOVE),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &WRITE_AND_REMOVE),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", &WRITE_AND_REMOVE),
 ];
 
 /// The role of the account `probe`: that rule, or none.
 async fn give(fixture: &Fixture, within: Scope, rule: Option<Value>) {
     let (kind, namespace) = match within {
         Scope::Own => ("Role", Some(fixture.namespace.as_str())),
-        Scope::System => ("Role", Some("kube-system")),
+        Scope::Of(namespace) => ("Role", Some(namespace)),
         Scope::Everywhere => ("ClusterRole", None),
     };
     let name = format!("{}-probe", fixture.namespace);
@@ -120,7 +164,7 @@ async fn until_known(
 ) {
     let namespace = match within {
         Scope::Own => fixture.namespace.as_str(),
-        Scope::System => "kube-system",
+        Scope::Of(namespace) => namespace,
         Scope::Everywhere => "",
     };
     let (kind, sub) = resource.split_once('/').unwrap_or((resource, ""));
@@ -151,8 +195,8 @@ fn path(fixture: &Fixture) -> String {
 /// Whether a token is refused to an account for a right that the last of our policies asks for.
 pub(crate) async fn are_judged(fixture: &Fixture) -> bool {
     let asked = ("", "pods", "create");
-    give(fixture, Scope::System, Some(rule(asked.0, asked.1, asked.2))).await;
-    until_known(fixture, Scope::System, asked, true).await;
+    give(fixture, SYSTEM_NAMESPACE, Some(rule(asked.0, asked.1, asked.2))).await;
+    until_known(fixture, SYSTEM_NAMESPACE, asked, true).await;
     let granted = fixture.does("POST", &path(fixture), token(Some(("nobody", "u")), 3600)).await;
     granted.is_err_and(|refused| refused.is_by_policy())
 }
@@ -161,13 +205,17 @@ pub(crate) async fn tokens(fixture: &Fixture) -> Vec<Attack> {
     let mut t = Attempts(fixture, Vec::new());
     let uid = fixture.pod("probe", Some(&fixture.edge), "probe").await;
     let asked = token(Some(("probe", &uid)), 3600);
-    give(fixture, Scope::System, None).await;
-    for (within, powers) in
-        [(Scope::Own, &OWN[..]), (Scope::System, &SYSTEM), (Scope::Everywhere, &EVERYWHERE)]
-    {
+    give(fixture, SYSTEM_NAMESPACE, None).await;
+    for (within, powers) in [
+        (Scope::Own, &OWN[..]),
+        (SYSTEM_NAMESPACE, &SYSTEM),
+        (Scope::Of("kubeedge"), &KUBEEDGE),
+        (Scope::Of("default"), &DEFAULT),
+        (Scope::Everywhere, &EVERYWHERE),
+    ] {
         let place = match within {
             Scope::Own => "its namespace",
-            Scope::System => "kube-system",
+            Scope::Of(namespace) => namespace,
             Scope::Everywhere => "the cluster",
         };
         let mut last = None;
@@ -200,7 +248,8 @@ pub(crate) async fn tokens(fixture: &Fixture) -> Vec<Attack> {
 /// Removes what was made outside the test's namespace.
 pub(crate) async fn clear(fixture: &Fixture) {
     let name = format!("{}-probe", fixture.namespace);
-    for (kind, namespace) in [("Role", Some("kube-system")), ("ClusterRole", None)] {
+    let namespaces = ["kube-system", "kubeedge", "default"].map(|namespace| ("Role", Some(namespace)));
+    for (kind, namespace) in namespaces.into_iter().chain([("ClusterRole", None)]) {
         for kind in [kind.to_owned(), format!("{kind}Binding")] {
             let _ = fixture.objects(RBAC, &kind, namespace).delete(&name, &DeleteParams::default()).await;
         }
