@@ -8,6 +8,8 @@ use crate::encoding::{Charset, Encoding, Format, Scale};
 const REGISTERS_READ_MAX: u16 = 125;
 /// What one request can write.
 const REGISTERS_WRITTEN_MAX: u16 = 123;
+/// What one request can write that reads as well (MAP §6.17).
+const REGISTERS_WRITTEN_AND_READ_MAX: u16 = 121;
 /// 16: marks of no value that one property may have.
 const NO_VALUES_MAX: usize = 16;
 
@@ -39,6 +41,8 @@ pub enum WriteFunction {
     Multiple,
     /// A bit by function 22.
     Mask,
+    /// By function 23, which reads back in the same request.
+    ReadBack,
 }
 
 /// Where a property's value is within its device.
@@ -132,6 +136,13 @@ impl Visitor {
         let (format, charset) = letters(settings, format)?;
         let no_value = no_value(settings)?;
         let write = write_function(settings, bit)?;
+        if write == WriteFunction::ReadBack
+            && (table != Table::HoldingRegisters || bit.is_some() || count > REGISTERS_WRITTEN_AND_READ_MAX)
+        {
+            return Err(InvalidSetting::new(format!(
+                "setting `writeFunction` is readBack, which is for at most {REGISTERS_WRITTEN_AND_READ_MAX} whole holding registers"
+            )));
+        }
         Ok(Visitor {
             table,
             offset,
@@ -222,8 +233,9 @@ fn write_function(settings: &Settings, bit: Option<u8>) -> Result<WriteFunction,
         "single" => Ok(WriteFunction::Single),
         "multiple" => Ok(WriteFunction::Multiple),
         "mask" if bit.is_some() => Ok(WriteFunction::Mask),
+        "readback" => Ok(WriteFunction::ReadBack),
         other => Err(InvalidSetting::new(format!(
-            "setting `writeFunction` is `{other}`; write auto, single, multiple, or with a `bit` mask"
+            "setting `writeFunction` is `{other}`; write auto, single, multiple, readBack, or with a `bit` mask"
         ))),
     }
 }

@@ -73,14 +73,21 @@ async fn is_read_and_written(mut pymodbus: Script, place: &[(&'static str, Scala
         visit("words", "HoldingRegister", 60, &[limit(2), ("isRegisterSwap", yes())]),
         visit("bit", "HoldingRegister", 80, &[("bit", Scalar::Int(3))]),
         visit("serial", "HoldingRegister", 90, &[limit(8)]),
+        visit("both_ways", "HoldingRegister", 120, &[limit(2), ("writeFunction", text("readBack"))]),
         visit("total", "HoldingRegister", 100, &[("dataType", text("uint64"))]),
         visit("nothing", "InputRegister", 110, &[("noValue", text("0xFFFF"))]),
         visit("both", "HoldingRegister", 70, &[limit(2), ("isSwap", yes()), ("isRegisterSwap", yes())]),
     ];
     let mut below = modelled("below", "INT", "ReadOnly");
     below.minimum = "-40".to_owned();
-    let kinds =
-        [("coil", "BOOLEAN"), ("word", "INT"), ("wide", "INT"), ("float", "FLOAT"), ("bit", "BOOLEAN")];
+    let kinds = [
+        ("coil", "BOOLEAN"),
+        ("word", "INT"),
+        ("wide", "INT"),
+        ("float", "FLOAT"),
+        ("bit", "BOOLEAN"),
+        ("both_ways", "INT"),
+    ];
     let swapped =
         [("bytes", "INT"), ("words", "FLOAT"), ("both", "INT"), ("serial", "STRING"), ("total", "INT")];
     let mut modelled_ones = vec![
@@ -151,6 +158,7 @@ async fn is_read_and_written(mut pymodbus: Script, place: &[(&'static str, Scala
         ("bit", "true"),
         ("serial", "room 7"),
         ("total", "9007199254740993"),
+        ("both_ways", "70001"),
     ];
     let wanted = wishes.iter().fold(plc, |device, (property, value)| desiring(device, property, value));
     mapper.calls.update_device(UpdateDeviceRequest { device: Some(wanted) }).await.unwrap();
@@ -168,5 +176,6 @@ async fn is_read_and_written(mut pymodbus: Script, place: &[(&'static str, Scala
     assert_eq!(pymodbus.ask("get holding 70 2"), "258 772");
     assert_eq!(pymodbus.ask("get holding 80 1"), "61688", "the other bits are as they were");
     assert_eq!(pymodbus.ask("get holding 100 4"), "32 0 0 1");
+    assert_eq!(pymodbus.ask("get holding 120 2"), "1 4465");
     mapper.stop().await;
 }

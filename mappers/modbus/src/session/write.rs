@@ -58,6 +58,9 @@ impl ModbusSession {
             is_a_truth(turn, visitor).await?;
         }
         let registers = visitor.encoding.encode(value).map_err(Fault::Device)?;
+        if visitor.write == WriteFunction::ReadBack {
+            return write_and_read(turn, visitor.offset, registers).await;
+        }
         let many = Request::WriteMultipleRegisters(visitor.offset, registers.clone().into());
         match registers.as_slice() {
             [one] => {
@@ -79,7 +82,7 @@ impl ModbusSession {
         let as_many = match visitor.write {
             WriteFunction::Auto => self.written_as_many.contains(&visitor.table),
             WriteFunction::Multiple => true,
-            WriteFunction::Single | WriteFunction::Mask => false,
+            WriteFunction::Single | WriteFunction::Mask | WriteFunction::ReadBack => false,
         };
         let (first, second) = if as_many { (&many, &single) } else { (&single, &many) };
         match answered(turn, first, false).await? {
@@ -123,6 +126,19 @@ impl ModbusSession {
         let single = Request::WriteSingleRegister(visitor.offset, word);
         let many = Request::WriteMultipleRegisters(visitor.offset, vec![word].into());
         self.write_single(turn, visitor, single, many).await
+    }
+}
+
+/// Writes, and has the device say in the same answer what it has then.
+async fn write_and_read(turn: &mut Turn<'_>, offset: u16, registers: Vec<u16>) -> Result<(), Fault> {
+    let count = u16::try_from(registers.len()).unwrap_or(u16::MAX);
+    let request = Request::ReadWriteMultipleRegisters(offset, count, offset, registers.clone().into());
+    match answered(turn, &request, false).await? {
+        Ok(Response::ReadWriteMultipleRegisters(there)) if there == registers => Ok(()),
+        Ok(Response::ReadWriteMultipleRegisters(there)) => {
+            Err(Fault::Device(format!("it has {there:?} after it was given {registers:?}")))
+        }
+        answer => confirmed(&request, answer),
     }
 }
 

@@ -28,6 +28,20 @@ fn format(kind: Kind, limit: i64, data_type: &str) -> Option<Format> {
 }
 
 #[test]
+fn function_23_is_for_whole_holding_registers() {
+    let by = |register: &str, more: &[(&str, Scalar)]| {
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let pairs = [("register", text(register)), ("writeFunction", text("readBack"))];
+        let settings = Settings::from_pairs(pairs.into_iter().chain(more.iter().cloned()));
+        Visitor::read(&property(Kind::Int), &settings).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(by("HoldingRegister", &[]).unwrap().write, WriteFunction::ReadBack);
+    for (register, more) in [("CoilRegister", vec![]), ("HoldingRegister", vec![("bit", Scalar::Int(1))])] {
+        assert!(by(register, &more).unwrap_err().contains("readBack"), "{register}");
+    }
+}
+
+#[test]
 fn kubeedges_sample_is_read() {
     let visitor = read(
         Kind::Int,
