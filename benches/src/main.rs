@@ -10,12 +10,14 @@
 //! cargo run --release -p benches -- mailbox       # tell and ask beside tokio's channel and actix; memory of actors
 //! cargo run --release -p benches -- link          # a remote mailbox beside bare QUIC streams
 //! cargo run --release -p benches -- store         # committed writes beside one transaction for each
+//! cargo run --release -p benches -- broker        # the node's MQTT broker beside mosquitto (Debian), same client
 //! cargo run --release -p benches -- storm         # two thousand nodes come back to one CloudCore at once
 //! cargo run --release -p benches -- all
 //! ```
 
 mod actor_memory;
 mod bare_pod;
+mod broker;
 mod footprint;
 mod link;
 mod mailbox;
@@ -71,6 +73,16 @@ enum Bench {
     Link,
     /// The node's store with 64 writers, beside one transaction for each write
     Store,
+    /// The node's MQTT broker beside mosquitto: latency and messages a second, QoS 0 to 2, one client and a hundred
+    Broker,
+    /// The node's broker alone, for the bench of that name
+    #[command(hide = true)]
+    ServeBroker {
+        /// At 127.0.0.1
+        port: u16,
+        /// Where its store lies
+        folder: PathBuf,
+    },
     /// Many nodes come back to one CloudCore at once, and the others feel nothing of it
     Storm {
         #[command(flatten)]
@@ -142,6 +154,11 @@ fn run(bench: &Bench) -> Result<bool> {
         Bench::Mailbox => vec![mailbox::run()?],
         Bench::Link => vec![link::run()?],
         Bench::Store => vec![store::run()?],
+        Bench::Broker => vec![broker::run()?],
+        Bench::ServeBroker { port, folder } => {
+            broker::serve(*port, folder)?;
+            vec![]
+        }
         Bench::Storm { daemons, edges } => vec![storm::run(&binaries(daemons)?, usize::try_from(*edges)?)?],
         Bench::All { daemons, rounds, pods } => {
             let folder = binaries(daemons)?;
@@ -152,6 +169,7 @@ fn run(bench: &Bench) -> Result<bool> {
                 mailbox::run()?,
                 link::run()?,
                 store::run()?,
+                broker::run()?,
             ];
             return Ok(tables.iter().all(Table::holds));
         }

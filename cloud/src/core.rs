@@ -11,6 +11,7 @@ use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
 use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
+use cloud_router::{DoorError, DoorSettings};
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use https::{Port, TlsError};
@@ -24,7 +25,7 @@ use crate::kubelet_endpoint::{self, KubeletEndpointError};
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
 use crate::monitor::{MonitorError, MonitorPorts, Watched};
 use crate::request_counts::RequestCounts;
-use crate::topology::{self, Dependencies};
+use crate::topology::{self, Dependencies, RuleSettings};
 
 /// Why CloudCore did not start.
 #[derive(Debug, Error)]
@@ -66,6 +67,9 @@ pub enum StartError {
     /// It cannot be the kubelet endpoint of its nodes.
     #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
     KubeletEndpoint(#[from] KubeletEndpointError),
+    /// HTTP clients could not call rules.
+    #[error("the door for rules (modules.router)")]
+    RuleDoor(#[from] DoorError),
     /// The stand-alone API's kubeconfig cannot be written.
     #[error("the stand-alone API")]
     StandAlone(#[source] Box<cloud_apiserver::StartError>),
@@ -90,6 +94,7 @@ pub struct CloudCore {
     link: Option<SocketAddr>,
     websocket: Option<SocketAddr>,
     calls: NodeCalls,
+    door: Option<SocketAddr>,
 }
 
 impl CloudCore {
@@ -139,8 +144,11 @@ impl CloudCore {
         let authority = &enrolment.settings.authority;
         let pair = (authority.cert_pem(), authority.key_pem());
         let serving = kubelet_endpoint::serving(settings, pair, api.is_none())?;
+        let names = (hub.advertise_address.as_slice(), hub.dns_names.clone());
+        let rules = rules(&settings.modules.router, authority, names, &env)?;
         let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
+        let door = rules.door.as_ref().map(DoorSettings::address);
         let dependencies = Dependencies {
             client,
             acceptor,
@@ -157,6 +165,7 @@ impl CloudCore {
             calls: calls.clone(),
             checks: watched.checks.clone(),
             serving,
+            rules,
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
         let has_csi_socket = csi_socket.is_some();
@@ -183,7 +192,7 @@ impl CloudCore {
         if let Some(api) = &api {
             api.write_kubeconfig().map_err(|error| StartError::StandAlone(Box::new(error)))?;
         }
-        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket, calls })
+        Ok(CloudCore { hive, enrolment: enrolment_address, monitor, link, websocket, calls, door })
     }
 
     /// Where enrolment listens.
@@ -204,6 +213,11 @@ impl CloudCore {
     /// Where the admin endpoint listens.
     pub fn monitor_address(&self) -> SocketAddr {
         self.monitor.address()
+    }
+
+    /// Where HTTP clients call what rules lead to nodes, if they may.
+    pub fn rule_door_address(&self) -> Option<SocketAddr> {
+        self.door
     }
 
     /// The way to its nodes' kubelet endpoints.
@@ -237,6 +251,19 @@ impl CloudCore {
     pub async fn stop(self, deadline: Duration) -> Ended {
         self.hive.shutdown(deadline).await
     }
+}
+
+/// How rules are served: the door's port is bound here, so that a start that cannot have it says so.
+fn rules(
+    settings: &config::router::Router,
+    authority: &pki::Authority,
+    (addresses, names): (&[String], Vec<String>),
+    env: &Env,
+) -> Result<RuleSettings, StartError> {
+    let addresses: Result<Vec<IpAddr>, StartError> = addresses.iter().map(|address| ip(address)).collect();
+    let alt_names = pki::SubjectAltNames { addresses: addresses?, names };
+    let door = settings.has_door().then(|| DoorSettings::open(settings, authority, &alt_names, env));
+    Ok(RuleSettings { settings: settings.clone(), door: door.transpose()? })
 }
 
 /// Everything that goes by the CA: enrolment, and what the link's ends show.

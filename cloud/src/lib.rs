@@ -14,6 +14,7 @@ mod metrics;
 mod monitor;
 mod process_metrics;
 mod request_counts;
+mod request_deadlines;
 pub mod topology;
 
 pub use core::{CloudCore, StartError, Transport, identity};
@@ -22,3 +23,4 @@ pub use csi_socket::{CsiSocket, CsiSocketMsg};
 pub use kubelet_endpoint::KubeletEndpointError;
 pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts, Watched};
 pub use request_counts::RequestCounts;
+pub use request_deadlines::RequestDeadlines;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
-use cloud::{CloudCore, RequestCounts, Transport};
+use cloud::{CloudCore, RequestCounts, RequestDeadlines, Transport};
 use cloud_apiserver::StandAlone;
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -159,6 +159,7 @@ async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Clien
     // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504. Who asks has pauses of its own, and says why.
     config.default_retry = false;
     let counts = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
-    let client = kube::client::ClientBuilder::try_from(config)?.with_layer(&counts).build();
+    let builder = kube::client::ClientBuilder::try_from(config)?;
+    let client = builder.with_layer(&RequestDeadlines::default()).with_layer(&counts).build();
     Ok((client, counts))
 }

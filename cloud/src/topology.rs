@@ -20,7 +20,7 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
-use contract::wire::META_MAILBOX;
+use contract::wire::{META_MAILBOX, TWIN_MAILBOX};
 use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
@@ -51,6 +51,8 @@ pub struct Mailboxes {
     stream_to_edge: Address<EdgeControllerMsg>,
     stream_to_hub: Address<CloudHubMsg>,
     hub_to: Addresses,
+    router_to_sync: Address<SyncMsg>,
+    router_to_hub: Address<CloudHubMsg>,
 }
 
 /// Whom a controller speaks to.
@@ -86,6 +88,16 @@ pub struct Dependencies {
     pub checks: cloud_stream::Checks,
     /// The ports at which it is open to others, if it is.
     pub serving: Option<cloud_stream::Serving>,
+    /// How rules are served.
+    pub rules: RuleSettings,
+}
+
+/// How rules are served.
+pub struct RuleSettings {
+    /// `modules.router`.
+    pub settings: config::router::Router,
+    /// Where HTTP clients call, if they may.
+    pub door: Option<cloud_router::DoorSettings>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -119,6 +131,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
             hub: hive.grant(SYNC, &hub, Flow::Spawned),
             edge: hive.grant(SYNC, &edge, Flow::Spawned),
             device: hive.grant(SYNC, &device, Flow::Spawned),
+            router: hive.grant(SYNC, &router, Flow::Spawned),
         },
         edge_to,
         device_to,
@@ -133,6 +146,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
             stream: hive.grant(HUB, &stream, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
         },
+        router_to_sync: hive.grant(ROUTER, &sync, Flow::Tell),
+        router_to_hub: hive.grant(ROUTER, &hub, Flow::Spawned),
         lease,
         sync,
         edge,
@@ -142,6 +157,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         hub,
     };
     hive.declare_remote(SYNC, META_MAILBOX);
+    hive.declare_remote(DEVICE, TWIN_MAILBOX);
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
     hive.declare_remote(META_MAILBOX, ROUTER);
@@ -163,6 +179,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         calls,
         checks,
         serving,
+        rules,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
@@ -188,6 +205,21 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         is_kubelet_endpoint: serving.is_some(),
     };
     hive.supervise(mailboxes.edge, Policy::default(), move || EdgeController::new(edge_dependencies.clone()));
+    let RuleSettings {
+        settings: config::router::Router { enable, allowed_targets, target_ca_file, .. },
+        door,
+    } = rules;
+    let router_dependencies = cloud_router::Dependencies {
+        client: client.clone(),
+        sync: mailboxes.router_to_sync,
+        hub: mailboxes.router_to_hub,
+        interruptions: interruptions.clone(),
+        calls: calls.clone(),
+        enable,
+        allowed_targets,
+        target_ca_file,
+        door,
+    };
     let stream_dependencies = cloud_stream::Dependencies {
         client: client.clone(),
         hub: mailboxes.stream_to_hub,
@@ -205,7 +237,9 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     hive.supervise(mailboxes.device, Policy::default(), move || {
         DeviceController::new(device_dependencies.clone())
     });
-    hive.supervise(mailboxes.router, Policy::default(), CloudRouter::default);
+    hive.supervise(mailboxes.router, Policy::default(), move || {
+        CloudRouter::new(router_dependencies.clone())
+    });
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {
         CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())

@@ -8,6 +8,7 @@ use crate::cloud_stream::CloudStream;
 use crate::error::{ConfigError, Defect};
 use crate::kubeedge;
 use crate::load::{self, Parsed};
+use crate::router::Router;
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -99,6 +100,8 @@ pub struct Modules {
     pub edge_controller: EdgeController,
     /// The kubelet endpoints of the nodes.
     pub cloud_stream: CloudStream,
+    /// Rules.
+    pub router: Router,
 }
 
 /// Sessions, certificates, enrolment.
@@ -283,6 +286,7 @@ impl CloudCore {
             let others: Vec<u16> = [hub.quic.port, hub.https.port].into_iter().chain(websocket).collect();
             self.modules.cloud_stream.check(hub.node_limit, &others, &mut defects);
         }
+        self.modules.router.check(&mut defects);
         for (key, value) in positive {
             if value == 0 {
                 defects.push(Defect::new(key, "is 0; it must be at least 1"));

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket};
+pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
+pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
+pub use crate::service_bus::ServiceBus;
 use crate::{EvictionHard, EvictionSignals, FileSize, KubeletDuration, Threshold};
 
 /// The annotated default file.
@@ -78,6 +80,8 @@ pub struct Modules {
     pub device_twin: DeviceTwin,
     /// The node's kubelet API.
     pub edge_stream: EdgeStream,
+    /// HTTP of the node and rules.
+    pub service_bus: ServiceBus,
 }
 
 /// Pods.
@@ -498,6 +502,19 @@ pub struct DeviceTwin {
     pub dmi_sock_group: String,
     /// Who may be a mapper; empty: whoever can open the socket.
     pub mappers: Vec<MapperRule>,
+    /// At which port of this machine's loopback the REST interface of a mapper is, by the name that it registers with; of those not
+    /// named [`MAPPER_PORT`].
+    pub mapper_ports: BTreeMap<String, u16>,
+}
+
+/// KubeEdge's port of a mapper's REST interface.
+pub const MAPPER_PORT: u16 = 7777;
+
+impl DeviceTwin {
+    /// The port of a mapper's REST interface.
+    pub fn port_of(&self, mapper: &str) -> u16 {
+        self.mapper_ports.get(mapper).copied().unwrap_or(MAPPER_PORT)
+    }
 }
 
 impl Default for DeviceTwin {
@@ -506,6 +523,7 @@ impl Default for DeviceTwin {
             dmi_sock_path: PathBuf::from("/etc/kubeedge/"),
             dmi_sock_group: String::new(),
             mappers: Vec::new(),
+            mapper_ports: BTreeMap::new(),
         }
     }
 }

@@ -83,6 +83,7 @@ impl EdgeCore {
             defects.push(Defect::new("modules.edgeHub.heartbeat", "is 0; it must be at least 1"));
         }
         modules.event_bus.defects(&mut defects);
+        modules.service_bus.check(&mut defects);
         load::check_socket("modules.edgeStream.socket", &modules.edge_stream.socket, &mut defects);
         if !modules.edged.node_ip.is_empty() {
             load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);

@@ -1,4 +1,4 @@
-//! The settings of the node's MQTT broker.
+//! The settings of MQTT on the node: its own broker, and a broker elsewhere (`external`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,17 +6,47 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Defect;
+use crate::external_broker::{ExternalServer, ExternalTls, Password};
+
+/// 1 KiB: names and passwords that a broker is shown.
+const EXTERNAL_TEXT_MAX: usize = 1 << 10;
+/// 64 places from which pages come.
+const ORIGINS_MAX: usize = 64;
 
 /// MQTT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventBus {
+    /// Where devices and applications meet: 0, the node's own broker; 2, the external one; 1, both.
+    pub mqtt_mode: u8,
+    /// The external broker: `tcp://HOST:PORT`, or `ssl://HOST:PORT` with [`EventBus::external_tls`].
+    pub mqtt_server_external: String,
+    /// The user that `edgecore` is there; empty: none.
+    pub mqtt_username: String,
+    /// Its password.
+    pub mqtt_password: Password,
+    /// The client id of the connection that listens there; empty: `hub-client-sub-` and the node's name.
+    #[serde(rename = "mqttSubClientID")]
+    pub mqtt_sub_client_id: String,
+    /// The client id of the connection that publishes there; empty: `hub-client-pub-` and the node's name.
+    #[serde(rename = "mqttPubClientID")]
+    pub mqtt_pub_client_id: String,
+    /// TLS to the external broker.
+    #[serde(rename = "eventBusTLS")]
+    pub external_tls: ExternalTls,
+    /// The QoS of what `edgecore` itself publishes at its own broker, 0 to 2; at the external one it is 1.
+    #[serde(rename = "mqttQOS")]
+    pub mqtt_qos: u8,
+    /// Whether that is retained there; at the external broker nothing is.
+    pub mqtt_retain: bool,
     /// IP:port of the node's broker, without TLS; empty: none.
     pub mqtt_server_internal: String,
     /// The Unix socket beside it.
     pub unix_socket: MqttUnixSocket,
     /// The listener with TLS beside it.
     pub tls: MqttTls,
+    /// The listener for WebSocket beside these.
+    pub web_socket: MqttWebSocket,
     /// Whether clients without a user name get in.
     pub allow_anonymous: bool,
     /// Users and their hashes, as mosquitto_passwd writes them; empty: no user logs in by password.
@@ -28,6 +58,12 @@ pub struct EventBus {
     pub max_connections: u16,
     /// Clients at once from one address, loopback excepted, or of one user of the Unix socket: at least 1.
     pub max_connections_per_address: u16,
+    /// Small publishes a second of one connection, with a second's worth at once; those of one user or address together have twice
+    /// that. Larger ones and such as many clients get count for more. 10 to 1,000,000; 0: no bound.
+    pub max_messages_per_second: u32,
+    /// The longest keep-alive of a client of MQTT 5, in seconds: one that asks for more, or for none, is told to keep to this; 0: as
+    /// they ask.
+    pub max_keep_alive: u16,
     /// Bytes of the largest packet of a client, which is a little more than its payload: 256 KiB to 64 MiB.
     pub max_message_bytes: u32,
     /// Bytes of all retained messages, with 256 for each beside its topic and payload: 1 MiB to 1 GiB.
@@ -37,14 +73,26 @@ pub struct EventBus {
 impl Default for EventBus {
     fn default() -> Self {
         EventBus {
+            mqtt_mode: 0,
+            mqtt_server_external: "tcp://127.0.0.1:1883".to_owned(),
+            mqtt_username: String::new(),
+            mqtt_password: Password::default(),
+            mqtt_sub_client_id: String::new(),
+            mqtt_pub_client_id: String::new(),
+            external_tls: ExternalTls::default(),
+            mqtt_qos: 1,
+            mqtt_retain: false,
             mqtt_server_internal: "127.0.0.1:1883".to_owned(),
             unix_socket: MqttUnixSocket::default(),
             tls: MqttTls::default(),
+            web_socket: MqttWebSocket::default(),
             allow_anonymous: true,
             password_file: PathBuf::new(),
             acl_file: PathBuf::new(),
             max_connections: 128,
             max_connections_per_address: 64,
+            max_messages_per_second: 2_000,
+            max_keep_alive: 0,
             max_message_bytes: 1 << 20,
             max_retained_bytes: 16 << 20,
         }
@@ -52,6 +100,16 @@ impl Default for EventBus {
 }
 
 impl EventBus {
+    /// Whether the node has a broker of its own.
+    pub fn has_own_broker(&self) -> bool {
+        self.mqtt_mode < 2
+    }
+
+    /// Whether `edgecore` is a client of an external broker.
+    pub fn has_external_broker(&self) -> bool {
+        self.mqtt_mode > 0
+    }
+
     /// Whether a client may prove who it is.
     fn has_logins(&self) -> bool {
         !self.password_file.as_os_str().is_empty()
@@ -90,12 +148,16 @@ impl EventBus {
                 say(key, format!("is `{}`, not an absolute path", path.display()));
             }
         }
-        if plain.is_empty() && self.unix_socket.path.as_os_str().is_empty() && !self.tls.enable {
+        let others =
+            self.tls.enable || self.web_socket.enable || !self.unix_socket.path.as_os_str().is_empty();
+        if plain.is_empty() && !others && self.has_own_broker() {
             say(
                 "mqttServerInternal",
                 "is empty, and no other listener is on: no client could connect".to_owned(),
             );
         }
+        self.check_web_socket(&mut say);
+        self.check_external(&mut say);
         if self.tls.enable {
             if self.tls.listen.parse::<SocketAddr>().is_err() {
                 say("tls.listen", format!("is `{}`, not IP:port", self.tls.listen));
@@ -116,6 +178,10 @@ impl EventBus {
         if self.max_connections == 0 || self.max_connections > 1024 {
             say("maxConnections", format!("is {}, not 1 to 1024", self.max_connections));
         }
+        if !matches!(self.max_messages_per_second, 0 | 10..=1_000_000) {
+            let what = format!("is {}, not 10 to 1000000, or 0 for no bound", self.max_messages_per_second);
+            say("maxMessagesPerSecond", what);
+        }
         if !(256 << 10..=64 << 20).contains(&self.max_message_bytes) {
             say("maxMessageBytes", format!("is {}, not 262144 to 67108864", self.max_message_bytes));
         }
@@ -124,6 +190,127 @@ impl EventBus {
         }
         if self.max_connections_per_address == 0 {
             say("maxConnectionsPerAddress", "is 0; it must be at least 1".to_owned());
+        }
+    }
+}
+
+impl EventBus {
+    fn check_web_socket(&self, say: &mut impl FnMut(&str, String)) {
+        let MqttWebSocket { enable, listen, path, tls, allowed_origins } = &self.web_socket;
+        if *enable && listen.parse::<SocketAddr>().is_err() {
+            say("webSocket.listen", format!("is `{listen}`, not IP:port"));
+        }
+        let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_path || path.contains(['?', '#', '%']) {
+            say("webSocket.path", format!("is `{path}`, not a path as in a URL: /mqtt"));
+        }
+        if *enable && *tls && !self.tls.enable {
+            say(
+                "webSocket.tls",
+                "is true, and its files are those of tls: tls.enable has to be true, too".to_owned(),
+            );
+        }
+        if allowed_origins.len() > ORIGINS_MAX {
+            say("webSocket.allowedOrigins", format!("has more than {ORIGINS_MAX} entries"));
+        }
+        for origin in allowed_origins.iter().filter(|origin| !is_origin(origin)) {
+            say("webSocket.allowedOrigins", format!("has `{origin}`, not https://HOST[:PORT] or *"));
+        }
+    }
+
+    fn check_external(&self, say: &mut impl FnMut(&str, String)) {
+        if self.mqtt_mode > 2 {
+            let what = "not 0 (the node's own broker), 1 (both) or 2 (an external one)";
+            say("mqttMode", format!("is {}, {what}", self.mqtt_mode));
+        }
+        if self.mqtt_qos > 2 {
+            say("mqttQOS", format!("is {}, not 0, 1 or 2", self.mqtt_qos));
+        }
+        if !self.has_external_broker() {
+            return;
+        }
+        if let Err((key, what)) = self.external_server() {
+            say(key, what);
+        }
+        self.external_tls.defects(say);
+        if !self.mqtt_password.is_empty() && self.mqtt_username.is_empty() {
+            say("mqttPassword", "is set without mqttUsername".to_owned());
+        }
+        let texts = [
+            ("mqttUsername", self.mqtt_username.as_str()),
+            ("mqttPassword", self.mqtt_password.text()),
+            ("mqttSubClientID", self.mqtt_sub_client_id.as_str()),
+            ("mqttPubClientID", self.mqtt_pub_client_id.as_str()),
+        ];
+        for (key, text) in texts {
+            if text.len() > EXTERNAL_TEXT_MAX || text.contains('\0') {
+                say(key, format!("has more than {EXTERNAL_TEXT_MAX} bytes, or a NUL"));
+            }
+        }
+        let (listens, publishes) = (&self.mqtt_sub_client_id, &self.mqtt_pub_client_id);
+        if !listens.is_empty() && listens == publishes {
+            say("mqttPubClientID", "is mqttSubClientID: a broker lets one of two such clients in".to_owned());
+        }
+        let listeners = [
+            ("tls.enable", self.tls.enable),
+            ("webSocket.enable", self.web_socket.enable),
+            ("unixSocket.path", !self.unix_socket.path.as_os_str().is_empty()),
+        ];
+        for (key, _) in listeners.iter().filter(|(_, is_set)| *is_set && !self.has_own_broker()) {
+            say(
+                key,
+                "is of the node's own broker, and there is none with mqttMode 2: write 1 for both".to_owned(),
+            );
+        }
+        if self.has_own_broker()
+            && self.external_server().is_ok_and(|server| server.is_at(&self.mqtt_server_internal))
+        {
+            let what =
+                "is mqttServerInternal, and with mqttMode 1 they are two brokers: give one another port";
+            say("mqttServerExternal", what.to_owned());
+        }
+    }
+
+    /// Where the external broker is, or which key is wrong and why.
+    ///
+    /// # Errors
+    /// The key below `modules.eventBus`, and a sentence.
+    pub fn external_server(&self) -> Result<ExternalServer, (&'static str, String)> {
+        ExternalServer::parse(&self.mqtt_server_external, self.external_tls.enable)
+    }
+}
+
+/// Whether a browser could send it as `Origin`, `*` apart.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']))
+}
+
+/// The broker's listener for MQTT over WebSocket (MQTT 5, section 6), for pages in browsers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MqttWebSocket {
+    /// Whether it is used at all.
+    pub enable: bool,
+    /// IP:port.
+    pub listen: String,
+    /// The path that a client asks for.
+    pub path: String,
+    /// Whether clients reach it in TLS, with the files of [`EventBus::tls`] (`wss://`).
+    pub tls: bool,
+    /// Whose pages may connect: `https://HOST[:PORT]` as browsers send it, `*` for any. Those that come from the listener's own
+    /// address, and clients that are no browsers, always may.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for MqttWebSocket {
+    fn default() -> Self {
+        MqttWebSocket {
+            enable: false,
+            listen: "127.0.0.1:8083".to_owned(),
+            path: "/mqtt".to_owned(),
+            tls: false,
+            allowed_origins: Vec::new(),
         }
     }
 }

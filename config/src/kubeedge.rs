@@ -119,20 +119,18 @@ mod tests {
             let Value::Object(parts) = tree(text) else { panic!("no mapping") };
             parts.into_iter().collect::<Vec<_>>()
         };
-        let given = "{modules.serviceBus: {enable: true, server: 'a:1'}, modules.taskManager: {enable: false}, \
+        let given = "{modules.dbTest: {enable: true}, modules.taskManager: {enable: false}, \
                      modules.edgeHub.token: secret, edgecoreVersion: v1.23.0}";
         let (said, unknown) = sort(EDGECORE, foreign(given));
         assert_eq!(unknown, []);
         assert_eq!(said.len(), 2, "{said:?}");
-        assert_eq!(said[0], "`modules.serviceBus.enable` is true, and has no effect in KubeHive");
-        for name in ["modules.serviceBus", "modules.taskManager", "modules.edgeHub.token", "edgecoreVersion"]
-        {
+        assert_eq!(said[0], "`modules.dbTest.enable` is true, and has no effect in KubeHive");
+        for name in ["modules.dbTest", "modules.taskManager", "modules.edgeHub.token", "edgecoreVersion"] {
             assert!(said[1].contains(&format!("`{name}`")), "{name}: {said:?}");
         }
         assert!(!said.concat().contains("secret"));
-        let (said, unknown) =
-            sort(EDGECORE, foreign("{modules.serviceBus: {enabel: true}, modules.edgd: 1}"));
+        let (said, unknown) = sort(EDGECORE, foreign("{modules.dbTest: {enabel: true}, modules.edgd: 1}"));
         let keys: Vec<&str> = unknown.iter().map(|defect| defect.key.as_str()).collect();
-        assert_eq!((keys, said.len()), (vec!["modules.edgd", "modules.serviceBus.enabel"], 1));
+        assert_eq!((keys, said.len()), (vec!["modules.dbTest.enabel", "modules.edgd"], 1));
     }
 }

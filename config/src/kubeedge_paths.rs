@@ -7,7 +7,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::edge::EdgeCore;
+use crate::edge::{EdgeCore, ExternalTls};
 use crate::mappers::{FOLDER, lexical};
 
 /// Folders of KubeEdge's below `/etc/kubeedge` whose files lie in one folder here.
@@ -17,9 +17,9 @@ const KUBEEDGES: [&str; 2] = ["ca", "certs"];
 const OWN: &str = "/etc/kubehive";
 
 /// Every setting that names a key, a certificate, or whom to trust.
-fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
+fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 10] {
     let hub = &mut settings.modules.edge_hub;
-    let tls = &mut settings.modules.event_bus.tls;
+    let (tls, external) = (&mut settings.modules.event_bus.tls, &mut settings.modules.event_bus.external_tls);
     [
         ("modules.edgeHub.tlsCaFile", &mut hub.tls_ca_file),
         ("modules.edgeHub.tlsCertFile", &mut hub.tls_cert_file),
@@ -28,6 +28,9 @@ fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
         ("modules.eventBus.tls.keyFile", &mut tls.key_file),
         ("modules.eventBus.tls.clientCaFile", &mut tls.client_ca_file),
         ("modules.eventBus.tls.crlFile", &mut tls.crl_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttCAFile", &mut external.tls_mqtt_ca_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttCertFile", &mut external.tls_mqtt_cert_file),
+        ("modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile", &mut external.tls_mqtt_private_key_file),
     ]
 }
 
@@ -35,6 +38,11 @@ fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 7] {
 /// One without a counterpart stays, and is a defect: where the node's own folder is the mappers', too, and where two
 /// different files would become one.
 pub(crate) fn take(settings: &mut EdgeCore) -> Vec<String> {
+    let external = &mut settings.modules.event_bus.external_tls;
+    if !external.enable {
+        // KubeEdge's file has places there that nobody reads.
+        *external = ExternalTls::default();
+    }
     let folder = lexical(&settings.modules.device_twin.dmi_sock_path);
     let own = own_folder(&settings.database.data_source);
     if !folder.is_absolute() || own.starts_with(&folder) {
@@ -156,21 +164,30 @@ modules:
     #[test]
     fn every_key_and_trust_of_the_settings_has_a_counterpart() {
         let mut settings = EdgeCore::default();
+        settings.modules.event_bus.external_tls.enable = true;
         for (at, (_, path)) in trusted(&mut settings).into_iter().enumerate() {
             *path = PathBuf::from(format!("/etc/./kubeedge//mqtt/../certs/{at}.pem"));
         }
-        assert_eq!(settings.defects().len(), 7, "not without it: {:?}", settings.defects());
+        assert_eq!(settings.defects().len(), 10, "not without it: {:?}", settings.defects());
         let said = take(&mut settings);
-        assert_eq!(said.len(), 7);
+        assert_eq!(said.len(), 10);
         assert_eq!(settings.modules.event_bus.tls.crl_file, Path::new("/var/lib/kubeedge/pki/6.pem"));
         // What is left has nothing to do with places.
         let left: Vec<String> = settings.defects().into_iter().map(|defect| defect.key).collect();
         assert_eq!(left, [] as [String; 0]);
         // Every file of the settings that is named as KubeEdge names keys and certificates is in the table.
         let tree = serde_json::to_string(&EdgeCore::default()).unwrap();
-        let named =
-            ["CaFile\"", "caFile\"", "CertFile\"", "certFile\"", "KeyFile\"", "keyFile\"", "crlFile\""];
-        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 7, "{tree}");
+        let named = [
+            "CaFile\"",
+            "CAFile\"",
+            "caFile\"",
+            "CertFile\"",
+            "certFile\"",
+            "KeyFile\"",
+            "keyFile\"",
+            "crlFile\"",
+        ];
+        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 10, "{tree}");
     }
 
     #[test]

@@ -12,13 +12,17 @@ mod edge_file;
 mod error;
 mod eventbus;
 mod eviction;
+mod external_broker;
 mod kubeedge;
 mod kubeedge_paths;
 mod kubelet;
 mod kubelet_values;
 mod load;
 mod mappers;
+pub mod network;
 mod reserved;
+pub mod router;
+mod service_bus;
 
 pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, EvictionSignals, Threshold};

@@ -12,7 +12,9 @@ use crate::error::Defect;
 
 /// The folder that mappers mount.
 pub(crate) const FOLDER: &str = "modules.deviceTwin.dmiSockPath";
+const PASSWORD: &str = "modules.eventBus.mqttPassword";
 const RULES: &str = "modules.deviceTwin.mappers";
+const PORTS: &str = "modules.deviceTwin.mapperPorts";
 /// Ends of the keys whose values are paths, also relative ones.
 const PATHS: [&str; 7] = ["File", "Path", "path", "Dir", "Directory", "Source", "Conf"];
 /// 64: more rules than a node has mappers are a mistake.
@@ -33,6 +35,15 @@ pub(crate) fn defects(settings: &DeviceTwin) -> Vec<Defect> {
     }
     if settings.mappers.len() > RULES_MAX {
         defects.push(Defect::new(RULES, format!("has more than {RULES_MAX} entries")));
+    }
+    if settings.mapper_ports.len() > RULES_MAX {
+        defects.push(Defect::new(PORTS, format!("has more than {RULES_MAX} entries")));
+    }
+    for mapper in settings.mapper_ports.iter().filter(|(_, port)| **port == 0).map(|(mapper, _)| mapper) {
+        defects.push(Defect::new(
+            PORTS,
+            format!("has the port 0 for `{}`; a port is 1 to 65535", mapper.escape_debug()),
+        ));
     }
     for (at, rule) in settings.mappers.iter().enumerate() {
         let key = format!("{RULES}[{at}]");
@@ -71,7 +82,9 @@ pub(crate) fn exposed(settings: &EdgeCore, way: impl Fn(&Path) -> Vec<PathBuf>) 
     let tree = serde_json::to_value(settings).unwrap_or_default();
     let mut paths = Vec::new();
     collect("", &tree, &mut paths);
-    for (key, text) in paths.into_iter().filter(|(key, text)| key != FOLDER && !text.is_empty()) {
+    // A password is shown nowhere, whatever it looks like.
+    let is_other = |key: &str| key == FOLDER || key == PASSWORD;
+    for (key, text) in paths.into_iter().filter(|(key, text)| !is_other(key) && !text.is_empty()) {
         let path = Path::new(text.strip_prefix("unix://").unwrap_or(text));
         let is_path = path.is_absolute() || PATHS.iter().any(|end| key.ends_with(end));
         if is_path && way(path).iter().any(|place| place.starts_with(&folder)) {
@@ -162,7 +175,8 @@ mod tests {
         let paths = texts
             .into_iter()
             .filter(|(key, text)| text.contains("//") || text.starts_with('/') && key != FOLDER);
-        for (key, text) in paths.filter(|(_, text)| !text.starts_with("https://")) {
+        let is_url = |text: &str| text.starts_with("https://") || text.starts_with("tcp://");
+        for (key, text) in paths.filter(|(_, text)| !is_url(text)) {
             assert!(found.contains(&key), "{key} {text}");
         }
         assert!(found.len() >= 8, "{found:?}");

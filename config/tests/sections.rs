@@ -80,7 +80,9 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
     let hub = &settings.modules.edge_hub;
     assert_eq!((hub.http_server.as_str(), hub.heartbeat), ("https://192.0.2.1:10002", 15));
     assert_eq!(hub.websocket.server, "192.0.2.1:10000");
-    assert_eq!(settings.modules.event_bus.mqtt_server_internal, "127.0.0.1:1884");
+    let bus = &settings.modules.event_bus;
+    assert_eq!((bus.mqtt_mode, bus.mqtt_qos, bus.mqtt_server_internal.as_str()), (2, 0, "127.0.0.1:1884"));
+    assert_eq!(bus.external_server().map(|server| server.to_string()), Ok("tcp://127.0.0.1:1883".to_owned()));
     assert_eq!(settings.modules.edged.hostname_override, "edge-1");
     let all = said.join("\n");
     for key in [
@@ -88,11 +90,11 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
         "database.driverName",
         "modules.edged.enable",
         "modules.edged.tailoredKubeletConfig.staticPodPath",
-        "modules.eventBus.mqttMode",
+        "modules.eventBus.mqttSessionQueueSize",
         "modules.edgeHub.quic.enable",
         "modules.metaManager",
         "modules.edgeStream.server",
-        "modules.serviceBus",
+        "modules.dbTest",
     ] {
         assert!(all.contains(&format!("`{key}`")), "{key}: {all}");
     }
@@ -110,12 +112,7 @@ fn kubeedges_own_cloudcore_yaml_is_taken_and_what_has_no_effect_is_named() {
     assert_eq!(settings.modules.cloud_hub.node_limit, 500);
     assert_eq!(settings.modules.cloud_hub.dns_names, [] as [String; 0]);
     let all = said.join("\n");
-    for key in [
-        "modules.cloudHub.authorization",
-        "modules.router",
-        "kubeAPIConfig.qps",
-        "modules.edgeController.load",
-    ] {
+    for key in ["modules.cloudHub.authorization", "kubeAPIConfig.qps", "modules.edgeController.load"] {
         assert!(all.contains(&format!("`{key}`")), "{key}: {all}");
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use beehive::{Actor, Address, Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
 use contract::devicetwin::TwinMsg;
+use contract::edged::EdgedMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge_eventbus::EventBus;
@@ -59,7 +60,10 @@ impl EdgeCore {
         env: Env,
     ) -> Result<Self, StartError> {
         let (broker, kept) = (settings.modules.event_bus.clone(), dependencies.store.clone());
-        let bus = move |twin, meta| EventBus::new(&broker, kept.clone(), twin, meta);
+        let node = dependencies.node.clone();
+        let bus = move |twin, meta, edged| {
+            EventBus::new(&broker, kept.clone(), twin, meta).on_node(node.as_str(), edged)
+        };
         Self::start_over(settings, dependencies, env, bus).await
     }
 
@@ -71,7 +75,7 @@ impl EdgeCore {
         settings: &Settings,
         dependencies: Dependencies,
         env: Env,
-        bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
+        bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
     ) -> Result<Self, StartError> {
         let store = dependencies.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");

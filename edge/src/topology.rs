@@ -15,6 +15,7 @@ use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
+use contract::servicebus::ServiceBusMsg;
 use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
 use cri::Runtime;
 use edge_containermanager::ContainerManager;
@@ -24,6 +25,7 @@ use edge_edged::Edged;
 use edge_hub::network::Network;
 use edge_hub::{EdgeHub, Endpoints};
 use edge_metamanager::MetaManager;
+use edge_servicebus::ServiceBus;
 use edge_store::Store;
 use edge_stream::EdgeStream;
 
@@ -34,6 +36,7 @@ const BUS: &str = "edge-eventbus";
 const CSI: &str = "edge-csi";
 const HUB: &str = "edge-hub";
 const STREAM: &str = "edge-stream";
+const SERVICES: &str = "edge-servicebus";
 const CONTAINERS: &str = "edge-containermanager";
 
 /// Every mailbox of EdgeCore and every address that was granted.
@@ -46,12 +49,14 @@ pub struct Mailboxes {
     hub: Mailbox<EdgeHubMsg>,
     stream: Mailbox<EdgeStreamMsg>,
     containers: Mailbox<ContainerManagerMsg>,
+    services: Mailbox<ServiceBusMsg>,
     edged_to_containers: Address<ContainerManagerMsg>,
     containers_to_edged: Address<EdgedMsg>,
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
     bus_to_meta: Address<MetaMsg>,
+    bus_to_edged: Address<EdgedMsg>,
     edged_to_meta: Address<MetaMsg>,
     edged_to_csi: Address<CsiMsg>,
     csi_to_edged: Address<EdgedMsg>,
@@ -60,8 +65,15 @@ pub struct Mailboxes {
     meta_to_hub: Address<EdgeHubMsg>,
     hub_to_meta: Address<MetaMsg>,
     hub_to_stream: Address<EdgeStreamMsg>,
+    hub_to_twin: Address<TwinMsg>,
+    stream_to_twin: Address<TwinMsg>,
     stream_to_edged: Address<EdgedMsg>,
     stream_to_csi: Address<CsiMsg>,
+    stream_to_bus: Address<EventBusMsg>,
+    stream_to_services: Address<ServiceBusMsg>,
+    services_to_meta: Address<MetaMsg>,
+    meta_to_bus: Address<EventBusMsg>,
+    meta_to_services: Address<ServiceBusMsg>,
 }
 
 /// What the actors are made of.
@@ -101,13 +113,21 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         CONTAINERS,
         Capacity::new(256, "a question of each of twice as many containers as a node starts at a time"),
     );
+    let services =
+        hive.mailbox(SERVICES, Capacity::new(64, "calls that come at once; each goes on in a task"));
     let mailboxes = Mailboxes {
+        stream_to_bus: hive.grant(STREAM, &bus, Flow::Ask),
+        stream_to_services: hive.grant(STREAM, &services, Flow::TryTell),
+        services_to_meta: hive.grant(SERVICES, &meta, Flow::Ask),
+        meta_to_bus: hive.grant(META, &bus, Flow::TryTell),
+        meta_to_services: hive.grant(META, &services, Flow::TryTell),
         edged_to_containers: hive.grant(EDGED, &containers, Flow::Ask),
         containers_to_edged: hive.grant(CONTAINERS, &edged, Flow::TryTell),
         twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
         twin_to_meta: hive.grant(TWIN, &meta, Flow::TryTell),
         bus_to_twin: hive.grant(BUS, &twin, Flow::Ask),
         bus_to_meta: hive.grant(BUS, &meta, Flow::TryTell),
+        bus_to_edged: hive.grant(BUS, &edged, Flow::TryTell),
         edged_to_meta: hive.grant(EDGED, &meta, Flow::Ask),
         edged_to_csi: hive.grant(EDGED, &csi, Flow::Ask),
         csi_to_edged: hive.grant(CSI, &edged, Flow::TryTell),
@@ -116,6 +136,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         meta_to_hub: hive.grant(META, &hub, Flow::TryTell),
         hub_to_meta: hive.grant(HUB, &meta, Flow::Tell),
         hub_to_stream: hive.grant(HUB, &stream, Flow::TryTell),
+        hub_to_twin: hive.grant(HUB, &twin, Flow::Tell),
+        stream_to_twin: hive.grant(STREAM, &twin, Flow::Ask),
         stream_to_edged: hive.grant(STREAM, &edged, Flow::Ask),
         stream_to_csi: hive.grant(STREAM, &csi, Flow::Ask),
         bus,
@@ -126,6 +148,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         hub,
         stream,
         containers,
+        services,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
@@ -146,18 +169,21 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     mailboxes: Mailboxes,
     settings: &Settings,
     dependencies: Dependencies,
-    bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>) -> B + 'static,
+    bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
     let Dependencies { node, common_name, endpoints, network, runtime, store } = dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
+    let has_services = modules.service_bus.enable;
+    let meta_to_services = has_services.then_some(mailboxes.meta_to_services);
     hive.supervise(mailboxes.meta, Policy::default(), move || {
-        MetaManager::new(
+        let manager = MetaManager::new(
             kept.clone(),
             mailboxes.meta_to_edged.clone(),
             mailboxes.meta_to_twin.clone(),
             mailboxes.meta_to_hub.clone(),
-        )
+        );
+        manager.telling_bus(mailboxes.meta_to_bus.clone()).telling_service_bus(meta_to_services.clone())
     });
     let (kept, name, devices) = (store.clone(), node.clone(), modules.device_twin.clone());
     hive.supervise(mailboxes.twin, Policy::default(), move || {
@@ -165,7 +191,8 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
     });
     hive.supervise(mailboxes.bus, Policy::default(), move || {
-        bus(mailboxes.bus_to_twin.clone(), mailboxes.bus_to_meta.clone())
+        let (meta, edged) = (mailboxes.bus_to_meta.clone(), mailboxes.bus_to_edged.clone());
+        bus(mailboxes.bus_to_twin.clone(), meta, edged)
     });
     let heartbeat = Duration::from_secs(modules.edge_hub.heartbeat.into());
     let pods = edge_edged::Settings::new(node.as_str(), &modules.edged).alive_every(heartbeat);
@@ -188,15 +215,23 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         ContainerManager::new(given.clone(), kept.clone(), mailboxes.containers_to_edged.clone())
             .pinning(own_name.as_str(), Arc::clone(&own_runtime))
     });
+    let stream_to_services = has_services.then_some(mailboxes.stream_to_services);
+    let (bus_settings, kept) = (edge_servicebus::Settings::new(settings), store.clone());
+    hive.supervise(mailboxes.services, Policy::default(), move || {
+        ServiceBus::new(bus_settings.clone(), kept.clone(), mailboxes.services_to_meta.clone())
+    });
     let calls = edge_stream::Settings { version, ..edge_stream::Settings::new(node.as_str(), settings) };
     let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());
     hive.supervise(mailboxes.stream, Policy::default(), move || {
         EdgeStream::new(calls.clone(), Arc::clone(&runtime), store.clone(), Some(liveness.clone()))
             .measuring_by(mailboxes.stream_to_edged.clone())
             .calling_drivers_by(mailboxes.stream_to_csi.clone())
+            .calling_methods_by(mailboxes.stream_to_twin.clone())
+            .serving_rules_by(mailboxes.stream_to_bus.clone(), stream_to_services.clone())
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {
-        let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone());
+        let hub = EdgeHub::new(endpoints.clone(), &common_name, mailboxes.hub_to_meta.clone())
+            .calling_devices_of(mailboxes.hub_to_twin.clone());
         let streams = mailboxes.hub_to_stream.clone();
         let hub = if is_served { hub.streaming_to(streams) } else { hub };
         match &network {

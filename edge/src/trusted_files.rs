@@ -104,6 +104,7 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         PathBuf::from(name)
     };
     let (hub, bus) = (&settings.modules.edge_hub, &settings.modules.event_bus);
+    let services = &settings.modules.service_bus;
     let static_pods = settings.modules.edged.tailored_kubelet_config.static_pod_path.clone();
     let entries = [
         ("--config", file.to_owned(), WRITE),
@@ -118,10 +119,19 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         ("modules.edged.tailoredKubeletConfig.staticPodPath", static_pods, WRITE),
         ("modules.eventBus.passwordFile", bus.password_file.clone(), WRITE),
         ("modules.eventBus.aclFile", bus.acl_file.clone(), WRITE),
+        ("modules.serviceBus.tlsCertFile", services.tls_cert_file.clone(), WRITE),
+        ("modules.serviceBus.tlsPrivateKeyFile", services.tls_private_key_file.clone(), KEY),
         ("modules.eventBus.tls.certFile", bus.tls.cert_file.clone(), WRITE),
         ("modules.eventBus.tls.keyFile", bus.tls.key_file.clone(), KEY),
         ("modules.eventBus.tls.clientCaFile", bus.tls.client_ca_file.clone(), WRITE),
         ("modules.eventBus.tls.crlFile", bus.tls.crl_file.clone(), WRITE),
+        ("modules.eventBus.eventBusTLS.tlsMqttCAFile", bus.external_tls.tls_mqtt_ca_file.clone(), WRITE),
+        ("modules.eventBus.eventBusTLS.tlsMqttCertFile", bus.external_tls.tls_mqtt_cert_file.clone(), WRITE),
+        (
+            "modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile",
+            bus.external_tls.tls_mqtt_private_key_file.clone(),
+            KEY,
+        ),
     ];
     let set = entries.into_iter().filter(|(_, path, _)| !path.as_os_str().is_empty());
     set.map(|(key, path, closed)| TrustedEntry { key, path, closed }).collect()

@@ -15,6 +15,7 @@ use contract::digest::{bucket_of, buckets_for};
 use contract::edgecontroller::EdgeUp;
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{Inventory, MetaDown, MetaMsg, NoToken, NotApplied};
+use contract::rule_call::RuleAnswer;
 use contract::{Change, Digest, ObjectKey, ObjectVersion, Report, UpReport};
 use edge_hub::EdgeHub;
 use futures::future::BoxFuture;
@@ -148,6 +149,10 @@ impl Actor for MetaStandIn {
             MetaMsg::EdgedAlive => self.alive(),
             MetaMsg::OutboxGrew | MetaMsg::Delivered { .. } => {}
             MetaMsg::Token { reply, .. } => reply.send(Err(NoToken::OutOfReach)),
+            MetaMsg::RuleCall { reply, .. } => {
+                reply.send(RuleAnswer::failed(501, "a node of the storm has no rules"));
+            }
+            MetaMsg::RulesDue => {}
         }
         Ok(())
     }

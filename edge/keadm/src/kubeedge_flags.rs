@@ -24,7 +24,7 @@ const FLAGS: [(&str, Option<char>, &str); 14] = [
     (
         "with-mqtt",
         None,
-        "leave it out: edgecore has a broker of its own at 127.0.0.1:1883 (modules.eventBus)",
+        "leave it out: edgecore has a broker of its own at 127.0.0.1:1883, or is a client of one that is there (--set modules.eventBus.mqttMode=2)",
     ),
     (
         "domainname",

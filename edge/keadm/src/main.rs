@@ -196,6 +196,9 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
         Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,
+        Command::Ctl(keadm::CtlCommand::Call(keadm::Callable::Device(order))) => {
+            keadm::call_method(&order, &Env::real(), &mut say).await
+        }
         Command::Ctl(keadm::CtlCommand::Other(words)) => {
             bail!("{}", keadm::absent_of_ctl(words.first().map_or("", String::as_str)))
         }

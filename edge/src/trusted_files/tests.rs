@@ -201,8 +201,9 @@ fn root_and_oneself_are_trusted_and_nobody_else() {
 #[test]
 fn no_path_among_the_settings_is_forgotten() {
     /// Pods' folders, sockets with their folder, the host's resolver file, the kernel's boot id, and the token of the kubelet API on the node, which
-    /// EdgeStream makes anew at each start.
-    const OTHERS: [&str; 11] = [
+    /// EdgeStream makes anew at each start. That of the WebSocket listener is part of a URL.
+    const OTHERS: [&str; 12] = [
+        "/modules/eventBus/webSocket/path",
         "/modules/edged/bootIDFile",
         "/modules/edgeStream/tokenFile",
         "/modules/edgeStream/socket",

@@ -74,7 +74,9 @@ impl EdgeCore {
 
     pub(crate) async fn register(&self, mapper: MapperInfo) -> Result<MapperRegisterResponse, Status> {
         let request = MapperRegisterRequest { with_data: true, mapper: Some(mapper) };
-        let answer = self.client.clone().mapper_register(within(request, REGISTRATION_DEADLINE)).await?;
+        let mut request = within(request, REGISTRATION_DEADLINE);
+        dmi::notes::set_doubles(&mut request);
+        let answer = self.client.clone().mapper_register(request).await?;
         Ok(answer.into_inner())
     }
 
@@ -96,14 +98,23 @@ impl EdgeCore {
         outcome(answer.map(drop))
     }
 
-    /// Reports whether a device answers.
-    pub(crate) async fn report_state(&self, device: &NamespacedName, state: &str) -> ReportOutcome {
+    /// Reports whether a device answers, and why not.
+    pub(crate) async fn report_state(
+        &self,
+        device: &NamespacedName,
+        state: &str,
+        reason: Option<&str>,
+    ) -> ReportOutcome {
         let request = ReportDeviceStatesRequest {
             device_name: device.name.clone(),
             device_namespace: device.namespace.clone(),
             state: state.to_owned(),
         };
-        let answer = self.client.clone().report_device_states(within(request, REPORT_DEADLINE)).await;
+        let mut request = within(request, REPORT_DEADLINE);
+        if let Some(reason) = reason {
+            dmi::notes::set_state_reason(&mut request, reason);
+        }
+        let answer = self.client.clone().report_device_states(request).await;
         outcome(answer.map(drop))
     }
 }

@@ -106,6 +106,20 @@ pub(crate) fn property_readable(device: &NamespacedName, property: &str) {
     tracing::info!(%device, property, "the property can be read again");
 }
 
+/// There is a value, which the device doubts.
+pub(crate) fn property_in_doubt(
+    env: &Env,
+    device: &NamespacedName,
+    property: &str,
+    reason: &str,
+    is_new: bool,
+) {
+    env.count("mapper_properties_in_doubt");
+    if is_new {
+        tracing::warn!(%device, property, reason, "the device doubts the property's value");
+    }
+}
+
 pub(crate) fn property_without_value(
     env: &Env,
     device: &NamespacedName,

@@ -2,8 +2,10 @@
 
 use thiserror::Error;
 
+use crate::value::Value;
+
 /// What went wrong while talking to a device.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 pub enum Fault {
     /// The device is out of reach, or the connection cannot be used any more.
     #[error("the device does not answer: {0}")]
@@ -20,6 +22,9 @@ pub enum Fault {
     /// The device answered that it has no value there now: no number, its own mark for that, a bad quality.
     #[error("the device has no value: {0}")]
     NoValue(String),
+    /// The device answered with a value that it doubts, for this reason: the value is told, and the reason beside it.
+    #[error("the device doubts its value {0}: {1}")]
+    Doubtful(Value, String),
 }
 
 impl Fault {
@@ -27,7 +32,7 @@ impl Fault {
     pub fn is_unanswered(&self) -> bool {
         match self {
             Fault::Link(_) | Fault::NotSent(_) | Fault::Silent(_) => true,
-            Fault::Device(_) | Fault::NoValue(_) => false,
+            Fault::Device(_) | Fault::NoValue(_) | Fault::Doubtful(..) => false,
         }
     }
 

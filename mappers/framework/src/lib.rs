@@ -1,7 +1,7 @@
 //! Everything a mapper is except its protocol.
 //!
 //! A mapper is a program that speaks one protocol to devices and the device mapper interface to edgecore. The
-//! protocol is a [`Protocol`] and its [`Session`]; [`run`] is the rest:
+//! protocol is a [`Protocol`] and its [`Session`]; [`run`] is the rest, and [`Program`] the program around it:
 //!
 //! - it serves the mapper's own socket, registers at edgecore's, and registers again whenever edgecore was away;
 //! - it keeps the devices and models that edgecore hands out: the mapper is an actor of a hive, and each device is a child
@@ -36,6 +36,7 @@ mod message;
 mod panel;
 pub mod payload;
 mod plan;
+mod program;
 mod protocol;
 mod rest;
 mod run;
@@ -53,6 +54,7 @@ pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};
 pub use fault::Fault;
 pub use payload::Payload;
+pub use program::Program;
 pub use protocol::{DEADLINE, Property, Protocol, Session};
 pub use run::run;
 pub use settings::Settings;

@@ -25,6 +25,8 @@ pub struct Property {
     pub minimum: Option<f64>,
     /// Its largest value by its model and its visitors, when that is a number.
     pub maximum: Option<f64>,
+    /// How often its value is wanted (`collectCycle`). None: nobody asked for it.
+    pub cycle: Option<Duration>,
 }
 
 /// A protocol: how settings are understood, and how a device is reached.
@@ -54,6 +56,11 @@ pub trait Protocol: Send + Sync + 'static {
     /// # Errors
     /// A sentence, when the settings do not lead to a value of the property's kind.
     fn visitor(&self, property: &Property, settings: &Settings) -> Result<Self::Visitor, InvalidSetting>;
+
+    /// Whether what is desired of a property there is done once for each desired value, and never kept up: a method that is called.
+    fn is_command(&self, _: &Self::Visitor) -> bool {
+        false
+    }
 
     /// How long a connection may take until the framework gives up on it.
     fn connect_deadline(&self, _: &Self::Address) -> Duration {
@@ -110,4 +117,13 @@ pub trait Session: Send + 'static {
         visitor: &Self::Visitor,
         value: &Value,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// The mapper ends, or the device is described otherwise: takes leave of the device, for those that keep a place for whoever
+    /// has not. A second is all that it gets; a session that is lost is dropped without it.
+    fn close(self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sized,
+    {
+        async move { drop(self) }
+    }
 }

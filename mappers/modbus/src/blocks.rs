@@ -104,6 +104,7 @@ mod tests {
             writable: false,
             minimum: None,
             maximum: None,
+            cycle: None,
         };
         let property =
             if register.starts_with('C') { Property { kind: Kind::Int, ..property } } else { property };

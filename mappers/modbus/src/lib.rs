@@ -16,6 +16,6 @@ mod visitor;
 
 pub use address::{Address, Framing, Parity, Place, SerialLine, Sizes, Timing};
 pub use encoding::{Charset, Encoding, Format, NotDecoded, Scale};
-pub use session::{Modbus, ModbusSession};
+pub use session::{Modbus, ModbusSession, NAME};
 pub use simulator::{CONNECTIONS_MAX, MAP, Memory, Simulator};
 pub use visitor::{Table, Visitor, WriteFunction};

@@ -1,24 +1,24 @@
-//! Talking to a device.
+//! Talking to a device: its place at its line, and what is read.
+
+mod answers;
+mod write;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Value};
-use tokio::time::sleep;
-use tokio_modbus::{ExceptionCode, Request, Response};
+use tokio_modbus::{Request, Response};
 
 use crate::address::Address;
 use crate::blocks::{Block, Learned};
-use crate::encoding::{Encoding, NotDecoded};
-use crate::line::{Answer, Line, Lines, Turn};
-use crate::visitor::{Span, Table, Visitor, WriteFunction};
+use crate::encoding::NotDecoded;
+use crate::line::{Line, Lines};
+use crate::session::answers::{asked, stranger};
+use crate::visitor::{Span, Table, Visitor};
 
 /// The protocol's name in devices and in the mapper's config.
-const NAME: &str = "modbus";
-/// A device that is busy (exception 6) is asked again after these.
-const BUSY: [Duration; 3] =
-    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
+pub const NAME: &str = "modbus";
 /// 60 s: how long a request may wait for its turn behind those of other devices on the line.
 const QUEUE: Duration = Duration::from_secs(60);
 
@@ -122,20 +122,7 @@ impl Session for ModbusSession {
     }
 
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
-        let line = Arc::clone(&self.line);
-        let address = self.address.clone();
-        let mut turn = line.turn(&address).await;
-        match visitor.table {
-            Table::Coils => self.write_coils(&mut turn, visitor, value).await,
-            Table::HoldingRegisters if visitor.encoding.bit.is_some() => {
-                self.write_bit(&mut turn, visitor, value).await
-            }
-            Table::HoldingRegisters => self.write_registers(&mut turn, visitor, value).await,
-            Table::DiscreteInputs | Table::InputRegisters => Err(Fault::Device(
-                "inputs can only be read; make the property ReadOnly, or use a coil or holding register"
-                    .to_owned(),
-            )),
-        }
+        self.write_value(visitor, value).await
     }
 }
 
@@ -189,165 +176,6 @@ impl ModbusSession {
             Some(_) => drop(self.silent.remove(&visitor.span())),
         }
     }
-
-    async fn write_coils(
-        &mut self,
-        turn: &mut Turn<'_>,
-        visitor: &Visitor,
-        value: &Value,
-    ) -> Result<(), Fault> {
-        let registers = visitor.encoding.encode(value).map_err(Fault::Device)?;
-        let bits = bits(&registers, visitor.count)?;
-        let many = Request::WriteMultipleCoils(visitor.offset, bits.clone().into());
-        match bits.as_slice() {
-            [one] => {
-                let single = Request::WriteSingleCoil(visitor.offset, *one);
-                self.write_single(turn, visitor, single, many).await
-            }
-            _ => sent(turn, &many).await,
-        }
-    }
-
-    async fn write_registers(
-        &mut self,
-        turn: &mut Turn<'_>,
-        visitor: &Visitor,
-        value: &Value,
-    ) -> Result<(), Fault> {
-        if let Value::Bool(_) = value {
-            is_a_truth(turn, visitor).await?;
-        }
-        let registers = visitor.encoding.encode(value).map_err(Fault::Device)?;
-        let many = Request::WriteMultipleRegisters(visitor.offset, registers.clone().into());
-        match registers.as_slice() {
-            [one] => {
-                let single = Request::WriteSingleRegister(visitor.offset, *one);
-                self.write_single(turn, visitor, single, many).await
-            }
-            _ => sent(turn, &many).await,
-        }
-    }
-
-    /// By the function for one or by that for many, whichever the device knows.
-    async fn write_single(
-        &mut self,
-        turn: &mut Turn<'_>,
-        visitor: &Visitor,
-        single: Request<'static>,
-        many: Request<'static>,
-    ) -> Result<(), Fault> {
-        let as_many = match visitor.write {
-            WriteFunction::Auto => self.written_as_many.contains(&visitor.table),
-            WriteFunction::Multiple => true,
-            WriteFunction::Single | WriteFunction::Mask => false,
-        };
-        let (first, second) = if as_many { (&many, &single) } else { (&single, &many) };
-        match answered(turn, first, false).await? {
-            // A function that the device does not know has done nothing.
-            Err(ExceptionCode::IllegalFunction) if visitor.write == WriteFunction::Auto => {
-                sent(turn, second).await?;
-                if as_many {
-                    self.written_as_many.remove(&visitor.table);
-                } else {
-                    self.written_as_many.insert(visitor.table);
-                }
-                Ok(())
-            }
-            answer => confirmed(first, answer),
-        }
-    }
-
-    /// One bit, and the others as they are.
-    async fn write_bit(
-        &mut self,
-        turn: &mut Turn<'_>,
-        visitor: &Visitor,
-        value: &Value,
-    ) -> Result<(), Fault> {
-        let Some(mask) = visitor.encoding.bit.map(|bit| 1u16 << bit) else { return Ok(()) };
-        let is_on = matches!(value, Value::Bool(true) | Value::Int(1));
-        // In the device the bytes of a register may be swapped.
-        let mask = if visitor.encoding.swap_bytes { mask.swap_bytes() } else { mask };
-        if !self.has_no_mask || visitor.write == WriteFunction::Mask {
-            let or = if is_on { mask } else { 0 };
-            let request = Request::MaskWriteRegister(visitor.offset, !mask, or);
-            match answered(turn, &request, false).await? {
-                Err(ExceptionCode::IllegalFunction) if visitor.write != WriteFunction::Mask => {
-                    self.has_no_mask = true;
-                }
-                answer => return confirmed(&request, answer),
-            }
-        }
-        let there = register(turn, visitor.offset).await?;
-        let word = if is_on { there | mask } else { there & !mask };
-        let single = Request::WriteSingleRegister(visitor.offset, word);
-        let many = Request::WriteMultipleRegisters(visitor.offset, vec![word].into());
-        self.write_single(turn, visitor, single, many).await
-    }
-}
-
-/// A register that holds more than a truth is not overwritten with one.
-async fn is_a_truth(turn: &mut Turn<'_>, visitor: &Visitor) -> Result<(), Fault> {
-    if visitor.count != 1 {
-        return Ok(());
-    }
-    let there = register(turn, visitor.offset).await?;
-    let there = if visitor.encoding.swap_bytes { there.swap_bytes() } else { there };
-    if there <= 1 {
-        return Ok(());
-    }
-    Err(Fault::Device(format!(
-        "the register holds {there:#06x}, which is more than true or false; say with `bit` which of its bits is meant"
-    )))
-}
-
-async fn register(turn: &mut Turn<'_>, offset: u16) -> Result<u16, Fault> {
-    match asked(turn, &Request::ReadHoldingRegisters(offset, 1), true).await? {
-        Response::ReadHoldingRegisters(words) => match words.as_slice() {
-            [word] => Ok(*word),
-            other => Err(Fault::Device(format!("{} registers came instead of 1", other.len()))),
-        },
-        other => Err(stranger(&other)),
-    }
-}
-
-/// Asks, again while the device is busy.
-async fn answered(
-    turn: &mut Turn<'_>,
-    request: &Request<'static>,
-    is_repeatable: bool,
-) -> Result<Answer, Fault> {
-    for pause in BUSY {
-        match turn.ask(request, is_repeatable).await? {
-            // It has done nothing.
-            Err(ExceptionCode::ServerDeviceBusy) => sleep(pause).await,
-            answer => return Ok(answer),
-        }
-    }
-    turn.ask(request, is_repeatable).await
-}
-
-async fn asked(
-    turn: &mut Turn<'_>,
-    request: &Request<'static>,
-    is_repeatable: bool,
-) -> Result<Response, Fault> {
-    answered(turn, request, is_repeatable).await?.map_err(refused)
-}
-
-async fn sent(turn: &mut Turn<'_>, request: &Request<'static>) -> Result<(), Fault> {
-    let answer = answered(turn, request, false).await?;
-    confirmed(request, answer)
-}
-
-fn confirmed(request: &Request<'_>, answer: Answer) -> Result<(), Fault> {
-    match answer {
-        Ok(answer) if confirms(request, &answer) => Ok(()),
-        Ok(answer) => Err(stranger(&answer)),
-        // Accepted, and it takes its time: it is read back later.
-        Err(ExceptionCode::Acknowledge) => Ok(()),
-        Err(exception) => Err(refused(exception)),
-    }
 }
 
 /// The value of one visitor within what a block brought.
@@ -365,77 +193,4 @@ fn value(visitor: &Visitor, block: &Block, words: &[u16]) -> Result<Value, Fault
         NotDecoded::NoValue(reason) => Fault::NoValue(reason),
         NotDecoded::Wrong(reason) => Fault::Device(reason),
     })
-}
-
-fn bits(registers: &[u16], count: u16) -> Result<Vec<bool>, Fault> {
-    let word = registers.first().copied().unwrap_or_default();
-    if count < Encoding::BITS_MAX && word >> count != 0 {
-        return Err(Fault::Device(format!("{word} does not fit into {count} bits")));
-    }
-    Ok((0..count).map(|at| word >> at & 1 == 1).collect())
-}
-
-/// A device answers a write with what it wrote.
-fn confirms(request: &Request<'_>, answer: &Response) -> bool {
-    match (request, answer) {
-        (Request::WriteSingleCoil(to, bit), Response::WriteSingleCoil(at, done)) => to == at && bit == done,
-        (Request::WriteSingleRegister(to, word), Response::WriteSingleRegister(at, done)) => {
-            to == at && word == done
-        }
-        (Request::WriteMultipleCoils(to, bits), Response::WriteMultipleCoils(at, done)) => {
-            to == at && bits.len() == usize::from(*done)
-        }
-        (Request::WriteMultipleRegisters(to, words), Response::WriteMultipleRegisters(at, done)) => {
-            to == at && words.len() == usize::from(*done)
-        }
-        (Request::MaskWriteRegister(to, and, or), Response::MaskWriteRegister(at, kept, set)) => {
-            to == at && and == kept && or == set
-        }
-        _ => false,
-    }
-}
-
-fn stranger(answer: &Response) -> Fault {
-    Fault::Device(format!("the answer (function {}) does not belong to the request", answer.function_code()))
-}
-
-fn refused(exception: ExceptionCode) -> Fault {
-    match exception {
-        // A gateway that does not reach the device: this one is away, and nothing else is known.
-        ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice => {
-            Fault::Silent(format!("the gateway says: {exception}"))
-        }
-        other => Fault::Device(other.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_bit_is_the_lowest() {
-        assert_eq!(bits(&[0b101], 3), Ok(vec![true, false, true]));
-        assert_eq!(bits(&[1], 1), Ok(vec![true]));
-        assert!(bits(&[2], 1).is_err());
-        assert_eq!(bits(&[0xFFFF], 16), Ok(vec![true; 16]));
-    }
-
-    #[test]
-    fn an_answer_to_something_else_is_no_confirmation() {
-        assert!(confirms(&Request::WriteSingleRegister(1, 2), &Response::WriteSingleRegister(1, 2)));
-        assert!(!confirms(&Request::WriteSingleRegister(1, 2), &Response::WriteSingleRegister(1, 3)));
-        assert!(!confirms(&Request::WriteSingleRegister(1, 2), &Response::WriteMultipleRegisters(1, 1)));
-        let many = Request::WriteMultipleRegisters(1, vec![1, 2].into());
-        assert!(confirms(&many, &Response::WriteMultipleRegisters(1, 2)));
-        assert!(!confirms(&many, &Response::WriteMultipleRegisters(1, 1)));
-        let mask = Request::MaskWriteRegister(1, !8, 8);
-        assert!(confirms(&mask, &Response::MaskWriteRegister(1, !8, 8)));
-    }
-
-    #[test]
-    fn a_gateway_without_its_device_is_a_silent_device() {
-        assert!(matches!(refused(ExceptionCode::GatewayTargetDevice), Fault::Silent(_)));
-        assert!(matches!(refused(ExceptionCode::IllegalDataAddress), Fault::Device(_)));
-    }
 }

@@ -3,101 +3,22 @@
 
 #[path = "../../framework/tests/edgecore/mod.rs"]
 mod edgecore;
+#[path = "../../framework/tests/python/mod.rs"]
+mod python;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
 
 use dmi::Scalar;
 use dmi::v1beta1::UpdateDeviceRequest;
 use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
 use modbus::Modbus;
+use python::Script;
 
-/// One version of each, so that a new release changes nothing here.
-const PYMODBUS: &str = "pymodbus==3.11.4";
-const PYSERIAL: &str = "pyserial==3.5";
+const PACKAGES: [&str; 2] = ["pymodbus==3.11.4", "pyserial==3.5"];
 
-/// A Python that has pymodbus: the machine's own, or one in a virtual environment made for these tests.
-fn python() -> PathBuf {
-    let version = PYMODBUS.rsplit('=').next().unwrap();
-    let has = |python: &Path| {
-        let check = format!("import pymodbus, serial, sys; sys.exit(pymodbus.__version__ != '{version}')");
-        Command::new(python)
-            .args(["-c", &check])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    let own = PathBuf::from("python3");
-    if has(&own) {
-        return own;
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pymodbus-{version}"));
-    let made = folder.join("bin/python3");
-    if has(&made) {
-        return made;
-    }
-    run(
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-        "python3 with its venv module is needed (Debian: python3-venv)",
-    );
-    run(
-        Command::new(&made).args(["-m", "pip", "install", "--quiet", "--no-deps", PYMODBUS, PYSERIAL]),
-        "pymodbus has to be installed, or PyPI within reach",
-    );
-    made
-}
-
-fn run(command: &mut Command, need: &str) {
-    match command.output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => panic!("{need}: {command:?}: {}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => panic!("{need}: {command:?}: {error}"),
-    }
-}
-
-/// The device, and a way to look into it that is not Modbus.
-struct Pymodbus {
-    /// Its port, or the far end of its serial line.
-    place: String,
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Pymodbus {
-    fn start(mode: &str) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pymodbus/server.py");
-        let mut child = Command::new(python())
-            .arg(script)
-            .arg(mode)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (commands, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut device = Pymodbus { place: String::new(), child, commands, answers: BufReader::new(answers) };
-        device.place = device.line();
-        device
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-
-    fn ask(&mut self, command: &str) -> String {
-        writeln!(self.commands, "{command}").unwrap();
-        self.line()
-    }
-}
-
-impl Drop for Pymodbus {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// The device, and a way to look into it that is not Modbus. It says first where it is: its port, or the far end of its serial line.
+fn pymodbus(mode: &str) -> Script {
+    Script::start(&PACKAGES, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pymodbus/server.py"), &[mode])
 }
 
 fn text(text: &str) -> Scalar {
@@ -106,32 +27,32 @@ fn text(text: &str) -> Scalar {
 
 #[tokio::test]
 async fn a_device_of_other_make_is_read_and_written() {
-    let pymodbus = Pymodbus::start("tcp");
-    let place = [("ip", text("127.0.0.1")), ("port", text(&pymodbus.place))];
-    is_read_and_written(pymodbus, &place).await;
+    let device = pymodbus("tcp");
+    let place = [("ip", text("127.0.0.1")), ("port", text(&device.first))];
+    is_read_and_written(device, &place).await;
 }
 
 #[tokio::test]
 async fn a_device_of_other_make_behind_a_serial_server_is_read_and_written() {
-    let pymodbus = Pymodbus::start("rtuovertcp");
+    let device = pymodbus("rtuovertcp");
     let place =
-        [("communicateMode", text("RTUoverTCP")), ("ip", text("127.0.0.1")), ("port", text(&pymodbus.place))];
-    is_read_and_written(pymodbus, &place).await;
+        [("communicateMode", text("RTUoverTCP")), ("ip", text("127.0.0.1")), ("port", text(&device.first))];
+    is_read_and_written(device, &place).await;
 }
 
 #[tokio::test]
 async fn a_device_of_other_make_on_a_serial_line_is_read_and_written() {
-    let pymodbus = Pymodbus::start("serial");
+    let device = pymodbus("serial");
     let place = [
         ("communicateMode", text("RTU")),
-        ("serialPort", text(&pymodbus.place)),
+        ("serialPort", text(&device.first)),
         ("baudRate", Scalar::Int(115_200)),
         ("slaveID", Scalar::Int(3)),
     ];
-    is_read_and_written(pymodbus, &place).await;
+    is_read_and_written(device, &place).await;
 }
 
-async fn is_read_and_written(mut pymodbus: Pymodbus, place: &[(&'static str, Scalar)]) {
+async fn is_read_and_written(mut pymodbus: Script, place: &[(&'static str, Scalar)]) {
     let visit = |name: &str, register: &str, offset: i64, more: &[(&'static str, Scalar)]| {
         let mut pairs =
             vec![("register", Scalar::Text(register.to_owned())), ("offset", Scalar::Int(offset))];

@@ -166,8 +166,14 @@ mod tests {
 
     #[test]
     fn topics_are_topics() {
-        let property =
-            Property { name: "p".to_owned(), kind: Kind::Int, writable: true, minimum: None, maximum: None };
+        let property = Property {
+            name: "p".to_owned(),
+            kind: Kind::Int,
+            writable: true,
+            minimum: None,
+            maximum: None,
+            cycle: None,
+        };
         let read = |pairs: &[(&str, &str)]| {
             Visitor::read(&property, &settings(pairs)).map_err(|refusal| refusal.to_string())
         };

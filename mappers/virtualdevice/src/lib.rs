@@ -162,7 +162,14 @@ mod tests {
     use framework::Scalar;
 
     fn property(writable: bool) -> Property {
-        Property { name: "p".to_owned(), kind: Kind::Int, writable, minimum: None, maximum: Some(9.0) }
+        Property {
+            name: "p".to_owned(),
+            kind: Kind::Int,
+            writable,
+            minimum: None,
+            maximum: Some(9.0),
+            cycle: None,
+        }
     }
 
     fn visitor(writable: bool, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {

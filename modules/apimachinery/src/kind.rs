@@ -101,6 +101,8 @@ kinds! {
     DEVICES: "devices.kubeedge.io" "v1beta1" "Device" "devices" "devices.devices.kubeedge.io" true;
     DEVICE_MODELS: "devices.kubeedge.io" "v1beta1" "DeviceModel" "devicemodels" "devicemodels.devices.kubeedge.io" true;
     DEVICE_STATUSES: "devices.kubeedge.io" "v1beta1" "DeviceStatus" "devicestatuses" "devicestatuses.devices.kubeedge.io" true;
+    RULES: "rules.kubeedge.io" "v1" "Rule" "rules" "rules.rules.kubeedge.io" true;
+    RULE_ENDPOINTS: "rules.kubeedge.io" "v1" "RuleEndpoint" "ruleendpoints" "ruleendpoints.rules.kubeedge.io" true;
 }
 
 #[cfg(test)]

@@ -3,53 +3,22 @@
 
 mod fixture;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use beehive::Env;
 use cloud_apiserver::{Settings, start};
 use fixture::Fixture;
+use fixture::kubectl::kubectl;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 impl Fixture {
-    /// What kubectl printed; it has to succeed.
-    async fn kubectl(&self, args: &[&str]) -> String {
-        let (ok, out, err) = self.try_kubectl(args, "").await;
-        assert!(ok, "kubectl {args:?}: {out}{err}");
-        out
-    }
-
     async fn apply(&self, manifest: &str) -> String {
         let (ok, out, err) = self.try_kubectl(&["apply", "-f", "-"], manifest).await;
         assert!(ok, "{out}{err}");
         out
     }
-
-    async fn try_kubectl(&self, args: &[&str], input: &str) -> (bool, String, String) {
-        let config = self.running.kubeconfig_path().to_owned();
-        kubectl(&config, &self.folder, args, input).await
-    }
-}
-
-async fn kubectl(config: &Path, home: &Path, args: &[&str], input: &str) -> (bool, String, String) {
-    use tokio::io::AsyncWriteExt;
-    let mut command = tokio::process::Command::new("kubectl");
-    command.arg("--kubeconfig").arg(config).arg("--cache-dir").arg(home.join("cache")).args(args);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // YAML, also where it begins with a brace: newer kubectls take that for JSON.
-    stdin.write_all(format!("---\n{input}").as_bytes()).await.unwrap();
-    drop(stdin);
-    let output = child.wait_with_output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(60), output)
-        .await
-        .expect("kubectl hangs")
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 fn run(test: impl AsyncFnOnce(Fixture)) {

@@ -3,38 +3,16 @@
 
 mod fixture;
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use fixture::Fixture;
 use serde_json::{Value, json};
 
 impl Fixture {
-    async fn try_kubectl(&self, args: &[&str]) -> (bool, String, String) {
-        let mut command = tokio::process::Command::new("kubectl");
-        command.arg("--kubeconfig").arg(self.running.kubeconfig_path());
-        command.arg("--cache-dir").arg(self.folder.join("cache")).args(args);
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        // The test installs nothing; it says what is missing.
-        let output = child.spawn().expect("kubectl is not installed").wait_with_output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output);
-        let output = output.await.expect("kubectl hangs").unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout), text(&output.stderr))
-    }
-
-    /// What kubectl printed; it has to succeed.
-    async fn kubectl(&self, args: &[&str]) -> String {
-        let (ok, out, err) = self.try_kubectl(args).await;
-        assert!(ok, "kubectl {args:?}: {out}{err}");
-        out
-    }
-
     /// Creates; the object has to have been sent as protobuf.
     async fn create(&self, args: &[&str]) {
         let words = [&["create", "-v=8"], args].concat();
-        let (ok, out, err) = self.try_kubectl(&words).await;
+        let (ok, out, err) = self.try_kubectl(&words, "").await;
         assert!(ok && out.ends_with(" created\n"), "kubectl {words:?}: {out}{err}");
         assert!(
             err.contains("Content-Type: application/vnd.kubernetes.protobuf"),
@@ -76,9 +54,9 @@ fn data_namespaces_and_accounts() {
         assert_eq!(robot["metadata"]["namespace"], "n");
         assert!(robot["metadata"]["creationTimestamp"].is_string(), "{robot}");
         // The refusals are those of JSON bodies.
-        let (ok, _, err) = fixture.try_kubectl(&["create", "configmap", "cm"]).await;
+        let (ok, _, err) = fixture.try_kubectl(&["create", "configmap", "cm"], "").await;
         assert!(!ok && err.contains("configmaps \"cm\" already exists"), "{err}");
-        let (ok, _, err) = fixture.try_kubectl(&["create", "serviceaccount", "Wrong_Name"]).await;
+        let (ok, _, err) = fixture.try_kubectl(&["create", "serviceaccount", "Wrong_Name"], "").await;
         assert!(!ok && err.contains("metadata.name: Invalid value"), "{err}");
         let out = fixture.kubectl(&["create", "configmap", "dry", "--dry-run=server", "-o", "json"]).await;
         assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["metadata"]["name"], "dry");
@@ -161,7 +139,7 @@ fn an_account_asks_what_it_may() {
     run(async |fixture| {
         assert_eq!(fixture.kubectl(&["auth", "can-i", "delete", "nodes"]).await, "yes\n");
         let who = "--as=system:serviceaccount:default:default";
-        let (ok, out, err) = fixture.try_kubectl(&["auth", "can-i", "delete", "nodes", who]).await;
+        let (ok, out, err) = fixture.try_kubectl(&["auth", "can-i", "delete", "nodes", who], "").await;
         assert!(!ok, "{out}{err}");
         let rules = fixture.kubectl(&["auth", "can-i", "--list"]).await;
         assert!(rules.contains("*.*") && rules.contains("[*]"), "{rules}");
@@ -183,7 +161,7 @@ fn fields_and_their_types_are_explained() {
         assert!(told.contains("FIELD: replicas <integer>"), "{told}");
         let told = fixture.kubectl(&["explain", "node"]).await;
         assert!(told.contains("spec\t<NodeSpec>"), "{told}");
-        let (ok, _, err) = fixture.try_kubectl(&["explain", "pod.spec.nope"]).await;
+        let (ok, _, err) = fixture.try_kubectl(&["explain", "pod.spec.nope"], "").await;
         assert!(!ok && err.contains("nope"), "{err}");
     });
 }

@@ -1,5 +1,8 @@
 //! DeviceController's actor.
 
+mod calls;
+mod nodes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +11,18 @@ use beehive::{Actor, Address, Context, Fault};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
-use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::downlink::DeviceDown;
+use contract::ids::{DEVICE_MODELS, DEVICES, ObjectKey};
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use fairshare::{Delivery, ReportQueues};
 use kubewatch::{Cache, DesiredObjects, Interruptions, NodeIndex, Publisher, SharedCache, WatchedKind};
+use serde_json::Value;
 
+use crate::calls::{Calls, Step, asked};
 use crate::conditions::OwnWord;
 use crate::devices::{Devices, ToWrite};
+use crate::nodes::Nodes;
 use crate::status::{self, DeviceStatusWriter};
 use crate::{events, faults, plan};
 
@@ -41,8 +48,11 @@ const STATUS_RETRY: Duration = Duration::from_secs(10);
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// What nodes should hold, and what is to be written into the DeviceStatus of which device.
-type Changed = (BTreeMap<NodeName, DesiredObjects>, Vec<ToWrite>);
+/// What nodes should hold, what is to be written into the DeviceStatus of which device, and the calls that are to be made.
+type Changed = (BTreeMap<NodeName, DesiredObjects>, Vec<ToWrite>, Vec<ToCall>);
+
+/// A device with its uid and its node, and what is to be done about a call of it.
+type ToCall = (ObjectKey, String, Option<NodeName>, Step);
 
 /// What a DeviceController is made of.
 #[derive(Clone)]
@@ -73,6 +83,10 @@ pub struct DeviceController {
     index: NodeIndex,
     publisher: Publisher,
     devices: Devices,
+    calls: Calls,
+    nodes: Nodes,
+    /// The DeviceTwins of the nodes that are linked, with their sessions.
+    twins: BTreeMap<NodeName, (u64, Address<DeviceDown>)>,
     is_timed: bool,
 }
 
@@ -85,6 +99,9 @@ impl DeviceController {
             informers: None,
             index: NodeIndex::default(),
             devices: Devices::default(),
+            calls: Calls::default(),
+            nodes: Nodes::default(),
+            twins: BTreeMap::new(),
             is_timed: false,
         }
     }
@@ -123,12 +140,21 @@ impl Actor for DeviceController {
                     informers.reports.put(&node, Delivery { session, reports, reply }, cx);
                 }
             }
-            DeviceControllerMsg::AllNodesDown => self.publisher.all_nodes_down(),
-            DeviceControllerMsg::NodeUp { node, session } => {
+            DeviceControllerMsg::AllNodesDown => {
+                self.twins.clear();
+                self.publisher.all_nodes_down();
+            }
+            DeviceControllerMsg::NodeUp { node, session, twin } => {
+                self.twins.insert(node.clone(), (session, twin));
+                if self.nodes.linked(&node) {
+                    self.say_of_nodes(std::slice::from_ref(&node), cx);
+                }
                 self.publisher.node_up(node, session, cx.now());
                 self.reconcile(cx).await;
             }
             DeviceControllerMsg::NodeDown { node, session } => {
+                self.twins.retain(|linked, (open, _)| *linked != node || *open != session);
+                self.nodes.unlinked(&node);
                 self.publisher.node_down(&node, session);
             }
             DeviceControllerMsg::ListAgain => self.list_again(cx).await,
@@ -136,6 +162,12 @@ impl Actor for DeviceController {
                 self.is_timed = false;
                 self.reconcile(cx).await;
             }
+            DeviceControllerMsg::LookForNodes => {
+                self.nodes.is_due_soon = false;
+                self.look_for_nodes(true, cx);
+            }
+            DeviceControllerMsg::NodesLookedUp { found } => self.nodes_found(found, cx),
+            DeviceControllerMsg::CallSent { uid, id, failure } => self.call_sent(&uid, &id, failure, cx),
             DeviceControllerMsg::StatusWritten { uid, is_written } => {
                 if let Some(next) = self.devices.ended(&uid, is_written) {
                     Self::write(&self.dependencies.client, next, cx);
@@ -178,10 +210,14 @@ impl DeviceController {
 
     /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference.
     async fn reconcile(&mut self, cx: &Context<DeviceControllerMsg>) {
-        let Some((wanted, to_write)) = self.changed() else { return };
+        let Some((wanted, to_write, to_call)) = self.changed() else { return };
+        for call in to_call {
+            self.call(call, cx);
+        }
         for device in to_write {
             Self::write(&self.dependencies.client, device, cx);
         }
+        self.look_for_nodes(false, cx);
         self.publisher.publish(&wanted).await;
         self.publisher.complete().await;
         if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
@@ -212,22 +248,33 @@ impl DeviceController {
             self.index.need_changed(&key, &mut touched);
             changed.extend(self.devices.users_of(&key).cloned());
         }
-        let mut to_write = Vec::new();
+        let (mut to_write, mut to_call) = (Vec::new(), Vec::new());
         for key in changed {
             let Some(device) = devices.objects.get(&key) else {
-                self.devices.remove(&key);
+                self.devices.remove(&key).iter().for_each(|uid| self.calls.remove(uid));
                 continue;
             };
+            let (uid, node) = (device.object.uid.clone(), plan::node_of(&device.value));
+            let is_linked = node.as_ref().is_some_and(|node| self.twins.contains_key(node));
+            let step = self.calls.put(&uid, asked(&device.value), is_linked);
             let model = plan::model_of(&key, &device.value);
-            let faults = faults::faults(&device.value, models.objects.get(&model).map(|model| &model.value));
-            let word = OwnWord { invalid: faults::told(&faults), node: plan::node_of(&device.value) };
-            to_write.extend(self.devices.put(key, device.object.uid.clone(), model, word));
+            let word = self.word(&uid, &device.value, models.objects.get(&model).map(|model| &model.value));
+            to_call.push((key.clone(), uid.clone(), node, step));
+            to_write.extend(self.devices.put(key, uid, model, word));
         }
         let wanted = touched.into_iter().map(|node| {
             let objects = self.desired(&node, &devices, &models);
             (node, objects)
         });
-        Some((wanted.collect(), to_write))
+        Some((wanted.collect(), to_write, to_call))
+    }
+
+    /// What CloudCore says of a device.
+    fn word(&self, uid: &str, device: &Value, model: Option<&Value>) -> OwnWord {
+        let node = plan::node_of(device);
+        let of_node = node.as_ref().and_then(|node| self.nodes.fault(node));
+        let faults: Vec<String> = of_node.into_iter().chain(faults::faults(device, model)).collect();
+        OwnWord { invalid: faults::told(&faults), node, unsent: self.calls.unsent(uid) }
     }
 
     fn desired(&self, node: &NodeName, devices: &Cache, models: &Cache) -> DesiredObjects {

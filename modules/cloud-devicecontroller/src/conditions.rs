@@ -5,6 +5,8 @@
 use contract::{DeviceCondition, NodeName};
 use serde_json::{Value, json};
 
+use crate::calls::UnsentCall;
+
 /// Whether all of the Device is honoured as it is written.
 pub(crate) const VALID: &str = "Valid";
 /// Whether a mapper serves the device.
@@ -17,6 +19,8 @@ pub(crate) struct OwnWord {
     pub(crate) invalid: Option<String>,
     /// The node that it is of.
     pub(crate) node: Option<NodeName>,
+    /// The call of a method of which no node may know.
+    pub(crate) unsent: Option<UnsentCall>,
 }
 
 fn condition(kind: &str, reason: &str, message: &str, since: &str) -> Value {
@@ -117,7 +121,7 @@ mod tests {
     use super::*;
 
     fn word(invalid: Option<&str>, node: &str) -> OwnWord {
-        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok() }
+        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok(), unsent: None }
     }
 
     fn said(reason: &str) -> DeviceCondition {

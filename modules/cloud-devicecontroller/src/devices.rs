@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ObjectKey;
 
+use crate::calls::UnsentCall;
 use crate::conditions::OwnWord;
 
 /// One device.
@@ -54,10 +55,19 @@ impl Devices {
         self.next(&key)
     }
 
-    pub(crate) fn remove(&mut self, key: &ObjectKey) {
-        if let Some(known) = self.known.remove(key) {
-            self.forget_user(&known.model, key);
-        }
+    /// What is to be said of a call of the device with this uid. Answers what is to be written.
+    pub(crate) fn say_unsent(&mut self, uid: &str, unsent: Option<UnsentCall>) -> Option<ToWrite> {
+        let (key, known) = self.known.iter_mut().find(|(_, known)| known.uid == uid)?;
+        known.word.unsent = unsent;
+        let key = key.clone();
+        self.next(&key)
+    }
+
+    /// Answers its uid.
+    pub(crate) fn remove(&mut self, key: &ObjectKey) -> Option<String> {
+        let known = self.known.remove(key)?;
+        self.forget_user(&known.model, key);
+        Some(known.uid)
     }
 
     fn forget_user(&mut self, model: &ObjectKey, key: &ObjectKey) {
@@ -106,7 +116,7 @@ mod tests {
     }
 
     fn word(text: &str) -> OwnWord {
-        OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), node: None }
+        OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), node: None, unsent: None }
     }
 
     #[test]

@@ -10,6 +10,12 @@ pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "twin not written; the node sends it again");
 }
 
+/// A call of a method went to its node, or nothing came of it.
+pub(crate) fn method_call_sent(env: &Env, id: &str, failure: Option<&str>) {
+    env.count("devicecontroller_method_call_sent");
+    tracing::info!(id, failure, "call of a device's method");
+}
+
 /// A node says of a device that it was online at a time that is none.
 pub(crate) fn time_left_out(env: &Env, node: &NodeName, device: &DeviceName) {
     env.count("devicecontroller_time_left_out");

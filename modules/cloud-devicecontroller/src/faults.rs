@@ -51,6 +51,7 @@ pub fn faults(device: &Value, model: Option<&Value>) -> Vec<String> {
         of_settings("its model's spec.protocolConfigData", &model.spec.protocol_config_data, &mut faults);
     }
     of_properties(&device, model.as_ref(), &mut faults);
+    of_methods(&device, &mut faults);
     faults
 }
 
@@ -90,9 +91,41 @@ fn of_the_way(device: &Device, faults: &mut Vec<String>) {
     }
 }
 
+/// Names that are there more than once.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !name.is_empty() && !seen.insert(*name)).collect()
+}
+
+fn of_methods(device: &Device, faults: &mut Vec<String>) {
+    for name in repeated(device.spec.methods.iter().map(|method| method.name.as_str())) {
+        faults.push(format!("method `{name}` is there twice: the first one counts"));
+    }
+    let own: BTreeSet<&str> = device.spec.properties.iter().map(|property| property.name.as_str()).collect();
+    for method in &device.spec.methods {
+        let name = &method.name;
+        if method.property_names.is_empty() {
+            faults.push(format!("method `{name}` names no properties (propertyNames): it cannot be called"));
+        }
+        for property in method.property_names.iter().filter(|property| !own.contains(property.as_str())) {
+            faults.push(format!(
+                "method `{name}` writes the property `{property}`, which the device does not have"
+            ));
+        }
+    }
+}
+
 fn of_properties(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<String>) {
+    let in_model = model.iter().flat_map(|model| &model.spec.properties);
+    for name in repeated(in_model.map(|property| property.name.as_str())) {
+        faults.push(format!(
+            "property `{name}` is twice in the model `{}`: the first one counts",
+            device.model_name()
+        ));
+    }
     let modelled: Option<BTreeMap<&str, &ModelProperty>> = model.map(|model| {
-        model.spec.properties.iter().map(|property| (property.name.as_str(), property)).collect()
+        // The first one of a name counts.
+        model.spec.properties.iter().rev().map(|property| (property.name.as_str(), property)).collect()
     });
     let mut names = BTreeSet::new();
     for property in &device.spec.properties {
@@ -196,6 +229,19 @@ mod tests {
             (property(json!({ "name": "a b" })), "no name of a property"),
             (json!({ "properties": [{ "name": "heat" }, { "name": "heat" }] }), "there twice"),
             (
+                json!({ "methods": [{ "name": "Beep" }] }),
+                "method `Beep` names no properties (propertyNames): it cannot be called",
+            ),
+            (
+                json!({ "methods": [{ "name": "Set", "propertyNames": ["valve"] }] }),
+                "method `Set` writes the property `valve`, which the device does not have",
+            ),
+            (
+                json!({ "properties": [{ "name": "valve" }], "methods": [{ "name": "Set", "propertyNames": ["valve"] },
+                    { "name": "Set", "propertyNames": ["valve"] }] }),
+                "method `Set` is there twice",
+            ),
+            (
                 json!({ "protocol": { "protocolName": "modbus", "configData": { "huge": u64::MAX } } }),
                 "configData.huge: 18446744073709551615 is beyond",
             ),
@@ -209,6 +255,21 @@ mod tests {
             let fault = only(spec, Some(&model()));
             assert!(fault.contains(words), "{fault}");
         }
+    }
+
+    #[test]
+    fn of_a_property_that_is_twice_in_the_model_the_first_one_counts() {
+        let mut model = model();
+        let first = model["spec"]["properties"][0].clone();
+        let mut second = first;
+        second["maximum"] = json!("1000");
+        model["spec"]["properties"].as_array_mut().unwrap().push(second);
+        let spec = json!({ "properties": [{ "name": "valve", "desired": { "value": "500" } }] });
+        let found = faults(&device(spec), Some(&model));
+        assert!(
+            found[0].contains("twice in the model `m`") && found[1].contains("above the maximum, 100"),
+            "{found:?}"
+        );
     }
 
     #[test]

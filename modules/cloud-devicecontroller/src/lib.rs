@@ -8,20 +8,23 @@
 //! anew, reports of nodes, changes in its own informers' caches.
 //! # Tells
 //! SyncController which devices and models each node should hold, and of each session when all of it was sent; the API server
-//! each device's DeviceStatus, what of the device is not honoured included. NodeLease is asked what sessions are worth, and who has a node where that is in doubt.
+//! whether the Nodes are there that Devices name, and each device's DeviceStatus, what of the device is not honoured included; a node's DeviceTwin the calls of methods that stand on
+//! Devices, each once. NodeLease is asked what sessions are worth, and who has a node where that is in doubt.
 //! # Keeps across a restart
 //! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
-//! Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
+//! Sends a call of a method to a node that was not linked when it was asked for. Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
 //! queue has room for, or writes a report over a newer one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+pub mod calls;
 mod conditions;
 mod devices;
 mod error;
 mod events;
 pub mod faults;
+mod nodes;
 pub mod plan;
 pub mod report_versions;
 mod reports;

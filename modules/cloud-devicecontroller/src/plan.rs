@@ -8,7 +8,7 @@ use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Placement;
 use serde_json::{Value, json};
 
-use crate::conditions;
+use crate::{calls, conditions};
 
 /// The node that owns a device.
 pub fn node_of(device: &Value) -> Option<NodeName> {
@@ -58,6 +58,7 @@ pub fn merge(status: &mut Value, reports: &[&DeviceReport]) {
                 twins.put(property.as_str(), reported.as_ref(), observed_desired.as_ref());
             }
             DeviceReport::Conditions { conditions } => conditions::take(status, conditions),
+            DeviceReport::Calls { calls } => calls::take(status, calls),
             DeviceReport::State { state, last_online_time } => {
                 status["state"] = json!(state);
                 if let Some(time) = last_online_time {

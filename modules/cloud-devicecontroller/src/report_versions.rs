@@ -18,7 +18,7 @@ pub struct ReportVersions {
     pub node: String,
     /// The session.
     pub session: u64,
-    /// The newest row of each property, by `twin/NAME`, and of the device's `state`.
+    /// The newest row of each property, by `twin/NAME`, and of the device's `state`, `conditions` and `calls`.
     pub rows: BTreeMap<String, i64>,
 }
 
@@ -36,6 +36,7 @@ fn part_of(report: &DeviceReport) -> String {
     match report {
         DeviceReport::Twin { property, .. } => format!("twin/{property}"),
         DeviceReport::Conditions { .. } => "conditions".to_owned(),
+        DeviceReport::Calls { .. } => "calls".to_owned(),
         DeviceReport::State { .. } => "state".to_owned(),
     }
 }

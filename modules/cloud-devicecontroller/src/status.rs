@@ -12,6 +12,7 @@ use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams,
 use kubewatch::status_code;
 use serde_json::{Value, json};
 
+use crate::calls;
 use crate::conditions::{self, OwnWord};
 use crate::error::DeviceReportError;
 use crate::plan;
@@ -66,12 +67,13 @@ pub(crate) async fn ensure_status(
         let versions = reported(&held.metadata).and_then(|text| report_versions::parse(text));
         let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
         let reporter = versions.as_ref().map(|versions| versions.node.as_str());
-        if !conditions::take_own(&mut status, word, reporter, &rfc3339(now)) {
+        let is_other = conditions::take_own(&mut status, word, reporter, &rfc3339(now));
+        if !calls::take_own(&mut status, word.unsent.as_ref(), &rfc3339(now)) && !is_other {
             return Ok(());
         }
         let patch = json!({
             "metadata": { "resourceVersion": held.metadata.resource_version },
-            "status": { "extensions": { "conditions": status["extensions"]["conditions"] } },
+            "status": { "extensions": status["extensions"] },
         });
         match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
@@ -89,6 +91,7 @@ async fn create(
 ) -> Result<(), kube::Error> {
     let mut said = json!({});
     conditions::take_own(&mut said, word, None, &rfc3339(now));
+    calls::take_own(&mut said, word.unsent.as_ref(), &rfc3339(now));
     let status = json!({
         "apiVersion": "devices.kubeedge.io/v1beta1",
         "kind": "DeviceStatus",

@@ -137,7 +137,11 @@ pub(crate) fn now(env: &Env) -> String {
 fn conditions_again(reported: &Value, node: &Value, now: &str) -> Vec<Value> {
     let differs = |reported: &&Value| {
         let held = conditions(node).iter().find(|held| held["type"] == reported["type"]);
-        reported["status"] != "Unknown" && held.is_none_or(|held| held["status"] != reported["status"])
+        let says = |condition: &Value, part: &str| condition[part].as_str().unwrap_or_default().to_owned();
+        let is_other = |held: &Value| {
+            ["status", "reason", "message"].iter().any(|part| says(held, part) != says(reported, part))
+        };
+        reported["status"] != "Unknown" && held.is_none_or(is_other)
     };
     let reported = reported.as_array().map(Vec::as_slice).unwrap_or_default();
     let again = reported.iter().filter(differs).map(|condition| {

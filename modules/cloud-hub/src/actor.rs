@@ -11,9 +11,11 @@ use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
+use contract::downlink::DeviceDown;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::MetaDown;
 use contract::nodelease::{NodeLeaseMsg, OpenLink};
+use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use noderegistry::Registry;
 use tokio::sync::{Mutex, Notify};
@@ -26,12 +28,13 @@ use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
 
 /// Everybody who is told of sessions.
-const READERS: [SessionReader; 5] = [
+const READERS: [SessionReader; 6] = [
     SessionReader::NodeLease,
     SessionReader::SyncController,
     SessionReader::EdgeController,
     SessionReader::DeviceController,
     SessionReader::CloudStream,
+    SessionReader::CloudRouter,
 ];
 
 /// A session that is open.
@@ -42,6 +45,7 @@ struct OpenSession {
     /// What the node's end understands beyond its wire version.
     capabilities: Capabilities,
     meta: Address<MetaDown>,
+    twin: Address<DeviceDown>,
     streams: ByteStreams,
     permit: LinkPermit,
 }
@@ -202,6 +206,7 @@ impl CloudHub {
             version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
+            twin: link.remote(),
             streams: link.byte_streams(),
             permit,
         };
@@ -230,6 +235,7 @@ impl CloudHub {
         let _ =
             self.addresses.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.router.tell(RouterMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
     }
 
@@ -242,18 +248,19 @@ impl CloudHub {
     }
 
     async fn tell_none(&self, to: SessionReader) {
-        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, router } = &self.addresses;
         let _ = match to {
             SessionReader::NodeLease => lease.tell(NodeLeaseMsg::AllNodesDown).await,
             SessionReader::SyncController => sync.tell(SyncMsg::AllNodesDown).await,
             SessionReader::EdgeController => edge.tell(EdgeControllerMsg::AllNodesDown).await,
             SessionReader::DeviceController => device.tell(DeviceControllerMsg::AllNodesDown).await,
             SessionReader::CloudStream => stream.tell(CloudStreamMsg::AllNodesDown).await,
+            SessionReader::CloudRouter => router.tell(RouterMsg::AllNodesDown).await,
         };
     }
 
     async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &OpenSession) {
-        let Addresses { lease, sync, edge, device, stream, .. } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, router } = &self.addresses;
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
@@ -266,12 +273,13 @@ impl CloudHub {
             }
             SessionReader::EdgeController => edge.tell(EdgeControllerMsg::NodeUp { node, session }).await,
             SessionReader::DeviceController => {
-                device.tell(DeviceControllerMsg::NodeUp { node, session }).await
+                device.tell(DeviceControllerMsg::NodeUp { node, session, twin: open.twin.clone() }).await
             }
             SessionReader::CloudStream => {
                 let (streams, version) = (open.streams.clone(), open.version);
                 stream.tell(CloudStreamMsg::NodeUp { node, session, streams, version }).await
             }
+            SessionReader::CloudRouter => router.tell(RouterMsg::NodeUp { node, session }).await,
         };
     }
 }

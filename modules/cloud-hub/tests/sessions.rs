@@ -13,6 +13,7 @@ use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
+use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
 use fixture::LONG;
 use harness::{StandAlone, enter};
@@ -220,6 +221,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
             (SessionReader::EdgeController, "edge"),
             (SessionReader::DeviceController, "device"),
             (SessionReader::CloudStream, "stream"),
+            (SessionReader::CloudRouter, "router"),
         ] {
             fixture.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
             let mut told = Vec::new();
@@ -244,6 +246,10 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
                     SessionReader::CloudStream => match fixture.stream.next(LONG).await.unwrap() {
                         CloudStreamMsg::NodeUp { node, .. } => (false, Some(node)),
                         other => (matches!(other, CloudStreamMsg::AllNodesDown), None),
+                    },
+                    SessionReader::CloudRouter => match fixture.router.next(LONG).await.unwrap() {
+                        RouterMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, RouterMsg::AllNodesDown), None),
                     },
                     SessionReader::DeviceController => {
                         // The first round has been read.

@@ -22,6 +22,8 @@ use crate::{events, nodes};
 /// 1 s, doubled at each time up to 4 s, before a renewal that failed is tried again, until the next one is due.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(4);
+/// 10 s for each try, as a kubelet gives it.
+const RENEWAL_WITHIN: Duration = Duration::from_secs(10);
 const TAKEN_BY_ANOTHER: &str = "another CloudCore has taken the node, or it has gone on to a later session";
 
 /// What a NodeLease is made of.
@@ -284,13 +286,14 @@ impl Renewer {
         let mut is_first = true;
         loop {
             let wall = jiff::Timestamp::try_from(env.wall()).unwrap_or_default();
-            match self.leases.renew(&self.node, self.session, wall, &self.node_uid, env).await {
-                Ok(holding) => return self.ending.lost(&self.node, self.session, Some(holding)).await,
-                Err(error) => {
-                    events::lease_not_renewed(env, &self.node, &Fault::from_error(&error).reason, is_first);
-                    is_first = false;
-                }
-            }
+            let renewal = self.leases.renew(&self.node, self.session, wall, &self.node_uid, env);
+            let reason = match env.timeout(RENEWAL_WITHIN, renewal).await {
+                Some(Ok(holding)) => return self.ending.lost(&self.node, self.session, Some(holding)).await,
+                Some(Err(error)) => Fault::from_error(&error).reason,
+                None => format!("the API server did not answer within {} s", RENEWAL_WITHIN.as_secs()),
+            };
+            events::lease_not_renewed(env, &self.node, &reason, is_first);
+            is_first = false;
             env.sleep(env.jitter(pause)).await;
             pause = (2 * pause).min(RENEWAL_PAUSE_MAX);
             if !sessions.borrow().may_retry(&self.node, self.session, began) {

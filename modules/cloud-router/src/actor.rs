@@ -1,44 +1,174 @@
 //! CloudRouter's actor.
 
-use beehive::{Actor, AskError, Context, Env, Fault, Sample};
-use contract::router::{RouterMsg, RouterUp};
-use contract::{DecodedBatch, NodeName, SkippedRow, Upload};
+mod uploads;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use beehive::{Actor, Address, Context, Env, Fault, Sample};
+use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::ids::{RULE_ENDPOINTS, RULES};
+use contract::router::RouterMsg;
+use contract::synccontroller::{Source, SyncMsg};
+use futures::future::join_all;
+use https::Server;
+use kubewatch::{Interruptions, Publisher};
+use nodecalls::NodeCalls;
+pub use uploads::UPLOAD_LOG;
+
+use crate::door::{Door, DoorSettings};
 use crate::events;
-use crate::plan::{SequenceCheck, TelemetryTracker};
+use crate::forwarding::{CurrentRules, Forwarding, SharedStatus};
+use crate::plan::TelemetryTracker;
+use crate::rule_table::RuleTable;
+use crate::rules::{Rules, Wanted};
+use crate::status::StatusBook;
+use crate::status_writer;
+use crate::target_addresses::TargetAddresses;
+use crate::target_client::TargetClient;
 
-/// The target of the lines that [`CloudRouter`] says of each upload, at level `debug`. With
-/// `RUST_LOG=info,cloud_router::upload=debug` they tell what became of one message, across restarts of CloudCore, too:
-/// the tracker counts and keeps no message.
-pub const UPLOAD_LOG: &str = "cloud_router::upload";
-/// 64 bytes of a payload are told: enough to know it again.
-const TOLD_BYTES: usize = 64;
+/// 1 s between looks whether a status is to be written, or the tokens have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// 500 ms before a session is looked at again that is not current because a watch has broken off.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// 10 s until the door is tried again.
+const SERVE_AGAIN: Duration = Duration::from_secs(10);
+/// 1 s for callers that are being answered while CloudCore stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
-/// Takes telemetry, and says what came.
-#[derive(Debug, Default)]
+/// 2 s for what was counted last, while CloudCore stops.
+const WRITE_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a CloudRouter is made of.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// The API server.
+    pub client: kube::Client,
+    /// SyncController, which is told what nodes should hold.
+    pub sync: Address<SyncMsg>,
+    /// CloudHub, which is asked who is linked.
+    pub hub: Address<CloudHubMsg>,
+    /// Counts the watches that have broken off.
+    pub interruptions: Interruptions,
+    /// The way to the nodes.
+    pub calls: NodeCalls,
+    /// Whether rules have an effect.
+    pub enable: bool,
+    /// What rules may lead to beside what is open to all.
+    pub allowed_targets: Vec<String>,
+    /// CAs of their certificates beside the system's; empty: none.
+    pub target_ca_file: PathBuf,
+    /// Where HTTP clients call, if they may.
+    pub door: Option<DoorSettings>,
+}
+
+/// Brings messages between the cloud's HTTP and nodes by rules, takes telemetry, and says what came.
 pub struct CloudRouter {
+    dependencies: Dependencies,
     tracker: TelemetryTracker,
+    publisher: Publisher,
+    /// `None`: rules have no effect.
+    rules: Option<Rules>,
+    current: CurrentRules,
+    status: SharedStatus,
+    /// What stood in the way of each rule when it was last said.
+    said: BTreeMap<(String, String), String>,
+    forwarding: Option<Forwarding>,
+    server: Option<Server>,
+    is_timed: bool,
+}
+
+impl CloudRouter {
+    /// One that has listed nothing yet.
+    pub fn new(dependencies: Dependencies) -> Self {
+        CloudRouter {
+            publisher: Publisher::new(Source::Router, dependencies.sync.clone()),
+            dependencies,
+            tracker: TelemetryTracker::default(),
+            rules: None,
+            current: CurrentRules::default(),
+            status: SharedStatus::default(),
+            said: BTreeMap::new(),
+            forwarding: None,
+            server: None,
+            is_timed: false,
+        }
+    }
 }
 
 impl Actor for CloudRouter {
     type Message = RouterMsg;
 
+    async fn started(&mut self, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
+        if self.dependencies.enable {
+            let (client, interruptions) = (&self.dependencies.client, &self.dependencies.interruptions);
+            self.rules = Some(Rules::watch(client, interruptions, cx));
+            self.forwarding = self.forwarding(cx.env()).await?;
+            cx.every(LOOK_EVERY, || RouterMsg::WriteStatus);
+            self.serve(cx).await;
+        }
+        cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudRouter });
+        self.reconcile(cx).await;
+        Ok(())
+    }
+
     async fn handle(&mut self, message: RouterMsg, cx: &mut Context<RouterMsg>) -> Result<(), Fault> {
         match message {
-            RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, reply } } => match uploads.open() {
-                Ok(DecodedBatch { items, skipped, .. }) => {
-                    self.skip(&node, &skipped, cx.env());
-                    let skipped = skipped.iter().map(|skipped| skipped.row);
-                    reply.send(self.telemetry(&node, &items, cx.env()).into_iter().chain(skipped).collect());
-                }
-                Err(error) => reply.fail(AskError::Rejected(error.to_string())),
-            },
+            RouterMsg::Up { node, message } => self.up(node, message, cx),
+            RouterMsg::AllNodesDown => self.publisher.all_nodes_down(),
+            RouterMsg::NodeUp { node, session } => {
+                self.publisher.node_up(node, session, cx.now());
+                self.reconcile(cx).await;
+            }
+            RouterMsg::NodeDown { node, session } => {
+                self.publisher.node_down(&node, session);
+            }
+            RouterMsg::ListAgain => self.list_again(cx).await,
+            RouterMsg::Reconcile => {
+                self.is_timed = false;
+                self.reconcile(cx).await;
+            }
+            RouterMsg::WriteStatus => {
+                self.write_status(cx);
+                self.read_tokens(cx).await;
+            }
+            RouterMsg::StatusWritten { rule, is_written } => {
+                self.status.with(|status| status.ended(&rule, is_written));
+            }
+            RouterMsg::Serve => {
+                self.server = None;
+                self.serve(cx).await;
+            }
         }
         Ok(())
     }
 
+    async fn stopping(&mut self, cx: &mut Context<RouterMsg>) {
+        if let Some(server) = self.server.take() {
+            server.stop(STOP_WITHIN).await;
+        }
+        let (client, env) = (self.dependencies.client.clone(), cx.env().clone());
+        let rest = self.status.with(StatusBook::rest);
+        let written = rest.into_iter().map(|status| status_writer::write(&client, status, &env));
+        // What is not written by then was counted for nobody.
+        env.timeout(WRITE_WITHIN, join_all(written)).await;
+    }
+
     fn snapshot(&self) -> serde_json::Value {
-        self.tracker.view()
+        let mut view = self.tracker.view();
+        let table = self.current.get();
+        view["rules"] = serde_json::json!({
+            "enabled": self.dependencies.enable,
+            "listed": table.is_listed,
+            "known": table.all().count(),
+            "withoutEffect": table.all().filter(|rule| rule.action.is_err()).count(),
+            "unreadable": self.rules.as_ref().map_or(0, Rules::unreadable),
+            "nodesWithRules": self.publisher.nodes(),
+            "busyTopics": self.forwarding.as_ref().map_or(0, Forwarding::busy),
+            "door": self.server.as_ref().and(self.dependencies.door.as_ref()).map(DoorSettings::address),
+        });
+        view
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -46,51 +176,124 @@ impl Actor for CloudRouter {
     }
 }
 
+/// Rules, and what nodes should hold of them.
 impl CloudRouter {
-    /// Counts uploads that this release does not understand. Their rows are confirmed, so that the node goes on.
-    fn skip(&mut self, node: &NodeName, skipped: &[SkippedRow], env: &Env) {
-        if !skipped.is_empty() {
-            let times = self.tracker.skip(node, skipped.len());
-            fairshare::rows_skipped(env, node, skipped, times, events::SKIPPED);
+    async fn list_again(&mut self, cx: &Context<RouterMsg>) {
+        if !self.publisher.list_again() {
+            return;
+        }
+        let wanted = self.rules.as_ref().map(Rules::all).unwrap_or_default();
+        self.publisher.publish(&wanted).await;
+        self.publisher.complete().await;
+        self.reconcile(cx).await;
+    }
+
+    /// Compares what nodes should hold with what was sent, as far as anything changed, and sends the difference. Where rules have no
+    /// effect no node should hold any.
+    async fn reconcile(&mut self, cx: &Context<RouterMsg>) {
+        let wanted = match &mut self.rules {
+            None => Wanted::new(),
+            Some(rules) => {
+                let Some((wanted, table)) = rules.changed() else { return };
+                if let Some(table) = table {
+                    self.take_rules(table, cx);
+                }
+                wanted
+            }
+        };
+        self.publisher.publish(&wanted).await;
+        self.publisher.complete().await;
+        let watched: &[&str] = if self.rules.is_some() { &[RULES, RULE_ENDPOINTS] } else { &[] };
+        if self.dependencies.interruptions.are_whole(watched) {
+            for node in self.publisher.not_current() {
+                self.publisher.current(&node, Default::default()).await;
+            }
+        } else if !self.publisher.not_current().is_empty() && !std::mem::replace(&mut self.is_timed, true) {
+            cx.after(AGAIN_AFTER, RouterMsg::Reconcile);
         }
     }
 
-    /// Enters telemetry. Answers with its rows, whatever became of it.
-    fn telemetry(&mut self, node: &NodeName, uploads: &[Upload], env: &Env) -> Vec<i64> {
-        for upload in uploads {
-            tell(node, upload);
-            let Upload { row, telemetry, .. } = upload;
-            match self.tracker.take(node, upload) {
-                SequenceCheck::Next | SequenceCheck::Duplicate => {}
-                SequenceCheck::Gap { missing } => {
-                    events::telemetry_missing(env, node, telemetry, missing);
-                }
-                // Its node would send it for ever.
-                SequenceCheck::Refused { why, times } => {
-                    events::telemetry_refused(env, node, *row, why, times)
-                }
+    /// These are the rules from now on. What keeps one from having an effect stands in its status.
+    fn take_rules(&mut self, table: RuleTable, cx: &Context<RouterMsg>) {
+        let mut said = BTreeMap::new();
+        for rule in table.all() {
+            let Err(why) = &rule.action else { continue };
+            let named = (rule.key.to_string(), rule.uid.clone());
+            if self.said.get(&named) != Some(why) {
+                let why = format!("the rule does nothing: {why}");
+                self.status.with(|status| status.said(&rule.key, &rule.uid, &why, cx.now()));
             }
+            said.insert(named, why.clone());
         }
-        uploads.iter().map(|upload| upload.row).collect()
+        self.said = said;
+        let uids: BTreeMap<String, String> =
+            table.all().map(|rule| (rule.key.to_string(), rule.uid.clone())).collect();
+        self.status.with(|status| {
+            status.retain(|key, uid| uids.get(&key.to_string()).is_some_and(|known| known == uid));
+        });
+        self.current.set(table);
+    }
+
+    fn write_status(&self, cx: &Context<RouterMsg>) {
+        for due in self.status.with(|status| status.due(cx.now())) {
+            let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
+            cx.spawn(async move {
+                let rule = due.key.clone();
+                let is_written = status_writer::write(&client, due, &env).await;
+                let _ = myself.tell(RouterMsg::StatusWritten { rule, is_written }).await;
+            });
+        }
     }
 }
 
-/// Before the row is confirmed, so that no message that its node has forgotten is missing in the log. Whatever the client
-/// chose is escaped: it cannot write a line of its own.
-fn tell(node: &NodeName, upload: &Upload) {
-    let Upload { repeat, telemetry, .. } = upload;
-    let payload = &telemetry.payload;
-    tracing::debug!(
-        target: UPLOAD_LOG,
-        %node,
-        client = ?telemetry.client,
-        topic = ?telemetry.topic,
-        boot = %hex::encode(telemetry.boot),
-        sequence = telemetry.sequence,
-        repeat,
-        dup = telemetry.dup,
-        bytes = payload.len(),
-        payload = %format_args!("\"{}\"", payload.get(..TOLD_BYTES).unwrap_or(payload).escape_ascii()),
-        "upload arrived"
-    );
+/// The ways to targets, and the door.
+impl CloudRouter {
+    async fn forwarding(&self, env: &Env) -> Result<Option<Forwarding>, Fault> {
+        let Dependencies { allowed_targets, target_ca_file, .. } = self.dependencies.clone();
+        let made =
+            env.blocking(move || TargetClient::new(TargetAddresses::new(&allowed_targets), &target_ca_file));
+        match made.await? {
+            Ok(client) => {
+                let (rules, status) = (self.current.clone(), self.status.clone());
+                Ok(Some(Forwarding::new(client, rules, status, env.clone())))
+            }
+            Err(error) => {
+                events::no_client(env, &Fault::from_error(&error).reason);
+                Err(Fault::from_error(&error))
+            }
+        }
+    }
+
+    async fn serve(&mut self, cx: &Context<RouterMsg>) {
+        let Some(settings) = &self.dependencies.door else { return };
+        let door = Door {
+            callers: settings.callers.clone(),
+            rules: self.current.clone(),
+            status: self.status.clone(),
+            calls: self.dependencies.calls.clone(),
+            within: settings.within,
+            clock: cx.env().clock(),
+            metrics: cx.env().metrics().clone(),
+        };
+        match settings.serve(door, cx.env()) {
+            Ok(server) => {
+                server.tell_end(cx, RouterMsg::Serve);
+                self.server = Some(server);
+            }
+            Err(error) => {
+                events::door_not_served(cx.env(), &error.to_string());
+                cx.after(SERVE_AGAIN, RouterMsg::Serve);
+            }
+        }
+    }
+
+    async fn read_tokens(&self, cx: &Context<RouterMsg>) {
+        let Some(settings) = self.dependencies.door.clone() else { return };
+        match cx.env().blocking(move || settings.read_again()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => events::tokens_read(cx.env()),
+            Ok(Err(error)) => events::tokens_not_read(cx.env(), &error.to_string()),
+            Err(fault) => events::tokens_not_read(cx.env(), &fault.reason),
+        }
+    }
 }

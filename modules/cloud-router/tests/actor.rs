@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Protocol, Versions};
-use beehive::{Capacity, Env, Flow, Hive, Policy, Reply};
-use cloud_router::{CloudRouter, UPLOAD_LOG};
+use beehive::testing::Probe;
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy, Reply};
+use cloud_router::{CloudRouter, Dependencies, UPLOAD_LOG};
+use contract::cloudhub::CloudHubMsg;
 use contract::router::{RouterMsg, RouterUp};
+use contract::synccontroller::{Source, SyncMsg};
 use contract::wire::ROUTER_MAILBOX;
 use contract::{NodeName, Telemetry, Upload};
 use serde_json::Value;
@@ -101,7 +104,10 @@ fn unknown(reply: Reply<Vec<i64>>) -> RouterUp {
         body.extend([&row.to_le_bytes()[..], &[0], &[99, 0], &[0; 4]].concat());
     }
     let RouterUp::Telemetry { uploads, .. } =
-        RouterUp::decode(&body, Some(ReplyTo::new(|_| ())), &protocol).unwrap();
+        RouterUp::decode(&body, Some(ReplyTo::new(|_| ())), &protocol).unwrap()
+    else {
+        panic!("no telemetry")
+    };
     RouterUp::Telemetry { uploads, reply }
 }
 
@@ -131,11 +137,7 @@ fn told(uploads: Vec<Upload>, look: impl FnOnce(Vec<i64>, &Value)) {
 fn answered(messages: Vec<impl FnOnce(Reply<Vec<i64>>) -> RouterUp>, look: impl FnOnce(Vec<i64>, &Value)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let mut hive = Hive::new("test", Env::seeded(1));
-        let mailbox = hive.mailbox(ROUTER_MAILBOX, Capacity::new(8, "a test's choice"));
-        let router = hive.grant("tester", &mailbox, Flow::Ask);
-        hive.supervise(mailbox, Policy::default(), CloudRouter::default);
-        hive.open().unwrap();
+        let (hive, router, _sync, _hub) = start();
         let mut confirmed = Vec::new();
         for message in messages {
             let node = NodeName::parse("edge-1").unwrap();
@@ -144,5 +146,54 @@ fn answered(messages: Vec<impl FnOnce(Reply<Vec<i64>>) -> RouterUp>, look: impl 
         }
         let report = hive.inspector().report(SOON).await;
         look(confirmed, &report.actors[0].snapshot);
+    });
+}
+
+/// A router without rules, whom it tells, and a way to it.
+fn start() -> (Hive, Address<RouterMsg>, Probe<SyncMsg>, Probe<CloudHubMsg>) {
+    let env = Env::seeded(1);
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox(ROUTER_MAILBOX, Capacity::new(8, "a test's choice"));
+    let router = hive.grant("tester", &mailbox, Flow::Ask);
+    let ((sync, to_sync), (hub, to_hub)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+    // Nobody is there, and nobody is asked: rules have no effect.
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let limits = nodecalls::Limits { of_node: 1, of_user: 1, all: 1 };
+    let dependencies = Dependencies {
+        client: kube::Client::try_from(config).unwrap(),
+        sync: to_sync,
+        hub: to_hub,
+        interruptions: Default::default(),
+        calls: nodecalls::NodeCalls::new(limits, env.metrics().clone(), env.clock()),
+        enable: false,
+        allowed_targets: Vec::new(),
+        target_ca_file: Default::default(),
+        door: None,
+    };
+    hive.supervise(mailbox, Policy::default(), move || CloudRouter::new(dependencies.clone()));
+    hive.open().unwrap();
+    (hive, router, sync, hub)
+}
+
+#[test]
+fn where_rules_have_no_effect_nodes_should_hold_none_and_keep_what_they_have_for_them() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (_hive, router, mut sync, _hub) = start();
+        let complete = |message| matches!(message, SyncMsg::ListComplete(Source::Router)).then_some(());
+        sync.find(SOON, complete).await.unwrap();
+        let node = NodeName::parse("edge-1").unwrap();
+        router.tell(RouterMsg::NodeUp { node: node.clone(), session: 7 }).await.unwrap();
+        let current = |message| match message {
+            SyncMsg::Current { source: Source::Router, node, session: 7, unknown } => {
+                Some((node, unknown.len()))
+            }
+            _ => None,
+        };
+        assert_eq!(sync.find(SOON, current).await, Some((node.clone(), 0)));
+        let uploads = |reply| RouterUp::RuleUploads { uploads: vec![upload(3, 1)].into(), reply };
+        let from_node = |reply| RouterMsg::Up { node: node.clone(), message: uploads(reply) };
+        let answer = router.ask(SOON, from_node).await;
+        assert!(matches!(answer, Err(beehive::AskError::Rejected(_))), "{answer:?}");
     });
 }

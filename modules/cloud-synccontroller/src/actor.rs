@@ -11,6 +11,7 @@ use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied};
 use contract::nodelease::NodeLeaseMsg;
+use contract::router::RouterMsg;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncMsg, SyncStatus};
 
 use crate::events;
@@ -35,6 +36,8 @@ pub struct Addresses {
     pub edge: Address<EdgeControllerMsg>,
     /// DeviceController, which is asked for the same.
     pub device: Address<DeviceControllerMsg>,
+    /// CloudRouter, which is asked for the same.
+    pub router: Address<RouterMsg>,
 }
 
 /// Feeds every node the difference between what it holds and what it should.
@@ -59,10 +62,11 @@ impl Actor for SyncController {
         self.env = Some(cx.env().clone());
         cx.every(TICK, || SyncMsg::Tick);
         // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
-        let Addresses { hub, edge, device, .. } = &self.addresses;
+        let Addresses { hub, edge, device, router, .. } = &self.addresses;
         if !defect::is_planted(Defect::NotListedAgain) {
             cx.spawn_tell(edge, EdgeControllerMsg::ListAgain);
             cx.spawn_tell(device, DeviceControllerMsg::ListAgain);
+            cx.spawn_tell(router, RouterMsg::ListAgain);
         }
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::SyncController });
         Ok(())

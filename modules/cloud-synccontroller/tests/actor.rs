@@ -14,6 +14,7 @@ use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{Inventory, MetaDown, NotApplied};
 use contract::nodelease::NodeLeaseMsg;
+use contract::router::RouterMsg;
 use contract::synccontroller::{Source, SyncMsg, SyncState, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey};
 
@@ -30,6 +31,7 @@ struct Fixture {
     hub: Probe<CloudHubMsg>,
     edge: Probe<EdgeControllerMsg>,
     device: Probe<DeviceControllerMsg>,
+    router: Probe<RouterMsg>,
 }
 
 fn run(test: impl AsyncFnOnce(Fixture)) {
@@ -45,13 +47,15 @@ fn fixture() -> Fixture {
     let (hub, to_hub) = Probe::new(&env, 16);
     let (edge, to_edge) = Probe::new(&env, 16);
     let (device, to_device) = Probe::new(&env, 16);
-    let addresses = Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
+    let (router, to_router) = Probe::new(&env, 16);
+    let addresses =
+        Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device, router: to_router };
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-synccontroller", Capacity::new(64, "a test's choice"));
     let sync = hive.grant("tester", &mailbox, Flow::Tell);
     hive.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
     hive.open().unwrap();
-    Fixture { env, hive, sync, meta, to_meta, lease, hub, edge, device }
+    Fixture { env, hive, sync, meta, to_meta, lease, hub, edge, device, router }
 }
 
 fn node() -> NodeName {
@@ -194,6 +198,8 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
             fixture.hub.find(LONG, asked).await.unwrap();
             fixture.edge.find(LONG, of_edge).await.unwrap();
             fixture.device.find(LONG, of_device).await.unwrap();
+            let of_router = |message| matches!(message, RouterMsg::ListAgain).then_some(());
+            fixture.router.find(LONG, of_router).await.unwrap();
         }
         // It knows nothing, and sends nothing before it is told all again.
         fixture.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: fixture.to_meta.clone() }).await;
@@ -206,6 +212,8 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
         fixture.current(Source::Edge, 1).await;
         assert!(fixture.meta.next(Duration::from_secs(5)).await.is_none());
         fixture.current(Source::Device, 1).await;
+        assert!(fixture.meta.next(Duration::from_secs(5)).await.is_none());
+        fixture.current(Source::Router, 1).await;
         assert_eq!(fixture.answers(Ok(())).await, (1, 1, vec!["a".to_owned()]));
     });
 }

@@ -7,6 +7,10 @@ pub const DEFLATE: &str = "deflate";
 pub const TOKENS: &str = "tokens";
 /// Telemetry.
 pub const TELEMETRY: &str = "telemetry";
+/// What clients publish for rules.
+pub const RULE_UPLOADS: &str = "rule-uploads";
+/// Calls of applications on a node that a rule leads to the cloud.
+pub const RULE_CALLS: &str = "rule-calls";
 /// Reports of nodes.
 pub const REPORT_NODE: &str = "report.node";
 /// Reports of the status of pods.
@@ -26,6 +30,11 @@ pub const REPORT_DEVICE_STATE: &str = "report.device-state";
 /// Reports of what is wrong with a device.
 pub const REPORT_DEVICE_CONDITIONS: &str = "report.device-conditions";
 
+/// Reports of the calls of a device's methods.
+pub const REPORT_METHOD_CALLS: &str = "report.method-calls";
+/// Calls of a device's methods.
+pub const CALL_METHOD: &str = "call-method";
+
 /// What the edge controller of this release understands.
 pub const OF_EDGE_CONTROLLER: &[&str] = &[
     DEFLATE,
@@ -39,6 +48,8 @@ pub const OF_EDGE_CONTROLLER: &[&str] = &[
 ];
 /// What the device controller of this release understands.
 pub const OF_DEVICE_CONTROLLER: &[&str] =
-    &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS];
+    &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS, REPORT_METHOD_CALLS];
+/// What the DeviceTwin of a node of this release understands.
+pub const OF_DEVICE_TWIN: &[&str] = &[CALL_METHOD];
 /// What the router of this release understands.
-pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY];
+pub const OF_ROUTER: &[&str] = &[DEFLATE, TELEMETRY, RULE_UPLOADS, RULE_CALLS];

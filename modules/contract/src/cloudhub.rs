@@ -55,6 +55,8 @@ pub enum SessionReader {
     DeviceController,
     /// CloudStream.
     CloudStream,
+    /// CloudRouter.
+    CloudRouter,
 }
 
 impl Message for CloudHubMsg {

@@ -1,9 +1,10 @@
 //! What DeviceController accepts: from the API server, and from nodes over the link.
 
-use beehive::Message;
+use beehive::{Address, Message};
 
-use crate::NodeName;
+use crate::downlink::DeviceDown;
 pub use crate::uplink::DeviceUp;
+use crate::{CallState, NodeName};
 
 /// Messages to DeviceController.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub enum DeviceControllerMsg {
         node: NodeName,
         /// The session.
         session: u64,
+        /// The node's DeviceTwin.
+        twin: Address<DeviceDown>,
     },
     /// A session ended.
     NodeDown {
@@ -37,6 +40,23 @@ pub enum DeviceControllerMsg {
     ListAgain,
     /// The informers' caches have changed.
     Reconcile,
+    /// Look whether the nodes are there that Devices name.
+    LookForNodes,
+    /// What was found of some of them.
+    NodesLookedUp {
+        /// Those of which the API server has said something.
+        found: Vec<(NodeName, NodePresence)>,
+    },
+    /// A call of a method of this device went to its node, or waited for another CloudCore to have it. `Some`: nothing came of it as
+    /// far as this one knows, and why.
+    CallSent {
+        /// The device's uid.
+        uid: String,
+        /// The call.
+        id: String,
+        /// Why it was not taken.
+        failure: Option<(CallState, String)>,
+    },
     /// The DeviceStatus of the device with this uid says what it was to say, or could not be written a while ago: try again.
     StatusWritten {
         /// The device's uid.
@@ -44,6 +64,17 @@ pub enum DeviceControllerMsg {
         /// Whether it was written.
         is_written: bool,
     },
+}
+
+/// What the API server has under a node's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodePresence {
+    /// An edge node.
+    Edge,
+    /// A Node that is no edge node.
+    Other,
+    /// Nothing.
+    None,
 }
 
 impl Message for DeviceControllerMsg {
@@ -55,6 +86,9 @@ impl Message for DeviceControllerMsg {
             DeviceControllerMsg::NodeDown { .. } => "NodeDown",
             DeviceControllerMsg::ListAgain => "ListAgain",
             DeviceControllerMsg::Reconcile => "Reconcile",
+            DeviceControllerMsg::LookForNodes => "LookForNodes",
+            DeviceControllerMsg::NodesLookedUp { .. } => "NodesLookedUp",
+            DeviceControllerMsg::CallSent { .. } => "CallSent",
             DeviceControllerMsg::StatusWritten { .. } => "StatusWritten",
         }
     }

@@ -3,7 +3,9 @@
 use beehive::{Message, Reply};
 use bytes::Bytes;
 
-use crate::ChangedObjects;
+pub use crate::downlink::DeviceDown;
+use crate::ids::DeviceName;
+use crate::{CallOutcome, ChangedObjects, MethodCall};
 
 /// Who called over DMI, as the kernel says: KubeEdge's mappers carry no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub enum DmiCall {
         version: String,
         /// Whether it wants its devices and will be called back.
         with_data: bool,
+        /// Whether it reads numbers of 64 bits with a fraction in settings.
+        doubles: bool,
     },
     /// Twins of a device.
     Twins {
@@ -83,6 +87,8 @@ pub enum DmiCall {
         name: String,
         /// The state as the mapper says it.
         state: String,
+        /// Why the device is in it, if the mapper says so.
+        reason: Option<String>,
     },
 }
 
@@ -108,6 +114,26 @@ pub enum TwinMsg {
         call: DmiCall,
         /// The DMI answer: encoded protobuf of the response message, or why not.
         reply: Reply<Result<Vec<u8>, DmiRefusal>>,
+    },
+    /// From the cloud.
+    Down(DeviceDown),
+    /// Somebody on the node calls a method of a device. Answered when it is known what became of it.
+    CallMethod {
+        /// The device.
+        device: DeviceName,
+        /// The call.
+        call: MethodCall,
+        /// What became of it.
+        reply: Reply<CallOutcome>,
+    },
+    /// A call of a method has ended.
+    MethodCalled {
+        /// The device.
+        device: DeviceName,
+        /// The call.
+        id: String,
+        /// What became of it.
+        outcome: CallOutcome,
     },
     /// Reports on devices that came too fast have waited: it is their turn.
     Report,
@@ -139,6 +165,9 @@ impl Message for TwinMsg {
             TwinMsg::ObjectsChanged(_) => "ObjectsChanged",
             TwinMsg::Mqtt { .. } => "Mqtt",
             TwinMsg::Dmi { .. } => "Dmi",
+            TwinMsg::Down(message) => message.name(),
+            TwinMsg::CallMethod { .. } => "CallMethod",
+            TwinMsg::MethodCalled { .. } => "MethodCalled",
             TwinMsg::Report => "Report",
             TwinMsg::Probe => "Probe",
             TwinMsg::Push { .. } => "Push",

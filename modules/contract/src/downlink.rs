@@ -2,6 +2,7 @@
 
 use beehive::{Message, Reply};
 
+use crate::device_call::MethodCall;
 use crate::{Change, Digest, ObjectVersion};
 
 /// What the cloud may say to a node's MetaManager.
@@ -34,6 +35,25 @@ pub enum MetaDown {
     },
 }
 
+/// What the cloud may say to a node's DeviceTwin.
+#[derive(Debug)]
+pub enum DeviceDown {
+    /// Call a method of a device. Answered once the node remembers the call, which is before the mapper is asked; what becomes of
+    /// it is a report.
+    CallMethod {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// The device's uid: another one of its name is not called.
+        uid: String,
+        /// What is called.
+        call: MethodCall,
+        /// `Err`: nothing came of it, and why.
+        reply: Reply<Result<(), String>>,
+    },
+}
+
 /// What a node holds at one moment, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
@@ -59,6 +79,14 @@ impl Message for MetaDown {
             MetaDown::Inventory { .. } => "Inventory",
             MetaDown::ObjectVersions { .. } => "ObjectVersions",
             MetaDown::Apply { .. } => "Apply",
+        }
+    }
+}
+
+impl Message for DeviceDown {
+    fn name(&self) -> &'static str {
+        match self {
+            DeviceDown::CallMethod { .. } => "CallMethod",
         }
     }
 }

@@ -8,6 +8,7 @@ use beehive::{Message, Reply};
 use crate::ChangedObjects;
 use crate::containermanager::{DeviceReport, Rejection};
 use crate::csi_node::CsiNodeDriver;
+use crate::eventbus::BrokerReport;
 use crate::volume_stats::VolumesOfPods;
 
 /// Messages to Edged.
@@ -64,6 +65,8 @@ pub enum EdgedMsg {
         /// The volumes, as `status.volumesInUse` names them.
         in_use: BTreeSet<String>,
     },
+    /// EventBus: whether the MQTT brokers that the settings name can be used.
+    MqttBroker(BrokerReport),
     /// Say what the volumes of the pods hold. What was never measured is waited for a moment, and no volume that does not answer.
     VolumeStats {
         /// By the pods' uids.
@@ -90,6 +93,7 @@ impl Message for EdgedMsg {
             EdgedMsg::Devices(_) => "Devices",
             EdgedMsg::ResourcesDecided { .. } => "ResourcesDecided",
             EdgedMsg::CsiDrivers { .. } => "CsiDrivers",
+            EdgedMsg::MqttBroker(_) => "MqttBroker",
             EdgedMsg::VolumeStats { .. } => "VolumeStats",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",

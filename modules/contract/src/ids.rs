@@ -4,7 +4,7 @@ use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
 pub use apimachinery::resource::{
     CONFIG_MAPS, CSI_DRIVERS, DEVICE_MODELS, DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
-    PODS, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
+    PODS, RULE_ENDPOINTS, RULES, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -5,6 +5,7 @@ use beehive::{Address, Message, Reply};
 
 pub use crate::downlink::{Inventory, MetaDown, NotApplied};
 pub use crate::report::OutboxQueue;
+use crate::rule_call::{RuleAnswer, RuleCall};
 use crate::uplink::{DeviceUp, EdgeUp, RouterUp};
 use crate::{TokenGrant, TokenQuery};
 
@@ -46,6 +47,15 @@ pub enum MetaMsg {
         /// The token, or why not.
         reply: Reply<Result<TokenGrant, NoToken>>,
     },
+    /// An application of the node calls the target of a rule, which is in the cloud.
+    RuleCall {
+        /// How.
+        call: RuleCall,
+        /// What came of it, or why nothing did.
+        reply: Reply<RuleAnswer>,
+    },
+    /// The topics of rules that waited for their targets may be tried again.
+    RulesDue,
 }
 
 /// Why there is no token.
@@ -69,6 +79,8 @@ impl Message for MetaMsg {
             MetaMsg::EdgedAlive => "EdgedAlive",
             MetaMsg::Delivered { .. } => "Delivered",
             MetaMsg::Token { .. } => "Token",
+            MetaMsg::RuleCall { .. } => "RuleCall",
+            MetaMsg::RulesDue => "RulesDue",
         }
     }
     fn lane(&self) -> beehive::Lane {
@@ -78,7 +90,9 @@ impl Message for MetaMsg {
             | MetaMsg::OutboxGrew
             | MetaMsg::EdgedAlive
             | MetaMsg::Delivered { .. }
-            | MetaMsg::Token { .. } => beehive::Lane::Work,
+            | MetaMsg::Token { .. }
+            | MetaMsg::RuleCall { .. }
+            | MetaMsg::RulesDue => beehive::Lane::Work,
         }
     }
 }

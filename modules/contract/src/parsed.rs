@@ -6,6 +6,7 @@
 
 use thiserror::Error;
 
+use crate::device_call::{CALLS_MAX, CallOrigin, CallRecord, CallState, MESSAGE_MAX, MethodCall, WITHIN};
 pub use crate::ids::DeviceName;
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
 use crate::{DeviceCondition, TokenQuery, TwinValue, UpReport};
@@ -207,6 +208,11 @@ pub enum DeviceReport {
         /// At most [`CONDITIONS_MAX`].
         conditions: Vec<DeviceCondition>,
     },
+    /// The calls of its methods, all that its node remembers.
+    Calls {
+        /// At most [`CALLS_MAX`].
+        calls: Vec<CallRecord>,
+    },
     /// Its state.
     State {
         /// The state.
@@ -282,6 +288,12 @@ impl Unparsed<UpReport> {
                 }
                 ParsedReport::OfDevice(device, DeviceReport::Conditions { conditions })
             }
+            UpReport::MethodCalls { namespace, name, calls } => {
+                let device = DeviceName::parse(&namespace, &name)?;
+                within("the calls of a device", calls.len(), CALLS_MAX)?;
+                calls.iter().try_for_each(check_call)?;
+                ParsedReport::OfDevice(device, DeviceReport::Calls { calls })
+            }
             UpReport::DeviceState { namespace, name, state, last_online_time } => {
                 let device = DeviceName::parse(&namespace, &name)?;
                 for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
@@ -293,6 +305,19 @@ impl Unparsed<UpReport> {
                 ParsedReport::OfDevice(device, DeviceReport::State { state, last_online_time })
             }
         })
+    }
+}
+
+fn check_call(call: &CallRecord) -> Result<(), InvalidReport> {
+    let CallRecord { id, method, values, by, state, message, time } = call;
+    within("what became of a call, in bytes,", message.len(), MESSAGE_MAX)?;
+    within("the time of a call, in bytes,", time.len(), STATE_MAX)?;
+    let known = CallOrigin::of_word(by).is_some() && CallState::of_word(state).is_some();
+    let checked = MethodCall::new(id, method, values.clone(), WITHIN);
+    if known && checked.is_ok() {
+        Ok(())
+    } else {
+        Err(InvalidReport::Word { what: "a call of a device's method" })
     }
 }
 

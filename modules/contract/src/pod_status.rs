@@ -38,9 +38,13 @@ pub const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 /// All containers of the pod are being restarted (Kubernetes).
 pub const ALL_RESTARTING: &str = "AllContainersRestarting";
 
-/// The types of conditions that a node reports of itself: a kubelet's. `NetworkUnavailable` and `kubehive.io/Synced` are
-/// others' to say.
-pub const NODE_CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// Whether devices and applications of the node have their MQTT broker, see [`crate::eventbus::BrokerReport`].
+pub const MQTT_BROKER: &str = "kubehive.io/MqttBroker";
+
+/// The types of conditions that a node reports of itself: a kubelet's, and [`MQTT_BROKER`]. `NetworkUnavailable` and
+/// `kubehive.io/Synced` are others' to say.
+pub const NODE_CONDITIONS: [&str; 5] =
+    ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", MQTT_BROKER];
 
 /// The condition that names the fields of a pod that have no effect on its node.
 pub const FIELDS_NOT_HONOURED: &str = "kubehive.io/FieldsNotHonoured";

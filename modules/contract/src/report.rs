@@ -1,6 +1,7 @@
 //! What a node reports, and what it asks for on behalf of its pods.
 
 use crate::capability;
+use crate::device_call::CallRecord;
 use crate::parsed::Unparsed;
 
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
@@ -121,6 +122,15 @@ pub enum UpReport {
         /// At most 16.
         conditions: Vec<DeviceCondition>,
     },
+    /// The calls of a device's methods, all that the node remembers, the newest last. Newest wins per device.
+    MethodCalls {
+        /// The device's namespace.
+        namespace: String,
+        /// The device's name.
+        name: String,
+        /// At most [`crate::device_call::CALLS_MAX`].
+        calls: Vec<CallRecord>,
+    },
     /// A device's state.
     DeviceState {
         /// The device's namespace.
@@ -151,6 +161,7 @@ impl UpReport {
             UpReport::DeviceConditions { namespace, name, .. } => {
                 Some(format!("conditions/{namespace}/{name}"))
             }
+            UpReport::MethodCalls { namespace, name, .. } => Some(format!("calls/{namespace}/{name}")),
             UpReport::DeviceState { namespace, name, .. } => Some(format!("state/{namespace}/{name}")),
         }
     }
@@ -158,9 +169,10 @@ impl UpReport {
     /// In which queue of the outbox it waits.
     pub fn queue(&self) -> OutboxQueue {
         match self {
-            UpReport::Twin { .. } | UpReport::DeviceConditions { .. } | UpReport::DeviceState { .. } => {
-                OutboxQueue::Devices
-            }
+            UpReport::Twin { .. }
+            | UpReport::DeviceConditions { .. }
+            | UpReport::MethodCalls { .. }
+            | UpReport::DeviceState { .. } => OutboxQueue::Devices,
             UpReport::Node { .. }
             | UpReport::PodStatus { .. }
             | UpReport::PodGone { .. }
@@ -181,6 +193,7 @@ impl UpReport {
             UpReport::ClaimExpansion { .. } => capability::REPORT_CLAIM_EXPANSION,
             UpReport::Twin { .. } => capability::REPORT_TWIN,
             UpReport::DeviceConditions { .. } => capability::REPORT_DEVICE_CONDITIONS,
+            UpReport::MethodCalls { .. } => capability::REPORT_METHOD_CALLS,
             UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }
     }
@@ -196,11 +209,14 @@ pub enum OutboxQueue {
     Devices,
     /// Telemetry, for the router.
     Telemetry,
+    /// What clients published for rules, for the router. A key is a topic, and each topic waits for its own target alone.
+    Rules,
 }
 
 impl OutboxQueue {
     /// All of them.
-    pub const ALL: [OutboxQueue; 3] = [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry];
+    pub const ALL: [OutboxQueue; 4] =
+        [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry, OutboxQueue::Rules];
 }
 
 /// A request for a service-account token (authentication.k8s.io/v1 ParsedTokenQuery), bound to a pod of the asking node. The

@@ -1,11 +1,11 @@
-//! What CloudRouter accepts from nodes: the telemetry of their MQTT clients.
+//! What CloudRouter accepts: what nodes say about telemetry and rules, who is linked, and what it tells itself.
 
 use beehive::Message;
 use bytes::Bytes;
 
-use crate::NodeName;
 use crate::capability;
 pub use crate::uplink::RouterUp;
+use crate::{NodeName, ObjectKey};
 
 /// What an MQTT client of a node published for the cloud. Each one counts, in order per source.
 ///
@@ -56,12 +56,51 @@ pub enum RouterMsg {
         /// What it says.
         message: RouterUp,
     },
+    /// CloudHub began anew, or says again who is linked: no session is open but those that are told after this.
+    AllNodesDown,
+    /// A session opened.
+    NodeUp {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// A session ended.
+    NodeDown {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+    },
+    /// SyncController has lost what nodes should hold: say all of it again.
+    ListAgain,
+    /// The informers' caches have changed.
+    Reconcile,
+    /// Time to write what was counted of rules into their status.
+    WriteStatus,
+    /// The status of a rule was written, or could not be.
+    StatusWritten {
+        /// The rule.
+        rule: ObjectKey,
+        /// Whether it was, or never can be.
+        is_written: bool,
+    },
+    /// The server of the REST door has ended by itself, or could not begin: try again.
+    Serve,
 }
 
 impl Message for RouterMsg {
     fn name(&self) -> &'static str {
         match self {
             RouterMsg::Up { message, .. } => message.name(),
+            RouterMsg::AllNodesDown => "AllNodesDown",
+            RouterMsg::NodeUp { .. } => "NodeUp",
+            RouterMsg::NodeDown { .. } => "NodeDown",
+            RouterMsg::ListAgain => "ListAgain",
+            RouterMsg::Reconcile => "Reconcile",
+            RouterMsg::WriteStatus => "WriteStatus",
+            RouterMsg::StatusWritten { .. } => "StatusWritten",
+            RouterMsg::Serve => "Serve",
         }
     }
 }

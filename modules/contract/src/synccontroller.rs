@@ -6,7 +6,7 @@ use std::sync::Arc;
 use beehive::{Address, Message};
 
 use crate::downlink::{Inventory, MetaDown};
-use crate::ids::{DEVICE_MODELS, DEVICES};
+use crate::ids::{DEVICE_MODELS, DEVICES, RULES};
 use crate::{NodeName, Object, ObjectKey, ObjectVersion};
 
 /// Who fills the desired maps. Nothing is deleted on a node before every source has listed all it has.
@@ -16,15 +16,21 @@ pub enum Source {
     Edge,
     /// DeviceController: devices and their models.
     Device,
+    /// CloudRouter: the rules whose source is on the node.
+    Router,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 2] = [Source::Edge, Source::Device];
+    pub const ALL: [Source; 3] = [Source::Edge, Source::Device, Source::Router];
 
     /// Who fills in the objects of this kind.
     pub fn of(key: &ObjectKey) -> Source {
-        if matches!(key.resource.as_str(), DEVICES | DEVICE_MODELS) { Source::Device } else { Source::Edge }
+        match key.resource.as_str() {
+            DEVICES | DEVICE_MODELS => Source::Device,
+            RULES => Source::Router,
+            _ => Source::Edge,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use beehive::{Message, Reply};
 
+use crate::rule_call::{RuleAnswer, RuleCall};
 use crate::{Batch, Report, TokenGrant, TokenQuery, Unparsed, Upload};
 
 /// What a node may say to the edge controller.
@@ -47,6 +48,20 @@ pub enum RouterUp {
         /// The rows that the router has taken, or never will.
         reply: Reply<Vec<i64>>,
     },
+    /// The oldest rows of the topics of rules.
+    RuleUploads {
+        /// In order.
+        uploads: Batch<Upload>,
+        /// The rows whose target has them, or never will. Of a topic of which one is missing nothing behind it is among them.
+        reply: Reply<Vec<i64>>,
+    },
+    /// An application of the node calls the target of a rule.
+    RuleCall {
+        /// How.
+        call: RuleCall,
+        /// What came of it.
+        reply: Reply<RuleAnswer>,
+    },
 }
 
 impl Message for EdgeUp {
@@ -71,6 +86,8 @@ impl Message for RouterUp {
     fn name(&self) -> &'static str {
         match self {
             RouterUp::Telemetry { .. } => "Telemetry",
+            RouterUp::RuleUploads { .. } => "RuleUploads",
+            RouterUp::RuleCall { .. } => "RuleCall",
         }
     }
 }

@@ -11,13 +11,15 @@ use beehive::Reply;
 use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::{Inventory, MetaDown, NotApplied};
+use contract::downlink::{DeviceDown, Inventory, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
+use contract::rule_call::{RuleAnswer, RuleCall};
+use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::{
-    Change, DeviceCondition, Digest, Object, ObjectKey, ObjectVersion, Report, Telemetry, TokenGrant,
-    TokenQuery, TwinValue, UpReport, Upload, capability, rows,
+    CallRecord, Change, DeviceCondition, Digest, MethodCall, Object, ObjectKey, ObjectVersion, Report,
+    Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload, capability, rows,
 };
 
 const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
@@ -108,6 +110,22 @@ fn reports() -> Vec<(&'static str, UpReport)> {
             },
         ),
         (
+            "method-calls",
+            UpReport::MethodCalls {
+                namespace: s("d"),
+                name: s("n"),
+                calls: vec![CallRecord {
+                    id: s("i"),
+                    method: s("m"),
+                    values: BTreeMap::from([(s("a"), s("1"))]),
+                    by: s("mqtt"),
+                    state: s("Failed"),
+                    message: s("no"),
+                    time: s("t"),
+                }],
+            },
+        ),
+        (
             "device-state",
             UpReport::DeviceState {
                 namespace: s("d"),
@@ -194,12 +212,44 @@ fn reported(report: UpReport, repeat: bool) -> Vec<u8> {
     match queue {
         OutboxQueue::Node => body(EdgeUp::Reports { reports, reply }),
         OutboxQueue::Devices => body(DeviceUp::Reports { reports, reply }),
-        OutboxQueue::Telemetry => panic!("no report"),
+        OutboxQueue::Telemetry | OutboxQueue::Rules => panic!("no report"),
     }
 }
 
 fn apply(change: Change) -> Vec<u8> {
     body(MetaDown::Apply { inventory: 5, sequence: 6, changes: vec![change], reply: Reply::channel().0 })
+}
+
+fn method_call() -> MethodCall {
+    let values = BTreeMap::from([(s("a"), s("1"))]);
+    MethodCall::new("i", "m", values, std::time::Duration::from_millis(500)).unwrap()
+}
+
+fn call_method(reply: Reply<Result<(), String>>) -> DeviceDown {
+    DeviceDown::CallMethod { namespace: s("d"), name: s("n"), uid: s("u"), call: method_call(), reply }
+}
+
+fn rule_call() -> RuleCall {
+    RuleCall { method: s("POST"), target_url: s("http://a/b"), payload: Bytes::from_static(b"{}") }
+}
+
+fn rule_answer() -> RuleAnswer {
+    RuleAnswer { code: 200, message: s("m"), body: Bytes::from_static(b"b") }
+}
+
+fn rule_streams() -> [(&'static str, RuleStreamRequest); 2] {
+    let headers = vec![(s("accept"), b"x".to_vec())];
+    [
+        ("rule-stream-publish", RuleStreamRequest::Publish { topic: s("a/b") }),
+        (
+            "rule-stream-call",
+            RuleStreamRequest::Call { port: 8080, method: s("PUT"), path: s("/p?q"), headers },
+        ),
+    ]
+}
+
+fn rule_stream_answer() -> RuleStreamAnswer {
+    RuleStreamAnswer { status: 404, headers: vec![(s("etag"), b"x".to_vec())] }
 }
 
 fn stream_request() -> StreamRequest {
@@ -227,12 +277,20 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         (s("alive"), body(EdgeUp::Alive)),
         (s("token"), body(EdgeUp::Token { query: query().into(), reply: Reply::channel().0 })),
         (s("telemetry"), body(RouterUp::Telemetry { uploads: uploads().into(), reply: Reply::channel().0 })),
+        (s("call-method"), body(call_method(Reply::channel().0))),
         (s("deflated-report"), reported(long_status(), false)),
     ];
     for (name, report) in reports() {
         all.push((format!("report-{name}"), reported(report.clone(), false)));
         all.push((format!("repeat-{name}"), reported(report, true)));
     }
+    let uploads = uploads().into();
+    all.push((s("rule-uploads"), body(RouterUp::RuleUploads { uploads, reply: Reply::channel().0 })));
+    all.push((s("rule-call"), body(RouterUp::RuleCall { call: rule_call(), reply: Reply::channel().0 })));
+    for (name, request) in rule_streams() {
+        all.push((s(name), request.encode(WireVersion::ONE).unwrap()));
+    }
+    all.push((s("rule-stream-answer"), rule_stream_answer().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-request"), stream_request().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-response"), stream_response().encode(WireVersion::ONE).unwrap()));
     all
@@ -275,15 +333,26 @@ fn answers() -> Vec<(String, Vec<u8>)> {
         reply.send(granted);
         keep(name, answer);
     }
+    for (name, taken) in [("call-taken", Ok(())), ("call-refused", Err(s("no")))] {
+        let (DeviceDown::CallMethod { reply, .. }, answer) = question(&messages["call-method"]);
+        reply.send(taken);
+        keep(name, answer);
+    }
     let (EdgeUp::Reports { reply, .. }, answer) = question(&messages["report-node"]) else { panic!() };
     reply.send(vec![7]);
     keep("reports-answer", answer);
     let (DeviceUp::Reports { reply, .. }, answer) = question(&messages["report-twin"]);
     reply.send(vec![7]);
     keep("device-reports-answer", answer);
-    let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]);
+    let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]) else { panic!() };
     reply.send(vec![7]);
     keep("telemetry-answer", answer);
+    let (RouterUp::RuleUploads { reply, .. }, answer) = question(&messages["rule-uploads"]) else { panic!() };
+    reply.send(vec![7]);
+    keep("rule-uploads-answer", answer);
+    let (RouterUp::RuleCall { reply, .. }, answer) = question(&messages["rule-call"]) else { panic!() };
+    reply.send(rule_answer());
+    keep("rule-call-answer", answer);
     all
 }
 
@@ -360,9 +429,38 @@ fn golden_messages_are_read_back() {
         EdgeUp::Token { query: read, .. } => assert_eq!(read, query().into()),
         other => panic!("{other:?}"),
     }
-    let RouterUp::Telemetry { uploads: read, .. } = read("telemetry");
-    let read = read.open().unwrap();
-    assert_eq!((read.items, read.skipped), (uploads(), vec![]));
+    let DeviceDown::CallMethod { namespace, name, uid, call, .. } = read("call-method");
+    assert_eq!((namespace, name, uid, call), (s("d"), s("n"), s("u"), method_call()));
+    for name in ["telemetry", "rule-uploads"] {
+        let (RouterUp::Telemetry { uploads: read, .. } | RouterUp::RuleUploads { uploads: read, .. }) =
+            read(name)
+        else {
+            panic!("{name}")
+        };
+        let read = read.open().unwrap();
+        assert_eq!((read.items, read.skipped), (uploads(), vec![]));
+    }
+    match read("rule-call") {
+        RouterUp::RuleCall { call, .. } => assert_eq!(call, rule_call()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn golden_heads_of_streams_of_rules_are_read_back() {
+    let held = golden(WIRE);
+    let after_length = |name: &str| {
+        let (length, head) = held[name].split_first_chunk().unwrap();
+        assert_eq!(rule_stream::head_length(*length), Ok(head.len()), "{name}");
+        head.to_vec()
+    };
+    for (name, request) in rule_streams() {
+        assert_eq!(RuleStreamRequest::decode(&after_length(name), WireVersion::ONE), Ok(request));
+    }
+    assert_eq!(
+        RuleStreamAnswer::decode(&after_length("rule-stream-answer"), WireVersion::ONE),
+        Ok(rule_stream_answer())
+    );
 }
 
 #[test]
@@ -383,7 +481,7 @@ fn golden_reports_are_read_back_with_their_mark() {
                 let DeviceUp::Reports { reports, .. } = read(name);
                 reports
             }
-            OutboxQueue::Node | OutboxQueue::Telemetry => match read(name) {
+            OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => match read(name) {
                 EdgeUp::Reports { reports, .. } => reports,
                 other => panic!("{other:?}"),
             },
@@ -427,10 +525,17 @@ async fn golden_answers_are_read_back() {
         let token = |reply| EdgeUp::Token { query: query().into(), reply };
         assert_eq!(answered(name, token).await, granted);
     }
+    for (name, taken) in [("call-taken", Ok(())), ("call-refused", Err(s("no")))] {
+        assert_eq!(answered(name, call_method).await, taken);
+    }
     let reports = |reply| EdgeUp::Reports { reports: vec![].into(), reply };
     assert_eq!(answered("reports-answer", reports).await, [7]);
     let reports = |reply| DeviceUp::Reports { reports: vec![].into(), reply };
     assert_eq!(answered("device-reports-answer", reports).await, [7]);
     let telemetry = |reply| RouterUp::Telemetry { uploads: vec![].into(), reply };
     assert_eq!(answered("telemetry-answer", telemetry).await, [7]);
+    let uploads = |reply| RouterUp::RuleUploads { uploads: vec![].into(), reply };
+    assert_eq!(answered("rule-uploads-answer", uploads).await, [7]);
+    let call = |reply| RouterUp::RuleCall { call: rule_call(), reply };
+    assert_eq!(answered("rule-call-answer", call).await, rule_answer());
 }

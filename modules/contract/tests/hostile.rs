@@ -5,8 +5,9 @@ use beehive::Reply;
 use beehive::link::wire::{DecodeError, ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::MetaDown;
+use contract::downlink::{DeviceDown, MetaDown};
 use contract::rows::{decode_report, decode_telemetry, encode_report, encode_telemetry};
+use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
 use contract::wire::{BODY_MAX, DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, OBJECT_MAX, ROUTER_MAILBOX};
@@ -62,18 +63,30 @@ fn show(bytes: &[u8]) {
     {
         let again = RouterUp::Telemetry { uploads: items.clone().into(), reply: Reply::channel().0 };
         let RouterUp::Telemetry { uploads, .. } =
-            RouterUp::decode(&written(again), way(), &protocol()).unwrap();
+            RouterUp::decode(&written(again), way(), &protocol()).unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(uploads.open().unwrap().items, items);
     }
     for head in [bytes, bytes.get(stream::LENGTH..).unwrap_or_default()] {
         if let Ok(request) = StreamRequest::decode(head, WireVersion::ONE) {
             assert_eq!(request.encode(WireVersion::ONE).unwrap(), head);
         }
+        if let Ok(request) = RuleStreamRequest::decode(head, WireVersion::ONE) {
+            assert_eq!(request.encode(WireVersion::ONE).unwrap()[rule_stream::LENGTH..], *head);
+        }
+        if let Ok(answer) = RuleStreamAnswer::decode(head, WireVersion::ONE) {
+            assert_eq!(answer.encode(WireVersion::ONE).unwrap()[rule_stream::LENGTH..], *head);
+        }
         if let Ok(response) = StreamResponse::decode(head, WireVersion::ONE) {
             assert_eq!(&response.encode(WireVersion::ONE).unwrap()[stream::LENGTH..], head);
         }
     }
     // Objects may be deflated in more than one way: not written back to the byte.
+    if let Ok(call) = DeviceDown::decode(bytes, way(), &protocol()) {
+        assert_eq!(written(call), bytes);
+    }
     drop(MetaDown::decode(bytes, way(), &protocol()));
     drop(MetaDown::decode(bytes, None, &protocol()));
     if let Ok(report) = decode_report(bytes) {

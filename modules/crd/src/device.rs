@@ -370,6 +370,14 @@ impl LegacyStatus {
 }
 
 impl Device {
+    /// The device without the properties and methods whose name another one has before them: the first one of a name counts.
+    #[must_use]
+    pub fn without_repeats(mut self) -> Self {
+        first_of_each(&mut self.spec.properties, |property| &property.name);
+        first_of_each(&mut self.spec.methods, |method| &method.name);
+        self
+    }
+
     /// How the state is reported: the spec's word, else the legacy status'.
     pub fn state_report(&self) -> StateReport {
         if let Some(report) = &self.spec.state_report {
@@ -391,4 +399,10 @@ impl Device {
     pub fn model_name(&self) -> &str {
         self.spec.device_model_ref.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default()
     }
+}
+
+/// Keeps the first of each name.
+pub(crate) fn first_of_each<T>(items: &mut Vec<T>, name: impl Fn(&T) -> &String) {
+    let mut seen = std::collections::BTreeSet::new();
+    items.retain(|item| seen.insert(name(item).clone()));
 }

@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::device::first_of_each;
 use crate::{AnyMap, VisitorConfig, any_map_schema};
 
 /// What the user says about a model of devices.
@@ -84,6 +85,15 @@ pub enum PropertyType {
     Bytes,
     /// A stream, such as a video.
     Stream,
+}
+
+impl DeviceModel {
+    /// The model without the properties whose name another one has before them: the first one of a name counts.
+    #[must_use]
+    pub fn without_repeats(mut self) -> Self {
+        first_of_each(&mut self.spec.properties, |property| &property.name);
+        self
+    }
 }
 
 impl PropertyType {

@@ -1,7 +1,7 @@
 //! The custom resources as Rust types, and the YAML made from them.
 //!
-//! Group, names and fields of the devices are KubeEdge's (`devices.kubeedge.io/v1beta1`), so that its users' manifests apply
-//! unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
+//! Group, names and fields of the devices are KubeEdge's (`devices.kubeedge.io/v1beta1`), and so are those of rules
+//! (`rules.kubeedge.io/v1`), so that its users' manifests apply unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
 //! `cloud/deploy/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
@@ -14,6 +14,9 @@ mod device_status;
 mod edge_node;
 mod join_token;
 mod manifest;
+mod rule;
+mod rule_endpoint;
+mod validation;
 
 pub use device::{
     DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2, Influxdb2Client,
@@ -27,11 +30,15 @@ pub use edge_node::{
 };
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
+pub use rule::{Rule, RuleSpec, RuleStatus};
+pub use rule_endpoint::{RuleEndpoint, RuleEndpointSpec, RuleEndpointType};
 
 /// The API group of all device resources.
 pub const GROUP: &str = "devices.kubeedge.io";
 /// The version of the API of the devices that is served and stored.
 pub const VERSION: &str = "v1beta1";
+/// The API group of rules.
+pub const RULES_GROUP: &str = "rules.kubeedge.io";
 /// The API group of the register of nodes.
 pub const HIVE_GROUP: &str = "kubehive.io";
 

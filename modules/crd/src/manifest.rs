@@ -6,15 +6,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, JoinToken};
+use crate::validation::with_validations;
+use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, JoinToken, Rule, RuleEndpoint};
 
 /// All definitions, ready to be applied.
 pub fn manifests() -> Vec<CustomResourceDefinition> {
-    [Device::crd(), DeviceModel::crd(), DeviceStatus::crd(), EdgeNode::crd(), JoinToken::crd()]
-        .into_iter()
-        .map(finish)
-        .map(with_older)
-        .collect()
+    let definitions = [
+        Device::crd(),
+        DeviceModel::crd(),
+        DeviceStatus::crd(),
+        EdgeNode::crd(),
+        JoinToken::crd(),
+        Rule::crd(),
+        RuleEndpoint::crd(),
+    ];
+    definitions.into_iter().map(finish).map(with_validations).map(with_older).collect()
 }
 
 /// What whoever writes a Device of v1alpha2 is answered.

@@ -72,6 +72,7 @@ fn names_scope_and_subresources_are_the_contract() {
     let row = |name: &str, group: &str, kind: &str, short: Value| {
         let (scope, version) = match group {
             "devices.kubeedge.io" => ("Namespaced", "v1beta1"),
+            "rules.kubeedge.io" => ("Namespaced", "v1"),
             _ => ("Cluster", "v1alpha1"),
         };
         json!([
@@ -95,6 +96,8 @@ fn names_scope_and_subresources_are_the_contract() {
             row("devicestatuses", "devices.kubeedge.io", "DeviceStatus", Value::Null),
             row("edgenodes", "kubehive.io", "EdgeNode", json!(["en"])),
             row("jointokens", "kubehive.io", "JoinToken", Value::Null),
+            row("rules", "rules.kubeedge.io", "Rule", Value::Null),
+            row("ruleendpoints", "rules.kubeedge.io", "RuleEndpoint", json!(["re"])),
         ]
     );
 }
@@ -200,6 +203,21 @@ fn every_field_of_the_contract_is_there() {
     assert_eq!(at(&model, "spec.properties.[].type")["enum"], types);
     assert_eq!(at(&model, "spec.properties.[].accessMode")["enum"], json!(["ReadWrite", "ReadOnly"]));
     assert_eq!(at(&model, "spec.protocolConfigData")["x-kubernetes-preserve-unknown-fields"], true);
+    let rule = schema("rules");
+    for (path, kind) in [
+        ("spec.source", "string"),
+        ("spec.sourceResource", "object"),
+        ("spec.target", "string"),
+        ("spec.targetResource", "object"),
+        ("status.successMessages", "integer"),
+        ("status.failMessages", "integer"),
+        ("status.errors.[]", "string"),
+    ] {
+        assert_eq!(at(&rule, path)["type"], kind, "{path}");
+    }
+    let endpoint = schema("ruleendpoints");
+    assert_eq!(at(&endpoint, "spec.ruleEndpointType")["enum"], json!(["rest", "eventbus", "servicebus"]));
+    assert_eq!(at(&endpoint, "spec.properties")["additionalProperties"]["type"], "string");
     let status = schema("devicestatuses");
     for path in ["status.twins.[].propertyName", "status.state", "status.lastOnlineTime"] {
         assert_eq!(at(&status, path)["type"], "string", "{path}");
@@ -230,7 +248,7 @@ fn only_values_are_required() {
         }
     }
     let mut required = Vec::new();
-    for plural in ["devices", "devicemodels", "devicestatuses"] {
+    for plural in ["devices", "devicemodels", "devicestatuses", "rules", "ruleendpoints"] {
         walk(&schema(plural), plural, &mut required);
     }
     assert_eq!(
@@ -239,6 +257,11 @@ fn only_values_are_required() {
             "devices.spec.properties.[].desired.value",
             "devicestatuses.status.twins.[].observedDesired.value",
             "devicestatuses.status.twins.[].reported.value",
+            "rules.spec.source",
+            "rules.spec.sourceResource",
+            "rules.spec.target",
+            "rules.spec.targetResource",
+            "ruleendpoints.spec.ruleEndpointType",
         ]
     );
 }

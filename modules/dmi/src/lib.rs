@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod methods;
+pub mod notes;
 mod scalar;
 mod server;
 mod socket;

@@ -46,6 +46,15 @@ impl Scalar {
         }
     }
 
+    /// As mappers read it that know DoubleValue: every number exactly.
+    pub fn to_exact_any(&self) -> Any {
+        match self {
+            #[allow(clippy::cast_possible_truncation)]
+            Scalar::Float(number) if widen(*number as f32) != *number => wrap(number),
+            Scalar::Float(_) | Scalar::Text(_) | Scalar::Bool(_) | Scalar::Int(_) => self.to_any(),
+        }
+    }
+
     /// Reads a setting.
     ///
     /// # Errors
@@ -109,6 +118,17 @@ mod tests {
         ] {
             assert_eq!(Scalar::from_any(&scalar.to_any()), Ok(scalar));
         }
+    }
+
+    #[test]
+    fn a_number_of_64_bits_is_exact_for_whoever_reads_them() {
+        for number in [0.1, 21.123_456_789_012, 1.0 / 3.0, -1e300, f64::MIN_POSITIVE, 16_777_217.5] {
+            let scalar = Scalar::Float(number);
+            assert_eq!(Scalar::from_any(&scalar.to_exact_any()), Ok(scalar.clone()));
+            let is_narrow = scalar.to_exact_any().type_url.ends_with("FloatValue");
+            assert_eq!(is_narrow, number == 0.1, "{number}: what fits goes as KubeEdge sends it");
+        }
+        assert_eq!(Scalar::Int(1).to_exact_any(), Scalar::Int(1).to_any());
     }
 
     #[test]

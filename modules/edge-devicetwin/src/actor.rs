@@ -1,5 +1,6 @@
 //! DeviceTwin's actor.
 
+mod calls;
 mod dmi;
 mod mqtt;
 mod objects;
@@ -23,6 +24,7 @@ use contract::{ChangedObjects, NodeName};
 use edge_store::{Store, Write};
 
 use self::publisher::Publications;
+use crate::calls::Calls;
 use crate::catalog::{self, Catalog};
 use crate::connections::CallerQuotas;
 use crate::events::Event;
@@ -62,6 +64,8 @@ pub struct DeviceTwin {
     reporting: bool,
     /// Calls of mappers that were not theirs to make.
     denied: u64,
+    /// Who waits for the calls of methods that are under way, by device and id.
+    waiters: BTreeMap<(DeviceName, String), calls::Waiter>,
     /// How often it was looked whether anybody has fallen silent.
     probes: u64,
     /// The next look is due soon.
@@ -96,6 +100,7 @@ impl DeviceTwin {
             usages: BTreeMap::new(),
             reporting: false,
             denied: 0,
+            waiters: BTreeMap::new(),
             probes: 0,
             probing: false,
         }
@@ -142,6 +147,13 @@ impl Actor for DeviceTwin {
             TwinMsg::ObjectsChanged(changed) => return self.objects_changed(changed, cx).await,
             TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
+            TwinMsg::Down(message) => self.down(message, cx).await,
+            TwinMsg::CallMethod { device, call, reply } => {
+                self.call_from_node(&device, call, reply, cx).await;
+            }
+            TwinMsg::MethodCalled { device, id, outcome } => {
+                self.method_called(&device, &id, outcome, cx).await;
+            }
             TwinMsg::Report => self.report_now(cx).await,
             TwinMsg::Push { protocol } => self.retry(&protocol, cx),
             TwinMsg::Pushed { protocol, session, done, refused, failure } => {
@@ -169,6 +181,7 @@ impl Actor for DeviceTwin {
             .collect();
         serde_json::json!({
             "devices": self.members.len(), "twins": twins, "mappers": mappers, "droppedPublications": self.dropped,
+            "methodsUnderWay": self.waiters.len(),
             "deniedCalls": self.denied, "connectionsTurnedAway": self.caller_quotas.turned_away(),
         })
     }
@@ -181,10 +194,14 @@ impl DeviceTwin {
         let kept = cx.env().blocking(move || store::load(&store)).await?;
         let mut kept = kept.map_err(|error| Fault::from_error(&error))?;
         kept.tell(cx.env());
+        let now = updates::rfc3339(cx.wall()).unwrap_or_default();
         for (id, state) in std::mem::take(&mut kept.states) {
             let twins = kept.twins.remove(&id).unwrap_or_default();
             self.catalog.put_edge_desired(&id, &twins);
-            self.members.insert(id, Member::new(state, twins, cx.now()));
+            let mut member = Member::new(state, twins, cx.now());
+            let calls = kept.calls.remove(&id).unwrap_or_default();
+            (member.calls, member.calls_untold) = Calls::restored(calls, &now);
+            self.members.insert(id, member);
         }
         for (protocol, (mapper, has)) in std::mem::take(&mut kept.mappers) {
             self.session_number += 1;

@@ -22,12 +22,13 @@ pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -
 /// What applications on the node want of a device's properties, in place of what the cloud wants.
 pub(crate) type EdgeDesired = BTreeMap<String, String>;
 
-/// A device as its mapper gets it.
+/// A device as its mapper gets it, which reads DoubleValue or does not (`doubles`).
 pub(crate) fn device(
     id: &DeviceName,
     device: &Device,
     model: Option<&DeviceModel>,
     edge_desired: &EdgeDesired,
+    doubles: bool,
 ) -> pb::Device {
     let own = device.spec.protocol.as_ref().map(|protocol| &protocol.config_data);
     let base = model.map(|model| &model.spec.protocol_config_data);
@@ -39,13 +40,13 @@ pub(crate) fn device(
             device_model_reference: device.model_name().to_owned(),
             protocol: Some(pb::ProtocolConfig {
                 protocol_name: protocol(device, model).to_owned(),
-                config_data: Some(settings(base, own)),
+                config_data: Some(settings(base, own, doubles)),
             }),
             properties: device
                 .spec
                 .properties
                 .iter()
-                .map(|p| property(p, device, model, edge_desired.get(&p.name)))
+                .map(|p| property(p, device, model, edge_desired.get(&p.name), doubles))
                 .collect(),
             methods: device
                 .spec
@@ -89,6 +90,7 @@ fn property(
     device: &Device,
     model: Option<&DeviceModel>,
     edge_desired: Option<&String>,
+    doubles: bool,
 ) -> pb::DeviceProperty {
     let own = property.visitors.as_ref();
     let base = model
@@ -106,7 +108,7 @@ fn property(
             protocol_name: named(own)
                 .or_else(|| named(base))
                 .unwrap_or_else(|| protocol(device, model).to_owned()),
-            config_data: Some(settings(base.map(|v| &v.config_data), own.map(|v| &v.config_data))),
+            config_data: Some(settings(base.map(|v| &v.config_data), own.map(|v| &v.config_data), doubles)),
         }),
         report_cycle: property.report_cycle.unwrap_or_default(),
         collect_cycle: property.collect_cycle.unwrap_or_default(),
@@ -116,16 +118,18 @@ fn property(
 }
 
 /// Settings with those of the model under those of the device, per key.
-fn settings(base: Option<&AnyMap>, own: Option<&AnyMap>) -> pb::CustomizedValue {
+fn settings(base: Option<&AnyMap>, own: Option<&AnyMap>, doubles: bool) -> pb::CustomizedValue {
     let both = base.into_iter().chain(own).flatten();
     let merged: BTreeMap<&String, &Value> = both.collect();
-    pb::CustomizedValue { data: any_map(merged) }
+    pb::CustomizedValue { data: any_map(merged, doubles) }
 }
 
 fn any_map<'a>(
     values: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    doubles: bool,
 ) -> BTreeMap<String, prost_types::Any> {
-    values.into_iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?.to_any()))).collect()
+    let any = |scalar: Scalar| if doubles { scalar.to_exact_any() } else { scalar.to_any() };
+    values.into_iter().filter_map(|(key, value)| Some((key.clone(), any(scalar(value)?)))).collect()
 }
 
 /// Mappers know texts, truths and numbers; of whole ones those of 64 bits with a sign. A larger one goes to them as its digits, and
@@ -162,7 +166,7 @@ fn push_method(method: &crd::PushMethod) -> pb::PushMethod {
         db_method: method.db_method.as_ref().map(db_method),
         otel: method.otel.as_ref().map(|otel| pb::PushMethodOtel { endpoint_url: text(&otel.endpoint_url) }),
         anomaly_detection: (!method.anomaly_detection.is_empty())
-            .then(|| pb::AnomalyDetection { data: any_map(&method.anomaly_detection) }),
+            .then(|| pb::AnomalyDetection { data: any_map(&method.anomaly_detection, false) }),
     }
 }
 
@@ -248,7 +252,8 @@ mod tests {
     #[test]
     fn the_device_wins_over_its_model_key_by_key() {
         let (device, model) = parts();
-        let spec = super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new()).spec.unwrap();
+        let spec =
+            super::device(&id("pump"), &device, Some(&model), &EdgeDesired::new(), false).spec.unwrap();
         let protocol = spec.protocol.unwrap();
         assert_eq!(
             read(protocol.config_data.as_ref()),
@@ -279,7 +284,7 @@ mod tests {
             "metadata": { "name": "pump" }, "spec": { "properties": [{ "name": "heat" }] }
         }))
         .unwrap();
-        let sent = super::device(&id("pump"), &bare, None, &EdgeDesired::new());
+        let sent = super::device(&id("pump"), &bare, None, &EdgeDesired::new(), false);
         assert!(sent.status.is_some());
         let spec = sent.spec.unwrap();
         assert!(spec.protocol.unwrap().config_data.is_some());
@@ -292,7 +297,8 @@ mod tests {
         let sent = |spec: Value, status: Value| {
             let device = json!({ "metadata": { "name": "pump" }, "spec": spec, "status": status });
             let device: Device = serde_json::from_value(device).unwrap();
-            let status = super::device(&id("pump"), &device, None, &EdgeDesired::new()).status.unwrap();
+            let status =
+                super::device(&id("pump"), &device, None, &EdgeDesired::new(), false).status.unwrap();
             (status.report_to_cloud, status.report_cycle)
         };
         let before = json!({ "reportToCloud": true, "reportCycle": 250 });
@@ -307,7 +313,7 @@ mod tests {
         let settings = json!({ "format": 0x5659_5559, "big": 9_007_199_254_740_993_i64, "huge": u64::MAX, "low": i64::MIN,
             "scale": 0.1, "nothing": null, "deep": { "list": [1, u64::MAX] } });
         let settings: AnyMap = serde_json::from_value(settings).unwrap();
-        let sent = read(Some(&super::settings(None, Some(&settings))));
+        let sent = read(Some(&super::settings(None, Some(&settings), false)));
         let text = |text: &str| Scalar::Text(text.to_owned());
         let expected = BTreeMap::from([
             ("format".to_owned(), Scalar::Int(1_448_695_129)),
@@ -321,11 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn a_mapper_that_reads_doubles_gets_all_digits_of_them() {
+        let settings: AnyMap =
+            serde_json::from_value(json!({ "latitude": 48.137_154_321, "half": 0.5 })).unwrap();
+        let sent = |doubles| read(Some(&super::settings(None, Some(&settings), doubles)));
+        let of = |latitude| {
+            BTreeMap::from([
+                ("latitude".to_owned(), Scalar::Float(latitude)),
+                ("half".to_owned(), Scalar::Float(0.5)),
+            ])
+        };
+        assert_eq!(sent(true), of(48.137_154_321));
+        assert_eq!(sent(false), of(48.137_154), "as KubeEdge sends it, 32 bits of it");
+    }
+
+    #[test]
     fn what_an_application_wants_stands_in_the_place_of_the_clouds_word() {
         let (device, model) = parts();
         let edge_desired =
             EdgeDesired::from([("speed".to_owned(), "9".to_owned()), ("heat".to_owned(), "1".to_owned())]);
-        let spec = super::device(&id("pump"), &device, Some(&model), &edge_desired).spec.unwrap();
+        let spec = super::device(&id("pump"), &device, Some(&model), &edge_desired, false).spec.unwrap();
         let desired = |at: usize| spec.properties[at].desired.as_ref().unwrap().value.as_str();
         assert_eq!((desired(0), desired(1)), ("9", "1"));
     }

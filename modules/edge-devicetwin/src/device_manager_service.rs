@@ -105,6 +105,7 @@ impl Manager {
         request: Request<pb::MapperRegisterRequest>,
     ) -> Result<pb::MapperRegisterResponse, Status> {
         let caller = caller(&request)?;
+        let doubles = dmi::notes::doubles(&request);
         let request = request.into_inner();
         let mapper = request.mapper.ok_or_else(|| Status::invalid_argument("the request has no mapper"))?;
         let address = String::from_utf8(mapper.address)
@@ -116,6 +117,7 @@ impl Manager {
             address,
             version: version.trim().chars().filter(|c| !c.is_control()).take(128).collect(),
             with_data: request.with_data,
+            doubles,
         };
         self.call(caller, call).await
     }
@@ -150,8 +152,9 @@ impl Manager {
         request: Request<pb::ReportDeviceStatesRequest>,
     ) -> Result<pb::ReportDeviceStatesResponse, Status> {
         let caller = caller(&request)?;
+        let reason = dmi::notes::state_reason(&request);
         let request = request.into_inner();
         let (namespace, name) = (request.device_namespace, request.device_name);
-        self.call(caller, DmiCall::State { namespace, name, state: request.state }).await
+        self.call(caller, DmiCall::State { namespace, name, state: request.state, reason }).await
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Event<'a> {
     PushNotKept { protocol: &'a str, reason: &'a str },
     /// Nothing more is heard of a device.
     FellSilent { device: &'a DeviceName, properties: usize, state: bool },
+    /// A method of a device was called, or was not.
+    MethodCalled { device: &'a DeviceName, method: &'a str, by: &'a str, state: &'a str, message: &'a str },
     /// A call over DMI that was not the caller's to make.
     CallDenied { denied: u64, reason: &'a str },
     /// The broker does not keep up.
@@ -47,6 +49,7 @@ impl Event<'_> {
             Event::PushFailed { .. } => "devicetwin_push_failed",
             Event::PushNotKept { .. } => "devicetwin_push_not_kept",
             Event::FellSilent { .. } => "devicetwin_fell_silent",
+            Event::MethodCalled { .. } => "devicetwin_method_called",
             Event::CallDenied { .. } => "devicetwin_call_denied",
             Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
             Event::ReportsNotKept { .. } => "devicetwin_reports_not_kept",
@@ -84,6 +87,9 @@ impl Event<'_> {
             }
             Event::FellSilent { device, properties, state } => {
                 tracing::info!(%device, properties, state, "nothing more is heard of a device");
+            }
+            Event::MethodCalled { device, method, by, state, message } => {
+                tracing::info!(%device, method, by, state, message, "a method of a device was called");
             }
             // The log thins it out.
             Event::CallDenied { denied, reason } => {

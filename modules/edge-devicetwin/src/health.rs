@@ -9,7 +9,7 @@ use std::time::Duration;
 use contract::DeviceCondition;
 use crd::{Device, DeviceProperty};
 
-use crate::twin::Twin;
+use crate::twin::{State, Twin};
 
 /// 10 s: within that time a mapper says a value again that did not change.
 const REPEAT_CYCLE: Duration = Duration::from_secs(10);
@@ -93,29 +93,61 @@ pub(crate) enum MapperHealth {
 pub(crate) type Wrong = (&'static str, &'static str, String);
 
 /// What is wrong with a device.
-pub(crate) fn wrong(protocol: &str, mapper: &MapperHealth, twins: &BTreeMap<String, Twin>) -> Vec<Wrong> {
+pub(crate) fn wrong(
+    protocol: &str,
+    mapper: &MapperHealth,
+    state: &State,
+    twins: &BTreeMap<String, Twin>,
+) -> Vec<Wrong> {
     let served = of_mapper(protocol, mapper, twins).map(|(reason, message)| ("Served", reason, message));
     let living = || twins.iter().filter(|(_, twin)| !twin.deleted);
-    let stale: Vec<String> =
-        living().filter(|(_, twin)| twin.stale.is_some()).map(|(name, _)| format!("`{name}`")).collect();
     let errors = |error: fn(&Twin) -> &Option<String>| -> Vec<String> {
         living().filter_map(|(name, twin)| Some(format!("`{name}`: {}", error(twin).as_ref()?))).collect()
     };
-    let unread = errors(|twin| &twin.actual_error);
     let refused = errors(|twin| &twin.observed_error);
-    let mut silent = Vec::new();
-    if !stale.is_empty() {
-        silent.push(format!("nothing has been heard for two cycles of {}", list(&stale)));
-    }
-    if !unread.is_empty() {
-        silent.push(format!("there is no value of {}", list(&unread)));
-    }
-    let reason = if stale.is_empty() { "NoValue" } else { "Stale" };
-    let reporting = (!silent.is_empty()).then(|| ("Reporting", reason, silent.join("; ")));
+    let reporting = of_values(state, twins).map(|(reason, message)| ("Reporting", reason, message));
     let applied = (!refused.is_empty())
         .then(|| ("DesiredApplied", "Refused", format!("not taken: {}", list(&refused))));
     let all = served.into_iter().chain(reporting).chain(applied);
     all.map(|(kind, reason, message)| (kind, reason, cut(message))).collect()
+}
+
+/// Why values are missing, or are of before. One that never was cannot have grown old: of it the last word is said, and that nothing
+/// came since.
+fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static str, String)> {
+    let (mut stale, mut unread, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, twin) in twins.iter().filter(|(_, twin)| !twin.deleted) {
+        match (twin.stale.is_some(), &twin.actual_error) {
+            (true, None) if twin.actual.as_ref().is_some_and(|side| side.value.is_empty()) => {
+                silent.push(format!("`{name}`: an empty value was reported"));
+            }
+            (true, None) => stale.push(format!("`{name}`")),
+            (true, Some(error)) => silent.push(format!("`{name}`: {error}")),
+            (false, Some(error)) => unread.push(format!("`{name}`: {error}")),
+            (false, None) => {}
+        }
+    }
+    let offline = state.reason.as_ref().map(|reason| format!("the device is {}: {reason}", state.state));
+    let parts = [
+        offline.clone(),
+        (!stale.is_empty()).then(|| {
+            format!("nothing has been heard for two cycles of {}, whose last values stay", list(&stale))
+        }),
+        (!silent.is_empty()).then(|| {
+            format!(
+                "there was no value, and nothing has been heard for two cycles since, of {}",
+                list(&silent)
+            )
+        }),
+        (!unread.is_empty()).then(|| format!("there is no value of {}", list(&unread))),
+    ];
+    let reason = match (&offline, stale.is_empty()) {
+        (Some(_), _) => "Offline",
+        (None, false) => "Stale",
+        (None, true) => "NoValue",
+    };
+    let said: Vec<String> = parts.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| (reason, said.join("; ")))
 }
 
 fn of_mapper(
@@ -191,6 +223,32 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
+    fn fine() -> State {
+        State::unknown("u")
+    }
+
+    #[test]
+    fn what_never_had_a_value_did_not_grow_old_and_an_offline_device_says_why() {
+        let twin = |stale: Option<i64>, error: Option<&str>| Twin {
+            stale,
+            actual_error: error.map(str::to_owned),
+            ..Twin::new("int")
+        };
+        let never = BTreeMap::from([("a".to_owned(), twin(Some(1), Some("exception 2")))]);
+        let found = wrong("modbus", &MapperHealth::Fine, &fine(), &never);
+        let words =
+            "there was no value, and nothing has been heard for two cycles since, of `a`: exception 2";
+        assert_eq!(found, [("Reporting", "NoValue", words.to_owned())]);
+        let offline =
+            State { state: "offline".to_owned(), reason: Some("connection refused".to_owned()), ..fine() };
+        let old = BTreeMap::from([("a".to_owned(), twin(Some(1), None))]);
+        let found = wrong("modbus", &MapperHealth::Fine, &offline, &old);
+        let words = "the device is offline: connection refused; nothing has been heard for two cycles of `a`, whose last values stay";
+        assert_eq!(found, [("Reporting", "Offline", words.to_owned())]);
+        let found = wrong("modbus", &MapperHealth::Fine, &offline, &BTreeMap::new());
+        assert_eq!(found[0].2, "the device is offline: connection refused");
+    }
+
     #[test]
     fn a_cycle_is_what_was_promised() {
         let secs = |secs| Some(Duration::from_secs(secs));
@@ -239,17 +297,20 @@ mod tests {
             named("d", Twin { deleted: true, ..twin(Some(1), Some("x"), Some("y")) }),
         ]);
         let refuses = MapperHealth::Refuses { mapper: "m".into(), reason: "no such ip".into() };
-        let found = wrong("modbus", &refuses, &twins);
+        let found = wrong("modbus", &refuses, &fine(), &twins);
         let words: Vec<(&str, &str)> = found.iter().map(|(kind, reason, _)| (*kind, *reason)).collect();
         assert_eq!(
             words,
             [("Served", "MapperRefused"), ("Reporting", "Stale"), ("DesiredApplied", "Refused")]
         );
-        assert!(found[1].2.contains("`a`; there is no value of `b`: exception 2"), "{found:?}");
+        assert!(
+            found[1].2.contains("`a`, whose last values stay; there is no value of `b`: exception 2"),
+            "{found:?}"
+        );
         assert!(!found.iter().any(|(_, _, message)| message.contains("`d`")));
         let told = changed(&[], found.clone(), "1").unwrap();
         assert_eq!(changed(&told, found, "2"), None);
-        let fewer = wrong("modbus", &MapperHealth::Fine, &twins);
+        let fewer = wrong("modbus", &MapperHealth::Fine, &fine(), &twins);
         let told = changed(&told, fewer, "2").unwrap();
         assert_eq!((told.len(), told[0].since.as_str()), (2, "1"));
         assert_eq!(changed(&told, Vec::new(), "3"), Some(Vec::new()));
@@ -260,16 +321,16 @@ mod tests {
     fn a_device_that_speaks_over_mqtt_needs_no_mapper() {
         let waited = MapperHealth::None { waited: MAPPER_WITHIN };
         let silent = BTreeMap::from([("a".to_owned(), Twin::new("int"))]);
-        assert_eq!(wrong("modbus", &waited, &silent)[0].1, "NoMapper");
-        assert_eq!(wrong("", &waited, &silent), []);
-        assert_eq!(wrong("modbus", &MapperHealth::None { waited: Duration::ZERO }, &silent), []);
+        assert_eq!(wrong("modbus", &waited, &fine(), &silent)[0].1, "NoMapper");
+        assert_eq!(wrong("", &waited, &fine(), &silent), []);
+        assert_eq!(wrong("modbus", &MapperHealth::None { waited: Duration::ZERO }, &fine(), &silent), []);
         let actual = Some(crate::twin::Side { value: "1".into(), timestamp: 1 });
         let heard = BTreeMap::from([("a".to_owned(), Twin { actual, ..Twin::new("int") })]);
-        assert_eq!(wrong("modbus", &waited, &heard), []);
+        assert_eq!(wrong("modbus", &waited, &fine(), &heard), []);
         let long = "é".repeat(500);
         let many = (0..20)
             .map(|n| (format!("p{n:02}"), Twin { actual_error: Some(long.clone()), ..Twin::new("int") }));
-        let found = wrong("modbus", &MapperHealth::Fine, &many.collect());
+        let found = wrong("modbus", &MapperHealth::Fine, &fine(), &many.collect());
         assert!(found[0].2.len() <= MESSAGE_MAX);
     }
 }

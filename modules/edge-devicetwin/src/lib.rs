@@ -4,13 +4,14 @@
 //! The twins and states of the node's devices, the mappers that registered, and `dmi.sock`.
 //! # Accepts
 //! [`contract::devicetwin::TwinMsg`]: which devices, models or pods changed, what MQTT clients publish on the topics
-//! of the twins, what mappers call over DMI, the time to look who has fallen silent, and the ends of pushes to mappers.
+//! of the twins, what mappers call over DMI, calls of devices' methods from the cloud and the node, the time to look who has fallen
+//! silent, and the ends of pushes and calls to mappers.
 //! # Tells
 //! EventBus the results, deltas and documents to publish; mappers their devices and models; MetaManager that the
 //! outbox grew. It asks nobody.
 //! # Keeps across a restart
 //! Every twin, state and mapper, in rows of the store that are committed together with the report for the cloud, before
-//! anybody is answered. What a mapper has got is kept as digests, so that a restart sends it what changed in between.
+//! anybody is answered; calls of methods before the mapper is asked, so that none is made twice. What a mapper has got is kept as digests, so that a restart sends it what changed in between.
 //! Objects are read anew when it begins. A call or a message that was in hand is answered by nobody, and whoever waits
 //! for it tries again; a publication that was in hand is lost, as those of QoS 0 are.
 //! # Never
@@ -20,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod calls;
 mod catalog;
 mod connections;
 mod convert;
@@ -28,10 +30,13 @@ mod error;
 mod events;
 mod health;
 mod identity;
+mod listeners;
 mod mapper;
 mod mapper_connection;
+mod mapper_rest;
 mod mapper_socket;
 mod members;
+mod method;
 mod object_reader;
 mod payload;
 mod peer;

@@ -42,6 +42,8 @@ pub(crate) struct MapperRecord {
     pub(crate) process: String,
     /// It wants its devices.
     pub(crate) with_data: bool,
+    /// It reads numbers of 64 bits with a fraction in settings.
+    pub(crate) doubles: bool,
 }
 
 /// A mapper, from its registration until the next one for its protocol.

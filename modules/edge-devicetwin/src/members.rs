@@ -8,6 +8,7 @@ use beehive::Moment;
 use contract::ids::DeviceName;
 use edge_store::Write;
 
+use crate::calls::Calls;
 use crate::catalog::Catalog;
 use crate::plan;
 use crate::plan::TwinChange;
@@ -58,6 +59,12 @@ pub(crate) struct Member {
     pub(crate) state_heard: Option<Moment>,
     /// When the cloud was last told what is wrong.
     pub(crate) conditions_told: Option<Moment>,
+    /// The calls of its methods.
+    pub(crate) calls: Calls,
+    /// There is news of them that is not in the store, or not in the outbox.
+    pub(crate) calls_untold: bool,
+    /// When the cloud was last told of them.
+    pub(crate) calls_told: Option<Moment>,
 }
 
 impl Member {
@@ -75,6 +82,9 @@ impl Member {
             heard: BTreeMap::new(),
             state_heard: None,
             conditions_told: None,
+            calls: Calls::default(),
+            calls_untold: false,
+            calls_told: None,
         }
     }
 
@@ -149,7 +159,9 @@ impl Member {
 
     /// Whether the state has to be committed.
     pub(crate) fn state_is_news(&self, state: &State, now: Moment) -> bool {
-        self.state.state != state.state || is_stale(self.state_saved, now)
+        self.state.state != state.state
+            || self.state.reason != state.reason
+            || is_stale(self.state_saved, now)
     }
 
     /// Takes over what was changes, after the commit of `saved`.

@@ -95,10 +95,14 @@ impl ReadObjects {
             }
         };
         if key.resource == DEVICES {
-            let device = self.seen(key, lookup, |object| Ok((object.uid, parse(&object.json)?)));
+            let device = self.seen(key, lookup, |object| {
+                let device: Device = parse(&object.json)?;
+                Ok((object.uid, device.without_repeats()))
+            });
             self.devices.insert(id, device);
         } else if key.resource == DEVICE_MODELS {
-            let model = self.seen(key, lookup, |object| parse(&object.json));
+            let model =
+                self.seen(key, lookup, |object| parse(&object.json).map(DeviceModel::without_repeats));
             self.models.insert(id, model);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use contract::ids::DeviceName;
+use contract::{CallOutcome, CallState};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -187,6 +188,18 @@ pub(crate) fn refusal(base: &Base, refused: &Refused) -> Bytes {
     bytes(&json!({
         "event_id": base.event_id, "timestamp": base.timestamp, "code": refused.code.number(), "reason": refused.reason,
     }))
+}
+
+/// `method/call/result`: as KubeEdge's results, with a code and a reason where it was not done.
+pub(crate) fn call_result(base: &Base, method: &str, outcome: &CallOutcome) -> Bytes {
+    let mut result = json!({
+        "event_id": base.event_id, "timestamp": base.timestamp, "method": method, "state": outcome.state.word(),
+    });
+    if outcome.state != CallState::Done {
+        result["code"] = json!(outcome.code);
+        result["reason"] = json!(outcome.message);
+    }
+    bytes(&result)
 }
 
 /// `twin/update/document`: what the changes properties were, and what they are.

@@ -84,7 +84,7 @@ fn hold(socket: BorrowedFd<'_>, pid: i32) -> io::Result<Option<OwnedFd>> {
 fn still(held: &Option<OwnedFd>, pid: i32, began: u64) -> bool {
     match held {
         Some(process) => {
-            let info = read_capped(&format!("/proc/self/fdinfo/{}", process.as_raw_fd()));
+            let info = read_capped(&format!("/proc/self/fdinfo/{}", process.as_raw_fd()), PROC_MAX);
             info.ok().and_then(|info| procfs::of_pidfd(&info)) == Some(pid)
         }
         None => read(pid, "stat").ok().and_then(|stat| procfs::began(&stat)) == Some(began),
@@ -92,14 +92,15 @@ fn still(held: &Option<OwnedFd>, pid: i32, began: u64) -> bool {
 }
 
 fn read(pid: i32, name: &str) -> io::Result<String> {
-    read_capped(&format!("/proc/{pid}/{name}"))
+    read_capped(&format!("/proc/{pid}/{name}"), PROC_MAX)
 }
 
-fn read_capped(path: &str) -> io::Result<String> {
+/// What the kernel says in a file of `/proc`, at most `most` bytes.
+pub(crate) fn read_capped(path: &str, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(PROC_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > PROC_MAX {
-        return Err(io::Error::other("more than 64 KiB"));
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("{path} has more than {most} bytes")));
     }
     // The name of a program or of a cgroup need not be UTF-8; what is replaced matches nothing.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -109,7 +110,7 @@ fn read_capped(path: &str) -> io::Result<String> {
 fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        let id = read_capped("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id = read_capped("/proc/sys/kernel/random/boot_id", PROC_MAX).unwrap_or_default();
         id.trim().to_owned()
     })
 }

@@ -29,8 +29,12 @@ pub(crate) enum Code {
     BadRequest,
     /// 404: no such device.
     NotFound,
+    /// 409: another one is in its way.
+    Conflict,
     /// 500: the store does not take it.
     Internal,
+    /// 503: nobody is there to do it.
+    Unavailable,
 }
 
 impl Code {
@@ -39,7 +43,9 @@ impl Code {
         match self {
             Code::BadRequest => 400,
             Code::NotFound => 404,
+            Code::Conflict => 409,
             Code::Internal => 500,
+            Code::Unavailable => 503,
         }
     }
 }

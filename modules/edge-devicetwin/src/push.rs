@@ -89,17 +89,23 @@ fn wanted_model(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<Wi
 
 /// A device that the mapper of a protocol should have: `None` for one of another protocol, and for one whose model is not on
 /// the node yet, which a mapper does not take.
-fn wanted_device(protocol: &str, catalog: &Catalog, id: &DeviceName) -> Option<WithDigest<pb::Device>> {
+fn wanted_device(
+    protocol: &str,
+    catalog: &Catalog,
+    id: &DeviceName,
+    doubles: bool,
+) -> Option<WithDigest<pb::Device>> {
     let device = catalog.device(id).filter(|_| catalog.protocol_of(id) == Some(protocol))?;
     let (named, model) = catalog.model_of(id, device);
     (named.is_none() || model.is_some())
-        .then(|| WithDigest::new(convert::device(id, device, model, catalog.edge_desired(id))))
+        .then(|| WithDigest::new(convert::device(id, device, model, catalog.edge_desired(id), doubles)))
 }
 
 /// The answer to a registration, and what the mapper has then.
 pub(crate) fn registration(
     protocol: &str,
     catalog: &Catalog,
+    doubles: bool,
 ) -> (pb::MapperRegisterResponse, Acknowledged, SentThisRun) {
     let (mut has, mut sent_this_run) = (Acknowledged::default(), SentThisRun::default());
     let mut response = pb::MapperRegisterResponse::default();
@@ -111,7 +117,7 @@ pub(crate) fn registration(
         response.model_list.push(model.message);
     }
     for id in all.devices {
-        let Some(device) = wanted_device(protocol, catalog, &id) else { continue };
+        let Some(device) = wanted_device(protocol, catalog, &id, doubles) else { continue };
         sent_this_run.devices.insert(id.clone());
         has.devices.insert(id, device.digest);
         response.device_list.push(device.message);
@@ -146,7 +152,7 @@ impl Call {
     }
 }
 
-/// The calls that bring the mapper of a protocol from what it has to what it should have of the pending, models before
+/// The calls that bring the mapper of a protocol (`doubles`: one that reads DoubleValue) from what it has to what it should have of the pending, models before
 /// devices. A mapper that has a device leaves it as it is when it is registered again, so one that changed meanwhile is
 /// updated besides.
 pub(crate) fn calls(
@@ -154,6 +160,7 @@ pub(crate) fn calls(
     catalog: &Catalog,
     (has, sent_this_run): (&Acknowledged, &SentThisRun),
     pending: &Pending,
+    doubles: bool,
 ) -> Vec<Call> {
     let (mut calls, mut removals) = (Vec::new(), Vec::new());
     // A device that comes may bring a model with it.
@@ -172,7 +179,7 @@ pub(crate) fn calls(
     let mut gone = Vec::new();
     for id in &pending.devices {
         let before = has.devices.get(id);
-        match wanted_device(protocol, catalog, id) {
+        match wanted_device(protocol, catalog, id, doubles) {
             Some(device) => {
                 if !sent_this_run.devices.contains(id) {
                     calls.push(Call::Register(id.clone(), device.clone()));
@@ -290,7 +297,7 @@ mod tests {
     }
 
     fn all(catalog: &Catalog, has: &Acknowledged, sent_this_run: &SentThisRun) -> Vec<Call> {
-        calls("modbus", catalog, (has, sent_this_run), &Pending::all("modbus", catalog, has))
+        calls("modbus", catalog, (has, sent_this_run), &Pending::all("modbus", catalog, has), false)
     }
 
     #[test]
@@ -314,11 +321,11 @@ mod tests {
     fn only_the_pending_is_looked_at() {
         let mut catalog = catalog("1");
         catalog.put_device(id("other"), device("1"));
-        let (_, has, sent_this_run) = registration("modbus", &catalog);
+        let (_, has, sent_this_run) = registration("modbus", &catalog, false);
         catalog.put_device(id("pump"), device("2"));
         catalog.put_device(id("other"), device("2"));
         let pending = Pending { devices: [id("pump")].into(), ..Pending::default() };
-        let found = calls("modbus", &catalog, (&has, &sent_this_run), &pending);
+        let found = calls("modbus", &catalog, (&has, &sent_this_run), &pending, false);
         assert_eq!(words(&found), ["update d/pump"]);
         let mut left = Pending::default();
         found.iter().for_each(|call| left.put_back(call));
@@ -327,18 +334,21 @@ mod tests {
         let mut moved = device("2");
         moved.spec.protocol = serde_json::from_value(json!({ "protocolName": "opcua" })).unwrap();
         catalog.put_device(id("pump"), moved.clone());
-        assert_eq!(words(&calls("modbus", &catalog, (&has, &sent_this_run), &pending)), ["remove d/pump"]);
+        assert_eq!(
+            words(&calls("modbus", &catalog, (&has, &sent_this_run), &pending, false)),
+            ["remove d/pump"]
+        );
         catalog.put_device(id("other"), moved);
         let both = Pending { devices: [id("pump"), id("other")].into(), ..Pending::default() };
         assert_eq!(
-            words(&calls("modbus", &catalog, (&has, &sent_this_run), &both)),
+            words(&calls("modbus", &catalog, (&has, &sent_this_run), &both, false)),
             ["remove d/other", "remove d/pump", "remove model d/pumps"]
         );
     }
 
     #[test]
     fn after_a_restart_all_is_sent_again_and_changes_besides() {
-        let (_, has, _) = registration("modbus", &catalog("1"));
+        let (_, has, _) = registration("modbus", &catalog("1"), false);
         let again = all(&catalog("1"), &has, &SentThisRun::default());
         assert_eq!(words(&again), ["create model d/pumps", "register d/pump"]);
         let changed = all(&catalog("2"), &has, &SentThisRun::default());
@@ -351,13 +361,13 @@ mod tests {
         catalog.remove_model(&id("pumps"));
         assert!(all(&catalog, &Acknowledged::default(), &SentThisRun::default()).is_empty());
         assert!(Pending::all("opcua", &catalog, &Acknowledged::default()).is_empty());
-        let (response, ..) = registration("modbus", &catalog);
+        let (response, ..) = registration("modbus", &catalog, false);
         assert!(response.device_list.is_empty());
     }
 
     #[test]
     fn a_refused_update_introduces_the_device_anew() {
-        let (_, has, mut sent_this_run) = registration("modbus", &catalog("1"));
+        let (_, has, mut sent_this_run) = registration("modbus", &catalog("1"), false);
         let changed = catalog("2");
         refused(&all(&changed, &has, &sent_this_run)[0], &mut sent_this_run);
         assert_eq!(words(&all(&changed, &has, &sent_this_run)), ["register d/pump", "update d/pump"]);

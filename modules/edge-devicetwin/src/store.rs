@@ -15,12 +15,13 @@ use edge_store::{Class, OutboxQueue, Row, Store, StoreError, Table, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::calls::{Calls, Remembered};
 use crate::events::Event;
 use crate::mapper::MapperRecord;
 use crate::push::{Acknowledged, Call};
 use crate::twin::{State, Twin};
 
-use self::v1::{AcknowledgedV1, MapperV1, StateV1, TwinV1};
+use self::v1::{AcknowledgedV1, CallsV1, MapperV1, StateV1, TwinV1};
 
 /// The version that is written.
 const VERSION: u32 = 1;
@@ -80,6 +81,7 @@ pub(crate) struct StoredState {
     pub(crate) states: BTreeMap<DeviceName, State>,
     pub(crate) twins: BTreeMap<DeviceName, BTreeMap<String, Twin>>,
     pub(crate) mappers: BTreeMap<String, (MapperRecord, Acknowledged)>,
+    pub(crate) calls: BTreeMap<DeviceName, Vec<Remembered>>,
     unreadable: Vec<UnreadableRow>,
 }
 
@@ -100,6 +102,8 @@ impl StoredState {
 /// Key of the row of the mapper itself; the others of its protocol are what it has.
 const MAPPER: &str = "";
 const DEVICE: &str = "device/";
+/// Key of the row of a device's calls; that of its state has none.
+const CALLS: &str = "calls";
 const MODEL: &str = "model/";
 
 /// Reads all of it.
@@ -108,6 +112,12 @@ pub(crate) fn load(store: &Store) -> Result<StoredState, StoreError> {
     let out = &mut stored.unreadable;
     for row in store.list_rows(Table::DeviceStates, None)? {
         let Ok(id) = row.key1.parse::<DeviceName>() else { continue };
+        if row.key2 == CALLS {
+            if let Some(calls) = read::<CallsV1>(Table::DeviceStates, &row, out) {
+                stored.calls.insert(id, calls.into());
+            }
+            continue;
+        }
         if let Some(state) = read::<StateV1>(Table::DeviceStates, &row, out) {
             stored.states.insert(id, state.into());
         }
@@ -155,6 +165,12 @@ pub(crate) fn put_state(id: &DeviceName, state: &State) -> Write {
     Write::PutRow { table: Table::DeviceStates, key1: id.to_string(), key2: String::new(), value }
 }
 
+/// Keeps the calls of a device.
+pub(crate) fn put_calls(id: &DeviceName, calls: &Calls) -> Write {
+    let value = encode(CallsV1::from(calls));
+    Write::PutRow { table: Table::DeviceStates, key1: id.to_string(), key2: CALLS.to_owned(), value }
+}
+
 fn mapper_row(protocol: &str, key2: String, value: Vec<u8>) -> Write {
     Write::PutRow { table: Table::Mappers, key1: protocol.to_owned(), key2, value }
 }
@@ -198,9 +214,9 @@ pub(crate) fn delete_twins(id: &DeviceName) -> Write {
     Write::DeleteRows { table: Table::Twins, key1: id.to_string() }
 }
 
-/// Forgets the state of a device.
+/// Forgets the state and the calls of a device.
 pub(crate) fn delete_state(id: &DeviceName) -> Write {
-    Write::DeleteRow { table: Table::DeviceStates, key1: id.to_string(), key2: String::new() }
+    Write::DeleteRows { table: Table::DeviceStates, key1: id.to_string() }
 }
 
 /// Puts a report into the outbox in place of an older one about the same.
@@ -251,7 +267,7 @@ mod tests {
     fn state() -> State {
         let last_online = Some("2027-01-15T08:00:00Z".to_owned());
         let (uid, state) = ("u".to_owned(), "online".to_owned());
-        State { uid, state, last_online, unreported: true, conditions: Vec::new() }
+        State { uid, state, last_online, reason: None, unreported: true, conditions: Vec::new() }
     }
 
     fn mapper() -> MapperRecord {
@@ -269,6 +285,7 @@ mod tests {
             uid: 7,
             process: "b/1/2".to_owned(),
             with_data: true,
+            doubles: false,
         }
     }
 
@@ -276,6 +293,16 @@ mod tests {
         Acknowledged { devices: [(id(), u64::MAX)].into(), models: [(id(), 9)].into() }
     }
 
+    fn calls() -> Calls {
+        let values = [("level".to_owned(), "5".to_owned())].into();
+        let call = contract::MethodCall::new("i", "SetLevel", values, contract::device_call::WITHIN).unwrap();
+        let failed = crate::calls::outcome(contract::CallState::Failed, 502, "no");
+        let mut calls = Calls::default();
+        calls.put(Remembered::new(&call, contract::CallOrigin::Mqtt, failed, "t".to_owned()));
+        calls
+    }
+
+    const CALLS_ROW: &str = r#"{"v":1,"calls":[{"id":"i","method":"SetLevel","values":{"level":"5"},"by":"mqtt","state":"Failed","code":502,"message":"no","time":"t"}]}"#;
     const TWIN: &str = r#"{"v":1,"expected":{"value":"7","timestamp":1},"actual":{"value":"5","timestamp":2},"observed":{"value":"7","timestamp":3},"expected_version":{"cloud":4,"edge":5},"actual_version":{"cloud":0,"edge":6},"optional":true,"value_type":"int","desired":"7","deleted":true,"unreported":true}"#;
     const STATE: &str =
         r#"{"v":1,"uid":"u","state":"online","last_online":"2027-01-15T08:00:00Z","unreported":true}"#;
@@ -286,6 +313,7 @@ mod tests {
         let of = |key1: &str, key2: &str, value: &str| (key1.to_owned(), key2.to_owned(), value.to_owned());
         assert_eq!(text(put_twin(&id(), "speed", &twin())), of("d/pump", "speed", TWIN));
         assert_eq!(text(put_state(&id(), &state())), of("d/pump", "", STATE));
+        assert_eq!(text(put_calls(&id(), &calls())), of("d/pump", "calls", CALLS_ROW));
         let rows: Vec<_> =
             put_mapper("modbus", &mapper(), &acknowledged()).into_iter().skip(1).map(text).collect();
         let expected = [
@@ -317,11 +345,15 @@ mod tests {
             message: text_of("m"),
             since: text_of("t"),
         };
-        let late = State { conditions: vec![condition], ..state() };
+        let late = State { conditions: vec![condition], reason: Some(text_of("r")), ..state() };
         let row = text(put_state(&id(), &late)).2;
-        let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}]}"#;
+        let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}],"reason":"r"}"#;
         assert_eq!(row, format!("{}{with}", STATE.trim_end_matches('}')));
         assert_eq!(State::from(decode::<StateV1>(row.as_bytes()).unwrap()), late);
+        let late = MapperRecord { doubles: true, ..mapper() };
+        let row = text(put_mapper("modbus", &late, &Acknowledged::default()).remove(1)).2;
+        assert_eq!(row, MAPPER_ROW.replace("true}", "true,\"doubles\":true}"));
+        assert_eq!(MapperRecord::from(decode::<MapperV1>(row.as_bytes()).unwrap()), late);
     }
 
     #[test]
@@ -344,6 +376,7 @@ mod tests {
         let mut writes = vec![
             put_twin(&id(), "speed", &twin()),
             put_state(&id(), &state()),
+            put_calls(&id(), &calls()),
             newer(put_twin(&id(), "", &twin())),
             broken,
         ];
@@ -352,6 +385,7 @@ mod tests {
         for _ in 0..2 {
             let stored = load(&store).unwrap();
             assert_eq!(stored.states, [(id(), state())].into());
+            assert_eq!(stored.calls, [(id(), calls().all().to_vec())].into());
             assert_eq!(stored.twins, [(id(), [("speed".to_owned(), twin())].into())].into());
             assert_eq!(stored.mappers, [("modbus".to_owned(), (mapper(), acknowledged()))].into());
             let [UnreadableRow::Broken { row: first, .. }, UnreadableRow::Newer { row, version: 2 }] =

@@ -14,6 +14,8 @@ pub(crate) enum Request {
     GetTwin(DeviceName),
     /// `…/state/update`
     UpdateState(DeviceName),
+    /// `…/method/call`
+    CallMethod(DeviceName),
     /// `…/membership/get`
     GetMembers,
 }
@@ -46,6 +48,7 @@ pub(crate) fn parse(topic: &str, node: &str) -> Result<Request, String> {
         Some("twin/update") => Ok(Request::UpdateTwin(id)),
         Some("twin/get") => Ok(Request::GetTwin(id)),
         Some("state/update") => Ok(Request::UpdateState(id)),
+        Some("method/call") => Ok(Request::CallMethod(id)),
         // Only the cloud may say this, and it does not say it over MQTT.
         Some("twin/cloud_updated") => Err("the cloud's word is not taken from a local client".to_owned()),
         Some(_) | None => Err(format!("no client publishes on `{}`", shown())),
@@ -79,6 +82,10 @@ mod tests {
             Ok(Request::UpdateState(id.clone()))
         );
         assert_eq!(parse("$hw/events/node/n/membership/get", "n"), Ok(Request::GetMembers));
+        assert_eq!(
+            parse("$hw/events/device/default/pump/method/call", "n"),
+            Ok(Request::CallMethod(id.clone()))
+        );
         assert_eq!(device_topic(&id, "twin/get/result"), "$hw/events/device/default/pump/twin/get/result");
         // A namespace that is a part of the prefix is a namespace like any other.
         assert!(parse("$hw/events/device/device/e/twin/get", "n").is_ok());
@@ -96,6 +103,7 @@ mod tests {
             "$hw/events/device/default/pump",
             "$hw/events/device/default/pump/twin/update/result",
             "$hw/events/device/default/pump/twin/cloud_updated",
+            "$hw/events/device/default/pump/method/call/result",
             "$hw/events/node/other/membership/get",
             "$hw/events/node/n/membership/get/result",
             "$hw/events/node/n",

@@ -14,6 +14,8 @@ pub(crate) struct State {
     pub(crate) state: String,
     /// RFC 3339, when it was last online.
     pub(crate) last_online: Option<String>,
+    /// Why it is in that state, as its mapper says.
+    pub(crate) reason: Option<String>,
     /// The cloud does not know of it yet: its report waits for its turn.
     pub(crate) unreported: bool,
     /// What is wrong with the device, as the cloud was told.
@@ -27,6 +29,7 @@ impl State {
             uid: uid.to_owned(),
             state: "unknown".to_owned(),
             last_online: None,
+            reason: None,
             unreported: false,
             conditions: Vec::new(),
         }

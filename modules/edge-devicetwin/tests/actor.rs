@@ -76,6 +76,33 @@ fn an_update_is_answered_after_one_commit_of_row_and_report() {
 }
 
 #[test]
+fn a_mapper_that_reads_doubles_gets_all_digits_and_another_one_what_kubeedge_sends() {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        let config = json!({ "latitude": 48.137_154_321, "half": 0.5 });
+        let protocol = json!({ "protocolName": "modbus", "configData": config });
+        node.pump_with(json!({ "protocol": protocol })).await;
+        let mut manager = node.manager().await;
+        for (doubles, latitude, kind) in
+            [(false, 48.137_154, "FloatValue"), (true, 48.137_154_321, "DoubleValue")]
+        {
+            let mut request = tonic::Request::new(registration(&folder, true));
+            if doubles {
+                dmi::notes::set_doubles(&mut request);
+            }
+            let answer = manager.mapper_register(request).await.unwrap().into_inner();
+            let protocol = answer.device_list[0].spec.as_ref().unwrap().protocol.as_ref().unwrap();
+            let data = &protocol.config_data.as_ref().unwrap().data;
+            assert_eq!(dmi::Scalar::from_any(&data["latitude"]), Ok(dmi::Scalar::Float(latitude)));
+            assert!(
+                data["latitude"].type_url.ends_with(kind) && data["half"].type_url.ends_with("FloatValue")
+            );
+        }
+        node.stop().await;
+    });
+}
+
+#[test]
 fn what_is_wrong_is_refused_with_its_code() {
     run(|folder| async move {
         let mut node = start(&folder, options());

@@ -22,10 +22,10 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 fn pump(desired: &str) -> Value {
-    json!({ "metadata": { "name": "pump" }, "spec": {
-        "deviceModelRef": { "name": "pumps" }, "nodeName": "edge-1",
-        "properties": [{ "name": "speed", "desired": { "value": desired }, "visitors": { "configData": { "register": "HoldingRegister" } } }],
-        "protocol": { "protocolName": "modbus", "configData": { "port": 502 } } } })
+    let visitors = json!({ "configData": { "register": "HoldingRegister" } });
+    fixture::pump(
+        json!({ "properties": [{ "name": "speed", "desired": { "value": desired }, "visitors": visitors }] }),
+    )
 }
 
 /// As MetaManager does it: a commit, and the keys.

@@ -4,64 +4,12 @@
 
 mod fixture;
 
-use std::collections::BTreeMap;
-
-use contract::UpReport;
-use contract::ids::{DEVICE_MODELS, DEVICES};
+use contract::ids::DEVICES;
 use dmi::v1beta1 as pb;
 use fixture::callers::{self, Masked};
-use fixture::{Mapper, Node, SOON, called, options, registration, run, start, status_report};
-use serde_json::{Value, json};
-
-/// What the cloud is told that is wrong with the pump: type, reason and message.
-fn conditions(node: &Node) -> Option<Vec<(String, String, String)>> {
-    node.reports().into_iter().find_map(|report| match report {
-        UpReport::DeviceConditions { name, conditions, .. } if name == "pump" => {
-            Some(conditions.into_iter().map(|c| (c.kind, c.reason, c.message)).collect())
-        }
-        _ => None,
-    })
-}
-
-/// Waits until the cloud is told that this is wrong, and answers the sentence.
-async fn told(node: &Node, kind: &str, reason: &str) -> String {
-    let find = || {
-        let all = conditions(node)?;
-        all.into_iter().find(|(k, r, _)| k == kind && r == reason).map(|(.., message)| message)
-    };
-    fixture::until(|| find().is_some()).await;
-    find().unwrap()
-}
-
-/// The metadata that the cloud has of a side of the pump's speed.
-fn metadata(node: &Node, side: &str) -> BTreeMap<String, String> {
-    let found = node.reports().into_iter().find_map(|report| match report {
-        UpReport::Twin { property, reported, observed_desired, .. } if property == "speed" => {
-            if side == "reported" { reported } else { observed_desired }
-        }
-        _ => None,
-    });
-    found.map(|value| value.metadata).unwrap_or_default()
-}
-
-async fn put_pump(node: &Node, property: Value, state_report: Value) {
-    let model = json!({ "metadata": { "name": "pumps" }, "spec": { "properties": [{ "name": "speed", "type": "INT" }] } });
-    let device = json!({ "metadata": { "name": "pump" }, "spec": { "deviceModelRef": { "name": "pumps" },
-        "nodeName": "edge-1", "properties": [property], "protocol": { "protocolName": "modbus" }, "stateReport": state_report } });
-    node.put(DEVICE_MODELS, "pumps", "m1", model).await;
-    node.put(DEVICES, "pump", "u1", device).await;
-}
-
-/// Waits for a document in which the speed is, or is not, stale.
-async fn document(node: &mut Node, is_stale: bool) -> Value {
-    loop {
-        let document = node.published("default/pump/twin/update/document").await;
-        let actual = document["twin"]["speed"]["current"]["actual"].clone();
-        if !actual.is_null() && actual["metadata"]["stale"].is_i64() == is_stale {
-            return actual;
-        }
-    }
-}
+use fixture::told::{conditions, document, metadata, told};
+use fixture::{Mapper, SOON, called, options, registration, run, start, status_report};
+use serde_json::json;
 
 #[test]
 fn a_value_and_a_state_that_are_not_repeated_go_stale_on_mqtt_and_in_the_cloud_and_heal() {
@@ -69,7 +17,7 @@ fn a_value_and_a_state_that_are_not_repeated_go_stale_on_mqtt_and_in_the_cloud_a
         let mut node = start(&folder, options());
         let cycle = json!({ "reportToCloud": true, "reportCycle": 1000 });
         let speed = json!({ "name": "speed", "reportToCloud": true, "reportCycle": 1000 });
-        put_pump(&node, speed, cycle).await;
+        node.pump_with(json!({ "properties": [speed], "stateReport": cycle })).await;
         node.published("membership/updated").await;
         let mut manager = node.manager().await;
         manager.mapper_register(registration(&folder, false)).await.unwrap();
@@ -105,7 +53,7 @@ fn a_mapper_that_has_ended_is_named_and_its_devices_are_stale_before_their_cycle
     run(|folder| async move {
         let Masked { mut node, peer } = Masked::start(&folder, Vec::new()).await;
         let speed = json!({ "name": "speed", "reportToCloud": true, "reportCycle": 600_000 });
-        put_pump(&node, speed, json!({ "reportToCloud": true })).await;
+        node.pump_with(json!({ "properties": [speed], "stateReport": { "reportToCloud": true } })).await;
         peer.becomes(None, 7, "ended");
         let mut manager = node.manager().await;
         callers::register(&mut manager, &folder, "modbus").await.unwrap();
@@ -205,7 +153,7 @@ fn a_device_whose_fields_are_null_is_a_device_without_them() {
     run(|folder| async move {
         let mut node = start(&folder, options());
         let speed = json!({ "name": "speed", "desired": null, "visitors": { "configData": null }, "pushMethod": null });
-        put_pump(&node, speed, Value::Null).await;
+        node.pump_with(json!({ "properties": [speed], "stateReport": null })).await;
         let device = json!({ "metadata": { "name": "bare" }, "spec": { "nodeName": "edge-1", "properties": null, "methods": null,
             "protocol": { "protocolName": "modbus", "configData": null } }, "status": null });
         node.put(DEVICES, "bare", "u2", device).await;
@@ -224,6 +172,66 @@ fn a_device_whose_fields_are_null_is_a_device_without_them() {
             tokio::time::timeout(SOON, manager.mapper_register(request)).await.unwrap().unwrap().into_inner();
         let devices: Vec<&str> = answer.device_list.iter().map(|device| device.name.as_str()).collect();
         assert_eq!(devices, ["bare", "pump"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_offline_device_says_why_until_it_is_back_and_across_a_restart() {
+    run(|folder| async move {
+        let node = start(&folder, options());
+        node.pump("").await;
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, false)).await.unwrap();
+        let state = |word: &str, reason: Option<&str>| {
+            let mut request = tonic::Request::new(pb::ReportDeviceStatesRequest {
+                device_namespace: "default".to_owned(),
+                device_name: "pump".to_owned(),
+                state: word.to_owned(),
+            });
+            reason.into_iter().for_each(|reason| dmi::notes::set_state_reason(&mut request, reason));
+            request
+        };
+        manager
+            .report_device_states(state("offline", Some("Verbindung zu 192.0.2.1 abgelehnt: ü")))
+            .await
+            .unwrap();
+        let words = "the device is offline: Verbindung zu 192.0.2.1 abgelehnt: ü";
+        assert_eq!(told(&node, "Reporting", "Offline").await, words);
+        node.stop().await;
+
+        let node = start(&folder, options());
+        assert_eq!(told(&node, "Reporting", "Offline").await, words);
+        let mut manager = node.manager().await;
+        manager.report_device_states(state("online", None)).await.unwrap();
+        fixture::until(|| {
+            conditions(&node).is_some_and(|all| all.iter().all(|(kind, ..)| kind != "Reporting"))
+        })
+        .await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn of_a_name_that_is_there_twice_the_first_one_counts_for_twins_and_mappers() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        let speed = |desired: &str| json!({ "name": "speed", "desired": { "value": desired } });
+        node.pump_with(json!({ "properties": [speed("1"), speed("2")],
+            "methods": [{ "name": "Set", "propertyNames": ["speed"] }, { "name": "Set", "propertyNames": [] }] }))
+        .await;
+        let delta = node.published("default/pump/twin/update/delta").await;
+        assert_eq!(delta["delta"], json!({ "speed": "1" }));
+        let mut manager = node.manager().await;
+        let mut answer = manager.mapper_register(registration(&folder, true)).await.unwrap().into_inner();
+        let spec = answer.device_list.remove(0).spec.unwrap();
+        let desired: Vec<&str> = spec
+            .properties
+            .iter()
+            .map(|property| property.desired.as_ref().unwrap().value.as_str())
+            .collect();
+        assert_eq!((desired, spec.methods.len()), (vec!["1"], 1));
+        assert_eq!(spec.methods[0].property_names, ["speed"]);
         node.stop().await;
     });
 }

@@ -233,6 +233,12 @@ impl Actor for Edged {
                 self.reconcile(cx).await;
             }
             EdgedMsg::CsiDrivers { drivers, in_use } => self.csi_drivers(CsiVolumes { drivers, in_use }, cx),
+            EdgedMsg::MqttBroker(report) => {
+                if let Some(deps) = &self.deps {
+                    deps.mqtt_broker.replace(Some(report));
+                }
+                self.tick(cx);
+            }
             EdgedMsg::VolumeStats { reply } => {
                 if let Some(stats) = &self.volume_stats {
                     // Whoever asks hears that there is no answer.

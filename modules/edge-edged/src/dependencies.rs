@@ -13,6 +13,7 @@ use contract::containermanager::{ContainerManagerMsg, DeviceReport};
 use contract::csi::CsiMsg;
 use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
+use contract::eventbus::BrokerReport;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
 use serde::de::DeserializeOwned;
@@ -82,6 +83,8 @@ pub(crate) struct Dependencies {
     pub(crate) csi: Option<Address<CsiMsg>>,
     /// The CSI drivers of the node and the volumes that are mounted, once EdgeCsi has said.
     pub(crate) csi_volumes: RefCell<Option<CsiVolumes>>,
+    /// Whether the MQTT brokers can be used, once EventBus has said.
+    pub(crate) mqtt_broker: RefCell<Option<BrokerReport>>,
     pub(crate) env: Env,
     /// Of the names in checks of pods.
     pub(crate) lookups: Lookups,
@@ -140,7 +143,7 @@ impl Dependencies {
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
         let (shutting_down, (containers, devices)) = (Cell::new(false), Default::default());
-        let (csi, csi_volumes) = Default::default();
+        let (csi, csi_volumes, mqtt_broker) = Default::default();
         let counts = KubeletMetrics::new(env.metrics());
         Dependencies {
             settings,
@@ -150,6 +153,7 @@ impl Dependencies {
             edged,
             csi,
             csi_volumes,
+            mqtt_broker,
             env,
             lookups: Lookups::at_most(LOOKUPS_AT_ONCE),
             ids,

@@ -327,6 +327,7 @@ fn event_key(report: &UpReport) -> String {
         | UpReport::ClaimExpansion { .. }
         | UpReport::Twin { .. }
         | UpReport::DeviceConditions { .. }
+        | UpReport::MethodCalls { .. }
         | UpReport::DeviceState { .. } => String::new(),
     }
 }

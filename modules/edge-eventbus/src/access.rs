@@ -19,7 +19,7 @@ use crate::peer::Peer;
 use crate::plan;
 
 pub(crate) use acl::{Acl, Rights};
-pub(crate) use files::{Content, Files};
+pub(crate) use files::{Content, Files, content};
 pub(crate) use login_limiter::LoginLimiter;
 pub(crate) use users::{PasswordHash, Users};
 

@@ -1,11 +1,11 @@
 //! Sessions, subscriptions and the messages on their way to them.
 //!
-//! Which filters take a message is the router's to say. The broker knows beforehand how many answers there must be, so
-//! that no message is forgotten by a router that dies, stalls or drops; then it hands them out itself, as it does for the
-//! few filters and topics for which the router would need memory that it never gives back. Whoever says it, messages are
-//! handed out in the order in which they came.
+//! Which filters take a topic is the router's to say; what it has said holds until a filter comes or goes, so that it is not asked
+//! about each message. The broker knows beforehand how many answers there must be, so that no message is forgotten by a router that
+//! dies, stalls or drops; then it hands them out itself, as it does for the few filters and topics for which the router would need
+//! memory that it never gives back. Whoever says it, messages are handed out in the order in which they came.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use beehive::Moment;
@@ -35,6 +35,8 @@ struct Pending {
     /// Filters that the router has not named yet. When there are none, only earlier messages are waited for.
     missing: Vec<usize>,
     handed_in: bool,
+    /// Which filters there were when it came.
+    generation: u64,
 }
 
 impl Pending {
@@ -69,10 +71,13 @@ pub(crate) struct Broker {
     quotas: Quotas,
     /// Who has had how much of the broker's time.
     pub(crate) rates: RateLimiter,
-    /// Filters and topics for which the router holds memory.
+    /// Filters and topics for which the router holds memory, the topics with the generation of filters for which it has said which
+    /// of them take it, or 0.
     router_filters: BTreeSet<String>,
-    router_topics: HashSet<String>,
+    router_topics: HashMap<String, u64>,
     router_topic_bytes: usize,
+    /// Grows with each filter that comes or goes.
+    generation: u64,
     /// The router should be replaced: what it cannot forget is what keeps new topics or filters out.
     router_is_full: bool,
     /// The router is full.
@@ -110,10 +115,11 @@ impl Broker {
             sessions: BTreeMap::new(),
             filters: Filters::default(),
             quotas: Quotas::default(),
-            rates: RateLimiter::default(),
+            rates: RateLimiter::new(plan::MESSAGES_A_SECOND),
             router_filters: BTreeSet::new(),
-            router_topics: HashSet::new(),
+            router_topics: HashMap::new(),
             router_topic_bytes: 0,
+            generation: 1,
             router_is_full: false,
             full: Rc::default(),
             pending: BTreeMap::new(),

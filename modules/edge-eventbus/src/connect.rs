@@ -16,7 +16,8 @@ use crate::session::{ConnectInfo, ConnectionHandle};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::topic::TopicDefect;
-use crate::{identity, plan, topic};
+use crate::web_socket::Allowance;
+use crate::{identity, plan, topic, web_socket};
 
 /// A client that was let in.
 pub(crate) struct Accepted {
@@ -36,14 +37,22 @@ pub(crate) async fn accept_client(
 ) -> Result<Option<Accepted>, ConnectionError> {
     let until = shared.env.now() + plan::CONNECT_DEADLINE;
     let left = || until.since(shared.env.now());
-    let stream = match (stream, peer.listener) {
-        (Stream::Tcp(socket), crate::peer::ListenerKind::Tls) => {
+    let stream = match stream {
+        Stream::Tcp(socket) if peer.listener.has_tls() => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
             let (stream, user) = shaken.ok_or(ConnectionError::Silent)??;
             peer.certified = user;
             Stream::Tls(Box::new(stream))
         }
-        (stream, _) => stream,
+        stream => stream,
+    };
+    let allowance = Allowance::of_newcomer();
+    let stream = if peer.listener.has_web_socket() {
+        let opened =
+            shared.env.timeout(left(), web_socket::accept(stream, &shared.web_socket, &allowance)).await;
+        opened.ok_or(ConnectionError::Silent)??
+    } else {
+        stream
     };
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::new();
@@ -54,6 +63,7 @@ pub(crate) async fn accept_client(
             let judged = shared.env.timeout(left(), admit(shared, connect, peer)).await;
             match judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))? {
                 Ok((id, handle, will)) => {
+                    allowance.lift();
                     let limit = shared.packet_bytes;
                     let incoming = Incoming::new(buffer, version, limit, Arc::clone(&shared.large));
                     return Ok(Some(Accepted { reader, writer, incoming, id, handle, will }));
@@ -166,19 +176,25 @@ async fn admit(
         }
     };
     let now = shared.env.now();
+    let held = server_keep_alive(connect.version, connect.keep_alive, shared.max_keep_alive);
     let info = ConnectInfo {
         peer,
         auth_method,
-        keep_alive: connect.keep_alive,
+        keep_alive: held.unwrap_or(connect.keep_alive),
         at: now,
         version: connect.version,
         is_bridge: connect.is_bridge,
         session_expiry: connect.session_expiry,
         receive_maximum: connect.receive_maximum,
         packet_maximum: connect.packet_maximum,
+        alias_maximum: connect.alias_maximum,
         wants_reasons: connect.wants_reasons,
     };
-    let limits = ServerLimits { assigned_id: (!has_id).then_some(client_id), packet: shared.packet_bytes };
+    let limits = ServerLimits {
+        assigned_id: (!has_id).then_some(client_id),
+        packet: shared.packet_bytes,
+        keep_alive: held,
+    };
     Ok(take_in(shared, &id, connect.clean, connect.will, info, &limits))
 }
 
@@ -219,10 +235,33 @@ fn take_in(
     Ok((Rc::clone(id), handle, will))
 }
 
+/// What a client is to keep to where the settings have a bound (0: none) and it asks for more, in seconds. Before MQTT 5 nothing
+/// could tell it.
+fn server_keep_alive(version: Version, asked: u16, most: u16) -> Option<u16> {
+    let asks_for_more = asked == 0 || asked > most;
+    (version == Version::V5 && most > 0 && asks_for_more).then_some(most)
+}
+
 fn generated_id(env: &Env) -> String {
     let mut id = String::from("auto-");
     for byte in env.random_id() {
         id.push_str(&format!("{byte:02x}"));
     }
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_5_is_told_of_a_shorter_keep_alive() {
+        let held = |asked, most| server_keep_alive(Version::V5, asked, most);
+        assert_eq!(
+            [held(120, 60), held(0, 60), held(60, 60), held(30, 60)],
+            [Some(60), Some(60), None, None]
+        );
+        assert_eq!([held(0, 0), held(u16::MAX, 0)], [None, None]);
+        assert_eq!(server_keep_alive(Version::V311, 120, 60), None);
+    }
 }

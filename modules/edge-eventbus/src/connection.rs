@@ -83,7 +83,8 @@ pub(crate) struct Client {
 
 impl Client {
     fn new(shared: Rc<Shared>, id: Rc<str>, handle: Rc<ConnectionHandle>) -> Self {
-        let account = RateAccount::new(&id, handle.connect_info.peer.source);
+        let account =
+            shared.broker.borrow_mut().rates.open(&id, handle.connect_info.peer.source, shared.env.now());
         let (line, settling, aliases) = (Rc::default(), FuturesOrdered::new(), BTreeMap::new());
         Client { shared, id, handle, line, account, looks: 0, settling, aliases }
     }
@@ -99,7 +100,8 @@ impl Client {
         mut incoming: Incoming,
     ) -> Result<Farewell, ConnectionError> {
         let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
-        let writing = write_all(&shared, &id, &handle, writer);
+        let fill = |out: &mut _, now| shared.broker.borrow_mut().fill(&id, &handle, out, now);
+        let writing = write_all(&shared.env, &handle, writer, fill);
         let reading = self.listen(reader, &mut incoming);
         tokio::select! {
             biased;
@@ -149,7 +151,10 @@ impl Client {
             (_, will) => will,
         };
         let expiry = self.session(|session| session.expiry);
-        self.shared.broker.borrow_mut().detach(&self.id, &self.handle, now);
+        let mut broker = self.shared.broker.borrow_mut();
+        broker.rates.close(&self.account, now);
+        broker.detach(&self.id, &self.handle, now);
+        drop(broker);
         let Some(Will { publish, delay }) = will else { return };
         if matches!(end, Err(ConnectionError::Revoked)) {
             // A user that is no more has no last word.
@@ -185,7 +190,7 @@ impl Client {
         let env = self.shared.env.clone();
         let mut heard_at = env.now();
         let mut turn = Cost::default();
-        let mut not_before = heard_at;
+        let mut not_before = heard_at + self.account.pause(heard_at);
         loop {
             if turn.work >= plan::TURN_WORK || turn.bytes >= plan::TURN_BYTES {
                 // What is in the buffer already could be thousands of packets; the others' turn comes first.

@@ -29,6 +29,7 @@ impl ConnectionLimits {
         let doors = [
             !config.mqtt_server_internal.is_empty(),
             config.tls.enable,
+            config.web_socket.enable,
             !config.unix_socket.path.as_os_str().is_empty(),
         ];
         let several = doors.iter().filter(|on| **on).count() > 1;

@@ -88,6 +88,9 @@ pub(crate) enum ConnectionError {
     /// The handshake failed.
     #[error("TLS handshake failed")]
     Handshake(#[source] std::io::Error),
+    /// It asked for no WebSocket, or for one that it may not have.
+    #[error("WebSocket not opened: {0}")]
+    Upgrade(#[source] Box<tokio_tungstenite::tungstenite::Error>),
     /// Its certificate does not say who it is.
     #[error("{0}")]
     Unnamed(&'static str),
@@ -121,6 +124,7 @@ impl ConnectionError {
             | ConnectionError::Displaced
             | ConnectionError::NoCertificate
             | ConnectionError::Handshake(_)
+            | ConnectionError::Upgrade(_)
             | ConnectionError::Unnamed(_) => return None,
         })
     }

@@ -26,7 +26,7 @@ pub(crate) const UNAUTHORIZED_REFUSED: &str = "eventbus_unauthorized_refused";
 pub(crate) const BUSY_REFUSED: &str = "eventbus_busy_refused";
 /// Of those, for its version of MQTT.
 pub(crate) const VERSION_REFUSED: &str = "eventbus_version_refused";
-/// A TLS handshake failed, or its certificate names no user.
+/// A handshake of TLS or WebSocket failed, or a certificate names no user.
 pub(crate) const HANDSHAKE_REFUSED: &str = "eventbus_handshake_refused";
 /// A connected client made room for another one.
 pub(crate) const CLIENT_DISPLACED: &str = "eventbus_client_displaced";
@@ -187,9 +187,10 @@ impl Counters {
             | ConnectionError::Protocol(_)
             | ConnectionError::Coded(..) => CONNECTION_MALFORMED,
             ConnectionError::NotKept(_) => CLOSED_FOR_UPLOAD,
-            ConnectionError::Handshake(_) | ConnectionError::Unnamed(_) | ConnectionError::NoCertificate => {
-                HANDSHAKE_REFUSED
-            }
+            ConnectionError::Handshake(_)
+            | ConnectionError::Upgrade(_)
+            | ConnectionError::Unnamed(_)
+            | ConnectionError::NoCertificate => HANDSHAKE_REFUSED,
             ConnectionError::TakenOver { .. } => SESSION_TAKEN_OVER,
             ConnectionError::Revoked => CONNECTION_REVOKED,
             ConnectionError::Unanswered(_) | ConnectionError::Stuck | ConnectionError::Slow => {

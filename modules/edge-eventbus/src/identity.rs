@@ -15,6 +15,9 @@ const END: char = ';';
 /// What `edgecore` calls itself in logs: no client has this id, no user this name.
 const RESERVED: &str = "edgecore";
 
+/// Under which name what comes from an external broker, and goes there, is kept and counted: no user is called `edgecore`.
+pub(crate) const EXTERNAL: &str = "user=edgecore;external";
+
 /// Whose something is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {

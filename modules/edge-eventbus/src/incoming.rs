@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beehive::{Env, Moment};
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{ConnectionError, MalformedPacket};
@@ -32,12 +32,37 @@ pub(crate) struct Incoming {
     skipped: Option<Skipped>,
 }
 
-/// A publish that is too large.
-struct Skipped {
-    publish: Publish,
-    size: usize,
+/// A publish that is too large, and is read to its end.
+pub(crate) struct Skipped {
+    pub(crate) publish: Publish,
+    pub(crate) size: usize,
     /// Bytes that are still to come.
     left: usize,
+}
+
+impl Skipped {
+    /// One that begins in `buffer`, with a header of so many bytes and `size` behind it; `None` while it is not known what it is.
+    pub(crate) fn begin(
+        buffer: &mut BytesMut,
+        header: usize,
+        size: usize,
+        limit: usize,
+    ) -> Result<Option<Self>, MalformedPacket> {
+        let Some((publish, used)) = packet::beginning(buffer)? else { return Ok(None) };
+        if header + size < used {
+            return Err(MalformedPacket::TooLarge { size, limit });
+        }
+        buffer.advance(used);
+        Ok(Some(Skipped { publish, size, left: header + size - used }))
+    }
+
+    /// Drops what has come of it. Says whether that was the rest.
+    pub(crate) fn drop_more(&mut self, buffer: &mut BytesMut) -> bool {
+        let now = self.left.min(buffer.len());
+        buffer.advance(now);
+        self.left -= now;
+        self.left == 0
+    }
 }
 
 impl Incoming {
@@ -74,24 +99,19 @@ impl Incoming {
         if self.skipped.is_none() {
             match packet::decode(&mut self.buffer, self.limit, self.version) {
                 Err(MalformedPacket::TooLarge { size, limit }) if self.may_skip(size) => {
-                    let Some((publish, used)) = packet::beginning(&self.buffer)? else { return Ok(None) };
                     let Some((_, header, _)) = packet::peek(&self.buffer, self.version)? else {
                         return Ok(None);
                     };
-                    if header + size < used {
-                        return Err(MalformedPacket::TooLarge { size, limit });
+                    self.skipped = Skipped::begin(&mut self.buffer, header, size, limit)?;
+                    if self.skipped.is_none() {
+                        return Ok(None);
                     }
-                    self.buffer.advance(used);
-                    self.skipped = Some(Skipped { publish, size, left: header + size - used });
                 }
                 decoded => return decoded,
             }
         }
         let Some(skipped) = &mut self.skipped else { return Ok(None) };
-        let now = skipped.left.min(self.buffer.len());
-        self.buffer.advance(now);
-        skipped.left -= now;
-        if skipped.left > 0 {
+        if !skipped.drop_more(&mut self.buffer) {
             return Ok(None);
         }
         Ok(self.skipped.take().map(|Skipped { publish, size, .. }| Packet::Oversized { publish, size }))
@@ -124,9 +144,9 @@ impl Incoming {
 }
 
 /// Reads what there is.
-pub(crate) async fn fetch(
+pub(crate) async fn fetch<R: AsyncRead + Unpin>(
     env: &Env,
-    socket: &mut Reader,
+    socket: &mut R,
     buffer: &mut BytesMut,
     until: Option<Moment>,
 ) -> Result<(), ConnectionError> {

@@ -1,4 +1,6 @@
-//! The MQTT broker of a node, for clients of MQTT 3.1, 3.1.1 and 5 on one port: rumqttd's router behind our own listener.
+//! MQTT on a node: a broker of its own, for clients of MQTT 3.1, 3.1.1 and 5 on one port (rumqttd's router behind our own
+//! listeners), and a client of a broker elsewhere. Which of the two there are the settings say; what they have in common for whoever
+//! publishes for the node is [`bus::Bus`], and what comes to either goes to the same [`intake::Intake`].
 //!
 //! # Owns
 //! The listener, the clients' sessions, the retained messages, and rumqttd's router with the one thread that it runs on.
@@ -12,8 +14,8 @@
 //!
 //! # Accepts
 //! [`contract::eventbus::EventBusMsg`]: what the node publishes, and that the router has died. From the network: any
-//! client of these versions, over TCP, TLS or a Unix socket; which one it speaks is in its CONNECT. One of another
-//! version is told so in the form of 3.1.1 or, if it is a later one, of 5.
+//! client of these versions, over TCP, TLS, WebSocket or a Unix socket; which one it speaks is in its CONNECT. One of another
+//! version is told so in the form of 3.1.1 or, if it is a later one, of 5. And what a broker elsewhere says to its client.
 //!
 //! Who a client is and what it may do is in the `README.md` of this folder. A client is known by its name (the user and
 //! the client id), so that nobody has another user's session. What only `edgecore` says no client says: `edgecore`'s own
@@ -32,10 +34,15 @@
 //! connection is closed, so that the client sends it again. Only QoS 0 is dropped, which is counted and leaves a gap in
 //! the source's numbers.
 //!
+//! What clients publish on `<namespace>/<topic>` of a rule goes the same way, in a queue of its own, to the rule's target in the
+//! cloud; and what a rule brings from there is published with QoS 1.
+//!
 //! Its figures are on `$SYS/broker/#`, every ten seconds.
 //!
+//! Tells Edged whether the brokers that the settings name can be used, for a condition of the node.
+//!
 //! # Keeps across a restart
-//! Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Sessions that outlive
+//! What a broker elsewhere has not acknowledged. Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Sessions that outlive
 //! their connection, with their subscriptions, what their client has not acknowledged, and what it has not released: a
 //! publish of QoS 1 or 2 for one of them is acknowledged when it is in the store. What is only to be deleted there waits
 //! for the next commit, a second at most; a power cut in that second brings a message of QoS 1 once more. What is not kept:
@@ -58,19 +65,23 @@
 mod access;
 mod actor;
 mod broker;
+mod bus;
 mod connect;
 mod connection;
 mod connection_limits;
 mod error;
 mod events;
+mod external;
 mod figures;
 mod filters;
 mod identity;
 mod incoming;
+mod intake;
 mod keeper;
 mod listener;
 mod message;
 mod outgoing;
+mod own_broker;
 mod packet;
 mod peer;
 mod pending_connects;
@@ -81,6 +92,7 @@ mod qos2;
 mod quotas;
 mod rate_limit;
 mod retained;
+mod rule_topics;
 mod rumqttd_router;
 mod session;
 mod settling;
@@ -93,6 +105,7 @@ mod unix_socket;
 mod upload_sources;
 mod uploader;
 mod uploads;
+mod web_socket;
 
 pub use access::line as password_line;
 pub use actor::EventBus;

@@ -24,21 +24,16 @@ const PROBES: u32 = 3;
 
 /// A place where clients connect.
 pub(crate) enum Listener {
-    Plain(TcpListener),
-    Tls(TcpListener),
+    Tcp(TcpListener, ListenerKind),
     Unix(UnixListener),
 }
 
 impl Listener {
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
-            Listener::Plain(listener) => {
+            Listener::Tcp(listener, kind) => {
                 let (socket, address) = listener.accept().await?;
-                Ok((tcp(socket), Peer::tcp(ListenerKind::Plain, address)))
-            }
-            Listener::Tls(listener) => {
-                let (socket, address) = listener.accept().await?;
-                Ok((tcp(socket), Peer::tcp(ListenerKind::Tls, address)))
+                Ok((tcp(socket), Peer::tcp(*kind, address)))
             }
             Listener::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
@@ -50,11 +45,16 @@ impl Listener {
 }
 
 fn tcp(socket: TcpStream) -> Stream {
-    // Small packets that are waited for; a refusal only costs time.
+    prepare(&socket);
+    Stream::Tcp(socket)
+}
+
+/// Sets what every connection needs; a refusal only costs time.
+pub(crate) fn prepare(socket: &TcpStream) {
+    // Small packets that are waited for.
     let _ = socket.set_nodelay(true);
     let probe = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES);
-    let _ = SockRef::from(&socket).set_tcp_keepalive(&probe);
-    Stream::Tcp(socket)
+    let _ = SockRef::from(socket).set_tcp_keepalive(&probe);
 }
 
 /// Accepts and serves until it is dropped, all connections with it.

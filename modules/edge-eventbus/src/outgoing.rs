@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use beehive::{Env, Moment};
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::ConnectionError;
 use crate::plan;
 use crate::session::{CloseReason, ConnectionHandle};
 use crate::shared::Shared;
-use crate::stream::Writer;
 
 /// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -45,16 +45,16 @@ pub(crate) async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_f
     }
 }
 
-/// Writes what the session has for the client, until the socket fails.
-pub(crate) async fn write_all(
-    shared: &Shared,
-    client: &Rc<str>,
-    handle: &Rc<ConnectionHandle>,
-    socket: &mut Writer,
+/// Writes what `fill` has for the other end, until the socket fails. `fill` says whether there may be more even if that is nothing.
+pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
+    env: &Env,
+    handle: &ConnectionHandle,
+    socket: &mut W,
+    mut fill: impl FnMut(&mut BytesMut, Moment) -> bool,
 ) -> ConnectionError {
     let mut out = BytesMut::new();
     loop {
-        let more = shared.broker.borrow_mut().fill(client, handle, &mut out, shared.env.now());
+        let more = fill(&mut out, env.now());
         if out.is_empty() {
             if more {
                 // There are more retained messages to look at; the others' turn comes first.
@@ -69,7 +69,7 @@ pub(crate) async fn write_all(
             socket.write_all(&out).await?;
             socket.flush().await
         };
-        let written = shared.env.timeout(plan::WRITE_DEADLINE, write).await;
+        let written = env.timeout(plan::WRITE_DEADLINE, write).await;
         match written {
             Some(Ok(())) => handle.writing.set(false),
             Some(Err(error)) => return ConnectionError::Socket(error),

@@ -10,8 +10,22 @@ pub(crate) enum ListenerKind {
     Plain,
     /// TCP with TLS.
     Tls,
+    /// TCP with WebSocket.
+    WebSocket,
+    /// TCP with TLS, and WebSocket in it.
+    WebSocketTls,
     /// The Unix socket.
     Unix,
+}
+
+impl ListenerKind {
+    pub(crate) fn has_tls(self) -> bool {
+        matches!(self, ListenerKind::Tls | ListenerKind::WebSocketTls)
+    }
+
+    pub(crate) fn has_web_socket(self) -> bool {
+        matches!(self, ListenerKind::WebSocket | ListenerKind::WebSocketTls)
+    }
 }
 
 /// Whom what comes is counted for.

@@ -12,6 +12,7 @@ use config::edge::EventBus as Settings;
 use tokio::net::TcpListener;
 
 use crate::listener::{Listener, listen};
+use crate::peer::ListenerKind;
 use crate::shared::Shared;
 use crate::{events, unix_socket};
 
@@ -26,6 +27,8 @@ pub(crate) enum Place {
     Plain(String),
     /// MQTT in TLS at an address.
     Tls(String),
+    /// MQTT over WebSocket at an address, in TLS or not.
+    WebSocket { listen: String, tls: bool },
     /// A Unix socket for a group.
     Unix { path: PathBuf, group: String },
 }
@@ -35,21 +38,35 @@ pub(crate) enum Place {
 pub(crate) struct Places {
     pub(crate) plain: Option<SocketAddr>,
     pub(crate) tls: Option<SocketAddr>,
+    pub(crate) web_socket: Option<SocketAddr>,
     /// The Unix socket's file goes with it.
     pub(crate) unix: Option<unix_socket::SocketFile>,
     /// By the setting: why nobody can connect there.
     pub(crate) missing: BTreeMap<&'static str, String>,
 }
 
+impl Places {
+    /// Says in the log where clients may connect.
+    pub(crate) fn announce(&self) {
+        let Places { plain, tls, web_socket, unix, .. } = self;
+        if plain.is_some() || tls.is_some() || web_socket.is_some() || unix.is_some() {
+            tracing::info!(?plain, ?tls, ?web_socket, unix = unix.is_some(), "MQTT clients may connect");
+        }
+    }
+}
+
 /// All that the settings name.
 pub(crate) fn of(settings: &Settings) -> Vec<Place> {
-    let Settings { mqtt_server_internal, tls, unix_socket, .. } = settings;
+    let Settings { mqtt_server_internal, tls, web_socket, unix_socket, .. } = settings;
     let mut places = Vec::new();
     if !mqtt_server_internal.is_empty() {
         places.push(Place::Plain(mqtt_server_internal.clone()));
     }
     if tls.enable {
         places.push(Place::Tls(tls.listen.clone()));
+    }
+    if web_socket.enable {
+        places.push(Place::WebSocket { listen: web_socket.listen.clone(), tls: web_socket.tls });
     }
     if !unix_socket.path.as_os_str().is_empty() {
         places.push(Place::Unix { path: unix_socket.path.clone(), group: unix_socket.group.clone() });
@@ -62,6 +79,7 @@ impl Place {
         match self {
             Place::Plain(_) => "modules.eventBus.mqttServerInternal",
             Place::Tls(_) => "modules.eventBus.tls.listen",
+            Place::WebSocket { .. } => "modules.eventBus.webSocket.listen",
             Place::Unix { .. } => "modules.eventBus.unixSocket",
         }
     }
@@ -70,23 +88,13 @@ impl Place {
     async fn bind(&self, places: &RefCell<Places>) -> Result<Listener, String> {
         let setting = self.setting();
         let listener = match self {
-            Place::Plain(address) | Place::Tls(address) => {
-                let bound = async {
-                    let listener = TcpListener::bind(address).await?;
-                    let at = listener.local_addr()?;
-                    Ok((listener, at))
-                };
-                let (listener, at) = bound.await.map_err(|error: std::io::Error| {
-                    format!("cannot listen on {address} ({setting}): {error}; is another broker there?")
-                })?;
-                let mut places = places.borrow_mut();
-                if matches!(self, Place::Tls(_)) {
-                    places.tls = Some(at);
-                    Listener::Tls(listener)
-                } else {
-                    places.plain = Some(at);
-                    Listener::Plain(listener)
-                }
+            Place::Plain(address) => self.bind_tcp(address, ListenerKind::Plain, places).await?,
+            Place::Tls(address) => self.bind_tcp(address, ListenerKind::Tls, places).await?,
+            Place::WebSocket { listen, tls: false } => {
+                self.bind_tcp(listen, ListenerKind::WebSocket, places).await?
+            }
+            Place::WebSocket { listen, tls: true } => {
+                self.bind_tcp(listen, ListenerKind::WebSocketTls, places).await?
             }
             Place::Unix { path, group } => {
                 let (listener, file) = unix_socket::bind(path, group).map_err(|error| {
@@ -99,6 +107,30 @@ impl Place {
         };
         places.borrow_mut().missing.remove(setting);
         Ok(listener)
+    }
+
+    async fn bind_tcp(
+        &self,
+        address: &str,
+        kind: ListenerKind,
+        places: &RefCell<Places>,
+    ) -> Result<Listener, String> {
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let at = listener.local_addr()?;
+            Ok((listener, at))
+        };
+        let (listener, at) = bound.await.map_err(|error: std::io::Error| {
+            let setting = self.setting();
+            format!("cannot listen on {address} ({setting}): {error}; is another broker there?")
+        })?;
+        let mut places = places.borrow_mut();
+        match kind {
+            ListenerKind::Tls => places.tls = Some(at),
+            ListenerKind::WebSocket | ListenerKind::WebSocketTls => places.web_socket = Some(at),
+            ListenerKind::Plain | ListenerKind::Unix => places.plain = Some(at),
+        }
+        Ok(Listener::Tcp(listener, kind))
     }
 
     /// Binds it now; what stands in the way is said.

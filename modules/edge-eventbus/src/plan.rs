@@ -16,8 +16,12 @@ pub(crate) const LARGE_RATE: usize = 16 << 10;
 pub(crate) const SKIPPED_BYTES: usize = 64 << 20;
 /// 72 KiB: a CONNECT with the largest will. Nobody is known before it, so it is taken in less memory.
 pub(crate) const CONNECT_BYTES: usize = 72 << 10;
+/// 8 KiB: the request that opens a WebSocket, with the cookies that a browser may send along.
+pub(crate) const UPGRADE_BYTES: usize = 8 << 10;
 /// 16 KiB: a read buffer that is larger is given back when it is empty.
 pub(crate) const BUFFER_BYTES: usize = 16 << 10;
+/// 2,000 small publishes a second of one connection where the settings say nothing else (`maxMessagesPerSecond`).
+pub(crate) const MESSAGES_A_SECOND: u32 = 2_000;
 /// 64 units of work (see `rate_limit.rs`), 16 small publishes, of one client are done before another client's turn comes.
 pub(crate) const TURN_WORK: u64 = 64;
 /// 64 KiB of one client are taken before another client's turn comes.
@@ -74,6 +78,8 @@ pub(crate) const RETAINED_PAGE: usize = 50;
 pub(crate) const RETAINED_LOOKS: usize = 2000;
 /// 256 messages of QoS 1 and 2 that a client of MQTT 5 may have open.
 pub(crate) const RECEIVE_MAXIMUM: u16 = 256;
+/// 16 topics that get a number towards a client of MQTT 5 that takes numbers.
+pub(crate) const OUTGOING_ALIASES: u16 = 16;
 /// 16 topics that a client of MQTT 5 may give a number.
 pub(crate) const TOPIC_ALIASES: u16 = 16;
 /// 1 s: what only has to be deleted from the store waits for so long, as it may be the next commit's.
@@ -92,6 +98,9 @@ pub(crate) const BACKLOG: usize = 512;
 pub(crate) const UPLOAD_BYTES: usize = 4 << 20;
 /// 512 bytes: what a small one of them takes beside its payload.
 pub(crate) const UPLOAD_OVERHEAD: usize = 512;
+/// 10,000 messages and 8 MiB of `edgecore`'s own wait for an external broker that is away; what comes then is lost.
+pub(crate) const EXTERNAL_MESSAGES: usize = 10_000;
+pub(crate) const EXTERNAL_BYTES: usize = 8 << 20;
 /// 256 messages for the cloud in one commit.
 pub(crate) const UPLOAD_BATCH: usize = 256;
 /// 1 MiB of payload in one commit; one message alone always fits.
@@ -117,13 +126,16 @@ pub(crate) fn is_for_the_cloud(topic: &str) -> bool {
 /// What clients publish in the trees that begin with `$`, in the router's form (see [`crate::topic::router_form`]): the
 /// topics that KubeEdge's devices and applications publish on, and what is left of `$hw` only `edgecore` says. In the
 /// other trees they publish what they like.
-const CLIENTS_HW: [&str; 5] = [
+const CLIENTS_HW: [&str; 6] = [
     "s/hw/events/device/+/+/state/update",
     "s/hw/events/device/+/+/twin/update",
     "s/hw/events/device/+/+/twin/get",
+    "s/hw/events/device/+/+/method/call",
     "s/hw/events/node/+/membership/get",
     "s/hw/events/upload/#",
 ];
+/// Of other trees what goes to the cloud: see [`is_for_the_cloud`].
+const FOR_THE_CLOUD: [&str; 2] = ["SYS/dis/upload_records", "+/user/#"];
 /// Time series of devices for applications on the node, with a namespace and, as in KubeEdge's older form, without.
 const CLIENTS_KE: [&str; 2] = ["s/ke/events/device/+/+/data/update", "s/ke/events/device/+/data/update"];
 /// Trees in which no other topic is a client's: `$hw` and the broker's own.
@@ -154,6 +166,12 @@ pub(crate) fn is_twins(topic: &str) -> bool {
     router_form.starts_with("s/hw/") && may_be_clients(&router_form) && !is_for_the_cloud(topic)
 }
 
+/// Filters for all that clients publish for DeviceTwin and for the cloud, as KubeEdge's EventBus subscribes to them.
+pub(crate) fn from_clients() -> Vec<String> {
+    let own_trees = CLIENTS_HW.iter().filter_map(|filter| topic::from_router_form(filter));
+    own_trees.chain(FOR_THE_CLOUD.iter().map(|filter| (*filter).to_owned())).collect()
+}
+
 /// How long a client may be silent.
 pub(crate) fn silence(keep_alive: u16) -> Option<Duration> {
     (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500))
@@ -169,6 +187,7 @@ mod tests {
             "$hw/events/device/default/sensor-1/twin/update",
             "$hw/events/device/default/sensor-1/twin/get",
             "$hw/events/device/default/sensor-1/state/update",
+            "$hw/events/device/default/sensor-1/method/call",
             "$hw/events/device/events/device/twin/update",
             "$hw/events/node/edge-1/membership/get",
         ] {
@@ -179,6 +198,7 @@ mod tests {
             "$hw/events/device/default/sensor-1/twin/update/result",
             "$hw/events/device/default/sensor-1/twin/get/result",
             "$hw/events/device/default/sensor-1/state/update/result",
+            "$hw/events/device/default/sensor-1/method/call/result",
             "$hw/events/device/sensor-1/twin/update",
             "$hw/events/node/edge-1/membership/get/result",
             "$hw/events/upload/x",
@@ -228,6 +248,31 @@ mod tests {
                     assert_eq!(is_for_the_cloud(&topic), takes(&topic), "{topic}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_listened_to_elsewhere_is_what_goes_on_here() {
+        let filters = from_clients();
+        let takes = |topic: &str| {
+            let router_form = topic::router_form(topic);
+            filters.iter().any(|filter| topic::matches(&topic::router_form(filter), &router_form))
+        };
+        for topic in [
+            "$hw/events/device/default/sensor-1/twin/update",
+            "$hw/events/device/default/sensor-1/twin/get",
+            "$hw/events/device/default/sensor-1/state/update",
+            "$hw/events/node/edge-1/membership/get",
+            "$hw/events/upload/a/b",
+            "SYS/dis/upload_records",
+            "app/user/x",
+        ] {
+            assert!(takes(topic) && (is_twins(topic) || is_for_the_cloud(topic)), "{topic}");
+        }
+        for topic in
+            ["$hw/events/device/a/b/twin/cloud_updated", "$hw/events/device/a/b/twin/update/delta", "a/b"]
+        {
+            assert!(!takes(topic), "{topic}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::outgoing::wait_for_room;
 use crate::packet::Publish;
 use crate::qos2::{Progress, Unreleased};
 use crate::session::RowKey;
-use crate::settling::{Answer, Settled, ask_twin, kept, stored};
+use crate::settling::{Answer, Settled, stored};
 use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
 use crate::uploads::{MemoryPermit, Upload};
@@ -83,7 +83,8 @@ impl Client {
             self.answer(Answer::to(qos, pkid), NOT_AUTHORIZED, None);
             return Ok(());
         }
-        let goes_on = plan::is_twins(&publish.topic) || plan::is_for_the_cloud(&publish.topic);
+        let queue = self.shared.intake.rule_topics.queue_of(&publish.topic);
+        let goes_on = plan::is_twins(&publish.topic) || queue.is_some();
         if goes_on && publish.payload.len() > plan::SMALL_BYTES {
             self.drop_oversized(&publish, publish.payload.len(), plan::SMALL_BYTES);
             return Ok(());
@@ -124,10 +125,8 @@ impl Client {
     }
 
     async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
-        if !plan::is_for_the_cloud(&publish.topic) {
-            return None;
-        }
-        self.shared.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
+        self.shared.intake.rule_topics.queue_of(&publish.topic)?;
+        self.shared.intake.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
     }
 
     /// An earlier connection brought it, and what that set going has not ended.
@@ -165,10 +164,10 @@ impl Client {
     fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, wait: Wait) {
         let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
-        let upload = plan::is_for_the_cloud(&name).then(|| {
+        let upload = self.shared.intake.rule_topics.queue_of(&name).map(|queue| {
             let source = UploadSource { client: Rc::clone(&self.id), topic: name.as_str().into() };
             let line = Rc::clone(&self.line);
-            self.shared.uploads.put(Upload { source, payload, qos, dup, line, room })
+            self.shared.intake.uploads.put(Upload { source, queue, payload, qos, dup, line, room })
         });
         if for_twin.is_none() && qos == 0 {
             return;
@@ -184,10 +183,10 @@ impl Client {
         self.settling.push_back(Box::pin(async move {
             let mut result = Ok(if wait.is_not_retained { QUOTA_EXCEEDED } else { 0 });
             if let Some((topic, payload)) = for_twin {
-                result = ask_twin(&shared, &id, topic, payload).await;
+                result = shared.intake.ask_twin(&id, topic, payload).await;
             }
             if let (Some(upload), true) = (upload, qos > 0) {
-                result = kept(&shared, upload).await.and(result);
+                result = shared.intake.kept(upload).await.and(result);
             }
             if qos > 0 {
                 let queued = match wait.queued {

@@ -4,6 +4,7 @@
 //! slowly: nothing is dropped, and what he sends waits in his own socket.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,10 +15,8 @@ use crate::packet::Packet;
 use crate::peer::PeerOrigin;
 use crate::plan;
 
-/// 8,000 units of work a second of one connection: 2,000 publishes that few subscribe to.
-const WORK_A_SECOND: u64 = 8_000;
-/// 4 MiB a second of one connection.
-const BYTES_A_SECOND: u64 = 4 << 20;
+/// 2 KiB of a publish are what a small one is allowed for (4 MiB a second where there may be 2,000 of them).
+const BYTES_OF_PUBLISH: u64 = 2 << 10;
 /// All connections of one user, or all anonymous ones of one address or uid, have twice that.
 const TOGETHER: u32 = 2;
 /// 1 s: what was not used may be used at once.
@@ -25,6 +24,8 @@ const BURST: Duration = Duration::from_secs(1);
 /// 25 ms of the common share is the most that one packet costs the others of an address: who sends dearer ones waits
 /// for that himself, and not his neighbours.
 const COMMON_MOST: Duration = Duration::from_millis(25);
+/// 5 s: the most that a connection finds owed by others of its source that have left, however much they spent.
+const OWED_MOST: Duration = Duration::from_secs(5);
 /// 256 sources are kept in mind, before those are forgotten that have nothing to pay.
 const SOURCES: usize = 256;
 
@@ -72,10 +73,14 @@ impl Cost {
         Cost { work: self.work + looking_at(looks), ..self }
     }
 
-    /// How long a connection that sends nothing else may take for it.
-    fn span(self) -> Duration {
-        let at = |amount: u64, rate: u64| Duration::from_nanos(amount.saturating_mul(1_000_000_000 / rate));
-        at(self.work, WORK_A_SECOND).max(at(self.bytes, BYTES_A_SECOND))
+    /// How long a connection that sends nothing else may take for it, of so many small publishes a second.
+    fn span(self, a_second: NonZeroU64) -> Duration {
+        let at = |amount: u64, of_publish: u64| {
+            let rate = u128::from(a_second.get()) * u128::from(of_publish);
+            let nanos = u128::from(amount) * 1_000_000_000 / rate;
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        at(self.work, PUBLISH).max(at(self.bytes, BYTES_OF_PUBLISH))
     }
 }
 
@@ -88,10 +93,14 @@ fn looking_at(places: usize) -> u64 {
 struct Bucket(Moment);
 
 impl Bucket {
+    fn pause(self, now: Moment) -> Duration {
+        self.0.since(now).saturating_sub(BURST)
+    }
+
     /// Returns how long to wait before the next.
     fn charge(&mut self, now: Moment, span: Duration) -> Duration {
         self.0 = self.0.max(now) + span;
-        self.0.since(now).saturating_sub(BURST)
+        self.pause(now)
     }
 }
 
@@ -104,8 +113,20 @@ enum Payer {
 
 /// What all that pay together have used.
 #[derive(Debug, Default)]
+struct Share {
+    /// All of them.
+    common: Bucket,
+    /// Those that have left without having paid: whoever comes next from there pays for them. Otherwise a connection for
+    /// each dear packet would cost nothing but its neighbours' common share.
+    departed: Bucket,
+}
+
+/// What all that pay together have used.
+#[derive(Debug, Default)]
 pub(crate) struct RateLimiter {
-    common: BTreeMap<Payer, Bucket>,
+    /// Small publishes a second of one connection; `None`: no bound.
+    a_second: Option<NonZeroU64>,
+    shares: BTreeMap<Payer, Share>,
 }
 
 /// One connection's account.
@@ -113,27 +134,51 @@ pub(crate) struct RateLimiter {
 pub(crate) struct RateAccount {
     payer: Payer,
     own: Bucket,
+    /// What it found owed.
+    found: Bucket,
 }
 
 impl RateAccount {
-    pub(crate) fn new(client: &str, source: PeerOrigin) -> Self {
-        let payer = match identity::parts(client).0 {
-            Some(user) => Payer::User(user.into()),
-            None => Payer::PeerOrigin(source),
-        };
-        RateAccount { payer, own: Bucket::default() }
+    /// How long nothing is to be read yet.
+    pub(crate) fn pause(&self, now: Moment) -> Duration {
+        self.own.pause(now)
     }
 }
 
 impl RateLimiter {
+    /// With so many small publishes a second of one connection; 0: no bound.
+    pub(crate) fn new(a_second: u32) -> Self {
+        RateLimiter { a_second: NonZeroU64::new(a_second.into()), shares: BTreeMap::new() }
+    }
+
+    /// An account for a connection of `client`; what others of its source owe that have left, it owes.
+    pub(crate) fn open(&mut self, client: &str, source: PeerOrigin, now: Moment) -> RateAccount {
+        let payer = match identity::parts(client).0 {
+            Some(user) => Payer::User(user.into()),
+            None => Payer::PeerOrigin(source),
+        };
+        let owed = self.shares.get(&payer).map(|share| share.departed.0).unwrap_or_default();
+        let found = Bucket(owed.min(now + OWED_MOST));
+        RateAccount { payer, own: found, found }
+    }
+
+    /// The connection is over.
+    pub(crate) fn close(&mut self, account: &RateAccount, now: Moment) {
+        let unpaid = account.own.0.since(account.found.0.max(now));
+        if let Some(share) = self.shares.get_mut(&account.payer) {
+            share.departed.0 = (share.departed.0.max(now) + unpaid).min(now + OWED_MOST);
+        }
+    }
+
     /// Somebody has cost so much. Returns how long nothing more is to be read from him.
     pub(crate) fn charge(&mut self, account: &mut RateAccount, cost: Cost, now: Moment) -> Duration {
-        let span = cost.span();
-        if self.common.len() >= SOURCES && !self.common.contains_key(&account.payer) {
-            self.common.retain(|_, bucket| bucket.0 > now);
+        let Some(a_second) = self.a_second else { return Duration::ZERO };
+        let span = cost.span(a_second);
+        if self.shares.len() >= SOURCES && !self.shares.contains_key(&account.payer) {
+            self.shares.retain(|_, share| share.common.0.max(share.departed.0) > now);
         }
-        let common = self.common.entry(account.payer.clone()).or_default();
-        let together = common.charge(now, (span / TOGETHER).min(COMMON_MOST));
+        let share = self.shares.entry(account.payer.clone()).or_default();
+        let together = share.common.charge(now, (span / TOGETHER).min(COMMON_MOST));
         account.own.charge(now, span).max(together)
     }
 }
@@ -161,10 +206,11 @@ mod tests {
 
     /// How many of `cost` a connection, out of `many` of one source, gets through in ten seconds.
     fn in_ten_seconds(cost: Cost, many: usize) -> usize {
-        let (mut rates, end) = (RateLimiter::default(), Duration::from_secs(10));
-        let account =
-            |n: usize| (Duration::ZERO, n, RateAccount::new(&n.to_string(), Peer::default().source));
-        let mut all: Vec<_> = (0..many).map(account).collect();
+        let (mut rates, end) = (RateLimiter::new(2_000), Duration::from_secs(10));
+        let mut account = |n: usize| {
+            (Duration::ZERO, n, rates.open(&n.to_string(), Peer::default().source, Moment::default()))
+        };
+        let mut all: Vec<_> = (0..many).map(&mut account).collect();
         let mut done = 0;
         loop {
             let Some((at, n, account)) = all.iter_mut().min_by_key(|(at, _, _)| *at) else { return done };
@@ -191,31 +237,73 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_is_that_rate_and_none_is_no_bound() {
+        let small = Cost::of(&publish("a", 10), 0);
+        let (mut slow, mut free) = (RateLimiter::new(100), RateLimiter::new(0));
+        let mut account = slow.open("n", Peer::default().source, Moment::default());
+        let pause = (0..200).map(|_| slow.charge(&mut account, small, Moment::default())).last();
+        assert_eq!(pause, Some(Duration::from_secs(1)));
+        let mut account = free.open("n", Peer::default().source, Moment::default());
+        assert!((0..100_000).all(|_| free.charge(&mut account, small, Moment::default()).is_zero()));
+    }
+
+    #[test]
     fn what_is_dear_to_find_is_dear_and_neighbours_do_not_pay_for_it() {
         let cost = Cost::of(&publish("a", 1), 0).with_looks(20_000);
         assert!(in_ten_seconds(cost, 1) < 100);
-        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
-        let (mut greedy, mut modest) =
-            (RateAccount::new("greedy", source), RateAccount::new("modest", source));
+        let (mut rates, source) = (RateLimiter::new(2_000), Peer::default().source);
+        let mut open = |client| rates.open(client, source, Moment::default());
+        let (mut greedy, mut modest) = (open("greedy"), open("modest"));
         let filters = vec![String::new(); 80_000];
         let flood = Cost::of(&Packet::Unsubscribe { pkid: 1, filters }, 0);
         assert!(rates.charge(&mut greedy, flood, Moment::default()) > Duration::from_secs(5));
         assert_eq!(rates.charge(&mut modest, Cost { work: 1, bytes: 0 }, Moment::default()), Duration::ZERO);
     }
 
+    /// Whoever takes a connection for each dear packet is as slow as with one connection, and his neighbour hears of it as
+    /// little.
+    #[test]
+    fn a_connection_for_each_packet_gains_nothing() {
+        let (mut rates, source) = (RateLimiter::new(2_000), Peer::default().source);
+        let dear = Cost::of(&publish("a", 1), 0).with_looks(30_000);
+        let modest_cost = Cost::of(&publish("a", 10), 0);
+        let mut modest = rates.open("modest", source, Moment::default());
+        let (mut done, mut longest) = (0, Duration::ZERO);
+        // Thirty at a time: each waits until nothing is owed, sends one packet, and leaves.
+        let mut turns = vec![Moment::default(); 30];
+        for millis in 0..60_000 {
+            let now = Moment(Duration::from_millis(millis));
+            for turn in turns.iter_mut().filter(|turn| **turn <= now) {
+                let mut greedy = rates.open("greedy", source, now);
+                rates.charge(&mut greedy, dear, now);
+                rates.close(&greedy, now);
+                done += 1;
+                *turn = now + rates.open("next", source, now).pause(now);
+            }
+            if millis % 200 == 0 {
+                longest = longest.max(rates.charge(&mut modest, modest_cost, now));
+            }
+        }
+        assert!((30..=500).contains(&done), "{done}");
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        let fresh = rates.open("fresh", source, Moment(Duration::from_secs(60)));
+        assert!(fresh.pause(Moment(Duration::from_secs(60))) <= OWED_MOST);
+    }
+
     #[test]
     fn a_user_pays_for_himself_and_who_owes_nothing_is_forgotten() {
-        let (mut rates, source) = (RateLimiter::default(), Peer::default().source);
-        let (mut nobody, mut user) = (RateAccount::new("n", source), RateAccount::new("user=plc;n", source));
+        let (mut rates, source) = (RateLimiter::new(2_000), Peer::default().source);
+        let mut open = |client| rates.open(client, source, Moment::default());
+        let (mut nobody, mut user) = (open("n"), open("user=plc;n"));
         for _ in 0..20_000 {
             rates.charge(&mut nobody, Cost { work: 8, bytes: 0 }, Moment::default());
         }
         assert_eq!(rates.charge(&mut user, Cost { work: 8, bytes: 0 }, Moment::default()), Duration::ZERO);
         let later = Moment(Duration::from_secs(3600));
         for uid in 0..2_000 {
-            let mut one = RateAccount::new("n", PeerOrigin::Uid(uid));
+            let mut one = rates.open("n", PeerOrigin::Uid(uid), later);
             rates.charge(&mut one, Cost { work: 1, bytes: 0 }, later + Duration::from_secs(u64::from(uid)));
         }
-        assert!(rates.common.len() <= SOURCES);
+        assert!(rates.shares.len() <= SOURCES);
     }
 }

@@ -13,7 +13,13 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Over one of these.
+    Layered(Pin<Box<dyn Layer>>),
 }
+
+/// What carries bytes over another connection: a WebSocket, or TLS of a client.
+pub(crate) trait Layer: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Layer for T {}
 
 pub(crate) type Reader = tokio::io::ReadHalf<Stream>;
 pub(crate) type Writer = tokio::io::WriteHalf<Stream>;
@@ -31,6 +37,10 @@ macro_rules! on {
             }
             Stream::Tls(socket) => {
                 let $inner = Pin::new(socket.as_mut());
+                $call
+            }
+            Stream::Layered(layer) => {
+                let $inner = layer.as_mut();
                 $call
             }
         }

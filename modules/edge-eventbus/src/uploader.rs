@@ -5,7 +5,7 @@ use std::rc::Rc;
 use beehive::{Address, Env};
 use bytes::Bytes;
 use contract::metamanager::MetaMsg;
-use edge_store::Store;
+use edge_store::{OutboxQueue, Store};
 
 use crate::plan;
 use crate::upload_sources::UploadSource;
@@ -46,7 +46,8 @@ impl Publisher {
         }
         let room = self.uploads.room(&self.client, topic.len() + payload.len()).await;
         let source = UploadSource { client: Rc::clone(&self.client), topic: topic.into() };
-        let item = Upload { source, payload, qos: 1, dup, line: Rc::clone(&self.line), room };
+        let (queue, line) = (OutboxQueue::Telemetry, Rc::clone(&self.line));
+        let item = Upload { source, queue, payload, qos: 1, dup, line, room };
         let told = self.uploads.put(item);
         match told.await {
             Ok(outcome) => outcome.map_err(|why| why.to_string()),

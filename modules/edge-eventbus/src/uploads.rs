@@ -32,6 +32,7 @@ pub(crate) struct UploadOrder {
 /// A message on its way into the outbox.
 pub(crate) struct Upload {
     pub(crate) source: UploadSource,
+    pub(crate) queue: OutboxQueue,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
     pub(crate) dup: bool,
@@ -301,5 +302,5 @@ fn write(item: &Upload, number: SequenceNumber) -> Result<Write, rows::RowError>
         payload: item.payload.clone(),
     };
     let body = rows::encode_telemetry(&telemetry)?;
-    Ok(Write::Enqueue { queue: OutboxQueue::Telemetry, class: Class::Telemetry, key: telemetry.topic, body })
+    Ok(Write::Enqueue { queue: item.queue, class: Class::Telemetry, key: telemetry.topic, body })
 }

@@ -349,7 +349,6 @@ fn what_the_node_keeps_by_itself_survives_the_daemon() {
                 let message = EventBusMsg::Publish {
                     topic: format!("$hw/kept/{round}/{n}"),
                     payload: "x".into(),
-                    qos: 0,
                     retain: true,
                 };
                 node.bus.tell(message).await.unwrap();

@@ -4,14 +4,12 @@
 mod node;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket};
+use node::certificates::Ca;
 use node::{Node, SOON, connect, lines, publish, run, subscribe};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
-};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -78,71 +76,6 @@ fn the_unix_socket_serves_its_group_and_knows_who_connects() {
         lines(mosquitto("pub", &["--unix", shown, "-t", "t", "-m", "x"])).await;
         node.stop().await;
     });
-}
-
-/// An authority with its folder of files.
-struct Ca {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: PathBuf,
-    name: &'static str,
-}
-
-impl Ca {
-    fn new(folder: &Path, name: &'static str) -> Ca {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let ca = Ca { issuer, folder: folder.to_owned(), name };
-        ca.write("ca", &ca.issuer.pem());
-        ca
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.join(format!("{}-{file}", self.name))
-    }
-
-    fn shown(&self, file: &str) -> String {
-        self.path(file).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        std::fs::write(self.folder.join("fresh"), text).unwrap();
-        std::fs::rename(self.folder.join("fresh"), self.path(file)).unwrap();
-    }
-
-    /// A certificate of these common names and its key, with a serial number of its own.
-    fn issue(&self, file: &str, names: &[&str], serial: u64) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        for name in names {
-            params.distinguished_name.push(DnType::CommonName, *name);
-        }
-        params.serial_number = Some(serial.into());
-        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
-        self.write(&format!("{file}.crt"), &params.signed_by(&key, &self.issuer).unwrap().pem());
-        self.write(&format!("{file}.key"), &key.serialize_pem());
-    }
-
-    fn revoke(&self, serials: &[u64]) {
-        let day = |year| rcgen::date_time_ymd(year, 1, 1);
-        let revoked = serials.iter().map(|serial| rcgen::RevokedCertParams {
-            serial_number: (*serial).into(),
-            revocation_time: day(2025),
-            reason_code: None,
-            invalidity_date: None,
-        });
-        let list = rcgen::CertificateRevocationListParams {
-            this_update: day(2025),
-            next_update: day(2070),
-            crl_number: 1_u64.into(),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.collect(),
-            key_identifier_method: rcgen::KeyIdMethod::Sha256,
-        };
-        self.write("crl", &list.signed_by(&self.issuer).unwrap().pem().unwrap());
-    }
 }
 
 fn settings(ca: &Ca) -> Settings {

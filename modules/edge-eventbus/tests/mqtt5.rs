@@ -212,6 +212,50 @@ fn an_alias_stands_for_its_topic_and_is_forgotten_with_the_connection() {
 }
 
 #[test]
+fn a_client_that_takes_numbers_for_topics_gets_a_name_once_for_each_connection() {
+    run(|store| async move {
+        let node = Node::start(store).await;
+        // 5:3.1.2-26: no more than it takes, which is one here.
+        let one = &[0x22, 0, 1];
+        let mut client = client5(&node, "sub", one).await;
+        client.send(&subscribe5("line/+", 0, &[])).await;
+        client.expect(b"\x90\x04\x00\x09\x00\x00").await;
+        let mut publisher = node.client("pub").await;
+        for topic in ["line/1", "line/1", "line/2", "line/1"] {
+            publisher.send(&publish(topic, "x", 0, 0)).await;
+        }
+        client.expect(b"\x30\x0d\x00\x06line/1\x03\x23\x00\x01x").await;
+        client.expect(b"\x30\x07\x00\x00\x03\x23\x00\x01x").await;
+        client.expect(b"\x30\x0a\x00\x06line/2\x00x").await;
+        client.expect(b"\x30\x07\x00\x00\x03\x23\x00\x01x").await;
+        drop(client);
+        let mut client = client5(&node, "sub", one).await;
+        client.send(&subscribe5("line/1", 0, &[])).await;
+        client.expect(b"\x90\x04\x00\x09\x00\x00").await;
+        publisher.send(&publish("line/1", "x", 0, 0)).await;
+        client.expect(b"\x30\x0d\x00\x06line/1\x03\x23\x00\x01x").await;
+    });
+}
+
+#[test]
+fn a_client_is_told_a_keep_alive_and_ended_by_it() {
+    run(|store| async move {
+        let settings = config::edge::EventBus { max_keep_alive: 1, ..config::edge::EventBus::default() };
+        let node = Node::start_as(store, settings).await;
+        let mut client = node.raw().await;
+        // It asks for none (5:3.2.2-21).
+        client.send(&connect5("silent", true, &[], None)).await;
+        let told = [b"\x20\x11\x00\x00\x0e".as_slice(), &WELCOME[5..], b"\x13\x00\x01"].concat();
+        client.expect(&told).await;
+        assert_eq!(ends(&mut client).await, Some(0x8d));
+        // One of 3.1.1 cannot be told, and what it asked for holds.
+        let mut old = node.client("old").await;
+        node.env.sleep(std::time::Duration::from_secs(2)).await;
+        is_alive(&mut old).await;
+    });
+}
+
+#[test]
 fn what_a_client_takes_is_respected() {
     run(|store| async move {
         let node = Node::start(store).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use beehive::link::{Hello, Link};
 use beehive::{Actor, Address, Context, Fault};
+use contract::devicetwin::TwinMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
@@ -29,6 +30,7 @@ pub struct EdgeHub {
     endpoints: Endpoints,
     greeting: Hello,
     meta: Address<MetaMsg>,
+    twin: Option<Address<TwinMsg>>,
     network: Option<Rc<dyn Network>>,
     streams: Option<Arc<StreamHandler>>,
     plan: Plan,
@@ -69,6 +71,7 @@ impl EdgeHub {
             endpoints,
             greeting: Hello::of(name),
             meta,
+            twin: None,
             network: None,
             streams: None,
             last_attempt: 0,
@@ -85,6 +88,13 @@ impl EdgeHub {
     #[must_use]
     pub fn watching(mut self, network: Rc<dyn Network>) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// With DeviceTwin for the calls of devices' methods that the cloud makes; without it the hello says that none are taken.
+    #[must_use]
+    pub fn calling_devices_of(mut self, twin: Address<TwinMsg>) -> Self {
+        self.twin = Some(twin);
         self
     }
 
@@ -192,7 +202,8 @@ impl EdgeHub {
         self.last_attempt += 1;
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
-        let caller = AttemptContext { env, greeting, meta, streams: self.streams.clone() };
+        let (twin, streams) = (self.twin.clone(), self.streams.clone());
+        let caller = AttemptContext { env, greeting, meta, twin, streams };
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
         let others = self.plan.has_others();
         let task = cx.spawn(async move {

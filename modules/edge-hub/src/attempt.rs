@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use beehive::link::{Connection, DialError, Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Address, Env, Fault, Moment};
+use contract::devicetwin::{DeviceDown, TwinMsg};
 use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -61,6 +62,8 @@ pub(crate) struct AttemptContext {
     pub(crate) env: Env,
     pub(crate) greeting: Hello,
     pub(crate) meta: Address<MetaMsg>,
+    /// Who takes calls of devices' methods, if anybody does.
+    pub(crate) twin: Option<Address<TwinMsg>>,
     /// Who takes the byte streams that the cloud opens, if anybody does.
     pub(crate) streams: Option<Arc<StreamHandler>>,
 }
@@ -145,9 +148,14 @@ impl AttemptContext {
     }
 
     async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, AttemptFailure> {
-        // What the cloud says is checked by its certificate alone; it may reach MetaManager and nothing else.
+        // What the cloud says is checked by its certificate alone; it may reach MetaManager, DeviceTwin and the byte streams, and nothing
+        // else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
+        let routes = match self.twin.clone() {
+            Some(twin) => routes.accept(twin, |message: DeviceDown, _: &PeerName| TwinMsg::Down(message)),
+            None => routes,
+        };
         let routes = match &self.streams {
             Some(streams) => routes.byte_streams(Arc::<StreamHandler>::clone(streams)),
             None => routes,

@@ -8,11 +8,11 @@
 //! has changed.
 //! # Tells
 //! MetaManager that the link is up, with the cloud's mailboxes, and that it is down. EdgeStream: the byte streams that the
-//! cloud opens.
+//! cloud opens. DeviceTwin: the calls of methods that the cloud makes.
 //! # Keeps across a restart
 //! Nothing. A restart of the hub ends its link.
 //! # Never
-//! Carries a payload: the link's streams end in MetaManager's own mailbox. Makes a pause grow unless the cloud asks.
+//! Carries a payload: the link's streams end in MetaManager's and DeviceTwin's own mailboxes. Makes a pause grow unless the cloud asks.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;

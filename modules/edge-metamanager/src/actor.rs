@@ -11,20 +11,27 @@ use contract::downlink::{Inventory, MetaDown, NotApplied};
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
+use contract::eventbus::EventBusMsg;
 use contract::metamanager::{MetaMsg, NoToken};
 use contract::report::OutboxQueue;
-use contract::{Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery};
+use contract::rule_call::{RuleAnswer, RuleCall};
+use contract::servicebus::ServiceBusMsg;
+use contract::uplink::RouterUp;
+use contract::{Change, ChangedObjects, ObjectKey, ObjectVersion, TokenGrant, TokenQuery, capability};
 use edge_store::Store;
 
 use crate::events::{CHANGES_APPLIED, Event};
 use crate::inventory::BatchSequencer;
-use crate::plan;
+use crate::plan::{self, QUEUES};
+use crate::rule_topics::RuleTopics;
 use crate::store::{MetaStore, write_of};
 
 use self::delivery::{CloudAddresses, QueueDelivery};
 
 /// 15 s: a pod that starts waits for its token.
 const TOKEN_DEADLINE: Duration = Duration::from_secs(15);
+/// 50 s for a rule's target to answer a call: the router gives up before.
+const RULE_CALL_DEADLINE: Duration = Duration::from_secs(50);
 /// 5 s: what a full mailbox did not take is told again, and rows whose nudge was lost leave, at the latest after this.
 const TICK: Duration = Duration::from_secs(5);
 /// 15 s: Edged speaks every 6.5.
@@ -37,10 +44,15 @@ pub struct MetaManager {
     twin: Address<TwinMsg>,
     hub: Address<EdgeHubMsg>,
     cloud: Option<CloudAddresses>,
-    queues: [QueueDelivery; 3],
+    queues: [QueueDelivery; QUEUES],
+    /// Which topics of rules wait for their targets.
+    rule_topics: RuleTopics,
+    /// The two that act by rules, if they are there.
+    bus: Option<Address<EventBusMsg>>,
+    service_bus: Option<Address<ServiceBusMsg>>,
     batches: BatchSequencer,
-    /// What Edged and DeviceTwin have not been told yet. After a restart nobody knows what it was.
-    untold: [(LocalModule, ChangedObjects); 2],
+    /// What the others have not been told yet. After a restart nobody knows what it was.
+    untold: [(LocalModule, ChangedObjects); LocalModule::ALL.len()],
     /// The hub knows that a link has to be handed over.
     hub_knows: bool,
     applied: u64,
@@ -54,6 +66,13 @@ pub struct MetaManager {
 enum LocalModule {
     Edged,
     DeviceTwin,
+    EventBus,
+    ServiceBus,
+}
+
+impl LocalModule {
+    const ALL: [LocalModule; 4] =
+        [LocalModule::Edged, LocalModule::DeviceTwin, LocalModule::EventBus, LocalModule::ServiceBus];
 }
 
 impl MetaManager {
@@ -70,14 +89,29 @@ impl MetaManager {
             twin,
             hub,
             cloud: None,
-            queues: [i64::MAX; 3].map(QueueDelivery::after),
+            queues: [i64::MAX; QUEUES].map(QueueDelivery::after),
+            rule_topics: RuleTopics::default(),
+            bus: None,
+            service_bus: None,
             batches: BatchSequencer::default(),
-            untold: [LocalModule::Edged, LocalModule::DeviceTwin].map(|who| (who, ChangedObjects::Any)),
+            untold: LocalModule::ALL.map(|who| (who, ChangedObjects::Any)),
             hub_knows: false,
             applied: 0,
             confirmed: 0,
             edged_alive: None,
         }
+    }
+
+    /// The same, which tells the EventBus about rules.
+    #[must_use]
+    pub fn telling_bus(self, bus: Address<EventBusMsg>) -> Self {
+        MetaManager { bus: Some(bus), ..self }
+    }
+
+    /// The same, which tells the ServiceBus about rules.
+    #[must_use]
+    pub fn telling_service_bus(self, service_bus: Option<Address<ServiceBusMsg>>) -> Self {
+        MetaManager { service_bus, ..self }
     }
 
     fn store(&self, cx: &Context<MetaMsg>) -> MetaStore {
@@ -128,6 +162,14 @@ impl Actor for MetaManager {
                 self.token(query, reply, cx);
                 Ok(())
             }
+            MetaMsg::RuleCall { call, reply } => {
+                self.rule_call(call, reply, cx);
+                Ok(())
+            }
+            MetaMsg::RulesDue => {
+                self.look_again_at_rules(cx);
+                self.deliver_from(OutboxQueue::Rules, cx).await
+            }
         }
     }
 
@@ -136,6 +178,7 @@ impl Actor for MetaManager {
             "linked": self.cloud.is_some(),
             "appliedChanges": self.applied,
             "confirmedReports": self.confirmed,
+            "waitingRuleTopics": self.rule_topics.len(),
         })
     }
 }
@@ -145,6 +188,7 @@ impl MetaManager {
     async fn link_up(&mut self, cloud: CloudAddresses, cx: &Context<MetaMsg>) -> Result<(), Fault> {
         self.cloud = Some(cloud);
         self.queues.iter_mut().for_each(|queue| queue.sender.link_up());
+        self.rule_topics.link_up();
         // A full mailbox: Edged reports by itself within five minutes.
         let _ = self.edged.try_tell(EdgedMsg::ReportNode);
         // A node that comes back is Ready at once, not at Edged's next word.
@@ -232,6 +276,7 @@ impl MetaManager {
             let is_concerned = match who {
                 LocalModule::Edged => recipients.edged,
                 LocalModule::DeviceTwin => recipients.device_twin,
+                LocalModule::EventBus | LocalModule::ServiceBus => recipients.buses,
             };
             if is_concerned {
                 untold.add(key.clone());
@@ -249,6 +294,14 @@ impl MetaManager {
             let told = match who {
                 LocalModule::Edged => self.edged.try_tell(EdgedMsg::ObjectsChanged(untold.clone())),
                 LocalModule::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
+                LocalModule::EventBus => match &self.bus {
+                    Some(bus) => bus.try_tell(EventBusMsg::ObjectsChanged(untold.clone())),
+                    None => Ok(()),
+                },
+                LocalModule::ServiceBus => match &self.service_bus {
+                    Some(bus) => bus.try_tell(ServiceBusMsg::ObjectsChanged(untold.clone())),
+                    None => Ok(()),
+                },
             };
             if told.is_ok() {
                 *untold = ChangedObjects::default();
@@ -275,6 +328,32 @@ impl MetaManager {
             let answer = edge.ask(TOKEN_DEADLINE, |reply| EdgeUp::Token { query: query.into(), reply }).await;
             // No answer is the link's fault, whatever it was.
             reply.send(answer.map_or(Err(NoToken::OutOfReach), |answer| answer.map_err(NoToken::Refused)));
+        });
+    }
+}
+
+/// Calls of rules.
+impl MetaManager {
+    /// Asked once: whoever calls hears what came of it, or that nobody knows.
+    fn rule_call(&self, call: RuleCall, reply: Reply<RuleAnswer>, cx: &Context<MetaMsg>) {
+        let Some(cloud) = &self.cloud else {
+            reply.send(RuleAnswer::failed(
+                503,
+                "the cloud is out of reach, and the rule's target is there: call again later",
+            ));
+            return;
+        };
+        if !cloud.peer.has(capability::RULE_CALLS) {
+            reply.send(RuleAnswer::failed(501, "this CloudCore is of a release that knows no rules"));
+            return;
+        }
+        let router = cloud.router.clone();
+        cx.spawn(async move {
+            let answer = router.ask(RULE_CALL_DEADLINE, |reply| RouterUp::RuleCall { call, reply }).await;
+            reply.send(answer.unwrap_or_else(|error| {
+                let why = format!("nobody knows whether the rule's target was called: {error}");
+                RuleAnswer::failed(504, why)
+            }));
         });
     }
 }

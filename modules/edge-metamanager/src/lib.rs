@@ -21,6 +21,7 @@ mod actor;
 mod events;
 pub mod inventory;
 pub mod plan;
+mod rule_topics;
 mod store;
 
 pub use actor::MetaManager;

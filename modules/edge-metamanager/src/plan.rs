@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use beehive::defect::{self, Defect};
 use beehive::link::Capabilities;
-use contract::ids::{DEVICE_MODELS, DEVICES, PODS};
+use contract::capability;
+use contract::ids::{DEVICE_MODELS, DEVICES, PODS, RULES};
 use contract::report::OutboxQueue;
 use contract::rows::{self, RowError};
 use contract::{Report, Telemetry, UpReport, Upload};
 use edge_store::{Class, OutboxRow};
 
+/// The queues of the outbox.
+pub(crate) const QUEUES: usize = OutboxQueue::ALL.len();
 /// 64 rows per delivery: a busy second of a node.
 pub const DELIVERY_ROWS: usize = 64;
 /// 256 KiB per delivery: well within a frame.
@@ -26,12 +29,18 @@ pub struct Recipients {
     pub edged: bool,
     /// DeviceTwin: devices, their models, and the pods that mappers are.
     pub device_twin: bool,
+    /// EventBus and ServiceBus: rules.
+    pub buses: bool,
 }
 
 /// Who needs to hear of objects of this resource.
 pub fn recipients(resource: &str) -> Recipients {
     let device_twin = matches!(resource, DEVICES | DEVICE_MODELS | PODS);
-    Recipients { edged: !matches!(resource, DEVICES | DEVICE_MODELS), device_twin }
+    Recipients {
+        edged: !matches!(resource, DEVICES | DEVICE_MODELS | RULES),
+        device_twin,
+        buses: resource == RULES,
+    }
 }
 
 /// The reports of one delivery, by who takes them.
@@ -90,7 +99,7 @@ pub fn sort(
     peer: &Capabilities,
 ) -> Delivery {
     let mut delivery = Delivery::default();
-    for OutboxRow { seq, class, body, .. } in rows {
+    for OutboxRow { seq, queue, class, body, .. } in rows {
         let repeat = sent_rows.is_one(seq);
         let row = match read(class, &body) {
             Ok(row) => row,
@@ -109,6 +118,8 @@ pub fn sort(
         };
         let capability = match &row {
             DecodedRow::Report(report) => report.capability(),
+            // The queue waits for a cloud that knows rules: see `delivery`.
+            DecodedRow::Telemetry(_) if queue == OutboxQueue::Rules => capability::RULE_UPLOADS,
             DecodedRow::Telemetry(_) => Telemetry::CAPABILITY,
         };
         if !peer.has(capability) {
@@ -119,7 +130,7 @@ pub fn sort(
             DecodedRow::Report(report) => {
                 let to = match report.queue() {
                     OutboxQueue::Devices => &mut delivery.device,
-                    OutboxQueue::Node | OutboxQueue::Telemetry => &mut delivery.edge,
+                    OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => &mut delivery.edge,
                 };
                 to.push(Report { row: seq, repeat, report: report.into() });
             }
@@ -192,6 +203,11 @@ impl DeliverySchedule {
     /// The outbox was empty after all.
     pub fn nothing_to_send(&mut self) {
         self.flying = false;
+    }
+
+    /// Whether delivery `number` is the one that is under way.
+    pub fn is_latest(&self, number: u64) -> bool {
+        self.flying && number == self.number
     }
 
     /// Delivery `number` ended. Answers after which pause the next may begin, or `None` for an old delivery.
@@ -334,10 +350,13 @@ mod tests {
 
     #[test]
     fn each_neighbour_hears_of_its_own_objects() {
-        let concerned = |resource| (recipients(resource).edged, recipients(resource).device_twin);
+        let concerned = |resource| {
+            let Recipients { edged, device_twin, buses } = recipients(resource);
+            (edged, device_twin, buses)
+        };
         assert_eq!(
-            (concerned(PODS), concerned(DEVICES), concerned("secrets")),
-            ((true, true), (false, true), (true, false))
+            (concerned(PODS), concerned(DEVICES), concerned("secrets"), concerned(RULES)),
+            ((true, true, false), (false, true, false), (true, false, false), (false, false, true))
         );
     }
 }

@@ -5,7 +5,7 @@ use contract::Change;
 use edge_store::{OutboxQueue, OutboxRow, Store, StoreError, Write};
 
 use crate::inventory::HeldObjects;
-use crate::plan::{DELIVERY_BYTES, DELIVERY_ROWS};
+use crate::plan::{DELIVERY_BYTES, DELIVERY_ROWS, QUEUES};
 
 /// The store and a way to read it. The outer error of each read is a panic in it.
 #[derive(Clone)]
@@ -45,8 +45,21 @@ impl MetaStore {
         self.read(move |store| store.queue_head(queue, after, DELIVERY_ROWS, DELIVERY_BYTES)).await
     }
 
+    /// The same without the rows of these keys.
+    pub(crate) async fn head_without(
+        &self,
+        (queue, after): (OutboxQueue, i64),
+        keys: Vec<String>,
+    ) -> Result<Result<Vec<OutboxRow>, String>, Fault> {
+        if keys.is_empty() {
+            return self.head(queue, after).await;
+        }
+        self.read(move |store| store.queue_head_without((queue, after), &keys, DELIVERY_ROWS, DELIVERY_BYTES))
+            .await
+    }
+
     /// The newest row of each queue. What cannot be known is as new as can be.
-    pub(crate) async fn newest(&self, queues: [OutboxQueue; 3]) -> Result<[i64; 3], Fault> {
+    pub(crate) async fn newest(&self, queues: [OutboxQueue; QUEUES]) -> Result<[i64; QUEUES], Fault> {
         let store = self.store.clone();
         self.env.blocking(move || queues.map(|queue| store.newest_seq(queue).unwrap_or(i64::MAX))).await
     }

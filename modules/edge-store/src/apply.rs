@@ -27,7 +27,8 @@ const ENQUEUE: &str = "INSERT INTO outbox (queue, class, key, body, revision, su
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const REPLACED: &str = "DELETE FROM outbox WHERE class = 'status' AND key = ?1 \
     RETURNING octet_length(key) + octet_length(body)";
-const CONFIRM: &str = "DELETE FROM outbox WHERE seq = ?1 RETURNING octet_length(key) + octet_length(body)";
+const CONFIRM: &str =
+    "DELETE FROM outbox WHERE seq = ?1 RETURNING octet_length(key) + octet_length(body), queue = 'rules'";
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
@@ -154,6 +155,12 @@ pub(crate) const fn telemetry_share(bound: u64) -> u64 {
     bound - bound / 8
 }
 
+/// What the queue of rules may fill of a bound: half of what telemetry may, so that a target that is away for long silences
+/// nothing else.
+const fn rule_share(bound: u64) -> u64 {
+    telemetry_share(bound) / 2
+}
+
 fn enqueue(
     batch: &BatchContext<'_>,
     (queue, class): (OutboxQueue, Class),
@@ -181,6 +188,13 @@ fn enqueue(
             if usage.bytes.saturating_add(size as u64) > bytes {
                 return Err(full("outbox_bytes", bytes));
             }
+            let (rows, bytes) = (rule_share(bounds.outbox_rows), rule_share(bounds.outbox_bytes));
+            if queue == OutboxQueue::Rules && usage.rule_rows >= rows {
+                return Err(full("outbox_rows", rows));
+            }
+            if queue == OutboxQueue::Rules && usage.rule_bytes.saturating_add(size as u64) > bytes {
+                return Err(full("outbox_bytes", bytes));
+            }
         }
     }
     let report = OutboxColumns::of(queue, class, key);
@@ -189,6 +203,10 @@ fn enqueue(
     conn.prepare_cached(ENQUEUE)?.execute((report.queue, report.class, key, body, revision, sum, now))?;
     usage.rows += 1;
     usage.bytes += size as u64;
+    if queue == OutboxQueue::Rules {
+        usage.rule_rows += 1;
+        usage.rule_bytes += size as u64;
+    }
     Ok(())
 }
 
@@ -207,7 +225,12 @@ const fn boundless() -> bool {
 pub(crate) fn confirm(conn: &Connection, seqs: &[i64], usage: &mut Usage) -> rusqlite::Result<()> {
     let mut statement = conn.prepare_cached(CONFIRM)?;
     for seq in seqs {
-        usage.remove(statement.query_row([seq], |row| row.get(0)).optional()?);
+        let removed = statement.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((bytes, is_rules)) = removed else { continue };
+        usage.remove(Some(bytes));
+        if is_rules {
+            usage.remove_rule(bytes);
+        }
     }
     Ok(())
 }
@@ -222,6 +245,13 @@ impl Usage {
             self.rows = self.rows.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(u64::try_from(bytes).unwrap_or(0));
         }
+    }
+}
+
+impl Usage {
+    fn remove_rule(&mut self, bytes: i64) {
+        self.rule_rows = self.rule_rows.saturating_sub(1);
+        self.rule_bytes = self.rule_bytes.saturating_sub(u64::try_from(bytes).unwrap_or(0));
     }
 }
 

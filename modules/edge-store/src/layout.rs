@@ -152,6 +152,7 @@ pub(crate) fn queue_name(queue: OutboxQueue) -> &'static str {
         OutboxQueue::Node => "node",
         OutboxQueue::Devices => "devices",
         OutboxQueue::Telemetry => "telemetry",
+        OutboxQueue::Rules => "rules",
     }
 }
 

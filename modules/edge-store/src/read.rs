@@ -27,8 +27,11 @@ pub(crate) const OUTBOX: &str =
     "SELECT queue, class, key, body, revision, sum, seq, queued FROM outbox ORDER BY seq";
 pub(crate) const QUEUE: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
     WHERE queue = ?1 AND seq > ?2 ORDER BY seq";
+/// Where the key stands in both.
+const KEY_COLUMN: usize = 2;
 pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
-const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0) FROM outbox";
+const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0), \
+    coalesce(sum(queue = 'rules'), 0), coalesce(sum((queue = 'rules') * (octet_length(key) + octet_length(body))), 0) FROM outbox";
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
@@ -129,23 +132,45 @@ pub(crate) struct OutboxHead {
     pub(crate) damaged: Vec<(i64, DamagedRow)>,
 }
 
-/// The head of one queue behind a seq, or of the whole outbox. Rows of a kind that this release does not know are passed
+/// Which rows of the outbox are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OutboxPart<'a> {
+    /// All.
+    Whole,
+    /// Those of one queue behind a seq.
+    Queue(OutboxQueue, i64),
+    /// The same, without those of these keys.
+    QueueWithout(OutboxQueue, i64, &'a [String]),
+}
+
+/// The head of a part of the outbox. Rows of a kind that this release does not know are passed
 /// over and stay.
 pub(crate) fn outbox_head(
     conn: &Connection,
-    queue: Option<(OutboxQueue, i64)>,
+    part: OutboxPart<'_>,
     limit_rows: usize,
     limit_bytes: usize,
 ) -> rusqlite::Result<OutboxHead> {
     let mut head = OutboxHead::default();
     let mut bytes = 0_usize;
-    let mut statement = conn.prepare_cached(if queue.is_some() { QUEUE } else { OUTBOX })?;
-    let mut found = match queue {
-        Some((queue, after)) => statement.query((queue_name(queue), after))?,
-        None => statement.query([])?,
+    let mut statement = conn.prepare_cached(match part {
+        OutboxPart::Whole => OUTBOX,
+        OutboxPart::Queue(..) | OutboxPart::QueueWithout(..) => QUEUE,
+    })?;
+    let mut found = match part {
+        OutboxPart::Whole => statement.query([])?,
+        OutboxPart::Queue(queue, after) | OutboxPart::QueueWithout(queue, after, _) => {
+            statement.query((queue_name(queue), after))?
+        }
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };
+        // Of a row that is left out the body is not read. A key that is no text is damage, and told below.
+        if let OutboxPart::QueueWithout(_, _, without) = part
+            && row.get_ref(KEY_COLUMN)?.as_str().is_ok_and(|key| without.iter().any(|left| left == key))
+        {
+            continue;
+        }
         match outbox_of(row)? {
             (_, Ok(KnownOrUnknown::Known(out))) => {
                 bytes = bytes.saturating_add(out.key.len() + out.body.len());
@@ -170,8 +195,8 @@ pub(crate) fn newest(conn: &Connection, queue: OutboxQueue) -> rusqlite::Result<
 
 pub(crate) fn usage(conn: &Connection) -> rusqlite::Result<Usage> {
     conn.query_row(USAGE, [], |row| {
-        let (rows, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Usage { rows: u64::try_from(rows).unwrap_or(0), bytes: u64::try_from(bytes).unwrap_or(0) })
+        let number = |column| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
+        Ok(Usage { rows: number(0)?, bytes: number(1)?, rule_rows: number(2)?, rule_bytes: number(3)? })
     })
 }
 

@@ -103,6 +103,9 @@ pub struct Snapshot {
 pub(crate) struct Usage {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
+    /// Of these the queue of rules.
+    pub(crate) rule_rows: u64,
+    pub(crate) rule_bytes: u64,
 }
 
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use crate::apply;
 use crate::layout::OBJECTS_TABLE;
 use crate::node_key::NodeKey;
 use crate::opening::{self, FileAccess, Opened};
-use crate::read::{self, Checked};
+use crate::read::{self, Checked, OutboxPart};
 use crate::readers::Readers;
 use crate::state::{DamagedRow, Shared, Snapshot};
 use crate::writer::{Batch, CommitReply, Job, Writer};
@@ -375,7 +375,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn outbox_head(&self, limit_rows: usize, limit_bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.head(None, limit_rows, limit_bytes)
+        self.head(OutboxPart::Whole, limit_rows, limit_bytes)
     }
 
     /// The oldest rows of one queue of the outbox whose seq is greater than `after`, within the limits as
@@ -390,7 +390,21 @@ impl Store {
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.head(Some((queue, after)), limit_rows, limit_bytes)
+        self.head(OutboxPart::Queue(queue, after), limit_rows, limit_bytes)
+    }
+
+    /// The same without the rows of some keys.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn queue_head_without(
+        &self,
+        (queue, after): (OutboxQueue, i64),
+        keys: &[String],
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.head(OutboxPart::QueueWithout(queue, after, keys), limit_rows, limit_bytes)
     }
 
     /// The seq of the newest row of a queue; 0 if there is none. Every row that comes later has a greater one.
@@ -403,11 +417,11 @@ impl Store {
 
     fn head(
         &self,
-        queue: Option<(OutboxQueue, i64)>,
+        part: OutboxPart<'_>,
         limit_rows: usize,
         limit_bytes: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        let head = self.read(|conn, _| read::outbox_head(conn, queue, limit_rows, limit_bytes))?;
+        let head = self.read(|conn, _| read::outbox_head(conn, part, limit_rows, limit_bytes))?;
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
         head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
         if !seqs.is_empty() {

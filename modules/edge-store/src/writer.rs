@@ -351,7 +351,7 @@ mod tests {
         let revisions: Vec<_> = outcomes.iter().map(|o| o.as_ref().ok().map(|c| c.revision)).collect();
         assert_eq!(revisions, [Some(1), None, Some(1), Some(2)]);
         assert!(matches!(outcomes[1], Err(StoreError::Full { bound: "outbox_rows", limit: 2 })));
-        let keys: Vec<_> = read::outbox_head(writer.conn().unwrap(), None, 9, 999)
+        let keys: Vec<_> = read::outbox_head(writer.conn().unwrap(), read::OutboxPart::Whole, 9, 999)
             .unwrap()
             .rows
             .into_iter()

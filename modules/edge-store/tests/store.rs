@@ -190,6 +190,41 @@ fn a_flood_of_telemetry_leaves_room_for_events() {
 }
 
 #[test]
+fn rules_whose_targets_are_away_leave_room_for_other_telemetry() {
+    let dir = tempfile::tempdir().unwrap();
+    let bound = |o: &mut Options| o.outbox_rows = 16;
+    let store = open_with(&dir, bound).unwrap();
+    let rule = |key: &str| {
+        let (key, body) = (key.to_owned(), b"x".to_vec());
+        Write::Enqueue { queue: OutboxQueue::Rules, class: Class::Telemetry, key, body }
+    };
+    // Seven eighths are telemetry's, and half of these are the rules'.
+    for number in 0..7 {
+        store.commit_blocking(vec![rule(if number % 2 == 0 { "d/a" } else { "d/\"b" })]).unwrap();
+    }
+    let is_full = |store: &Store| {
+        let refused = store.commit_blocking(vec![rule("d/a")]).unwrap_err();
+        matches!(refused, StoreError::Full { bound: "outbox_rows", limit: 7 })
+    };
+    assert!(is_full(&store));
+    store.commit_blocking(vec![enqueue(Class::Telemetry, "t", b"x")]).unwrap();
+    drop(store);
+    let store = open_with(&dir, bound).unwrap();
+    assert!(is_full(&store), "it is counted anew from the file");
+    let head = |keys: &[String]| -> Vec<(i64, String)> {
+        let rows = store.queue_head_without((OutboxQueue::Rules, 0), keys, 9, 999).unwrap();
+        rows.into_iter().map(|row| (row.seq, row.key)).collect()
+    };
+    assert_eq!(head(&[]).len(), 7);
+    let others = head(&["d/\"b".to_owned()]);
+    assert!(others.len() == 4 && others.iter().all(|(_, key)| key == "d/a"), "{others:?}");
+    assert!(head(&["d/\"b".to_owned(), "d/a".to_owned()]).is_empty());
+    store.commit_blocking(vec![Write::Confirm { seqs: vec![others[0].0] }]).unwrap();
+    store.commit_blocking(vec![rule("d/a")]).unwrap();
+    assert!(is_full(&store));
+}
+
+#[test]
 fn the_head_of_the_outbox_is_oldest_first_and_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);

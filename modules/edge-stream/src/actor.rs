@@ -9,8 +9,11 @@ use std::time::Duration;
 use beehive::link::{BYTE_STREAMS_MAX, ByteStream, WireVersion};
 use beehive::{Actor, Address, Context, Env, Fault, Liveness, Sample};
 use contract::csi::CsiMsg;
+use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgestream::EdgeStreamMsg;
+use contract::eventbus::EventBusMsg;
+use contract::servicebus::ServiceBusMsg;
 use contract::stream::{StreamRequest, StreamResponse};
 use cri::Runtime;
 use edge_store::Store;
@@ -25,6 +28,8 @@ use crate::events;
 use crate::handler::Kubelet;
 use crate::link_calls;
 use crate::local_server::LocalServer;
+use crate::rule_calls;
+use crate::rule_servers::RuleServers;
 use crate::settings::Settings;
 use crate::token::{self, Token};
 
@@ -42,6 +47,10 @@ pub struct EdgeStream {
     edged: Option<Address<EdgedMsg>>,
     /// Who calls CSI drivers.
     csi: Option<Address<CsiMsg>>,
+    /// Who calls methods of devices.
+    twin: Option<Address<TwinMsg>>,
+    /// Who does what rules bring.
+    rules: RuleServers,
     kubelet: Option<Arc<Kubelet>>,
     /// A permit for each call.
     permits: Arc<Semaphore>,
@@ -84,6 +93,8 @@ impl EdgeStream {
             liveness,
             edged: None,
             csi: None,
+            twin: None,
+            rules: RuleServers::default(),
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
             thread: None,
@@ -104,6 +115,22 @@ impl EdgeStream {
     pub fn calling_drivers_by(self, csi: Address<CsiMsg>) -> Self {
         EdgeStream { csi: Some(csi), ..self }
     }
+
+    /// With DeviceTwin, which must allow asking, for calls of devices' methods by somebody on the node.
+    #[must_use]
+    pub fn calling_methods_by(self, twin: Address<TwinMsg>) -> Self {
+        EdgeStream { twin: Some(twin), ..self }
+    }
+
+    /// With the EventBus, which must allow asking, and the ServiceBus, if it is on, for what rules bring.
+    #[must_use]
+    pub fn serving_rules_by(
+        self,
+        bus: Address<EventBusMsg>,
+        services: Option<Address<ServiceBusMsg>>,
+    ) -> Self {
+        EdgeStream { rules: RuleServers { bus: Some(bus), services }, ..self }
+    }
 }
 
 impl Actor for EdgeStream {
@@ -116,6 +143,8 @@ impl Actor for EdgeStream {
         let mut kubelet = Kubelet::new(settings, runtime, store, clock, metrics, self.liveness.clone());
         kubelet.edged = self.edged.clone();
         kubelet.csi = self.csi.clone();
+        kubelet.twin = self.twin.clone();
+        kubelet.rules = self.rules.clone();
         self.kubelet = Some(Arc::new(kubelet));
         self.serve(cx).await;
         Ok(())
@@ -180,7 +209,11 @@ impl EdgeStream {
         let refusal = match (request, permit) {
             (Ok(request), Ok(permit)) => {
                 thread.spawn(async move {
-                    link_calls::serve(kubelet, request, stream).await;
+                    if request.target == contract::rule_stream::TARGET {
+                        rule_calls::serve(kubelet, request, stream).await;
+                    } else {
+                        link_calls::serve(kubelet, request, stream).await;
+                    }
                     drop(permit);
                 });
                 return Ok(());

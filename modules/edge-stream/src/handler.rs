@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use apimachinery::NamespacedName;
 use beehive::{Address, Clock, Liveness, Metrics};
 use contract::csi::CsiMsg;
+use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::stream::{StreamRequest, header};
 use contract::volume_stats::VolumesOfPods;
@@ -33,6 +34,7 @@ use crate::plan::{self, Call, InPod, Streams};
 use crate::pod_list::PodList;
 use crate::pods::{KnownPod, Pods};
 use crate::release::{self, Release, Said};
+use crate::rule_servers::RuleServers;
 use crate::settings::Settings;
 use crate::stats::collect::{Collector, Places};
 use crate::stats::summary;
@@ -57,6 +59,10 @@ pub(crate) struct Kubelet {
     pub(crate) edged: Option<Address<EdgedMsg>>,
     /// Who calls CSI drivers.
     pub(crate) csi: Option<Address<CsiMsg>>,
+    /// Who calls methods of devices.
+    pub(crate) twin: Option<Address<TwinMsg>>,
+    /// Who does what rules bring.
+    pub(crate) rules: RuleServers,
     /// The port for agents on the node is asked for, and not ours.
     is_port_missing: AtomicBool,
     pub(crate) disk: Disk,
@@ -101,6 +107,8 @@ impl Kubelet {
             liveness,
             edged: None,
             csi: None,
+            twin: None,
+            rules: RuleServers::default(),
             is_port_missing: AtomicBool::new(false),
             disk,
             budget,

@@ -12,12 +12,16 @@
 //! containerd 1.6 has SPDY/3.1 and WebSocket up to v4.channel.k8s.io. So the node does not declare
 //! `ExtendWebSocketsToKubelet`, and an API server translates a client's v5 to SPDY before it asks here.
 //!
+//! What rules bring from the cloud comes by the same streams: a publish goes to the EventBus, a call of a service on the node's
+//! loopback to the ServiceBus.
+//!
 //! # Owns
 //! The port for agents on the node and its token file; their socket; a thread on which all calls of CloudCore's run.
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
-//! Nobody but who called; Edged and EdgeCsi, which it asks for what calls want of volumes and of CSI drivers.
+//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of volumes, of CSI drivers and of devices;
+//! EventBus and ServiceBus, what rules bring.
 //! # Keeps across a restart
 //! Nothing. A call ends with the incarnation that took it.
 //! # Never
@@ -41,6 +45,7 @@ mod health;
 mod link_calls;
 mod local_server;
 mod log;
+mod method_calls;
 mod node_logs;
 mod pages;
 mod pieces;
@@ -49,6 +54,8 @@ mod pod_list;
 mod pods;
 mod query;
 mod release;
+mod rule_calls;
+mod rule_servers;
 mod settings;
 mod stats;
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Env;
+use contract::device_call;
 use contract::stream::{REQUEST_HEADERS, StreamRequest, passes};
 use futures::StreamExt as _;
-use http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::StreamBody;
 use https::{Answer, Handler, Http1, Limits, Peer, Port, Server, body};
 use hyper::body::{Frame, Incoming};
@@ -18,6 +19,7 @@ use crate::budget::Origin;
 use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
+use crate::method_calls;
 use crate::pieces;
 use crate::release::{self, Release};
 use crate::token::Token;
@@ -84,6 +86,14 @@ impl Handler for LocalServer {
         }
         if let Some(release) = release::of_request(request.method().as_str(), request.uri().path()) {
             return self.release(release, request.into_body()).await;
+        }
+        let device =
+            device_call::device_of(request.uri().path()).filter(|_| request.method() == Method::POST);
+        // Who reads figures at the port with the token does not move devices by it.
+        if let (Some(device), None) = (device, &self.token) {
+            let (twin, clock) = (self.kubelet.twin.as_ref(), self.kubelet.clock());
+            let (status, said) = method_calls::answer(twin, device, request.into_body(), clock).await;
+            return body::answer(status, "application/json", said.to_string());
         }
         let headers = request.headers().iter().filter_map(|(name, value)| {
             let (name, value) = (name.as_str().to_owned(), value.to_str().ok()?.to_owned());

@@ -8,7 +8,7 @@ use beehive::link::{ByteStream, ByteStreams, WireVersion};
 use beehive::{Clock, Metrics};
 use contract::NodeName;
 use contract::csi_call::CsiCall;
-use contract::stream::{LENGTH, StreamResponse, head_length};
+use contract::stream::{LENGTH, StreamRequest, StreamResponse, head_length};
 use http::{Method, Request, Response, StatusCode, header};
 use https::{Answer, Peer, body};
 use hyper::body::{Body as _, Incoming};
@@ -158,6 +158,43 @@ impl NodeCalls {
         Ok(answer)
     }
 
+    /// Opens a stream for one who has a share of his own.
+    pub(crate) async fn open_stream(
+        &self,
+        node: &NodeName,
+        user: &str,
+        request: &StreamRequest,
+    ) -> Result<(ByteStream, WireVersion, OpenCall), CallError> {
+        let Inside { shares, metrics, clock, nodes } = &*self.0;
+        let opened = OpenCall::open(shares, (node, Some(user), false), metrics, clock);
+        let open = opened.map_err(|full| CallError::of_share(node, user, full))?;
+        let linked = lock(nodes).get(node).ok_or_else(|| CallError::NotLinked(node.clone()))?;
+        let header = request.encode(linked.version).map_err(CallError::Request)?;
+        Ok((open_stream(node, &linked, header).await?, linked.version, open))
+    }
+
+    /// What is done for a call, as long as it may take.
+    pub(crate) async fn in_time<T>(
+        &self,
+        node: &NodeName,
+        within: Duration,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            done = work => done,
+            () = self.0.clock.sleep(within) => Err(CallError::Late { node: node.clone(), within }),
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.0.metrics.clone()
+    }
+
+    /// Whether a link of the node is here.
+    pub fn is_linked(&self, node: &NodeName) -> bool {
+        lock(&self.0.nodes).get(node).is_some()
+    }
+
     fn share(&self, call: &Call<'_>) -> Result<OpenCall, CallError> {
         let user = call.speaks_for_himself.then_some(call.user);
         let lasts = route::lasts(call.target);
@@ -195,23 +232,29 @@ async fn open_stream(node: &NodeName, linked: &Linked, header: Vec<u8>) -> Resul
 }
 
 /// The head of the node's answer. Its length is looked at before anything is allocated for it.
-async fn read_head(
+pub(crate) async fn read_head(
     node: &NodeName,
     reader: &mut ReadHalf<ByteStream>,
     version: WireVersion,
 ) -> Result<StreamResponse, CallError> {
     let broken = |reason: String| CallError::Broken { node: node.clone(), reason };
-    let cut = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::ConnectionAborted => {
-            CallError::LinkDown { node: node.clone(), reason: error.to_string() }
-        }
-        std::io::ErrorKind::UnexpectedEof => broken("it ended without an answer".to_owned()),
-        _ => broken(error.to_string()),
-    };
+    let cut = |error: std::io::Error| broken_off(node, &error);
     let mut length = [0; LENGTH];
     reader.read_exact(&mut length).await.map_err(cut)?;
     let length = head_length(length).map_err(|error| broken(error.to_string()))?;
     let mut head = vec![0; length];
     reader.read_exact(&mut head).await.map_err(cut)?;
     StreamResponse::decode(&head, version).map_err(|error| broken(error.to_string()))
+}
+
+/// What ends a call before its answer.
+pub(crate) fn broken_off(node: &NodeName, error: &std::io::Error) -> CallError {
+    let broken = |reason: String| CallError::Broken { node: node.clone(), reason };
+    match error.kind() {
+        std::io::ErrorKind::ConnectionAborted => {
+            CallError::LinkDown { node: node.clone(), reason: error.to_string() }
+        }
+        std::io::ErrorKind::UnexpectedEof => broken("it ended without an answer".to_owned()),
+        _ => broken(error.to_string()),
+    }
 }

@@ -90,6 +90,11 @@ impl CallError {
         }
     }
 
+    /// A node's own refusal, with its sentence.
+    pub(crate) fn refused(code: u16, reason: &str) -> Self {
+        CallError::Refused { code, reason: printable(reason) }
+    }
+
     pub(crate) fn of_share(node: &NodeName, user: &str, full: Full) -> Self {
         let what = match full {
             Full::Node(most) => format!("node `{node}` has {most} calls open"),

@@ -1,7 +1,7 @@
 //! Calls of a node's kubelet endpoint: an HTTP request goes over one byte stream of the node's link, and its answer comes back.
 //!
 //! For whoever serves HTTP and has decided that the caller may: CloudCore's own kubelet ports, and the stand-alone API. The
-//! heads are [`contract::stream`]'s.
+//! heads are [`contract::stream`]'s. And what rules bring to nodes ([`NodeCalls::publish`], [`NodeCalls::call_service`]), which no path leads to.
 //!
 //! # Owns
 //! Which nodes have a link here, and how many calls are open: [`NodeCalls`].
@@ -25,6 +25,7 @@ mod nodes;
 mod open_call;
 mod redirect;
 pub mod route;
+mod rule_streams;
 mod shares;
 mod transfer;
 mod upgrade_refusal;
@@ -33,5 +34,6 @@ pub use calls::{Call, NodeCalls};
 pub use error::CallError;
 pub use head::is_upgrade;
 pub use route::{Needs, Route};
+pub use rule_streams::ServiceAnswer;
 pub use shares::Limits;
 pub use upgrade_refusal::upgrade_refusal;

@@ -29,7 +29,7 @@ use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::tls::Credentials;
 use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
-use cloud::{CloudCore, Transport};
+use cloud::{CloudCore, StartError, Transport};
 use cloud_hub::SecretStore;
 use config::Threshold;
 use config::edge::CgroupDriver;
@@ -139,17 +139,25 @@ impl Cluster {
 
     /// Starts CloudCore, at the addresses that an earlier one had.
     pub async fn start_cloud(&mut self) {
-        let transport = match self.carrier {
-            LinkTransport::Quic | LinkTransport::WebSocket => Transport::Quic,
-            LinkTransport::Memory => {
-                let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
-                self.port = Some(port);
-                Transport::Given(Box::new(acceptor))
+        let begun = self.env.now();
+        let cloud = loop {
+            let transport = match self.carrier {
+                LinkTransport::Quic | LinkTransport::WebSocket => Transport::Quic,
+                LinkTransport::Memory => {
+                    let (port, acceptor) = listen(PeerName::verified("cloud", "00"));
+                    self.port = Some(port);
+                    Transport::Given(Box::new(acceptor))
+                }
+            };
+            let account = self.account.clone();
+            match CloudCore::start(&self.settings, account, transport, self.env.clone()).await {
+                // The endpoint of one that has ended a moment ago may still have the port: a process would have ended.
+                Err(StartError::Link(_)) if self.env.now().since(begun) < LONG => {
+                    self.env.sleep(LOOK_EVERY).await;
+                }
+                started => break started.unwrap(),
             }
         };
-        let cloud = CloudCore::start(&self.settings, self.account.clone(), transport, self.env.clone())
-            .await
-            .unwrap();
         if let Some(address) = cloud.link_address() {
             // A CloudCore that comes back is found where it was.
             self.settings.modules.cloud_hub.quic.port = address.port();
@@ -161,6 +169,14 @@ impl Cluster {
             api.reach_nodes(cloud.calls());
         }
         self.cloud = Some(cloud);
+    }
+
+    /// Where HTTP clients call what rules lead to nodes.
+    ///
+    /// # Panics
+    /// When the settings open no such door, or CloudCore is stopped.
+    pub fn rule_door(&self) -> std::net::SocketAddr {
+        self.cloud.as_ref().unwrap().rule_door_address().unwrap()
     }
 
     /// A client of the API, as its admin.
@@ -483,6 +499,21 @@ impl Node {
         report.actors.into_iter().find(|a| a.name == actor).map(|a| a.snapshot).unwrap_or_default()
     }
 
+    /// Whether it runs.
+    pub fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Its settings, as `edgecore.yaml` would have them.
+    pub fn settings(&self) -> &config::edge::EdgeCore {
+        &self.settings
+    }
+
+    /// Other settings, for its next start.
+    pub fn configure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
+        set(&mut self.settings);
+    }
+
     /// Starts it. Neither the cloud nor the runtime has to be there.
     pub async fn start(&mut self) {
         // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.
@@ -503,6 +534,13 @@ impl Node {
             store: self.env.timeout(LONG, opened).await.expect("the store is let go"),
         };
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+    }
+
+    /// Ends it and starts it with other settings.
+    pub async fn reconfigure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
+        self.stop().await;
+        set(&mut self.settings);
+        self.start().await;
     }
 
     /// As when `edgecore` has begun so often in one boot of the machine, each time soon after the last, and nobody told it to end.

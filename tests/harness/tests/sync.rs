@@ -259,7 +259,10 @@ impl Fixture {
             Box::new(edge),
             Box::new(device),
         ]);
-        let addresses = Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device };
+        let (router, to_router) = Probe::new(&env, 64);
+        probes.push(Box::new(router));
+        let addresses =
+            Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device, router: to_router };
         cloud.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
         cloud.open().unwrap();
         for source in Source::ALL {

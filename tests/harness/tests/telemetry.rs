@@ -134,7 +134,9 @@ struct Arrived {
 fn arrivals(cluster: &Cluster, node: &Node, lose_an_answer: &Arc<AtomicBool>) -> Recorded<Vec<Arrived>> {
     let (network_path, lose) = (node.network_path().clone(), Arc::clone(lose_an_answer));
     cluster.probe(ROUTER_MAILBOX, move |message: &RouterMsg| {
-        let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
+        let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message else {
+            return None;
+        };
         assert_eq!(node.as_str(), "edge-1");
         if lose.swap(false, Ordering::SeqCst) {
             network_path.cut_direction(Direction::ToDialler);

@@ -184,7 +184,9 @@ impl CloudProbes {
             }
         });
         self.tap(hive, ROUTER_MAILBOX, |probes, message: &RouterMsg| {
-            let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message;
+            let RouterMsg::Up { node, message: RouterUp::Telemetry { uploads, .. } } = message else {
+                return;
+            };
             if let Ok(uploads) = uploads.clone().open() {
                 probes.upload_log.see(node, &uploads.items);
             }

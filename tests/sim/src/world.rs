@@ -271,6 +271,7 @@ impl World {
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
+                rules: cloud::topology::RuleSettings { settings: Default::default(), door: None },
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
@@ -363,7 +364,7 @@ impl World {
             store: store.clone(),
         };
         let (settings, bus, kept) = (node.settings.clone(), Rc::clone(&node.bus), store.clone());
-        let bus = move |twin, meta| {
+        let bus = move |twin, meta, _| {
             let intake = Uploader::default();
             bus.replace(Some(EventBusHandles { twin, intake: intake.clone() }));
             EventBusStandIn { intake, store: kept.clone(), meta }

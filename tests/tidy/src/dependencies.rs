@@ -162,6 +162,36 @@ pub fn wire_codec(packages: &[Package], files: &[File]) -> Vec<Finding> {
     found
 }
 
+/// What stays in one program, by the beginning of its name, where, and why.
+const CONFINED: [(&str, &str, &str); 2] = [
+    ("async-opcua", "opcuadevice", "its RSA is open to measurements (RUSTSEC-2023-0071)"),
+    ("rsa", "opcuadevice", "it is open to measurements (RUSTSEC-2023-0071)"),
+];
+
+/// Dependencies that only one program may have, and programs that would have them through it.
+pub fn confined(packages: &[Package]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for package in packages {
+        for dependency in &package.dependencies {
+            for (begins, home, reason) in CONFINED {
+                let is_it = dependency.name == begins || dependency.name.starts_with(&format!("{begins}-"));
+                if (is_it || dependency.name == home) && package.name != home {
+                    let what = format!(
+                        "`{}` must not depend on `{}`: {reason}, so that it stays in `{home}`",
+                        package.name, dependency.name
+                    );
+                    found.push(Finding::new(
+                        &package.manifest,
+                        package.line_of_dependency(&dependency.name),
+                        what,
+                    ));
+                }
+            }
+        }
+    }
+    found
+}
+
 fn is_shared(package: &Package) -> bool {
     package.manifest.starts_with("modules/") && is_on_the_shared_list(&package.name)
 }
@@ -307,6 +337,21 @@ mod tests {
             shown(&sides(&packages)),
             ["modules/cloud-hub/Cargo.toml:1", "modules/cloud-x/Cargo.toml:1"]
         );
+    }
+
+    #[test]
+    fn what_stays_in_one_program_is_found_elsewhere() {
+        let packages = [
+            package("opcuadevice", &["async-opcua-client", "rsa"]),
+            package("edge", &["rustls", "async-opcua-types"]),
+            package("demo", &["opcuadevice"]),
+            package("pki", &["rsa"]),
+        ];
+        let found = shown(&confined(&packages));
+        assert!(found.iter().all(|at| !at.contains("opcuadevice/")), "{found:?}");
+        for at in ["edge/Cargo.toml:2", "modules/demo/Cargo.toml:1", "modules/pki/Cargo.toml:1"] {
+            assert!(found.iter().any(|found| found == at), "{at}: {found:?}");
+        }
     }
 
     #[test]

@@ -63,6 +63,13 @@ const HOMES: &[SingleHome] = &[
         cure: "use `daemon::main`, or print `daemon::sentence` and return an ExitCode",
     },
     SingleHome {
+        what: "a mapper's program",
+        signs: &["framework::run("],
+        literal: false,
+        homes: &[],
+        cure: "use `framework::Program`, which has the arguments and the signals of all of them",
+    },
+    SingleHome {
         what: "an HTTP server",
         signs: &["server::conn", "auto::Builder", "HttpServer", "axum::"],
         literal: false,

@@ -49,6 +49,11 @@ fn the_edge_has_no_kubernetes_client_and_the_cloud_no_broker_or_runtime() {
 }
 
 #[test]
+fn what_is_open_to_measurements_stays_in_one_program() {
+    holds(&dependencies::confined(&REPOSITORY.packages));
+}
+
+#[test]
 fn only_contract_encodes_for_the_wire() {
     holds(&dependencies::wire_codec(&REPOSITORY.packages, &REPOSITORY.files));
 }

@@ -15,6 +15,7 @@ use crate::commands::CommandLog;
 use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
+use crate::device::read_write;
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
@@ -173,7 +174,11 @@ impl<P: Protocol> Actor for Device<P> {
             events::device_restarted(cx.env(), self.instance.name(), failures);
             if unhealthy_until.is_some() {
                 events::device_unhealthy(cx.env(), self.instance.name(), RETRY_UNHEALTHY.as_secs());
-                self.reporter.state = Some(DeviceState::Unhealthy);
+                let seconds = RETRY_UNHEALTHY.as_secs();
+                let reason = format!(
+                    "its protocol fails again and again in the mapper; it is tried again after {seconds} s"
+                );
+                self.reporter.is(DeviceState::Unhealthy, Some(reason));
             }
             self.unhealthy_until = unhealthy_until;
         }
@@ -216,7 +221,9 @@ impl<P: Protocol> Actor for Device<P> {
     /// What has changed since the last report is not lost with the mapper.
     async fn stopping(&mut self, cx: &mut Context<DeviceMsg>) {
         self.follow();
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            read_write::close(session, cx.env()).await;
+        }
         if self.description.is_some() {
             self.report(&cx.env().clone()).await;
         }
@@ -224,7 +231,7 @@ impl<P: Protocol> Actor for Device<P> {
 
     fn snapshot(&self) -> serde_json::Value {
         serde_json::json!({
-            "state": self.reporter.state.map(DeviceState::as_str),
+            "state": self.reporter.state().map(DeviceState::as_str),
             "connected": self.session.is_some(),
             "properties": self.properties.len(),
             "fault": self.link_fault,
@@ -287,7 +294,7 @@ impl<P: Protocol> Device<P> {
             }
             Err(refusal) => {
                 events::device_refused(env, device, &refusal);
-                self.reporter.state = Some(DeviceState::Unhealthy);
+                self.reporter.is(DeviceState::Unhealthy, Some(refusal.to_string()));
                 self.plan = None;
                 self.session = None;
                 let named = description.device.spec.iter().flat_map(|spec| &spec.properties);
@@ -329,18 +336,19 @@ impl<P: Protocol> Device<P> {
 
     pub(super) fn is_online(&mut self, env: &Env) {
         self.reconnect.reset();
-        self.reporter.state = Some(DeviceState::Online);
+        self.reporter.is(DeviceState::Online, None);
         if self.link_fault.take().is_some() {
             events::device_online(env, self.instance.name());
         }
     }
 
     pub(super) fn is_offline(&mut self, fault: &Fault, env: &Env) {
-        self.reporter.state = Some(DeviceState::Offline);
         self.connect_at = env.now() + env.jitter(self.reconnect.delay());
         let fault = fault.to_string();
         let is_new = self.link_fault.is_none();
+        self.properties.iter_mut().for_each(|property| property.is_out_of_reach(&fault, env.wall()));
         events::device_offline(env, self.instance.name(), &fault, is_new);
+        self.reporter.is(DeviceState::Offline, Some(fault.clone()));
         self.link_fault = Some(fault);
     }
 

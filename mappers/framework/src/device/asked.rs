@@ -7,6 +7,7 @@ use beehive::Env;
 use crate::device::actor::{Device, ReadAnswer};
 use crate::device::read_write;
 use crate::events;
+use crate::fault::Fault;
 use crate::protocol::Protocol;
 use crate::value::Value;
 
@@ -19,7 +20,11 @@ impl<P: Protocol> Device<P> {
             at.and_then(|at| Some((at, plan.properties.get(at)?))).ok_or("no such property")?;
         let session = self.session.as_mut().ok_or("the device is not connected")?;
         let read = read_write::read_one(session, &planned.visitor, env).await;
-        let answer = read.as_ref().map(|value| ReadAnswer {
+        let value = match &read {
+            Ok(value) | Err(Fault::Doubtful(value, _)) => Ok(value),
+            Err(fault) => Err(fault.to_string()),
+        };
+        let answer = value.map(|value| ReadAnswer {
             value: value.to_string(),
             kind: planned.kind.twin_type(),
             at: env
@@ -29,7 +34,6 @@ impl<P: Protocol> Device<P> {
                 .and_then(|since| u64::try_from(since.as_millis()).ok())
                 .unwrap_or_default(),
         });
-        let answer = answer.map_err(ToString::to_string);
         self.was_read(&plan, at, read, env);
         answer
     }

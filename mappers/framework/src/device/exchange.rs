@@ -138,6 +138,10 @@ impl<P: Protocol> Device<P> {
                     events::property_readable(device, &planned.name);
                 }
             }
+            Err(Fault::Doubtful(value, reason)) => {
+                let is_new = property.read_in_doubt(value.to_string(), reason.clone(), now, wall);
+                events::property_in_doubt(env, device, &planned.name, reason, is_new);
+            }
             Err(Fault::NoValue(reason)) => {
                 let is_new = property.has_no_value(reason.clone(), wall);
                 events::property_without_value(env, device, &planned.name, reason, is_new);
@@ -177,7 +181,7 @@ impl<P: Protocol> Device<P> {
         // Not everything can be read: a refused read does not keep it from being written.
         let there = read_write::read_one(session, &planned.visitor, env).await;
         let outcome = match there {
-            Ok(value) if value == desired.value => Ok(false),
+            Ok(value) | Err(Fault::Doubtful(value, _)) if value == desired.value => Ok(false),
             Err(fault) if fault.is_unanswered() => Err(fault),
             Ok(_) | Err(_) => {
                 read_write::write(session, &planned.visitor, &desired.value, env).await.map(|()| true)
@@ -297,7 +301,7 @@ impl<P: Protocol> Device<P> {
 
 fn given_up(fault: &Fault) -> String {
     match fault {
-        Fault::Device(_) | Fault::NoValue(_) | Fault::NotSent(_) => fault.to_string(),
+        Fault::Device(_) | Fault::NoValue(_) | Fault::Doubtful(..) | Fault::NotSent(_) => fault.to_string(),
         Fault::Link(_) | Fault::Silent(_) => format!(
             "it was sent once, and whether the device has done it is not known ({fault}); desire it again, with another \
              value or other metadata"

@@ -46,6 +46,8 @@ pub(crate) struct PropertyState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reading {
     Value(String),
+    /// A value that the device doubts, for this reason.
+    Doubtful(String, String),
     /// There is no value, for this reason.
     Missing(String),
 }
@@ -206,6 +208,30 @@ impl PropertyState {
         std::mem::take(&mut self.is_unreadable)
     }
 
+    /// There is a value, and the device doubts it. Whether that is news.
+    pub(crate) fn read_in_doubt(
+        &mut self,
+        value: String,
+        reason: String,
+        now: Moment,
+        at: SystemTime,
+    ) -> bool {
+        let is_new = !matches!(&self.reading, Some((Reading::Doubtful(_, before), _)) if *before == reason);
+        self.reading = Some((Reading::Doubtful(value, reason), at));
+        self.good_at = Some(now);
+        self.reread.reset();
+        self.is_unreadable = false;
+        is_new
+    }
+
+    /// The device is not reached: why that is, is all that can be told of what has no value. A value stays.
+    pub(crate) fn is_out_of_reach(&mut self, reason: &str, at: SystemTime) {
+        let has_value = matches!(&self.reading, Some((Reading::Value(_) | Reading::Doubtful(..), _)));
+        if self.next_read.is_some() && !has_value {
+            self.reading = Some((Reading::Missing(reason.to_owned()), at));
+        }
+    }
+
     /// The device says that it has no value. Whether that is news.
     pub(crate) fn has_no_value(&mut self, reason: String, at: SystemTime) -> bool {
         let is_new = !matches!(&self.reading, Some((Reading::Missing(_), _)));
@@ -284,6 +310,7 @@ impl PropertyState {
         let (observed, refusal) = (self.observed.clone(), self.refusal.clone());
         let side = match self.reading.clone() {
             Some((Reading::Value(value), at)) => Some((value, None, at)),
+            Some((Reading::Doubtful(value, reason), at)) => Some((value, Some(reason), at)),
             Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
             None if self.refusal.is_some() => Some((String::new(), None, SystemTime::UNIX_EPOCH)),
             None => self.reported.as_ref().map(|(told, _)| (String::new(), None, told.read_at)),

@@ -9,6 +9,9 @@ use crate::protocol::{Protocol, Session};
 use crate::subscription::Subscription;
 use crate::value::Value;
 
+/// 1 s to take leave of a device.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 pub(super) async fn connect<P: Protocol>(
     protocol: &P,
     address: &P::Address,
@@ -68,6 +71,13 @@ pub(super) async fn subscribe<S: Session>(
 ) -> Vec<usize> {
     let deadline = session.deadline();
     env.timeout(deadline, session.subscribe(visitors, values)).await.unwrap_or_default()
+}
+
+/// Takes leave of a device.
+pub(super) async fn close<S: Session>(session: S, env: &Env) {
+    if env.timeout(CLOSE_WITHIN, session.close()).await.is_none() {
+        tracing::debug!("the device was left without its answer");
+    }
 }
 
 /// A request that takes too long makes the connection useless: its answer may still come, to the next question.

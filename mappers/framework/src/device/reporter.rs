@@ -49,8 +49,10 @@ enum NextReport {
 
 pub(super) struct Reporter {
     edgecore: EdgeCore,
-    pub(super) state: Option<DeviceState>,
-    reported_state: Option<(DeviceState, Moment)>,
+    state: Option<DeviceState>,
+    /// Why it is in its state, if that is no good one.
+    reason: Option<String>,
+    reported_state: Option<(DeviceState, Option<String>, Moment)>,
     /// edgecore did not take the state: not before then.
     state_not_before: Moment,
     /// edgecore was away: nothing before then.
@@ -64,11 +66,22 @@ impl Reporter {
         Reporter {
             edgecore,
             state: None,
+            reason: None,
             reported_state: None,
             state_not_before: Moment::default(),
             not_before: Moment::default(),
             fault: None,
         }
+    }
+
+    /// The device is in this state from now on, for this reason if it is no good one.
+    pub(super) fn is(&mut self, state: DeviceState, reason: Option<String>) {
+        (self.state, self.reason) = (Some(state), reason);
+    }
+
+    /// Its state, once it is known.
+    pub(super) fn state(&self) -> Option<DeviceState> {
+        self.state
     }
 
     /// The mapper has registered, because edgecore may have been away: everything is reported again.
@@ -115,7 +128,7 @@ impl Reporter {
         let report_cycle = state_report?.report_cycle;
         let state = self.state?;
         match &self.reported_state {
-            Some((reported, at)) if *reported == state => {
+            Some((reported, reason, at)) if *reported == state && *reason == self.reason => {
                 Some((*at + report_cycle?).max(self.state_not_before))
             }
             Some(_) | None => Some(self.state_not_before),
@@ -135,7 +148,8 @@ impl Reporter {
         if due > now {
             return NextReport::GoOn;
         }
-        match self.edgecore.report_state(device, state.as_str()).await {
+        let reason = self.reason.clone();
+        match self.edgecore.report_state(device, state.as_str(), reason.as_deref()).await {
             ReportOutcome::Accepted => {}
             ReportOutcome::Rejected(reason) => events::report_rejected(env, device, "state", &reason),
             ReportOutcome::Deferred(reason) => {
@@ -148,7 +162,7 @@ impl Reporter {
                 return NextReport::Away;
             }
         }
-        self.reported_state = Some((state, now));
+        self.reported_state = Some((state, reason, now));
         NextReport::GoOn
     }
 

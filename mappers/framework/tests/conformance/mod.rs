@@ -7,7 +7,9 @@
 use dmi::Scalar;
 use dmi::v1beta1::{Device, UpdateDeviceRequest};
 
-use crate::edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
+use crate::edgecore::{
+    EdgeCore, Mapper, ReceivedReports, desiring, device, eventually, model, modelled, property,
+};
 
 /// Types of a model, a property of each, and values that must come through unchanged, both ways.
 const VALUES: [(&str, &str, &[&str]); 5] = [
@@ -106,10 +108,15 @@ async fn offline_and_back(peer: &impl Peer, edgecore: &EdgeCore) {
     }
     let is = |state: &str| ("one".to_owned(), state.to_owned());
     let offline = is("offline");
-    edgecore.until("offline", |heard| (heard.states.last() == Some(&offline)).then_some(())).await;
+    let reason = |heard: &ReceivedReports| heard.reasons.get("one").cloned().flatten();
+    let said = edgecore
+        .until("offline", |heard| (heard.states.last() == Some(&offline)).then(|| reason(heard)).flatten());
+    assert!(said.await.starts_with("the device "), "why is said with the state");
     assert!(peer.switch(true).await);
     let online = is("online");
     edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+    assert_eq!(reason(&edgecore.heard()), None);
+    assert!(edgecore.heard().doubles, "numbers of 64 bits are read");
     peer.set(SEEN, "77");
     edgecore.until_value("one", SEEN, "77").await;
 }

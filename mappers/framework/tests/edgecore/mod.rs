@@ -26,6 +26,10 @@ pub(crate) struct ReceivedReports {
     pub(crate) reports: Vec<(String, String, String, String)>,
     /// Device and state.
     pub(crate) states: Vec<(String, String)>,
+    /// Why the device was in the state that was said last, by device.
+    pub(crate) reasons: BTreeMap<String, Option<String>>,
+    /// Whether the last registration said that it reads a DoubleValue.
+    pub(crate) doubles: bool,
     /// By device and property, what was last said beside the sides: why there is no value, and why what is desired is not
     /// there.
     pub(crate) errors: BTreeMap<(String, String), (Option<String>, Option<String>)>,
@@ -186,7 +190,11 @@ impl DeviceManagerService for EdgeCore {
         request: Request<MapperRegisterRequest>,
     ) -> Result<Response<MapperRegisterResponse>, Status> {
         let objects = self.objects.lock().unwrap().clone();
-        self.heard.send_modify(|heard| heard.registrations.push(request.into_inner()));
+        let doubles = dmi::notes::doubles(&request);
+        self.heard.send_modify(|heard| {
+            heard.doubles = doubles;
+            heard.registrations.push(request.into_inner());
+        });
         Ok(Response::new(MapperRegisterResponse { model_list: objects.models, device_list: objects.devices }))
     }
 
@@ -225,11 +233,15 @@ impl DeviceManagerService for EdgeCore {
         &self,
         request: Request<ReportDeviceStatesRequest>,
     ) -> Result<Response<ReportDeviceStatesResponse>, Status> {
+        let reason = dmi::notes::state_reason(&request);
         let request = request.into_inner();
         if let Some(code) = self.objects.lock().unwrap().refused_states {
             return Err(Status::new(code, "no states"));
         }
-        self.heard.send_modify(|heard| heard.states.push((request.device_name, request.state)));
+        self.heard.send_modify(|heard| {
+            heard.reasons.insert(request.device_name.clone(), reason);
+            heard.states.push((request.device_name, request.state));
+        });
         Ok(Response::new(ReportDeviceStatesResponse {}))
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use framework::Scalar;
 
 fn property(kind: Kind) -> Property {
-    Property { name: "p".to_owned(), kind, writable: true, minimum: None, maximum: None }
+    Property { name: "p".to_owned(), kind, writable: true, minimum: None, maximum: None, cycle: None }
 }
 
 fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {

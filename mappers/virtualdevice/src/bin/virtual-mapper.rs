@@ -1,44 +1,18 @@
 //! The mapper of virtual devices.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use framework::Program;
 use virtualdevice::{NAME, VirtualDevice};
 
-/// Serves devices that exist nowhere else, and tells edgecore about them over its device mapper interface.
-#[derive(Debug, Parser)]
-#[command(name = "virtual-mapper", version)]
-struct Arguments {
-    /// The config file.
-    #[arg(long, default_value = "./config.yaml")]
-    config_file: PathBuf,
-    /// How much to log, as in KubeEdge's mappers: 1 what happens, 2 or 3 more, 4 everything. RUST_LOG counts more.
-    #[arg(short, long = "v", default_value_t = 1)]
-    verbosity: u8,
-}
+const PROGRAM: Program = Program {
+    name: "virtual-mapper",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Serves devices that exist nowhere else, and tells edgecore about them over its device mapper interface",
+    protocol: NAME,
+    quiet: &[],
+};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let level = match arguments.verbosity {
-        0 | 1 => "info",
-        2 | 3 => "debug",
-        _ => "trace",
-    };
-    daemon::main(level, async move || {
-        let config = framework::Config::read(&arguments.config_file, NAME)?;
-        let protocol = VirtualDevice::named(config.common.protocol.clone());
-        let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
-        let end = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        framework::run(&config, protocol, end).await?;
-        Ok(())
-    })
+    PROGRAM.run(|config| VirtualDevice::named(config.common.protocol.clone()))
 }

@@ -19,6 +19,9 @@
 //! | [`MetaDown`] | Level-triggered: the newest version per object, in the order of `sequence` within a session, each batch acknowledged after the node's commit, sent again until then |
 //! | [`EdgeUp::Reports`], [`DeviceUp::Reports`] | At least once, from the outbox: in the order of the rows; status is newest-wins per [`crate::UpReport::newest_key`], events count each; a row leaves when the answer names it |
 //! | [`RouterUp::Telemetry`] | At least once, each one, in the order of the rows and so in order per source; a row leaves when the answer names it |
+//! | [`DeviceDown::CallMethod`] | At most once: sent to a node that is linked, and never again; the node knows by its id one that it has |
+//! | [`RouterUp::RuleUploads`] | At least once, each one, in order per topic; a row leaves when the rule's target has answered, or has refused it for good |
+//! | [`RouterUp::RuleCall`] | At most once by us; whoever calls learns what came of it, or that nobody knows |
 //! | [`EdgeUp::Alive`] | At most once: the next one replaces it |
 //! | [`EdgeUp::Token`] | Asked once, and again by whoever needs it |
 //!
@@ -28,6 +31,7 @@
 pub(crate) mod codec;
 pub(crate) mod deflate;
 pub(crate) mod error;
+mod rule_streams;
 mod streams;
 pub(crate) mod v1;
 
@@ -36,7 +40,7 @@ use beehive::link::{Protocol, WireVersion};
 pub use error::WireError;
 
 use crate::capability;
-use crate::downlink::MetaDown;
+use crate::downlink::{DeviceDown, MetaDown};
 use crate::uplink::{DeviceUp, EdgeUp, RouterUp};
 
 /// 1 MiB: the largest body of a frame.
@@ -50,6 +54,8 @@ pub const BATCH_MAX: usize = 4096;
 
 /// The mailbox of a node's MetaManager.
 pub const META_MAILBOX: &str = "edge-metamanager";
+/// The mailbox of a node's DeviceTwin.
+pub const TWIN_MAILBOX: &str = "edge-devicetwin";
 /// The mailbox of the edge controller.
 pub const EDGE_MAILBOX: &str = "cloud-edgecontroller";
 /// The mailbox of the device controller.
@@ -82,6 +88,19 @@ impl Wire for MetaDown {
     spoken!(v1::desired::encode, v1::desired::decode);
 }
 
+impl Wire for DeviceDown {
+    const MAILBOX: &'static str = TWIN_MAILBOX;
+    const CAPABILITIES: &'static [&'static str] = capability::OF_DEVICE_TWIN;
+
+    fn capability(&self) -> Option<&'static str> {
+        match self {
+            DeviceDown::CallMethod { .. } => Some(capability::CALL_METHOD),
+        }
+    }
+
+    spoken!(v1::calls::encode, v1::calls::decode);
+}
+
 impl Wire for EdgeUp {
     const MAILBOX: &'static str = EDGE_MAILBOX;
     const CAPABILITIES: &'static [&'static str] = capability::OF_EDGE_CONTROLLER;
@@ -111,6 +130,8 @@ impl Wire for RouterUp {
     fn capability(&self) -> Option<&'static str> {
         match self {
             RouterUp::Telemetry { .. } => Some(capability::TELEMETRY),
+            RouterUp::RuleUploads { .. } => Some(capability::RULE_UPLOADS),
+            RouterUp::RuleCall { .. } => Some(capability::RULE_CALLS),
         }
     }
 

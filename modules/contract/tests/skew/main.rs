@@ -112,7 +112,9 @@ async fn telemetry_passes<Down: Message, Up: Message>(ends: &mut Ends<Down, Up>)
     let confirmed =
         to_router.ask(LONG, |reply| RouterUp::Telemetry { uploads: vec![upload()].into(), reply });
     let answer = async {
-        let RouterUp::Telemetry { uploads, reply } = ends.telemetry.next(LONG).await.unwrap();
+        let RouterUp::Telemetry { uploads, reply } = ends.telemetry.next(LONG).await.unwrap() else {
+            panic!()
+        };
         reply.send(vec![8]);
         uploads.open().unwrap().items
     };

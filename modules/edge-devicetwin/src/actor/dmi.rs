@@ -21,17 +21,17 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         match call {
-            DmiCall::Register { name, protocol, address, version, with_data } => {
-                let said = Registration { name, protocol, address, version, with_data };
+            DmiCall::Register { name, protocol, address, version, with_data, doubles } => {
+                let said = Registration { name, protocol, address, version, with_data, doubles };
                 self.register(caller, said, cx).await
             }
             DmiCall::Twins { namespace, name, twins } => {
                 let id = self.own_device(caller, &namespace, &name, cx).await?;
                 self.observe(&id, &twins, cx).await
             }
-            DmiCall::State { namespace, name, state } => {
+            DmiCall::State { namespace, name, state, reason } => {
                 let id = self.own_device(caller, &namespace, &name, cx).await?;
-                self.mapper_state(&id, &state, cx).await.map_err(DmiRefusal::from)
+                self.mapper_state(&id, &state, reason, cx).await.map_err(DmiRefusal::from)
             }
         }
     }
@@ -93,10 +93,11 @@ impl DeviceTwin {
         &mut self,
         id: &DeviceName,
         state: &str,
+        reason: Option<String>,
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, String> {
         if plan::is_online(state).is_some() {
-            if self.save_state(id, state, cx).await? {
+            if self.save_state(id, state, reason, cx).await? {
                 self.tell_state(id, cx);
             }
             self.state_was_heard(id, cx);
@@ -122,7 +123,7 @@ impl DeviceTwin {
             return;
         }
         let known = (&session.has, &session.sent_this_run);
-        let calls = push::calls(protocol, &self.catalog, known, &pending);
+        let calls = push::calls(protocol, &self.catalog, known, &pending, session.mapper.doubles);
         if calls.is_empty() {
             return;
         }

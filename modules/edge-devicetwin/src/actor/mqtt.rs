@@ -21,6 +21,7 @@ impl DeviceTwin {
             Request::UpdateTwin(id) => self.update_twin(&id, payload, cx).await,
             Request::GetTwin(id) => self.get_twin(&id, payload, cx),
             Request::UpdateState(id) => self.update_state(&id, payload, cx).await,
+            Request::CallMethod(id) => self.call_from_mqtt(&id, payload, cx).await,
             Request::GetMembers => self.get_members(payload, cx),
         }
     }
@@ -112,7 +113,7 @@ impl DeviceTwin {
         if plan::is_online(&request.state).is_none() {
             return Err("the state is none of online, offline, ok, unhealthy and unknown".to_owned());
         }
-        self.save_state(id, &request.state, cx).await?;
+        self.save_state(id, &request.state, None, cx).await?;
         self.state_was_heard(id, cx);
         self.tell_state(id, cx);
         Ok(())

@@ -93,7 +93,7 @@ impl DeviceTwin {
             self.catalog.put_edge_desired(id, &BTreeMap::new());
         }
         for (id, state) in states {
-            // What was wanted of an earlier device of that name is gone with it.
+            // What was wanted of an earlier device of that name, and what was called, is gone with it.
             self.catalog.put_edge_desired(&id, &BTreeMap::new());
             self.members.insert(id, Member::new(state, BTreeMap::new(), cx.now()));
         }

@@ -39,12 +39,8 @@ impl Actor for Publisher {
         let Publish { topic, payload } = message;
         self.bytes.set(self.bytes.get().saturating_sub(payload.len()));
         loop {
-            let publish = EventBusMsg::Publish {
-                topic: topic.clone(),
-                payload: payload.clone(),
-                qos: 1,
-                retain: false,
-            };
+            let publish =
+                EventBusMsg::Publish { topic: topic.clone(), payload: payload.clone(), retain: false };
             match self.bus.try_tell(publish) {
                 Err(Refusal::Full) => cx.env().sleep(FULL_PAUSE).await,
                 Ok(()) | Err(_) => return Ok(()),

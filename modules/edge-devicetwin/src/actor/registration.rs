@@ -33,6 +33,7 @@ pub(super) struct Registration {
     pub(super) address: String,
     pub(super) version: String,
     pub(super) with_data: bool,
+    pub(super) doubles: bool,
 }
 
 impl DeviceTwin {
@@ -95,7 +96,7 @@ impl DeviceTwin {
         said: Registration,
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
-        let Registration { name, protocol, address, version, with_data } = said;
+        let Registration { name, protocol, address, version, with_data, doubles } = said;
         mapper::check(&name, &protocol)?;
         mapper_socket::below(self.folder(), &address)?;
         let identity = self.identity_of(caller, cx).await?;
@@ -106,15 +107,18 @@ impl DeviceTwin {
             return Ok(Vec::new());
         }
         let moved = self.catalog.put_part(&protocol, true);
-        let (response, has, sent_this_run) =
-            if with_data { push::registration(&protocol, &self.catalog) } else { Default::default() };
+        let (response, has, sent_this_run) = if with_data {
+            push::registration(&protocol, &self.catalog, doubles)
+        } else {
+            Default::default()
+        };
         let answer = response.encode_to_vec();
         if answer.len() > dmi::REGISTRATION_MAX {
             self.part_ended(&protocol);
             return Err("the mapper's devices are more than 16 MiB".to_owned().into());
         }
         let (uid, process) = (caller.uid, caller.process.clone());
-        let mapper = MapperRecord { name, address, version, identity, uid, process, with_data };
+        let mapper = MapperRecord { name, address, version, identity, uid, process, with_data, doubles };
         let part = protocol.clone();
         if let Err(reason) = self.begin_session(protocol, mapper, (has, sent_this_run), cx).await {
             self.part_ended(&part);

@@ -57,12 +57,13 @@ impl DeviceTwin {
         &mut self,
         id: &DeviceName,
         state: &str,
+        reason: Option<String>,
         cx: &Context<TwinMsg>,
     ) -> Result<bool, String> {
         let member = self.member(id).map_err(|refused| refused.reason)?;
         let online = plan::is_online(state).unwrap_or_default();
         let last_online = if online { rfc3339(cx.wall()) } else { None };
-        let mut state = State { state: state.to_owned(), last_online, ..member.state.clone() };
+        let mut state = State { state: state.to_owned(), last_online, reason, ..member.state.clone() };
         let now = cx.now();
         let news = member.state_is_news(&state, now);
         if news {

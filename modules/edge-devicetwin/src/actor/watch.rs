@@ -42,6 +42,7 @@ impl DeviceTwin {
         }
         self.tell_silence(cx).await;
         self.tell_conditions(cx).await;
+        self.tell_calls(cx).await;
         Ok(())
     }
 
@@ -162,6 +163,7 @@ impl DeviceTwin {
         let state = (is_silent && plan::is_online(&member.state.state) == Some(true)).then(|| State {
             state: "unknown".to_owned(),
             last_online: None,
+            reason: None,
             ..member.state.clone()
         });
         if changes.is_empty() && state.is_none() {
@@ -184,7 +186,7 @@ impl DeviceTwin {
             }
             let protocol = self.catalog.protocol_of(id).unwrap_or_default();
             let mapper = self.mapper_of(id, protocol, member, &waiting, cx);
-            let wrong = health::wrong(catalog::whole(protocol), &mapper, &member.twins);
+            let wrong = health::wrong(catalog::whole(protocol), &mapper, &member.state, &member.twins);
             let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
             let state = State { conditions: conditions.clone(), ..member.state.clone() };
             writes.push(store::put_state(id, &state));

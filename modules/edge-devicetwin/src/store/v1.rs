@@ -1,9 +1,12 @@
 //! Version 1 of the rows, frozen. What DeviceTwin works with is made of these structs and turned into them, so that a
 //! change of the one leaves the other alone; another layout is another version, in a file beside this one.
 
-use contract::DeviceCondition;
+use std::collections::BTreeMap;
+
+use contract::{CallOrigin, CallOutcome, CallState, DeviceCondition};
 use serde::{Deserialize, Serialize};
 
+use crate::calls::{Calls, Remembered};
 use crate::identity::MapperIdentity;
 use crate::mapper::MapperRecord;
 use crate::twin::{Side, State, Twin, Version};
@@ -18,6 +21,8 @@ pub(super) struct StateV1 {
     unreported: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     conditions: Vec<ConditionV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -29,17 +34,18 @@ struct ConditionV1 {
 }
 
 impl From<&State> for StateV1 {
-    fn from(State { uid, state, last_online, unreported, conditions }: &State) -> Self {
+    fn from(State { uid, state, last_online, reason, unreported, conditions }: &State) -> Self {
         let (uid, state, last_online) = (uid.clone(), state.clone(), last_online.clone());
+        let reason = reason.clone();
         let conditions = conditions.iter().map(ConditionV1::from).collect();
-        StateV1 { uid, state, last_online, unreported: *unreported, conditions }
+        StateV1 { uid, state, last_online, unreported: *unreported, conditions, reason }
     }
 }
 
 impl From<StateV1> for State {
-    fn from(StateV1 { uid, state, last_online, unreported, conditions }: StateV1) -> Self {
+    fn from(StateV1 { uid, state, last_online, unreported, conditions, reason }: StateV1) -> Self {
         let conditions = conditions.into_iter().map(DeviceCondition::from).collect();
-        State { uid, state, last_online, unreported, conditions }
+        State { uid, state, last_online, reason, unreported, conditions }
     }
 }
 
@@ -201,6 +207,8 @@ pub(super) struct MapperV1 {
     uid: u32,
     process: String,
     with_data: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    doubles: bool,
 }
 
 impl From<&MapperRecord> for MapperV1 {
@@ -213,14 +221,15 @@ impl From<&MapperRecord> for MapperV1 {
             uid: mapper.uid,
             process: mapper.process.clone(),
             with_data: mapper.with_data,
+            doubles: mapper.doubles,
         }
     }
 }
 
 impl From<MapperV1> for MapperRecord {
     fn from(row: MapperV1) -> Self {
-        let MapperV1 { name, address, version, identity, uid, process, with_data } = row;
-        MapperRecord { name, address, version, identity: identity.into(), uid, process, with_data }
+        let MapperV1 { name, address, version, identity, uid, process, with_data, doubles } = row;
+        MapperRecord { name, address, version, identity: identity.into(), uid, process, with_data, doubles }
     }
 }
 
@@ -228,4 +237,59 @@ impl From<MapperV1> for MapperRecord {
 #[derive(Serialize, Deserialize)]
 pub(super) struct AcknowledgedV1 {
     pub(super) digest: u64,
+}
+
+/// The calls of a device's methods.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CallsV1 {
+    calls: Vec<CallV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallV1 {
+    id: String,
+    method: String,
+    values: BTreeMap<String, String>,
+    by: String,
+    state: String,
+    code: u16,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
+    time: String,
+}
+
+impl From<&Calls> for CallsV1 {
+    fn from(calls: &Calls) -> Self {
+        CallsV1 { calls: calls.all().iter().map(CallV1::from).collect() }
+    }
+}
+
+impl From<CallsV1> for Vec<Remembered> {
+    fn from(CallsV1 { calls }: CallsV1) -> Self {
+        calls.into_iter().map(Remembered::from).collect()
+    }
+}
+
+impl From<&Remembered> for CallV1 {
+    fn from(Remembered { id, method, values, by, outcome, time }: &Remembered) -> Self {
+        CallV1 {
+            id: id.clone(),
+            method: method.clone(),
+            values: values.clone(),
+            by: by.word().to_owned(),
+            state: outcome.state.word().to_owned(),
+            code: outcome.code,
+            message: outcome.message.clone(),
+            time: time.clone(),
+        }
+    }
+}
+
+impl From<CallV1> for Remembered {
+    /// A word that is none here is a later release's: nobody knows then.
+    fn from(CallV1 { id, method, values, by, state, code, message, time }: CallV1) -> Self {
+        let by = CallOrigin::of_word(&by).unwrap_or(CallOrigin::Node);
+        let state = CallState::of_word(&state).unwrap_or(CallState::Unknown);
+        Remembered { id, method, values, by, outcome: CallOutcome { state, code, message }, time }
+    }
 }

@@ -231,6 +231,7 @@ impl NodeReporter {
             shutting_down,
             devices,
             csi,
+            mqtt_broker: deps.mqtt_broker.borrow().clone(),
         };
         let node = status::report(&deps.settings, &findings, known.as_ref(), &wall);
         let is_first = before.is_none();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use apimachinery::Quantity;
 use config::Threshold;
 use contract::containermanager::DeviceCount;
+use contract::eventbus::BrokerReport;
+use contract::pod_status::MQTT_BROKER;
 use cri::RuntimeFeatures;
 use cri::v1::{CgroupDriver, Image, RuntimeCondition, RuntimeStatus, VersionResponse};
 use serde_json::{Value, json};
@@ -49,6 +51,8 @@ pub(crate) struct Findings {
     pub(crate) devices: BTreeMap<String, DeviceCount>,
     /// What is known of CSI drivers and their volumes.
     pub(crate) csi: Option<CsiVolumes>,
+    /// What EventBus said of the MQTT brokers.
+    pub(crate) mqtt_broker: Option<BrokerReport>,
 }
 
 /// What pods may use: (CPU in thousandths, memory in bytes).
@@ -230,6 +234,7 @@ fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, 
         pressure("PIDPressure", pids, "PID", "EdgedHasInsufficientPID", "EdgedHasSufficientPID"),
     ];
     list.push(("Ready".to_owned(), ready, reason, message));
+    list.extend(mqtt_broker(findings.mqtt_broker.as_ref(), before));
     list.into_iter()
         .map(|(kind, truth, reason, message)| {
             let status = if truth { "True" } else { "False" };
@@ -240,6 +245,23 @@ fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, 
             })
         })
         .collect()
+}
+
+/// A node that has its own broker alone has this condition only once there was something wrong: a condition that was reported does
+/// not go away by silence. Until EventBus has spoken the node repeats what it said last.
+fn mqtt_broker(now: Option<&BrokerReport>, before: Option<&Value>) -> Option<(String, bool, String, String)> {
+    let list = before.and_then(|before| before.pointer("/status/conditions")).and_then(Value::as_array);
+    let said = list.into_iter().flatten().find(|old| old["type"] == MQTT_BROKER);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    match now {
+        Some(now) if now.is_external || !now.is_usable || said.is_some() => {
+            Some((MQTT_BROKER.to_owned(), now.is_usable, now.reason.to_owned(), now.message.clone()))
+        }
+        Some(_) => None,
+        None => said.map(|old| {
+            (MQTT_BROKER.to_owned(), old["status"] == "True", text(&old["reason"]), text(&old["message"]))
+        }),
+    }
 }
 
 fn since<'a>(before: &'a Value, kind: &str, status: &str) -> Option<&'a str> {
@@ -356,6 +378,7 @@ mod tests {
             shutting_down: false,
             devices: BTreeMap::new(),
             csi: None,
+            mqtt_broker: None,
         }
     }
 
@@ -476,6 +499,33 @@ mod tests {
             [told("DiskPressure"), told("MemoryPressure"), told("PIDPressure")],
             ["True", "False", "False"]
         );
+    }
+
+    #[test]
+    fn the_mqtt_broker_is_told_of_while_it_matters_and_until_it_is_known_again() {
+        let said = |is_usable: bool, is_external: bool| {
+            let (reason, message) =
+                if is_usable { ("Usable", "fine") } else { ("NothingListens", "tcp://b:1883") };
+            Some(BrokerReport { is_usable, is_external, reason, message: message.to_owned() })
+        };
+        let node = |mqtt_broker, before: Option<&Value>| {
+            report(&settings(), &Findings { mqtt_broker, ..findings(true) }, before, "T1")
+        };
+        let told = |node: &Value| {
+            let list = node["status"]["conditions"].as_array().unwrap();
+            let found = list.iter().find(|condition| condition["type"] == MQTT_BROKER);
+            found.map(|found| {
+                [&found["status"], &found["reason"], &found["message"]]
+                    .map(|it| it.as_str().unwrap().to_owned())
+            })
+        };
+        let words = |words: [&str; 3]| Some(words.map(str::to_owned));
+        assert_eq!((told(&node(None, None)), told(&node(said(true, false), None))), (None, None));
+        let away = node(said(false, true), None);
+        assert_eq!(told(&away), words(["False", "NothingListens", "tcp://b:1883"]));
+        assert_eq!(told(&node(None, Some(&away))), told(&away), "EventBus has not spoken yet");
+        assert_eq!(told(&node(said(true, false), Some(&away))), words(["True", "Usable", "fine"]));
+        assert_eq!(told(&node(said(true, true), None)), words(["True", "Usable", "fine"]));
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl ReportedStatuses {
             | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
             | UpReport::DeviceConditions { .. }
+            | UpReport::MethodCalls { .. }
             | UpReport::DeviceState { .. } => {}
         }
     }
@@ -128,6 +129,7 @@ impl ReportedStatuses {
             | UpReport::ClaimExpansion { .. }
             | UpReport::Twin { .. }
             | UpReport::DeviceConditions { .. }
+            | UpReport::MethodCalls { .. }
             | UpReport::DeviceState { .. } => None,
         }
     }

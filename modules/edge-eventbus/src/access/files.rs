@@ -58,7 +58,8 @@ impl Content {
     }
 }
 
-fn content(path: &Path) -> Result<Content, FileDefect> {
+/// Reads a file, up to a bound.
+pub(crate) fn content(path: &Path) -> Result<Content, FileDefect> {
     let failed = |error: std::io::Error| FileDefect::new(0, format!("cannot be read: {error}"));
     let found = std::fs::metadata(path).map_err(failed)?;
     if !found.is_file() {

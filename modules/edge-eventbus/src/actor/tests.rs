@@ -2,12 +2,17 @@
 #![allow(clippy::await_holding_refcell_ref)]
 
 use super::*;
+use std::cell::RefCell;
 use std::path::Path;
+use std::time::Duration;
 
 use beehive::testing::{PanicPoint, Probe, plan_panic};
 use beehive::{Capacity, Env, Flow, Hive, Policy};
+use bytes::Bytes;
 use edge_store::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::shared::Shared;
 
 pub(crate) type Spy = Rc<RefCell<Option<Rc<Shared>>>>;
 
@@ -71,7 +76,7 @@ fn a_dead_router_is_replaced_and_its_clients_notice_nothing() {
             for n in 0..100 {
                 let payload = Bytes::from(format!("{n:03}"));
                 let topic = "t".to_owned();
-                bus.tell(EventBusMsg::Publish { topic, payload, qos: 0, retain: n == 99 }).await.unwrap();
+                bus.tell(EventBusMsg::Publish { topic, payload, retain: n == 99 }).await.unwrap();
             }
             for n in 0..100 {
                 let mut got = [0; 8];
@@ -115,7 +120,6 @@ fn a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again()
         let publish = |retain| EventBusMsg::Publish {
             topic: "t".to_owned(),
             payload: Bytes::from_static(b"!"),
-            qos: 1,
             retain,
         };
         bus.tell(publish(true)).await.unwrap();

@@ -12,6 +12,7 @@ use crate::connection_limits::{self, Admission, ClientConnection, ConnectionLimi
 use crate::events::Counters;
 use crate::peer::PeerOrigin;
 use crate::quotas::{self, Quotas, SessionEntry, SessionRoom};
+use crate::rate_limit::RateLimiter;
 use crate::session::{CloseReason, ConnectInfo};
 use crate::{identity, plan, topic};
 
@@ -19,6 +20,12 @@ impl Broker {
     /// SessionRoom for so many clients, and for as many sessions of absent ones.
     pub(crate) fn with_room(mut self, limits: ConnectionLimits) -> Self {
         self.room = plan::SESSIONS.max(2 * limits.all);
+        self
+    }
+
+    /// With so many small publishes a second of one connection; 0: no bound.
+    pub(crate) fn with_rate(mut self, a_second: u32) -> Self {
+        self.rates = RateLimiter::new(a_second);
         self
     }
 

@@ -52,7 +52,7 @@ impl Broker {
         let change = if retain { self.retain(&message) } else { None };
         let is_not_retained = retain && change.is_none();
         let (targets, mut missing, looks) = self.targets(&message);
-        if !missing.is_empty() && !self.topic_is_routed(&message.router_form) {
+        if !missing.is_empty() && !self.has_to_ask(&message.router_form) {
             missing.clear();
         }
         if targets.is_empty() {
@@ -67,7 +67,8 @@ impl Broker {
         if !missing.is_empty() {
             self.backlog.push_back(self.next_message);
         }
-        let pending = Pending { message, targets, queued: tell, missing, handed_in: false };
+        let generation = self.generation;
+        let pending = Pending { message, targets, queued: tell, missing, handed_in: false, generation };
         self.pending.insert(self.next_message, pending);
         self.feed();
         self.hand_out();

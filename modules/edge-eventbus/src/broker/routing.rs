@@ -12,6 +12,9 @@ impl Broker {
         pending.missing.swap_remove(place);
         if pending.missing.is_empty() {
             self.window = self.window.saturating_sub(pending.weight());
+            if let Some(said) = self.router_topics.get_mut(&pending.message.router_form) {
+                *said = pending.generation;
+            }
             self.feed();
             self.hand_out();
         }
@@ -20,6 +23,7 @@ impl Broker {
     /// A router is there: it learns the filters.
     pub(crate) fn router_started(&mut self, router: RouterTx) {
         self.router = Some(router);
+        self.generation += 1;
         for name in self.filters.names() {
             self.teach(&name);
         }
@@ -119,18 +123,20 @@ impl Broker {
         }
     }
 
-    pub(super) fn topic_is_routed(&mut self, router_form: &str) -> bool {
+    /// Whether the router is to say which filters take a topic: there is one, it may learn the topic, and it has not said it of the
+    /// filters that there are.
+    pub(super) fn has_to_ask(&mut self, router_form: &str) -> bool {
         if self.router.is_none() {
             return false;
         }
-        if self.router_topics.contains(router_form) {
-            return true;
+        if let Some(said) = self.router_topics.get(router_form) {
+            return *said != self.generation;
         }
         let room = self.router_topics.len() < self.caps.topics
             && self.router_topic_bytes + router_form.len() <= self.caps.topic_bytes;
         if room {
             self.router_topic_bytes += router_form.len();
-            self.router_topics.insert(router_form.to_owned());
+            self.router_topics.insert(router_form.to_owned(), 0);
         }
         if !room {
             self.fill_up();

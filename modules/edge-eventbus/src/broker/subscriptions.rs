@@ -91,6 +91,7 @@ impl Broker {
             handle.out.notify_one();
         }
         if self.filters.join(&router_form, group, client, subscription) {
+            self.generation += 1;
             self.teach(&router_form);
         }
         self.to_store.notify_one();
@@ -119,9 +120,13 @@ impl Broker {
     /// Takes a client out of a filter, which is given as the session has it.
     pub(super) fn leave_filter(&mut self, client: &ClientId, key: &str) {
         let (group, router_form) = of_key(key);
-        let Some(Filter { number, routed: true, .. }) = self.filters.leave(router_form, group, client) else {
+        let Some(Filter { number, routed, .. }) = self.filters.leave(router_form, group, client) else {
             return;
         };
+        self.generation += 1;
+        if !routed {
+            return;
+        }
         for pending in self.pending.values_mut().filter(|pending| pending.missing.contains(&number)) {
             pending.missing.retain(|missing| *missing != number);
             if pending.missing.is_empty() {

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
+use super::fields::Fields;
 use super::properties::{self as property, Properties};
-use super::{Connect, Fields, Packet, Password, Publish, Version, Will};
+use super::{Connect, Packet, Password, Publish, Version, Will};
 use crate::error::MalformedPacket;
 
 /// mosquitto's bridges set this bit of the level: they want nothing back that they have sent, and RETAIN as it was.
@@ -99,6 +100,7 @@ pub(super) fn read(mut fields: Fields<'_>) -> Result<Packet, MalformedPacket> {
             .number(property::PACKET_MAXIMUM)
             .and_then(|most| usize::try_from(most).ok())
             .unwrap_or(usize::MAX),
+        alias_maximum: properties.short(property::ALIAS_MAXIMUM).unwrap_or_default(),
         wants_reasons: properties.number(property::REQUEST_PROBLEM) != Some(0),
         has_auth_method: properties.has_auth_method,
     }))

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::Fields;
+use super::fields::Fields;
 use crate::error::MalformedPacket;
 
 pub(crate) const PAYLOAD_FORMAT: u8 = 1;
@@ -13,6 +13,7 @@ pub(crate) const CORRELATION_DATA: u8 = 9;
 pub(crate) const SUBSCRIPTION_ID: u8 = 11;
 pub(crate) const SESSION_EXPIRY: u8 = 17;
 pub(crate) const ASSIGNED_CLIENT_ID: u8 = 18;
+pub(crate) const SERVER_KEEP_ALIVE: u8 = 19;
 pub(crate) const AUTH_METHOD: u8 = 21;
 pub(crate) const AUTH_DATA: u8 = 22;
 pub(crate) const REQUEST_PROBLEM: u8 = 23;

@@ -1,7 +1,8 @@
 //! Packets as clients write them, and as nobody should.
 
 use super::*;
-use bytes::BufMut;
+use crate::error::MalformedPacket;
+use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 
 const LIMIT: usize = 4096;
@@ -41,6 +42,7 @@ fn connect_of(version: Version, client_id: &str) -> Connect {
         session_expiry: None,
         receive_maximum: u16::MAX,
         packet_maximum: usize::MAX,
+        alias_maximum: 0,
         wants_reasons: true,
         has_auth_method: false,
     }
@@ -98,6 +100,7 @@ fn a_connect_of_5_with_everything_is_read() {
         session_expiry: Some(30),
         receive_maximum: 2,
         packet_maximum: 4096,
+        alias_maximum: 5,
         wants_reasons: false,
         ..connect_of(Version::V5, "id")
     };
@@ -119,6 +122,23 @@ fn a_publish_of_5_keeps_what_is_handed_on_in_its_order() {
         ..publish_of("t", b"x", 1, 7)
     };
     assert_eq!(whole5(&bytes), Ok(Some(Packet::Publish(wanted))));
+}
+
+#[test]
+fn a_topic_goes_to_a_client_of_5_once_by_name_and_then_by_its_number() {
+    let message = crate::message::Message::of_node("line/7".into(), Bytes::from_static(b"x"), 0, false);
+    let outgoing = Outgoing { message: &message, qos: 0, pkid: 0, again: false, retain: false, ids: &[] };
+    let mut aliases = OutgoingAliases::new(5);
+    let mut write = |version: Version, most: usize| {
+        let mut out = BytesMut::new();
+        put_publish(&mut out, outgoing, version, beehive::Moment::default(), most, &mut aliases);
+        out.to_vec()
+    };
+    // What does not go out gives no number.
+    assert_eq!(write(Version::V5, 10), b"");
+    assert_eq!(write(Version::V5, 100), b"\x30\x0d\x00\x06line/7\x03\x23\x00\x01x");
+    assert_eq!(write(Version::V5, 100), b"\x30\x07\x00\x00\x03\x23\x00\x01x");
+    assert_eq!(write(Version::V311, 100), b"\x30\x09\x00\x06line/7x");
 }
 
 #[test]
@@ -297,10 +317,11 @@ proptest! {
         let ids: &[u32] = if of_5 { &[] } else { &ids };
         let outgoing = Outgoing { message: &message, qos, pkid, again: dup, retain, ids };
         let now = beehive::Moment::default();
+        let none = &mut OutgoingAliases::default();
         let mut bytes = BytesMut::new();
-        prop_assert!(put_publish(&mut bytes, outgoing, version, now, LIMIT));
-        prop_assert!(!put_publish(&mut BytesMut::new(), outgoing, version, now, bytes.len() - 1));
-        prop_assert!(put_publish(&mut BytesMut::new(), outgoing, version, now, bytes.len()));
+        prop_assert!(put_publish(&mut bytes, outgoing, version, now, LIMIT, none));
+        prop_assert!(!put_publish(&mut BytesMut::new(), outgoing, version, now, bytes.len() - 1, none));
+        prop_assert!(put_publish(&mut BytesMut::new(), outgoing, version, now, bytes.len(), none));
         for cut in 0..bytes.len() {
             prop_assert_eq!(decode(&mut BytesMut::from(&bytes[..cut]), LIMIT, version), Ok(None));
         }

@@ -3,9 +3,10 @@
 use beehive::Moment;
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::aliases::{OutgoingAliases, TopicForm};
 use super::properties::{
-    ALIAS_MAXIMUM, ASSIGNED_CLIENT_ID, MESSAGE_EXPIRY, PACKET_MAXIMUM, REASON, RECEIVE_MAXIMUM,
-    SUBSCRIPTION_ID,
+    ALIAS, ALIAS_MAXIMUM, ASSIGNED_CLIENT_ID, MESSAGE_EXPIRY, PACKET_MAXIMUM, REASON, RECEIVE_MAXIMUM,
+    SERVER_KEEP_ALIVE, SUBSCRIPTION_ID,
 };
 use super::{ConnectCode, Version};
 use crate::message::Message;
@@ -18,6 +19,8 @@ pub(crate) struct ServerLimits {
     pub(crate) assigned_id: Option<String>,
     /// The largest packet that is taken.
     pub(crate) packet: usize,
+    /// What it has to keep to instead of the keep-alive that it asked for, in seconds.
+    pub(crate) keep_alive: Option<u16>,
 }
 
 /// A refusal, or a welcome with the limits that hold.
@@ -37,6 +40,10 @@ pub(crate) fn connack(version: Version, present: bool, code: ConnectCode, limits
         properties.put_u32(u32::try_from(limits.packet).unwrap_or(u32::MAX));
         properties.put_u8(ALIAS_MAXIMUM);
         properties.put_u16(plan::TOPIC_ALIASES);
+        if let Some(seconds) = limits.keep_alive {
+            properties.put_u8(SERVER_KEEP_ALIVE);
+            properties.put_u16(seconds);
+        }
         if let Some(id) = &limits.assigned_id {
             properties.put_u8(ASSIGNED_CLIENT_ID);
             put_text(&mut properties, id);
@@ -145,9 +152,15 @@ pub(crate) fn put_publish(
     version: Version,
     now: Moment,
     most: usize,
+    aliases: &mut OutgoingAliases,
 ) -> bool {
     let Outgoing { message, qos, pkid, again, retain, ids } = publish;
+    let form = if version == Version::V5 { aliases.form(&message.topic) } else { TopicForm::Name };
     let mut properties = BytesMut::new();
+    if let TopicForm::NameAnd(number) | TopicForm::Number(number) = form {
+        properties.put_u8(ALIAS);
+        properties.put_u16(number);
+    }
     if version == Version::V5 {
         if let Some(left) = message.expires_in(now) {
             properties.put_u8(MESSAGE_EXPIRY);
@@ -161,7 +174,7 @@ pub(crate) fn put_publish(
     let handed_on: &[u8] = if version == Version::V5 { &message.properties } else { &[] };
     let length = properties.len() + handed_on.len();
     let before = if version == Version::V5 { length_size(length) + length } else { 0 };
-    let topic = &message.topic;
+    let topic = if matches!(form, TopicForm::Number(_)) { "" } else { message.topic.as_str() };
     let body = 2 + topic.len() + 2 * usize::from(qos > 0) + before + message.payload.len();
     if 1 + length_size(body) + body > most {
         return false;
@@ -178,11 +191,12 @@ pub(crate) fn put_publish(
         out.put_slice(handed_on);
     }
     out.put_slice(&message.payload);
+    aliases.written(&message.topic, form);
     true
 }
 
 /// Texts are capped far below 64 KiB when they come in.
-fn put_text(out: &mut BytesMut, text: &str) {
+pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     out.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
     out.put_slice(text.as_bytes());
 }
@@ -204,7 +218,7 @@ fn length_size(length: usize) -> usize {
     }
 }
 
-pub(super) fn put_length(out: &mut BytesMut, mut length: usize) {
+pub(crate) fn put_length(out: &mut BytesMut, mut length: usize) {
     loop {
         let low = u8::try_from(length & 0x7f).unwrap_or_default();
         length >>= 7;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::access::AuthMethod;
 use crate::error::ConnectionError;
-use crate::packet::Version;
+use crate::packet::{OutgoingAliases, Version};
 use crate::peer::Peer;
 
 /// How a connection came.
@@ -30,6 +30,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) receive_maximum: u16,
     /// The largest packet that it takes.
     pub(crate) packet_maximum: usize,
+    /// How many numbers for topics it takes.
+    pub(crate) alias_maximum: u16,
     /// Whether it wants to read reasons.
     pub(crate) wants_reasons: bool,
 }
@@ -46,6 +48,7 @@ impl Default for ConnectInfo {
             session_expiry: None,
             receive_maximum: u16::MAX,
             packet_maximum: usize::MAX,
+            alias_maximum: 0,
             wants_reasons: true,
         }
     }
@@ -59,6 +62,8 @@ pub(crate) struct ConnectionHandle {
     heard: Cell<Option<Moment>>,
     /// Packets that are no publishes; they go out first.
     control: RefCell<VecDeque<Bytes>>,
+    /// Numbers that stand for topics towards it.
+    pub(crate) aliases: RefCell<OutgoingAliases>,
     /// There is something to write.
     pub(crate) out: Notify,
     /// Something was written or acknowledged.
@@ -86,7 +91,8 @@ pub(crate) enum CloseReason {
 
 impl ConnectionHandle {
     pub(crate) fn of(connect_info: ConnectInfo) -> Rc<Self> {
-        Rc::new(ConnectionHandle { connect_info, ..ConnectionHandle::default() })
+        let aliases = RefCell::new(OutgoingAliases::new(connect_info.alias_maximum));
+        Rc::new(ConnectionHandle { connect_info, aliases, ..ConnectionHandle::default() })
     }
 
     pub(crate) fn heard(&self, now: Moment) {

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each binary of tests uses some of it")]
 
 pub(crate) mod blocking_client;
+pub(crate) mod certificates;
+pub(crate) mod mosquitto;
 pub(crate) mod users;
 
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use std::time::Duration;
 use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Inspector, Policy};
 use contract::devicetwin::TwinMsg;
-use contract::eventbus::EventBusMsg;
+use contract::edged::EdgedMsg;
+use contract::eventbus::{BrokerReport, EventBusMsg};
 use contract::metamanager::MetaMsg;
 use edge_eventbus::EventBus;
 use edge_store::{Options, Store};
@@ -31,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) bus: Address<EventBusMsg>,
     twin: Rc<Mutex<Probe<TwinMsg>>>,
     meta: Rc<Mutex<Probe<MetaMsg>>>,
+    edged: Rc<Mutex<Probe<EdgedMsg>>>,
     pub(crate) address: SocketAddr,
 }
 
@@ -63,14 +67,14 @@ impl Node {
         let env = Env::seeded(7);
         let (twin, twin_address) = Probe::new(&env, 64);
         let (meta, meta_address) = Probe::new(&env, 1);
+        let (edged, edged_address) = Probe::new(&env, 64);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EventBusMsg>("edge-eventbus", Capacity::new(16, "a test's choice"));
         let bus = hive.grant("tester", &mailbox, Flow::Tell);
-        hive.supervise(
-            mailbox,
-            Policy::default(),
-            EventBus::factory(config, store, twin_address, meta_address),
-        );
+        hive.supervise(mailbox, Policy::default(), move || {
+            EventBus::new(&config, store.clone(), twin_address.clone(), meta_address.clone())
+                .on_node("edge-1", edged_address.clone())
+        });
         hive.open().unwrap();
         let inspector = hive.inspector();
         let mut node = Node {
@@ -80,6 +84,7 @@ impl Node {
             bus,
             twin: Rc::new(Mutex::new(twin)),
             meta: Rc::new(Mutex::new(meta)),
+            edged: Rc::new(Mutex::new(edged)),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         node.wait("a listener", |view| view.is_object()).await;
@@ -117,7 +122,7 @@ impl Node {
 
     pub(crate) async fn publish(&self, topic: &str, payload: &str, retain: bool) {
         let (topic, payload) = (topic.to_owned(), payload.to_owned().into());
-        self.bus.tell(EventBusMsg::Publish { topic, payload, qos: 1, retain }).await.unwrap();
+        self.bus.tell(EventBusMsg::Publish { topic, payload, retain }).await.unwrap();
     }
 
     /// What DeviceTwin is asked next.
@@ -128,6 +133,21 @@ impl Node {
     /// What MetaManager is told next.
     pub(crate) async fn told(&self, limit: Duration) -> Option<MetaMsg> {
         self.meta.lock().await.next(limit).await
+    }
+
+    /// Waits until Edged is told that of the brokers.
+    pub(crate) async fn reported(&self, what: &str, fact: impl Fn(&BrokerReport) -> bool) -> BrokerReport {
+        let until = self.env.now() + SOON;
+        let mut edged = self.edged.lock().await;
+        let mut last = None;
+        loop {
+            let left = until.since(self.env.now());
+            match edged.next(left).await {
+                Some(EdgedMsg::MqttBroker(report)) if fact(&report) => return report,
+                Some(EdgedMsg::MqttBroker(report)) => last = Some(report),
+                other => panic!("no {what}: {other:?} after {last:?}"),
+            }
+        }
     }
 
     /// Answers for DeviceTwin from now on.

@@ -11,6 +11,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::metamanager::MetaMsg;
 use contract::report::OutboxQueue;
 use contract::router::RouterUp;
+use contract::{Upload, capability};
 use edge_store::{OutboxRow, Write};
 
 use super::MetaManager;
@@ -55,22 +56,35 @@ impl MetaManager {
     }
 
     fn queue(&mut self, queue: OutboxQueue) -> &mut QueueDelivery {
-        let [node, devices, telemetry] = &mut self.queues;
+        let [node, devices, telemetry, rules] = &mut self.queues;
         match queue {
             OutboxQueue::Node => node,
             OutboxQueue::Devices => devices,
             OutboxQueue::Telemetry => telemetry,
+            OutboxQueue::Rules => rules,
         }
     }
 
     /// Sends the head of a queue, unless a delivery of it is under way.
-    async fn deliver_from(&mut self, queue: OutboxQueue, cx: &Context<MetaMsg>) -> Result<(), Fault> {
+    pub(super) async fn deliver_from(
+        &mut self,
+        queue: OutboxQueue,
+        cx: &Context<MetaMsg>,
+    ) -> Result<(), Fault> {
         let Some(cloud) = self.cloud.clone() else { return Ok(()) };
+        // Nothing of rules is lost because a CloudCore does not know them: another one will.
+        if queue == OutboxQueue::Rules && !cloud.peer.has(capability::RULE_UPLOADS) {
+            return Ok(());
+        }
         let Some(number) = self.queue(queue).sender.begin() else { return Ok(()) };
         let Some(delivery) = self.next_delivery(queue, &cloud.peer, cx).await? else {
             self.queue(queue).sender.nothing_to_send();
             return Ok(());
         };
+        if queue == OutboxQueue::Rules {
+            let row = |upload: &Upload| (upload.row, upload.telemetry.topic.clone());
+            self.rule_topics.sent(delivery.router.iter().map(row).collect());
+        }
         if defect::is_planted(Defect::ForgottenReport) {
             let _ = self.store(cx).commit(vec![Write::Confirm { seqs: delivery.seqs() }]).await;
         }
@@ -82,7 +96,12 @@ impl MetaManager {
             Event::ReportUnsupported { capability }.happened(&env);
         }
         cx.spawn(async move {
-            let confirmed = send(delivery, &cloud).await;
+            let confirmed = match queue {
+                OutboxQueue::Rules => send_to_rules(delivery, &cloud).await,
+                OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry => {
+                    send(delivery, &cloud).await
+                }
+            };
             let _ = myself.tell(MetaMsg::Delivered { queue, delivery: number, confirmed }).await;
         });
         Ok(())
@@ -96,8 +115,13 @@ impl MetaManager {
         peer: &Capabilities,
         cx: &Context<MetaMsg>,
     ) -> Result<Option<Delivery>, Fault> {
+        let held = match queue {
+            OutboxQueue::Rules => self.rule_topics.held(cx.now()),
+            OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry => Vec::new(),
+        };
         loop {
-            let rows = match self.store(cx).head(queue, self.queue(queue).passed).await? {
+            let after = self.queue(queue).passed;
+            let rows = match self.store(cx).head_without((queue, after), held.clone()).await? {
                 Ok(rows) => rows,
                 Err(reason) => {
                     Event::OutboxUnread { reason: &reason }.happened(cx.env());
@@ -110,9 +134,12 @@ impl MetaManager {
             let seqs: Vec<i64> = rows.iter().map(|row: &OutboxRow| row.seq).collect();
             let state = self.queue(queue);
             let delivery = plan::sort(rows, &mut state.sent_rows, peer);
-            for (seq, kind) in delivery.passed_over(&seqs) {
-                state.passed = seq;
-                Event::ReportKept { kind }.happened(cx.env());
+            // What is held for a while stands among them: it must not be passed for good.
+            if held.is_empty() {
+                for (seq, kind) in delivery.passed_over(&seqs) {
+                    state.passed = seq;
+                    Event::ReportKept { kind }.happened(cx.env());
+                }
             }
             if !delivery.unknown.is_empty() && defect::is_planted(Defect::UnknownHoldsQueue) {
                 return Ok(None);
@@ -120,6 +147,16 @@ impl MetaManager {
             if !delivery.is_empty() {
                 return Ok(Some(delivery));
             }
+            if !held.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The topics that wait are looked at when the first of them may be tried.
+    pub(super) fn look_again_at_rules(&mut self, cx: &Context<MetaMsg>) {
+        if let Some(pause) = self.rule_topics.arm(cx.now()) {
+            cx.after(pause, MetaMsg::RulesDue);
         }
     }
 
@@ -130,8 +167,15 @@ impl MetaManager {
         confirmed: Option<Vec<i64>>,
         cx: &Context<MetaMsg>,
     ) -> Result<(), Fault> {
+        if queue == OutboxQueue::Rules && self.queue(queue).sender.is_latest(number) {
+            match &confirmed {
+                Some(rows) => self.rule_topics.answered(rows, cx.now()),
+                None => self.rule_topics.unanswered(),
+            }
+        }
+        let is_answered = confirmed.is_some();
         let seqs = confirmed.unwrap_or_default();
-        let mut any = !seqs.is_empty();
+        let (mut any, mut is_kept) = (!seqs.is_empty(), true);
         if any {
             let count = seqs.len() as u64;
             match self.store(cx).commit(vec![Write::Confirm { seqs }]).await {
@@ -141,9 +185,14 @@ impl MetaManager {
                 }
                 Err(reason) => {
                     Event::ConfirmationRefused { reason: &reason }.happened(cx.env());
-                    any = false;
+                    (any, is_kept) = (false, false);
                 }
             }
+        }
+        // An answer that takes nothing makes its topics wait, and no other.
+        if queue == OutboxQueue::Rules {
+            any |= is_answered && is_kept && self.rule_topics.len() > 0;
+            self.look_again_at_rules(cx);
         }
         match self.queue(queue).sender.ended(number, any) {
             None => {}
@@ -153,6 +202,23 @@ impl MetaManager {
             }
         }
         Ok(())
+    }
+}
+
+/// The rows of rules that need not be sent any more; `None` where the cloud has not answered.
+async fn send_to_rules(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
+    let Delivery { router: uploads, unreadable, .. } = delivery;
+    let answered = if uploads.is_empty() {
+        Some(Vec::new())
+    } else {
+        let asked = cloud
+            .router
+            .ask(DELIVERY_DEADLINE, |reply| RouterUp::RuleUploads { uploads: uploads.into(), reply });
+        asked.await.ok()
+    };
+    match answered {
+        Some(rows) => Some(unreadable.into_iter().chain(rows).collect()),
+        None => (!unreadable.is_empty()).then_some(unreadable),
     }
 }
 

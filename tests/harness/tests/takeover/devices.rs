@@ -55,10 +55,38 @@ fn of_conditions(row: i64, kinds: &[&str]) -> Report {
     Report { row, repeat: false, report: report.into() }
 }
 
+/// A Node as that of a node that has joined.
+async fn edge_node(server: &Server, name: &str) {
+    let labels = json!({ "node-role.kubernetes.io/edge": "" });
+    server.create("v1", "Node", None, json!({ "metadata": { "name": name, "labels": labels } })).await;
+}
+
+#[test]
+fn a_device_of_a_node_that_is_not_there_says_so_until_it_is() {
+    run(async || {
+        let server = Server::start().await;
+        server.create("v1", "Node", None, json!({ "metadata": { "name": "plain" } })).await;
+        edge_node(&server, NODE).await;
+        let cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        create(&server, "DeviceModel", "pumps", json!({ "protocol": "modbus" })).await;
+        for (device, node) in [("mistyped", "edgee-1"), ("elsewhere", "plain"), ("right", NODE)] {
+            let spec = json!({ "nodeName": node, "deviceModelRef": { "name": "pumps" } });
+            create(&server, "Device", device, spec).await;
+        }
+        let words = |words: &'static str| move |wrong: &[(String, String)]| matches!(wrong, [(kind, message)] if kind == "Valid" && message.contains(words));
+        until(&server, "mistyped", words("`edgee-1`: the cluster has no Node of that name")).await;
+        until(&server, "elsewhere", words("`plain` is a Node that is no edge node")).await;
+        until(&server, "right", <[_]>::is_empty).await;
+        let _link = cloud.link("edgee-1", 7).await;
+        until(&server, "mistyped", <[_]>::is_empty).await;
+    });
+}
+
 #[test]
 fn what_is_not_honoured_of_a_device_is_said_without_its_node_and_a_late_model_heals_it() {
     run(async || {
         let server = Server::start().await;
+        edge_node(&server, NODE).await;
         let _cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
         let modbus = json!({ "protocolName": "modbus" });
         create(
@@ -105,6 +133,11 @@ fn what_a_node_says_is_wrong_stays_beside_the_clouds_word_and_goes_when_the_devi
     run(async || {
         let server = Server::start().await;
         let cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        let other = NodeName::parse(OTHER).unwrap();
+        let (first, second) = (cloud.claim().await, cloud.claim_of(other.clone()).await);
+        assert_eq!(cloud.say(first, vec![of_node(1, "v1")]).await, [1]);
+        assert_eq!(cloud.say_of(other, second, vec![of_node(1, "v1")]).await, [1]);
+        let _links = (cloud.link(NODE, first).await, cloud.link(OTHER, second).await);
         create(
             &server,
             "DeviceModel",
@@ -115,8 +148,6 @@ fn what_a_node_says_is_wrong_stays_beside_the_clouds_word_and_goes_when_the_devi
         create(&server, "Device", "pump", json!({ "nodeName": NODE, "deviceModelRef": { "name": "pumps" } }))
             .await;
         until(&server, "pump", <[_]>::is_empty).await;
-        let first = cloud.claim().await;
-        assert_eq!(cloud.say(first, vec![of_node(1, "v1")]).await, [1]);
         let reports = vec![of_pump(1, "speed", "5"), of_conditions(2, &["Reporting", "Valid"])];
         let mut confirmed = cloud.say_of_a_device(NODE, first, reports).await;
         confirmed.sort_unstable();
@@ -128,9 +159,6 @@ fn what_a_node_says_is_wrong_stays_beside_the_clouds_word_and_goes_when_the_devi
         // The node that had it has no word any more.
         assert_eq!(cloud.say_of_a_device(NODE, first, vec![of_conditions(3, &["Reporting"])]).await, [3]);
         assert!(moved(&wrong(&server.device_status().await)));
-        let other = NodeName::parse(OTHER).unwrap();
-        let second = cloud.claim_of(other.clone()).await;
-        assert_eq!(cloud.say_of(other, second, vec![of_node(1, "v1")]).await, [1]);
         assert_eq!(cloud.say_of_a_device(OTHER, second, vec![of_pump(1, "speed", "6")]).await, [1]);
         let status = server.device_status().await;
         assert_eq!(

@@ -11,6 +11,7 @@ use cloud_nodelease::NodeLease;
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
+use contract::downlink::DeviceDown;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{NodeLeaseMsg, ReportVersion};
 use contract::synccontroller::{SyncMsg, SyncState, SyncStatus};
@@ -105,6 +106,7 @@ pub(crate) struct Cloud {
     pub(crate) _sync: Probe<SyncMsg>,
     pub(crate) _stream: Probe<CloudStreamMsg>,
     pub(crate) _hive: Hive,
+    env: Env,
 }
 
 impl Cloud {
@@ -152,6 +154,7 @@ impl Cloud {
             _sync: sync,
             _stream: stream,
             _hive: hive,
+            env: env.clone(),
         }
     }
 
@@ -192,6 +195,14 @@ impl Cloud {
             message: DeviceUp::Reports { reports: reports.into(), reply },
         };
         self.device.ask(LONG, said).await.unwrap()
+    }
+
+    /// A session has opened, as the hub tells it. Answers the node's DeviceTwin.
+    pub(crate) async fn link(&self, node: &str, session: u64) -> Probe<DeviceDown> {
+        let (probe, twin) = Probe::new(&self.env, 16);
+        let node = NodeName::parse(node).unwrap();
+        self.device.tell(DeviceControllerMsg::NodeUp { node, session, twin }).await.unwrap();
+        probe
     }
 
     pub(crate) async fn alive(&self, session: u64) {

@@ -54,6 +54,44 @@ fn only_what_changed_is_reported() {
 }
 
 #[test]
+fn a_value_that_the_device_doubts_is_told_with_the_reason() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    let doubt = |property: &mut PropertyState, why: &str| {
+        property.read_in_doubt("1".to_owned(), why.to_owned(), now, EPOCH)
+    };
+    assert!(doubt(&mut property, "last usable value"));
+    assert!(!doubt(&mut property, "last usable value"), "the same is no news");
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("1", Some("last usable value")));
+    property.reported(twin, now);
+    assert_eq!(property.to_report(now), None);
+    assert!(doubt(&mut property, "simulated"));
+    read(&mut property, "1", now);
+    assert_eq!(property.to_report(now).unwrap().fault, None, "and no more, once it is good");
+}
+
+#[test]
+fn a_device_that_is_not_reached_says_why_with_what_has_no_value() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    for reason in ["no route", "not trusted"] {
+        property.is_out_of_reach(reason, EPOCH);
+        let twin = property.to_report(now).unwrap();
+        assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some(reason)));
+        property.reported(twin, now);
+    }
+    read(&mut property, "1", now);
+    property.is_out_of_reach("no route", EPOCH);
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault), ("1", None), "it keeps what it had");
+    // What nobody reads has nothing to tell.
+    let mut property = PropertyState::new(&command(""), now);
+    property.is_out_of_reach("no route", EPOCH);
+    assert_eq!(property.to_report(now), None);
+}
+
+#[test]
 fn with_a_report_cycle_an_unchanged_value_is_reported_again() {
     let now = Moment::default();
     let mut property = PropertyState::new(&repeated(""), now);

@@ -4,12 +4,15 @@
 //! of this version in bincode, but for batches ([`batch`]).
 
 pub(crate) mod batch;
+pub(crate) mod calls;
 pub(crate) mod desired;
 pub(crate) mod device;
 pub(crate) mod edge;
 pub(crate) mod objects;
 pub(crate) mod reports;
 pub(crate) mod router;
+pub(crate) mod rule_calls;
+pub(crate) mod rule_streams;
 pub(crate) mod streams;
 pub(crate) mod telemetry;
 pub(crate) mod tokens;

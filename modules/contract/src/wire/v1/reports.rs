@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::BatchEntry;
 use crate::batch::SkipReason;
+use crate::device_call::CallRecord;
 use crate::wire::WireError;
 use crate::wire::codec;
 use crate::{DeviceCondition, Report, TwinValue, UpReport};
@@ -21,6 +22,7 @@ const DEVICE_STATE: u16 = 6;
 const MIRROR_POD: u16 = 7;
 const CLAIM_EXPANSION: u16 = 8;
 const DEVICE_CONDITIONS: u16 = 9;
+const METHOD_CALLS: u16 = 10;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -88,6 +90,24 @@ struct DeviceConditionV1 {
 }
 
 #[derive(Serialize, Deserialize)]
+struct MethodCallsV1 {
+    namespace: String,
+    name: String,
+    calls: Vec<CallRecordV1>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CallRecordV1 {
+    id: String,
+    method: String,
+    values: BTreeMap<String, String>,
+    by: String,
+    state: String,
+    message: String,
+    time: String,
+}
+
+#[derive(Serialize, Deserialize)]
 struct MirrorPodV1 {
     namespace: String,
     name: String,
@@ -132,6 +152,10 @@ pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
             let conditions = conditions.into_iter().map(Into::into).collect();
             (DEVICE_CONDITIONS, codec::encode(&DeviceConditionsV1 { namespace, name, conditions })?)
         }
+        UpReport::MethodCalls { namespace, name, calls } => {
+            let calls = calls.into_iter().map(Into::into).collect();
+            (METHOD_CALLS, codec::encode(&MethodCallsV1 { namespace, name, calls })?)
+        }
         UpReport::DeviceState { namespace, name, state, last_online_time } => {
             (DEVICE_STATE, codec::encode(&DeviceStateV1 { namespace, name, state, last_online_time })?)
         }
@@ -150,6 +174,7 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
         MIRROR_POD => read::<MirrorPodV1>(kind, bytes),
         CLAIM_EXPANSION => read::<ClaimExpansionV1>(kind, bytes),
         DEVICE_CONDITIONS => read::<DeviceConditionsV1>(kind, bytes),
+        METHOD_CALLS => read::<MethodCallsV1>(kind, bytes),
         kind => Err(SkipReason::Unknown { kind }),
     }
 }
@@ -222,6 +247,24 @@ impl From<DeviceConditionsV1> for UpReport {
     fn from(DeviceConditionsV1 { namespace, name, conditions }: DeviceConditionsV1) -> Self {
         let conditions = conditions.into_iter().map(Into::into).collect();
         UpReport::DeviceConditions { namespace, name, conditions }
+    }
+}
+
+impl From<MethodCallsV1> for UpReport {
+    fn from(MethodCallsV1 { namespace, name, calls }: MethodCallsV1) -> Self {
+        UpReport::MethodCalls { namespace, name, calls: calls.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<CallRecord> for CallRecordV1 {
+    fn from(CallRecord { id, method, values, by, state, message, time }: CallRecord) -> Self {
+        CallRecordV1 { id, method, values, by, state, message, time }
+    }
+}
+
+impl From<CallRecordV1> for CallRecord {
+    fn from(CallRecordV1 { id, method, values, by, state, message, time }: CallRecordV1) -> Self {
+        CallRecord { id, method, values, by, state, message, time }
     }
 }
 

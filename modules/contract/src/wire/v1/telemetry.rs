@@ -60,16 +60,16 @@ impl From<TelemetryV1> for Telemetry {
 }
 
 /// A payload as one run of bytes.
-mod run {
+pub(super) mod run {
     use bytes::Bytes;
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(payload: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::wire::v1) fn serialize<S: Serializer>(payload: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bytes(payload)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+    pub(in crate::wire::v1) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
         from.deserialize_byte_buf(Run)
     }
 

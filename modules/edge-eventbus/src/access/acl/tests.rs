@@ -18,10 +18,11 @@ fn subscribes(rights: &Rights, filter: &str) -> bool {
 }
 
 /// What devices and applications of KubeEdge publish (section 3.2 of the contracts).
-const CLIENTS: [&str; 12] = [
+const CLIENTS: [&str; 13] = [
     "$hw/events/device/default/sensor-1/state/update",
     "$hw/events/device/default/sensor-1/twin/update",
     "$hw/events/device/default/sensor-1/twin/get",
+    "$hw/events/device/default/sensor-1/method/call",
     "$hw/events/node/edge-1/membership/get",
     "$hw/events/upload",
     "$hw/events/upload/a/b",
@@ -34,12 +35,13 @@ const CLIENTS: [&str; 12] = [
 ];
 
 /// What `edgecore` or the broker says, and what nobody does.
-const NOT_CLIENTS: [&str; 22] = [
+const NOT_CLIENTS: [&str; 23] = [
     "$hw/events/device/default/sensor-1/state/update/result",
     "$hw/events/device/default/sensor-1/twin/update/result",
     "$hw/events/device/default/sensor-1/twin/update/delta",
     "$hw/events/device/default/sensor-1/twin/update/document",
     "$hw/events/device/default/sensor-1/twin/get/result",
+    "$hw/events/device/default/sensor-1/method/call/result",
     "$hw/events/device/default/sensor-1/twin/cloud_updated",
     "$hw/events/device/default/sensor-1/twin/edge_updated",
     "$hw/events/device/default/sensor-1/updated",

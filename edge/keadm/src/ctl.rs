@@ -1,0 +1,20 @@
+//! `keadm ctl`: KubeEdge's verbs for what is done on a node, the verb first and then what it is done to.
+
+use clap::Subcommand;
+
+use crate::device_method::Callable;
+use crate::release::Unhold;
+
+/// What is done on this node.
+#[derive(Subcommand)]
+pub enum CtlCommand {
+    /// Calls a method of a device (spec.methods): the mapper writes the properties that the method names
+    #[command(subcommand)]
+    Call(Callable),
+    /// Releases pods that are held by the annotation edge.kubeedge.io/hold-upgrade
+    #[command(subcommand)]
+    UnholdUpgrade(Unhold),
+    /// Another verb of KubeEdge's.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}

@@ -1,0 +1,66 @@
+//! edgecore's own socket on this node, where `keadm ctl` asks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use config::edge::{DEFAULT_PATH, EdgeCore};
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+/// 30 s for edgecore's answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// 64 KiB of an answer are read.
+const ANSWER_MAX: usize = 64 << 10;
+
+/// Where this node's edgecore is asked.
+#[derive(Args)]
+pub struct OfNode {
+    /// The edgecore.yaml of the node
+    #[arg(long, default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+/// Posts a body to edgecore. Answers the status and the text.
+///
+/// # Errors
+/// When edgecore serves no socket, or does not answer at it.
+pub(crate) async fn post(node: &OfNode, path: &str, body: String) -> Result<(u16, String)> {
+    let settings = EdgeCore::load(&node.config)?;
+    let Some(socket) = settings.modules.edge_stream.socket() else {
+        bail!(
+            "edgecore serves no socket: set modules.edgeStream.enable and modules.edgeStream.socket in {}",
+            node.config.display()
+        );
+    };
+    let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), path, body));
+    answer.await.context("edgecore does not answer")?
+}
+
+async fn ask(socket: &Path, path: &str, body: String) -> Result<(u16, String)> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!(
+            "edgecore cannot be reached at {}: it has to run, and this has to be its user",
+            socket.display()
+        )
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request =
+        Request::builder().method(Method::POST).uri(path).header(header::HOST, "node").body(body)?;
+    let exchange = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        let text = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        let text = text.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+        Ok::<_, anyhow::Error>((status, String::from_utf8_lossy(&text).trim().to_owned()))
+    };
+    tokio::pin!(exchange);
+    tokio::select! {
+        answered = &mut exchange => answered,
+        // It ends with the answer at the latest.
+        _ = connection => exchange.await,
+    }
+}

@@ -1,0 +1,80 @@
+//! Devices and protocols that fail: nobody else pays.
+
+use std::time::Duration;
+
+use dmi::Scalar;
+use dmi::v1beta1::{CreateDeviceModelRequest, RegisterDeviceRequest};
+use framework::Value;
+
+use crate::edgecore::{device, model, modelled, property};
+use crate::shelf::fixture;
+
+#[tokio::test]
+async fn a_panic_in_a_protocol_costs_one_device_a_moment() {
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().panics = 1;
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
+    assert_eq!(fixture.shelf.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_property_that_cannot_be_read_does_not_hold_up_the_others() {
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().slots.remove(&2);
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.edgecore.until_value("one", "level", "8").await;
+    fixture.shelf.put(2, Value::Text("tea".to_owned()));
+    fixture.edgecore.until_value("one", "label", "tea").await;
+    assert_eq!(fixture.shelf.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_property_that_never_answers_starves_nobody_and_is_marked() {
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().silent.insert(1);
+    fixture.edgecore.until_fault("one", "level", "no answer").await;
+    for jam in 0..20 {
+        fixture.shelf.put(2, Value::Text(format!("jam {jam}")));
+        fixture.edgecore.until_value("one", "label", &format!("jam {jam}")).await;
+    }
+    let away = |state: &(String, String)| state.1 != "online";
+    assert!(!fixture.edgecore.heard().states.iter().any(away), "the device itself answers");
+    fixture.shelf.0.lock().unwrap().silent.clear();
+    fixture.edgecore.until_value("one", "level", "7").await;
+    assert_eq!(fixture.edgecore.heard().fault("one", "level"), None);
+}
+
+#[tokio::test]
+async fn a_device_of_which_nothing_answers_is_offline() {
+    let fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().silent.extend([1, 2]);
+    let offline = ("one".to_owned(), "offline".to_owned());
+    fixture.edgecore.until("offline", |heard| (heard.states.last() == Some(&offline)).then_some(())).await;
+    fixture.shelf.put(1, Value::Int(8));
+    fixture.shelf.0.lock().unwrap().silent.clear();
+    fixture.edgecore.until_value("one", "level", "8").await;
+    let online = ("one".to_owned(), "online".to_owned());
+    fixture.edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn on_a_slow_device_every_property_has_its_turn() {
+    let mut fixture = fixture().await;
+    // Ten times 100 ms is far beyond the cycle of 20 ms that all of them have.
+    fixture.shelf.0.lock().unwrap().delay = Duration::from_millis(100);
+    let names: Vec<String> = (0..10).map(|at| format!("p{at}")).collect();
+    let modelled = names.iter().map(|name| modelled(name, "INT", "ReadWrite")).collect();
+    let request = CreateDeviceModelRequest { model: Some(model("slow", modelled)) };
+    fixture.mapper.calls.create_device_model(request).await.unwrap();
+    let slot = [("slot", Scalar::Int(1))];
+    let properties = names.iter().map(|name| property(name, "shelf", &slot)).collect();
+    let slow = device("slow", "slow", "shelf", &[("room", Scalar::Text("attic".to_owned()))], properties);
+    fixture.mapper.calls.register_device(RegisterDeviceRequest { device: Some(slow) }).await.unwrap();
+    for name in &names {
+        fixture.edgecore.until_value("slow", name, "7").await;
+    }
+    let first = fixture.edgecore.heard();
+    let known = names.iter().filter(|name| first.count("slow", name) == 1).count();
+    assert_eq!(known, names.len());
+}

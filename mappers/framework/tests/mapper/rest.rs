@@ -1,0 +1,87 @@
+//! KubeEdge's REST interface of mappers.
+
+use dmi::v1beta1::DeviceMethod;
+use framework::Value;
+
+use crate::edgecore::{EdgeCore, Mapper, config, eventually};
+use crate::shelf::{FakeProtocol, levels, room};
+
+/// The status and the body of what is answered to a GET.
+async fn get(port: u16, path: &str, more: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{more}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    if !more.is_empty() {
+        assert!(head.contains("x-correlation-id: 42"), "{head}");
+    }
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn kubeedges_rest_interface_reads_and_calls_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let mut one = room("one");
+    let set_level = DeviceMethod {
+        name: "SetLevel".to_owned(),
+        property_names: vec!["level".to_owned(), "label".to_owned()],
+        ..Default::default()
+    };
+    one.spec.as_mut().unwrap().methods = vec![set_level];
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![levels()];
+        objects.devices = vec![one];
+    }
+    edgecore.start();
+    let shelf = FakeProtocol::default();
+    shelf.put(1, Value::Int(7));
+    shelf.put(2, Value::Text("jam".to_owned()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = config(folder.path(), "shelf");
+    config.common.http_port = port.to_string();
+    let mapper = Mapper::start_with(config.clone(), shelf.clone());
+    edgecore.until_value("one", "level", "7").await;
+    let (status, body) = get(port, "/api/v1/ping", "x-correlation-id: 42\r\n").await;
+    assert!(status == 200 && body.contains(r#""apiVersion":"v1""#) && body.contains("normally"), "{body}");
+    let (status, body) = get(port, "/api/v1/device/default/one/level", "").await;
+    assert!(status == 200 && body.contains(r#""Value":"7""#) && body.contains(r#""Type":"int""#), "{body}");
+    let (status, body) = get(port, "/api/v1/devicemethod/default/one", "").await;
+    assert!(status == 200 && body.contains("/api/v1/devicemethod/default/one/SetLevel/"), "{body}");
+    let (status, body) = get(port, "/api/v1/meta/model/default/one", "").await;
+    assert!(status == 200 && body.contains(r#""dataType":"INT""#), "{body}");
+    let set = "/api/v1/devicemethod/default/one/SetLevel";
+    assert_eq!(get(port, &format!("{set}/level/9"), "").await.0, 200);
+    assert_eq!(shelf.writes(), [(1, Value::Int(9))]);
+    edgecore.until_value("one", "level", "9").await;
+    for (path, status, said) in [
+        (format!("{set}/level/101"), 500, "above the model's maximum"),
+        (format!("{set}/label/tea"), 500, "ReadOnly"),
+        (format!("{set}/ghost/1"), 500, "does not name"),
+        ("/api/v1/devicemethod/default/one/Explode/level/1".to_owned(), 500, "no such method"),
+        ("/api/v1/device/default/two/level".to_owned(), 404, "no device default/two"),
+        ("/api/v1/device/default/one/%zz".to_owned(), 400, "not understood"),
+        ("/metrics".to_owned(), 404, "/api/v1/"),
+    ] {
+        let (found, body) = get(port, &path, "").await;
+        assert!(found == status && body.contains(said), "{path}: {found} {body}");
+    }
+    let from_a_page = "origin: http://elsewhere\r\nx-correlation-id: 42\r\n";
+    assert_eq!(get(port, &format!("{set}/level/1"), from_a_page).await.0, 403);
+    assert_eq!(shelf.writes().len(), 1);
+    mapper.stop().await;
+    // Only reading.
+    config.common.http_allow = "read".to_owned();
+    let mapper = Mapper::start_with(config, shelf.clone());
+    eventually("the device read", async || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            && get(port, "/api/v1/device/default/one/level", "").await.0 == 200
+    })
+    .await;
+    assert_eq!(get(port, &format!("{set}/level/1"), "").await.0, 403);
+    mapper.stop().await;
+}

@@ -1,0 +1,94 @@
+//! The mapper of devices that are OPC UA servers.
+//!
+//! What a device's `protocol.configData` and a property's `visitors.configData` may say stands in the README beside this crate.
+//!
+//! Devices at one server with one login share a session (`connections`, `opening`, `connection`). What is read together goes in one
+//! request, what changes is sent by the server (`monitor`), what is written has the node's own type (`values`), and a server's
+//! certificate is trusted by a person's hand or not at all (`pki`).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod address;
+mod connection;
+mod connections;
+mod endpoint;
+mod method;
+mod monitor;
+mod node;
+mod opening;
+mod pki;
+mod secret;
+mod session;
+mod status;
+mod values;
+mod visitor;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use framework::{Fault, InvalidSetting, Property, Protocol, Settings};
+
+pub use address::{Address, Login};
+pub use node::Node;
+pub use secret::Secret;
+pub use session::OpcUaSession;
+pub use visitor::{Monitoring, Visitor};
+
+use connections::Connections;
+use pki::Pki;
+
+/// The protocol's name in devices and in the mapper's config.
+pub const NAME: &str = "opcua";
+/// Crates whose own lines are left out of the log: what is wrong is told once, by device and property.
+pub const LIBRARIES: [&str; 4] = ["opcua_client", "opcua_core", "opcua_crypto", "opcua_types"];
+/// The folder of certificates, beside the mapper's socket.
+const FOLDER: &str = "opcua";
+
+/// OPC UA over TCP, binary.
+#[derive(Debug, Clone)]
+pub struct OpcUa {
+    connections: Connections,
+}
+
+impl OpcUa {
+    /// With its certificates in the folder `opcua` beside the mapper's socket.
+    pub fn beside(socket: &Path) -> Self {
+        OpcUa::with(socket.parent().unwrap_or(Path::new(".")).join(FOLDER))
+    }
+
+    /// With its certificates in this folder.
+    pub fn with(folder: PathBuf) -> Self {
+        OpcUa { connections: Connections::new(Pki::at(folder)) }
+    }
+}
+
+impl Protocol for OpcUa {
+    type Address = Address;
+    type Visitor = Visitor;
+    type Session = OpcUaSession;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn address(&self, settings: &Settings) -> Result<Address, InvalidSetting> {
+        Address::read(settings)
+    }
+
+    fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, InvalidSetting> {
+        Visitor::read(property, settings)
+    }
+
+    fn is_command(&self, visitor: &Visitor) -> bool {
+        visitor.method.is_some()
+    }
+
+    /// For the offer, the session, and whoever opens the same one first.
+    fn connect_deadline(&self, address: &Address) -> Duration {
+        address.timeout * 12
+    }
+
+    async fn connect(&self, address: &Address) -> Result<OpcUaSession, Fault> {
+        let connection = self.connections.at(address).await?;
+        Ok(OpcUaSession::new(connection, address.timeout))
+    }
+}

@@ -1,0 +1,213 @@
+//! Where a property is within a server.
+
+use std::time::Duration;
+
+use framework::{InvalidSetting, Kind, Property, Settings};
+use opcua_types::NumericRange;
+
+use crate::node::Node;
+
+/// 1 s between two looks that a server takes by itself, where neither `samplingMs` nor a cycle says otherwise.
+const SAMPLING: Duration = Duration::from_secs(1);
+/// 1 h between two looks at the most.
+const SAMPLING_MAX_MS: i64 = 3_600_000;
+/// 1000 values that a server keeps of a property until it sends them; the newest counts.
+const QUEUE_MAX: i64 = 1000;
+
+/// Where a property is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Visitor {
+    /// The variable; with a method, the object that the method is called on.
+    pub node: Node,
+    /// What its values are.
+    pub kind: Kind,
+    /// The part of an array that is meant.
+    pub index: NumericRange,
+    /// The method that is called with what is desired.
+    pub method: Option<Node>,
+    /// How the server looks at the variable by itself. None: it is read in its cycle.
+    pub monitoring: Option<Monitoring>,
+}
+
+/// Which part of what a node has is a property's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All that comes.
+    Whole,
+    /// One element; at this place of an array of one dimension.
+    Element(Option<usize>),
+}
+
+/// How a server looks at a variable by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Monitoring {
+    /// How often.
+    pub sampling: Duration,
+    /// How many values it keeps until it sends them.
+    pub queue: u32,
+    /// How far a number has to move to be sent.
+    pub deadband: Option<f64>,
+}
+
+impl Visitor {
+    /// From `visitors.configData`, in KubeEdge's keys and ours.
+    ///
+    /// # Errors
+    /// With the key and the cure.
+    pub fn read(property: &Property, settings: &Settings) -> Result<Self, InvalidSetting> {
+        let uri = settings.text("namespaceUri")?;
+        let node = settings.text("nodeID")?.ok_or_else(|| {
+            InvalidSetting::new(
+                "setting `nodeID` is missing; write it as the server's tools show it, as ns=2;s=NAME",
+            )
+        })?;
+        let node = Node::read("nodeID", &node, uri.as_deref())?;
+        // Said for those who read the file, as with KubeEdge: the node id leads there.
+        settings.text("browseName")?;
+        let method = settings.text("method")?;
+        let method = method.map(|method| Node::read("method", &method, uri.as_deref())).transpose()?;
+        let index = index(settings)?;
+        let monitoring = monitoring(property, settings)?;
+        if method.is_some() && !property.writable {
+            return Err(InvalidSetting::new(
+                "a method is called by what is desired; make the property ReadWrite",
+            ));
+        }
+        if method.is_some() && !index.is_none() {
+            return Err(InvalidSetting::new(
+                "setting `index` is of a variable, and `method` is there; remove one",
+            ));
+        }
+        Ok(Visitor {
+            node,
+            kind: property.kind,
+            index,
+            monitoring: monitoring.filter(|_| method.is_none()),
+            method,
+        })
+    }
+
+    /// Which part of what the node has is meant.
+    pub(crate) fn part(&self) -> Part {
+        match &self.index {
+            NumericRange::Index(at) => Part::Element(usize::try_from(*at).ok()),
+            NumericRange::MultipleRanges(each)
+                if each.iter().all(|one| matches!(one, NumericRange::Index(_))) =>
+            {
+                Part::Element(None)
+            }
+            NumericRange::None | NumericRange::Range(..) | NumericRange::MultipleRanges(_) => Part::Whole,
+        }
+    }
+}
+
+fn index(settings: &Settings) -> Result<NumericRange, InvalidSetting> {
+    let Some(text) = settings.text("index")? else { return Ok(NumericRange::None) };
+    text.trim().parse().map_err(|_| {
+        InvalidSetting::new(format!(
+            "setting `index` is `{text}`; write an element's number from 0, a range as 0:3, or one for each dimension as 1,2"
+        ))
+    })
+}
+
+fn monitoring(property: &Property, settings: &Settings) -> Result<Option<Monitoring>, InvalidSetting> {
+    let sampling = match settings.whole("samplingMs")? {
+        None => property.cycle.unwrap_or(SAMPLING),
+        Some(given) => match u64::try_from(given) {
+            Ok(given) if (1..=SAMPLING_MAX_MS.unsigned_abs()).contains(&given) => {
+                Duration::from_millis(given)
+            }
+            _ => {
+                return Err(InvalidSetting::new(format!(
+                    "setting `samplingMs` is {given}; write 1 to {SAMPLING_MAX_MS}"
+                )));
+            }
+        },
+    };
+    let queue = settings.whole("queueSize")?.unwrap_or(1);
+    let queue = u32::try_from(queue).ok().filter(|_| (1..=QUEUE_MAX).contains(&queue)).ok_or_else(|| {
+        InvalidSetting::new(format!("setting `queueSize` is {queue}; write 1 to {QUEUE_MAX}"))
+    })?;
+    let deadband = settings.number("deadband")?.filter(|deadband| *deadband != 0.0);
+    if deadband.is_some_and(|deadband| deadband < 0.0) {
+        return Err(InvalidSetting::new(
+            "setting `deadband` is negative; write how far a number has to move",
+        ));
+    }
+    if deadband.is_some() && !matches!(property.kind, Kind::Int | Kind::Float | Kind::Double) {
+        return Err(InvalidSetting::new(
+            "setting `deadband` is of numbers, and the property is none; remove it",
+        ));
+    }
+    // On unless it is switched off.
+    let is_wanted = settings.text("subscribe")?.is_none() || settings.flag("subscribe")?;
+    if deadband.is_some() && !is_wanted {
+        return Err(InvalidSetting::new(
+            "setting `deadband` is of a subscription, and `subscribe` is false; remove one",
+        ));
+    }
+    Ok(is_wanted.then_some(Monitoring { sampling, queue, deadband }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use framework::Scalar;
+
+    fn text(text: &str) -> Scalar {
+        Scalar::Text(text.to_owned())
+    }
+
+    fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {
+        let property = Property {
+            name: "p".to_owned(),
+            kind,
+            writable: true,
+            minimum: None,
+            maximum: None,
+            cycle: Some(Duration::from_millis(250)),
+        };
+        let pairs = [&[("nodeid", text("ns=2;s=x"))], pairs].concat();
+        Visitor::read(&property, &Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_property_is_sent_by_the_server_in_its_cycle_unless_told_otherwise() {
+        let visitor = read(Kind::Int, &[("browseName", text("x"))]).unwrap();
+        let by_cycle = Monitoring { sampling: Duration::from_millis(250), queue: 1, deadband: None };
+        assert_eq!(visitor.monitoring, Some(by_cycle));
+        let visitor =
+            read(Kind::Double, &[("samplingMs", Scalar::Int(20)), ("deadband", text("0.5"))]).unwrap();
+        let monitoring = visitor.monitoring.unwrap();
+        assert_eq!((monitoring.sampling, monitoring.deadband), (Duration::from_millis(20), Some(0.5)));
+        assert_eq!(read(Kind::Int, &[("subscribe", Scalar::Bool(false))]).unwrap().monitoring, None);
+        assert_eq!(read(Kind::Int, &[("method", text("ns=2;s=m"))]).unwrap().monitoring, None);
+    }
+
+    #[test]
+    fn a_part_of_an_array_is_a_range_of_part_4() {
+        let part = |index: Scalar| read(Kind::Text, &[("index", index)]).unwrap().part();
+        assert_eq!(part(Scalar::Int(3)), Part::Element(Some(3)));
+        assert_eq!(part(text("1,2")), Part::Element(None));
+        assert_eq!(part(text("0:3")), Part::Whole);
+        assert_eq!(read(Kind::Int, &[]).unwrap().part(), Part::Whole);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (kind, pair, said) in [
+            (Kind::Int, ("index", text("one")), "`index`"),
+            (Kind::Int, ("samplingMs", Scalar::Int(0)), "`samplingMs`"),
+            (Kind::Int, ("queueSize", Scalar::Int(0)), "`queueSize`"),
+            (Kind::Int, ("deadband", text("-1")), "`deadband`"),
+            (Kind::Text, ("deadband", text("1")), "`deadband` is of numbers"),
+            (Kind::Int, ("nodeID", text("x")), "no node id"),
+            (Kind::Int, ("method", text("x")), "`method`"),
+        ] {
+            let refusal = read(kind, &[pair]).unwrap_err();
+            assert!(refusal.contains(said), "{refusal}");
+        }
+        let both = [("deadband", text("1")), ("subscribe", Scalar::Bool(false))];
+        assert!(read(Kind::Int, &both).unwrap_err().contains("remove one"));
+    }
+}

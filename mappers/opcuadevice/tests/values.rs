@@ -1,0 +1,234 @@
+//! Nodes of every kind, of a server that we did not write: read, written in their own type, called, and refused by name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod asyncua;
+#[path = "../../framework/tests/edgecore/mod.rs"]
+mod edgecore;
+#[path = "../../framework/tests/python/mod.rs"]
+mod python;
+
+use asyncua::{Asyncua, node, text};
+use dmi::Scalar;
+use dmi::v1beta1::{Device, DeviceProperty, UpdateDeviceRequest};
+use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
+use opcuadevice::OpcUa;
+
+/// A server, a mapper that has its device, and the edgecore that hears of it.
+struct Fixture {
+    server: Asyncua,
+    edgecore: EdgeCore,
+    mapper: Mapper,
+    device: Device,
+    _folder: tempfile::TempDir,
+}
+
+/// A property: its name, its type, and what more its visitors say.
+type Wanted = (&'static str, &'static str, Vec<(&'static str, Scalar)>);
+
+fn of(name: &'static str, kind: &'static str) -> Wanted {
+    (name, kind, node(name))
+}
+
+fn with(name: &'static str, kind: &'static str, of: &str, more: &[(&'static str, Scalar)]) -> Wanted {
+    (name, kind, [node(of), more.to_vec()].concat())
+}
+
+fn fixture(properties: Vec<Wanted>) -> Fixture {
+    let server = Asyncua::open();
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let kinds = properties.iter().map(|(name, kind, _)| modelled(name, kind, "ReadWrite")).collect();
+    let each = |(name, _, visitors): &Wanted| -> DeviceProperty { property(name, "opcua", visitors) };
+    let device = device("plant", "plant", "opcua", &server.place(&[]), properties.iter().map(each).collect());
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        objects.models = vec![model("plant", kinds)];
+        objects.devices = vec![device.clone()];
+    }
+    edgecore.start();
+    let mapper = Mapper::start(folder.path(), OpcUa::with(folder.path().join("pki")));
+    Fixture { server, edgecore, mapper, device, _folder: folder }
+}
+
+impl Fixture {
+    async fn desire(&mut self, name: &str, value: &str) {
+        self.device = desiring(self.device.clone(), name, value);
+        let request = UpdateDeviceRequest { device: Some(self.device.clone()) };
+        self.mapper.calls.update_device(request).await.unwrap();
+    }
+    async fn until_value(&self, name: &str, value: &str) {
+        self.edgecore.until_value("plant", name, value).await;
+    }
+}
+
+#[tokio::test]
+async fn each_type_of_node_is_read_and_written_as_it_is() {
+    let mut fixture = fixture(vec![
+        of("sbyte", "INT"),
+        of("byte", "INT"),
+        of("int64", "INT"),
+        of("time", "STRING"),
+        of("text", "STRING"),
+        of("array", "STRING"),
+        of("boolean", "BOOLEAN"),
+        with("second", "INT", "array", &[("index", Scalar::Int(1))]),
+        with("wide", "DOUBLE", "float", &[]),
+        of("empty", "INT"),
+    ]);
+    for (name, value) in [
+        ("time", "2026-01-31T12:00:00Z"),
+        ("text", "idle"),
+        ("array", "[1,2,3]"),
+        ("second", "2"),
+        ("boolean", "false"),
+    ] {
+        fixture.until_value(name, value).await;
+    }
+    fixture.edgecore.until_fault("plant", "empty", "null").await;
+    for (name, value, there) in [
+        ("sbyte", "-128", "-128"),
+        ("byte", "255", "255"),
+        ("int64", "9007199254740993", "9007199254740993"),
+        ("time", "2026-11-29T08:30:00.25Z", "\"2026-11-29T08:30:00.250000+00:00\""),
+        ("text", "runs", "\"runs\""),
+        ("boolean", "true", "true"),
+        ("wide", "0.5", "0.5"),
+        // One that had no value yet takes what its data type says.
+        ("empty", "7", "7"),
+    ] {
+        fixture.desire(name, value).await;
+        fixture.until_value(name, value).await;
+        let node = if name == "wide" { "float" } else { name };
+        assert_eq!(fixture.server.script.ask(&format!("get {node}")), there, "{name}");
+    }
+    // asyncua heeds no index: what it would take for all of the array is not written.
+    fixture.desire("second", "20").await;
+    fixture.edgecore.until_refusal("plant", "second", "heeds no index").await;
+    assert_eq!(fixture.server.script.ask("get array"), "[1, 2, 3]");
+    fixture.desire("array", "[4, 5]").await;
+    fixture.until_value("array", "[4,5]").await;
+    fixture.until_value("second", "5").await;
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_do_is_told_by_its_own_name_for_it() {
+    let mut fixture = fixture(vec![
+        of("level", "INT"),
+        of("locked", "INT"),
+        of("nowhere", "INT"),
+        of("structure", "STRING"),
+        of("word", "INT"),
+        with("whole", "INT", "array", &[]),
+        with("beyond", "INT", "array", &[("index", Scalar::Int(9))]),
+        ("lost", "INT", vec![("nodeID", text("nsu=urn:nowhere;s=x"))]),
+    ]);
+    for (name, said) in [
+        ("nowhere", "BadNodeIdUnknown"),
+        ("structure", "structure"),
+        ("whole", "name one with `index`"),
+        ("beyond", "BadIndexRange"),
+        ("lost", "urn:nowhere"),
+    ] {
+        fixture.edgecore.until_fault("plant", name, said).await;
+    }
+    fixture.until_value("locked", "5").await;
+    fixture.desire("locked", "6").await;
+    fixture.edgecore.until_refusal("plant", "locked", "BadUserAccessDenied").await;
+    fixture.desire("word", "-1").await;
+    fixture.edgecore.until_refusal("plant", "word", "-1 does not fit into a UInt16").await;
+    // And none of that is another's fault.
+    fixture.server.script.tell("set level 7");
+    fixture.until_value("level", "7").await;
+    assert!(fixture.edgecore.heard().states.iter().all(|(_, state)| state == "online"));
+    // A quality goes with its value: a bad one is none, an uncertain one is told with its reason.
+    fixture.server.script.tell("status level BadSensorFailure");
+    fixture.edgecore.until_fault("plant", "level", "BadSensorFailure").await;
+    fixture.server.script.tell("set level 8");
+    fixture.until_value("level", "8").await;
+    fixture.server.script.tell("status level UncertainLastUsableValue");
+    let doubted = |heard: &edgecore::ReceivedReports| {
+        let has_value = heard.last("plant", "level")?.1 == "0";
+        (has_value && heard.fault("plant", "level")?.contains("UncertainLastUsableValue")).then_some(())
+    };
+    fixture.edgecore.until("a doubted value", doubted).await;
+}
+
+#[tokio::test]
+async fn methods_are_called_once_with_what_is_desired() {
+    let method = |name| vec![("method", node(name).remove(0).1)];
+    let mut fixture = fixture(vec![
+        of("level", "INT"),
+        with("start", "INT", "plant", &method("start")),
+        with("stop", "BOOLEAN", "plant", &method("stop")),
+        with("go", "STRING", "plant", &method("go")),
+    ]);
+    fixture.until_value("level", "0").await;
+    fixture.desire("start", "900").await;
+    let done = |name: &'static str, value: &'static str| {
+        move |heard: &edgecore::ReceivedReports| (heard.last("plant", name)?.0 == value).then_some(())
+    };
+    fixture.edgecore.until("started", done("start", "900")).await;
+    fixture.desire("go", r#"[0.5, "left"]"#).await;
+    // It gives back a number, which is what is known of it.
+    fixture.until_value("go", "7").await;
+    fixture.desire("stop", "true").await;
+    fixture.edgecore.until("stopped", done("stop", "true")).await;
+    let calls = r#"[["start", 900], ["go", 0.5, "left"], ["stop"]]"#;
+    assert_eq!(fixture.server.script.ask("calls"), calls);
+    // What the method refuses, and what it cannot be called with.
+    fixture.desire("start", "2000").await;
+    fixture.edgecore.until_refusal("plant", "start", "BadOutOfRange").await;
+    fixture.desire("start", "70000").await;
+    fixture.edgecore.until_refusal("plant", "start", "`speed`: 70000 does not fit into a UInt16").await;
+    // A server that comes back is not told again.
+    fixture.server.script.tell("off");
+    fixture.server.script.tell("on");
+    fixture.server.script.tell("set level 9");
+    fixture.until_value("level", "9").await;
+    let calls = r#"[["start", 900], ["go", 0.5, "left"], ["stop"], ["start", 2000]]"#;
+    assert_eq!(fixture.server.script.ask("calls"), calls);
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_or_moves_is_asked_anew() {
+    let mut fixture = fixture(vec![of("level", "INT"), of("seen", "INT")]);
+    fixture.until_value("level", "0").await;
+    // Its subscriptions are gone, without a word.
+    fixture.server.until("subscriptions", "1").await;
+    fixture.server.script.tell("forget");
+    fixture.server.script.tell("set level 1");
+    fixture.until_value("level", "1").await;
+    // A restart, after which its namespace has another index.
+    fixture.server.script.tell("move");
+    fixture.server.script.tell("off");
+    fixture.server.script.tell("on");
+    fixture.server.script.tell("set level 2");
+    fixture.until_value("level", "2").await;
+}
+
+#[tokio::test]
+async fn devices_at_one_server_share_a_session_and_leave_nothing_behind() {
+    let mut fixture = fixture(vec![of("level", "INT")]);
+    fixture.until_value("level", "0").await;
+    let mut other = fixture.device.clone();
+    other.name = "other".to_owned();
+    let request = dmi::v1beta1::RegisterDeviceRequest { device: Some(other) };
+    fixture.mapper.calls.register_device(request).await.unwrap();
+    fixture.server.script.tell("set level 3");
+    fixture.edgecore.until_value("other", "level", "3").await;
+    let script = &mut fixture.server.script;
+    assert_eq!((script.ask("sessions"), script.ask("subscriptions")), ("1".to_owned(), "2".to_owned()));
+    // One leaves, the other stays.
+    let gone = dmi::v1beta1::RemoveDeviceRequest {
+        device_name: "other".to_owned(),
+        device_namespace: "default".to_owned(),
+    };
+    fixture.mapper.calls.remove_device(gone).await.unwrap();
+    fixture.server.until("subscriptions", "1").await;
+    fixture.server.script.tell("set level 4");
+    fixture.until_value("level", "4").await;
+    // The mapper ends: the server has room for another.
+    fixture.mapper.stop().await;
+    fixture.server.until("sessions", "0").await;
+    assert_eq!(fixture.server.script.ask("subscriptions"), "0");
+}

@@ -1,0 +1,227 @@
+//! Posts to the HTTP endpoints that rules lead to: judged addresses, verified certificates, no redirects, bounded answers.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use beehive::{Env, Fault};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+use tower_service::Service;
+
+use crate::target_addresses::TargetAddresses;
+
+/// 4 connections to one target wait for the next message.
+const IDLE_OF_TARGET: usize = 4;
+/// 30 s that such a connection waits.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+
+/// Why the client cannot be made.
+#[derive(Debug, Error)]
+pub(crate) enum TargetClientError {
+    /// The file of CAs cannot be read.
+    #[error("targetCAFile `{path}` cannot be read")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds no certificate.
+    #[error("targetCAFile `{0}` holds no usable certificate in PEM")]
+    Pem(String),
+    /// The library refuses its own defaults.
+    #[error("TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What a target has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetAnswer {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its body; `None` where it is longer than was asked for.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// Posts. Its clones are one.
+#[derive(Clone)]
+pub(crate) struct TargetClient(Client<TargetConnector, Full<Bytes>>);
+
+impl TargetClient {
+    /// For these addresses; certificates are judged by the system's CAs and those in the file. Reads files: on a thread that may wait.
+    ///
+    /// # Errors
+    /// See [`TargetClientError`].
+    pub(crate) fn new(
+        addresses: TargetAddresses,
+        ca_file: &std::path::Path,
+    ) -> Result<Self, TargetClientError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if !ca_file.as_os_str().is_empty() {
+            let path = ca_file.display().to_string();
+            let pem = std::fs::read(ca_file)
+                .map_err(|source| TargetClientError::Read { path: path.clone(), source })?;
+            let parsed: Result<Vec<CertificateDer<'static>>, _> =
+                CertificateDer::pem_slice_iter(&pem).collect();
+            let (added, _) = roots.add_parsable_certificates(parsed.unwrap_or_default());
+            if added == 0 {
+                return Err(TargetClientError::Pem(path));
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector =
+            TargetConnector { addresses: Arc::new(addresses), tls: TlsConnector::from(Arc::new(config)) };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_max_idle_per_host(IDLE_OF_TARGET)
+            .build(connector);
+        Ok(TargetClient(client))
+    }
+
+    /// Posts `body`, and reads at most `most` bytes of the answer's.
+    ///
+    /// # Errors
+    /// Why there is no answer, in a sentence.
+    pub(crate) async fn post(
+        &self,
+        url: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        (most, within): (usize, Duration),
+        env: &Env,
+    ) -> Result<TargetAnswer, String> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url.clone();
+        *request.headers_mut() = headers;
+        let asked = async {
+            let answer = self.0.request(request).await.map_err(|error| Fault::from_error(&error).reason)?;
+            let status = answer.status();
+            match Limited::new(answer.into_body(), most).collect().await {
+                Ok(body) => Ok(TargetAnswer { status, body: Some(body.to_bytes()) }),
+                Err(error) if error.is::<LengthLimitError>() => Ok(TargetAnswer { status, body: None }),
+                Err(error) => Err(format!("its answer broke off: {error}")),
+            }
+        };
+        let answered = env.timeout(within, asked).await;
+        answered.unwrap_or_else(|| Err(format!("it has not answered within {} s", within.as_secs())))
+    }
+}
+
+/// Connects to addresses that are open to rules.
+#[derive(Clone)]
+struct TargetConnector {
+    addresses: Arc<TargetAddresses>,
+    tls: TlsConnector,
+}
+
+impl TargetConnector {
+    async fn connect(self, url: Uri) -> io::Result<TargetStream> {
+        let is_tls = url.scheme_str() == Some("https");
+        let host = url.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+        let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let found = tokio::net::lookup_host((host.as_str(), port)).await;
+        let found = found.map_err(|error| io::Error::new(error.kind(), format!("name `{host}`: {error}")))?;
+        let socket = self.dial(&host, found).await?;
+        socket.set_nodelay(true)?;
+        if !is_tls {
+            return Ok(TargetStream(Either::Left(socket)));
+        }
+        let name = ServerName::try_from(host).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(TargetStream(Either::Right(Box::new(self.tls.connect(name, socket).await?))))
+    }
+
+    /// Each address is judged and then dialled as it was judged.
+    async fn dial(&self, host: &str, found: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("name `{host}` has no address"));
+        for address in found {
+            if let Err(what) = self.addresses.check(address.ip()) {
+                let ip = address.ip();
+                let words = format!(
+                    "`{host}` is {ip}, {what}: closed to rules, unless modules.router.allowedTargets has it"
+                );
+                failed = io::Error::new(io::ErrorKind::PermissionDenied, words);
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failed = io::Error::new(error.kind(), format!("{address}: {error}")),
+            }
+        }
+        Err(failed)
+    }
+}
+
+impl Service<Uri> for TargetConnector {
+    type Response = TokioIo<TargetStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<TargetStream>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, url: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect(url).await.map(TokioIo::new) })
+    }
+}
+
+/// A connection to a target.
+struct TargetStream(Either<TcpStream, Box<TlsStream<TcpStream>>>);
+
+impl Connection for TargetStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for TargetStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for TargetStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

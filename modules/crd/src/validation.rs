@@ -1,0 +1,88 @@
+//! What an API server looks at by rules in CEL, instead of KubeEdge's admission webhook. What only two objects together say - whether
+//! the endpoints of a Rule are there, and of which kinds - CloudCore says in the Rule's status.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Value, json};
+
+use crate::RULES_GROUP;
+
+/// 8 keys of a resource: KubeEdge knows two.
+const KEYS_MAX: u32 = 8;
+/// 2048 characters of a value, as a URL has.
+const VALUE_MAX: u32 = 2048;
+/// 253 characters: the name of a RuleEndpoint.
+const NAME_MAX: u32 = 253;
+
+/// Adds to the definitions of rules what is looked at by CEL, and the bounds without which no API server would take that.
+pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    if crd.spec.group != RULES_GROUP {
+        return crd;
+    }
+    let is_rule = crd.spec.names.kind == "Rule";
+    for version in &mut crd.spec.versions {
+        let Some(validation) = &mut version.schema else { continue };
+        let checked = validation.open_api_v3_schema.take().and_then(|schema| {
+            let mut schema = serde_json::to_value(schema).ok()?;
+            // As KubeEdge's: what has no spec has nothing to be looked at.
+            let spec = &mut schema["properties"]["spec"];
+            if is_rule {
+                rule(spec)
+            } else {
+                endpoint(spec)
+            }
+            serde_json::from_value(schema).ok()
+        });
+        validation.open_api_v3_schema = checked;
+    }
+    crd
+}
+
+fn bound_map(schema: &mut Value) {
+    schema["maxProperties"] = json!(KEYS_MAX);
+    schema["additionalProperties"]["maxLength"] = json!(VALUE_MAX);
+}
+
+fn rule(spec: &mut Value) {
+    for name in ["source", "target"] {
+        let schema = &mut spec["properties"][name];
+        (schema["minLength"], schema["maxLength"]) = (json!(1), json!(NAME_MAX));
+    }
+    for name in ["sourceResource", "targetResource"] {
+        bound_map(&mut spec["properties"][name]);
+    }
+    spec["x-kubernetes-validations"] = json!([
+        {
+            "rule": "'path' in self.sourceResource || ('node_name' in self.sourceResource && \
+                ('topic' in self.sourceResource || 'target_url' in self.sourceResource))",
+            "message": "sourceResource has `path` (rest), `topic` and `node_name` (eventbus), or `target_url` and `node_name` (servicebus)",
+        },
+        {
+            "rule": "'path' in self.sourceResource ? ('topic' in self.targetResource || 'path' in self.targetResource) : \
+                'resource' in self.targetResource",
+            "message": "from rest a rule leads to eventbus (targetResource has `topic`) or servicebus (`path`), from those to rest (`resource`)",
+        },
+        {
+            "rule": "!('resource' in self.targetResource) || self.targetResource['resource'].matches('^https?://[^/@?#]+([/?].*)?$')",
+            "message": "targetResource.resource is a URL of http or https, without user, password and fragment",
+        },
+        {
+            "rule": "!('topic' in self.sourceResource) || \
+                (self.sourceResource['topic'] != '' && !self.sourceResource['topic'].matches('[+#]'))",
+            "message": "sourceResource.topic is one topic, without `+` and `#`",
+        },
+        {
+            "rule": "!('topic' in self.targetResource) || (self.targetResource['topic'] != '' && \
+                !self.targetResource['topic'].matches('[+#]|^[$]|^SYS/'))",
+            "message": "targetResource.topic is one topic, without `+` and `#`, and begins neither with `$` nor with `SYS/`, where edgecore alone publishes",
+        },
+    ]);
+}
+
+fn endpoint(spec: &mut Value) {
+    bound_map(&mut spec["properties"]["properties"]);
+    spec["x-kubernetes-validations"] = json!([{
+        "rule": "self.ruleEndpointType != 'servicebus' || (has(self.properties) && 'service_port' in self.properties && \
+            self.properties['service_port'].matches('^[1-9][0-9]{0,4}$') && int(self.properties['service_port']) <= 65535)",
+        "message": "properties.service_port of a servicebus endpoint is a port, \"1\" to \"65535\"",
+    }]);
+}

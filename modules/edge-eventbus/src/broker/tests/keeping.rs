@@ -1,0 +1,203 @@
+//! What outlives the daemon, what ends by time, and who makes room.
+
+use super::*;
+
+/// What the store has of a broker, in the order of its keys.
+fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) {
+    let mut batch = broker.take_batch(crate::message::Clocks::default());
+    for write in std::mem::take(&mut batch.writes) {
+        match write {
+            Write::PutRow { table: Table::MqttSessions, key1, key2, value } => {
+                drop(rows.insert((key1, key2), value))
+            }
+            Write::DeleteRow { table: Table::MqttSessions, key1, key2 } => drop(rows.remove(&(key1, key2))),
+            Write::DeleteRows { table: Table::MqttSessions, key1 } => {
+                rows.retain(|(client, _), _| *client != key1)
+            }
+            _ => {}
+        }
+    }
+}
+
+fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
+    let row = |((key1, key2), value): (&(String, String), &Vec<u8>)| Row {
+        key1: key1.clone(),
+        key2: key2.clone(),
+        value: value.clone(),
+        revision: 1,
+    };
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    broker.restore(rows.iter().map(row).collect(), crate::message::Clocks::default());
+    broker
+}
+
+#[test]
+fn sessions_come_back_from_the_store_as_they_were() {
+    let mut rows = BTreeMap::new();
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "keeper".into();
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    for filter in ["t/#", "gone", "$share/g/s"] {
+        broker.subscribe(&id, &asks(filter, 2), None);
+    }
+    let clean = client(&mut broker, "clean", &["t/#"]);
+    rows_of(&mut broker, &mut rows);
+    broker.unsubscribe(&id, "gone");
+    for (n, qos) in [(1, 1), (2, 2), (3, 0), (4, 2), (5, 1)] {
+        let published = broker.publish(Message { qos, ..message("t/x", &n.to_string()) }, false);
+        assert_eq!(published.queued.is_some(), qos > 0);
+    }
+    let mut out = BytesMut::new();
+    broker.fill(&id, &handle, &mut out, Moment::default());
+    // 1 is acknowledged; 2 was received; 4 is on its way.
+    let session = broker.session_of(&id, &handle).unwrap();
+    session.unreleased.begin(9);
+    let pkid_of = |wanted: &str| {
+        let mut all = out.clone();
+        loop {
+            match crate::packet::decode(&mut all, 99, Version::V311).unwrap().unwrap() {
+                crate::packet::Packet::Publish(it) if it.payload == wanted.as_bytes() => return it.pkid,
+                _ => {}
+            }
+        }
+    };
+    session.acknowledged(pkid_of("1"));
+    assert!(session.received(pkid_of("2"), false));
+    broker.note_row(&id, &handle, crate::session::RowKey::Unreleased(9));
+    rows_of(&mut broker, &mut rows);
+    assert!(!broker.to_store().0);
+    assert_eq!(rows.keys().filter(|(client, _)| client == "clean").count(), 0);
+
+    let mut broker = restarted(&rows);
+    assert_eq!(broker.sizes(), (0, 1, 2));
+    broker.publish(message("t/x", "6"), false);
+    broker.publish(message("s", "7"), false);
+    let (handle, known) = broker.attach(&id, false, ConnectInfo::default());
+    assert!(known);
+    assert_eq!(broker.session_of(&id, &handle).unwrap().unreleased.pkids(), [9]);
+    let mut again = BytesMut::new();
+    broker.fill(&id, &handle, &mut again, Moment::default());
+    let mut heard = Vec::new();
+    while let Some(packet) = crate::packet::decode(&mut again, 99, Version::V311).unwrap() {
+        heard.push(match packet {
+            crate::packet::Packet::Publish(it) => (
+                String::from_utf8(it.payload.to_vec()).unwrap(),
+                it.qos,
+                it.dup,
+                (it.qos == 2).then_some(it.pkid),
+            ),
+            crate::packet::Packet::PubRel(pkid) => ("PUBREL".to_owned(), 2, false, Some(pkid)),
+            other => panic!("{other:?}"),
+        });
+    }
+    let said = |payload: &str, qos, dup, pkid| (payload.to_owned(), qos, dup, pkid);
+    assert_eq!(
+        heard[..3],
+        [
+            said("PUBREL", 2, false, Some(pkid_of("2"))),
+            said("4", 2, true, Some(pkid_of("4"))),
+            said("5", 1, true, None),
+        ]
+    );
+    let rest: Vec<&str> = heard[3..].iter().map(|(payload, ..)| payload.as_str()).collect();
+    assert_eq!(rest, ["6", "7"]);
+    drop(clean);
+
+    // A clean session takes its rows away.
+    broker.attach(&id, true, ConnectInfo::default());
+    rows_of(&mut broker, &mut rows);
+    assert_eq!(rows.len(), 0);
+}
+
+#[test]
+fn what_the_store_does_not_take_is_tried_again() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "keeper".into();
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    broker.subscribe(&id, &asks("t", 1), None);
+    broker.publish(message("t", "x"), false);
+    let mut batch = broker.take_batch(crate::message::Clocks::default());
+    let first = std::mem::take(&mut batch.writes);
+    assert!(!broker.to_store().0);
+    broker.not_taken(batch);
+    let mut rows = BTreeMap::new();
+    assert_eq!((broker.to_store(), first.len()), ((true, true), 3));
+    rows_of(&mut broker, &mut rows);
+    assert_eq!((rows.len(), restarted(&rows).sizes()), (3, (0, 1, 1)));
+    drop(handle);
+}
+
+#[test]
+fn a_session_ends_in_its_time_and_its_will_is_published_then_or_before() {
+    let at = |seconds: u64| Moment(std::time::Duration::from_secs(seconds));
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let will = |payload: &'static [u8]| crate::packet::Publish {
+        topic: "will".into(),
+        payload: Bytes::from_static(payload),
+        qos: 0,
+        retain: false,
+        dup: false,
+        pkid: 0,
+        alias: None,
+        expiry: None,
+        properties: Bytes::new(),
+    };
+    let info = || ConnectInfo { version: Version::V5, session_expiry: Some(30), ..ConnectInfo::default() };
+    for (name, due) in [("back", 20), ("late", 20), ("long", 90)] {
+        let id: ClientId = name.into();
+        let (handle, _) = broker.attach(&id, false, info());
+        broker.detach(&id, &handle, at(100));
+        broker.delay_will(&id, will(name.as_bytes()), at(100 + due));
+    }
+    let wills = |(wills, next): (Vec<(ClientId, crate::packet::Publish)>, Option<Moment>)| {
+        (wills.into_iter().map(|(client, _)| client.to_string()).collect::<Vec<_>>(), next)
+    };
+    assert_eq!(wills(broker.sweep(at(110))), (vec![], Some(at(120))));
+    assert!(broker.attach(&"back".into(), false, info()).1);
+    assert_eq!(wills(broker.sweep(at(120))), (vec!["late".into()], Some(at(130))));
+    assert_eq!(wills(broker.sweep(at(130))), (vec!["long".into()], None));
+    assert_eq!((broker.sizes().1, broker.counts.of(events::SESSION_EXPIRED)), (1, 2));
+}
+
+#[test]
+fn the_session_that_was_away_longest_makes_room() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    for n in 0..=plan::SESSIONS {
+        let id: ClientId = n.to_string().into();
+        let (handle, present) = broker.attach(&id, false, ConnectInfo::default());
+        assert!(!present);
+        broker.detach(&id, &handle, Moment::default());
+    }
+    assert_eq!(broker.sizes().1, plan::SESSIONS);
+    assert!(
+        broker.attach(&"1".into(), false, ConnectInfo::default()).1
+            && !broker.attach(&"0".into(), false, ConnectInfo::default()).1
+    );
+}
+
+#[test]
+fn all_sessions_together_hold_no_more_than_the_bound_and_the_greediest_gives_way() {
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let modest = client(&mut broker, "modest", &["little"]);
+    let payload = "x".repeat(200 << 10);
+    for n in 0..100 {
+        let (id, topic): (ClientId, _) = (n.to_string().into(), format!("t/{n}"));
+        let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+        assert_eq!(broker.subscribe(&id, &asks(&topic, 1), None), 1);
+        if n % 2 == 0 {
+            broker.detach(&id, &handle, Moment::default());
+        }
+        broker.publish(message("little", "x"), false);
+        for _ in 0..4 {
+            broker.publish(message(&topic, &payload), false);
+        }
+        assert!(broker.sessions.values().map(Session::held).sum::<usize>() <= plan::HELD_BYTES);
+    }
+    assert!(
+        broker.counts.of(events::QOS1_LOST) > 100 && broker.counts.of(events::CLIENT_CUT_OFF) > 10,
+        "{:?}",
+        broker.counts
+    );
+    assert_eq!(payloads(&mut broker, &modest).len(), 100);
+    assert!(broker.sizes().1 > 20);
+}

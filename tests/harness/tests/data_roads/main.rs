@@ -1,0 +1,8 @@
+//! Rules between HTTP in the cloud and MQTT and HTTP on nodes, each of the four ways from end to end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fixture;
+mod peers;
+mod published;
+mod services;
+mod target;
