@@ -25,6 +25,8 @@ pub(crate) const MIRRORS_MAX: usize = 250;
 pub(crate) const BYTES_MAX: usize = 8 << 20;
 /// The longest hash.
 const HASH_MAX: usize = 64;
+/// Labels by which the API server itself says where a pod's node is (Kubernetes 1.35: PodTopologyLabels).
+const BY_SERVER: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 /// Fields of a PodSpec that only who schedules or starts it sets, or that refer to something.
 const DENIED: [&str; 2] = ["schedulingGates", "ephemeralContainers"];
 
@@ -67,7 +69,8 @@ pub(crate) fn parse(
     let texts = |field: &str| -> BTreeMap<String, String> {
         said.pointer(field).and_then(|all| serde_json::from_value(all.clone()).ok()).unwrap_or_default()
     };
-    let (labels, annotations) = (texts("/metadata/labels"), texts("/metadata/annotations"));
+    let (mut labels, annotations) = (texts("/metadata/labels"), texts("/metadata/annotations"));
+    labels.retain(|key, _| !BY_SERVER.contains(&key.as_str()));
     let hash = annotations.get(MIRROR_ANNOTATION).cloned().unwrap_or_default();
     if hash.is_empty() || hash.len() > HASH_MAX || annotations.get(HASH_ANNOTATION) != Some(&hash) {
         return Err("a mirror pod without its hash");
@@ -173,7 +176,8 @@ mod tests {
     fn said() -> Value {
         json!({
             "metadata": {
-                "name": "other", "namespace": "kube-system", "uid": "u", "finalizers": ["f/g"], "labels": {"app": "web"},
+                "name": "other", "namespace": "kube-system", "uid": "u", "finalizers": ["f/g"],
+                "labels": {"app": "web", "topology.kubernetes.io/zone": "z"},
                 "ownerReferences": [{"kind": "Node", "name": "control-plane"}],
                 "annotations": {"kubernetes.io/config.mirror": "0a", "kubernetes.io/config.hash": "0a",
                     "kubernetes.io/config.source": "file"},
