@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Metrics;
+use beehive::{Metrics, on_a_thread};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -28,6 +28,7 @@ use crate::kubelets::{self, Kubelets, Wanted};
 use crate::quota::{ByteQuota, BytesPermit};
 use crate::rbac;
 use crate::store::SqliteStore;
+use crate::turns::Turns;
 use crate::untaken::UntakenLines;
 
 /// 60 s for the body of a request, with the wait for its room.
@@ -41,6 +42,9 @@ const BODIES: (usize, usize) = (2 * BODY_MAX, 8 * BODY_MAX);
 const ANSWERS: (usize, usize) = (64 << 20, 192 << 20);
 /// 64 KiB: longer answers are counted until they are taken, and are sent in pieces of it.
 const PIECE: usize = 64 << 10;
+
+/// 16 KiB of a body, or of the stored object that a request names: what is larger takes its turn on a thread beside the API's own.
+const LARGE: usize = 16 << 10;
 
 /// 10 s: a request that keeps the API's one thread for so long is named.
 const KEPT_FOR: Duration = Duration::from_secs(10);
@@ -71,13 +75,15 @@ struct UserQuotas {
     bodies: ByteQuota,
     answers: Arc<ByteQuota>,
     untaken: Arc<UntakenLines>,
+    turns: Turns,
 }
 
 impl UserQuotas {
     fn new() -> Self {
         let answers = Arc::new(ByteQuota::new(ANSWERS.0, ANSWERS.1));
         let untaken = UntakenLines::new(Arc::clone(&answers), PIECE);
-        UserQuotas { bodies: ByteQuota::new(BODIES.0, BODIES.1), answers, untaken }
+        let bodies = ByteQuota::new(BODIES.0, BODIES.1);
+        UserQuotas { bodies, answers, untaken, turns: Turns::new() }
     }
 }
 
@@ -178,7 +184,13 @@ impl ApiHandler {
                 Some(held) => held,
                 None => None,
             };
-        let answer = self.api.handle(Request::from_parts(parts, body), &user).await;
+        let is_large = body.len() > LARGE || self.api.reader().stored_bytes(&wanted).await > LARGE;
+        let request = Request::from_parts(parts, body);
+        let answer = if is_large {
+            self.in_turn(request, &user, &payer).await
+        } else {
+            self.api.handle(request, &user).await
+        };
         match answer.into_parts() {
             (parts, Body::Stream(lines)) => {
                 let withdrawn = Arc::clone(&self.authenticator).withdrawn(token, user, wanted);
@@ -195,6 +207,18 @@ impl ApiHandler {
             }
             (parts, body) => self.counted(Response::from_parts(parts, body), &payer, held),
         }
+    }
+
+    /// The answer to a request that is large, made beside the API's own thread when it is the payer's turn.
+    async fn in_turn(&self, request: Request<Bytes>, user: &User, payer: &User) -> Response<Body> {
+        let turn = self.quotas.of(payer).turns.next(&payer.name).await;
+        let (api, user, runtime) = (self.api.clone(), user.clone(), tokio::runtime::Handle::current());
+        let answer = on_a_thread(move || {
+            // Until it is done, also for a client who has gone.
+            let _turn = turn;
+            runtime.block_on(api.handle(request, &user))
+        });
+        answer.await.unwrap_or_else(|fault| ApiError::internal(&fault).to_response())
     }
 
     /// The whole body, and its room, which is held until the answer is there.

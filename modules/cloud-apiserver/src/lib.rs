@@ -50,6 +50,7 @@ mod standalone;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod untaken;
 
 pub use access::{AccessControl, TokenRequest};

@@ -70,6 +70,12 @@ impl FieldError {
         }
     }
 
+    /// A list of so many items, of which fewer are allowed.
+    pub fn too_many(field: impl Into<String>, found: usize, most: usize) -> Self {
+        let message = format!("Too many: {found}: must have at most {most} items");
+        FieldError { field: field.into(), reason: "FieldValueTooMany", message }
+    }
+
     /// A value that is none of those allowed.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Self {
         let allowed: Vec<String> = allowed.iter().map(|a| format!("\"{a}\"")).collect();

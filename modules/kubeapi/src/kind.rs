@@ -1,6 +1,7 @@
 //! The kinds that are served: those built in, and those of CustomResourceDefinitions.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use apimachinery::{Kind, kind};
 use serde_json::Value;
@@ -175,4 +176,40 @@ pub(crate) fn built_in() -> Vec<ServedKind> {
         of(kind::ROLE_BINDINGS, &[]).names(NameRule::Segment),
         definitions,
     ]
+}
+
+/// Groups of which nothing is stored: of reviews, scales and evictions.
+const GROUPS_OF_REQUESTS: [&str; 4] =
+    ["authentication.k8s.io", "authorization.k8s.io", "autoscaling", "policy"];
+
+/// The groups of [`built_in`] and of requests, and the GroupResources of [`built_in`].
+static BUILT_IN_NAMES: LazyLock<(BTreeSet<String>, BTreeSet<String>)> = LazyLock::new(|| {
+    let kinds = built_in();
+    let groups = kinds.iter().map(|kind| kind.group.to_string());
+    let requests = GROUPS_OF_REQUESTS.map(str::to_owned);
+    (groups.chain(requests).collect(), kinds.iter().map(|kind| kind.group_resource()).collect())
+});
+
+/// Whether a definition of `plural` in `group` would be about what the server has of itself: a group of its own, or objects that lie
+/// where those of a built-in kind do (`leases.coordination` of `k8s.io`).
+pub(crate) fn is_built_in(group: &str, plural: &str) -> bool {
+    let (groups, resources) = &*BUILT_IN_NAMES;
+    groups.contains(group) || resources.contains(&format!("{plural}.{group}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_in_is_known_by_its_group_and_by_where_its_objects_lie() {
+        for kind in built_in() {
+            assert!(is_built_in(&kind.group, &kind.plural) && is_built_in(&kind.group, "xs"), "{kind:?}");
+        }
+        assert!(is_built_in("authorization.k8s.io", "subjectaccessreviews"));
+        assert!(
+            is_built_in("k8s.io", "leases.coordination") && is_built_in("authorization.k8s.io", "roles.rbac")
+        );
+        assert!(!is_built_in("snapshot.storage.k8s.io", "volumesnapshots") && !is_built_in("x.io", "pods"));
+    }
 }

@@ -40,4 +40,6 @@ pub use store::{
     WriteError,
 };
 #[cfg(feature = "write")]
-pub use write::{Admission, Api, NoPolicy, Operation, Policy, bad_subdomain, random_suffix};
+pub use write::{
+    Admission, Api, NoPolicy, Operation, Policy, bad_endpoint_address, bad_subdomain, random_suffix,
+};

@@ -15,6 +15,7 @@ mod cluster_scoped;
 mod nesting;
 mod raw;
 mod reads;
+mod refused;
 mod writes;
 
 async fn server() -> TestServer {

@@ -112,7 +112,7 @@ async fn nobody_gives_rights_that_he_has_not() {
         code("root", Method::POST, &format!("{RBAC}/clusterroles"), role("reader", &["*"])).await.0,
         201
     );
-    let aggregated = json!({"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": []}});
+    let aggregated = json!({"metadata": {"name": "sum"}, "aggregationRule": {"clusterRoleSelectors": [{}]}});
     assert_eq!(code("owner", Method::POST, &format!("{RBAC}/clusterroles"), aggregated).await.0, 403);
 }
 

@@ -5,6 +5,7 @@
 mod files;
 mod listener;
 mod permissions;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;

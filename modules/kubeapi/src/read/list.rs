@@ -1,13 +1,13 @@
 //! List, and what a list looks at.
 
-use apimachinery::ObjectKey;
+use apimachinery::{ObjectKey, resource};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::list_encoder::{ListEncoder, YIELD_EVERY, Yielder};
-use super::{ReadApi, printers};
-use crate::error::{ApiError, FieldError};
+use super::{ReadApi, list_options, printers};
+use crate::error::ApiError;
 use crate::kind::Source;
 use crate::request::{ApiRequest, Attributes, Query, Representation};
 use crate::response::Answer;
@@ -18,32 +18,17 @@ use crate::unstructured;
 /// 500: what is read at once when a selector has to look at objects that it may not take.
 const CHUNK: usize = 500;
 
-/// Whether a list is to be exactly as of the `resourceVersion` that it names.
-fn wants_exactly(request: &ApiRequest<'_>) -> Result<bool, ApiError> {
-    match request.query.get("resourceVersionMatch") {
-        None | Some("" | "NotOlderThan") => Ok(false),
-        Some("Exact") => Ok(true),
-        Some(other) => {
-            let allowed = ["Exact", "NotOlderThan"];
-            let cause = FieldError::unsupported("resourceVersionMatch", &Value::from(other), &allowed);
-            Err(ApiError::invalid_options("ListOptions", &cause))
-        }
-    }
-}
-
 impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn list(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
-        let (wanted, is_exact) = (request.resource_version()?, wants_exactly(request)?);
-        let limit = request.query.bound("limit")?;
-        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let (first, after) = match request.query.get("continue").filter(|token| !token.is_empty()) {
-            Some(token) => {
-                let (first, namespace, name) = read_continue(token)?;
-                (Some(first), Some((namespace, name)))
-            }
-            None => (None, None),
-        };
+        list_options::check(&request.query, false)?;
+        let wanted = request.resource_version()?;
+        let is_exact = request.query.get("resourceVersionMatch") == Some("Exact");
+        let Paging { first, after, limit } = Paging::of(request)?;
+        if first.is_some() && wanted.is_some() {
+            let what = "specifying resource version is not allowed when using continue";
+            return Err(ApiError::bad_request(what));
+        }
         let (items, revision, more) = self.select_items(request, &selector, after, limit).await?;
         // Every page answers the first one's: a watch from there misses nothing of any page.
         let revision = first.unwrap_or(revision);
@@ -135,14 +120,23 @@ impl<S: ReadStore> ReadApi<S> {
         let limit = query.bound("limit").ok().flatten().filter(|_| !selects && wanted.verb == "list");
         let after = said("continue").and_then(|token| read_continue(token).ok());
         self.inner.store.weigh(&Range {
-            resource: match wanted.group.as_str() {
-                "" => wanted.resource.clone(),
-                group => format!("{}.{group}", wanted.resource),
-            },
+            resource: group_resource(wanted),
             namespace: Some(wanted.namespace.clone()).filter(|namespace| !namespace.is_empty()),
             after: after.map(|(_, namespace, name)| (namespace, name)),
             limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
         })
+    }
+
+    /// How many bytes the stored object has that a request names; 0 without one, and for a list or a watch.
+    pub async fn stored_bytes(&self, wanted: &Attributes) -> usize {
+        if wanted.name.is_empty() || matches!(wanted.verb.as_str(), "list" | "watch") {
+            return 0;
+        }
+        let (resource, space) = (group_resource(wanted), wanted.namespace.as_str());
+        // The namespace of a namespace's own path is itself.
+        let space = if resource == resource::NAMESPACES { "" } else { space };
+        let found = self.inner.store.get(&ObjectKey::new(resource, space, &*wanted.name)).await;
+        found.ok().flatten().map_or(0, |item| item.json.len())
     }
 
     /// Objects that `selector` takes, the revision that they show, and whether there are more: as they are stored, which
@@ -205,10 +199,41 @@ impl<S: ReadStore> ReadApi<S> {
     }
 }
 
+/// The GroupResource that a request is about.
+fn group_resource(wanted: &Attributes) -> String {
+    match wanted.group.as_str() {
+        "" => wanted.resource.clone(),
+        group => format!("{}.{group}", wanted.resource),
+    }
+}
+
+/// Which page of a list, or of a `deletecollection`, is asked for.
+pub(crate) struct Paging {
+    /// The revision of the first page; `None` for that itself.
+    first: Option<u64>,
+    /// Namespace and name of the last object so far.
+    pub(crate) after: Option<(String, String)>,
+    /// How many objects.
+    pub(crate) limit: Option<usize>,
+}
+
+impl Paging {
+    /// # Errors
+    /// 400 for a limit that is no number and for a token that none was given.
+    pub(crate) fn of(request: &ApiRequest<'_>) -> Result<Paging, ApiError> {
+        let limit = request.query.bound("limit")?;
+        let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let token = request.query.get("continue").filter(|token| !token.is_empty());
+        let page = token.map(read_continue).transpose()?;
+        let (first, after) = page.map(|(first, namespace, name)| (first, (namespace, name))).unzip();
+        Ok(Paging { first, after, limit })
+    }
+}
+
 /// (revision of the first page, namespace and name of the last object so far)
 type Continue = (u64, String, String);
 
-fn write_continue(first: u64, last: &ObjectKey) -> String {
+pub(crate) fn write_continue(first: u64, last: &ObjectKey) -> String {
     URL_SAFE_NO_PAD.encode(json!([first, last.namespace, last.name]).to_string())
 }
 

@@ -3,8 +3,9 @@
 mod cells;
 mod discovery;
 mod jsonpath;
-mod list;
+pub(crate) mod list;
 pub(crate) mod list_encoder;
+mod list_options;
 mod openapi;
 #[cfg(feature = "write")]
 mod openapi_schema;

@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::shared_events::LineOf;
-use super::{ReadApi, printers};
+use super::{ReadApi, list_options, printers};
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
 use crate::request::{ApiRequest, Representation};
@@ -132,6 +132,7 @@ impl<S: ReadStore> ReadApi<S> {
     pub(super) async fn watch(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
         let limit = request.query.bound("timeoutSeconds")?;
+        list_options::check(&request.query, true)?;
         let initial = request.query.is_true("sendInitialEvents");
         let from = request.resource_version()?;
         let bookmarks = request.query.is_true("allowWatchBookmarks");

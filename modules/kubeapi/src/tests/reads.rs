@@ -69,7 +69,9 @@ async fn a_bookmark_has_the_form_that_was_asked_for() {
     for (accept, kind, version) in
         [(accept, "PartialObjectMetadata", "meta.k8s.io/v1"), ("application/json", "ConfigMap", "v1")]
     {
-        let uri = format!("{MAPS}?watch=true&allowWatchBookmarks=true&sendInitialEvents=true");
+        let uri = format!(
+            "{MAPS}?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+        );
         let request = Request::builder().uri(uri).header("accept", accept).body(Bytes::new()).unwrap();
         let body = server.0.handle(request, &User::default()).await.into_body();
         let Body::Stream(mut lines) = body else { panic!("not a stream") };

@@ -45,7 +45,7 @@ impl<S: Store> Api<S> {
                 as_fields(entry(&mut object, "metadata")).insert("name".to_owned(), json!(made));
             }
             let mut next = object.clone();
-            self.prepare_for_create(request, &mut next);
+            self.prepare_for_create(request, &mut next)?;
             self.policy.mutate(admission, &mut next).await?;
             validate(kind, None, &next)?;
             let more = self.policy.validate(admission, &next).await?;
@@ -81,7 +81,7 @@ impl<S: Store> Api<S> {
     }
 
     /// Gives a new object what a server gives it.
-    fn prepare_for_create(&self, request: &ApiRequest<'_>, object: &mut Value) {
+    fn prepare_for_create(&self, request: &ApiRequest<'_>, object: &mut Value) -> Result<(), ApiError> {
         let kind = &request.kind;
         let now = self.now_text();
         let random = (self.reader.options().random)();
@@ -99,7 +99,7 @@ impl<S: Store> Api<S> {
             remove(object, "status");
         }
         if let Source::Custom(custom) = &kind.source {
-            custom.default(object);
+            custom.default(object)?;
         }
         let group_resource = kind.group_resource();
         defaults::fill(&group_resource, object);
@@ -116,6 +116,7 @@ impl<S: Store> Api<S> {
             resource::CUSTOM_RESOURCE_DEFINITIONS => definition::establish(object, &now),
             _ => {}
         }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use apimachinery::{Quantity, resource};
 use serde_json::{Value, json};
 
-use super::pod_defaults::{self, pod_spec};
+use super::pod_defaults::{self, pod_spec, unset_text};
 use crate::unstructured::{as_fields, default, entry, items, list, remove, text};
 
 /// Fills in the defaults of a built-in kind.
@@ -41,14 +41,24 @@ pub(super) fn fill(group_resource: &str, object: &mut Value) {
             default(object, "reportingComponent", json!(""));
             default(object, "reportingInstance", json!(""));
         }
-        resource::ROLES | resource::CLUSTER_ROLES => {}
+        resource::ENDPOINTS => {
+            let ports = items(object, "subsets").iter_mut().flat_map(|subset| items(subset, "ports"));
+            ports.for_each(|port| unset_text(port, "protocol", "TCP"));
+        }
+        resource::ENDPOINT_SLICES => {
+            for port in items(object, "ports") {
+                default(port, "name", json!(""));
+                unset_text(port, "protocol", "TCP");
+            }
+        }
         resource::ROLE_BINDINGS | resource::CLUSTER_ROLE_BINDINGS => {
+            // Go tells what is not there from what is empty as little here as elsewhere.
             for subject in items(object, "subjects") {
                 if matches!(text(subject, "/kind"), "User" | "Group") {
-                    default(subject, "apiGroup", json!("rbac.authorization.k8s.io"));
+                    unset_text(subject, "apiGroup", "rbac.authorization.k8s.io");
                 }
             }
-            default(entry(object, "roleRef"), "apiGroup", json!("rbac.authorization.k8s.io"));
+            unset_text(entry(object, "roleRef"), "apiGroup", "rbac.authorization.k8s.io");
         }
         _ => {}
     }

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::api::{Admission, Api, Operation};
 use super::persist::{TRIES, encode, is_deletion_complete, write_error, write_of};
 use super::{json, protobuf};
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldError};
 use crate::kind::ServedKind;
 use crate::read::decode_stored;
+use crate::read::list::{Paging, write_continue};
 use crate::read::list_encoder::ListEncoder;
 use crate::request::{ApiRequest, DRY_RUN};
 use crate::response::Answer;
@@ -44,14 +45,22 @@ impl DeleteOptions {
         check_types(options)?;
         let policy = options["propagationPolicy"].as_str().or(request.query.get("propagationPolicy"));
         let orphans = options["orphanDependents"] == json!(true) || request.query.is_true("orphanDependents");
+        let says_orphans =
+            !options["orphanDependents"].is_null() || request.query.get("orphanDependents").is_some();
+        if let Some(policy) = policy.filter(|_| says_orphans) {
+            let what = "orphanDependents and deletionPropagation cannot be both set";
+            let cause = FieldError::invalid("propagationPolicy", &json!(policy), what);
+            return Err(ApiError::invalid_options("DeleteOptions", &cause));
+        }
         let finalizer = match policy {
             Some("Foreground") => Some("foregroundDeletion"),
             Some("Orphan") => Some("orphan"),
             None if orphans => Some("orphan"),
             Some("Background" | "") | None => None,
             Some(other) => {
-                let message = format!("invalid propagationPolicy `{}`", other.escape_debug());
-                return Err(ApiError::bad_request(message));
+                let allowed = ["Foreground", "Background", "Orphan", "nil"];
+                let cause = FieldError::unsupported("propagationPolicy", &json!(other), &allowed);
+                return Err(ApiError::invalid_options("DeleteOptions", &cause));
             }
         };
         let grace = match &options["gracePeriodSeconds"] {
@@ -152,14 +161,15 @@ impl<S: Store> Api<S> {
     pub(super) async fn delete_collection(&self, request: &ApiRequest<'_>) -> Result<Answer, ApiError> {
         let selector = request.selector()?;
         let options = DeleteOptions::of_body(request)?;
-        let (items, revision, _) = self.reader.select_items(request, &selector, None, None).await?;
-        let mut encoder = ListEncoder::begin(
-            &json!({
-                "kind": &*request.kind.list_kind, "apiVersion": request.kind.api_version(),
-                "metadata": { "resourceVersion": revision.to_string() },
-            }),
-            "items",
-        )?;
+        let Paging { after, limit, .. } = Paging::of(request)?;
+        let (items, revision, more) = self.reader.select_items(request, &selector, after, limit).await?;
+        let mut meta = json!({ "resourceVersion": revision.to_string() });
+        if let Some(last) = items.last().filter(|_| more) {
+            meta["continue"] = json!(write_continue(revision, &last.key));
+        }
+        let list_kind = &*request.kind.list_kind;
+        let head = json!({ "kind": list_kind, "apiVersion": request.kind.api_version(), "metadata": meta });
+        let mut encoder = ListEncoder::begin(&head, "items")?;
         for item in items {
             match self.delete_one(request, &item.key, &options).await {
                 Ok((object, _)) => encoder.add(&object, item.json.len()).await?,

@@ -68,7 +68,7 @@ pub(super) fn claim_spec(spec: &mut Value) {
 }
 
 /// Sets a text that is not there, or is empty, as Go does not tell the two apart.
-fn unset_text(object: &mut Value, name: &str, value: &str) {
+pub(super) fn unset_text(object: &mut Value, name: &str, value: &str) {
     if object[name] == Value::Null || object[name] == json!("") {
         as_fields(object).insert(name.to_owned(), json!(value));
     }

@@ -1,7 +1,7 @@
 //! What of a pod is changed by subresources of its own: the resources of its containers (`resize`) and its ephemeral containers.
 //! The rules are `pkg/apis/core/validation`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apimachinery::static_pod::mirror_of;
 use serde_json::{Map, Value, json};
@@ -19,15 +19,19 @@ const RESIZABLE: [&str; 2] = ["cpu", "memory"];
 const FORBIDDEN: [&str; 6] =
     ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy"];
 
+/// Containers by their names, of which the first counts: there may be ten thousand, and each is looked for.
+fn by_name(containers: &[Value]) -> BTreeMap<&str, &Value> {
+    containers.iter().rev().map(|container| (text(container, "/name"), container)).collect()
+}
+
 /// Takes the resources of `asked`'s containers, and when a change restarts them, over into `pod`.
 pub(super) fn take_resources(asked: &Value, pod: &mut Value) {
     put(entry(pod, "spec"), "resources", asked.pointer("/spec/resources").cloned());
     for name in LISTS {
         let Some(containers) = pod["spec"].get_mut(name).and_then(Value::as_array_mut) else { continue };
+        let asked = by_name(list(asked, &format!("/spec/{name}")));
         for container in containers {
-            let own = text(container, "/name").to_owned();
-            let of = list(asked, &format!("/spec/{name}")).iter().find(|asked| text(asked, "/name") == own);
-            let Some(of) = of else { continue };
+            let Some(of) = asked.get(text(container, "/name")) else { continue };
             for field in ["resources", "resizePolicy"] {
                 put(container, field, of.get(field).cloned());
             }
@@ -83,10 +87,10 @@ pub(super) fn ephemeral_causes(old: &Value, new: &Value) -> Vec<FieldError> {
         return vec![FieldError::forbidden("", "static pods do not support ephemeral containers")];
     }
     let (before, after) = (list(old, "/spec/ephemeralContainers"), list(new, "/spec/ephemeralContainers"));
-    let mut causes = Vec::new();
+    let (mut causes, now) = (Vec::new(), by_name(after));
     for known in before {
         let name = text(known, "/name");
-        match after.iter().find(|own| text(own, "/name") == name) {
+        match now.get(name).copied() {
             None => {
                 let what = format!("existing ephemeral containers \"{name}\" may not be removed\n");
                 causes.push(FieldError::forbidden(FIELD, &what));

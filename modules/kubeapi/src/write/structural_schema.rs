@@ -1,12 +1,17 @@
 //! Structural schemas of custom kinds: pruning, defaulting and validation of their objects.
 
-use std::collections::BTreeSet;
+mod validation;
 
 use serde_json::{Value, json};
 
-use crate::error::FieldError;
+use super::object_size::{OBJECT_MAX, stored_size, too_large};
+use crate::error::{ApiError, FieldError, beginning};
 use crate::kind::CustomKind;
-use crate::unstructured::{list, text};
+
+/// 2,000,000 fields of a schema are looked for in an object.
+const STEPS_MAX: usize = 2_000_000;
+/// 256 letters of a name, and of names 1,024 bytes, are of a path. A path is made for each item of a list.
+const PATH_MAX: (usize, usize) = (256, 1024);
 
 impl CustomKind {
     /// Takes away what the schema does not know; answers the paths.
@@ -18,20 +23,30 @@ impl CustomKind {
     }
 
     /// Fills in the schema's defaults.
-    pub(super) fn default(&self, object: &mut Value) {
-        default(object, &self.schema);
+    ///
+    /// # Errors
+    /// 413 before they come to more than an object may be, 422 when they are looked for without end.
+    pub(super) fn default(&self, object: &mut Value) -> Result<(), ApiError> {
+        Defaults { bytes: 0, steps: 0 }.fill(object, &self.schema)
     }
 
     /// Everything that the schema does not allow.
     pub(super) fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut causes = Vec::new();
-        validate(object, &self.schema, "", &mut causes);
-        causes
+        validation::causes(object, &self.schema)
     }
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let name = beginning(name, PATH_MAX.0);
+    match path.len() {
+        0 => name,
+        length if length > PATH_MAX.1 => path.to_owned(),
+        _ => format!("{path}.{name}"),
+    }
+}
+
+fn item_path(path: &str, at: usize) -> String {
+    if path.len() > PATH_MAX.1 { path.to_owned() } else { format!("{path}[{at}]") }
 }
 
 fn preserves(schema: &Value) -> bool {
@@ -73,238 +88,53 @@ fn prune(value: &mut Value, schema: &Value, path: &str, known: &[&str], unknown:
         }
         Value::Array(items) => {
             for (at, item) in items.iter_mut().enumerate() {
-                prune(item, &schema["items"], &format!("{path}[{at}]"), &[], unknown);
+                prune(item, &schema["items"], &item_path(path, at), &[], unknown);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn default(value: &mut Value, schema: &Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
-                if let Some(default) = inner.get("default")
-                    && fields.get(name).is_none_or(|v| v.is_null() && inner["nullable"] != json!(true))
-                {
-                    fields.insert(name.clone(), default.clone());
+/// What defaults have come to so far: a short item may have a long default, and be there a hundred thousand times.
+struct Defaults {
+    bytes: usize,
+    steps: usize,
+}
+
+impl Defaults {
+    fn fill(&mut self, value: &mut Value, schema: &Value) -> Result<(), ApiError> {
+        match value {
+            Value::Object(fields) => {
+                for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+                    self.steps += 1;
+                    if self.steps > STEPS_MAX {
+                        let what =
+                            format!("defaults are looked for in more than {STEPS_MAX} places of the object");
+                        return Err(ApiError::unprocessable(&what));
+                    }
+                    if let Some(default) = inner.get("default")
+                        && fields.get(name).is_none_or(|v| v.is_null() && inner["nullable"] != json!(true))
+                    {
+                        self.bytes += name.len() + stored_size(default);
+                        if self.bytes > OBJECT_MAX {
+                            return Err(too_large(self.bytes));
+                        }
+                        fields.insert(name.clone(), default.clone());
+                    }
+                    if let Some(value) = fields.get_mut(name) {
+                        self.fill(value, inner)?;
+                    }
                 }
-                if let Some(value) = fields.get_mut(name) {
-                    self::default(value, inner);
+                if schema["additionalProperties"].is_object() {
+                    for value in fields.values_mut() {
+                        self.fill(value, &schema["additionalProperties"])?;
+                    }
                 }
+                Ok(())
             }
-            if schema["additionalProperties"].is_object() {
-                for value in fields.values_mut() {
-                    self::default(value, &schema["additionalProperties"]);
-                }
-            }
+            Value::Array(items) => items.iter_mut().try_for_each(|item| self.fill(item, &schema["items"])),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| self::default(item, &schema["items"])),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-fn validate(value: &Value, schema: &Value, path: &str, causes: &mut Vec<FieldError>) {
-    let at_root = path.is_empty();
-    let shown = if at_root { "<nil>" } else { path };
-    if value.is_null() {
-        if schema["nullable"] != json!(true) && schema.get("type").is_some() {
-            causes.push(wrong_type(shown, value, text(schema, "/type")));
-        }
-        return;
-    }
-    let wanted = text(schema, "/type");
-    let found = type_of(value);
-    let fits = match wanted {
-        "" => schema["x-kubernetes-int-or-string"] != json!(true) || matches!(found, "integer" | "string"),
-        "number" => matches!(found, "integer" | "number"),
-        // 1.0 is an integer to JSON schema.
-        "integer" => found == "integer" || value.as_f64().is_some_and(|n| n.fract() == 0.0),
-        wanted => wanted == found,
-    };
-    if !fits {
-        causes.push(wrong_type(shown, value, if wanted.is_empty() { "integer or string" } else { wanted }));
-        return;
-    }
-    if let Some(allowed) = schema["enum"].as_array()
-        && !allowed.contains(value)
-    {
-        let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-        causes.push(FieldError::unsupported(shown, value, &allowed));
-    }
-    combined(value, schema, path, shown, causes);
-    match value {
-        Value::Object(fields) => validate_object(value, fields, schema, path, causes),
-        Value::Array(items) => validate_array(value, items, schema, path, shown, causes),
-        Value::String(string) => validate_string(value, string, schema, shown, causes),
-        Value::Number(number) => {
-            let n = number.as_f64().unwrap_or_default();
-            let exclusive = |name: &str| schema[name] == json!(true);
-            if let Some(least) = schema["minimum"].as_f64()
-                && (n < least || (exclusive("exclusiveMinimum") && n <= least))
-            {
-                let what = format!("should be greater than or equal to {least}");
-                causes.push(FieldError::invalid(shown, value, &format!("{shown} in body {what}")));
-            }
-            if let Some(most) = schema["maximum"].as_f64()
-                && (n > most || (exclusive("exclusiveMaximum") && n >= most))
-            {
-                let what = format!("should be less than or equal to {most}");
-                causes.push(FieldError::invalid(shown, value, &format!("{shown} in body {what}")));
-            }
-            if let Some(step) = schema["multipleOf"].as_f64()
-                && step > 0.0
-                && (n / step).fract() != 0.0
-            {
-                causes.push(FieldError::invalid(shown, value, &format!("should be a multiple of {step}")));
-            }
-        }
-        Value::Null | Value::Bool(_) => {}
-    }
-}
-
-fn wrong_type(shown: &str, value: &Value, wanted: &str) -> FieldError {
-    let what = format!("{shown} in body must be of type {wanted}: \"{}\"", type_of(value));
-    FieldError { reason: "FieldValueTypeInvalid", ..FieldError::invalid(shown, value, &what) }
-}
-
-fn combined(value: &Value, schema: &Value, path: &str, shown: &str, causes: &mut Vec<FieldError>) {
-    let passes = |schema: &Value| {
-        let mut inner = Vec::new();
-        validate(value, schema, path, &mut inner);
-        inner.is_empty()
-    };
-    for all in list(schema, "/allOf") {
-        validate(value, all, path, causes);
-    }
-    if let Some(any) = schema["anyOf"].as_array()
-        && !any.iter().any(passes)
-    {
-        causes.push(FieldError::invalid(shown, value, "must validate at least one schema (anyOf)"));
-    }
-    if let Some(one) = schema["oneOf"].as_array()
-        && one.iter().filter(|s| passes(s)).count() != 1
-    {
-        causes.push(FieldError::invalid(shown, value, "must validate one and only one schema (oneOf)"));
-    }
-    if schema["not"].is_object() && passes(&schema["not"]) {
-        causes.push(FieldError::invalid(shown, value, "must not validate the schema (not)"));
-    }
-}
-
-fn validate_object(
-    value: &Value,
-    fields: &serde_json::Map<String, Value>,
-    schema: &Value,
-    path: &str,
-    causes: &mut Vec<FieldError>,
-) {
-    let shown = if path.is_empty() { "<nil>" } else { path };
-    // Of the rules in CEL only the one that refuses everything is known here: a version that is there to say what to write.
-    let rules = list(schema, "/x-kubernetes-validations").iter();
-    for rule in rules.filter(|rule| text(rule, "/rule").trim() == "false") {
-        causes.push(FieldError::invalid(shown, &json!("object"), text(rule, "/message")));
-    }
-    for required in list(schema, "/required").iter().filter_map(Value::as_str) {
-        if !fields.contains_key(required) {
-            causes.push(FieldError::required(join(path, required), ""));
-        }
-    }
-    let properties = schema["properties"].as_object();
-    for (name, inner) in fields {
-        if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
-            continue;
-        }
-        if let Some(schema) = properties.and_then(|p| p.get(name)) {
-            validate(inner, schema, &join(path, name), causes);
-        } else if schema["additionalProperties"].is_object() {
-            validate(inner, &schema["additionalProperties"], &join(path, name), causes);
-        }
-    }
-    let count = fields.len() as u64;
-    if schema["maxProperties"].as_u64().is_some_and(|most| count > most) {
-        causes.push(FieldError::invalid(shown, value, "has too many properties"));
-    }
-    if schema["minProperties"].as_u64().is_some_and(|least| count < least) {
-        causes.push(FieldError::invalid(shown, value, "has too few properties"));
-    }
-}
-
-fn validate_array(
-    value: &Value,
-    items: &[Value],
-    schema: &Value,
-    path: &str,
-    shown: &str,
-    causes: &mut Vec<FieldError>,
-) {
-    let count = items.len() as u64;
-    if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
-        causes.push(FieldError::invalid(shown, &json!(count), &format!("must have at most {most} items")));
-    }
-    if let Some(least) = schema["minItems"].as_u64().filter(|least| count < *least) {
-        let what = format!("{shown} in body should have at least {least} items");
-        causes.push(FieldError::invalid(shown, &json!(count), &what));
-    }
-    for (at, item) in items.iter().enumerate() {
-        validate(item, &schema["items"], &format!("{path}[{at}]"), causes);
-    }
-    let keys: Vec<&str> =
-        list(schema, "/x-kubernetes-list-map-keys").iter().filter_map(Value::as_str).collect();
-    let mut seen = BTreeSet::new();
-    for (at, item) in items.iter().enumerate() {
-        let identity = match text(schema, "/x-kubernetes-list-type") {
-            "map" => Value::from(keys.iter().map(|key| item[*key].clone()).collect::<Vec<_>>()),
-            "set" => item.clone(),
-            _ if schema["uniqueItems"] == json!(true) => item.clone(),
-            _ => return,
-        };
-        if !seen.insert(identity.to_string()) {
-            causes.push(FieldError::duplicate(format!("{path}[{at}]"), item));
-        }
-    }
-    let _ = value;
-}
-
-fn validate_string(value: &Value, string: &str, schema: &Value, shown: &str, causes: &mut Vec<FieldError>) {
-    let length = string.chars().count() as u64;
-    if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
-        let what = format!("may not be more than {most} bytes");
-        causes.push(FieldError { reason: "FieldValueTooLong", ..FieldError::invalid(shown, value, &what) });
-    }
-    if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
-        let what = format!("{shown} in body should be at least {least} chars long");
-        causes.push(FieldError::invalid(shown, value, &what));
-    }
-    if let Some(pattern) = schema["pattern"].as_str()
-        && let Ok(regex) = regex_lite::Regex::new(pattern)
-        && !regex.is_match(string)
-    {
-        let what = format!("{shown} in body should match '{pattern}'");
-        causes.push(FieldError::invalid(shown, value, &what));
-    }
-    let format_fits = match text(schema, "/format") {
-        "date-time" => string.parse::<jiff::Timestamp>().is_ok(),
-        "date" => string.parse::<jiff::civil::Date>().is_ok(),
-        "ipv4" => string.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => string.parse::<std::net::Ipv6Addr>().is_ok(),
-        _ => true,
-    };
-    if !format_fits {
-        let what = format!("{shown} in body must be of type {}", text(schema, "/format"));
-        causes.push(FieldError::invalid(shown, value, &what));
     }
 }
 
@@ -314,47 +144,6 @@ mod tests {
 
     fn custom(schema: Value) -> CustomKind {
         CustomKind { schema, columns: Vec::new(), scale: None }
-    }
-
-    fn refusals(schema: Value, object: Value) -> Vec<String> {
-        custom(schema).validate(&object).into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
-    }
-
-    #[test]
-    fn a_schema_refuses_what_a_server_refuses() {
-        let schema = json!({"type": "object", "required": ["spec"], "properties": {"spec": {
-        "type": "object", "required": ["name"], "properties": {
-            "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 3},
-            "count": {"type": "integer", "minimum": 1, "maximum": 5},
-            "mode": {"type": "string", "enum": ["a", "b"]},
-            "port": {"x-kubernetes-int-or-string": true},
-            "list": {"type": "array", "maxItems": 1, "items": {"type": "boolean"}},
-        }}}});
-        assert_eq!(refusals(schema.clone(), json!({"kind": "X"})), ["spec: Required value"]);
-        let bad =
-            json!({"spec": {"count": 9, "mode": "c", "port": true, "list": [true, "x"], "name": "ABCD"}});
-        let found = refusals(schema.clone(), bad);
-        for part in [
-            "spec.count: Invalid value: 9: spec.count in body should be less than or equal to 5",
-            "spec.mode: Unsupported value: \"c\": supported values: \"a\", \"b\"",
-            "spec.port: Invalid value: true: spec.port in body must be of type integer or string: \"boolean\"",
-            "spec.list: Invalid value: 2: must have at most 1 items",
-            "spec.list[1]: Invalid value: \"x\": spec.list[1] in body must be of type boolean: \"string\"",
-            "spec.name: Invalid value: \"ABCD\": spec.name in body should match '^[a-z]+$'",
-        ] {
-            assert!(found.iter().any(|refusal| refusal == part), "{part}\n{found:#?}");
-        }
-        assert_eq!(refusals(schema, json!({"spec": {"name": "abc", "count": 5.0, "port": 80}})), [""; 0]);
-    }
-
-    #[test]
-    fn a_version_that_takes_nothing_says_what_to_write() {
-        let rules = json!([{"rule": "false", "message": "write v1beta1"}, {"rule": "self.a > 1", "message": "not known here"}]);
-        let schema = json!({"type": "object", "x-kubernetes-validations": rules});
-        assert_eq!(
-            refusals(schema, json!({"kind": "X"})),
-            ["<nil>: Invalid value: \"object\": write v1beta1"]
-        );
     }
 
     #[test]
@@ -368,8 +157,26 @@ mod tests {
         let mut object = json!({"kind": "X", "metadata": {"name": "n"}, "extra": 1,
             "spec": {"other": 1, "free": {"any": {"thing": 1}}, "map": {"k": {"x": 1, "y": 2}}}});
         assert_eq!(custom.prune(&mut object), ["extra", "spec.other", "spec.map.k.y"]);
-        custom.default(&mut object);
+        custom.default(&mut object).unwrap();
         assert_eq!(object["spec"], json!({"free": {"any": {"thing": 1}}, "map": {"k": {"x": 1}}, "size": 3}));
         assert_eq!(object["metadata"]["name"], "n");
+    }
+
+    #[test]
+    fn defaults_end_where_an_object_would_be_too_large() {
+        let item =
+            json!({"type": "object", "properties": {"k": {"type": "string", "default": "x".repeat(1000)}}});
+        let items = custom(json!({"type": "object", "properties": {"l": {"type": "array", "items": item}}}));
+        let mut object = json!({"l": vec![json!({}); 1000]});
+        items.default(&mut object).unwrap();
+        assert_eq!(object["l"][999]["k"].as_str().map(str::len), Some(1000));
+        let mut many = json!({"l": vec![json!({}); 100_000]});
+        let error = items.default(&mut many).unwrap_err();
+        assert_eq!(error.code(), 413, "{}", error.message);
+        assert!(stored_size(&many) < 3 * OBJECT_MAX, "the work ends there, too");
+        let fields: Value = (0..1000).map(|n| (format!("f{n}"), json!({"type": "string"}))).collect();
+        let wide = json!({"type": "object", "properties": fields});
+        let wide = custom(json!({"type": "object", "properties": {"l": {"type": "array", "items": wide}}}));
+        assert_eq!(wide.default(&mut json!({"l": vec![json!({}); 100_000]})).unwrap_err().code(), 422);
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::prune;
+use super::{prune, quantities};
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
 use crate::request::ApiRequest;
@@ -61,7 +61,16 @@ pub(super) struct Decoded {
 impl ApiRequest<'_> {
     /// Reads an object as the request's kind, and deals with fields that the kind does not have as `fieldValidation`
     /// says.
-    pub(super) fn decode_typed(&self, mut object: Value) -> Result<Decoded, ApiError> {
+    pub(super) fn decode_typed(&self, object: Value) -> Result<Decoded, ApiError> {
+        self.decode_in_place_of(None, object)
+    }
+
+    /// The same for what a patch makes of a `stored` object: what is wrong there already may stay.
+    pub(super) fn decode_in_place_of(
+        &self,
+        stored: Option<&Value>,
+        mut object: Value,
+    ) -> Result<Decoded, ApiError> {
         let kind = &self.kind;
         self.check_type_meta(&object)?;
         as_fields(&mut object).insert("apiVersion".to_owned(), json!(kind.api_version()));
@@ -71,6 +80,9 @@ impl ApiRequest<'_> {
         remove(metadata, "managedFields");
         let cannot = |what: String| cannot_be_handled(kind, &what);
         let unknown = unknown_fields(kind, &mut object).map_err(cannot)?;
+        if matches!(kind.source, Source::BuiltIn) {
+            quantities::check(kind, &object, stored).map_err(cannot)?;
+        }
         let warnings: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
         match self.query.get("fieldValidation").unwrap_or("Warn") {
             "Strict" if !warnings.is_empty() => {

@@ -72,7 +72,7 @@ impl<S: Store> Api<S> {
         let (stored, more) = self
             .update(request, part, version, |current| {
                 let patched = patch::apply(patch_type, &request.kind.kind, current, &patch)?;
-                let decoded = request.decode_typed(patched)?;
+                let decoded = request.decode_in_place_of(Some(current), patched)?;
                 warnings = decoded.warnings;
                 Ok(decoded.object)
             })
@@ -104,7 +104,7 @@ impl<S: Store> Api<S> {
             let admission = Admission { request, operation: Operation::Update, old: Some(&current) };
             let mut object = next(&current)?;
             check_identity(kind, &current, &object)?;
-            self.prepare_for_update(kind, part, &current, &mut object);
+            self.prepare_for_update(kind, part, &current, &mut object)?;
             if part == Subresource::Main {
                 self.policy.mutate(admission, &mut object).await?;
             }
@@ -167,7 +167,13 @@ impl<S: Store> Api<S> {
     }
 
     /// What an update comes to: identity and the parts that it is not for stay, defaults come.
-    fn prepare_for_update(&self, kind: &ServedKind, part: Subresource, current: &Value, next: &mut Value) {
+    fn prepare_for_update(
+        &self,
+        kind: &ServedKind,
+        part: Subresource,
+        current: &Value,
+        next: &mut Value,
+    ) -> Result<(), ApiError> {
         match part {
             Subresource::Main | Subresource::Finalize => {
                 if kind.status != StatusSubresource::None {
@@ -205,12 +211,13 @@ impl<S: Store> Api<S> {
             put(metadata, field, current["metadata"].get(field).cloned());
         }
         if let Source::Custom(custom) = &kind.source {
-            custom.default(next);
+            custom.default(next)?;
         }
         defaults::fill(&kind.group_resource(), next);
         if kind.is(resource::CUSTOM_RESOURCE_DEFINITIONS) && part == Subresource::Main {
             definition::establish(next, &self.now_text());
         }
+        Ok(())
     }
 }
 

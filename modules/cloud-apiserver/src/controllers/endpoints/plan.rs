@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kubeapi::bad_endpoint_address;
 use serde_json::{Value, json};
 
 use crate::controllers::object::{
@@ -22,13 +23,14 @@ pub(crate) fn is_selecting(service: &Value) -> bool {
         && !is_deleting(service)
 }
 
-/// The pods with an address that a service picks.
+/// The pods that a service picks, with an address that an endpoint may have: a node says what it likes of its pods, and one that nobody
+/// may have would keep all others of the service from being told.
 fn picked<'a>(service: &Value, pods: &[&'a Value]) -> Vec<&'a Value> {
     let picks = |pod: &&Value| {
         namespace(pod) == namespace(service)
             && !has_ended(pod)
             && !is_deleting(pod)
-            && !text(pod, "/status/podIP").is_empty()
+            && bad_endpoint_address(text(pod, "/status/podIP")).is_none()
             && picks_all(&service["spec"]["selector"], labels(pod))
     };
     pods.iter().copied().filter(|pod| picks(pod)).collect()
@@ -201,8 +203,11 @@ pub(crate) fn slices(service: &Value, subsets: &[Subset<'_>]) -> BTreeMap<String
     let subsets = if subsets.is_empty() { &none[..] } else { subsets };
     let mut slices = BTreeMap::new();
     for Subset { ports, pods } in subsets {
-        let chunks: Vec<&[&Value]> = if pods.is_empty() { vec![&[]] } else { pods.chunks(SLICE).collect() };
-        for chunk in chunks {
+        let (six, four): (Vec<&Value>, Vec<&Value>) =
+            pods.iter().copied().partition(|pod| text(pod, "/status/podIP").contains(':'));
+        let chunks: Vec<&[&Value]> = if pods.is_empty() { vec![&[]] } else { four.chunks(SLICE).collect() };
+        let families = chunks.into_iter().map(|chunk| ("IPv4", chunk));
+        for (family, chunk) in families.chain(six.chunks(SLICE).map(|chunk| ("IPv6", chunk))) {
             let endpoint = |pod: &&Value| {
                 let ready = is_taken_for_ready(service, pod);
                 json!({
@@ -224,7 +229,7 @@ pub(crate) fn slices(service: &Value, subsets: &[Subset<'_>]) -> BTreeMap<String
                     },
                     "ownerReferences": [reference_to(service, "v1", "Service")],
                 },
-                "addressType": "IPv4", "endpoints": endpoints, "ports": slice_ports(ports),
+                "addressType": family, "endpoints": endpoints, "ports": slice_ports(ports),
             });
             slices.insert(name_of, slice);
         }
@@ -259,8 +264,9 @@ mod tests {
 
     #[test]
     fn pods_that_give_a_name_other_numbers_are_told_apart() {
-        let mut pods: Vec<Value> =
-            ["a", "b", "c", "d"].map(|name| pod(name, &format!("10.0.0.{name}"), "True")).into();
+        let mut pods: Vec<Value> = [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+            .map(|(name, at)| pod(name, &format!("10.0.0.{at}"), "True"))
+            .into();
         pods[1]["spec"]["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 1, "protocol": "UDP"}, {"name": "http", "containerPort": 9090}]);
         pods[2]["spec"]["containers"][0]["ports"][0]["name"] = json!("other");
         let pods: Vec<&Value> = pods.iter().collect();
@@ -319,6 +325,9 @@ mod tests {
             pod("a", "10.0.0.1", "True"),
             pod("c", "10.0.0.3", "False"),
             pod("d", "", "True"),
+            // What a node may say of its pods: none of it is anybody's address.
+            pod("e", "127.0.0.1", "True"),
+            pod("f", "zz", "True"),
         ];
         let pods: Vec<&Value> = pods.iter().collect();
         let made = endpoints(&service(json!("http")), &pods);
@@ -342,6 +351,10 @@ mod tests {
             (0..150).map(|at| pod(&format!("p{at}"), &format!("10.0.1.{at}"), "True")).collect();
         let pods: Vec<&Value> = pods.iter().collect();
         assert_eq!(slices(&service(json!(80)), &pods).len(), 2);
+        let six = pod("six", "2001:db8::1", "True");
+        let both = slices(&service(json!(80)), &[pods[0], &six]);
+        let families: Vec<&str> = both.values().map(|slice| text(slice, "/addressType")).collect();
+        assert_eq!(families, ["IPv4", "IPv6"]);
         assert_eq!(slices(&service(json!(80)), &[]).len(), 1);
         assert!(is_selecting(&service(json!(80))) && !is_selecting(&json!({"spec": {}})));
     }

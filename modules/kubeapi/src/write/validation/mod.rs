@@ -1,17 +1,22 @@
 //! What a Kubernetes API server refuses of an object.
 
+mod definitions;
+mod endpoints;
 mod metadata;
 mod objects;
+mod rbac;
 mod references;
+mod security_context;
 mod services;
 mod updates;
 
 use apimachinery::resource;
 use serde_json::Value;
 
+pub use self::endpoints::bad_endpoint_address;
 pub use self::references::bad_subdomain;
 use super::part::Subresource;
-use super::pod_parts;
+use super::{object_size, pod_parts};
 use crate::error::ApiError;
 use crate::kind::{ServedKind, Source};
 use crate::unstructured::{DEPTH_MAX, depth, name, remove, text};
@@ -29,12 +34,19 @@ pub(super) fn validate(
     object: &Value,
 ) -> Result<(), ApiError> {
     let old = before.map(|(old, _)| old);
+    object_size::check(old, object)?;
     nesting(old, object)?;
     let group_resource = kind.group_resource();
     let mut causes = metadata::metadata(kind, object);
     causes.extend(references::causes(&group_resource, object));
     match &kind.source {
         Source::BuiltIn if group_resource == resource::SERVICES => services::service(object, &mut causes),
+        Source::BuiltIn if group_resource == resource::CUSTOM_RESOURCE_DEFINITIONS => {
+            causes.extend(definitions::definition(old, object));
+        }
+        Source::BuiltIn if group_resource == resource::ENDPOINT_SLICES => {
+            endpoints::slice(old, object, &mut causes);
+        }
         Source::BuiltIn => causes.extend(objects::object(&group_resource, object)),
         Source::Custom(custom) => causes.extend(custom.validate(object)),
     }

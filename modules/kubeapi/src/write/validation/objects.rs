@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::pod_resources;
 use super::metadata::{bad_key, bad_name};
+use super::{endpoints, rbac, security_context};
 use crate::error::FieldError;
 use crate::kind::NameRule;
 use crate::unstructured::{list, text};
@@ -26,8 +27,12 @@ pub(super) fn object(group_resource: &str, object: &Value) -> Vec<FieldError> {
         resource::DEPLOYMENTS | resource::REPLICA_SETS => workload(object, &mut causes),
         resource::CONFIG_MAPS => data_keys(object, &["data", "binaryData"], &mut causes),
         resource::SECRETS => secret(object, &mut causes),
-        resource::CUSTOM_RESOURCE_DEFINITIONS => definition(object, &mut causes),
         resource::NODES => taints(object, &mut causes),
+        resource::ENDPOINTS => endpoints::endpoints(object, &mut causes),
+        resource::ROLES | resource::CLUSTER_ROLES => rbac::role(group_resource, object, &mut causes),
+        resource::ROLE_BINDINGS | resource::CLUSTER_ROLE_BINDINGS => {
+            rbac::binding(group_resource, object, &mut causes);
+        }
         _ => {}
     }
     causes
@@ -73,6 +78,7 @@ fn pod_spec(spec: &Value, path: &str, causes: &mut Vec<FieldError>) {
     let dns = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     enumerated(spec, path, "dnsPolicy", &dns, causes);
     scheduling_gates(list(spec, "/schedulingGates"), path, causes);
+    security_context::ids(spec, path, causes);
 }
 
 fn scheduling_gates(gates: &[Value], path: &str, causes: &mut Vec<FieldError>) {
@@ -142,7 +148,8 @@ pub(super) fn enumerated(
     {
         let mut sorted = allowed.to_vec();
         sorted.sort_unstable();
-        causes.push(FieldError::unsupported(format!("{path}.{field}"), value, &sorted));
+        let here = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+        causes.push(FieldError::unsupported(here, value, &sorted));
     }
 }
 
@@ -237,38 +244,6 @@ fn taints(object: &Value, causes: &mut Vec<FieldError>) {
         }
         let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
         enumerated(taint, &here, "effect", &effects, causes);
-    }
-}
-
-fn definition(object: &Value, causes: &mut Vec<FieldError>) {
-    let spec = &object["spec"];
-    let (plural, group) = (text(spec, "/names/plural"), text(spec, "/group"));
-    for (value, field) in
-        [(plural, "spec.names.plural"), (group, "spec.group"), (text(spec, "/names/kind"), "spec.names.kind")]
-    {
-        if value.is_empty() {
-            causes.push(FieldError::required(field, ""));
-        }
-    }
-    let name = text(object, "/metadata/name");
-    if name != format!("{plural}.{group}") {
-        causes.push(FieldError::invalid(
-            "metadata.name",
-            &json!(name),
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    enumerated(spec, "spec", "scope", &["Cluster", "Namespaced"], causes);
-    let versions = list(spec, "/versions");
-    if versions.iter().filter(|version| version["storage"] == json!(true)).count() != 1 {
-        let what = "must have exactly one version marked as storage version";
-        causes.push(FieldError::invalid("spec.versions", &json!([]), what));
-    }
-    for (at, version) in versions.iter().enumerate() {
-        if version.pointer("/schema/openAPIV3Schema").is_none() {
-            let field = format!("spec.versions[{at}].schema.openAPIV3Schema");
-            causes.push(FieldError::required(field, "schemas are required"));
-        }
     }
 }
 

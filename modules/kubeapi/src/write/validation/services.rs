@@ -40,8 +40,7 @@ pub(super) fn service(object: &Value, causes: &mut Vec<FieldError>) {
 /// Their names and what they are told apart by (Kubernetes: `validateServicePort`, `ValidateService`).
 fn service_ports(ports: &[Value], causes: &mut Vec<FieldError>) {
     if ports.len() > SERVICE_PORTS_MAX {
-        let message = format!("Too many: {}: must have at most {SERVICE_PORTS_MAX} items", ports.len());
-        causes.push(FieldError { field: "spec.ports".to_owned(), reason: "FieldValueTooMany", message });
+        causes.push(FieldError::too_many("spec.ports", ports.len(), SERVICE_PORTS_MAX));
         return;
     }
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use apimachinery::resource;
 use serde_json::{Value, json};
 
+use super::objects::enumerated;
 use crate::error::FieldError;
 use crate::unstructured::{list, remove, text};
 
@@ -25,7 +26,13 @@ pub(super) fn change(group_resource: &str, old: &Value, new: &Value) -> Vec<Fiel
     let mut causes = Vec::new();
     let differs = |pointer: &str| old.pointer(pointer) != new.pointer(pointer);
     match group_resource {
-        resource::PODS => pod_change(old, new, &mut causes),
+        resource::PODS => {
+            pod_change(old, new, &mut causes);
+            if differs("/status/phase") {
+                let phases = ["Failed", "Pending", "Running", "Succeeded", "Unknown"];
+                enumerated(&new["status"], "status", "phase", &phases, &mut causes);
+            }
+        }
         resource::DEPLOYMENTS | resource::REPLICA_SETS if differs("/spec/selector") => {
             causes.push(FieldError::invalid("spec.selector", &new["spec"]["selector"], "field is immutable"));
         }
