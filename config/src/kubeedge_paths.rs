@@ -17,8 +17,8 @@ const KUBEEDGES: [&str; 2] = ["ca", "certs"];
 const OWN: &str = "/etc/kubehive";
 
 /// Every setting that names a key, a certificate, or whom to trust.
-fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 10] {
-    let hub = &mut settings.modules.edge_hub;
+fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 12] {
+    let (hub, services) = (&mut settings.modules.edge_hub, &mut settings.modules.service_bus);
     let (tls, external) = (&mut settings.modules.event_bus.tls, &mut settings.modules.event_bus.external_tls);
     [
         ("modules.edgeHub.tlsCaFile", &mut hub.tls_ca_file),
@@ -31,6 +31,8 @@ fn trusted(settings: &mut EdgeCore) -> [(&'static str, &mut PathBuf); 10] {
         ("modules.eventBus.eventBusTLS.tlsMqttCAFile", &mut external.tls_mqtt_ca_file),
         ("modules.eventBus.eventBusTLS.tlsMqttCertFile", &mut external.tls_mqtt_cert_file),
         ("modules.eventBus.eventBusTLS.tlsMqttPrivateKeyFile", &mut external.tls_mqtt_private_key_file),
+        ("modules.serviceBus.tlsCertFile", &mut services.tls_cert_file),
+        ("modules.serviceBus.tlsPrivateKeyFile", &mut services.tls_private_key_file),
     ]
 }
 
@@ -168,9 +170,9 @@ modules:
         for (at, (_, path)) in trusted(&mut settings).into_iter().enumerate() {
             *path = PathBuf::from(format!("/etc/./kubeedge//mqtt/../certs/{at}.pem"));
         }
-        assert_eq!(settings.defects().len(), 10, "not without it: {:?}", settings.defects());
+        assert_eq!(settings.defects().len(), 12, "not without it: {:?}", settings.defects());
         let said = take(&mut settings);
-        assert_eq!(said.len(), 10);
+        assert_eq!(said.len(), 12);
         assert_eq!(settings.modules.event_bus.tls.crl_file, Path::new("/var/lib/kubeedge/pki/6.pem"));
         // What is left has nothing to do with places.
         let left: Vec<String> = settings.defects().into_iter().map(|defect| defect.key).collect();
@@ -187,7 +189,7 @@ modules:
             "keyFile\"",
             "crlFile\"",
         ];
-        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 10, "{tree}");
+        assert_eq!(named.iter().map(|end| tree.matches(end).count()).sum::<usize>(), 12, "{tree}");
     }
 
     #[test]

@@ -127,6 +127,7 @@ fn fixture(mut lists: Lists, gated: &[&'static str]) -> Fixture {
         interruptions: Interruptions::default(),
         read_as: ReadAs::CloudCore,
         is_kubelet_endpoint: true,
+        pod_addresses: cloud_edgecontroller::PodAddresses::Any,
     };
     hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
     hive.open().unwrap();

@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn a_call_that_breaks_a_bound_is_none() {
         assert_eq!(call().check(), Ok(()));
-        let with = |change: &dyn Fn(&mut u16, &mut String, &mut String, &mut Vec<Header>)| {
+        type Change = dyn Fn(&mut u16, &mut String, &mut String, &mut Vec<Header>);
+        let with = |change: &Change| {
             let mut changed = call();
             if let RuleStreamRequest::Call { port, method, path, headers } = &mut changed {
                 change(port, method, path, headers);
