@@ -35,7 +35,7 @@ fn large_writes_of_one_hold_nobody_up() {
     run(async |fixture| {
         let (heavy, light) = (writer(fixture, "heavy").await, writer(fixture, "light").await);
         let keys: serde_json::Map<String, Value> =
-            (0..120_000).map(|n| (format!("{n:x}"), json!(""))).collect();
+            (0..20_000).map(|n| (format!("{n:x}"), json!(""))).collect();
         let large = json!({"metadata": {"name": "large"}, "data": keys});
         let dry = format!("{MAPS}?dryRun=All");
         let alone = timed(fixture, &heavy, "POST", &dry, &large).await;

@@ -44,6 +44,7 @@ pub(super) fn validate(
         Source::BuiltIn if group_resource == resource::CUSTOM_RESOURCE_DEFINITIONS => {
             causes.extend(definitions::definition(old, object));
         }
+        Source::BuiltIn if group_resource == resource::ENDPOINTS => endpoints::endpoints(object, &mut causes),
         Source::BuiltIn if group_resource == resource::ENDPOINT_SLICES => {
             endpoints::slice(old, object, &mut causes);
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::pod_resources;
 use super::metadata::{bad_key, bad_name};
-use super::{endpoints, rbac, security_context};
+use super::{rbac, security_context};
 use crate::error::FieldError;
 use crate::kind::NameRule;
 use crate::unstructured::{list, text};
@@ -28,7 +28,6 @@ pub(super) fn object(group_resource: &str, object: &Value) -> Vec<FieldError> {
         resource::CONFIG_MAPS => data_keys(object, &["data", "binaryData"], &mut causes),
         resource::SECRETS => secret(object, &mut causes),
         resource::NODES => taints(object, &mut causes),
-        resource::ENDPOINTS => endpoints::endpoints(object, &mut causes),
         resource::ROLES | resource::CLUSTER_ROLES => rbac::role(group_resource, object, &mut causes),
         resource::ROLE_BINDINGS | resource::CLUSTER_ROLE_BINDINGS => {
             rbac::binding(group_resource, object, &mut causes);
