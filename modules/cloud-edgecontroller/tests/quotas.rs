@@ -136,6 +136,7 @@ fn fixture() -> Fixture {
         interruptions: Interruptions::default(),
         read_as: ReadAs::CloudCore,
         is_kubelet_endpoint: true,
+        pod_addresses: cloud_edgecontroller::PodAddresses::Any,
     };
     hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
     hive.open().unwrap();
