@@ -144,6 +144,7 @@ fn run(admits: Admits, test: impl AsyncFnOnce(Fixture)) {
             interruptions: Interruptions::default(),
             read_as: ReadAs::CloudCore,
             is_kubelet_endpoint: true,
+            pod_addresses: cloud_edgecontroller::PodAddresses::Any,
         };
         hive.supervise(mailbox, Policy::default(), move || EdgeController::new(dependencies.clone()));
         hive.open().unwrap();
