@@ -233,8 +233,8 @@ mod tests {
     #[test]
     fn a_call_that_breaks_a_bound_is_none() {
         assert_eq!(call().check(), Ok(()));
-        type Change = dyn Fn(&mut u16, &mut String, &mut String, &mut Vec<Header>);
-        let with = |change: &Change| {
+        type Change<'a> = dyn Fn(&mut u16, &mut String, &mut String, &mut Vec<Header>) + 'a;
+        let with = |change: &Change<'_>| {
             let mut changed = call();
             if let RuleStreamRequest::Call { port, method, path, headers } = &mut changed {
                 change(port, method, path, headers);
