@@ -229,7 +229,8 @@ mod tests {
 
     fn node(ready: &str) -> Value {
         json!({ "status": { "conditions": [
-            { "type": "Ready", "status": ready }, { "type": "MemoryPressure", "status": "False" },
+            { "type": "Ready", "status": ready, "reason": "EdgeReady" },
+            { "type": "MemoryPressure", "status": "False" },
             { "type": "DiskPressure", "status": ready },
         ] } })
     }
