@@ -20,8 +20,10 @@ struct Asked {
 /// # Errors
 /// What the application is answered.
 pub fn call(body: Bytes, is_allowed: impl Fn(&str) -> bool) -> Result<RuleCall, RuleAnswer> {
-    let asked: Asked =
-        serde_json::from_slice(&body).map_err(|_| RuleAnswer::failed(400, "invalid params"))?;
+    // A list would be read as the fields in their order.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let asked = is_object.then(|| serde_json::from_slice(&body).ok()).flatten();
+    let asked: Asked = asked.ok_or_else(|| RuleAnswer::failed(400, "invalid params"))?;
     let Asked { method, target_url } = asked;
     if !is_allowed(&target_url) {
         let shown: String = target_url.chars().take(256).flat_map(char::escape_default).collect();

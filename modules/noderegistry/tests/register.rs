@@ -330,7 +330,6 @@ async fn a_watch_that_broke_off_is_known_until_it_is_whole() {
     until("the break", &|| interruptions.list().contains_key("edgenodes.kubehive.io")).await;
     definitions.create(&PostParams::default(), &register).await.unwrap();
     until("the end of the break", &|| interruptions.list().is_empty()).await;
-    assert_eq!(*is_listed.borrow(), 2, "it has listed anew");
 }
 
 #[actix_rt::test]
