@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 22] = [
+pub const ACTORS: [ActorKind; 23] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -87,9 +87,24 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "cloud-devicecontroller",
         daemon: Daemon::Cloud,
         is_top: true,
-        messages: &["Up", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile", "StatusWritten"],
+        messages: &[
+            "Up",
+            "AllNodesDown",
+            "NodeUp",
+            "NodeDown",
+            "ListAgain",
+            "Reconcile",
+            "StatusWritten",
+            "LookForNodes",
+            "NodesLookedUp",
+        ],
     },
-    ActorKind { name: "cloud-router", daemon: Daemon::Cloud, is_top: true, messages: &["Telemetry"] },
+    ActorKind {
+        name: "cloud-router",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &["Telemetry", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile"],
+    },
     ActorKind {
         name: "cloud-hub",
         daemon: Daemon::Cloud,
@@ -121,6 +136,7 @@ pub const ACTORS: [ActorKind; 22] = [
         is_top: true,
         messages: &["Dial", "Probe", "NetworkChanged", "LinkUp", "LinkEnded", "MetaBegan"],
     },
+    ActorKind { name: "edge-servicebus", daemon: Daemon::Edge, is_top: true, messages: &["ObjectsChanged"] },
     ActorKind {
         name: "edge-metamanager",
         daemon: Daemon::Edge,
@@ -147,7 +163,7 @@ pub const ACTORS: [ActorKind; 22] = [
         name: "edge-eventbus",
         daemon: Daemon::Edge,
         is_top: true,
-        messages: &["Publish", "RouterDied"],
+        messages: &["Publish", "ObjectsChanged", "RouterDied"],
     },
     ActorKind {
         name: "edge-edged",

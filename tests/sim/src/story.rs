@@ -63,8 +63,9 @@ impl Run {
         self.outcome.handed = self.world.delivered.all();
         let known =
             |actor, message| ACTORS.iter().any(|kind| kind.name == actor && kind.messages.contains(&message));
-        let unknown = self.outcome.handed.iter().find(|(actor, message)| !known(*actor, *message));
-        assert_eq!(unknown, None, "`actors::ACTORS` is out of date");
+        let unknown: Vec<_> =
+            self.outcome.handed.iter().filter(|(actor, message)| !known(*actor, *message)).collect();
+        assert!(unknown.is_empty(), "`actors::ACTORS` is out of date: {unknown:?}");
         self.outcome.violations =
             std::mem::take(&mut *self.world.violations.lock().expect("nobody panics with it"));
         for number in 0..self.world.nodes.len() {
