@@ -5,6 +5,7 @@
 //! same one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod api_server;
 mod core;
 mod crds;
 mod csi_socket;
@@ -15,9 +16,11 @@ mod monitor;
 mod process_metrics;
 mod request_counts;
 mod request_deadlines;
+mod start_pages;
 pub mod topology;
 
-pub use core::{CloudCore, StartError, Transport, identity};
+pub use api_server::ApiServerError;
+pub use core::{ApiServer, CloudCore, StartError, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
 pub use csi_socket::{CsiSocket, CsiSocketMsg};
 pub use kubelet_endpoint::KubeletEndpointError;
