@@ -5,63 +5,13 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use beehive::Env;
-use thiserror::Error;
 
-use crate::core::StartError;
+use crate::start_error::{ApiServerError, StartError};
 use crate::start_pages::StartPages;
 
 /// 1 s, doubled at each time up to 30 s, before an API server that does not answer is asked again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
-
-/// What keeps CloudCore from the API server until somebody acts.
-#[derive(Debug, Error)]
-pub enum ApiServerError {
-    /// It does not prove that it is the one.
-    #[error(
-        "the API server {server} shows a certificate that CloudCore does not trust: look at certificate-authority and server (or tls-server-name) of the kubeconfig, and at this machine's clock"
-    )]
-    ServerCertificate {
-        /// Which.
-        server: String,
-        /// Why.
-        #[source]
-        source: rustls::Error,
-    },
-    /// It ends the handshake.
-    #[error(
-        "the API server {server} refuses CloudCore's TLS handshake: look at client-certificate and client-key of the kubeconfig"
-    )]
-    ClientCertificate {
-        /// Which.
-        server: String,
-        /// Why.
-        #[source]
-        source: rustls::Error,
-    },
-    /// 401.
-    #[error(
-        "the API server {server} does not know CloudCore (401): the token or client certificate of the kubeconfig has expired, or is of another cluster"
-    )]
-    Unauthorized {
-        /// Which.
-        server: String,
-        /// What it says.
-        #[source]
-        source: Box<StartError>,
-    },
-    /// 403.
-    #[error(
-        "the API server {server} forbids CloudCore's account what it starts with (403): apply `cloud/deploy/rbac.yaml` of this release"
-    )]
-    Forbidden {
-        /// Which.
-        server: String,
-        /// What it says.
-        #[source]
-        source: Box<StartError>,
-    },
-}
 
 /// What a failure of a start is due to.
 #[derive(Debug)]
@@ -168,5 +118,40 @@ pub(crate) async fn until_answered<T>(
             Cause::Forbidden => ApiServerError::Forbidden { server: named, source: Box::new(failed) },
         };
         return Err(StartError::ApiServer(lasting));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crds::CrdError;
+
+    fn failed(source: kube::Error) -> StartError {
+        StartError::Definitions(CrdError::Apply { name: "x".to_owned(), source })
+    }
+
+    fn answered(code: u16) -> StartError {
+        let status = kube::core::Status { code, ..Default::default() };
+        failed(kube::Error::Api(Box::new(status)))
+    }
+
+    fn broken(kind: std::io::ErrorKind, why: impl Into<Box<dyn StdError + Send + Sync>>) -> StartError {
+        failed(kube::Error::Service(Box::new(std::io::Error::new(kind, why))))
+    }
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_lasts_is_not() {
+        for code in [429, 500, 502, 503] {
+            assert!(matches!(cause(&answered(code)), Cause::Away(_)), "{code}");
+        }
+        let refused = cause(&broken(std::io::ErrorKind::ConnectionRefused, "Connection refused"));
+        assert!(matches!(&refused, Cause::Away(why) if why == "Connection refused"), "{refused:?}");
+        assert!(matches!(cause(&answered(401)), Cause::Unauthorized));
+        assert!(matches!(cause(&answered(403)), Cause::Forbidden));
+        assert!(matches!(cause(&answered(404)), Cause::Other), "it is no API server, or of another kind");
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+        let alert = cause(&broken(std::io::ErrorKind::InvalidData, alert));
+        assert!(matches!(alert, Cause::ClientCertificate(_)), "{alert:?}");
+        assert!(matches!(cause(&StartError::Address("x".to_owned())), Cause::Other));
     }
 }

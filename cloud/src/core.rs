@@ -5,83 +5,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
+use beehive::link::quic::{Credentials, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
-use cloud_router::{DoorError, DoorSettings};
+use cloud_hub::{EnrolmentSettings, SecretStore, WebSocketListener, websocket_queue};
+use cloud_router::DoorSettings;
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
-use https::{Port, TlsError};
-use kubewatch::{Interruptions, ReadAs, ReadAsError};
+use https::Port;
+use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
-use thiserror::Error;
 
-use crate::api_server::{self, ApiServerError};
-use crate::crds::{self, CrdError};
-use crate::kubelet_endpoint::{self, KubeletEndpointError};
+use crate::api_server;
+use crate::crds;
+use crate::kubelet_endpoint;
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
-use crate::monitor::{MonitorError, MonitorPorts, Watched};
+use crate::monitor::{MonitorPorts, Watched};
 use crate::request_counts::RequestCounts;
+use crate::start_error::StartError;
 use crate::start_pages::StartPages;
 use crate::topology::{self, Dependencies, RuleSettings};
-
-/// Why CloudCore did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The API server cannot be asked, and waiting does not mend it.
-    #[error(transparent)]
-    ApiServer(#[from] ApiServerError),
-    /// A custom resource is not there.
-    #[error(transparent)]
-    Definitions(#[from] CrdError),
-    /// What pods need cannot be read.
-    #[error("Secrets and config maps")]
-    ReadAs(#[from] ReadAsError),
-    /// The CA or a Secret is not there.
-    #[error("certificates")]
-    Secrets(#[from] SecretError),
-    /// CloudCore's certificate is not usable.
-    #[error("certificates")]
-    Certificate(#[from] TlsError),
-    /// A port is taken, or its address is not of this machine.
-    #[error("cannot listen at {address} for {what}: free the port, or change {key}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What for.
-        what: &'static str,
-        /// The setting.
-        key: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The link does not listen.
-    #[error("the link's port (modules.cloudHub.quic)")]
-    Link(#[from] EndpointError),
-    /// The admin endpoint does not listen.
-    #[error("the admin endpoint")]
-    Monitor(#[from] MonitorError),
-    /// The map is wrong.
-    #[error("wiring")]
-    Wiring(#[from] WiringError),
-    /// It cannot be the kubelet endpoint of its nodes.
-    #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
-    KubeletEndpoint(#[from] KubeletEndpointError),
-    /// HTTP clients could not call rules.
-    #[error("the door for rules (modules.router)")]
-    RuleDoor(#[from] DoorError),
-    /// The stand-alone API's kubeconfig cannot be written.
-    #[error("the stand-alone API")]
-    StandAlone(#[source] Box<cloud_apiserver::StartError>),
-    /// A setting that was not validated.
-    #[error("setting `{0}` is no IP address")]
-    Address(String),
-}
 
 /// Where nodes arrive.
 pub enum Transport {
