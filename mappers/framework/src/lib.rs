@@ -32,6 +32,7 @@ mod edgecore;
 mod error;
 mod events;
 mod fault;
+pub mod host;
 mod message;
 mod panel;
 pub mod payload;

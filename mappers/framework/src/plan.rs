@@ -10,7 +10,7 @@ use std::time::Duration;
 use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, PushMethod, VisitorConfig};
 
 use crate::error::InvalidSetting;
-use crate::plan::cycles::{cycles, state_report};
+use crate::plan::cycles::{cycles, refusal_cycle, state_report};
 use crate::protocol::{Property, Protocol};
 use crate::settings::Settings;
 use crate::value::{Kind, Limits, Value, ValueError};
@@ -24,10 +24,27 @@ pub(crate) const PROPERTIES_MAX: usize = 4096;
 pub(crate) struct DevicePlan<P: Protocol> {
     pub(crate) address: P::Address,
     pub(crate) properties: Vec<PropertyPlan<P::Visitor>>,
-    /// The properties that cannot be served as they are described, and why.
-    pub(crate) refused: Vec<(String, String)>,
+    /// The properties that cannot be served as they are described.
+    pub(crate) refused: Vec<RefusedProperty>,
     /// Whether its state is reported (`stateReport`).
     pub(crate) state: Option<StateReport>,
+}
+
+/// A property that cannot be served.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedProperty {
+    pub(crate) name: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// How often to say so.
+    pub(crate) report_cycle: Option<Duration>,
+}
+
+impl RefusedProperty {
+    /// For that reason.
+    pub(crate) fn new(property: &DeviceProperty, reason: String) -> Self {
+        RefusedProperty { name: property.name.clone(), reason, report_cycle: refusal_cycle(property) }
+    }
 }
 
 /// What to do about one property.
@@ -129,7 +146,7 @@ fn plan<P: Protocol>(
             Ok(property_plan) => properties.push(property_plan),
             Err(refusal) => {
                 warnings.push(format!("property `{}` is left out: {refusal}", property.name));
-                refused.push((property.name.clone(), refusal.to_string()));
+                refused.push(RefusedProperty::new(property, refusal.to_string()));
             }
         }
     }

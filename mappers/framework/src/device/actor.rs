@@ -20,7 +20,7 @@ use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
 use crate::fault::Fault;
-use crate::plan::{DevicePlan, PROPERTIES_MAX, StateReport, parse_device};
+use crate::plan::{DevicePlan, PROPERTIES_MAX, RefusedProperty, StateReport, parse_device};
 use crate::protocol::Protocol;
 use crate::subscription::Pushed;
 
@@ -289,8 +289,7 @@ impl<P: Protocol> Device<P> {
                 self.follow_plan(Rc::clone(&plan), env.now());
                 self.recall_commands(&plan, env.now());
                 let refused = plan.refused.iter().cloned();
-                self.properties
-                    .extend(refused.map(|(name, reason)| PropertyState::refused(name, reason, env.wall())));
+                self.properties.extend(refused.map(|refused| PropertyState::refused(refused, env.wall())));
             }
             Err(refusal) => {
                 events::device_refused(env, device, &refusal);
@@ -299,9 +298,10 @@ impl<P: Protocol> Device<P> {
                 self.session = None;
                 let named = description.device.spec.iter().flat_map(|spec| &spec.properties);
                 let (said, at) = (refusal.to_string(), env.wall());
-                let refused = named.take(PROPERTIES_MAX).map(|property| property.name.clone());
-                self.properties =
-                    refused.map(|name| PropertyState::refused(name, said.clone(), at)).collect();
+                let refused = named
+                    .take(PROPERTIES_MAX)
+                    .map(|property| PropertyState::refused(RefusedProperty::new(property, said.clone()), at));
+                self.properties = refused.collect();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use beehive::Moment;
 
 use crate::backoff::Backoff;
-use crate::plan::{Desired, DesiredValue, PropertyPlan};
+use crate::plan::{Desired, DesiredValue, PropertyPlan, RefusedProperty};
 use crate::twin::{PropertyTwin, TwinValue};
 use crate::value::Kind;
 
@@ -38,6 +38,8 @@ pub(crate) struct PropertyState {
     deferred: Option<(TwinValue, Moment)>,
     /// It cannot be read now. Known, so that it is logged once, whatever the words.
     is_unreadable: bool,
+    /// The device is not reached.
+    is_away: bool,
     /// What is desired cannot be written now.
     is_unwritable: bool,
 }
@@ -68,8 +70,10 @@ impl PropertyState {
     }
 
     /// One that cannot be served as it is described: all that is told of it is why.
-    pub(crate) fn refused(name: String, reason: String, at: SystemTime) -> Self {
+    pub(crate) fn refused(refused: RefusedProperty, at: SystemTime) -> Self {
+        let RefusedProperty { name, reason, report_cycle } = refused;
         let mut property = PropertyState::named(name, Kind::Text);
+        property.report_cycle = report_cycle;
         property.reading = Some((Reading::Missing(reason), at));
         property
     }
@@ -90,6 +94,7 @@ impl PropertyState {
             reported: None,
             deferred: None,
             is_unreadable: false,
+            is_away: false,
             is_unwritable: false,
         }
     }
@@ -204,6 +209,7 @@ impl PropertyState {
     pub(crate) fn read(&mut self, value: String, now: Moment, at: SystemTime) -> bool {
         self.reading = Some((Reading::Value(value), at));
         self.good_at = Some(now);
+        self.is_away = false;
         self.reread.reset();
         std::mem::take(&mut self.is_unreadable)
     }
@@ -220,14 +226,19 @@ impl PropertyState {
         self.reading = Some((Reading::Doubtful(value, reason), at));
         self.good_at = Some(now);
         self.reread.reset();
-        self.is_unreadable = false;
+        (self.is_unreadable, self.is_away) = (false, false);
         is_new
     }
 
     /// The device is not reached: why that is, is all that can be told of what has no value. A value stays.
     pub(crate) fn is_out_of_reach(&mut self, reason: &str, at: SystemTime) {
-        let has_value = matches!(&self.reading, Some((Reading::Value(_) | Reading::Doubtful(..), _)));
-        if self.next_read.is_some() && !has_value {
+        self.is_away = self.next_read.is_some();
+        let is_said = match &self.reading {
+            Some((Reading::Value(_) | Reading::Doubtful(..), _)) => true,
+            Some((Reading::Missing(before), _)) => before == reason,
+            None => false,
+        };
+        if self.next_read.is_some() && !is_said {
             self.reading = Some((Reading::Missing(reason.to_owned()), at));
         }
     }
@@ -237,6 +248,7 @@ impl PropertyState {
         let is_new = !matches!(&self.reading, Some((Reading::Missing(_), _)));
         self.reading = Some((Reading::Missing(reason), at));
         self.good_at = None;
+        self.is_away = false;
         self.reread.reset();
         is_new
     }
@@ -253,6 +265,7 @@ impl PropertyState {
         if let Some(next) = &mut self.next_read {
             *next = now + self.reread.delay();
         }
+        self.is_away = false;
         if self.good_at.is_none_or(|good| now.since(good) >= cycle * 2) {
             self.reading = Some((Reading::Missing(reason), at));
             self.good_at = None;
@@ -273,9 +286,11 @@ impl PropertyState {
         }
     }
 
-    /// When what was told is told again: only if it was read again since, because what is old must not look new.
+    /// When what was told is told again: only if it was read again since, because what is old must not look new. Why there is no value
+    /// is true as long as the device is there, however seldom it is asked.
     fn repeat_due(&self, twin: &TwinValue) -> Option<Moment> {
-        let (told, at) = self.reported.as_ref().filter(|(told, _)| told.read_at != twin.read_at)?;
+        let holds = matches!(&self.reading, Some((Reading::Missing(_), _))) && !self.is_away;
+        let (told, at) = self.reported.as_ref().filter(|(told, _)| holds || told.read_at != twin.read_at)?;
         debug_assert!(told.says_the_same_as(twin));
         Some(*at + self.report_cycle?)
     }

@@ -38,6 +38,11 @@ pub(super) fn cycles(
     (Some(collect), Some(report_cycle.unwrap_or(REPEAT_CYCLE).max(collect)))
 }
 
+/// How often is told of a property that it cannot be served. None: nobody asked for it.
+pub(super) fn refusal_cycle(property: &DeviceProperty) -> Option<Duration> {
+    cycles(property, &mut Vec::new()).1
+}
+
 /// How the state is told; None: nobody asked for it.
 pub(super) fn state_report(device: &Device, warnings: &mut Vec<String>) -> Option<StateReport> {
     let status = device.status.as_ref().filter(|status| status.report_to_cloud)?;

@@ -162,7 +162,7 @@ fn a_method_is_a_command_and_nothing_else() {
     assert!(plan.properties[0].is_command && plan.properties[0].collect.is_some(), "also when it is read");
     assert!(with(&[("command", Scalar::Bool(true))]).properties[0].is_command);
     let refused = with(&[("command", Scalar::Bool(false))]).refused;
-    assert!(refused[0].1.contains("called once"), "{refused:?}");
+    assert!(refused[0].reason.contains("called once"), "{refused:?}");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn nothing_is_ignored_in_silence() {
     let device = device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
     let (plan, warnings) = parsed(&device);
     assert_eq!(plan.properties.len(), 2);
-    let refused: Vec<&str> = plan.refused.iter().map(|(name, _)| name.as_str()).collect();
+    let refused: Vec<&str> = plan.refused.iter().map(|refused| refused.name.as_str()).collect();
     assert_eq!(refused, ["film", "ghost"]);
     for said in
         ["pushMethod.http", "`colour` is not known", "there twice", "`STREAM`", "no property of that name"]

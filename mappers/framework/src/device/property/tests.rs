@@ -109,6 +109,38 @@ fn with_a_report_cycle_an_unchanged_value_is_reported_again() {
 }
 
 #[test]
+fn why_there_is_no_value_is_told_again_in_its_cycle_while_the_device_is_there_however_seldom_it_is_asked() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&repeated(""), now);
+    let tells = |property: &mut PropertyState, at: Moment| {
+        let twin = property.to_report(at)?;
+        property.reported(twin.clone(), at);
+        twin.fault
+    };
+    assert!(property.could_not_be_read("exception 2".to_owned(), CYCLE, now, EPOCH));
+    for n in 0..3 {
+        let at = now + CYCLE * n;
+        assert_eq!(tells(&mut property, at).as_deref(), Some("exception 2"));
+        assert_eq!((tells(&mut property, at), property.report_due(at)), (None, Some(at + CYCLE)));
+    }
+    // One that is out of reach says why once, however often it is tried.
+    for _ in 0..2 {
+        property.is_out_of_reach("no route", EPOCH + CYCLE);
+    }
+    let later = now + CYCLE * 9;
+    assert_eq!(tells(&mut property, later).as_deref(), Some("no route"));
+    property.is_out_of_reach("no route", EPOCH + CYCLE * 2);
+    assert_eq!(tells(&mut property, later + CYCLE * 9), None, "it has fallen silent");
+    // What cannot be served is no matter of the device.
+    let refused =
+        RefusedProperty { name: "p".to_owned(), reason: "no offset".to_owned(), report_cycle: Some(CYCLE) };
+    let mut property = PropertyState::refused(refused, EPOCH);
+    assert_eq!(tells(&mut property, now).as_deref(), Some("no offset"));
+    property.is_out_of_reach("no route", EPOCH);
+    assert_eq!(tells(&mut property, now + CYCLE).as_deref(), Some("no offset"));
+}
+
+#[test]
 fn a_deferred_report_waits_and_a_new_value_does_not() {
     let now = Moment::default();
     let mut property = PropertyState::new(&plan(""), now);
