@@ -22,6 +22,7 @@ impl Server {
         let made = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.path().join("data").display()))
+            .env("TMPDIR", folder.path())
             .output()
             .expect("mariadb-install-db is needed (Debian: mariadb-server)");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

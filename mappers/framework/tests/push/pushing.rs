@@ -36,7 +36,9 @@ pub(crate) fn device(level: Option<PushMethod>, label: Option<PushMethod>) -> De
 }
 
 impl Pushing {
+    /// The number is 7 then, and was read; the text is jam.
     pub(crate) async fn start(device: Device) -> Self {
+        let is_told = device.spec.as_ref().unwrap().properties[0].report_to_cloud;
         let folder = tempfile::tempdir().unwrap();
         let edgecore = EdgeCore::at(folder.path());
         {
@@ -55,6 +57,9 @@ impl Pushing {
         };
         let config = framework::Config { credentials, ..config(folder.path(), "shelf") };
         let mapper = Mapper::start_with(config, shelf.clone());
+        if is_told {
+            edgecore.until_value("one", "level", "7").await;
+        }
         Pushing { edgecore, shelf, mapper, _folder: folder }
     }
 
