@@ -270,6 +270,8 @@ impl<P: Protocol> Mapper<P> {
         for name in outcome.put.union(&outcome.changed) {
             self.put(name, outcome.changed.contains(name), cx);
         }
+        let lost = self.parts.pushers.all_have_come();
+        events::push_lost(cx.env(), lost);
         let (mut losses, myself) = (self.parts.losses.clone(), cx.myself());
         cx.spawn(async move {
             if losses.changed().await.is_ok() {

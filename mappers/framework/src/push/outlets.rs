@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn readings_go_in_the_cycle_of_reports_or_each_of_them() {
-        for (cycle, wanted) in [(None, 40), (Some(100), 10), (Some(1000), 1), (Some(1), 40)] {
+        for (cycle, wanted) in [(None, 30), (Some(100), 8), (Some(1000), 1), (Some(1), 30)] {
             let (mut outlets, pushers, pump, plan) = outlets(cycle.map(Duration::from_millis));
-            for step in 0..40 {
+            for step in 0..30 {
                 // Read every 25 ms, a little late at times.
                 let now = Moment(Duration::from_millis(1000 + step * 25 + step % 3));
                 outlets.was_read(0, (&pump, "level"), &Value::Int(1), (now, UNIX_EPOCH));

@@ -60,10 +60,12 @@ impl Pushers {
                 served.outbox.forget(device);
             }
         }
-        let idle = inside
-            .targets
-            .extract_if(.., |target, served| served.devices.is_empty() && !targets.contains(target));
-        change.ended = idle.filter_map(|(_, served)| served.actor).collect();
+        // What waits from before a restart of the mapper has no actor, and is left until all devices have come.
+        let is_idle = |target: &Target, served: &mut Served| {
+            served.actor.is_some() && served.devices.is_empty() && !targets.contains(target)
+        };
+        change.ended =
+            inside.targets.extract_if(.., is_idle).filter_map(|(_, served)| served.actor).collect();
         for target in targets {
             if !inside.targets.contains_key(&target) && inside.targets.len() >= TARGETS_MAX {
                 continue;
@@ -90,6 +92,13 @@ impl Pushers {
             served.actor = None;
             served.devices.clear();
         }
+    }
+
+    /// All devices have come: what waits for targets where none of them pushes is lost. How many readings that is.
+    pub(crate) fn all_have_come(&self) -> usize {
+        let inside = &mut *self.inside.borrow_mut();
+        let left = inside.targets.extract_if(.., |_, served| served.devices.is_empty());
+        left.map(|(_, served)| served.outbox.len()).sum()
     }
 
     /// Where readings for a target go. None: there are more targets than are served.
@@ -151,9 +160,15 @@ mod tests {
         assert_eq!(names(&pushers.follow(&pump, to(&["http://a"]))), (vec![], vec![b]));
         assert_eq!(names(&pushers.follow(&pump, BTreeSet::new())), (vec![], vec![]));
         pushers.restarted();
+        // Another device comes first: what waits for the others' targets is not lost.
+        pushers.follow(&pump, to(&["http://b"]));
+        assert_eq!(pushers.sizes().0, 2);
         let change = pushers.follow(&valve, to(&["http://a"]));
-        assert_eq!(names(&change), (vec!["3 pushMethod.http to http://a:80/"], vec![]), "started anew");
-        assert_eq!(names(&pushers.follow(&valve, BTreeSet::new())).1.len(), 1);
+        assert_eq!(pushers.all_have_come(), 0);
+        assert_eq!(names(&change), (vec!["4 pushMethod.http to http://a:80/"], vec![]), "started anew");
+        for device in [&valve, &pump] {
+            assert_eq!(names(&pushers.follow(device, BTreeSet::new())).1.len(), 1);
+        }
         assert_eq!(pushers.sizes(), (0, 0));
     }
 
