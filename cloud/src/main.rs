@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
 use cloud::{ApiServer, CloudCore, RequestCounts, RequestDeadlines, Transport};
@@ -34,6 +34,9 @@ struct Cli {
     /// Print the annotated default config and end
     #[arg(long)]
     defaultconfig: bool,
+    /// KubeEdge's
+    #[arg(long, hide = true)]
+    minconfig: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -58,6 +61,11 @@ async fn run(cli: Cli) -> Result<()> {
     let env = Env::real();
     if cli.defaultconfig {
         return daemon::print(DEFAULT_FILE);
+    }
+    if cli.minconfig {
+        bail!(
+            "there is no --minconfig here: each setting may be left out, and --defaultconfig prints all of them"
+        );
     }
     if let Some(Verb::Topology { dot }) = cli.verb {
         let mut hive = Hive::new("cloudcore", env);
