@@ -34,6 +34,9 @@ const TEXT_MAX: usize = 1 << 20;
 /// 65,536 elements of an array.
 const ELEMENTS_MAX: usize = 1 << 16;
 
+/// OPC UA's own.
+const PORT: u16 = 4840;
+
 /// Why no session was opened.
 pub(crate) struct NotOpened {
     pub(crate) fault: Fault,
@@ -59,6 +62,9 @@ pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, Not
         None
     };
     pki.clear_checked();
+    // The library says of a name that leads nowhere that the server does not answer.
+    let found = framework::host::addresses(address.host(), PORT).await;
+    found.map_err(|reason| Fault::NotSent(format!("{}: {reason}", address.url)))?;
     let mut client = client(address, pki, own.as_ref())?;
     let offered =
         timeout(address.timeout * 2, client.get_server_endpoints_from_url(address.url.as_str())).await;
