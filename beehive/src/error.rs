@@ -63,13 +63,17 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault with the whole chain of causes of `error`.
+    /// A fault with the whole chain of causes of `error`. A cause that is said by the words before it, as libraries do that put the
+    /// cause into their own sentence, is not said again.
     pub fn from_error(error: &dyn std::error::Error) -> Self {
         let mut reason = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
-            reason.push_str(": ");
-            reason.push_str(&inner.to_string());
+            let said = inner.to_string();
+            if !reason.contains(&said) {
+                reason.push_str(": ");
+                reason.push_str(&said);
+            }
             cause = inner.source();
         }
         Fault { reason }
@@ -109,4 +113,27 @@ pub enum WiringError {
     /// Somebody looks on at the mailbox already.
     #[error("mailbox `{0}` is tapped already")]
     Tapped(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("{words}")]
+    struct Layer {
+        words: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn no_cause_is_said_twice() {
+        let over = |words, source: Layer| Layer { words, source: Some(Box::new(source)) };
+        let file = || Layer { words: "no such file", source: None };
+        let reason = |error: &Layer| Fault::from_error(error).reason;
+        assert_eq!(reason(&over("cannot read a", file())), "cannot read a: no such file");
+        assert_eq!(reason(&over("no such file", file())), "no such file");
+        let doubled = over("cannot use a", over("failed to read: no such file", file()));
+        assert_eq!(reason(&doubled), "cannot use a: failed to read: no such file");
+    }
 }

@@ -41,6 +41,10 @@ pub struct EventBus {
     pub mqtt_retain: bool,
     /// IP:port of the node's broker, without TLS; empty: none.
     pub mqtt_server_internal: String,
+    /// Messages that wait for one client of the node's broker, 1 to 1,000: from so many on publishers of QoS 1 and 2 wait for a
+    /// client that is there. Ten times as many are the end: what comes then is lost for one that is away, and one that is there
+    /// is cut off.
+    pub mqtt_session_queue_size: u32,
     /// The Unix socket beside it.
     pub unix_socket: MqttUnixSocket,
     /// The listener with TLS beside it.
@@ -83,6 +87,7 @@ impl Default for EventBus {
             mqtt_qos: 1,
             mqtt_retain: false,
             mqtt_server_internal: "127.0.0.1:1883".to_owned(),
+            mqtt_session_queue_size: 100,
             unix_socket: MqttUnixSocket::default(),
             tls: MqttTls::default(),
             web_socket: MqttWebSocket::default(),
@@ -177,6 +182,9 @@ impl EventBus {
         }
         if self.max_connections == 0 || self.max_connections > 1024 {
             say("maxConnections", format!("is {}, not 1 to 1024", self.max_connections));
+        }
+        if !(1..=1000).contains(&self.mqtt_session_queue_size) {
+            say("mqttSessionQueueSize", format!("is {}, not 1 to 1000", self.mqtt_session_queue_size));
         }
         if !matches!(self.max_messages_per_second, 0 | 10..=1_000_000) {
             let what = format!("is {}, not 10 to 1000000, or 0 for no bound", self.max_messages_per_second);
@@ -360,6 +368,16 @@ impl Default for MqttTls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_has_room_for_a_message_and_not_for_all_memory() {
+        for (size, fits) in [(0, false), (1, true), (1000, true), (1001, false)] {
+            let mut defects = Vec::new();
+            EventBus { mqtt_session_queue_size: size, ..EventBus::default() }.defects(&mut defects);
+            let keys: Vec<&str> = defects.iter().map(|defect| defect.key.as_str()).collect();
+            assert_eq!(keys, if fits { &[][..] } else { &["modules.eventBus.mqttSessionQueueSize"] });
+        }
+    }
 
     #[test]
     fn files_have_absolute_paths_and_a_group_a_name() {

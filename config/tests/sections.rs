@@ -82,6 +82,7 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
     assert_eq!(hub.websocket.server, "192.0.2.1:10000");
     let bus = &settings.modules.event_bus;
     assert_eq!((bus.mqtt_mode, bus.mqtt_qos, bus.mqtt_server_internal.as_str()), (2, 0, "127.0.0.1:1884"));
+    assert_eq!(bus.mqtt_session_queue_size, 100);
     assert_eq!(bus.external_server().map(|server| server.to_string()), Ok("tcp://127.0.0.1:1883".to_owned()));
     assert_eq!(settings.modules.edged.hostname_override, "edge-1");
     let all = said.join("\n");
@@ -90,7 +91,6 @@ fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
         "database.driverName",
         "modules.edged.enable",
         "modules.edged.tailoredKubeletConfig.staticPodPath",
-        "modules.eventBus.mqttSessionQueueSize",
         "modules.edgeHub.quic.enable",
         "modules.metaManager",
         "modules.edgeStream.server",

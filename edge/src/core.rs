@@ -61,8 +61,10 @@ impl EdgeCore {
     ) -> Result<Self, StartError> {
         let (broker, kept) = (settings.modules.event_bus.clone(), dependencies.store.clone());
         let node = dependencies.node.clone();
+        let boot_id_file = settings.modules.edged.boot_id_file.clone();
         let bus = move |twin, meta, edged| {
-            EventBus::new(&broker, kept.clone(), twin, meta).on_node(node.as_str(), edged)
+            let bus = EventBus::new(&broker, kept.clone(), twin, meta).on_node(node.as_str(), edged);
+            bus.booted_as(boot_id_file.clone())
         };
         Self::start_over(settings, dependencies, env, bus).await
     }

@@ -1,6 +1,7 @@
 //! HTTPS to CloudCore's enrolment port. The server is trusted through a CA that is pinned by hash or held already; nothing
 //! is ever sent to a server that is not.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// 9 s for a whole exchange, so that whatever is wrong is said within 10.
 pub(crate) const EXCHANGE_DEADLINE: Duration = Duration::from_secs(9);
+/// 6 s of these for the name: a name server that is away takes the C library 5 s.
+const FOUND_WITHIN: Duration = Duration::from_secs(6);
 /// 64 KiB: the largest answer that is read.
 const ANSWER_MAX: usize = 64 << 10;
 
@@ -126,9 +129,21 @@ pub(crate) async fn exchange(ask: HttpsRequest) -> Result<HttpsResponse> {
     answer
 }
 
+/// A name that is not found is no CloudCore that is silent.
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let cure = "look at /etc/resolv.conf and /etc/hosts of this machine, or give an address";
+    match tokio::time::timeout(FOUND_WITHIN, tokio::net::lookup_host((host, port))).await {
+        Ok(found) => Ok(found.with_context(|| format!("the name `{host}` is not found: {cure}"))?.collect()),
+        Err(_) => {
+            bail!("the name servers say nothing of `{host}` within {} s: {cure}", FOUND_WITHIN.as_secs())
+        }
+    }
+}
+
 async fn talk(ask: HttpsRequest) -> Result<HttpsResponse> {
     let HttpsRequest { host, port, trust, identity, mut request } = ask;
-    let tcp = tokio::net::TcpStream::connect((host.as_str(), port)).await.with_context(|| {
+    let tcp = tokio::net::TcpStream::connect(addresses(&host, port).await?.as_slice()).await;
+    let tcp = tcp.with_context(|| {
         format!("cannot reach {host}:{port}: check the address, --certport, and that CloudCore runs")
     })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -114,6 +114,12 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
 pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
     // Also what the file itself would hide.
     config.check(&EdgeCore::default())?;
+    if !is_there(&config.file) {
+        bail!(
+            "{} is not there: this machine is no node, or was reset already; where the file lies elsewhere, name it with --config",
+            config.file.display()
+        );
+    }
     let settings = EdgeCore::load(&config.file)?;
     config.check(&settings)?;
     let hub = &settings.modules.edge_hub;
@@ -122,9 +128,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     match give_back(&settings).await {
         Ok(words) => say(words),
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
-        Err(error) => {
-            return Err(error.context("the name was not given back; --force removes the files all the same"));
-        }
+        Err(error) => return Err(not_given_back(error)),
     }
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
@@ -146,6 +150,16 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         say(format!("removed {}", link.display()));
     }
     Ok(())
+}
+
+/// With the cure, unless the cloud's own words have it.
+fn not_given_back(error: anyhow::Error) -> anyhow::Error {
+    let has_cure = error.to_string().contains("--force");
+    error.context(if has_cure {
+        "the name was not given back"
+    } else {
+        "the name was not given back; --force removes the files all the same"
+    })
 }
 
 /// `None`: there is no store, nor a folder of it.
@@ -244,6 +258,17 @@ fn pem(label: &str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_about_a_name_that_was_not_given_back_is_said_once() {
+        for cause in [
+            "cannot reach c:10002",
+            "this certificate was replaced: run `keadm reset --force`, then `keadm join`",
+        ] {
+            let words = daemon::sentence(&not_given_back(anyhow::anyhow!(cause)));
+            assert!(words.ends_with(cause) && words.matches("--force").count() == 1, "{words}");
+        }
+    }
 
     #[test]
     fn a_key_of_set_may_hold_dots() {

@@ -71,6 +71,8 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     assert!(told[0].contains("has no Node"), "it never linked: {told:?}");
     assert!(!store.with_extension("db.lock").exists());
     assert!(!order.config.file.exists() && !settings.modules.edge_hub.tls_private_key_file.exists());
+    let again = reset(&order.config, false, &mut |_| {}).await.unwrap_err().to_string();
+    assert!(again.contains("was reset already") && again.contains("edgecore.yaml"), "{again}");
     join(&order, &mut |_| {}).await.expect("the name is free again");
     cloud.server.stop().await;
 }

@@ -139,7 +139,8 @@ impl Session for HttpSession {
 async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
     let authority = address.authority();
     let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
-    let connecting = TcpStream::connect((address.host.as_str(), address.port));
+    let found = framework::host::addresses(&address.host, address.port).await.map_err(failed)?;
+    let connecting = TcpStream::connect(found.as_slice());
     let stream = match timeout(address.answer, connecting).await {
         Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
         Err(_) => return Err(failed("nobody answers".to_owned())),

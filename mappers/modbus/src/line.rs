@@ -249,7 +249,9 @@ async fn connect(place: &Place) -> Result<Open, String> {
     match place {
         Place::Tcp { host, port, framing } => {
             let failed = |error: &io::Error| format!("no connection to {host}:{port}: {}", words(error));
-            let connecting = timeout(CONNECT_DEADLINE, TcpStream::connect((host.as_str(), *port)));
+            let found = framework::host::addresses(host, *port).await;
+            let found = found.map_err(|reason| format!("no connection to {host}:{port}: {reason}"))?;
+            let connecting = timeout(CONNECT_DEADLINE, TcpStream::connect(found.as_slice()));
             let stream = match connecting.await {
                 Ok(stream) => stream.map_err(|error| failed(&error))?,
                 Err(_) => return Err(failed(&io::ErrorKind::TimedOut.into())),
@@ -322,6 +324,14 @@ mod tests {
             let reason = words(&io::Error::from_raw_os_error(kernels));
             assert!(reason.starts_with("timed out") && !reason.contains("os error"), "{reason}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_found_is_no_device_without_power() {
+        let place = Address::tcp("no-such-device.invalid", 502, 1).place;
+        let reason = connect(&place).await.err().unwrap();
+        assert!(reason.contains("the name `no-such-device.invalid` is not found"), "{reason}");
+        assert!(!reason.contains("power"), "{reason}");
     }
 
     #[test]

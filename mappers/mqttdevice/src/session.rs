@@ -68,6 +68,10 @@ impl MqttSession {
             };
             Fault::NotSent(format!("no connection to {}:{}: {words}", address.host, address.port))
         };
+        let found = framework::host::addresses(&address.host, address.port).await;
+        found.map_err(|reason| {
+            Fault::NotSent(format!("no connection to {}:{}: {reason}", address.host, address.port))
+        })?;
         loop {
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => break,

@@ -63,6 +63,15 @@ pub enum Login {
 }
 
 impl Address {
+    /// Of its server: a name or an address.
+    pub(crate) fn host(&self) -> &str {
+        let place = self.url.strip_prefix("opc.tcp://").unwrap_or(&self.url);
+        match place.strip_prefix('[') {
+            Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+            None => place.split([':', '/', '?']).next().unwrap_or_default(),
+        }
+    }
+
     /// From `protocol.configData`, in KubeEdge's keys and ours.
     ///
     /// # Errors
@@ -191,6 +200,18 @@ mod tests {
     }
 
     const URL: (&str, &str) = ("URL", "opc.tcp://plc:4840/x");
+
+    #[test]
+    fn the_host_of_a_server_is_a_name_or_an_address() {
+        for (url, host) in [
+            ("opc.tcp://plc", "plc"),
+            ("opc.tcp://plc.example:4840/x:y", "plc.example"),
+            ("opc.tcp://192.0.2.1/x", "192.0.2.1"),
+            ("opc.tcp://[2001:db8::1]:4840", "2001:db8::1"),
+        ] {
+            assert_eq!(read(&[("url", url)]).unwrap().host(), host);
+        }
+    }
 
     #[test]
     fn kubeedges_keys_are_read() {

@@ -37,6 +37,9 @@ const TEXT_MAX: usize = 1 << 20;
 /// 65,536 elements of an array.
 const ELEMENTS_MAX: usize = 1 << 16;
 
+/// OPC UA's own.
+const PORT: u16 = 4840;
+
 /// Why no session was opened.
 pub(crate) struct NotOpened {
     pub(crate) fault: Fault,
@@ -63,6 +66,9 @@ pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, Not
         None
     };
     pki.clear_checked();
+    // The library says of a name that leads nowhere that the server does not answer.
+    let found = framework::host::addresses(address.host(), PORT).await;
+    found.map_err(|reason| Fault::NotSent(format!("{}: {reason}", address.url)))?;
     let client = client(address, pki, own.as_ref())?;
     let dialler = Dialler::new(&address.url, address.timeout);
     let breached = |words: String| match dialler.breach().words() {

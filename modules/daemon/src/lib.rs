@@ -32,7 +32,7 @@ use anyhow::Result;
 use beehive::Topology;
 
 pub use log::start as start_log;
-pub use run::{Running, main, serve};
+pub use run::{Running, main, serve, unless_stopped};
 
 /// Prints `text` on the standard output.
 ///
@@ -54,19 +54,9 @@ pub fn print_topology(daemon: &str, map: &Topology, dot: bool) -> Result<()> {
     print(&if dot { map.dot(daemon) } else { map.text() })
 }
 
-/// An error with its causes, for a person. A cause that is said by the words before it, as libraries do that put the cause into
-/// their own sentence, is not said again.
+/// An error with its causes, for a person: none of them is said twice.
 pub fn sentence(error: &anyhow::Error) -> String {
-    let mut sentence = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if sentence.is_empty() {
-            sentence = cause;
-        } else if !sentence.contains(&cause) {
-            sentence.push_str(": ");
-            sentence.push_str(&cause);
-        }
-    }
-    sentence
+    beehive::Fault::from_error(error.as_ref()).reason
 }
 
 #[cfg(test)]

@@ -1,24 +1,12 @@
-//! Who has fallen silent, and what is wrong with a device. Pure.
-//!
-//! A value is stale when nothing was heard of it for two of its cycles. Its cycle is `reportCycle`, of a property that a mapper
-//! serves 10 s without one, and never shorter than `collectCycle`. A property that nobody promised a cycle of is not judged.
+//! What is wrong with a device. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::DeviceCondition;
-use crd::{Device, DeviceProperty};
 
 use crate::twin::{State, Twin};
 
-/// 10 s: within that time a mapper says a value again that did not change.
-const REPEAT_CYCLE: Duration = Duration::from_secs(10);
-/// A longer cycle counts as this one.
-const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How late a look may be: so much earlier than after two cycles silence is noticed.
-pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
-/// 1.5 s: a shorter silence is a machine under load.
-const SILENCE_MIN: Duration = Duration::from_millis(1500);
 /// 10 s for a mapper to register after its device came, or after edgecore began.
 const MAPPER_WITHIN: Duration = Duration::from_secs(10);
 /// 3 pushes that did not reach a mapper.
@@ -27,34 +15,6 @@ const FAILURES_TOLD: u32 = 3;
 const NAMED_MAX: usize = 8;
 /// 2000 bytes of a sentence: what the cloud takes is 2 KiB.
 const MESSAGE_MAX: usize = 2000;
-
-fn millis(given: Option<i64>) -> Option<Duration> {
-    let given = u64::try_from(given?).ok().filter(|given| *given > 0)?;
-    Some(Duration::from_millis(given).min(CYCLE_MAX))
-}
-
-/// How often something has to be heard of a property.
-pub(crate) fn cycle(property: &DeviceProperty, has_mapper: bool) -> Option<Duration> {
-    let told = millis(property.report_cycle);
-    // A mapper does not read what is not reported.
-    let cycle = match has_mapper {
-        true if property.report_to_cloud == Some(true) => Some(told.unwrap_or(REPEAT_CYCLE)),
-        true => None,
-        false => told,
-    };
-    Some(cycle?.max(millis(property.collect_cycle).unwrap_or_default()))
-}
-
-/// How often the state of a device has to be said.
-pub(crate) fn state_cycle(device: &Device) -> Option<Duration> {
-    let report = device.state_report();
-    if report.report_to_cloud == Some(true) { millis(report.report_cycle) } else { None }
-}
-
-/// Whether a silence is longer than it may be.
-pub(crate) fn is_silent(silence: Duration, cycle: Duration) -> bool {
-    silence >= (cycle * 2).saturating_sub(PROBE_EVERY).max(SILENCE_MIN)
-}
 
 /// How a device's mapper is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,11 +177,6 @@ pub(crate) fn changed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn property(json: serde_json::Value) -> DeviceProperty {
-        serde_json::from_value(json).unwrap()
-    }
 
     fn fine() -> State {
         State::unknown("u")
@@ -247,38 +202,6 @@ mod tests {
         assert_eq!(found, [("Reporting", "Offline", words.to_owned())]);
         let found = wrong("modbus", &MapperHealth::Fine, &offline, &BTreeMap::new());
         assert_eq!(found[0].2, "the device is offline: connection refused");
-    }
-
-    #[test]
-    fn a_cycle_is_what_was_promised() {
-        let secs = |secs| Some(Duration::from_secs(secs));
-        let mapped = |given| cycle(&property(given), true);
-        assert_eq!(mapped(json!({ "reportToCloud": true })), secs(10));
-        assert_eq!(mapped(json!({ "reportToCloud": true, "collectCycle": 60_000 })), secs(60));
-        assert_eq!(
-            mapped(json!({ "reportToCloud": true, "reportCycle": 2000, "collectCycle": 1000 })),
-            secs(2)
-        );
-        assert_eq!(mapped(json!({ "reportCycle": 2000 })), None, "a mapper does not read it");
-        assert_eq!(cycle(&property(json!({ "reportCycle": 2000 })), false), secs(2));
-        assert_eq!(
-            cycle(&property(json!({ "reportToCloud": true })), false),
-            None,
-            "an MQTT client promised nothing"
-        );
-        assert_eq!(cycle(&property(json!({ "reportCycle": i64::MAX })), false), Some(CYCLE_MAX));
-        assert_eq!(cycle(&property(json!({ "reportCycle": -1 })), false), None);
-        assert!(is_silent(CYCLE_MAX * 2, CYCLE_MAX));
-    }
-
-    #[test]
-    fn silence_is_noticed_within_two_cycles_however_late_the_look_is() {
-        for seconds in [1, 2, 10, 60] {
-            let cycle = Duration::from_secs(seconds);
-            let noticed = (0..).map(|n| PROBE_EVERY * n).find(|silence| is_silent(*silence, cycle)).unwrap();
-            assert!(noticed <= cycle * 2 && noticed > cycle, "{cycle:?}: {noticed:?}");
-        }
-        assert!(!is_silent(Duration::from_millis(600), Duration::from_millis(100)));
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod procfs;
 mod push;
 mod quota;
 mod server;
+mod silence;
 mod store;
 mod topic;
 mod twin;

@@ -1,14 +1,16 @@
 //! Decides what becomes of twins and who is a member. Pure.
 
+mod desire;
 mod observe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
-use crd::{Device, DeviceModel, PropertyType};
+use crd::DeviceModel;
 
 use crate::twin::{Side, Twin};
 
+pub(crate) use desire::{desire, types};
 pub(crate) use observe::observe;
 
 /// 1024 twins in a message and on a device.
@@ -150,14 +152,14 @@ pub(crate) fn update(
     if updates.len() > TWINS_MAX {
         return Err(bad("more than 1024 properties in one message"));
     }
-    let mut changes = Vec::with_capacity(updates.len());
+    let (mut changes, types) = (Vec::with_capacity(updates.len()), types(model));
     for (property, update) in updates {
         check_name(property).map_err(bad)?;
         let before = held.get(property);
         let after = match update {
             PropertyUpdate::Set(values) => {
                 check_desired(property, values, model)?;
-                change(property, before, values, now)?
+                change(property, before, values, types.get(property.as_str()).copied(), now)?
             }
             PropertyUpdate::Delete => delete(property, before)?,
         };
@@ -209,8 +211,15 @@ fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
     Ok(after)
 }
 
-/// The first to write a property fixes its type; it may become obligatory and never optional again.
-fn change(property: &str, before: Option<&Twin>, values: &PropertyValues, now: i64) -> Result<Twin, Refused> {
+/// The model says of which type a property is; of one that it does not name, the first to write it. It may become obligatory and
+/// never optional again.
+fn change(
+    property: &str,
+    before: Option<&Twin>,
+    values: &PropertyValues,
+    modelled: Option<&str>,
+    now: i64,
+) -> Result<Twin, Refused> {
     let mut twin = match before {
         Some(living) if !living.deleted => {
             let mut twin = living.clone();
@@ -235,6 +244,9 @@ fn change(property: &str, before: Option<&Twin>, values: &PropertyValues, now: i
             })
         }
     };
+    if let Some(modelled) = modelled {
+        modelled.clone_into(&mut twin.value_type);
+    }
     if let Some(value) = &values.expected {
         twin.expected = Some(taken(property, value, &twin.value_type, now)?);
         twin.expected_version.edge += 1;
@@ -255,71 +267,14 @@ fn taken(property: &str, value: &str, value_type: &str, now: i64) -> Result<Side
     Ok(Side { value: value.to_owned(), timestamp: now })
 }
 
-/// A property that somebody speaks of lives, even if it was deleted before.
+/// A property that somebody speaks of lives, even if it was deleted before. It is of its model's type, if that names one.
 fn begin(before: Option<&Twin>, value_type: Option<&str>) -> Twin {
-    let mut twin = before.cloned().unwrap_or_else(|| Twin::new(value_type.unwrap_or(TEXT)));
+    let mut twin = before.cloned().unwrap_or_else(|| Twin::new(TEXT));
+    if let Some(value_type) = value_type {
+        value_type.clone_into(&mut twin.value_type);
+    }
     twin.deleted = false;
     twin
-}
-
-/// The values that the cloud wants, by property. An empty one is none.
-fn desired_values(device: &Device) -> BTreeMap<&str, &str> {
-    let named = device.spec.properties.iter().filter_map(|property| {
-        let value = property.desired.as_ref()?.value.as_str();
-        let usable = !value.is_empty() && value.len() <= VALUE_MAX && check_name(&property.name).is_ok();
-        usable.then_some((property.name.as_str(), value))
-    });
-    named.take(TWINS_MAX).collect()
-}
-
-/// What the cloud's desired values make of the twins. Each is taken over once, so that an MQTT client's word after it
-/// stays until the cloud wants something else.
-pub(crate) fn desire(
-    held: &BTreeMap<String, Twin>,
-    device: &Device,
-    types: &BTreeMap<&str, &'static str>,
-    now: i64,
-) -> Vec<TwinChange> {
-    let desired_values = desired_values(device);
-    let mut changes = Vec::new();
-    for (&property, &value) in &desired_values {
-        let before = held.get(property);
-        if before.is_some_and(|twin| twin.desired.as_deref() == Some(value)) {
-            continue;
-        }
-        let mut after = begin(before, types.get(property).copied());
-        after.expected = Some(Side { value: value.to_owned(), timestamp: now });
-        after.expected_version.cloud += 1;
-        after.desired = Some(value.to_owned());
-        (after.edge_desired, after.observed_error) = (None, None);
-        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
-    }
-    for (property, before) in held {
-        if before.desired.is_none() || desired_values.contains_key(property.as_str()) {
-            continue;
-        }
-        let mut after = before.clone();
-        // Only what the cloud wanted goes with its value.
-        if after.expected.as_ref().map(|side| &side.value) == after.desired.as_ref() {
-            after.expected = None;
-            after.expected_version.cloud += 1;
-        }
-        after.desired = None;
-        changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
-    }
-    changes
-}
-
-/// The types of a model's properties, as twins name them.
-pub(crate) fn types(model: Option<&DeviceModel>) -> BTreeMap<&str, &'static str> {
-    let properties = model.map(|model| model.spec.properties.as_slice()).unwrap_or_default();
-    let word = |value_type: PropertyType| match value_type {
-        PropertyType::Int => "int",
-        PropertyType::Float | PropertyType::Double => "float",
-        PropertyType::Boolean => "boolean",
-        PropertyType::String | PropertyType::Bytes | PropertyType::Stream => TEXT,
-    };
-    properties.iter().filter_map(|p| Some((p.name.as_str(), word(p.value_type?)))).collect()
 }
 
 /// The properties of a whole device that are not what they should be.

@@ -134,6 +134,18 @@ impl Twin {
             && self.deleted == other.deleted
     }
 
+    /// Whether what the cloud is told that it should be is what an application on the node wants. It is not while the mapper works
+    /// towards another value still.
+    fn is_set_by_edge(&self) -> bool {
+        let observed = self.observed.as_ref().map(|side| &side.value);
+        self.edge_desired.as_ref().is_some_and(|wanted| observed.is_none_or(|observed| observed == wanted))
+    }
+
+    /// Whether all that is said of `actual` is why there is none.
+    pub(crate) fn has_only_an_error(&self) -> bool {
+        self.actual_error.is_some() && self.actual.as_ref().is_none_or(|side| side.value.is_empty())
+    }
+
     /// What the cloud is to know of it.
     pub(crate) fn report(&self, id: &DeviceName, property: &str) -> UpReport {
         let known = |side: Option<&Side>, notes: &[(&str, Option<String>)]| {
@@ -147,7 +159,7 @@ impl Twin {
             Some(TwinValue { value: side.value.clone(), metadata })
         };
         let stale = self.stale.map(|since| since.to_string());
-        let set_by = (self.observed.is_none() && self.edge_desired.is_some()).then(|| "edge".to_owned());
+        let set_by = self.is_set_by_edge().then(|| "edge".to_owned());
         let of_actual = [("error", self.actual_error.clone()), ("stale", stale)];
         let of_desired = [("error", self.observed_error.clone()), ("setBy", set_by)];
         UpReport::Twin {

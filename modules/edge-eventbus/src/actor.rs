@@ -1,5 +1,6 @@
 //! The EventBus' actor: which brokers there are, and what they share.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use beehive::{Actor, Address, Context, Fault};
@@ -8,7 +9,7 @@ use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
-use edge_store::{Row, Store, Table};
+use edge_store::{Row, Store, StoreError, Table};
 use tokio::sync::Notify;
 
 use crate::bus::{self, Bus, Said};
@@ -16,6 +17,7 @@ use crate::events::Counters;
 use crate::external::{ExternalBus, ExternalSettings};
 use crate::intake::Intake;
 use crate::keeper::STORE_PAUSE;
+use crate::kept_time::{self, MachineClocks};
 use crate::own_broker::{Kept, OwnBroker};
 use crate::quotas::Quotas;
 use crate::uploads::Uploads;
@@ -29,6 +31,7 @@ pub struct EventBus {
     meta: Address<MetaMsg>,
     node: String,
     edged: Option<Address<EdgedMsg>>,
+    boot_id_file: PathBuf,
     running: Option<Running>,
     /// Where a test finds the broker of the running incarnation.
     #[cfg(test)]
@@ -57,6 +60,7 @@ impl EventBus {
             meta,
             node: "node".to_owned(),
             edged: None,
+            boot_id_file: PathBuf::from("/proc/sys/kernel/random/boot_id"),
             running: None,
             #[cfg(test)]
             spy: tests::Spy::default(),
@@ -66,6 +70,11 @@ impl EventBus {
     /// On the node of that name, by which a broker elsewhere knows it. `edged` is told whether the brokers can be used.
     pub fn on_node(self, node: &str, edged: Address<EdgedMsg>) -> Self {
         EventBus { node: node.to_owned(), edged: Some(edged), ..self }
+    }
+
+    /// On a machine whose boot id stands there.
+    pub fn booted_as(self, boot_id_file: PathBuf) -> Self {
+        EventBus { boot_id_file, ..self }
     }
 
     /// What a supervisor makes brokers with.
@@ -78,22 +87,26 @@ impl EventBus {
         move || EventBus::new(&config, store.clone(), twin.clone(), meta.clone())
     }
 
-    /// What the store has: retained messages, sessions of clients, and what is on its way to a broker elsewhere.
+    /// What the store has: retained messages, sessions of clients, what is on its way to a broker elsewhere, and where the time stood,
+    /// which goes on from there.
     async fn kept(&self, cx: &Context<EventBusMsg>) -> Result<(Kept, Vec<Row>), Fault> {
         // What an earlier incarnation has handed to the store is in it when this comes back.
         self.store.commit(Vec::new()).await.map_err(|e| Fault::from_error(&e))?;
-        let store = self.store.clone();
+        let (store, boot_id_file) = (self.store.clone(), self.boot_id_file.clone());
         let rows = cx
             .env()
             .blocking(move || {
-                store
-                    .list_rows(Table::Retained, None)
-                    .and_then(|retained| Ok((retained, store.list_rows(Table::MqttSessions, None)?)))
+                let retained = store.list_rows(Table::Retained, None)?;
+                let sessions = store.list_rows(Table::MqttSessions, None)?;
+                let time = kept_time::row(&store)?;
+                Ok::<_, StoreError>((retained, sessions, time, MachineClocks::read(&boot_id_file)))
             })
             .await?;
-        let (retained, sessions) = rows.map_err(|e| Fault::from_error(&e))?;
+        let (retained, sessions, time, machine) = rows.map_err(|e| Fault::from_error(&e))?;
+        let time = kept_time::begin(time.as_deref(), &machine, cx.env());
+        cx.spawn(kept_time::keep(time, machine, self.store.clone(), cx.env().clone()));
         let (outbound, sessions) = sessions.into_iter().partition(external::is_outbound);
-        Ok((Kept { retained, sessions }, outbound))
+        Ok((Kept { retained, sessions, time }, outbound))
     }
 
     /// Starts the brokers that the settings name.
@@ -104,6 +117,7 @@ impl EventBus {
         cx: &Context<EventBusMsg>,
     ) -> Result<Vec<Rc<dyn Bus>>, Fault> {
         let (kept, outbound) = self.kept(cx).await?;
+        let time = kept.time;
         let mut buses: Vec<Rc<dyn Bus>> = Vec::new();
         if self.config.has_own_broker() {
             let own = OwnBroker::start(&self.config, &self.store, kept, Rc::clone(intake), news, cx).await?;
@@ -114,7 +128,14 @@ impl EventBus {
         match ExternalSettings::of(&self.config, &self.node) {
             Some(settings) => {
                 let store = self.store.clone();
-                buses.push(ExternalBus::start(settings, store, outbound, Rc::clone(intake), news, cx));
+                buses.push(ExternalBus::start(
+                    settings,
+                    store,
+                    (outbound, time),
+                    Rc::clone(intake),
+                    news,
+                    cx,
+                ));
             }
             None => external::forget(&self.store, &outbound).await,
         }

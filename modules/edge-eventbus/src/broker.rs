@@ -64,6 +64,8 @@ pub(crate) struct Broker {
     acl: Acl,
     /// How many sessions there may be.
     room: usize,
+    /// Messages of a session's queue, see [`Session::with_queue`].
+    queue: usize,
     router: Option<RouterTx>,
     caps: RouterCaps,
     sessions: BTreeMap<ClientId, Session>,
@@ -110,6 +112,7 @@ impl Broker {
         Broker {
             acl,
             room: plan::SESSIONS,
+            queue: plan::QUEUE_SIZE,
             router: None,
             caps,
             sessions: BTreeMap::new(),
@@ -156,7 +159,8 @@ impl Broker {
                 self.counts.session_forgotten(&absent);
                 self.forget(&absent);
             }
-            self.sessions.insert(Rc::clone(client), Session::new(expiry, self.acl.rights(client)));
+            let session = Session::new(expiry, self.acl.rights(client)).with_queue(self.queue);
+            self.sessions.insert(Rc::clone(client), session);
         }
         let handle = ConnectionHandle::of(connect_info);
         if let Some(session) = self.sessions.get_mut(client) {

@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use crate::bus::{Bus, Said};
 use crate::identity::EXTERNAL;
 use crate::intake::Intake;
-use crate::message::Clocks;
+use crate::kept_time::KeptTime;
 use crate::packet::as_client::Hello;
 use crate::plan;
 use link::Part as _;
@@ -110,17 +110,17 @@ pub(crate) struct ExternalBus {
 }
 
 impl ExternalBus {
-    /// Takes up what was on its way (`kept`), and connects. `news` hears when that changes.
+    /// Takes up what was on its way (`kept`; `time` goes on from then), and connects. `news` hears when that changes.
     pub(crate) fn start(
         settings: ExternalSettings,
         store: Store,
-        kept: Vec<Row>,
+        (kept, time): (Vec<Row>, KeptTime),
         intake: Rc<Intake>,
         news: &Rc<Notify>,
         cx: &Context<EventBusMsg>,
     ) -> Rc<Self> {
         let env = cx.env();
-        let outbound = Outbound::restore(&kept, Clocks::of(env), intake.counts.clone());
+        let outbound = Outbound::restore(&kept, time, env.now(), intake.counts.clone());
         let links = LinkStates::new(&settings, Rc::clone(news));
         let settings = Rc::new(settings);
         cx.spawn(outbound::keep(Rc::clone(&outbound), store.clone(), env.clone()));

@@ -7,7 +7,6 @@ use beehive::{Env, Fault};
 use edge_store::Store;
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use crate::message::Clocks;
 use crate::shared::Shared;
 use crate::{connection, events, plan};
 
@@ -51,7 +50,7 @@ fn due(shared: &Shared) -> (bool, bool) {
 pub(crate) async fn store_once(shared: &Shared, store: &Store, env: &Env) -> bool {
     // One at a time: whoever comes later, the end of the broker included, knows then that the earlier is over.
     let _storing = shared.storing.lock().await;
-    let mut batch = shared.broker.borrow_mut().take_batch(Clocks::of(env));
+    let mut batch = shared.broker.borrow_mut().take_batch(shared.time.clocks(env.now()));
     let change = batch.change;
     let writes = std::mem::take(&mut batch.writes);
     let mut taken = true;

@@ -78,6 +78,7 @@ mod identity;
 mod incoming;
 mod intake;
 mod keeper;
+mod kept_time;
 mod listener;
 mod message;
 mod outgoing;

@@ -57,31 +57,24 @@ impl Message {
     }
 }
 
-/// The two clocks of one moment: times go into the store by the wall's, as the other one begins anew with each start.
+/// The two clocks of one moment: times go into the store by the one that goes on over restarts, as the other one begins anew with each
+/// start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Clocks {
     pub(crate) now: Moment,
-    /// Since 1970.
-    pub(crate) wall: Duration,
-}
-
-impl Clocks {
-    pub(crate) fn of(env: &beehive::Env) -> Self {
-        let wall = env.wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Clocks { now: env.now(), wall }
-    }
+    /// The time of `kept_time.rs`.
+    pub(crate) kept: Duration,
 }
 
 /// Its form in the store: QoS and RETAIN, publisher, expiry, properties, payload. The topic is in the row's key, or before it.
 ///
-/// The expiry is what was left when it was written, and the wall clock's time of then. A clock that has gone back since
-/// takes nothing away.
+/// The expiry is what was left when it was written, and the kept time of then. A time that has gone back since takes nothing away.
 pub(crate) fn to_bytes(message: &Message, clocks: Clocks) -> Vec<u8> {
     // Names are capped at 128 bytes when clients connect.
     let length = u8::try_from(message.from.len()).unwrap_or_default();
     let name = message.from.as_bytes().get(..usize::from(length)).unwrap_or_default();
     let left = message.expires_in(clocks.now).unwrap_or_default();
-    let written = u64::try_from(clocks.wall.as_millis()).unwrap_or_default();
+    let written = u64::try_from(clocks.kept.as_millis()).unwrap_or_default();
     // Properties are capped with their packet.
     let properties = u32::try_from(message.properties.len()).unwrap_or_default();
     let mut bytes = Vec::with_capacity(32 + name.len() + message.size());
@@ -108,7 +101,7 @@ pub(crate) fn from_bytes(topic: &str, bytes: &[u8], clocks: Clocks) -> Option<Me
         return None;
     }
     let left = u32::from_be_bytes(*left);
-    let passed = clocks.wall.saturating_sub(Duration::from_millis(u64::from_be_bytes(*written)));
+    let passed = clocks.kept.saturating_sub(Duration::from_millis(u64::from_be_bytes(*written)));
     let expires = (left > 0).then(|| clocks.now + Duration::from_secs(left.into()).saturating_sub(passed));
     Some(Message {
         router_form: topic::router_form(topic),
@@ -127,8 +120,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(now: u64, wall: u64) -> Clocks {
-        Clocks { now: Moment(Duration::from_secs(now)), wall: Duration::from_secs(wall) }
+    fn at(now: u64, kept: u64) -> Clocks {
+        Clocks { now: Moment(Duration::from_secs(now)), kept: Duration::from_secs(kept) }
     }
 
     #[test]

@@ -20,7 +20,8 @@ use crate::error::RouterError;
 use crate::incoming::large_packets;
 use crate::intake::Intake;
 use crate::keeper::{end_in_time, keep, store_once};
-use crate::message::{Clocks, Message};
+use crate::kept_time::KeptTime;
+use crate::message::Message;
 use crate::places::{self, Places};
 use crate::quotas::Quotas;
 use crate::retained::Retained;
@@ -39,6 +40,8 @@ const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Kept {
     pub(crate) retained: Vec<Row>,
     pub(crate) sessions: Vec<Row>,
+    /// Goes on from that run.
+    pub(crate) time: KeptTime,
 }
 
 /// See the module.
@@ -85,7 +88,7 @@ impl OwnBroker {
 }
 
 fn shared(config: &config::edge::EventBus, kept: Kept, intake: Rc<Intake>, env: &Env) -> Rc<Shared> {
-    let clocks = Clocks::of(env);
+    let clocks = kept.time.clocks(env.now());
     let budget = usize::try_from(config.max_retained_bytes).unwrap_or(usize::MAX);
     let packet_bytes = usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX);
     let access = Access::new(config);
@@ -94,12 +97,13 @@ fn shared(config: &config::edge::EventBus, kept: Kept, intake: Rc<Intake>, env: 
     let retained = Retained::load(kept.retained, budget, clocks);
     let broker = Broker::new(retained, rumqttd_router::CAPS, access.first_acl());
     let mut broker = broker.with_room(limits).with_shares(quotas).with_counters(intake.counts.clone());
-    broker = broker.with_rate(config.max_messages_per_second);
+    broker = broker.with_rate(config.max_messages_per_second).with_queue(config.mqtt_session_queue_size);
     broker.restore(kept.sessions, clocks);
     Rc::new(Shared {
         broker: RefCell::new(broker),
         stored: watch::Sender::new(0),
         storing: Mutex::new(()),
+        time: kept.time,
         intake,
         access,
         tls: Tls::new(&config.tls),

@@ -35,11 +35,13 @@ pub(crate) const SESSIONS: usize = 256;
 pub(crate) const SUBSCRIPTIONS: usize = 2048;
 /// 4096 different filters at once, shared as `quotas.rs` says.
 pub(crate) const FILTERS: usize = 4096;
-/// From 100 messages in a subscriber's queue on (KubeEdge's sessionQueueSize) publishers of QoS 1 and 2 wait for it.
-pub(crate) const QUEUE_SOFT: usize = 100;
-/// 1000 messages is the end: a client that is there is cut off, for one that is away the message is counted as lost.
-pub(crate) const QUEUE_HARD: usize = 1000;
-/// 4 MiB of payload in a subscriber's queue count like [`QUEUE_HARD`]; one message alone may be larger.
+/// From 100 messages in a subscriber's queue on publishers of QoS 1 and 2 wait for it, where the settings say nothing else
+/// (`mqttSessionQueueSize`).
+pub(crate) const QUEUE_SIZE: usize = 100;
+/// 10 times as many are the end: a client that is there is cut off, for one that is away the message is counted as lost. What the
+/// node itself publishes, and QoS 0, waits for nobody, and a burst of it is no fault of the client.
+pub(crate) const QUEUE_ENDS: usize = 10;
+/// 4 MiB of payload in a subscriber's queue are the end, too; one message alone may be larger.
 pub(crate) const QUEUE_BYTES: usize = 4 << 20;
 /// 10 s: a subscriber that makes publishers wait longer is cut off.
 pub(crate) const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
@@ -61,6 +63,8 @@ pub(crate) const QOS2: usize = 256;
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
 /// 10 s from the connection to its CONNECT.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// 6 s of these for the name of an external broker: a name server that is away takes the C library 5 s.
+pub(crate) const FOUND_WITHIN: Duration = Duration::from_secs(6);
 /// 10 s, as mosquitto's `sys_interval`.
 pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(10);
 /// 1 s for the last word to a client whose connection ends.

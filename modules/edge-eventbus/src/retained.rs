@@ -65,6 +65,10 @@ impl Retained {
         let mut all = Retained::within(budget);
         for row in rows {
             match read(&row, clocks) {
+                // Nobody asks for it any more, and it would have its share of the budget for ever.
+                Some(message) if message.is_expired(clocks.now) => {
+                    all.dirty.insert(message.topic);
+                }
                 Some(message) => all.insert(Rc::new(message)),
                 None => tracing::warn!(topic = ?row.key1, "row is no retained message and is left out"),
             }
@@ -186,6 +190,9 @@ fn read(row: &Row, clocks: Clocks) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use beehive::Moment;
     use bytes::Bytes;
 
     fn from(name: &str, topic: &str, payload: &[u8]) -> Rc<Message> {
@@ -227,6 +234,27 @@ mod tests {
         assert_eq!(again.len(), 1);
         let (writes, _) = again.take_writes(Clocks::default());
         assert!(matches!(writes.as_slice(), [Write::DeleteRow { key1, .. }] if key1 == "y"));
+    }
+
+    #[test]
+    fn what_has_expired_while_edgecore_was_down_has_no_share_of_the_budget_and_leaves_the_store() {
+        let at = |seconds| Clocks {
+            now: Moment(Duration::from_secs(seconds)),
+            kept: Duration::from_secs(seconds),
+        };
+        let short =
+            Message { expires: Some(Moment(Duration::from_secs(10))), ..(*message("x", b"1")).clone() };
+        let value = message::to_bytes(&short, at(0));
+        let load = |seconds| {
+            let row = Row { key1: "x".into(), key2: String::new(), value: value.clone(), revision: 1 };
+            Retained::load(vec![row], plan::RETAINED_BYTES, at(seconds))
+        };
+        assert_eq!((load(9).len(), load(9).bytes > 0, load(9).is_dirty()), (1, true, false));
+        let mut late = load(10);
+        assert_eq!((late.len(), late.bytes), (0, 0));
+        assert!(
+            matches!(late.take_writes(at(10)).0.as_slice(), [Write::DeleteRow { key1, .. }] if key1 == "x")
+        );
     }
 
     #[test]

@@ -60,6 +60,8 @@ struct Flying {
     seq: u64,
     pkid: u16,
     qos: u8,
+    /// It was written to the client, in this run of edgecore. Of one that the store had nobody knows.
+    is_begun: bool,
     /// `None` when the client has it, and only PUBREL and PUBCOMP are due.
     queued: Option<Queued>,
 }
@@ -116,6 +118,8 @@ pub(crate) struct Session {
     kept: usize,
     /// Retained messages that are not in `queue` yet.
     pub(crate) owed: VecDeque<Owed>,
+    /// From how many messages in its queue on publishers wait for its client.
+    long: usize,
     /// Messages and bytes at which `queue` is full, the retained ones apart.
     most: (usize, usize),
     /// Bytes of payload in the others.
@@ -154,7 +158,8 @@ impl Session {
             queue: VecDeque::new(),
             kept: 0,
             owed: VecDeque::new(),
-            most: (plan::QUEUE_HARD, plan::QUEUE_BYTES),
+            long: plan::QUEUE_SIZE,
+            most: (plan::QUEUE_SIZE * plan::QUEUE_ENDS, plan::QUEUE_BYTES),
             bytes: 0,
             inflight: VecDeque::new(),
             flying: 0,
@@ -167,6 +172,12 @@ impl Session {
             dirty,
             stored: BTreeSet::new(),
         }
+    }
+
+    /// With a queue of that size: from so many messages on publishers wait.
+    pub(crate) fn with_queue(self, size: usize) -> Self {
+        let (_, bytes) = self.most;
+        Session { long: size, most: (size.saturating_mul(plan::QUEUE_ENDS), bytes), ..self }
     }
 
     /// With room for so many messages and bytes in its queue.
@@ -258,7 +269,7 @@ impl Session {
 
     /// A connected client whose queue is so long that publishers should wait.
     pub(crate) fn is_slow(&self) -> bool {
-        let long = self.queue.len() - self.kept >= plan::QUEUE_SOFT || self.bytes > plan::QUEUE_BYTES / 2;
+        let long = self.queue.len() - self.kept >= self.long || self.bytes > plan::QUEUE_BYTES / 2;
         long && self.handle.as_ref().is_some_and(|handle| !handle.is_closing())
     }
 }

@@ -11,6 +11,7 @@ use crate::access::Access;
 use crate::broker::Broker;
 use crate::connection_limits::ConnectionLimits;
 use crate::intake::Intake;
+use crate::kept_time::KeptTime;
 use crate::tls::Tls;
 use crate::web_socket;
 
@@ -33,5 +34,7 @@ pub(crate) struct Shared {
     pub(crate) max_keep_alive: u16,
     /// Room for large packets, see `incoming.rs`.
     pub(crate) large: Arc<Semaphore>,
+    /// By which messages in the store expire.
+    pub(crate) time: KeptTime,
     pub(crate) env: Env,
 }

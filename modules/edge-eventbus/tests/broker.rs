@@ -4,7 +4,8 @@
 mod node;
 
 use contract::devicetwin::TwinMsg;
-use node::{Node, SOON, connect, lines, packet, publish, run, subscribe, text};
+use node::child::lines;
+use node::{Node, SOON, connect, packet, publish, run, subscribe, text};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use tokio::io::AsyncWriteExt;

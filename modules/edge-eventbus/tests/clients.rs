@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
-use node::{Node, SOON, lines, run};
+use node::child::lines;
+use node::{Node, SOON, run};
 use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS};
 
 fn options(node: &Node, id: &str) -> MqttOptions {

@@ -10,8 +10,9 @@ use config::edge::{EventBus as Settings, ExternalTls};
 use contract::devicetwin::TwinMsg;
 use edge_store::Store;
 use node::certificates::Ca;
+use node::child::lines;
 use node::mosquitto::Mosquitto;
-use node::{Node, SOON, lines, run};
+use node::{Node, SOON, run};
 use tokio::process::Command;
 
 const UPDATE: &str = "$hw/events/device/default/d/twin/update";

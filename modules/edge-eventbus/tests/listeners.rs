@@ -5,32 +5,14 @@ mod node;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket};
 use node::certificates::Ca;
-use node::{Node, SOON, connect, lines, publish, run, subscribe};
+use node::child::{fails, lines, mosquitto};
+use node::{Node, SOON, connect, publish, run, subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
-
-fn mosquitto(tool: &str, arguments: &[&str]) -> Child {
-    Command::new(format!("/usr/bin/mosquitto_{tool}"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
-}
-
-/// What the tool says when it fails.
-async fn fails(child: Child) -> String {
-    let output = tokio::time::timeout(SOON, child.wait_with_output()).await.unwrap().unwrap();
-    assert!(!output.status.success());
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use tokio::process::Child;
 
 #[test]
 fn the_unix_socket_serves_its_group_and_knows_who_connects() {

@@ -4,11 +4,12 @@
 mod node;
 
 use config::edge::EventBus as Settings;
+use node::child::lines;
 use node::users::{
     BAD_PASSWORD, EDGECORES, Files, MOSQUITTOS, NOT_AUTHORIZED, SECRET, UNAVAILABLE, WELCOME, answer,
     granted, kept, login, say, sources, until_refused,
 };
-use node::{Node, connect, connect_as, lines, packet, publish, run, text};
+use node::{Node, connect, connect_as, packet, publish, run, text};
 
 #[test]
 fn a_password_is_proved_and_everything_else_is_refused() {

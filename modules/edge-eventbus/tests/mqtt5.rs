@@ -4,7 +4,8 @@
 
 mod node;
 
-use node::{Node, RawClient, SOON, connect, lines, packet, publish, run, subscribe, text};
+use node::child::lines;
+use node::{Node, RawClient, SOON, connect, packet, publish, run, subscribe, text};
 
 /// CONNECT of MQTT 5.
 fn connect5(id: &str, clean: bool, properties: &[u8], will: Option<(&[u8], &str, &str)>) -> Vec<u8> {

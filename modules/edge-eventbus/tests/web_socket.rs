@@ -10,7 +10,8 @@ use std::rc::Rc;
 use config::edge::{EventBus as Settings, MqttTls, MqttWebSocket};
 use futures::{SinkExt as _, StreamExt as _};
 use node::certificates::Ca;
-use node::{Node, SOON, connect, lines, packet, publish, run, subscribe};
+use node::child::{lines, spawn};
+use node::{Node, SOON, connect, packet, publish, run, subscribe};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -248,16 +249,8 @@ async fn python() -> PathBuf {
 
 async fn talk(arguments: &[&str]) -> Vec<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/paho/web_socket.py");
-    let child = Command::new(python().await)
-        .arg(script)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    lines(child).await
+    let arguments = [script.to_str().unwrap()].into_iter().chain(arguments.iter().copied());
+    lines(spawn(python().await, arguments)).await
 }
 
 const ALL: [&str; 6] = ["3.1.1 0", "3.1.1 1", "3.1.1 2", "5 0", "5 1", "5 2"];

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use beehive::Moment;
 
 use crate::backoff::Backoff;
-use crate::plan::{Desired, DesiredValue, PropertyPlan};
+use crate::plan::{Desired, DesiredValue, PropertyPlan, RefusedProperty};
 use crate::twin::{PropertyTwin, TwinValue};
 use crate::value::Kind;
 
@@ -19,6 +19,8 @@ pub(crate) struct PropertyState {
     kind: Kind,
     /// How often to report what did not change.
     report_cycle: Option<Duration>,
+    /// Its value is told: it is not only read to be pushed.
+    is_told: bool,
     /// None: it is not read.
     next_read: Option<Moment>,
     /// The device sends it by itself, so that it is not read in its cycle.
@@ -38,8 +40,12 @@ pub(crate) struct PropertyState {
     deferred: Option<(TwinValue, Moment)>,
     /// It cannot be read now. Known, so that it is logged once, whatever the words.
     is_unreadable: bool,
+    /// The device is not reached.
+    is_away: bool,
     /// What is desired cannot be written now.
     is_unwritable: bool,
+    /// What is wrong where its readings are pushed.
+    push_fault: Option<String>,
 }
 
 /// What is known of a property.
@@ -68,8 +74,10 @@ impl PropertyState {
     }
 
     /// One that cannot be served as it is described: all that is told of it is why.
-    pub(crate) fn refused(name: String, reason: String, at: SystemTime) -> Self {
+    pub(crate) fn refused(refused: RefusedProperty, at: SystemTime) -> Self {
+        let RefusedProperty { name, reason, report_cycle } = refused;
         let mut property = PropertyState::named(name, Kind::Text);
+        property.report_cycle = report_cycle;
         property.reading = Some((Reading::Missing(reason), at));
         property
     }
@@ -79,6 +87,7 @@ impl PropertyState {
             name,
             kind,
             report_cycle: None,
+            is_told: true,
             next_read: None,
             is_subscribed: false,
             reread: Backoff::new(REREAD_MAX, REREAD_MAX),
@@ -90,13 +99,25 @@ impl PropertyState {
             reported: None,
             deferred: None,
             is_unreadable: false,
+            is_away: false,
             is_unwritable: false,
+            push_fault: None,
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Something is wrong where its readings are pushed, or nothing is.
+    pub(crate) fn set_push_fault(&mut self, fault: Option<String>) {
+        self.push_fault = fault;
     }
 
     /// The plan changed, but not where the property is.
     pub(crate) fn follow_plan<V>(&mut self, plan: &PropertyPlan<V>, now: Moment) {
         self.report_cycle = plan.report_cycle;
+        self.is_told = plan.is_told;
         self.next_read = plan.collect.map(|_| now);
         let cycle = plan.collect.unwrap_or(REREAD_MAX);
         self.reread = Backoff::new(cycle, REREAD_MAX.max(cycle));
@@ -204,6 +225,7 @@ impl PropertyState {
     pub(crate) fn read(&mut self, value: String, now: Moment, at: SystemTime) -> bool {
         self.reading = Some((Reading::Value(value), at));
         self.good_at = Some(now);
+        self.is_away = false;
         self.reread.reset();
         std::mem::take(&mut self.is_unreadable)
     }
@@ -220,14 +242,19 @@ impl PropertyState {
         self.reading = Some((Reading::Doubtful(value, reason), at));
         self.good_at = Some(now);
         self.reread.reset();
-        self.is_unreadable = false;
+        (self.is_unreadable, self.is_away) = (false, false);
         is_new
     }
 
     /// The device is not reached: why that is, is all that can be told of what has no value. A value stays.
     pub(crate) fn is_out_of_reach(&mut self, reason: &str, at: SystemTime) {
-        let has_value = matches!(&self.reading, Some((Reading::Value(_) | Reading::Doubtful(..), _)));
-        if self.next_read.is_some() && !has_value {
+        self.is_away = self.next_read.is_some();
+        let is_said = match &self.reading {
+            Some((Reading::Value(_) | Reading::Doubtful(..), _)) => true,
+            Some((Reading::Missing(before), _)) => before == reason,
+            None => false,
+        };
+        if self.next_read.is_some() && !is_said {
             self.reading = Some((Reading::Missing(reason.to_owned()), at));
         }
     }
@@ -237,6 +264,7 @@ impl PropertyState {
         let is_new = !matches!(&self.reading, Some((Reading::Missing(_), _)));
         self.reading = Some((Reading::Missing(reason), at));
         self.good_at = None;
+        self.is_away = false;
         self.reread.reset();
         is_new
     }
@@ -253,6 +281,7 @@ impl PropertyState {
         if let Some(next) = &mut self.next_read {
             *next = now + self.reread.delay();
         }
+        self.is_away = false;
         if self.good_at.is_none_or(|good| now.since(good) >= cycle * 2) {
             self.reading = Some((Reading::Missing(reason), at));
             self.good_at = None;
@@ -273,9 +302,11 @@ impl PropertyState {
         }
     }
 
-    /// When what was told is told again: only if it was read again since, because what is old must not look new.
+    /// When what was told is told again: only if it was read again since, because what is old must not look new. Why there is no value
+    /// is true as long as the device is there, however seldom it is asked.
     fn repeat_due(&self, twin: &TwinValue) -> Option<Moment> {
-        let (told, at) = self.reported.as_ref().filter(|(told, _)| told.read_at != twin.read_at)?;
+        let holds = matches!(&self.reading, Some((Reading::Missing(_), _))) && !self.is_away;
+        let (told, at) = self.reported.as_ref().filter(|(told, _)| holds || told.read_at != twin.read_at)?;
         debug_assert!(told.says_the_same_as(twin));
         Some(*at + self.report_cycle?)
     }
@@ -312,11 +343,17 @@ impl PropertyState {
             Some((Reading::Value(value), at)) => Some((value, None, at)),
             Some((Reading::Doubtful(value, reason), at)) => Some((value, Some(reason), at)),
             Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
-            None if self.refusal.is_some() => Some((String::new(), None, SystemTime::UNIX_EPOCH)),
+            None if self.refusal.is_some() || self.push_fault.is_some() => {
+                Some((String::new(), None, SystemTime::UNIX_EPOCH))
+            }
             None => self.reported.as_ref().map(|(told, _)| (String::new(), None, told.read_at)),
         };
         let (value, fault, read_at) = side?;
-        Some(TwinValue { value, fault, observed, refusal, read_at })
+        let fault = fault.or_else(|| self.push_fault.clone());
+        let value = if self.is_told { value } else { String::new() };
+        // What is only pushed is told of when something is wrong with it, or was.
+        let is_news = self.is_told || fault.is_some() || refusal.is_some() || self.reported.is_some();
+        is_news.then_some(TwinValue { value, fault, observed, refusal, read_at })
     }
 
     /// When the device is to be read or written.

@@ -2,7 +2,8 @@
 
 use dmi::Scalar;
 use dmi::v1beta1::{
-    CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethodHttp, TwinProperty,
+    CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethod, PushMethodHttp,
+    TwinProperty,
 };
 
 use super::cycles::{DEFAULT_CYCLE, LONGEST_CYCLE, REPEAT_CYCLE, SHORTEST_CYCLE, cycle};
@@ -162,7 +163,7 @@ fn a_method_is_a_command_and_nothing_else() {
     assert!(plan.properties[0].is_command && plan.properties[0].collect.is_some(), "also when it is read");
     assert!(with(&[("command", Scalar::Bool(true))]).properties[0].is_command);
     let refused = with(&[("command", Scalar::Bool(false))]).refused;
-    assert!(refused[0].1.contains("called once"), "{refused:?}");
+    assert!(refused[0].reason.contains("called once"), "{refused:?}");
 }
 
 #[test]
@@ -225,7 +226,7 @@ fn nothing_is_ignored_in_silence() {
     let device = device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
     let (plan, warnings) = parsed(&device);
     assert_eq!(plan.properties.len(), 2);
-    let refused: Vec<&str> = plan.refused.iter().map(|(name, _)| name.as_str()).collect();
+    let refused: Vec<&str> = plan.refused.iter().map(|refused| refused.name.as_str()).collect();
     assert_eq!(refused, ["film", "ghost"]);
     for said in
         ["pushMethod.http", "`colour` is not known", "there twice", "`STREAM`", "no property of that name"]
@@ -260,4 +261,31 @@ fn the_state_is_reported_when_asked_for() {
     assert_eq!(parsed(&device).0.state, Some(StateReport { report_cycle: Some(REPEAT_CYCLE) }));
     device.status = Some(DeviceStatus { report_to_cloud: false, report_cycle: 250, ..Default::default() });
     assert_eq!(parsed(&device).0.state, None);
+}
+
+#[test]
+fn what_is_only_pushed_is_read_in_its_cycle_and_is_no_command() {
+    let http = PushMethodHttp { hostname: "http://h".to_owned(), ..Default::default() };
+    let mut pushed = property("level", "7");
+    (pushed.report_to_cloud, pushed.collect_cycle, pushed.report_cycle) = (false, 200, 5000);
+    pushed.push_method = Some(PushMethod { http: Some(http), ..Default::default() });
+    let mut unread = property("seen", "");
+    (unread.report_to_cloud, unread.push_method) = (false, Some(PushMethod::default()));
+    let (plan, warnings) = parsed(&device(vec![pushed.clone(), unread]));
+    assert_eq!(warnings, Vec::<String>::new());
+    let (level, seen) = (&plan.properties[0], &plan.properties[1]);
+    assert_eq!((level.collect, level.report_cycle), (Some(Duration::from_millis(200)), None));
+    assert_eq!((level.push.ways.len(), level.push.cycle), (1, Some(Duration::from_secs(5))));
+    assert!(!level.is_told && !level.is_command);
+    assert!(
+        seen.collect.is_none() && seen.push == crate::push::PushPlan::default(),
+        "an empty one asks for nothing"
+    );
+    (pushed.report_cycle, pushed.report_to_cloud) = (0, true);
+    let (plan, _) = parsed(&device(vec![pushed]));
+    assert_eq!(
+        (plan.properties[0].push.cycle, plan.properties[0].is_told),
+        (None, true),
+        "each reading goes"
+    );
 }

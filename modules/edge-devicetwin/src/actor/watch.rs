@@ -13,9 +13,10 @@ use super::updates::rfc3339;
 use super::{DeviceTwin, millis};
 use crate::catalog;
 use crate::events::Event;
-use crate::health::{self, MapperHealth, PROBE_EVERY};
+use crate::health::{self, MapperHealth};
 use crate::members::{self, Member};
 use crate::plan::{self, TWINS_MAX, TwinChange};
+use crate::silence::{self, Heard, PROBE_EVERY};
 use crate::store;
 use crate::twin::{State, Twin};
 
@@ -136,20 +137,13 @@ impl DeviceTwin {
             .spec
             .properties
             .iter()
-            .filter_map(|property| Some((property.name.as_str(), health::cycle(property, has_mapper)?)))
+            .filter_map(|property| Some((property.name.as_str(), silence::cycle(property, has_mapper)?)))
             .collect();
-        let is_stale = |property: &str| {
-            let heard = member.heard(property);
-            let is_late = |cycle: &Duration| health::is_silent(now.since(heard), *cycle);
-            cycles.get(property).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended)
-        };
         let since = millis(cx.wall());
-        let fresh = member
-            .twins
-            .iter()
-            .filter(|(_, twin)| !twin.deleted && twin.stale.is_none() && twin.actual.is_some());
+        let of = |property: &str| member.heard(property);
+        let fresh = silence::fallen_silent(&member.twins, &cycles, &Heard { of: &of, ended }, now);
         let changes: Vec<TwinChange> = fresh
-            .filter(|(property, _)| is_stale(property))
+            .into_iter()
             .map(|(property, twin)| TwinChange {
                 property: property.clone(),
                 before: Some(twin.clone()),
@@ -157,9 +151,9 @@ impl DeviceTwin {
             })
             .collect();
         let heard = member.state_heard.unwrap_or(member.known);
-        let is_late = |cycle: Duration| health::is_silent(now.since(heard), cycle);
+        let is_late = |cycle: Duration| silence::is_silent(now.since(heard), cycle);
         let is_silent =
-            health::state_cycle(device).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended);
+            silence::state_cycle(device).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended);
         let state = (is_silent && plan::is_online(&member.state.state) == Some(true)).then(|| State {
             state: "unknown".to_owned(),
             last_online: None,

@@ -1,5 +1,6 @@
 use super::*;
 use contract::devicetwin::ObservedTwin;
+use crd::Device;
 use serde_json::{Value, json};
 
 type Twins = BTreeMap<String, Twin>;
@@ -260,4 +261,76 @@ fn an_application_may_want_what_the_model_allows_until_the_cloud_wants_something
     assert!(try_it(&twins, "mood", "good").is_ok());
     let changes = try_it(&twins, "led", "").unwrap();
     assert_eq!(changes[0].after.edge_desired, None);
+}
+
+#[test]
+fn a_value_that_an_application_set_is_shown_as_its_own_with_a_mapper_too_until_the_cloud_rules_again() {
+    let mut twins = Twins::new();
+    let id = DeviceName::parse("d", "pump").unwrap();
+    // What the cloud is told: the value, and who has set it.
+    let told_of = |twins: &Twins| {
+        let contract::UpReport::Twin { observed_desired, .. } = twins["led"].report(&id, "led") else {
+            panic!()
+        };
+        let desired = observed_desired.unwrap();
+        (desired.value, desired.metadata.get("setBy").cloned())
+    };
+    let of = |value: &str, by: Option<&str>| (value.to_owned(), by.map(str::to_owned));
+    let observes = |twins: &mut Twins, value: &str| {
+        let changes = observe(twins, &[report("led", value, "1")], &BTreeMap::new(), 6).unwrap();
+        apply(twins, &changes);
+    };
+    wanted(&mut twins, Some("3"));
+    observes(&mut twins, "3");
+    assert_eq!(told_of(&twins), of("3", None));
+    told(&mut twins, json!({ "led": { "expected": { "value": "7" } } })).unwrap();
+    assert_eq!(told_of(&twins), of("7", Some("edge")));
+    observes(&mut twins, "3");
+    assert_eq!(told_of(&twins), of("3", None), "the mapper works towards the cloud's still");
+    observes(&mut twins, "7");
+    assert_eq!(told_of(&twins), of("7", Some("edge")));
+    // The cloud wants the very same: it is the cloud's now, and that is news.
+    let changes = wanted(&mut twins, Some("7"));
+    assert!(changes[0].is_new());
+    assert_eq!(told_of(&twins), of("7", None));
+    told(&mut twins, json!({ "led": { "expected": { "value": "8" } } })).unwrap();
+    observes(&mut twins, "8");
+    wanted(&mut twins, Some("4"));
+    assert_eq!(told_of(&twins), of("8", None), "what the mapper has not let go of yet");
+}
+
+#[test]
+fn a_model_settles_types_whenever_it_comes() {
+    let model: DeviceModel = serde_json::from_value(json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+        { "name": "t", "type": "FLOAT" }, { "name": "led", "type": "INT" }, { "name": "gone", "type": "INT" } ] } }))
+    .unwrap();
+    let device = device(json!([{ "name": "led", "desired": { "value": "3" } }, { "name": "t" }]));
+    let late = |twins: &mut Twins| {
+        let changes = desire(twins, &device, &types(Some(&model)), 9);
+        apply(twins, &changes);
+        changes
+    };
+    let typed = |twins: &Twins, property: &str| twins[property].value_type.clone();
+    let mut twins = Twins::new();
+    let values =
+        json!({ "t": { "actual": { "value": "21.5" } }, "own": { "actual": { "value": "1" } }, "gone": {} });
+    told(&mut twins, values).unwrap();
+    told(&mut twins, json!({ "gone": null })).unwrap();
+    wanted(&mut twins, Some("3"));
+    let before = twins["t"].clone();
+    let changes = late(&mut twins);
+    assert!(changes.iter().all(TwinChange::is_new) && changes.len() == 2, "{changes:?}");
+    assert_eq!(twins["t"], Twin { value_type: "float".to_owned(), ..before });
+    assert_eq!((typed(&twins, "led"), typed(&twins, "own")), ("int".to_owned(), TEXT.to_owned()));
+    assert_eq!(late(&mut twins), []);
+    // What the model says is not a client's to say.
+    let said = json!({ "t": { "actual": { "value": "x" }, "metadata": { "type": "string" } } });
+    for held in [&twins, &Twins::new()] {
+        let refused = update(held, &request(said.clone()), Some(&model), 5).unwrap_err();
+        assert_eq!(refused.reason, "the value of `t` is not of its type, float");
+    }
+    // Nor is what was there before it.
+    twins.get_mut("t").unwrap().value_type = TEXT.to_owned();
+    let changes = observe(&twins, &[report("t", "", "22")], &types(Some(&model)), 6).unwrap();
+    assert_eq!(changes[0].after.value_type, "float");
 }

@@ -23,6 +23,12 @@ impl Broker {
         self
     }
 
+    /// With queues of that size.
+    pub(crate) fn with_queue(mut self, size: u32) -> Self {
+        self.queue = usize::try_from(size).unwrap_or(plan::QUEUE_SIZE);
+        self
+    }
+
     /// With so many small publishes a second of one connection; 0: no bound.
     pub(crate) fn with_rate(mut self, a_second: u32) -> Self {
         self.rates = RateLimiter::new(a_second);

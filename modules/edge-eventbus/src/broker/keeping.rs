@@ -34,7 +34,7 @@ impl Broker {
             let id: ClientId = client.as_str().into();
             let restored = Restored::read(&rows, self.acl.rights(&client), clocks);
             let full = self.sessions.len() >= self.room;
-            let Some(Restored { mut session, strange }) = restored.filter(|_| !full) else {
+            let Some(Restored { session, strange }) = restored.filter(|_| !full) else {
                 tracing::warn!(?client, full, "rows are no MQTT session that can be kept and are left out");
                 self.forgotten.insert(id);
                 continue;
@@ -43,6 +43,7 @@ impl Broker {
                 tracing::warn!(?client, strange, "rows of an MQTT session are not understood and left out");
             }
             self.departures += 1;
+            let mut session = session.with_queue(self.queue);
             (session.left, session.left_at) = (self.departures, clocks.now);
             self.sessions.insert(Rc::clone(&id), session);
             self.join_restored(&id);

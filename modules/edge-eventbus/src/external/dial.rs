@@ -1,5 +1,6 @@
 //! The way to an external broker: TCP, and TLS with the files of the settings, which are read at each attempt.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use config::edge::ExternalTls;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::ExternalSettings;
 use super::fault::LinkFault;
 use crate::access::content;
 use crate::listener::prepare;
+use crate::plan;
 use crate::stream::Stream;
 
 /// A new connection.
@@ -22,8 +24,8 @@ pub(super) async fn connect(settings: &ExternalSettings, env: &Env) -> Result<St
     let server = &settings.server;
     // Before the connection: what cannot be used is said without a broker.
     let config = if server.tls { Some(client_config(&settings.tls, env).await?) } else { None };
-    let socket =
-        TcpStream::connect((server.host.as_str(), server.port)).await.map_err(LinkFault::Unreached)?;
+    let addresses = addresses(&server.host, server.port, env).await.map_err(LinkFault::NotFound)?;
+    let socket = TcpStream::connect(addresses.as_slice()).await.map_err(LinkFault::Unreached)?;
     prepare(&socket);
     let Some(config) = config else { return Ok(Stream::Tcp(socket)) };
     let name = ServerName::try_from(server.host.clone()).map_err(|_| {
@@ -31,6 +33,18 @@ pub(super) async fn connect(settings: &ExternalSettings, env: &Env) -> Result<St
     })?;
     let stream = TlsConnector::from(config).connect(name, socket).await.map_err(LinkFault::Handshake)?;
     Ok(Stream::Layered(Box::pin(stream)))
+}
+
+/// A name that is not found is no broker that is silent.
+async fn addresses(host: &str, port: u16, env: &Env) -> Result<Vec<SocketAddr>, String> {
+    let why = match env.timeout(plan::FOUND_WITHIN, lookup_host((host, port))).await {
+        Some(Ok(found)) => return Ok(found.collect()),
+        Some(Err(error)) => error.to_string(),
+        None => format!("the name servers have not answered within {} s", plan::FOUND_WITHIN.as_secs()),
+    };
+    Err(format!(
+        "the name `{host}` is not known ({why}); look at /etc/resolv.conf and /etc/hosts of the node"
+    ))
 }
 
 async fn client_config(tls: &ExternalTls, env: &Env) -> Result<Arc<ClientConfig>, LinkFault> {

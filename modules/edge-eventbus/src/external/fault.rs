@@ -9,6 +9,9 @@ use crate::error::{ConnectionError, MalformedPacket};
 /// Why a connection to an external broker does not come about, or has ended.
 #[derive(Debug, Error)]
 pub(super) enum LinkFault {
+    /// Its name leads nowhere.
+    #[error("cannot be found: {0}")]
+    NotFound(String),
     /// No connection.
     #[error("cannot be reached: {0}")]
     Unreached(#[source] io::Error),
@@ -80,7 +83,7 @@ impl LinkFault {
             LinkFault::Unreached(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 "NothingListens"
             }
-            LinkFault::Unreached(_) => "NotReached",
+            LinkFault::Unreached(_) | LinkFault::NotFound(_) => "NotReached",
             LinkFault::Files(_) => "FilesNotUsable",
             LinkFault::Handshake(_) => "TlsRefused",
             LinkFault::Socket(error) if is_of_tls(error) => "TlsRefused",

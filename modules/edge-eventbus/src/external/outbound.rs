@@ -14,7 +14,8 @@ use crate::bus::Said;
 use crate::events::{self, Counters};
 use crate::identity::EXTERNAL;
 use crate::keeper::STORE_PAUSE;
-use crate::message::{Clocks, Message};
+use crate::kept_time::KeptTime;
+use crate::message::Message;
 use crate::plan;
 use crate::session::{ConnectionHandle, Delivery, EnqueueOutcome, Restored, Session};
 
@@ -25,13 +26,14 @@ pub(super) struct Outbound {
     to_store: Notify,
     /// Held by who brings something there.
     storing: Mutex<()>,
+    time: KeptTime,
     counts: Counters,
 }
 
 impl Outbound {
     /// With what the store has of it.
-    pub(super) fn restore(rows: &[Row], clocks: Clocks, counts: Counters) -> Rc<Self> {
-        let session = match Restored::read(rows, Rights::KubeEdge, clocks) {
+    pub(super) fn restore(rows: &[Row], time: KeptTime, now: Moment, counts: Counters) -> Rc<Self> {
+        let session = match Restored::read(rows, Rights::KubeEdge, time.clocks(now)) {
             Some(Restored { session, strange }) => {
                 if strange > 0 {
                     tracing::warn!(
@@ -45,7 +47,7 @@ impl Outbound {
         };
         let session = session.with_room(plan::EXTERNAL_MESSAGES, plan::EXTERNAL_BYTES);
         let (session, to_store, storing) = (RefCell::new(session), Notify::new(), Mutex::new(()));
-        let outbound = Outbound { session, to_store, storing, counts };
+        let outbound = Outbound { session, to_store, storing, time, counts };
         // A session that is new has a row that is not in the store yet.
         outbound.to_store.notify_one();
         Rc::new(outbound)
@@ -119,7 +121,8 @@ pub(super) async fn keep(outbound: Rc<Outbound>, store: Store, env: Env) {
 pub(super) async fn store_once(outbound: &Outbound, store: &Store, env: &Env) -> bool {
     let _storing = outbound.storing.lock().await;
     let mut writes = Vec::new();
-    let keys = outbound.session.borrow_mut().take_writes(EXTERNAL, Clocks::of(env), &mut writes);
+    let clocks = outbound.time.clocks(env.now());
+    let keys = outbound.session.borrow_mut().take_writes(EXTERNAL, clocks, &mut writes);
     if writes.is_empty() {
         return true;
     }

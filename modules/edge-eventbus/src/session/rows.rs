@@ -214,7 +214,7 @@ impl Restored {
             _ => AuthMethod::None,
         };
         // What was on its way may have been seen under its identifier, without that being in the store: others are taken.
-        let jump = u16::try_from(clocks.wall.as_millis() % 60_000).unwrap_or_default();
+        let jump = u16::try_from(clocks.kept.as_millis() % 60_000).unwrap_or_default();
         session.last_pkid = jump;
         let (mut strange, mut open) = (rows.len() - all.len(), VecDeque::new());
         for (key, row) in all.iter().skip(1) {
@@ -249,13 +249,17 @@ impl Session {
         if let [RELEASED, high, low] = value {
             let pkid = u16::from_be_bytes([*high, *low]);
             self.used.insert(pkid);
-            self.inflight.push_back(Flying { seq, pkid, qos: 2, queued: None });
+            self.inflight.push_back(Flying { seq, pkid, qos: 2, is_begun: true, queued: None });
             return Some(());
         }
         let Some((message, delivery, pkid)) = read_message(value, clocks) else {
             self.dirty.insert(RowKey::Message(seq));
             return None;
         };
+        if message.is_expired(clocks.now) {
+            self.dirty.insert(RowKey::Message(seq));
+            return Some(());
+        }
         let pkid = (pkid > 0 && self.used.insert(pkid)).then_some(pkid);
         open.push_back(Queued { seq, message: Rc::new(message), delivery, pkid });
         Some(())
@@ -268,7 +272,7 @@ impl Session {
                 let pkid = queued.pkid.take().unwrap_or_else(|| self.free_pkid());
                 self.flying += queued.message.size();
                 let (seq, qos) = (queued.seq, queued.delivery.qos);
-                self.inflight.push_back(Flying { seq, pkid, qos, queued: Some(queued) });
+                self.inflight.push_back(Flying { seq, pkid, qos, is_begun: false, queued: Some(queued) });
             } else {
                 self.bytes += queued.message.size();
                 self.queue.push_back(queued);

@@ -19,13 +19,15 @@ impl Session {
         let mut aliases = handle.aliases.borrow_mut();
         let window = plan::INFLIGHT.min(handle.connect_info.receive_maximum.into());
         while self.written < window
-            && let Some(Flying { pkid, queued, .. }) = self.inflight.get(self.written)
+            && let Some(Flying { pkid, is_begun, queued, .. }) = self.inflight.get_mut(self.written)
         {
             if out.len() >= plan::WRITE_BYTES {
                 return 0;
             }
             let fits = match queued {
+                Some(queued) if !*is_begun && queued.message.is_expired(now) => false,
                 Some(queued) => {
+                    *is_begun = true;
                     packet::put_publish(out, queued.outgoing(*pkid, true), version, now, most, &mut aliases)
                 }
                 None => {
@@ -61,7 +63,13 @@ impl Session {
             }
             if qos > 0 {
                 self.flying += next.message.size();
-                self.inflight.push_back(Flying { seq: next.seq, pkid, qos, queued: Some(next) });
+                self.inflight.push_back(Flying {
+                    seq: next.seq,
+                    pkid,
+                    qos,
+                    is_begun: true,
+                    queued: Some(next),
+                });
                 self.written += 1;
             }
             count += 1;

@@ -1,7 +1,12 @@
 //! A session without a connection or a store.
 
-use super::*;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
+use edge_store::{Row, Write};
+
+use super::*;
+use crate::message::Clocks;
 
 fn at(qos: u8) -> Delivery {
     Delivery { qos, ..Delivery::default() }
@@ -136,4 +141,68 @@ fn a_full_queue_says_what_became_of_the_message() {
     let large = vec![0; plan::QUEUE_BYTES * 2];
     assert_eq!(session.put(&message(&large), at(1)), EnqueueOutcome::Queued);
     assert_eq!(session.put(&message(b"x"), at(0)), EnqueueOutcome::Dropped);
+}
+
+#[test]
+fn a_queue_is_as_long_as_the_settings_say() {
+    let mut session = connected().with_queue(2);
+    for (nth, slow) in [(1, false), (2, true)] {
+        session.put(&message(b"x"), at(1));
+        assert_eq!(session.is_slow(), slow, "{nth}");
+    }
+    session.handle = None;
+    let kept = (2..99).take_while(|_| session.put(&message(b"x"), at(1)) == EnqueueOutcome::Queued).count();
+    assert_eq!((2 + kept, session.put(&message(b"x"), at(1))), (20, EnqueueOutcome::Lost));
+}
+
+/// The rows of a session as a store has them, written when `clocks` said so.
+fn rows(session: &mut Session, clocks: Clocks) -> Vec<Row> {
+    let mut writes = Vec::new();
+    session.take_writes("c", clocks, &mut writes);
+    let row = |write| match write {
+        Write::PutRow { key1, key2, value, .. } => Some(Row { key1, key2, value, revision: 1 }),
+        _ => None,
+    };
+    writes.into_iter().filter_map(row).collect()
+}
+
+#[test]
+fn what_has_expired_while_edgecore_was_down_or_since_is_not_sent_and_leaves_the_store() {
+    let clocks =
+        |now, kept| Clocks { now: Moment(Duration::from_secs(now)), kept: Duration::from_secs(kept) };
+    let lives = |payload: &'static [u8], seconds: Option<u64>| {
+        let expires = seconds.map(|seconds| Moment(Duration::from_secs(seconds)));
+        Rc::new(Message { expires, ..(*message(payload)).clone() })
+    };
+    let mut session = connected();
+    session.handle = None;
+    for (payload, seconds) in [(b"a", Some(110)), (b"b", Some(160)), (b"c", None)] {
+        for qos in [1, 2] {
+            session.put(&lives(payload, seconds), at(qos));
+        }
+    }
+    let rows = rows(&mut session, clocks(100, 5_000));
+    // 20 s later in another run, whose clock begins anew.
+    let restored = |now: u64| {
+        let mut session = Restored::read(&rows, Rights::KubeEdge, clocks(3, 5_020)).unwrap().session;
+        session.attach(Rc::default());
+        let mut out = BytesMut::new();
+        session.fill(&mut out, Moment(Duration::from_secs(now)));
+        let sent: Vec<u8> = out.iter().copied().filter(|byte| b"abc".contains(byte)).collect();
+        let mut writes = Vec::new();
+        session.take_writes("c", clocks(now, 5_020 + now - 3), &mut writes);
+        let gone = writes.iter().filter(|write| matches!(write, Write::DeleteRow { .. })).count();
+        (String::from_utf8(sent).unwrap(), gone, session.inflight.len())
+    };
+    assert_eq!(restored(3), ("bbcc".to_owned(), 2, 4));
+    assert_eq!(restored(60), ("cc".to_owned(), 4, 2), "it may have been on its way, and nobody knows");
+    // What this run has sent is sent again.
+    let mut session = connected();
+    session.put(&lives(b"a", Some(10)), at(1));
+    for now in [5, 50] {
+        session.attach(Rc::default());
+        let mut out = BytesMut::new();
+        session.fill(&mut out, Moment(Duration::from_secs(now)));
+        assert!(out.ends_with(b"a"), "{now}");
+    }
 }

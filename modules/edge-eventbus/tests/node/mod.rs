@@ -3,12 +3,12 @@
 
 pub(crate) mod blocking_client;
 pub(crate) mod certificates;
+pub(crate) mod child;
 pub(crate) mod mosquitto;
 pub(crate) mod users;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use edge_eventbus::EventBus;
 use edge_store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::Mutex;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -164,16 +164,7 @@ impl Node {
     }
 
     pub(crate) fn mosquitto(&self, tool: &str, arguments: &[&str]) -> Child {
-        let port = self.address.port().to_string();
-        Command::new(format!("/usr/bin/mosquitto_{tool}"))
-            .args(["-h", "127.0.0.1", "-p", &port])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+        child::mosquitto_at(self.address.port(), tool, arguments)
     }
 
     pub(crate) async fn raw(&self) -> RawClient {
@@ -187,13 +178,6 @@ impl Node {
         raw.expect(b"\x20\x02\x00\x00").await;
         raw
     }
-}
-
-/// Lines of a child's output when it has ended.
-pub(crate) async fn lines(child: Child) -> Vec<String> {
-    let output = tokio::time::timeout(SOON, child.wait_with_output()).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 pub(crate) struct RawClient {

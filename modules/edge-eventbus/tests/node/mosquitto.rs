@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::SOON;
+use super::{SOON, child};
 
 /// Debian has it where only root looks.
 const PROGRAM: &str = "/usr/sbin/mosquitto";
@@ -79,15 +79,6 @@ impl Mosquitto {
 
     /// `mosquitto_pub` or `mosquitto_sub` at it.
     pub(crate) fn tool(&self, tool: &str, arguments: &[&str]) -> Child {
-        let port = self.port.to_string();
-        Command::new(format!("/usr/bin/mosquitto_{tool}"))
-            .args(["-h", "127.0.0.1", "-p", &port])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+        child::mosquitto_at(self.port, tool, arguments)
     }
 }

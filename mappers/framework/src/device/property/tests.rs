@@ -16,6 +16,8 @@ fn plan(desired: &str) -> PropertyPlan<()> {
         name: "p".to_owned(),
         kind: Kind::Int,
         visitor: (),
+        push: crate::push::PushPlan::default(),
+        is_told: true,
         collect: Some(CYCLE),
         report_cycle: None,
         is_writable: true,
@@ -106,6 +108,38 @@ fn with_a_report_cycle_an_unchanged_value_is_reported_again() {
     assert!(property.to_report(now + CYCLE).is_some());
     property.forget_reported();
     assert!(property.to_report(now).is_some(), "and after edgecore was away");
+}
+
+#[test]
+fn why_there_is_no_value_is_told_again_in_its_cycle_while_the_device_is_there_however_seldom_it_is_asked() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&repeated(""), now);
+    let tells = |property: &mut PropertyState, at: Moment| {
+        let twin = property.to_report(at)?;
+        property.reported(twin.clone(), at);
+        twin.fault
+    };
+    assert!(property.could_not_be_read("exception 2".to_owned(), CYCLE, now, EPOCH));
+    for n in 0..3 {
+        let at = now + CYCLE * n;
+        assert_eq!(tells(&mut property, at).as_deref(), Some("exception 2"));
+        assert_eq!((tells(&mut property, at), property.report_due(at)), (None, Some(at + CYCLE)));
+    }
+    // One that is out of reach says why once, however often it is tried.
+    for _ in 0..2 {
+        property.is_out_of_reach("no route", EPOCH + CYCLE);
+    }
+    let later = now + CYCLE * 9;
+    assert_eq!(tells(&mut property, later).as_deref(), Some("no route"));
+    property.is_out_of_reach("no route", EPOCH + CYCLE * 2);
+    assert_eq!(tells(&mut property, later + CYCLE * 9), None, "it has fallen silent");
+    // What cannot be served is no matter of the device.
+    let refused =
+        RefusedProperty { name: "p".to_owned(), reason: "no offset".to_owned(), report_cycle: Some(CYCLE) };
+    let mut property = PropertyState::refused(refused, EPOCH);
+    assert_eq!(tells(&mut property, now).as_deref(), Some("no offset"));
+    property.is_out_of_reach("no route", EPOCH);
+    assert_eq!(tells(&mut property, now + CYCLE).as_deref(), Some("no offset"));
 }
 
 #[test]
@@ -232,4 +266,39 @@ fn missed_cycles_are_not_made_up_for() {
     assert_eq!(property.due(), Some(now + CYCLE));
     property.was_collected(CYCLE, now + CYCLE * 5);
     assert_eq!(property.due(), Some(now + CYCLE * 6));
+}
+
+#[test]
+fn what_goes_wrong_with_a_push_is_told_beside_the_value_and_heals() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan(""), now);
+    read(&mut property, "1", now);
+    property.set_push_fault(Some("gone".to_owned()));
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("1", Some("gone")));
+    property.reported(twin, now);
+    assert_eq!(property.to_report(now), None);
+    property.has_no_value("no sensor".to_owned(), EPOCH);
+    assert_eq!(property.to_report(now).unwrap().fault.as_deref(), Some("no sensor"), "which says more");
+    read(&mut property, "1", now);
+    property.set_push_fault(None);
+    assert_eq!(property.to_report(now).unwrap().fault, None);
+}
+
+#[test]
+fn of_what_is_only_pushed_no_value_is_told_and_what_is_wrong_is() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&PropertyPlan { is_told: false, ..plan("") }, now);
+    read(&mut property, "1", now);
+    assert_eq!((property.to_report(now), property.report_due(now)), (None, None));
+    property.set_push_fault(Some("gone".to_owned()));
+    let twin = property.to_report(now).unwrap();
+    assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some("gone")));
+    property.reported(twin, now);
+    read(&mut property, "2", now + CYCLE);
+    assert_eq!((property.to_report(now + CYCLE), property.report_due(now + CYCLE)), (None, None));
+    property.set_push_fault(None);
+    assert_eq!(property.to_report(now + CYCLE).unwrap().fault, None);
+    property.could_not_be_read("silent".to_owned(), CYCLE, now + CYCLE * 3, EPOCH);
+    assert_eq!(property.to_report(now + CYCLE * 3).unwrap().fault.as_deref(), Some("silent"));
 }

@@ -1,0 +1,92 @@
+//! What the cloud says that devices should be, and of which types their properties are. Pure.
+
+use std::collections::BTreeMap;
+
+use crd::{Device, DeviceModel, PropertyType};
+
+use super::{TEXT, TWINS_MAX, TwinChange, VALUE_MAX, begin, check_name};
+use crate::twin::{Side, Twin};
+
+/// The values that the cloud wants, by property. An empty one is none.
+fn desired_values(device: &Device) -> BTreeMap<&str, &str> {
+    let named = device.spec.properties.iter().filter_map(|property| {
+        let value = property.desired.as_ref()?.value.as_str();
+        let usable = !value.is_empty() && value.len() <= VALUE_MAX && check_name(&property.name).is_ok();
+        usable.then_some((property.name.as_str(), value))
+    });
+    named.take(TWINS_MAX).collect()
+}
+
+/// What the cloud's desired values and the model's types make of the twins. Each desired value is taken over once, so that an MQTT
+/// client's word after it stays until the cloud wants something else. A model that comes after the values settles their type all the
+/// same; what was said before it stays.
+pub(crate) fn desire(
+    held: &BTreeMap<String, Twin>,
+    device: &Device,
+    types: &BTreeMap<&str, &'static str>,
+    now: i64,
+) -> Vec<TwinChange> {
+    let desired_values = desired_values(device);
+    let mut changes = Vec::new();
+    for (&property, &value) in &desired_values {
+        let before = held.get(property);
+        if before.is_some_and(|twin| twin.desired.as_deref() == Some(value)) {
+            continue;
+        }
+        let mut after = begin(before, types.get(property).copied());
+        after.expected = Some(Side { value: value.to_owned(), timestamp: now });
+        after.expected_version.cloud += 1;
+        after.desired = Some(value.to_owned());
+        (after.edge_desired, after.observed_error) = (None, None);
+        changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
+    }
+    for (property, before) in held {
+        if before.desired.is_none() || desired_values.contains_key(property.as_str()) {
+            continue;
+        }
+        let mut after = before.clone();
+        // Only what the cloud wanted goes with its value.
+        if after.expected.as_ref().map(|side| &side.value) == after.desired.as_ref() {
+            after.expected = None;
+            after.expected_version.cloud += 1;
+        }
+        after.desired = None;
+        changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
+    }
+    settle_types(held, types, &mut changes);
+    changes
+}
+
+/// Living twins are of the type that the model says.
+fn settle_types(
+    held: &BTreeMap<String, Twin>,
+    types: &BTreeMap<&str, &'static str>,
+    changes: &mut Vec<TwinChange>,
+) {
+    for (property, before) in held {
+        let Some(value_type) = types.get(property.as_str()).filter(|_| !before.deleted) else { continue };
+        if before.value_type == **value_type {
+            continue;
+        }
+        let told = changes.iter_mut().find(|change| change.property == *property);
+        match told {
+            Some(change) => (*value_type).clone_into(&mut change.after.value_type),
+            None => {
+                let after = Twin { value_type: (*value_type).to_owned(), ..before.clone() };
+                changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
+            }
+        }
+    }
+}
+
+/// The types of a model's properties, as twins name them.
+pub(crate) fn types(model: Option<&DeviceModel>) -> BTreeMap<&str, &'static str> {
+    let properties = model.map(|model| model.spec.properties.as_slice()).unwrap_or_default();
+    let word = |value_type: PropertyType| match value_type {
+        PropertyType::Int => "int",
+        PropertyType::Float | PropertyType::Double => "float",
+        PropertyType::Boolean => "boolean",
+        PropertyType::String | PropertyType::Bytes | PropertyType::Stream => TEXT,
+    };
+    properties.iter().filter_map(|p| Some((p.name.as_str(), word(p.value_type?)))).collect()
+}
