@@ -200,7 +200,7 @@ fn property_plan<P: Protocol>(
         ));
     }
     let is_command = command.unwrap_or(is_always_one || !property.report_to_cloud);
-    warn_of_unread(&settings, &format!("the visitors of property `{name}`"), warnings);
+    settings.check_unread()?;
     for method in push_methods(property.push_method.as_ref()) {
         warnings.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
     }
