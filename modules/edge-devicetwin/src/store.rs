@@ -345,9 +345,14 @@ mod tests {
             message: text_of("m"),
             since: text_of("t"),
         };
-        let (named, mapper) = ([text_of("p")].into(), Some(text_of("modbus")));
-        let late =
-            State { conditions: vec![condition], reason: Some(text_of("r")), named, mapper, ..state() };
+        let (named, spoke) = ([text_of("p")].into(), Some(text_of("modbus")));
+        let late = State {
+            conditions: vec![condition],
+            reason: Some(text_of("r")),
+            named,
+            mapper: spoke,
+            ..state()
+        };
         let row = text(put_state(&id(), &late)).2;
         let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}],"reason":"r","named":["p"],"mapper":"modbus"}"#;
         assert_eq!(row, format!("{}{with}", STATE.trim_end_matches('}')));

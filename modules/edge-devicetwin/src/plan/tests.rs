@@ -369,7 +369,8 @@ fn a_property_that_its_device_names_no_more_goes_with_its_twin() {
     let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let mut twins = Twins::new();
     told(&mut twins, json!({ "clients": { "actual": { "value": "1" } } })).unwrap();
-    apply(&mut twins, &observe(&twins, &[report("heat", "", "21")], &Modelled::default(), 1).unwrap());
+    let changes = observe(&twins, &[report("heat", "", "21")], &Modelled::default(), 1).unwrap();
+    apply(&mut twins, &changes);
     let whole = device(json!([{ "name": "heat" }, { "name": "led", "desired": { "value": "on" } }]));
     let changes = desire(&twins, &whole, None, &named(&[]), 9);
     apply(&mut twins, &changes);
