@@ -206,7 +206,9 @@ fn property_plan<P: Protocol>(
         ));
     }
     let is_command = command.unwrap_or(is_always_one || collect.is_none());
-    warn_of_unread(&settings, &format!("the visitors of property `{name}`"), warnings);
+    // Every mapper that was made from KubeEdge's template has it; the model's type is what counts.
+    settings.text("dataType")?;
+    settings.check_unread()?;
     let desired = desired(property, kind, writable, limits.clone(), warnings);
     Ok(PropertyPlan {
         name: name.clone(),

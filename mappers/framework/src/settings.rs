@@ -1,12 +1,15 @@
 //! The settings of a protocol: what `configData` holds.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dmi::Scalar;
 use prost_types::Any;
 
 use crate::error::InvalidSetting;
+
+/// 32 keys are told.
+const TOLD: usize = 32;
 
 /// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
 /// text.
@@ -14,8 +17,8 @@ use crate::error::InvalidSetting;
 pub struct Settings {
     /// By the key in lower case: the key as written, and its value.
     found: BTreeMap<String, (String, Result<Scalar, InvalidSetting>)>,
-    /// The keys that the protocol has read, to know which ones nobody understands.
-    read: RefCell<BTreeSet<String>>,
+    /// By the key in lower case, the keys that the protocol has read, to know which ones nobody understands.
+    read: RefCell<BTreeMap<String, String>>,
 }
 
 impl Settings {
@@ -116,19 +119,39 @@ impl Settings {
         let read = self.read.borrow();
         self.found
             .iter()
-            .filter(|(key, _)| !read.contains(*key))
+            .filter(|(key, _)| !read.contains_key(*key))
             .map(|(_, (written, _))| written.clone())
             .collect()
     }
 
-    fn value(&self, key: &str) -> Result<Option<&Scalar>, InvalidSetting> {
-        let key = key.to_ascii_lowercase();
+    /// Refuses keys that the protocol has not read: who mistypes one means something, and gets something else.
+    ///
+    /// # Errors
+    /// With the keys, and those that there are.
+    pub(crate) fn check_unread(&self) -> Result<(), InvalidSetting> {
+        let unread = self.unread_keys();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let list = |keys: &mut dyn Iterator<Item = &String>| {
+            let shown: Vec<String> = keys
+                .take(TOLD)
+                .map(|key| format!("`{}`", key.chars().take(64).collect::<String>()))
+                .collect();
+            shown.join(", ")
+        };
+        let (unread, read) = (list(&mut unread.iter()), list(&mut self.read.borrow().values()));
+        Err(InvalidSetting::new(format!("setting {unread} is not known; there are {read}")))
+    }
+
+    fn value(&self, asked: &str) -> Result<Option<&Scalar>, InvalidSetting> {
+        let key = asked.to_ascii_lowercase();
         let found = match self.found.get(&key) {
             None => Ok(None),
             Some((_, Ok(value))) => Ok(Some(value)),
             Some((_, Err(refusal))) => Err(refusal.clone()),
         };
-        self.read.borrow_mut().insert(key);
+        self.read.borrow_mut().insert(key, asked.to_owned());
         found
     }
 }

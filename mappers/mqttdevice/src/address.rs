@@ -100,10 +100,8 @@ impl Visitor {
     /// # Errors
     /// With the key and the cure.
     pub fn read(property: &Property, settings: &Settings) -> Result<Self, InvalidSetting> {
-        let topic = match settings.text("stateTopic")? {
-            Some(topic) => Some(topic),
-            None => settings.text("topic")?,
-        };
+        let (topic, older) = (settings.text("stateTopic")?, settings.text("topic")?);
+        let topic = topic.or(older);
         let topic = topic.ok_or_else(|| {
             InvalidSetting::new(
                 "setting `stateTopic` is missing; write the topic on which the device publishes",

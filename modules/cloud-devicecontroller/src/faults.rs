@@ -31,7 +31,7 @@ pub fn faults(device: &Value, model: Option<&Value>) -> Vec<String> {
         }
         None => {
             faults.push(format!(
-                "its DeviceModel `{named}` is not there: apply it in the same namespace; the device is served from then on"
+                "its DeviceModel `{named}` is not there: apply it in the same namespace; until then no mapper gets the device, and one that has it goes on with what it had"
             ));
             None
         }

@@ -1,7 +1,8 @@
 //! From the cloud's objects to the messages that mappers know. Pure.
 //!
 //! A device is sent with its model laid under it: keys of its own win. Parts that the SDKs take for granted are never
-//! left out (protocol, desired, visitors and their settings), because a mapper that misses one ends.
+//! left out (protocol, desired, visitors and their settings), because a mapper that misses one ends. So do KubeEdge's at a property
+//! that the model does not have, wherever it is named, and they check nothing of a desired value but ReadOnly: neither goes to them.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,11 @@ use crd::{AnyMap, DesiredValue, Device, DeviceModel, DeviceProperty, VisitorConf
 use dmi::Scalar;
 use dmi::v1beta1 as pb;
 use serde_json::Value;
+
+use crate::plan;
+
+/// 2^63: a number from here on is a whole one that an API server has rounded: nobody knows any more what it was.
+const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
 
 /// The protocol of a device: its own, else its model's.
 pub(crate) fn protocol<'a>(device: &'a Device, model: Option<&'a DeviceModel>) -> &'a str {
@@ -46,18 +52,10 @@ pub(crate) fn device(
                 .spec
                 .properties
                 .iter()
+                .filter(|p| is_modelled(&p.name, model))
                 .map(|p| property(p, device, model, edge_desired.get(&p.name), doubles))
                 .collect(),
-            methods: device
-                .spec
-                .methods
-                .iter()
-                .map(|method| pb::DeviceMethod {
-                    name: method.name.clone(),
-                    description: method.description.clone().unwrap_or_default(),
-                    property_names: method.property_names.clone(),
-                })
-                .collect(),
+            methods: methods(device, model),
         }),
         status: Some(pb::DeviceStatus {
             twins: Vec::new(),
@@ -65,6 +63,27 @@ pub(crate) fn device(
             report_cycle: report.report_cycle.unwrap_or_default(),
         }),
     }
+}
+
+/// Whether a mapper may hear of a property: the device's model has it, or there is none.
+fn is_modelled(property: &str, model: Option<&DeviceModel>) -> bool {
+    model.is_none_or(|model| model.spec.properties.iter().any(|modelled| modelled.name == property))
+}
+
+/// The methods, of the properties that are sent. One that has nothing left of what it named is none.
+fn methods(device: &Device, model: Option<&DeviceModel>) -> Vec<pb::DeviceMethod> {
+    let own = |name: &str| device.spec.properties.iter().any(|property| property.name == name);
+    let methods = device.spec.methods.iter().filter_map(|method| {
+        let names = method.property_names.iter().filter(|name| own(name) && is_modelled(name, model));
+        let property_names: Vec<String> = names.cloned().collect();
+        let has_lost_all = property_names.is_empty() && !method.property_names.is_empty();
+        (!has_lost_all).then(|| pb::DeviceMethod {
+            name: method.name.clone(),
+            description: method.description.clone().unwrap_or_default(),
+            property_names,
+        })
+    });
+    methods.collect()
 }
 
 /// A model as a mapper gets it.
@@ -101,6 +120,11 @@ fn property(
         Some(value) => DesiredValue { value: value.clone(), metadata: BTreeMap::new() },
         None => property.desired.clone().unwrap_or_default(),
     };
+    // What the model does not allow is nobody's to try.
+    let desired = match plan::check_desired(&property.name, &desired.value, model) {
+        Ok(()) => desired,
+        Err(_) => DesiredValue::default(),
+    };
     pb::DeviceProperty {
         name: property.name.clone(),
         desired: Some(pb::TwinProperty { value: desired.value, metadata: desired.metadata }),
@@ -133,7 +157,7 @@ fn any_map<'a>(
 }
 
 /// Mappers know texts, truths and numbers; of whole ones those of 64 bits with a sign. A larger one goes to them as its digits, and
-/// anything deeper as the text of its JSON; null is nothing.
+/// anything deeper as the text of its JSON; null is nothing, and neither is a number that has lost its digits on the way here.
 fn scalar(value: &Value) -> Option<Scalar> {
     match value {
         Value::Null => None,
@@ -141,7 +165,7 @@ fn scalar(value: &Value) -> Option<Scalar> {
         Value::Number(number) => match number.as_i64() {
             Some(whole) => Some(Scalar::Int(whole)),
             None if number.is_u64() => Some(Scalar::Text(number.to_string())),
-            None => number.as_f64().map(Scalar::Float),
+            None => number.as_f64().filter(|number| number.abs() < WHOLE_MAX).map(Scalar::Float),
         },
         Value::String(text) => Some(Scalar::Text(text.clone())),
         Value::Array(_) | Value::Object(_) => Some(Scalar::Text(value.to_string())),
@@ -237,7 +261,8 @@ mod tests {
             "metadata": { "name": "pumps", "namespace": "d" },
             "spec": {
                 "properties": [{ "name": "speed", "type": "INT", "accessMode": "ReadWrite", "unit": "rpm",
-                    "visitors": { "protocolName": "modbus", "configData": { "register": "HoldingRegister", "offset": 1 } } }],
+                    "visitors": { "protocolName": "modbus", "configData": { "register": "HoldingRegister", "offset": 1 } } },
+                    { "name": "heat" }],
                 "protocol": "modbus", "protocolConfigData": { "port": 1502, "slaveID": 4 }
             }
         });
@@ -311,7 +336,7 @@ mod tests {
     #[test]
     fn whole_numbers_arrive_digit_by_digit() {
         let settings = json!({ "format": 0x5659_5559, "big": 9_007_199_254_740_993_i64, "huge": u64::MAX, "low": i64::MIN,
-            "scale": 0.1, "nothing": null, "deep": { "list": [1, u64::MAX] } });
+            "scale": 0.1, "nothing": null, "rounded": 1.8446744073709552e19, "below": -1e30, "deep": { "list": [1, u64::MAX] } });
         let settings: AnyMap = serde_json::from_value(settings).unwrap();
         let sent = read(Some(&super::settings(None, Some(&settings), false)));
         let text = |text: &str| Scalar::Text(text.to_owned());
@@ -349,6 +374,60 @@ mod tests {
         let spec = super::device(&id("pump"), &device, Some(&model), &edge_desired, false).spec.unwrap();
         let desired = |at: usize| spec.properties[at].desired.as_ref().unwrap().value.as_str();
         assert_eq!((desired(0), desired(1)), ("9", "1"));
+    }
+
+    #[test]
+    fn a_desired_value_that_the_model_does_not_allow_is_not_sent_whoever_wants_it() {
+        let model: DeviceModel =
+            serde_json::from_value(json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+            { "name": "valve", "type": "INT", "accessMode": "ReadWrite", "minimum": "1", "maximum": "100" },
+            { "name": "relay", "type": "BOOLEAN", "accessMode": "ReadWrite" },
+            { "name": "heat", "type": "FLOAT", "accessMode": "ReadOnly" },
+            { "name": "note", "type": "STRING", "accessMode": "ReadWrite" } ] } }))
+            .unwrap();
+        let sent = |property: &str, by_cloud: &str, by_edge: Option<&str>| {
+            let spec = json!({ "properties": [{ "name": property, "desired": { "value": by_cloud, "metadata": { "a": "b" } } }] });
+            let device: Device =
+                serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": spec })).unwrap();
+            let wanted = by_edge.map(|value| (property.to_owned(), value.to_owned())).into_iter().collect();
+            let spec = super::device(&id("pump"), &device, Some(&model), &wanted, false).spec.unwrap();
+            spec.properties[0].desired.clone().unwrap()
+        };
+        for (property, value) in
+            [("valve", "500"), ("valve", "0"), ("valve", "2.5"), ("relay", "maybe"), ("heat", "1")]
+        {
+            assert_eq!(sent(property, value, None), pb::TwinProperty::default(), "{property}={value}");
+        }
+        assert_eq!(sent("note", &"x".repeat(4097), None).value, "", "longer than any value is");
+        assert_eq!(sent("valve", "20", Some("500")).value, "", "a model that came after it");
+        assert_eq!(
+            (&*sent("valve", "100", None).value, &*sent("relay", "true", None).value),
+            ("100", "true")
+        );
+    }
+
+    #[test]
+    fn what_the_model_does_not_have_is_named_to_no_mapper() {
+        let device: Device = serde_json::from_value(json!({ "metadata": { "name": "pump" }, "spec": {
+            "properties": [{ "name": "speed" }, { "name": "sped" }],
+            "methods": [{ "name": "Set", "propertyNames": ["sped", "speed", "gone"] },
+                { "name": "Lost", "propertyNames": ["sped"] }, { "name": "Bare" }] } }))
+        .unwrap();
+        let named = |model: Option<&DeviceModel>| {
+            let spec = super::device(&id("pump"), &device, model, &EdgeDesired::new(), false).spec.unwrap();
+            let properties: Vec<String> = spec.properties.into_iter().map(|p| p.name).collect();
+            let methods: Vec<String> = spec
+                .methods
+                .into_iter()
+                .map(|method| format!("{} {}", method.name, method.property_names.join(" ")))
+                .collect();
+            (properties, methods)
+        };
+        let texts = |texts: &[&str]| -> Vec<String> { texts.iter().map(|text| (*text).to_owned()).collect() };
+        let (_, model) = parts();
+        assert_eq!(named(Some(&model)), (texts(&["speed"]), texts(&["Set speed", "Bare "])));
+        let without = (texts(&["speed", "sped"]), texts(&["Set sped speed", "Lost sped", "Bare "]));
+        assert_eq!(named(None), without, "nobody knows what a model that is not here has");
     }
 
     #[test]

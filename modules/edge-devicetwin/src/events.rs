@@ -28,6 +28,8 @@ pub(crate) enum Event<'a> {
     FellSilent { device: &'a DeviceName, properties: usize, state: bool },
     /// A method of a device was called, or was not.
     MethodCalled { device: &'a DeviceName, method: &'a str, by: &'a str, state: &'a str, message: &'a str },
+    /// A mapper reported a state that is none.
+    StateRefused { device: &'a DeviceName, said: &'a str },
     /// A call over DMI that was not the caller's to make.
     CallDenied { denied: u64, reason: &'a str },
     /// The broker does not keep up.
@@ -50,6 +52,7 @@ impl Event<'_> {
             Event::PushNotKept { .. } => "devicetwin_push_not_kept",
             Event::FellSilent { .. } => "devicetwin_fell_silent",
             Event::MethodCalled { .. } => "devicetwin_method_called",
+            Event::StateRefused { .. } => "devicetwin_state_refused",
             Event::CallDenied { .. } => "devicetwin_call_denied",
             Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
             Event::ReportsNotKept { .. } => "devicetwin_reports_not_kept",
@@ -91,7 +94,10 @@ impl Event<'_> {
             Event::MethodCalled { device, method, by, state, message } => {
                 tracing::info!(%device, method, by, state, message, "a method of a device was called");
             }
-            // The log thins it out.
+            // The log thins both out.
+            Event::StateRefused { device, said } => {
+                tracing::warn!(%device, said, "a mapper reported a state that is none");
+            }
             Event::CallDenied { denied, reason } => {
                 tracing::warn!(denied, reason, "a call over DMI was denied");
             }

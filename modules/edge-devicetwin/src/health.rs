@@ -59,7 +59,8 @@ pub(crate) fn wrong(
     state: &State,
     twins: &BTreeMap<String, Twin>,
 ) -> Vec<Wrong> {
-    let served = of_mapper(protocol, mapper, twins).map(|(reason, message)| ("Served", reason, message));
+    let served =
+        of_mapper(protocol, mapper, state, twins).map(|(reason, message)| ("Served", reason, message));
     let living = || twins.iter().filter(|(_, twin)| !twin.deleted);
     let errors = |error: fn(&Twin) -> &Option<String>| -> Vec<String> {
         living().filter_map(|(name, twin)| Some(format!("`{name}`: {}", error(twin).as_ref()?))).collect()
@@ -113,12 +114,15 @@ fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static 
 fn of_mapper(
     protocol: &str,
     mapper: &MapperHealth,
+    state: &State,
     twins: &BTreeMap<String, Twin>,
 ) -> Option<(&'static str, String)> {
     match mapper {
         MapperHealth::Fine => None,
         MapperHealth::None { waited } => {
-            let is_heard = twins.values().any(|twin| twin.actual.is_some());
+            // What a mapper has said that is none of this protocol is stale, and nothing that came over MQTT.
+            let is_over_mqtt = |twin: &Twin| state.mapper.is_none() || twin.stale.is_none();
+            let is_heard = twins.values().any(|twin| twin.actual.is_some() && is_over_mqtt(twin));
             let is_told = *waited >= MAPPER_WITHIN && !is_heard && !protocol.is_empty();
             let message = || {
                 format!(
@@ -250,6 +254,12 @@ mod tests {
         let actual = Some(crate::twin::Side { value: "1".into(), timestamp: 1 });
         let heard = BTreeMap::from([("a".to_owned(), Twin { actual, ..Twin::new("int") })]);
         assert_eq!(wrong("modbus", &waited, &fine(), &heard), []);
+        let left = State { mapper: Some("opcua".into()), ..fine() };
+        let stale = BTreeMap::from([("a".to_owned(), Twin { stale: Some(1), ..heard["a"].clone() })]);
+        let found = wrong("modbus", &waited, &left, &stale);
+        let words: Vec<&str> = found.iter().map(|(_, reason, _)| *reason).collect();
+        assert_eq!(words, ["NoMapper", "Stale"], "the word of a mapper of before does not count");
+        assert_eq!(wrong("modbus", &waited, &fine(), &stale)[0].1, "Stale", "an MQTT client that is silent");
         let long = "é".repeat(500);
         let many = (0..20)
             .map(|n| (format!("p{n:02}"), Twin { actual_error: Some(long.clone()), ..Twin::new("int") }));

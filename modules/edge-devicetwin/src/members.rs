@@ -57,6 +57,8 @@ pub(crate) struct Member {
     heard: BTreeMap<String, Moment>,
     /// When the state was last said.
     pub(crate) state_heard: Option<Moment>,
+    /// Since when its protocol has no mapper, or another one than the one that spoke for it.
+    pub(crate) unserved: Option<Moment>,
     /// When the cloud was last told what is wrong.
     pub(crate) conditions_told: Option<Moment>,
     /// The calls of its methods.
@@ -81,6 +83,7 @@ impl Member {
             known: now,
             heard: BTreeMap::new(),
             state_heard: None,
+            unserved: None,
             conditions_told: None,
             calls: Calls::default(),
             calls_untold: false,
@@ -206,14 +209,17 @@ pub(crate) fn desire<'a>(
     fresh: &BTreeSet<DeviceName>,
     now: i64,
 ) -> BTreeMap<DeviceName, Vec<TwinChange>> {
-    let none = BTreeMap::new();
+    let (none, nothing) = (BTreeMap::new(), BTreeSet::new());
     let mut all = BTreeMap::new();
     for id in ids {
         let Some(device) = catalog.device(id) else { continue };
         // A device that takes another's place begins without its twins.
-        let held = members.get(id).filter(|_| !fresh.contains(id)).map_or(&none, |member| &member.twins);
+        let (held, named) = match members.get(id).filter(|_| !fresh.contains(id)) {
+            Some(member) => (&member.twins, &member.state.named),
+            None => (&none, &nothing),
+        };
         let (_, model) = catalog.model_of(id, device);
-        let changes = plan::desire(held, device, &plan::types(model), now);
+        let changes = plan::desire(held, device, model, named, now);
         if !changes.is_empty() {
             all.insert(id.clone(), changes);
         }

@@ -56,6 +56,11 @@ struct TypeRequest {
 }
 
 impl UpdateRequest {
+    /// Whether it says what anything is.
+    pub(crate) fn says_actual(&self) -> bool {
+        self.twin.values().flatten().any(|property| property.actual.is_some())
+    }
+
     /// What it wants of each property.
     ///
     /// # Errors
@@ -139,6 +144,18 @@ pub(crate) fn read<T: Request>(payload: &[u8]) -> Result<T, Refused> {
         return Err(Refused::new(Code::BadRequest, "event_id has more than 256 characters"));
     }
     Ok(request)
+}
+
+/// The id of a request that is refused as a whole, where that can be read; else none, as with KubeEdge.
+pub(crate) fn event_id(payload: &[u8]) -> String {
+    /// All that it takes of a request.
+    #[derive(Deserialize)]
+    struct Head {
+        event_id: String,
+    }
+    let head = payload.get(..payload.len().min(PAYLOAD_MAX)).map(serde_json::from_slice::<Head>);
+    let id = head.and_then(Result::ok).map(|head| head.event_id);
+    id.filter(|id| id.chars().count() <= EVENT_ID_MAX).unwrap_or_default()
 }
 
 fn bytes(value: &Value) -> Bytes {
@@ -277,6 +294,15 @@ pub(crate) fn membership_updated(base: &Base, added: &[DeviceName], removed: &[D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_that_is_refused_keeps_the_id_that_can_be_read() {
+        assert_eq!(event_id(br#"{"event_id":"e7","twin":{"a":{"actual":{"value":7}}}}"#), "e7");
+        for none in [&br#"{"event_id":7}"#[..], b"{", b"{}", b"[]"] {
+            assert_eq!(event_id(none), "");
+        }
+        assert_eq!(event_id(format!(r#"{{"event_id":"{}"}}"#, "x".repeat(257)).as_bytes()), "");
+    }
 
     #[test]
     fn an_update_says_what_it_wants_of_each_property() {

@@ -10,8 +10,8 @@ use crd::DeviceModel;
 
 use crate::twin::{Side, Twin};
 
-pub(crate) use desire::{desire, types};
-pub(crate) use observe::observe;
+pub(crate) use desire::{desire, named_by, types};
+pub(crate) use observe::{Modelled, observe};
 
 /// 1024 twins in a message and on a device.
 pub(crate) const TWINS_MAX: usize = 1024;
@@ -158,7 +158,8 @@ pub(crate) fn update(
         let before = held.get(property);
         let after = match update {
             PropertyUpdate::Set(values) => {
-                check_desired(property, values, model)?;
+                check_desired(property, values.expected.as_deref().unwrap_or_default(), model)
+                    .map_err(bad)?;
                 change(property, before, values, types.get(property.as_str()).copied(), now)?
             }
             PropertyUpdate::Delete => delete(property, before)?,
@@ -169,17 +170,21 @@ pub(crate) fn update(
     Ok(changes)
 }
 
-/// What an application wants has to be what the device's model allows, like the cloud's word. A property that the model does not
-/// name is the application's own.
-fn check_desired(
-    property: &str,
-    values: &PropertyValues,
-    model: Option<&DeviceModel>,
-) -> Result<(), Refused> {
-    let Some(wanted) = values.expected.as_deref().filter(|value| !value.is_empty()) else { return Ok(()) };
+/// Whether anybody may be told to make a property that: what the cloud wants and what an application wants has to be what the device's
+/// model allows. A property that the model does not name is the application's own. An empty value wants nothing.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_desired(property: &str, wanted: &str, model: Option<&DeviceModel>) -> Result<(), String> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if wanted.len() > VALUE_MAX {
+        return Err(format!("the value of property `{property}` has more than 4096 bytes"));
+    }
     let modelled = model.into_iter().flat_map(|model| &model.spec.properties).find(|p| p.name == property);
     let checked = modelled.map_or(Ok(()), |modelled| modelled.check_desired(wanted));
-    checked.map_err(|reason| bad(format!("property `{property}` {reason}")))
+    checked.map_err(|reason| format!("property `{property}` {reason}"))
 }
 
 fn check_room(held: &BTreeMap<String, Twin>, changes: &[TwinChange]) -> Result<(), String> {
@@ -197,18 +202,22 @@ fn delete(property: &str, before: Option<&Twin>) -> Result<Twin, Refused> {
     if !before.optional {
         return Err(bad(format!("property `{property}` is not optional and cannot be deleted")));
     }
-    let value_type = before.value_type.clone();
-    let mut after = Twin {
+    let mut after = gone(before);
+    after.expected_version.edge += 1;
+    after.actual_version.edge += 1;
+    Ok(after)
+}
+
+/// What is left of a twin that goes: its versions, and what the cloud wanted.
+fn gone(before: &Twin) -> Twin {
+    Twin {
         deleted: true,
         expected_version: before.expected_version,
         actual_version: before.actual_version,
         desired: before.desired.clone(),
         unreported: before.unreported,
-        ..Twin::new(&value_type)
-    };
-    after.expected_version.edge += 1;
-    after.actual_version.edge += 1;
-    Ok(after)
+        ..Twin::new(&before.value_type)
+    }
 }
 
 /// The model says of which type a property is; of one that it does not name, the first to write it. It may become obligatory and
@@ -278,15 +287,31 @@ fn begin(before: Option<&Twin>, value_type: Option<&str>) -> Twin {
     twin
 }
 
-/// The properties of a whole device that are not what they should be.
-pub(crate) fn delta(twins: &BTreeMap<String, Twin>) -> BTreeMap<&str, &str> {
+/// The properties of a whole device that are not what they should be. It is an order to the device: what its model does not allow, or
+/// no longer, is not in it.
+pub(crate) fn delta<'a>(
+    twins: &'a BTreeMap<String, Twin>,
+    model: Option<&DeviceModel>,
+) -> BTreeMap<&'a str, &'a str> {
     let living = twins.iter().filter(|(_, twin)| !twin.deleted);
     let differing = living.filter_map(|(name, twin)| {
         let expected = twin.expected.as_ref()?.value.as_str();
         let actual = twin.actual.as_ref().map_or("", |side| side.value.as_str());
-        (!expected.is_empty() && expected != actual).then_some((name.as_str(), expected))
+        let is_due = !expected.is_empty() && expected != actual;
+        (is_due && check_desired(name, expected, model).is_ok()).then_some((name.as_str(), expected))
     });
     differing.collect()
+}
+
+/// The states, for people.
+pub(crate) const STATES: &str = "online, offline, ok, unhealthy and unknown";
+
+/// The state that a mapper means. KubeEdge's framework has one more, which its edgecore passes over.
+pub(crate) fn state_of_mapper(said: &str) -> Option<&str> {
+    match said {
+        disconnected if disconnected.eq_ignore_ascii_case("disconnected") => Some("offline"),
+        state => is_online(state).map(|_| state),
+    }
 }
 
 /// Whether a word is a state (KubeEdge), and then whether a device in it is there.

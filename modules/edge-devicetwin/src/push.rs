@@ -275,7 +275,10 @@ mod tests {
     }
 
     fn catalog(desired: &str) -> Catalog {
-        let model = serde_json::from_value(json!({ "metadata": { "name": "pumps" }, "spec": {} })).unwrap();
+        let model = serde_json::from_value(
+            json!({ "metadata": { "name": "pumps" }, "spec": { "properties": [{ "name": "speed" }] } }),
+        )
+        .unwrap();
         let mut catalog = Catalog::default();
         catalog.put_device(id("pump"), device(desired));
         catalog.put_model(id("pumps"), model);
@@ -363,6 +366,20 @@ mod tests {
         assert!(Pending::all("opcua", &catalog, &Acknowledged::default()).is_empty());
         let (response, ..) = registration("modbus", &catalog, false);
         assert!(response.device_list.is_empty());
+    }
+
+    #[test]
+    fn a_model_that_loses_a_property_takes_it_from_the_mapper() {
+        let mut catalog = catalog("1");
+        let (_, has, sent_this_run) = registration("modbus", &catalog, false);
+        let bare = serde_json::from_value(json!({ "metadata": { "name": "pumps" }, "spec": {} })).unwrap();
+        catalog.put_model(id("pumps"), bare);
+        let found = all(&catalog, &has, &sent_this_run);
+        assert_eq!(words(&found), ["update model d/pumps", "update d/pump"]);
+        let Some(Call::Update(_, device)) = found.last() else { panic!("{found:?}") };
+        assert_eq!(device.message.spec.as_ref().unwrap().properties, []);
+        let (response, ..) = registration("modbus", &catalog, false);
+        assert_eq!(response.device_list[0].spec.as_ref().unwrap().properties, []);
     }
 
     #[test]

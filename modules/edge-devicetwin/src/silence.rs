@@ -15,7 +15,7 @@ use crd::{Device, DeviceProperty};
 use crate::twin::Twin;
 
 /// 10 s: within that time a mapper says a value again that did not change.
-const REPEAT_CYCLE: Duration = Duration::from_secs(10);
+pub(crate) const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 /// A longer cycle counts as this one.
 const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How late a look may be: so much earlier than after two cycles silence is noticed.
@@ -56,6 +56,8 @@ pub(crate) struct Heard<'a> {
     pub(crate) of: &'a dyn Fn(&str) -> Moment,
     /// When its mapper's process was found to have ended, if it has: what was heard before is stale, whatever the cycles.
     pub(crate) ended: Option<Moment>,
+    /// Whether the device or its model names a property: of what nobody names nothing is awaited.
+    pub(crate) is_named: &'a dyn Fn(&str) -> bool,
 }
 
 /// The living twins that have fallen silent by `now`, and were not known to be. `cycles`: of the properties that are judged.
@@ -71,7 +73,8 @@ pub(crate) fn fallen_silent<'a>(
         let own = (heard.of)(property);
         let last = if twin.has_only_an_error() { own.max(of_device) } else { own };
         let is_late = |cycle: &Duration| is_silent(now.since(last), *cycle);
-        cycles.get(property.as_str()).is_some_and(is_late) || heard.ended.is_some_and(|ended| own < ended)
+        cycles.get(property.as_str()).is_some_and(is_late)
+            || (heard.is_named)(property) && heard.ended.is_some_and(|ended| own < ended)
     };
     living().filter(|(_, twin)| twin.stale.is_none() && twin.actual.is_some()).filter(has_fallen).collect()
 }
@@ -130,6 +133,7 @@ mod tests {
             ("good", twin("5", None)),
             ("refused", twin("", Some("exception 2"))),
             ("doubted", twin("7", Some("last usable value"))),
+            ("clients", twin("7", None)),
         ]
         .map(|(name, twin)| (name.to_owned(), twin))
         .into();
@@ -138,7 +142,8 @@ mod tests {
         // The device is heard until 100, and what it refuses once, at 10.
         let of = |property: &str| if property == "good" { at(100) } else { at(10) };
         let silent = |now: u64, ended: Option<u64>| -> Vec<&str> {
-            let heard = Heard { of: &of, ended: ended.map(at) };
+            let is_named = |property: &str| property != "clients";
+            let heard = Heard { of: &of, ended: ended.map(at), is_named: &is_named };
             fallen_silent(&twins, &cycles, &heard, at(now))
                 .into_iter()
                 .map(|(name, _)| name.as_str())

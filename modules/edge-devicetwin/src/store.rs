@@ -267,7 +267,7 @@ mod tests {
     fn state() -> State {
         let last_online = Some("2027-01-15T08:00:00Z".to_owned());
         let (uid, state) = ("u".to_owned(), "online".to_owned());
-        State { uid, state, last_online, reason: None, unreported: true, conditions: Vec::new() }
+        State { state, last_online, unreported: true, ..State::unknown(&uid) }
     }
 
     fn mapper() -> MapperRecord {
@@ -345,9 +345,16 @@ mod tests {
             message: text_of("m"),
             since: text_of("t"),
         };
-        let late = State { conditions: vec![condition], reason: Some(text_of("r")), ..state() };
+        let (named, spoke) = ([text_of("p")].into(), Some(text_of("modbus")));
+        let late = State {
+            conditions: vec![condition],
+            reason: Some(text_of("r")),
+            named,
+            mapper: spoke,
+            ..state()
+        };
         let row = text(put_state(&id(), &late)).2;
-        let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}],"reason":"r"}"#;
+        let with = r#","conditions":[{"kind":"Reporting","reason":"Stale","message":"m","since":"t"}],"reason":"r","named":["p"],"mapper":"modbus"}"#;
         assert_eq!(row, format!("{}{with}", STATE.trim_end_matches('}')));
         assert_eq!(State::from(decode::<StateV1>(row.as_bytes()).unwrap()), late);
         let late = MapperRecord { doubles: true, ..mapper() };

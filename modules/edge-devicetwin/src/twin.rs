@@ -1,6 +1,6 @@
 //! A device as DeviceTwin knows it: its state and its twins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
 use contract::{DeviceCondition, TwinValue, UpReport};
@@ -20,6 +20,10 @@ pub(crate) struct State {
     pub(crate) unreported: bool,
     /// What is wrong with the device, as the cloud was told.
     pub(crate) conditions: Vec<DeviceCondition>,
+    /// The properties that its object named when it was last taken over: those that it names no more go.
+    pub(crate) named: BTreeSet<String>,
+    /// The protocol whose mapper has spoken for it last; none of one that speaks over MQTT alone.
+    pub(crate) mapper: Option<String>,
 }
 
 impl State {
@@ -32,6 +36,8 @@ impl State {
             reason: None,
             unreported: false,
             conditions: Vec::new(),
+            named: BTreeSet::new(),
+            mapper: None,
         }
     }
 

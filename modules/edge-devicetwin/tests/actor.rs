@@ -262,11 +262,13 @@ fn a_mapper_registers_reports_and_hears_of_desired_values() {
         };
         manager.report_device_states(state.clone()).await.unwrap();
         assert_eq!(node.published("state/update/result").await["device"]["state"], "ok");
+        let say = |word: &str| pb::ReportDeviceStatesRequest { state: word.to_owned(), ..state.clone() };
+        let refused = manager.report_device_states(say("healthy")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("offline, ok, unhealthy"), "{refused:?}");
         // A word that the SDK has and the contract has not.
-        manager
-            .report_device_states(pb::ReportDeviceStatesRequest { state: "disconnected".to_owned(), ..state })
-            .await
-            .unwrap();
+        manager.report_device_states(say("disconnected")).await.unwrap();
+        assert_eq!(node.published("state/update/result").await["device"]["state"], "offline");
 
         node.delete(DEVICES, "pump").await;
         assert_eq!(called(&mut seen).await, "remove default/pump");

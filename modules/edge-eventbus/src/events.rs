@@ -5,6 +5,7 @@ use beehive::{Env, Metrics};
 
 use crate::error::{ConnectionError, RouterError};
 use crate::packet::ConnectCode;
+use crate::topic;
 
 /// A message came, from a client or from `edgecore`.
 pub(crate) const MESSAGE_IN: &str = "eventbus_message_in";
@@ -141,15 +142,26 @@ impl Counters {
     /// See [`PUBLISH_REFUSED`].
     pub(crate) fn publish_refused(&self, client: &str, peer: &str, topic: &str) {
         let times = self.count(PUBLISH_REFUSED);
-        tell!(
-            warn,
-            PUBLISH_REFUSED,
-            times,
-            ?client,
-            peer,
-            ?topic,
-            "publish refused: the client has no right to this topic"
-        );
+        match topic::with_namespace(topic) {
+            Some(meant) => tell!(
+                warn,
+                PUBLISH_REFUSED,
+                times,
+                ?client,
+                peer,
+                ?topic,
+                "publish refused: the namespace is missing: {meant:?}"
+            ),
+            None => tell!(
+                warn,
+                PUBLISH_REFUSED,
+                times,
+                ?client,
+                peer,
+                ?topic,
+                "publish refused: the client has no right to this topic"
+            ),
+        }
     }
 
     /// See [`WILL_REFUSED`].

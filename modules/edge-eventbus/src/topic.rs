@@ -55,6 +55,15 @@ pub(crate) fn is_brokers_own(topic: &str) -> bool {
     BROKERS_OWN.contains(&topic.split('/').next().unwrap_or_default())
 }
 
+/// The topic of a device that a client of KubeEdge before namespaces means, which left the namespace out.
+pub(crate) fn with_namespace(topic: &str) -> Option<String> {
+    let rest = topic.strip_prefix("$hw/events/device/")?;
+    let (device, what) = rest.split_once('/')?;
+    let (about, verb) = what.split_once('/')?;
+    let is_meant = !device.is_empty() && matches!(about, "twin" | "state" | "method") && !verb.contains('/');
+    is_meant.then(|| format!("$hw/events/device/default/{device}/{what}"))
+}
+
 /// What is wrong with a filter to subscribe to.
 pub(crate) fn filter_defect(filter: &str) -> Option<TopicDefect> {
     if filter.is_empty() || filter.contains('\0') {
@@ -163,6 +172,23 @@ mod tests {
 
     fn takes(filter: &str, topic: &str) -> bool {
         matches(&router_form(filter), &router_form(topic))
+    }
+
+    #[test]
+    fn a_topic_without_a_namespace_is_told_with_it() {
+        let meant = with_namespace("$hw/events/device/lamp-1/twin/get");
+        assert_eq!(meant.as_deref(), Some("$hw/events/device/default/lamp-1/twin/get"));
+        assert!(with_namespace("$hw/events/device/lamp-1/state/update").is_some());
+        for other in [
+            "$hw/events/device/d/lamp-1/twin/get",
+            "$hw/events/device/d/lamp-1/twin/get/result",
+            "lamp/twin/get",
+            "$hw/events/device//twin/get",
+            "$hw/events/device/lamp-1/twin",
+            "$hw/events/device/d/lamp-1/other",
+        ] {
+            assert_eq!(with_namespace(other), None, "{other}");
+        }
     }
 
     #[test]

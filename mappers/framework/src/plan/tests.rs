@@ -225,9 +225,11 @@ fn nothing_is_ignored_in_silence() {
         config(&[("slot", Scalar::Int(1)), ("colour", Scalar::Int(1))]);
     let device = device(vec![pushed.clone(), strange, pushed, property("film", ""), property("ghost", "")]);
     let (plan, warnings) = parsed(&device);
-    assert_eq!(plan.properties.len(), 2);
+    assert_eq!(plan.properties.len(), 1, "a mistyped key is no default");
     let refused: Vec<&str> = plan.refused.iter().map(|refused| refused.name.as_str()).collect();
-    assert_eq!(refused, ["film", "ghost"]);
+    assert_eq!(refused, ["seen", "film", "ghost"]);
+    let cure = "setting `colour` is not known; there are `command`, `dataType`, `max`, `min`, `slot`";
+    assert_eq!(plan.refused[0].reason, cure);
     for said in
         ["pushMethod.http", "`colour` is not known", "there twice", "`STREAM`", "no property of that name"]
     {

@@ -81,7 +81,8 @@ impl DeviceTwin {
             Err(error) => {
                 let topic = topic::device_topic(id, "method/call/result");
                 let refused = Refused::new(Code::BadRequest, error.to_string());
-                self.publish(topic, payload::refusal(&Self::base(Some(""), cx), &refused), cx);
+                let base = Self::base(Some(&payload::event_id(bytes)), cx);
+                self.publish(topic, payload::refusal(&base, &refused), cx);
                 return Err(refused.reason);
             }
         };

@@ -11,6 +11,7 @@ use super::registration::Registration;
 use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
+use crate::twin::State;
 use crate::{mapper, payload, plan, push, store, topic};
 
 impl DeviceTwin {
@@ -31,7 +32,7 @@ impl DeviceTwin {
             }
             DmiCall::State { namespace, name, state, reason } => {
                 let id = self.own_device(caller, &namespace, &name, cx).await?;
-                self.mapper_state(&id, &state, reason, cx).await.map_err(DmiRefusal::from)
+                self.mapper_state(&id, &state, reason, cx).await
             }
         }
     }
@@ -53,6 +54,7 @@ impl DeviceTwin {
             self.sessions.get_mut(&protocol).filter(|session| session.mapper.identity == identity)
         {
             session.heard = cx.now();
+            self.spoken_for(&id, Some(catalog::whole(&protocol))).await?;
             return Ok(id);
         }
         let reason = format!(
@@ -63,6 +65,20 @@ impl DeviceTwin {
         Err(self.deny(reason, cx))
     }
 
+    /// Keeps who speaks for a device: a protocol's mapper, or only MQTT clients.
+    pub(super) async fn spoken_for(&mut self, id: &DeviceName, mapper: Option<&str>) -> Result<(), String> {
+        let Some(member) = self.members.get(id) else { return Ok(()) };
+        if member.state.mapper.as_deref() == mapper {
+            return Ok(());
+        }
+        let state = State { mapper: mapper.map(str::to_owned), ..member.state.clone() };
+        self.commit(vec![store::put_state(id, &state)]).await?;
+        if let Some(member) = self.members.get_mut(id) {
+            (member.state.mapper, member.unserved) = (state.mapper, None);
+        }
+        Ok(())
+    }
+
     async fn observe(
         &mut self,
         id: &DeviceName,
@@ -70,10 +86,13 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         let base = Self::base(None, cx);
-        let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
+        let device = self.catalog.device(id);
+        let model = device.and_then(|device| self.catalog.model_of(id, device).1);
+        let named = device.map(plan::named_by).unwrap_or_default();
         let member = self.member(id).map_err(|refused| refused.reason)?;
-        let mut changes = plan::observe(&member.twins, reports, &plan::types(model), base.timestamp)
-            .map_err(DmiRefusal::Unfit)?;
+        let modelled = plan::Modelled { types: plan::types(model), named };
+        let mut changes =
+            plan::observe(&member.twins, reports, &modelled, base.timestamp).map_err(DmiRefusal::Unfit)?;
         let news = self.save(id, &mut changes, cx).await?;
         // A value that stays the same every second is nobody's news.
         if !news.is_empty() {
@@ -88,19 +107,24 @@ impl DeviceTwin {
         Ok(Vec::new())
     }
 
-    /// A word that is no state is passed over, as mappers are used to (`disconnected`).
+    /// A word that is no state is refused: with an answer as if it were taken, nobody would find out.
     async fn mapper_state(
         &mut self,
         id: &DeviceName,
-        state: &str,
+        said: &str,
         reason: Option<String>,
         cx: &Context<TwinMsg>,
-    ) -> Result<Vec<u8>, String> {
-        if plan::is_online(state).is_some() {
-            if self.save_state(id, state, reason, cx).await? {
-                self.tell_state(id, cx);
-            }
-            self.state_was_heard(id, cx);
+    ) -> Result<Vec<u8>, DmiRefusal> {
+        // Whatever it says, it says something.
+        self.state_was_heard(id, cx);
+        let Some(state) = plan::state_of_mapper(said) else {
+            let said: String = said.chars().take(64).collect();
+            Event::StateRefused { device: id, said: &said }.happened(cx.env());
+            let words = format!("the state `{said}` is none of {} (disconnected is offline)", plan::STATES);
+            return Err(DmiRefusal::Unfit(words));
+        };
+        if self.save_state(id, state, reason, cx).await? {
+            self.tell_state(id, cx);
         }
         Ok(Vec::new())
     }

@@ -52,9 +52,12 @@ impl DeviceTwin {
         let topic = topic::device_topic(id, "twin/update/result");
         let request: UpdateRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => {
+                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+            }
         };
         let base = Self::base(Some(&request.event_id), cx);
+        let says_actual = request.says_actual();
         let planned = request.updates().and_then(|updates| {
             let member = self.member(id)?;
             let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
@@ -70,6 +73,11 @@ impl DeviceTwin {
         self.publish(topic, payload::update_result(&base, &changes), cx);
         self.tell_change(id, &changes, &base, cx);
         self.tell_mapper(id, cx);
+        let protocol = self.catalog.protocol_of(id).unwrap_or_default();
+        // A device whose mapper has left speaks for itself.
+        if says_actual && !self.sessions.contains_key(protocol) {
+            self.spoken_for(id, None).await?;
+        }
         Ok(())
     }
 
@@ -90,7 +98,9 @@ impl DeviceTwin {
         let topic = topic::device_topic(id, "twin/get/result");
         let request: GetRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => {
+                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+            }
         };
         let base = Self::base(Some(&request.event_id), cx);
         match self.member(id).map(|member| payload::get_result(&base, &member.twins)) {
@@ -111,7 +121,7 @@ impl DeviceTwin {
     ) -> Result<(), String> {
         let request: StateRequest = payload::read(bytes).map_err(|refused| refused.reason)?;
         if plan::is_online(&request.state).is_none() {
-            return Err("the state is none of online, offline, ok, unhealthy and unknown".to_owned());
+            return Err(format!("the state is none of {}", plan::STATES));
         }
         self.save_state(id, &request.state, None, cx).await?;
         self.state_was_heard(id, cx);
@@ -129,7 +139,9 @@ impl DeviceTwin {
         let topic = topic::node_topic(self.node.as_str(), "membership/get/result");
         let request: GetRequest = match payload::read(bytes) {
             Ok(request) => request,
-            Err(refused) => return self.refuse(cx, topic, &Self::base(Some(""), cx), refused),
+            Err(refused) => {
+                return self.refuse(cx, topic, &Self::base(Some(&payload::event_id(bytes)), cx), refused);
+            }
         };
         let described = self.members.iter().map(|(id, member)| {
             let labels = self.catalog.device(id).and_then(|device| device.metadata.labels.as_ref());

@@ -76,12 +76,16 @@ impl DeviceTwin {
             membership.added.iter().chain(&membership.replaced).cloned().collect();
         let readable = affected.iter().filter(|id| uids.contains_key(*id) || self.members.contains_key(*id));
         let changes = members::desire(&self.members, &self.catalog, readable, &fresh, millis(cx.wall()));
+        let named = self.named_now(&affected, &fresh);
         let states = fresh.into_iter().map(|id| {
-            let state = State::unknown(uids.get(&id).map(String::as_str).unwrap_or_default());
-            (id, state)
+            let uid = uids.get(&id).map(String::as_str).unwrap_or_default();
+            let named = self.catalog.device(&id).map(plan::named_by).unwrap_or_default();
+            (id, State { named, ..State::unknown(uid) })
         });
         let states: BTreeMap<DeviceName, State> = states.collect();
-        let committed = self.commit(Self::writes(&membership, &states, &changes)).await;
+        let mut writes = Self::writes(&membership, &states, &changes);
+        writes.extend(named.iter().map(|(id, state)| store::put_state(id, state)));
+        let committed = self.commit(writes).await;
         if let Err(reason) = committed {
             // The catalog is ahead of the twins until the next try.
             self.usages.clear();
@@ -96,6 +100,11 @@ impl DeviceTwin {
             // What was wanted of an earlier device of that name, and what was called, is gone with it.
             self.catalog.put_edge_desired(&id, &BTreeMap::new());
             self.members.insert(id, Member::new(state, BTreeMap::new(), cx.now()));
+        }
+        for (id, State { named, .. }) in named {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.state.named = named;
+            }
         }
         self.probe_later(cx);
         self.tell_membership(&membership, cx);
@@ -128,6 +137,21 @@ impl DeviceTwin {
     fn affected(&self, found: &ReadObjects) -> BTreeSet<DeviceName> {
         let of_models = found.models.keys().flat_map(|model| self.catalog.users_of(model));
         found.devices.keys().chain(of_models).cloned().collect()
+    }
+
+    /// The states of those devices that are not `fresh` and name other properties than before.
+    fn named_now(
+        &self,
+        affected: &BTreeSet<DeviceName>,
+        fresh: &BTreeSet<DeviceName>,
+    ) -> Vec<(DeviceName, State)> {
+        let states = affected.difference(fresh).filter_map(|id| {
+            let (member, device) = (self.members.get(id)?, self.catalog.device(id)?);
+            let named = plan::named_by(device);
+            let state = || State { named: named.clone(), ..member.state.clone() };
+            (member.state.named != named).then(|| (id.clone(), state()))
+        });
+        states.collect()
     }
 
     fn before(&self, affected: &BTreeSet<DeviceName>) -> BTreeMap<DeviceName, DeviceBefore> {
@@ -214,9 +238,10 @@ impl DeviceTwin {
     ) {
         self.publish(topic::device_topic(id, "twin/update/document"), payload::document(base, changes), cx);
         let Some(member) = self.members.get(id) else { return };
+        let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
         // A delta answers nobody: it has an id of its own.
         let delta = Self::base(None, cx);
-        if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins)) {
+        if let Some(payload) = payload::delta(&delta, &member.twins, &plan::delta(&member.twins, model)) {
             self.publish(topic::device_topic(id, "twin/update/delta"), payload, cx);
         }
     }

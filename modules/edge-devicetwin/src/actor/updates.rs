@@ -107,7 +107,7 @@ impl DeviceTwin {
     }
 
     /// The properties that a device or its model names.
-    fn named(&self, id: &DeviceName) -> BTreeSet<String> {
+    pub(super) fn named(&self, id: &DeviceName) -> BTreeSet<String> {
         let Some(device) = self.catalog.device(id) else { return BTreeSet::new() };
         let model = self.catalog.model_of(id, device).1;
         let own = device.spec.properties.iter().map(|property| property.name.clone());

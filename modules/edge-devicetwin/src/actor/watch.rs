@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Context, Fault};
+use beehive::{Context, Fault, Moment};
 use contract::devicetwin::TwinMsg;
 use contract::ids::DeviceName;
 use contract::{DeviceCondition, UpReport};
@@ -16,7 +16,7 @@ use crate::events::Event;
 use crate::health::{self, MapperHealth};
 use crate::members::{self, Member};
 use crate::plan::{self, TWINS_MAX, TwinChange};
-use crate::silence::{self, Heard, PROBE_EVERY};
+use crate::silence::{self, Heard, PROBE_EVERY, REPEAT_CYCLE};
 use crate::store;
 use crate::twin::{State, Twin};
 
@@ -41,10 +41,24 @@ impl DeviceTwin {
         if self.probes.is_multiple_of(PROCESSES_AT_EACH) {
             self.look_for_mappers(cx).await?;
         }
+        self.look_who_is_served(cx);
         self.tell_silence(cx).await;
         self.tell_conditions(cx).await;
         self.tell_calls(cx).await;
         Ok(())
+    }
+
+    /// Notes the devices that a mapper spoke for which is none of their protocol now.
+    fn look_who_is_served(&mut self, cx: &Context<TwinMsg>) {
+        for (id, member) in &mut self.members {
+            let protocol = self.catalog.protocol_of(id).unwrap_or_default();
+            let spoke = member.state.mapper.as_deref();
+            let is_served = self.sessions.contains_key(protocol) && spoke == Some(catalog::whole(protocol));
+            member.unserved = match spoke {
+                Some(_) if !is_served => member.unserved.or(Some(cx.now())),
+                Some(_) | None => None,
+            };
+        }
     }
 
     /// Without devices there is nothing to look at.
@@ -131,8 +145,11 @@ impl DeviceTwin {
         let device = self.catalog.device(id)?;
         let session = self.sessions.get(self.catalog.protocol_of(id).unwrap_or_default());
         let has_mapper = session.is_some();
-        let ended = session.filter(|session| session.is_gone()).and_then(|session| session.ended);
         let now = cx.now();
+        let ended = session.filter(|session| session.is_gone()).and_then(|session| session.ended);
+        // The mapper of before has left at once where there is none, and within two cycles where another one is to begin.
+        let has_left = |since: &Moment| !has_mapper || now.since(*since) >= REPEAT_CYCLE * 2;
+        let ended = ended.max(member.unserved.filter(has_left));
         let cycles: BTreeMap<&str, Duration> = device
             .spec
             .properties
@@ -141,7 +158,10 @@ impl DeviceTwin {
             .collect();
         let since = millis(cx.wall());
         let of = |property: &str| member.heard(property);
-        let fresh = silence::fallen_silent(&member.twins, &cycles, &Heard { of: &of, ended }, now);
+        let named = ended.map(|_| self.named(id)).unwrap_or_default();
+        let is_named = |property: &str| named.contains(property);
+        let heard = Heard { of: &of, ended, is_named: &is_named };
+        let fresh = silence::fallen_silent(&member.twins, &cycles, &heard, now);
         let changes: Vec<TwinChange> = fresh
             .into_iter()
             .map(|(property, twin)| TwinChange {

@@ -1,17 +1,19 @@
 //! What the cloud says that devices should be, and of which types their properties are. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crd::{Device, DeviceModel, PropertyType};
 
-use super::{TEXT, TWINS_MAX, TwinChange, VALUE_MAX, begin, check_name};
+use super::{TEXT, TWINS_MAX, TwinChange, begin, check_desired, check_name, gone};
 use crate::twin::{Side, Twin};
 
-/// The values that the cloud wants, by property. An empty one is none.
-fn desired_values(device: &Device) -> BTreeMap<&str, &str> {
+/// The values that the cloud wants, by property. An empty one is none, and so is one that the model does not allow.
+fn desired_values<'a>(device: &'a Device, model: Option<&DeviceModel>) -> BTreeMap<&'a str, &'a str> {
     let named = device.spec.properties.iter().filter_map(|property| {
         let value = property.desired.as_ref()?.value.as_str();
-        let usable = !value.is_empty() && value.len() <= VALUE_MAX && check_name(&property.name).is_ok();
+        let usable = !value.is_empty()
+            && check_name(&property.name).is_ok()
+            && check_desired(&property.name, value, model).is_ok();
         usable.then_some((property.name.as_str(), value))
     });
     named.take(TWINS_MAX).collect()
@@ -19,14 +21,15 @@ fn desired_values(device: &Device) -> BTreeMap<&str, &str> {
 
 /// What the cloud's desired values and the model's types make of the twins. Each desired value is taken over once, so that an MQTT
 /// client's word after it stays until the cloud wants something else. A model that comes after the values settles their type all the
-/// same; what was said before it stays.
+/// same; what was said before it stays. A property that the device named before (`named_before`) and names no more goes.
 pub(crate) fn desire(
     held: &BTreeMap<String, Twin>,
     device: &Device,
-    types: &BTreeMap<&str, &'static str>,
+    model: Option<&DeviceModel>,
+    named_before: &BTreeSet<String>,
     now: i64,
 ) -> Vec<TwinChange> {
-    let desired_values = desired_values(device);
+    let (desired_values, types) = (desired_values(device, model), types(model));
     let mut changes = Vec::new();
     for (&property, &value) in &desired_values {
         let before = held.get(property);
@@ -53,8 +56,23 @@ pub(crate) fn desire(
         after.desired = None;
         changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
     }
-    settle_types(held, types, &mut changes);
+    let own = named_by(device);
+    settle_types(held, &types, &mut changes);
+    for property in named_before.difference(&own) {
+        let Some(before) = held.get(property).filter(|twin| !twin.deleted) else { continue };
+        changes.retain(|change| change.property != *property);
+        let mut after = gone(before);
+        after.desired = None;
+        after.expected_version.cloud += 1;
+        changes.push(TwinChange { property: property.clone(), before: Some(before.clone()), after });
+    }
     changes
+}
+
+/// The properties that a device's object names.
+pub(crate) fn named_by(device: &Device) -> BTreeSet<String> {
+    let names = device.spec.properties.iter().map(|property| &property.name);
+    names.filter(|name| check_name(name).is_ok()).take(TWINS_MAX).cloned().collect()
 }
 
 /// Living twins are of the type that the model says.

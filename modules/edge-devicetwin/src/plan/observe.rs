@@ -1,6 +1,6 @@
 //! What a mapper's report makes of the twins. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::devicetwin::ObservedTwin;
 
@@ -10,14 +10,23 @@ use crate::twin::{Side, Twin};
 /// 500 bytes of why there is no value: with it a twin's metadata is within what the cloud takes.
 const ERROR_MAX: usize = 500;
 
-/// What a report makes of the twins.
+/// What the objects say of a device's properties.
+#[derive(Debug, Default)]
+pub(crate) struct Modelled<'a> {
+    /// Of which types they are, by the model.
+    pub(crate) types: BTreeMap<&'a str, &'static str>,
+    /// Those that the device names.
+    pub(crate) named: BTreeSet<String>,
+}
+
+/// What a report makes of the twins. A property that has gone is not brought back by a mapper that has not heard of it yet.
 ///
 /// # Errors
 /// A sentence for the mapper.
 pub(crate) fn observe(
     held: &BTreeMap<String, Twin>,
     reports: &[ObservedTwin],
-    types: &BTreeMap<&str, &'static str>,
+    Modelled { types, named }: &Modelled<'_>,
     now: i64,
 ) -> Result<Vec<TwinChange>, String> {
     if reports.len() > TWINS_MAX {
@@ -34,6 +43,9 @@ pub(crate) fn observe(
             check_reported(property, value, value_type)?;
         }
         let before = held.get(property);
+        if before.is_some_and(|twin| twin.deleted) && !named.contains(property) {
+            continue;
+        }
         let after = observed(before, report, value_type, now);
         changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
@@ -106,13 +118,13 @@ mod tests {
         let long = "é\u{1b}[2J".repeat(400);
         let held = BTreeMap::new();
         let first =
-            observe(&held, &[report("", Some("exception 2"), Some(&long))], &BTreeMap::new(), 1).unwrap();
+            observe(&held, &[report("", Some("exception 2"), Some(&long))], &Modelled::default(), 1).unwrap();
         let twin = &first[0].after;
         assert_eq!(twin.actual_error.as_deref(), Some("exception 2"));
         let refusal = twin.observed_error.as_deref().unwrap();
         assert!(refusal.len() <= ERROR_MAX && !refusal.chars().any(char::is_control));
         let held = BTreeMap::from([("heat".to_owned(), Twin { stale: Some(5), ..twin.clone() })]);
-        let next = observe(&held, &[report("21", None, None)], &BTreeMap::new(), 9).unwrap();
+        let next = observe(&held, &[report("21", None, None)], &Modelled::default(), 9).unwrap();
         let twin = &next[0].after;
         assert_eq!((&twin.actual_error, &twin.observed_error, twin.stale), (&None, &None, None));
         assert!(next[0].is_new());

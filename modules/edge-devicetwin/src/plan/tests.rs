@@ -48,7 +48,7 @@ fn wanted(twins: &mut Twins, desired: Option<&str>) -> Vec<TwinChange> {
         Some(value) => json!([{ "name": "led", "desired": { "value": value } }]),
         None => json!([{ "name": "led" }]),
     });
-    let changes = desire(twins, &device, &BTreeMap::new(), 9);
+    let changes = desire(twins, &device, None, &BTreeSet::new(), 9);
     apply(twins, &changes);
     changes
 }
@@ -173,7 +173,7 @@ fn a_mapper_reports_without_changing_the_wish_of_the_cloud() {
     let mut twins = Twins::new();
     wanted(&mut twins, Some("20"));
     // The mapper has not heard of 20 yet.
-    let changes = observe(&twins, &[report("led", "10", "9")], &BTreeMap::new(), 3).unwrap();
+    let changes = observe(&twins, &[report("led", "10", "9")], &Modelled::default(), 3).unwrap();
     apply(&mut twins, &changes);
     assert_eq!(expected(&twins), Some("20"));
     let id = DeviceName::parse("d", "pump").unwrap();
@@ -186,7 +186,7 @@ fn a_mapper_reports_without_changing_the_wish_of_the_cloud() {
 #[test]
 fn without_a_wish_of_the_cloud_the_mapper_says_what_should_be() {
     let mut twins = Twins::new();
-    let types = BTreeMap::from([("led", "int")]);
+    let types = Modelled { types: BTreeMap::from([("led", "int")]), ..Modelled::default() };
     let changes = observe(&twins, &[report("led", "", "1")], &types, 3).unwrap();
     apply(&mut twins, &changes);
     assert_eq!((expected(&twins), twins["led"].value_type.as_str()), (None, "int"));
@@ -205,7 +205,7 @@ fn the_delta_is_over_the_whole_device() {
     told(&mut twins, json!({ "same": part("1", "1"), "other": part("on", "off"), "free": part("", "x"), "gone": part("1", "2") }))
         .unwrap();
     told(&mut twins, json!({ "gone": null, "unread": { "expected": { "value": "1" } } })).unwrap();
-    assert_eq!(delta(&twins), BTreeMap::from([("other", "on"), ("unread", "1")]));
+    assert_eq!(delta(&twins, None), BTreeMap::from([("other", "on"), ("unread", "1")]));
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn an_application_may_want_what_the_model_allows_until_the_cloud_wants_something
     apply(&mut twins, &changes);
     assert_eq!((expected(&twins), twins["led"].edge_desired.as_deref()), (Some("7"), Some("7")));
     // What the mapper works towards changes nothing of it, and the cloud's old word is not said again.
-    let observed = observe(&twins, &[report("led", "3", "3")], &BTreeMap::new(), 6).unwrap();
+    let observed = observe(&twins, &[report("led", "3", "3")], &Modelled::default(), 6).unwrap();
     apply(&mut twins, &observed);
     assert_eq!(wanted(&mut twins, Some("3")), []);
     assert_eq!(expected(&twins), Some("7"));
@@ -277,7 +277,7 @@ fn a_value_that_an_application_set_is_shown_as_its_own_with_a_mapper_too_until_t
     };
     let of = |value: &str, by: Option<&str>| (value.to_owned(), by.map(str::to_owned));
     let observes = |twins: &mut Twins, value: &str| {
-        let changes = observe(twins, &[report("led", value, "1")], &BTreeMap::new(), 6).unwrap();
+        let changes = observe(twins, &[report("led", value, "1")], &Modelled::default(), 6).unwrap();
         apply(twins, &changes);
     };
     wanted(&mut twins, Some("3"));
@@ -306,7 +306,7 @@ fn a_model_settles_types_whenever_it_comes() {
     .unwrap();
     let device = device(json!([{ "name": "led", "desired": { "value": "3" } }, { "name": "t" }]));
     let late = |twins: &mut Twins| {
-        let changes = desire(twins, &device, &types(Some(&model)), 9);
+        let changes = desire(twins, &device, Some(&model), &BTreeSet::new(), 9);
         apply(twins, &changes);
         changes
     };
@@ -331,6 +331,75 @@ fn a_model_settles_types_whenever_it_comes() {
     }
     // Nor is what was there before it.
     twins.get_mut("t").unwrap().value_type = TEXT.to_owned();
-    let changes = observe(&twins, &[report("t", "", "22")], &types(Some(&model)), 6).unwrap();
+    let changes = observe(
+        &twins,
+        &[report("t", "", "22")],
+        &Modelled { types: types(Some(&model)), ..Modelled::default() },
+        6,
+    )
+    .unwrap();
     assert_eq!(changes[0].after.value_type, "float");
+}
+
+#[test]
+fn what_the_model_does_not_allow_is_ordered_from_nobody() {
+    let model = |maximum: &str| -> DeviceModel {
+        serde_json::from_value(json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+            { "name": "led", "type": "INT", "accessMode": "ReadWrite", "maximum": maximum }] } }))
+        .unwrap()
+    };
+    let mut twins = Twins::new();
+    let mut wanted = |value: &str, maximum: &str| {
+        let device = device(json!([{ "name": "led", "desired": { "value": value } }]));
+        let changes = desire(&twins, &device, Some(&model(maximum)), &BTreeSet::new(), 9);
+        apply(&mut twins, &changes);
+        twins.get("led").and_then(|twin| Some(twin.expected.as_ref()?.value.clone()))
+    };
+    assert_eq!(wanted("500", "100"), None);
+    assert_eq!(wanted("20", "100").as_deref(), Some("20"));
+    assert_eq!(wanted("500", "100"), None, "and the value before it is not wanted any more");
+    assert_eq!(wanted("500", "1000").as_deref(), Some("500"), "a model that allows it heals it");
+    // What an application wanted by a model of before.
+    assert_eq!(delta(&twins, Some(&model("1000"))), BTreeMap::from([("led", "500")]));
+    assert_eq!(delta(&twins, Some(&model("100"))), BTreeMap::new());
+}
+
+#[test]
+fn a_property_that_its_device_names_no_more_goes_with_its_twin() {
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let mut twins = Twins::new();
+    told(&mut twins, json!({ "clients": { "actual": { "value": "1" } } })).unwrap();
+    let changes = observe(&twins, &[report("heat", "", "21")], &Modelled::default(), 1).unwrap();
+    apply(&mut twins, &changes);
+    let whole = device(json!([{ "name": "heat" }, { "name": "led", "desired": { "value": "on" } }]));
+    let changes = desire(&twins, &whole, None, &named(&[]), 9);
+    apply(&mut twins, &changes);
+    assert_eq!(named_by(&whole), named(&["heat", "led"]));
+    assert_eq!(desire(&twins, &whole, None, &named_by(&whole), 9), [], "it is named");
+    let bare = device(json!([]));
+    let changes = desire(&twins, &bare, None, &named_by(&whole), 9);
+    let gone: Vec<&str> = changes.iter().map(|change| change.property.as_str()).collect();
+    assert_eq!(gone, ["heat", "led"], "what a client has made stays");
+    for TwinChange { after, .. } in &changes {
+        assert!(after.deleted && after.actual.is_none() && after.expected.is_none(), "{after:?}");
+        assert_eq!(after.desired, None, "what is wanted when it comes back is new");
+    }
+    apply(&mut twins, &changes);
+    assert_eq!(desire(&twins, &bare, None, &named_by(&whole), 9), [], "once");
+    // The mapper was not told yet.
+    let late = |device: &Device| {
+        let modelled = Modelled { types: BTreeMap::new(), named: named_by(device) };
+        observe(&twins, &[report("heat", "", "22")], &modelled, 10).unwrap().len()
+    };
+    assert_eq!((late(&bare), late(&whole)), (0, 1));
+}
+
+#[test]
+fn each_state_that_kubeedges_framework_sends_is_known() {
+    let mean = |said: &'static str| state_of_mapper(said);
+    for state in ["ok", "online", "offline", "unhealthy", "unknown", "OK"] {
+        assert_eq!(mean(state), Some(state));
+    }
+    assert_eq!(mean("disconnected"), Some("offline"));
+    assert_eq!((mean("healthy"), mean("weird"), mean("")), (None, None, None));
 }

@@ -1,7 +1,7 @@
 //! Version 1 of the rows, frozen. What DeviceTwin works with is made of these structs and turned into them, so that a
 //! change of the one leaves the other alone; another layout is another version, in a file beside this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{CallOrigin, CallOutcome, CallState, DeviceCondition};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,10 @@ pub(super) struct StateV1 {
     conditions: Vec<ConditionV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    named: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mapper: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,18 +38,18 @@ struct ConditionV1 {
 }
 
 impl From<&State> for StateV1 {
-    fn from(State { uid, state, last_online, reason, unreported, conditions }: &State) -> Self {
-        let (uid, state, last_online) = (uid.clone(), state.clone(), last_online.clone());
-        let reason = reason.clone();
+    fn from(state: &State) -> Self {
+        let State { uid, state, last_online, reason, unreported, conditions, named, mapper } = state.clone();
         let conditions = conditions.iter().map(ConditionV1::from).collect();
-        StateV1 { uid, state, last_online, unreported: *unreported, conditions, reason }
+        StateV1 { uid, state, last_online, unreported, conditions, reason, named, mapper }
     }
 }
 
 impl From<StateV1> for State {
-    fn from(StateV1 { uid, state, last_online, unreported, conditions, reason }: StateV1) -> Self {
+    fn from(row: StateV1) -> Self {
+        let StateV1 { uid, state, last_online, unreported, conditions, reason, named, mapper } = row;
         let conditions = conditions.into_iter().map(DeviceCondition::from).collect();
-        State { uid, state, last_online, reason, unreported, conditions }
+        State { uid, state, last_online, reason, unreported, conditions, named, mapper }
     }
 }
 
