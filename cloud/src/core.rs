@@ -5,78 +5,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::quic::{Credentials, EndpointError, QuicAcceptor};
+use beehive::link::quic::{Credentials, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
 use beehive::{Ended, Env, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{EnrolmentSettings, SecretError, SecretStore, WebSocketListener, websocket_queue};
-use cloud_router::{DoorError, DoorSettings};
+use cloud_hub::{EnrolmentSettings, SecretStore, WebSocketListener, websocket_queue};
+use cloud_router::DoorSettings;
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
-use https::{Port, TlsError};
-use kubewatch::{Interruptions, ReadAs, ReadAsError};
+use https::Port;
+use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
-use thiserror::Error;
 
-use crate::crds::{self, CrdError};
-use crate::kubelet_endpoint::{self, KubeletEndpointError};
+use crate::api_server;
+use crate::crds;
+use crate::kubelet_endpoint;
 use crate::listeners::{self, EnrolmentListener, FallbackListener};
-use crate::monitor::{MonitorError, MonitorPorts, Watched};
+use crate::monitor::{MonitorPorts, Watched};
 use crate::request_counts::RequestCounts;
+use crate::start_error::StartError;
+use crate::start_pages::StartPages;
 use crate::topology::{self, Dependencies, RuleSettings};
-
-/// Why CloudCore did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A custom resource is not there.
-    #[error(transparent)]
-    Definitions(#[from] CrdError),
-    /// What pods need cannot be read.
-    #[error("Secrets and config maps")]
-    ReadAs(#[from] ReadAsError),
-    /// The CA or a Secret is not there.
-    #[error("certificates")]
-    Secrets(#[from] SecretError),
-    /// CloudCore's certificate is not usable.
-    #[error("certificates")]
-    Certificate(#[from] TlsError),
-    /// A port is taken, or its address is not of this machine.
-    #[error("cannot listen at {address} for {what}: free the port, or change {key}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What for.
-        what: &'static str,
-        /// The setting.
-        key: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The link does not listen.
-    #[error("the link's port (modules.cloudHub.quic)")]
-    Link(#[from] EndpointError),
-    /// The admin endpoint does not listen.
-    #[error("the admin endpoint")]
-    Monitor(#[from] MonitorError),
-    /// The map is wrong.
-    #[error("wiring")]
-    Wiring(#[from] WiringError),
-    /// It cannot be the kubelet endpoint of its nodes.
-    #[error("the nodes' kubelet endpoints (modules.cloudStream)")]
-    KubeletEndpoint(#[from] KubeletEndpointError),
-    /// HTTP clients could not call rules.
-    #[error("the door for rules (modules.router)")]
-    RuleDoor(#[from] DoorError),
-    /// The stand-alone API's kubeconfig cannot be written.
-    #[error("the stand-alone API")]
-    StandAlone(#[source] Box<cloud_apiserver::StartError>),
-    /// A setting that was not validated.
-    #[error("setting `{0}` is no IP address")]
-    Address(String),
-}
 
 /// Where nodes arrive.
 pub enum Transport {
@@ -84,6 +35,17 @@ pub enum Transport {
     Quic,
     /// Something else: a harness brings its own.
     Given(Box<dyn Acceptor>),
+}
+
+/// What is known of the API server beside the client that asks it.
+#[derive(Default)]
+pub struct ApiServer {
+    /// Where it is, for people; empty: in this process.
+    pub url: String,
+    /// The stand-alone one, whose actors run in CloudCore's hive.
+    pub standalone: Option<StandAlone>,
+    /// What the client counts.
+    pub requests: RequestCounts,
 }
 
 /// A running CloudCore.
@@ -98,7 +60,8 @@ pub struct CloudCore {
 }
 
 impl CloudCore {
-    /// Starts everything, in this order: definitions, certificates, ports, the actors.
+    /// Starts everything, in this order: the admin endpoint's ports, definitions, certificates, the other ports, the actors. It waits for
+    /// an API server that is away.
     ///
     /// # Errors
     /// See [`StartError`]: each says what is missing.
@@ -108,11 +71,11 @@ impl CloudCore {
         transport: Transport,
         env: Env,
     ) -> Result<Self, StartError> {
-        Self::start_with(settings, client, transport, env, (None, RequestCounts::default())).await
+        Self::start_with(settings, client, transport, env, ApiServer::default()).await
     }
 
-    /// The same, with the actors of a stand-alone API in its hive, and what `client` counts. `client` may be that API's: it is answered
-    /// before they run.
+    /// The same, with what is known of the API server that `client` asks. It may be a stand-alone one's: that answers before its
+    /// actors run.
     ///
     /// # Errors
     /// See [`StartError`]: each says what is missing.
@@ -121,24 +84,26 @@ impl CloudCore {
         client: kube::Client,
         transport: Transport,
         env: Env,
-        (api, requests): (Option<StandAlone>, RequestCounts),
+        ApiServer { url, standalone: api, requests }: ApiServer,
     ) -> Result<Self, StartError> {
         let hub = &settings.modules.cloud_hub;
         let identity = identity(&env);
         tracing::info!(identity, "this CloudCore");
-        crds::apply(&client, &env).await?;
-        tracing::info!("custom resources are served");
-        let read_as = ReadAs::probe(&client).await?;
+        let monitor = monitor_ports(&settings.common_config.monitor_server)?;
         let interruptions = Interruptions::default();
         let registry = Registry::new(client.clone()).with_interruptions(interruptions.clone());
-        let (enrolment, credentials) = certificates(hub, &client, registry.clone(), &env).await?;
+        let asked = async || {
+            crds::apply(&client, &env).await?;
+            tracing::info!("custom resources are served");
+            let read_as = ReadAs::probe(&client).await?;
+            Ok((read_as, certificates(hub, &client, registry.clone(), &env).await?))
+        };
+        let mut pages = StartPages::new(monitor.clone());
+        let answered = api_server::until_answered(&url, &mut pages, &env, asked).await;
+        pages.end().await;
+        let (read_as, (enrolment, credentials)) = answered?;
         let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
-        let monitor = &settings.common_config.monitor_server;
-        let healthz = (!monitor.healthz_bind_address.is_empty())
-            .then(|| socket(&monitor.healthz_bind_address))
-            .transpose()?;
-        let monitor = MonitorPorts::bind(socket(&monitor.bind_address)?, healthz)?;
         let enrolment_address = enrolment.port.address();
         let calls = kubelet_endpoint::calls(settings, &env);
         let authority = &enrolment.settings.authority;
@@ -251,6 +216,12 @@ impl CloudCore {
     pub async fn stop(self, deadline: Duration) -> Ended {
         self.hive.shutdown(deadline).await
     }
+}
+
+fn monitor_ports(settings: &config::cloud::MonitorServer) -> Result<MonitorPorts, StartError> {
+    let healthz = &settings.healthz_bind_address;
+    let healthz = (!healthz.is_empty()).then(|| socket(healthz)).transpose()?;
+    Ok(MonitorPorts::bind(socket(&settings.bind_address)?, healthz)?)
 }
 
 /// How rules are served: the door's port is bound here, so that a start that cannot have it says so.

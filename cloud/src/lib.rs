@@ -5,6 +5,7 @@
 //! same one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod api_server;
 mod core;
 mod crds;
 mod csi_socket;
@@ -15,12 +16,15 @@ mod monitor;
 mod process_metrics;
 mod request_counts;
 mod request_deadlines;
+mod start_error;
+mod start_pages;
 pub mod topology;
 
-pub use core::{CloudCore, StartError, Transport, identity};
+pub use core::{ApiServer, CloudCore, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
 pub use csi_socket::{CsiSocket, CsiSocketMsg};
 pub use kubelet_endpoint::KubeletEndpointError;
 pub use monitor::{Monitor, MonitorError, MonitorMsg, MonitorPorts, Watched};
 pub use request_counts::RequestCounts;
 pub use request_deadlines::RequestDeadlines;
+pub use start_error::{ApiServerError, StartError};

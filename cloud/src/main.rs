@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
-use cloud::{CloudCore, RequestCounts, RequestDeadlines, Transport};
+use cloud::{ApiServer, CloudCore, RequestCounts, RequestDeadlines, Transport};
 use cloud_apiserver::StandAlone;
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -34,6 +34,9 @@ struct Cli {
     /// Print the annotated default config and end
     #[arg(long)]
     defaultconfig: bool,
+    /// KubeEdge's
+    #[arg(long, hide = true)]
+    minconfig: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -59,6 +62,11 @@ async fn run(cli: Cli) -> Result<()> {
     if cli.defaultconfig {
         return daemon::print(DEFAULT_FILE);
     }
+    if cli.minconfig {
+        bail!(
+            "there is no --minconfig here: each setting may be left out, and --defaultconfig prints all of them"
+        );
+    }
     if let Some(Verb::Topology { dot }) = cli.verb {
         let mut hive = Hive::new("cloudcore", env);
         let _api = cli.standalone.then(|| cloud_apiserver::mailboxes(&mut hive));
@@ -67,8 +75,7 @@ async fn run(cli: Cli) -> Result<()> {
         return daemon::print_topology("cloudcore", &hive.topology(), dot);
     }
     let settings = settings(cli.config.as_deref())?;
-    let (mut standalone, mut requests) = (None, RequestCounts::default());
-    let client = if cli.standalone {
+    let (client, api) = if cli.standalone {
         let server = cloud_apiserver::Settings {
             listen: cli.standalone_listen,
             data_dir: cli.standalone_dir.clone(),
@@ -89,15 +96,15 @@ async fn run(cli: Cli) -> Result<()> {
             "stand-alone API listens"
         );
         let client = api.client();
-        standalone = Some(api);
-        client
+        (client, ApiServer { standalone: Some(api), ..ApiServer::default() })
     } else {
-        let (client, counts) = client(&settings, cli.kubeconfig.as_deref()).await?;
-        requests = counts;
-        client
+        client(&settings, cli.kubeconfig.as_deref()).await?
     };
-    let core = CloudCore::start_with(&settings, client, Transport::Quic, env, (standalone, requests)).await?;
-    daemon::serve(Daemon(core)).await
+    let start = CloudCore::start_with(&settings, client, Transport::Quic, env, api);
+    match daemon::unless_stopped(start).await? {
+        Some(core) => daemon::serve(Daemon(core?)).await,
+        None => Ok(()),
+    }
 }
 
 struct Daemon(CloudCore);
@@ -133,8 +140,8 @@ fn settings(path: Option<&Path>) -> Result<Settings> {
 /// By which the API server knows CloudCore's requests.
 const USER_AGENT: &str = concat!("cloudcore/", env!("CARGO_PKG_VERSION"), " (kubehive)");
 
-/// A client, and how its requests end.
-async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Client, RequestCounts)> {
+/// A client, and what is known of its API server.
+async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Client, ApiServer)> {
     let api = &settings.kube_api_config;
     let path = flag
         .map(PathBuf::from)
@@ -158,8 +165,9 @@ async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Clien
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504. Who asks has pauses of its own, and says why.
     config.default_retry = false;
-    let counts = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
+    let url = config.cluster_url.to_string();
+    let requests = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
     let builder = kube::client::ClientBuilder::try_from(config)?;
-    let client = builder.with_layer(&RequestDeadlines::default()).with_layer(&counts).build();
-    Ok((client, counts))
+    let client = builder.with_layer(&RequestDeadlines::default()).with_layer(&requests).build();
+    Ok((client, ApiServer { url, requests, standalone: None }))
 }

@@ -1,4 +1,4 @@
-//! The admin endpoint: health, and the state of every actor. It asks for no credential and so listens on loopback; health
+//! The admin endpoint: health, readiness, and the state of every actor. It asks for no credential and so listens on loopback; health
 //! alone may be asked for from elsewhere, too.
 
 use std::net::SocketAddr;
@@ -23,16 +23,18 @@ use crate::{metrics, process_metrics};
 /// 2 s: an actor that is busy for longer shows no snapshot.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// 1 s for answers in hand when it stops.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// 30 s: a watch that has broken off for so long is named. A shorter break heals by itself all the time.
 const BROKEN_FOR: Duration = Duration::from_secs(30);
+/// 5 min: a CloudCore that has not seen what the API server holds for so long is not ready. Others may be: it takes no new node by a
+/// Service meanwhile. An API server that is exchanged is away for less.
+const UNREADY_AFTER: Duration = Duration::from_secs(300);
 /// What there is.
-const PATHS: &str =
-    "/healthz: whether CloudCore works\n/metrics: Prometheus' text format\n/state: every actor, as JSON\n";
+const PATHS: &str = "/healthz: whether CloudCore works\n/livez: whether a new start would mend nothing\n/readyz: whether it sees what the API server holds, too\n/metrics: Prometheus' text format\n/state: every actor, as JSON\n";
 
 /// 64 connections at once of the whole endpoint: scrapers and people are few.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     strangers: 64,
     strangers_per_address: 64,
     yields_after: Duration::ZERO,
@@ -52,7 +54,7 @@ const LIMITS: Limits = Limits {
     streams_per_connection: 1,
 };
 /// 64 probes at once, 32 of one address, each of which has 5 s to ask and asks once.
-const PROBES: Limits =
+pub(crate) const PROBES: Limits =
     Limits { strangers_per_address: 32, head_within: Duration::from_secs(5), keep_alive: false, ..LIMITS };
 
 /// Why the endpoint is not there.
@@ -63,6 +65,12 @@ pub struct MonitorError {
     key: &'static str,
     #[source]
     source: std::io::Error,
+}
+
+impl MonitorError {
+    pub(crate) fn of(address: SocketAddr, key: &'static str, source: std::io::Error) -> Self {
+        MonitorError { address, key, source }
+    }
 }
 
 /// The ports of the endpoint, which outlive its incarnations.
@@ -84,6 +92,12 @@ impl MonitorPorts {
         let all = bind(address, "bindAddress")?;
         let healthz = healthz.map(|address| bind(address, "healthzBindAddress")).transpose()?;
         Ok(MonitorPorts { all, healthz })
+    }
+
+    /// Each port, with its setting and the one of these that is of its kind: of everything, or of health alone.
+    pub(crate) fn each<T>(&self, all: T, health: T) -> impl Iterator<Item = (&Port, &'static str, T)> {
+        let healthz = self.healthz.as_deref().map(|port| (port, "healthzBindAddress", health));
+        [(&*self.all, "bindAddress", all)].into_iter().chain(healthz)
     }
 
     /// Where everything is answered.
@@ -126,7 +140,7 @@ pub struct Watched {
     pub requests: RequestCounts,
 }
 
-/// Serves `/healthz`, `/state` and `/metrics` at one port, and `/healthz` alone at the other.
+/// Serves `/healthz`, `/livez`, `/readyz`, `/state` and `/metrics` at one port, and the first three alone at the other.
 pub struct Monitor {
     ports: MonitorPorts,
     inspector: Inspector,
@@ -228,6 +242,10 @@ impl Handler for Pages {
     async fn handle(&self, request: Request<Incoming>, _: &Peer) -> Answer {
         let page: fn(&Self, &HiveReport) -> Answer = match (request.uri().path(), self.shows) {
             ("/healthz", _) => Pages::health,
+            ("/livez", _) => {
+                |_, report| sick(report).unwrap_or_else(|| body::sentence(StatusCode::OK, "ok\n"))
+            }
+            ("/readyz", _) => Pages::readiness,
             ("/state", PageSet::Everything) => |_, report| state(report),
             ("/metrics", PageSet::Everything) => Pages::metrics,
             ("/", PageSet::Everything) => return body::sentence(StatusCode::OK, PATHS),
@@ -250,27 +268,34 @@ impl Pages {
     /// 503 for what a new start may mend: an actor that does not run. A watch that has broken off is said and no reason to start
     /// anew: nodes that are linked stay so meanwhile, and a new CloudCore would find the same API server. So is a check that failed.
     fn health(&self, report: &HiveReport) -> Answer {
-        let sick = report.actors.iter().filter(|actor| actor.state != ActorState::Running);
-        let sick: Vec<&str> = sick.map(|actor| actor.name.as_str()).collect();
-        if !sick.is_empty() {
-            let said = format!("not running: {}\n", sick.join(", "));
-            return body::sentence(StatusCode::SERVICE_UNAVAILABLE, said);
-        }
-        let now = self.clock.now();
-        let mut said = "ok\n".to_owned();
-        for (resource, since) in self.watched.interruptions.list() {
-            let seconds = now.since(since);
-            if seconds >= BROKEN_FOR {
-                let seconds = seconds.as_secs();
-                said += &format!(
-                    "the watch of {resource} broke off {seconds} s ago and has not listed again: see the log\n"
-                );
+        sick(report).unwrap_or_else(|| {
+            let checks = self.watched.checks.said().into_iter().map(|check| format!("{check}\n"));
+            let said: String = self.broken_for(BROKEN_FOR).chain(checks).collect();
+            body::sentence(StatusCode::OK, format!("ok\n{said}"))
+        })
+    }
+
+    /// 503, too, for a watch that has been broken for long: whoever may choose takes another CloudCore.
+    fn readiness(&self, report: &HiveReport) -> Answer {
+        sick(report).unwrap_or_else(|| {
+            let broken: String = self.broken_for(UNREADY_AFTER).collect();
+            match broken.as_str() {
+                "" => self.health(report),
+                _ => body::sentence(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{broken}")),
             }
-        }
-        for check in self.watched.checks.said() {
-            said += &format!("{check}\n");
-        }
-        body::sentence(StatusCode::OK, said)
+        })
+    }
+
+    /// A line for each resource whose watch broke off so long ago and has not listed since.
+    fn broken_for(&self, least: Duration) -> impl Iterator<Item = String> {
+        let now = self.clock.now();
+        let broken = self.watched.interruptions.list().into_iter();
+        broken.map(move |(resource, since)| (resource, now.since(since))).filter(move |(_, of)| *of >= least).map(
+            |(resource, of)| {
+                let seconds = of.as_secs();
+                format!("the watch of {resource} broke off {seconds} s ago and has not listed again: see the log\n")
+            },
+        )
     }
 
     fn metrics(&self, report: &HiveReport) -> Answer {
@@ -284,6 +309,14 @@ impl Pages {
         self.monitor.try_tell(MonitorMsg::Report(answer)).ok()?;
         report.await.ok()
     }
+}
+
+/// 503 if there is an actor that does not run.
+fn sick(report: &HiveReport) -> Option<Answer> {
+    let sick = report.actors.iter().filter(|actor| actor.state != ActorState::Running);
+    let sick: Vec<&str> = sick.map(|actor| actor.name.as_str()).collect();
+    let said = format!("not running: {}\n", sick.join(", "));
+    (!sick.is_empty()).then(|| body::sentence(StatusCode::SERVICE_UNAVAILABLE, said))
 }
 
 fn state(report: &HiveReport) -> Answer {
@@ -339,8 +372,11 @@ mod tests {
     }
 
     fn run(test: impl AsyncFnOnce(Fixture)) {
+        run_with(Env::real(), Watched::default(), test);
+    }
+
+    fn run_with(env: Env, watched: Watched, test: impl AsyncFnOnce(Fixture)) {
         actix_rt::System::new().block_on(async {
-            let env = Env::real();
             let mut hive = Hive::new("cloudcore", env.clone());
             let any = "127.0.0.1:0".parse().unwrap();
             let ports = MonitorPorts::bind(any, Some(any)).unwrap();
@@ -355,7 +391,7 @@ mod tests {
             );
             let (kept, inspector) = (ports.clone(), hive.inspector());
             hive.supervise(mailbox, Policy::default(), move || {
-                Monitor::new(kept.clone(), inspector.clone(), Watched::default())
+                Monitor::new(kept.clone(), inspector.clone(), watched.clone())
             });
             hive.open().unwrap();
             test(Fixture { env, hive, ports, monitor, fail }).await;
@@ -380,6 +416,48 @@ mod tests {
         });
     }
 
+    /// Ten minutes after it was made, and still going.
+    struct Later(Arc<dyn Clock>);
+
+    impl Clock for Later {
+        fn now(&self) -> beehive::Moment {
+            self.0.now() + Duration::from_secs(600)
+        }
+
+        fn wall(&self) -> std::time::SystemTime {
+            self.0.wall()
+        }
+
+        fn sleep(&self, pause: Duration) -> futures::future::BoxFuture<'static, ()> {
+            self.0.sleep(pause)
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_broken_for_long_makes_it_unready_by_name_and_a_short_break_does_not() {
+        let env = Env::real().with_clock(Arc::new(Later(Env::real().clock())));
+        let watched = Watched::default();
+        let short = watched.interruptions.begin("services", env.now());
+        let interruptions = watched.interruptions.clone();
+        run_with(env, watched, async move |fixture| {
+            let (all, health) = (fixture.ports.address(), fixture.ports.healthz().unwrap());
+            assert!(get(all, "/readyz").await.starts_with("HTTP/1.1 200 OK"));
+            let long = interruptions.begin("pods", beehive::Moment(Duration::from_secs(290)));
+            for at in [all, health] {
+                let ready = get(at, "/readyz").await;
+                assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+                assert!(ready.contains("the watch of pods") && !ready.contains("services"), "{ready}");
+                // A new start would mend neither.
+                for path in ["/healthz", "/livez"] {
+                    assert!(get(at, path).await.starts_with("HTTP/1.1 200 OK"), "{path}");
+                }
+            }
+            drop(long);
+            assert!(get(all, "/readyz").await.starts_with("HTTP/1.1 200 OK"));
+            drop(short);
+        });
+    }
+
     #[test]
     fn an_actor_that_does_not_run_is_named() {
         run(async |fixture| {
@@ -390,6 +468,9 @@ mod tests {
                 }
             };
             fixture.env.timeout(LONG, named).await.expect("it is not named");
+            for path in ["/livez", "/readyz"] {
+                assert!(get(fixture.ports.address(), path).await.starts_with("HTTP/1.1 503 "), "{path}");
+            }
         });
     }
 

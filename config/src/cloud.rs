@@ -397,9 +397,18 @@ mod tests {
             "modules.cloudHub.nodeLimits",
             "modules.nothing",
             "`modules.cloudHub.nodeLimit` is not understood",
+            "write it as its default is, 1000",
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_told_of() {
+        let warnings =
+            |text| load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap().warnings;
+        assert!(warnings("# nothing\n")[0].contains("`f` says nothing"));
+        assert!(warnings("modules: {}").is_empty());
     }
 
     #[test]

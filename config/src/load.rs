@@ -69,17 +69,29 @@ where
     let file: Value = yaml(text).map_err(|error| failed(error.to_string()))?;
     let defaults = serde_json::to_value(T::default()).map_err(|error| failed(error.to_string()))?;
     let mut overlay = Overlay::default();
+    let is_empty = file.is_null();
     let tree = match file {
-        Value::Null => defaults,
-        file @ Value::Object(_) => overlay.lay("", defaults, file),
+        Value::Null => defaults.clone(),
+        file @ Value::Object(_) => overlay.lay("", defaults.clone(), file),
         _ => return Err(failed("it is no mapping of settings".to_owned())),
     };
-    let (warnings, unknown) = kubeedge::sort(of_kubeedge, overlay.foreign);
+    let (mut warnings, unknown) = kubeedge::sort(of_kubeedge, overlay.foreign);
+    if is_empty {
+        warnings
+            .push(format!("config file `{}` says nothing: every setting has its default", path.display()));
+    }
     let config = match serde_path_to_error::deserialize(tree) {
         Ok(config) => config,
         Err(error) => {
             let key = error.path().to_string();
             let why = error.into_inner().to_string();
+            let default = defaults.pointer(&format!("/{}", key.replace('.', "/")));
+            let why = match default {
+                Some(default) if !default.is_object() => {
+                    format!("{why}; write it as its default is, {default}")
+                }
+                Some(_) | None => why,
+            };
             if unknown.is_empty() {
                 return Err(failed(format!("`{key}`: {why}")));
             }

@@ -25,6 +25,10 @@ Options:
   -V, --version          Print version
 ";
 
+/// KubeEdge's flag, and what does its work here.
+const NO_MINCONFIG: &str =
+    "there is no --minconfig here: each setting may be left out, and --defaultconfig prints all of them";
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -60,6 +64,7 @@ fn order(mut parser: Parser) -> Result<Order, Error> {
             (Long("version") | Short('V'), _) => return Ok(Order::Version),
             (Long("config"), _) => config = parser.value()?.into(),
             (Long("defaultconfig"), _) => command = Some(Order::DefaultConfig),
+            (Long("minconfig"), _) => return Err(NO_MINCONFIG.into()),
             (Long("dot"), Some(Order::Topology { dot })) => *dot = true,
             (Value(name), None) if name == "topology" => command = Some(Order::Topology { dot: false }),
             (Value(name), None) if name == "mqtt-password" => {
@@ -101,6 +106,7 @@ mod tests {
     fn what_is_not_understood_is_named() {
         for (line, named) in [
             ("--konfig /x", "--konfig"),
+            ("--minconfig", "--defaultconfig"),
             ("--dot", "--dot"),
             ("run", "run"),
             ("topology tree", "tree"),

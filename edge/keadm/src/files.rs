@@ -1,12 +1,15 @@
 //! Files that joining writes: never through a name that somebody else could have put there, never through a link.
 
-use std::fs::{self, Permissions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use pki::TOKEN_MAX;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 /// Writes a new file that was never readable by others: under a name in the same folder that nobody can guess, made by this
 /// call (`O_EXCL`), and given its own only if that is free.
@@ -46,20 +49,71 @@ fn check_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A token from a file; `-`: from standard input.
+/// So long a pipe may say nothing: `keadm gettoken` at its other end asks a cluster first.
+const PIPE_WAIT: Duration = Duration::from_secs(60);
+
+/// A token from a file or a pipe (`/dev/stdin`, `<(keadm gettoken …)`, one with a name); `-`: from standard input, which may be
+/// a person.
 ///
 /// # Errors
-/// When it cannot be read, or is longer than a token.
+/// When it cannot be read, is a folder, socket or block device, is longer than a token, or when a pipe says nothing for a
+/// minute.
 pub fn read_token(path: &Path) -> Result<String> {
+    read_token_within(path, PIPE_WAIT)
+}
+
+fn read_token_within(path: &Path, wait: Duration) -> Result<String> {
     let at = || format!("cannot read the token from {}", path.display());
-    let source: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(fs::File::open(path).with_context(at)?)
-    };
     let mut text = String::new();
-    source.take(TOKEN_MAX as u64 + 64).read_to_string(&mut text).with_context(at)?;
+    if path == Path::new("-") {
+        bounded(std::io::stdin()).read_to_string(&mut text).with_context(at)?;
+        return Ok(text.trim().to_owned());
+    }
+    let kind = fs::metadata(path).with_context(at)?.file_type();
+    if kind.is_fifo() {
+        // Opened like any other it would wait for somebody to write, for ever.
+        let pipe = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .with_context(at)?;
+        bounded(Pipe { pipe, wait }).read_to_string(&mut text).with_context(at)?;
+    } else if kind.is_file() || kind.is_char_device() {
+        bounded(File::open(path).with_context(at)?).read_to_string(&mut text).with_context(at)?;
+    } else {
+        let is = if kind.is_dir() { "a folder" } else { "neither a file nor a pipe" };
+        return Err(anyhow!("it is {is}: name the file that holds the token").context(at()));
+    }
     Ok(text.trim().to_owned())
+}
+
+fn bounded(source: impl Read) -> impl Read {
+    source.take(TOKEN_MAX as u64 + 64)
+}
+
+/// A pipe that was opened without waiting, read with a bound on each wait.
+struct Pipe {
+    pipe: File,
+    wait: Duration,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let silent = || {
+            let words = format!(
+                "it is a pipe, and nobody wrote into it for {} s: write the token to it, or name a file",
+                self.wait.as_secs()
+            );
+            std::io::Error::new(ErrorKind::TimedOut, words)
+        };
+        let wait = Timespec::try_from(self.wait).map_err(|_| silent())?;
+        let mut waiting = [PollFd::new(&self.pipe, PollFlags::IN)];
+        // Before the first writer it is neither ready nor at its end; behind the last one it is.
+        if poll(&mut waiting, Some(&wait))? == 0 {
+            return Err(silent());
+        }
+        self.pipe.read(into)
+    }
 }
 
 #[cfg(test)]
@@ -104,5 +158,30 @@ mod tests {
         fs::write(&path, "abc.d.e.f\n").unwrap();
         assert_eq!(read_token(&path).unwrap(), "abc.d.e.f");
         assert!(read_token(&folder.path().join("none")).is_err());
+        let error = format!("{:#}", read_token(folder.path()).unwrap_err());
+        assert!(error.contains("it is a folder"), "{error}");
+        fs::write(&path, "a".repeat(1 << 20)).unwrap();
+        assert!(read_token(&path).unwrap().len() <= TOKEN_MAX + 64, "more is not read");
+    }
+
+    #[test]
+    fn a_token_comes_from_a_pipe_and_nobody_waits_for_ever_at_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        let error = format!("{:#}", read_token_within(&path, Duration::from_millis(50)).unwrap_err());
+        assert!(error.contains("nobody wrote into it") && error.contains("pipe"), "{error}");
+        // Somebody opens it, writes in two parts, and goes.
+        let writes = path.clone();
+        let writer = std::thread::spawn(move || {
+            let mut pipe = File::options().write(true).open(writes).unwrap();
+            pipe.write_all(b"abc.d").unwrap();
+            pipe.write_all(b".e.f\n").unwrap();
+        });
+        assert_eq!(read_token(&path).unwrap(), "abc.d.e.f");
+        writer.join().unwrap();
+        // Somebody holds it and says nothing.
+        let _holder = File::options().read(true).write(true).open(&path).unwrap();
+        assert!(read_token_within(&path, Duration::from_millis(50)).is_err());
     }
 }

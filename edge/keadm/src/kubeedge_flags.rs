@@ -1,7 +1,7 @@
 //! Flags of KubeEdge's `keadm join` that this one does not take, each with what does its work here.
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// Name, short form, and the cure.
 const FLAGS: [(&str, Option<char>, &str); 14] = [
@@ -43,12 +43,12 @@ pub struct NoKubeEdgeFlags;
 
 impl FromArgMatches for NoKubeEdgeFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        match FLAGS.iter().find(|(name, ..)| matches.contains_id(name)) {
-            None => Ok(NoKubeEdgeFlags),
-            Some((name, _, cure)) => {
-                let words = format!("there is no --{name} here: {cure}\n");
-                Err(Error::raw(ErrorKind::UnknownArgument, words))
-            }
+        let given = FLAGS.iter().filter(|(name, ..)| matches.contains_id(name));
+        let words: String =
+            given.map(|(name, _, cure)| format!("there is no --{name} here: {cure}\n")).collect();
+        match words.is_empty() {
+            true => Ok(NoKubeEdgeFlags),
+            false => Err(Error::raw(ErrorKind::UnknownArgument, words)),
         }
     }
 
@@ -59,9 +59,9 @@ impl FromArgMatches for NoKubeEdgeFlags {
 
 impl Args for NoKubeEdgeFlags {
     fn augment_args(command: Command) -> Command {
-        // A value may be missing: that there is no such flag comes first.
+        // A value may be missing, and the flag be given twice: that there is no such flag comes first.
         let flag = |(name, short, _): &(&'static str, Option<char>, &str)| {
-            let flag = Arg::new(*name).long(*name).num_args(0..=1).hide(true);
+            let flag = Arg::new(*name).long(*name).num_args(0..=1).action(ArgAction::Append).hide(true);
             match short {
                 Some(short) => flag.short(*short),
                 None => flag,
@@ -100,6 +100,9 @@ mod tests {
                 assert!(told.contains(&format!("there is no --{name} here: {cure}")), "{line:?}: {told}");
             }
         }
+        let line = ["keadm", "-l", "a=b", "--labels=c=d", "--with-mqtt"];
+        let told = Cli::try_parse_from(line).unwrap_err().to_string();
+        assert!(told.contains("no --labels") && told.contains("no --with-mqtt"), "{told}");
         assert_eq!(Cli::try_parse_from(["keadm", "--set", "a=b"]).unwrap().set, ["a=b"]);
     }
 

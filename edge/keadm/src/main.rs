@@ -73,7 +73,7 @@ enum Command {
         /// A token of `keadm gettoken`; every user of this machine sees it while keadm runs: --token-file hides it
         #[arg(short = 't', long, required_unless_present = "token_file", conflicts_with = "token_file")]
         token: Option<String>,
-        /// A file that holds the token; - for standard input
+        /// A file that holds the token, or a pipe, which has a minute to bring it; - for standard input
         #[arg(long)]
         token_file: Option<PathBuf>,
         /// The node's name; the host's if left out

@@ -132,8 +132,8 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     }
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
-    // What the node held: the store, its log, the key that its secrets are sealed with, and last the lock.
-    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
+    // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
+    for suffix in ["", "-wal", "-shm", ".salvage", ".mended", ".key", ".lock"] {
         let mut file = settings.database.data_source.clone().into_os_string();
         file.push(suffix);
         files.push(file.into());

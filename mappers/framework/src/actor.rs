@@ -2,7 +2,7 @@
 //! the devices as its children.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,6 +23,7 @@ use crate::edgecore::{EdgeCore, described, twin};
 use crate::message::MapperMsg;
 use crate::panel::DevicePanel;
 use crate::protocol::Protocol;
+use crate::push::{self, PUSH, Pusher, Pushers};
 use crate::rest::Rest;
 use crate::{events, rest, server};
 
@@ -47,6 +48,8 @@ pub(crate) struct MapperContext<P: Protocol> {
     pub(crate) listener: Rc<Cell<Option<UnixListener>>>,
     pub(crate) edgecore: EdgeCore,
     pub(crate) commands: CommandLog,
+    /// Where readings are pushed.
+    pub(crate) pushers: Pushers,
     /// Counts lost connections to edgecore.
     pub(crate) losses: watch::Receiver<u64>,
     /// The mapper's address, for its server.
@@ -64,6 +67,7 @@ impl<P: Protocol> Clone for MapperContext<P> {
             listener: Rc::clone(&self.listener),
             edgecore: self.edgecore.clone(),
             commands: self.commands.clone(),
+            pushers: self.pushers.clone(),
             losses: self.losses.clone(),
             address: self.address.clone(),
             rest: self.rest.clone(),
@@ -105,6 +109,8 @@ impl<P: Protocol> Actor for Mapper<P> {
             None => dmi::listen(&self.parts.socket).map_err(|error| Fault::from_error(&error))?,
         };
         self.serve(listener, cx);
+        // The actors of the targets have ended with the incarnation before.
+        self.parts.pushers.restarted();
         if let Some(rest) = &self.parts.rest {
             let (listener, allowed, address) = rest.parts().map_err(|error| Fault::from_error(&error))?;
             let (env, myself) = (cx.env().clone(), cx.myself());
@@ -264,6 +270,8 @@ impl<P: Protocol> Mapper<P> {
         for name in outcome.put.union(&outcome.changed) {
             self.put(name, outcome.changed.contains(name), cx);
         }
+        let lost = self.parts.pushers.all_have_come();
+        events::push_lost(cx.env(), lost);
         let (mut losses, myself) = (self.parts.losses.clone(), cx.myself());
         cx.spawn(async move {
             if losses.changed().await.is_ok() {
@@ -275,6 +283,10 @@ impl<P: Protocol> Mapper<P> {
     /// A device of the panel is new or changed, or was named again.
     fn put(&mut self, name: &NamespacedName, is_changed: bool, cx: &Context<MapperMsg>) {
         let Some((device, model)) = self.panel.device(name) else { return };
+        if is_changed {
+            // Before its actor looks for them.
+            self.push_to(name, push::targets(device), cx);
+        }
         let describe = || Description { device: device.clone(), model: model.cloned() };
         if let Some((instance, address)) = self.devices.get(name) {
             if is_changed || instance.is_refused() {
@@ -285,10 +297,11 @@ impl<P: Protocol> Mapper<P> {
             return;
         }
         let instance = Rc::new(DeviceInstance::new(name.clone(), describe()));
-        let MapperContext { protocol, edgecore, commands, .. } = self.parts.clone();
+        let MapperContext { protocol, edgecore, commands, pushers, .. } = self.parts.clone();
         let shared = Rc::clone(&instance);
         let address = cx.child((DEVICE, name.to_string()), policy(), move || {
-            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone(), commands.clone())
+            let (commands, pushers) = (commands.clone(), pushers.clone());
+            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone(), commands, pushers)
         });
         self.devices.insert(name.clone(), (instance, address));
     }
@@ -297,6 +310,22 @@ impl<P: Protocol> Mapper<P> {
         if let Some((instance, _)) = self.devices.remove(name) {
             instance.describe(None);
             drop(cx.stop_child((DEVICE, name.to_string()), REMOVED_STOPS_WITHIN));
+        }
+        self.push_to(name, BTreeSet::new(), cx);
+    }
+
+    /// The device pushes to these targets from now on.
+    fn push_to(&self, name: &NamespacedName, targets: BTreeSet<push::Target>, cx: &Context<MapperMsg>) {
+        let change = self.parts.pushers.follow(name, targets);
+        for ended in change.ended {
+            drop(cx.stop_child((PUSH, ended), REMOVED_STOPS_WITHIN));
+        }
+        for (started, outbox) in change.started {
+            let pushers = self.parts.pushers.clone();
+            // The outbox is how it is told of readings; nobody else has its address.
+            drop(cx.child((PUSH, started), push::policy(), move || {
+                Pusher::new(Rc::clone(&outbox), pushers.clone())
+            }));
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::push::Credentials;
 use crate::rest::Allowed;
 
 /// 1 MiB: the largest config file that is read.
@@ -49,6 +50,9 @@ pub struct Config {
     /// Where devices come from.
     #[serde(default)]
     pub dev_init: DevInit,
+    /// What it logs in with where readings are pushed; of the environment, never of the file.
+    #[serde(skip)]
+    pub credentials: Credentials,
 }
 
 /// The mapper's own socket.
@@ -174,6 +178,7 @@ impl Config {
             protocol.clone_into(&mut config.common.protocol);
         }
         config.check(path)?;
+        config.credentials = Credentials::of_the_environment();
         Ok(config)
     }
 

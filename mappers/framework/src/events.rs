@@ -154,3 +154,44 @@ pub(crate) fn report_deferred(env: &Env, device: &NamespacedName, reason: &str, 
         tracing::warn!(%device, reason, "edgecore did not take a report; will retry");
     }
 }
+
+/// A target of `pushMethod` takes nothing.
+pub(crate) fn push_target_away(env: &Env, target: &str, reason: &str, is_new: bool) {
+    env.count("mapper_push_tries_failed");
+    if is_new {
+        tracing::warn!(to = target, reason, "readings cannot be pushed; they wait, and it is tried again");
+    }
+}
+
+pub(crate) fn push_target_back(env: &Env, target: &str, waiting: usize) {
+    env.count("mapper_push_targets_back");
+    tracing::info!(to = target, waiting, "readings can be pushed again");
+}
+
+pub(crate) fn push_refused(
+    env: &Env,
+    device: &NamespacedName,
+    property: &str,
+    target: &str,
+    reason: &str,
+    is_new: bool,
+) {
+    env.count("mapper_readings_refused");
+    if is_new {
+        tracing::warn!(%device, property, to = target, reason, "a reading was refused and is lost");
+    }
+}
+
+/// There was no room for them.
+pub(crate) fn push_lost(env: &Env, count: usize) {
+    env.metrics().add("mapper_readings_lost", count as u64);
+}
+
+pub(crate) fn push_left(env: &Env, target: &str, count: usize) {
+    env.metrics().add("mapper_readings_lost", count as u64);
+    tracing::warn!(
+        to = target,
+        count,
+        "readings that waited for their target are lost with the mapper, or with the last device that pushed there"
+    );
+}

@@ -13,9 +13,10 @@
 //!
 //! - it reads what is due together in as few requests as the protocol can, and takes what a device sends by itself;
 //! - a property that cannot be read, or not be written as desired, is that property's fault, told with its twin;
-//! - it serves KubeEdge's REST interface, methods included, where its config says so.
+//! - it serves KubeEdge's REST interface, methods included, where its config says so;
+//! - it sends readings where a property's `pushMethod` says.
 //!
-//! Cycles are milliseconds. What a mapper does not do yet (push methods, databases, BYTES and STREAM properties) is named in a
+//! Cycles are milliseconds. What a mapper does not do yet (BYTES and STREAM properties, `anomalyDetection`) is named in a
 //! warning for every device that asks for it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -39,6 +40,7 @@ pub mod payload;
 mod plan;
 mod program;
 mod protocol;
+mod push;
 mod rest;
 mod run;
 mod server;
@@ -57,6 +59,7 @@ pub use fault::Fault;
 pub use payload::Payload;
 pub use program::Program;
 pub use protocol::{DEADLINE, Property, Protocol, Session};
+pub use push::Credentials;
 pub use run::run;
 pub use settings::Settings;
 pub use subscription::Subscription;

@@ -7,11 +7,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, PushMethod, VisitorConfig};
+use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, VisitorConfig};
 
 use crate::error::InvalidSetting;
-use crate::plan::cycles::{cycles, refusal_cycle, state_report};
+use crate::plan::cycles::{Cycles, cycles, refusal_cycle, state_report};
 use crate::protocol::{Property, Protocol};
+use crate::push::{PushPlan, push_plan};
 use crate::settings::Settings;
 use crate::value::{Kind, Limits, Value, ValueError};
 
@@ -53,6 +54,10 @@ pub(crate) struct PropertyPlan<V> {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) visitor: V,
+    /// Where its readings are pushed.
+    pub(crate) push: PushPlan,
+    /// Whether its value is told to edgecore, and not only pushed.
+    pub(crate) is_told: bool,
     /// How often to read it. None: nobody asked for its value.
     pub(crate) collect: Option<Duration>,
     /// How often to report it when it did not change.
@@ -180,7 +185,8 @@ fn property_plan<P: Protocol>(
         return Err(InvalidSetting::new(sentence));
     }
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
-    let (collect, report_cycle) = cycles(property, warnings);
+    let Cycles { collect, report: report_cycle, push } = cycles(property, warnings);
+    let push = push_plan(property, kind, push, warnings);
     let limits = limits(modelled, &settings)?;
     let numbers = limits.clone().unwrap_or_default();
     let described = Property {
@@ -199,16 +205,15 @@ fn property_plan<P: Protocol>(
             "setting `command` is false, and a method is called once; leave it out",
         ));
     }
-    let is_command = command.unwrap_or(is_always_one || !property.report_to_cloud);
+    let is_command = command.unwrap_or(is_always_one || collect.is_none());
     settings.check_unread()?;
-    for method in push_methods(property.push_method.as_ref()) {
-        warnings.push(format!("property `{name}`: pushMethod.{method} is not served yet"));
-    }
     let desired = desired(property, kind, writable, limits.clone(), warnings);
     Ok(PropertyPlan {
         name: name.clone(),
         kind,
         visitor,
+        push,
+        is_told: property.report_to_cloud,
         collect,
         report_cycle,
         is_writable: writable,
@@ -274,18 +279,4 @@ fn warn_of_unread(settings: &Settings, place: &str, warnings: &mut Vec<String>) 
     if !unread_keys.is_empty() {
         warnings.push(format!("{place}: `{}` is not known and has no effect", unread_keys.join("`, `")));
     }
-}
-
-fn push_methods(method: Option<&PushMethod>) -> Vec<&'static str> {
-    let Some(method) = method else {
-        return Vec::new();
-    };
-    let all = [
-        (method.http.is_some(), "http"),
-        (method.mqtt.is_some(), "mqtt"),
-        (method.otel.is_some(), "otel"),
-        (method.db_method.is_some(), "dbMethod"),
-        (method.anomaly_detection.is_some(), "anomalyDetection"),
-    ];
-    all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect()
 }

@@ -20,6 +20,7 @@ use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
+use crate::push::{PUSH, Pushers};
 use crate::rest::Rest;
 
 /// What KubeEdge's framework says of a mapper that runs.
@@ -129,6 +130,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
     let mut hive = Hive::new("mapper", Env::real());
     let mailbox = hive.mailbox::<MapperMsg>("mapper", CAPACITY);
     hive.declare_child("mapper", DEVICE);
+    hive.declare_child("mapper", PUSH);
     let rest = match config.rest().map_err(MapperError::Rest)? {
         Some((at, allowed)) => {
             let mapper = hive.grant("rest-server", &mailbox, Flow::Ask);
@@ -146,6 +148,7 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         socket,
         edgecore,
         commands,
+        pushers: Pushers::with(config.credentials.clone()),
         losses,
         rest,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),

@@ -18,6 +18,7 @@ use tonic::Code;
 
 use crate::commands::CommandLog;
 use crate::device::{Description, Device as DeviceActor, DeviceInstance, DeviceMsg, policy};
+use crate::push::Pushers;
 use crate::run::{close, open, run_watched};
 use crate::{Fault, InvalidSetting, MapperError, Property, Protocol, Scalar, Session, Settings, Value};
 use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
@@ -136,7 +137,13 @@ async fn an_unhealthy_device_is_tried_again_every_minute() {
             let mailbox = hive.mailbox::<DeviceMsg>(Name::from("device"), policy().capacity);
             let protocol = Rc::new(protocol);
             hive.supervise(mailbox, policy(), move || {
-                DeviceActor::new(Rc::clone(&instance), Rc::clone(&protocol), client.clone(), commands.clone())
+                DeviceActor::new(
+                    Rc::clone(&instance),
+                    Rc::clone(&protocol),
+                    client.clone(),
+                    commands.clone(),
+                    Pushers::default(),
+                )
             });
             hive.open().unwrap();
             let env = hive.env().clone();

@@ -30,6 +30,10 @@ fn each_mapper_has_a_daemonset_with_a_config_that_it_takes() {
         assert_eq!(set["metadata"]["name"], map["metadata"]["name"]);
         assert_eq!(set["metadata"]["name"].as_str().unwrap(), config.common.name);
         assert_eq!(pod["volumes"][0]["configMap"]["name"], map["metadata"]["name"]);
+        // What it logs in with where readings are pushed, from a Secret that need not be there.
+        let secret = &pod["containers"][0]["envFrom"][0]["secretRef"];
+        assert_eq!(secret["name"], format!("{}-push", config.common.name));
+        assert_eq!(secret["optional"], true);
         // The sockets have the same path in the pod as on the node, and the commands that were sent lie beside the mapper's.
         let mount = &pod["containers"][0]["volumeMounts"][1];
         assert_eq!(

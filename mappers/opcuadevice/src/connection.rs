@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use framework::Fault;
 use futures::TryStreamExt as _;
-use opcua_client::transport::TcpConnector;
 use opcua_client::{Session, SessionActivity, SessionEventLoop, SessionPollResult, SubscriptionActivity};
 use opcua_types::{
     Error, NamespaceMap, NodeId, ReadValueId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
 use tokio::sync::watch;
 
+use crate::chunk_sizes::Breach;
+use crate::connector::Dialler;
 use crate::status;
 
 /// 3 signs of life without an answer.
@@ -53,12 +54,16 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Of a session whose events nobody has heard yet.
-    pub(crate) fn begin(session: Arc<Session>, events: SessionEventLoop<TcpConnector>) -> Connection {
+    /// Of a session whose events nobody has heard yet, at a server of which `breach` tells the worst.
+    pub(crate) fn begin(
+        session: Arc<Session>,
+        events: SessionEventLoop<Dialler>,
+        breach: Breach,
+    ) -> Connection {
         let (end, ended) = watch::channel(None);
         let subscriptions = Arc::new(AtomicUsize::new(0));
         let driven = Ending(end.clone());
-        tokio::spawn(drive(events, driven, Arc::clone(&subscriptions)));
+        tokio::spawn(drive(events, driven, breach, Arc::clone(&subscriptions)));
         Connection {
             session,
             ended,
@@ -172,7 +177,12 @@ impl Drop for Ending {
 }
 
 /// Lets a session live until it ends.
-async fn drive(events: SessionEventLoop<TcpConnector>, ending: Ending, subscriptions: Arc<AtomicUsize>) {
+async fn drive(
+    events: SessionEventLoop<Dialler>,
+    ending: Ending,
+    breach: Breach,
+    subscriptions: Arc<AtomicUsize>,
+) {
     let mut ended = ending.0.subscribe();
     let mut silent = 0;
     let events = events.enter();
@@ -202,7 +212,7 @@ async fn drive(events: SessionEventLoop<TcpConnector>, ending: Ending, subscript
             Ok(Some(_)) => {}
         }
     };
-    ending.tell(&reason);
+    ending.tell(breach.words().unwrap_or(&reason));
 }
 
 /// The server knows nothing of a subscription that we have, or has not said anything of it for long.

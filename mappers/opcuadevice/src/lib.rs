@@ -2,14 +2,17 @@
 //!
 //! What a device's `protocol.configData` and a property's `visitors.configData` may say stands in the README beside this crate.
 //!
-//! Devices at one server with one login share a session (`connections`, `opening`, `connection`). What is read together goes in one
+//! Devices at one server with one login share a session (`connections`, `opening`, `connection`), which keeps no more of what a server
+//! sends than was agreed (`connector`, `chunk_sizes`). What is read together goes in one
 //! request, what changes is sent by the server (`monitor`), what is written has the node's own type (`values`), and a server's
 //! certificate is trusted by a person's hand or not at all (`pki`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod chunk_sizes;
 mod connection;
 mod connections;
+mod connector;
 mod endpoint;
 mod method;
 mod monitor;

@@ -1,6 +1,7 @@
 //! How a session is opened: what the server offers, whom it is, who we are to it, and what it says when it will not.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use framework::Fault;
@@ -10,7 +11,9 @@ use opcua_types::{StatusCode, UserTokenType};
 use tokio::time::timeout;
 
 use crate::address::{Address, Login};
+use crate::chunk_sizes::CHUNK_MAX;
 use crate::connection::Connection;
+use crate::connector::Dialler;
 use crate::endpoint;
 use crate::pki::{OwnCertificate, Pki};
 use crate::status;
@@ -50,7 +53,8 @@ impl From<Fault> for NotOpened {
     }
 }
 
-/// Asks what the server offers, looks at its certificate, and opens a session.
+/// Asks what the server offers, looks at its certificate, and opens a session: each connection within `timeout`, all that is asked on the
+/// first within twice of it, and on the second within three times of it.
 pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, NotOpened> {
     let is_secure = address.policy != SecurityPolicy::None;
     let own = if is_secure || address.certificate.is_some() {
@@ -65,12 +69,19 @@ pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, Not
     // The library says of a name that leads nowhere that the server does not answer.
     let found = framework::host::addresses(address.host(), PORT).await;
     found.map_err(|reason| Fault::NotSent(format!("{}: {reason}", address.url)))?;
-    let mut client = client(address, pki, own.as_ref())?;
-    let offered =
-        timeout(address.timeout * 2, client.get_server_endpoints_from_url(address.url.as_str())).await;
-    let offered = offered
-        .map_err(|_| Fault::NotSent(format!("{} does not answer", address.url)))?
-        .map_err(|error| Fault::NotSent(format!("{} does not say what it offers: {error}", address.url)))?;
+    let client = client(address, pki, own.as_ref())?;
+    let dialler = Dialler::new(&address.url, address.timeout);
+    let breached = |words: String| match dialler.breach().words() {
+        Some(breach) => format!("{}: {breach}", address.url),
+        None => words,
+    };
+    let offered = timeout(address.timeout * 2, client.get_server_endpoints_from_url(dialler.clone())).await;
+    let offered = offered.map_err(|_| Fault::NotSent(format!("{} does not answer", address.url)))?.map_err(
+        |error| {
+            let words = format!("{} does not say what it offers: {error}", address.url);
+            Fault::NotSent(breached(words))
+        },
+    )?;
     let (endpoint, kind) = endpoint::choose(address, &offered).map_err(Fault::NotSent)?;
     if is_secure {
         if address.is_insecure {
@@ -84,10 +95,13 @@ pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, Not
     }
     let token = token(address, pki, kind, own.as_ref())?;
     let (session, events) = client
-        .connect_to_endpoint_directly(endpoint, token)
+        .session_builder()
+        .with_connector(dialler.clone())
+        .connect_to_endpoint_directly(endpoint)
+        .and_then(|session| session.user_identity_token(token).build(Arc::clone(client.certificate_store())))
         .map_err(|error| Fault::NotSent(format!("{}: {error}", address.url)))?;
     session.disable_reconnects();
-    let connection = Connection::begin(session, events);
+    let connection = Connection::begin(session, events, dialler.breach().clone());
     match timeout(address.timeout * 3, connection.until_connected()).await {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => return Err(not_opened(address, own.as_ref(), &reason)),
@@ -116,6 +130,7 @@ fn client(address: &Address, pki: &Pki, own: Option<&OwnCertificate>) -> Result<
         .min_publish_interval(Duration::from_millis(20))
         .max_message_size(MESSAGE_MAX)
         .max_chunk_count(CHUNKS_MAX)
+        .max_incoming_chunk_size(CHUNK_MAX as usize)
         .max_string_length(TEXT_MAX)
         .max_byte_string_length(TEXT_MAX)
         .max_array_length(ELEMENTS_MAX);

@@ -24,15 +24,15 @@ use crate::{events, session_lease};
 /// 5 s between two looks at one Node: a node says more often that it is alive than anybody has to write it.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// What is compared beside conditions and addresses, key by key: what others add stays.
-const AMOUNTS: [&str; 2] = ["capacity", "allocatable"];
+const PARTS: [&str; 3] = ["capacity", "allocatable", "nodeInfo"];
 
 /// What a node reported, as far as it is said again.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Reported {
     pub(crate) conditions: Value,
     pub(crate) addresses: Vec<NodeAddress>,
-    /// `capacity` and `allocatable`, as the API server writes them.
-    amounts: [Value; 2],
+    /// `capacity`, `allocatable` and `nodeInfo`, as the API server writes them.
+    parts: [Value; 3],
 }
 
 impl Reported {
@@ -44,14 +44,14 @@ impl Reported {
         answered: &Node,
     ) -> Self {
         let answered = json!(answered);
-        let amounts = AMOUNTS.map(|part| {
+        let parts = PARTS.map(|part| {
             let said = status[part].as_object().into_iter().flatten();
             let as_written = said.map(|(key, value)| {
                 (key.clone(), answered["status"][part].get(key).unwrap_or(value).clone())
             });
             Value::Object(as_written.collect())
         });
-        Reported { conditions: conditions.clone(), addresses: addresses.to_vec(), amounts }
+        Reported { conditions: conditions.clone(), addresses: addresses.to_vec(), parts }
     }
 }
 
@@ -160,7 +160,7 @@ fn status_again(reported: &Reported, node: &Value, now: &str) -> Value {
     if !conditions.is_empty() {
         status["conditions"] = Value::Array(conditions);
     }
-    for (part, reported) in AMOUNTS.into_iter().zip(&reported.amounts) {
+    for (part, reported) in PARTS.into_iter().zip(&reported.parts) {
         let held = &node["status"][part];
         let mut said = reported.as_object().into_iter().flatten();
         if said.any(|(key, value)| held.get(key) != Some(value)) {
@@ -269,6 +269,32 @@ mod tests {
         );
         let again = status_again(&reported, &json!(node("64")), "now");
         assert_eq!(again, json!({ "capacity": { "cpu": "2" } }));
+    }
+
+    #[test]
+    fn what_a_node_says_of_its_system_is_said_again() {
+        let node = |info: Value| -> Node {
+            serde_json::from_value(json!({ "status": { "nodeInfo": info } })).unwrap()
+        };
+        let info = |kernel: &str| {
+            let rest = ["machineID", "systemUUID", "bootID", "osImage", "containerRuntimeVersion"];
+            let rest = rest.into_iter().chain([
+                "kubeletVersion",
+                "kubeProxyVersion",
+                "operatingSystem",
+                "architecture",
+            ]);
+            let mut info: Value = rest.map(|key| (key.to_owned(), json!("x"))).collect();
+            info["kernelVersion"] = json!(kernel);
+            info
+        };
+        let reported =
+            Reported::new(&json!(null), &[], &json!({ "nodeInfo": info("6.1") }), &node(info("6.1")));
+        let again = |kernel: &str| status_again(&reported, &json!(node(info(kernel))), "now");
+        assert_eq!(again("6.1"), json!({}));
+        assert_eq!(again("forged"), json!({ "nodeInfo": info("6.1") }));
+        let gone = status_again(&reported, &json!({ "status": {} }), "now");
+        assert_eq!(gone, json!({ "nodeInfo": info("6.1") }), "somebody took it away");
     }
 
     #[test]

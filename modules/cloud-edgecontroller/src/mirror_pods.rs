@@ -12,7 +12,7 @@ use apimachinery::static_pod::{
 };
 use beehive::Moment;
 use contract::NodeName;
-use contract::ids::{MIRROR_LABELS_LABEL, Namespace, ObjectName};
+use contract::ids::{MIRROR_LABELS_LABEL, Namespace, OWN_LABEL, ObjectName};
 use fairshare::Bucket;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -40,12 +40,12 @@ pub(crate) struct MirrorPod {
 }
 
 impl MirrorPod {
-    /// The pod as it is made where nodes may choose labels or not.
+    /// The pod as it is made where nodes may choose labels or not. One label it always has: by it policies ask its Node, and that it owns
+    /// the pod.
     pub(crate) fn labelled(&self, may_label: bool) -> Value {
         let mut pod = self.pod.clone();
-        if may_label && !self.labels.is_empty() {
-            pod["metadata"]["labels"] = json!(self.labels);
-        }
+        pod["metadata"]["labels"] = if may_label { json!(self.labels) } else { json!({}) };
+        pod["metadata"]["labels"][OWN_LABEL] = json!("owner");
         pod
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn parse(
         said.pointer(field).and_then(|all| serde_json::from_value(all.clone()).ok()).unwrap_or_default()
     };
     let (mut labels, annotations) = (texts("/metadata/labels"), texts("/metadata/annotations"));
-    labels.retain(|key, _| !BY_SERVER.contains(&key.as_str()));
+    labels.retain(|key, _| key != OWN_LABEL && !BY_SERVER.contains(&key.as_str()));
     let hash = annotations.get(MIRROR_ANNOTATION).cloned().unwrap_or_default();
     if hash.is_empty() || hash.len() > HASH_MAX || annotations.get(HASH_ANNOTATION) != Some(&hash) {
         return Err("a mirror pod without its hash");
@@ -177,7 +177,7 @@ mod tests {
         json!({
             "metadata": {
                 "name": "other", "namespace": "kube-system", "uid": "u", "finalizers": ["f/g"],
-                "labels": {"app": "web", "topology.kubernetes.io/zone": "z"},
+                "labels": {"app": "web", "topology.kubernetes.io/zone": "z", "kubehive.io/own": "x"},
                 "ownerReferences": [{"kind": "Node", "name": "control-plane"}],
                 "annotations": {"kubernetes.io/config.mirror": "0a", "kubernetes.io/config.hash": "0a",
                     "kubernetes.io/config.source": "file"},
@@ -204,8 +204,9 @@ mod tests {
                 "ownerReferences": [owner]})
         );
         assert_eq!((&made.pod["spec"]["hostNetwork"], made.pod.get("status")), (&json!(true), None));
-        assert_eq!(made.labelled(false), made.pod, "no Service takes it for its own");
-        assert_eq!(made.labelled(true)["metadata"]["labels"], json!({"app": "web"}));
+        let labels = |may_label| made.labelled(may_label)["metadata"]["labels"].clone();
+        assert_eq!(labels(false), json!({"kubehive.io/own": "owner"}), "no Service takes it for its own");
+        assert_eq!(labels(true), json!({"app": "web", "kubehive.io/own": "owner"}));
         let of = |word: &str| {
             may_label(Some(&BTreeMap::from([(MIRROR_LABELS_LABEL.to_owned(), word.to_owned())])))
         };

@@ -15,6 +15,7 @@ use noderegistry::Registry;
 
 use crate::claim::{ClaimHandler, Resolved, not_now};
 use crate::condition::{ConditionWriter, NewestWrites, Synced};
+use crate::last_conditions::LastConditions;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::{Renewal, Sessions};
 use crate::{events, nodes};
@@ -48,6 +49,7 @@ pub struct NodeLease {
     leases: LeaseClient,
     sessions: Rc<RefCell<Sessions>>,
     newest_writes: NewestWrites,
+    last_conditions: Rc<RefCell<LastConditions>>,
 }
 
 impl NodeLease {
@@ -60,7 +62,14 @@ impl NodeLease {
             dependencies.cloudcore.as_str().into(),
             Rc::clone(&sessions),
         );
-        NodeLease { dependencies, registry, leases, sessions, newest_writes: NewestWrites::default() }
+        NodeLease {
+            dependencies,
+            registry,
+            leases,
+            sessions,
+            newest_writes: NewestWrites::default(),
+            last_conditions: Rc::default(),
+        }
     }
 }
 
@@ -77,14 +86,20 @@ impl Actor for NodeLease {
     async fn handle(&mut self, message: NodeLeaseMsg, cx: &mut Context<NodeLeaseMsg>) -> Result<(), Fault> {
         match message {
             NodeLeaseMsg::Claim { node, certificate, reply } => self.claim(node, certificate, reply, cx),
-            NodeLeaseMsg::AllNodesDown => self.sessions.borrow_mut().all_down(),
+            NodeLeaseMsg::AllNodesDown => {
+                self.sessions.borrow_mut().all_down();
+                self.last_conditions.borrow_mut().clear();
+            }
             NodeLeaseMsg::NodeUp { node, session, certificate, link } => {
                 let is_unknown = self.sessions.borrow_mut().up(&node, session, &certificate, link);
                 if is_unknown {
                     self.resolve(node, session, cx);
                 }
             }
-            NodeLeaseMsg::NodeDown { node, session } => self.sessions.borrow_mut().down(&node, session),
+            NodeLeaseMsg::NodeDown { node, session } => {
+                self.sessions.borrow_mut().down(&node, session);
+                self.last_conditions.borrow_mut().forget(&node, session);
+            }
             NodeLeaseMsg::Session { node, session, reply } => reply.send(self.state(&node, session, cx)),
             NodeLeaseMsg::NodeCreated { node, session, reply } => self.node_created(node, session, reply, cx),
             NodeLeaseMsg::NodeMissing { node, session } => self.check(node, session, cx),
@@ -226,6 +241,7 @@ impl NodeLease {
 
     fn renew(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
         let SessionState::Open { node_uid } = self.state(&node, session, cx) else { return };
+        self.say_conditions_again(&node, session, cx);
         let (period, now) = (self.dependencies.lease_period, cx.now());
         let renewal = self.sessions.borrow_mut().sign_of_life(&node, session, period, now);
         if renewal == Renewal::None {
@@ -249,12 +265,43 @@ impl NodeLease {
         reply: Reply<bool>,
         cx: &Context<NodeLeaseMsg>,
     ) {
-        let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
-        let synced = Synced { status, link: self.sessions.borrow().link(&node), now };
-        let (client, leases, env) = (self.dependencies.client.clone(), self.leases.clone(), cx.env().clone());
-        let (sessions, newest) = (Rc::clone(&self.sessions), self.newest_writes.clone());
-        let writer = ConditionWriter { client, leases, sessions, newest };
+        let session = self.sessions.borrow().newest(&node);
+        if let Some(session) = session {
+            self.last_conditions.borrow_mut().said(&node, session, status.clone());
+        }
+        let (writer, synced, env) =
+            (self.condition_writer(), self.synced(&node, status, cx), cx.env().clone());
         cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
+    }
+
+    /// The node is alive: if its Node says something else of it than CloudCore did, CloudCore says it again.
+    fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
+        let version = self.sessions.borrow().node(node).and_then(|node| node.resource_version.clone());
+        let Some(version) = version.filter(|_| !self.newest_writes.is_any(node)) else { return };
+        let status = self.last_conditions.borrow_mut().begin_look(node, session, &version, cx.now());
+        let Some(status) = status else { return };
+        let synced = self.synced(node, status, cx);
+        let (writer, last) = (self.condition_writer(), Rc::clone(&self.last_conditions));
+        let (node, env) = (node.clone(), cx.env().clone());
+        cx.spawn(async move {
+            if let Some(version) = writer.write_again(&env, &node, &synced).await {
+                last.borrow_mut().seen(&node, &synced.status, &version);
+            }
+        });
+    }
+
+    fn synced(&self, node: &NodeName, status: SyncStatus, cx: &Context<NodeLeaseMsg>) -> Synced {
+        let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        Synced { status, link: self.sessions.borrow().link(node), now }
+    }
+
+    fn condition_writer(&self) -> ConditionWriter {
+        ConditionWriter {
+            client: self.dependencies.client.clone(),
+            leases: self.leases.clone(),
+            sessions: Rc::clone(&self.sessions),
+            newest: self.newest_writes.clone(),
+        }
     }
 }
 

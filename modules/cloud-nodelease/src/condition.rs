@@ -52,6 +52,11 @@ impl NewestWrites {
         *last
     }
 
+    /// Whether one is under way: what it writes is to be seen first.
+    pub(crate) fn is_any(&self, node: &NodeName) -> bool {
+        self.0.borrow().1.contains_key(node)
+    }
+
     fn is_newest(&self, node: &NodeName, number: u64) -> bool {
         self.0.borrow().1.get(node) == Some(&number)
     }
@@ -62,6 +67,18 @@ impl NewestWrites {
             self.0.borrow_mut().1.remove(node);
         }
     }
+}
+
+/// What became of a writing.
+enum Outcome {
+    /// The Node says so already, at this resourceVersion.
+    Said(Option<String>),
+    /// It is written.
+    Written,
+    /// It is not ours to write, or a newer writing sees to it.
+    NotOurs,
+    /// There is no Node to write it on yet.
+    Later,
 }
 
 /// Writes the condition.
@@ -75,38 +92,58 @@ pub(crate) struct ConditionWriter {
 impl ConditionWriter {
     /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
     pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> bool {
+        !matches!(self.numbered(env, node, synced).await, None | Some(Outcome::Later))
+    }
+
+    /// Writes it again where the Node says something else, because somebody wrote there. Answers the resourceVersion at which the Node
+    /// says so.
+    pub(crate) async fn write_again(&self, env: &Env, node: &NodeName, synced: &Synced) -> Option<String> {
+        match self.numbered(env, node, synced).await? {
+            Outcome::Said(version) => version,
+            Outcome::Written => {
+                crate::events::condition_said_again(env, node);
+                None
+            }
+            Outcome::NotOurs | Outcome::Later => None,
+        }
+    }
+
+    /// `None`: it failed.
+    async fn numbered(&self, env: &Env, node: &NodeName, synced: &Synced) -> Option<Outcome> {
         let number = self.newest.begin(node);
         let written = self.try_write(node, synced, number).await;
         self.newest.end(node, number);
-        written.unwrap_or_else(|error| {
-            crate::events::condition_not_written(env, node, &Fault::from_error(&error).reason);
-            false
-        })
+        written
+            .inspect_err(|error| {
+                crate::events::condition_not_written(env, node, &Fault::from_error(error).reason);
+            })
+            .ok()
     }
 
-    async fn try_write(&self, node: &NodeName, synced: &Synced, number: u64) -> Result<bool, LeaseError> {
+    async fn try_write(&self, node: &NodeName, synced: &Synced, number: u64) -> Result<Outcome, LeaseError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         for _ in 0..WRITE_TRIES {
             // It is registered when it first reports.
-            let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(false) };
+            let Some(found) = nodes.get_opt(node.as_str()).await? else { return Ok(Outcome::Later) };
             if !self.sessions.borrow().is_of(node, &found.metadata) {
                 // A session that has not been told of its Node yet is about to be.
-                return Ok(!self.sessions.borrow().awaits_node(node));
+                let awaits_node = self.sessions.borrow().awaits_node(node);
+                return Ok(if awaits_node { Outcome::Later } else { Outcome::NotOurs });
             }
             // What is newer is written over the Node as it was read here, or sees to it that this is not.
             if !self.newest.is_newest(node, number) {
-                return Ok(true);
+                return Ok(Outcome::NotOurs);
             }
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
             let before = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
             let changed = [condition(synced, before(SYNCED)), link_condition(synced, before(LINK))];
             let changed: Vec<Value> = changed.into_iter().flatten().collect();
             if changed.is_empty() {
-                return Ok(true);
+                return Ok(Outcome::Said(found.metadata.resource_version));
             }
             // The Node is read before the Lease, and written as it was read: nobody can have come between.
             if !self.leases.may_speak_of(node).await? {
-                return Ok(true);
+                return Ok(Outcome::NotOurs);
             }
             let patch = json!({
                 "metadata": { "resourceVersion": found.metadata.resource_version },
@@ -114,7 +151,7 @@ impl ConditionWriter {
             });
             let patch = Patch::Strategic(&patch);
             match nodes.patch_status(node.as_str(), &PatchParams::default(), &patch).await {
-                Ok(_) => return Ok(true),
+                Ok(_) => return Ok(Outcome::Written),
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -54,6 +54,12 @@ pub(crate) fn condition_not_written(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "condition kubehive.io/Synced not written; tried again");
 }
 
+/// Somebody else changed the conditions that CloudCore writes, or took them away, and they are written again.
+pub(crate) fn condition_said_again(env: &Env, node: &NodeName) {
+    env.count("nodelease_condition_said_again");
+    tracing::info!(%node, "the Node's conditions of kubehive.io, which somebody else wrote, are written again");
+}
+
 /// The watch of Nodes broke off.
 pub(crate) fn watch_interrupted(env: &Env, reason: &str) {
     env.count("nodelease_watch_interrupted");

@@ -1,6 +1,10 @@
 //! What stands in a node's Lease, and the patches that change it. Pure.
+//!
+//! Each has the label by which policies ask the Node of a Lease, and not all Nodes whenever a kubelet renews its own
+//! (`cloud/deploy/policy.yaml`).
 
 use contract::NodeName;
+use contract::ids::OWN_LABEL;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
@@ -74,7 +78,11 @@ pub fn next_session(highest: u64) -> Option<u64> {
 /// The patch that takes a node over. It does not renew: that is Edged's word.
 pub fn claim_patch(node: &NodeName, cloudcore: &str, session: u64, resource_version: &str) -> Value {
     json!({
-        "metadata": { "resourceVersion": resource_version, "annotations": { CLOUDCORE_ANNOTATION: cloudcore } },
+        "metadata": {
+            "resourceVersion": resource_version,
+            "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
+            "labels": { OWN_LABEL: "" },
+        },
         "spec": {
             "holderIdentity": node.as_str(),
             "leaseDurationSeconds": LEASE_SECONDS,
@@ -101,7 +109,7 @@ pub fn renewal_patch(
     owner: Option<&str>,
 ) -> Value {
     let mut patch = json!({
-        "metadata": { "resourceVersion": resource_version },
+        "metadata": { "resourceVersion": resource_version, "labels": { OWN_LABEL: "" } },
         "spec": {
             "holderIdentity": node.as_str(),
             "leaseDurationSeconds": LEASE_SECONDS,
@@ -112,10 +120,14 @@ pub fn renewal_patch(
     patch
 }
 
+/// The value of the label when an owner is named: the uid of the Node is looked at then, and at no renewal after the next one.
+const OWNER: &str = "owner";
+
 fn own(lease: &mut Value, node: &NodeName, owner: Option<&str>) {
     if let Some(uid) = owner {
         lease["metadata"]["ownerReferences"] =
             json!([{ "apiVersion": "v1", "kind": "Node", "name": node.as_str(), "uid": uid }]);
+        lease["metadata"]["labels"][OWN_LABEL] = json!(OWNER);
     }
 }
 
@@ -132,7 +144,11 @@ pub fn new_lease(
     let mut lease = claim_patch(node, cloudcore, session, "");
     lease["apiVersion"] = json!("coordination.k8s.io/v1");
     lease["kind"] = json!("Lease");
-    lease["metadata"] = json!({ "name": node.as_str(), "annotations": { CLOUDCORE_ANNOTATION: cloudcore } });
+    lease["metadata"] = json!({
+        "name": node.as_str(),
+        "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
+        "labels": { OWN_LABEL: "" },
+    });
     lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
     own(&mut lease, node, owner);
     lease
@@ -170,9 +186,17 @@ mod tests {
         let node = NodeName::parse("edge-1").unwrap();
         let owners = json!([{ "apiVersion": "v1", "kind": "Node", "name": "edge-1", "uid": "u" }]);
         let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", Some("u"));
-        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9", "ownerReferences": owners }));
+        let labels = |value: &str| json!({ "kubehive.io/own": value });
+        assert_eq!(
+            patch["metadata"],
+            json!({ "resourceVersion": "9", "ownerReferences": owners, "labels": labels("owner") })
+        );
         let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", None);
-        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9" }), "those that it has stay");
+        assert_eq!(
+            patch["metadata"],
+            json!({ "resourceVersion": "9", "labels": labels("") }),
+            "those that it has stay"
+        );
         let made = new_lease(&node, "cloudcore-a", 3, None, Some("u"));
         assert_eq!(made["metadata"]["ownerReferences"], owners);
         let held: Lease = serde_json::from_value(made).unwrap();

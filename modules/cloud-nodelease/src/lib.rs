@@ -22,6 +22,7 @@ mod claim;
 mod condition;
 mod error;
 mod events;
+mod last_conditions;
 pub mod lease;
 mod lease_client;
 mod nodes;

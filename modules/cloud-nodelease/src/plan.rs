@@ -89,6 +89,7 @@ impl Sessions {
         let object = ObjectMeta {
             name: metadata.name.clone(),
             uid: metadata.uid.clone(),
+            resource_version: metadata.resource_version.clone(),
             deletion_timestamp: metadata.deletion_timestamp.clone(),
             annotations: (!kept.is_empty()).then_some(kept),
             ..ObjectMeta::default()

@@ -17,7 +17,8 @@ use kubewatch::{Interruptions, Publisher};
 use nodecalls::NodeCalls;
 pub use uploads::UPLOAD_LOG;
 
-use crate::door::{Door, DoorSettings};
+use crate::door::Door;
+use crate::door_settings::DoorSettings;
 use crate::events;
 use crate::forwarding::{CurrentRules, Forwarding, SharedStatus};
 use crate::plan::TelemetryTracker;

@@ -1,146 +1,29 @@
 //! The door: HTTP clients call `/<node>/<namespace>/<path>`, and the rule of that path leads them to the node (KubeEdge).
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Clock, Env};
+use beehive::Clock;
 use contract::rule_stream::{BODY_MAX, Header, PUBLISH_MAX, RuleStreamRequest, passes};
 use contract::{NodeName, rule_stream};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use https::body::BodyError;
-use https::{Answer, ClientCertificates, Handler, Http, Limits, Peer, Port, Server, Tls, body};
+use https::{Answer, Handler, Peer, TooMany, body};
 use hyper::body::{Body as _, Incoming};
 use nodecalls::{CallError, NodeCalls};
-use pki::{Authority, SubjectAltNames};
 
-use crate::error::DoorError;
 use crate::events;
 use crate::forwarding::{CurrentRules, SharedStatus};
 use crate::rest_path::{CalledPath, join};
 use crate::rule::RuleAction;
 use crate::rule_table::KnownRule;
-use crate::tokens::{Callers, Tokens};
+use crate::tokens::Callers;
 
-/// 365 days of the own CA's certificate; it is made at each start.
-const LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// 30 s for the body of what is to be published.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// 4 MiB and 2 s of what a refused caller still sends.
 const DISCARDED: usize = 4 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(2);
-/// 512 connections of callers.
-const CALLERS: usize = 512;
-/// 5 s until a connection has shown a token.
-const TOKEN_WITHIN: Duration = Duration::from_secs(5);
-/// 5 s beyond a node's time for the answer to be on its way.
-const BEYOND: Duration = Duration::from_secs(5);
-
-/// How the door is made.
-#[derive(Clone)]
-pub struct DoorSettings {
-    /// The port, bound once: it outlives servers that are started anew.
-    pub port: Arc<Port>,
-    /// How long a call waits for a node.
-    pub within: Duration,
-    /// TLS; `None`: HTTP without.
-    pub tls: Option<Tls>,
-    /// Who may call.
-    pub(crate) callers: Callers,
-}
-
-impl DoorSettings {
-    /// By the settings, which have a door. `authority` is the own CA, `alt_names` how this CloudCore is reached. Reads files: before the
-    /// hive runs.
-    ///
-    /// # Errors
-    /// See [`DoorError`].
-    pub fn open(
-        settings: &config::router::Router,
-        authority: &Authority,
-        alt_names: &SubjectAltNames,
-        env: &Env,
-    ) -> Result<Self, DoorError> {
-        let tls = if settings.plain_http {
-            tracing::warn!("modules.router.plainHTTP: tokens and bodies at the door can be read on the way");
-            None
-        } else {
-            Some(certificate(settings, authority, alt_names, env)?)
-        };
-        let callers = if settings.allow_anonymous {
-            tracing::warn!(
-                "modules.router.allowAnonymous: whoever reaches the port may call what rules lead to nodes"
-            );
-            Callers::Anyone
-        } else {
-            Callers::Holders(Tokens::read(&settings.token_file)?)
-        };
-        let address =
-            (settings.address.parse().unwrap_or(std::net::IpAddr::from([127, 0, 0, 1])), settings.port)
-                .into();
-        let port = Port::bind(address).map_err(|source| DoorError::Listen { address, source })?;
-        tracing::info!(address = %port.address(), "HTTP clients may call what rules lead to nodes");
-        let within = Duration::from_secs(settings.rest_timeout.into());
-        Ok(DoorSettings { port: Arc::new(port), within, tls, callers })
-    }
-
-    /// Where it is.
-    pub fn address(&self) -> SocketAddr {
-        self.port.address()
-    }
-
-    /// Reads the tokens again, if they have changed: on a thread that may wait.
-    ///
-    /// # Errors
-    /// [`DoorError::Tokens`].
-    pub(crate) fn read_again(&self) -> Result<bool, DoorError> {
-        match &self.callers {
-            Callers::Anyone => Ok(false),
-            Callers::Holders(tokens) => tokens.read_again(),
-        }
-    }
-
-    /// Serves there.
-    pub(crate) fn serve(&self, door: Door, env: &Env) -> std::io::Result<Server> {
-        let limits = Limits {
-            users: CALLERS,
-            connections_per_user: CALLERS,
-            credential_within: Some(TOKEN_WITHIN),
-            answer_within: Some(self.within + BODY_WITHIN + BEYOND),
-            ..Limits::default()
-        };
-        Server::start(
-            "rules",
-            &self.port,
-            self.tls.clone(),
-            limits,
-            env.clock(),
-            |_| {},
-            move || Http::new(door),
-        )
-    }
-}
-
-fn certificate(
-    settings: &config::router::Router,
-    authority: &Authority,
-    alt_names: &SubjectAltNames,
-    env: &Env,
-) -> Result<Tls, DoorError> {
-    let read = |path: &PathBuf| {
-        let shown = path.display().to_string();
-        std::fs::read_to_string(path).map_err(|source| DoorError::Certificate { path: shown, source })
-    };
-    let (chain, key) = if settings.tls_cert_file.as_os_str().is_empty() {
-        let made = authority.server(alt_names, env.wall(), LIFE, env.random_id());
-        let (issued, key) = made.map_err(DoorError::Authority)?;
-        (format!("{}{}", issued.pem, authority.cert_pem()), key)
-    } else {
-        (read(&settings.tls_cert_file)?, read(&settings.tls_private_key_file)?)
-    };
-    Ok(Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked)?)
-}
 
 /// Answers calls.
 pub(crate) struct Door {
@@ -163,16 +46,29 @@ enum Refused {
 
 impl Handler for Door {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
-        if !self.callers.may(request.headers()) {
+        let Some(caller) = self.callers.caller(request.headers(), peer.address().ip()) else {
             events::unauthorized(&self.metrics);
             let words = "show a bearer token of modules.router.tokenFile: Authorization: Bearer TOKEN\n";
             let mut answer = closing(body::sentence(StatusCode::UNAUTHORIZED, words));
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
-        }
-        if peer.identify("caller", false).is_err() {
-            let words = "there are as many callers as are taken: call again later\n";
-            return closing(body::sentence(StatusCode::SERVICE_UNAVAILABLE, words));
+        };
+        if let Err(too_many) = peer.identify(&caller, false) {
+            let (status, words) = match (too_many, &self.callers) {
+                (TooMany::OfOne, Callers::Holders(_)) => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this token has as many connections as are its share: call on those\n",
+                ),
+                (TooMany::OfOne, Callers::Anyone) => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "this address has as many connections as are its share: call on those\n",
+                ),
+                (TooMany::InAll, _) => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "there are as many callers as are taken: call again later\n",
+                ),
+            };
+            return closing(body::sentence(status, words));
         }
         self.answer(request).await
     }

@@ -29,6 +29,7 @@
 mod actor;
 pub mod delivery_plan;
 mod door;
+mod door_settings;
 mod error;
 mod events;
 mod forwarding;
@@ -44,5 +45,5 @@ mod target_client;
 mod tokens;
 
 pub use actor::{CloudRouter, Dependencies, UPLOAD_LOG};
-pub use door::DoorSettings;
+pub use door_settings::DoorSettings;
 pub use error::DoorError;

@@ -6,15 +6,38 @@
 //! CloudCore, each address is judged, and the connection goes to one that was judged, so that a name cannot become another address
 //! in between.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use config::network::Network;
 
-/// Metadata of machines beside the link-local addresses: AWS over IPv6, and Alibaba.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+/// Where clouds keep the metadata of their machines, with credentials in it, beside the link-local addresses: those are closed as a
+/// whole, and most clouds are there alone (169.254.169.254: AWS, Azure, Google, Oracle, IBM, DigitalOcean, Hetzner, OpenStack;
+/// 169.254.170.2 and .23: AWS's tasks and pods; 169.254.0.23: Tencent; 169.254.42.42: Scaleway; fe80::a9fe:a9fe: OpenStack).
+const METADATA: [(&str, &str); 9] = [
+    // docs.aws.amazon.com, "Access instance metadata" (::254) and "EKS Pod Identity Agent" (::23): the services of a machine are in here.
+    ("fd00:ec2::/32", "where AWS keeps the metadata of its machines"),
+    // cloud.google.com, "About VM metadata": of machines with IPv6 alone.
+    ("fd20:ce::254/128", "where Google keeps the metadata of its machines"),
+    // learn.microsoft.com, "What is IP address 168.63.129.16?": the WireServer has the settings and certificates of the machine.
+    ("168.63.129.16/32", "Azure's own address at each of its machines"),
+    // docs.oracle.com, "Getting Instance Metadata", and the SDKs of OCI.
+    ("fd00:c1::a9fe:a9fe/128", "where Oracle keeps the metadata of its machines"),
+    // docs.oracle.com, "Retrieving Instance Metadata" of Oracle Cloud Infrastructure Classic.
+    ("192.0.0.192/32", "where Oracle keeps the metadata of its machines"),
+    // www.alibabacloud.com, "ECS instance metadata": over IPv4, and over IPv6.
+    ("100.100.100.200/32", "where Alibaba keeps the metadata of its machines"),
+    ("fd00:100::100:200/128", "where Alibaba keeps the metadata of its machines"),
+    // cloudinit.readthedocs.io, "Scaleway".
+    ("fd00:42::42/128", "where Scaleway keeps the metadata of its machines"),
+    // techdocs.akamai.com, "Metadata service API".
+    ("fd00:a9fe:a9fe::1/128", "where Akamai keeps the metadata of its machines"),
 ];
+
+/// The same, read. A test holds that none is left out.
+static PLACES: LazyLock<Vec<(Network, &'static str)>> = LazyLock::new(|| {
+    METADATA.iter().filter_map(|(text, what)| Some((Network::parse(text)?, *what))).collect()
+});
 
 /// What rules may lead to.
 #[derive(Debug, Clone, Default)]
@@ -33,33 +56,46 @@ impl TargetAddresses {
     /// # Errors
     /// What the address is.
     pub fn check(&self, address: IpAddr) -> Result<(), &'static str> {
-        let address = plain(address);
-        match closed(address) {
-            Some(_) if self.allowed.iter().any(|network| network.contains(address)) => Ok(()),
-            Some(what) => Err(what),
-            None => Ok(()),
+        let address = address.to_canonical();
+        let is_allowed = |address| self.allowed.iter().any(|network| network.contains(address));
+        if is_allowed(address) {
+            return Ok(());
         }
+        let inside = inside(address).into_iter().map(IpAddr::from);
+        let refused =
+            std::iter::once(address).chain(inside).filter(|address| !is_allowed(*address)).find_map(closed);
+        refused.map_or(Ok(()), Err)
     }
 }
 
-/// The address that is meant: one of IPv4 may be written in IPv6 in several ways.
-fn plain(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return v4.into();
-    }
-    match v6.segments() {
-        // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead on to the IPv4 address in them.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
-        }
-        _ => address,
+/// The addresses of IPv4 that one of IPv6 leads on to, whoever does the leading, or that it may lead on to.
+fn inside(address: IpAddr) -> Vec<Ipv4Addr> {
+    let IpAddr::V6(v6) = address else { return Vec::new() };
+    let bytes = v6.octets();
+    let of = |at: [usize; 4]| Ipv4Addr::from(at.map(|at| bytes.get(at).copied().unwrap_or_default()));
+    let (last, segments) = (of([12, 13, 14, 15]), v6.segments());
+    match segments {
+        // NAT64's well-known prefix (RFC 6052, section 2.1), and SIIT (RFC 2765, section 2.1).
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => vec![last],
+        // NAT64's prefixes for local use: how long it is only the network knows (RFC 8215, section 5; RFC 6052, section 2.2), so none of
+        // the addresses that it may be is to be a closed one. Zeros are what another length leaves.
+        [0x64, 0xff9b, 1, ..] => [of([6, 7, 9, 10]), of([7, 9, 10, 11]), of([9, 10, 11, 12]), last]
+            .into_iter()
+            .filter(|v4| v4.octets()[0] != 0)
+            .collect(),
+        // 6to4 (RFC 3056, section 2).
+        [0x2002, ..] => vec![of([2, 3, 4, 5])],
+        // Teredo: the server, and the client with each bit turned (RFC 4380, section 4).
+        [0x2001, 0, ..] => vec![of([4, 5, 6, 7]), Ipv4Addr::from(!u32::from(last))],
+        // ISATAP (RFC 5214, section 6.1).
+        [_, _, _, _, 0 | 0x200, 0x5efe, ..] => vec![last],
+        _ => Vec::new(),
     }
 }
 
 fn closed(address: IpAddr) -> Option<&'static str> {
-    if METADATA.contains(&address) {
-        return Some("where a cloud keeps the metadata of its machines");
+    if let Some((_, what)) = PLACES.iter().find(|(network, _)| network.contains(address)) {
+        return Some(what);
     }
     match address {
         address if address.is_loopback() => Some("CloudCore's own loopback"),
@@ -68,7 +104,9 @@ fn closed(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("no address of a machine"),
         IpAddr::V4(v4) if v4.is_link_local() => Some("a link-local address, where clouds keep metadata"),
         IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] >= 240 => Some("no address of a machine"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Some("a link-local address, where clouds keep metadata")
+        }
         // What is left of ::/96 (RFC 4291, section 2.5.5.1), which systems once took for IPv4.
         IpAddr::V6(v6) if v6.segments()[..6] == [0; 6] => Some("an address that stands for one of IPv4"),
         _ => None,
@@ -84,25 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cloudcores_alone_is_closed_however_it_is_written() {
+    fn what_is_cloudcores_alone_is_closed() {
         let addresses = TargetAddresses::default();
         for text in [
             "127.0.0.1",
             "127.9.9.9",
             "::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::1",
             "::127.0.0.1",
+            "::10.0.0.1",
             "0.0.0.0",
             "0.1.2.3",
             "::",
+            "169.254.0.23",
+            "169.254.42.42",
             "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "64:ff9b::a9fe:a9fe",
+            "169.254.170.2",
             "fe80::1",
-            "fd00:ec2::254",
-            "100.100.100.200",
+            "fe80::a9fe:a9fe",
+            "febf::1",
             "224.0.0.1",
             "ff02::1",
             "255.255.255.255",
@@ -110,10 +147,79 @@ mod tests {
         ] {
             assert!(!is_open(&addresses, text), "{text}");
         }
-        for text in
-            ["10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "203.0.113.9", "fd00::1", "2001:db8::1"]
-        {
+        for text in [
+            "10.0.0.1",
+            "192.168.1.1",
+            "172.16.0.1",
+            "100.64.0.1",
+            "168.63.129.17",
+            "192.0.0.193",
+            "203.0.113.9",
+            "fd00::1",
+            "fd20:ce::253",
+            "2001:db8::1",
+        ] {
             assert!(is_open(&addresses, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn metadata_of_each_cloud_is_closed() {
+        let addresses = TargetAddresses::default();
+        assert_eq!(PLACES.len(), METADATA.len());
+        for (text, what) in [
+            ("fd00:ec2::254", "AWS"),
+            ("fd00:ec2::23", "AWS"),
+            ("fd20:ce::254", "Google"),
+            ("168.63.129.16", "Azure"),
+            ("::ffff:168.63.129.16", "Azure"),
+            ("fd00:c1::a9fe:a9fe", "Oracle"),
+            ("192.0.0.192", "Oracle"),
+            ("100.100.100.200", "Alibaba"),
+            ("fd00:100::100:200", "Alibaba"),
+            ("fd00:42::42", "Scaleway"),
+            ("fd00:a9fe:a9fe::1", "Akamai"),
+        ] {
+            let said = addresses.check(text.parse().unwrap()).unwrap_err();
+            assert!(said.contains(what), "{text}: {said}");
+        }
+    }
+
+    /// An address of IPv6 that leads on to one of IPv4.
+    type Written = fn([u8; 4]) -> String;
+
+    #[test]
+    fn an_address_of_ipv4_is_judged_however_it_is_written() {
+        let forms: [(&str, Written); 12] = [
+            ("mapped", |[a, b, c, d]| format!("::ffff:{a}.{b}.{c}.{d}")),
+            ("NAT64", |[a, b, c, d]| format!("64:ff9b::{a}.{b}.{c}.{d}")),
+            ("SIIT", |[a, b, c, d]| format!("::ffff:0:{a}.{b}.{c}.{d}")),
+            ("NAT64, local, /96", |[a, b, c, d]| format!("64:ff9b:1::{a}.{b}.{c}.{d}")),
+            ("NAT64, local, a part of its /96s", |[a, b, c, d]| format!("64:ff9b:1:9::{a}.{b}.{c}.{d}")),
+            ("NAT64, local, /48", |[a, b, c, d]| format!("64:ff9b:1:{a:x}{b:02x}:{c:x}:{d:x}00::")),
+            ("NAT64, local, /56", |[a, b, c, d]| format!("64:ff9b:1:{a:x}:{b:x}:{c:x}{d:02x}::")),
+            ("NAT64, local, /64", |[a, b, c, d]| format!("64:ff9b:1:0:{a:x}:{b:x}{c:02x}:{d:x}00::")),
+            ("6to4", |[a, b, c, d]| format!("2002:{a:x}{b:02x}:{c:x}{d:02x}::1")),
+            ("Teredo's server", |[a, b, c, d]| format!("2001:0:{a:x}{b:02x}:{c:x}{d:02x}:0:0:f7f7:f7f7")),
+            ("Teredo's client", |[a, b, c, d]| {
+                format!("2001:0:808:808:0:0:{:x}{:02x}:{:x}{:02x}", !a, !b, !c, !d)
+            }),
+            ("ISATAP", |[a, b, c, d]| format!("fd00::5efe:{a}.{b}.{c}.{d}")),
+        ];
+        let addresses = TargetAddresses::default();
+        for (name, written) in forms {
+            for (v4, open) in [
+                ([127, 0, 0, 1], false),
+                ([169, 254, 169, 254], false),
+                ([100, 100, 100, 200], false),
+                ([168, 63, 129, 16], false),
+                ([240, 1, 2, 3], false),
+                ([10, 0, 0, 1], true),
+                ([203, 0, 113, 9], true),
+            ] {
+                let text = written(v4);
+                assert_eq!(is_open(&addresses, &text), open, "{name}: {text}");
+            }
         }
     }
 
@@ -123,7 +229,10 @@ mod tests {
         for (text, open) in [
             ("127.0.0.1", true),
             ("::ffff:127.0.0.1", true),
+            ("64:ff9b::127.0.0.1", true),
             ("127.0.0.2", false),
+            ("64:ff9b::127.0.0.2", false),
+            ("2001:0:7f00:1::", false),
             ("fe80::9", true),
             ("::1", false),
         ] {

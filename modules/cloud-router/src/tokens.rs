@@ -1,9 +1,11 @@
 //! The bearer tokens that callers show at the door, in a file that is read again when it changes.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use beehive::link::accept_limiter::address_prefix;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
@@ -28,16 +30,15 @@ pub(crate) enum Callers {
 }
 
 impl Callers {
-    /// Whether the request shows a token that is good.
-    pub(crate) fn may(&self, headers: &HeaderMap) -> bool {
+    /// Whose connections are counted together: who has shown the same token, or comes from one address (of IPv6: one /64) where
+    /// nobody is asked for one. `None`: he may not call. A name tells nothing of a token.
+    pub(crate) fn caller(&self, headers: &HeaderMap, address: IpAddr) -> Option<String> {
         match self {
-            Callers::Anyone => true,
+            Callers::Anyone => Some(address_prefix(address).to_string()),
             Callers::Holders(tokens) => {
-                let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-                let shown = shown.and_then(|value| value.split_once(' '));
-                shown.is_some_and(|(scheme, token)| {
-                    scheme.eq_ignore_ascii_case("bearer") && tokens.has(token.trim())
-                })
+                let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+                let hash = tokens.known(token.trim())?;
+                scheme.eq_ignore_ascii_case("bearer").then(|| hex::encode(hash))
             }
         }
     }
@@ -97,9 +98,11 @@ impl Tokens {
         Ok(true)
     }
 
-    fn has(&self, token: &str) -> bool {
+    /// The token's hash, if it is one of these.
+    fn known(&self, token: &str) -> Option<[u8; 32]> {
         let shown = hash(token);
-        self.read.read().unwrap_or_else(PoisonError::into_inner).hashes.contains(&shown)
+        let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
+        read.hashes.contains(&shown).then_some(shown)
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
     fn shows(callers: &Callers, authorization: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(authorization).unwrap());
-        callers.may(&headers)
+        callers.caller(&headers, [192, 0, 2, 1].into()).is_some()
     }
 
     #[test]
@@ -153,7 +156,12 @@ mod tests {
         {
             assert!(!shows(&callers, wrong), "{wrong}");
         }
-        assert!(!callers.may(&HeaderMap::new()) && Callers::Anyone.may(&HeaderMap::new()));
+        let nothing = HeaderMap::new();
+        let caller = |callers: &Callers, from: &str| callers.caller(&nothing, from.parse().unwrap());
+        assert_eq!(caller(&callers, "192.0.2.1"), None);
+        let of_an_address = caller(&Callers::Anyone, "2001:db8::1");
+        assert!(of_an_address.is_some() && of_an_address == caller(&Callers::Anyone, "2001:db8::2"));
+        assert_ne!(of_an_address, caller(&Callers::Anyone, "2001:db8:0:1::1"));
         assert!(!tokens.read_again().unwrap());
         std::fs::write(&file, "another-token-of-24-byte\n").unwrap();
         assert!(tokens.read_again().unwrap());

@@ -32,7 +32,7 @@ use anyhow::Result;
 use beehive::Topology;
 
 pub use log::start as start_log;
-pub use run::{Running, main, serve};
+pub use run::{Running, main, serve, unless_stopped};
 
 /// Prints `text` on the standard output.
 ///

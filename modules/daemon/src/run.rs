@@ -69,6 +69,28 @@ pub fn main(filter: &str, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Waits until `start` has ended; `None`: a signal that stops the daemon came before. A first process of a container is not ended by a
+/// signal that nobody heeds.
+///
+/// # Errors
+/// When signals cannot be heeded.
+pub async fn unless_stopped<T>(start: impl Future<Output = T>) -> Result<Option<T>> {
+    let mut signals = Signals::listen()?;
+    let mut start = std::pin::pin!(start);
+    loop {
+        tokio::select! {
+            started = &mut start => return Ok(Some(started)),
+            signal = signals.next() => match signal {
+                Signalled::Stop(signal) => {
+                    tracing::info!(signal, "stopped before it had started");
+                    return Ok(None);
+                }
+                Signalled::Report => tracing::info!("not started yet"),
+            },
+        }
+    }
+}
+
 /// Runs a daemon until a signal or its own end, tells systemd, and stops it in order.
 ///
 /// # Errors

@@ -257,10 +257,11 @@ fn change(
         modelled.clone_into(&mut twin.value_type);
     }
     if let Some(value) = &values.expected {
-        twin.expected = Some(taken(property, value, &twin.value_type, now)?);
+        // An empty value takes back what was wanted, of whatever type that is.
+        let value_type = if value.is_empty() { TEXT } else { &twin.value_type };
+        twin.expected = Some(taken(property, value, value_type, now)?);
         twin.expected_version.edge += 1;
         (twin.observed, twin.observed_error) = (None, None);
-        // An empty value takes back what an application wanted before.
         twin.edge_desired = (!value.is_empty()).then(|| value.clone());
     }
     if let Some(value) = &values.actual {

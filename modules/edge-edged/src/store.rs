@@ -202,7 +202,7 @@ impl EdgedStore {
     pub(crate) fn absence_counts(&self, uid: &str) -> bool {
         let held = match self.store.opened() {
             Opened::Clean => true,
-            Opened::Fresh => self.reported.of(uid).status.is_some(),
+            Opened::Fresh | Opened::Emptied => self.reported.of(uid).status.is_some(),
             Opened::Quarantined { .. } => false,
         };
         held && self.is_whole()

@@ -42,7 +42,7 @@
 //! Tells Edged whether the brokers that the settings name can be used, for a condition of the node.
 //!
 //! # Keeps across a restart
-//! What a broker elsewhere has not acknowledged. Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Sessions that outlive
+//! What a broker elsewhere has not acknowledged. Where the time stood by which messages expire (`kept_time.rs`). Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Sessions that outlive
 //! their connection, with their subscriptions, what their client has not acknowledged, and what it has not released: a
 //! publish of QoS 1 or 2 for one of them is acknowledged when it is in the store. What is only to be deleted there waits
 //! for the next commit, a second at most; a power cut in that second brings a message of QoS 1 once more. What is not kept:

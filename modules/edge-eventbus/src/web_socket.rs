@@ -2,9 +2,11 @@
 
 mod allowance;
 mod frames;
+mod upgrade_refusal;
 
 use std::net::IpAddr;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::accept_hdr_async_with_config;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
@@ -105,10 +107,18 @@ pub(crate) async fn accept(
         .write_buffer_size(0)
         .max_message_size(Some(rules.frame_bytes))
         .max_frame_size(Some(rules.frame_bytes));
-    let metered = allowance.meter(stream);
-    let opened = accept_hdr_async_with_config(metered, judge, Some(config)).await;
-    let opened = opened.map_err(|error| ConnectionError::Upgrade(Box::new(error)))?;
-    Ok(Stream::Layered(Box::pin(Frames::new(opened))))
+    let mut metered = allowance.meter(stream);
+    match accept_hdr_async_with_config(metered.clone(), judge, Some(config)).await {
+        Ok(opened) => Ok(Stream::Layered(Box::pin(Frames::new(opened)))),
+        Err(error) => {
+            if let Some(answer) = upgrade_refusal::answer(&error) {
+                // Whether it is taken changes nothing: the connection ends.
+                let _ = metered.write_all(&answer).await;
+                let _ = metered.shutdown().await;
+            }
+            Err(ConnectionError::Upgrade(Box::new(error)))
+        }
+    }
 }
 
 fn refusal(status: StatusCode, what: &str) -> ErrorResponse {

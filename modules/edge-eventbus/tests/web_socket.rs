@@ -168,6 +168,37 @@ fn what_is_no_mqtt_over_web_socket_is_refused() {
 }
 
 #[test]
+fn whoever_asks_for_another_version_or_for_no_web_socket_is_told_which_is_spoken() {
+    run(|store| async move {
+        let node = Node::start_as(store, settings()).await;
+        let at = address(&node).await;
+        let web_socket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: mqtt\r\n";
+        let version = |version: &str| {
+            format!(
+                "{web_socket}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: {version}\r\n"
+            )
+        };
+        for (method, headers, status) in [
+            ("GET", version("8"), "426"),
+            ("GET", version("14"), "426"),
+            ("GET", web_socket.to_owned(), "426"),
+            ("GET", String::new(), "426"),
+            ("POST", version("13"), "405"),
+            ("GET", format!("{web_socket}Sec-WebSocket-Version: 13\r\n"), "400"),
+        ] {
+            let mut client = TcpStream::connect(&at).await.unwrap();
+            let request = format!("{method} /mqtt HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{answer}");
+            let names_version = answer.contains("\r\nsec-websocket-version: 13\r\n");
+            assert_eq!(names_version, status == "426", "{answer}");
+        }
+    });
+}
+
+#[test]
 fn a_frame_is_no_larger_than_a_packet_may_be_and_before_connect_than_a_connect() {
     run(|store| async move {
         let node = Node::start_as(store, settings()).await;

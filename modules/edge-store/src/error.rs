@@ -74,6 +74,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Something stands in the place of the database, or of a file beside it, that is no file.
+    #[error("{} is {is} and no regular file; name another path (database.dataSource), or move it away", path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        is: &'static str,
+    },
     /// The file is something else, or too broken to be looked into.
     #[error("{} is not a node's store, or is broken ({reason}); edgecore sets it aside when it starts", path.display())]
     NotAStore {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::StoreError;
@@ -10,8 +10,26 @@ use crate::StoreError;
 /// Broken files beside the database; older ones are deleted.
 const BROKEN_KEPT: usize = 3;
 
+/// Refuses what stands in a file's place and is none: whoever opens a named pipe waits for its other end, for ever.
+pub(crate) fn check_regular(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
+        let path = if suffix.is_empty() { path.to_owned() } else { beside(path, suffix) };
+        let Ok(found) = fs::metadata(&path).map(|meta| meta.file_type()) else { continue };
+        let is = match found {
+            found if found.is_file() => continue,
+            found if found.is_dir() => "a folder",
+            found if found.is_fifo() => "a named pipe",
+            found if found.is_socket() => "a socket",
+            _ => "a device",
+        };
+        return Err(StoreError::NotAFile { path, is });
+    }
+    Ok(())
+}
+
 /// SQLite lets two processes write; our counters and the setting aside do not.
 pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
+    check_regular(path)?;
     let lock_path = beside(path, ".lock");
     let opened = match private().write(true).create(true).truncate(false).open(&lock_path) {
         // A disk that takes no writes still says who holds the file.

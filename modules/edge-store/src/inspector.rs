@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::error::{is_not_ours, is_of_disk};
-use crate::files::{beside, size};
+use crate::files::{beside, check_regular, size};
 use crate::layout::{
     KnownOrUnknown, MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_TABLE, ROWS_TABLE,
 };
 use crate::node_key::{KeyFile, NodeKey};
-use crate::opening::header;
 use crate::read::{self, IntactRow};
 use crate::schema::{self, Meta, SchemaError};
+use crate::soundness::header;
 use crate::state::Damage;
 use crate::{StoreError, Table, plan};
 
@@ -82,9 +82,12 @@ impl StoreInspector {
         if !path.exists() {
             return Err(StoreError::Missing { path });
         }
+        check_regular(&path)?;
         let not_ours = |reason| StoreError::NotAStore { path: path.clone(), reason };
         if size(&path)? == 0 {
-            return Err(not_ours("it is empty".to_owned()));
+            let had_one = NodeKey::new(&path).path().exists();
+            let beside = if had_one { ", though its key lies beside it: what it held is lost" } else { "" };
+            return Err(not_ours(format!("it is empty{beside}")));
         }
         if let Some(reason) = header(&path)? {
             return Err(not_ours(reason));

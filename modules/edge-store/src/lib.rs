@@ -19,7 +19,9 @@
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
 //! integrity check refuses, or whose log lost commits that were answered, is quarantined as `edgecore.db.broken-<n>`; its
-//! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named.
+//! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named. Where
+//! neither row nor key is left it is said that how many there were is not known. No row comes back that was removed, unless
+//! the commit that removed it is lost with the log. An empty file whose key is there is a loss, too ([`Opened::Emptied`]).
 //!
 //! The file has a version, and its rows are structs of their own per version (`layout.rs`). Rows of a kind that this
 //! release does not know were written by a newer one that was rolled back: they are kept, counted and named in
@@ -41,20 +43,24 @@
 mod apply;
 mod audit;
 mod block_on;
+mod btree;
 mod checksum;
 mod error;
 mod files;
 mod inspector;
 mod layout;
+mod mended_copy;
 mod node_key;
 mod numbers;
 mod opening;
 mod plan;
+mod quarantine;
 mod read;
 mod readers;
 mod rows;
 mod salvage;
 mod schema;
+mod soundness;
 mod state;
 mod store;
 mod wal;

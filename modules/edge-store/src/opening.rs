@@ -1,11 +1,8 @@
-//! Opens the file as it is found, and quarantines a broken one.
-//!
-//! The salvaged copy is built beside the broken file and takes its name by a rename, so that a crash at any point leaves
-//! either the broken file to salvage again or the finished copy to take. On a disk that takes no writes the file is
-//! opened for reading alone.
+//! Opens the file as it is found, and quarantines a broken one. On a disk that takes no writes the file is opened for
+//! reading alone.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,22 +10,25 @@ use rusqlite::Connection;
 
 use crate::audit::{self, Findings};
 use crate::error::is_not_ours;
-use crate::files::{
-    beside, folder, forget_oldest, lock, make_private, newest_broken, next_broken, remove, remove_database,
-    rename, size, sync_folder,
-};
+use crate::files::{beside, folder, lock, make_private, size};
 use crate::node_key::{KeyFile, NodeKey};
-use crate::salvage::{Salvage, salvage};
+use crate::quarantine::{self, Interrupted, LOG, Quarantine};
 use crate::schema::{self, Meta, SchemaError};
+use crate::soundness::{header, log_is_lost};
 use crate::state::{Damage, DamagedRow};
-use crate::wal::{self, Wal};
 use crate::{Options, StoreError, UnknownRows};
+
+/// In the place of a table's name: all of the file.
+const WHOLE_FILE: &str = "file";
 
 /// How the file was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
     /// There was none.
     Fresh,
+    /// It was empty or gone though its key lay beside it, so this node had one: what it held is lost, and nobody knows what
+    /// that was. It was begun anew.
+    Emptied,
     /// Sound.
     Clean,
     /// Broken: it was quarantined and its readable rows were carried over. The rest has to come from the cloud.
@@ -37,6 +37,11 @@ pub enum Opened {
         path: PathBuf,
         /// How many rows were carried over.
         salvaged: u64,
+        /// How many rows are known to be lost.
+        lost: u64,
+        /// Tables that lost further rows, of which nobody knows how many they were; `log` stands for the last commits, `file` for
+        /// all tables.
+        uncounted: Vec<&'static str>,
     },
 }
 
@@ -99,12 +104,22 @@ impl WritableFile {
 }
 
 fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<WritableFile, StoreError> {
-    let stray = finish_interrupted(path)?;
+    let interrupted = quarantine::finish_interrupted(path)?;
+    // Before anything is made: a key is made once a store is.
+    let had_key = node_key.path().exists();
     let (mut conn, meta, opened, mut damaged) = match try_open(path, options)? {
         OpenAttempt::Taken(conn, meta, fresh) => {
-            let opened = match stray {
-                Some((aside, true)) => Opened::Quarantined { path: aside, salvaged: count(&conn, path)? },
-                Some((aside, false)) => Opened::Quarantined { path: aside, salvaged: 0 },
+            // What was lost on the way is known to the log of the run that was interrupted, if to anybody.
+            let uncounted = vec![WHOLE_FILE];
+            let opened = match interrupted {
+                Some(Interrupted::Finished(aside)) => {
+                    let salvaged = count(&conn, path)?;
+                    Opened::Quarantined { path: aside, salvaged, lost: 0, uncounted }
+                }
+                Some(Interrupted::LogAlone(aside)) => {
+                    Opened::Quarantined { path: aside, salvaged: 0, lost: 0, uncounted }
+                }
+                None if fresh && had_key => Opened::Emptied,
                 None if fresh => Opened::Fresh,
                 None => Opened::Clean,
             };
@@ -112,10 +127,11 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
         }
         OpenAttempt::Broken(reason) => {
             tracing::error!(path = %path.display(), reason, "database is broken and is quarantined");
-            let (aside, Salvage { rows, lost, .. }) = replace(path, options)?;
+            let Quarantine { path: aside, salvage } = quarantine::replace(path, options)?;
             match try_open(path, options)? {
                 OpenAttempt::Taken(conn, meta, _) => {
-                    (conn, meta, Opened::Quarantined { path: aside, salvaged: rows }, lost)
+                    let (salvaged, lost, uncounted) = (salvage.rows, salvage.lost_rows, salvage.uncounted);
+                    (conn, meta, Opened::Quarantined { path: aside, salvaged, lost, uncounted }, salvage.lost)
                 }
                 // A file that breaks while it is written is the disk's doing.
                 OpenAttempt::Broken(reason) => {
@@ -125,10 +141,7 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
             }
         }
     };
-    if let Opened::Quarantined { path: aside, salvaged } = &opened {
-        let lost = damaged.len();
-        tracing::warn!(path = %aside.display(), salvaged, lost, "database was quarantined and its readable rows carried over");
-    }
+    damaged.extend(tell(path, &opened));
     let key = node_key.load_or_make()?;
     let findings = audit::audit(&conn, node_key).map_err(|e| StoreError::sqlite(path, e))?;
     tell_of_key(node_key, &key, &findings);
@@ -166,6 +179,39 @@ pub(crate) fn open_again(
     }
 }
 
+/// Says in the log how the file was found, if not well; gives what is lost and has no row that could be named.
+fn tell(path: &Path, opened: &Opened) -> Vec<DamagedRow> {
+    let lost = |table: &'static str, what: &str| DamagedRow::new(table, &[what.as_bytes()], Damage::Lost);
+    match opened {
+        Opened::Fresh | Opened::Clean => Vec::new(),
+        Opened::Emptied => {
+            tracing::error!(
+                path = %path.display(),
+                "database was empty or gone though this node had one: what waited in it for the cloud is lost, the rest comes from there again"
+            );
+            vec![lost(WHOLE_FILE, "everything in it")]
+        }
+        Opened::Quarantined { path: aside, salvaged, lost: rows, uncounted } if uncounted.is_empty() => {
+            tracing::warn!(
+                path = %aside.display(), salvaged, lost = rows,
+                "database was quarantined and its readable rows carried over"
+            );
+            Vec::new()
+        }
+        Opened::Quarantined { path: aside, salvaged, lost: rows, uncounted } => {
+            tracing::error!(
+                path = %aside.display(), salvaged, lost = rows, uncounted = uncounted.join(", "),
+                "database was quarantined and its readable rows carried over; uncounted lost more, and how many is not known"
+            );
+            let rows = |table: &&'static str| match *table {
+                LOG => lost(LOG, "the last commits"),
+                table => lost(WHOLE_FILE, &format!("rows of {table}; how many is not known")),
+            };
+            uncounted.iter().map(rows).collect()
+        }
+    }
+}
+
 fn tell_of_key(node_key: &NodeKey, key: &KeyFile, findings: &Findings) {
     if findings.locked == 0 {
         return;
@@ -184,37 +230,6 @@ fn tell_of_key(node_key: &NodeKey, key: &KeyFile, findings: &Findings) {
 pub(crate) fn size_on_disk(path: &Path) -> Result<u64, StoreError> {
     let file = fs::metadata(path).map_err(|e| StoreError::file("see the size of", path, e))?.len();
     Ok(file + size(&beside(path, "-wal"))?)
-}
-
-/// After a crash while quarantining: takes the finished copy, and moves a log without its file out of the way, because
-/// SQLite would replay it into whatever file stands there next. Says where the broken file is, and if a copy was taken.
-fn finish_interrupted(path: &Path) -> Result<Option<(PathBuf, bool)>, StoreError> {
-    let (copy, log) = (beside(path, ".salvage"), beside(path, "-wal"));
-    if size(path)? > 0 {
-        remove_database(&copy)?;
-        return Ok(None);
-    }
-    let mut aside = None;
-    if size(&log)? > 0 {
-        let broken = if copy.exists() { newest_broken(path)? } else { None };
-        let target = match broken {
-            Some(broken) => broken,
-            None => next_broken(path)?,
-        };
-        rename(&log, &beside(&target, "-wal"))?;
-        aside = Some((target, false));
-    }
-    remove(&beside(path, "-shm"))?;
-    if copy.exists() {
-        let broken = match newest_broken(path)? {
-            Some(broken) => broken,
-            None => next_broken(path)?,
-        };
-        rename(&copy, path)?;
-        aside = Some((broken, true));
-    }
-    sync_folder(path)?;
-    Ok(aside)
 }
 
 fn try_open(path: &Path, options: &Options) -> Result<OpenAttempt, StoreError> {
@@ -242,80 +257,6 @@ fn take(path: &Path, options: &Options) -> Result<(Connection, Meta, bool), Sche
     }
     let meta = schema::check(&mut conn)?;
     Ok((conn, meta, false))
-}
-
-/// What is wrong with a file's header, as far as SQLite would take it for something else: it opens a file with a
-/// changed format byte as read-only instead of refusing it.
-pub(crate) fn header(path: &Path) -> Result<Option<String>, StoreError> {
-    let mut bytes = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(100).read_to_end(&mut bytes).map_err(|e| StoreError::file("read", path, e))?,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(StoreError::file("open", path, e)),
-    };
-    let sound = match bytes.as_slice() {
-        [] => true,
-        bytes if bytes.len() < 100 => false,
-        bytes => bytes.starts_with(b"SQLite format 3\0") && bytes[18..20].iter().all(|b| matches!(b, 1 | 2)),
-    };
-    Ok((!sound).then(|| "the header is not SQLite's".to_owned()))
-}
-
-/// What is wrong with the log, as far as SQLite would pass over commits in it without a word.
-fn log_is_lost(path: &Path) -> Result<Option<String>, StoreError> {
-    if size(path)? == 0 {
-        return Ok(None);
-    }
-    let (log, index) = (beside(path, "-wal"), beside(path, "-shm"));
-    // SQLite takes the index away before the log, so the log alone may stay behind but never the index alone.
-    if !log.exists() && size(&index)? > 0 {
-        return Ok(Some("its log is gone".to_owned()));
-    }
-    match wal::examine(&log).map_err(|e| StoreError::file("read", &log, e))? {
-        Wal::Whole => Ok(None),
-        Wal::Torn => {
-            tracing::warn!(path = %log.display(), "last commit of the log is torn, as by a power cut before it was answered");
-            Ok(None)
-        }
-        Wal::Lost => Ok(Some("commits in its log cannot be read".to_owned())),
-    }
-}
-
-/// Salvages into a copy, moves the broken file aside and the copy to its place.
-fn replace(path: &Path, options: &Options) -> Result<(PathBuf, Salvage), StoreError> {
-    let copy = beside(path, ".salvage");
-    let log_is_lost = log_is_lost(path)?.is_some();
-    remove_database(&copy)?;
-    let mut salvage = build_copy(path, &copy, options).map_err(|e| match e {
-        SchemaError::Sql(e) => StoreError::sqlite(&copy, e),
-        SchemaError::Broken(reason) => StoreError::file("make", &copy, std::io::Error::other(reason)),
-    })?;
-    if log_is_lost {
-        salvage.lost.push(DamagedRow::new("log", &[b"the last commits"], Damage::Lost));
-    }
-    let aside = next_broken(path)?;
-    remove(&beside(path, "-shm"))?;
-    rename(path, &aside)?;
-    if beside(path, "-wal").exists() {
-        rename(&beside(path, "-wal"), &beside(&aside, "-wal"))?;
-    }
-    rename(&copy, path)?;
-    sync_folder(path)?;
-    forget_oldest(path)?;
-    Ok((aside, salvage))
-}
-
-fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, SchemaError> {
-    make_private(copy, true).map_err(|e| SchemaError::Broken(e.to_string()))?;
-    let mut conn = schema::writer(copy, options.max_bytes)?;
-    schema::create(&mut conn, &options.incarnation)?;
-    let salvage = salvage(path, &mut conn)?;
-    // Closing moves the log into the file, so that one rename moves everything.
-    conn.close().map_err(|(_, e)| e)?;
-    if beside(copy, "-wal").exists() {
-        return Err(SchemaError::Broken("the log of the salvaged copy stays".to_owned()));
-    }
-    Ok(salvage)
 }
 
 fn count(conn: &Connection, path: &Path) -> Result<u64, StoreError> {

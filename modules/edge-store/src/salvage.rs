@@ -1,19 +1,24 @@
-//! Carries what can still be read out of a broken file.
+//! Carries what can still be read out of a broken file, row by row: one that cannot be read costs itself.
+//!
+//! Nothing comes back that was removed. Rows are taken from pages alone that the table's tree leads to, and the page of a
+//! removed row is not among them or no longer shows it; what the tree itself has lost is not looked for in loose pages,
+//! because a page that was given back looks the same. One loss takes the file back to an earlier state: that of commits
+//! in the log, which is named.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OpenFlags};
 
 use crate::error::is_not_ours;
 use crate::layout::{
     MODULE_ROW_SUMMED, OBJECT_SUMMED, OBJECTS_TABLE, OUTBOX_SUMMED, OUTBOX_TABLE, ROWS_TABLE,
 };
+use crate::mended_copy::MendedCopy;
 use crate::state::{Damage, DamagedRow};
-use crate::{numbers, read, schema};
+use crate::{StoreError, btree, numbers, read, schema};
 
-/// A broken tree may lead in circles; a node's file never has this many rows.
+/// A broken index may lead in circles; a node's file never has this many rows.
 const STEPS: usize = 1_000_000;
 
 /// So many lost rows are named.
@@ -26,9 +31,8 @@ struct Source {
     /// The row's revision, if its sum is right. What is sealed is carried over as it is: the key may come back.
     check: fn(&rusqlite::Row<'_>) -> rusqlite::Result<read::Checked<u64>>,
     width: usize,
-    /// An index that holds the keys a second time, and the keys in it that the copy does not have.
-    keys: &'static str,
-    is_carried: &'static str,
+    /// Indexes that hold the keys a second time, each with its row. The last of them has every row of the table.
+    keys: &'static [&'static str],
 }
 
 const SOURCES: [Source; 3] = [
@@ -43,8 +47,7 @@ const SOURCES: [Source; 3] = [
             Ok(intact.map(|intact| intact.stamp()))
         },
         width: 9,
-        keys: "SELECT resource, namespace, name FROM objects INDEXED BY sqlite_autoindex_objects_1",
-        is_carried: "SELECT 1 FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
+        keys: &["SELECT resource, namespace, name, rowid FROM objects INDEXED BY sqlite_autoindex_objects_1"],
     },
     Source {
         columns: "kind, key1, key2, value, revision, sum",
@@ -56,8 +59,7 @@ const SOURCES: [Source; 3] = [
             Ok(intact.map(|intact| intact.stamp()))
         },
         width: 6,
-        keys: "SELECT kind, key1, key2 FROM module_rows INDEXED BY sqlite_autoindex_module_rows_1",
-        is_carried: "SELECT 1 FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3",
+        keys: &["SELECT kind, key1, key2, rowid FROM module_rows INDEXED BY sqlite_autoindex_module_rows_1"],
     },
     // With their seqs: the new file must not use one of them again.
     Source {
@@ -70,9 +72,11 @@ const SOURCES: [Source; 3] = [
             Ok(intact.map(|intact| intact.stamp()))
         },
         width: 8,
-        // The index of the newest has no queue.
-        keys: "SELECT '?', 'status', key FROM outbox INDEXED BY outbox_newest WHERE class = 'status'",
-        is_carried: "SELECT 1 FROM outbox WHERE ?1 = '?' AND class = ?2 AND key = ?3",
+        // The index of the newest has no queue, and that of the queues neither class nor key.
+        keys: &[
+            "SELECT '?', 'status', key, seq FROM outbox INDEXED BY outbox_newest WHERE class = 'status'",
+            "SELECT queue, '?', 'seq ' || seq, seq FROM outbox INDEXED BY outbox_queue",
+        ],
     },
 ];
 
@@ -83,106 +87,193 @@ pub(crate) struct Salvage {
     pub(crate) rows: u64,
     /// The newest revision among them.
     pub(crate) newest: u64,
-    /// Rows that are known to have been there.
+    /// Rows that are known to have been there; at most a few thousand are named.
     pub(crate) lost: Vec<DamagedRow>,
+    /// How many rows are known to have been there.
+    pub(crate) lost_rows: u64,
+    /// Tables that lost rows of which nobody knows how many they were.
+    pub(crate) uncounted: Vec<&'static str>,
 }
 
-/// Copies the sound rows of `from` into the fresh `into`, and leaves `into` at the newest revision found. An error is
-/// the new file's; what is wrong with the old one only ends the reading.
-pub(crate) fn salvage(from: &Path, into: &mut Connection) -> rusqlite::Result<Salvage> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut found = Salvage::default();
-    let Ok(broken) = Connection::open_with_flags(from, flags) else {
-        return Ok(found);
-    };
-    let tx = into.transaction()?;
-    for source in &SOURCES {
-        let mut seen = BTreeSet::new();
-        // A scan ends at the first page that cannot be read; from the other end it reaches what lies behind.
-        for direction in ["ASC", "DESC"] {
-            scan(&broken, &tx, source, direction, &mut seen, &mut found)?;
-        }
-        missing(&broken, &tx, source, &mut found.lost)?;
+/// Copies the sound rows of `broken` into the fresh `into`, and leaves `into` at the newest revision found. What is wrong
+/// with the old file only ends the reading.
+///
+/// # Errors
+/// When the disk does not take what is written.
+pub(crate) fn salvage(broken: &mut MendedCopy, into: &mut Connection) -> Result<Salvage, StoreError> {
+    let path = into.path().unwrap_or_default().to_owned();
+    let fail = |e| StoreError::sqlite(path.as_ref(), e);
+    if !broken.conn().is_some_and(lists_our_tables) {
+        broken.take_schema_of(into)?;
+        tracing::warn!(
+            "the broken database does not list its tables: they are looked for where every store has them"
+        );
     }
-    schema::put_revision(&tx, found.newest)?;
-    tx.commit()?;
+    let mut found = Salvage::default();
+    let tx = into.transaction().map_err(fail)?;
+    for source in &SOURCES {
+        table(broken, &tx, source, &mut found).map_err(fail)?;
+    }
+    schema::put_revision(&tx, found.newest).and_then(|()| tx.commit()).map_err(fail)?;
     Ok(found)
 }
 
-fn scan(
-    broken: &Connection,
+/// Whether the file still says where every table and index is that is read here.
+fn lists_our_tables(conn: &Connection) -> bool {
+    SOURCES.iter().all(|source| {
+        let mut statements = source.keys.iter().map(|keys| (*keys).to_owned()).chain([source.row()]);
+        statements.all(|sql| conn.prepare(&sql).is_ok()) && source.root(conn).is_some()
+    })
+}
+
+impl Source {
+    fn row(&self) -> String {
+        // NOT INDEXED: an index may be what is broken.
+        format!("SELECT {} FROM {} NOT INDEXED WHERE rowid = ?1", self.columns, self.table)
+    }
+
+    fn root(&self, conn: &Connection) -> Option<u32> {
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        conn.query_row(sql, [self.table], |row| row.get(0)).ok().filter(|root| *root > 1)
+    }
+}
+
+fn table(
+    broken: &MendedCopy,
     into: &Connection,
     source: &Source,
-    direction: &str,
-    seen: &mut BTreeSet<i64>,
     salvage: &mut Salvage,
 ) -> rusqlite::Result<()> {
-    let Source { columns, table, insert, check, width, .. } = source;
-    let mut insert = into.prepare_cached(insert)?;
-    // NOT INDEXED: an index may be what is broken.
-    let sql = format!("SELECT {columns}, rowid FROM {table} NOT INDEXED ORDER BY rowid {direction}");
-    let Ok(mut statement) = broken.prepare(&sql) else { return Ok(()) };
-    let Ok(mut found) = statement.query([]) else { return Ok(()) };
-    for _ in 0..STEPS {
-        let Ok(Some(row)) = found.next() else { break };
-        let Ok(rowid) = row.get(*width) else { continue };
-        if !seen.insert(rowid) {
-            continue;
+    let mut settled = BTreeSet::new();
+    let (mut is_whole, mut are_all_named) = (false, false);
+    if let Some(conn) = broken.conn() {
+        if let Some(root) = source.root(conn) {
+            let tree = btree::walk(root, |number| broken.page(number));
+            let are_all_read = rows(conn, into, source, &tree.rowids, &mut settled, salvage)?;
+            is_whole = are_all_read && tree.unreadable == 0;
         }
-        let revision = match check(row) {
-            Ok(Ok(revision)) => revision,
-            Ok(Err(damaged)) => {
-                name(&mut salvage.lost, damaged);
-                continue;
-            }
-            Err(_) => continue,
-        };
-        let seq = if *table == OUTBOX_TABLE { rowid } else { 0 };
-        if !numbers::is_carried_over(revision, seq) {
-            name(&mut salvage.lost, DamagedRow::of(table, row, Damage::Number));
-            continue;
+        // Whatever the table has lost stands in the index of all of its rows, if that one can be read to its end.
+        for keys in source.keys {
+            are_all_named = missing(conn, source.table, keys, &mut settled, salvage);
         }
-        let values: Result<Vec<_>, _> =
-            (0..*width).map(|at| row.get_ref(at).map(ToSqlOutput::Borrowed)).collect();
-        let Ok(values) = values else { continue };
-        match insert.execute(rusqlite::params_from_iter(values.iter())) {
-            Ok(inserted) => {
-                salvage.rows += inserted as u64;
-                salvage.newest = salvage.newest.max(revision);
-            }
-            // This row only: it does not fit the table.
-            Err(error) if is_not_ours(&error) => {}
-            Err(error) => return Err(error),
-        }
+    }
+    if !is_whole && !are_all_named {
+        salvage.uncounted.push(source.table);
     }
     Ok(())
 }
 
-/// Names the rows of which only the key is left.
-fn missing(
+/// Carries over these rows; says whether every one could be read. `settled`: those that are carried over or named.
+fn rows(
     broken: &Connection,
     into: &Connection,
     source: &Source,
-    lost: &mut Vec<DamagedRow>,
-) -> rusqlite::Result<()> {
-    let mut is_carried = into.prepare(source.is_carried)?;
-    let width = is_carried.parameter_count();
-    let Ok(mut statement) = broken.prepare(source.keys) else { return Ok(()) };
-    let Ok(mut found) = statement.query([]) else { return Ok(()) };
-    for _ in 0..STEPS {
-        let Ok(Some(row)) = found.next() else { break };
-        let key: Result<Vec<String>, _> = (0..width).map(|at| row.get(at)).collect();
-        let Ok(key) = key else { continue };
-        if !is_carried.exists(rusqlite::params_from_iter(key.iter()))? {
-            let parts: Vec<&[u8]> = key.iter().map(String::as_bytes).collect();
-            name(lost, DamagedRow::new(source.table, &parts, Damage::Lost));
+    rowids: &[i64],
+    settled: &mut BTreeSet<i64>,
+    salvage: &mut Salvage,
+) -> rusqlite::Result<bool> {
+    let mut insert = into.prepare_cached(source.insert)?;
+    let Ok(mut statement) = broken.prepare(&source.row()) else { return Ok(false) };
+    let mut are_all_read = true;
+    for rowid in rowids {
+        if settled.contains(rowid) {
+            continue;
         }
+        let Ok(mut found) = statement.query([rowid]) else {
+            are_all_read = false;
+            continue;
+        };
+        let Ok(Some(row)) = found.next() else {
+            are_all_read = false;
+            continue;
+        };
+        match carry(row, *rowid, source, &mut insert) {
+            Carried::Over(revision) => {
+                salvage.rows += 1;
+                salvage.newest = salvage.newest.max(revision);
+            }
+            Carried::Before => {}
+            Carried::Damaged(damaged) => name(salvage, damaged),
+            Carried::Unreadable => {
+                are_all_read = false;
+                continue;
+            }
+            Carried::Refused(error) => return Err(error),
+        }
+        settled.insert(*rowid);
     }
-    Ok(())
+    Ok(are_all_read)
 }
 
-fn name(lost: &mut Vec<DamagedRow>, row: DamagedRow) {
-    if lost.len() < NAMED && !lost.iter().any(|known| known.table == row.table && known.key == row.key) {
-        lost.push(row);
+enum Carried {
+    /// With this revision.
+    Over(u64),
+    /// A row with its key is there.
+    Before,
+    Damaged(DamagedRow),
+    Unreadable,
+    /// The new file does not take it.
+    Refused(rusqlite::Error),
+}
+
+fn carry(
+    row: &rusqlite::Row<'_>,
+    rowid: i64,
+    source: &Source,
+    insert: &mut rusqlite::CachedStatement<'_>,
+) -> Carried {
+    let revision = match (source.check)(row) {
+        Ok(Ok(revision)) => revision,
+        Ok(Err(damaged)) => return Carried::Damaged(damaged),
+        Err(_) => return Carried::Unreadable,
+    };
+    let seq = if source.table == OUTBOX_TABLE { rowid } else { 0 };
+    if !numbers::is_carried_over(revision, seq) {
+        return Carried::Damaged(DamagedRow::of(source.table, row, Damage::Number));
+    }
+    let values: Result<Vec<_>, _> =
+        (0..source.width).map(|at| row.get_ref(at).map(ToSqlOutput::Borrowed)).collect();
+    let Ok(values) = values else { return Carried::Unreadable };
+    match insert.execute(rusqlite::params_from_iter(values.iter())) {
+        Ok(0) => Carried::Before,
+        Ok(_) => Carried::Over(revision),
+        // This row only: it does not fit the table.
+        Err(error) if is_not_ours(&error) => {
+            Carried::Damaged(DamagedRow::of(source.table, row, Damage::Checksum))
+        }
+        Err(error) => Carried::Refused(error),
+    }
+}
+
+/// Names the rows of which only the key is left; says whether the index could be read to its end.
+fn missing(
+    broken: &Connection,
+    table: &'static str,
+    keys: &str,
+    settled: &mut BTreeSet<i64>,
+    salvage: &mut Salvage,
+) -> bool {
+    let Ok(mut statement) = broken.prepare(keys) else { return false };
+    let Ok(mut found) = statement.query([]) else { return false };
+    for _ in 0..STEPS {
+        let row = match found.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        let Ok(rowid) = row.get::<_, i64>(3) else { return false };
+        if settled.insert(rowid) {
+            name(salvage, DamagedRow::of(table, row, Damage::Lost));
+        }
+    }
+    false
+}
+
+fn name(salvage: &mut Salvage, row: DamagedRow) {
+    salvage.lost_rows += 1;
+    if salvage.lost.len() < NAMED
+        && !salvage.lost.iter().any(|known| known.table == row.table && known.key == row.key)
+    {
+        salvage.lost.push(row);
     }
 }

@@ -46,7 +46,7 @@ impl Damage {
 /// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DamagedRow {
-    /// Its table; `log` stands for commits of which nothing is known any more.
+    /// Its table; `log` stands for commits, and `file` for rows, of which nothing is known any more.
     pub table: &'static str,
     /// Its key, as far as it can be read.
     pub key: String,

@@ -231,8 +231,8 @@ impl Store {
         self.inner.shared.damaged_rows(|table| table == OBJECTS_TABLE)
     }
 
-    /// Everything else that damage destroyed since the store was opened: rows of the node's own tables, reports, and
-    /// commits in a log that was lost. Nobody sends these again under their keys; a restart forgets them.
+    /// Everything else that damage destroyed since the store was opened: rows of the node's own tables, reports,
+    /// commits in a log that was lost, and rows of which nobody knows how many they were. Nobody sends these again under their keys; a restart forgets them.
     pub fn lost_rows(&self) -> Vec<DamagedRow> {
         self.inner.shared.damaged_rows(|table| table != OBJECTS_TABLE)
     }

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
+use crate::btree::PAGE;
+
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
@@ -75,6 +77,67 @@ fn unheaded(mut log: impl Read, header: &[u8]) -> std::io::Result<Wal> {
     // A file that grew and was never filled is all zero.
     let blank = frame.iter().chain(header).all(|byte| *byte == 0);
     Ok(if any && !blank { Wal::Lost } else { Wal::Whole })
+}
+
+/// Hands every page of the log's commits to `put`, oldest first, up to the first frame that does not hold, as SQLite takes
+/// them; says how many pages the file has after the last of them. `None`: there is no commit, or the pages are no store's.
+///
+/// # Errors
+/// When the log cannot be read, or `put` fails.
+pub(crate) fn replay(
+    path: &Path,
+    mut put: impl FnMut(u32, &[u8]) -> std::io::Result<()>,
+) -> std::io::Result<Option<u32>> {
+    let open = || match File::open(path) {
+        Ok(file) => Ok(Some(BufReader::with_capacity(1 << 16, file))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    };
+    // Twice: which frames belong to a commit is only known behind them.
+    let (mut frames, mut committed) = (0_u64, None);
+    let Some(log) = open()? else { return Ok(None) };
+    sound_frames(log, |frame| {
+        frames += 1;
+        if word(frame, 4) != 0 {
+            committed = Some((frames, word(frame, 4)));
+        }
+        Ok(())
+    })?;
+    let (Some((last, pages)), Some(log)) = (committed, open()?) else { return Ok(None) };
+    let mut frames = 0_u64;
+    sound_frames(log, |frame| {
+        frames += 1;
+        if frames > last { Ok(()) } else { put(word(frame, 0), &frame[FRAME_HEADER..]) }
+    })?;
+    Ok(Some(pages))
+}
+
+fn sound_frames(
+    mut log: impl Read,
+    mut each: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut header = [0; HEADER];
+    if !fill(&mut log, &mut header)? {
+        return Ok(());
+    }
+    let magic = word(&header, 0);
+    let mut sums = WalChecksum { big_endian: magic & 1 == 1, at: (0, 0) };
+    sums.add(&header[..24]);
+    let is_ours = magic & !1 == MAGIC && word(&header, 8) as usize == PAGE;
+    if !is_ours || sums.at != (word(&header, 24), word(&header, 28)) {
+        return Ok(());
+    }
+    let mut frame = vec![0; FRAME_HEADER + PAGE];
+    while fill(&mut log, &mut frame)? {
+        sums.add(&frame[..8]);
+        sums.add(&frame[FRAME_HEADER..]);
+        let is_sound = frame[8..16] == header[16..24] && word(&frame, 0) != 0;
+        if !is_sound || sums.at != (word(&frame, 16), word(&frame, 20)) {
+            break;
+        }
+        each(&frame)?;
+    }
+    Ok(())
 }
 
 /// SQLite's own sum over words.

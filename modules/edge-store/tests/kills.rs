@@ -107,6 +107,7 @@ fn what_was_answered_before_a_kill_is_there_after_it() {
         match store.opened() {
             Opened::Clean => {}
             Opened::Fresh => assert!(answered.is_empty(), "round {round}"),
+            Opened::Emptied => panic!("round {round}: a kill empties no store"),
             Opened::Quarantined { .. } => {
                 panic!("round {round}: a kill breaks no file: {:?}", store.lost_rows())
             }

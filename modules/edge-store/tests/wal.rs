@@ -77,7 +77,7 @@ fn commits_that_the_log_lost_are_not_passed_over() {
         let dir = killed();
         damage(&dir.path().join("edgecore.db-wal"));
         let store = open(&dir, 2);
-        let Opened::Quarantined { path, salvaged } = store.opened() else {
+        let Opened::Quarantined { path, salvaged, .. } = store.opened() else {
             panic!("{what}: {:?}", store.opened())
         };
         assert!(path.exists(), "{what}");

@@ -53,6 +53,17 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    /// The first byte that comes, which stays where it is; `None` where nobody can look, or nothing comes.
+    pub(crate) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        match self {
+            Socket::Tcp(socket) => Ok((socket.peek(&mut byte).await? > 0).then_some(byte[0])),
+            Socket::Unix(_) => Ok(None),
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,

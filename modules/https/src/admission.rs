@@ -1,7 +1,7 @@
 //! Who may be connected: strangers, who have shown no credential yet, and users. Pure.
 //!
 //! Strangers have places by address, which they lose to others: see [`AcceptLimiter`]. Users have a number of connections each, and
-//! lose none.
+//! lose none; nobody has more than are still free, so that however many are greedy, somebody new finds room.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use beehive::Moment;
 use beehive::link::accept_limiter::AcceptLimiter;
 
-use crate::Limits;
+use crate::{Limits, TooMany};
 
 /// What a newcomer finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,20 +62,41 @@ impl Admission {
         }
     }
 
-    /// The connection has shown a user's credential. `false`: the user, or all of them, have too many; or it has been closed
-    /// for a newer one. It stays a stranger then.
-    pub(crate) fn identify(&mut self, id: u64, user: &str, is_privileged: bool) -> bool {
-        let Limits { users, reserved, connections_per_user, .. } = self.limits;
-        let (most, most_of_one) =
-            if is_privileged { (users + reserved, usize::MAX) } else { (users, connections_per_user) };
+    /// The connection has shown a user's credential.
+    ///
+    /// # Errors
+    /// The user, or all of them, have too many; or the connection has been closed for a newer one. It stays a stranger then.
+    pub(crate) fn identify(&mut self, id: u64, user: &str, is_privileged: bool) -> Result<(), TooMany> {
         let own = self.users.get(user).copied().unwrap_or_default();
-        if self.identified >= most || own >= most_of_one || !self.strangers.holds(id) {
-            return false;
+        if !self.strangers.holds(id) || self.free(is_privileged) == 0 && own == 0 {
+            return Err(TooMany::InAll);
+        }
+        if own >= self.most_of_one(is_privileged) {
+            return Err(TooMany::OfOne);
         }
         self.strangers.release(id);
         self.users.insert(user.to_owned(), own + 1);
         self.identified += 1;
-        true
+        Ok(())
+    }
+
+    /// Places of users that nobody has.
+    fn free(&self, is_privileged: bool) -> usize {
+        let Limits { users, reserved, .. } = self.limits;
+        let places = if is_privileged { users + reserved } else { users };
+        places.saturating_sub(self.identified)
+    }
+
+    /// How many one user may have, now that these are free.
+    fn most_of_one(&self, is_privileged: bool) -> usize {
+        let Limits { users, connections_per_user, .. } = self.limits;
+        let free = self.free(is_privileged);
+        match (free, is_privileged || connections_per_user >= users) {
+            (0, _) => 0,
+            // He is not to share.
+            (_, true) => usize::MAX,
+            (_, false) => connections_per_user.min(free),
+        }
     }
 
     /// The connection has ended. `user` is who it was identified as.
@@ -137,7 +158,7 @@ mod tests {
             panic!("kept out");
         };
         assert_eq!(instead_of, Some(1));
-        assert!(!admission.identify(1, "late", false), "it was told to go");
+        assert_eq!(admission.identify(1, "late", false), Err(TooMany::InAll), "it was told to go");
         assert_eq!(admission.open(), 5, "and counts until it has gone");
     }
 
@@ -148,7 +169,7 @@ mod tests {
         });
         let mut come = |user: &str, is_privileged: bool| {
             let id = entered(&mut admission, A).unwrap();
-            let known = admission.identify(id, user, is_privileged);
+            let known = admission.identify(id, user, is_privileged).is_ok();
             if !known {
                 admission.leave(id, None);
             }
@@ -166,6 +187,42 @@ mod tests {
     }
 
     #[test]
+    fn however_many_users_are_greedy_somebody_new_finds_room() {
+        let mut admission = admission(|limits| (limits.users, limits.connections_per_user) = (512, 64));
+        let mut come = |user: &str| {
+            let id = entered(&mut admission, A).unwrap();
+            let known = admission.identify(id, user, false);
+            if known.is_err() {
+                admission.leave(id, None);
+            }
+            known
+        };
+        let mut held = Vec::new();
+        for greedy in 0..40 {
+            let name = format!("greedy {greedy}");
+            held.push((0..100).filter(|_| come(&name).is_ok()).count());
+            assert_eq!(come(&name), Err(TooMany::OfOne));
+        }
+        assert_eq!(held.iter().take(7).sum::<usize>(), 7 * 64, "{held:?}");
+        assert!(held.iter().all(|count| *count > 0), "{held:?}");
+        assert_eq!(come("new"), Ok(()));
+        // Whoever is there may not take the last places.
+        assert_eq!(come("greedy 0"), Err(TooMany::OfOne));
+    }
+
+    #[test]
+    fn a_user_with_whom_nobody_shares_has_all_places() {
+        let mut admission = admission(|limits| (limits.users, limits.connections_per_user) = (3, 3));
+        for _ in 0..3 {
+            let id = entered(&mut admission, A).unwrap();
+            assert_eq!(admission.identify(id, "local", false), Ok(()));
+        }
+        let id = entered(&mut admission, A).unwrap();
+        assert_eq!(admission.identify(id, "local", false), Err(TooMany::OfOne));
+        assert_eq!(admission.identify(id, "other", false), Err(TooMany::InAll));
+    }
+
+    #[test]
     fn a_privileged_user_has_no_number_of_his_own() {
         let mut admission = admission(|limits| {
             (limits.users, limits.connections_per_user, limits.reserved) = (3, 1, 2);
@@ -173,7 +230,7 @@ mod tests {
         let known: Vec<bool> = (0..6)
             .map(|_| {
                 let id = entered(&mut admission, A).unwrap();
-                let known = admission.identify(id, "apiserver", true);
+                let known = admission.identify(id, "apiserver", true).is_ok();
                 if !known {
                     admission.leave(id, None);
                 }

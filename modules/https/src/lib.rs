@@ -27,6 +27,7 @@ mod http1;
 mod http2;
 mod limits;
 mod peer;
+mod plain_http;
 mod port;
 mod server;
 mod stream;

@@ -23,7 +23,8 @@ pub struct Limits {
     pub yields_after: Duration,
     /// Connections at once whose sender has shown a credential ([`Peer::identify`](crate::Peer::identify)).
     pub users: usize,
-    /// How many of them one user may hold, at all ports of the server together. A privileged one may hold any number.
+    /// How many of them one user may hold, at all ports of the server together, and no more than are free beside: what is left is for
+    /// whoever is new. As many as `users`: there is one user, and it has all. A privileged one may hold any number.
     pub connections_per_user: usize,
     /// How many more there are for privileged users, whom others cannot shut out that way.
     pub reserved: usize,

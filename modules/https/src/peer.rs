@@ -13,10 +13,16 @@ use crate::admission::{Admission, AdmissionOutcome};
 use crate::events::{Counters, Event};
 use crate::{Counts, Limits};
 
-/// The user has too many connections, or all of them have; the connection stays a stranger's.
+/// A user's connection finds no place; it stays a stranger's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("too many connections")]
-pub struct TooMany;
+pub enum TooMany {
+    /// The user has as many as are his share.
+    #[error("the user has too many connections")]
+    OfOne,
+    /// All places are taken.
+    #[error("all users together have too many connections")]
+    InAll,
+}
 
 /// All places of a server.
 pub(crate) struct Connections {
@@ -153,9 +159,7 @@ impl Peer {
         if known.is_some() {
             return Ok(());
         }
-        if !permit.connections.state().admission.identify(permit.id, user, is_privileged) {
-            return Err(TooMany);
-        }
+        permit.connections.state().admission.identify(permit.id, user, is_privileged)?;
         *known = Some(user.to_owned());
         Ok(())
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::acceptor::{Acceptor, ListeningSocket, NO_ADDRESS, Socket};
 use crate::events::Event;
 use crate::peer::{ConnectionPermit, Connections};
+use crate::plain_http;
 use crate::stream::{MaybeTls, WriteTimeout};
 use crate::{Counts, Limits, Peer, Port, Stream, Tls};
 
@@ -362,13 +363,16 @@ impl<P: Protocol> Listener<P> {
     ) {
         let Limits { handshake_within, taken_within, credential_within, .. } = self.context.limits;
         let clock = &self.context.clock;
-        let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
         let mut certificate = None;
         let stream = match &self.tls {
-            None => Stream(MaybeTls::Plain(socket)),
+            None => Stream(MaybeTls::Plain(WriteTimeout::new(socket, taken_within, Arc::clone(clock)))),
             Some(tls) => {
                 let handshake = async {
                     self.turn(address).await;
+                    if socket.first_byte().await?.is_some_and(plain_http::begins_with) {
+                        return Err(plain_http::answer(socket).await);
+                    }
+                    let socket = WriteTimeout::new(socket, taken_within, Arc::clone(clock));
                     tls.accept(socket, &**clock).await
                 };
                 let shaken = tokio::select! {

@@ -218,7 +218,18 @@ impl TestServer {
             request = request.header(*name, *value);
         }
         let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let response = self.0.handle(request.body(body).unwrap(), user).await;
+        self.answer(request.body(body).unwrap(), user).await
+    }
+
+    /// The same of a body as it is written.
+    pub async fn ask_text(&self, method: Method, uri: &str, body: &str) -> (u16, Value, Vec<String>) {
+        let request = Request::builder().method(method).uri(uri);
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        self.answer(request.body(body).unwrap(), &User::default()).await
+    }
+
+    async fn answer(&self, request: Request<Bytes>, user: &User) -> (u16, Value, Vec<String>) {
+        let response = self.0.handle(request, user).await;
         let warnings =
             response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
         let code = response.status().as_u16();

@@ -105,6 +105,15 @@ async fn a_server_refuses_what_a_server_refuses() {
     let (code, made, warnings) = server.ask(Method::POST, PODS, &[], odd).await;
     assert_eq!((code, warnings), (201, vec!["299 - \"unknown field \\\"spec.colour\\\"\"".to_owned()]));
     assert_eq!(made["spec"].get("colour"), None);
+    let twice = r#"{"metadata": {"name": "b"}, "data": {"a": "1"}, "data": {"b": "2"}}"#;
+    let maps = "/api/v1/namespaces/d/configmaps";
+    let (code, refused, _) =
+        server.ask_text(Method::POST, &format!("{maps}?fieldValidation=Strict"), twice).await;
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(code == 400 && message.ends_with("strict decoding error: duplicate field \"data\""), "{message}");
+    let (code, made, warnings) = server.ask_text(Method::POST, maps, twice).await;
+    assert_eq!((code, warnings), (201, vec!["299 - \"duplicate field \\\"data\\\"\"".to_owned()]));
+    assert_eq!(made["data"], json!({"b": "2"}));
     let lease = "/apis/coordination.k8s.io/v1/namespaces/d/leases";
     server.ok(Method::POST, lease, json!({"metadata": {"name": "l"}})).await;
     let (code, message) =

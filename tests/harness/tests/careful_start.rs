@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use harness::{Cluster, run};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 const IMAGE: &str = "web:1";
@@ -38,6 +38,14 @@ fn after_three_ends_the_cloud_takes_a_pod_away_before_it_begins_again() {
         assert!(begun.iter().all(|pod| pod.contains("good")), "{begun:?}");
         let counted = node.core().inspector().report(harness::LONG).await.counters;
         assert_eq!(counted.get("edged_careful_starts"), Some(&1), "{counted:?}");
+        let events = cluster.objects("v1", "Event", Some("default"));
+        cluster
+            .until_async("the pod says why it waited", async || {
+                let events = events.list(&ListParams::default()).await.unwrap();
+                let of_good = |data: &serde_json::Value| data["involvedObject"]["name"] == "good";
+                events.iter().any(|event| event.data["reason"] == "HeldBack" && of_good(&event.data))
+            })
+            .await;
         node.stop().await;
 
         // Told to end, it begins as ever: without waiting for anybody.

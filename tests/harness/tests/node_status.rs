@@ -5,7 +5,7 @@ use harness::{Cluster, run};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// What is compared: the conditions that the node reports, without times, and where it is reached.
+/// What is compared: the conditions that the node reports, without times, what it says of its system, and where it is reached.
 fn said(status: &Value) -> Value {
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let conditions: Vec<Value> = conditions
@@ -14,6 +14,7 @@ fn said(status: &Value) -> Value {
         .map(|condition| json!([condition["type"], condition["status"]]))
         .collect();
     json!({ "conditions": conditions, "addresses": status["addresses"], "capacity": status["capacity"],
+        "nodeInfo": status["nodeInfo"],
         "port": status["daemonEndpoints"]["kubeletEndpoint"]["Port"] })
 }
 
@@ -33,6 +34,7 @@ fn a_node_whose_status_somebody_wrote_says_again_what_its_node_reported() {
             json!({ "conditions": null, "addresses": null }),
             json!({ "daemonEndpoints": { "kubeletEndpoint": { "Port": 10250 } } }),
             json!({ "capacity": capacity }),
+            json!({ "nodeInfo": { "kubeletVersion": "v0", "kernelVersion": null } }),
         ] {
             let patch = Patch::Merge(json!({ "apiVersion": "v1", "kind": "Node", "status": written }));
             nodes.patch_status("edge-1", &PatchParams::default(), &patch).await.unwrap();
@@ -51,5 +53,37 @@ fn a_node_whose_status_somebody_wrote_says_again_what_its_node_reported() {
         }
         let stays = status().await["capacity"]["example.com/of-others"].clone();
         assert_eq!(stays, "1");
+    });
+}
+
+#[test]
+fn conditions_that_cloudcore_writes_come_back_when_somebody_changes_or_removes_them() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        let node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        let nodes = cluster.objects("v1", "Node", None);
+        let said = async || {
+            let status = nodes.get("edge-1").await.unwrap().data["status"].clone();
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            let of = |kind: &str| {
+                let found = conditions.iter().find(|condition| condition["type"] == kind);
+                found.map(|condition| (condition["status"].clone(), condition["reason"].clone()))
+            };
+            [of("kubehive.io/Synced"), of("kubehive.io/Link")]
+        };
+        let whole = [("True", "InSync"), ("True", "QUIC")].map(|(a, b)| Some((json!(a), json!(b))));
+        let is_whole = async || said().await == whole;
+        cluster.until_async("both are there", is_whole).await;
+        let forged = ["kubehive.io/Synced", "kubehive.io/Link"]
+            .map(|kind| json!({ "type": kind, "status": "False", "reason": "Forged" }));
+        for conditions in [json!(null), json!(forged)] {
+            let patch = Patch::Merge(
+                json!({ "apiVersion": "v1", "kind": "Node", "status": { "conditions": conditions } }),
+            );
+            let written = nodes.patch_status("edge-1", &PatchParams::default(), &patch).await.unwrap();
+            assert!(!written.data["status"].to_string().contains("InSync"), "{}", written.data["status"]);
+            cluster.until_async(&format!("both are there again after {conditions}"), is_whole).await;
+        }
     });
 }

@@ -9,7 +9,7 @@ use crate::say;
 use crate::steps::{Failure, Outcome};
 
 /// What the tests start beside our own binaries.
-const NEEDED: [&str; 9] = [
+const NEEDED: [&str; 11] = [
     "containerd",
     "runc",
     "containernetworking-plugins",
@@ -19,6 +19,8 @@ const NEEDED: [&str; 9] = [
     "mosquitto-clients",
     "busybox-static",
     "python3-venv",
+    "redis-server",
+    "mariadb-server",
 ];
 
 /// Installs what is missing when run as root, and says what is missing when not.

@@ -22,6 +22,7 @@ use crate::events;
 use crate::fault::Fault;
 use crate::plan::{DevicePlan, PROPERTIES_MAX, RefusedProperty, StateReport, parse_device};
 use crate::protocol::Protocol;
+use crate::push::{Outlets, Pushers};
 use crate::subscription::Pushed;
 
 /// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.
@@ -40,6 +41,8 @@ pub(crate) enum DeviceMsg {
     Due,
     /// The device has sent something by itself.
     Pushed,
+    /// Something is wrong, or well again, where readings are pushed.
+    PushChanged,
     /// Somebody wants to know a property, as it is now.
     Read(String, Reply<Result<ReadAnswer, String>>),
     /// Somebody calls a method with a property and its value.
@@ -63,6 +66,7 @@ impl Message for DeviceMsg {
             DeviceMsg::Registered => "Registered",
             DeviceMsg::Due => "Due",
             DeviceMsg::Pushed => "Pushed",
+            DeviceMsg::PushChanged => "PushChanged",
             DeviceMsg::Read(..) => "Read",
             DeviceMsg::Write { .. } => "Write",
         }
@@ -71,7 +75,11 @@ impl Message for DeviceMsg {
     fn lane(&self) -> Lane {
         match self {
             DeviceMsg::Described | DeviceMsg::Registered => Lane::Control,
-            DeviceMsg::Due | DeviceMsg::Pushed | DeviceMsg::Read(..) | DeviceMsg::Write { .. } => Lane::Work,
+            DeviceMsg::Due
+            | DeviceMsg::Pushed
+            | DeviceMsg::PushChanged
+            | DeviceMsg::Read(..)
+            | DeviceMsg::Write { .. } => Lane::Work,
         }
     }
 }
@@ -94,6 +102,9 @@ pub(crate) struct Device<P: Protocol> {
     pub(super) instance: Rc<DeviceInstance>,
     pub(super) protocol: Rc<P>,
     pub(super) commands: CommandLog,
+    pushers: Pushers,
+    /// Where readings are pushed, by the properties' places.
+    pub(super) outlets: Outlets,
     /// `None`: the device was removed.
     pub(super) description: Option<Rc<Description>>,
     described: u64,
@@ -134,6 +145,7 @@ impl<P: Protocol> Device<P> {
         protocol: Rc<P>,
         edgecore: EdgeCore,
         commands: CommandLog,
+        pushers: Pushers,
     ) -> Self {
         let (description, described) = instance.description();
         let registrations = instance.registrations();
@@ -141,6 +153,8 @@ impl<P: Protocol> Device<P> {
             instance,
             protocol,
             commands,
+            pushers,
+            outlets: Outlets::default(),
             description,
             described,
             registrations,
@@ -191,6 +205,15 @@ impl<P: Protocol> Actor for Device<P> {
                 }
             }
         });
+        let (bell, myself) = (self.outlets.bell(), cx.myself());
+        cx.spawn(async move {
+            loop {
+                bell.notified().await;
+                if myself.tell(DeviceMsg::PushChanged).await.is_err() {
+                    return;
+                }
+            }
+        });
         // What is queued from before would do, too, but nothing may be.
         self.timer = Some(cx.after(Duration::ZERO, DeviceMsg::Due));
         Ok(())
@@ -203,7 +226,11 @@ impl<P: Protocol> Actor for Device<P> {
         }
         let env = cx.env().clone();
         match message {
-            DeviceMsg::Described | DeviceMsg::Registered | DeviceMsg::Due | DeviceMsg::Pushed => {
+            DeviceMsg::Described
+            | DeviceMsg::Registered
+            | DeviceMsg::Due
+            | DeviceMsg::Pushed
+            | DeviceMsg::PushChanged => {
                 self.serve(&env).await;
             }
             DeviceMsg::Read(property, reply) => reply.send(self.read_now(&property, &env).await),
@@ -211,6 +238,7 @@ impl<P: Protocol> Actor for Device<P> {
                 reply.send(self.call(&method, &property, &text, &env).await);
             }
         }
+        self.note_push_faults();
         if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
             self.report(&env).await;
         }
@@ -288,6 +316,8 @@ impl<P: Protocol> Device<P> {
                 let plan = Rc::new(plan);
                 self.follow_plan(Rc::clone(&plan), env.now());
                 self.recall_commands(&plan, env.now());
+                let pushes = plan.properties.iter().map(|planned| &planned.push);
+                self.outlets.follow(self.instance.name(), pushes, &self.pushers);
                 let refused = plan.refused.iter().cloned();
                 self.properties.extend(refused.map(|refused| PropertyState::refused(refused, env.wall())));
             }
@@ -296,6 +326,7 @@ impl<P: Protocol> Device<P> {
                 self.reporter.is(DeviceState::Unhealthy, Some(refusal.to_string()));
                 self.plan = None;
                 self.session = None;
+                self.outlets.follow(device, std::iter::empty(), &self.pushers);
                 let named = description.device.spec.iter().flat_map(|spec| &spec.properties);
                 let (said, at) = (refusal.to_string(), env.wall());
                 let refused = named
@@ -303,6 +334,14 @@ impl<P: Protocol> Device<P> {
                     .map(|property| PropertyState::refused(RefusedProperty::new(property, said.clone()), at));
                 self.properties = refused.collect();
             }
+        }
+    }
+
+    /// What is wrong where readings are pushed, is told with the properties.
+    fn note_push_faults(&mut self) {
+        for (at, property) in self.properties.iter_mut().enumerate() {
+            let fault = self.outlets.fault(at, self.instance.name(), property.name());
+            property.set_push_fault(fault);
         }
     }
 

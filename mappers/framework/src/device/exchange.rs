@@ -137,6 +137,8 @@ impl<P: Protocol> Device<P> {
                 if property.read(value.to_string(), now, wall) {
                     events::property_readable(device, &planned.name);
                 }
+                let lost = self.outlets.was_read(at, (device, &planned.name), value, (now, wall));
+                events::push_lost(env, lost);
             }
             Err(Fault::Doubtful(value, reason)) => {
                 let is_new = property.read_in_doubt(value.to_string(), reason.clone(), now, wall);

@@ -19,6 +19,8 @@ pub(crate) struct PropertyState {
     kind: Kind,
     /// How often to report what did not change.
     report_cycle: Option<Duration>,
+    /// Its value is told: it is not only read to be pushed.
+    is_told: bool,
     /// None: it is not read.
     next_read: Option<Moment>,
     /// The device sends it by itself, so that it is not read in its cycle.
@@ -42,6 +44,8 @@ pub(crate) struct PropertyState {
     is_away: bool,
     /// What is desired cannot be written now.
     is_unwritable: bool,
+    /// What is wrong where its readings are pushed.
+    push_fault: Option<String>,
 }
 
 /// What is known of a property.
@@ -83,6 +87,7 @@ impl PropertyState {
             name,
             kind,
             report_cycle: None,
+            is_told: true,
             next_read: None,
             is_subscribed: false,
             reread: Backoff::new(REREAD_MAX, REREAD_MAX),
@@ -96,12 +101,23 @@ impl PropertyState {
             is_unreadable: false,
             is_away: false,
             is_unwritable: false,
+            push_fault: None,
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Something is wrong where its readings are pushed, or nothing is.
+    pub(crate) fn set_push_fault(&mut self, fault: Option<String>) {
+        self.push_fault = fault;
     }
 
     /// The plan changed, but not where the property is.
     pub(crate) fn follow_plan<V>(&mut self, plan: &PropertyPlan<V>, now: Moment) {
         self.report_cycle = plan.report_cycle;
+        self.is_told = plan.is_told;
         self.next_read = plan.collect.map(|_| now);
         let cycle = plan.collect.unwrap_or(REREAD_MAX);
         self.reread = Backoff::new(cycle, REREAD_MAX.max(cycle));
@@ -327,11 +343,17 @@ impl PropertyState {
             Some((Reading::Value(value), at)) => Some((value, None, at)),
             Some((Reading::Doubtful(value, reason), at)) => Some((value, Some(reason), at)),
             Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
-            None if self.refusal.is_some() => Some((String::new(), None, SystemTime::UNIX_EPOCH)),
+            None if self.refusal.is_some() || self.push_fault.is_some() => {
+                Some((String::new(), None, SystemTime::UNIX_EPOCH))
+            }
             None => self.reported.as_ref().map(|(told, _)| (String::new(), None, told.read_at)),
         };
         let (value, fault, read_at) = side?;
-        Some(TwinValue { value, fault, observed, refusal, read_at })
+        let fault = fault.or_else(|| self.push_fault.clone());
+        let value = if self.is_told { value } else { String::new() };
+        // What is only pushed is told of when something is wrong with it, or was.
+        let is_news = self.is_told || fault.is_some() || refusal.is_some() || self.reported.is_some();
+        is_news.then_some(TwinValue { value, fault, observed, refusal, read_at })
     }
 
     /// When the device is to be read or written.

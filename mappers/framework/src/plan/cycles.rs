@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceProperty};
 
+use crate::push::is_pushed;
+
 /// What a cycle is when it is 0 or absent, as in KubeEdge's framework.
 pub(super) const DEFAULT_CYCLE: Duration = Duration::from_secs(1);
 /// Nothing is read more often; what asks for it is read this often.
@@ -22,25 +24,35 @@ pub(crate) struct StateReport {
     pub(crate) report_cycle: Option<Duration>,
 }
 
-/// How often a property is read, and told if it did not change. None: nobody asked for it.
-pub(super) fn cycles(
-    property: &DeviceProperty,
-    warnings: &mut Vec<String>,
-) -> (Option<Duration>, Option<Duration>) {
-    if !property.report_to_cloud {
-        return (None, None);
+/// How often a property is read, told and pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Cycles {
+    /// None: nobody asked for its value.
+    pub(super) collect: Option<Duration>,
+    /// How often it is told if it did not change. None: it is not told.
+    pub(super) report: Option<Duration>,
+    /// How often it is pushed, which is `reportCycle`. None: as often as it is read.
+    pub(super) push: Option<Duration>,
+}
+
+/// How often a property is read, told and pushed: what is only pushed is read for that.
+pub(super) fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> Cycles {
+    if !property.report_to_cloud && !is_pushed(property) {
+        return Cycles::default();
     }
     let name = &property.name;
     let collect = cycle(property.collect_cycle, &format!("property `{name}`: collectCycle"), warnings);
     let collect = collect.unwrap_or(DEFAULT_CYCLE);
     let report_cycle = cycle(property.report_cycle, &format!("property `{name}`: reportCycle"), warnings);
     // Nothing is reported more often than it is read.
-    (Some(collect), Some(report_cycle.unwrap_or(REPEAT_CYCLE).max(collect)))
+    let report = property.report_to_cloud.then(|| report_cycle.unwrap_or(REPEAT_CYCLE).max(collect));
+    let push = report_cycle.filter(|cycle| *cycle > collect);
+    Cycles { collect: Some(collect), report, push }
 }
 
 /// How often is told of a property that it cannot be served. None: nobody asked for it.
 pub(super) fn refusal_cycle(property: &DeviceProperty) -> Option<Duration> {
-    cycles(property, &mut Vec::new()).1
+    cycles(property, &mut Vec::new()).report
 }
 
 /// How the state is told; None: nobody asked for it.

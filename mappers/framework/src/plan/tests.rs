@@ -2,7 +2,8 @@
 
 use dmi::Scalar;
 use dmi::v1beta1::{
-    CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethodHttp, TwinProperty,
+    CustomizedValue, DeviceModelSpec, DeviceSpec, DeviceStatus, ProtocolConfig, PushMethod, PushMethodHttp,
+    TwinProperty,
 };
 
 use super::cycles::{DEFAULT_CYCLE, LONGEST_CYCLE, REPEAT_CYCLE, SHORTEST_CYCLE, cycle};
@@ -262,4 +263,31 @@ fn the_state_is_reported_when_asked_for() {
     assert_eq!(parsed(&device).0.state, Some(StateReport { report_cycle: Some(REPEAT_CYCLE) }));
     device.status = Some(DeviceStatus { report_to_cloud: false, report_cycle: 250, ..Default::default() });
     assert_eq!(parsed(&device).0.state, None);
+}
+
+#[test]
+fn what_is_only_pushed_is_read_in_its_cycle_and_is_no_command() {
+    let http = PushMethodHttp { hostname: "http://h".to_owned(), ..Default::default() };
+    let mut pushed = property("level", "7");
+    (pushed.report_to_cloud, pushed.collect_cycle, pushed.report_cycle) = (false, 200, 5000);
+    pushed.push_method = Some(PushMethod { http: Some(http), ..Default::default() });
+    let mut unread = property("seen", "");
+    (unread.report_to_cloud, unread.push_method) = (false, Some(PushMethod::default()));
+    let (plan, warnings) = parsed(&device(vec![pushed.clone(), unread]));
+    assert_eq!(warnings, Vec::<String>::new());
+    let (level, seen) = (&plan.properties[0], &plan.properties[1]);
+    assert_eq!((level.collect, level.report_cycle), (Some(Duration::from_millis(200)), None));
+    assert_eq!((level.push.ways.len(), level.push.cycle), (1, Some(Duration::from_secs(5))));
+    assert!(!level.is_told && !level.is_command);
+    assert!(
+        seen.collect.is_none() && seen.push == crate::push::PushPlan::default(),
+        "an empty one asks for nothing"
+    );
+    (pushed.report_cycle, pushed.report_to_cloud) = (0, true);
+    let (plan, _) = parsed(&device(vec![pushed]));
+    assert_eq!(
+        (plan.properties[0].push.cycle, plan.properties[0].is_told),
+        (None, true),
+        "each reading goes"
+    );
 }

@@ -1,4 +1,5 @@
 //! The make-believe protocol, an edgecore, and a mapper that has registered.
+#![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

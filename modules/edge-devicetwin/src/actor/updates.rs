@@ -62,7 +62,8 @@ impl DeviceTwin {
     ) -> Result<bool, String> {
         let member = self.member(id).map_err(|refused| refused.reason)?;
         let online = plan::is_online(state).unwrap_or_default();
-        let last_online = if online { rfc3339(cx.wall()) } else { None };
+        // A device that goes offline keeps when it was online last, and that goes to the cloud with the news.
+        let last_online = if online { rfc3339(cx.wall()) } else { member.state.last_online.clone() };
         let mut state = State { state: state.to_owned(), last_online, reason, ..member.state.clone() };
         let now = cx.now();
         let news = member.state_is_news(&state, now);

@@ -25,9 +25,7 @@ impl Edged {
         self.careful = CarefulStart::of(&record, cx.now());
         if let Some(ends) = record.needs_care() {
             events::careful_start(cx.env(), ends);
-            let text = format!(
-                "EdgeCore was ended {ends} times in a row soon after its start, and not by anybody's word: pods begin when the cloud was heard, or after 2 minutes, a few at a time"
-            );
+            let text = careful(ends);
             if let Some(deps) = &self.deps {
                 deps.node_event(EventType::Warning, "CarefulStart", &text);
             }
@@ -66,7 +64,7 @@ impl Edged {
         held
     }
 
-    /// Those that are held because of what happened are told of once.
+    /// Those that are held are told why, once.
     fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>, cx: &Context<EdgedMsg>) {
         let Some(deps) = self.deps.clone() else { return };
         for id in updates.iter().map(|update| &update.pod.id).filter(|id| held.contains(&id.uid)) {
@@ -83,7 +81,7 @@ impl Edged {
         }
     }
 
-    /// What is told of a pod that is held, if it is for what happened.
+    /// What is told of a pod that is held.
     fn why_held(&self, uid: &str) -> Option<String> {
         if let Some(ends) = self.run.ends_by(uid) {
             let minutes = plan::pause(ends).as_secs() / 60;
@@ -91,9 +89,19 @@ impl Edged {
                 "EdgeCore ended by itself each time soon after it had begun this pod (found {ends} times): it is tried again {minutes} minutes after EdgeCore's start. One that replaces it, and this one after a restart of EdgeCore by hand, begin at once"
             ));
         }
-        self.run.is_suspect(uid).then(|| {
-            "the pod is one of those that were begun before EdgeCore ended by itself: half of them begin at a time, until it is known whether it was one"
-                .to_owned()
-        })
+        if self.run.is_suspect(uid) {
+            return Some(
+                "the pod is one of those that were begun before EdgeCore ended by itself: half of them begin at a time, until it is known whether it was one"
+                    .to_owned(),
+            );
+        }
+        self.run.needs_care().map(careful)
     }
+}
+
+/// Why pods of a run wait that are under no suspicion.
+fn careful(ends: u32) -> String {
+    format!(
+        "EdgeCore was ended {ends} times in a row soon after its start, and not by anybody's word: pods begin when the cloud was heard, or after 2 minutes, a few at a time"
+    )
 }

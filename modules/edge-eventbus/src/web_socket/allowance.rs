@@ -1,6 +1,6 @@
 //! How much may be read of a connection whose client nobody knows yet.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,25 +26,22 @@ impl Allowance {
 
     /// Of what is read through this it is taken.
     pub(super) fn meter(&self, stream: Stream) -> Metered {
-        Metered { stream, left: self.clone() }
+        Metered { stream: Rc::new(RefCell::new(stream)), left: self.clone() }
     }
 }
 
-/// See [`Allowance::meter`].
+/// See [`Allowance::meter`]. Its clones are one connection, so that there is a way to answer when tungstenite has given it up.
+#[derive(Clone)]
 pub(crate) struct Metered {
-    stream: Stream,
+    stream: Rc<RefCell<Stream>>,
     left: Allowance,
 }
 
 impl AsyncRead for Metered {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let left = self.left.0.get();
         if left == usize::MAX {
-            return Pin::new(&mut self.stream).poll_read(cx, into);
+            return Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, into);
         }
         if left == 0 {
             let what = "more than a CONNECT and nobody to whom it belongs";
@@ -52,7 +49,7 @@ impl AsyncRead for Metered {
         }
         let most = left.min(into.remaining());
         let mut part = ReadBuf::new(into.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut part))?;
         let count = part.filled().len();
         into.advance(count);
         self.left.0.set(left - count);
@@ -61,15 +58,15 @@ impl AsyncRead for Metered {
 }
 
 impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, from)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, from)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
     }
 }

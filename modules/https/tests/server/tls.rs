@@ -7,8 +7,9 @@ use std::time::Duration;
 use beehive::Env;
 use http::Request;
 use http_body_util::BodyExt;
-use https::{ClientCertificates, Limits, Tls};
+use https::{ClientCertificates, Event, Limits, Tls};
 use hyper::body::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::fixture::{Fixture, LONG, SOON};
@@ -20,6 +21,29 @@ pub(crate) fn certificates() -> (pki::Authority, String, String) {
     let day = Duration::from_secs(86_400);
     let (issued, key) = authority.server(&alt_names, env.wall(), day, env.random_id()).unwrap();
     (authority, issued.pem, key)
+}
+
+#[actix_rt::test]
+async fn whoever_speaks_http_to_a_port_of_https_is_told_so() {
+    let (_, chain, key) = certificates();
+    let tls = Tls::new(&chain, &key, &ClientCertificates::NotAsked).unwrap();
+    let fixture = Fixture::start(Limits::default(), Some(tls));
+    let mut stream = TcpStream::connect(fixture.address()).await.unwrap();
+    // More than the answer waits for: a reset would lose it.
+    let body = "a".repeat(40_000);
+    let post = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(post.as_bytes()).await.unwrap();
+    let answer = fixture.rest(&mut stream).await;
+    assert_eq!(answer, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+    drop(stream);
+    fixture.until("told", |fixture| fixture.events.lock().unwrap()[..] == [Event::HandshakeFailed]).await;
+    // What is neither is cut as before, and reaches nobody.
+    let mut other = TcpStream::connect(fixture.address()).await.unwrap();
+    other.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0").await.unwrap();
+    let mut alert = Vec::new();
+    let _ = fixture.env.timeout(LONG, other.read_to_end(&mut alert)).await.expect("it is not cut");
+    assert!(!alert.starts_with(b"HTTP"), "{alert:?}");
+    assert_eq!(fixture.pages.begun.load(Ordering::SeqCst), 0);
 }
 
 #[actix_rt::test]

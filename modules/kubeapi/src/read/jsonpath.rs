@@ -79,6 +79,12 @@ pub(super) fn json_path(object: &Value, path: &str, effort: &mut Effort) -> Opti
     }
 }
 
+/// Whether it is such a path.
+#[cfg(feature = "write")]
+pub(crate) fn is_path(path: &str) -> bool {
+    path.starts_with('.') && steps(path).is_some()
+}
+
 enum Step {
     Field(String),
     Index(i64),

@@ -2,7 +2,7 @@
 
 mod cells;
 mod discovery;
-mod jsonpath;
+pub(crate) mod jsonpath;
 pub(crate) mod list;
 pub(crate) mod list_encoder;
 mod list_options;

@@ -53,6 +53,11 @@ impl ApiRequest<'_> {
         decode(self.body, &self.content_type)
     }
 
+    /// The paths of fields that stand in its body twice, if that is JSON.
+    pub(super) fn repeated_fields(&self) -> Vec<String> {
+        json::repeated_fields(self.body)
+    }
+
     /// The JSON of a body that is a patch.
     pub(super) fn patch_body(&self) -> Result<Value, ApiError> {
         json::read(self.body).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))

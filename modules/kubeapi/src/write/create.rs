@@ -51,6 +51,7 @@ impl<S: Store> Api<S> {
             let more = self.policy.validate(admission, &next).await?;
             if attempt == 1 {
                 warnings.extend(more);
+                warnings.extend(definition::warnings(kind, &next));
             }
             let key = key_of(kind, &next);
             if request.is_dry_run() {

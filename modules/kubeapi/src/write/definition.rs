@@ -4,6 +4,7 @@ use apimachinery::resource;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::structural_schema;
 use crate::crd;
 use crate::error::ApiError;
 use crate::kind::ServedKind;
@@ -34,6 +35,30 @@ pub(super) fn establish(definition: &mut Value, now: &str) {
         ],
     });
     as_fields(definition).insert("status".to_owned(), status);
+}
+
+/// What its author should hear of a definition: rules in CEL that are kept and never looked at.
+pub(super) fn warnings(kind: &ServedKind, definition: &Value) -> Option<String> {
+    let versions = kind.is(resource::CUSTOM_RESOURCE_DEFINITIONS).then(|| list(definition, "/spec/versions"));
+    let rules: usize = versions?.iter().map(unheld_rules).sum();
+    (rules > 0).then(|| {
+        format!(
+            "{rules} rules of x-kubernetes-validations are kept and hold nothing here: this server evaluates no CEL but the rule `false`"
+        )
+    })
+}
+
+/// How many rules there are that nothing is held against, however deep.
+fn unheld_rules(schema: &Value) -> usize {
+    match schema {
+        Value::Object(fields) => {
+            let rules = list(schema, "/x-kubernetes-validations").iter();
+            let own = rules.filter(|rule| !structural_schema::is_held(rule)).count();
+            own + fields.values().map(unheld_rules).sum::<usize>()
+        }
+        Value::Array(items) => items.iter().map(unheld_rules).sum(),
+        _ => 0,
+    }
 }
 
 impl<S: Store> Api<S> {

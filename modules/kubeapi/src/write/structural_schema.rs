@@ -2,6 +2,8 @@
 
 mod validation;
 
+pub(super) use validation::is_held;
+
 use serde_json::{Value, json};
 
 use super::object_size::{OBJECT_MAX, stored_size, too_large};

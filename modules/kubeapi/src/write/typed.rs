@@ -59,8 +59,8 @@ pub(super) struct Decoded {
 }
 
 impl ApiRequest<'_> {
-    /// Reads an object as the request's kind, and deals with fields that the kind does not have as `fieldValidation`
-    /// says.
+    /// Reads an object as the request's kind, and deals with fields that the kind does not have, or that stand there twice, as
+    /// `fieldValidation` says.
     pub(super) fn decode_typed(&self, object: Value) -> Result<Decoded, ApiError> {
         self.decode_in_place_of(None, object)
     }
@@ -83,8 +83,12 @@ impl ApiRequest<'_> {
         if matches!(kind.source, Source::BuiltIn) {
             quantities::check(kind, &object, stored).map_err(cannot)?;
         }
-        let warnings: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        match self.query.get("fieldValidation").unwrap_or("Warn") {
+        let directive = self.query.get("fieldValidation").unwrap_or("Warn");
+        let repeated = if directive == "Ignore" { Vec::new() } else { self.repeated_fields() };
+        let repeated = repeated.iter().map(|path| format!("duplicate field \"{path}\""));
+        let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
+        let warnings: Vec<String> = repeated.chain(unknown).collect();
+        match directive {
             "Strict" if !warnings.is_empty() => {
                 Err(cannot(format!("strict decoding error: {}", warnings.join(", "))))
             }

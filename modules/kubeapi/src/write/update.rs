@@ -120,7 +120,8 @@ impl<S: Store> Api<S> {
             if object == before {
                 return Ok((current, Vec::new()));
             }
-            let warnings = self.policy.validate(admission, &object).await?;
+            let mut warnings = self.policy.validate(admission, &object).await?;
+            warnings.extend(definition::warnings(kind, &object));
             if request.is_dry_run() {
                 return Ok((decode_stored(kind, &encode(&object), item.revision)?, warnings));
             }

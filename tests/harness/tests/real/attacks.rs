@@ -110,12 +110,18 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     }
     let mut edge = mirror("mine", &fixture.edge, &uid_of(&fixture.edge).await);
     t.tries("make a mirror pod with labels", "POST", &pods, edge.clone()).await;
-    edge["metadata"]["labels"] = json!({});
+    edge["metadata"]["labels"] = json!({"kubehive.io/own": "owner"});
     let own = "/metadata/annotations/kubernetes.io~1";
     for (what, at, value) in [
         ("a pod that is no mirror", format!("{own}config.mirror"), Value::Null),
         ("a mirror of something else", format!("{own}config.hash"), "0b".into()),
         ("a mirror without an owner", "/metadata/ownerReferences".to_owned(), json!([])),
+        ("a mirror without the label by which its Node is asked", "/metadata/labels".to_owned(), json!({})),
+        (
+            "a mirror of a Node of its name that is not there",
+            "/metadata/ownerReferences/0/uid".to_owned(),
+            json!("00000000-0000-0000-0000-000000000000"),
+        ),
         ("a mirror of another owner", "/metadata/ownerReferences/0/name".to_owned(), json!(fixture.plane)),
         (
             "a mirror that is reported",
@@ -230,6 +236,22 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
     t.1.push(("leave the label to a Node that is CloudCore's no more".to_owned(), loosed));
     let valued = json!({"metadata": {"labels": {"kubehive.io/own": "x"}}});
     t.tries("say more", "MERGE", &format!("{nodes}/{}/status", fixture.edge), valued).await;
+    for (what, role) in [
+        (
+            "takes the role of an edge node from a Node that is CloudCore's",
+            json!({"node-role.kubernetes.io/edge": null}),
+        ),
+        (
+            "makes a Node that is CloudCore's one of the control plane",
+            json!({"node-role.kubernetes.io/control-plane": ""}),
+        ),
+        ("makes it a master", json!({"node-role.kubernetes.io/master": "true"})),
+    ] {
+        let path = format!("{nodes}/{}", fixture.edge);
+        let labels = json!({"metadata": {"labels": role}});
+        let by_others = call(&fixture.admin, "MERGE", &path, None, labels).await;
+        t.1.push((format!("an administrator {what} and leaves it the label"), by_others));
+    }
     let mut copied = joined("kubehive-x", json!({"kubehive.io/own": ""}));
     t.tries("make a Node with the label", "POST", made, copied.clone()).await;
     copied["metadata"]["annotations"] = json!({"kubehive.io/adopted": "u"});
@@ -381,9 +403,28 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
         held.create(&PostParams::default(), &serde_json::from_value(lease(node)).unwrap()).await.unwrap();
         let renewed =
             json!({"spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "leaseTransitions": 2}});
-        t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed).await;
+        t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed.clone())
+            .await;
+        // Without the label no Node would be asked.
+        let mut plain = renewed;
+        plain["metadata"] = json!({"labels": {"kubehive.io/own": null}});
+        t.tries(&format!("take the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), plain.clone())
+            .await;
+        held.patch(node, &PatchParams::default(), &Patch::Merge(plain.clone())).await.unwrap();
+        t.tries(
+            &format!("renew it without the label of {node}"),
+            "MERGE",
+            &format!("{leases}/{node}"),
+            plain,
+        )
+        .await;
     }
     let csi_nodes = "/apis/storage.k8s.io/v1/csinodes";
+    let nobody = node_owner(&fixture.edge, &json!("00000000-0000-0000-0000-000000000000"));
+    let made = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "spec": {"drivers": []},
+        "metadata": {"name": fixture.edge, "ownerReferences": [nobody]}});
+    t.tries("make a CSINode of a Node that is not there", "POST", &format!("{csi_nodes}?dryRun=All"), made)
+        .await;
     for node in [&fixture.plane, &fixture.foreign, &fixture.kubeedge] {
         let uid = call(&fixture.admin, "GET", &format!("/api/v1/nodes/{node}"), None, Value::Null)
             .await
@@ -408,8 +449,10 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     let blocking =
         json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": own, "blockOwnerDeletion": true});
     let path = format!("{leases}/{edge}");
-    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners}});
+    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners, "labels": {"kubehive.io/own": "owner"}}});
     t.tries("take the owner off a Lease", "MERGE", &path, owners(json!([]))).await;
+    let unsaid =
+        json!({"metadata": {"ownerReferences": [node_owner(edge, own)], "labels": {"kubehive.io/own": ""}}});
     t.tries("change the owner of a Lease", "MERGE", &path, owners(json!([node_owner(edge, &other)]))).await;
     // One that has none.
     held.patch(edge, &PatchParams::default(), &Patch::Merge(owners(json!([])))).await.unwrap();
@@ -421,6 +464,7 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     ] {
         t.tries(&format!("give a Lease to {what}"), "MERGE", &path, owners(owned)).await;
     }
+    t.tries("give a Lease an owner and do not say so", "MERGE", &path, unsaid).await;
     t.tries(
         "take a Lease of the system",
         "GET",

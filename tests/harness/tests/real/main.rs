@@ -223,7 +223,7 @@ fn joined(name: &str, more: Value) -> Value {
 /// A Lease as CloudCore makes it.
 fn lease(name: &str) -> Value {
     json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": name, "annotations": {"kubehive.io/cloudcore": "one"}},
+        "metadata": {"name": name, "labels": {"kubehive.io/own": ""}, "annotations": {"kubehive.io/cloudcore": "one"}},
         "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "leaseTransitions": 1}})
 }
 
@@ -243,7 +243,7 @@ fn event(name: &str, namespace: &str, message: &str) -> Value {
 /// The mirror of a static pod of a node as CloudCore makes it.
 fn mirror(name: &str, node: &str, node_uid: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "own"},
+        "metadata": {"name": name, "labels": {"app": "own", "kubehive.io/own": "owner"},
             "annotations": {"kubernetes.io/config.mirror": "0a", "kubernetes.io/config.hash": "0a",
                 "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": "2026-01-01T00:00:00Z"},
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": true}]},
@@ -323,7 +323,7 @@ async fn work(fixture: &Fixture) {
         "renewTime": "2026-01-01T00:00:00.000000Z"}});
     must("renew a Lease", "MERGE", &format!("{leases}/{edge}"), renewed).await;
     let uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
-    let owned = json!({"metadata": {"ownerReferences": [node_owner(edge, &uid)]}});
+    let owned = json!({"metadata": {"ownerReferences": [node_owner(edge, &uid)], "labels": {"kubehive.io/own": "owner"}}});
     must("make a Node the owner of its Lease", "MERGE", &format!("{leases}/{edge}"), owned).await;
 
     let registered = json!({"apiVersion": "kubehive.io/v1alpha1", "kind": "EdgeNode", "metadata": {"name": edge}, "spec": {}});
@@ -380,7 +380,7 @@ async fn work(fixture: &Fixture) {
     let node_uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     let mut own = mirror("own", edge, &node_uid);
-    own["metadata"]["labels"] = json!({});
+    own["metadata"]["labels"] = json!({"kubehive.io/own": "owner"});
     own["spec"]["volumes"] = json!([{"name": "a", "hostPath": {"path": "/etc"}}, {"name": "b", "emptyDir": {}}, {"name": "c"},
         {"name": "d", "nfs": {"server": "nfs", "path": "/"}}, {"name": "e", "projected": {"sources": [
             {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}]);

@@ -165,6 +165,12 @@ fn combined<'s>(value: &Value, schema: &'s Value, path: &str, shown: &str, cause
     }
 }
 
+/// Whether objects are held against a rule in CEL. Only the one that refuses everything is known here: a version that is there to say
+/// what to write.
+pub(crate) fn is_held(rule: &Value) -> bool {
+    text(rule, "/rule").trim() == "false"
+}
+
 fn validate_object<'s>(
     value: &Value,
     fields: &serde_json::Map<String, Value>,
@@ -173,9 +179,8 @@ fn validate_object<'s>(
     causes: &mut Causes<'s>,
 ) {
     let shown = if path.is_empty() { "<nil>" } else { path };
-    // Of the rules in CEL only the one that refuses everything is known here: a version that is there to say what to write.
     let rules = list(schema, "/x-kubernetes-validations").iter();
-    for rule in rules.filter(|rule| text(rule, "/rule").trim() == "false") {
+    for rule in rules.filter(|rule| is_held(rule)) {
         causes.push(FieldError::invalid(shown, &json!("object"), text(rule, "/message")));
     }
     if !causes.step(list(schema, "/required").len()) {

@@ -8,6 +8,7 @@ use super::metadata::bad_name;
 use super::objects::enumerated;
 use crate::error::FieldError;
 use crate::kind::{self, NameRule};
+use crate::read::jsonpath::is_path;
 use crate::unstructured::{list, text};
 
 /// What the definitions of Kubernetes' own groups carry: where they were approved, or that they were not.
@@ -150,6 +151,27 @@ fn versions(versions: &[Value], causes: &mut Vec<FieldError>) {
             let field = format!("spec.versions[{at}].schema.openAPIV3Schema");
             causes.push(FieldError::required(field, "schemas are required"));
         }
+        for (column, definition) in list(version, "/additionalPrinterColumns").iter().enumerate() {
+            let field = format!("spec.versions[{at}].additionalPrinterColumns[{column}]");
+            printer_column(definition, &field, causes);
+        }
+    }
+}
+
+/// What a column of a table is called, what it holds, and where that is found.
+fn printer_column(column: &Value, field: &str, causes: &mut Vec<FieldError>) {
+    if text(column, "/name").is_empty() {
+        causes.push(FieldError::required(format!("{field}.name"), ""));
+    }
+    enumerated(column, field, "type", &["boolean", "date", "integer", "number", "string"], causes);
+    let path = text(column, "/jsonPath");
+    let field = format!("{field}.jsonPath");
+    if path.is_empty() {
+        causes.push(FieldError::required(field, ""));
+    } else if !is_path(path) {
+        let what =
+            "must be a simple json path starting with .: .a.b, .a['b'], .a[0], .a[*] or .a[?(@.b==\"c\")]";
+        causes.push(FieldError::invalid(field, &json!(path), what));
     }
 }
 
@@ -210,6 +232,30 @@ mod tests {
             assert_eq!(told(None, &with(json!({APPROVAL: said}))), Vec::<String>::new(), "{said}");
         }
         assert_eq!(told(None, &definition_of("notk8s.io", "xs")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn columns_of_tables_are_such_as_can_be_filled() {
+        let with = |column: Value| {
+            let mut object = definition_of("x.io", "things");
+            object["spec"]["versions"][0]["additionalPrinterColumns"] = json!([column]);
+            told(None, &object)
+        };
+        for path in
+            [".spec.size", ".a['b']", ".a[0]", ".a[*].c", ".c[?(@.type==\"Ready\")].status", ".x\\.io/y"]
+        {
+            let column = json!({"name": "C", "type": "string", "jsonPath": path});
+            assert_eq!(with(column), Vec::<String>::new(), "{path}");
+        }
+        for path in [".spec['x", "$..*", ".spec[\"x", "spec", ".a[b]", ".a[?(@.b=1)]"] {
+            let told = with(json!({"name": "C", "type": "string", "jsonPath": path}));
+            let field = "spec.versions[0].additionalPrinterColumns[0].jsonPath: Invalid value";
+            assert!(told.len() == 1 && told[0].starts_with(field), "{path} {told:?}");
+        }
+        let told = with(json!({"type": "text"}));
+        let fields: Vec<&str> = told.iter().map(|told| told.split(':').next().unwrap()).collect();
+        let column = "spec.versions[0].additionalPrinterColumns[0]";
+        assert_eq!(fields, ["name", "type", "jsonPath"].map(|field| format!("{column}.{field}")));
     }
 
     #[test]

@@ -1,0 +1,190 @@
+//! The actor of one target: takes readings out of its outbox, in order, and waits longer after every failure.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use beehive::{Actor, Capacity, Context, Env, Fault, Message, Moment, Policy};
+use futures::future::AbortHandle;
+
+use crate::backoff::Backoff;
+use crate::events;
+use crate::push::client::Client;
+use crate::push::outbox::{Outbox, Parcel};
+use crate::push::pushers::Pushers;
+use crate::push::trouble::{Sent, Trouble};
+
+/// The kind of these children of a mapper.
+pub(crate) const PUSH: &str = "push";
+/// 500 ms before the second try of a target that is away; doubles up to 30 s.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// 256 readings are offered to a client at once.
+const BATCH: usize = 256;
+/// 45 s: longer than any client gives itself. One that takes longer is made anew.
+const SEND_WITHIN: Duration = Duration::from_secs(45);
+/// 3 s to send what waits when the mapper ends, or nothing is pushed there any more.
+const LAST_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a target's actor is told.
+#[derive(Debug)]
+pub(crate) enum PushMsg {
+    /// Readings wait, or it is time to try again.
+    Due,
+}
+
+impl Message for PushMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            PushMsg::Due => "Due",
+        }
+    }
+}
+
+/// How a target's actor is restarted. Its budget has no end: a defect in one client must never be a fault of the mapper.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        budget: usize::MAX,
+        window: Duration::from_secs(600),
+        capacity: Capacity::new(4, "one wake-up at a time, by readings and by the timer"),
+        ..Policy::default()
+    }
+}
+
+/// The actor of one target.
+pub(crate) struct Pusher {
+    outbox: Rc<Outbox>,
+    pushers: Pushers,
+    client: Client,
+    retry: Backoff,
+    /// The target is away, and is not tried before then.
+    not_before: Moment,
+    /// So many are sent one by one, since one of them was refused among others.
+    one_by_one: usize,
+    timer: Option<AbortHandle>,
+}
+
+impl Pusher {
+    pub(crate) fn new(outbox: Rc<Outbox>, pushers: Pushers) -> Self {
+        let client = Client::to(outbox.target(), pushers.tls(), &pushers.credentials());
+        let (retry, not_before) = (RETRY, Moment::default());
+        Pusher { outbox, pushers, client, retry, not_before, one_by_one: 0, timer: None }
+    }
+}
+
+impl Actor for Pusher {
+    type Message = PushMsg;
+
+    async fn started(&mut self, cx: &mut Context<PushMsg>) -> Result<(), Fault> {
+        let (outbox, myself) = (Rc::clone(&self.outbox), cx.myself());
+        cx.spawn(async move {
+            loop {
+                outbox.filled().await;
+                if myself.tell(PushMsg::Due).await.is_err() {
+                    return;
+                }
+            }
+        });
+        // What was there before this incarnation.
+        self.timer = Some(cx.after(Duration::ZERO, PushMsg::Due));
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: PushMsg, cx: &mut Context<PushMsg>) -> Result<(), Fault> {
+        match message {
+            PushMsg::Due => {
+                if cx.now() >= self.not_before {
+                    self.send(cx.env()).await;
+                }
+            }
+        }
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        if self.outbox.len() > 0 {
+            self.timer = Some(cx.after(self.not_before.since(cx.now()), PushMsg::Due));
+        }
+        #[allow(clippy::cast_precision_loss)]
+        cx.env().measure("mapper_push_bytes_waiting", self.pushers.sizes().1 as f64);
+        Ok(())
+    }
+
+    async fn stopping(&mut self, cx: &mut Context<PushMsg>) {
+        let env = cx.env().clone();
+        let last = async { while self.outbox.len() > 0 && self.send(&env).await {} };
+        let _ = env.timeout(LAST_WITHIN, last).await;
+        let left = self.outbox.len();
+        if left > 0 {
+            events::push_left(&env, &self.outbox.target().shown(), left);
+        }
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        serde_json::json!({ "target": self.outbox.target().shown(), "waiting": self.outbox.len() })
+    }
+}
+
+impl Pusher {
+    /// Sends one batch. Whether the target is there.
+    async fn send(&mut self, env: &Env) -> bool {
+        let size = if self.one_by_one > 0 { 1 } else { BATCH };
+        let (numbers, batch): (Vec<u64>, Vec<Rc<Parcel>>) = self.outbox.first(size).into_iter().unzip();
+        if batch.is_empty() {
+            return true;
+        }
+        let sent = match env.timeout(SEND_WITHIN, self.client.send(&batch, env)).await {
+            Some(sent) => sent,
+            None => {
+                self.client =
+                    Client::to(self.outbox.target(), self.pushers.tls(), &self.pushers.credentials());
+                let reason = format!("no answer within {} s", SEND_WITHIN.as_secs());
+                Sent { taken: 0, trouble: Some(Trouble::Away(reason)) }
+            }
+        };
+        for (number, parcel) in numbers.iter().zip(&batch).take(sent.taken) {
+            self.outbox.done(*number);
+            self.outbox.was_refused(&parcel.reading, None);
+            self.one_by_one = self.one_by_one.saturating_sub(1);
+            env.count("mapper_readings_pushed");
+        }
+        match sent.trouble {
+            None => self.is_there(env),
+            Some(Trouble::Away(reason)) => {
+                self.is_away(&reason, env);
+                return false;
+            }
+            // Which of them it is, is found by sending them alone.
+            Some(Trouble::OneRefused(_)) if batch.len() > 1 => {
+                self.is_there(env);
+                self.one_by_one = batch.len();
+            }
+            Some(Trouble::Refused(reason) | Trouble::OneRefused(reason)) => {
+                self.is_there(env);
+                if let (Some(number), Some(parcel)) = (numbers.get(sent.taken), batch.get(sent.taken)) {
+                    self.refused(*number, parcel, &reason, env);
+                }
+            }
+        }
+        true
+    }
+
+    fn is_there(&mut self, env: &Env) {
+        self.retry.reset();
+        self.not_before = Moment::default();
+        if self.outbox.is_away(None) {
+            events::push_target_back(env, &self.outbox.target().shown(), self.outbox.len());
+        }
+    }
+
+    fn is_away(&mut self, reason: &str, env: &Env) {
+        self.not_before = env.now() + env.jitter(self.retry.delay());
+        let is_new = self.outbox.is_away(Some(reason.to_owned()));
+        events::push_target_away(env, &self.outbox.target().shown(), reason, is_new);
+    }
+
+    fn refused(&mut self, number: u64, parcel: &Parcel, reason: &str, env: &Env) {
+        self.outbox.done(number);
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        let (reading, target) = (&parcel.reading, self.outbox.target().shown());
+        let is_new = self.outbox.was_refused(reading, Some(reason.to_owned()));
+        events::push_refused(env, &reading.device, &reading.property, &target, reason, is_new);
+    }
+}
