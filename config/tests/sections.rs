@@ -51,7 +51,12 @@ fn hold<T: Default + PartialEq + Debug + Serialize>(load: impl Fn(&Path) -> Load
         }
     }
     std::fs::write(&file, "").unwrap();
-    assert_eq!(load(&file).unwrap(), (T::default(), Vec::new()));
+    let (loaded, warnings) = load(&file).unwrap();
+    assert_eq!(loaded, T::default());
+    assert!(
+        warnings.len() == 1 && warnings[0].ends_with("says nothing: every setting has its default"),
+        "{warnings:?}"
+    );
     all.len()
 }
 

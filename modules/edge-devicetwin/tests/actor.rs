@@ -237,14 +237,18 @@ fn a_mapper_registers_reports_and_hears_of_desired_values() {
 
         let before = node.store.revision();
         manager.report_device_status(status_report("7", "5")).await.unwrap();
-        assert_eq!(node.store.revision(), before + 1, "row and report in one commit");
+        assert_eq!(
+            node.store.revision(),
+            before + 2,
+            "who speaks for the device, once; row and report in one"
+        );
         assert_eq!(twin_rows(&node.store), 1);
         assert_eq!(speed(&node.reports()), Some((Some("5"), Some("7"))));
         let result = node.published("default/pump/twin/update/result").await;
         assert_eq!(result["twin"]["speed"]["actual"]["value"], "5");
         // The same reading again is nobody's news.
         manager.report_device_status(status_report("7", "5")).await.unwrap();
-        assert_eq!(node.store.revision(), before + 1);
+        assert_eq!(node.store.revision(), before + 2);
 
         node.pump("9").await;
         assert_eq!(called(&mut seen).await, "update default/pump speed=9");

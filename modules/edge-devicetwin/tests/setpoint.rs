@@ -116,8 +116,10 @@ fn a_model_that_changes_concerns_its_devices_alone() {
         let other = json!({ "metadata": { "name": "valve" }, "spec": {
             "deviceModelRef": { "name": "valves" }, "nodeName": "edge-1",
             "properties": [{ "name": "open", "desired": { "value": "1" }, "visitors": { "configData": { "register": "CoilRegister" } } }] } });
-        let model =
-            |protocol: &str| json!({ "metadata": { "name": "valves" }, "spec": { "protocol": protocol } });
+        let model = |protocol: &str| {
+            json!({ "metadata": { "name": "valves" }, "spec": {
+                "protocol": protocol, "properties": [{ "name": "open", "type": "INT", "accessMode": "ReadWrite" }] } })
+        };
         let valves = contract::ObjectKey::new(DEVICE_MODELS, "default", "valves");
         let valve = contract::ObjectKey::new(DEVICES, "default", "valve");
         node.store.commit(vec![put(DEVICES, "valve", &other)]).await.unwrap();
