@@ -8,7 +8,7 @@ use contract::{CallOutcome, CallState};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::plan::{Code, PropertyUpdate, PropertyValues, Refused, TwinChange};
+use crate::plan::{Code, PropertyUpdate, PropertyValues, Refused, TwinChange, is_online};
 use crate::twin::{Side, State, Twin};
 
 /// 256 KiB: more than a thousand twins with long values.
@@ -250,10 +250,15 @@ pub(crate) fn get_result(base: &Base, twins: &BTreeMap<String, Twin>) -> Bytes {
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "twin": living(twins) }))
 }
 
+/// When it said last that it is online, which applications hear only as long as it is (KubeEdge).
+fn online_at(state: &State) -> Option<&str> {
+    state.last_online.as_deref().filter(|_| is_online(&state.state) == Some(true))
+}
+
 /// `state/update/result`.
 pub(crate) fn state_result(base: &Base, id: &DeviceName, state: &State) -> Bytes {
     let mut device = json!({ "name": id.name, "state": state.state });
-    if let Some(time) = &state.last_online {
+    if let Some(time) = online_at(state) {
         device["lastOnlineTime"] = json!(time);
     }
     bytes(&json!({ "event_id": base.event_id, "timestamp": base.timestamp, "device": device }))
@@ -270,7 +275,7 @@ pub(crate) fn members<'a>(base: &Base, members: impl Iterator<Item = Listed<'a>>
             if !description.is_empty() {
                 device["description"] = json!(description);
             }
-            if let Some(time) = &state.last_online {
+            if let Some(time) = online_at(state) {
                 device["last_online"] = json!(time);
             }
             device

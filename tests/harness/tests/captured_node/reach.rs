@@ -56,8 +56,13 @@ async fn its_node(fixture: &Fixture, hostile: &HostileEdge) {
     let node = fixture.node(MINE).await.unwrap();
     let labels = node.metadata.labels.clone().unwrap();
     let keys: Vec<&str> = labels.keys().map(String::as_str).collect();
-    let expected =
-        ["kubernetes.io/hostname", "node-role.kubernetes.io/agent", "node-role.kubernetes.io/edge", "site"];
+    let expected = [
+        "kubehive.io/own",
+        "kubernetes.io/hostname",
+        "node-role.kubernetes.io/agent",
+        "node-role.kubernetes.io/edge",
+        "site",
+    ];
     assert_eq!((keys.as_slice(), labels["kubernetes.io/hostname"].as_str()), (expected.as_slice(), MINE));
     let annotations = node.metadata.annotations.unwrap();
     assert_eq!(annotations["kubehive.io/enrolment"], SERIAL);
