@@ -1,7 +1,7 @@
 //! Who may be connected: strangers, who have shown no credential yet, and users. Pure.
 //!
 //! Strangers have places by address, which they lose to others: see [`AcceptLimiter`]. Users have a number of connections each, and
-//! lose none; nobody has more than are still free, so that however many are greedy, somebody new finds room.
+//! lose none; nobody has more than are still free, so that a dozen who take all that they may leave somebody new a place.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_users_are_greedy_somebody_new_finds_room() {
+    fn a_dozen_greedy_users_leave_somebody_new_a_place() {
         let mut admission = admission(|limits| (limits.users, limits.connections_per_user) = (512, 64));
         let mut come = |user: &str| {
             let id = entered(&mut admission, A).unwrap();
@@ -198,16 +198,17 @@ mod tests {
             known
         };
         let mut held = Vec::new();
-        for greedy in 0..40 {
+        // Seven have their 64, and each after them half of what is left.
+        for greedy in 0..13 {
             let name = format!("greedy {greedy}");
             held.push((0..100).filter(|_| come(&name).is_ok()).count());
             assert_eq!(come(&name), Err(TooMany::OfOne));
         }
-        assert_eq!(held.iter().take(7).sum::<usize>(), 7 * 64, "{held:?}");
-        assert!(held.iter().all(|count| *count > 0), "{held:?}");
+        assert_eq!(held, [64, 64, 64, 64, 64, 64, 64, 32, 16, 8, 4, 2, 1]);
         assert_eq!(come("new"), Ok(()));
         // Whoever is there may not take the last places.
         assert_eq!(come("greedy 0"), Err(TooMany::OfOne));
+        assert_eq!(come("one too many"), Err(TooMany::InAll));
     }
 
     #[test]
