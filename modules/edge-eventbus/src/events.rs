@@ -142,26 +142,11 @@ impl Counters {
     /// See [`PUBLISH_REFUSED`].
     pub(crate) fn publish_refused(&self, client: &str, peer: &str, topic: &str) {
         let times = self.count(PUBLISH_REFUSED);
-        match topic::with_namespace(topic) {
-            Some(meant) => tell!(
-                warn,
-                PUBLISH_REFUSED,
-                times,
-                ?client,
-                peer,
-                ?topic,
-                "publish refused: the namespace is missing: {meant:?}"
-            ),
-            None => tell!(
-                warn,
-                PUBLISH_REFUSED,
-                times,
-                ?client,
-                peer,
-                ?topic,
-                "publish refused: the client has no right to this topic"
-            ),
-        }
+        let reason = match topic::with_namespace(topic) {
+            Some(meant) => format!("the namespace is missing: {meant:?}"),
+            None => "the client has no right to this topic".to_owned(),
+        };
+        tell!(warn, PUBLISH_REFUSED, times, ?client, peer, ?topic, reason, "publish refused");
     }
 
     /// See [`WILL_REFUSED`].

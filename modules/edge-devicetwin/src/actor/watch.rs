@@ -176,7 +176,6 @@ impl DeviceTwin {
             silence::state_cycle(device).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended);
         let state = (is_silent && plan::is_online(&member.state.state) == Some(true)).then(|| State {
             state: "unknown".to_owned(),
-            last_online: None,
             reason: None,
             ..member.state.clone()
         });
