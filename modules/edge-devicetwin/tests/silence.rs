@@ -4,6 +4,7 @@
 
 mod fixture;
 
+use contract::UpReport;
 use contract::ids::DEVICES;
 use dmi::v1beta1 as pb;
 use fixture::callers::{self, Masked};
@@ -33,6 +34,14 @@ fn a_value_and_a_state_that_are_not_repeated_go_stale_on_mqtt_and_in_the_cloud_a
                 break;
             }
         }
+        let online_at = |report: &UpReport| match report {
+            UpReport::DeviceState { state, last_online_time, .. } if state == "unknown" => {
+                Some(last_online_time.clone())
+            }
+            _ => None,
+        };
+        let said = node.reports().iter().rev().find_map(online_at).unwrap();
+        assert!(said.is_some(), "the cloud hears when it was online last");
         assert!(told(&node, "Reporting", "Stale").await.contains("`speed`"));
         assert_eq!(metadata(&node, "reported")["stale"], since.to_string());
         node.mqtt("$hw/events/device/default/pump/twin/get", r#"{"event_id":"g"}"#).await.unwrap();
