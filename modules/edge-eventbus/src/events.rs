@@ -142,10 +142,9 @@ impl Counters {
     /// See [`PUBLISH_REFUSED`].
     pub(crate) fn publish_refused(&self, client: &str, peer: &str, topic: &str) {
         let times = self.count(PUBLISH_REFUSED);
-        let reason = match topic::with_namespace(topic) {
-            Some(meant) => format!("the namespace is missing: {meant:?}"),
-            None => "the client has no right to this topic".to_owned(),
-        };
+        let no_right = || "the client has no right to this topic".to_owned();
+        let missing = |meant| format!("the namespace is missing: {meant:?}");
+        let reason = topic::with_namespace(topic).map_or_else(no_right, missing);
         tell!(warn, PUBLISH_REFUSED, times, ?client, peer, ?topic, reason, "publish refused");
     }
 
