@@ -156,6 +156,7 @@ impl Actor for DeviceController {
                 self.twins.retain(|linked, (open, _)| *linked != node || *open != session);
                 self.nodes.unlinked(&node);
                 self.publisher.node_down(&node, session);
+                self.look_for_nodes(false, cx);
             }
             DeviceControllerMsg::ListAgain => self.list_again(cx).await,
             DeviceControllerMsg::Reconcile => {

@@ -51,6 +51,7 @@ pub fn faults(device: &Value, model: Option<&Value>) -> Vec<String> {
         of_settings("its model's spec.protocolConfigData", &model.spec.protocol_config_data, &mut faults);
     }
     of_properties(&device, model.as_ref(), &mut faults);
+    of_cycle("stateReport.reportCycle", device.state_report().report_cycle, &mut faults);
     of_methods(&device, &mut faults);
     faults
 }
@@ -141,6 +142,8 @@ fn of_properties(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<
         if let Some(visitors) = &property.visitors {
             of_settings(&format!("property `{name}`: visitors.configData"), &visitors.config_data, faults);
         }
+        of_cycle(&format!("property `{name}`: collectCycle"), property.collect_cycle, faults);
+        of_cycle(&format!("property `{name}`: reportCycle"), property.report_cycle, faults);
         let desired =
             property.desired.as_ref().map(|desired| desired.value.as_str()).filter(|value| !value.is_empty());
         if desired.is_some_and(|value| value.len() > VALUE_MAX) {
@@ -161,6 +164,15 @@ fn of_properties(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<
                 }
             }
         }
+    }
+}
+
+fn of_cycle(place: &str, written: Option<i64>, faults: &mut Vec<String>) {
+    if let Some(millis) = written.filter(|millis| crd::cycle(Some(*millis)) != *millis) {
+        faults.push(format!(
+            "{place} is {millis}: write milliseconds, at most {}; until then it is the mapper's default",
+            crd::CYCLE_MAX
+        ));
     }
 }
 
@@ -225,6 +237,9 @@ mod tests {
             (property(json!({ "name": "valve", "desired": { "value": "0" } })), "below the minimum, 1"),
             (property(json!({ "name": "relay", "desired": { "value": "ON" } })), "none of true and false"),
             (property(json!({ "name": "heat", "desired": { "value": "20" } })), "`heat` is ReadOnly"),
+            (property(json!({ "name": "heat", "collectCycle": -1 })), "`heat`: collectCycle is -1"),
+            (property(json!({ "name": "heat", "reportCycle": i64::MAX })), "at most 9223372036854;"),
+            (json!({ "stateReport": { "reportCycle": -5 } }), "stateReport.reportCycle is -5"),
             (property(json!({ "name": "speed" })), "the model `m` has none of that name"),
             (property(json!({ "name": "a b" })), "no name of a property"),
             (json!({ "properties": [{ "name": "heat" }, { "name": "heat" }] }), "there twice"),

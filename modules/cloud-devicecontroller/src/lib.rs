@@ -29,5 +29,6 @@ pub mod plan;
 pub mod report_versions;
 mod reports;
 mod status;
+mod summary;
 
 pub use actor::{Dependencies, DeviceController};

@@ -8,19 +8,24 @@ use contract::ids::EDGE_LABEL;
 
 /// 500 nodes are looked up in one round.
 const ROUND_MAX: usize = 500;
+/// 50 of them are nodes that were there the last time: they are offline, or linked to another CloudCore, and one of them may have been
+/// deleted. In turns, so that a thousand of them cost no more.
+const PRESENT_MAX: usize = 50;
 
 /// The nodes that are not linked here, as they were found.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     found: BTreeMap<NodeName, NodePresence>,
+    /// The last one that was looked up though it was there.
+    turn: Option<NodeName>,
     is_looking: bool,
     /// The next round is due soon.
     pub(crate) is_due_soon: bool,
 }
 
 impl Nodes {
-    /// Begins a round, unless one is under way: those of the `named` that nobody has looked for, and if `again` those that were not
-    /// there.
+    /// Begins a round, unless one is under way: those of the `named`, in order of their names, that nobody has looked for, and if
+    /// `again` those that were not there, and some of those that were.
     pub(crate) fn next_round<'a>(
         &mut self,
         named: impl Iterator<Item = &'a NodeName>,
@@ -29,12 +34,23 @@ impl Nodes {
         if self.is_looking {
             return Vec::new();
         }
-        let doubtful = |node: &&NodeName| match self.found.get(*node) {
-            None => true,
-            Some(NodePresence::Edge) => false,
-            Some(NodePresence::Other | NodePresence::None) => again,
-        };
-        let round: Vec<NodeName> = named.filter(doubtful).take(ROUND_MAX).cloned().collect();
+        let (mut round, mut present) = (Vec::new(), Vec::new());
+        for node in named {
+            match self.found.get(node) {
+                Some(NodePresence::Edge) if again => present.push(node),
+                None => round.push(node.clone()),
+                Some(NodePresence::Other | NodePresence::None) if again => round.push(node.clone()),
+                Some(_) => {}
+            }
+        }
+        round.truncate(ROUND_MAX - PRESENT_MAX);
+        let first = present.partition_point(|node| self.turn.as_ref().is_some_and(|turn| *node <= turn));
+        present.rotate_left(first);
+        present.truncate(PRESENT_MAX);
+        if let Some(last) = present.last() {
+            self.turn = Some((*last).clone());
+        }
+        round.extend(present.into_iter().cloned());
         self.is_looking = !round.is_empty();
         round
     }
@@ -62,11 +78,6 @@ impl Nodes {
     /// Forgets the nodes that no Device names any more.
     pub(crate) fn retain(&mut self, is_named: impl Fn(&NodeName) -> bool) {
         self.found.retain(|node, _| is_named(node));
-    }
-
-    /// Whether anything is to be looked for again.
-    pub(crate) fn is_any_doubtful<'a>(&self, mut named: impl Iterator<Item = &'a NodeName>) -> bool {
-        named.any(|node| self.found.get(node) != Some(&NodePresence::Edge))
     }
 
     /// What is wrong with a Device that names the node.
@@ -98,18 +109,36 @@ mod tests {
         let found = vec![(a.clone(), NodePresence::Edge), (b.clone(), NodePresence::None)];
         assert_eq!(nodes.found(found), std::slice::from_ref(&b));
         assert!(nodes.fault(&a).is_none() && nodes.fault(&b).unwrap().contains("no Node of that name"));
-        assert!(nodes.is_any_doubtful(named.iter()));
         assert!(nodes.next_round(named.iter(), false).is_empty(), "not at each change of a Device");
-        assert_eq!(nodes.next_round(named.iter(), true), std::slice::from_ref(&b));
+        assert_eq!(nodes.next_round(named.iter(), true), [b.clone(), a.clone()]);
         assert_eq!(nodes.found(vec![(b.clone(), NodePresence::Other)]), std::slice::from_ref(&b));
         assert!(nodes.fault(&b).unwrap().contains("no edge node"));
         assert!(nodes.linked(&b) && !nodes.linked(&b) && nodes.fault(&b).is_none());
-        assert!(!nodes.is_any_doubtful(named.iter()));
         nodes.unlinked(&b);
-        assert_eq!(nodes.next_round(named.iter(), true), std::slice::from_ref(&b));
+        assert_eq!(nodes.next_round(named.iter(), false), std::slice::from_ref(&b));
         nodes.found(Vec::new());
-        assert!(nodes.is_any_doubtful(named.iter()), "the API server did not say");
+        assert_eq!(nodes.next_round(named.iter(), false), std::slice::from_ref(&b), "nobody did say");
         nodes.retain(|node| *node == a);
         assert!(nodes.found.len() == 1);
+    }
+
+    #[test]
+    fn a_node_that_was_there_is_looked_up_in_its_turn_and_its_deletion_is_seen() {
+        let named: Vec<NodeName> = (0..120).map(|n| NodeName::parse(&format!("n{n:03}")).unwrap()).collect();
+        let mut nodes = Nodes::default();
+        let round = nodes.next_round(named.iter(), false);
+        nodes.found(round.into_iter().map(|node| (node, NodePresence::Edge)).collect());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let round = nodes.next_round(named.iter(), true);
+            assert_eq!(round.len(), PRESENT_MAX);
+            seen.extend(round.clone());
+            nodes.found(round.into_iter().map(|node| (node, NodePresence::Edge)).collect());
+        }
+        assert_eq!(seen[..120], named[..], "each had its turn");
+        assert_eq!(seen[120..], named[..30], "and then it begins anew");
+        let gone = nodes.found(vec![(named[7].clone(), NodePresence::None)]);
+        assert_eq!(gone, std::slice::from_ref(&named[7]));
+        assert!(nodes.next_round(named.iter(), true).contains(&named[7]), "until it is there again");
     }
 }

@@ -17,6 +17,7 @@ use crate::conditions::{self, OwnWord};
 use crate::error::DeviceReportError;
 use crate::plan;
 use crate::report_versions::{self, Row, SessionOrder};
+use crate::summary;
 
 /// How often a write is tried again when somebody else wrote in between.
 const CONFLICT_TRIES: usize = 5;
@@ -71,6 +72,7 @@ pub(crate) async fn ensure_status(
         if !calls::take_own(&mut status, word.unsent.as_ref(), &rfc3339(now)) && !is_other {
             return Ok(());
         }
+        summary::take(&mut status);
         let patch = json!({
             "metadata": { "resourceVersion": held.metadata.resource_version },
             "status": { "extensions": status["extensions"] },
@@ -92,6 +94,7 @@ async fn create(
     let mut said = json!({});
     conditions::take_own(&mut said, word, None, &rfc3339(now));
     calls::take_own(&mut said, word.unsent.as_ref(), &rfc3339(now));
+    summary::take(&mut said);
     let status = json!({
         "apiVersion": "devices.kubeedge.io/v1beta1",
         "kind": "DeviceStatus",
@@ -213,6 +216,7 @@ impl DeviceStatusWriter {
         }
         // Written even if nothing else is new: the version is what keeps an older report out.
         plan::merge(&mut status, &news);
+        summary::take(&mut status);
         let versions = serde_json::to_string(&versions).map_err(kube::Error::SerdeError)?;
         let metadata = json!({
             "resourceVersion": held.metadata.resource_version,

@@ -1,5 +1,6 @@
 //! What a property may be set to, by its model. The rules are those of KubeEdge's mappers: the type, `accessMode`, `minimum` and
-//! `maximum`.
+//! `maximum`. They read a value with Go's strconv, which takes no spaces and of truths a few words, and go on without a property whose
+//! desired value they cannot read: what it would not take goes to nobody.
 
 use std::cmp::Ordering;
 
@@ -50,9 +51,16 @@ impl ModelProperty {
             return Err("is ReadOnly and takes no desired value".to_owned());
         }
         let shown: String = value.chars().take(SHOWN).collect();
+        let is_text = matches!(
+            self.value_type,
+            Some(PropertyType::String | PropertyType::Bytes | PropertyType::Stream) | None
+        );
+        if !is_text && value.trim() != value {
+            return Err(format!("cannot be `{shown}`: write it without spaces before and after it"));
+        }
         let number = match self.value_type {
             Some(PropertyType::Int) => {
-                let whole = value.trim().parse::<i64>();
+                let whole = value.parse::<i64>();
                 Some(
                     whole
                         .map(|whole| Number::Whole(whole.into()))
@@ -60,10 +68,19 @@ impl ModelProperty {
                 )
             }
             Some(PropertyType::Float | PropertyType::Double) => {
-                Some(Number::parse(value).ok_or_else(|| format!("is a number, and `{shown}` is none"))?)
+                let number =
+                    Number::parse(value).ok_or_else(|| format!("is a number, and `{shown}` is none"))?;
+                #[allow(clippy::cast_possible_truncation)]
+                let is_beyond = !(number.real() as f32).is_finite();
+                if is_beyond && self.value_type == Some(PropertyType::Float) {
+                    return Err(format!(
+                        "is FLOAT, of 32 bits, and `{shown}` is beyond that: let its model say DOUBLE"
+                    ));
+                }
+                Some(number)
             }
-            Some(PropertyType::Boolean) => match value.trim().to_ascii_lowercase().as_str() {
-                "true" | "false" | "0" | "1" => None,
+            Some(PropertyType::Boolean) => match value {
+                "true" | "True" | "TRUE" | "false" | "False" | "FALSE" | "0" | "1" => None,
                 _ => return Err(format!("is BOOLEAN, and `{shown}` is none of true and false")),
             },
             Some(PropertyType::String | PropertyType::Bytes | PropertyType::Stream) | None => None,
@@ -119,7 +136,7 @@ mod tests {
         {
             assert!(valve.check_desired(value).unwrap_err().contains(word), "{value}");
         }
-        assert_eq!(valve.check_desired(" 20 "), Ok(()));
+        assert_eq!(valve.check_desired("20"), Ok(()));
         let relay = property(PropertyType::Boolean, "", "");
         assert!(relay.check_desired("ON").unwrap_err().contains("true and false"));
         assert_eq!((relay.check_desired("True"), relay.check_desired("0")), (Ok(()), Ok(())));
@@ -131,6 +148,30 @@ mod tests {
         );
         let read = ModelProperty { access_mode: Some(AccessMode::ReadOnly), ..valve };
         assert!(read.check_desired("20").unwrap_err().contains("ReadOnly"));
-        assert_eq!(property(PropertyType::String, "1", "2").check_desired("anything"), Ok(()));
+        assert_eq!(property(PropertyType::String, "1", "2").check_desired(" anything "), Ok(()));
+    }
+
+    #[test]
+    fn what_strconv_does_not_take_goes_to_no_mapper() {
+        for (value_type, value, word) in [
+            (PropertyType::Int, " 5", "without spaces"),
+            (PropertyType::Int, "5 ", "without spaces"),
+            (PropertyType::Float, " 2.5", "without spaces"),
+            (PropertyType::Float, "1e39", "DOUBLE"),
+            (PropertyType::Boolean, " true", "without spaces"),
+            (PropertyType::Boolean, "tRUE", "true and false"),
+            (PropertyType::Boolean, "fALSE", "true and false"),
+        ] {
+            let refused = property(value_type, "", "").check_desired(value).unwrap_err();
+            assert!(refused.contains(word), "{value}: {refused}");
+        }
+        for (value_type, value) in [
+            (PropertyType::Double, "1e39"),
+            (PropertyType::Float, "-3.4e38"),
+            (PropertyType::Int, "-9223372036854775808"),
+            (PropertyType::Boolean, "TRUE"),
+        ] {
+            assert_eq!(property(value_type, "", "").check_desired(value), Ok(()), "{value}");
+        }
     }
 }

@@ -134,6 +134,15 @@ pub struct DeviceMethod {
     pub property_names: Vec<String>,
 }
 
+/// The longest cycle, in milliseconds: mappers of KubeEdge count in nanoseconds of 64 bits.
+pub const CYCLE_MAX: i64 = i64::MAX / 1_000_000;
+
+/// A cycle in milliseconds as a mapper may hear of it: 0, its default, in place of what is none. KubeEdge's mappers end at one that is
+/// not positive, or too long, with all their devices, and again whenever they start.
+pub fn cycle(written: Option<i64>) -> i64 {
+    written.filter(|millis| (0..=CYCLE_MAX).contains(millis)).unwrap_or_default()
+}
+
 /// How a device's state is reported.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -21,13 +21,13 @@ use crate::{AnyMap, any_map_schema};
     derive = "Default",
     derive = "PartialEq",
     doc = "What a device is, as its node reports it.",
-    printcolumn(name = "Properties", type_ = "string", json_path = ".status.twins[*].propertyName"),
-    printcolumn(name = "Reported", type_ = "string", json_path = ".status.twins[*].reported.value"),
+    printcolumn(name = "Properties", type_ = "string", json_path = ".status.extensions.summary.properties"),
+    printcolumn(name = "Reported", type_ = "string", json_path = ".status.extensions.summary.reported"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "LastOnline", type_ = "string", json_path = ".status.lastOnlineTime"),
     printcolumn(name = "Twins", type_ = "string", json_path = ".status.twins", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.conditions[*].message")
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.summary.problem")
 )]
 pub struct DeviceStatusSpec {}
 
@@ -49,7 +49,8 @@ pub struct DeviceStatusStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub last_online_time: Option<String>,
-    /// Anything else. `conditions` is what is wrong with the device: `Valid` by CloudCore, the others by its node.
+    /// Anything else. `conditions` is what is wrong with the device: `Valid` by CloudCore, the others by its node. `summary` is what
+    /// `kubectl get` shows of all that, in a line.
     #[serde(default, skip_serializing_if = "AnyMap::is_empty")]
     #[schemars(schema_with = "any_map_schema")]
     pub extensions: AnyMap,

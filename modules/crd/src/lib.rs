@@ -19,9 +19,10 @@ mod rule_endpoint;
 mod validation;
 
 pub use device::{
-    DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2, Influxdb2Client,
-    Influxdb2Data, LegacyStatus, ModelReference, Mysql, MysqlClient, ProtocolConfig, PushHttp, PushMethod,
-    PushMqtt, PushOtel, Redis, RedisClient, StateReport, TdEngine, TdEngineClient, VisitorConfig,
+    CYCLE_MAX, DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2,
+    Influxdb2Client, Influxdb2Data, LegacyStatus, ModelReference, Mysql, MysqlClient, ProtocolConfig,
+    PushHttp, PushMethod, PushMqtt, PushOtel, Redis, RedisClient, StateReport, TdEngine, TdEngineClient,
+    VisitorConfig, cycle,
 };
 pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, PropertyType};
 pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};

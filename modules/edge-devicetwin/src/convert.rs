@@ -2,11 +2,12 @@
 //!
 //! A device is sent with its model laid under it: keys of its own win. Parts that the SDKs take for granted are never
 //! left out (protocol, desired, visitors and their settings), because a mapper that misses one ends. So do KubeEdge's at a property
-//! that the model does not have, wherever it is named, and they check nothing of a desired value but ReadOnly: neither goes to them.
+//! that the model does not have, wherever it is named, and at a cycle that is none, and they check nothing of a desired value but
+//! ReadOnly: none of that goes to them.
 
 use std::collections::BTreeMap;
 
-use contract::ids::DeviceName;
+use contract::ids::{DeviceName, PropertyName};
 use crd::{AnyMap, DesiredValue, Device, DeviceModel, DeviceProperty, VisitorConfig};
 use dmi::Scalar;
 use dmi::v1beta1 as pb;
@@ -52,7 +53,7 @@ pub(crate) fn device(
                 .spec
                 .properties
                 .iter()
-                .filter(|p| is_modelled(&p.name, model))
+                .filter(|p| is_sent(&p.name, model))
                 .map(|p| property(p, device, model, edge_desired.get(&p.name), doubles))
                 .collect(),
             methods: methods(device, model),
@@ -60,21 +61,23 @@ pub(crate) fn device(
         status: Some(pb::DeviceStatus {
             twins: Vec::new(),
             report_to_cloud: report.report_to_cloud.unwrap_or_default(),
-            report_cycle: report.report_cycle.unwrap_or_default(),
+            report_cycle: crd::cycle(report.report_cycle),
         }),
     }
 }
 
-/// Whether a mapper may hear of a property: the device's model has it, or there is none.
-fn is_modelled(property: &str, model: Option<&DeviceModel>) -> bool {
-    model.is_none_or(|model| model.spec.properties.iter().any(|modelled| modelled.name == property))
+/// Whether a mapper may hear of a property: it has a name, without which nobody takes its reports, and the device's model has it, or
+/// there is none.
+fn is_sent(property: &str, model: Option<&DeviceModel>) -> bool {
+    PropertyName::parse(property).is_ok()
+        && model.is_none_or(|model| model.spec.properties.iter().any(|modelled| modelled.name == property))
 }
 
 /// The methods, of the properties that are sent. One that has nothing left of what it named is none.
 fn methods(device: &Device, model: Option<&DeviceModel>) -> Vec<pb::DeviceMethod> {
     let own = |name: &str| device.spec.properties.iter().any(|property| property.name == name);
     let methods = device.spec.methods.iter().filter_map(|method| {
-        let names = method.property_names.iter().filter(|name| own(name) && is_modelled(name, model));
+        let names = method.property_names.iter().filter(|name| own(name) && is_sent(name, model));
         let property_names: Vec<String> = names.cloned().collect();
         let has_lost_all = property_names.is_empty() && !method.property_names.is_empty();
         (!has_lost_all).then(|| pb::DeviceMethod {
@@ -134,8 +137,8 @@ fn property(
                 .unwrap_or_else(|| protocol(device, model).to_owned()),
             config_data: Some(settings(base.map(|v| &v.config_data), own.map(|v| &v.config_data), doubles)),
         }),
-        report_cycle: property.report_cycle.unwrap_or_default(),
-        collect_cycle: property.collect_cycle.unwrap_or_default(),
+        report_cycle: crd::cycle(property.report_cycle),
+        collect_cycle: crd::cycle(property.collect_cycle),
         report_to_cloud: property.report_to_cloud.unwrap_or_default(),
         push_method: property.push_method.as_ref().map(push_method),
     }
@@ -330,6 +333,33 @@ mod tests {
         assert_eq!(sent(json!({}), before.clone()), (true, 250));
         assert_eq!(sent(json!({ "stateReport": { "reportCycle": 500 } }), before), (false, 500));
         assert_eq!(sent(json!({}), json!({})), (false, 0));
+        for cycle in [-5, i64::MIN, i64::MAX, i64::MAX / 1_000_000 + 1] {
+            let sent = sent(json!({ "stateReport": { "reportCycle": cycle } }), json!({}));
+            assert_eq!(sent, (false, 0), "KubeEdge's mappers end at {cycle}");
+        }
+    }
+
+    #[test]
+    fn a_mapper_hears_of_no_cycle_that_is_none_and_of_no_property_whose_reports_nobody_takes() {
+        let property =
+            |name: &str, cycle: i64| json!({ "name": name, "collectCycle": cycle, "reportCycle": cycle });
+        let properties = [
+            property("heat", -1),
+            property("level", i64::MAX),
+            property("fine", 250),
+            property("a b", 1),
+            property("温度", 1),
+        ];
+        let methods = json!([{ "name": "Set", "propertyNames": ["heat", "a b"] }]);
+        let device: Device = serde_json::from_value(
+            json!({ "metadata": { "name": "pump" }, "spec": { "properties": properties, "methods": methods } }),
+        )
+        .unwrap();
+        let spec = super::device(&id("pump"), &device, None, &EdgeDesired::new(), false).spec.unwrap();
+        let sent: Vec<_> =
+            spec.properties.iter().map(|p| (p.name.as_str(), p.collect_cycle, p.report_cycle)).collect();
+        assert_eq!(sent, [("heat", 0, 0), ("level", 0, 0), ("fine", 250, 250)]);
+        assert_eq!(spec.methods[0].property_names, ["heat"]);
     }
 
     /// The case of a camera's settings, numbers as people write them.

@@ -76,15 +76,17 @@ pub(crate) fn wrong(
 /// Why values are missing, or are of before. One that never was cannot have grown old: of it the last word is said, and that nothing
 /// came since.
 fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static str, String)> {
-    let (mut stale, mut unread, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stale, mut unread, mut silent, mut beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (name, twin) in twins.iter().filter(|(_, twin)| !twin.deleted) {
         match (twin.stale.is_some(), &twin.actual_error) {
             (true, None) if twin.actual.as_ref().is_some_and(|side| side.value.is_empty()) => {
                 silent.push(format!("`{name}`: an empty value was reported"));
             }
-            (true, None) => stale.push(format!("`{name}`")),
-            (true, Some(error)) => silent.push(format!("`{name}`: {error}")),
-            (false, Some(error)) => unread.push(format!("`{name}`: {error}")),
+            (true, Some(error)) if twin.has_only_an_error() => silent.push(format!("`{name}`: {error}")),
+            // What was wrong beside it is as old as the value.
+            (true, _) => stale.push(format!("`{name}`")),
+            (false, Some(error)) if twin.has_only_an_error() => unread.push(format!("`{name}`: {error}")),
+            (false, Some(error)) => beside.push(format!("`{name}`: {error}")),
             (false, None) => {}
         }
     }
@@ -101,10 +103,13 @@ fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static 
             )
         }),
         (!unread.is_empty()).then(|| format!("there is no value of {}", list(&unread))),
+        (!beside.is_empty()).then(|| format!("something is wrong beside the value of {}", list(&beside))),
     ];
+    let has_values = silent.is_empty() && unread.is_empty();
     let reason = match (&offline, stale.is_empty()) {
         (Some(_), _) => "Offline",
         (None, false) => "Stale",
+        (None, true) if has_values => "FaultBesideValue",
         (None, true) => "NoValue",
     };
     let said: Vec<String> = parts.into_iter().flatten().collect();
@@ -206,6 +211,42 @@ mod tests {
         assert_eq!(found, [("Reporting", "Offline", words.to_owned())]);
         let found = wrong("modbus", &MapperHealth::Fine, &offline, &BTreeMap::new());
         assert_eq!(found[0].2, "the device is offline: connection refused");
+    }
+
+    #[test]
+    fn a_value_that_is_there_is_not_called_missing() {
+        let actual = |value: &str| Some(crate::twin::Side { value: value.to_owned(), timestamp: 1 });
+        let twin = |value: &str, stale: Option<i64>| Twin {
+            actual: actual(value),
+            actual_error: Some("http://h: away".to_owned()),
+            stale,
+            ..Twin::new("int")
+        };
+        let said = |twin: Twin| {
+            let found =
+                wrong("modbus", &MapperHealth::Fine, &fine(), &BTreeMap::from([("a".to_owned(), twin)]));
+            (found[0].1, found[0].2.clone())
+        };
+        for (twin, reason, words) in [
+            (
+                twin("22", None),
+                "FaultBesideValue",
+                "something is wrong beside the value of `a`: http://h: away",
+            ),
+            (twin("", None), "NoValue", "there is no value of `a`: http://h: away"),
+            (
+                twin("22", Some(1)),
+                "Stale",
+                "nothing has been heard for two cycles of `a`, whose last values stay",
+            ),
+            (
+                twin("", Some(1)),
+                "NoValue",
+                "there was no value, and nothing has been heard for two cycles since, of `a`: http://h: away",
+            ),
+        ] {
+            assert_eq!(said(twin), (reason, words.to_owned()));
+        }
     }
 
     #[test]

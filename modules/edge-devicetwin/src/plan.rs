@@ -236,7 +236,9 @@ fn change(
             twin
         }
         Some(_) | None => {
-            let value_type = values.value_type.as_deref().filter(|word| !word.is_empty()).unwrap_or(TEXT);
+            let written = values.value_type.as_deref().filter(|word| !word.is_empty());
+            // Where the model says it, what a client writes there is as it likes: KubeEdge's mappers say `Updated`.
+            let value_type = modelled.or(written).unwrap_or(TEXT);
             if !matches!(value_type, "string" | "int" | "integer" | "float" | "boolean") {
                 let shown = cut(value_type);
                 return Err(bad(format!(

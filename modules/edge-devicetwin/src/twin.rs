@@ -91,7 +91,7 @@ pub(crate) struct Twin {
     pub(crate) desired: Option<String>,
     /// What an application on the node wants in place of what the cloud wanted, until that wants something else.
     pub(crate) edge_desired: Option<String>,
-    /// Why the device says no `actual`.
+    /// Why the device says no `actual`, or what is wrong beside it.
     pub(crate) actual_error: Option<String>,
     /// Why the device was not given what is desired.
     pub(crate) observed_error: Option<String>,

@@ -12,11 +12,11 @@ use kube::api::Api;
 use super::DeviceController;
 use crate::plan;
 
-/// 30 s until those that were not there are looked for again.
+/// 30 s until those that are not linked here are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 impl DeviceController {
-    /// Begins a round, if any node is in doubt and none is under way; `again`: of those, too, that were not there.
+    /// Begins a round, if any node is in doubt and none is under way; `again`: of those, too, that were looked for before.
     pub(super) fn look_for_nodes(&mut self, again: bool, cx: &Context<DeviceControllerMsg>) {
         let unlinked = self.index.nodes().filter(|node| !self.twins.contains_key(*node));
         let round = self.nodes.next_round(unlinked, again);
@@ -48,9 +48,8 @@ impl DeviceController {
         let changed = self.nodes.found(found);
         let named: Vec<NodeName> = self.index.nodes().cloned().collect();
         self.nodes.retain(|node| named.binary_search(node).is_ok());
-        let is_doubtful =
-            self.nodes.is_any_doubtful(named.iter().filter(|node| !self.twins.contains_key(*node)));
-        if is_doubtful && !std::mem::replace(&mut self.nodes.is_due_soon, true) {
+        let is_any_unlinked = named.iter().any(|node| !self.twins.contains_key(node));
+        if is_any_unlinked && !std::mem::replace(&mut self.nodes.is_due_soon, true) {
             cx.after(LOOK_AGAIN, DeviceControllerMsg::LookForNodes);
         }
         self.say_of_nodes(&changed, cx);

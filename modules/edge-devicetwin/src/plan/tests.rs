@@ -329,6 +329,12 @@ fn a_model_settles_types_whenever_it_comes() {
         let refused = update(held, &request(said.clone()), Some(&model), 5).unwrap_err();
         assert_eq!(refused.reason, "the value of `t` is not of its type, float");
     }
+    // So his word for it is not looked at: KubeEdge's mappers write `Updated`, be the property new or not.
+    let said = json!({ "t": { "actual": { "value": "20" }, "metadata": { "type": "Updated" } } });
+    for held in [&twins, &Twins::new()] {
+        let changes = update(held, &request(said.clone()), Some(&model), 5).unwrap();
+        assert_eq!(changes[0].after.value_type, "float");
+    }
     // Nor is what was there before it.
     twins.get_mut("t").unwrap().value_type = TEXT.to_owned();
     let changes = observe(

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// 128 Ki values and letters of paths that are looked at for one row.
 const LOOKS: usize = 128 << 10;
@@ -62,21 +62,9 @@ pub(super) fn json_path(object: &Value, path: &str, effort: &mut Effort) -> Opti
         }
         found = found.into_iter().flat_map(|value| step.of(value)).collect();
     }
-    if !found.iter().all(|value| effort.fits(value)) {
-        return None;
-    }
-    match found.as_slice() {
-        [] => None,
-        [one] => Some((*one).clone()),
-        // kubectl prints many as a list of words.
-        many => {
-            let words = many.iter().map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            });
-            Some(json!(words.collect::<Vec<_>>().join(",")))
-        }
-    }
+    // Of many the first is printed and no other (apiextensions' table convertor).
+    let found = found.first().filter(|value| effort.fits(value))?;
+    Some((*found).clone())
 }
 
 /// Whether it is such a path.
@@ -194,6 +182,8 @@ fn bracket(inside: &str) -> Option<Step> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -202,7 +192,7 @@ mod tests {
         let of = |path: &str| json_path(&object, path, &mut Effort::default());
         assert_eq!(of(".status.twins[0].name"), Some(json!("t")));
         assert_eq!(of("$.status.twins[-1].v.x"), Some(json!(2)));
-        assert_eq!(of(".status.twins[*].name"), Some(json!("t,u")));
+        assert_eq!(of(".status.twins[*].name"), Some(json!("t")));
         assert_eq!(of(".status.twins[?(@.name==\"u\")].v.x"), Some(json!(2)));
         for escaped in [".status['a.b']", ".status['a\\.b']", ".status.a\\.b"] {
             assert_eq!(of(escaped), Some(json!(3)), "{escaped}");

@@ -1,0 +1,123 @@
+//! The line that `kubectl get devicestatus` shows: `status.extensions.summary`. Pure.
+//!
+//! A column of a definition prints the first thing that its path finds and no more (apiextensions' table convertor), so that a device
+//! of two properties would show one, and of two problems one. What a line is to hold is written as one text.
+
+use serde_json::{Map, Value, json};
+
+/// 64 letters of a property's name or value.
+const ITEM_MAX: usize = 64;
+/// 256 letters of all names, and of all values: nobody reads more in a line, and each report writes them.
+const LINE_MAX: usize = 256;
+/// 2048 letters of what is wrong.
+const PROBLEM_MAX: usize = 2048;
+const ELLIPSIS: char = '…';
+
+/// Writes the line anew. Nothing is written where nothing is said of the device.
+pub(crate) fn take(status: &mut Value) {
+    let twins = status["twins"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
+    let named: Vec<&Value> = twins.iter().filter(|twin| twin["propertyName"].is_string()).collect();
+    let of = |path: &'static str| named.iter().map(move |twin| text(twin, path).unwrap_or_default());
+    let conditions = status.pointer("/extensions/conditions").and_then(Value::as_array);
+    let wrong = conditions.into_iter().flatten().filter_map(|condition| text(condition, "/message"));
+    let summary = json!({
+        "problem": line(wrong, "; ", PROBLEM_MAX, PROBLEM_MAX),
+        "properties": line(of("/propertyName"), ",", ITEM_MAX, LINE_MAX),
+        "reported": line(of("/reported/value"), ",", ITEM_MAX, LINE_MAX),
+    });
+    let is_new = status.pointer("/extensions/summary") != Some(&summary);
+    let says_nothing = summary.as_object().is_some_and(|all| all.values().all(|text| text == ""));
+    if !is_new || says_nothing && status.pointer("/extensions/summary").is_none() {
+        return;
+    }
+    if !status.is_object() {
+        *status = json!({});
+    }
+    if !status["extensions"].is_object() {
+        status["extensions"] = Value::Object(Map::new());
+    }
+    status["extensions"]["summary"] = summary;
+}
+
+/// Texts in one line of bounded length. Terminals do what a control character says.
+fn line(texts: impl Iterator<Item = String>, between: &str, item_max: usize, line_max: usize) -> String {
+    let mut line = String::new();
+    let mut letters = 0;
+    for (at, text) in texts.enumerate() {
+        let before = if at > 0 { between } else { "" };
+        let plain = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+        let item = cut(plain, item_max);
+        let added = before.chars().count() + item.chars().count();
+        if letters + added > line_max {
+            line.push(ELLIPSIS);
+            break;
+        }
+        letters += added;
+        line.push_str(before);
+        line.push_str(&item);
+    }
+    line
+}
+
+fn cut(letters: impl Iterator<Item = char>, most: usize) -> String {
+    let mut letters = letters.peekable();
+    let mut text: String = letters.by_ref().take(most).collect();
+    if letters.peek().is_some() {
+        text.pop();
+        text.push(ELLIPSIS);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(mut status: Value) -> Value {
+        take(&mut status);
+        status["extensions"]["summary"].clone()
+    }
+
+    #[test]
+    fn all_properties_values_and_problems_stand_in_one_line() {
+        let status = json!({
+            "twins": [
+                { "propertyName": "setpoint", "reported": { "value": "20" } },
+                { "propertyName": "mode" },
+                { "propertyName": "note", "reported": { "value": "a\u{1b}[2J" } },
+                { "reported": { "value": "nobody's" } },
+            ],
+            "extensions": { "conditions": [{ "message": "one" }, { "message": "two" }, { "type": "Odd" }] },
+        });
+        let wanted =
+            json!({ "problem": "one; two", "properties": "setpoint,mode,note", "reported": "20,,a [2J" });
+        assert_eq!(summary(status), wanted);
+    }
+
+    #[test]
+    fn a_line_has_its_length_and_says_that_there_is_more() {
+        let twins: Vec<Value> = (0..200)
+            .map(|n| json!({ "propertyName": format!("p{n}"), "reported": { "value": "ü".repeat(4096) } }))
+            .collect();
+        let summary = summary(json!({ "twins": twins }));
+        for (key, within) in [("properties", LINE_MAX), ("reported", LINE_MAX)] {
+            let text = summary[key].as_str().unwrap();
+            assert!(text.ends_with(ELLIPSIS) && text.chars().count() <= within + 1, "{key}: {text}");
+        }
+        assert!(summary["reported"].as_str().unwrap().starts_with(&"ü".repeat(ITEM_MAX - 1)));
+    }
+
+    #[test]
+    fn what_has_healed_is_taken_away_and_nothing_is_written_of_nothing() {
+        let mut status = json!({ "state": "online" });
+        take(&mut status);
+        assert_eq!(status, json!({ "state": "online" }));
+        status["extensions"] = json!({ "conditions": [{ "message": "m" }] });
+        take(&mut status);
+        assert_eq!(status["extensions"]["summary"]["problem"], "m");
+        status["extensions"]["conditions"] = json!([]);
+        take(&mut status);
+        assert_eq!(status["extensions"]["summary"]["problem"], "", "a merge patch has to carry it");
+    }
+}
