@@ -51,6 +51,8 @@ impl Pending {
 pub(crate) struct Published {
     /// With `retain`, the number of the change that the store has to take.
     pub(crate) change: Option<u64>,
+    /// Somebody gets it.
+    pub(crate) has_subscribers: bool,
     /// There was no room for it among the retained messages.
     pub(crate) is_not_retained: bool,
     /// What it cost to find its subscribers: places looked at and members.

@@ -59,7 +59,7 @@ pub(crate) async fn accept_client(
     let heard = first(shared, &mut reader, &mut buffer, until).await;
     let refusal = match heard {
         Ok(Packet::Connect(connect)) => {
-            let (version, label) = (connect.version, peer.label.clone());
+            let (version, label, most) = (connect.version, peer.label.clone(), connect.packet_maximum);
             let judged = shared.env.timeout(left(), admit(shared, connect, peer)).await;
             match judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))? {
                 Ok((id, handle, will)) => {
@@ -68,11 +68,12 @@ pub(crate) async fn accept_client(
                     let incoming = Incoming::new(buffer, version, limit, Arc::clone(&shared.large));
                     return Ok(Some(Accepted { reader, writer, incoming, id, handle, will }));
                 }
-                Err(code) => Refusal {
-                    answer: packet::connack(version, false, code, &ServerLimits::default()),
-                    code,
-                    label,
-                },
+                Err(code) => {
+                    let answer = packet::connack(version, false, code, &ServerLimits::default());
+                    // Whoever takes no packet of that size hears no more than the end [MQTT-3.1.2-24].
+                    let answer = if answer.len() > most { bytes::Bytes::new() } else { answer };
+                    Refusal { answer, code, label }
+                }
             }
         }
         Ok(Packet::OtherVersion(level)) => {
@@ -126,12 +127,14 @@ async fn first(
         // Who speaks something else is known by the first byte, and need not be waited for.
         fetch(&shared.env, reader, buffer, Some(until)).await?;
     }
-    if buffer.first() != Some(&packet::CONNECT) {
+    if buffer.first().is_none_or(|first| first >> 4 != packet::CONNECT >> 4) {
         return Err(ConnectionError::Protocol("first packet is not CONNECT"));
     }
     loop {
         // The version is in the packet itself.
-        if let Some(packet) = packet::decode(buffer, plan::CONNECT_BYTES, Version::V311)? {
+        if let Some(version) = packet::connects_as(buffer)?
+            && let Some(packet) = packet::decode(buffer, plan::CONNECT_BYTES, version)?
+        {
             return Ok(packet);
         }
         fetch(&shared.env, reader, buffer, Some(until)).await?;
@@ -195,6 +198,10 @@ async fn admit(
         packet: shared.packet_bytes,
         keep_alive: held,
     };
+    let welcome = packet::connack(connect.version, false, ConnectCode::Accepted, &limits);
+    if welcome.len() > connect.packet_maximum {
+        return Ok(Err(ConnectCode::PacketTooLarge));
+    }
     Ok(take_in(shared, &id, connect.clean, connect.will, info, &limits))
 }
 

@@ -11,7 +11,7 @@ use crate::connect::{self, Accepted};
 use crate::error::ConnectionError;
 use crate::incoming::Incoming;
 use crate::outgoing::write_all;
-use crate::packet::{self, FilterRequest, Packet, Publish, Version, Will};
+use crate::packet::{self, Packet, Publish, Version, Will};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
 use crate::plan;
@@ -241,6 +241,11 @@ impl Client {
     /// Does what a packet asks for.
     async fn take(&mut self, packet: Packet) -> Result<Option<Farewell>, ConnectionError> {
         match packet {
+            ref ack @ (Packet::PubAck(_) | Packet::PubRec(..) | Packet::PubComp(_))
+                if self.session(|session| session.is_contradicted_by(ack)) =>
+            {
+                return Err(ConnectionError::Protocol("acknowledgement does not fit the message's QoS"));
+            }
             Packet::Publish(publish) => self.take_publish(publish).await?,
             Packet::Oversized { publish, size } => {
                 let limit = self.shared.packet_bytes;
@@ -251,13 +256,7 @@ impl Client {
             Packet::PubComp(pkid) => self.session(|session| session.completed(pkid)),
             Packet::PubRel(pkid) => self.released(pkid),
             Packet::Subscribe { pkid, id, filters } => self.subscribe(pkid, id, filters)?,
-            Packet::Unsubscribe { pkid, filters } => {
-                let mut broker = self.shared.broker.borrow_mut();
-                // 0x11: there was no such subscription.
-                let mut leave = |filter: &String| if broker.unsubscribe(&self.id, filter) { 0 } else { 0x11 };
-                let codes: Vec<u8> = filters.iter().map(&mut leave).collect();
-                self.handle.send(packet::unsuback(pkid, self.version(), &codes));
-            }
+            Packet::Unsubscribe { pkid, filters } => self.unsubscribe(pkid, &filters)?,
             Packet::PingReq => self.handle.send(packet::pingresp()),
             Packet::Disconnect { code, session_expiry } => {
                 if let Some(expiry) = session_expiry {
@@ -311,25 +310,6 @@ impl Client {
 
     pub(crate) fn session<T: Default>(&self, work: impl FnOnce(&mut crate::session::Session) -> T) -> T {
         self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
-    }
-
-    fn subscribe(
-        &self,
-        pkid: u16,
-        id: Option<u32>,
-        mut filters: Vec<FilterRequest>,
-    ) -> Result<(), ConnectionError> {
-        if filters.iter().any(|asked| asked.filter.is_empty()) {
-            return Err(ConnectionError::Coded(0x81, "topic filter is empty"));
-        }
-        if self.handle.connect_info.is_bridge {
-            // What a bridge has brought it does not want back, and it keeps what was retained.
-            filters.iter_mut().for_each(|asked| (asked.no_local, asked.retain_as_published) = (true, true));
-        }
-        let mut broker = self.shared.broker.borrow_mut();
-        let codes: Vec<u8> = filters.iter().map(|asked| broker.subscribe(&self.id, asked, id)).collect();
-        self.handle.send(packet::suback(pkid, self.version(), &codes));
-        Ok(())
     }
 
     fn acknowledge(&self, settled: Settled) -> Result<(), ConnectionError> {

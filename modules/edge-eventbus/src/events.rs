@@ -165,6 +165,7 @@ impl Counters {
             ConnectCode::Accepted
             | ConnectCode::IdentifierRejected
             | ConnectCode::InvalidTopic
+            | ConnectCode::PacketTooLarge
             | ConnectCode::UnknownAuthMethod
             | ConnectCode::Malformed(_) => {
                 tracing::debug!(event = CONNECTION_REFUSED, peer, ?code, "connection refused");

@@ -8,7 +8,7 @@
 //!
 //! What is rumqttd's: which filters take a topic. What is ours, each because rumqttd 0.20 gets it wrong, with a test that
 //! shows how it is meant: the codecs (`packet/rumqttd_codec.rs` shows what its own do with a client's bytes; 3.1 is read as
-//! 3.1.1 that has no word for a refusal), QoS as the lower of both, the handshakes of QoS 2 in both directions, retained
+//! 3.1.1 that has no word for a refusal and whose flags say less), QoS as the lower of both, the handshakes of QoS 2 in both directions, retained
 //! messages, options of subscriptions, shared subscriptions, sessions and their end, wills, aliases, the client's own limits,
 //! acknowledgement after the commit, and bounds.
 //!
@@ -99,6 +99,7 @@ mod session;
 mod settling;
 mod shared;
 mod stream;
+mod subscribing;
 mod tls;
 mod topic;
 mod trie;

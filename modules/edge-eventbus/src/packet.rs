@@ -15,12 +15,12 @@ mod write;
 use bytes::Bytes;
 
 pub(crate) use aliases::OutgoingAliases;
-pub(crate) use frame::{beginning, decode, peek};
+pub(crate) use frame::{beginning, connects_as, decode, peek};
 #[cfg(test)]
 pub(crate) use write::put_length;
 pub(crate) use write::{
-    Outgoing, ServerLimits, connack, disconnect, pingresp, puback, pubcomp, pubrec, pubrel, put_publish,
-    suback, unknown_version, unsuback,
+    Outgoing, ServerLimits, answer_size, connack, disconnect, pingresp, puback, pubcomp, pubrec, pubrel,
+    put_publish, suback, unknown_version, unsuback,
 };
 
 /// How a CONNECT begins.
@@ -49,6 +49,8 @@ pub(crate) enum ConnectCode {
     InvalidTopic,
     /// It wants to log in by a method that is not there.
     UnknownAuthMethod,
+    /// It takes no packet as large as its CONNACK.
+    PacketTooLarge,
     /// What it sent is no CONNECT, see table 2-6 of MQTT 5 for the code.
     Malformed(u8),
 }
@@ -60,7 +62,7 @@ impl ConnectCode {
             ConnectCode::Accepted => 0,
             ConnectCode::UnacceptableVersion => 1,
             ConnectCode::IdentifierRejected => 2,
-            ConnectCode::ServerUnavailable | ConnectCode::Malformed(_) => 3,
+            ConnectCode::ServerUnavailable | ConnectCode::PacketTooLarge | ConnectCode::Malformed(_) => 3,
             ConnectCode::BadUserNameOrPassword => 4,
             ConnectCode::NotAuthorized | ConnectCode::InvalidTopic | ConnectCode::UnknownAuthMethod => 5,
         }
@@ -77,6 +79,7 @@ impl ConnectCode {
             ConnectCode::ServerUnavailable => 0x89,
             ConnectCode::UnknownAuthMethod => 0x8c,
             ConnectCode::InvalidTopic => 0x90,
+            ConnectCode::PacketTooLarge => 0x95,
             ConnectCode::Malformed(code) => code,
         }
     }

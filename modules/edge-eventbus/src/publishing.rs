@@ -18,6 +18,7 @@ use crate::uploads::{MemoryPermit, Upload};
 use crate::{plan, topic};
 
 /// Reason codes of MQTT 5, section 2.4.
+const NO_SUBSCRIBERS: u8 = 0x10;
 const NOT_AUTHORIZED: u8 = 0x87;
 const TOPIC_INVALID: u8 = 0x90;
 const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
@@ -154,10 +155,10 @@ impl Client {
             expires: publish.expiry.map(|seconds| now + Duration::from_secs(seconds.into())),
         };
         let published = self.shared.broker.borrow_mut().publish(message, retain);
-        let Published { change, is_not_retained, looks, queued } = published;
+        let Published { change, has_subscribers, is_not_retained, looks, queued } = published;
         // With QoS 1 it was looked before whether a subscriber is slow.
         self.looks += looks * (1 + usize::from(qos.min(1)));
-        self.settle(publish, room, Wait { change, queued, is_not_retained });
+        self.settle(publish, room, Wait { change, queued, is_not_retained, is_unheard: !has_subscribers });
     }
 
     /// What is to be done before a message that subscribers have is acknowledged.
@@ -181,7 +182,12 @@ impl Client {
         }
         let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
         self.settling.push_back(Box::pin(async move {
-            let mut result = Ok(if wait.is_not_retained { QUOTA_EXCEEDED } else { 0 });
+            let mut result = Ok(match &upload {
+                _ if wait.is_not_retained => QUOTA_EXCEEDED,
+                // Of QoS 1 alone, as mosquitto says it.
+                None if wait.is_unheard && qos == 1 => NO_SUBSCRIBERS,
+                _ => 0,
+            });
             if let Some((topic, payload)) = for_twin {
                 result = shared.intake.ask_twin(&id, topic, payload).await;
             }
@@ -211,4 +217,6 @@ struct Wait {
     /// Into the queues of sessions.
     queued: Option<tokio::sync::oneshot::Receiver<u64>>,
     is_not_retained: bool,
+    /// No client subscribes to it.
+    is_unheard: bool,
 }

@@ -119,6 +119,14 @@ fn a_client_of_3_1_is_served_in_its_own_words() {
         again.send(&greet("old", 0)).await;
         again.expect(b"\x20\x02\x00\x00").await;
         assert_eq!(old.rest().await, b"");
+        // Its flags are unused there, or say that something is sent again.
+        let mut loud = node.raw().await;
+        let mut hello = greet("loud", 1);
+        hello[0] = 0x1f;
+        loud.send(&hello).await;
+        loud.expect(b"\x20\x02\x00\x00").await;
+        loud.send(&[publish("q", "x", 2, 5), vec![0x6a, 2, 0, 5]].concat()).await;
+        loud.expect(b"\x50\x02\x00\x05\x70\x02\x00\x05").await;
         let mut nameless = node.raw().await;
         nameless.send(&greet("", 1)).await;
         assert_eq!(nameless.rest().await, b"\x20\x02\x00\x02");
@@ -175,6 +183,11 @@ fn refusals_have_codes_and_leave_the_connection_open() {
         let mut client = client5(&node, "one", &[]).await;
         client.send(&publish5("$hw/events/node/n/membership/updated", "x", 1, 1, &[])).await;
         client.expect(b"\x40\x03\x00\x01\x87").await;
+        // Nobody subscribes to one, the cloud gets the other.
+        client.send(&publish5("nobody/hears", "x", 1, 3, &[])).await;
+        client.expect(b"\x40\x03\x00\x03\x10").await;
+        client.send(&publish5("$hw/events/upload/hears", "x", 1, 4, &[])).await;
+        client.expect(b"\x40\x02\x00\x04").await;
         client.send(&publish5("$SYS/x", "x", 2, 2, &[])).await;
         client.expect(b"\x50\x03\x00\x02\x87").await;
         client.send(&subscribe5("a/#/b", 1, &[])).await;
@@ -272,6 +285,33 @@ fn what_a_client_takes_is_respected() {
         is_alive(&mut client).await;
         client.send(b"\x40\x02\x00\x03").await;
         client.expect(&publish5("t", "3", 1, 4, &id)).await;
+        // Twenty codes do not fit, so nothing is subscribed.
+        let filters: Vec<u8> = (0..20).flat_map(|n| [text(&format!("f/{n}")), vec![0]].concat()).collect();
+        client.send(&packet(0x82, &[b"\x00\x0a\x00", &filters])).await;
+        assert_eq!(ends(&mut client).await, Some(0x95));
+        node.subscriptions(0).await;
+        // Not even the answers to its CONNECT.
+        for (most, told) in [(15, b"\x20\x03\x00\x95\x00".as_slice()), (4, b"")] {
+            let mut small = node.raw().await;
+            small.send(&connect5("small", true, &[0x27, 0, 0, 0, most], None)).await;
+            assert_eq!(small.rest().await, told);
+        }
+    });
+}
+
+#[test]
+fn an_acknowledgement_of_another_kind_than_its_message_ends_the_connection() {
+    run(|store| async move {
+        let node = Node::start(store).await;
+        for ack in [b"\x50\x02\x00\x01", b"\x70\x02\x00\x01"] {
+            let mut client = client5(&node, "one", &[]).await;
+            client.send(&subscribe5("t", 2, &[])).await;
+            client.expect(b"\x90\x04\x00\x09\x00\x02").await;
+            node.publish("t", "x", false).await;
+            client.expect(&publish5("t", "x", 1, 1, &[])).await;
+            client.send(ack).await;
+            assert_eq!(ends(&mut client).await, Some(0x82), "{ack:x?}");
+        }
     });
 }
 

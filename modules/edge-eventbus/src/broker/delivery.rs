@@ -56,7 +56,7 @@ impl Broker {
             missing.clear();
         }
         if targets.is_empty() {
-            return Published { change, is_not_retained, looks, queued: None };
+            return Published { change, has_subscribers: false, is_not_retained, looks, queued: None };
         }
         let stays = |target: &Target| {
             target.delivery.qos > 0
@@ -72,7 +72,7 @@ impl Broker {
         self.pending.insert(self.next_message, pending);
         self.feed();
         self.hand_out();
-        Published { change, is_not_retained, looks, queued }
+        Published { change, has_subscribers: true, is_not_retained, looks, queued }
     }
 
     /// Who gets a message, the filters that the router has to name, and what it cost to find out. A client gets it once for

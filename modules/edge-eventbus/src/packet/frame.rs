@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 
 use super::fields::Fields;
 use super::read::{self, STRANGE};
-use super::{Packet, Publish, Version};
+use super::{CONNECT, Packet, Publish, Version};
 use crate::error::MalformedPacket;
 
 /// Takes the next packet out of `buffer`; `None` while it is not all there.
@@ -29,7 +29,7 @@ pub(crate) fn decode(
 
 /// First byte, length of the fixed header and of what follows, as soon as they are there.
 pub(crate) fn peek(buffer: &[u8], version: Version) -> Result<Option<(u8, usize, usize)>, MalformedPacket> {
-    let Some(first) = buffer.first().copied() else { return Ok(None) };
+    let Some(first) = buffer.first().map(|first| with_due_flags(*first, version)) else { return Ok(None) };
     if !is_a_clients(first) {
         let known = version == Version::V5 && matches!(first >> 4, 2 | 9 | 11 | 13 | 15) && first & 0x0f == 0;
         return Err(if known {
@@ -58,6 +58,32 @@ pub(crate) fn beginning(buffer: &[u8]) -> Result<Option<(Publish, usize)>, Malfo
     // Whatever follows is not looked at: nothing of it goes anywhere.
     let publish = read::publish(first & 0x0f, Version::V311, &mut Fields { rest, of: "PUBLISH" })?;
     Ok(Some((publish, header + needed)))
+}
+
+/// The version by which the first byte of a CONNECT is judged; `None` while the name of the protocol is not all there.
+pub(crate) fn connects_as(buffer: &[u8]) -> Result<Option<Version>, MalformedPacket> {
+    const OF_31: &[u8] = b"\x00\x06MQIsdp";
+    if buffer.first() == Some(&CONNECT) {
+        // Right in every version.
+        return Ok(Some(Version::V311));
+    }
+    let Some((header, _)) = frame(buffer)? else { return Ok(None) };
+    let name = buffer.iter().skip(header).take(OF_31.len());
+    let seen = name.len();
+    if !name.eq(OF_31.iter().take(seen)) {
+        return Ok(Some(Version::V311));
+    }
+    Ok((seen == OF_31.len()).then_some(Version::V31))
+}
+
+/// 3.1 calls the flags of a packet unused, or a repeat's, where later versions have one value for them. Its clients set DUP in
+/// what they send again.
+fn with_due_flags(first: u8, version: Version) -> u8 {
+    match (version, first >> 4) {
+        (Version::V31, 6 | 8 | 10) => first & 0xf0 | 2,
+        (Version::V31, 1 | 4 | 5 | 7 | 12 | 14) => first & 0xf0,
+        _ => first,
+    }
 }
 
 /// Whether a packet of a client may begin so. Seen at once, whatever length comes after it and never fills up.

@@ -14,13 +14,13 @@ pub(super) fn parse(first: u8, version: Version, mut fields: Fields<'_>) -> Resu
     let packet = match (first >> 4, flags) {
         (1, 0) => return connect::read(fields),
         (3, _) => Packet::Publish(publish(flags, version, &mut fields)?),
-        (4, 0) => Packet::PubAck(acknowledgement(version, &mut fields)?.0),
+        (4, 0) => Packet::PubAck(acknowledgement(version, &mut fields, &OF_A_PUBLISH)?.0),
         (5, 0) => {
-            let (pkid, code) = acknowledgement(version, &mut fields)?;
+            let (pkid, code) = acknowledgement(version, &mut fields, &OF_A_PUBLISH)?;
             Packet::PubRec(pkid, code)
         }
-        (6, 2) => Packet::PubRel(acknowledgement(version, &mut fields)?.0),
-        (7, 0) => Packet::PubComp(acknowledgement(version, &mut fields)?.0),
+        (6, 2) => Packet::PubRel(acknowledgement(version, &mut fields, &OF_A_RELEASE)?.0),
+        (7, 0) => Packet::PubComp(acknowledgement(version, &mut fields, &OF_A_RELEASE)?.0),
         (8, 2) => subscribe(version, &mut fields)?,
         (10, 2) => unsubscribe(version, &mut fields)?,
         (12, 0) => Packet::PingReq,
@@ -65,20 +65,33 @@ pub(super) fn publish(
     Ok(Publish { topic, payload, qos, retain, dup, pkid, alias, expiry, properties })
 }
 
-/// The packet identifier and the reason code of PUBACK, PUBREC, PUBREL and PUBCOMP.
-fn acknowledgement(version: Version, fields: &mut Fields<'_>) -> Result<(u16, u8), MalformedPacket> {
+/// Reason codes of PUBACK and PUBREC, and those of PUBREL and PUBCOMP.
+const OF_A_PUBLISH: [u8; 9] = [0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+const OF_A_RELEASE: [u8; 2] = [0, 0x92];
+
+/// The packet identifier and the reason code of an acknowledgement, which is one of `codes`.
+fn acknowledgement(
+    version: Version,
+    fields: &mut Fields<'_>,
+    codes: &[u8],
+) -> Result<(u16, u8), MalformedPacket> {
     let pkid = fields.pkid()?;
     if version != Version::V5 || fields.rest.is_empty() {
         return Ok((pkid, 0));
     }
     let code = fields.u8()?;
-    if !matches!(code, 0 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90..=0x92 | 0x97 | 0x99) {
-        return Err(MalformedPacket::Forbidden("reason code is none of an acknowledgement"));
+    if !codes.contains(&code) {
+        return Err(MalformedPacket::Forbidden("reason code is none of this acknowledgement"));
     }
     if !fields.rest.is_empty() {
         Properties::read(fields, &[properties::REASON, properties::USER])?;
     }
     Ok((pkid, code))
+}
+
+fn filter(fields: &mut Fields<'_>) -> Result<String, MalformedPacket> {
+    let filter = fields.text()?;
+    if filter.is_empty() { Err(MalformedPacket::Forbidden("topic filter is empty")) } else { Ok(filter) }
 }
 
 fn subscribe(version: Version, fields: &mut Fields<'_>) -> Result<Packet, MalformedPacket> {
@@ -90,7 +103,7 @@ fn subscribe(version: Version, fields: &mut Fields<'_>) -> Result<Packet, Malfor
     };
     let mut filters = Vec::new();
     while !fields.rest.is_empty() {
-        let filter = fields.text()?;
+        let filter = filter(&mut *fields)?;
         let options = fields.u8()?;
         let (qos, retain_handling) = (options & 3, (options >> 4) & 3);
         if qos == 3 || (version != Version::V5 && options > 2) || options & 0xc0 != 0 || retain_handling == 3
@@ -118,7 +131,7 @@ fn unsubscribe(version: Version, fields: &mut Fields<'_>) -> Result<Packet, Malf
     }
     let mut filters = Vec::new();
     while !fields.rest.is_empty() {
-        filters.push(fields.text()?);
+        filters.push(filter(&mut *fields)?);
     }
     if filters.is_empty() {
         return Err(MalformedPacket::Forbidden("UNSUBSCRIBE without a filter"));

@@ -143,7 +143,7 @@ fn a_topic_goes_to_a_client_of_5_once_by_name_and_then_by_its_number() {
 
 #[test]
 fn what_5_forbids_has_its_code() {
-    let codes: [(u8, &[u8]); 22] = [
+    let codes: [(u8, &[u8]); 26] = [
         (0x81, b"\x30\x05\x00\x01t\x80\x00"),
         (0x81, b"\x30\x05\x00\x01t\x01\x7f"),
         (0x81, b"\x30\x06\x00\x01t\x02\x11\x00"),
@@ -160,6 +160,10 @@ fn what_5_forbids_has_its_code() {
         (0x82, b"\x82\x0f\x00\x01\x00\x00\x09$share/g/\x04"),
         (0x81, b"\x82\x03\x00\x01\x00"),
         (0x81, b"\x40\x03\x00\x01\x42"),
+        (0x81, b"\x40\x03\x00\x01\x92"),
+        (0x81, b"\x62\x03\x00\x01\x10"),
+        (0x81, b"\x70\x03\x00\x01\x80"),
+        (0x81, b"\xa2\x08\x00\x01\x00\x00\x01t\x00\x00"),
         (0x81, b"\x40\x01\x00"),
         (0x82, b"\x20\x03\x00\x00\x00"),
         (0x82, b"\xf0\x00"),
@@ -187,7 +191,7 @@ fn the_last_word_has_a_reason_if_the_client_takes_so_much() {
 
 #[test]
 fn what_the_specification_forbids_is_refused() {
-    let forbidden: [&[u8]; 12] = [
+    let forbidden: [&[u8]; 14] = [
         b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x3c\x00\x00",
         b"\x10\x0c\x00\x04MQTT\x04\x1a\x00\x3c\x00\x00",
         b"\x10\x0c\x00\x04MQTT\x04\x42\x00\x3c\x00\x00",
@@ -198,6 +202,8 @@ fn what_the_specification_forbids_is_refused() {
         b"\x30\x03\x00\x01\x00",
         b"\x80\x06\x00\x01\x00\x01a\x00",
         b"\x82\x02\x00\x01",
+        b"\x82\x05\x00\x01\x00\x00\x00",
+        b"\xa2\x04\x00\x01\x00\x00",
         b"\x82\x06\x00\x01\x00\x01a\x03",
         b"\x20\x02\x00\x00",
     ];
@@ -210,6 +216,44 @@ fn what_the_specification_forbids_is_refused() {
         whole(b"\x30\xff\xff\xff\x7f"),
         Err(MalformedPacket::TooLarge { size: 268_435_455, limit: LIMIT })
     );
+}
+
+#[test]
+fn flags_that_3_1_gives_no_meaning_are_read_over_for_its_clients_alone() {
+    let old = |first: u8| [&[first], b"\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00".as_slice()].concat();
+    for first in 0x10..=0x1f {
+        let mut bytes = BytesMut::from(old(first).as_slice());
+        let version = connects_as(&bytes).unwrap().unwrap();
+        let read = decode(&mut bytes, LIMIT, version);
+        assert!(
+            matches!(&read, Ok(Some(Packet::Connect(connect))) if connect.version == Version::V31),
+            "{first:x}: {read:?}"
+        );
+    }
+    // It is not known before its name is there, and another name ends that.
+    for cut in 0..10 {
+        let known = connects_as(&old(0x18)[..cut]);
+        assert_eq!(known, Ok(None), "{cut}");
+    }
+    assert_eq!(connects_as(b"\x18\x0c\x00\x04"), Ok(Some(Version::V311)));
+    assert!(whole(b"\x18\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00").is_err());
+    for (bytes, packet) in [
+        (b"\x6a\x02\x00\x01".as_slice(), Packet::PubRel(1)),
+        (b"\xaa\x05\x00\x01\x00\x01a", Packet::Unsubscribe { pkid: 1, filters: vec!["a".into()] }),
+        (b"\xc8\x00", Packet::PingReq),
+    ] {
+        assert_eq!(decode(&mut BytesMut::from(bytes), LIMIT, Version::V31), Ok(Some(packet)));
+        assert!(whole(bytes).is_err() && whole5(bytes).is_err(), "{bytes:x?}");
+    }
+}
+
+#[test]
+fn the_size_of_an_answer_is_known_before_it_is_written() {
+    for count in [1, 124, 125, 16_380, 16_381] {
+        let codes = vec![0; count];
+        let written = [suback(1, Version::V5, &codes), unsuback(1, Version::V5, &codes)];
+        assert_eq!(written.map(|packet| packet.len()), [answer_size(count); 2]);
+    }
 }
 
 /// Deterministic noise: the sequence of splitmix64.

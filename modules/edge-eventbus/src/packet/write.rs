@@ -104,6 +104,12 @@ pub(crate) fn suback(pkid: u16, version: Version, codes: &[u8]) -> Bytes {
     codes_packet(0x90, pkid, version, &codes.iter().map(shown).collect::<Vec<u8>>())
 }
 
+/// Bytes of a SUBACK or an UNSUBACK of MQTT 5 with so many codes.
+pub(crate) fn answer_size(codes: usize) -> usize {
+    let body = 3 + codes;
+    1 + length_size(body) + body
+}
+
 fn codes_packet(first: u8, pkid: u16, version: Version, codes: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(8 + codes.len());
     let no_properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };

@@ -4,7 +4,7 @@ use beehive::Moment;
 use bytes::BytesMut;
 
 use super::{ConnectInfo, Delivery, Flying, Queued, RowKey, Session};
-use crate::packet::{self, Outgoing};
+use crate::packet::{self, Outgoing, Packet};
 use crate::plan;
 
 impl Session {
@@ -81,6 +81,19 @@ impl Session {
     fn has_to_wait(&self, next: &Queued, window: usize) -> bool {
         let large = self.flying > 0 && self.flying + next.message.size() > plan::INFLIGHT_BYTES;
         next.delivery.qos > 0 && (large || self.inflight.len() >= window)
+    }
+
+    /// Whether the client acknowledges a message as one of another QoS, or as complete before it has received it. No message of
+    /// that identifier is no contradiction.
+    pub(crate) fn is_contradicted_by(&self, packet: &Packet) -> bool {
+        let (pkid, qos, is_end) = match packet {
+            Packet::PubAck(pkid) => (*pkid, 1, false),
+            Packet::PubRec(pkid, _) => (*pkid, 2, false),
+            Packet::PubComp(pkid) => (*pkid, 2, true),
+            _ => return false,
+        };
+        let flying = self.inflight.iter().find(|flying| flying.pkid == pkid);
+        flying.is_some_and(|flying| flying.qos != qos || (is_end && flying.queued.is_some()))
     }
 
     /// The client has acknowledged a message of QoS 1. An unknown one is an answer to an earlier connection.

@@ -111,6 +111,26 @@ fn a_message_of_qos_2_is_resent_until_it_was_received_and_then_only_released() {
 }
 
 #[test]
+fn an_acknowledgement_of_another_kind_is_told_from_one_of_a_message_that_is_gone() {
+    use crate::packet::Packet::{PubAck, PubComp, PubRec};
+    let mut session = connected();
+    for qos in [1, 2] {
+        session.put(&message(b"x"), at(qos));
+        session.fill(&mut BytesMut::new(), Moment::default());
+    }
+    let wrong = |session: &Session, pkid| {
+        [PubAck(pkid), PubRec(pkid, 0), PubComp(pkid)].map(|packet| session.is_contradicted_by(&packet))
+    };
+    assert_eq!((wrong(&session, 1), wrong(&session, 2)), ([false, true, true], [true, false, true]));
+    assert!(session.received(2, false));
+    // A repeated PUBREC is none.
+    assert_eq!(wrong(&session, 2), [true, false, false]);
+    session.acknowledged(1);
+    session.completed(2);
+    assert_eq!((wrong(&session, 1), wrong(&session, 2)), ([false; 3], [false; 3]));
+}
+
+#[test]
 fn what_a_client_does_not_take_is_left_out_and_its_window_is_its_own() {
     let mut session = connected();
     let info = ConnectInfo { receive_maximum: 2, packet_maximum: 12, ..ConnectInfo::default() };
