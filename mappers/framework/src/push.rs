@@ -20,6 +20,7 @@ mod post;
 mod pushers;
 mod reading;
 mod redis;
+mod resp;
 mod spool;
 mod stream;
 mod tdengine;

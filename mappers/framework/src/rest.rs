@@ -3,6 +3,8 @@
 //! It is served where `common.http_port` says so. On loopback it reads and writes; beyond that it does nothing that
 //! `common.http_allow` does not name, because whoever reaches the port is served.
 
+mod browser;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -114,8 +116,13 @@ async fn answer(
     wall: SystemTime,
 ) -> Response<Full<Bytes>> {
     let correlation = request.headers().get(CORRELATION).cloned();
-    let from_a_page = request.headers().contains_key(ORIGIN);
+    let from_a_page = browser::is_a_page(request.headers());
+    let is_meant = browser::is_called_by_its_name(request.headers(), request.uri().authority());
     let outcome = match (request.method(), request.uri().path().strip_prefix("/api/v1/")) {
+        _ if !is_meant => {
+            let sentence = "it is not called by a domain; write its IP address, or a name without a dot";
+            Err((StatusCode::MISDIRECTED_REQUEST, sentence.to_owned()))
+        }
         (&Method::GET, Some(path)) => match decoded(path) {
             Some(parts) => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -160,7 +167,6 @@ async fn routed(parts: &[&str], allowed: Allowed, from_a_page: bool, mapper: &Ad
         }
         ["devicemethod", namespace, name, method, property, data] => {
             may(allowed.write, "writing")?;
-            // A page in somebody's browser must not switch a device by a link in it.
             may(!from_a_page, "writing from a web page")?;
             write(&name_of(namespace, name), method, property, data, mapper).await
         }

@@ -1,17 +1,22 @@
 //! `dbMethod.mysql`: each property has a table `NAMESPACE/DEVICE/PROPERTY` with the columns of KubeEdge's framework: `id`, `ts` to the
 //! second, `field` as text.
 
+mod login;
+mod session;
+
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use beehive::Env;
 use dmi::v1beta1::DbMethodMySql;
-use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, Error, Opts, OptsBuilder, TxOpts};
 
 use crate::push::credentials::Credentials;
 use crate::push::endpoint::Endpoint;
+use crate::push::mysql::login::Login;
+use crate::push::mysql::session::{Refusal, Session};
 use crate::push::reading::Reading;
+use crate::push::stream::{Stream, Tls, dial};
 use crate::push::trouble::{Sent, Trouble};
 
 /// 10 s for a connection.
@@ -59,24 +64,21 @@ impl MysqlTarget {
 
 /// Inserts rows.
 pub(crate) struct MysqlClient {
-    options: Opts,
-    connection: Option<Conn>,
+    endpoint: Endpoint,
+    login: Login,
+    connection: Option<Session<Stream>>,
     /// The tables that are there.
     made: BTreeSet<String>,
 }
 
 impl MysqlClient {
     pub(crate) fn to(target: &MysqlTarget, credentials: &Credentials) -> Self {
-        let password = Some(credentials.password.clone()).filter(|password| !password.is_empty());
-        let options = OptsBuilder::default()
-            .ip_or_hostname(target.endpoint.host.clone())
-            .tcp_port(target.endpoint.port)
-            .user(Some(target.user.clone()))
-            .pass(password)
-            .db_name(Some(target.database.clone()))
-            // Never another way than the one that is written down.
-            .prefer_socket(false);
-        MysqlClient { options: options.into(), connection: None, made: BTreeSet::new() }
+        let login = Login {
+            user: target.user.clone(),
+            password: credentials.password.clone(),
+            database: target.database.clone(),
+        };
+        MysqlClient { endpoint: target.endpoint.clone(), login, connection: None, made: BTreeSet::new() }
     }
 
     pub(crate) async fn send(&mut self, batch: &[&Reading], env: &Env) -> Sent {
@@ -116,50 +118,73 @@ impl MysqlClient {
                 self.connection = Some(connection);
                 Ok(())
             }
-            Some(Err(Error::Server(error))) => {
-                let reason = format!("it answers {} ({})", error.message, error.code);
-                if error.code == NO_TABLE {
+            Some(Err(Refusal::Said(code, message))) => {
+                if code == NO_TABLE {
                     self.made.clear();
                 }
-                if REFUSED.contains(&error.code) {
-                    self.connection = Some(connection);
-                    return Err(Trouble::OneRefused(reason));
+                let reason = said(code, &message);
+                if !REFUSED.contains(&code) {
+                    return Err(Trouble::Away(reason));
                 }
-                Err(Trouble::Away(reason))
+                // What was before it in the transaction comes again.
+                if env.timeout(BATCH_WITHIN, connection.run("ROLLBACK")).await == Some(Ok(())) {
+                    self.connection = Some(connection);
+                }
+                Err(Trouble::OneRefused(reason))
             }
-            Some(Err(error)) => Err(Trouble::Away(error.to_string())),
+            Some(Err(Refusal::Broken(why))) => Err(Trouble::Away(why)),
             None => Err(Trouble::Away(format!("no answer within {} s", BATCH_WITHIN.as_secs()))),
         }
     }
 
-    async fn connect(&self, env: &Env) -> Result<Conn, String> {
-        match env.timeout(CONNECT_WITHIN, Conn::new(self.options.clone())).await {
+    async fn connect(&self, env: &Env) -> Result<Session<Stream>, String> {
+        // An address of MySQL is never one with TLS.
+        let stream = dial(&self.endpoint, &Tls::default(), env).await?;
+        match env.timeout(CONNECT_WITHIN, Session::open(stream, &self.login)).await {
             Some(Ok(connection)) => Ok(connection),
-            Some(Err(error)) => Err(format!("no connection: {error}")),
+            Some(Err(Refusal::Said(code, message))) => {
+                Err(format!("no connection: {}", said(code, &message)))
+            }
+            Some(Err(Refusal::Broken(why))) => Err(format!("no connection: {why}")),
             None => Err(format!("no connection within {} s", CONNECT_WITHIN.as_secs())),
         }
     }
 }
 
+fn said(code: u16, message: &str) -> String {
+    format!("it answers {message} ({code})")
+}
+
 /// In one transaction: what is sent again is not there already, unless the answer to its end was lost.
 async fn insert(
-    connection: &mut Conn,
+    connection: &mut Session<Stream>,
     rows: &[(String, &Reading)],
     made: &mut BTreeSet<String>,
-) -> Result<(), Error> {
+) -> Result<(), Refusal> {
     for (table, _) in rows {
         if !made.contains(table) {
             let columns = "id INT AUTO_INCREMENT PRIMARY KEY, ts DATETIME NOT NULL, field TEXT";
-            connection.query_drop(format!("CREATE TABLE IF NOT EXISTS {table} ({columns})")).await?;
+            connection.run(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})")).await?;
             made.insert(table.clone());
         }
     }
-    let mut transaction = connection.start_transaction(TxOpts::default()).await?;
+    connection.run("START TRANSACTION").await?;
     for (table, reading) in rows {
-        let statement = format!("INSERT INTO {table} (ts, field) VALUES (?, ?)");
-        transaction.exec_drop(statement, (reading.seconds(), reading.value.to_string())).await?;
+        connection.run(&row(table, reading)).await?;
     }
-    transaction.commit().await
+    connection.run("COMMIT").await
+}
+
+/// The statement of a row. A text is its bytes in hexadecimal, in which nothing is special whatever the server's `sql_mode`.
+fn row(table: &str, reading: &Reading) -> String {
+    let at = reading.seconds();
+    let mut statement = format!("INSERT INTO {table} (ts, field) VALUES ('{at}', _utf8mb4 X'");
+    for byte in reading.value.to_string().bytes() {
+        // Into a text nothing fails.
+        let _ = write!(statement, "{byte:02X}");
+    }
+    statement.push_str("')");
+    statement
 }
 
 /// A table between backticks, in which nothing is special but those.
@@ -203,6 +228,15 @@ mod tests {
             let refusal = read(addr, database, user).unwrap_err();
             assert!(refusal.contains(said), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_row_has_a_time_and_a_text_in_which_nothing_is_special() {
+        let strange = reading("level", Value::Text("'\\ü".to_owned()));
+        assert_eq!(
+            row("`t`", &strange),
+            "INSERT INTO `t` (ts, field) VALUES ('2026-11-29 10:20:30', _utf8mb4 X'275CC3BC')"
+        );
     }
 
     #[test]

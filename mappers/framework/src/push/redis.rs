@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::push::credentials::Credentials;
 use crate::push::endpoint::Endpoint;
 use crate::push::reading::Reading;
+use crate::push::resp::Lines;
 use crate::push::stream::{Tls, dial};
 use crate::push::trouble::{Sent, Trouble};
 
@@ -129,7 +130,7 @@ impl RedisClient {
     }
 
     async fn connect(&self, env: &Env) -> Result<Connection, String> {
-        let stream = dial(&self.target.endpoint, &self.tls, env).await?;
+        let stream = Lines::of(dial(&self.target.endpoint, &self.tls, env).await?, PIPELINE_MAX);
         let mut info =
             RedisConnectionInfo::default().set_db(i64::from(self.target.database)).set_skip_set_lib_name();
         if !self.password.is_empty() {

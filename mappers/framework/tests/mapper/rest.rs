@@ -10,12 +10,13 @@ use crate::shelf::{FakeProtocol, levels, room};
 async fn get(port: u16, path: &str, more: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{more}connection: close\r\n\r\n");
+    let host = if more.contains("host: ") { "" } else { "host: 127.0.0.1\r\n" };
+    let request = format!("GET {path} HTTP/1.1\r\n{host}{more}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    if !more.is_empty() {
+    if more.contains("x-correlation-id") {
         assert!(head.contains("x-correlation-id: 42"), "{head}");
     }
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
@@ -70,8 +71,15 @@ async fn kubeedges_rest_interface_reads_and_calls_methods() {
         let (found, body) = get(port, &path, "").await;
         assert!(found == status && body.contains(said), "{path}: {found} {body}");
     }
-    let from_a_page = "origin: http://elsewhere\r\nx-correlation-id: 42\r\n";
-    assert_eq!(get(port, &format!("{set}/level/1"), from_a_page).await.0, 403);
+    // A request and a picture of a page, and a page that calls it by a name of its own.
+    for (more, status) in [
+        ("origin: http://elsewhere\r\nx-correlation-id: 42\r\n", 403),
+        ("user-agent: Mozilla/5.0\r\nsec-fetch-site: cross-site\r\n", 403),
+        ("host: rebound.example\r\n", 421),
+    ] {
+        assert_eq!(get(port, &format!("{set}/level/1"), more).await.0, status, "{more}");
+    }
+    assert_eq!(get(port, "/api/v1/device/default/one/level", "host: rebound.example\r\n").await.0, 421);
     assert_eq!(shelf.writes().len(), 1);
     mapper.stop().await;
     // Only reading.
