@@ -505,6 +505,8 @@ pub struct DeviceTwin {
     /// At which port of this machine's loopback the REST interface of a mapper is, by the name that it registers with; of those not
     /// named [`MAPPER_PORT`].
     pub mapper_ports: BTreeMap<String, u16>,
+    /// Whether rules of devices may call HTTP services on this node and in its private networks.
+    pub rule_calls: bool,
 }
 
 /// KubeEdge's port of a mapper's REST interface.
@@ -524,6 +526,7 @@ impl Default for DeviceTwin {
             dmi_sock_group: String::new(),
             mappers: Vec::new(),
             mapper_ports: BTreeMap::new(),
+            rule_calls: false,
         }
     }
 }

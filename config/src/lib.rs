@@ -20,6 +20,7 @@ mod kubelet_values;
 mod load;
 mod mappers;
 pub mod network;
+mod own_ports;
 mod reserved;
 pub mod router;
 mod service_bus;

@@ -9,6 +9,7 @@ use config::edge::EdgeCore as Settings;
 use contract::NodeName;
 use contract::containermanager::ContainerManagerMsg;
 use contract::csi::CsiMsg;
+use contract::devicerules::DeviceRulesMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
@@ -20,6 +21,7 @@ use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX}
 use cri::Runtime;
 use edge_containermanager::ContainerManager;
 use edge_csi::EdgeCsi;
+use edge_devicerules::DeviceRules;
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_hub::network::Network;
@@ -32,6 +34,7 @@ use edge_stream::EdgeStream;
 const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
 const TWIN: &str = "edge-devicetwin";
+const RULES: &str = "edge-devicerules";
 const BUS: &str = "edge-eventbus";
 const CSI: &str = "edge-csi";
 const HUB: &str = "edge-hub";
@@ -43,6 +46,7 @@ const CONTAINERS: &str = "edge-containermanager";
 pub struct Mailboxes {
     bus: Mailbox<EventBusMsg>,
     twin: Mailbox<TwinMsg>,
+    rules: Mailbox<DeviceRulesMsg>,
     edged: Mailbox<EdgedMsg>,
     meta: Mailbox<MetaMsg>,
     csi: Mailbox<CsiMsg>,
@@ -54,6 +58,10 @@ pub struct Mailboxes {
     containers_to_edged: Address<EdgedMsg>,
     twin_to_bus: Address<EventBusMsg>,
     twin_to_meta: Address<MetaMsg>,
+    twin_to_rules: Address<DeviceRulesMsg>,
+    rules_to_twin: Address<TwinMsg>,
+    rules_to_bus: Address<EventBusMsg>,
+    rules_to_meta: Address<MetaMsg>,
     bus_to_twin: Address<TwinMsg>,
     bus_to_meta: Address<MetaMsg>,
     bus_to_edged: Address<EdgedMsg>,
@@ -115,7 +123,18 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     );
     let services =
         hive.mailbox(SERVICES, Capacity::new(64, "calls that come at once; each goes on in a task"));
+    let rules = hive.mailbox(
+        RULES,
+        Capacity::new(
+            256,
+            "a word on each of a few hundred devices; the newest of what does not fit comes later",
+        ),
+    );
     let mailboxes = Mailboxes {
+        twin_to_rules: hive.grant(TWIN, &rules, Flow::TryTell),
+        rules_to_twin: hive.grant(RULES, &twin, Flow::Ask),
+        rules_to_bus: hive.grant(RULES, &bus, Flow::Ask),
+        rules_to_meta: hive.grant(RULES, &meta, Flow::TryTell),
         stream_to_bus: hive.grant(STREAM, &bus, Flow::Ask),
         stream_to_services: hive.grant(STREAM, &services, Flow::TryTell),
         services_to_meta: hive.grant(SERVICES, &meta, Flow::Ask),
@@ -142,6 +161,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         stream_to_csi: hive.grant(STREAM, &csi, Flow::Ask),
         bus,
         twin,
+        rules,
         edged,
         meta,
         csi,
@@ -189,6 +209,14 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     hive.supervise(mailboxes.twin, Policy::default(), move || {
         let (bus, meta) = (mailboxes.twin_to_bus.clone(), mailboxes.twin_to_meta.clone());
         DeviceTwin::new(name.clone(), &devices, kept.clone(), bus, meta)
+            .telling_rules(mailboxes.twin_to_rules.clone())
+    });
+    let closed_ports = modules.device_twin.rule_calls.then(|| settings.own_ports());
+    let of_rules = edge_devicerules::Settings { node: node.clone(), closed_ports };
+    let kept = store.clone();
+    hive.supervise(mailboxes.rules, Policy::default(), move || {
+        let (twin, bus) = (mailboxes.rules_to_twin.clone(), mailboxes.rules_to_bus.clone());
+        DeviceRules::new(of_rules.clone(), kept.clone(), twin, bus, mailboxes.rules_to_meta.clone())
     });
     hive.supervise(mailboxes.bus, Policy::default(), move || {
         let (meta, edged) = (mailboxes.bus_to_meta.clone(), mailboxes.bus_to_edged.clone());

@@ -53,6 +53,7 @@ pub fn faults(device: &Value, model: Option<&Value>) -> Vec<String> {
     of_properties(&device, model.as_ref(), &mut faults);
     of_cycle("stateReport.reportCycle", device.state_report().report_cycle, &mut faults);
     of_methods(&device, &mut faults);
+    of_rules(&device, model.as_ref(), &mut faults);
     faults
 }
 
@@ -114,6 +115,15 @@ fn of_methods(device: &Device, faults: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// The rules that run on the node: all of them or none.
+fn of_rules(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<String>) {
+    let refused = crd::edge_rules(device, model).err().unwrap_or_default();
+    let told = refused
+        .into_iter()
+        .map(|fault| format!("annotation {}: {fault}: none of its rules runs", crd::EDGE_RULES_ANNOTATION));
+    faults.extend(told);
 }
 
 fn of_properties(device: &Device, model: Option<&DeviceModel>, faults: &mut Vec<String>) {
@@ -270,6 +280,25 @@ mod tests {
             let fault = only(spec, Some(&model()));
             assert!(fault.contains(words), "{fault}");
         }
+    }
+
+    #[test]
+    fn rules_that_are_not_taken_are_named() {
+        let with = |rules: &str| {
+            let mut device = device(json!({ "properties": [{ "name": "heat" }] }));
+            device["metadata"]["annotations"] = json!({ "kubehive.io/rules": rules });
+            faults(&device, Some(&model()))
+        };
+        let rule = "[{name: hot, when: {property: heat, above: 80}, then: [{publish: {topic: alarm}}]}]";
+        assert_eq!(with(rule), [""; 0]);
+        let unknown = with(&rule.replace("property: heat", "property: head"));
+        assert_eq!(
+            unknown,
+            [
+                "annotation kubehive.io/rules: `hot`: the device has no property `head`: none of its rules runs"
+            ]
+        );
+        assert!(with(&rule.replace("above", "over"))[0].contains("unknown field `over`"));
     }
 
     #[test]

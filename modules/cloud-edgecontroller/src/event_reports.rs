@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use beehive::Moment;
 use contract::NodeName;
-use contract::ids::{Namespace, ObjectName, is_dns1123_label};
+use contract::ids::{DeviceName, Namespace, ObjectName, Uid, is_dns1123_label};
 use contract::parsed::PodId;
 use fairshare::Bucket;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -36,6 +36,11 @@ const COMPONENT: &str = "kubelet";
 /// The namespace of events about what has none (Kubernetes).
 const CLUSTER: &str = "default";
 
+/// Of which group devices are.
+pub(crate) const DEVICE_GROUP: &str = "devices.kubeedge.io";
+/// Of which version they are read.
+pub(crate) const DEVICE_VERSION: &str = "v1beta1";
+
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InvolvedObject {
@@ -43,6 +48,13 @@ pub(crate) enum InvolvedObject {
     Pod(PodId),
     /// The node itself.
     Node,
+    /// A device, which is still to be checked.
+    Device {
+        /// Its name.
+        device: DeviceName,
+        /// Its uid: the next one of that name is another.
+        uid: Uid,
+    },
 }
 
 /// An event as it was understood.
@@ -82,7 +94,8 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
             return Err("an event about a node stands in the namespace `default`");
         }
         Some("Node") => InvolvedObject::Node,
-        Some(_) | None => return Err("an event is about neither a pod nor a node"),
+        Some("Device") => device_of(namespace, &text)?,
+        Some(_) | None => return Err("an event is about neither a pod nor a node nor a device"),
     };
     let is_warning = match text("/type") {
         Some("Normal") => false,
@@ -106,6 +119,23 @@ pub(crate) fn parse(node: &NodeName, namespace: &Namespace, text: &str) -> Resul
         first: time("/firstTimestamp"),
         last: time("/lastTimestamp"),
     })
+}
+
+/// The device that an event is about.
+fn device_of<'a>(
+    namespace: &Namespace,
+    text: &impl Fn(&str) -> Option<&'a str>,
+) -> Result<InvolvedObject, &'static str> {
+    let part = |at: &str| text(at).unwrap_or_default();
+    if part("/involvedObject/namespace") != namespace.as_str() {
+        return Err("an event is about a device of another namespace");
+    }
+    let device = DeviceName::parse(namespace.as_str(), part("/involvedObject/name"));
+    let uid = Uid::parse(part("/involvedObject/uid"));
+    match (device, uid) {
+        (Ok(device), Ok(uid)) => Ok(InvolvedObject::Device { device, uid }),
+        _ => Err("an event names no device"),
+    }
 }
 
 /// Whether it is how a kubelet names a container of a pod.
@@ -137,6 +167,14 @@ pub(crate) fn event(
             kind: Some("Node".to_owned()),
             name: Some(node.to_string()),
             uid,
+            ..ObjectReference::default()
+        },
+        InvolvedObject::Device { device, uid } => ObjectReference {
+            api_version: Some(format!("{DEVICE_GROUP}/{DEVICE_VERSION}")),
+            kind: Some("Device".to_owned()),
+            namespace: Some(device.namespace.clone()),
+            name: Some(device.name.clone()),
+            uid: Some(uid.to_string()),
             ..ObjectReference::default()
         },
     };
@@ -239,6 +277,7 @@ fn key_of(involved_object: &InvolvedObject) -> &str {
     match involved_object {
         InvolvedObject::Pod(pod) => pod.uid.as_str(),
         InvolvedObject::Node => "",
+        InvolvedObject::Device { uid, .. } => uid.as_str(),
     }
 }
 
@@ -364,6 +403,25 @@ mod tests {
             let mut said = said();
             said[field] = json!(value);
             assert!(read("shop", &said.to_string()).is_err(), "{field} {value:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_about_a_device_names_it_and_nothing_else() {
+        let mut said = said();
+        said["involvedObject"] = json!({ "kind": "Device", "apiVersion": "evil/v1", "namespace": "shop", "name": "gantry",
+            "uid": "u9", "fieldPath": "spec.containers{c}" });
+        let draft = parse(&node(), &namespace("shop"), &said.to_string()).unwrap();
+        assert_eq!(key_of(&draft.involved_object), "u9");
+        let name = ObjectName::parse("gantry.1").unwrap();
+        let event = serde_json::to_value(event(draft, &node(), (&namespace("shop"), &name), None)).unwrap();
+        let expected = json!({ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "namespace": "shop",
+            "name": "gantry", "uid": "u9" });
+        assert_eq!(event["involvedObject"], expected);
+        for (field, odd) in [("namespace", "kube-system"), ("name", "../gantry"), ("uid", "")] {
+            let mut other = said.clone();
+            other["involvedObject"][field] = json!(odd);
+            assert!(parse(&node(), &namespace("shop"), &other.to_string()).is_err(), "{field}");
         }
     }
 

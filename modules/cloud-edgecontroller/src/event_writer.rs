@@ -1,17 +1,17 @@
 //! Writes the events that nodes report.
 
 use apimachinery::static_pod::mirror_of;
-use contract::ids::{Namespace, ObjectName, PODS};
+use contract::ids::{DeviceName, Namespace, ObjectName, PODS, Uid};
 use contract::parsed::PodId;
 use contract::{NodeName, ObjectKey};
 use fairshare::ReportSender;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kubewatch::status_code;
 use serde_json::Value;
 
 use crate::error::{NodeReportError, is_final};
-use crate::event_reports::{self, InvolvedObject, ParsedEvent};
+use crate::event_reports::{self, DEVICE_GROUP, DEVICE_VERSION, InvolvedObject, ParsedEvent};
 use crate::status::{FOREIGN, NodeReportWriter, Outcome, PodBinding, WRITE_TRIES, binding_of};
 
 impl NodeReportWriter {
@@ -61,6 +61,11 @@ impl NodeReportWriter {
         let node = &from.node;
         let uid = match &draft.involved_object {
             InvolvedObject::Node => node_uid,
+            InvolvedObject::Device { device, uid } => match self.is_device_of(from, device, uid).await? {
+                Some(true) => None,
+                Some(false) => return Ok(Outcome::Refused("an event about a device of another node")),
+                None => return Ok(Outcome::Done),
+            },
             InvolvedObject::Pod(pod) if self.is_known_here(node, pod) => None,
             InvolvedObject::Pod(pod) => {
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace.as_str());
@@ -108,6 +113,31 @@ impl NodeReportWriter {
     }
 
     /// Whether the watch has shown the pod as one of this node.
+    /// Whether the device is the node's; `None`: there is no such device any more.
+    async fn is_device_of(
+        &self,
+        from: &ReportSender,
+        device: &DeviceName,
+        uid: &Uid,
+    ) -> Result<Option<bool>, kube::Error> {
+        let resource = ApiResource {
+            group: DEVICE_GROUP.to_owned(),
+            version: DEVICE_VERSION.to_owned(),
+            api_version: format!("{DEVICE_GROUP}/{DEVICE_VERSION}"),
+            kind: "Device".to_owned(),
+            plural: "devices".to_owned(),
+        };
+        let devices: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &device.namespace, &resource);
+        let found = devices.get_opt(&device.name).await?;
+        self.traffic.add(&from.node, &found);
+        let found = found.filter(|found| found.metadata.uid.as_deref() == Some(uid.as_str()));
+        let node = |found: &DynamicObject| {
+            found.data.pointer("/spec/nodeName").and_then(Value::as_str) == Some(from.node.as_str())
+        };
+        Ok(found.as_ref().map(node))
+    }
+
     fn is_known_here(&self, node: &NodeName, pod: &PodId) -> bool {
         let pods = self.pods.borrow();
         let key = ObjectKey::new(PODS, pod.namespace.as_str(), pod.name.as_str());

@@ -82,6 +82,10 @@ impl Server {
             self.events.fetch_add(1, Ordering::Relaxed);
             return whole(&json!({"metadata": {}, "involvedObject": {}}));
         }
+        if path == "/apis/devices.kubeedge.io/v1beta1/namespaces/default/devices/gantry" {
+            return whole(&json!({"apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device",
+                "metadata": {"name": "gantry", "namespace": "default", "uid": "d1"}, "spec": {"nodeName": "edge-1"}}));
+        }
         let of_pod = path.strip_prefix("/api/v1/namespaces/default/pods/");
         if let Some(name) = of_pod.map(|rest| rest.trim_end_matches("/status")) {
             let pod = pod(name);
@@ -273,5 +277,28 @@ fn events_that_could_not_be_written_use_up_no_place_and_are_written_when_the_api
         // What is written is what counts: one more about this pod is too many, and forgotten.
         assert_eq!(fixture.say("edge-1", vec![event(26)]).await, [26]);
         assert_eq!(fixture.server.events.load(Ordering::Relaxed), 25);
+    });
+}
+
+#[test]
+fn an_event_about_a_device_is_its_own_nodes_to_say() {
+    run(async |fixture| {
+        let event = |row: i64, uid: &str| {
+            let said = json!({"type": "Normal", "reason": "RuleTriggered", "message": "m",
+                "involvedObject": {"kind": "Device", "namespace": "default", "name": "gantry", "uid": uid}});
+            let report = UpReport::Event {
+                namespace: "default".into(),
+                name: format!("gantry.{row}"),
+                event_json: said.to_string(),
+            };
+            Report { row, repeat: false, report: report.into() }
+        };
+        let written = || fixture.server.events.load(Ordering::Relaxed);
+        assert_eq!(fixture.say("edge-2", vec![event(1, "d1")]).await, [1]);
+        assert_eq!(written(), 0, "another node's word is confirmed, and forgotten");
+        assert_eq!(fixture.say("edge-1", vec![event(2, "d0")]).await, [2]);
+        assert_eq!(written(), 0, "so is one about the device before");
+        assert_eq!(fixture.say("edge-1", vec![event(3, "d1")]).await, [3]);
+        assert_eq!(written(), 1);
     });
 }

@@ -3,6 +3,7 @@
 use beehive::{Message, Reply};
 use bytes::Bytes;
 
+use crate::devicerules::{DeviceFacts, RuleCondition};
 pub use crate::downlink::DeviceDown;
 use crate::ids::DeviceName;
 use crate::{CallOutcome, ChangedObjects, MethodCall};
@@ -135,6 +136,29 @@ pub enum TwinMsg {
         /// What became of it.
         outcome: CallOutcome,
     },
+    /// The rules of devices ask for all that they have to know: of each device that has rules.
+    ListFacts {
+        /// That; `None`: the devices have not been read from the store yet, so that nobody knows which have rules.
+        reply: Reply<Option<Vec<DeviceFacts>>>,
+    },
+    /// A rule wants a property to be like that; empty: not any more. Answered after the commit; an error sentence means refused.
+    SetDesired {
+        /// The device.
+        device: DeviceName,
+        /// The property.
+        property: String,
+        /// The value.
+        value: String,
+        /// When accepted.
+        reply: Reply<Result<(), String>>,
+    },
+    /// What the rules of a device say of themselves, in place of what they said before.
+    RulesSay {
+        /// The device.
+        device: DeviceName,
+        /// What does not hold.
+        conditions: Vec<RuleCondition>,
+    },
     /// Reports on devices that came too fast have waited: it is their turn.
     Report,
     /// Probe whether devices or mappers have fallen silent.
@@ -168,6 +192,9 @@ impl Message for TwinMsg {
             TwinMsg::Down(message) => message.name(),
             TwinMsg::CallMethod { .. } => "CallMethod",
             TwinMsg::MethodCalled { .. } => "MethodCalled",
+            TwinMsg::ListFacts { .. } => "ListFacts",
+            TwinMsg::SetDesired { .. } => "SetDesired",
+            TwinMsg::RulesSay { .. } => "RulesSay",
             TwinMsg::Report => "Report",
             TwinMsg::Probe => "Probe",
             TwinMsg::Push { .. } => "Push",

@@ -15,6 +15,7 @@ pub mod csi_call;
 pub mod csi_node;
 pub mod device_call;
 pub mod devicecontroller;
+pub mod devicerules;
 pub mod devicetwin;
 pub mod digest;
 pub mod downlink;

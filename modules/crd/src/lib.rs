@@ -12,6 +12,7 @@ mod device;
 mod device_model;
 mod device_status;
 mod edge_node;
+mod edge_rule;
 mod join_token;
 mod manifest;
 mod rule;
@@ -28,6 +29,10 @@ pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, 
 pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};
 pub use edge_node::{
     CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NOT_REVOKED, NodeOwner, REVOKED, REVOKED_LABEL,
+};
+pub use edge_rule::{
+    EDGE_ACTIONS_MAX, EDGE_RULES_ANNOTATION, EDGE_RULES_BYTES, EDGE_RULES_MAX, EdgeAction, EdgeCondition,
+    EdgeRule, LocalUrl, edge_rules, edge_rules_text, parse_edge_rules,
 };
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};

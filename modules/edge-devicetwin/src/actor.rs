@@ -6,6 +6,7 @@ mod mqtt;
 mod objects;
 mod publisher;
 mod registration;
+mod rules;
 mod updates;
 mod watch;
 
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 use apimachinery::NamespacedName;
 use beehive::{Actor, Address, Context, Fault, Policy};
 use bytes::Bytes;
+use contract::devicerules::DeviceRulesMsg;
 use contract::devicetwin::TwinMsg;
 use contract::eventbus::EventBusMsg;
 use contract::ids::DeviceName;
@@ -35,6 +37,7 @@ use crate::payload::Base;
 use crate::peer::{KernelPeerResolver, PeerResolver};
 use crate::push::{Pending, SentThisRun};
 use crate::quota::Usage;
+use crate::rule_table::RuleTable;
 use crate::server::{DmiEndpoint, Server};
 use crate::store;
 
@@ -70,6 +73,13 @@ pub struct DeviceTwin {
     probes: u64,
     /// The next look is due soon.
     probing: bool,
+    rules: RuleTable,
+    /// The objects were read from the store in this life.
+    has_read: bool,
+    /// Where the rules of devices are.
+    rules_actor: Option<Address<DeviceRulesMsg>>,
+    /// They know that this life has begun.
+    rules_know: bool,
 }
 
 impl DeviceTwin {
@@ -103,6 +113,10 @@ impl DeviceTwin {
             waiters: BTreeMap::new(),
             probes: 0,
             probing: false,
+            rules: RuleTable::default(),
+            has_read: false,
+            rules_actor: None,
+            rules_know: false,
         }
     }
 
@@ -139,12 +153,13 @@ impl Actor for DeviceTwin {
         };
         let twin = cx.for_children();
         cx.child("dmi-server", Policy::default(), move || Server::new(endpoint.clone(), twin.clone()));
+        self.tell_rules();
         Ok(())
     }
 
     async fn handle(&mut self, message: TwinMsg, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
         match message {
-            TwinMsg::ObjectsChanged(changed) => return self.objects_changed(changed, cx).await,
+            TwinMsg::ObjectsChanged(changed) => self.objects_changed(changed, cx).await?,
             TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
             TwinMsg::Down(message) => self.down(message, cx).await,
@@ -159,8 +174,14 @@ impl Actor for DeviceTwin {
             TwinMsg::Pushed { protocol, session, done, refused, failure } => {
                 self.pushed(&protocol, session, PushOutcome { done, refused, failure }, cx).await;
             }
-            TwinMsg::Probe => return self.probe(cx).await,
+            TwinMsg::ListFacts { reply } => reply.send(self.list_facts()),
+            TwinMsg::SetDesired { device, property, value, reply } => {
+                reply.send(self.set_desired(&device, &property, value, cx).await);
+            }
+            TwinMsg::RulesSay { device, conditions } => self.rules.say(device, conditions),
+            TwinMsg::Probe => self.probe(cx).await?,
         }
+        self.tell_rules();
         Ok(())
     }
 

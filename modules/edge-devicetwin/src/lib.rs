@@ -4,11 +4,11 @@
 //! The twins and states of the node's devices, the mappers that registered, and `dmi.sock`.
 //! # Accepts
 //! [`contract::devicetwin::TwinMsg`]: which devices, models or pods changed, what MQTT clients publish on the topics
-//! of the twins, what mappers call over DMI, calls of devices' methods from the cloud and the node, the time to look who has fallen
+//! of the twins, what mappers call over DMI, what rules of devices want and say, calls of devices' methods from the cloud and the node, the time to look who has fallen
 //! silent, and the ends of pushes and calls to mappers.
 //! # Tells
 //! EventBus the results, deltas and documents to publish; mappers their devices and models; MetaManager that the
-//! outbox grew. It asks nobody.
+//! outbox grew; the rules of devices what becomes of what they watch. It asks nobody.
 //! # Keeps across a restart
 //! Every twin, state and mapper, in rows of the store that are committed together with the report for the cloud, before
 //! anybody is answered; calls of methods before the mapper is asked, so that none is made twice. What a mapper has got is kept as digests, so that a restart sends it what changed in between.
@@ -44,6 +44,7 @@ mod plan;
 mod procfs;
 mod push;
 mod quota;
+mod rule_table;
 mod server;
 mod silence;
 mod store;

@@ -23,20 +23,12 @@ pub struct Settings {
 impl Settings {
     /// Those of a node.
     pub fn new(settings: &EdgeCore) -> Self {
-        let modules = &settings.modules;
-        let bus = &modules.service_bus;
-        let of = |text: &str| text.parse::<SocketAddr>().ok().map(|address| address.port());
-        let bus_settings = &modules.event_bus;
-        let brokers =
-            [&bus_settings.mqtt_server_internal, &bus_settings.tls.listen, &bus_settings.web_socket.listen];
-        let brokers = brokers.map(|listen| of(listen));
-        let kubelet = modules.edged.tailored_kubelet_config.read_only_port;
-        let own_ports = brokers.into_iter().flatten().chain([bus.port, kubelet]).filter(|port| *port != 0);
+        let bus = &settings.modules.service_bus;
         Settings {
             address: bus.address().filter(|_| bus.enable),
             within: Duration::from_secs(bus.timeout.into()),
             tls: bus.has_tls().then(|| (bus.tls_cert_file.clone(), bus.tls_private_key_file.clone())),
-            own_ports: own_ports.collect(),
+            own_ports: settings.own_ports(),
         }
     }
 }

@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 23] = [
+pub const ACTORS: [ActorKind; 24] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -157,8 +157,9 @@ pub const ACTORS: [ActorKind; 23] = [
         name: "edge-devicetwin",
         daemon: Daemon::Edge,
         is_top: true,
-        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Probe", "Push", "Pushed"],
+        messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Probe", "Push", "Pushed", "ListFacts"],
     },
+    ActorKind { name: "edge-devicerules", daemon: Daemon::Edge, is_top: true, messages: &["TwinsBegan"] },
     ActorKind {
         name: "edge-eventbus",
         daemon: Daemon::Edge,

@@ -11,6 +11,7 @@ use beehive::{Hive, Message};
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
+use contract::devicerules::DeviceRulesMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::edged::EdgedMsg;
@@ -97,6 +98,7 @@ pub(crate) struct NodeProbes {
 impl NodeProbes {
     pub(crate) fn watch(self, core: &EdgeCore) {
         self.only_note::<TwinMsg>(core, "edge-devicetwin");
+        self.only_note::<DeviceRulesMsg>(core, "edge-devicerules");
         self.only_note::<EdgedMsg>(core, "edge-edged");
         self.only_note::<EdgeHubMsg>(core, "edge-hub");
         self.only_note::<EventBusMsg>(core, "edge-eventbus");

@@ -36,6 +36,7 @@ const READERS: &[(&str, &str)] = &[
     ("modules/edge-edged/src/pod/reported.rs", "a part of the view of the store"),
     ("modules/edge-edged/src/runs/record.rs", "the record of the run: handed to the thread beside"),
     ("modules/edge-metamanager/src/store.rs", "what MetaManager reads: handed to the thread beside"),
+    ("modules/edge-devicerules/src/store.rs", "which rules have triggered: called beside the thread"),
     ("modules/edge-devicetwin/src/store.rs", "what DeviceTwin keeps: called beside the thread"),
     ("modules/edge-devicetwin/src/object_reader.rs", "what DeviceTwin reads: called beside the thread"),
     ("modules/edge-containermanager/src/store.rs", "what pods have: called beside the thread"),

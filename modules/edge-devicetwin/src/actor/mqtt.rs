@@ -82,7 +82,7 @@ impl DeviceTwin {
     }
 
     /// What an application wants of a device goes to its mapper, too.
-    fn tell_mapper(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+    pub(super) fn tell_mapper(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
         let Some(member) = self.members.get(id) else { return };
         if !self.catalog.put_edge_desired(id, &member.twins) {
             return;
@@ -130,6 +130,7 @@ impl DeviceTwin {
     }
 
     pub(super) fn tell_state(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+        self.rules.changed(id);
         let Some(member) = self.members.get(id) else { return };
         let payload = payload::state_result(&Self::base(None, cx), id, &member.state);
         self.publish(topic::device_topic(id, "state/update/result"), payload, cx);

@@ -46,6 +46,7 @@ impl DeviceTwin {
             Ok(found) => self.take_found(found, cx).await,
             Err(error) => Err(Fault::from_error(&error).reason),
         };
+        self.has_read |= again == ChangedObjects::Any && taken.is_ok();
         if let Err(reason) = taken {
             Event::ObjectsNotTaken { reason: &reason }.happened(cx.env());
             cx.after(cx.env().jitter(RETRY), TwinMsg::ObjectsChanged(again));
@@ -72,6 +73,11 @@ impl DeviceTwin {
         let before = self.before(&affected);
         let membership = self.membership(&found);
         let uids = self.put_into_catalog(found);
+        for id in &affected {
+            let device = self.catalog.device(id);
+            let model = device.and_then(|device| self.catalog.model_of(id, device).1);
+            self.rules.put(id, device, model);
+        }
         let fresh: BTreeSet<DeviceName> =
             membership.added.iter().chain(&membership.replaced).cloned().collect();
         let readable = affected.iter().filter(|id| uids.contains_key(*id) || self.members.contains_key(*id));
@@ -236,6 +242,7 @@ impl DeviceTwin {
         base: &Base,
         cx: &Context<TwinMsg>,
     ) {
+        self.rules.changed(id);
         self.publish(topic::device_topic(id, "twin/update/document"), payload::document(base, changes), cx);
         let Some(member) = self.members.get(id) else { return };
         let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);

@@ -199,7 +199,8 @@ impl DeviceTwin {
             }
             let protocol = self.catalog.protocol_of(id).unwrap_or_default();
             let mapper = self.mapper_of(id, protocol, member, &waiting, cx);
-            let wrong = health::wrong(catalog::whole(protocol), &mapper, &member.state, &member.twins);
+            let mut wrong = health::wrong(catalog::whole(protocol), &mapper, &member.state, &member.twins);
+            wrong.extend(self.rules.wrong(id, &member.state.conditions));
             let Some(conditions) = health::changed(&member.state.conditions, wrong, &now) else { continue };
             let state = State { conditions: conditions.clone(), ..member.state.clone() };
             writes.push(store::put_state(id, &state));
