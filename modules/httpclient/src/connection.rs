@@ -134,12 +134,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
 
     use bytes::Bytes;
     use http_body_util::{BodyExt as _, Empty};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -188,60 +191,67 @@ mod tests {
         assert_eq!(error.to_string(), "the peer answers with more than 5 informational heads");
     }
 
-    /// A stream that always has more informational heads, and says how much was read of it.
-    struct Endless(Arc<AtomicUsize>);
+    /// A stream that has more and more informational heads once something was written, and says how much was read of it.
+    struct Endless {
+        read: Arc<AtomicUsize>,
+        is_asked: bool,
+        reader: Option<Waker>,
+    }
 
     /// As much is the end of the test, where nothing else is.
     const ENOUGH: usize = 64 << 20;
 
     impl AsyncRead for Endless {
         fn poll_read(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            into: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            let before = self.0.load(Ordering::Relaxed);
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.is_asked {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let before = self.read.load(Ordering::Relaxed);
             if before > ENOUGH {
-                return std::task::Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(()));
             }
             // Where it was left off: a read may end within a head.
             let begun = before % CONTINUE.len();
             let bytes = CONTINUE.iter().cycle().skip(begun).take(into.remaining()).copied();
             let bytes: Vec<u8> = bytes.collect();
             into.put_slice(&bytes);
-            self.0.store(before + bytes.len(), Ordering::Relaxed);
-            std::task::Poll::Ready(Ok(()))
+            self.read.store(before + bytes.len(), Ordering::Relaxed);
+            Poll::Ready(Ok(()))
         }
     }
 
     impl AsyncWrite for Endless {
         fn poll_write(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
             bytes: &[u8],
-        ) -> std::task::Poll<std::io::Result<usize>> {
-            std::task::Poll::Ready(Ok(bytes.len()))
+        ) -> Poll<io::Result<usize>> {
+            self.is_asked = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            Poll::Ready(Ok(bytes.len()))
         }
 
-        fn poll_flush(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::task::Poll::Ready(Ok(()))
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
         }
 
-        fn poll_shutdown(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::task::Poll::Ready(Ok(()))
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
         }
     }
 
     #[tokio::test]
     async fn endless_informational_heads_end_with_the_first_read() {
         let read = Arc::new(AtomicUsize::new(0));
-        let (mut sender, connection) = handshake(Endless(Arc::clone(&read))).await.unwrap();
+        let stream = Endless { read: Arc::clone(&read), is_asked: false, reader: None };
+        let (mut sender, connection) = handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
         let error = sender.send_request(request()).await.unwrap_err();
         assert!(matches!(error, Error::Informational(_)), "{error}");
