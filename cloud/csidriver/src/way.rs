@@ -6,8 +6,6 @@ use contract::csi_call::{BODY_MAX, CONTENT_TYPE};
 use futures::future::{Either, select};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use prost::bytes::Bytes;
 use tokio::net::UnixStream;
 
@@ -65,8 +63,7 @@ async fn at_socket(path: &Path, request: Request<Full<Bytes>>) -> Result<Answere
     let stream = UnixStream::connect(path).await.map_err(|error| {
         format!("{error}: see modules.cloudHub.unixsocket there, and whether its folder is mounted here")
     })?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| whole(&error))?;
+    let (mut sender, connection) = httpclient::handshake(stream).await.map_err(|error| whole(&error))?;
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(|error| whole(&error))?;
         read(answer).await

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -176,7 +175,7 @@ async fn talk(ask: HttpsRequest) -> Result<HttpsResponse> {
             return Err(error).context(words);
         }
     };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = httpclient::handshake(stream).await?;
     actix_rt::spawn(async move {
         let _ = connection.await;
     });

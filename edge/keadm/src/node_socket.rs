@@ -8,7 +8,6 @@ use clap::Args;
 use config::edge::{DEFAULT_PATH, EdgeCore};
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 /// 30 s for edgecore's answer.
@@ -47,7 +46,7 @@ async fn ask(socket: &Path, path: &str, body: String) -> Result<(u16, String)> {
             socket.display()
         )
     })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = httpclient::handshake(stream).await?;
     let request =
         Request::builder().method(Method::POST).uri(path).header(header::HOST, "node").body(body)?;
     let exchange = async {

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use framework::payload::beginning;
 use framework::{Fault, Session, Value};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use httpclient::{SendRequest, handshake};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -49,13 +48,13 @@ impl HttpSession {
         }
         let is_repeatable = matches!(method, Method::GET | Method::PUT);
         let request = self.request(&method, path, body.clone())?;
-        let answer = match self.sender.try_send_request(request).await {
+        let answer = match self.sender.send_request(request).await {
             Ok(answer) => answer,
-            Err(mut error) => {
-                let is_unsent = error.take_message().is_some();
+            Err(error) => {
+                let is_unsent = error.is_unsent();
                 let is_idle_close = self.is_kept && (is_unsent || is_repeatable);
                 if !is_idle_close {
-                    let reason = format!("the device has closed the connection: {}", error.error());
+                    let reason = format!("the device has closed the connection: {error}");
                     return Err(if is_unsent { Fault::NotSent(reason) } else { Fault::Link(reason) });
                 }
                 (self.sender, self.is_kept) = (connect(&self.address).await?, false);
@@ -146,8 +145,7 @@ async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
         Err(_) => return Err(failed("nobody answers".to_owned())),
     };
     stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+    let (sender, connection) = handshake(stream).await.map_err(|error| failed(error.to_string()))?;
     // It ends with the sender, or with the device's end of it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

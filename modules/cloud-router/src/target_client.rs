@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use beehive::{Env, Fault};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use httpclient::{Guard, Guarded, HEAD_MAX, TooManyInformational};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{Connected, Connection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -99,6 +100,7 @@ impl TargetClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
             .pool_max_idle_per_host(IDLE_OF_TARGET)
+            .http1_max_buf_size(HEAD_MAX)
             .build(connector);
         Ok(TargetClient(client))
     }
@@ -119,8 +121,17 @@ impl TargetClient {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.clone();
         *request.headers_mut() = headers;
+        let connection = capture_connection(&mut request);
+        httpclient::watch(&mut request, move || {
+            let mut of_connection = Extensions::new();
+            connection.connection_metadata().as_ref()?.get_extras(&mut of_connection);
+            of_connection.remove::<Guard>()
+        });
         let asked = async {
             let answer = self.0.request(request).await.map_err(|error| Fault::from_error(&error).reason)?;
+            if answer.extensions().get().is_some_and(Guard::is_tripped) {
+                return Err(TooManyInformational.to_string());
+            }
             let status = answer.status();
             match Limited::new(answer.into_body(), most).collect().await {
                 Ok(body) => Ok(TargetAnswer { status, body: Some(body.to_bytes()) }),
@@ -151,10 +162,11 @@ impl TargetConnector {
         let socket = self.dial(&host, found).await?;
         socket.set_nodelay(true)?;
         if !is_tls {
-            return Ok(TargetStream(Either::Left(socket)));
+            return Ok(TargetStream(Guarded::new(Either::Left(socket))));
         }
         let name = ServerName::try_from(host).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(TargetStream(Either::Right(Box::new(self.tls.connect(name, socket).await?))))
+        let secured = self.tls.connect(name, socket).await?;
+        Ok(TargetStream(Guarded::new(Either::Right(Box::new(secured)))))
     }
 
     /// Each address is judged and then dialled as it was judged.
@@ -194,11 +206,12 @@ impl Service<Uri> for TargetConnector {
 }
 
 /// A connection to a target.
-struct TargetStream(Either<TcpStream, Box<TlsStream<TcpStream>>>);
+struct TargetStream(Guarded<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
 
 impl Connection for TargetStream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        // What a request finds the guard of its connection by.
+        Connected::new().extra(self.0.guard())
     }
 }
 
@@ -223,5 +236,52 @@ impl AsyncWrite for TargetStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+    /// A target that answers the requests of each connection with 3 informational heads and 204, or with such heads for ever. Its URL.
+    async fn target(is_endless: bool) -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 4096];
+                while socket.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                    let heads = CONTINUE.repeat(3);
+                    while is_endless && socket.write_all(&heads).await.is_ok() {}
+                    let answer = [&heads, &b"HTTP/1.1 204 No Content\r\n\r\n"[..]].concat();
+                    if socket.write_all(&answer).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        format!("http://127.0.0.1:{port}/").parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_target_that_goes_on_informing_is_given_up_and_one_that_informs_a_little_is_not() {
+        let addresses = TargetAddresses::new(&["127.0.0.0/8".to_owned()]);
+        let client = TargetClient::new(addresses, std::path::Path::new("")).unwrap();
+        let env = Env::real();
+        let bounds = (1024, Duration::from_secs(60));
+        let (good, endless) = (target(false).await, target(true).await);
+        // Two on one connection: each has its own count.
+        for _ in 0..2 {
+            let answer = client.post(&good, HeaderMap::new(), Bytes::new(), bounds, &env).await.unwrap();
+            assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        }
+        let why = client.post(&endless, HeaderMap::new(), Bytes::new(), bounds, &env).await.unwrap_err();
+        assert!(why.ends_with("the peer answers with more than 5 informational heads"), "{why}");
     }
 }

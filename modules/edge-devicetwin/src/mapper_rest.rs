@@ -15,7 +15,6 @@ use contract::{CallOutcome, CallState};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
 
@@ -82,11 +81,10 @@ impl MapperRest {
 
     async fn write(&self, order: &Order, property: &str, value: &str, env: &Env) -> Result<(), NotWritten> {
         let stream = self.connect(env).await.map_err(NotWritten::NotReached)?;
-        let unknown = |error: hyper::Error| {
+        let unknown = |error: httpclient::Error| {
             NotWritten::Unknown(format!("the connection to mapper `{}` broke off: {error}", self.mapper))
         };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unknown)?;
+        let (mut sender, connection) = httpclient::handshake(stream).await.map_err(unknown)?;
         let request = request(order, property, value, self.port).map_err(NotWritten::NotReached)?;
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(unknown)?;

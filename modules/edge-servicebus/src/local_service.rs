@@ -19,8 +19,6 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Either, Full, StreamBody};
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -125,8 +123,7 @@ impl LocalService {
             self.env.timeout(ANSWER_WITHIN, TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await;
         let socket =
             connected.ok_or_else(|| failed(&"it takes no connection"))?.map_err(|error| failed(&error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(socket)).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = httpclient::handshake(socket).await.map_err(|error| failed(&error))?;
         let mut connection = Box::pin(async move {
             // What it ends with is seen by who waits for the answer.
             let _ = connection.await;

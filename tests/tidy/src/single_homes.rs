@@ -81,6 +81,19 @@ const HOMES: &[SingleHome] = &[
         cure: "use `https`, or for gRPC on a Unix socket `unixgrpc`",
     },
     SingleHome {
+        what: "a client of HTTP/1.1",
+        signs: &["client::conn::", "client::legacy"],
+        literal: false,
+        homes: &[
+            ("modules/httpclient/src/", "the one handshake, which bounds what a peer says before its answer"),
+            (
+                "modules/cloud-router/src/target_client.rs",
+                "a pool of connections, of which `httpclient` guards each stream and request",
+            ),
+        ],
+        cure: "use `httpclient::handshake`",
+    },
+    SingleHome {
         what: "a client of gRPC or a way to connect one, of which each weighs a few kilobytes of `edgecore` for each method",
         signs: &[
             "connect_with_connector",

@@ -5,11 +5,10 @@ use std::time::Duration;
 use beehive::Env;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use httpclient::{SendRequest, handshake};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 
 use crate::payload::beginning;
 use crate::push::endpoint::Endpoint;
@@ -83,7 +82,7 @@ impl Posts {
             request.map_err(|error| Trouble::Refused(format!("no request can be made of it: {error}")))?;
         let asked = async {
             let answer = sender.send_request(request).await?;
-            Ok::<_, hyper::Error>(read(answer).await)
+            Ok::<_, httpclient::Error>(read(answer).await)
         };
         let answer = match env.timeout(self.within, asked).await {
             Some(Ok(answer)) => answer,
@@ -102,7 +101,7 @@ impl Posts {
 
     async fn connect(&self, env: &Env) -> Result<SendRequest<Full<Bytes>>, String> {
         let stream = dial(&self.endpoint, &self.tls, env).await?;
-        let made = handshake(TokioIo::new(stream)).await;
+        let made = handshake(stream).await;
         let (sender, connection) =
             made.map_err(|error| format!("no connection to {}: {error}", self.endpoint))?;
         // It ends with the sender, or with the target's end of it.

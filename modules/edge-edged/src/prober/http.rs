@@ -9,8 +9,6 @@ use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -20,8 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::prober::url::Url;
 use crate::prober::{Answer, BODY_MAX, KUBERNETES, PodDialer, Tried, cut, dial_error, join, system_error};
 
-/// 64 KiB: the longest head of an answer that is read.
-const HEAD_MAX: usize = 64 << 10;
 /// As many redirects are followed (Go: `defaultCheckRedirect`).
 const REDIRECTS_MAX: usize = 10;
 
@@ -195,10 +191,8 @@ async fn exchange(
     let own = || HeaderValue::try_from(url.authority()).map_err(|error| failed(&error));
     let host = host.map_or_else(own, |host| Ok(host.clone()))?;
     request.headers_mut().insert(HOST, host);
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_MAX).title_case_headers(true);
     let (mut sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        httpclient::handshake_title_case(stream).await.map_err(|error| failed(&error))?;
     let talk = std::pin::pin!(async move {
         let response = sender.send_request(request).await.map_err(|error| told(&error))?;
         read(response).await
@@ -210,7 +204,7 @@ async fn exchange(
     }
 }
 
-fn told(error: &hyper::Error) -> HttpFault {
+fn told(error: &httpclient::Error) -> HttpFault {
     HttpFault::Failed(if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() })
 }
 

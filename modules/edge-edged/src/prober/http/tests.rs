@@ -129,6 +129,14 @@ async fn no_answer_is_a_failure_in_gos_words() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_on_informing_is_a_failure() {
+    let (port, _asked) = server(vec!["HTTP/1.1 100 Continue\r\n\r\n".repeat(100)]).await;
+    let informs = "the peer answers with more than 5 informational heads";
+    let failed = Answer::Failure(format!("Get \"http://127.0.0.1:{port}/\": {informs}"));
+    assert_eq!(ask(port, json!({"path": "/"})).await, Ok(failed));
+}
+
+#[tokio::test]
 async fn a_silent_server_costs_the_timeout_and_a_body_without_end_ten_kibibytes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

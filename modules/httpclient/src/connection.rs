@@ -1,0 +1,262 @@
+//! One connection: the handshake, and requests on it.
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::HEAD_MAX;
+use crate::guard::{Guard, Guarded, TooManyInformational, watch};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The peer has said too much before it.
+    #[error(transparent)]
+    Informational(#[from] TooManyInformational),
+    /// The connection came to an end, or what came is not HTTP.
+    #[error(transparent)]
+    Exchange(hyper::Error),
+    /// The same, and nothing of the request was sent.
+    #[error(transparent)]
+    Unsent(hyper::Error),
+}
+
+impl Error {
+    /// Whether the peer has ended the connection before its answer was whole.
+    pub fn is_incomplete_message(&self) -> bool {
+        matches!(self, Error::Exchange(error) | Error::Unsent(error) if error.is_incomplete_message())
+    }
+
+    /// Whether the peer has seen nothing of the request.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Error::Unsent(_))
+    }
+}
+
+/// Sends requests on one connection, one after the other.
+#[derive(Debug)]
+pub struct SendRequest<B> {
+    sender: http1::SendRequest<B>,
+    guard: Guard,
+}
+
+impl<B: Body + 'static> SendRequest<B> {
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// See [`Error`]. The connection is of no use then.
+    pub async fn send_request(&mut self, mut request: Request<B>) -> Result<Response<Incoming>, Error> {
+        let guard = self.guard.clone();
+        watch(&mut request, move || Some(guard.clone()));
+        let answered = self.sender.try_send_request(request).await;
+        // Its answer may have come with the last heads that were read.
+        if self.guard.is_tripped() {
+            return Err(TooManyInformational.into());
+        }
+        answered.map_err(|mut error| {
+            let is_unsent = error.take_message().is_some();
+            let error = error.into_error();
+            if is_unsent { Error::Unsent(error) } else { Error::Exchange(error) }
+        })
+    }
+
+    /// Waits until the connection takes a request.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        self.sender.ready().await.map_err(Error::Unsent)
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Begins to speak HTTP/1.1 on a stream. The second is the connection, which does something only while it is polled, and ends with the
+/// sender or with the peer's end of it.
+///
+/// # Errors
+/// hyper names none; its own function may fail.
+pub async fn handshake<T, B>(
+    stream: T,
+) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    by(&builder(), stream).await
+}
+
+/// The same, with names of headers as Go writes them (`User-Agent`): for servers that never met others.
+///
+/// # Errors
+/// As [`handshake`].
+pub async fn handshake_title_case<T, B>(
+    stream: T,
+) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    by(builder().title_case_headers(true), stream).await
+}
+
+/// hyper takes 100 headers in a head, unless told otherwise.
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
+    builder
+}
+
+async fn by<T, B>(
+    builder: &http1::Builder,
+    stream: T,
+) -> Result<(SendRequest<B>, http1::Connection<TokioIo<Guarded<T>>, B>), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = Guarded::new(stream);
+    let guard = stream.guard();
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Error::Unsent)?;
+    Ok((SendRequest { sender, guard }, connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Waker};
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::guard::{INFORMATIONAL_MAX, READ_MAX};
+
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// A peer that answers each request with `heads` informational ones and then with [`ANSWER`], in one piece.
+    async fn peer(heads: usize) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let answer = [HINTS.repeat(heads), ANSWER.to_vec()].concat();
+            let mut asked = [0; 4096];
+            while socket.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                socket.write_all(&answer).await.unwrap();
+            }
+        });
+        TcpStream::connect(at).await.unwrap()
+    }
+
+    fn request() -> Request<Empty<Bytes>> {
+        Request::get("/").header("host", "peer").body(Empty::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_few_informational_heads_are_passed_over_for_each_request() {
+        let (mut sender, connection) = handshake(peer(INFORMATIONAL_MAX).await).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..3 {
+            sender.ready().await.unwrap();
+            let answer = sender.send_request(request()).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_more_is_an_error_even_with_the_answer_behind_it() {
+        let (mut sender, connection) = handshake(peer(INFORMATIONAL_MAX + 1).await).await.unwrap();
+        tokio::spawn(connection);
+        let error = sender.send_request(request()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the peer answers with more than 5 informational heads");
+    }
+
+    /// A stream that has more and more informational heads once something was written, and says how much was read of it.
+    struct Endless {
+        read: Arc<AtomicUsize>,
+        is_asked: bool,
+        reader: Option<Waker>,
+    }
+
+    /// As much is the end of the test, where nothing else is.
+    const ENOUGH: usize = 64 << 20;
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.is_asked {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let before = self.read.load(Ordering::Relaxed);
+            if before > ENOUGH {
+                return Poll::Ready(Ok(()));
+            }
+            // Where it was left off: a read may end within a head.
+            let begun = before % CONTINUE.len();
+            let bytes = CONTINUE.iter().cycle().skip(begun).take(into.remaining()).copied();
+            let bytes: Vec<u8> = bytes.collect();
+            into.put_slice(&bytes);
+            self.read.store(before + bytes.len(), Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Endless {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.is_asked = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_informational_heads_end_with_the_first_read() {
+        let read = Arc::new(AtomicUsize::new(0));
+        let stream = Endless { read: Arc::clone(&read), is_asked: false, reader: None };
+        let (mut sender, connection) = handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let error = sender.send_request(request()).await.unwrap_err();
+        assert!(matches!(error, Error::Informational(_)), "{error}");
+        connection.await.unwrap().ok();
+        assert!(read.load(Ordering::Relaxed) <= READ_MAX, "{read:?} bytes");
+        assert!(sender.is_closed());
+    }
+}
