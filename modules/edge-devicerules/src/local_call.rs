@@ -9,8 +9,6 @@ use bytes::Bytes;
 use crd::LocalUrl;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// 5 s for the connection and the head of the answer.
@@ -41,8 +39,7 @@ pub(crate) async fn call(
 async fn exchange(method: &str, url: &LocalUrl, body: String) -> Result<http::StatusCode, String> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let socket = TcpStream::connect(url.address).await.map_err(|error| failed(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(socket)).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) = httpclient::handshake(socket).await.map_err(|error| failed(&error))?;
     // What it ends with is seen by who waits for the answer.
     let connection = async move {
         let _ = connection.await;
