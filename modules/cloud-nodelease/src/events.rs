@@ -42,6 +42,21 @@ pub(crate) fn lease_owner_refused(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "lease renewed without its Node as owner: apply policy.yaml of this version");
 }
 
+/// A node has the right by which policies know that it is CloudCore's.
+pub(crate) fn right_bound(env: &Env, node: &NodeName) {
+    env.count("nodelease_right_bound");
+    tracing::info!(%node, "the RoleBinding kubehive-nodes/{node} says that the node is CloudCore's");
+}
+
+/// The API server takes no rights to nodes. One without RBAC, as the stand-alone one, has no policies either.
+pub(crate) fn right_not_taken(env: &Env, reason: &str) {
+    env.count("nodelease_right_not_taken");
+    tracing::info!(
+        reason,
+        "no RoleBindings say which nodes are CloudCore's: if policy.yaml is applied, apply rbac.yaml of its version"
+    );
+}
+
 /// Whether a Node is still there could not be found out.
 pub(crate) fn node_not_checked(env: &Env, node: &NodeName, reason: &str) {
     env.count("nodelease_node_not_checked");
