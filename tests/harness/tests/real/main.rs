@@ -370,10 +370,16 @@ async fn work(fixture: &Fixture) {
     let device = fixture.make("devices.kubeedge.io/v1beta1", "Device", Some(ns), device).await;
     let statuses = format!("/apis/devices.kubeedge.io/v1beta1/namespaces/{ns}/devicestatuses");
     let owned = device_status("pump", &device.metadata.uid.unwrap());
-    must("make a DeviceStatus", "POST", &statuses, owned).await;
+    must("make a DeviceStatus", "POST", &statuses, owned.clone()).await;
     let said =
         json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}}, "status": {"state": "ok"}});
     must("write a DeviceStatus", "MERGE", &format!("{statuses}/pump"), said).await;
+    // As `kubectl delete device --cascade=orphan` leaves it.
+    let owners = json!({"metadata": {"ownerReferences": owned["metadata"]["ownerReferences"]}});
+    let orphan = json!({"metadata": {"ownerReferences": []}});
+    call(&fixture.admin, "MERGE", &format!("{statuses}/pump"), None, orphan).await.unwrap();
+    must("give a DeviceStatus that has no owner its Device", "MERGE", &format!("{statuses}/pump"), owners)
+        .await;
 
     let uid = fixture.pod("edge", Some(edge), "plain").await;
     let pod = format!("/api/v1/namespaces/{ns}/pods/edge");
