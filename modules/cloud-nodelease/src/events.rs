@@ -75,8 +75,12 @@ pub(crate) fn condition_said_again(env: &Env, node: &NodeName) {
     tracing::info!(%node, "the Node's conditions of kubehive.io, which somebody else wrote, are written again");
 }
 
-/// The watch of Nodes broke off.
-pub(crate) fn watch_interrupted(env: &Env, reason: &str) {
+/// The watch of Nodes broke off. One line until it says something again.
+pub(crate) fn watch_interrupted(env: &Env, reason: &str, is_first: bool) {
     env.count("nodelease_watch_interrupted");
-    tracing::warn!(reason, "watch of Nodes interrupted");
+    if is_first {
+        tracing::warn!(reason, "watch of Nodes interrupted");
+    } else {
+        tracing::debug!(reason, "watch of Nodes still interrupted");
+    }
 }
