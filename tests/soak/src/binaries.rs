@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// Builds `cloudcore`, `edgecore` and `keadm` with this cargo profile and answers their folder. Once a process and
+/// Builds `cloudcore`, `edgecore`, `keadm` and the Modbus mapper with its device with this cargo profile and answers their folder. Once a process and
 /// profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
 ///
 /// # Errors
@@ -30,6 +30,8 @@ pub fn build(profile: &str) -> Result<PathBuf> {
             "edge",
             "-p",
             "keadm",
+            "-p",
+            "modbus",
             "--bins",
         ])
         .stdin(Stdio::null())
