@@ -281,12 +281,17 @@ impl NodeReportWriter {
         text: &str,
     ) -> Result<Outcome, NodeReportError> {
         let mut left_out = LeftOut::default();
-        let Some(mut status) = reported_status::pod_status(text, &mut left_out) else {
+        let text: Value = serde_json::from_str(text).unwrap_or_default();
+        let Some(mut status) = reported_status::pod_status(&text, &mut left_out) else {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
+        let newer = reported_status::whole_resources(&text, &mut left_out);
         let said = json!(status.conditions.take().unwrap_or_default());
         let said_phase = status.phase.clone().unwrap_or_default();
         let mut status = json!(status);
+        if let Some(fields) = status.as_object_mut() {
+            fields.extend(newer);
+        }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
             let pod = match binding_of(&pods, &from.node, id).await? {
