@@ -40,12 +40,10 @@ pub(crate) struct MirrorPod {
 }
 
 impl MirrorPod {
-    /// The pod as it is made where nodes may choose labels or not. One label it always has: by it policies ask its Node, and that it owns
-    /// the pod.
+    /// The pod as it is made where nodes may choose labels or not.
     pub(crate) fn labelled(&self, may_label: bool) -> Value {
         let mut pod = self.pod.clone();
         pod["metadata"]["labels"] = if may_label { json!(self.labels) } else { json!({}) };
-        pod["metadata"]["labels"][OWN_LABEL] = json!("owner");
         pod
     }
 }
@@ -205,8 +203,8 @@ mod tests {
         );
         assert_eq!((&made.pod["spec"]["hostNetwork"], made.pod.get("status")), (&json!(true), None));
         let labels = |may_label| made.labelled(may_label)["metadata"]["labels"].clone();
-        assert_eq!(labels(false), json!({"kubehive.io/own": "owner"}), "no Service takes it for its own");
-        assert_eq!(labels(true), json!({"app": "web", "kubehive.io/own": "owner"}));
+        assert_eq!(labels(false), json!({}), "no Service takes it for its own");
+        assert_eq!(labels(true), json!({"app": "web"}));
         let of = |word: &str| {
             may_label(Some(&BTreeMap::from([(MIRROR_LABELS_LABEL.to_owned(), word.to_owned())])))
         };

@@ -24,8 +24,7 @@ pub const HOLD_UPGRADE_ANNOTATION: &str = "edge.kubeedge.io/hold-upgrade";
 /// The label that makes a Node one of an edge node (KubeEdge).
 pub const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 
-/// On the Nodes that are CloudCore's, by CloudCore, with nothing as its value. Whose a Node is, it does not decide. On the Leases and the
-/// mirror pods that it writes, so that policies ask about those alone: `owner` where they name their Node as owner.
+/// On the Nodes that are CloudCore's, by CloudCore, with nothing as its value. Whose a Node is, it does not decide.
 pub const OWN_LABEL: &str = "kubehive.io/own";
 
 /// On a Namespace with the value `allowed`: the mirrors of static pods there have the labels that their nodes say.
