@@ -78,6 +78,28 @@ fn one_key_changes_and_nothing_beside_it() {
     assert_eq!(CloudCore::load(&file).unwrap(), expected);
 }
 
+/// A kubelet's other bounds would go, unless it is told to merge.
+#[test]
+fn one_bound_of_eviction_keeps_the_others_and_a_file_that_wants_them_gone_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edgecore.yaml");
+    let load = |more: &str| {
+        let kubelet = format!("{{evictionHard: {{memory.available: 200Mi}}, {more}}}");
+        std::fs::write(&file, format!("modules: {{edged: {{tailoredKubeletConfig: {kubelet}}}}}")).unwrap();
+        EdgeCore::load_with_warnings(&file).unwrap()
+    };
+    let mut expected = EdgeCore::default();
+    let hard = &mut expected.modules.edged.tailored_kubelet_config.eviction_hard;
+    hard.memory_available = config::Threshold::Amount(200 << 20);
+    assert_eq!(load(""), (expected.clone(), Vec::new()));
+    let key = "`modules.edged.tailoredKubeletConfig.mergeDefaultEvictionSettings`";
+    let (settings, warnings) = load("mergeDefaultEvictionSettings: false");
+    let words = format!("{key} is false, and has no effect in KubeHive");
+    assert!(settings == expected && warnings.contains(&words), "{warnings:?}");
+    let (_, warnings) = load("mergeDefaultEvictionSettings: true");
+    assert!(!warnings.iter().any(|line| line.starts_with(key)), "{warnings:?}");
+}
+
 #[test]
 fn kubeedges_own_edgecore_yaml_is_taken_and_what_has_no_effect_is_named() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubeedge-edgecore.yaml");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
-use edge_store::{HeldStore, StoreError};
+use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -55,6 +55,7 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
             bail!("{} is there already: run `keadm reset` first", path.display());
         }
     }
+    check_store(&settings.database.data_source, &node)?;
     warnings.into_iter().for_each(&mut *say);
     let request = NodeRequest::new(node.as_str())?;
     let ask = Request::get("/edge.crt")
@@ -87,6 +88,17 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     say_ports(&settings, say).await;
     say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
     Ok(())
+}
+
+/// Refuses the store of another node, which a disk image has brought along, while somebody looks: edgecore would not start on it.
+fn check_store(path: &Path, node: &NodeName) -> Result<()> {
+    let of = is_there(path).then(|| StoreInspector::open(path).ok()?.node()).flatten();
+    match of {
+        Some(of) if of != node.as_str() => {
+            Err(StoreError::OtherNode { path: path.to_owned(), of, node: node.to_string() }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Which ports the link will use, and whether the one of them answers that can be asked without being a node.
@@ -211,16 +223,9 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     settings.modules.edge_hub.quic.server.clone_from(&endpoints.quic);
     settings.modules.edge_hub.websocket.server.clone_from(&endpoints.websocket);
     let mut tree = serde_json::to_value(&settings)?;
+    let defaults = serde_json::to_value(EdgeCore::default())?;
     for pair in &order.set {
-        let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-        let Some(config_location) = tree.pointer_mut(&pointer(key)) else {
-            bail!("--set {key}: edgecore.yaml has no such key");
-        };
-        *config_location = match config_location {
-            Value::String(_) => Value::from(value),
-            _ => serde_json::from_str(value)
-                .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
-        };
+        set(&mut tree, &defaults, pair)?;
     }
     let mut settings: EdgeCore =
         serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
@@ -230,6 +235,48 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
         bail!("`{}` {}", defect.key, defect.what);
     }
     Ok((settings, warnings))
+}
+
+/// One `--set`. As in a file, a section that is given in part keeps the rest; the keys of one that is empty by default, as labels, are
+/// the user's own, and their values texts.
+fn set(tree: &mut Value, defaults: &Value, pair: &str) -> Result<()> {
+    let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
+    let at = pointer(key);
+    if let Some(config_location) = tree.pointer_mut(&at) {
+        let given = match config_location {
+            Value::String(_) => Value::from(value),
+            _ => serde_json::from_str(value)
+                .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
+        };
+        return lay(config_location, defaults.pointer(&at), given, key);
+    }
+    let (section, name) = at.rsplit_once('/').unwrap_or_default();
+    match tree.pointer_mut(section) {
+        Some(Value::Object(own)) if is_users(defaults.pointer(section)) => {
+            own.insert(name.replace("~1", "/").replace("~0", "~"), Value::from(value));
+            Ok(())
+        }
+        _ => bail!("--set {key}: edgecore.yaml has no such key"),
+    }
+}
+
+fn is_users(default: Option<&Value>) -> bool {
+    default.and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
+}
+
+fn lay(location: &mut Value, default: Option<&Value>, given: Value, key: &str) -> Result<()> {
+    match (location, given) {
+        (Value::Object(own), Value::Object(given)) if !is_users(default) => {
+            for (name, value) in given {
+                let Some(below) = own.get_mut(&name) else {
+                    bail!("--set {key}: edgecore.yaml has no `{name}` there");
+                };
+                lay(below, default.and_then(|own| own.get(&name)), value, &format!("{key}.{name}"))?;
+            }
+        }
+        (location, given) => *location = given,
+    }
+    Ok(())
 }
 
 /// The JSON pointer of a key as Helm writes it: dots between the parts, `\.` for a dot inside of one.
@@ -267,6 +314,55 @@ mod tests {
         ] {
             let words = daemon::sentence(&not_given_back(anyhow::anyhow!(cause)));
             assert!(words.ends_with(cause) && words.matches("--force").count() == 1, "{words}");
+        }
+    }
+
+    fn with(pairs: &[&str]) -> Result<EdgeCore> {
+        let defaults = serde_json::to_value(EdgeCore::default())?;
+        let mut tree = defaults.clone();
+        for pair in pairs {
+            set(&mut tree, &defaults, pair)?;
+        }
+        Ok(serde_json::from_value(tree)?)
+    }
+
+    #[test]
+    fn one_bound_of_eviction_that_is_set_keeps_the_others() {
+        let mut wanted = EdgeCore::default();
+        let kubelet = &mut wanted.modules.edged.tailored_kubelet_config;
+        kubelet.eviction_hard.memory_available = "200Mi".parse().unwrap();
+        let key = "modules.edged.tailoredKubeletConfig";
+        for pair in [
+            r"evictionHard.memory\.available=200Mi",
+            r#"evictionHard={"memory.available": "200Mi"}"#,
+            r#"={"evictionHard": {"memory.available": "200Mi"}}"#,
+        ] {
+            let dot = if pair.starts_with('=') { "" } else { "." };
+            assert_eq!(with(&[&format!("{key}{dot}{pair}")]).unwrap(), wanted, "{pair}");
+        }
+        // Of lists that are empty by default one can be given, too.
+        let kubelet = &mut wanted.modules.edged.tailored_kubelet_config;
+        kubelet.eviction_soft.memory_available = Some("300Mi".parse().unwrap());
+        kubelet.eviction_soft_grace_period.memory_available = Some("90s".parse().unwrap());
+        wanted.modules.edged.node_labels =
+            [("a/b".to_owned(), "1".to_owned()), ("c".to_owned(), "d".to_owned())].into();
+        let soft = [
+            format!(r"{key}.evictionHard.memory\.available=200Mi"),
+            format!(r#"{key}.evictionSoft={{"memory.available": "300Mi"}}"#),
+            format!(r"{key}.evictionSoftGracePeriod.memory\.available=90s"),
+            "modules.edged.nodeLabels.a/b=1".to_owned(),
+            r#"modules.edged.nodeLabels={"a/b": "1", "c": "d"}"#.to_owned(),
+        ];
+        let soft: Vec<&str> = soft.iter().map(String::as_str).collect();
+        assert_eq!(with(&soft).unwrap(), wanted);
+        for (pair, words) in [
+            (r"evictionHard.memory\.free=1", "no such key"),
+            (r#"evictionHard={"memory.free": "1"}"#, "no `memory.free` there"),
+            (r"evictionSoft.memory\.free=1", "memory.free"),
+            (r"evictionHard.memory\.available=lots", "no bound"),
+        ] {
+            let error = format!("{:#}", with(&[&format!("{key}.{pair}")]).unwrap_err());
+            assert!(error.contains(words), "{pair}: {error}");
         }
     }
 

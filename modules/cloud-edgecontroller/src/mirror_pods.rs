@@ -10,10 +10,9 @@ use std::time::Duration;
 use apimachinery::static_pod::{
     HASH_ANNOTATION, MIRROR_ANNOTATION, SEEN_ANNOTATION, SOURCE_ANNOTATION, api_reference,
 };
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::NodeName;
 use contract::ids::{MIRROR_LABELS_LABEL, Namespace, OWN_LABEL, ObjectName};
-use fairshare::Bucket;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     ContainerImage, ContainerStatus, HostIP, NodeAddress, NodeCondition, NodeRuntimeHandler, NodeStatus,
     PodCondition, PodIP, PodStatus,
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::reported_fields::{Fields, LeftOut, are_amounts};
 use crate::status_texts;
@@ -113,10 +113,29 @@ pub(crate) fn node_status(said: &Value, left_out: &mut LeftOut) -> Option<NodeSt
     })
 }
 
+/// What a pod has and is given as a whole (Kubernetes 1.35: `resources` and `allocatedResources`). The types of the API that are built
+/// here are older.
+pub(crate) fn whole_resources(said: &Value, left_out: &mut LeftOut) -> Map<String, Value> {
+    let mut taken = Map::new();
+    if let Some(mut said) = Fields::of(said, left_out)
+        && let Some(amounts) = said.amounts("allocatedResources", RESOURCES_MAX)
+    {
+        taken.insert("allocatedResources".to_owned(), json!(amounts));
+    }
+    if let Some(mut said) = Fields::of(&said["resources"], left_out) {
+        let lists = ["limits", "requests"].map(|name| (name, said.amounts(name, RESOURCES_MAX)));
+        let lists: Map<String, Value> = lists
+            .into_iter()
+            .filter_map(|(name, amounts)| Some((name.to_owned(), json!(amounts?))))
+            .collect();
+        taken.insert("resources".to_owned(), Value::Object(lists));
+    }
+    taken
+}
+
 /// Of the status of a pod that a node reports what a kubelet writes. `None`: it is none.
-pub(crate) fn pod_status(text: &str, left_out: &mut LeftOut) -> Option<PodStatus> {
-    let said: Value = serde_json::from_str(text).ok()?;
-    let mut said = Fields::of(&said, left_out)?;
+pub(crate) fn pod_status(said: &Value, left_out: &mut LeftOut) -> Option<PodStatus> {
+    let mut said = Fields::of(said, left_out)?;
     let is_count = |count: Option<i64>| count.is_none_or(|count| count >= 0);
     let conditions = said.list(
         "conditions",

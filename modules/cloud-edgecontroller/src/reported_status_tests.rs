@@ -9,7 +9,7 @@ fn node(said: Value) -> (Value, Vec<String>) {
 
 fn pod(said: Value) -> (Value, Vec<String>) {
     let mut left_out = LeftOut::default();
-    let status = pod_status(&said.to_string(), &mut left_out).unwrap();
+    let status = pod_status(&said, &mut left_out).unwrap();
     (json!(status), left_out.named().to_vec())
 }
 
@@ -81,7 +81,25 @@ fn of_a_pods_status_what_a_kubelet_writes_is_taken() {
     assert_eq!(status.as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions", "phase"]);
     assert_eq!(status["conditions"].as_array().unwrap().len(), 1);
     assert_eq!(left_out, [""; 0]);
-    assert!(pod_status("[]", &mut LeftOut::default()).is_none());
+    assert!(pod_status(&json!([]), &mut LeftOut::default()).is_none());
+}
+
+#[test]
+fn what_a_pod_has_as_a_whole_is_taken_as_far_as_it_is_amounts() {
+    let mut left_out = LeftOut::default();
+    let said = json!({
+        "allocatedResources": {"cpu": "1", "memory": "64Mi"},
+        "resources": {"requests": {"cpu": "x", "memory": "64Mi"}, "limits": {"cpu": "-1"}, "$patch": "replace"},
+    });
+    let taken = Value::Object(whole_resources(&said, &mut left_out));
+    let wanted = json!({
+        "allocatedResources": {"cpu": "1", "memory": "64Mi"},
+        "resources": {"requests": {"memory": "64Mi"}, "limits": {}},
+    });
+    assert_eq!(taken, wanted);
+    assert_eq!(left_out.named(), ["limits.cpu", "requests.cpu"]);
+    let none = whole_resources(&json!({"resources": []}), &mut LeftOut::default());
+    assert!(none.is_empty() && whole_resources(&json!("x"), &mut LeftOut::default()).is_empty());
 }
 
 #[test]

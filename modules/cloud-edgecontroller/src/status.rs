@@ -37,6 +37,9 @@ use crate::status_texts;
 /// How often a status is written again when somebody else wrote in between.
 pub(crate) const WRITE_TRIES: usize = 5;
 
+/// Texts of a pod's status that its node writes, and that stand there only as long as the node says them.
+const WHILE_IT_HOLDS: [&str; 2] = ["reason", "message"];
+
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -281,12 +284,21 @@ impl NodeReportWriter {
         text: &str,
     ) -> Result<Outcome, NodeReportError> {
         let mut left_out = LeftOut::default();
-        let Some(mut status) = reported_status::pod_status(text, &mut left_out) else {
+        let text: Value = serde_json::from_str(text).unwrap_or_default();
+        let Some(mut status) = reported_status::pod_status(&text, &mut left_out) else {
             return Ok(Outcome::Refused("a status of a pod that is none"));
         };
+        let newer = reported_status::whole_resources(&text, &mut left_out);
         let said = json!(status.conditions.take().unwrap_or_default());
         let said_phase = status.phase.clone().unwrap_or_default();
         let mut status = json!(status);
+        if let Some(fields) = status.as_object_mut() {
+            fields.extend(newer);
+            // What the node no longer says is over, as with a kubelet's patch.
+            for field in WHILE_IT_HOLDS {
+                fields.entry(field).or_insert(Value::Null);
+            }
+        }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
             let pod = match binding_of(&pods, &from.node, id).await? {
@@ -404,7 +416,11 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
 fn written(pod: &Pod, status: &Value) -> Value {
     let mut after = pod.status.as_ref().map(|held| json!(held)).unwrap_or_default();
     for (field, value) in status.as_object().into_iter().flatten() {
-        after[field] = value.clone();
+        if !value.is_null() {
+            after[field] = value.clone();
+        } else if let Some(after) = after.as_object_mut() {
+            after.remove(field);
+        }
     }
     after
 }

@@ -28,6 +28,9 @@ pub(crate) enum StepError {
     /// Something in the pod that cannot be done here, or that is wrong.
     #[error("{0}")]
     Config(String),
+    /// Devices that the pod claims.
+    #[error("prepare dynamic resources: {0}")]
+    DynamicResources(String),
     /// A file operation.
     #[error("{what} {}: {reason}", path.display())]
     File { what: &'static str, path: PathBuf, reason: String },
@@ -46,6 +49,7 @@ impl StepError {
             StepError::Runtime(error) => error.grpc_message(),
             StepError::Missing(_)
             | StepError::Config(_)
+            | StepError::DynamicResources(_)
             | StepError::File { .. }
             | StepError::Token { .. } => self.to_string(),
         }

@@ -6,6 +6,7 @@
 //!
 //! * [`attack`]: a hostile certificate does all that it can, and others hardly feel it. It needs no node and no containerd.
 //! * [`reboot`]: the node loses its power while there is no cloud, and its pods come back.
+//! * [`everything`]: ten pods with all that pods have, a device and a mapper, and a node that boots without its cloud.
 //! * [`kill`]: the daemons are killed and the link is cut at random instants, and nothing accepted is lost.
 //! * [`link_faults`]: every fault of the link that we know of, and its end.
 //! * [`idle`]: what a link costs over which nothing happens, and how soon both ends notice that it is gone.
@@ -21,6 +22,7 @@ mod config_map_pod;
 mod console;
 pub mod copy;
 mod delivery_check;
+pub mod everything;
 pub mod idle;
 pub mod kill;
 mod kubectl;

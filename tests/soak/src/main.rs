@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
-    Console, Outcome, Testbed, Transports, attack, binaries, bulk, copy, idle, kill, link_faults, reboot,
-    reconnect,
+    Console, Outcome, Testbed, Transports, attack, binaries, bulk, copy, everything, idle, kill, link_faults,
+    reboot, reconnect,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,6 +49,14 @@ enum Scenario {
         /// Pods beside the one that comes and goes
         #[arg(long, default_value_t = 9)]
         pods: u32,
+        /// How long the link is cut before the power goes; tokens last 600 s
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        away: u64,
+    },
+    /// Ten pods with everything, a device and a mapper: the node boots without its cloud, and all of it is back
+    Everything {
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
         /// How long the link is cut before the power goes; tokens last 600 s
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         away: u64,
@@ -142,6 +150,11 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
             let away = Duration::from_secs(away);
             let options = reboot::Options { rounds, pods, away, seed, bar: Some(reboot::BAR) };
             reboot::run(&mut testbed, &options, console).await
+        }
+        Scenario::Everything { rounds, away } => {
+            let away = Duration::from_secs(away);
+            let options = everything::Options { rounds, away, seed, bars: Some(everything::BARS) };
+            everything::run(&mut testbed, &options, console).await
         }
         Scenario::Kill { minutes, devices, uploaders } => {
             let options = kill::Options {

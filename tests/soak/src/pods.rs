@@ -57,7 +57,8 @@ pub(crate) fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "extra"}}, "spec": spec()})
 }
 
-fn spec() -> Value {
+/// What such a pod is made of.
+pub(crate) fn spec() -> Value {
     json!({
         "nodeSelector": {"node-role.kubernetes.io/edge": ""},
         "serviceAccountName": APP,

@@ -153,6 +153,8 @@ impl Testbed {
             format!("modules.edgeHub.websocket.server={outer}:{}", self.tcp.port),
             format!("modules.edgeHub.quic.server={outer}:{}", self.relay.port),
             format!("modules.eventBus.mqttServerInternal={inner}:{MQTT}"),
+            format!("modules.edgeStream.socket={}", self.node_socket().display()),
+            format!("modules.edgeStream.tokenFile={}", self.folder.join("kubelet.token").display()),
         ]);
         let mut command = tokio::process::Command::new(self.binaries.join("keadm"));
         command.arg("join").arg(format!("--cloudcore-ipport=127.0.0.1:{}", self.ports.link));
@@ -167,6 +169,26 @@ impl Testbed {
 
     fn edgecore_config(&self) -> PathBuf {
         self.folder.join("edgecore.yaml")
+    }
+
+    /// The stage's folder, which has the node's, too.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The programs under test.
+    pub(crate) fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
+    /// Where agents on the node ask it.
+    pub(crate) fn node_socket(&self) -> PathBuf {
+        self.folder.join("kubelet.sock")
+    }
+
+    /// Where device plugins listen.
+    pub(crate) fn device_plugins(&self) -> PathBuf {
+        self.folder.join("device-plugins")
     }
 
     /// Where MQTT clients find the node's broker.

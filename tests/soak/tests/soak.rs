@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use soak::{Console, Outcome, Testbed, Transports, binaries, copy, kill, link_faults, reboot};
+use soak::{Console, Outcome, Testbed, Transports, binaries, copy, everything, kill, link_faults, reboot};
 
 const SEED: u64 = 1;
 
@@ -24,6 +24,14 @@ fn pods_come_back_after_a_power_cut_without_the_cloud() {
     play("soakreboot", Transports::Quic, async |testbed, console| {
         let options = reboot::Options { rounds: 5, pods: 3, away: Duration::ZERO, seed: SEED, bar: None };
         reboot::run(testbed, &options, console).await
+    });
+}
+
+#[test]
+fn ten_pods_with_everything_come_back_without_the_cloud() {
+    play("soakten", Transports::Quic, async |testbed, console| {
+        let options = everything::Options { rounds: 2, away: Duration::ZERO, seed: SEED, bars: None };
+        everything::run(testbed, &options, console).await
     });
 }
 

@@ -47,6 +47,41 @@ impl TestHost {
     /// # Errors
     /// When an image cannot be made, or the registry cannot listen.
     pub fn registry(&self, name: &str, repositories: Vec<Repository>) -> Result<Registry> {
+        let listener = self.registry_door(name)?;
+        let asked: Asked = Arc::default();
+        let mut shelf = Shelf { repositories: BTreeMap::new(), asked: Arc::clone(&asked) };
+        for repository in repositories {
+            shelf.repositories.insert(repository.path, (repository.image.parts()?, repository.users));
+        }
+        let (shelf, door) = (Arc::new(shelf), listener.try_clone().context("clone the listener")?);
+        std::thread::spawn(move || {
+            for stream in door.incoming() {
+                let Ok(stream) = stream else { return };
+                let shelf = Arc::clone(&shelf);
+                std::thread::spawn(move || drop(shelf.serve(&stream)));
+            }
+        });
+        Ok(Registry { listener, asked })
+    }
+
+    /// Starts a registry that never answers: a pull from it goes on until it is given up.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn silent_registry(&self, name: &str) -> Result<Registry> {
+        let listener = self.registry_door(name)?;
+        let door = listener.try_clone().context("clone the listener")?;
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = door.accept() {
+                held.push(stream);
+            }
+        });
+        Ok(Registry { listener, asked: Arc::default() })
+    }
+
+    /// Where the registry `name` listens, in the host's network namespace; the runtime is told.
+    fn registry_door(&self, name: &str) -> Result<TcpListener> {
         let namespace = File::open(format!("/run/netns/{}", self.netns())).context("open the namespace")?;
         let bind = move || -> Result<TcpListener> {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -63,20 +98,7 @@ impl TestHost {
             "server = \"http://{address}\"\n[host.\"http://{address}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
         );
         std::fs::write(folder.join("hosts.toml"), hosts).context("name the registry to the runtime")?;
-        let asked: Asked = Arc::default();
-        let mut shelf = Shelf { repositories: BTreeMap::new(), asked: Arc::clone(&asked) };
-        for repository in repositories {
-            shelf.repositories.insert(repository.path, (repository.image.parts()?, repository.users));
-        }
-        let (shelf, door) = (Arc::new(shelf), listener.try_clone().context("clone the listener")?);
-        std::thread::spawn(move || {
-            for stream in door.incoming() {
-                let Ok(stream) = stream else { return };
-                let shelf = Arc::clone(&shelf);
-                std::thread::spawn(move || drop(shelf.serve(&stream)));
-            }
-        });
-        Ok(Registry { listener, asked })
+        Ok(listener)
     }
 }
 

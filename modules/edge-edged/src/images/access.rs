@@ -6,6 +6,10 @@
 //!
 //! What was here before anybody pulled it stays what it is while a pull of its name is under way, and after one that has brought the
 //! same: a node that is cut off could not start again what it was preloaded with. A kubelet counts it as pulled from the first try on.
+//!
+//! What comes while a pull is under way that never says how it ends (edgecore is killed in it) was brought by that pull, or put there by
+//! hand. Nobody can tell which, so it is theirs who could have pulled it: the pull's word names its credentials. For a kubelet it is
+//! nobody's until a registry is asked, and a node that is cut off can ask none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -46,6 +50,9 @@ struct Owners {
     /// It was pulled without credentials once.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     node_pods_accessible: bool,
+    /// A pull with these may have brought it, or it was put here by hand: see [`Known::Begun`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perhaps_pulled_with: Option<Vec<SecretUsed>>,
 }
 
 /// How an image was pulled.
@@ -73,6 +80,9 @@ struct Intent {
     /// What was here under the image's name then, and nobody had pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preloaded_ref: Option<String>,
+    /// The secrets with which the pulls that are under way may bring it, of all of them; empty: anybody could. `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    with: Option<Vec<SecretUsed>>,
 }
 
 /// What is known of an image that is here.
@@ -80,8 +90,11 @@ struct Intent {
 pub(crate) enum Known {
     /// We have never pulled it.
     Preloaded,
-    /// A pull has begun and its end is not known, or what is known cannot be read.
+    /// What is known cannot be read, or a pull has begun of which nobody knows with what.
     Unclear,
+    /// A pull has begun, perhaps in a run of edgecore before, and its end is not known. It was brought with one of these secrets, or put
+    /// here by hand: who has all of them could have pulled it.
+    Begun(Vec<SecretUsed>),
     /// We have pulled it.
     Pulled(Record),
 }
@@ -90,7 +103,7 @@ impl Known {
     fn is_preloaded(&self) -> bool {
         match self {
             Known::Preloaded => true,
-            Known::Unclear => false,
+            Known::Unclear | Known::Begun(_) => false,
             Known::Pulled(record) => record.was_preloaded,
         }
     }
@@ -140,28 +153,62 @@ impl Policy<'_> {
         if !self.is_checked(image, known) {
             return Verdict::Allowed { note: None };
         }
-        let Known::Pulled(record) = known else { return Verdict::Refused };
+        let record = match known {
+            Known::Pulled(record) => record,
+            Known::Begun(with) => return self.verdict_on_either(with, secrets),
+            Known::Preloaded | Known::Unclear => return Verdict::Refused,
+        };
         let Some(owners) = record.credential_mapping.get(&repository(image)) else { return Verdict::Refused };
         if owners.node_pods_accessible {
             return Verdict::Allowed { note: None };
         }
         for own in secrets {
-            // A Secret that was changed since is still the one that the image was pulled with: a node that is cut off
-            // cannot ask again.
-            let same_secret = |used: &SecretUsed| {
-                (&own.uid, &own.namespace, &own.name) == (&used.uid, &used.namespace, &used.name)
-            };
-            let same_credential = |used: &SecretUsed| {
-                !used.credential_hash.is_empty() && own.credential_hash == used.credential_hash
-            };
-            let mut matching =
-                owners.kubernetes_secrets.iter().filter(|used| same_secret(used) || same_credential(used));
+            let mut matching = owners.kubernetes_secrets.iter().filter(|used| own.counts_as(used));
             if let Some(first) = matching.next() {
                 let whole = std::iter::once(first).chain(matching).any(|used| used == own);
                 return Verdict::Allowed { note: (!whole).then(|| own.clone()) };
             }
         }
-        Verdict::Refused
+        let perhaps = owners.perhaps_pulled_with.as_ref();
+        perhaps.map_or(Verdict::Refused, |with| self.verdict_on_either(with, secrets))
+    }
+
+    /// Of an image that was put here by hand or pulled with one of `with`. Where that alone that it was preloaded gives it to nobody, its
+    /// registry has to be asked.
+    fn verdict_on_either(&self, with: &[SecretUsed], secrets: &[SecretUsed]) -> Verdict {
+        let has = |used: &SecretUsed| secrets.iter().any(|own| own.counts_as(used));
+        if self.verification == ImageVerification::NeverVerifyPreloadedImages && with.iter().all(has) {
+            Verdict::Allowed { note: None }
+        } else {
+            Verdict::Refused
+        }
+    }
+}
+
+impl SecretUsed {
+    /// Whether it is the same Secret, or has the same credential. A Secret that was changed since is still the one that the image was
+    /// pulled with: a node that is cut off cannot ask again.
+    fn counts_as(&self, used: &SecretUsed) -> bool {
+        let is_same = (&self.uid, &self.namespace, &self.name) == (&used.uid, &used.namespace, &used.name);
+        is_same || (!used.credential_hash.is_empty() && self.credential_hash == used.credential_hash)
+    }
+}
+
+impl Intent {
+    /// Also a pull with `with` is under way. Answers whether that is news.
+    fn join(&mut self, with: &[SecretUsed]) -> bool {
+        let Some(own) = &mut self.with else { return false };
+        let before = own.len();
+        for secret in with {
+            if !own.contains(secret) {
+                own.push(secret.clone());
+            }
+        }
+        let has_changed = own.len() != before;
+        if own.len() > SECRETS_MAX {
+            self.with = None;
+        }
+        has_changed
     }
 }
 
@@ -210,10 +257,13 @@ fn file_of(text: &str) -> String {
     format!("sha256-{}", hash(text.as_bytes()))
 }
 
-/// Whether a pull has begun when `reference` was here already, and nobody had pulled it.
-fn is_of(intent: &[u8], reference: &str) -> bool {
-    serde_json::from_slice::<Intent>(intent)
-        .is_ok_and(|intent| intent.preloaded_ref.as_deref() == Some(reference))
+/// What the word of a pull says of `reference`: it was here already when the pull began, and nobody had pulled it, or it came since.
+fn while_pulling(intent: &[u8], reference: &str) -> Known {
+    match serde_json::from_slice::<Intent>(intent) {
+        Ok(intent) if intent.preloaded_ref.as_deref() == Some(reference) => Known::Preloaded,
+        Ok(Intent { with: Some(with), .. }) => Known::Begun(with),
+        Ok(_) | Err(_) => Known::Unclear,
+    }
 }
 
 /// SHA-256 in hexadecimal.
@@ -238,8 +288,8 @@ impl Records {
             },
             Ok(None) => match self.pulling.read(&PathBuf::from(file_of(image)), RECORD_MAX) {
                 Ok(None) => Known::Preloaded,
-                Ok(Some(intent)) if is_of(&intent, reference) => Known::Preloaded,
-                Ok(Some(_)) | Err(_) => Known::Unclear,
+                Ok(Some(intent)) => while_pulling(&intent, reference),
+                Err(_) => Known::Unclear,
             },
             Err(_) => Known::Unclear,
         }
@@ -250,7 +300,8 @@ impl Records {
         Ok(self.pulling.kind(&file_of(image))?.is_some())
     }
 
-    /// A pull whose end nobody has noted has ended, and may have brought `reference`: then that is nobody's until a pull says whose.
+    /// A pull whose end nobody has noted has ended, and may have brought `reference`: then that stays theirs who could have pulled it,
+    /// until a pull says whose.
     pub(crate) fn end_unknown(
         &self,
         image: &str,
@@ -258,27 +309,47 @@ impl Records {
         time: &str,
     ) -> Result<(), StepError> {
         if let Some(reference) = reference
-            && self.known(image, reference) == Known::Unclear
+            && let Some(with) = match self.known(image, reference) {
+                Known::Begun(with) => Some(Some(with)),
+                Known::Unclear => Some(None),
+                Known::Preloaded | Known::Pulled(_) => None,
+            }
         {
             let mut record = Record::new(reference);
             time.clone_into(&mut record.last_updated_time);
+            let owners = Owners { perhaps_pulled_with: with, ..Owners::default() };
+            record.credential_mapping.insert(repository(image), owners);
             self.put(&self.pulled, &file_of(reference), &record)?;
         }
         self.ended(image)
     }
 
-    /// A pull begins. `here`: what is here under the image's name. While another pull of the image is under way its word counts.
-    pub(crate) fn begin(&self, image: &str, here: Option<&str>) -> Result<(), StepError> {
-        if self.has_begun(image)? {
-            return Ok(());
+    /// A pull begins, with these secrets, one of them or none. `here`: what is here under the image's name. While another pull of the
+    /// image is under way its word counts, and says from now on that this one is, too.
+    pub(crate) fn begin(
+        &self,
+        image: &str,
+        here: Option<&str>,
+        with: &[SecretUsed],
+    ) -> Result<(), StepError> {
+        if let Some(begun) = self.pulling.read(Path::new(&file_of(image)), RECORD_MAX)? {
+            // One that cannot be read says nothing of any.
+            let Ok(mut intent) = serde_json::from_slice::<Intent>(&begun) else { return Ok(()) };
+            return if intent.join(with) {
+                self.put(&self.pulling, &file_of(image), &intent)
+            } else {
+                Ok(())
+            };
         }
         let is_preloaded = |reference: &&str| self.known(image, reference) == Known::Preloaded;
-        let intent = Intent {
+        let mut intent = Intent {
             api_version: VERSION.to_owned(),
             kind: "ImagePullIntent".to_owned(),
             image: image.to_owned(),
             preloaded_ref: here.filter(is_preloaded).map(str::to_owned),
+            with: Some(Vec::new()),
         };
+        intent.join(with);
         self.put(&self.pulling, &file_of(image), &intent)
     }
 
@@ -293,7 +364,8 @@ impl Records {
         let mut record = match self.known(image, reference) {
             Known::Pulled(record) => record,
             Known::Preloaded => Record { was_preloaded: true, ..Record::new(reference) },
-            Known::Unclear => Record::new(reference),
+            // It is told now how it came.
+            Known::Unclear | Known::Begun(_) => Record::new(reference),
         };
         record.add(image, with, time);
         self.put(&self.pulled, &file_of(reference), &record)

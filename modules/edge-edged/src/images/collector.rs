@@ -114,6 +114,8 @@ impl Actor for ImageCollector {
 async fn collect(deps: &Rc<Dependencies>, began: Moment) -> Result<(), String> {
     let settings = &deps.settings.image_collection;
     let (now, wall) = (deps.now(), deps.wall());
+    // Whoever removed them: what is put here by hand after that is no pull's.
+    prune(deps, wall).await;
     // Also where nothing is to go: since when an image is here counts when the disk is full, too.
     let mut unused = unused(deps).await?;
     if settings.high_percent >= 100 && settings.max_age.is_none() {

@@ -91,7 +91,7 @@ async fn ensure(
     {
         return Ok(found);
     }
-    wanted.fetch(ran_before).await
+    wanted.fetch(policy, ran_before).await
 }
 
 /// A fault in the pod, with the event that a container does not start for it.
@@ -146,11 +146,7 @@ impl Wanted<'_> {
         if let Some(found) = found
             && self.may_use(&found.id).await
         {
-            let named = self.named;
-            let text = format!(
-                "Container image \"{named}\" already present on machine and can be accessed by the pod"
-            );
-            self.event(EventType::Normal, "Pulled", &text);
+            self.is_present();
             return Ok(Some(ready(found)));
         }
         if policy != PullPolicy::Never {
@@ -162,8 +158,15 @@ impl Wanted<'_> {
         Err(refused(self.deps, self.pod, self.container, "ErrImageNeverPull", text))
     }
 
-    async fn fetch(&self, ran_before: bool) -> Result<ImageReady, Failure> {
-        let text = match self.pull().await {
+    fn is_present(&self) {
+        let named = self.named;
+        let text =
+            format!("Container image \"{named}\" already present on machine and can be accessed by the pod");
+        self.event(EventType::Normal, "Pulled", &text);
+    }
+
+    async fn fetch(&self, policy: PullPolicy, ran_before: bool) -> Result<ImageReady, Failure> {
+        let text = match self.pull(policy).await {
             Ok(found) => return Ok(found),
             Err(text) => text,
         };
@@ -237,19 +240,32 @@ impl Wanted<'_> {
     }
 
     /// Fetches the image with one credential after the other; an error in words.
-    async fn pull(&self) -> Result<ImageReady, String> {
+    async fn pull(&self, policy: PullPolicy) -> Result<ImageReady, String> {
         let began = self.deps.now();
         self.event(EventType::Normal, "Pulling", &format!("Pulling image \"{}\"", self.named));
         let under_way = UnderWay::begin(self.deps, &self.image);
-        // Said first: if the power goes in between, nobody gets what it brings without asking.
-        self.note_begun(&under_way).await?;
         let found = self.credentials().await.map_err(|error| error.to_string())?;
+        let secrets = found.iter().filter_map(|credential| credential.secret.clone()).collect();
+        // Said first: if the power goes in between, nobody gets what it brings without asking who could not have pulled it.
+        self.note_begun(&under_way, secrets).await?;
         let mut tries: Vec<Option<Credential>> = found.into_iter().map(Some).collect();
         if tries.is_empty() {
             tries.push(None);
         }
-        // Never closed, so an error cannot come; without a permit the pull is merely not counted.
-        let _turn = self.deps.pulls.acquire().await.ok();
+        let (_turn, has_waited) = match self.deps.pulls.try_acquire() {
+            Ok(turn) => (Some(turn), false),
+            // Never closed, so an error cannot come; without a permit the pull is merely not counted.
+            Err(_) => (self.deps.pulls.acquire().await.ok(), true),
+        };
+        // Whoever had the turn before may have brought it.
+        if has_waited
+            && policy != PullPolicy::Always
+            && let Some(found) = self.came_meanwhile().await
+        {
+            self.note_end(&under_way).await;
+            self.is_present();
+            return Ok(ready(found));
+        }
         let mut errors = Vec::new();
         for credential in tries {
             let (auth, secret) = credential.map_or((None, None), |own| (Some(own.auth), own.secret));
@@ -263,33 +279,43 @@ impl Wanted<'_> {
                 Err(error) => errors.push(error),
             }
         }
-        if let Err(error) = self.note(Some(&under_way), |_| Ok(())).await {
-            let image = self.named;
-            tracing::warn!(image, %error, "end of a pull cannot be noted: the image's next user asks the registry");
-        }
+        self.note_end(&under_way).await;
         Err(words::of_errors(&errors))
     }
 
-    /// Notes that the image is being pulled, unless another pull of it has: what is here before stays what it is. What an earlier pull
-    /// brought of which nobody has noted the end, as where edgecore was killed in it or the disk was full, is nobody's from now on:
-    /// without that the end of this one would make it everybody's. The kubelet does it at its start.
+    /// The image, if it is here by now and for this pod.
+    async fn came_meanwhile(&self) -> Option<cri::v1::Image> {
+        let found = self.deps.runtime.image_status(&self.image).await.ok().flatten()?;
+        self.may_use(&found.id).await.then_some(found)
+    }
+
+    /// Notes that a pull has ended that has brought nothing.
+    async fn note_end(&self, under_way: &UnderWay<'_>) {
+        if let Err(error) = self.note(Some(under_way), |_| Ok(())).await {
+            let image = self.named;
+            tracing::warn!(image, %error, "end of a pull cannot be noted: who could not have pulled the image asks the registry");
+        }
+    }
+
+    /// Notes that the image is being pulled with one of these secrets, or none: what is here before stays what it is. What an earlier
+    /// pull brought of which nobody has noted the end, as where edgecore was killed in it or the disk was full, is theirs from now on who
+    /// could have pulled it: without that the end of this one would make it everybody's. The kubelet does it at its start, and makes it
+    /// nobody's.
     ///
     /// # Errors
-    /// When it cannot be noted: the word of the earlier pull stays, and the image is nobody's for so long.
-    async fn note_begun(&self, under_way: &UnderWay<'_>) -> Result<(), String> {
+    /// When it cannot be noted: the word of the earlier pull stays.
+    async fn note_begun(&self, under_way: &UnderWay<'_>, secrets: Vec<SecretUsed>) -> Result<(), String> {
         let here = self.deps.runtime.image_status(&self.image).await;
         let here = here.map(|found| found.map(|found| found.id)).map_err(|error| error.grpc_text());
         let (named, time) = (self.image.clone(), self.deps.wall().to_string());
         let turn = self.deps.image_records.lock().await;
-        if under_way.is_noted() {
-            return Ok(());
-        }
+        let is_noted = under_way.is_noted();
         let note = move |records: &Records| {
-            if records.has_begun(&named)? {
+            if !is_noted && records.has_begun(&named)? {
                 let brought = here.clone().map_err(StepError::Config)?;
                 records.end_unknown(&named, brought.as_deref(), &time)?;
             }
-            records.begin(&named, here.unwrap_or_default().as_deref())
+            records.begin(&named, here.unwrap_or_default().as_deref(), &secrets)
         };
         let begun = records_in(self.deps, &turn, note).await;
         begun.map_err(|error| {

@@ -10,6 +10,7 @@ use cri::v1::{LinuxContainerConfig, Signal};
 use futures::FutureExt as _;
 use futures::future::{AbortRegistration, LocalBoxFuture};
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
+use serde_json::{Map, Value};
 
 use crate::dependencies::{CGROUPS, Dependencies, blocking};
 use crate::disk::folders;
@@ -240,7 +241,9 @@ async fn start(
         Ok(id) => id,
         Err(error) => {
             let (reason, may_come) = match &error {
-                StepError::Missing(_) => ("CreateContainerConfigError", true),
+                StepError::Missing(_) | StepError::DynamicResources(_) => {
+                    ("CreateContainerConfigError", true)
+                }
                 StepError::Config(_) | StepError::Token { .. } | StepError::File { .. } => {
                     ("CreateContainerConfigError", false)
                 }
@@ -456,14 +459,19 @@ async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
 }
 
 /// Leaves the status for the cloud, which knows the pod under the uid `reader`; `None`: it does not know it, and the status is
-/// kept for the next start alone.
+/// kept for the next start alone. `newer`: fields that its type does not have.
 pub(crate) async fn report_status(
     deps: Rc<Dependencies>,
     pod: PodId,
     reader: Option<String>,
     status: Box<PodStatus>,
+    newer: Map<String, Value>,
 ) -> Result<Box<PodStatus>, String> {
-    let status_json = serde_json::to_string(&status).map_err(|error| error.to_string())?;
+    let mut whole = serde_json::to_value(&status).map_err(|error| error.to_string())?;
+    if let Some(fields) = whole.as_object_mut() {
+        fields.extend(newer);
+    }
+    let status_json = whole.to_string();
     let own = UpReport::PodStatus { namespace: pod.namespace, name: pod.name, uid: pod.uid, status_json };
     deps.report_status(own, reader).await?;
     Ok(status)

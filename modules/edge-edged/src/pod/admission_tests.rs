@@ -214,7 +214,8 @@ fn a_port_of_the_host_is_one_pods_until_that_is_gone() {
 
 #[test]
 fn what_this_node_cannot_honour_is_held_whatever_was_decided_before() {
-    let refused = pod(json!({"resourceClaims": [{"name": "gpu"}]}));
+    let refused =
+        pod(json!({"volumes": [{"name": "v", "iscsi": {"targetPortal": "x", "iqn": "y", "lun": 0}}]}));
     let decided = Admission::new(room(), plain_node()).decide(&refused, History::Admitted);
     assert_eq!(reason(&decided), "FieldsNotSupported");
 }

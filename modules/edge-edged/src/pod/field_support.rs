@@ -142,7 +142,6 @@ mod tests {
     #[test]
     fn what_safety_depends_on_is_refused() {
         let spec = json!({
-            "resourceClaims": [{"name": "gpu"}],
             "containers": [{"name": "a",
                 "restartPolicyRules": [{"action": "RestartPod"}],
                 "securityContext": {"procMount": "Bare"}}],
@@ -153,7 +152,6 @@ mod tests {
             [
                 "spec.containers[a].restartPolicyRules[0].action=RestartPod",
                 "spec.containers[a].securityContext.procMount=Bare",
-                "spec.resourceClaims",
                 "spec.volumes[n].newKind",
                 "spec.volumes[p].iscsi",
             ]

@@ -115,7 +115,8 @@ const CONTAINER: &[(&str, Rule)] = &[
     ("env", Inside(ENV)),
     ("envFrom", Honoured),
     ("ports", Honoured),
-    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
+    // Claims: as `resourceClaims`, by which they are said.
+    ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Honoured)])),
     ("resizePolicy", Honoured),
     ("restartPolicy", Only(&["Always", "OnFailure", "Never"])),
     (
@@ -258,7 +259,8 @@ pub(super) const POD: &[(&str, Rule)] = &[
     ("os", Honoured),
     ("overhead", Honoured),
     ("runtimeClassName", Honoured),
-    ("resourceClaims", Refused),
+    // A pod that has some waits for the driver, as with a kubelet that has none.
+    ("resourceClaims", Honoured),
     ("resources", Inside(&[("limits", Honoured), ("requests", Honoured), ("claims", Refused)])),
 ];
 

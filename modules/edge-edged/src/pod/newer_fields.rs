@@ -25,20 +25,28 @@ pub(crate) struct FileKey {
 pub(crate) struct NewerFields {
     /// `hostnameOverride`, since Kubernetes 1.34.
     pub(crate) hostname_override: Option<String>,
+    /// The claim of devices that the scheduler has made for extended resources (`status.extendedResourceClaimStatus`, since 1.34).
+    pub(crate) extended_resource_claim: Option<String>,
     /// By the container and the variable that is set from it.
     file_keys: BTreeMap<(String, String), FileKey>,
 }
 
 impl NewerFields {
-    /// Those of a `PodSpec`.
+    /// Those of a pod.
     ///
     /// # Errors
     /// When one of them is not what Kubernetes publishes.
-    pub(crate) fn of_spec(spec: &Value) -> Result<Self, serde_json::Error> {
+    pub(crate) fn of_pod(pod: &Value) -> Result<Self, serde_json::Error> {
+        let found = pod.get("spec").map(NewerFields::of_spec).transpose()?.unwrap_or_default();
+        let claim = pod.pointer("/status/extendedResourceClaimStatus/resourceClaimName");
+        Ok(NewerFields { extended_resource_claim: claim.and_then(Value::as_str).map(str::to_owned), ..found })
+    }
+
+    fn of_spec(spec: &Value) -> Result<Self, serde_json::Error> {
         let text = spec.get("hostnameOverride").filter(|name| !name.is_null());
         let mut found = NewerFields {
             hostname_override: text.map(Deserialize::deserialize).transpose()?,
-            file_keys: BTreeMap::new(),
+            ..NewerFields::default()
         };
         for kind in ["initContainers", "containers", "ephemeralContainers"] {
             for container in list(spec, kind) {

@@ -1,5 +1,7 @@
 //! What a pod's worker notes when an action has ended.
 
+use std::time::Duration;
+
 use beehive::Moment;
 
 use crate::error::StepError;
@@ -14,6 +16,9 @@ use crate::pod::starting;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::{PodWorker, STEP_RETRY};
 use crate::volumes::PreparedVolumes;
+
+/// 60 s: so often a kubelet looks again at a pod whose devices could not be prepared (`syncFrequency`).
+const DEVICES_AGAIN: Duration = Duration::from_secs(60);
 
 impl PodWorker {
     /// Notes the outcome of an action.
@@ -99,6 +104,15 @@ impl PodWorker {
         self.stale = true;
         match result {
             Ok(_) => self.state.sandbox = None,
+            Err(error @ StepError::DynamicResources(_)) => {
+                let (reason, text) = (
+                    "FailedPrepareDynamicResources",
+                    format!("Failed to prepare dynamic resources: {error}"),
+                );
+                self.deps.event(&pod.id, EventType::Warning, reason, &text);
+                let failure = Failure::steady(reason, text, true, now);
+                self.state.sandbox = Some(Failure { until: now + DEVICES_AGAIN, ..failure });
+            }
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.deps.event(&pod.id, EventType::Warning, "FailedCreatePodSandBox", &text);

@@ -77,8 +77,7 @@ impl ParsedPod {
             id: Box::new(id.clone()),
             reason: format!("the object {}", json_error::describe(&source)),
         };
-        let newer = raw.get("spec").map(NewerFields::of_spec).transpose().map_err(not_a_pod)?;
-        let newer = newer.unwrap_or_default();
+        let newer = NewerFields::of_pod(&raw).map_err(not_a_pod)?;
         let ephemeral = raw.get("spec").map(ephemeral::of_spec).transpose().map_err(not_a_pod)?;
         let ephemeral = ephemeral.unwrap_or_default();
         let pod: Pod = serde_json::from_value(raw).map_err(not_a_pod)?;

@@ -11,6 +11,7 @@ use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
 use crate::node::{cgroup_driver, cpu_classes, runtime_driver};
+use crate::pod::dynamic_resources;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
 use crate::runtime::dns::{self, NodeDns};
@@ -38,6 +39,9 @@ pub(crate) async fn run_sandbox(
 }
 
 async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Result<String, StepError> {
+    if let Some(why) = dynamic_resources::hindrance(&pod) {
+        return Err(StepError::DynamicResources(why));
+    }
     let driver = runtime_driver::ask(deps).await;
     if let Some(what) = cgroup_driver::mismatch(deps.settings.cgroup_driver, driver) {
         return Err(StepError::Missing(what));

@@ -18,6 +18,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::{self, Intent};
 use crate::pod::recorder::EventType;
 use crate::pod::status;
+use crate::pod::whole_resources;
 use crate::pod::worker::PodWorker;
 
 /// Why a pod has failed that was active for longer than it may be.
@@ -117,7 +118,9 @@ impl PodWorker {
         self.entry.set_phase(phase);
         let reader = self.update.cloud_uid().map(str::to_owned);
         self.reporting_to.clone_from(&reader);
-        let report = actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status));
+        let newer = whole_resources::fields(&pod, &status);
+        let report =
+            actions::report_status(Rc::clone(&self.deps), pod.id.clone(), reader, Box::new(status), newer);
         Some((Action::Report, report.map(Outcome::Report).boxed_local()))
     }
 

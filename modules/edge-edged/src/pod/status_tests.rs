@@ -152,13 +152,13 @@ fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named(
 
 #[test]
 fn a_pod_that_must_not_run_waits_and_names_why() {
-    let pod = pod(json!({"resourceClaims": [{"name": "gpu"}]}));
+    let pod = pod(json!({"volumes": [{"name": "v", "iscsi": {"targetPortal": "x", "iqn": "y", "lun": 0}}]}));
     let hold = Intent::Hold { reason: "FieldsNotSupported".into(), message: "m".into() };
     let status = status(&pod, &hold, &RuntimePod::default(), &SyncState::default(), None);
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &json!("FieldsNotSupported")));
     let named = condition(&status, contract::pod_status::FIELDS_NOT_HONOURED);
     assert_eq!(named["reason"], "Refused");
-    assert!(named["message"].as_str().unwrap().contains("spec.resourceClaims"));
+    assert!(named["message"].as_str().unwrap().contains("spec.volumes[v].iscsi"));
 }
 
 #[test]

@@ -56,6 +56,11 @@ fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
     }
 }
 
+/// How much of the CPUs the pod as a whole may use, if there is a bound. Thousandths of one.
+pub(crate) fn cpu_limit(spec: &PodSpec) -> Option<i64> {
+    limits(spec, &[]).quota.and_then(|_| demand::limits_of_pod(spec).get("cpu").copied())
+}
+
 /// How much memory the pod as a whole may use, if there is a bound. Bytes.
 pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
     limits(spec, &[]).memory

@@ -78,9 +78,11 @@ pub(crate) fn named(error: StepError, volume: &str) -> StepError {
     match error {
         StepError::Config(_) => StepError::Config(text),
         // A token may be granted yet, and a disk have room again.
-        StepError::Missing(_) | StepError::File { .. } | StepError::Runtime(_) | StepError::Token { .. } => {
-            StepError::Missing(text)
-        }
+        StepError::Missing(_)
+        | StepError::DynamicResources(_)
+        | StepError::File { .. }
+        | StepError::Runtime(_)
+        | StepError::Token { .. } => StepError::Missing(text),
     }
 }
 

@@ -220,6 +220,54 @@ fn a_pod_that_is_deleted_before_it_has_run_is_told_to_have_failed() {
     });
 }
 
+/// `ctr images import` of an image whose pull is under way, and edgecore ends before the pull does.
+#[test]
+fn an_image_that_is_loaded_by_hand_while_it_is_pulled_is_theirs_who_could_pull_it() {
+    const FREE: &str = "registry.local:5000/team/free:1";
+    run(async {
+        let host = Machine::new("sideload");
+        let registry = host.silent_registry(REGISTRY).unwrap();
+        let node = Node::start(&host);
+        node.apply(&[
+            by_kubectl("own", "registry.local:5000", "u", "p"),
+            by_kubectl("others", "registry.local:5000", "v", "q"),
+            pulls("free", FREE, "IfNotPresent", &[]),
+            pulls("owner", PRIVATE, "IfNotPresent", &["own"]),
+        ])
+        .await;
+        let begun = node.settings.root.join("image_manager/pulling");
+        let both = || std::fs::read_dir(&begun).map(Iterator::count).is_ok_and(|words| words == 2);
+        eventually(async || both().then_some(())).await.expect("both pulls are under way");
+        for image in [FREE, PRIVATE] {
+            host.import(&Image::busybox(image).unwrap()).unwrap();
+        }
+        // While they are, whoever has the right to it uses what is there.
+        let users = |run: &str| {
+            vec![
+                pulls(&format!("anybody-{run}"), FREE, "Never", &[]),
+                pulls(&format!("sharer-{run}"), PRIVATE, "Never", &["own"]),
+                pulls(&format!("stranger-{run}"), PRIVATE, "Never", &["others"]),
+                pulls(&format!("nobody-{run}"), PRIVATE, "Never", &[]),
+            ]
+        };
+        let check = async |node: &Node, run: &str| {
+            node.apply(&users(run)).await;
+            node.until_ready(&format!("anybody-{run}")).await;
+            node.until_ready(&format!("sharer-{run}")).await;
+            for other in ["stranger", "nobody"] {
+                let refused = format!("{other}-{run}");
+                node.until(&refused, "its refusal", |status| waits(status) == "ErrImageNeverPull").await;
+            }
+        };
+        check(&node, "before").await;
+        let node = node.restart(&host, async |_, _| {}).await;
+        node.until_ready("free").await;
+        node.until_ready("owner").await;
+        check(&node, "after").await;
+        drop(registry);
+    });
+}
+
 #[test]
 fn the_nodes_own_credentials_are_every_pods() {
     run(async {

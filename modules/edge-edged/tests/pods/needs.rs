@@ -177,8 +177,8 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         let mut odd = container("c", WAITS);
         odd["brandNew"] = json!({"of": "a later Kubernetes"});
         let odd = pod("odd", "", json!({"containers": [odd]}));
-        let unsafe_one =
-            pod("unsafe", WAITS, json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]}));
+        let portworx = json!([{"name": "v", "portworxVolume": {"volumeID": "x"}}]);
+        let unsafe_one = pod("unsafe", WAITS, json!({"volumes": portworx}));
         let attached = pod(
             "attached",
             WAITS,
@@ -190,7 +190,9 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         let status = node.until_ready("odd").await;
         let named = condition(&status, "kubehive.io/FieldsNotHonoured");
         assert!(text(&named["message"]).contains("spec.containers[c].brandNew"), "{named}");
-        for (pod, field) in [("unsafe", "spec.resourceClaims"), ("attached", "spec.volumes[v].iscsi")] {
+        for (pod, field) in
+            [("unsafe", "spec.volumes[v].portworxVolume"), ("attached", "spec.volumes[v].iscsi")]
+        {
             let status =
                 node.until(pod, "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
             assert_eq!(status["phase"], "Pending");
@@ -203,7 +205,7 @@ fn what_cannot_be_honoured_is_named_and_what_is_unsafe_does_not_run() {
         };
         let events = eventually(async || {
             let all = told("odd", "FieldsNotHonoured", "brandNew")
-                && told("unsafe", "FieldsNotSupported", "resourceClaims")
+                && told("unsafe", "FieldsNotSupported", "portworxVolume")
                 && told("attached", "FieldsNotSupported", "iscsi");
             all.then_some(())
         });

@@ -4,7 +4,7 @@ use contract::edged::EdgedMsg;
 use edge_store::{ObjectKey, Write};
 use serde_json::{Value, json};
 
-use crate::node::{Machine, Node, WAITS, condition, container, deleted, eventually, first, pod, run, text};
+use crate::node::{Machine, Node, WAITS, container, deleted, eventually, first, pod, run, text};
 
 async fn until_rejected(node: &Node, pod: &str, reason: &str, message: &str) {
     let status = node.until(pod, "its refusal", |status| status["reason"] == reason).await;
@@ -98,11 +98,15 @@ fn what_the_node_does_not_have_is_refused_by_name() {
         .await;
         let message = "Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 0, capacity: 0";
         until_rejected(&node, "b9-user", "OutOfnvidia.com/gpu", message).await;
-        let status =
-            node.until("b9-claim", "its refusal", |status| status["reason"] == "FieldsNotSupported").await;
-        assert_eq!(status["phase"], "Pending");
-        let named = text(&condition(&status, "kubehive.io/FieldsNotHonoured")["message"]);
-        assert!(named.contains("spec.resourceClaims"), "{named}");
+        let words = "Failed to prepare dynamic resources: prepare dynamic resources: DRA driver of ResourceClaim gpu is not registered";
+        node.until_event("b9-claim", "FailedPrepareDynamicResources", words).await;
+        let waits = |status: &Value| first(status)["state"]["waiting"]["message"] == words;
+        let status = node.until("b9-claim", "its driver", waits).await;
+        assert_eq!((&status["phase"], &status["reason"]), (&json!("Pending"), &Value::Null));
+        assert_eq!(first(&status)["state"]["waiting"]["reason"], "ContainerCreating");
+        let sandboxes = node.runtime.list_sandboxes(Default::default()).await.unwrap();
+        let names = sandboxes.iter().filter_map(|one| one.metadata.as_ref()).map(|own| own.name.as_str());
+        assert!(names.clone().all(|name| name != "b9-claim"), "{:?}", names.collect::<Vec<_>>());
         node.until_event("b13", "FailedMount", "persistentvolumeclaims \"data-b13-0\" not found").await;
         let wanted = format!(
             "MountVolume.SetUp failed for volume \"dp\" : hostPath type check failed: {} is not a directory",

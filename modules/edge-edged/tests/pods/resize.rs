@@ -41,6 +41,9 @@ fn a_container_is_given_more_and_less_while_it_runs_also_after_a_restart_of_edge
         assert_eq!((container_id(&after), quota(&node, &after).await), (container_id(&before), 200));
         assert_eq!(first(&after)["allocatedResources"], json!({"cpu": "200m", "memory": "128Mi"}));
         assert_eq!(first(&after)["restartCount"], 0);
+        let whole = json!({"cpu": "200m", "memory": "128Mi"});
+        assert_eq!(after["resources"], json!({"requests": whole, "limits": whole}));
+        assert_eq!(after["allocatedResources"], whole);
         for (reason, words) in
             [("ResizeStarted", "Pod resize started: {"), ("ResizeCompleted", "\"generation\":2")]
         {
@@ -140,6 +143,9 @@ fn what_a_pod_has_as_a_whole_bounds_its_containers_and_a_start_of_the_node_is_to
         node.apply(&[own.clone()]).await;
         let status = node.until_ready("web").await;
         assert_eq!((status["qosClass"].as_str(), quota(&node, &status).await), (Some("Guaranteed"), 100));
+        let amounts = json!({"cpu": "100m", "memory": "64Mi"});
+        assert_eq!(status["resources"], json!({"requests": amounts, "limits": amounts}));
+        assert_eq!(status["allocatedResources"], amounts);
         // An API server of 1.36 refuses this, since the node does not declare that it can.
         own["metadata"]["generation"] = json!(2);
         own["spec"]["resources"] = whole("200m")["resources"].clone();

@@ -4,7 +4,7 @@
 //! changing what is desired of them. At the end each side shows at least the last value that the other accepted, and no
 //! watch ever went back. Other clients publish telemetry, of which each message arrives, in order per source.
 
-mod device;
+pub(crate) mod device;
 mod schedule;
 
 use std::time::{Duration, Instant};

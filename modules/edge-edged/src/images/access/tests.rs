@@ -30,9 +30,13 @@ fn an_image_goes_to_those_who_could_pull_it_across_a_restart() {
     let known = |image: &str| Records::open(&root).unwrap().known(image, reference);
     assert_eq!(known(image), Known::Preloaded);
     assert!(policy.allows(image, &known(image), &[]));
-    Records::open(&root).unwrap().begin(image, None).unwrap();
-    // A loss of power in a pull: nobody knows with what it came.
-    assert!(!policy.allows(image, &known(image), &[secret("a", "1")]));
+    Records::open(&root).unwrap().begin(image, None, &[secret("a", "1")]).unwrap();
+    // A loss of power in a pull: it came with that Secret, or by hand.
+    assert!(
+        !policy.allows(image, &known(image), &[])
+            && !policy.allows(image, &known(image), &[secret("b", "2")])
+    );
+    assert!(policy.allows(image, &known(image), &[secret("a", "1")]));
     Records::open(&root).unwrap().pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
     let after = known(image);
     assert!(!policy.allows(image, &after, &[]), "no secret");
@@ -53,27 +57,92 @@ fn an_image_goes_to_those_who_could_pull_it_across_a_restart() {
 
 /// The pull of somebody with a Secret was cut off by the end of edgecore, and that of somebody without one has failed since.
 #[test]
-fn what_a_pull_brought_whose_end_nobody_noted_is_nobodys() {
+fn what_a_pull_brought_whose_end_nobody_noted_is_theirs_who_could_pull_it() {
     let dir = tempfile::tempdir().unwrap();
     let root = Folder::root(dir.path()).unwrap();
     let records = Records::open(&root).unwrap();
     let (image, reference) = ("r.example/team/x:1", "sha256:aa");
-    records.begin(image, None).unwrap();
+    records.begin(image, None, &[secret("a", "1")]).unwrap();
     assert!(records.has_begun(image).unwrap());
     records.end_unknown(image, Some(reference), "2026-01-01T00:00:00Z").unwrap();
-    records.begin(image, Some(reference)).unwrap();
+    records.begin(image, Some(reference), &[]).unwrap();
     records.ended(image).unwrap();
     assert!(!records.has_begun(image).unwrap());
     let known = records.known(image, reference);
     assert!(!policy(PRELOADED_FREE).allows(image, &known, &[]), "{known:?}");
-    assert!(!policy(PRELOADED_FREE).allows(image, &known, &[secret("a", "1")]));
+    assert!(!policy(PRELOADED_FREE).allows(image, &known, &[secret("b", "2")]));
+    assert!(policy(PRELOADED_FREE).allows(image, &known, &[secret("a", "1")]));
+    assert!(
+        !policy(ImageVerification::AlwaysVerify).allows(image, &known, &[secret("a", "1")]),
+        "nobody has asked"
+    );
     // One that was noted stays what it is.
-    records.begin(image, Some(reference)).unwrap();
+    records.begin(image, Some(reference), &[]).unwrap();
     records.pulled(image, reference, Some(secret("a", "1")), "t").unwrap();
     records.end_unknown(image, Some(reference), "t").unwrap();
     let known = records.known(image, reference);
     assert!(policy(PRELOADED_FREE).allows(image, &known, &[secret("a", "1")]));
     assert!(!policy(PRELOADED_FREE).allows(image, &known, &[]), "{known:?}");
+}
+
+#[test]
+fn what_is_loaded_by_hand_while_it_is_pulled_is_theirs_who_could_pull_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Folder::root(dir.path()).unwrap();
+    let records = Records::open(&root).unwrap();
+    let (image, loaded) = ("r.example/team/x:1", "sha256:aa");
+    let (a, b) = (secret("a", "1"), secret("b", "2"));
+    let free = policy(PRELOADED_FREE);
+    let allows = |secrets: &[SecretUsed]| free.allows(image, &records.known(image, loaded), secrets);
+    // Nobody needs anything for this pull.
+    records.begin(image, None, &[]).unwrap();
+    assert!(allows(&[]));
+    let listed = Policy { verification: ImageVerification::NeverVerifyAllowlistedImages, allowlist: &[] };
+    assert!(
+        !listed.allows(image, &records.known(image, loaded), &[]),
+        "that it was preloaded gives it to nobody"
+    );
+    // Another one comes beside it that tries two: either may have brought it.
+    records.begin(image, None, &[a.clone(), b.clone()]).unwrap();
+    assert!(!allows(&[]) && !allows(std::slice::from_ref(&a)) && !allows(std::slice::from_ref(&b)));
+    assert!(allows(&[b.clone(), a.clone()]));
+    // Edgecore is killed; the next pull notes what is known, and fails.
+    records.end_unknown(image, Some(loaded), "t").unwrap();
+    records.begin(image, Some(loaded), &[]).unwrap();
+    assert!(!allows(&[]) && allows(&[a.clone(), b.clone()]));
+    records.ended(image).unwrap();
+    assert!(!allows(&[]) && !allows(std::slice::from_ref(&b)) && allows(&[a.clone(), b.clone()]));
+    // One that succeeds says whose it is.
+    records.begin(image, Some(loaded), std::slice::from_ref(&b)).unwrap();
+    records.pulled(image, loaded, Some(b.clone()), "t").unwrap();
+    records.ended(image).unwrap();
+    assert!(allows(std::slice::from_ref(&b)) && !allows(std::slice::from_ref(&a)) && !allows(&[]));
+    // What a pull of nobody's brings in the moment before it is noted is everybody's, and then that is noted.
+    let other = "r.example/y:1";
+    records.begin(other, None, &[]).unwrap();
+    records.pulled(other, "sha256:bb", Some(a.clone()), "t").unwrap();
+    assert!(!free.allows(other, &records.known(other, "sha256:bb"), &[]), "what was noted counts");
+}
+
+/// A word as an earlier edgecore wrote it, or a kubelet.
+#[test]
+fn a_pull_of_which_nobody_knows_with_what_lets_nobody_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Folder::root(dir.path()).unwrap();
+    let records = Records::open(&root).unwrap();
+    let image = "r.example/team/x:1";
+    let word = format!(r#"{{"apiVersion":"{VERSION}","kind":"ImagePullIntent","image":"{image}"}}"#);
+    std::fs::write(dir.path().join("image_manager/pulling").join(file_of(image)), word).unwrap();
+    assert_eq!(records.known(image, "sha256:aa"), Known::Unclear);
+    records.begin(image, None, &[]).unwrap();
+    assert_eq!(records.known(image, "sha256:aa"), Known::Unclear, "another pull makes it no clearer");
+    records.end_unknown(image, Some("sha256:aa"), "t").unwrap();
+    assert!(!policy(PRELOADED_FREE).allows(image, &records.known(image, "sha256:aa"), &[]));
+    // More secrets than are kept are none that are known.
+    let many: Vec<SecretUsed> =
+        (0..=SECRETS_MAX).map(|at| secret(&at.to_string(), &at.to_string())).collect();
+    records.begin("y:1", None, &many).unwrap();
+    assert_eq!(records.known("y:1", "sha256:bb"), Known::Unclear);
 }
 
 #[test]
@@ -84,19 +153,19 @@ fn what_was_here_before_stays_what_it_is_whatever_becomes_of_a_pull_of_its_name(
     let (image, here, newer) = ("r.example/team/x:1", "sha256:aa", "sha256:bb");
     let is_free =
         |reference: &str| policy(PRELOADED_FREE).allows(image, &records.known(image, reference), &[]);
-    records.begin(image, Some(here)).unwrap();
+    records.begin(image, Some(here), &[secret("a", "1")]).unwrap();
     assert!(is_free(here) && !is_free(newer), "while a pull is under way");
     // Another begins beside it when something new may be here already.
-    records.begin(image, Some(newer)).unwrap();
+    records.begin(image, Some(newer), &[]).unwrap();
     assert!(is_free(here) && !is_free(newer));
     // It fails; or edgecore is killed in it, and the next one finds its word.
     records.ended(image).unwrap();
     assert!(is_free(here));
-    records.begin(image, Some(here)).unwrap();
+    records.begin(image, Some(here), &[secret("a", "1")]).unwrap();
     records.end_unknown(image, Some(here), "t").unwrap();
     assert_eq!(records.known(image, here), Known::Preloaded);
     // It brings the same for somebody with a Secret. Who has every image checked is told whose it is.
-    records.begin(image, Some(here)).unwrap();
+    records.begin(image, Some(here), &[secret("a", "1")]).unwrap();
     records.pulled(image, here, Some(secret("a", "1")), "t").unwrap();
     records.ended(image).unwrap();
     assert!(is_free(here));
@@ -104,7 +173,7 @@ fn what_was_here_before_stays_what_it_is_whatever_becomes_of_a_pull_of_its_name(
     let always = policy(ImageVerification::AlwaysVerify);
     assert!(!always.allows(image, &known, &[]) && always.allows(image, &known, &[secret("a", "1")]));
     // It brings another one: that is theirs who could pull it.
-    records.begin(image, Some(here)).unwrap();
+    records.begin(image, Some(here), &[secret("a", "1")]).unwrap();
     records.pulled(image, newer, Some(secret("a", "1")), "t").unwrap();
     records.ended(image).unwrap();
     assert!(is_free(here) && !is_free(newer));
