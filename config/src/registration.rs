@@ -8,7 +8,7 @@ use crate::edge::Edged;
 use crate::error::Defect;
 
 const LABELS: &str = "modules.edged.nodeLabels";
-const TAINTS: &str = "modules.edged.registerWithTaints";
+const TAINTS: &str = "modules.edged.tailoredKubeletConfig.registerWithTaints";
 const VALUE: &str =
     "at most 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit";
 /// CloudCore gives each node the role labels of KubeEdge's, and its name.
@@ -39,7 +39,7 @@ pub(crate) fn defects(edged: &Edged, defects: &mut Vec<Defect>) {
         };
         defects.push(Defect::new(LABELS, what));
     }
-    let taints = &edged.register_with_taints;
+    let taints = &edged.tailored_kubelet_config.register_with_taints;
     if taints.len() > TAINTS_MAX {
         defects.push(Defect::new(
             TAINTS,
@@ -74,12 +74,12 @@ mod tests {
             value: (*value).to_owned(),
             effect: TaintEffect::NoSchedule,
         };
-        let edged = Edged {
+        let mut edged = Edged {
             hostname_override: "edge-1".to_owned(),
             node_labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-            register_with_taints: taints.iter().map(taint).collect(),
             ..Edged::default()
         };
+        edged.tailored_kubelet_config.register_with_taints = taints.iter().map(taint).collect();
         let mut found = Vec::new();
         defects(&edged, &mut found);
         found.into_iter().map(|defect| format!("{} {}", defect.key, defect.what)).collect()
