@@ -23,13 +23,15 @@
 //! * A thread beside the hive's ([`Thread`]) ends unheard by nobody: its owner fails with it, or the daemon ends
 //!   ([`Hive::depend_on`]).
 //! * In a shutdown each actor has its share of the deadline; what is queued is handled, children stop before parents.
-//! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges.
+//! * Spawning, clock and randomness are in [`Env`], an argument; so are counters of named events and gauges. How often something
+//!   may happen is a [`Bucket`].
 //! * A remote mailbox ([`link`]) has the same face: remote adds only "the link is down" to the answers.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
 mod address;
 mod blocking;
+mod bucket;
 mod cell;
 mod cell_core;
 mod children;
@@ -58,6 +60,7 @@ mod watchdog;
 pub use actor::{Actor, Context};
 pub use address::{Address, RemoteMailbox};
 pub use blocking::BlockingWork;
+pub use bucket::Bucket;
 pub use children::ChildStop;
 pub use env::{Clock, Env, Moment, TokioClock, on_a_thread};
 pub use error::{AskError, Fault, Refusal, WiringError};

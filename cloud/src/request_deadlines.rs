@@ -13,8 +13,8 @@ use tower_http::timeout::TimeoutBody;
 
 /// 30 s for an answer to begin, and for each next part of it: the longest work of an API server at a request is a list.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// 90 s for the next event of a watch: API servers send a bookmark each minute where there is no other.
-const EVENT_WITHIN: Duration = Duration::from_secs(90);
+/// 10 s after a watch was to end, for the next event of it or its end.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Gives up requests that are not answered, and answers that stop midway.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,8 @@ pub struct RequestDeadlines {
 
 impl Default for RequestDeadlines {
     fn default() -> Self {
-        RequestDeadlines { answer: ANSWER_WITHIN, event: EVENT_WITHIN }
+        let watched = Duration::from_secs(kubewatch::WATCH_SECONDS.into());
+        RequestDeadlines { answer: ANSWER_WITHIN, event: watched + END_WITHIN }
     }
 }
 
@@ -82,6 +83,9 @@ mod tests {
     use bytes::Bytes;
     use futures::{StreamExt as _, stream};
     use http_body_util::{BodyExt as _, StreamBody};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::api::Api;
+    use kube::runtime::watcher::{Event, watcher};
 
     const SHORT: RequestDeadlines =
         RequestDeadlines { answer: Duration::from_millis(20), event: Duration::from_millis(500) };
@@ -121,5 +125,41 @@ mod tests {
             "firstlate",
             "a watch may be silent for longer"
         );
+    }
+
+    /// A list of nothing, and watches that say nothing and end when they were asked to, as those of a kind of which nothing changes
+    /// where etcd tells an API server of no progress.
+    async fn quiet(
+        request: Request<kube::client::Body>,
+    ) -> Result<Response<impl http_body::Body<Data = Bytes, Error = io::Error> + Send>, io::Error> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let is_watch = query.split('&').any(|part| part == "watch=true");
+        let seconds = query.split('&').find_map(|part| part.strip_prefix("timeoutSeconds="));
+        let lives = Duration::from_secs(seconds.map_or(u64::MAX >> 8, |text| text.parse().unwrap()));
+        let text = r#"{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"1"},"items":[]}"#;
+        let body = stream::once(async move {
+            if is_watch {
+                tokio::time::sleep(lives).await;
+            }
+            Ok(http_body::Frame::data(Bytes::from_static(if is_watch { b"" } else { text.as_bytes() })))
+        });
+        Ok(Response::new(StreamBody::new(body.boxed())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_of_which_nothing_changes_is_no_interruption() {
+        let service = RequestDeadlines::default().layer(tower::service_fn(quiet));
+        let pods: Api<Pod> = Api::all(kube::Client::new(service, "default"));
+        let mut events = std::pin::pin!(watcher(pods, kubewatch::watch_config(None)));
+        let mut said = Vec::new();
+        let hour = tokio::time::sleep(Duration::from_secs(3600));
+        tokio::pin!(hour);
+        loop {
+            tokio::select! {
+                event = events.next() => said.push(event.unwrap().expect("an interruption")),
+                () = &mut hour => break,
+            }
+        }
+        assert!(matches!(said[..], [Event::Init, Event::InitDone]), "listed once: {said:?}");
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use beehive::{Actor, Address, Ended, Env, Fault, Hive, Message, WiringError};
 use config::edge::EdgeCore as Settings;
+use contract::NodeName;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::eventbus::EventBusMsg;
@@ -27,13 +28,14 @@ pub enum StartError {
     Wiring(#[from] WiringError),
 }
 
-/// Opens the node's store where the settings say. Blocks while the file is checked.
+/// Opens the store of `node` where the settings say. Blocks while the file is checked.
 ///
 /// # Errors
-/// See [`Store::open`].
-pub fn open_store(settings: &Settings, env: &Env) -> Result<Store, StoreError> {
+/// See [`Store::open`]. That of another node is refused: what waits in it is not this node's to report.
+pub fn open_store(settings: &Settings, node: &NodeName, env: &Env) -> Result<Store, StoreError> {
     let clock = env.clock();
     let mut options = Options::new(env.random_id());
+    options.node = Some(node.to_string());
     options.clock = Some(WallClock::new(move || seconds(clock.wall())));
     Store::open(&settings.database.data_source, options)
 }
@@ -185,4 +187,21 @@ async fn keep_end(store: &Store, env: &Env) {
 fn seconds(wall: SystemTime) -> i64 {
     let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_that_a_disk_image_brought_along_is_refused_with_both_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.database.data_source = folder.path().join("edgecore.db");
+        let open = |name: &str| open_store(&settings, &NodeName::parse(name).unwrap(), &Env::real());
+        drop(open("golden").unwrap());
+        let said = open("edge-7").unwrap_err().to_string();
+        assert!(said.contains("`golden`") && said.contains("`edge-7`"), "{said}");
+        open("golden").unwrap();
+    }
 }

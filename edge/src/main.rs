@@ -76,7 +76,8 @@ async fn run(order: Order) -> Result<()> {
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
-    let store = edge::open_store(&settings, &env).context("the node's store (database.dataSource)")?;
+    let store = edge::open_store(&settings, &identity.node, &env)
+        .context("the node's store (database.dataSource)")?;
     edge::recall_time(&store, env.clock().as_ref()).context("the last known time in the node's store")?;
     // Without it a node does all but show the mounts of one pod to another.
     if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {

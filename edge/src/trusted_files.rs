@@ -16,6 +16,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 use thiserror::Error;
 
+/// The key of the store, whose files are made by edgecore: none of them is a link.
+const STORE: &str = "database.dataSource";
 /// Who writes to a file may exchange what is in it, and who writes to a folder may exchange its files.
 const WRITE: u32 = 0o022;
 /// Others than owner and group: folders on the way, like `/var/log`, may have a group of the system's that writes.
@@ -59,6 +61,16 @@ pub enum UntrustedFile {
         path: PathBuf,
         /// Its owner.
         owner: u32,
+    },
+    /// It is a link, in the place of a file that the node makes and closes itself.
+    #[error(
+        "{what} `{path}` is a link, and what it leads to is not the store's to close: name the file itself"
+    )]
+    Link {
+        /// What it is to the node.
+        what: TrustedPath,
+        /// Which.
+        path: PathBuf,
     },
     /// It cannot be looked at.
     #[error("{what} `{path}` cannot be looked at")]
@@ -108,10 +120,10 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
     let static_pods = settings.modules.edged.tailored_kubelet_config.static_pod_path.clone();
     let entries = [
         ("--config", file.to_owned(), WRITE),
-        ("database.dataSource", store.clone(), ALL),
-        ("database.dataSource", beside("-wal"), ALL),
-        ("database.dataSource", beside("-shm"), ALL),
-        ("database.dataSource", beside(".key"), ALL),
+        (STORE, store.clone(), ALL),
+        (STORE, beside("-wal"), ALL),
+        (STORE, beside("-shm"), ALL),
+        (STORE, beside(".key"), ALL),
         ("modules.edgeHub.tlsCaFile", hub.tls_ca_file.clone(), WRITE),
         ("modules.edgeHub.tlsCertFile", hub.tls_cert_file.clone(), WRITE),
         ("modules.edgeHub.tlsPrivateKeyFile", hub.tls_private_key_file.clone(), ALL),
@@ -191,6 +203,11 @@ impl TrustCheck {
             for folder in folders {
                 let closed = if near.contains(&Some(folder)) { WRITE } else { OTHERS_WRITE };
                 self.entry(folder, trusted.key, closed, true)?;
+            }
+            // Nobody else writes there any more, so it stays what it is.
+            if trusted.key == STORE && trusted.path.is_symlink() {
+                let what = TrustedPath { key: STORE, above: false };
+                return Err(UntrustedFile::Link { what, path: trusted.path.clone() });
             }
             self.entry(&real, trusted.key, trusted.closed, false)?;
             if self::real(&trusted.path) == real {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
-use edge_store::{HeldStore, StoreError};
+use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -55,6 +55,7 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
             bail!("{} is there already: run `keadm reset` first", path.display());
         }
     }
+    check_store(&settings.database.data_source, &node)?;
     warnings.into_iter().for_each(&mut *say);
     let request = NodeRequest::new(node.as_str())?;
     let ask = Request::get("/edge.crt")
@@ -87,6 +88,17 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     say_ports(&settings, say).await;
     say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
     Ok(())
+}
+
+/// Refuses the store of another node, which a disk image has brought along, while somebody looks: edgecore would not start on it.
+fn check_store(path: &Path, node: &NodeName) -> Result<()> {
+    let of = is_there(path).then(|| StoreInspector::open(path).ok()?.node()).flatten();
+    match of {
+        Some(of) if of != node.as_str() => {
+            Err(StoreError::OtherNode { path: path.to_owned(), of, node: node.to_string() }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Which ports the link will use, and whether the one of them answers that can be asked without being a node.

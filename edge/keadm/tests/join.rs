@@ -162,6 +162,19 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 
+    // A machine that was made of another node's disk.
+    let store = folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let mut options = edge_store::Options::new([1; 16]);
+    options.node = Some("golden".to_owned());
+    drop(edge_store::Store::open(store.join("edgecore.db"), options).unwrap());
+    let error = join(&good, &mut |_| {}).await.unwrap_err();
+    assert!(
+        format!("{error:#}").contains("the store of node `golden`, and this is node `edge-1`"),
+        "{error:#}"
+    );
+    std::fs::remove_dir_all(&store).unwrap();
+
     // A server that accepts and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let order = with(&|o| o.cloud.cert = silent.local_addr().unwrap().port());

@@ -157,6 +157,23 @@ fn a_link_is_followed_to_where_the_file_lies() {
 }
 
 #[test]
+fn a_link_in_the_place_of_a_file_of_the_store_is_refused_and_not_followed() {
+    for file in ["db/edgecore.db", "db/edgecore.db-wal", "db/edgecore.db.key"] {
+        let node = Node::made();
+        let _ = fs::remove_file(node.at(file));
+        fs::write(node.at("etc/somebodys"), "x").unwrap();
+        node.set("etc/somebodys", 0o644);
+        symlink(node.at("etc/somebodys"), node.at(file)).unwrap();
+        let said = node.look().unwrap_err().to_string();
+        assert!(
+            said.contains(file) && said.contains("database.dataSource") && said.contains("is a link"),
+            "{said}"
+        );
+        assert_eq!(node.mode("etc/somebodys"), 0o644);
+    }
+}
+
+#[test]
 fn another_users_file_or_folder_is_refused_with_the_cure() {
     if !rustix::process::geteuid().is_root() {
         // Only root gives files away; `check_permissions` below is the same for everybody.

@@ -24,6 +24,8 @@ pub(crate) const PROPERTIES_MAX: usize = 4096;
 /// A device and its model as the mapper serves it.
 pub(crate) struct DevicePlan<P: Protocol> {
     pub(crate) address: P::Address,
+    /// What of the device has no effect: told beside each of its values.
+    pub(crate) note: Option<String>,
     pub(crate) properties: Vec<PropertyPlan<P::Visitor>>,
     /// The properties that cannot be served as they are described.
     pub(crate) refused: Vec<RefusedProperty>,
@@ -136,7 +138,10 @@ fn plan<P: Protocol>(
     }
     let settings = Settings::from_wire(&config.config_data.clone().unwrap_or_default().data);
     let address = protocol.address(&settings)?;
-    warn_of_unread(&settings, "spec.protocol.configData", warnings);
+    let place = |said: String| format!("spec.protocol.configData: {said}");
+    let note =
+        settings.note_unread().map_err(|slip| InvalidSetting::new(place(slip.to_string())))?.map(place);
+    warnings.extend(note.clone());
     let modelled: BTreeMap<&str, &ModelProperty> =
         model.properties.iter().map(|modelled| (modelled.name.as_str(), modelled)).collect();
     let mut names = BTreeSet::new();
@@ -155,7 +160,7 @@ fn plan<P: Protocol>(
             }
         }
     }
-    Ok(DevicePlan { address, properties, refused, state: state_report(device, warnings) })
+    Ok(DevicePlan { address, note, properties, refused, state: state_report(device, warnings) })
 }
 
 fn property_plan<P: Protocol>(
@@ -273,12 +278,5 @@ fn desired(
             warnings.push(format!("property `{}`: its desired value is not written: {error}", property.name));
             Desired::Invalid(error.to_string())
         }
-    }
-}
-
-fn warn_of_unread(settings: &Settings, place: &str, warnings: &mut Vec<String>) {
-    let unread_keys = settings.unread_keys();
-    if !unread_keys.is_empty() {
-        warnings.push(format!("{place}: `{}` is not known and has no effect", unread_keys.join("`, `")));
     }
 }

@@ -10,6 +10,8 @@ use crate::error::InvalidSetting;
 
 /// 32 keys are told.
 const TOLD: usize = 32;
+/// How many slips make of a key of so many letters what is nearly it: `id` is not nearly `ip`.
+const SLIPS: [(usize, usize); 2] = [(6, 2), (4, 1)];
 
 /// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
 /// text.
@@ -124,15 +126,49 @@ impl Settings {
             .collect()
     }
 
+    /// Keys that are understood and have no effect here: those of another kind of connection, or of KubeEdge's mapper.
+    pub fn without_effect(&self, keys: &[&str]) {
+        let mut read = self.read.borrow_mut();
+        read.extend(keys.iter().map(|key| (key.to_ascii_lowercase(), (*key).to_owned())));
+    }
+
     /// Refuses keys that the protocol has not read: who mistypes one means something, and gets something else.
     ///
     /// # Errors
     /// With the keys, and those that there are.
     pub(crate) fn check_unread(&self) -> Result<(), InvalidSetting> {
-        let unread = self.unread_keys();
-        if unread.is_empty() {
-            return Ok(());
+        self.unread().map_or(Ok(()), |said| Err(InvalidSetting::new(said)))
+    }
+
+    /// Says which keys the protocol has not read, where they may be somebody's own words, as KubeEdge's Devices have them.
+    ///
+    /// # Errors
+    /// When one of them is nearly a known key that is not there: that is a slip, and the default in its place is somebody else's
+    /// unit, or another device.
+    pub(crate) fn note_unread(&self) -> Result<Option<String>, InvalidSetting> {
+        for key in self.unread_keys() {
+            if let Some(meant) = self.nearly(&key) {
+                let key: String = key.chars().take(64).collect();
+                return Err(InvalidSetting::new(format!("setting `{key}` is not known; write `{meant}`")));
+            }
         }
+        Ok(self.unread().map(|said| format!("{said}; it has no effect")))
+    }
+
+    /// The known key, not among those that are there, that somebody may have meant.
+    fn nearly(&self, key: &str) -> Option<String> {
+        let key: String = key.chars().take(64).collect::<String>().to_ascii_lowercase();
+        let read = self.read.borrow();
+        let absent = read.iter().filter(|(known, _)| !self.found.contains_key(*known));
+        let near = absent.filter_map(|(known, shown)| {
+            let (_, most) = SLIPS.into_iter().find(|(letters, _)| known.len() >= *letters)?;
+            Some((strsim::osa_distance(known, &key), shown)).filter(|(slips, _)| *slips <= most)
+        });
+        near.min_by_key(|(slips, _)| *slips).map(|(_, shown)| shown.clone())
+    }
+
+    fn unread(&self) -> Option<String> {
+        let unread = self.unread_keys();
         let list = |keys: &mut dyn Iterator<Item = &String>| {
             let shown: Vec<String> = keys
                 .take(TOLD)
@@ -140,8 +176,11 @@ impl Settings {
                 .collect();
             shown.join(", ")
         };
+        if unread.is_empty() {
+            return None;
+        }
         let (unread, read) = (list(&mut unread.iter()), list(&mut self.read.borrow().values()));
-        Err(InvalidSetting::new(format!("setting {unread} is not known; there are {read}")))
+        Some(format!("setting {unread} is not known; there are {read}"))
     }
 
     fn value(&self, asked: &str) -> Result<Option<&Scalar>, InvalidSetting> {
@@ -200,6 +239,33 @@ mod tests {
         assert_eq!(said, "setting `half` is `0.5`, which is not a whole number");
         assert!(settings.flag("port").is_err());
         assert!(settings.number("isSwap").is_err());
+    }
+
+    #[test]
+    fn a_slip_is_refused_with_what_was_meant_and_a_word_of_somebodys_own_is_named() {
+        let noted = |pairs: &[&'static str]| {
+            let settings = Settings::from_pairs(pairs.iter().map(|key| (*key, Scalar::Int(5))));
+            for key in ["ip", "port", "slaveID", "timeoutMs"] {
+                settings.text(key).unwrap();
+            }
+            settings.without_effect(&["timeout"]);
+            settings.note_unread().map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(noted(&["IP", "port", "SLAVEID", "timeout"]), Ok(None));
+        for (slip, meant) in
+            [("slavId", "slaveID"), ("slaveIDs", "slaveID"), ("prot", "port"), ("timeuotMs", "timeoutMs")]
+        {
+            assert_eq!(noted(&["ip", slip]), Err(format!("setting `{slip}` is not known; write `{meant}`")));
+        }
+        assert!(noted(&["id"]).unwrap().unwrap().contains("`id` is not known"), "too short for a slip");
+        let said = noted(&["ip", "vendor", "unit"]).unwrap().unwrap();
+        assert_eq!(
+            said,
+            "setting `unit`, `vendor` is not known; there are `ip`, `port`, `slaveID`, `timeout`, `timeoutMs`; it has no effect"
+        );
+        // What is meant is there already.
+        assert!(noted(&["port", "prot"]).unwrap().unwrap().contains("`prot` is not known"));
+        assert!(noted(&["x".repeat(100_000).leak()]).unwrap().unwrap().len() < 1000);
     }
 
     #[test]

@@ -132,6 +132,9 @@ impl Address {
     /// # Errors
     /// With the key and the cure.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
+        // Those of the other kind of connection, and KubeEdge's time-out, of which nothing says the unit.
+        settings.without_effect(&["ip", "port", "timeout"]);
+        settings.without_effect(&SERIAL);
         let place = place(settings)?;
         let unit = within(settings, "slaveID", DEFAULT_UNIT, 0, 255)?;
         if matches!(place, Place::Serial(_)) && !(1..=SERIAL_UNIT_MAX).contains(&unit) {
@@ -290,6 +293,8 @@ mod tests {
         ]);
         assert_eq!(old.map(|address| (address.place, address.unit)), Ok((line(Parity::Even, true), 5)));
         let new = read(&[
+            ("port", text("502")),
+            ("timeout", Scalar::Int(5)),
             ("communicateMode", text("RTU")),
             ("serialName", text("/dev/ttyS0")),
             ("baudRate", text("19200")),

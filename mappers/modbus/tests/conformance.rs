@@ -9,6 +9,7 @@ mod edgecore;
 use std::sync::Mutex;
 
 use dmi::Scalar;
+use dmi::v1beta1::UpdateDeviceRequest;
 use modbus::{Modbus, Simulator};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -108,6 +109,47 @@ impl conformance::Peer for Peer {
         *self.running.lock().unwrap() = Some((end, task));
         true
     }
+}
+
+/// A slip in `slaveID` would mean unit 1, which is somebody else's.
+#[tokio::test]
+async fn a_slip_in_the_units_key_is_said_and_nothing_is_read_or_written() {
+    let [port] = testhost::free_ports().unwrap();
+    let peer = Peer { simulator: Simulator::default(), port, running: Mutex::default() };
+    assert!(conformance::Peer::switch(&peer, true).await);
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = edgecore::EdgeCore::at(folder.path());
+    let with = |more: &[(&'static str, Scalar)]| {
+        let visitors = conformance::Peer::visitors(&peer, "level");
+        let place: Vec<_> = conformance::Peer::place(&peer).into_iter().chain(more.iter().cloned()).collect();
+        let level = edgecore::property("level", "modbus", &visitors);
+        edgecore::desiring(edgecore::device("one", "levels", "modbus", &place, vec![level]), "level", "42")
+    };
+    {
+        let mut objects = edgecore.objects.lock().unwrap();
+        let level = edgecore::modelled("level", "INT", "ReadWrite");
+        objects.models = vec![edgecore::model("levels", vec![level])];
+        objects.devices = vec![with(&[("slavId", Scalar::Int(5))])];
+    }
+    edgecore.start();
+    let mut mapper = edgecore::Mapper::start(folder.path(), Modbus::default());
+    let said = "configData: setting `slavId` is not known; write `slaveID`";
+    edgecore.until_fault("one", "level", said).await;
+    let unhealthy = ("one".to_owned(), "unhealthy".to_owned());
+    edgecore.until("unhealthy", |heard| (heard.states.last() == Some(&unhealthy)).then_some(())).await;
+    assert_eq!(conformance::Peer::has(&peer, "level"), "0", "unit 1 has what it had");
+    // All that KubeEdge's mapper knows is known.
+    let right = with(&[
+        ("SlaveID", Scalar::Int(5)),
+        ("timeout", Scalar::Int(5)),
+        ("communicateMode", Scalar::Text("TCP".to_owned())),
+        ("serialName", Scalar::Text(String::new())),
+    ]);
+    let request = UpdateDeviceRequest { device: Some(right) };
+    mapper.calls.update_device(request).await.unwrap();
+    edgecore.until_value("one", "level", "42").await;
+    assert_eq!(edgecore.heard().fault("one", "level"), None);
+    mapper.stop().await;
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ impl Address {
     /// # Errors
     /// With the key and the cure.
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
+        // The broker may name it itself.
+        settings.without_effect(&["port"]);
         let first = |keys: [&str; 3]| -> Result<Option<String>, InvalidSetting> {
             let mut found = None;
             for key in keys {

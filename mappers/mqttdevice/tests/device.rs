@@ -5,50 +5,24 @@
 mod conformance;
 #[path = "../../framework/tests/edgecore/mod.rs"]
 mod edgecore;
+#[path = "../../framework/tests/mosquitto/mod.rs"]
+mod mosquitto;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dmi::Scalar;
 use edgecore::eventually;
 use framework::{Fault, Kind, Property, Protocol as _, Session as _, Settings, Value};
+use mosquitto::Mosquitto;
 use mqttdevice::{Address, MqttDevice, Visitor};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-
-struct Broker(Child);
-
-impl Broker {
-    async fn start(port: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("mosquitto.conf");
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\n");
-        std::fs::write(&config, text).unwrap();
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is needed (Debian: mosquitto)");
-        eventually("a broker", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-            .await;
-        Broker(child)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 /// A device that publishes what it has, retained, and takes what is published to it.
 struct Device {
     port: u16,
-    broker: Mutex<Option<Broker>>,
+    broker: Mutex<Option<Mosquitto>>,
     client: AsyncClient,
     has: Arc<Mutex<BTreeMap<String, String>>>,
 }
@@ -56,7 +30,7 @@ struct Device {
 impl Device {
     async fn start() -> Self {
         let [port] = testhost::free_ports().unwrap();
-        let broker = Broker::start(port).await;
+        let broker = Mosquitto::start(port, None).await;
         let (client, mut events) = AsyncClient::new(MqttOptions::new("device", "127.0.0.1", port), 64);
         let has = Arc::new(Mutex::new(BTreeMap::<String, String>::new()));
         let (own, known) = (client.clone(), Arc::clone(&has));
@@ -117,7 +91,7 @@ impl conformance::Peer for Device {
     }
     async fn switch(&self, on: bool) -> bool {
         if on {
-            let broker = Broker::start(self.port).await;
+            let broker = Mosquitto::start(self.port, None).await;
             *self.broker.lock().unwrap() = Some(broker);
         } else {
             drop(self.broker.lock().unwrap().take());

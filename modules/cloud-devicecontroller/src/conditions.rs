@@ -1,6 +1,7 @@
 //! What a DeviceStatus says besides twins and state: `status.extensions.conditions`, where KubeEdge's schema has room for it. Pure.
 //!
-//! [`VALID`] is CloudCore's word on what is written; the other types are the node's. A condition that holds is not there.
+//! [`VALID`] is CloudCore's word on what is written, and [`REACHABLE`] its word on the node; the other types are the node's. A condition that
+//! holds is not there.
 
 use contract::{DeviceCondition, NodeName};
 use serde_json::{Value, json};
@@ -12,6 +13,21 @@ pub(crate) const VALID: &str = "Valid";
 /// Whether a mapper serves the device.
 pub(crate) const SERVED: &str = "Served";
 
+/// Whether anything is heard of the device's node. Where nothing is, state and values are the last that it reported.
+pub(crate) const REACHABLE: &str = "Reachable";
+
+/// Whether anything is heard of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum NodeHeard {
+    /// Nobody has looked yet: what stands of it stays.
+    #[default]
+    Unknown,
+    /// It is linked here, or the cluster says nothing else.
+    Yes,
+    /// The cluster says that nothing is.
+    No,
+}
+
 /// What CloudCore itself says of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OwnWord {
@@ -19,6 +35,8 @@ pub(crate) struct OwnWord {
     pub(crate) invalid: Option<String>,
     /// The node that it is of.
     pub(crate) node: Option<NodeName>,
+    /// Whether anything is heard of that.
+    pub(crate) heard: NodeHeard,
     /// The call of a method of which no node may know.
     pub(crate) unsent: Option<UnsentCall>,
 }
@@ -51,7 +69,11 @@ fn plain(text: &str) -> String {
 }
 
 fn is_own(condition: &Value) -> bool {
-    condition["type"] == VALID
+    condition["type"].as_str().is_some_and(is_own_kind)
+}
+
+fn is_own_kind(kind: &str) -> bool {
+    [VALID, REACHABLE].contains(&kind)
 }
 
 /// One that says the same keeps its time.
@@ -67,7 +89,7 @@ fn keep_time(held: &[Value], mut new: Value) -> Value {
 pub(crate) fn take(status: &mut Value, reported: &[DeviceCondition]) {
     let held = held(status);
     let mut all: Vec<Value> = held.iter().filter(|condition| is_own(condition)).cloned().collect();
-    let of_node = reported.iter().filter(|condition| condition.kind != VALID);
+    let of_node = reported.iter().filter(|condition| !is_own_kind(&condition.kind));
     all.extend(
         of_node.map(|c| keep_time(&held, condition(&c.kind, &c.reason, &plain(&c.message), &c.since))),
     );
@@ -99,8 +121,15 @@ pub(crate) fn take_own(status: &mut Value, word: &OwnWord, reporter: Option<&str
     };
     let own = word.invalid.as_deref().map(|message| (VALID, "NotHonoured", message));
     let moved = moved.as_deref().map(|message| (SERVED, MOVED, message));
-    for (kind, reason, message) in own.into_iter().chain(moved) {
+    let silent = word.node.as_ref().filter(|_| word.heard == NodeHeard::No).map(|node| {
+        format!("nothing is heard of node `{node}` (its Node is not Ready): state and values are the last that it reported")
+    });
+    let silent = silent.as_deref().map(|message| (REACHABLE, "NodeSilent", message));
+    for (kind, reason, message) in own.into_iter().chain(moved).chain(silent) {
         all.push(keep_time(&before, condition(kind, reason, message, now)));
+    }
+    if word.heard == NodeHeard::Unknown {
+        all.extend(before.iter().filter(|condition| condition["type"] == REACHABLE).cloned());
     }
     let sorted = |conditions: &[Value]| {
         let mut texts: Vec<String> = conditions.iter().map(Value::to_string).collect();
@@ -121,7 +150,8 @@ mod tests {
     use super::*;
 
     fn word(invalid: Option<&str>, node: &str) -> OwnWord {
-        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok(), unsent: None }
+        let heard = NodeHeard::Yes;
+        OwnWord { invalid: invalid.map(str::to_owned), node: NodeName::parse(node).ok(), heard, unsent: None }
     }
 
     fn said(reason: &str) -> DeviceCondition {
@@ -176,5 +206,24 @@ mod tests {
         assert!(take_own(&mut status, &word(None, "b"), Some("a"), "7"));
         assert!(take_own(&mut status, &word(None, "a"), Some("a"), "8"));
         assert_eq!(shown(&status), []);
+    }
+
+    #[test]
+    fn a_device_of_a_node_of_which_nothing_is_heard_says_so_until_it_is_heard_of() {
+        let heard = |heard| OwnWord { heard, ..word(None, "a") };
+        let mut status = json!({ "state": "online", "twins": [{ "propertyName": "speed" }] });
+        take(&mut status, &[said("Stale")]);
+        assert!(take_own(&mut status, &heard(NodeHeard::No), Some("a"), "5"));
+        assert_eq!(shown(&status), [pair("Reporting", "Stale"), pair("Reachable", "NodeSilent")]);
+        assert_eq!(status["state"], "online", "the mapper's word stays");
+        // By the next CloudCore, which has not looked yet, and again when it has.
+        assert!(!take_own(&mut status, &heard(NodeHeard::Unknown), Some("a"), "6"));
+        assert!(!take_own(&mut status, &heard(NodeHeard::No), Some("a"), "7"), "one write");
+        // What the node says of it is as nothing.
+        take(&mut status, &[said("Stale"), DeviceCondition { kind: REACHABLE.to_owned(), ..said("Mine") }]);
+        assert_eq!(shown(&status).len(), 2);
+        assert!(take_own(&mut status, &heard(NodeHeard::Yes), Some("a"), "8"));
+        assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
+        assert!(!take_own(&mut status, &heard(NodeHeard::Unknown), Some("a"), "9"));
     }
 }

@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn word(text: &str) -> OwnWord {
-        OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), node: None, unsent: None }
+        OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), ..OwnWord::default() }
     }
 
     #[test]

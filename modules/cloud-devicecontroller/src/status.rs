@@ -43,6 +43,8 @@ fn rfc3339(now: SystemTime) -> String {
 
 /// Makes sure that the device has its DeviceStatus, owned by it, and that CloudCore's own word stands there.
 ///
+/// Answers whether it was written.
+///
 /// # Errors
 /// What the API server said, except that it is there already; that what is there is of an earlier device of that name, which the
 /// garbage collector is about to remove.
@@ -53,13 +55,13 @@ pub(crate) async fn ensure_status(
     uid: &str,
     word: &OwnWord,
     now: SystemTime,
-) -> Result<(), DeviceReportError> {
+) -> Result<bool, DeviceReportError> {
     let statuses = statuses(client, namespace);
     for _ in 0..CONFLICT_TRIES {
         let Some(held) = statuses.get_opt(name).await? else {
             match create(&statuses, (namespace, name, uid), word, now).await {
                 Err(error) if status_code(&error) == Some(409) => continue,
-                created => return Ok(created?),
+                created => return Ok(created.map(|()| true)?),
             }
         };
         if !is_of(&held.metadata, uid) {
@@ -68,18 +70,20 @@ pub(crate) async fn ensure_status(
         let versions = reported(&held.metadata).and_then(|text| report_versions::parse(text));
         let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
         let reporter = versions.as_ref().map(|versions| versions.node.as_str());
-        let is_other = conditions::take_own(&mut status, word, reporter, &rfc3339(now));
-        if !calls::take_own(&mut status, word.unsent.as_ref(), &rfc3339(now)) && !is_other {
-            return Ok(());
+        let is_said = !conditions::take_own(&mut status, word, reporter, &rfc3339(now));
+        let is_called = !calls::take_own(&mut status, word.unsent.as_ref(), &rfc3339(now));
+        let is_owned = held.metadata.owner_references.iter().flatten().count() > 0;
+        if !summary::take(&mut status) && is_said && is_called && is_owned {
+            return Ok(false);
         }
-        summary::take(&mut status);
-        let patch = json!({
-            "metadata": { "resourceVersion": held.metadata.resource_version },
-            "status": { "extensions": status["extensions"] },
-        });
+        let mut metadata = json!({ "resourceVersion": held.metadata.resource_version });
+        if !is_owned {
+            metadata["ownerReferences"] = owners(name, uid);
+        }
+        let patch = json!({ "metadata": metadata, "status": { "extensions": status["extensions"] } });
         match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
-            written => return Ok(written.map(drop)?),
+            written => return Ok(written.map(|_| true)?),
         }
     }
     Err(DeviceReportError::Contended)
@@ -101,13 +105,7 @@ async fn create(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "ownerReferences": [{
-                "apiVersion": "devices.kubeedge.io/v1beta1",
-                "kind": "Device",
-                "name": name,
-                "uid": uid,
-                "controller": true,
-            }],
+            "ownerReferences": owners(name, uid),
         },
         "spec": {},
         "status": said,
@@ -116,12 +114,24 @@ async fn create(
     statuses.create(&PostParams::default(), &status).await.map(drop)
 }
 
+/// The owner of a DeviceStatus: its Device, with which it goes.
+fn owners(name: &str, uid: &str) -> Value {
+    json!([{
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "Device",
+        "name": name,
+        "uid": uid,
+        "controller": true,
+    }])
+}
+
 /// What the node has said, by its versions.
 fn reported(status: &ObjectMeta) -> Option<&String> {
     status.annotations.as_ref()?.get(REPORTED_ANNOTATION)
 }
 
-/// Whether the DeviceStatus is that of the device of this uid. One that names no device was made by somebody else, for the name.
+/// Whether the DeviceStatus is that of the device of this uid. One that names no device was made by somebody else, for the name, or lost its
+/// owner with the device before (`kubectl delete device --cascade=orphan`).
 fn is_of(status: &ObjectMeta, uid: &str) -> bool {
     let owner = status.owner_references.iter().flatten().find(|owner| owner.kind == "Device");
     owner.is_none_or(|owner| owner.uid == uid)

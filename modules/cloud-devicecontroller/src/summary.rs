@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::conditions::REACHABLE;
+
 /// 64 letters of a property's name or value.
 const ITEM_MAX: usize = 64;
 /// 256 letters of all names, and of all values: nobody reads more in a line, and each report writes them.
@@ -13,15 +15,23 @@ const LINE_MAX: usize = 256;
 const PROBLEM_MAX: usize = 2048;
 const ELLIPSIS: char = '…';
 
-/// Writes the line anew. Nothing is written where nothing is said of the device.
-pub(crate) fn take(status: &mut Value) {
+/// Writes the line anew. Nothing is written where nothing is said of the device. Answers whether it has changed.
+pub(crate) fn take(status: &mut Value) -> bool {
     let twins = status["twins"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
     let named: Vec<&Value> = twins.iter().filter(|twin| twin["propertyName"].is_string()).collect();
     let of = |path: &'static str| named.iter().map(move |twin| text(twin, path).unwrap_or_default());
     let conditions = status.pointer("/extensions/conditions").and_then(Value::as_array);
+    let mut all = conditions.iter().copied().flatten();
+    // What the mapper said stays in `status.state`, and is shown again when the node is heard of.
+    let state = if all.any(|condition| condition["type"] == REACHABLE) {
+        "unknown"
+    } else {
+        status["state"].as_str().unwrap_or_default()
+    };
     let wrong = conditions.into_iter().flatten().filter_map(|condition| text(condition, "/message"));
     let summary = json!({
+        "state": cut(state.chars(), ITEM_MAX),
         "problem": line(wrong, "; ", PROBLEM_MAX, PROBLEM_MAX),
         "properties": line(of("/propertyName"), ",", ITEM_MAX, LINE_MAX),
         "reported": line(of("/reported/value"), ",", ITEM_MAX, LINE_MAX),
@@ -29,7 +39,7 @@ pub(crate) fn take(status: &mut Value) {
     let is_new = status.pointer("/extensions/summary") != Some(&summary);
     let says_nothing = summary.as_object().is_some_and(|all| all.values().all(|text| text == ""));
     if !is_new || says_nothing && status.pointer("/extensions/summary").is_none() {
-        return;
+        return false;
     }
     if !status.is_object() {
         *status = json!({});
@@ -38,6 +48,7 @@ pub(crate) fn take(status: &mut Value) {
         status["extensions"] = Value::Object(Map::new());
     }
     status["extensions"]["summary"] = summary;
+    true
 }
 
 /// Texts in one line of bounded length. Terminals do what a control character says.
@@ -90,8 +101,7 @@ mod tests {
             ],
             "extensions": { "conditions": [{ "message": "one" }, { "message": "two" }, { "type": "Odd" }] },
         });
-        let wanted =
-            json!({ "problem": "one; two", "properties": "setpoint,mode,note", "reported": "20,,a [2J" });
+        let wanted = json!({ "state": "", "problem": "one; two", "properties": "setpoint,mode,note", "reported": "20,,a [2J" });
         assert_eq!(summary(status), wanted);
     }
 
@@ -110,14 +120,30 @@ mod tests {
 
     #[test]
     fn what_has_healed_is_taken_away_and_nothing_is_written_of_nothing() {
-        let mut status = json!({ "state": "online" });
-        take(&mut status);
-        assert_eq!(status, json!({ "state": "online" }));
+        let mut status = json!({});
+        assert!(!take(&mut status));
+        assert_eq!(status, json!({}));
         status["extensions"] = json!({ "conditions": [{ "message": "m" }] });
         take(&mut status);
         assert_eq!(status["extensions"]["summary"]["problem"], "m");
         status["extensions"]["conditions"] = json!([]);
         take(&mut status);
         assert_eq!(status["extensions"]["summary"]["problem"], "", "a merge patch has to carry it");
+    }
+
+    #[test]
+    fn the_state_of_a_device_whose_node_is_silent_is_unknown_and_the_mappers_word_stays() {
+        let mut status = json!({ "state": "online" });
+        assert!(take(&mut status) && !take(&mut status));
+        assert_eq!(status["extensions"]["summary"]["state"], "online");
+        status["extensions"]["conditions"] = json!([{ "type": REACHABLE, "message": "m" }]);
+        assert!(take(&mut status));
+        assert_eq!(
+            (&status["state"], &status["extensions"]["summary"]["state"]),
+            (&json!("online"), &json!("unknown"))
+        );
+        status["extensions"]["conditions"] = json!([]);
+        assert!(take(&mut status));
+        assert_eq!(status["extensions"]["summary"]["state"], "online");
     }
 }

@@ -26,8 +26,48 @@ fn is_of_ending_namespace(error: &kube::Error) -> bool {
             || status.message.contains("because it is being terminated"))
 }
 
+/// The policies by which an API server lets CloudCore write of its own nodes alone (`cloud/deploy/policy.yaml`).
+const OF_RIGHTS: [&str; 2] = ["'kubehive-cloudcore-other-nodes'", "'kubehive-cloudcore-node-owners'"];
+
+/// The right to the node is not there, or not yet: NodeLease binds it again, and ends the session where it may not.
+fn is_for_want_of_right(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 422 && OF_RIGHTS.iter().any(|policy| status.message.contains(policy))
+}
+
 /// 404 and 409: the object is gone or is another one; 400 and 422: it can never be written. A status that lost against
 /// another write does not come here: it is read and compared again.
 pub(crate) fn is_final(error: &kube::Error) -> bool {
-    matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422)) || is_of_ending_namespace(error)
+    let is_final = matches!(status_code(error), Some(400 | 404 | 409 | 410 | 413 | 422));
+    (is_final && !is_for_want_of_right(error)) || is_of_ending_namespace(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn what_waits_for_the_right_to_a_node_is_not_given_up() {
+        let refused = |code, message: &str| {
+            kube::Error::Api(Status::failure(message, "Invalid").with_code(code).boxed())
+        };
+        let by = |policy: &str| {
+            refused(
+                422,
+                &format!(
+                    "pods \"web\" is forbidden: ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: m"
+                ),
+            )
+        };
+        assert!(
+            !is_final(&by("kubehive-cloudcore-other-nodes"))
+                && !is_final(&by("kubehive-cloudcore-node-owners"))
+        );
+        assert!(
+            is_final(&by("kubehive-cloudcore-metadata"))
+                && is_final(&refused(422, "status.phase: Unsupported value"))
+        );
+        assert!(is_final(&refused(404, "not found")) && !is_final(&refused(503, "away")));
+    }
 }

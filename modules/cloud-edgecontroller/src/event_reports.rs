@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::NodeName;
 use contract::ids::{DeviceName, Namespace, ObjectName, Uid, is_dns1123_label};
 use contract::parsed::PodId;
-use fairshare::Bucket;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};

@@ -42,7 +42,7 @@ pub(crate) fn node_registered(env: &Env, node: &NodeName) {
 /// A Node does not say by its label that it is CloudCore's; tried again in its node's next session.
 pub(crate) fn own_not_said(env: &Env, node: &NodeName, reason: &str) {
     env.count("edgecontroller_own_not_said");
-    tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it at each write: apply cloud/deploy/policy.yaml of this version");
+    tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it whenever a node joins: apply cloud/deploy/policy.yaml of this version");
 }
 
 /// Fields of a report were left out, which no API server takes; `times`, counted of this node, thins out the log.

@@ -10,10 +10,9 @@ use std::time::Duration;
 use apimachinery::static_pod::{
     HASH_ANNOTATION, MIRROR_ANNOTATION, SEEN_ANNOTATION, SOURCE_ANNOTATION, api_reference,
 };
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::NodeName;
 use contract::ids::{MIRROR_LABELS_LABEL, Namespace, OWN_LABEL, ObjectName};
-use fairshare::Bucket;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -40,12 +39,10 @@ pub(crate) struct MirrorPod {
 }
 
 impl MirrorPod {
-    /// The pod as it is made where nodes may choose labels or not. One label it always has: by it policies ask its Node, and that it owns
-    /// the pod.
+    /// The pod as it is made where nodes may choose labels or not.
     pub(crate) fn labelled(&self, may_label: bool) -> Value {
         let mut pod = self.pod.clone();
         pod["metadata"]["labels"] = if may_label { json!(self.labels) } else { json!({}) };
-        pod["metadata"]["labels"][OWN_LABEL] = json!("owner");
         pod
     }
 }
@@ -205,8 +202,8 @@ mod tests {
         );
         assert_eq!((&made.pod["spec"]["hostNetwork"], made.pod.get("status")), (&json!(true), None));
         let labels = |may_label| made.labelled(may_label)["metadata"]["labels"].clone();
-        assert_eq!(labels(false), json!({"kubehive.io/own": "owner"}), "no Service takes it for its own");
-        assert_eq!(labels(true), json!({"app": "web", "kubehive.io/own": "owner"}));
+        assert_eq!(labels(false), json!({}), "no Service takes it for its own");
+        assert_eq!(labels(true), json!({"app": "web"}));
         let of = |word: &str| {
             may_label(Some(&BTreeMap::from([(MIRROR_LABELS_LABEL.to_owned(), word.to_owned())])))
         };

@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::NodeName;
-use fairshare::Bucket;
 
 /// 1,024 at once, and one in each second: 250 pods with four tokens each that start on a node which has none, and then eight times as
 /// many as they ask for anew in each hour, when all of them live for the shortest time that is usual.

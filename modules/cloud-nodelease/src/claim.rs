@@ -85,7 +85,12 @@ impl ClaimHandler {
     ) -> Result<(Option<String>, LeaseClaim), ClaimRefused> {
         // Nothing is written about a node that is not ours, its Lease included.
         let uid = self.admit(node, certificate).await.map_err(|error| self.refused(node, &error))?;
-        let claim = self.leases.claim(node, is_late).await.map_err(|error| {
+        let right = self.leases.ensure_right(&self.env, node, uid.as_deref());
+        let claimed = match right.await {
+            Ok(()) => self.leases.claim(node, is_late).await,
+            Err(error) => Err(error),
+        };
+        let claim = claimed.map_err(|error| {
             events::claim_failed(&self.env, node, &Fault::from_error(&error).reason);
             match error {
                 LeaseError::Exhausted { .. } => {
@@ -148,6 +153,8 @@ impl ClaimHandler {
         let Some(metadata) = found else { return Ok(Resolved::GoesOn) };
         match self.registry.node_made(node, &certificate, &metadata).await {
             Ok(uid) => {
+                let right = self.leases.ensure_right(&self.env, node, Some(&uid)).await;
+                right.map_err(|error| unavailable(&error))?;
                 self.sessions.borrow_mut().resolved(node, session, Some(uid));
                 Ok(Resolved::GoesOn)
             }

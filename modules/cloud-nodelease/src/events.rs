@@ -42,6 +42,25 @@ pub(crate) fn lease_owner_refused(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "lease renewed without its Node as owner: apply policy.yaml of this version");
 }
 
+/// A node has the right by which policies know that it is CloudCore's.
+pub(crate) fn right_bound(env: &Env, node: &NodeName) {
+    env.count("nodelease_right_bound");
+    tracing::info!(%node, "the RoleBinding kubehive-nodes/{node} says that the node is CloudCore's");
+}
+
+/// The API server takes no rights to nodes, or CloudCore's account may bind none. Where there is no such namespace, as in the
+/// stand-alone API, nobody asks for them.
+pub(crate) fn right_not_taken(env: &Env, reason: &str, is_forbidden: bool) {
+    env.count("nodelease_right_not_taken");
+    if !is_forbidden {
+        return tracing::debug!(reason, "no RoleBindings say which nodes are CloudCore's");
+    }
+    tracing::warn!(
+        reason,
+        "no RoleBindings say which nodes are CloudCore's: if policy.yaml is applied, apply rbac.yaml of its version"
+    );
+}
+
 /// Whether a Node is still there could not be found out.
 pub(crate) fn node_not_checked(env: &Env, node: &NodeName, reason: &str) {
     env.count("nodelease_node_not_checked");
@@ -60,8 +79,12 @@ pub(crate) fn condition_said_again(env: &Env, node: &NodeName) {
     tracing::info!(%node, "the Node's conditions of kubehive.io, which somebody else wrote, are written again");
 }
 
-/// The watch of Nodes broke off.
-pub(crate) fn watch_interrupted(env: &Env, reason: &str) {
+/// The watch of Nodes broke off. One line until it says something again.
+pub(crate) fn watch_interrupted(env: &Env, reason: &str, is_first: bool) {
     env.count("nodelease_watch_interrupted");
-    tracing::warn!(reason, "watch of Nodes interrupted");
+    if is_first {
+        tracing::warn!(reason, "watch of Nodes interrupted");
+    } else {
+        tracing::debug!(reason, "watch of Nodes still interrupted");
+    }
 }

@@ -1,10 +1,6 @@
 //! What stands in a node's Lease, and the patches that change it. Pure.
-//!
-//! Each has the label by which policies ask the Node of a Lease, and not all Nodes whenever a kubelet renews its own
-//! (`cloud/deploy/policy.yaml`).
 
 use contract::NodeName;
-use contract::ids::OWN_LABEL;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
@@ -81,7 +77,6 @@ pub fn claim_patch(node: &NodeName, cloudcore: &str, session: u64, resource_vers
         "metadata": {
             "resourceVersion": resource_version,
             "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
-            "labels": { OWN_LABEL: "" },
         },
         "spec": {
             "holderIdentity": node.as_str(),
@@ -109,7 +104,7 @@ pub fn renewal_patch(
     owner: Option<&str>,
 ) -> Value {
     let mut patch = json!({
-        "metadata": { "resourceVersion": resource_version, "labels": { OWN_LABEL: "" } },
+        "metadata": { "resourceVersion": resource_version },
         "spec": {
             "holderIdentity": node.as_str(),
             "leaseDurationSeconds": LEASE_SECONDS,
@@ -120,14 +115,10 @@ pub fn renewal_patch(
     patch
 }
 
-/// The value of the label when an owner is named: the uid of the Node is looked at then, and at no renewal after the next one.
-const OWNER: &str = "owner";
-
 fn own(lease: &mut Value, node: &NodeName, owner: Option<&str>) {
     if let Some(uid) = owner {
         lease["metadata"]["ownerReferences"] =
             json!([{ "apiVersion": "v1", "kind": "Node", "name": node.as_str(), "uid": uid }]);
-        lease["metadata"]["labels"][OWN_LABEL] = json!(OWNER);
     }
 }
 
@@ -147,7 +138,6 @@ pub fn new_lease(
     lease["metadata"] = json!({
         "name": node.as_str(),
         "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
-        "labels": { OWN_LABEL: "" },
     });
     lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
     own(&mut lease, node, owner);
@@ -186,17 +176,9 @@ mod tests {
         let node = NodeName::parse("edge-1").unwrap();
         let owners = json!([{ "apiVersion": "v1", "kind": "Node", "name": "edge-1", "uid": "u" }]);
         let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", Some("u"));
-        let labels = |value: &str| json!({ "kubehive.io/own": value });
-        assert_eq!(
-            patch["metadata"],
-            json!({ "resourceVersion": "9", "ownerReferences": owners, "labels": labels("owner") })
-        );
+        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9", "ownerReferences": owners }));
         let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", None);
-        assert_eq!(
-            patch["metadata"],
-            json!({ "resourceVersion": "9", "labels": labels("") }),
-            "those that it has stay"
-        );
+        assert_eq!(patch["metadata"], json!({ "resourceVersion": "9" }), "those that it has stay");
         let made = new_lease(&node, "cloudcore-a", 3, None, Some("u"));
         assert_eq!(made["metadata"]["ownerReferences"], owners);
         let held: Lease = serde_json::from_value(made).unwrap();

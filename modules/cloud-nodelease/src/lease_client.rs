@@ -21,6 +21,7 @@ use crate::error::LeaseError;
 use crate::events;
 use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion};
 use crate::plan::Sessions;
+use crate::rights::NodeRights;
 
 /// Where nodes' Leases live.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -53,11 +54,23 @@ pub(crate) struct LeaseClient {
     /// This CloudCore.
     cloudcore: Rc<str>,
     sessions: Rc<RefCell<Sessions>>,
+    rights: NodeRights,
 }
 
 impl LeaseClient {
     pub(crate) fn new(client: kube::Client, cloudcore: Rc<str>, sessions: Rc<RefCell<Sessions>>) -> Self {
-        LeaseClient { client, cloudcore, sessions }
+        let rights = NodeRights::new(client.clone());
+        LeaseClient { client, cloudcore, sessions, rights }
+    }
+
+    /// The right to the node, of the Node with this uid, by which policies let CloudCore write about it.
+    pub(crate) async fn ensure_right(
+        &self,
+        env: &Env,
+        node: &NodeName,
+        uid: Option<&str>,
+    ) -> Result<(), LeaseError> {
+        self.rights.ensure(env, node, uid).await
     }
 
     /// Takes the node, whoever has it: the newest link is the one that the node has chosen. Begins no write once `is_late`.
@@ -66,6 +79,14 @@ impl LeaseClient {
         node: &NodeName,
         is_late: &Cell<bool>,
     ) -> Result<LeaseClaim, LeaseError> {
+        let claimed = self.take(node, is_late).await;
+        if claimed.as_ref().is_err_and(is_refusal) {
+            self.rights.doubt(node);
+        }
+        claimed
+    }
+
+    async fn take(&self, node: &NodeName, is_late: &Cell<bool>) -> Result<LeaseClaim, LeaseError> {
         for _ in 0..SWAP_TRIES {
             let found = self.read(node).await?;
             let mut highest = self.sessions.borrow().newest(node).unwrap_or_default();
@@ -107,14 +128,14 @@ impl LeaseClient {
         self.patch(node, &patch).await.map(drop)
     }
 
-    /// Renews the Lease if this CloudCore has the node since that session, and makes the Node with the uid `owner` its owner if it has
+    /// Renews the Lease if this CloudCore has the node since that session, and makes the Node with that uid its owner if it has
     /// none.
     pub(crate) async fn renew(
         &self,
         node: &NodeName,
         session: u64,
         now: jiff::Timestamp,
-        owner: &str,
+        uid: &str,
         env: &Env,
     ) -> Result<LeaseOwnership, LeaseError> {
         let mut is_refused = false;
@@ -130,7 +151,7 @@ impl LeaseClient {
             };
             let held = version.as_ref().map(|version| version.owner).unwrap_or_default();
             is_refused |= held == LeaseOwner::Refused;
-            let owner = Some(owner).filter(|_| held == LeaseOwner::Missing && !is_refused);
+            let owner = Some(uid).filter(|_| held == LeaseOwner::Missing && !is_refused);
             let written = match &version {
                 Some(LeaseVersion { resource_version, renewed, .. }) => {
                     let at = lease::renewal_time(*renewed, now);
@@ -156,6 +177,12 @@ impl LeaseClient {
                 {
                     events::lease_owner_refused(env, node, &error.to_string());
                     is_refused = true;
+                }
+                // Whoever took its right away took the node, too, or took it by mistake: the next try looks.
+                Err(error) if is_refusal(&error) => {
+                    self.rights.doubt(node);
+                    self.rights.ensure(env, node, Some(uid)).await?;
+                    return Err(error);
                 }
                 Err(error) => return Err(error),
             }
@@ -226,4 +253,9 @@ impl LeaseClient {
         );
         Ok(version.map_or(0, |version| version.session))
     }
+}
+
+/// An admission policy or RBAC forbids it.
+fn is_refusal(error: &LeaseError) -> bool {
+    matches!(error, LeaseError::Api(error) if matches!(status_code(error), Some(403 | 422)))
 }

@@ -3,7 +3,8 @@
 //! # Owns
 //! The nodes' Leases in `kube-node-lease`, as far as this CloudCore writes them: the annotation `kubehive.io/cloudcore` says
 //! which CloudCore has the node, `spec.leaseTransitions` since which session. The newest session of each node here. A watch
-//! of the metadata of Nodes. The condition `kubehive.io/Synced`.
+//! of the metadata of Nodes. The condition `kubehive.io/Synced`. The right to each node in `kubehive-nodes`, by which admission policies
+//! know whose it is.
 //! # Accepts
 //! [`contract::nodelease::NodeLeaseMsg`]: claims from the hub and which sessions are open, renewals, questions of the
 //! controllers what a session is worth, what SyncController has to show.
@@ -27,5 +28,6 @@ pub mod lease;
 mod lease_client;
 mod nodes;
 pub mod plan;
+mod rights;
 
 pub use actor::{Dependencies, NodeLease};

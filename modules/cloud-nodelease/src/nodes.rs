@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, ApiResource};
-use kube::runtime::watcher::{Config, Event, watcher};
-use kubewatch::{WatchPause, WatchedMetadata};
+use kube::runtime::watcher::{Event, watcher};
+use kubewatch::{WatchPause, WatchedMetadata, watch_config};
 
 use crate::plan::Sessions;
 
@@ -32,13 +32,18 @@ pub(crate) async fn watch(
     // One Node that cannot be read must not hide the others.
     let nodes: Api<WatchedMetadata> = Api::all_with(client, &ApiResource::erase::<Node>(&()));
     let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
-    let mut listed = BTreeSet::new();
-    let mut events = std::pin::pin!(watcher(nodes, Config::default()));
+    let (mut listed, mut is_broken) = (BTreeSet::new(), false);
+    let mut events = std::pin::pin!(watcher(nodes, watch_config(None)));
     while let Some(event) = events.next().await {
         let changed = match event {
-            Ok(event) => take(&sessions, event, &mut listed),
+            Ok(event) => {
+                // A list that begins has not been answered yet.
+                is_broken &= matches!(event, Event::Init);
+                take(&sessions, event, &mut listed)
+            }
             Err(error) => {
-                crate::events::watch_interrupted(&env, &Fault::from_error(&error).reason);
+                let is_first = !std::mem::replace(&mut is_broken, true);
+                crate::events::watch_interrupted(&env, &Fault::from_error(&error).reason, is_first);
                 env.sleep(env.jitter(pause.broke(env.now()))).await;
                 continue;
             }

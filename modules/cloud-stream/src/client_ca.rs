@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
-use kubewatch::WatchPause;
+use kubewatch::{WatchPause, watch_config};
 
 use crate::events;
 
@@ -30,7 +30,7 @@ pub(crate) fn watch(client: kube::Client, cx: &Context<CloudStreamMsg>) {
     cx.spawn(async move {
         let mut pause = WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now());
         loop {
-            let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+            let config = watch_config(Some(&format!("metadata.name={NAME}")));
             let mut changes = std::pin::pin!(watcher(api.clone(), config));
             let mut listed = None;
             while let Some(change) = changes.next().await {

@@ -71,6 +71,8 @@ pub enum DeviceControllerMsg {
 pub enum NodePresence {
     /// An edge node.
     Edge,
+    /// An edge node of which nothing is heard: its condition Ready is Unknown.
+    Silent,
     /// A Node that is no edge node.
     Other,
     /// Nothing.

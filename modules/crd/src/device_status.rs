@@ -23,7 +23,7 @@ use crate::{AnyMap, any_map_schema};
     doc = "What a device is, as its node reports it.",
     printcolumn(name = "Properties", type_ = "string", json_path = ".status.extensions.summary.properties"),
     printcolumn(name = "Reported", type_ = "string", json_path = ".status.extensions.summary.reported"),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.extensions.summary.state"),
     printcolumn(name = "LastOnline", type_ = "string", json_path = ".status.lastOnlineTime"),
     printcolumn(name = "Twins", type_ = "string", json_path = ".status.twins", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -49,8 +49,8 @@ pub struct DeviceStatusStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub last_online_time: Option<String>,
-    /// Anything else. `conditions` is what is wrong with the device: `Valid` by CloudCore, the others by its node. `summary` is what
-    /// `kubectl get` shows of all that, in a line.
+    /// Anything else. `conditions` is what is wrong with the device: `Valid` and `Reachable` by CloudCore, the others by its node.
+    /// `summary` is what `kubectl get` shows of all that, in a line; its state is unknown while nothing is heard of the node.
     #[serde(default, skip_serializing_if = "AnyMap::is_empty")]
     #[schemars(schema_with = "any_map_schema")]
     pub extensions: AnyMap,

@@ -133,6 +133,7 @@ fn kubectl_get_shows_what_was_reported() {
     let shown: Vec<(&str, &str, i32)> =
         columns.iter().map(|c| (c.name.as_str(), c.json_path.as_str(), c.priority.unwrap_or(0))).collect();
     assert!(shown.contains(&("Properties", ".status.extensions.summary.properties", 0)), "{shown:?}");
+    assert!(shown.contains(&("State", ".status.extensions.summary.state", 0)), "{shown:?}");
     assert!(shown.contains(&("Reported", ".status.extensions.summary.reported", 0)), "{shown:?}");
     for crd in crd::manifests() {
         for column in crd.spec.versions.iter().flat_map(|v| v.additional_printer_columns.iter().flatten()) {

@@ -4,15 +4,15 @@
 //! The log on the standard error, the runtime of the hive's thread, the signals.
 //! # Accepts
 //! SIGTERM, SIGINT, SIGHUP and SIGQUIT: each stops the daemon in order, as with KubeEdge's. SIGUSR1: the daemon writes into its log
-//! what every actor shows of itself and what was counted, as JSON. `RUST_LOG`, `NO_COLOR` and `NOTIFY_SOCKET` of the
-//! environment.
+//! what every actor shows of itself and what was counted, as JSON. `RUST_LOG`, `NO_COLOR`, `NOTIFY_SOCKET` and `JOURNAL_STREAM` of
+//! the environment.
 //! # Tells
 //! systemd when it is up and when it stops; whoever started it, by 0 for an end in order and 1 for any other, with a
 //! sentence in the log.
 //! # Keeps across a restart
 //! Nothing.
 //! # Never
-//! Colours a log that no terminal shows, says a cause of an error twice, lets a library write bodies of
+//! Colours a log that no terminal shows, writes priorities for the journal where none reads them, says a cause of an error twice, lets a library write bodies of
 //! requests into the log, or lets somebody fill the log: of what a peer can cause
 //! as often as he likes a few lines are written, and then one at times with the count of those that were left out; and of a field
 //! 256 bytes, of a message 4 KiB, with the count of what was cut.
@@ -20,6 +20,7 @@
 
 mod cut;
 mod files;
+mod journal;
 pub mod log;
 pub mod names;
 pub mod notify;

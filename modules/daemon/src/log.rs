@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const TELLS_BODIES: [&str; 1] = ["kube_client"];
 
 use crate::cut::Cut;
+use crate::journal::{self, Graded};
 use crate::thinning::{Thinning, Verdict};
 
 /// The target of what an administrator asked a daemon to tell of itself. It is written whole.
@@ -52,7 +53,8 @@ pub fn start(filter: &str) {
     let (filter, refused) = choose(&asked, filter);
     let no_color = std::env::var_os("NO_COLOR");
     let has_color = has_color(std::io::stderr().is_terminal(), no_color.as_deref());
-    subscriber(filter, has_color, std::io::stderr).init();
+    let is_journal = journal::is_at(std::io::stderr(), std::env::var_os(journal::STREAM).as_deref());
+    subscriber(filter, has_color, Graded { writer: std::io::stderr, is_journal }).init();
     if let Some(reason) = refused {
         tracing::warn!(RUST_LOG = ?asked, reason, "RUST_LOG is not understood and has no effect; write levels and TARGET=LEVEL, with commas between");
     }

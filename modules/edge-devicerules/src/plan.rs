@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::devicerules::{DeviceFacts, Presence};
 use crd::{EdgeCondition, EdgeRule};
 
@@ -58,36 +58,8 @@ pub(crate) fn judge(condition: &EdgeCondition, facts: &DeviceFacts) -> Verdict {
     }
 }
 
-/// How often something may happen (GCRA).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    /// When all until now would have been in time.
-    paid: Option<Moment>,
-}
-
-impl Allowance {
-    /// Takes one of `burst` at once and one more in each `every`.
-    ///
-    /// # Errors
-    /// When there is one again.
-    pub(crate) fn take(&mut self, (burst, every): (u32, Duration), now: Moment) -> Result<(), Moment> {
-        let paid = self.paid.map_or(now, |paid| paid.max(now));
-        let credit = every * burst.saturating_sub(1);
-        if paid.since(now) > credit {
-            return Err(now + (paid.since(now) - credit));
-        }
-        self.paid = Some(paid + every);
-        Ok(())
-    }
-
-    /// When all of it is there again.
-    fn full_at(self) -> Moment {
-        self.paid.unwrap_or_default()
-    }
-}
-
 /// What a rule remembers between two looks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RuleState {
     /// It has triggered.
     pub(crate) is_triggered: bool,
@@ -95,7 +67,14 @@ pub(crate) struct RuleState {
     pub(crate) is_held_back: bool,
     /// Since when the condition has held without a break.
     holds_since: Option<Moment>,
-    changes: Allowance,
+    changes: Bucket,
+}
+
+impl Default for RuleState {
+    fn default() -> Self {
+        let changes = Bucket::new(CHANGES.0, CHANGES.1);
+        RuleState { is_triggered: false, is_held_back: false, holds_since: None, changes }
+    }
 }
 
 /// What has become of a rule.
@@ -137,7 +116,8 @@ impl RuleState {
         if !is_due {
             return self.quiet(now, None);
         }
-        if let Err(at) = self.changes.take(CHANGES, now) {
+        if !self.changes.take(now) {
+            let at = self.changes.free_at(now);
             let was_held_back = std::mem::replace(&mut self.is_held_back, true);
             return (if was_held_back { Step::Stay } else { Step::HeldBack }, Some(at));
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 use contract::devicerules::{
     ACTION_FAILED, ActionsOutcome, DeviceFacts, HELD_BACK, RULES_APPLIED, RULES_QUIET, RuleCondition,
     TRIGGERED,
@@ -14,7 +14,7 @@ use crd::EdgeAction;
 use edge_store::Write;
 
 use crate::active_rule::{ActiveRule, AfterAttempt};
-use crate::plan::{Allowance, Step};
+use crate::plan::Step;
 use crate::store::{self, KeptRule};
 
 /// 25 Events about a device at once, and one more in 300 s: so many an API server takes (the kubelet's spam filter), and what is more
@@ -31,7 +31,7 @@ pub(crate) type RuleKey = (DeviceName, String);
 struct RulesOfDevice {
     facts: DeviceFacts,
     rules: Vec<ActiveRule>,
-    events: Allowance,
+    events: Bucket,
     /// Something has changed since they were last judged.
     is_changed: bool,
     /// What they said of themselves last.
@@ -161,7 +161,7 @@ impl RuleSet {
             }
         }
         let facts = DeviceFacts { device: id.clone(), uid: uid.to_owned(), ..empty_facts(id) };
-        let events = before.map(|before| before.events).unwrap_or_default();
+        let events = before.map_or_else(|| Bucket::new(EVENTS.0, EVENTS.1), |before| before.events);
         self.devices
             .insert(id.clone(), RulesOfDevice { facts, rules: active, events, is_changed: true, said: None });
     }
@@ -190,7 +190,7 @@ impl RuleSet {
             for active in &mut device.rules {
                 let step = active.judge(&device.facts, now);
                 let Some((kind, message)) = words(step, active, &device.facts) else { continue };
-                let is_told = device.events.take(EVENTS, now).is_ok();
+                let is_told = device.events.take(now);
                 happenings.push(RuleHappening {
                     device: id.clone(),
                     uid: device.facts.uid.clone(),
@@ -238,7 +238,7 @@ impl RuleSet {
             return None;
         }
         let message = format!("rule `{rule}` gives up: {}", active.failures.join("; "));
-        let is_told = device.events.take(EVENTS, now).is_ok();
+        let is_told = device.events.take(now);
         let (uid, kind) = (device.facts.uid.clone(), HappeningKind::ActionFailed);
         Some(RuleHappening { device: id, uid, rule, kind, message: cut(message), is_told })
     }

@@ -73,8 +73,6 @@ pub(crate) const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// 30 s: DeviceTwin commits to a slow card.
 pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
-/// 16 MiB of retained messages where the settings say nothing else (`maxRetainedBytes`).
-pub(crate) const RETAINED_BYTES: usize = 16 << 20;
 /// 50 retained messages of a new subscription are in a client's queue at once; the rest is looked up when these have left,
 /// so that there may be any number of them.
 pub(crate) const RETAINED_PAGE: usize = 50;

@@ -40,9 +40,11 @@ pub(crate) struct Retained {
     dirty: BTreeSet<String>,
 }
 
+/// With the room that a node's broker has by itself: `maxRetainedBytes`.
+#[cfg(test)]
 impl Default for Retained {
     fn default() -> Self {
-        Retained::within(plan::RETAINED_BYTES)
+        Retained::within(usize::try_from(config::edge::EventBus::default().max_retained_bytes).unwrap())
     }
 }
 
@@ -195,6 +197,9 @@ mod tests {
     use beehive::Moment;
     use bytes::Bytes;
 
+    /// Enough for whatever these put.
+    const ROOM: usize = 1 << 20;
+
     fn from(name: &str, topic: &str, payload: &[u8]) -> Rc<Message> {
         let message = Message::of_node(topic.into(), Bytes::copy_from_slice(payload), 1, true);
         Rc::new(Message { from: name.into(), ..message })
@@ -225,7 +230,7 @@ mod tests {
             Write::PutRow { key1, key2, value, .. } => Some(Row { key1, key2, value, revision: 1 }),
             _ => None,
         });
-        let mut again = Retained::load(rows.collect(), plan::RETAINED_BYTES, Clocks::default());
+        let mut again = Retained::load(rows.collect(), ROOM, Clocks::default());
         assert_eq!((again.len(), again.is_dirty()), (2, false));
         for (filter, wanted) in [("s/hw/x", message("$hw/x", b"1")), ("u/#", message("y", b"2"))] {
             assert_eq!(again.page(filter, None, 9, 9).messages, [wanted]);
@@ -247,7 +252,7 @@ mod tests {
         let value = message::to_bytes(&short, at(0));
         let load = |seconds| {
             let row = Row { key1: "x".into(), key2: String::new(), value: value.clone(), revision: 1 };
-            Retained::load(vec![row], plan::RETAINED_BYTES, at(seconds))
+            Retained::load(vec![row], ROOM, at(seconds))
         };
         assert_eq!((load(9).len(), load(9).bytes > 0, load(9).is_dirty()), (1, true, false));
         let mut late = load(10);
@@ -264,7 +269,7 @@ mod tests {
             let value = message::to_bytes(&one, Clocks::default());
             Row { key1: topic.into(), key2: String::new(), value, revision: 1 }
         };
-        let load = |rows: Vec<Row>| Retained::load(rows, plan::RETAINED_BYTES, Clocks::default()).len();
+        let load = |rows: Vec<Row>| Retained::load(rows, ROOM, Clocks::default()).len();
         let spoofed = "$hw/events/node/edge-1/membership/updated";
         let short = Row { value: vec![1, 9, b'x'], ..row("b", "") };
         assert_eq!(load(vec![row(spoofed, "a"), row("$SYS/x", "a"), row("a/+", ""), short]), 0);

@@ -68,6 +68,20 @@ pub enum StoreError {
         /// The key's file.
         path: PathBuf,
     },
+    /// The file is the store of another node: its disk was copied, or the machine has another name now.
+    #[error(
+        "{} is the store of node `{of}`, and this is node `{node}`: nothing of it is read or sent. If its disk is a copy of that \
+         node's, move the store away with all files whose names begin like it, and edgecore begins an empty one; if it is that \
+         node's, give the node its name back", path.display()
+    )]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// The node that it is of.
+        of: String,
+        /// The node that opens it.
+        node: String,
+    },
     /// There is no file.
     #[error("{} does not exist; edgecore makes it when it starts, or name another one", path.display())]
     Missing {
@@ -75,7 +89,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Something stands in the place of the database, or of a file beside it, that is no file.
-    #[error("{} is {is} and no regular file; name another path (database.dataSource), or move it away", path.display())]
+    #[error("{} is {is} and no regular file; name the file itself in database.dataSource, or move this away", path.display())]
     NotAFile {
         /// Where.
         path: PathBuf,
@@ -144,6 +158,10 @@ impl StoreError {
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => StoreError::Disk { path, source },
             _ => StoreError::Sqlite { path, source },
         }
+    }
+
+    pub(crate) fn other_node(path: &Path, of: String, node: Option<&str>) -> Self {
+        StoreError::OtherNode { path: path.to_owned(), of, node: node.unwrap_or_default().to_owned() }
     }
 
     /// Whether the disk takes no writes, though the file may be good.

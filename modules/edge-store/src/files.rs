@@ -10,13 +10,16 @@ use crate::StoreError;
 /// Broken files beside the database; older ones are deleted.
 const BROKEN_KEPT: usize = 3;
 
-/// Refuses what stands in a file's place and is none: whoever opens a named pipe waits for its other end, for ever.
+/// Refuses what stands in a file's place and is none: whoever opens a named pipe waits for its other end, for ever. A link, too:
+/// SQLite has the log beside what it leads to, and we look for it beside the link; and whoever follows it changes modes and
+/// contents of what is not the store's.
 pub(crate) fn check_regular(path: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
         let path = if suffix.is_empty() { path.to_owned() } else { beside(path, suffix) };
-        let Ok(found) = fs::metadata(&path).map(|meta| meta.file_type()) else { continue };
+        let Ok(found) = fs::symlink_metadata(&path).map(|meta| meta.file_type()) else { continue };
         let is = match found {
             found if found.is_file() => continue,
+            found if found.is_symlink() => "a symbolic link",
             found if found.is_dir() => "a folder",
             found if found.is_fifo() => "a named pipe",
             found if found.is_socket() => "a socket",

@@ -14,7 +14,7 @@ use crate::read::{self, IntactRow};
 use crate::schema::{self, Meta, SchemaError};
 use crate::soundness::header;
 use crate::state::Damage;
-use crate::{StoreError, Table, plan};
+use crate::{StoreError, Table, connection, plan};
 
 /// One row, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl StoreInspector {
         }
         let (conn, meta) = connect(&path).map_err(|unfit| match unfit {
             SchemaError::Broken(reason) => not_ours(reason),
+            SchemaError::OtherNode(of) => not_ours(format!("it is node `{of}`'s")),
             SchemaError::Sql(error) if is_not_ours(&error) => not_ours(error.to_string()),
             SchemaError::Sql(error) => StoreError::sqlite(&path, error),
         })?;
@@ -105,6 +106,11 @@ impl StoreInspector {
     /// The revision of the last commit.
     pub fn revision(&self) -> u64 {
         self.meta.revision
+    }
+
+    /// The node that the store is of; `None` where it names none that can be read.
+    pub fn node(&self) -> Option<String> {
+        schema::noted_node(&self.conn).ok().flatten()
     }
 
     /// What is wrong with the node key; `None` if it is there.
@@ -220,7 +226,7 @@ impl StoreInspector {
 fn connect(path: &Path) -> Result<(Connection, Meta), SchemaError> {
     let is_closed = !beside(path, "-wal").exists() && !beside(path, "-shm").exists();
     if !is_closed {
-        let beside = schema::reader(path).map_err(SchemaError::from);
+        let beside = connection::reader(path).map_err(SchemaError::from);
         let error = match beside.and_then(|conn| Ok((schema::readable(&conn)?, conn))) {
             Ok((meta, conn)) => return Ok((conn, meta)),
             Err(error) => error,
@@ -229,7 +235,7 @@ fn connect(path: &Path) -> Result<(Connection, Meta), SchemaError> {
             return Err(error);
         }
     }
-    let conn = schema::without_writes(path)?;
+    let conn = connection::without_writes(path)?;
     let meta = schema::readable(&conn)?;
     Ok((conn, meta))
 }

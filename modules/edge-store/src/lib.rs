@@ -18,10 +18,13 @@
 //!
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
-//! integrity check refuses, or whose log lost commits that were answered, is quarantined as `edgecore.db.broken-<n>`; its
+//! integrity check refuses, whose log lost commits that were answered, or that holds what no store has (a trigger, a view, a virtual
+//! table: none of them runs) is quarantined as `edgecore.db.broken-<n>`; its
 //! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named. Where
 //! neither row nor key is left it is said that how many there were is not known. No row comes back that was removed, unless
 //! the commit that removed it is lost with the log. An empty file whose key is there is a loss, too ([`Opened::Emptied`]).
+//!
+//! The file names the node that it is of ([`Options::node`]); that of another one is refused, broken or not, and stays as it is.
 //!
 //! The file has a version, and its rows are structs of their own per version (`layout.rs`). Rows of a kind that this
 //! release does not know were written by a newer one that was rolled back: they are kept, counted and named in
@@ -35,7 +38,7 @@
 //! and looks whether the disk takes writes by now.
 //!
 //! # Never
-//! Never answers with a row whose checksum is wrong, never writes a secret in the open, never deletes a broken file
+//! Never answers with a row whose checksum is wrong, never runs what a file says, never follows a link in the place of one of its files, never writes a secret in the open, never deletes a broken file
 //! before newer ones take its place, never writes while nothing changes, and never lets a full disk or a read-only file
 //! system end the writer.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -45,6 +48,7 @@ mod audit;
 mod block_on;
 mod btree;
 mod checksum;
+mod connection;
 mod error;
 mod files;
 mod inspector;

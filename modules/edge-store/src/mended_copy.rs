@@ -9,12 +9,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use crate::btree::PAGE;
 use crate::error::is_not_ours;
 use crate::files::{beside, make_private, remove_database};
-use crate::{StoreError, schema, wal};
+use crate::{StoreError, connection, wal};
 
 /// The copy's name behind the database's.
 pub(crate) const SUFFIX: &str = ".mended";
@@ -95,8 +95,7 @@ impl MendedCopy {
         page[..HEADER].copy_from_slice(&header(pages));
         self.file.set_len(u64::from(pages) * PAGE_BYTES).map_err(make)?;
         self.file.write_all_at(&page, 0).map_err(make)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut writer = Connection::open_with_flags(&self.path, flags).map_err(fail)?;
+        let mut writer = connection::repairer(&self.path).map_err(fail)?;
         // The copy is nobody's only one, so no journal.
         writer
             .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA writable_schema = ON")
@@ -134,7 +133,7 @@ fn copy_schema(from: &Connection, into: &Connection) -> rusqlite::Result<()> {
 }
 
 fn open(path: &Path) -> Result<Option<Connection>, StoreError> {
-    let opened = schema::without_writes(path).and_then(|conn| {
+    let opened = connection::without_writes(path).and_then(|conn| {
         // One bad cell of a page must not cost the other rows of it.
         conn.pragma_update(None, "cell_size_check", "OFF")?;
         Ok(conn)
@@ -194,12 +193,13 @@ fn header(pages: u32) -> [u8; HEADER] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema;
 
     #[test]
     fn the_tables_of_version_1_have_their_roots_where_they_always_had_them() {
         let dir = tempfile::tempdir().unwrap();
-        let mut conn = schema::writer(&dir.path().join("db"), 1 << 20).unwrap();
-        schema::create(&mut conn, &[3; 16]).unwrap();
+        let mut conn = connection::writer(&dir.path().join("db"), 1 << 20).unwrap();
+        schema::create(&mut conn, &[3; 16], None).unwrap();
         let mut roots = conn.prepare("SELECT name, rootpage FROM sqlite_schema ORDER BY rootpage").unwrap();
         let roots: Vec<(String, i64)> =
             roots.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();

@@ -16,7 +16,7 @@ use crate::quarantine::{self, Interrupted, LOG, Quarantine};
 use crate::schema::{self, Meta, SchemaError};
 use crate::soundness::{header, log_is_lost};
 use crate::state::{Damage, DamagedRow};
-use crate::{Options, StoreError, UnknownRows};
+use crate::{Options, StoreError, UnknownRows, connection};
 
 /// In the place of a table's name: all of the file.
 const WHOLE_FILE: &str = "file";
@@ -78,8 +78,8 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreE
         Ok(whole) => return Ok(whole.found(node_key, lock)),
         Err(error) => error,
     };
-    let Some((conn, meta, findings)) = error.is_disk().then(|| open_for_reading(path, &node_key)).flatten()
-    else {
+    let read = || open_for_reading(path, options, &node_key);
+    let Some((conn, meta, findings)) = error.is_disk().then(read).transpose()?.flatten() else {
         return Err(error);
     };
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
@@ -107,6 +107,7 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
     let interrupted = quarantine::finish_interrupted(path)?;
     // Before anything is made: a key is made once a store is.
     let had_key = node_key.path().exists();
+    let mut lost_commits = 0;
     let (mut conn, meta, opened, mut damaged) = match try_open(path, options)? {
         OpenAttempt::Taken(conn, meta, fresh) => {
             // What was lost on the way is known to the log of the run that was interrupted, if to anybody.
@@ -127,7 +128,8 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
         }
         OpenAttempt::Broken(reason) => {
             tracing::error!(path = %path.display(), reason, "database is broken and is quarantined");
-            let Quarantine { path: aside, salvage } = quarantine::replace(path, options)?;
+            let Quarantine { path: aside, salvage, commits } = quarantine::replace(path, options)?;
+            lost_commits = commits;
             match try_open(path, options)? {
                 OpenAttempt::Taken(conn, meta, _) => {
                     let (salvaged, lost, uncounted) = (salvage.rows, salvage.lost_rows, salvage.uncounted);
@@ -141,7 +143,7 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
             }
         }
     };
-    damaged.extend(tell(path, &opened));
+    damaged.extend(tell(path, &opened, lost_commits));
     let key = node_key.load_or_make()?;
     let findings = audit::audit(&conn, node_key).map_err(|e| StoreError::sqlite(path, e))?;
     tell_of_key(node_key, &key, &findings);
@@ -155,15 +157,28 @@ fn open_writable(path: &Path, options: &Options, node_key: &NodeKey) -> Result<W
 }
 
 /// Opens the file on a disk that takes no writes. A broken file needs a copy, and that needs a disk.
-fn open_for_reading(path: &Path, node_key: &NodeKey) -> Option<(Connection, Meta, Findings)> {
-    if size(path).ok()? == 0 || header(path).ok()?.is_some() || log_is_lost(path).ok()?.is_some() {
-        return None;
+fn open_for_reading(
+    path: &Path,
+    options: &Options,
+    node_key: &NodeKey,
+) -> Result<Option<(Connection, Meta, Findings)>, StoreError> {
+    let sound = || -> Option<(Connection, Meta)> {
+        if size(path).ok()? == 0 || header(path).ok()?.is_some() || log_is_lost(path).ok()?.is_some() {
+            return None;
+        }
+        let conn = connection::without_writes(path).ok()?;
+        let meta = schema::check_only(&conn).ok()?;
+        Some((conn, meta))
+    };
+    let Some((conn, meta)) = sound() else { return Ok(None) };
+    if let Err(SchemaError::OtherNode(of)) = schema::check_node(&conn, options.node.as_deref()) {
+        return Err(StoreError::other_node(path, of, options.node.as_deref()));
     }
-    let conn = schema::without_writes(path).ok()?;
-    let meta = schema::check_only(&conn).ok()?;
-    node_key.load().ok()?;
-    let findings = audit::audit(&conn, node_key).ok()?;
-    Some((conn, meta, findings))
+    let read = || {
+        node_key.load().ok()?;
+        audit::audit(&conn, node_key).ok()
+    };
+    Ok(read().map(|findings| (conn, meta, findings)))
 }
 
 /// Opens the file that [`open`] could only open for reading, now that the disk may take writes again.
@@ -179,8 +194,9 @@ pub(crate) fn open_again(
     }
 }
 
-/// Says in the log how the file was found, if not well; gives what is lost and has no row that could be named.
-fn tell(path: &Path, opened: &Opened) -> Vec<DamagedRow> {
+/// Says in the log how the file was found, if not well; gives what is lost and has no row that could be named. `commits`: so many
+/// are known to be lost with the log.
+fn tell(path: &Path, opened: &Opened, commits: u64) -> Vec<DamagedRow> {
     let lost = |table: &'static str, what: &str| DamagedRow::new(table, &[what.as_bytes()], Damage::Lost);
     match opened {
         Opened::Fresh | Opened::Clean => Vec::new(),
@@ -200,11 +216,11 @@ fn tell(path: &Path, opened: &Opened) -> Vec<DamagedRow> {
         }
         Opened::Quarantined { path: aside, salvaged, lost: rows, uncounted } => {
             tracing::error!(
-                path = %aside.display(), salvaged, lost = rows, uncounted = uncounted.join(", "),
+                path = %aside.display(), salvaged, lost = rows, uncounted = uncounted.join(", "), commits,
                 "database was quarantined and its readable rows carried over; uncounted lost more, and how many is not known"
             );
             let rows = |table: &&'static str| match *table {
-                LOG => lost(LOG, "the last commits"),
+                LOG => DamagedRow { rows: commits.max(1), ..lost(LOG, "the last commits") },
                 table => lost(WHOLE_FILE, &format!("rows of {table}; how many is not known")),
             };
             uncounted.iter().map(rows).collect()
@@ -236,26 +252,28 @@ fn try_open(path: &Path, options: &Options) -> Result<OpenAttempt, StoreError> {
     if let Some(reason) = header(path)? {
         return Ok(OpenAttempt::Broken(reason));
     }
-    if let Some(reason) = log_is_lost(path)? {
-        return Ok(OpenAttempt::Broken(reason));
+    if let Some(lost) = log_is_lost(path)? {
+        return Ok(OpenAttempt::Broken(lost.reason));
     }
     // Made here and not by SQLite, for its mode: the file holds secrets.
     make_private(path, false)?;
     match take(path, options) {
         Ok((conn, meta, fresh)) => Ok(OpenAttempt::Taken(conn, meta, fresh)),
         Err(SchemaError::Broken(reason)) => Ok(OpenAttempt::Broken(reason)),
+        Err(SchemaError::OtherNode(of)) => Err(StoreError::other_node(path, of, options.node.as_deref())),
         Err(SchemaError::Sql(error)) if is_not_ours(&error) => Ok(OpenAttempt::Broken(error.to_string())),
         Err(SchemaError::Sql(error)) => Err(StoreError::sqlite(path, error)),
     }
 }
 
 fn take(path: &Path, options: &Options) -> Result<(Connection, Meta, bool), SchemaError> {
-    let mut conn = schema::writer(path, options.max_bytes)?;
+    let mut conn = connection::writer(path, options.max_bytes)?;
     if schema::is_empty(&conn)? {
-        let meta = schema::create(&mut conn, &options.incarnation)?;
+        let meta = schema::create(&mut conn, &options.incarnation, options.node.as_deref())?;
         return Ok((conn, meta, true));
     }
     let meta = schema::check(&mut conn)?;
+    schema::claim(&conn, options.node.as_deref())?;
     Ok((conn, meta, false))
 }
 

@@ -11,8 +11,9 @@ use crate::files::{
 };
 use crate::mended_copy::{self, MendedCopy};
 use crate::salvage::{Salvage, salvage};
+use crate::schema::{self, SchemaError};
 use crate::soundness::log_is_lost;
-use crate::{Options, StoreError, schema};
+use crate::{Options, StoreError, connection};
 
 /// In the place of a table's name: commits of which nothing is known any more.
 pub(crate) const LOG: &str = "log";
@@ -24,6 +25,8 @@ pub(crate) struct Quarantine {
     pub(crate) path: PathBuf,
     /// What came out of it.
     pub(crate) salvage: Salvage,
+    /// So many commits are known to be lost with its log.
+    pub(crate) commits: u64,
 }
 
 /// What a crash had left of a quarantine, and where the broken file is.
@@ -76,10 +79,10 @@ pub(crate) fn finish_interrupted(path: &Path) -> Result<Option<Interrupted>, Sto
 /// When the disk does not take a copy; the broken file stays where it is then, for the next start.
 pub(crate) fn replace(path: &Path, options: &Options) -> Result<Quarantine, StoreError> {
     let copy = beside(path, ".salvage");
-    let log_is_lost = log_is_lost(path)?.is_some();
+    let lost_log = log_is_lost(path)?;
     remove_database(&copy)?;
     let mut salvage = build_copy(path, &copy, options)?;
-    if log_is_lost {
+    if lost_log.is_some() {
         salvage.uncounted.push(LOG);
     }
     let aside = next_broken(path)?;
@@ -91,16 +94,25 @@ pub(crate) fn replace(path: &Path, options: &Options) -> Result<Quarantine, Stor
     rename(&copy, path)?;
     sync_folder(path)?;
     forget_oldest(path)?;
-    Ok(Quarantine { path: aside, salvage })
+    let commits = lost_log.map_or(0, |log| log.commits);
+    Ok(Quarantine { path: aside, salvage, commits })
 }
 
 fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, StoreError> {
     let fail = |e| StoreError::sqlite(copy, e);
     let mut broken = MendedCopy::make(path, options.max_bytes)?;
     make_private(copy, true)?;
-    let mut conn = schema::writer(copy, options.max_bytes).map_err(fail)?;
-    schema::create(&mut conn, &options.incarnation).map_err(fail)?;
+    let mut conn = connection::writer(copy, options.max_bytes).map_err(fail)?;
+    schema::create(&mut conn, &options.incarnation, options.node.as_deref()).map_err(fail)?;
     let salvage = salvage(&mut broken, &mut conn)?;
+    // Now that its tables are found: a broken file is another node's all the same.
+    if let Some(Err(SchemaError::OtherNode(of))) =
+        broken.conn().map(|conn| schema::check_node(conn, options.node.as_deref()))
+    {
+        drop(conn);
+        remove_database(copy)?;
+        return Err(StoreError::other_node(path, of, options.node.as_deref()));
+    }
     // Closing moves the log into the file, so that one rename moves everything.
     conn.close().map_err(|(_, e)| fail(e))?;
     if beside(copy, "-wal").exists() {

@@ -249,13 +249,14 @@ pub(crate) fn outbox_of(
     row: &rusqlite::Row<'_>,
 ) -> rusqlite::Result<(i64, Checked<KnownOrUnknown<OutboxRow>>)> {
     let seq = row.get(6)?;
+    let numbered = |damaged| DamagedRow { seq: Some(seq), ..damaged };
     let intact = match intact::<OUTBOX_SUMMED>(row, OUTBOX_TABLE)? {
         Ok(intact) => intact,
-        Err(damaged) => return Ok((seq, Err(damaged))),
+        Err(damaged) => return Ok((seq, Err(numbered(damaged)))),
     };
     let [.., body] = intact.columns;
     let Some(columns) = OutboxColumns::read(&intact.columns) else {
-        return Ok((seq, Err(intact.damaged(Damage::Checksum))));
+        return Ok((seq, Err(numbered(intact.damaged(Damage::Checksum)))));
     };
     Ok((seq, Ok(columns.report(seq, body))))
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use crate::{StoreError, schema};
+use crate::{StoreError, connection};
 
 /// 2 connections wait for the next read: two reads at once are rare on a node, and each costs its page cache.
 const IDLE_READERS: usize = 2;
@@ -64,7 +64,7 @@ impl Readers {
             State::Alone(slot) => {
                 let conn = match slot.take() {
                     Some(conn) => conn,
-                    None => schema::without_writes(&self.path).map_err(fail)?,
+                    None => connection::without_writes(&self.path).map_err(fail)?,
                 };
                 return read(slot.insert(conn)).map_err(fail);
             }
@@ -73,7 +73,7 @@ impl Readers {
         let mut place = ReadPermit { readers: self, conn: None };
         let conn = match kept {
             Some(conn) => conn,
-            None => schema::reader(&self.path).map_err(fail)?,
+            None => connection::reader(&self.path).map_err(fail)?,
         };
         let answer = read(&conn).map_err(fail)?;
         place.conn = Some(conn);
@@ -127,13 +127,14 @@ impl Drop for ReadPermit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema;
     use std::sync::Barrier;
 
     #[test]
     fn four_read_at_once_and_others_wait_for_their_turn() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        schema::create(&mut schema::writer(&path, 1 << 20).unwrap(), &[1; 16]).unwrap();
+        schema::create(&mut connection::writer(&path, 1 << 20).unwrap(), &[1; 16], None).unwrap();
         let readers = Readers::beside(path);
         let (inside, go) = (Barrier::new(READERS_MAX + 1), Barrier::new(READERS_MAX + 1));
         std::thread::scope(|scope| {
@@ -162,7 +163,7 @@ mod tests {
     fn a_read_that_panics_gives_its_place_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        schema::create(&mut schema::writer(&path, 1 << 20).unwrap(), &[1; 16]).unwrap();
+        schema::create(&mut connection::writer(&path, 1 << 20).unwrap(), &[1; 16], None).unwrap();
         let readers = Readers::beside(path);
         for _ in 0..2 * READERS_MAX {
             let died = std::thread::scope(|scope| {

@@ -87,7 +87,7 @@ pub(crate) struct Salvage {
     pub(crate) rows: u64,
     /// The newest revision among them.
     pub(crate) newest: u64,
-    /// Rows that are known to have been there; at most a few thousand are named.
+    /// Rows that are known to have been there, by their keys; at most a few thousand are named.
     pub(crate) lost: Vec<DamagedRow>,
     /// How many rows are known to have been there.
     pub(crate) lost_rows: u64,
@@ -103,10 +103,10 @@ pub(crate) struct Salvage {
 pub(crate) fn salvage(broken: &mut MendedCopy, into: &mut Connection) -> Result<Salvage, StoreError> {
     let path = into.path().unwrap_or_default().to_owned();
     let fail = |e| StoreError::sqlite(path.as_ref(), e);
-    if !broken.conn().is_some_and(lists_our_tables) {
+    if !broken.conn().is_some_and(|conn| schema::foreign(conn).is_ok() && lists_our_tables(conn)) {
         broken.take_schema_of(into)?;
         tracing::warn!(
-            "the broken database does not list its tables: they are looked for where every store has them"
+            "the broken database does not list its tables alone: they are looked for where every store has them"
         );
     }
     let mut found = Salvage::default();
@@ -271,9 +271,10 @@ fn missing(
 
 fn name(salvage: &mut Salvage, row: DamagedRow) {
     salvage.lost_rows += 1;
-    if salvage.lost.len() < NAMED
-        && !salvage.lost.iter().any(|known| known.table == row.table && known.key == row.key)
-    {
+    let named = salvage.lost.iter_mut().find(|known| known.table == row.table && known.key == row.key);
+    if let Some(named) = named {
+        named.rows += 1;
+    } else if salvage.lost.len() < NAMED {
         salvage.lost.push(row);
     }
 }

@@ -1,19 +1,13 @@
-//! The file's shape: how a connection is set up, the migrations, and the facts about the file itself.
+//! The file's shape: the migrations, what no store has, and the facts about the file itself.
 
-use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::time::Duration;
-
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::sum;
-use crate::files::beside;
 use crate::{apply, numbers, read};
 
 /// Version 1, and with each further step one more. Steps only add: the release before the one that wrote a file must
-/// still be able to open it. So a new column has a default, and its sum is not the row's.
+/// still be able to open it. So a new column has a default, and its sum is not the row's. Tables and indexes alone: what runs
+/// by itself is no store's ([`FOREIGN`]).
 pub(crate) const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
@@ -38,11 +32,16 @@ pub(crate) const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX outbox_queue ON outbox (queue, seq);
 "];
 
-const PAGE_BYTES: u64 = 4096;
+/// The first thing in a file that is neither table nor index: triggers, views and virtual tables, which run what whoever
+/// planted them wants. Their text says what they are; the columns beside it may say anything.
+const FOREIGN: &str = "SELECT substr(sql, 1, 80) FROM sqlite_schema WHERE sql IS NOT NULL \
+    AND sql NOT LIKE 'CREATE TABLE %' AND sql NOT LIKE 'CREATE INDEX %' AND sql NOT LIKE 'CREATE UNIQUE INDEX %' LIMIT 1";
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
 /// The seq after which SQLite gives the next one.
 const LAST_SEQ: &str = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'), 0), \
     coalesce((SELECT max(seq) FROM outbox), 0))";
+/// Under this key of `meta` the name of the node that the store is of. Files from before it was noted have none.
+const NODE: &str = "node";
 const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
 
@@ -60,6 +59,8 @@ pub(crate) enum SchemaError {
     Sql(rusqlite::Error),
     /// The content is not what this store wrote.
     Broken(String),
+    /// It is the store of this other node.
+    OtherNode(String),
 }
 
 impl From<rusqlite::Error> for SchemaError {
@@ -68,81 +69,18 @@ impl From<rusqlite::Error> for SchemaError {
     }
 }
 
-/// The writer's connection.
-pub(crate) fn writer(path: &Path, max_bytes: u64) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    settings(&conn, 512)?;
-    // It has an effect before the first table only; later it would write into a file that is still to be checked.
-    let vacuum: i64 = conn.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
-    if vacuum == 0 {
-        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    }
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        tracing::warn!(path = %path.display(), mode, "database is not in WAL mode");
-    }
-    conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "wal_autocheckpoint", 256)?;
-    conn.pragma_update(None, "journal_size_limit", 1 << 20)?;
-    let pages = i64::try_from(max_bytes / PAGE_BYTES).unwrap_or(i64::MAX).clamp(1, 0xffff_fffe);
-    conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-    Ok(conn)
-}
-
-/// A reader's connection.
-pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    settings(&conn, 256)?;
-    Ok(conn)
-}
-
-/// A connection that writes nothing, not even the log's index beside the file, which readers share with the writer. So
-/// it is for a file that nobody writes: the index is in its memory, and the log is not moved when it closes.
-pub(crate) fn without_writes(path: &Path) -> rusqlite::Result<Connection> {
-    let log = std::fs::metadata(beside(path, "-wal")).map_or(0, |meta| meta.len());
-    // SQLite would make a log where there is none, and takes locks that a read-only disk does not give.
-    let how = if log > 0 { "vfs=unix-none" } else { "immutable=1" };
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(uri(path, how), flags)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    settings(&conn, 512)?;
-    Ok(conn)
-}
-
-fn uri(path: &Path, how: &str) -> String {
-    let mut uri = "file:".to_owned();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            // Writing into a string does not fail.
-            byte => drop(write!(uri, "%{byte:02x}")),
-        }
-    }
-    uri.push('?');
-    uri.push_str(how);
-    uri
-}
-
-fn settings(conn: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
-    conn.busy_timeout(Duration::from_secs(5))?;
-    conn.pragma_update(None, "cache_size", -cache_kib)?;
-    conn.pragma_update(None, "mmap_size", 0)?;
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "trusted_schema", "OFF")?;
-    conn.pragma_update(None, "cell_size_check", "ON")
-}
-
-/// Brings an empty file to the newest shape.
-pub(crate) fn create(conn: &mut Connection, incarnation: &[u8]) -> rusqlite::Result<Meta> {
+/// Brings an empty file to the newest shape, as the store of `node`.
+pub(crate) fn create(
+    conn: &mut Connection,
+    incarnation: &[u8],
+    node: Option<&str>,
+) -> rusqlite::Result<Meta> {
     let tx = conn.transaction()?;
     migrate(&tx, &MIGRATIONS, 0)?;
     put_meta(&tx, "incarnation", incarnation)?;
+    if let Some(node) = node {
+        put_meta(&tx, NODE, node.as_bytes())?;
+    }
     put_revision(&tx, 0)?;
     tx.commit()?;
     Ok(Meta { incarnation: incarnation.to_vec(), revision: 0 })
@@ -181,8 +119,33 @@ pub(crate) fn check_only(conn: &Connection) -> Result<Meta, SchemaError> {
     readable(conn)
 }
 
+/// Refuses the store of another node than `node`. A file that names none is anybody's.
+pub(crate) fn check_node(conn: &Connection, node: Option<&str>) -> Result<(), SchemaError> {
+    match (node, noted_node(conn)?) {
+        (Some(node), Some(noted)) if noted != node => Err(SchemaError::OtherNode(noted)),
+        _ => Ok(()),
+    }
+}
+
+/// [`check_node`], and notes the name in a file that has none.
+pub(crate) fn claim(conn: &Connection, node: Option<&str>) -> Result<(), SchemaError> {
+    check_node(conn, node)?;
+    if let (Some(node), None) = (node, noted_node(conn)?) {
+        put_meta(conn, NODE, node.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The node that the file is of, if it names one.
+pub(crate) fn noted_node(conn: &Connection) -> Result<Option<String>, SchemaError> {
+    let Some(name) = find_meta(conn, NODE)? else { return Ok(None) };
+    let not_text = |_| SchemaError::Broken("the node's name is no text".to_owned());
+    String::from_utf8(name).map(Some).map_err(not_text)
+}
+
 /// Whether the file has the shape of a store, without reading all of it.
 pub(crate) fn readable(conn: &Connection) -> Result<Meta, SchemaError> {
+    foreign(conn)?;
     noted_version(conn)?;
     for statement in read::STATEMENTS {
         conn.prepare(statement)?;
@@ -190,7 +153,14 @@ pub(crate) fn readable(conn: &Connection) -> Result<Meta, SchemaError> {
     meta(conn)
 }
 
+/// Refuses what no store has, before anything of the file is asked that could run it.
+pub(crate) fn foreign(conn: &Connection) -> Result<(), SchemaError> {
+    let found: Option<String> = conn.query_row(FOREIGN, [], |row| row.get(0)).optional()?;
+    found.map_or(Ok(()), |sql| Err(SchemaError::Broken(format!("it holds what no store has: {sql}"))))
+}
+
 fn integrity(conn: &Connection) -> Result<(), SchemaError> {
+    foreign(conn)?;
     // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(SchemaError::Broken(verdict)) }
@@ -250,18 +220,23 @@ fn put_meta(conn: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> 
 }
 
 fn get_meta(conn: &Connection, key: &str) -> Result<Vec<u8>, SchemaError> {
+    find_meta(conn, key)?.ok_or_else(|| SchemaError::Broken(format!("{key} is missing")))
+}
+
+fn find_meta(conn: &Connection, key: &str) -> Result<Option<Vec<u8>>, SchemaError> {
     let found: Option<(Vec<u8>, i64)> =
         conn.query_row(GET_META, [key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match found {
-        Some((value, found)) if found == sum("meta", &[key.as_bytes(), &value], 0) => Ok(value),
+        Some((value, found)) if found == sum("meta", &[key.as_bytes(), &value], 0) => Ok(Some(value)),
         Some(_) => Err(SchemaError::Broken(format!("the checksum of {key} is wrong"))),
-        None => Err(SchemaError::Broken(format!("{key} is missing"))),
+        None => Ok(None),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{reader, repairer, without_writes, writer};
 
     /// A release to come: a column, a table and an index more.
     const NEXT: [&str; 2] = [
@@ -283,7 +258,7 @@ mod tests {
         let path = dir.path().join("db");
         let mut conn = writer(&path, 1 << 20).unwrap();
         assert!(is_empty(&conn).unwrap());
-        let made = create(&mut conn, &[3; 16]).unwrap();
+        let made = create(&mut conn, &[3; 16], None).unwrap();
         conn.execute("INSERT INTO objects VALUES ('pods', 'd', 'a', 'u', 'h', '7', x'00', 0, 0)", [])
             .unwrap();
         assert_eq!((check(&mut conn).unwrap(), version(&conn).unwrap()), (made.clone(), 1));
@@ -309,11 +284,70 @@ mod tests {
     fn a_migration_that_fails_leaves_the_file_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let mut conn = writer(&dir.path().join("db"), 1 << 20).unwrap();
-        create(&mut conn, &[3; 16]).unwrap();
+        create(&mut conn, &[3; 16], None).unwrap();
         let broken =
             [MIGRATIONS[0], "CREATE TABLE leases (name TEXT) STRICT; ALTER TABLE nothing ADD COLUMN x TEXT;"];
         assert!(matches!(check_as(&mut conn, &broken), Err(SchemaError::Sql(_))));
         assert_eq!((version(&conn).unwrap(), columns(&conn, "leases").len()), (1, 0));
         check(&mut conn).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_one_nodes_once_it_has_been_opened_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = writer(&dir.path().join("db"), 1 << 20).unwrap();
+        create(&mut conn, &[3; 16], None).unwrap();
+        check_node(&conn, Some("edge-1")).unwrap();
+        claim(&conn, None).unwrap();
+        claim(&conn, Some("edge-1")).unwrap();
+        claim(&conn, Some("edge-1")).unwrap();
+        for refused in [check_node(&conn, Some("edge-2")), claim(&conn, Some("edge-2"))] {
+            assert!(matches!(&refused, Err(SchemaError::OtherNode(of)) if of == "edge-1"), "{refused:?}");
+        }
+        claim(&conn, None).unwrap();
+    }
+
+    /// What a file does that somebody has put in the store's place.
+    const PLANTED: &str = "CREATE TRIGGER steal AFTER INSERT ON outbox BEGIN DELETE FROM module_rows; END;
+         CREATE VIEW peek AS SELECT * FROM objects;";
+
+    #[test]
+    fn what_is_planted_in_a_file_does_not_run_on_any_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut conn = writer(&path, 1 << 20).unwrap();
+        create(&mut conn, &[3; 16], None).unwrap();
+        conn.execute("INSERT INTO module_rows VALUES ('twins', 'd', 'a', x'00', 0, 0)", []).unwrap();
+        drop(conn);
+        Connection::open(&path).unwrap().execute_batch(PLANTED).unwrap();
+        let report = "INSERT INTO outbox (queue, class, key, body, revision, sum) VALUES ('node', 'event', 'k', x'', 0, 0)";
+        let count = |conn: &Connection, table: &str| -> i64 {
+            conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+
+        let conn = writer(&path, 1 << 20).unwrap();
+        conn.execute(report, []).unwrap();
+        assert_eq!((count(&conn, "outbox"), count(&conn, "module_rows")), (1, 1));
+        for conn in [&conn, &reader(&path).unwrap(), &repairer(&path).unwrap()] {
+            let seen = conn.prepare("SELECT * FROM peek").unwrap_err().to_string();
+            assert!(seen.contains("prohibited"), "{seen}");
+        }
+        conn.execute_batch("PRAGMA writable_schema = ON").unwrap();
+        assert!(
+            conn.execute("UPDATE sqlite_schema SET sql = 'x'", []).is_err(),
+            "nobody writes past the tables"
+        );
+        drop(conn);
+        let mut conn = without_writes(&path).unwrap();
+        assert!(conn.prepare("SELECT * FROM peek").is_err());
+        for refused in [check_only(&conn), readable(&conn), check(&mut conn)] {
+            let Err(SchemaError::Broken(reason)) = refused else { panic!("{refused:?}") };
+            assert!(reason.contains("CREATE TRIGGER steal"), "{reason}");
+        }
+        drop(conn);
+        // Nothing of the above is SQLite's own doing.
+        let conn = Connection::open(&path).unwrap();
+        conn.execute(report, []).unwrap();
+        assert_eq!((count(&conn, "module_rows"), count(&conn, "peek")), (0, 0));
     }
 }

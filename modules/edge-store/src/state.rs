@@ -1,6 +1,6 @@
 //! What the writer and the readers tell the handle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,8 @@ use crate::layout::KEY_WIDTH;
 
 /// The list is for a person and for Edged's caution, so it need not be longer.
 const DAMAGED_KEPT: usize = 4096;
+/// More damaged reports than three full outboxes are not told apart any more, and not counted.
+const REPORTS_KEPT: usize = 65_536;
 /// A log that repeats itself hides the rest.
 const DAMAGED_LOGGED: usize = 64;
 
@@ -52,6 +54,10 @@ pub struct DamagedRow {
     pub key: String,
     /// What is wrong with it.
     pub damage: Damage,
+    /// How many rows there are with this key: readings of one topic all have the same. Of `log` and `file` at least so many.
+    pub rows: u64,
+    /// The place in the outbox by which one of several with the same key is known.
+    pub(crate) seq: Option<i64>,
 }
 
 impl DamagedRow {
@@ -61,7 +67,8 @@ impl DamagedRow {
             let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
         };
-        DamagedRow { table, key: key.iter().map(part).collect::<Vec<_>>().join("/"), damage }
+        let key = key.iter().map(part).collect::<Vec<_>>().join("/");
+        DamagedRow { table, key, damage, rows: 1, seq: None }
     }
 
     /// [`DamagedRow::new`] with the key in the first columns of `row`, as far as it can be read.
@@ -108,6 +115,37 @@ pub(crate) struct Usage {
     pub(crate) rule_bytes: u64,
 }
 
+/// What is known of damaged rows: by table and key what is wrong and how many there are, and which rows of the outbox are
+/// counted, for one that could not be dropped is found again.
+#[derive(Debug, Default)]
+struct KnownDamage {
+    rows: BTreeMap<(&'static str, String), (Damage, u64)>,
+    reports: BTreeSet<i64>,
+}
+
+impl KnownDamage {
+    /// Takes in what is new among these; answers it by table and key.
+    fn take(
+        &mut self,
+        found: impl IntoIterator<Item = DamagedRow>,
+    ) -> BTreeMap<(&'static str, String), (Damage, u64)> {
+        let mut new: BTreeMap<_, (Damage, u64)> = BTreeMap::new();
+        for DamagedRow { table, key, damage, rows, seq } in found {
+            let by = (table, key);
+            let (is_known, is_full) = (self.rows.contains_key(&by), self.rows.len() >= DAMAGED_KEPT);
+            let is_new = match seq {
+                Some(seq) => self.reports.len() < REPORTS_KEPT && self.reports.insert(seq),
+                None => !is_known,
+            };
+            if is_new && (is_known || !is_full) {
+                self.rows.entry(by.clone()).or_insert((damage, 0)).1 += rows;
+                new.entry(by).or_insert((damage, 0)).1 += rows;
+            }
+        }
+        new
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
@@ -120,7 +158,7 @@ pub(crate) struct Shared {
     damaged: AtomicU64,
     healed: AtomicU64,
     objects_read: AtomicU64,
-    known: Mutex<BTreeMap<(&'static str, String), Damage>>,
+    known: Mutex<KnownDamage>,
     unknown: Vec<UnknownRows>,
     trouble: Mutex<Option<String>>,
     broken: watch::Sender<bool>,
@@ -184,35 +222,44 @@ impl Shared {
         self.broken.subscribe()
     }
 
-    /// Counts and logs a row once, however often it is read.
-    pub(crate) fn found_damaged(&self, row: DamagedRow) {
+    /// Counts and logs rows once, however often they are read: a line for each key, with how many rows it has.
+    pub(crate) fn found_damaged(&self, found: impl IntoIterator<Item = DamagedRow>) {
         let mut known = lock(&self.known);
-        let DamagedRow { table, key, damage } = row;
-        if known.len() >= DAMAGED_KEPT || known.contains_key(&(table, key.clone())) {
-            return;
+        let before = known.rows.len();
+        for (at, ((table, key), (damage, rows))) in known.take(found).into_iter().enumerate() {
+            if before + at < DAMAGED_LOGGED {
+                tracing::error!(
+                    path = %self.path.display(), table, key, damage = damage.as_str(), rows,
+                    "rows cannot be read and are skipped"
+                );
+            }
+            self.damaged.fetch_add(rows, Ordering::Relaxed);
         }
-        if known.len() < DAMAGED_LOGGED {
-            tracing::error!(path = %self.path.display(), table, key, damage = damage.as_str(), "row cannot be read and is skipped");
-        }
-        self.damaged.fetch_add(1, Ordering::Relaxed);
-        known.insert((table, key), damage);
     }
 
     /// The row under this key was written again, or is not wanted any more.
     pub(crate) fn healed(&self, table: &'static str, key: &[&[u8]]) {
         let mut known = lock(&self.known);
-        if !known.is_empty()
-            && known.remove(&(table, DamagedRow::new(table, key, Damage::Lost).key)).is_some()
+        if !known.rows.is_empty()
+            && let Some((_, rows)) =
+                known.rows.remove(&(table, DamagedRow::new(table, key, Damage::Lost).key))
         {
-            self.healed.fetch_add(1, Ordering::Relaxed);
+            self.healed.fetch_add(rows, Ordering::Relaxed);
         }
     }
 
     /// The damaged rows of the tables that `wanted` names.
     pub(crate) fn damaged_rows(&self, wanted: impl Fn(&str) -> bool) -> Vec<DamagedRow> {
         let known = lock(&self.known);
-        let rows = known.iter().filter(|((table, _), _)| wanted(table));
-        rows.map(|((table, key), damage)| DamagedRow { table, key: key.clone(), damage: *damage }).collect()
+        let found = known.rows.iter().filter(|((table, _), _)| wanted(table));
+        let row = |((table, key), (damage, rows)): (&(&'static str, String), &(Damage, u64))| DamagedRow {
+            table,
+            key: key.clone(),
+            damage: *damage,
+            rows: *rows,
+            seq: None,
+        };
+        found.map(row).collect()
     }
 
     pub(crate) fn unknown_rows(&self) -> &[UnknownRows] {
@@ -249,7 +296,7 @@ mod tests {
         let shared = Shared::default();
         let row = |key: &str| DamagedRow::new("objects", &[b"pods", b"d", key.as_bytes()], Damage::Checksum);
         for key in ["a", "b", "a", "x\n"] {
-            shared.found_damaged(row(key));
+            shared.found_damaged([row(key)]);
         }
         shared.healed("module_rows", &[b"pods", b"d", b"a"]);
         shared.healed("objects", &[b"pods", b"d", b"a"]);
@@ -258,6 +305,20 @@ mod tests {
         assert_eq!(keys, ["pods/d/b", "pods/d/x\u{fffd}"]);
         let snapshot = shared.snapshot();
         assert_eq!((snapshot.damaged, snapshot.healed), (3, 1));
+    }
+
+    #[test]
+    fn reports_of_one_key_are_counted_each_and_each_once() {
+        let shared = Shared::default();
+        let reading = |seq| DamagedRow {
+            seq: Some(seq),
+            ..DamagedRow::new("outbox", &[b"telemetry", b"telemetry", b"a/user/b"], Damage::Checksum)
+        };
+        shared.found_damaged((1..=3).map(reading));
+        shared.found_damaged((2..=5).map(reading));
+        let [row] = shared.damaged_rows(|_| true).try_into().unwrap();
+        assert_eq!((row.key.as_str(), row.rows), ("telemetry/telemetry/a/user/b", 5));
+        assert_eq!(shared.snapshot().damaged, 5);
     }
 
     #[test]

@@ -47,6 +47,8 @@ impl std::fmt::Debug for WallClock {
 pub struct Options {
     /// The incarnation that a new file gets. Random, so that no two files are taken for one.
     pub incarnation: [u8; 16],
+    /// The node that the store is of. A new file notes it, and the store of another one is refused. `None`: nothing is asked.
+    pub node: Option<String>,
     /// How large the file may grow.
     pub max_bytes: u64,
     /// How many rows the outbox may have when an event or telemetry comes.
@@ -91,6 +93,7 @@ impl Options {
     pub fn new(incarnation: [u8; 16]) -> Self {
         Options {
             incarnation,
+            node: None,
             max_bytes: 512 << 20,
             outbox_rows: 20_000,
             outbox_bytes: 64 << 20,
@@ -172,7 +175,7 @@ impl Store {
         let (FileAccess::Full(conn) | FileAccess::Reading(conn, _)) = &found.conn;
         let usage = read::usage(conn).map_err(|e| StoreError::sqlite(&path, e))?;
         let shared = Arc::new(Shared::new(path.clone(), found.meta.revision, usage, found.unknown));
-        found.damaged.into_iter().for_each(|row| shared.found_damaged(row));
+        shared.found_damaged(found.damaged);
         let node_key = Arc::clone(&found.node_key);
         let telemetry =
             (apply::telemetry_share(options.outbox_rows), apply::telemetry_share(options.outbox_bytes));
@@ -341,7 +344,7 @@ impl Store {
             None => Lookup::Absent,
             Some(Ok(object)) => Lookup::Found(object),
             Some(Err(damaged)) => {
-                self.inner.shared.found_damaged(damaged);
+                self.inner.shared.found_damaged([damaged]);
                 Lookup::Damaged
             }
         };
@@ -364,7 +367,7 @@ impl Store {
     pub fn object_versions(&self) -> Result<Vec<ObjectVersion>, StoreError> {
         let (versions, damaged) = self.read(read::versions)?;
         self.inner.shared.read_objects(versions.len());
-        damaged.into_iter().for_each(|row| self.inner.shared.found_damaged(row));
+        self.inner.shared.found_damaged(damaged);
         Ok(versions)
     }
 
@@ -423,7 +426,7 @@ impl Store {
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let head = self.read(|conn, _| read::outbox_head(conn, part, limit_rows, limit_bytes))?;
         let seqs: Vec<i64> = head.damaged.iter().map(|(seq, _)| *seq).collect();
-        head.damaged.into_iter().for_each(|(_, row)| self.inner.shared.found_damaged(row));
+        self.inner.shared.found_damaged(head.damaged.into_iter().map(|(_, row)| row));
         if !seqs.is_empty() {
             match &self.inner.writer {
                 // If the queue is full the next look finds them again.
@@ -465,7 +468,7 @@ impl Store {
     }
 
     fn sound<T>(&self, found: impl IntoIterator<Item = Checked<T>>) -> Vec<T> {
-        let report = |row| self.inner.shared.found_damaged(row);
+        let report = |row| self.inner.shared.found_damaged([row]);
         found.into_iter().filter_map(|row| row.map_err(report).ok()).collect()
     }
 

@@ -14,7 +14,7 @@ use crate::node_key::NodeKey;
 use crate::opening::{self, FileAccess};
 use crate::readers::Readers;
 use crate::state::{Shared, Usage};
-use crate::{Committed, Options, StoreError, Write, numbers, read, schema};
+use crate::{Committed, Options, StoreError, Write, connection, numbers, read, schema};
 
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
@@ -270,7 +270,7 @@ impl Writer {
         if conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok() {
             return;
         }
-        match schema::writer(&self.shared.path, self.options.max_bytes) {
+        match connection::writer(&self.shared.path, self.options.max_bytes) {
             Ok(conn) => self.conn = Some(conn),
             Err(error) => {
                 tracing::error!(path = %self.shared.path.display(), %error, "writer cannot reopen its file")

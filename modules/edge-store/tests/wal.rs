@@ -93,10 +93,42 @@ fn commits_that_the_log_lost_are_not_passed_over() {
 }
 
 #[test]
-fn a_log_that_ends_early_is_no_damage() {
+fn what_was_cut_out_of_the_log_is_said_with_what_is_known_of_it() {
+    const FRAME: usize = 24 + 4096;
+    type Damage = fn(&mut Vec<u8>);
+    let cuts: [(&str, Damage, u64); 3] = [
+        ("bytes of the middle", |bytes| drop(bytes.drain(32 + FRAME * 9 + 100..32 + FRAME * 9 + 300)), 2),
+        ("frames of the middle", |bytes| drop(bytes.drain(32 + FRAME * 9..32 + FRAME * 12)), 2),
+        // All that is known of these is that the log was longer.
+        ("the end", |bytes| bytes.truncate(32 + FRAME * 9), 1),
+    ];
+    for (what, cut, least) in cuts {
+        let dir = killed();
+        change(&dir.path().join("edgecore.db-wal"), cut);
+        let store = open(&dir, 2);
+        let Opened::Quarantined { salvaged, uncounted, .. } = store.opened() else {
+            panic!("{what}: {:?}", store.opened())
+        };
+        let kept = facts(&store);
+        assert!((10..20).contains(&kept), "{what}: {kept}");
+        assert_eq!((*salvaged, uncounted.as_slice()), (2 * kept as u64, ["log"].as_slice()), "{what}");
+        let [lost] = store.lost_rows().try_into().unwrap();
+        assert_eq!((lost.table, lost.key.as_str()), ("log", "the last commits"), "{what}");
+        // Each commit is one of what is missing.
+        assert!((least..=20 - kept as u64).contains(&lost.rows), "{what}: {} of {}", lost.rows, 20 - kept);
+        assert_eq!(store.snapshot().damaged, lost.rows, "{what}");
+        drop(store);
+        assert_eq!(open(&dir, 3).opened(), &Opened::Clean, "{what}");
+    }
+}
+
+#[test]
+fn a_log_that_ends_early_is_no_damage_where_nobody_knows_how_long_it_was() {
     for cut in [1, 3000, 4120, 9000] {
         let dir = killed();
         change(&dir.path().join("edgecore.db-wal"), |bytes| bytes.truncate(bytes.len() - cut));
+        // As after a power cut: the index is only ever in memory.
+        fs::remove_file(dir.path().join("edgecore.db-shm")).unwrap();
         let store = open(&dir, 2);
         assert_eq!((store.opened(), store.snapshot().damaged), (&Opened::Clean, 0), "{cut}");
         assert!((17..20).contains(&facts(&store)), "{cut}: {}", facts(&store));

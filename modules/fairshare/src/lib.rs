@@ -4,13 +4,11 @@
 //! So a node that floods waits for itself alone, and what it can make CloudCore hold is known.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod bucket;
 mod queues;
 mod reports;
 mod skipped;
 mod traffic;
 
-pub use bucket::Bucket;
 pub use queues::{NodeQueue, NodeQueues};
 pub use reports::{Delivery, ReportQueues, ReportSender, ReportWriter, SortedReports};
 pub use skipped::{SkippedEvents, rows_skipped};

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use beehive::{Address, AskError, Context, Env, Message, Reply};
+use beehive::{Address, AskError, Bucket, Context, Env, Message, Reply};
 use contract::nodelease::{NodeLeaseMsg, SessionState};
 use contract::wire::BODY_MAX;
 use contract::{Batch, DecodedBatch, NodeName, Report, SkippedRow};
 use futures::StreamExt;
 
-use crate::{Bucket, NodeQueue, NodeQueues, SkippedEvents, is_logged, rows_skipped};
+use crate::{NodeQueue, NodeQueues, SkippedEvents, is_logged, rows_skipped};
 
 /// 8 writes of one node's reports at once: reports of different objects do not wait for each other.
 const WRITES_AT_ONCE: usize = 8;

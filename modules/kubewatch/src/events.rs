@@ -3,16 +3,31 @@
 use beehive::Env;
 use contract::ObjectKey;
 
-/// A watch of all objects of a kind broke off; it lists again after a pause.
-pub(crate) fn watch_interrupted(env: &Env, resource: &str, error: &dyn std::fmt::Display) {
+/// A watch of all objects of a kind broke off; it lists again after a pause. One line until it is whole: what the tries say until then
+/// is no news.
+pub(crate) fn watch_interrupted(env: &Env, resource: &str, error: &dyn std::fmt::Display, is_first: bool) {
     env.count("kubewatch_watch_interrupted");
-    tracing::warn!(resource, %error, "watch interrupted");
+    if is_first {
+        tracing::warn!(resource, %error, "watch interrupted");
+    } else {
+        tracing::debug!(resource, %error, "watch still interrupted");
+    }
 }
 
-/// A watch of one object broke off; it lists again after a pause.
-pub(crate) fn object_watch_interrupted(env: &Env, key: &ObjectKey, reason: &str) {
+/// A watch that broke off has listed again.
+pub(crate) fn watch_whole_again(env: &Env, resource: &str) {
+    env.count("kubewatch_watch_whole_again");
+    tracing::info!(resource, "watch is whole again");
+}
+
+/// A watch of one object broke off; it lists again after a pause. One line until it has lived.
+pub(crate) fn object_watch_interrupted(env: &Env, key: &ObjectKey, reason: &str, is_first: bool) {
     env.count("kubewatch_object_watch_interrupted");
-    tracing::warn!(%key, reason, "watch interrupted");
+    if is_first {
+        tracing::warn!(%key, reason, "watch interrupted");
+    } else {
+        tracing::debug!(%key, reason, "watch still interrupted");
+    }
 }
 
 /// An object is there and cannot be read: it is not sent to nodes. Once until that changes.

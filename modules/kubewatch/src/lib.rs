@@ -43,6 +43,17 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
 
+/// 80 s: how long one request of a watch lives. The server ends it in order then, and it is taken up where it was, whether anything came
+/// or not: an API server whose etcd tells it of no progress sends no bookmarks, and says nothing at all of a kind of which
+/// nothing changes. Whoever waits for longer than that for the next part of an answer waits for a connection that is dead.
+pub const WATCH_SECONDS: u32 = 80;
+
+/// How objects are watched, as far as the field selector takes them.
+pub fn watch_config(selector: Option<&str>) -> watcher::Config {
+    watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() }
+        .timeout(WATCH_SECONDS)
+}
+
 /// Which objects are watched.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchedKind {
@@ -117,14 +128,12 @@ pub fn watch<M: Message>(
     cx.spawn(async move {
         let (mut interruption, mut pause) = (None, WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now()));
         loop {
-            let config =
-                watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() };
-            let mut events = std::pin::pin!(watcher(api.clone(), config));
+            let mut events = std::pin::pin!(watcher(api.clone(), watch_config(selector)));
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => event,
                     Err(error) => {
-                        events::watch_interrupted(&env, what.group_resource, &error);
+                        events::watch_interrupted(&env, what.group_resource, &error, interruption.is_none());
                         break;
                     }
                 };
@@ -143,8 +152,8 @@ pub fn watch<M: Message>(
                 if is_due {
                     let _ = myself.tell(notify_change()).await;
                 }
-                if is_whole {
-                    interruption = None;
+                if is_whole && interruption.take().is_some() {
+                    events::watch_whole_again(&env, what.group_resource);
                 }
             }
             interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));

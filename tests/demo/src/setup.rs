@@ -1,7 +1,7 @@
 //! What the story needs of the machine: packages, tools, our binaries.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -42,11 +42,13 @@ pub(crate) fn prepare(profile: &str, console: &Console) -> Result<Tools> {
     packages(console)?;
     let kubectl = kubectl(console)?;
     let target = target_folder()?;
-    let python = pymodbus(&target, console)?;
     console.doing(&format!(
         "building cloudcore, edgecore, keadm and modbus-mapper (profile {profile}; some minutes the first time)"
     ));
-    build(profile)?;
+    let build = Build::start(profile)?;
+    // Its wheels are on their way while cargo works; without them there is no story, and nothing to build for.
+    let python = pymodbus(&target, console)?;
+    build.end()?;
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(Tools { kubectl, python, binaries: target.join(folder) })
 }
@@ -132,12 +134,28 @@ fn pymodbus(target: &Path, console: &Console) -> Result<PathBuf> {
     Ok(python)
 }
 
-fn build(profile: &str) -> Result<()> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--locked", "--profile", profile]);
-    cargo.args(["-p", "cloud", "-p", "edge", "-p", "keadm", "-p", "modbus", "--bins"]);
-    let status = cargo.status().context("start cargo")?;
-    if status.success() { Ok(()) } else { bail!("the binaries do not build") }
+/// A cargo that builds. It ends with whoever waits for it.
+struct Build(Child);
+
+impl Build {
+    fn start(profile: &str) -> Result<Build> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--locked", "--profile", profile]);
+        cargo.args(["-p", "cloud", "-p", "edge", "-p", "keadm", "-p", "modbus", "--bins"]);
+        Ok(Build(cargo.stdin(Stdio::null()).spawn().context("start cargo")?))
+    }
+
+    fn end(mut self) -> Result<()> {
+        let status = self.0.wait().context("wait for cargo")?;
+        if status.success() { Ok(()) } else { bail!("the binaries do not build") }
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        // One that has ended is not signalled; of what another was about to compile the next build begins anew.
+        drop(self.0.kill().and_then(|()| self.0.wait()));
+    }
 }
 
 fn run(command: &mut Command) -> Result<()> {

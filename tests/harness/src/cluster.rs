@@ -519,7 +519,7 @@ impl Node {
         // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.
         let opened = async {
             loop {
-                match edge::open_store(&self.settings, &self.env) {
+                match edge::open_store(&self.settings, &self.name, &self.env) {
                     Err(edge_store::StoreError::InUse { .. }) => self.env.sleep(LOOK_EVERY).await,
                     other => return other.unwrap(),
                 }
@@ -551,7 +551,7 @@ impl Node {
         assert!(self.core.is_none(), "the store is in use");
         let boot_id = self.settings.database.data_source.with_extension("boot_id");
         std::fs::write(&boot_id, "one boot").unwrap();
-        let store = edge::open_store(&self.settings, &self.env).unwrap();
+        let store = edge::open_store(&self.settings, &self.name, &self.env).unwrap();
         for _ in 0..times {
             edge::begin_run(&store, &self.env, &boot_id).await.unwrap();
         }

@@ -85,13 +85,14 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
     settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
     settings.modules.device_twin.dmi_sock_path = folder.to_owned();
     let env = Env::real();
+    let node = NodeName::parse(NODE).unwrap();
     let parts = Dependencies {
-        node: NodeName::parse(NODE).unwrap(),
+        node: node.clone(),
         common_name: format!("system:node:{NODE}"),
         endpoints: Endpoints(servers),
         network: None,
         runtime: Arc::new(runtime.clone()),
-        store: edge::open_store(&settings, &env).unwrap(),
+        store: edge::open_store(&settings, &node, &env).unwrap(),
     };
     EdgeCore::start(&settings, parts, env).await.unwrap()
 }

@@ -103,7 +103,16 @@ pub const ACTORS: [ActorKind; 24] = [
         name: "cloud-router",
         daemon: Daemon::Cloud,
         is_top: true,
-        messages: &["Telemetry", "AllNodesDown", "NodeUp", "NodeDown", "ListAgain", "Reconcile"],
+        messages: &[
+            "Telemetry",
+            "AllNodesDown",
+            "NodeUp",
+            "NodeDown",
+            "ListAgain",
+            "Reconcile",
+            "WriteStatus",
+            "StatusWritten",
+        ],
     },
     ActorKind {
         name: "cloud-hub",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use contract::ids::RULES;
 use contract::wire::ROUTER_MAILBOX;
 use edge_store::Class;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::actors::{ACTORS, SILENT};
 use crate::api::objects;
 use crate::run::{Job, Run, device};
+use crate::story::RULES_VERSION;
 use crate::violations::note;
 use crate::world::OUTBOX_ROWS;
 
@@ -143,9 +145,18 @@ async fn held(run: &Run, number: usize, wrong: &mut Vec<String>) {
             should.insert(("configmaps".to_owned(), name), content(&map));
         }
     }
+    let listed =
+        objects(&run.world.client, RULES_VERSION, "Rule").list(&kube::api::ListParams::default()).await;
+    for rule in listed.map(|list| list.items).unwrap_or_default() {
+        let rule = serde_json::to_value(rule).unwrap_or_default();
+        let name = rule["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if run.rules.get(&name) == Some(&number) {
+            should.insert((RULES.to_owned(), name), content(&rule));
+        }
+    }
     let Some(store) = node.store() else { return wrong.push(format!("{} does not run", node.name)) };
     let mut holds = Contents::new();
-    for resource in ["pods", "configmaps"] {
+    for resource in ["pods", "configmaps", RULES] {
         let objects = match store.list_objects(resource, None) {
             Ok(objects) => objects,
             Err(error) => return wrong.push(format!("the store of {} is not read: {error}", node.name)),

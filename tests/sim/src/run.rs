@@ -39,6 +39,9 @@ pub(crate) struct Run {
     pub(crate) pods: BTreeMap<String, usize>,
     /// Those of all pods ever made that are not restarted, by name.
     pub(crate) jobs: BTreeMap<String, Job>,
+    /// Rules that were made and not deleted: name to node.
+    pub(crate) rules: BTreeMap<String, usize>,
+    /// Pods and rules that were ever made.
     pub(crate) made: usize,
     /// The last speed that each device's node accepted.
     pub(crate) accepted: BTreeMap<String, u64>,
@@ -65,6 +68,7 @@ impl Run {
             outcome: Outcome::default(),
             pods: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            rules: BTreeMap::new(),
             made: 0,
             accepted: BTreeMap::new(),
             speed: 0,

@@ -15,10 +15,14 @@ use crate::outcome::Outcome;
 use crate::run::{Job, Run, device};
 use crate::world::{IMAGE, World};
 
+/// Of rules and their ends.
+pub(crate) const RULES_VERSION: &str = "rules.kubeedge.io/v1";
 /// 46 things that happen in a run.
 const STEPS: usize = 46;
 /// At most so many pods at once.
 const PODS_MAX: usize = 8;
+/// At most so many rules at once.
+const RULES_MAX: usize = 4;
 /// Config maps that pods refer to.
 const MAPS: usize = 4;
 
@@ -88,6 +92,10 @@ impl Run {
         let model =
             json!({"metadata": {"name": "fan"}, "spec": {"protocol": "none", "properties": properties}});
         create(&client, "devices.kubeedge.io/v1beta1", "DeviceModel", model).await;
+        for kind in ["servicebus", "rest"] {
+            let endpoint = json!({"metadata": {"name": kind}, "spec": {"ruleEndpointType": kind}});
+            create(&client, RULES_VERSION, "RuleEndpoint", endpoint).await;
+        }
         for (number, node) in self.world.nodes.iter().enumerate() {
             let spec = json!({
                 "deviceModelRef": {"name": "fan"}, "nodeName": node.name.as_str(),
@@ -125,8 +133,10 @@ impl Run {
     /// Somebody changes something in the API.
     async fn change(&mut self) {
         let client = self.world.client.clone();
-        let roll = self.random.random_range(0..10);
-        if roll < 4 && self.pods.len() < PODS_MAX {
+        let roll = self.random.random_range(0..11);
+        if roll == 10 {
+            self.change_rules().await;
+        } else if roll < 4 && self.pods.len() < PODS_MAX {
             let node = self.random.random_range(0..self.world.nodes.len());
             self.made += 1;
             let name = format!("pod-{}", self.made);
@@ -161,5 +171,34 @@ impl Run {
             patched.unwrap_or_else(|error| panic!("{map} is not changed: {error}"));
             self.say(format!("{map} is {value}"));
         }
+    }
+    /// Somebody makes or deletes a rule by which applications of a node call a target.
+    async fn change_rules(&mut self) {
+        let client = self.world.client.clone();
+        let is_full = self.rules.len() >= RULES_MAX;
+        if is_full || !self.rules.is_empty() && self.random.random_range(0..2) == 0 {
+            let at = self.random.random_range(0..self.rules.len());
+            let Some(name) = self.rules.keys().nth(at).cloned() else { return };
+            self.rules.remove(&name);
+            let deleted =
+                objects(&client, RULES_VERSION, "Rule").delete(&name, &DeleteParams::default()).await;
+            deleted.unwrap_or_else(|error| panic!("{name} is not deleted: {error}"));
+            self.say(format!("rule {name} is deleted"));
+            return;
+        }
+        let node = self.random.random_range(0..self.world.nodes.len());
+        self.made += 1;
+        let name = format!("rule-{}", self.made);
+        let spec = json!({
+            "source": "servicebus", "target": "rest",
+            "sourceResource": {
+                "target_url": format!("http://target/{name}"),
+                "node_name": self.world.nodes[node].name.as_str(),
+            },
+            "targetResource": {"resource": "http://target.test/"},
+        });
+        create(&client, RULES_VERSION, "Rule", json!({"metadata": {"name": name}, "spec": spec})).await;
+        self.say(format!("rule {name} on node {node}"));
+        self.rules.insert(name, node);
     }
 }

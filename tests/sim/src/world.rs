@@ -208,6 +208,9 @@ impl World {
         edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
         settings.modules.edge_stream.socket = std::path::PathBuf::new();
         settings.modules.device_twin.dmi_sock_path = folder;
+        // It follows rules; its port is a socket, which the simulation has none of.
+        settings.modules.service_bus.enable = true;
+        settings.modules.service_bus.server = String::new();
         let clock = MachineClock::new(self.env.clock());
         let runtime = StandInRuntime::with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         runtime.add_image(IMAGE);
@@ -257,6 +260,7 @@ impl World {
             answer_losses: Arc::clone(&self.answer_losses),
             delivered: self.delivered.clone(),
         };
+        let router = config::router::Router { enable: true, ..Default::default() };
         let make = |env: Env| async move {
             let dependencies = cloud::topology::Dependencies {
                 registry: Registry::new(client.clone()),
@@ -271,7 +275,7 @@ impl World {
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
-                rules: cloud::topology::RuleSettings { settings: Default::default(), door: None },
+                rules: cloud::topology::RuleSettings { settings: router, door: None },
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

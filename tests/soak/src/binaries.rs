@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// Builds `cloudcore`, `edgecore`, `keadm` and the Modbus mapper with its device with this cargo profile and answers their folder. Once a process and
-/// profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
+/// Builds `cloudcore`, `edgecore`, `keadm` and the Modbus mapper with its device with this cargo profile and answers their folder.
+/// Once a process and profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
 ///
 /// # Errors
 /// When cargo cannot build them.
@@ -18,22 +18,15 @@ pub fn build(profile: &str) -> Result<PathBuf> {
     if let Some(folder) = built.get(profile) {
         return Ok(folder.clone());
     }
+    // Cargo compiles a dependency once for each set of features: those of the tests' own build are the whole workspace's, and
+    // with them nothing is compiled again. What ships is built by itself.
+    let packages: &[&str] = match profile {
+        "dev" => &["--workspace", "--exclude", "benches", "--exclude", "demo", "--exclude", "verify"],
+        _ => &["-p", "cloud", "-p", "edge", "-p", "keadm", "-p", "modbus"],
+    };
     let status = cargo()
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            profile,
-            "-p",
-            "cloud",
-            "-p",
-            "edge",
-            "-p",
-            "keadm",
-            "-p",
-            "modbus",
-            "--bins",
-        ])
+        .args(["build", "--locked", "--bins", "--profile", profile])
+        .args(packages)
         .stdin(Stdio::null())
         .status()
         .context("start cargo")?;

@@ -29,7 +29,8 @@ pub(crate) fn install(workspace: &Workspace) -> Result<Outcome, Failure> {
         return Ok(Outcome::Passed);
     }
     let root = folder(workspace.target());
-    let mut command = workspace.cargo(&["install", "--quiet", "--locked", "--version", VERSION, "--root"]);
+    let mut command =
+        workspace.cargo(&["install", "--quiet", "--locked", "--debug", "--version", VERSION, "--root"]);
     command.arg(&root).arg("cargo-deny").env("CARGO_TARGET_DIR", root.join("build"));
     crate::say(&format!("      cargo install cargo-deny {VERSION}: some minutes, once"));
     let installed = command.status().is_ok_and(|status| status.success());

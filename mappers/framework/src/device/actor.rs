@@ -238,7 +238,7 @@ impl<P: Protocol> Actor for Device<P> {
                 reply.send(self.call(&method, &property, &text, &env).await);
             }
         }
-        self.note_push_faults();
+        self.note_side_faults();
         if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
             self.report(&env).await;
         }
@@ -337,11 +337,13 @@ impl<P: Protocol> Device<P> {
         }
     }
 
-    /// What is wrong where readings are pushed, is told with the properties.
-    fn note_push_faults(&mut self) {
+    /// What of the device has no effect, and what is wrong where readings are pushed, is told with the properties.
+    fn note_side_faults(&mut self) {
+        let note = self.plan.as_ref().and_then(|plan| plan.note.clone());
         for (at, property) in self.properties.iter_mut().enumerate() {
-            let fault = self.outlets.fault(at, self.instance.name(), property.name());
-            property.set_push_fault(fault);
+            let push = self.outlets.fault(at, self.instance.name(), property.name());
+            let faults: Vec<String> = note.iter().cloned().chain(push).collect();
+            property.set_side_fault((!faults.is_empty()).then(|| faults.join(". ")));
         }
     }
 

@@ -44,8 +44,8 @@ pub(crate) struct PropertyState {
     is_away: bool,
     /// What is desired cannot be written now.
     is_unwritable: bool,
-    /// What is wrong where its readings are pushed.
-    push_fault: Option<String>,
+    /// What is wrong beside the value: where its readings are pushed, or with the device as it is described.
+    side_fault: Option<String>,
 }
 
 /// What is known of a property.
@@ -101,7 +101,7 @@ impl PropertyState {
             is_unreadable: false,
             is_away: false,
             is_unwritable: false,
-            push_fault: None,
+            side_fault: None,
         }
     }
 
@@ -109,9 +109,9 @@ impl PropertyState {
         &self.name
     }
 
-    /// Something is wrong where its readings are pushed, or nothing is.
-    pub(crate) fn set_push_fault(&mut self, fault: Option<String>) {
-        self.push_fault = fault;
+    /// Something is wrong beside the value, or nothing is.
+    pub(crate) fn set_side_fault(&mut self, fault: Option<String>) {
+        self.side_fault = fault;
     }
 
     /// The plan changed, but not where the property is.
@@ -343,13 +343,13 @@ impl PropertyState {
             Some((Reading::Value(value), at)) => Some((value, None, at)),
             Some((Reading::Doubtful(value, reason), at)) => Some((value, Some(reason), at)),
             Some((Reading::Missing(reason), at)) => Some((String::new(), Some(reason), at)),
-            None if self.refusal.is_some() || self.push_fault.is_some() => {
+            None if self.refusal.is_some() || self.side_fault.is_some() => {
                 Some((String::new(), None, SystemTime::UNIX_EPOCH))
             }
             None => self.reported.as_ref().map(|(told, _)| (String::new(), None, told.read_at)),
         };
         let (value, fault, read_at) = side?;
-        let fault = fault.or_else(|| self.push_fault.clone());
+        let fault = fault.or_else(|| self.side_fault.clone());
         let value = if self.is_told { value } else { String::new() };
         // What is only pushed is told of when something is wrong with it, or was.
         let is_news = self.is_told || fault.is_some() || refusal.is_some() || self.reported.is_some();

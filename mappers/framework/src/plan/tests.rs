@@ -25,6 +25,7 @@ impl Protocol for TestProtocol {
         "plain"
     }
     fn address(&self, settings: &Settings) -> Result<String, InvalidSetting> {
+        settings.whole("unitID")?;
         settings.text("host")?.ok_or_else(|| InvalidSetting::new("setting `host` is missing"))
     }
     fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {
@@ -235,6 +236,24 @@ fn nothing_is_ignored_in_silence() {
     {
         assert!(warnings.iter().any(|warning| warning.contains(said)), "{said}: {warnings:?}");
     }
+}
+
+#[test]
+fn a_key_of_the_device_that_nobody_reads_is_told_and_a_slip_is_refused() {
+    let with = |key: &str| {
+        let mut device = device(vec![property("level", "7")]);
+        let host = ("host", Scalar::Text("here".to_owned()));
+        let protocol = device.spec.as_mut().unwrap().protocol.as_mut().unwrap();
+        protocol.config_data = config(&[host, (key, Scalar::Int(5))]);
+        parse_device(&TestProtocol, &device, Some(&model()))
+    };
+    let said = "spec.protocol.configData: setting `vendor` is not known; there are `host`, `unitID`; it has no effect";
+    let parsed = with("vendor");
+    assert_eq!(parsed.plan.ok().unwrap().note.as_deref(), Some(said));
+    assert_eq!(parsed.warnings, [said]);
+    let refusal = with("unitD").plan.err().unwrap().to_string();
+    assert_eq!(refusal, "spec.protocol.configData: setting `unitD` is not known; write `unitID`");
+    assert_eq!(with("UNITID").plan.ok().unwrap().note, None);
 }
 
 #[test]

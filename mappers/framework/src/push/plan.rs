@@ -160,3 +160,106 @@ fn of_database(database: &DbMethod, warnings: &mut Vec<String>) -> Vec<NamedWay>
     }
     ways
 }
+
+#[cfg(test)]
+mod tests {
+    use dmi::v1beta1::{
+        DbMethodInfluxdb2, DbMethodMySql, DbMethodRedis, DbMethodTdEngine, Influxdb2ClientConfig,
+        Influxdb2DataConfig, MySqlClientConfig, PushMethodHttp, PushMethodMqtt, PushMethodOtel,
+        RedisClientConfig, TdEngineClientConfig,
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    /// As edgecore sends it.
+    fn sent(given: &Value) -> PushMethod {
+        let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
+        let whole = |of: &Value, key: &str| of[key].as_i64().unwrap_or_default();
+        let database = |db: &Value| DbMethod {
+            influxdb2: db.get("influxdb2").map(|influx| {
+                let (client, data) = (&influx["influxdb2ClientConfig"], &influx["influxdb2DataConfig"]);
+                let tag =
+                    data["tag"].as_object().unwrap().keys().map(|key| (key.clone(), text(&data["tag"], key)));
+                DbMethodInfluxdb2 {
+                    influxdb2_client_config: Some(Influxdb2ClientConfig {
+                        url: text(client, "url"),
+                        org: text(client, "org"),
+                        bucket: text(client, "bucket"),
+                    }),
+                    influxdb2_data_config: Some(Influxdb2DataConfig {
+                        measurement: text(data, "measurement"),
+                        tag: tag.collect(),
+                        field_key: text(data, "fieldKey"),
+                    }),
+                }
+            }),
+            redis: db.get("redis").map(|redis| DbMethodRedis {
+                redis_client_config: Some(RedisClientConfig {
+                    addr: text(&redis["redisClientConfig"], "addr"),
+                    ..Default::default()
+                }),
+            }),
+            tdengine: db.get("TDEngine").map(|engine| DbMethodTdEngine {
+                td_engine_client_config: Some(TdEngineClientConfig {
+                    addr: text(&engine["TDEngineClientConfig"], "addr"),
+                    dbname: text(&engine["TDEngineClientConfig"], "dbName"),
+                }),
+            }),
+            mysql: db.get("mysql").map(|mysql| DbMethodMySql {
+                mysql_client_config: Some(MySqlClientConfig {
+                    addr: text(&mysql["mysqlClientConfig"], "addr"),
+                    database: text(&mysql["mysqlClientConfig"], "database"),
+                    user_name: text(&mysql["mysqlClientConfig"], "userName"),
+                }),
+            }),
+        };
+        PushMethod {
+            http: given.get("http").map(|http| PushMethodHttp {
+                hostname: text(http, "hostName"),
+                port: whole(http, "port"),
+                requestpath: text(http, "requestPath"),
+                timeout: whole(http, "timeout"),
+            }),
+            mqtt: given.get("mqtt").map(|mqtt| PushMethodMqtt {
+                address: text(mqtt, "address"),
+                topic: text(mqtt, "topic"),
+                qos: i32::try_from(whole(mqtt, "qos")).unwrap(),
+                retained: mqtt["retained"].as_bool().unwrap(),
+            }),
+            otel: given.get("otel").map(|otel| PushMethodOtel { endpoint_url: text(otel, "endpointURL") }),
+            db_method: given.get("dbMethod").map(database),
+            anomaly_detection: None,
+        }
+    }
+
+    /// That each key of them is one of a Device's is seen where Devices are.
+    #[test]
+    fn every_way_in_the_guide_is_one_that_readings_go() {
+        let guide = include_str!("../../../README.md");
+        let blocks = guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let mut shown = Vec::new();
+        for document in blocks.flat_map(|block| block.split("\n---\n")) {
+            let document: Value = serde_saphyr::from_str(document).unwrap();
+            let method =
+                document.get("pushMethod").unwrap_or_else(|| &document["properties"][0]["pushMethod"]);
+            let (push_method, mut said) = (Some(sent(method)), Vec::new());
+            let property = DeviceProperty { push_method, ..Default::default() };
+            let plan = push_plan(&property, Kind::Int, None, &mut said);
+            assert_eq!((&plan.refused, &said), (&Vec::new(), &Vec::new()));
+            shown.extend(plan.ways.iter().map(|way| way.target.shown()));
+        }
+        assert_eq!(
+            shown,
+            [
+                "pushMethod.http to http://192.0.2.30:8080/readings",
+                "pushMethod.mqtt to tcp://192.0.2.31:1883",
+                "pushMethod.otel to http://192.0.2.32:4318/v1/metrics",
+                "pushMethod.dbMethod.influxdb2 to http://192.0.2.33:8086 bucket readings",
+                "pushMethod.dbMethod.redis to 192.0.2.34:6379 database 0",
+                "pushMethod.dbMethod.TDEngine to 192.0.2.35:6041 database plant",
+                "pushMethod.dbMethod.mysql to 192.0.2.36:3306 database plant",
+            ]
+        );
+    }
+}

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use dmi::Scalar;
-use dmi::v1beta1::{CreateDeviceModelRequest, RegisterDeviceRequest};
+use dmi::v1beta1::{CreateDeviceModelRequest, RegisterDeviceRequest, UpdateDeviceRequest};
 use framework::Value;
 
-use crate::edgecore::{device, model, modelled, property};
-use crate::shelf::fixture;
+use crate::edgecore::{ReceivedReports, desiring, device, model, modelled, property};
+use crate::shelf::{fixture, room};
 
 #[tokio::test]
 async fn a_panic_in_a_protocol_costs_one_device_a_moment() {
@@ -56,6 +56,42 @@ async fn a_device_of_which_nothing_answers_is_offline() {
     fixture.edgecore.until_value("one", "level", "8").await;
     let online = ("one".to_owned(), "online".to_owned());
     fixture.edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_setting_of_the_device_that_nobody_knows_stands_beside_its_values_and_a_slip_stops_it() {
+    let mut fixture = fixture().await;
+    let with = |name: &str, key: Option<&str>| {
+        let mut device = room(name);
+        let protocol = device.spec.as_mut().unwrap().protocol.as_mut().unwrap();
+        let data = &mut protocol.config_data.as_mut().unwrap().data;
+        data.extend(key.map(|key| (key.to_owned(), Scalar::Int(5).to_any())));
+        device
+    };
+    let register = |device| RegisterDeviceRequest { device: Some(device) };
+    fixture.mapper.calls.register_device(register(with("two", Some("vendor")))).await.unwrap();
+    let said = "configData: setting `vendor` is not known";
+    let beside = |heard: &ReceivedReports| {
+        let has_value = heard.last("two", "level")?.1 == "7";
+        (has_value && heard.fault("two", "level")?.contains(said)).then_some(())
+    };
+    fixture.edgecore.until("a value and what is said beside it", beside).await;
+    // Whose default would be another device's: nothing is read or written there.
+    let slip = desiring(with("three", Some("flor")), "level", "9");
+    fixture.mapper.calls.register_device(register(slip)).await.unwrap();
+    fixture.edgecore.until_fault("three", "level", "`flor` is not known; write `floor`").await;
+    let unhealthy = ("three".to_owned(), "unhealthy".to_owned());
+    fixture.edgecore.until("unhealthy", |heard| heard.states.contains(&unhealthy).then_some(())).await;
+    assert_eq!(fixture.shelf.writes(), []);
+    for name in ["two", "three"] {
+        let request = UpdateDeviceRequest { device: Some(with(name, None)) };
+        fixture.mapper.calls.update_device(request).await.unwrap();
+        let is_well = move |heard: &ReceivedReports| {
+            let has_value = heard.last(name, "level")?.1 == "7";
+            (has_value && heard.fault(name, "level").is_none()).then_some(())
+        };
+        fixture.edgecore.until("the value alone", is_well).await;
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ impl Protocol for FakeProtocol {
         "shelf"
     }
     fn address(&self, settings: &Settings) -> Result<String, InvalidSetting> {
+        settings.whole("floor")?;
         settings.text("room")?.ok_or_else(|| InvalidSetting::new("setting `room` is missing"))
     }
     fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {

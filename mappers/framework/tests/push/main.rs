@@ -3,6 +3,8 @@
 
 #[path = "../edgecore/mod.rs"]
 mod edgecore;
+#[path = "../mosquitto/mod.rs"]
+mod mosquitto;
 #[path = "../python/mod.rs"]
 mod python;
 #[path = "../mapper/shelf.rs"]

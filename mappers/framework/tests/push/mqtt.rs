@@ -1,6 +1,5 @@
 //! `pushMethod.mqtt`, against mosquitto.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,46 +7,8 @@ use dmi::v1beta1::{PushMethod, PushMethodMqtt};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 
 use crate::edgecore::eventually;
+use crate::mosquitto::Mosquitto;
 use crate::pushing::{LARGE, Pushing, device, distinct};
-
-struct Broker(Child);
-
-impl Broker {
-    /// With a user `pump` whose password is `p:w`, where `has_users`.
-    async fn start(port: u16, has_users: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, users) = (folder.path().join("mosquitto.conf"), folder.path().join("users"));
-        let access = if has_users {
-            let made = Command::new("mosquitto_passwd")
-                .args(["-c", "-b"])
-                .arg(&users)
-                .args(["pump", "p:w"])
-                .output();
-            assert!(made.expect("mosquitto_passwd is needed (Debian: mosquitto)").status.success());
-            format!("allow_anonymous false\npassword_file {}\n", users.display())
-        } else {
-            "allow_anonymous true\n".to_owned()
-        };
-        std::fs::write(&path, format!("user root\nlistener {port} 127.0.0.1\n{access}")).unwrap();
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is needed (Debian: mosquitto)");
-        eventually("a broker", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-            .await;
-        Broker(child)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 /// Topics, texts, and whether they were kept from before.
 type Messages = Arc<Mutex<Vec<(String, String, bool)>>>;
@@ -98,7 +59,7 @@ fn values(heard: &Messages, topic: &str) -> Vec<String> {
 #[tokio::test]
 async fn readings_are_published_in_each_quality_and_in_order() {
     let [port] = testhost::free_ports().unwrap();
-    let _broker = Broker::start(port, false).await;
+    let _broker = Mosquitto::start(port, None).await;
     let heard = listen(port, None);
     let address = format!("tcp://127.0.0.1:{port}");
     let mut pushing =
@@ -156,14 +117,14 @@ async fn what_waits_for_a_broker_that_is_away_comes_in_order_and_its_restart_hea
     let pushing = Pushing::start(device(to(address, "plant/level", 1), None)).await;
     pushing.until_said("level", "no connection to 127.0.0.1").await;
     pushing.level(8).await;
-    let broker = Broker::start(port, false).await;
+    let broker = Mosquitto::start(port, None).await;
     pushing.until_well("level").await;
     drop(broker);
     pushing.until_said("level", "readings wait").await;
     for level in [9, 10] {
         pushing.level(level).await;
     }
-    let _broker = Broker::start(port, false).await;
+    let _broker = Mosquitto::start(port, None).await;
     let heard = listen(port, None);
     pushing.until_well("level").await;
     pushing.level(11).await;
@@ -182,7 +143,7 @@ async fn what_waits_for_a_broker_that_is_away_comes_in_order_and_its_restart_hea
 #[tokio::test]
 async fn a_login_in_the_address_is_used_and_never_said() {
     let [port] = testhost::free_ports().unwrap();
-    let _broker = Broker::start(port, true).await;
+    let _broker = Mosquitto::start(port, Some(("pump", "p:w"))).await;
     let heard = listen(port, Some(("pump", "p:w")));
     let at = |login: &str| to(format!("tcp://{login}@127.0.0.1:{port}"), "plant/level", 1);
     let mut pushing = Pushing::start(device(at("pump:wrong"), None)).await;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use dmi::v1beta1::{DbMethod, DbMethodMySql, MySqlClientConfig, PushMethod};
 
 use crate::edgecore::eventually;
-use crate::pushing::{LARGE, Pushing, device, distinct};
+use crate::pushing::{Database, LARGE, Pushing, comes_after_cuts, device, distinct};
 
 struct Server {
     port: u16,
@@ -39,16 +39,6 @@ impl Server {
         eventually("mariadbd", async || self.ask("SELECT 1").trim() == "1").await;
     }
 
-    fn stop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-
-    async fn again(&mut self) {
-        self.child = run(self.port, &self.folder);
-        self.is_up().await;
-    }
-
     fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
@@ -60,6 +50,18 @@ impl Server {
             .output()
             .expect("mariadb is needed (Debian: mariadb-client)");
         String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Database for Server {
+    fn stop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    async fn again(&mut self) {
+        self.child = run(self.port, &self.folder);
+        self.is_up().await;
     }
 
     fn values(&self, property: &str) -> Vec<String> {
@@ -143,22 +145,7 @@ async fn readings_are_rows_of_a_propertys_table_and_no_text_is_sql() {
 #[tokio::test]
 async fn what_waits_for_a_server_that_is_away_comes_in_order_and_its_restart_heals() {
     let mut server = Server::start().await;
-    server.stop();
-    let pushing = Pushing::start(device(to(server.port, "plant"), None)).await;
-    pushing.until_said("level", "no connection").await;
-    pushing.level(8).await;
-    server.again().await;
-    eventually("what waited", async || server.values("level").contains(&"8".to_owned())).await;
-    // Its answer has come too: a batch whose answer is lost comes again, and 8 would not be the last one.
-    pushing.until_well("level").await;
-    server.stop();
-    pushing.until_said("level", "readings wait").await;
-    pushing.level(9).await;
-    server.again().await;
-    pushing.level(10).await;
-    eventually("the last one", async || server.values("level").contains(&"10".to_owned())).await;
-    pushing.until_well("level").await;
-    assert_eq!(server.values("level"), ["7", "8", "9", "10"]);
+    let pushing = comes_after_cuts(&mut server, |server| to(server.port, "plant")).await;
     // A table that somebody has dropped is made anew.
     server.ask("DROP TABLE plant.`default/one/level`");
     pushing.level(11).await;

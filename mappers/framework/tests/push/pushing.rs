@@ -7,7 +7,7 @@ use dmi::v1beta1::{Device, PushMethod, UpdateDeviceRequest};
 use framework::{Credentials, Value};
 use serde_json::Value as Json;
 
-use crate::edgecore::{EdgeCore, Mapper, config};
+use crate::edgecore::{EdgeCore, Mapper, config, eventually};
 use crate::python::Script;
 use crate::shelf::{FakeProtocol, levels, room};
 
@@ -94,6 +94,39 @@ impl Pushing {
         };
         self.edgecore.until(&format!("{property} is well"), well).await;
     }
+}
+
+/// A database that keeps its rows when it ends.
+pub(crate) trait Database {
+    fn stop(&mut self);
+    /// Starts it again, and waits until it answers.
+    async fn again(&mut self);
+    /// The values that it has of a property, in its order.
+    fn values(&self, property: &str) -> Vec<String>;
+}
+
+/// Readings that wait for a database that is away come in order, twice, and each once. The last one was 10.
+pub(crate) async fn comes_after_cuts<D: Database>(
+    database: &mut D,
+    to: impl Fn(&D) -> Option<PushMethod>,
+) -> Pushing {
+    database.stop();
+    let pushing = Pushing::start(device(to(database), None)).await;
+    pushing.until_said("level", "no connection").await;
+    pushing.level(8).await;
+    database.again().await;
+    eventually("what waited", async || database.values("level").contains(&"8".to_owned())).await;
+    // Its answer has come too: a batch whose answer is lost comes again, and 8 would not be the last one.
+    pushing.until_well("level").await;
+    database.stop();
+    pushing.until_said("level", "readings wait").await;
+    pushing.level(9).await;
+    database.again().await;
+    pushing.level(10).await;
+    eventually("the last one", async || database.values("level").contains(&"10".to_owned())).await;
+    pushing.until_well("level").await;
+    assert_eq!(database.values("level"), ["7", "8", "9", "10"]);
+    pushing
 }
 
 /// A target that is a script of `targets/`.

@@ -6,7 +6,7 @@ use dmi::v1beta1::{DbMethod, DbMethodRedis, PushMethod, RedisClientConfig};
 use serde_json::Value as Json;
 
 use crate::edgecore::eventually;
-use crate::pushing::{LARGE, Pushing, device, distinct};
+use crate::pushing::{Database, LARGE, Pushing, comes_after_cuts, device, distinct};
 
 struct Server {
     port: u16,
@@ -28,17 +28,6 @@ impl Server {
         eventually("redis-server", async || self.ask(&["PING"]).trim() == "PONG").await;
     }
 
-    fn stop(&mut self) {
-        self.ask(&["SAVE"]);
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-
-    async fn again(&mut self) {
-        self.child = run(self.port, &self.folder);
-        self.is_up().await;
-    }
-
     fn ask(&self, command: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-p", &self.port.to_string(), "-n", "3", "--no-auth-warning"])
@@ -56,6 +45,19 @@ impl Server {
             .filter(|line| line.starts_with('{'))
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
+    }
+}
+
+impl Database for Server {
+    fn stop(&mut self) {
+        self.ask(&["SAVE"]);
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    async fn again(&mut self) {
+        self.child = run(self.port, &self.folder);
+        self.is_up().await;
     }
 
     fn values(&self, property: &str) -> Vec<String> {
@@ -135,19 +137,6 @@ async fn readings_are_members_of_the_devices_sorted_set() {
 #[tokio::test]
 async fn what_waits_for_a_server_that_is_away_comes_in_order_and_its_restart_heals() {
     let mut server = Server::start().await;
-    server.stop();
-    let pushing = Pushing::start(device(to(server.port, 3), None)).await;
-    pushing.until_said("level", "no connection").await;
-    pushing.level(8).await;
-    server.again().await;
-    eventually("what waited", async || server.values("level").contains(&"8".to_owned())).await;
-    server.stop();
-    pushing.until_said("level", "readings wait").await;
-    pushing.level(9).await;
-    server.again().await;
-    pushing.level(10).await;
-    eventually("the last one", async || server.values("level").contains(&"10".to_owned())).await;
-    pushing.until_well("level").await;
-    assert_eq!(server.values("level"), ["7", "8", "9", "10"]);
+    let pushing = comes_after_cuts(&mut server, |server| to(server.port, 3)).await;
     pushing.mapper.stop().await;
 }

@@ -52,7 +52,7 @@ impl DeviceController {
         if self.calls.sent(uid, id, failure)
             && let Some(next) = self.devices.say_unsent(uid, self.calls.unsent(uid))
         {
-            Self::write(&self.dependencies.client, next, cx);
+            self.write(next, cx);
         }
     }
 }

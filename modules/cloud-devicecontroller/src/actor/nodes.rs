@@ -5,11 +5,11 @@ use std::time::Duration;
 use beehive::Context;
 use contract::NodeName;
 use contract::devicecontroller::{DeviceControllerMsg, NodePresence};
-use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 
 use super::DeviceController;
+use crate::nodes::presence_of;
 use crate::plan;
 
 /// 30 s until those that are not linked here are looked for again.
@@ -28,12 +28,8 @@ impl DeviceController {
             let mut found = Vec::with_capacity(round.len());
             for node in round {
                 // What the API server does not say now, it is asked for again.
-                let Ok(metadata) = nodes.get_metadata_opt(node.as_str()).await else { continue };
-                let presence = metadata.map_or(NodePresence::None, |node| {
-                    let is_edge = node.metadata.labels.is_some_and(|labels| labels.contains_key(EDGE_LABEL));
-                    if is_edge { NodePresence::Edge } else { NodePresence::Other }
-                });
-                found.push((node, presence));
+                let Ok(object) = nodes.get_opt(node.as_str()).await else { continue };
+                found.push((node, presence_of(object.as_ref())));
             }
             let _ = myself.tell(DeviceControllerMsg::NodesLookedUp { found }).await;
         });
@@ -69,7 +65,7 @@ impl DeviceController {
         }
         drop((devices, models));
         for device in to_write {
-            Self::write(&self.dependencies.client, device, cx);
+            self.write(device, cx);
         }
     }
 }

@@ -158,13 +158,3 @@ fn a_circle_goes_round_at_a_bounded_rate_and_ends_with_what_is_true() {
     assert_eq!((steps, now), (vec![Step::Clear, Step::Freed], at(160)));
     assert!(!state.is_triggered && !state.is_held_back);
 }
-
-#[test]
-fn an_allowance_has_its_burst_and_its_rate() {
-    let mut allowance = Allowance::default();
-    let taken =
-        |allowance: &mut Allowance, now| (0..100).filter(|_| allowance.take(CHANGES, now).is_ok()).count();
-    assert_eq!(taken(&mut allowance, at(0)), 6);
-    assert_eq!(allowance.take(CHANGES, at(9)), Err(at(10)), "and says when");
-    assert_eq!((taken(&mut allowance, at(10)), taken(&mut allowance, at(1000))), (1, 6));
-}

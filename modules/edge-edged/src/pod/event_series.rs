@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use beehive::Moment;
+use beehive::{Bucket, Moment};
 
 use crate::pod::parsed_pod::fnv1a;
 
@@ -74,8 +74,8 @@ struct Series {
 pub(crate) struct EventSeries {
     groups: BTreeMap<u64, Group>,
     series: BTreeMap<u64, Series>,
-    /// Since when, by object and type, as many events would have been allowed as were: see [`EventSeries::has_room`].
-    used: BTreeMap<u64, Moment>,
+    /// How many more are told, by object and type.
+    rooms: BTreeMap<u64, Bucket>,
     /// The last name that was given.
     named: i64,
 }
@@ -124,19 +124,13 @@ impl EventSeries {
         true
     }
 
-    /// Takes one of the events that an object may have of a type. Each costs a span; what was spent lies ahead of the clock, at
-    /// most a burst of spans.
+    /// Takes one of the events that an object may have of a type.
     fn has_room(&mut self, uid: &str, kind: EventType, now: Moment) -> bool {
-        if self.used.len() >= REMEMBERED {
-            self.used.retain(|_, spent| *spent > now);
+        if self.rooms.len() >= REMEMBERED {
+            self.rooms.retain(|_, room| !room.is_full(now));
         }
         let key = fnv1a(format!("{uid}\n{kind:?}").as_bytes());
-        let spent = self.used.get(&key).copied().filter(|spent| *spent > now).unwrap_or(now) + ONE_MORE_IN;
-        if spent.since(now) > ONE_MORE_IN * BURST {
-            return false;
-        }
-        self.used.insert(key, spent);
-        true
+        self.rooms.entry(key).or_insert_with(|| Bucket::new(BURST, ONE_MORE_IN)).take(now)
     }
 }
 
@@ -224,7 +218,7 @@ mod tests {
             say(&mut series, &format!("u{n}"), "x", n);
         }
         assert!(series.series.len() <= REMEMBERED && series.groups.len() <= REMEMBERED);
-        assert!(series.used.len() <= REMEMBERED);
+        assert!(series.rooms.len() <= REMEMBERED);
         assert_eq!(say(&mut series, "u9999", "x", 10_000).unwrap().count, 2, "the newest are known");
     }
 }

@@ -16,12 +16,10 @@ use super::Reflectors;
 use crate::cache::sent;
 use crate::read_as::as_node;
 use crate::watch_pause::LIVED;
-use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WatchedKind, WatchedObject, events};
+use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WATCH_SECONDS, WatchedKind, WatchedObject, events};
 
 /// 30 s for an answer to begin.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// 290 s at the most, half of it at the least: the server ends a watch then, and it goes on where it was.
-const WATCH_FOR: Duration = Duration::from_secs(290);
 /// 30 s beyond that: the connection is dead and nobody said so.
 const SILENT_FOR: Duration = Duration::from_secs(30);
 /// 1 s: a watch that ends sooner than this has broken off, or it would be opened without end.
@@ -55,11 +53,19 @@ struct RetryState {
     refused_pause: Duration,
     pause: Duration,
     was_said: bool,
+    /// Whether it is said that its watch has broken off.
+    is_broken: bool,
 }
 
 impl RetryState {
     fn new() -> Self {
-        RetryState { refused_since: None, refused_pause: REFUSED_AFTER, pause: AGAIN_AFTER, was_said: false }
+        RetryState {
+            refused_since: None,
+            refused_pause: REFUSED_AFTER,
+            pause: AGAIN_AFTER,
+            was_said: false,
+            is_broken: false,
+        }
     }
 }
 
@@ -69,7 +75,8 @@ pub(super) async fn keep(reflectors: &Reflectors, key: &ObjectKey, what: &Watche
     loop {
         let pause = match attempt(reflectors, key, what, &mut retry).await {
             AttemptEnd::Broken(reason) => {
-                events::object_watch_interrupted(&reflectors.env, key, &reason);
+                let is_first = !std::mem::replace(&mut retry.is_broken, true);
+                events::object_watch_interrupted(&reflectors.env, key, &reason, is_first);
                 reflectors.broken(key);
                 let pause = retry.pause;
                 retry.pause = (2 * pause).min(AGAIN_MAX);
@@ -128,7 +135,7 @@ async fn attempt(
         Err(end) => return end,
     };
     // A list says that it may be read, and nothing of watches: their pause goes on growing until one has lived.
-    *retry = RetryState { pause: retry.pause, ..RetryState::new() };
+    *retry = RetryState { pause: retry.pause, is_broken: retry.is_broken, ..RetryState::new() };
     let Ok(_room) = reflectors.watches.try_acquire() else { return AttemptEnd::Unwatched };
     loop {
         let began = reflectors.env.now();
@@ -137,6 +144,7 @@ async fn attempt(
         let long_enough = if watched.is_ok() { SHORTEST } else { LIVED };
         if lived >= long_enough {
             retry.pause = AGAIN_AFTER;
+            retry.is_broken = false;
         }
         match watched {
             Ok(_) if lived < SHORTEST => {
@@ -206,7 +214,8 @@ impl WatchAttempt<'_> {
 
     /// Tells what moves, until the server ends the watch. Answers the version to go on from.
     async fn watch(&self, mut version: String, reader: Option<&NodeName>) -> Result<String, AttemptEnd> {
-        let span = self.reflectors.env.jitter(WATCH_FOR);
+        // As long as all watches at the most, half of it at the least, so that many do not end at once.
+        let span = self.reflectors.env.jitter(Duration::from_secs(WATCH_SECONDS.into()));
         let seconds = u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let params =
             WatchParams::default().fields(&format!("metadata.name={}", self.key.name)).timeout(seconds);

@@ -110,13 +110,12 @@ pub(crate) async fn pods(fixture: &Fixture) -> Vec<Attack> {
     }
     let mut edge = mirror("mine", &fixture.edge, &uid_of(&fixture.edge).await);
     t.tries("make a mirror pod with labels", "POST", &pods, edge.clone()).await;
-    edge["metadata"]["labels"] = json!({"kubehive.io/own": "owner"});
+    edge["metadata"]["labels"] = json!({});
     let own = "/metadata/annotations/kubernetes.io~1";
     for (what, at, value) in [
         ("a pod that is no mirror", format!("{own}config.mirror"), Value::Null),
         ("a mirror of something else", format!("{own}config.hash"), "0b".into()),
         ("a mirror without an owner", "/metadata/ownerReferences".to_owned(), json!([])),
-        ("a mirror without the label by which its Node is asked", "/metadata/labels".to_owned(), json!({})),
         (
             "a mirror of a Node of its name that is not there",
             "/metadata/ownerReferences/0/uid".to_owned(),
@@ -403,21 +402,7 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
         held.create(&PostParams::default(), &serde_json::from_value(lease(node)).unwrap()).await.unwrap();
         let renewed =
             json!({"spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "leaseTransitions": 2}});
-        t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed.clone())
-            .await;
-        // Without the label no Node would be asked.
-        let mut plain = renewed;
-        plain["metadata"] = json!({"labels": {"kubehive.io/own": null}});
-        t.tries(&format!("take the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), plain.clone())
-            .await;
-        held.patch(node, &PatchParams::default(), &Patch::Merge(plain.clone())).await.unwrap();
-        t.tries(
-            &format!("renew it without the label of {node}"),
-            "MERGE",
-            &format!("{leases}/{node}"),
-            plain,
-        )
-        .await;
+        t.tries(&format!("renew the Lease of {node}"), "MERGE", &format!("{leases}/{node}"), renewed).await;
     }
     let csi_nodes = "/apis/storage.k8s.io/v1/csinodes";
     let nobody = node_owner(&fixture.edge, &json!("00000000-0000-0000-0000-000000000000"));
@@ -449,10 +434,8 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     let blocking =
         json!({"apiVersion": "v1", "kind": "Node", "name": edge, "uid": own, "blockOwnerDeletion": true});
     let path = format!("{leases}/{edge}");
-    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners, "labels": {"kubehive.io/own": "owner"}}});
+    let owners = |owners: Value| json!({"metadata": {"ownerReferences": owners}});
     t.tries("take the owner off a Lease", "MERGE", &path, owners(json!([]))).await;
-    let unsaid =
-        json!({"metadata": {"ownerReferences": [node_owner(edge, own)], "labels": {"kubehive.io/own": ""}}});
     t.tries("change the owner of a Lease", "MERGE", &path, owners(json!([node_owner(edge, &other)]))).await;
     // One that has none.
     held.patch(edge, &PatchParams::default(), &Patch::Merge(owners(json!([])))).await.unwrap();
@@ -464,7 +447,6 @@ pub(crate) async fn events_and_leases(fixture: &Fixture) -> Vec<Attack> {
     ] {
         t.tries(&format!("give a Lease to {what}"), "MERGE", &path, owners(owned)).await;
     }
-    t.tries("give a Lease an owner and do not say so", "MERGE", &path, unsaid).await;
     t.tries(
         "take a Lease of the system",
         "GET",

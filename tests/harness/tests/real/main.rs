@@ -4,6 +4,7 @@
 mod attacks;
 mod metadata;
 mod node_lifecycle;
+mod node_rights;
 mod permissions;
 
 use std::time::Duration;
@@ -198,6 +199,7 @@ impl Fixture {
         let bindings = self.objects("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None);
         let _ = bindings.delete(&self.namespace, &now).await;
         permissions::clear(&self).await;
+        node_rights::clear(&self).await;
         let _ = self.objects("v1", "Namespace", None).delete(&self.namespace, &now).await;
     }
 }
@@ -223,8 +225,20 @@ fn joined(name: &str, more: Value) -> Value {
 /// A Lease as CloudCore makes it.
 fn lease(name: &str) -> Value {
     json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": name, "labels": {"kubehive.io/own": ""}, "annotations": {"kubehive.io/cloudcore": "one"}},
+        "metadata": {"name": name, "annotations": {"kubehive.io/cloudcore": "one"}},
         "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "leaseTransitions": 1}})
+}
+
+const RIGHTS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/kubehive-nodes/rolebindings";
+
+/// The right to a node as CloudCore binds it.
+fn right(node: &str, uid: Option<&Value>) -> Value {
+    let subject = |namespace: &Value| json!({"kind": "ServiceAccount", "name": node, "namespace": namespace});
+    let owners: Vec<Value> = uid.into_iter().map(|uid| node_owner(node, uid)).collect();
+    let subjects: Vec<Value> = [&json!("kubehive-nodes")].into_iter().chain(uid).map(subject).collect();
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": node, "ownerReferences": owners}, "subjects": subjects,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "kubehive-own-node"}})
 }
 
 /// The owner of a Lease.
@@ -243,7 +257,7 @@ fn event(name: &str, namespace: &str, message: &str) -> Value {
 /// The mirror of a static pod of a node as CloudCore makes it.
 fn mirror(name: &str, node: &str, node_uid: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "own", "kubehive.io/own": "owner"},
+        "metadata": {"name": name, "labels": {"app": "own"},
             "annotations": {"kubernetes.io/config.mirror": "0a", "kubernetes.io/config.hash": "0a",
                 "kubernetes.io/config.source": "file", "kubernetes.io/config.seen": "2026-01-01T00:00:00Z"},
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": true}]},
@@ -300,6 +314,7 @@ async fn work(fixture: &Fixture) {
     };
     let labels = json!({"topology.kubernetes.io/zone": "hall-1", "node.kubernetes.io/instance-type": "box",
         "kubernetes.io/arch": "arm64", "site": "a", "example.com/line": "7"});
+    must("bind the right to a node that is yet to be made", "POST", RIGHTS, right(edge, None)).await;
     let mut made = joined(edge, labels);
     made["spec"] = json!({"unschedulable": true, "taints": [{"key": "edge", "effect": "NoSchedule"}]});
     must("make a Node", "POST", "/api/v1/nodes", made).await;
@@ -317,13 +332,25 @@ async fn work(fixture: &Fixture) {
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.10"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 12000}}}});
     must("say where a node's kubelet endpoint is", "PATCH", &format!("{node}/status"), endpoint).await;
+    let uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
+    let mut bound = must("see a right", "GET", &format!("{RIGHTS}/{edge}"), Value::Null).await;
+    let whole = right(edge, Some(&uid));
+    bound["subjects"] = whole["subjects"].clone();
+    bound["metadata"]["ownerReferences"] = whole["metadata"]["ownerReferences"].clone();
+    must("bind the right to that very Node", "PUT", &format!("{RIGHTS}/{edge}"), bound).await;
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    // The authorizer learns of it a moment later.
+    let mut owned = lease(edge);
+    owned["metadata"]["ownerReferences"] = json!([node_owner(edge, &uid)]);
+    until("the right to a node counts", async || {
+        fixture.does("POST", &format!("{leases}?dryRun=All"), owned.clone()).await.is_ok()
+    })
+    .await;
     must("make a Lease", "POST", leases, lease(edge)).await;
     let renewed = json!({"spec": {"holderIdentity": edge, "leaseDurationSeconds": 40,
         "renewTime": "2026-01-01T00:00:00.000000Z"}});
     must("renew a Lease", "MERGE", &format!("{leases}/{edge}"), renewed).await;
-    let uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
-    let owned = json!({"metadata": {"ownerReferences": [node_owner(edge, &uid)], "labels": {"kubehive.io/own": "owner"}}});
+    let owned = json!({"metadata": {"ownerReferences": [node_owner(edge, &uid)]}});
     must("make a Node the owner of its Lease", "MERGE", &format!("{leases}/{edge}"), owned).await;
 
     let registered = json!({"apiVersion": "kubehive.io/v1alpha1", "kind": "EdgeNode", "metadata": {"name": edge}, "spec": {}});
@@ -343,10 +370,16 @@ async fn work(fixture: &Fixture) {
     let device = fixture.make("devices.kubeedge.io/v1beta1", "Device", Some(ns), device).await;
     let statuses = format!("/apis/devices.kubeedge.io/v1beta1/namespaces/{ns}/devicestatuses");
     let owned = device_status("pump", &device.metadata.uid.unwrap());
-    must("make a DeviceStatus", "POST", &statuses, owned).await;
+    must("make a DeviceStatus", "POST", &statuses, owned.clone()).await;
     let said =
         json!({"metadata": {"annotations": {"kubehive.io/reported": "1.1/u"}}, "status": {"state": "ok"}});
     must("write a DeviceStatus", "MERGE", &format!("{statuses}/pump"), said).await;
+    // As `kubectl delete device --cascade=orphan` leaves it.
+    let owners = json!({"metadata": {"ownerReferences": owned["metadata"]["ownerReferences"]}});
+    let orphan = json!({"metadata": {"ownerReferences": []}});
+    call(&fixture.admin, "MERGE", &format!("{statuses}/pump"), None, orphan).await.unwrap();
+    must("give a DeviceStatus that has no owner its Device", "MERGE", &format!("{statuses}/pump"), owners)
+        .await;
 
     let uid = fixture.pod("edge", Some(edge), "plain").await;
     let pod = format!("/api/v1/namespaces/{ns}/pods/edge");
@@ -380,7 +413,7 @@ async fn work(fixture: &Fixture) {
     let node_uid = must("see a Node", "GET", &node, Value::Null).await["metadata"]["uid"].clone();
     let pods = format!("/api/v1/namespaces/{ns}/pods");
     let mut own = mirror("own", edge, &node_uid);
-    own["metadata"]["labels"] = json!({"kubehive.io/own": "owner"});
+    own["metadata"]["labels"] = json!({});
     own["spec"]["volumes"] = json!([{"name": "a", "hostPath": {"path": "/etc"}}, {"name": "b", "emptyDir": {}}, {"name": "c"},
         {"name": "d", "nfs": {"server": "nfs", "path": "/"}}, {"name": "e", "projected": {"sources": [
             {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}]);
@@ -471,7 +504,9 @@ fn a_tenant_keeps_no_report_of_a_node_from_being_written() {
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": tenant}]}),
             )
             .await;
-        fixture.make("v1", "Node", None, joined(&fixture.edge, json!({}))).await;
+        let node = fixture.make("v1", "Node", None, joined(&fixture.edge, json!({}))).await;
+        let bound = fixture.does("POST", RIGHTS, right(&fixture.edge, Some(&json!(node.metadata.uid)))).await;
+        bound.expect("CloudCore binds the right to its node");
         fixture.pod("marked", Some(&fixture.edge), "plain").await;
         let pod = format!("/api/v1/namespaces/{}/pods/marked", fixture.namespace);
         let mark = |mark: Value| json!({"metadata": {"annotations": {"kubehive.io/reported": mark}}});
@@ -481,7 +516,10 @@ fn a_tenant_keeps_no_report_of_a_node_from_being_written() {
         })
         .await;
         let status = format!("{pod}/status");
-        fixture.does("MERGE", &status, mark(json!("1.1/u"))).await.expect("CloudCore marks what it writes");
+        until("CloudCore marks what it writes", async || {
+            fixture.does("MERGE", &status, mark(json!("1.1/u"))).await.is_ok()
+        })
+        .await;
         let refused = as_tenant(mark(json!("1.2/u"))).await.expect_err("a mark is CloudCore's");
         assert!(refused.is_by_policy(), "{refused:?}");
         as_tenant(json!({"metadata": {"labels": {"mine": "1"}}}))
@@ -503,6 +541,7 @@ async fn all(fixture: &Fixture) -> Vec<Attack> {
     all.extend(permissions::tokens(fixture).await);
     all.extend(metadata::attacks(fixture).await);
     all.extend(attacks::rights(fixture).await);
+    all.extend(node_rights::attacks(fixture).await);
     all
 }
 

@@ -51,6 +51,22 @@ async fn changed(fixture: &Fixture) -> Vec<Attack> {
             t.tries(&format!("write {field} of {to}"), method, &to, body).await;
         }
     }
+    // One that has lost its owner gets its Device, and nothing else.
+    let statuses = format!("/apis/devices.kubeedge.io/v1beta1/namespaces/{ns}/devicestatuses");
+    let mut orphan = device_status("orphan", "00000000-0000-0000-0000-000000000000");
+    let its_own = orphan["metadata"]["ownerReferences"].take();
+    fixture.make("devices.kubeedge.io/v1beta1", "DeviceStatus", Some(ns), orphan).await;
+    let (mut another, mut held, [(_, nobody), ..]) = (its_own.clone(), its_own.clone(), bent());
+    another[0]["name"] = "pump".into();
+    held[0]["blockOwnerDeletion"] = true.into();
+    let two = json!([its_own[0], nobody[0]]);
+    for (what, owners) in
+        [("a Node", nobody), ("another Device", another), ("one that it holds", held), ("two", two)]
+    {
+        let body = json!({"metadata": {"ownerReferences": owners}});
+        t.tries(&format!("give a DeviceStatus to {what}"), "MERGE", &format!("{statuses}/orphan"), body)
+            .await;
+    }
     let long = json!({"metadata": {"annotations": {"kubehive.io/reported": "x".repeat(10_000)}}});
     t.tries("write a long annotation", "MERGE", &format!("/api/v1/nodes/{edge}/status"), long).await;
     t.1

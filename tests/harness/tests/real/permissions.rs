@@ -92,6 +92,9 @@ const KUBEEDGE: [Permission; 18] = [
     ("", "configmaps", &["update", "patch"]),
 ];
 
+/// Where it is said which nodes are CloudCore's.
+const NODES: [Permission; 1] = [("rbac.authorization.k8s.io", "rolebindings", &WRITE)];
+
 /// Where the API server's own Service is.
 const DEFAULT: [Permission; 2] =
     [("", "endpoints", &["update", "patch"]), ("discovery.k8s.io", "endpointslices", &["update", "patch"])];
@@ -210,6 +213,7 @@ pub(crate) async fn tokens(fixture: &Fixture) -> Vec<Attack> {
         (Scope::Own, &OWN[..]),
         (SYSTEM_NAMESPACE, &SYSTEM),
         (Scope::Of("kubeedge"), &KUBEEDGE),
+        (Scope::Of("kubehive-nodes"), &NODES),
         (Scope::Of("default"), &DEFAULT),
         (Scope::Everywhere, &EVERYWHERE),
     ] {
@@ -248,7 +252,8 @@ pub(crate) async fn tokens(fixture: &Fixture) -> Vec<Attack> {
 /// Removes what was made outside the test's namespace.
 pub(crate) async fn clear(fixture: &Fixture) {
     let name = format!("{}-probe", fixture.namespace);
-    let namespaces = ["kube-system", "kubeedge", "default"].map(|namespace| ("Role", Some(namespace)));
+    let namespaces =
+        ["kube-system", "kubeedge", "kubehive-nodes", "default"].map(|namespace| ("Role", Some(namespace)));
     for (kind, namespace) in namespaces.into_iter().chain([("ClusterRole", None)]) {
         for kind in [kind.to_owned(), format!("{kind}Binding")] {
             let _ = fixture.objects(RBAC, &kind, namespace).delete(&name, &DeleteParams::default()).await;

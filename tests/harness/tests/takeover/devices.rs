@@ -179,3 +179,100 @@ fn what_a_node_says_is_wrong_stays_beside_the_clouds_word_and_goes_when_the_devi
         assert_eq!(wrong(&server.device_status().await), []);
     });
 }
+
+fn of_state(row: i64, state: &str) -> Report {
+    let report = UpReport::DeviceState {
+        namespace: "default".into(),
+        name: "pump".into(),
+        state: state.into(),
+        last_online_time: Some("2026-01-01T00:00:00Z".into()),
+    };
+    Report { row, repeat: false, report: report.into() }
+}
+
+/// What the mapper said, and what `kubectl get devicestatus` shows.
+async fn states(server: &Server) -> (Value, Value) {
+    let status = server.device_status().await.data["status"].clone();
+    (status["state"].clone(), status["extensions"]["summary"]["state"].clone())
+}
+
+/// As the node lifecycle controller writes it.
+async fn ready(server: &Server, status: &str) {
+    let nodes = server.objects("v1", "Node", None);
+    let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } });
+    nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(&patch)).await.unwrap();
+}
+
+#[test]
+fn a_device_of_a_node_that_is_cut_off_is_shown_as_unknown_until_the_node_is_back() {
+    run(async || {
+        let server = Server::start().await;
+        let cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        let session = cloud.claim().await;
+        assert_eq!(cloud.say(session, vec![of_node(1, "v1")]).await, [1]);
+        let link = cloud.link(NODE, session).await;
+        create(&server, "DeviceModel", "pumps", json!({ "protocol": "modbus" })).await;
+        create(&server, "Device", "pump", json!({ "nodeName": NODE, "deviceModelRef": { "name": "pumps" } }))
+            .await;
+        until(&server, "pump", <[_]>::is_empty).await;
+        assert_eq!(cloud.say_of_a_device(NODE, session, vec![of_state(1, "online")]).await, [1]);
+        assert_eq!(states(&server).await, (json!("online"), json!("online")));
+
+        ready(&server, "Unknown").await;
+        cloud.unlink(NODE, session).await;
+        drop(link);
+        let silent = |wrong: &[(String, String)]| matches!(wrong, [(kind, message)] if kind == "Reachable" && message.contains("nothing is heard of node `edge-1`"));
+        until(&server, "pump", silent).await;
+        assert_eq!(states(&server).await, (json!("online"), json!("unknown")), "the mapper's word stays");
+
+        // Another CloudCore, which has not got the node either, has nothing to add, before it has looked or after.
+        let other = Cloud::start("other", server.api.client(), &server.env);
+        let devices = server.objects(API, "Device", Some("default"));
+        let patch = json!({ "spec": { "deviceModelRef": { "name": "none" } } });
+        devices.patch("pump", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        until(&server, "pump", |wrong| wrong.len() == 2 && wrong.iter().any(|(kind, _)| kind == "Reachable"))
+            .await;
+        let patch = json!({ "spec": { "deviceModelRef": { "name": "pumps" } } });
+        devices.patch("pump", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        until(&server, "pump", silent).await;
+        drop(other);
+
+        let link = cloud.link(NODE, session).await;
+        until(&server, "pump", <[_]>::is_empty).await;
+        assert_eq!(states(&server).await, (json!("online"), json!("online")));
+        drop(link);
+    });
+}
+
+#[test]
+fn a_status_that_has_lost_its_owner_gets_the_device_that_is_made_anew() {
+    run(async || {
+        let server = Server::start().await;
+        edge_node(&server, NODE).await;
+        let _cloud = Cloud::start("cloudcore", server.api.client(), &server.env);
+        create(&server, "DeviceModel", "pumps", json!({ "protocol": "modbus" })).await;
+        let spec = json!({ "nodeName": NODE, "deviceModelRef": { "name": "pumps" } });
+        create(&server, "Device", "pump", spec.clone()).await;
+        until(&server, "pump", <[_]>::is_empty).await;
+        let statuses = server.objects(API, "DeviceStatus", Some("default"));
+        let devices = server.objects(API, "Device", Some("default"));
+        let owners = async || {
+            let owners = statuses.get("pump").await.unwrap().metadata.owner_references.unwrap_or_default();
+            owners.into_iter().map(|owner| owner.uid).collect::<Vec<_>>()
+        };
+        let first = devices.get("pump").await.unwrap().metadata.uid.unwrap();
+        assert_eq!(owners().await, std::slice::from_ref(&first));
+        // As `kubectl delete device --cascade=orphan` leaves it.
+        let orphan = json!({ "metadata": { "ownerReferences": [] } });
+        statuses.patch("pump", &PatchParams::default(), &Patch::Merge(&orphan)).await.unwrap();
+        devices.delete("pump", &Default::default()).await.unwrap();
+        create(&server, "Device", "pump", spec).await;
+        let second = devices.get("pump").await.unwrap().metadata.uid.unwrap();
+        assert_ne!(first, second);
+        let until = server.env.now() + LONG;
+        while owners().await != std::slice::from_ref(&second) {
+            assert!(server.env.now() < until, "{:?}", statuses.get("pump").await);
+            server.env.sleep(Duration::from_millis(20)).await;
+        }
+    });
+}

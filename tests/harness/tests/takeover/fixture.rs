@@ -205,6 +205,12 @@ impl Cloud {
         probe
     }
 
+    /// A session has closed.
+    pub(crate) async fn unlink(&self, node: &str, session: u64) {
+        let node = NodeName::parse(node).unwrap();
+        self.device.tell(DeviceControllerMsg::NodeDown { node, session }).await.unwrap();
+    }
+
     pub(crate) async fn alive(&self, session: u64) {
         self.edge
             .tell(EdgeControllerMsg::Up { node: node(), session, message: EdgeUp::Alive })

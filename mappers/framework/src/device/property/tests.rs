@@ -273,7 +273,7 @@ fn what_goes_wrong_with_a_push_is_told_beside_the_value_and_heals() {
     let now = Moment::default();
     let mut property = PropertyState::new(&plan(""), now);
     read(&mut property, "1", now);
-    property.set_push_fault(Some("gone".to_owned()));
+    property.set_side_fault(Some("gone".to_owned()));
     let twin = property.to_report(now).unwrap();
     assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("1", Some("gone")));
     property.reported(twin, now);
@@ -281,7 +281,7 @@ fn what_goes_wrong_with_a_push_is_told_beside_the_value_and_heals() {
     property.has_no_value("no sensor".to_owned(), EPOCH);
     assert_eq!(property.to_report(now).unwrap().fault.as_deref(), Some("no sensor"), "which says more");
     read(&mut property, "1", now);
-    property.set_push_fault(None);
+    property.set_side_fault(None);
     assert_eq!(property.to_report(now).unwrap().fault, None);
 }
 
@@ -291,13 +291,13 @@ fn of_what_is_only_pushed_no_value_is_told_and_what_is_wrong_is() {
     let mut property = PropertyState::new(&PropertyPlan { is_told: false, ..plan("") }, now);
     read(&mut property, "1", now);
     assert_eq!((property.to_report(now), property.report_due(now)), (None, None));
-    property.set_push_fault(Some("gone".to_owned()));
+    property.set_side_fault(Some("gone".to_owned()));
     let twin = property.to_report(now).unwrap();
     assert_eq!((twin.value.as_str(), twin.fault.as_deref()), ("", Some("gone")));
     property.reported(twin, now);
     read(&mut property, "2", now + CYCLE);
     assert_eq!((property.to_report(now + CYCLE), property.report_due(now + CYCLE)), (None, None));
-    property.set_push_fault(None);
+    property.set_side_fault(None);
     assert_eq!(property.to_report(now + CYCLE).unwrap().fault, None);
     property.could_not_be_read("silent".to_owned(), CYCLE, now + CYCLE * 3, EPOCH);
     assert_eq!(property.to_report(now + CYCLE * 3).unwrap().fault.as_deref(), Some("silent"));

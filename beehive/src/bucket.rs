@@ -1,11 +1,11 @@
-//! A token bucket.
+//! How often something may happen: a token bucket.
 
 use std::time::Duration;
 
-use beehive::Moment;
+use crate::Moment;
 
 /// So many at once, and then one in each of so long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
     burst: u32,
     every: Duration,
@@ -27,6 +27,17 @@ impl Bucket {
         }
         self.full_at = full_at;
         true
+    }
+
+    /// When a place is free; now, if one is.
+    pub fn free_at(&self, now: Moment) -> Moment {
+        let ahead = self.full_at.max(now).since(now) + self.every;
+        now + ahead.saturating_sub(self.every * self.burst)
+    }
+
+    /// When nothing will be taken any more.
+    pub fn full_at(&self) -> Moment {
+        self.full_at
     }
 
     /// Takes so many places whether they are there or not. Answers in how long they all will have been.
@@ -58,6 +69,11 @@ mod tests {
         assert_eq!(taken(at(1300)), 1);
         assert_eq!(taken(at(2200)), 3);
         assert_eq!(taken(at(1_000_000)), 25, "no more than a burst is saved up");
+        assert_eq!(bucket.free_at(at(1_000_000)), at(1_000_300));
+        assert_eq!(
+            (bucket.free_at(at(1_000_300)), bucket.full_at()),
+            (at(1_000_300), at(1_000_000 + 25 * 300))
+        );
         assert!(!bucket.is_full(at(1_000_001)) && bucket.is_full(at(1_000_000 + 25 * 300)));
     }
 
