@@ -8,6 +8,7 @@ use crd::{EdgeAction, EdgeRule};
 
 use crate::plan::{self, RuleState, Step};
 use crate::store::{self, KeptRule};
+use crate::turns::Reach;
 
 /// 1, 5 and 30 s before actions that were not done are tried again; then they are given up.
 const TRY_AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -100,12 +101,19 @@ impl ActiveRule {
         step
     }
 
-    /// The actions that are to be tried now, as attempt `number`.
-    pub(crate) fn begin(&mut self, number: u64, now: Moment) -> Option<Vec<(usize, EdgeAction)>> {
+    /// Whether actions are to be tried now, and how far they reach.
+    pub(crate) fn wants(&self, now: Moment) -> Option<Reach> {
         let is_time = self.try_at.is_none_or(|at| at <= now);
         if self.due.is_empty() || self.attempt.is_some() || !is_time {
             return None;
         }
+        let is_call = |at: &usize| matches!(self.actions().get(*at), Some(EdgeAction::Call { .. }));
+        Some(if self.due.iter().any(is_call) { Reach::Services } else { Reach::Node })
+    }
+
+    /// The actions that are to be tried now, as attempt `number`.
+    pub(crate) fn begin(&mut self, number: u64, now: Moment) -> Option<Vec<(usize, EdgeAction)>> {
+        self.wants(now)?;
         self.attempt = Some(number);
         let actions = self.actions();
         Some(self.due.iter().filter_map(|at| Some((*at, actions.get(*at)?.clone()))).collect())
@@ -141,9 +149,11 @@ impl ActiveRule {
         }
     }
 
-    /// When it is to be looked at again though nothing changes.
-    pub(crate) fn next(&self) -> Option<Moment> {
-        let try_at = self.try_at.filter(|_| !self.due.is_empty() && self.attempt.is_none());
+    /// When it is to be looked at again though nothing changes. What [is to be tried now](ActiveRule::wants) waits for its turn, and for
+    /// no time.
+    pub(crate) fn next(&self, now: Moment) -> Option<Moment> {
+        let is_to_come = |at: &Moment| *at > now && !self.due.is_empty() && self.attempt.is_none();
+        let try_at = self.try_at.filter(is_to_come);
         self.wake_at.into_iter().chain(try_at).min()
     }
 }
@@ -193,7 +203,7 @@ mod tests {
         assert_eq!(active.begin(2, at(0)), None, "one attempt at a time");
         assert_eq!(active.acted(1, outcome(&[0], &[1]), at(0)), AfterAttempt::GoesOn);
         assert_eq!(active.failures, ["set `run` of `fan`: no"]);
-        assert_eq!((active.begin(2, at(0)), active.next()), (None, Some(at(1))));
+        assert_eq!((active.begin(2, at(0)), active.next(at(0))), (None, Some(at(1))));
         for (number, second) in [(2, 1), (3, 6)] {
             assert_eq!(places(active.begin(number, at(second))), [1]);
             assert_eq!(active.acted(number, outcome(&[], &[1]), at(second)), AfterAttempt::GoesOn);

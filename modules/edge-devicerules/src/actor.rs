@@ -34,7 +34,8 @@ pub struct Settings {
 
 /// The rules of the node's devices.
 pub struct DeviceRules {
-    settings: Settings,
+    node: NodeName,
+    closed_ports: Option<Rc<BTreeSet<u16>>>,
     store: Store,
     twin: Address<TwinMsg>,
     bus: Address<EventBusMsg>,
@@ -42,8 +43,12 @@ pub struct DeviceRules {
     rules: RuleSet,
     /// DeviceTwin has said which rules there are.
     is_listed: bool,
-    /// When it looks by itself.
-    wake_at: Option<Moment>,
+    /// What has happened since it looked last.
+    happenings: Vec<RuleHappening>,
+    /// It has told itself to look.
+    is_look_due: bool,
+    /// When it will be woken.
+    wakes: BTreeSet<Moment>,
     /// How often actions were tried in this life.
     acted: u64,
 }
@@ -58,14 +63,17 @@ impl DeviceRules {
         meta: Address<MetaMsg>,
     ) -> Self {
         DeviceRules {
-            settings,
+            node: settings.node,
+            closed_ports: settings.closed_ports.map(Rc::new),
             store,
             twin,
             bus,
             meta,
             rules: RuleSet::default(),
             is_listed: false,
-            wake_at: None,
+            happenings: Vec::new(),
+            is_look_due: false,
+            wakes: BTreeSet::new(),
             acted: 0,
         }
     }
@@ -87,28 +95,39 @@ impl Actor for DeviceRules {
         message: DeviceRulesMsg,
         cx: &mut Context<DeviceRulesMsg>,
     ) -> Result<(), Fault> {
-        let mut happenings = Vec::new();
         match message {
             DeviceRulesMsg::TwinsBegan => self.list(cx).await,
             // Until all of it is known, it is in what is asked for.
             DeviceRulesMsg::Facts(facts) if self.is_listed => self.rules.take(*facts),
             DeviceRulesMsg::Facts(_) => {}
-            DeviceRulesMsg::Wake => self.wake_at = None,
+            DeviceRulesMsg::Wake => {
+                self.is_look_due = false;
+                self.wakes.retain(|at| *at > cx.now());
+                if self.is_listed {
+                    self.look(cx).await;
+                }
+                return Ok(());
+            }
             DeviceRulesMsg::Acted { device, rule, attempt, outcome } => {
                 self.acted += 1;
                 events::acted(cx.env(), &device, &rule, outcome.done.len(), outcome.failed.len());
-                happenings.extend(self.rules.acted((device, rule), attempt, outcome, cx.now()));
+                self.happenings.extend(self.rules.acted((device, rule), attempt, outcome, cx.now()));
             }
         }
-        if self.is_listed {
-            self.follow_up(happenings, cx).await;
+        // It looks once all that waits before it is taken, and has one commit for all of that.
+        if self.is_listed && !std::mem::replace(&mut self.is_look_due, true) {
+            cx.spawn_tell(&cx.myself(), DeviceRulesMsg::Wake);
         }
         Ok(())
     }
 
     fn snapshot(&self) -> serde_json::Value {
         let (devices, rules) = self.rules.counts();
-        serde_json::json!({ "devices": devices, "rules": rules, "triggered": self.rules.triggered(), "acted": self.acted })
+        let (waiting, under_way) = self.rules.load();
+        serde_json::json!({
+            "devices": devices, "rules": rules, "triggered": self.rules.triggered(), "acted": self.acted,
+            "waiting": waiting, "underWay": under_way, "lookedAt": self.rules.looked_at(),
+        })
     }
 }
 
@@ -127,7 +146,8 @@ impl DeviceRules {
     }
 
     /// What follows from what is known: rules change, that is kept, and then done.
-    async fn follow_up(&mut self, mut happenings: Vec<RuleHappening>, cx: &Context<DeviceRulesMsg>) {
+    async fn look(&mut self, cx: &Context<DeviceRulesMsg>) {
+        let mut happenings = std::mem::take(&mut self.happenings);
         happenings.extend(self.rules.judge(cx.now()));
         happenings.iter().for_each(|happening| events::happened(cx.env(), happening));
         let is_kept = self.keep(&happenings, cx).await;
@@ -171,7 +191,7 @@ impl DeviceRules {
     fn reports(&self, happenings: &[RuleHappening], cx: &Context<DeviceRulesMsg>) -> Vec<Write> {
         let mut writes = Vec::new();
         for happening in happenings.iter().filter(|happening| happening.is_told) {
-            let report = event_report::event(self.settings.node.as_str(), happening, seconds(cx.wall()));
+            let report = event_report::event(self.node.as_str(), happening, seconds(cx.wall()));
             match rows::encode_report(&report) {
                 Ok(body) => writes.push(Write::Enqueue {
                     queue: OutboxQueue::Node,
@@ -186,13 +206,12 @@ impl DeviceRules {
     }
 
     fn act(&mut self, cx: &Context<DeviceRulesMsg>) {
-        let closed_ports = self.settings.closed_ports.clone().map(Rc::new);
         for attempt in self.rules.attempts(cx.now()) {
             let performer = Performer {
                 env: cx.env().clone(),
                 twin: self.twin.clone(),
                 bus: self.bus.clone(),
-                closed_ports: closed_ports.clone(),
+                closed_ports: self.closed_ports.clone(),
             };
             let myself = cx.myself();
             cx.spawn(async move {
@@ -205,7 +224,7 @@ impl DeviceRules {
 
     /// Answers whether all was said.
     fn say(&mut self) -> bool {
-        for (device, conditions) in self.rules.unsaid() {
+        while let Some((device, conditions)) = self.rules.unsaid() {
             let said = TwinMsg::RulesSay { device: device.clone(), conditions: conditions.clone() };
             if self.twin.try_tell(said) == Err(Refusal::Full) {
                 return false;
@@ -216,8 +235,9 @@ impl DeviceRules {
     }
 
     fn wake(&mut self, at: Option<Moment>, cx: &Context<DeviceRulesMsg>) {
-        let Some(at) = at.filter(|at| self.wake_at.is_none_or(|known| *at < known)) else { return };
-        self.wake_at = Some(at);
+        // What it is woken at before that comes to it again.
+        let Some(at) = at.filter(|at| self.wakes.first().is_none_or(|known| at < known)) else { return };
+        self.wakes.insert(at);
         cx.after(at.since(cx.now()), DeviceRulesMsg::Wake);
     }
 }

@@ -13,18 +13,21 @@
 //! Of each rule whether it has triggered and which actions of that are not known to be done: before they are tried, so that a restart
 //! does not trigger again, and does what was cut short (once more, if it was done). A time that was running begins anew.
 //! # Never
-//! Decides by the machine's clock. Acts on devices of another namespace, on metadata addresses or on `edgecore`'s own ports. Changes a
-//! rule faster than its allowance, whatever goes round in a circle.
+//! Decides by the machine's clock. Acts on devices of another namespace, on metadata addresses or on ports of `edgecore`'s own or of mappers. Changes
+//! a rule faster than its allowance, whatever goes round in a circle. Has the rules of one namespace hold up another's: it looks at the
+//! devices of which something has changed, at all that came in one look, and tries a bounded number of actions at once.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod active_rule;
 mod actor;
 mod event_report;
 mod events;
+mod line;
 mod local_call;
 mod performer;
 mod plan;
 mod rule_set;
 mod store;
+mod turns;
 
 pub use actor::{DeviceRules, Settings};

@@ -14,6 +14,9 @@ use tokio::net::TcpStream;
 /// 5 s for the connection and the head of the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// As whom rules call: mappers, at whatever port, do nothing for it.
+const USER_AGENT: &str = "edgecore-rules";
+
 /// Calls it. Anything of 200 to 299 is well; no redirect is followed, and of the answer nothing but its status is read.
 ///
 /// # Errors
@@ -26,7 +29,7 @@ pub(crate) async fn call(
 ) -> Result<(), String> {
     // At whatever address: which ones are this machine's may change.
     if own_ports.contains(&url.address.port()) {
-        return Err(format!("port {} is edgecore's own: no rule calls it", url.address.port()));
+        return Err(format!("port {} is edgecore's own or a mapper's: no rule calls it", url.address.port()));
     }
     let answered = env.timeout(ANSWER_WITHIN, exchange(method, url, body)).await;
     let status = answered.ok_or("it has not answered within 5 s")??;
@@ -57,13 +60,13 @@ fn request(method: &str, url: &LocalUrl, body: String) -> Result<Request<Full<By
     let has_body = !body.is_empty();
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
-    *request.uri_mut() = url.path.parse().map_err(|_| format!("the path of {url} is none"))?;
+    *request.uri_mut() = url.path.clone().into();
     let host = HeaderValue::from_str(&url.address.to_string()).map_err(|error| error.to_string())?;
     request.headers_mut().insert(header::HOST, host);
     if has_body {
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
     }
-    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("edgecore-rules"));
+    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     Ok(request)
 }
 
@@ -107,6 +110,7 @@ mod tests {
             seen.contains("content-type: application/json\r\n") && seen.contains("host: 127.0.0.1:"),
             "{seen}"
         );
+        assert!(seen.contains("user-agent: edgecore-rules\r\n"), "mappers know it by this: {seen}");
         let (outcome, _) = called(b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\n\r\n").await;
         assert_eq!(outcome, Err("it answered 302".to_owned()), "and is not followed");
         let (outcome, _) = called(b"nonsense\r\n\r\n").await;

@@ -14,8 +14,10 @@ use crd::EdgeAction;
 use edge_store::Write;
 
 use crate::active_rule::{ActiveRule, AfterAttempt};
-use crate::plan::Step;
+use crate::line::Line;
+use crate::plan::{CHANGES, Step};
 use crate::store::{self, KeptRule};
+use crate::turns::{Reach, Turns};
 
 /// 25 Events about a device at once, and one more in 300 s: so many an API server takes (the kubelet's spam filter), and what is more
 /// would fill the outbox of a node that is cut off.
@@ -32,8 +34,8 @@ struct RulesOfDevice {
     facts: DeviceFacts,
     rules: Vec<ActiveRule>,
     events: Bucket,
-    /// Something has changed since they were last judged.
-    is_changed: bool,
+    /// When their time comes though nothing changes, as it stands among the [times](RuleSet::times).
+    next: Option<Moment>,
     /// What they said of themselves last.
     said: Option<Vec<RuleCondition>>,
 }
@@ -70,15 +72,28 @@ pub(crate) struct Attempt {
     pub(crate) document: String,
 }
 
-/// All rules.
+/// All rules. Whatever is done costs by the devices of which something has changed or whose time has come: one that changes all the time
+/// costs the others nothing.
 #[derive(Debug, Default)]
 pub(crate) struct RuleSet {
     devices: BTreeMap<DeviceName, RulesOfDevice>,
+    /// Devices of which something has changed since they were last judged.
+    changed: BTreeSet<DeviceName>,
+    /// When the time of which device comes.
+    times: BTreeSet<(Moment, DeviceName)>,
+    /// Devices that may have something else to say of their rules than they said.
+    unsaid: Line<DeviceName>,
+    /// Rules whose actions are to be tried.
+    turns: Turns,
+    /// Whose actions are being tried, by the attempt.
+    under_way: BTreeMap<u64, (RuleKey, Reach)>,
     /// Rows of the life before of which the devices have not been told yet.
     kept: BTreeMap<RuleKey, KeptRule>,
     /// What is to be written into the store.
     unkept: BTreeMap<RuleKey, Write>,
     attempts: u64,
+    /// How often a device was looked at.
+    looked_at: u64,
 }
 
 impl RuleSet {
@@ -96,6 +111,16 @@ impl RuleSet {
     pub(crate) fn triggered(&self) -> usize {
         let all = self.devices.values().flat_map(|device| &device.rules);
         all.filter(|active| active.state.is_triggered).count()
+    }
+
+    /// How many rules wait until their actions are tried, and of how many they are being tried.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.turns.waiting(), self.under_way.len())
+    }
+
+    /// How often a device was looked at in this life.
+    pub(crate) fn looked_at(&self) -> u64 {
+        self.looked_at
     }
 
     /// Takes all that is known: devices that are not named have no rules any more. Versions begin anew, and what was said is forgotten.
@@ -126,7 +151,8 @@ impl RuleSet {
             self.take_rules(&id, &facts.uid, &text);
         }
         if let Some(device) = self.devices.get_mut(&id) {
-            (device.facts, device.is_changed) = (facts, true);
+            device.facts = facts;
+            self.changed.insert(id);
         }
     }
 
@@ -134,7 +160,7 @@ impl RuleSet {
     fn take_rules(&mut self, id: &DeviceName, uid: &str, text: &str) {
         // What is wrong with them was found before they came here.
         let rules = crd::parse_edge_rules(text).unwrap_or_default();
-        let mut before = self.devices.remove(id);
+        let mut before = self.take_out(id);
         let mut old: Vec<ActiveRule> = match &mut before {
             Some(before) if before.facts.uid == uid => std::mem::take(&mut before.rules),
             Some(_) | None => Vec::new(),
@@ -142,8 +168,7 @@ impl RuleSet {
         let names: BTreeSet<String> = rules.iter().map(|rule| rule.name.clone()).collect();
         let known =
             before.iter().flat_map(|before| &before.rules).chain(&old).map(|active| active.rule.name.clone());
-        let rows = self.kept.keys().filter(|(device, _)| device == id).map(|(_, rule)| rule.clone());
-        let gone: Vec<String> = known.chain(rows).filter(|name| !names.contains(name)).collect();
+        let gone: Vec<String> = known.chain(self.rows_of(id)).filter(|name| !names.contains(name)).collect();
         for name in gone {
             self.forget(id, &name);
         }
@@ -163,32 +188,50 @@ impl RuleSet {
         let facts = DeviceFacts { device: id.clone(), uid: uid.to_owned(), ..empty_facts(id) };
         let events = before.map_or_else(|| Bucket::new(EVENTS.0, EVENTS.1), |before| before.events);
         self.devices
-            .insert(id.clone(), RulesOfDevice { facts, rules: active, events, is_changed: true, said: None });
+            .insert(id.clone(), RulesOfDevice { facts, rules: active, events, next: None, said: None });
+    }
+
+    /// Takes a device out of all that is by its time. Its rules keep their turns.
+    fn take_out(&mut self, id: &DeviceName) -> Option<RulesOfDevice> {
+        let device = self.devices.remove(id)?;
+        if let Some(at) = device.next {
+            self.times.remove(&(at, id.clone()));
+        }
+        Some(device)
+    }
+
+    /// The rules of a device of which there are rows of the life before.
+    fn rows_of(&self, id: &DeviceName) -> Vec<String> {
+        let from = self.kept.range((id.clone(), String::new())..);
+        from.take_while(|((device, _), _)| device == id).map(|((_, rule), _)| rule.clone()).collect()
     }
 
     fn forget(&mut self, id: &DeviceName, rule: &str) {
         let key = (id.clone(), rule.to_owned());
         self.kept.remove(&key);
+        self.turns.leave(&key);
         self.unkept.insert(key, store::delete(id, rule));
     }
 
     fn remove(&mut self, id: &DeviceName) {
-        let of_device = self.devices.remove(id).into_iter().flat_map(|device| device.rules);
-        let rows = self.kept.keys().filter(|(device, _)| device == id).map(|(_, rule)| rule.clone());
-        let names: Vec<String> = of_device.map(|active| active.rule.name).chain(rows).collect();
+        self.changed.remove(id);
+        self.unsaid.leave(id);
+        let of_device = self.take_out(id).into_iter().flat_map(|device| device.rules);
+        let names: Vec<String> = of_device.map(|active| active.rule.name).chain(self.rows_of(id)).collect();
         names.iter().for_each(|name| self.forget(id, name));
     }
 
     /// Judges the devices of which something has changed, and those whose time has come.
     pub(crate) fn judge(&mut self, now: Moment) -> Vec<RuleHappening> {
         let mut happenings = Vec::new();
-        for (id, device) in &mut self.devices {
-            let is_time = device.rules.iter().filter_map(ActiveRule::next).any(|at| at <= now);
-            if !std::mem::take(&mut device.is_changed) && !is_time {
-                continue;
-            }
+        let mut due = std::mem::take(&mut self.changed);
+        due.extend(self.times.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| id.clone()));
+        for id in due {
+            let Some(device) = self.devices.get_mut(&id) else { continue };
+            let mut has_news = device.said.is_none();
             for active in &mut device.rules {
                 let step = active.judge(&device.facts, now);
+                has_news |= step != Step::Stay;
                 let Some((kind, message)) = words(step, active, &device.facts) else { continue };
                 let is_told = device.events.take(now);
                 happenings.push(RuleHappening {
@@ -200,43 +243,95 @@ impl RuleSet {
                     is_told,
                 });
             }
+            self.settle(&id, has_news, now);
         }
         happenings
     }
 
-    /// The actions that are to be tried now.
+    /// Notes what follows from what a device's rules have become: what is to be written, whose actions wait for their turn, when their time
+    /// comes and, if they `have_news`, that they are to be heard.
+    fn settle(&mut self, id: &DeviceName, has_news: bool, now: Moment) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        self.looked_at += 1;
+        for active in &mut device.rules {
+            let is_unkept = std::mem::take(&mut active.is_unkept);
+            let reach = active.wants(now);
+            if !is_unkept && reach.is_none() {
+                continue;
+            }
+            let key = (id.clone(), active.rule.name.clone());
+            if let Some(reach) = reach {
+                self.turns.join(reach, &key);
+            }
+            if is_unkept {
+                let row = store::put(id, &active.rule.name, &active.kept(&device.facts.uid));
+                self.unkept.insert(key, row);
+            }
+        }
+        let next = device.rules.iter().filter_map(|active| active.next(now)).min();
+        if device.next != next {
+            if let Some(at) = device.next {
+                self.times.remove(&(at, id.clone()));
+            }
+            self.times.extend(next.map(|at| (at, id.clone())));
+            device.next = next;
+        }
+        if has_news {
+            self.unsaid.join(id);
+        }
+    }
+
+    /// The actions that are to be tried now and whose turn it is, of what was [judged](RuleSet::judge).
     pub(crate) fn attempts(&mut self, now: Moment) -> Vec<Attempt> {
         let mut attempts = Vec::new();
-        for (id, device) in &mut self.devices {
-            for active in &mut device.rules {
-                let number = self.attempts + 1;
-                let Some(actions) = active.begin(number, now) else { continue };
-                self.attempts = number;
-                let document = document(active, &device.facts);
-                attempts.push(Attempt {
-                    key: (id.clone(), active.rule.name.clone()),
-                    number,
-                    actions,
-                    document,
-                });
+        for reach in [Reach::Node, Reach::Services] {
+            while let Some(key) = self.turns.take(reach) {
+                match self.begin(&key, reach, now) {
+                    Some(attempt) => attempts.push(attempt),
+                    // It has changed since it came to wait.
+                    None => self.turns.is_over(reach, &key.0.namespace),
+                }
             }
         }
         attempts
     }
 
+    fn begin(&mut self, key: &RuleKey, reach: Reach, now: Moment) -> Option<Attempt> {
+        let device = self.devices.get_mut(&key.0)?;
+        let active = device.rules.iter_mut().find(|active| active.rule.name == key.1)?;
+        // What reaches further by now waits elsewhere.
+        if active.wants(now) != Some(reach) {
+            return None;
+        }
+        let number = self.attempts + 1;
+        let actions = active.begin(number, now)?;
+        let document = document(active, &device.facts);
+        self.attempts = number;
+        self.under_way.insert(number, (key.clone(), reach));
+        Some(Attempt { key: key.clone(), number, actions, document })
+    }
+
     /// Takes what came of an attempt.
     pub(crate) fn acted(
         &mut self,
-        (id, rule): RuleKey,
+        key: RuleKey,
         number: u64,
         outcome: ActionsOutcome,
         now: Moment,
     ) -> Option<RuleHappening> {
+        // Else it is of a life before, of which nobody has a turn.
+        let (_, reach) = self.under_way.remove(&number).filter(|(whose, _)| *whose == key)?;
+        self.turns.is_over(reach, &key.0.namespace);
+        let (id, rule) = key;
         let device = self.devices.get_mut(&id)?;
         let active = device.rules.iter_mut().find(|active| active.rule.name == rule)?;
-        if active.acted(number, outcome, now) == AfterAttempt::GoesOn {
+        let after = active.acted(number, outcome, now);
+        self.settle(&id, true, now);
+        if after == AfterAttempt::GoesOn {
             return None;
         }
+        let device = self.devices.get_mut(&id)?;
+        let active = device.rules.iter().find(|active| active.rule.name == rule)?;
         let message = format!("rule `{rule}` gives up: {}", active.failures.join("; "));
         let is_told = device.events.take(now);
         let (uid, kind) = (device.facts.uid.clone(), HappeningKind::ActionFailed);
@@ -244,16 +339,7 @@ impl RuleSet {
     }
 
     /// What is to be written into the store. It comes again until it [was](RuleSet::was_kept).
-    pub(crate) fn writes(&mut self) -> Vec<Write> {
-        for (id, device) in &mut self.devices {
-            for active in device.rules.iter_mut() {
-                if std::mem::take(&mut active.is_unkept) {
-                    let name = &active.rule.name;
-                    let row = store::put(id, name, &active.kept(&device.facts.uid));
-                    self.unkept.insert((id.clone(), name.clone()), row);
-                }
-            }
-        }
+    pub(crate) fn writes(&self) -> Vec<Write> {
         self.unkept.values().cloned().collect()
     }
 
@@ -262,15 +348,22 @@ impl RuleSet {
         self.unkept.clear();
     }
 
-    /// What rules have to say of themselves that they have not said.
-    pub(crate) fn unsaid(&self) -> Vec<(DeviceName, Vec<RuleCondition>)> {
-        let all = self.devices.iter().map(|(id, device)| (id, device, conditions(device)));
-        let unsaid = all.filter(|(_, device, now)| device.said.as_ref() != Some(now));
-        unsaid.map(|(id, _, conditions)| (id.clone(), conditions)).collect()
+    /// What the rules of a device have to say of themselves that they have not said. It comes again until it [was](RuleSet::was_said).
+    pub(crate) fn unsaid(&mut self) -> Option<(DeviceName, Vec<RuleCondition>)> {
+        while let Some(id) = self.unsaid.first() {
+            let now = self.devices.get(id).map(|device| (device, conditions(device)));
+            self.looked_at += 1;
+            match now {
+                Some((device, now)) if device.said.as_ref() != Some(&now) => return Some((id.clone(), now)),
+                Some(_) | None => self.unsaid.take(),
+            };
+        }
+        None
     }
 
     /// It was said.
     pub(crate) fn was_said(&mut self, id: &DeviceName, conditions: Vec<RuleCondition>) {
+        self.unsaid.leave(id);
         if let Some(device) = self.devices.get_mut(id) {
             device.said = Some(conditions);
         }
@@ -278,7 +371,7 @@ impl RuleSet {
 
     /// When somebody is to look again though nothing changes.
     pub(crate) fn next(&self) -> Option<Moment> {
-        self.devices.values().flat_map(|device| &device.rules).filter_map(ActiveRule::next).min()
+        self.times.first().map(|(at, _)| *at)
     }
 }
 
@@ -310,8 +403,9 @@ fn words(step: Step, active: &ActiveRule, facts: &DeviceFacts) -> Option<(Happen
 }
 
 fn held_back(name: &str) -> String {
+    let (at_once, every) = (CHANGES.0, CHANGES.1.as_secs());
     format!(
-        "rule `{name}` changes more often than 6 times at once and once in 10 s, and waits: look for rules that undo each other"
+        "rule `{name}` changes more often than {at_once} times at once and once in {every} s, and waits: look for rules that undo each other"
     )
 }
 

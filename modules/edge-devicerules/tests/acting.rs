@@ -168,6 +168,26 @@ fn a_rule_triggers_after_its_time_acts_is_told_and_ends() {
 }
 
 #[test]
+fn what_comes_together_is_one_commit() {
+    run(|folder| async move {
+        let mut node = start(&folder, false);
+        node.lists(reading("20")).await;
+        assert_eq!(node.said().await, []);
+        let before = node.store.snapshot().batches;
+        let at_once = COOL.replace(", for: 10s", "");
+        for n in 0..40 {
+            let device = DeviceName::parse("hall", &format!("gantry-{n}")).unwrap();
+            node.tell(DeviceFacts { device, ..facts(Some(&at_once), Some("81"), Presence::Online) }).await;
+        }
+        node.is_set("hall/fan run=1").await;
+        let batches = node.store.snapshot().batches - before;
+        assert!(batches < 5, "{batches} batches for 40 devices");
+        assert_eq!(node.events().len(), 40);
+        node.stop().await;
+    });
+}
+
+#[test]
 fn a_spike_and_an_older_word_trigger_nothing() {
     run(|folder| async move {
         let mut node = start(&folder, false);

@@ -110,7 +110,10 @@ impl LocalService {
         reader: ReadHalf<ByteStream>,
     ) -> Result<Called, Unanswered> {
         if self.own_ports.contains(&port) {
-            return Err(Unanswered::new(403, format!("port {port} is edgecore's own: no rule calls it\n")));
+            return Err(Unanswered::new(
+                403,
+                format!("port {port} is edgecore's own or a mapper's: no rule calls it\n"),
+            ));
         }
         let state = Rc::<Sent>::default();
         let body = self

@@ -7,6 +7,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use http::uri::PathAndQuery;
+
 /// 1 KiB of a URL.
 const URL_MAX: usize = 1 << 10;
 
@@ -16,7 +18,7 @@ pub struct LocalUrl {
     /// Where it is.
     pub address: SocketAddr,
     /// Path and query, from the first `/`.
-    pub path: String,
+    pub path: PathAndQuery,
 }
 
 impl std::fmt::Display for LocalUrl {
@@ -42,6 +44,12 @@ impl LocalUrl {
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        // Here, where who writes the rule is told: at the call it would be an action that fails.
+        let path = PathAndQuery::try_from(path).map_err(|_| {
+            format!(
+                "the path of url `{text}` has a character that is written in percent: {{ as %7B, < as %3C"
+            )
+        })?;
         let address = address_of(authority).ok_or_else(|| {
             format!("url `{text}` names no address: write it in numbers, as http://192.168.7.9:8080/, for no DNS server may be in reach")
         })?;
@@ -87,6 +95,7 @@ mod tests {
             ("http://[::1]:81?a=b", "[::1]:81", "/?a=b"),
             ("http://[::1]/", "[::1]:80", "/"),
             ("http://10.1.2.3/", "10.1.2.3:80", "/"),
+            ("http://10.1.2.3/a%7Bb%7D", "10.1.2.3:80", "/a%7Bb%7D"),
         ] {
             let url = LocalUrl::parse(text).unwrap();
             assert_eq!((url.address.to_string().as_str(), url.path.as_str()), (address, path), "{text}");
@@ -108,6 +117,8 @@ mod tests {
             ("http://localhost.evil/", "in numbers"),
             ("http://192.168.7.9:0/", "port 0"),
             ("http://192.168.7.9:65536/", "in numbers"),
+            ("http://10.0.0.1/a{b}", "in percent"),
+            ("http://10.0.0.1/a?b=<c>", "in percent"),
             ("http://192.168.7.9/a b", "visible characters"),
             ("http://192.168.7.9/a\r\nHost: x", "visible characters"),
         ] {
