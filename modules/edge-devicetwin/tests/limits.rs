@@ -200,3 +200,40 @@ fn calls_that_never_end_hold_up_their_caller_alone() {
         stage.node.stop().await;
     });
 }
+
+#[test]
+fn protocols_whose_mapper_has_ended_and_that_no_device_has_make_room_for_another() {
+    run(|folder| async move {
+        let stage = Masked::start(&folder, Vec::new()).await;
+        stage.pod("m1", "many").await;
+        let call = async |process: &str, protocol: &str| {
+            let mut manager = stage.in_pod("m1").await;
+            stage.peer.becomes(Some("m1"), 0, process);
+            let mut request = fixture::registration(&folder, true);
+            let mapper = request.mapper.as_mut().unwrap();
+            (mapper.name, mapper.protocol) = (format!("{protocol}-mapper"), protocol.to_owned());
+            manager.mapper_register(request).await.map(drop)
+        };
+        // The pod runs, and what has registered in it does not.
+        call("ended", "modbus").await.unwrap();
+        for at in 0..12 {
+            call("ended", &format!("p{at}")).await.unwrap();
+        }
+        let mappers = stage.node.snapshot().await["mappers"].clone();
+        let mappers = mappers.as_object().unwrap();
+        assert!(
+            mappers.len() == 8 && mappers.contains_key("modbus"),
+            "the pump's waits for its mapper: {mappers:?}"
+        );
+        // Those that run keep what they have.
+        for at in 20..27 {
+            call("alive", &format!("p{at}")).await.unwrap();
+        }
+        let refused = call("alive", "p27").await.unwrap_err();
+        assert!(
+            refused.code() == Code::ResourceExhausted && refused.message().contains("8 protocols"),
+            "{refused}"
+        );
+        stage.node.stop().await;
+    });
+}

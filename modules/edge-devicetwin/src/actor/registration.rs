@@ -77,6 +77,11 @@ impl DeviceTwin {
         if let MapperIdentity::Workload { .. } = mapper.identity {
             return !self.pods_of(&mapper.identity).is_empty();
         }
+        self.is_served(mapper, cx).await
+    }
+
+    /// Whether the process runs that registered, or somebody of the holder's listens where it said.
+    async fn is_served(&self, mapper: &MapperRecord, cx: &Context<TwinMsg>) -> bool {
         if self.peers.runs(&mapper.process) {
             return true;
         }
@@ -241,9 +246,8 @@ impl DeviceTwin {
                 .happened(cx.env());
             return Ok(());
         }
-        if self.sessions.values().filter(|session| session.mapper.identity == *identity).count()
-            >= PROTOCOLS_MAX
-        {
+        let own = self.sessions.values().filter(|session| session.mapper.identity == *identity).count();
+        if own >= PROTOCOLS_MAX && !self.forget_unused(identity, cx).await? {
             return Err(DmiRefusal::UsedUp(format!(
                 "{identity} has {PROTOCOLS_MAX} protocols, which is the most"
             )));
@@ -258,21 +262,45 @@ impl DeviceTwin {
 
     /// Forgets a mapper that is gone; whether there was one.
     async fn forget_gone(&mut self, cx: &Context<TwinMsg>) -> Result<bool, String> {
-        let all: Vec<(String, MapperRecord)> = self
-            .sessions
-            .iter()
-            .map(|(protocol, session)| (protocol.clone(), session.mapper.clone()))
-            .collect();
-        for (protocol, mapper) in all {
+        for (protocol, mapper) in self.mappers() {
             if !self.is_alive(&mapper, cx).await {
-                self.commit(vec![store::delete_mapper(&protocol)]).await?;
-                self.sessions.remove(&protocol);
-                let devices = self.catalog.put_part(&protocol, false);
-                self.moved(&protocol, devices, cx);
+                self.forget(&protocol, cx).await?;
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Forgets a protocol of this user or workload that no device of the node has and whose mapper has ended, whatever other pods of
+    /// the workload there are; whether there was one. A protocol that devices have waits for its mapper to come back.
+    async fn forget_unused(
+        &mut self,
+        identity: &MapperIdentity,
+        cx: &Context<TwinMsg>,
+    ) -> Result<bool, String> {
+        for (protocol, mapper) in self.mappers() {
+            let is_used = || {
+                self.catalog.devices().any(|(id, _)| self.catalog.protocol_of(id) == Some(protocol.as_str()))
+            };
+            if mapper.identity == *identity && !is_used() && !self.is_served(&mapper, cx).await {
+                self.forget(&protocol, cx).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All mappers, by their protocols.
+    fn mappers(&self) -> Vec<(String, MapperRecord)> {
+        self.sessions.iter().map(|(protocol, session)| (protocol.clone(), session.mapper.clone())).collect()
+    }
+
+    async fn forget(&mut self, protocol: &str, cx: &Context<TwinMsg>) -> Result<(), String> {
+        self.commit(vec![store::delete_mapper(protocol)]).await?;
+        self.sessions.remove(protocol);
+        let devices = self.catalog.put_part(protocol, false);
+        self.moved(protocol, devices, cx);
+        Ok(())
     }
 
     /// Counts a call that was not the caller's to make, and says why.
