@@ -233,7 +233,8 @@ impl Broker {
         more
     }
 
-    /// A connected client whose queue a message on `router_form` would make longer than it should be.
+    /// A connected client whose queue a message on `router_form` would make longer than it should be, and for which publishers
+    /// wait.
     pub(crate) fn slow_subscriber(
         &self,
         publisher: &ClientId,
@@ -246,7 +247,7 @@ impl Broker {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
             let takes = publisher != client && session.rights.may_read(router_form);
-            (takes && session.is_slow()).then(|| session.handle.clone()).flatten()
+            (takes && session.is_waited_for()).then(|| session.handle.clone()).flatten()
         })
     }
 

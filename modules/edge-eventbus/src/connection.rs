@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connect::{self, Accepted};
 use crate::error::ConnectionError;
+use crate::held_back::{HeldBack, Waiting};
 use crate::incoming::Incoming;
 use crate::outgoing::write_all;
 use crate::packet::{self, Packet, Publish, Version, Will};
@@ -20,7 +21,7 @@ use crate::session::{ConnectionHandle, RowKey};
 use crate::settling::{Answer, Settled, Settling, stored};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
-use crate::uploads::UploadOrder;
+use crate::uploads::{MemoryPermit, UploadOrder};
 
 /// Serves one connection to its end, and what it set going to the end of that.
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
@@ -54,7 +55,11 @@ pub(crate) async fn publish_will(shared: Rc<Shared>, id: Rc<str>, publish: Publi
 }
 
 enum Event {
-    Heard(Packet),
+    Heard(Result<Packet, ConnectionError>),
+    /// One that was held back, and its turn has come.
+    Due(Packet),
+    /// There is room for a publish that has waited.
+    Freed(Waiting, Option<MemoryPermit>),
     Settled(Settled),
     Room,
 }
@@ -77,6 +82,8 @@ pub(crate) struct Client {
     pub(crate) looks: usize,
     /// Packets that are not answered yet, in their order.
     pub(crate) settling: Settling,
+    /// Packets that are not handled yet, in their order.
+    pub(crate) held: HeldBack,
     /// Topics to which the client has given a number.
     pub(crate) aliases: BTreeMap<u16, String>,
 }
@@ -86,7 +93,8 @@ impl Client {
         let account =
             shared.broker.borrow_mut().rates.open(&id, handle.connect_info.peer.source, shared.env.now());
         let (line, settling, aliases) = (Rc::default(), FuturesOrdered::new(), BTreeMap::new());
-        Client { shared, id, handle, line, account, looks: 0, settling, aliases }
+        let held = HeldBack::default();
+        Client { shared, id, handle, line, account, looks: 0, settling, held, aliases }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -181,6 +189,7 @@ impl Client {
         }
     }
 
+    /// Hears the client until it ends the connection, and then handles what was held back of it.
     async fn listen(
         &mut self,
         read: &mut Reader,
@@ -191,7 +200,14 @@ impl Client {
         let mut heard_at = env.now();
         let mut turn = Cost::default();
         let mut not_before = heard_at + self.account.pause(heard_at);
+        let mut ended = None;
         loop {
+            if self.held.is_empty()
+                && let Some(end) = ended.take()
+            {
+                return end;
+            }
+            self.handle.set_held_up(self.held.is_full() || ended.is_some());
             if turn.work >= plan::TURN_WORK || turn.bytes >= plan::TURN_BYTES {
                 // What is in the buffer already could be thousands of packets; the others' turn comes first.
                 turn = Cost::default();
@@ -200,31 +216,59 @@ impl Client {
             let until = silence.map(|silence| heard_at + silence);
             let room = self.handle.waiting() < plan::CONTROL;
             let pause = not_before.since(env.now());
-            let may_hear = room && pause.is_zero() && self.settling.len() < plan::PENDING;
-            let event = tokio::select! {
-                biased;
-                Some(settled) = self.settling.next(), if !self.settling.is_empty() => Event::Settled(settled),
-                packet = incoming.hear(&env, read, until), if may_hear => Event::Heard(packet?),
-                () = self.handle.room.notified(), if !room => Event::Room,
-                () = env.sleep(pause), if !pause.is_zero() => Event::Room,
+            let may_go_on = room && pause.is_zero() && self.settling.len() < plan::PENDING;
+            let may_hear = may_go_on && !self.held.is_full() && ended.is_none();
+            let due = if may_go_on { self.held.next() } else { None };
+            let event = match due {
+                Some(packet) => Event::Due(packet),
+                None => tokio::select! {
+                    biased;
+                    Some(settled) = self.settling.next(), if !self.settling.is_empty() => Event::Settled(settled),
+                    (waiting, permit) = self.held.freed(), if may_go_on => Event::Freed(waiting, permit),
+                    packet = incoming.hear(&env, read, until), if may_hear => Event::Heard(packet),
+                    () = self.handle.room.notified(), if !room => Event::Room,
+                    () = env.sleep(pause), if !pause.is_zero() => Event::Room,
+                },
             };
+            self.looks = 0;
             match event {
                 Event::Settled(settled) => self.acknowledge(settled)?,
                 Event::Room => {}
-                Event::Heard(packet) => {
+                Event::Heard(Err(error)) => ended = Some(Err(error)),
+                Event::Heard(Ok(packet)) => {
                     heard_at = env.now();
                     self.handle.heard(heard_at);
-                    let cost = Cost::of(&packet, self.shared.broker.borrow().retained_count());
-                    self.looks = 0;
-                    if let Some(farewell) = self.take(packet).await? {
-                        return Ok(farewell);
+                    let cost = self.cost_of(&packet);
+                    if self.held.holds(&packet) {
+                        self.held.push(packet);
+                    } else {
+                        ended = self.take(packet).transpose();
                     }
                     let cost = cost.with_looks(self.looks);
-                    turn = Cost { work: turn.work + cost.work, bytes: turn.bytes + cost.bytes };
+                    turn = turn + cost;
+                    not_before = self.pay(cost);
+                }
+                // It was paid when it was heard, except for what is looked at only now.
+                Event::Due(packet) => {
+                    turn = turn + self.cost_of(&packet);
+                    if let Some(farewell) = self.take(packet)? {
+                        return Ok(farewell);
+                    }
+                    not_before = self.pay(Cost::default().with_looks(self.looks));
+                }
+                Event::Freed(waiting, permit) => {
+                    self.go_on(waiting, permit);
+                    let cost = Cost::default().with_looks(self.looks);
+                    turn = turn + cost;
                     not_before = self.pay(cost);
                 }
             }
         }
+    }
+
+    /// What a packet costs by itself.
+    fn cost_of(&self, packet: &Packet) -> Cost {
+        Cost::of(packet, self.shared.broker.borrow().retained_count())
     }
 
     /// Pays for a packet; returns before when nothing more is to be read.
@@ -239,14 +283,14 @@ impl Client {
     }
 
     /// Does what a packet asks for.
-    async fn take(&mut self, packet: Packet) -> Result<Option<Farewell>, ConnectionError> {
+    fn take(&mut self, packet: Packet) -> Result<Option<Farewell>, ConnectionError> {
         match packet {
             ref ack @ (Packet::PubAck(_) | Packet::PubRec(..) | Packet::PubComp(_))
                 if self.session(|session| session.is_contradicted_by(ack)) =>
             {
                 return Err(ConnectionError::Protocol("acknowledgement does not fit the message's QoS"));
             }
-            Packet::Publish(publish) => self.take_publish(publish).await?,
+            Packet::Publish(publish) => self.take_publish(publish)?,
             Packet::Oversized { publish, size } => {
                 let limit = self.shared.packet_bytes;
                 self.drop_oversized(&publish, size, limit);

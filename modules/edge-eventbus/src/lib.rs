@@ -74,6 +74,7 @@ mod events;
 mod external;
 mod figures;
 mod filters;
+mod held_back;
 mod identity;
 mod incoming;
 mod intake;

@@ -12,7 +12,7 @@ use crate::plan;
 use crate::session::{CloseReason, ConnectionHandle};
 use crate::shared::Shared;
 
-/// 1 s: a publisher waits no longer for room in slow queues, so that two clients that wait for each other go on.
+/// 1 s: a publish waits no longer for room in slow queues. Meanwhile its client's acknowledgements are heard (`held_back.rs`).
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// Back-pressure: waits while the router or, from QoS 1 on, a subscriber is behind.

@@ -55,6 +55,10 @@ pub(crate) const HELD_BYTES: usize = 16 << 20;
 pub(crate) const HELD_LITTLE: usize = 32 << 10;
 /// 16 publishes of one client wait for DeviceTwin or the store at once; they share commits.
 pub(crate) const PENDING: usize = 16;
+/// 256 packets of one client, as many as one of MQTT 5 may have open, are held back behind a publish of it that waits for room,
+/// and 64 KiB of them; one packet alone may be larger. Then nothing more is read from it.
+pub(crate) const HELD_BACK: usize = 256;
+pub(crate) const HELD_BACK_BYTES: usize = 64 << 10;
 /// 64 acknowledgements wait for one client's socket; then nothing more is read from it.
 pub(crate) const CONTROL: usize = 64;
 /// 256 handshakes of QoS 2 of one client are open at once.

@@ -3,9 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
+
 use crate::broker::Published;
 use crate::connection::Client;
 use crate::error::ConnectionError;
+use crate::held_back::Waiting;
 use crate::message::Message;
 use crate::outgoing::wait_for_room;
 use crate::packet::Publish;
@@ -63,7 +66,8 @@ impl Client {
         Ok(())
     }
 
-    pub(crate) async fn take_publish(&mut self, mut publish: Publish) -> Result<(), ConnectionError> {
+    /// Refuses a publish, or hands it on as soon as there is room for it.
+    pub(crate) fn take_publish(&mut self, mut publish: Publish) -> Result<(), ConnectionError> {
         let Publish { qos, pkid, .. } = publish;
         self.resolve(&mut publish)?;
         match topic::name_defect(&publish.topic) {
@@ -90,6 +94,7 @@ impl Client {
             self.drop_oversized(&publish, publish.payload.len(), plan::SMALL_BYTES);
             return Ok(());
         }
+        let mut is_handed_out = false;
         if qos == 2 {
             let unreleased = self.unreleased();
             match unreleased.progress(pkid) {
@@ -108,26 +113,48 @@ impl Client {
                     self.await_earlier(unreleased, pkid);
                     return Ok(());
                 }
-                Some(Progress::HandedOut) => {
-                    let room = self.room_of(&publish).await;
-                    self.settle(publish, room, Wait::default());
-                    return Ok(());
-                }
+                Some(Progress::HandedOut) => is_handed_out = true,
             }
         }
-        wait_for_room(&self.shared, &self.id, &topic::router_form(&publish.topic), qos).await;
-        let room = self.room_of(&publish).await;
-        self.publish(publish, room);
+        let room = self.room_for(&publish, is_handed_out);
+        let mut waiting = Waiting { publish, is_handed_out, room };
+        match waiting.try_room() {
+            Some(permit) => self.go_on(waiting, permit),
+            None => self.held.wait(waiting),
+        }
         Ok(())
+    }
+
+    /// There is room for a publish.
+    pub(crate) fn go_on(&mut self, waiting: Waiting, permit: Option<MemoryPermit>) {
+        let Waiting { publish, is_handed_out, .. } = waiting;
+        if is_handed_out {
+            self.settle(publish, permit, Wait::default());
+        } else {
+            self.publish(publish, permit);
+        }
     }
 
     pub(crate) fn unreleased(&self) -> Rc<Unreleased> {
         self.session(|session| Rc::clone(&session.unreleased))
     }
 
-    async fn room_of(&self, publish: &Publish) -> Option<MemoryPermit> {
-        self.shared.intake.rule_topics.queue_of(&publish.topic)?;
-        self.shared.intake.uploads.room(&self.id, publish.topic.len() + publish.payload.len()).await
+    /// Waits for its subscribers, unless they have it, and for its share of the uploads' memory.
+    fn room_for(
+        &self,
+        publish: &Publish,
+        is_handed_out: bool,
+    ) -> LocalBoxFuture<'static, Option<MemoryPermit>> {
+        let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
+        let (router_form, qos) = (topic::router_form(&publish.topic), publish.qos);
+        let bytes = publish.topic.len() + publish.payload.len();
+        let is_upload = shared.intake.rule_topics.queue_of(&publish.topic).is_some();
+        Box::pin(async move {
+            if !is_handed_out {
+                wait_for_room(&shared, &id, &router_form, qos).await;
+            }
+            if is_upload { shared.intake.uploads.room(&id, bytes).await } else { None }
+        })
     }
 
     /// An earlier connection brought it, and what that set going has not ended.

@@ -88,6 +88,14 @@ fn looking_at(places: usize) -> u64 {
     (places / LOOKED_AT) as u64
 }
 
+impl std::ops::Add for Cost {
+    type Output = Cost;
+
+    fn add(self, more: Cost) -> Cost {
+        Cost { work: self.work + more.work, bytes: self.bytes + more.bytes }
+    }
+}
+
 /// Up to when somebody's share is used.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket(Moment);

@@ -272,4 +272,14 @@ impl Session {
         let long = self.queue.len() - self.kept >= self.long || self.bytes > plan::QUEUE_BYTES / 2;
         long && self.handle.as_ref().is_some_and(|handle| !handle.is_closing())
     }
+
+    /// Whether publishers should wait now. For a client that is held up itself they wait only when its queue is almost full:
+    /// its acknowledgements lie behind its publishes, and who waits for those may be whom it waits for.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let (messages, bytes) = self.most;
+        let is_almost_full =
+            self.queue.len() - self.kept >= messages - messages / 10 || self.bytes > bytes / 4 * 3;
+        let is_held_up = self.handle.as_ref().is_some_and(|handle| handle.is_held_up());
+        self.is_slow() && (is_almost_full || !is_held_up)
+    }
 }

@@ -72,6 +72,8 @@ pub(crate) struct ConnectionHandle {
     pub(crate) ended: Notify,
     end: Cell<Option<CloseReason>>,
     slow_since: Cell<Option<Moment>>,
+    /// Nothing is read from it, be it an acknowledgement, as others have no room for what it publishes.
+    held_up: Cell<bool>,
     /// Its writer is half-way through a packet: nothing else may be written.
     pub(crate) writing: Cell<bool>,
 }
@@ -141,6 +143,17 @@ impl ConnectionHandle {
     pub(crate) fn moved(&self) {
         self.slow_since.set(None);
         self.room.notify_waiters();
+    }
+
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up.get()
+    }
+
+    pub(crate) fn set_held_up(&self, held_up: bool) {
+        if self.held_up.replace(held_up) != held_up && held_up {
+            // Whoever waits for it looks again; it has not moved.
+            self.room.notify_waiters();
+        }
     }
 
     /// Since when publishers have waited without the client moving.

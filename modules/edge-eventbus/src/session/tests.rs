@@ -175,6 +175,21 @@ fn a_queue_is_as_long_as_the_settings_say() {
     assert_eq!((2 + kept, session.put(&message(b"x"), at(1))), (20, EnqueueOutcome::Lost));
 }
 
+#[test]
+fn for_a_client_that_is_held_up_nobody_waits_until_its_queue_is_almost_full() {
+    let mut session = connected().with_queue(2);
+    let handle = session.handle.clone().unwrap();
+    for (nth, held_up, waited_for) in
+        [(1, false, false), (2, false, true), (3, true, false), (17, true, false), (18, true, true)]
+    {
+        while session.waiting() < nth {
+            session.put(&message(b"x"), at(1));
+        }
+        handle.set_held_up(held_up);
+        assert_eq!(session.is_waited_for(), waited_for, "{nth}");
+    }
+}
+
 /// The rows of a session as a store has them, written when `clocks` said so.
 fn rows(session: &mut Session, clocks: Clocks) -> Vec<Row> {
     let mut writes = Vec::new();
