@@ -201,6 +201,7 @@ fn property_plan<P: Protocol>(
         minimum: numbers.minimum(),
         maximum: numbers.maximum(),
         cycle: collect,
+        told_every: report_cycle,
     };
     let command = settings.text("command")?.map(|_| settings.flag("command")).transpose()?;
     let visitor = protocol.visitor(&described, &settings)?;

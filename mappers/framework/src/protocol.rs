@@ -27,6 +27,8 @@ pub struct Property {
     pub maximum: Option<f64>,
     /// How often its value is wanted (`collectCycle`). None: nobody asked for it.
     pub cycle: Option<Duration>,
+    /// How often it is told again if it did not change (`reportCycle`). None: it is not told.
+    pub told_every: Option<Duration>,
 }
 
 /// A protocol: how settings are understood, and how a device is reached.

@@ -126,6 +126,7 @@ mod tests {
             minimum: None,
             maximum: None,
             cycle: None,
+            told_every: None,
         };
         let pairs = pairs.iter().map(|(key, value)| (*key, Scalar::Text((*value).to_owned())));
         Visitor::read(&property, &Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())

@@ -84,6 +84,7 @@ fn at(name: &str) -> Visitor {
         minimum: None,
         maximum: None,
         cycle: None,
+        told_every: None,
     };
     let pairs = [("path", "/state".to_owned()), ("jsonPointer", format!("/{name}"))];
     let pairs = pairs.map(|(key, value)| (key, Scalar::Text(value)));

@@ -105,6 +105,7 @@ mod tests {
             minimum: None,
             maximum: None,
             cycle: None,
+            told_every: None,
         };
         let property =
             if register.starts_with('C') { Property { kind: Kind::Int, ..property } } else { property };

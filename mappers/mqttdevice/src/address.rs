@@ -173,6 +173,7 @@ mod tests {
             minimum: None,
             maximum: None,
             cycle: None,
+            told_every: None,
         };
         let read = |pairs: &[(&str, &str)]| {
             Visitor::read(&property, &settings(pairs)).map_err(|refusal| refusal.to_string())

@@ -115,6 +115,7 @@ async fn without_a_broker_nothing_is_sent_and_without_a_word_there_is_no_value()
         minimum: None,
         maximum: None,
         cycle: None,
+        told_every: None,
     };
     let visitor = |pairs: &[(&'static str, &str)]| {
         let pairs = pairs.iter().map(|(key, value)| (*key, Scalar::Text((*value).to_owned())));

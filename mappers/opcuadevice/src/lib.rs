@@ -4,7 +4,7 @@
 //!
 //! Devices at one server with one login share a session (`connections`, `opening`, `connection`), which keeps no more of what a server
 //! sends than was agreed (`connector`, `chunk_sizes`). What is read together goes in one
-//! request, what changes is sent by the server (`monitor`), what is written has the node's own type (`values`), and a server's
+//! request, what changes is sent by the server (`monitor`, `told`), what is written has the node's own type (`values`), and a server's
 //! certificate is trusted by a person's hand or not at all (`pki`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -19,9 +19,11 @@ mod monitor;
 mod node;
 mod opening;
 mod pki;
+mod reads;
 mod secret;
 mod session;
 mod status;
+mod told;
 mod values;
 mod visitor;
 
@@ -50,6 +52,7 @@ const FOLDER: &str = "opcua";
 #[derive(Debug, Clone)]
 pub struct OpcUa {
     connections: Connections,
+    look_every: Duration,
 }
 
 impl OpcUa {
@@ -60,7 +63,13 @@ impl OpcUa {
 
     /// With its certificates in this folder.
     pub fn with(folder: PathBuf) -> Self {
-        OpcUa { connections: Connections::new(Pki::at(folder)) }
+        OpcUa { connections: Connections::new(Pki::at(folder)), look_every: monitor::LOOK_EVERY }
+    }
+
+    /// Looks that often, and not once a minute, whether what a server has sent is still so.
+    #[must_use]
+    pub fn looking_every(self, look_every: Duration) -> Self {
+        OpcUa { look_every, ..self }
     }
 }
 
@@ -92,6 +101,6 @@ impl Protocol for OpcUa {
 
     async fn connect(&self, address: &Address) -> Result<OpcUaSession, Fault> {
         let connection = self.connections.at(address).await?;
-        Ok(OpcUaSession::new(connection, address.timeout))
+        Ok(OpcUaSession::new(connection, address.timeout, self.look_every))
     }
 }

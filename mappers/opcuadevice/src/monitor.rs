@@ -1,11 +1,12 @@
-//! What a server sends by itself: a subscription with a monitored item for each property (Part 4 §5.13, §5.14).
+//! What a server sends by itself: a subscription with a monitored item for each property (Part 4 §5.13, §5.14), and the looks whether that
+//! is still all.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use framework::{Fault, Kind, Subscription, Value};
+use framework::{Fault, Kind, Subscription};
 use opcua_client::{MonitoredItemMap, OnSubscriptionNotificationCore, Session};
 use opcua_types::{
     DataChangeFilter, DataChangeNotification, DataChangeTrigger, Error, ExtensionObject,
@@ -13,28 +14,33 @@ use opcua_types::{
     ReadValueId, StatusChangeNotification, TimestampsToReturn,
 };
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::reads;
 use crate::status;
+use crate::told::Told;
 use crate::values;
 use crate::visitor::{Monitoring, Part, Visitor};
 
 /// 20 ms to 1 s between two messages of a server, as fast as its fastest property.
 const PUBLISHING: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// 5 s: so often a server says that it lives when nothing changes, and so often what is steady is told again.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// 6 signs of life that a server could not deliver until it forgets the subscription.
-const LIFETIME: u32 = 6;
+/// 5 s: so often at least a server says that it lives when nothing changes, and so often what is steady is told again.
+const SIGN_OF_LIFE_MAX: Duration = Duration::from_secs(5);
+/// 30 s without a sign of life that a server could deliver until it forgets the subscription.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// A minute between two looks whether a server has what it has sent.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// An absolute deadband (Part 4 §7.22.2).
 const ABSOLUTE: u32 = 1;
 
 /// A property that is to be sent: its place among those of the device, and where it is.
-pub(crate) struct Item<'a> {
+pub(crate) struct Item {
     pub(crate) place: usize,
     pub(crate) node: NodeId,
-    pub(crate) visitor: &'a Visitor,
-    pub(crate) monitoring: &'a Monitoring,
+    pub(crate) visitor: Visitor,
+    pub(crate) monitoring: Monitoring,
 }
 
 /// A subscription at a server. It is taken back when it is dropped.
@@ -44,10 +50,15 @@ pub(crate) struct Monitor {
     id: u32,
     /// The places that the server sends.
     pub(crate) places: Vec<usize>,
+    /// Looks at them now and then.
+    looking: Option<JoinHandle<()>>,
 }
 
 impl Drop for Monitor {
     fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
         self.connection.subscriptions().fetch_sub(1, Ordering::Relaxed);
         let (session, id) = (self.connection.shared_session(), self.id);
         if !self.connection.has_ended() {
@@ -60,62 +71,91 @@ impl Monitor {
     /// Subscribes to these. What a server does not monitor is left to be read in its cycle.
     pub(crate) async fn of(
         connection: &Arc<Connection>,
-        items: &[Item<'_>],
+        items: Vec<Item>,
         values: Subscription,
+        look_every: Duration,
     ) -> Result<Monitor, Error> {
+        let sign_of_life = sign_of_life(items.iter().map(|item| &item.monitoring));
         let publishing = items.iter().map(|item| item.monitoring.sampling).min().unwrap_or(PUBLISHING.1);
-        let publishing = publishing.clamp(PUBLISHING.0, PUBLISHING.1);
-        let keep_alive =
-            u32::try_from(SIGN_OF_LIFE.as_millis() / publishing.as_millis().max(1)).unwrap_or(1).max(1);
-        let notified = Notified::new(items, values, connection.end());
+        let publishing = publishing.clamp(PUBLISHING.0, PUBLISHING.1).min(sign_of_life);
+        let deadbands = items.iter().map(|item| (item.place, item.monitoring.deadband));
+        let told = Arc::new(Mutex::new(Told::of(deadbands)));
+        let notified =
+            Notified::new(&items, Arc::clone(&told), values.clone(), sign_of_life, connection.end());
         let session = connection.session();
         // Counted first: a Publish may be answered before this is.
         connection.subscriptions().fetch_add(1, Ordering::Relaxed);
-        let created = session
-            .create_subscription(publishing, keep_alive * LIFETIME, keep_alive, 0, 0, true, notified)
-            .await;
+        let (lifetime, keep_alive) = (times(LIFETIME, publishing), times(sign_of_life, publishing));
+        let created =
+            session.create_subscription(publishing, lifetime, keep_alive, 0, 0, true, notified).await;
         let id = created.inspect_err(|_| {
             connection.subscriptions().fetch_sub(1, Ordering::Relaxed);
         })?;
-        let mut monitor = Monitor { connection: Arc::clone(connection), id, places: Vec::new() };
-        let mut rest = items;
-        let mut at_once = connection.items_max;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(at_once));
-            match create_items(session, id, now).await {
-                Ok(places) => monitor.places.extend(places),
-                Err(error) if status::is_too_large(error.status()) && at_once > 1 => {
-                    at_once = (now.len() / 2).max(1);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            rest = later;
-        }
+        let mut monitor =
+            Monitor { connection: Arc::clone(connection), id, places: Vec::new(), looking: None };
+        let mut items_max = connection.items_max;
+        let ids = create_items(session, id, &items.iter().collect::<Vec<_>>(), &mut items_max).await?;
+        monitor.places = ids.keys().copied().collect();
+        let watched = |item: Item| ids.get(&item.place).map(|id| (item, Some(*id)));
+        let looks = Looks {
+            session: connection.shared_session(),
+            subscription: id,
+            items: items.into_iter().filter_map(watched).collect(),
+            told,
+            values,
+            reads_max: connection.reads_max,
+            items_max,
+        };
+        monitor.looking = Some(tokio::spawn(looks.every(look_every)));
         Ok(monitor)
     }
 }
 
-/// The places of those that the server monitors.
-async fn create_items(session: &Session, id: u32, items: &[Item<'_>]) -> Result<Vec<usize>, Error> {
-    let requests = items.iter().map(request).collect();
-    let created = session.create_monitored_items(id, TimestampsToReturn::Neither, requests).await?;
-    let mut places = Vec::with_capacity(items.len());
-    for (item, created) in items.iter().zip(created) {
-        let code = created.result.status_code;
-        if code.is_good() {
-            places.push(item.place);
-        } else if item.monitoring.deadband.is_some() {
-            // Read in its cycle it would have none.
-            tracing::warn!(node = %item.node, reason = status::named(code), "the server takes no `deadband` here: every change is told");
-        } else {
-            tracing::debug!(node = %item.node, reason = status::named(code), "not monitored; it is read in its cycle");
-        }
-    }
-    Ok(places)
+/// How often a server is to say that it lives: as often as the most often told of these is told again, so that none of them looks dead.
+fn sign_of_life<'a>(items: impl Iterator<Item = &'a Monitoring>) -> Duration {
+    let told_every = items.filter_map(|item| item.told_every).min();
+    told_every.unwrap_or(SIGN_OF_LIFE_MAX).clamp(PUBLISHING.0, SIGN_OF_LIFE_MAX)
 }
 
-fn request(item: &Item<'_>) -> MonitoredItemCreateRequest {
+/// How many of these go into that; one at least.
+fn times(all: Duration, one: Duration) -> u32 {
+    u32::try_from(all.as_millis() / one.as_millis().max(1)).unwrap_or(1).max(1)
+}
+
+/// Those that the server monitors, by their places, with its numbers for them.
+async fn create_items(
+    session: &Session,
+    id: u32,
+    items: &[&Item],
+    at_once: &mut usize,
+) -> Result<BTreeMap<usize, u32>, Error> {
+    let (mut rest, mut ids) = (items, BTreeMap::new());
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(rest.len().min(*at_once));
+        let requests = now.iter().map(|item| request(item)).collect();
+        match session.create_monitored_items(id, TimestampsToReturn::Neither, requests).await {
+            Ok(created) => {
+                for (item, created) in now.iter().zip(created) {
+                    let code = created.result.status_code;
+                    if code.is_good() {
+                        ids.insert(item.place, created.result.monitored_item_id);
+                    } else if item.monitoring.deadband.is_some() {
+                        // Read in its cycle it would have none.
+                        tracing::warn!(node = %item.node, reason = status::named(code), "the server takes no `deadband` here: every change is told");
+                    } else {
+                        tracing::debug!(node = %item.node, reason = status::named(code), "not monitored; it is read in its cycle");
+                    }
+                }
+                rest = later;
+            }
+            Err(error) if status::is_too_large(error.status()) && now.len() > 1 => *at_once = now.len() / 2,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ids)
+}
+
+fn request(item: &Item) -> MonitoredItemCreateRequest {
     let filter = item.monitoring.deadband.map(|deadband_value| {
         ExtensionObject::from_message(DataChangeFilter {
             trigger: DataChangeTrigger::StatusValue,
@@ -140,30 +180,116 @@ fn handle(place: usize) -> u32 {
     u32::try_from(place).map_or(u32::MAX, |place| place.saturating_add(1))
 }
 
+/// Looks now and then at what a server sends by itself.
+struct Looks {
+    session: Arc<Session>,
+    subscription: u32,
+    /// With the server's numbers for them. None: it did not take it the last time.
+    items: Vec<(Item, Option<u32>)>,
+    told: Arc<Mutex<Told>>,
+    values: Subscription,
+    reads_max: usize,
+    items_max: usize,
+}
+
+impl Looks {
+    async fn every(mut self, pause: Duration) {
+        loop {
+            tokio::time::sleep(pause).await;
+            // What the connection is like others find out.
+            if let Err(error) = self.look().await {
+                tracing::debug!(
+                    reason = status::named(error.status()),
+                    "what the server sends was not looked at"
+                );
+            }
+        }
+    }
+
+    /// Reads all of it, and has the server send anew what it does not send any more.
+    async fn look(&mut self) -> Result<(), Error> {
+        let (mut from, mut lost) = (0, Vec::new());
+        while let Some(rest) = self.items.get(from..).filter(|rest| !rest.is_empty()) {
+            let now = rest.iter().take(self.reads_max);
+            let nodes: Vec<(usize, NodeId, &Visitor)> =
+                now.map(|(item, _)| (item.place, item.node.clone(), &item.visitor)).collect();
+            nodes.iter().for_each(|(place, ..)| lock(&self.told).look_begins(*place));
+            let found = reads::read(&self.session, &nodes, &mut self.reads_max).await?;
+            from += found.len().max(1);
+            let mut told = lock(&self.told);
+            for (place, outcome) in found {
+                let Some(look) = outcome.and_then(|outcome| told.found(place, outcome)) else { continue };
+                // Of what it did not take there may be more now.
+                let is_refused = || self.items.iter().any(|(item, id)| item.place == place && id.is_none());
+                if look.is_lost || (look.outcome.is_ok() && is_refused()) {
+                    lost.push(place);
+                }
+                self.values.push(place, look.outcome);
+            }
+        }
+        if lost.is_empty() { Ok(()) } else { self.renew(&lost).await }
+    }
+
+    /// Has the server send these anew, beginning with what they are now.
+    async fn renew(&mut self, lost: &[usize]) -> Result<(), Error> {
+        let mut again =
+            self.items.iter_mut().filter(|(item, _)| lost.contains(&item.place)).collect::<Vec<_>>();
+        let old: Vec<u32> = again.iter_mut().filter_map(|(_, id)| id.take()).collect();
+        // A server that has forgotten them with their nodes has none to take back.
+        if !old.is_empty()
+            && let Err(error) = self.session.delete_monitored_items(self.subscription, &old).await
+        {
+            tracing::debug!(
+                reason = status::named(error.status()),
+                "items that are not sent any more were not taken back"
+            );
+        }
+        let items: Vec<&Item> = again.iter().map(|(item, _)| item).collect();
+        let ids = create_items(&self.session, self.subscription, &items, &mut self.items_max).await?;
+        for (item, id) in again {
+            *id = ids.get(&item.place).copied();
+            tracing::info!(node = %item.node, taken = id.is_some(), "the server did not send this any more, and is asked anew");
+        }
+        Ok(())
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Takes what a server sends.
 struct Notified {
     /// By handle: the place, the kind, and which part is meant.
     items: BTreeMap<u32, (usize, Kind, Part)>,
-    /// What was sent last of each place.
-    last: BTreeMap<usize, Result<Value, Fault>>,
+    told: Arc<Mutex<Told>>,
     told_at: Instant,
     values: Subscription,
+    sign_of_life: Duration,
     end: watch::Sender<Option<String>>,
 }
 
 impl Notified {
-    fn new(items: &[Item<'_>], values: Subscription, end: watch::Sender<Option<String>>) -> Self {
+    fn new(
+        items: &[Item],
+        told: Arc<Mutex<Told>>,
+        values: Subscription,
+        sign_of_life: Duration,
+        end: watch::Sender<Option<String>>,
+    ) -> Self {
         let items = items
             .iter()
             .map(|item| (handle(item.place), (item.place, item.visitor.kind, item.visitor.part())));
-        Notified { items: items.collect(), last: BTreeMap::new(), told_at: Instant::now(), values, end }
+        Notified { items: items.collect(), told, told_at: Instant::now(), values, sign_of_life, end }
     }
 
     fn changed(&mut self, change: DataChangeNotification) {
+        // Pushed under the lock: what a look finds meanwhile is not told after it.
+        let mut told = lock(&self.told);
         for item in change.monitored_items.into_iter().flatten() {
             let Some((place, kind, part)) = self.items.get(&item.client_handle) else { continue };
             if let Some(outcome) = values::of_data_value(&item.value, *kind, *part) {
-                self.last.insert(*place, outcome.clone());
+                told.sent(*place, outcome.clone());
                 self.values.push(*place, outcome);
             }
         }
@@ -185,11 +311,11 @@ impl OnSubscriptionNotificationCore for Notified {
                 self.end.send_modify(|ended| *ended = ended.take().or(Some(reason.clone())));
             }
         }
-        // The server lives, and what it has not sent again is as it was.
-        if self.told_at.elapsed() >= SIGN_OF_LIFE.mul_f32(0.9) {
+        // The server lives: what it has not sent again counts as it was, until the next look. The next sign may be as late as one and a half.
+        if self.told_at.elapsed() >= self.sign_of_life / 2 {
             self.told_at = Instant::now();
-            for (place, outcome) in &self.last {
-                self.values.push(*place, outcome.clone());
+            for (place, outcome) in lock(&self.told).all() {
+                self.values.push(place, outcome.clone());
             }
         }
     }
@@ -205,4 +331,27 @@ pub(crate) fn tell_the_end(connection: &Connection, values: Subscription) -> tok
         };
         values.push(0, Err(Fault::Link(reason)));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_that_it_lives_as_often_as_a_value_is_to_be_told() {
+        let of = |told_every: &[Option<u64>]| {
+            let item = |millis: &Option<u64>| Monitoring {
+                sampling: Duration::from_millis(10),
+                queue: 1,
+                deadband: None,
+                told_every: millis.map(Duration::from_millis),
+            };
+            let items: Vec<Monitoring> = told_every.iter().map(item).collect();
+            sign_of_life(items.iter()).as_millis()
+        };
+        assert_eq!(of(&[Some(10_000), Some(1000), None]), 1000);
+        assert_eq!(of(&[Some(10_000), None]), 5000);
+        assert_eq!(of(&[None]), 5000);
+        assert_eq!(of(&[Some(10)]), 20, "no server says anything more often");
+    }
 }

@@ -15,6 +15,7 @@ use crate::connection::Connection;
 use crate::method;
 use crate::monitor::{Item, Monitor, tell_the_end};
 use crate::node::Node;
+use crate::reads;
 use crate::status;
 use crate::values;
 use crate::visitor::{Part, Visitor};
@@ -29,6 +30,8 @@ const ENUMERATION: u32 = 29;
 pub struct OpcUaSession {
     connection: Arc<Connection>,
     timeout: Duration,
+    /// How often it is looked whether what the server sends by itself is still so.
+    look_every: Duration,
     /// How many nodes the server takes in one request, as far as is known.
     at_once: usize,
     /// What nodes take, and parts of them, by what they were last found to be.
@@ -58,11 +61,12 @@ impl Drop for OpcUaSession {
 }
 
 impl OpcUaSession {
-    pub(crate) fn new(connection: Arc<Connection>, timeout: Duration) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, timeout: Duration, look_every: Duration) -> Self {
         let at_once = connection.reads_max;
         OpcUaSession {
             connection,
             timeout,
+            look_every,
             at_once,
             types: HashMap::new(),
             outputs: HashMap::new(),
@@ -92,36 +96,14 @@ impl OpcUaSession {
         &mut self,
         nodes: &[(usize, NodeId, &Visitor)],
     ) -> Vec<(usize, Result<Value, Fault>)> {
-        loop {
-            let now = nodes.get(..nodes.len().min(self.at_once)).unwrap_or(nodes);
-            let ids: Vec<ReadValueId> = now
-                .iter()
-                .map(|(_, node, visitor)| ReadValueId {
-                    index_range: visitor.index.clone(),
-                    ..ReadValueId::from(node.clone())
-                })
-                .collect();
-            // As it is now: what a server keeps of it may be as old as the last look.
-            match self.connection.session().read(&ids, TimestampsToReturn::Neither, 0.0).await {
-                Ok(found) => {
-                    let none =
-                        DataValue { status: Some(StatusCode::BadUnexpectedError), ..DataValue::default() };
-                    let of = |(at, (place, _, visitor)): (usize, &(usize, NodeId, &Visitor))| {
-                        let data = found.get(at).unwrap_or(&none);
-                        let waiting =
-                            || Err(Fault::NoValue(status::named(StatusCode::BadWaitingForInitialData)));
-                        let value = values::of_data_value(data, visitor.kind, visitor.part());
-                        (*place, value.unwrap_or_else(waiting))
-                    };
-                    return now.iter().enumerate().map(of).collect();
-                }
-                Err(error) if status::is_too_large(error.status()) && now.len() > 1 => {
-                    self.at_once = now.len() / 2;
-                }
-                Err(error) => {
-                    let fault = self.lost().unwrap_or_else(|| status::of_request(&error));
-                    return now.iter().take(1).map(|(place, ..)| (*place, Err(fault.clone()))).collect();
-                }
+        match reads::read(self.connection.session(), nodes, &mut self.at_once).await {
+            Ok(found) => {
+                let waiting = || Err(Fault::NoValue(status::named(StatusCode::BadWaitingForInitialData)));
+                found.into_iter().map(|(place, value)| (place, value.unwrap_or_else(waiting))).collect()
+            }
+            Err(error) => {
+                let fault = self.lost().unwrap_or_else(|| status::of_request(&error));
+                nodes.iter().take(1).map(|(place, ..)| (*place, Err(fault.clone()))).collect()
             }
         }
     }
@@ -225,13 +207,14 @@ impl Session for OpcUaSession {
         let mut items = Vec::new();
         for (place, visitor) in visitors.iter().enumerate() {
             if let (Some(monitoring), Ok(node)) = (&visitor.monitoring, self.node(visitor)) {
+                let (visitor, monitoring) = ((*visitor).clone(), monitoring.clone());
                 items.push(Item { place, node, visitor, monitoring });
             }
         }
         if items.is_empty() {
             return Vec::new();
         }
-        match Monitor::of(&self.connection, &items, values).await {
+        match Monitor::of(&self.connection, items, values, self.look_every).await {
             Ok(monitor) => {
                 let places = monitor.places.clone();
                 self.monitor = Some(monitor);

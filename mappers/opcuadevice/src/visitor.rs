@@ -47,6 +47,8 @@ pub struct Monitoring {
     pub queue: u32,
     /// How far a number has to move to be sent.
     pub deadband: Option<f64>,
+    /// How often it is told again if it did not change. None: it is not told.
+    pub told_every: Option<Duration>,
 }
 
 impl Visitor {
@@ -146,7 +148,7 @@ fn monitoring(property: &Property, settings: &Settings) -> Result<Option<Monitor
             "setting `deadband` is of a subscription, and `subscribe` is false; remove one",
         ));
     }
-    Ok(is_wanted.then_some(Monitoring { sampling, queue, deadband }))
+    Ok(is_wanted.then_some(Monitoring { sampling, queue, deadband, told_every: property.told_every }))
 }
 
 #[cfg(test)]
@@ -166,6 +168,7 @@ mod tests {
             minimum: None,
             maximum: None,
             cycle: Some(Duration::from_millis(250)),
+            told_every: Some(Duration::from_secs(1)),
         };
         let pairs = [&[("nodeid", text("ns=2;s=x"))], pairs].concat();
         Visitor::read(&property, &Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())
@@ -174,7 +177,9 @@ mod tests {
     #[test]
     fn a_property_is_sent_by_the_server_in_its_cycle_unless_told_otherwise() {
         let visitor = read(Kind::Int, &[("browseName", text("x"))]).unwrap();
-        let by_cycle = Monitoring { sampling: Duration::from_millis(250), queue: 1, deadband: None };
+        let told_every = Some(Duration::from_secs(1));
+        let by_cycle =
+            Monitoring { sampling: Duration::from_millis(250), queue: 1, deadband: None, told_every };
         assert_eq!(visitor.monitoring, Some(by_cycle));
         let visitor =
             read(Kind::Double, &[("samplingMs", Scalar::Int(20)), ("deadband", text("0.5"))]).unwrap();

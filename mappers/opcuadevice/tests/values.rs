@@ -34,6 +34,10 @@ fn with(name: &'static str, kind: &'static str, of: &str, more: &[(&'static str,
 }
 
 fn fixture(properties: Vec<Wanted>) -> Fixture {
+    fixture_of(properties, |protocol| protocol)
+}
+
+fn fixture_of(properties: Vec<Wanted>, protocol: impl FnOnce(OpcUa) -> OpcUa) -> Fixture {
     let server = Asyncua::open();
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
@@ -46,7 +50,7 @@ fn fixture(properties: Vec<Wanted>) -> Fixture {
         objects.devices = vec![device.clone()];
     }
     edgecore.start();
-    let mapper = Mapper::start(folder.path(), OpcUa::with(folder.path().join("pki")));
+    let mapper = Mapper::start(folder.path(), protocol(OpcUa::with(folder.path().join("pki"))));
     Fixture { server, edgecore, mapper, device, _folder: folder }
 }
 
@@ -231,4 +235,16 @@ async fn devices_at_one_server_share_a_session_and_leave_nothing_behind() {
     fixture.mapper.stop().await;
     fixture.server.until("sessions", "0").await;
     assert_eq!(fixture.server.script.ask("subscriptions"), "0");
+}
+
+#[tokio::test]
+async fn a_node_that_is_deleted_and_made_anew_is_asked_for_anew() {
+    let often = |protocol: OpcUa| protocol.looking_every(std::time::Duration::from_millis(200));
+    let mut fixture = fixture_of(vec![of("level", "INT"), of("seen", "INT")], often);
+    fixture.until_value("level", "0").await;
+    fixture.server.script.tell("remake level 5");
+    fixture.until_value("level", "5").await;
+    fixture.server.script.tell("set level 6");
+    fixture.until_value("level", "6").await;
+    fixture.server.until("subscriptions", "1").await;
 }

@@ -169,6 +169,7 @@ mod tests {
             minimum: None,
             maximum: Some(9.0),
             cycle: None,
+            told_every: None,
         }
     }
 

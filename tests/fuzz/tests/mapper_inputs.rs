@@ -53,6 +53,7 @@ fn property(random: &mut SplitMix64) -> Property {
         minimum,
         maximum: None,
         cycle: None,
+        told_every: None,
     }
 }
 
@@ -148,6 +149,7 @@ async fn a_device_that_lies_is_a_fault_and_no_more() {
         minimum: None,
         maximum: None,
         cycle: None,
+        told_every: None,
     };
     let visitor = Modbus::default().visitor(&speed, &settings).unwrap();
     let mut read = 0;

@@ -2,7 +2,15 @@ use super::*;
 use framework::Scalar;
 
 fn property(kind: Kind) -> Property {
-    Property { name: "p".to_owned(), kind, writable: true, minimum: None, maximum: None, cycle: None }
+    Property {
+        name: "p".to_owned(),
+        kind,
+        writable: true,
+        minimum: None,
+        maximum: None,
+        cycle: None,
+        told_every: None,
+    }
 }
 
 fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {

@@ -7,6 +7,7 @@ answered by one line:
   get NAME                 -> its value
   set NAME VALUE           -> ok
   status NAME CODE         -> ok        the node has this status, and keeps its value
+  remake NAME VALUE        -> ok        the node is deleted, and made anew with this value
   trust FILE               -> ok        clients with this certificate are taken, and from then on no others
   move                     -> ok        at the next start the namespace has another index
   forget                   -> ok        subscriptions are gone, without a word
@@ -77,7 +78,7 @@ class Device:
         for at in range(self.moved):
             await server.register_namespace(f"urn:other:{at}")
         index = await server.register_namespace(NAMESPACE)
-        plant = await server.nodes.objects.add_object(ua.NodeId("plant", index), "plant")
+        self.plant = plant = await server.nodes.objects.add_object(ua.NodeId("plant", index), "plant")
         self.nodes = {}
         for name, (kind, _, is_writable) in NODES.items():
             value = ua.Variant(self.values[name], kind)
@@ -146,6 +147,12 @@ class Device:
             kept = ua.Variant(self.values[name], NODES[name][0])
             value = ua.DataValue(kept, ua.StatusCode(getattr(ua.StatusCodes, code)))
             await self.server.write_attribute_value(self.nodes[name].nodeid, value)
+        elif verb == "remake":
+            name, _, text = rest.partition(" ")
+            kind, old = NODES[name][0], self.nodes[name]
+            await self.server.delete_nodes([old])
+            value = ua.Variant(PARSERS.get(kind, int)(text), kind)
+            self.nodes[name] = await self.plant.add_variable(old.nodeid, name, value)
         elif verb == "trust":
             self.trusted = Path(rest).read_bytes()
         elif verb == "move":
