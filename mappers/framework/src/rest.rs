@@ -4,6 +4,7 @@
 //! `common.http_allow` does not name, because whoever reaches the port is served.
 
 mod browser;
+mod places;
 
 use std::convert::Infallible;
 use std::io;
@@ -29,9 +30,11 @@ use tokio::sync::Semaphore;
 use crate::device::{DeviceMsg, ReadAnswer};
 use crate::message::MapperMsg;
 use crate::panel::name_of;
+use crate::rest::browser::Sender;
+use crate::rest::places::Places;
 
-/// 32 connections are served at a time; others wait.
-const CONNECTIONS_MAX: usize = 32;
+/// 32 requests are answered at a time; others wait.
+const REQUESTS_MAX: usize = 32;
 /// 10 s for the head of a request, also of the next one on a kept connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// 15 s: an exchange with a slow device, and the one before it.
@@ -74,11 +77,11 @@ impl Rest {
 
 /// Serves until its task ends.
 pub(crate) async fn serve(listener: TcpListener, allowed: Allowed, mapper: Address<MapperMsg>, env: Env) {
-    let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (places, turns) = (Places::new(), Rc::new(Semaphore::new(REQUESTS_MAX)));
     let mut connections = FuturesUnordered::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept(), if places.available_permits() > 0 => accepted,
+            accepted = listener.accept() => accepted,
             Some(()) = connections.next(), if !connections.is_empty() => continue,
         };
         let (stream, from): (_, SocketAddr) = match accepted {
@@ -90,20 +93,30 @@ pub(crate) async fn serve(listener: TcpListener, allowed: Allowed, mapper: Addre
                 continue;
             }
         };
-        let (mapper, places, env) = (mapper.clone(), Rc::clone(&places), env.clone());
+        let Some(place) = places.enter(from.ip(), env.now()) else { continue };
+        let (mapper, turns, env) = (mapper.clone(), Rc::clone(&turns), env.clone());
         connections.push(async move {
-            let _place = places.acquire().await;
+            let (place, turns, env) = (&place, &*turns, &env);
             let service = service_fn(|request| {
-                let (mapper, wall) = (mapper.clone(), env.wall());
-                async move { Ok::<_, Infallible>(answer(request, allowed, &mapper, wall).await) }
+                let mapper = mapper.clone();
+                async move {
+                    let _turn = turns.acquire().await;
+                    let _kept = place.keep(env.now());
+                    Ok::<_, Infallible>(answer(request, allowed, &mapper, env.wall()).await)
+                }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_DEADLINE)
                 .max_buf_size(16 << 10)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = served.await {
-                tracing::debug!(%from, %error, "a connection of the REST interface ended");
+            tokio::select! {
+                // Before anything else: what has no place any more begins nothing.
+                biased;
+                () = place.lost() => tracing::debug!(%from, "a connection gave way to a newer one"),
+                ended = served => if let Err(error) = ended {
+                    tracing::debug!(%from, %error, "a connection of the REST interface ended");
+                }
             }
         });
     }
@@ -116,7 +129,7 @@ async fn answer(
     wall: SystemTime,
 ) -> Response<Full<Bytes>> {
     let correlation = request.headers().get(CORRELATION).cloned();
-    let from_a_page = browser::is_a_page(request.headers());
+    let sender = browser::sender(request.headers());
     let is_meant = browser::is_called_by_its_name(request.headers(), request.uri().authority());
     let outcome = match (request.method(), request.uri().path().strip_prefix("/api/v1/")) {
         _ if !is_meant => {
@@ -126,7 +139,7 @@ async fn answer(
         (&Method::GET, Some(path)) => match decoded(path) {
             Some(parts) => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                routed(&parts, allowed, from_a_page, mapper).await
+                routed(&parts, allowed, sender, mapper).await
             }
             None => Err((StatusCode::BAD_REQUEST, "the path is not understood".to_owned())),
         },
@@ -149,7 +162,7 @@ async fn answer(
 
 type Outcome = Result<Json, (StatusCode, String)>;
 
-async fn routed(parts: &[&str], allowed: Allowed, from_a_page: bool, mapper: &Address<MapperMsg>) -> Outcome {
+async fn routed(parts: &[&str], allowed: Allowed, sender: Sender, mapper: &Address<MapperMsg>) -> Outcome {
     let may = |is_allowed: bool, what: &str| {
         let sentence =
             || format!("{what} over this interface is not allowed; common.http_allow says what is");
@@ -167,7 +180,7 @@ async fn routed(parts: &[&str], allowed: Allowed, from_a_page: bool, mapper: &Ad
         }
         ["devicemethod", namespace, name, method, property, data] => {
             may(allowed.write, "writing")?;
-            may(!from_a_page, "writing from a web page")?;
+            sender.check_write().map_err(|sentence| (StatusCode::FORBIDDEN, sentence))?;
             write(&name_of(namespace, name), method, property, data, mapper).await
         }
         ["meta", "model", namespace, name] => {

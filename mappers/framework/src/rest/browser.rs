@@ -1,43 +1,108 @@
 //! What tells a browser's request from a program's. The interface has no login: what a page in somebody's browser asks of it, it asks
-//! with the reach of that machine, and no link or picture in a page may switch a device. Pure.
+//! with the reach of that machine, and no link, picture or redirect may switch a device. Nor does a rule on the node, which sets devices
+//! of its own namespace by `set`. Pure.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN, REFERER, USER_AGENT};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, USER_AGENT};
 use hyper::http::uri::Authority;
 
-/// Where a browser has got a request from. It sends this to loopback and over TLS only.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What no page can send here: it would ask for leave first (Fetch, "CORS-preflight"), and gets none.
+const MEANT: HeaderName = HeaderName::from_static("x-kubehive");
+/// Headers that begin so are set by browsers alone, and by no page (Fetch, "forbidden request-header").
+const OF_BROWSERS: &str = "sec-";
+/// How a browser begins to say what it is.
+const BROWSER: &[u8] = b"Mozilla/";
+/// What `edgecore` calls itself when a rule of devices has it call something.
+const RULE: &[u8] = b"edgecore-rules";
+/// 63 letters of a name (RFC 1035).
+const LABEL_MAX: usize = 63;
 
-/// Whether a page asks. What somebody writes into the bar of addresses is their own; no page is of this interface. A browser that does
-/// not say which of them it is counts as a page.
-pub(super) fn is_a_page(headers: &HeaderMap) -> bool {
-    let is_own = match headers.get(SEC_FETCH_SITE) {
-        Some(site) => site == "none" || site == "same-origin",
-        None => !headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/")),
-    };
-    !is_own || headers.contains_key(ORIGIN) || headers.contains_key(REFERER)
+/// Who asks, as far as a request says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// A program, or a person who means it.
+    Program,
+    /// A page, or a browser that cannot say whether a page has sent it here: an address that somebody writes may lead to a page that
+    /// leads here.
+    Browser,
+    /// A rule of devices.
+    Rule,
+}
+
+impl Sender {
+    /// Whether it may write.
+    ///
+    /// # Errors
+    /// With the cure.
+    pub(super) fn check_write(self) -> Result<(), String> {
+        match self {
+            Sender::Program => Ok(()),
+            Sender::Browser => Err(format!(
+                "writing from a browser is not allowed, since a page may have led it here; use curl, or send the header `{MEANT}: 1`"
+            )),
+            Sender::Rule => {
+                Err("a rule writes no device over this interface; let it `set` one of its own namespace"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// Who has sent this.
+pub(super) fn sender(headers: &HeaderMap) -> Sender {
+    let agent =
+        |begin: &[u8]| headers.get_all(USER_AGENT).iter().any(|agent| agent.as_bytes().starts_with(begin));
+    let is_of_browser =
+        || agent(BROWSER) || headers.keys().any(|name| name.as_str().starts_with(OF_BROWSERS));
+    if agent(RULE) {
+        Sender::Rule
+    } else if headers.contains_key(ORIGIN)
+        || headers.contains_key(REFERER)
+        || (is_of_browser() && !headers.contains_key(MEANT))
+    {
+        Sender::Browser
+    } else {
+        Sender::Program
+    }
 }
 
 /// Whether it is called by a name that is no domain: by an address, as `edgecore` does, or a name without a dot, as `localhost`. A page
 /// has any other name point here, and reads the answers as its own.
 pub(super) fn is_called_by_its_name(headers: &HeaderMap, in_uri: Option<&Authority>) -> bool {
-    let in_header = |value: &hyper::header::HeaderValue| {
-        Authority::try_from(value.as_bytes()).is_ok_and(|authority| is_no_domain(authority.host()))
-    };
-    headers.get_all(HOST).iter().all(in_header)
-        && in_uri.is_none_or(|authority| is_no_domain(authority.host()))
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let is_own = |host: &HeaderValue| host.to_str().is_ok_and(is_no_domain);
+    another.is_none()
+        && host.is_none_or(is_own)
+        && in_uri.is_none_or(|authority| is_no_domain(authority.as_str()))
 }
 
-fn is_no_domain(host: &str) -> bool {
-    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    is_address || !host.contains('.')
+/// `HOST` or `HOST:PORT` (RFC 9110, section 7.2) and nothing else: what one reader takes for a user or a port, another takes for the host.
+fn is_no_domain(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (host.parse::<Ipv4Addr>().is_ok() || is_label(host), port)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// A name without a dot that nobody takes for a number: browsers and resolvers read `2130706433` and `0x7f000001` as 127.0.0.1.
+fn is_label(host: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_hexadecimal = |host: &str| host.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = host.bytes().all(|byte| byte.is_ascii_digit())
+        || host.strip_prefix("0x").or(host.strip_prefix("0X")).is_some_and(is_hexadecimal);
+    (1..=LABEL_MAX).contains(&host.len()) && host.bytes().all(is_letter) && !is_number
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let header = |&(name, value): &(&'static str, &'static str)| {
@@ -47,22 +112,31 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_told_from_a_program_and_from_who_writes_an_address() {
+    fn a_browser_writes_nothing_unless_it_is_meant_and_a_rule_never() {
         let firefox =
             ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0");
-        for (lines, is_page) in [
-            (&[][..], false),
-            (&[("user-agent", "curl/8.14.1")], false),
-            (&[firefox, ("sec-fetch-site", "none")], false),
-            (&[firefox, ("sec-fetch-site", "cross-site")], true),
-            (&[("sec-fetch-site", "same-site")], true),
+        let (typed, meant) = (("sec-fetch-site", "none"), ("x-kubehive", "1"));
+        for (lines, who) in [
+            (&[][..], Sender::Program),
+            (&[("user-agent", "curl/8.14.1")], Sender::Program),
+            // What was written into the bar may have led to a page that leads here.
+            (&[firefox, typed], Sender::Browser),
+            (&[firefox, ("sec-purpose", "prefetch"), typed], Sender::Browser),
+            (&[("sec-purpose", "prefetch")], Sender::Browser),
+            (&[("sec-fetch-site", "same-origin")], Sender::Browser),
+            (&[firefox, ("sec-fetch-site", "cross-site")], Sender::Browser),
             // A picture in a page, over plain HTTP to an address that is not loopback.
-            (&[firefox], true),
-            (&[("referer", "http://elsewhere/")], true),
-            (&[("origin", "null")], true),
-            (&[("origin", "http://elsewhere"), ("sec-fetch-site", "none")], true),
+            (&[firefox], Sender::Browser),
+            (&[("referer", "http://elsewhere/")], Sender::Browser),
+            (&[("origin", "null")], Sender::Browser),
+            (&[firefox, typed, meant], Sender::Program),
+            (&[firefox, meant, ("origin", "http://elsewhere")], Sender::Browser),
+            (&[meant, ("referer", "http://elsewhere/")], Sender::Browser),
+            (&[("user-agent", "edgecore-rules")], Sender::Rule),
+            (&[("user-agent", "edgecore-rules"), meant], Sender::Rule),
         ] {
-            assert_eq!(is_a_page(&headers(lines)), is_page, "{lines:?}");
+            assert_eq!(sender(&headers(lines)), who, "{lines:?}");
+            assert_eq!(who.check_write().is_ok(), who == Sender::Program);
         }
     }
 
@@ -79,10 +153,25 @@ mod tests {
             ("localhost.:7777", false),
             ("", false),
             ("a b", false),
+            ("user@localhost", false),
+            ("localhost:7799@evil", false),
+            ("localhost:", false),
+            ("localhost:+77", false),
+            ("localhost:77777", false),
+            ("localhost:7777:80", false),
+            ("::1", false),
+            ("[127.0.0.1]", false),
+            ("[::1", false),
+            ("[::1]7777", false),
+            ("2130706433", false),
+            ("0x7f000001:7777", false),
+            ("127.1", false),
+            ("3rd-floor", true),
         ] {
             assert_eq!(is_called_by_its_name(&headers(&[("host", host)]), None), is_own, "{host}");
-            let both = headers(&[("host", "127.0.0.1"), ("host", host)]);
-            assert_eq!(is_called_by_its_name(&both, None), is_own, "{host}");
+            let both: HeaderMap =
+                ["127.0.0.1", host].map(|host| (HOST, HeaderValue::from_static(host))).into_iter().collect();
+            assert!(!is_called_by_its_name(&both, None), "{host}");
         }
         assert!(is_called_by_its_name(&HeaderMap::new(), None), "before HTTP/1.1 nobody named it");
         let other = Authority::from_static("rebound.example");

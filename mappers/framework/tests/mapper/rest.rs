@@ -75,6 +75,10 @@ async fn kubeedges_rest_interface_reads_and_calls_methods() {
     for (more, status) in [
         ("origin: http://elsewhere\r\nx-correlation-id: 42\r\n", 403),
         ("user-agent: Mozilla/5.0\r\nsec-fetch-site: cross-site\r\n", 403),
+        // A page to which a written address led, and which leads here; and a rule.
+        ("user-agent: Mozilla/5.0\r\nsec-fetch-site: none\r\n", 403),
+        ("user-agent: edgecore-rules\r\n", 403),
+        ("host: user@localhost\r\n", 421),
         ("host: rebound.example\r\n", 421),
     ] {
         assert_eq!(get(port, &format!("{set}/level/1"), more).await.0, status, "{more}");
@@ -91,5 +95,31 @@ async fn kubeedges_rest_interface_reads_and_calls_methods() {
     })
     .await;
     assert_eq!(get(port, &format!("{set}/level/1"), "").await.0, 403);
+    mapper.stop().await;
+}
+
+#[tokio::test]
+async fn half_requests_shut_nobody_out() {
+    use tokio::io::AsyncWriteExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    edgecore.start();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut config = config(folder.path(), "shelf");
+    config.common.http_port = port.to_string();
+    let mapper = Mapper::start_with(config, FakeProtocol::default());
+    eventually("the port", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        // One that has given way already is none that is wanted.
+        let _ = stream.write_all(b"GET /api/v1/pi").await;
+        held.push(stream);
+    }
+    let (status, _) = tokio::time::timeout(std::time::Duration::from_secs(5), get(port, "/api/v1/ping", ""))
+        .await
+        .expect("an answer before the deadline of half requests");
+    assert_eq!(status, 200);
+    drop(held);
     mapper.stop().await;
 }
