@@ -41,7 +41,8 @@ fn assert_within(given: &Value, read: &Value, at: &str) {
     match (given, read) {
         (Value::Object(given), Value::Object(read)) => {
             // What is empty may be left out.
-            for (key, value) in given.iter().filter(|(_, value)| **value != Value::Object(Default::default())) {
+            for (key, value) in given.iter().filter(|(_, value)| **value != Value::Object(Default::default()))
+            {
                 let found = read.get(key).unwrap_or_else(|| panic!("{at}: nobody reads `{key}`"));
                 assert_within(value, found, &format!("{at}: {key}"));
             }
