@@ -417,7 +417,7 @@ mod tests {
             let words = "Illegal SNI extension: ignoring IP address presented as hostname (\"192.0.2.1\")";
             tracing::warn!(target: "rustls::msgs::handshake", "{words}");
             // As it comes from the crate `log`.
-            tracing::warn!(target: "log", log.target = "rustls::msgs::handshake", "{words}");
+            tracing::warn!(target: "log", { log.target = "rustls::msgs::handshake" }, "{words}");
             tracing::warn!(target: "rustls::msgs::handshake", "Illegal SNI extension: duplicate host_name received");
             tracing::warn!(target: "edge", "{words}");
             tracing::error!(target: "rustls::msgs::handshake", "{words}");
