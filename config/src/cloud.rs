@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use apimachinery::names::is_dns1123_subdomain;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud_stream::CloudStream;
@@ -272,6 +273,16 @@ impl CloudCore {
         for address in &hub.advertise_address {
             load::check_ip("modules.cloudHub.advertiseAddress", address, &mut defects);
         }
+        for name in &hub.dns_names {
+            // As a certificate has it (RFC 5280): a name alone, of which the first label may be `*`.
+            if !is_dns1123_subdomain(name.strip_prefix("*.").unwrap_or(name)) {
+                let shown = name.escape_debug();
+                let what = format!(
+                    "has `{shown}`, not a host's name, as cloud.example.com: without https:// and without a port"
+                );
+                defects.push(Defect::new("modules.cloudHub.dnsNames", what));
+            }
+        }
         let positive = [
             ("modules.cloudHub.nodeLimit", hub.node_limit),
             ("modules.cloudHub.edgeCertSigningDuration", hub.edge_cert_signing_duration as usize),
@@ -337,6 +348,18 @@ mod tests {
         let written: serde_json::Value = serde_saphyr::from_str(DEFAULT_FILE).unwrap();
         assert_eq!(written, serde_json::to_value(CloudCore::default()).unwrap());
         assert_eq!(parsed.defects(), []);
+    }
+
+    #[test]
+    fn a_name_of_the_certificate_is_a_name_alone() {
+        let with = |names: &str| {
+            let given = parsed(&format!("modules: {{cloudHub: {{dnsNames: [{names}]}}}}"));
+            given.defects().into_iter().map(|defect| defect.key).collect::<Vec<_>>()
+        };
+        assert_eq!(with("cloud.example.com, '*.edge.example.com', localhost"), Vec::<String>::new());
+        for name in ["https://cloud.example", "cloud.example:10000", "a b", "*", "a.*.b"] {
+            assert_eq!(with(&format!("'{name}'")), ["modules.cloudHub.dnsNames"], "{name}");
+        }
     }
 
     #[test]

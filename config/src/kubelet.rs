@@ -3,7 +3,7 @@
 use crate::KubeletDuration;
 use crate::edge::{Edged, ImageVerification, TailoredKubeletConfig};
 use crate::error::{Defect, kubelet_key as key};
-use crate::reserved;
+use crate::{registration, reserved};
 
 /// Of each container 16 instances are looked at: one that runs, one that begins, and these.
 const DEAD_MAX: i32 = 14;
@@ -32,6 +32,7 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
     collection(kubelet, &mut defects);
     eviction(kubelet, &mut defects);
     reserved::defects(edged, &mut defects);
+    registration::defects(edged, &mut defects);
     defects
 }
 

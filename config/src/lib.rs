@@ -21,6 +21,7 @@ mod load;
 mod mappers;
 pub mod network;
 mod own_ports;
+mod registration;
 mod reserved;
 pub mod router;
 mod service_bus;

@@ -31,7 +31,10 @@ impl ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.resource, self.namespace, self.name)
+        match self.namespace.as_str() {
+            "" => write!(f, "{}/{}", self.resource, self.name),
+            namespace => write!(f, "{}/{namespace}/{}", self.resource, self.name),
+        }
     }
 }
 

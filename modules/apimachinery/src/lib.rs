@@ -1,7 +1,8 @@
 //! Facts of the Kubernetes API that every part of KubeHive shares, each with its one home here: how an object is named
 //! ([`ObjectKey`], [`NamespacedName`]), which kinds there are ([`kind`], [`resource`]), how amounts are written
 //! ([`Quantity`]), why a request is refused ([`StatusReason`]), what a pod refers to ([`PodReferences`]), what a static pod is
-//! ([`static_pod`]), what stands behind a claim ([`volume`]), and which taints a pod tolerates ([`taint`]).
+//! ([`static_pod`]), what stands behind a claim ([`volume`]), how names and labels are written ([`names`]) and
+//! which of them a node gives itself ([`node_label`]), and which taints a pod tolerates ([`taint`]).
 //!
 //! * Owns: nothing.
 //! * Accepts: JSON as the API server writes it.
@@ -12,6 +13,8 @@
 
 mod key;
 pub mod kind;
+pub mod names;
+pub mod node_label;
 mod pod;
 mod quantity;
 pub mod static_pod;

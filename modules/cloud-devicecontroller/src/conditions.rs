@@ -223,7 +223,7 @@ mod tests {
         let mut status = json!({ "state": "online", "twins": [{ "propertyName": "speed" }] });
         take(&mut status, &[said("Stale")]);
         assert!(take_own(&mut status, &heard(NodeHeard::No), Some("a"), "5"));
-        assert_eq!(shown(&status), [pair("Served", "Stale"), pair("Reachable", "NodeSilent")]);
+        assert_eq!(shown(&status), [pair("Reporting", "Stale"), pair("Reachable", "NodeSilent")]);
         assert_eq!(status["state"], "online", "the mapper's word stays");
         // By the next CloudCore, which has not looked yet, and again when it has.
         assert!(!take_own(&mut status, &heard(NodeHeard::Unknown), Some("a"), "6"));
@@ -232,7 +232,7 @@ mod tests {
         take(&mut status, &[said("Stale"), DeviceCondition { kind: REACHABLE.to_owned(), ..said("Mine") }]);
         assert_eq!(shown(&status).len(), 2);
         assert!(take_own(&mut status, &heard(NodeHeard::Yes), Some("a"), "8"));
-        assert_eq!(shown(&status), [pair("Served", "Stale")]);
+        assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
         assert!(!take_own(&mut status, &heard(NodeHeard::Unknown), Some("a"), "9"));
     }
 }

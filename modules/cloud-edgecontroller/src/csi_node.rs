@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use apimachinery::names::is_label_value;
+use apimachinery::node_label::check_node_label;
 use contract::NodeName;
 use contract::csi_node::{CSI_DRIVERS_ANNOTATION, CSI_DRIVERS_MAX, CsiNodeDriver};
 use k8s_openapi::api::core::v1::Node;
@@ -12,7 +14,6 @@ use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use crate::error::NodeReportError;
-use crate::registration::{is_label_value, may_claim};
 
 /// How the attach-detach controller knows a node's ids.
 const NODE_ID_ANNOTATION: &str = "csi.volume.kubernetes.io/nodeid";
@@ -39,7 +40,7 @@ pub(crate) fn fitting(drivers: Vec<CsiNodeDriver>, node: &Node) -> Vec<CsiNodeDr
             match there {
                 Some(there) => there == value,
                 // One of the driver's own domain: those without are administrators'.
-                None => key.contains('/') && may_claim(key) && is_label_value(value),
+                None => key.contains('/') && check_node_label(key).is_ok() && is_label_value(value),
             }
         };
         let fits = driver.topology.iter().all(is_new);

@@ -1,11 +1,12 @@
 //! What a node may say of itself when its Node is made. Pure.
 //!
 //! CloudCore writes under an account of its own, which Kubernetes' NodeRestriction does not look at: so what that allows a
-//! kubelet is allowed here (plugin/pkg/admission/noderestriction and pkg/apis/well_known_labels.go of the kubelet, 1.36), and
-//! nothing else.
+//! kubelet is allowed here ([`apimachinery::node_label`]), and nothing else.
 
 use std::collections::BTreeMap;
 
+use apimachinery::names::{is_label_value, is_qualified_name};
+use apimachinery::node_label::{LABELS_MAX, TAINTS_MAX, check_node_label};
 use contract::NodeName;
 use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,15 +14,6 @@ use noderegistry::ENROLMENT_ANNOTATION;
 use serde_json::Value;
 
 use crate::plan::EDGE_LABEL;
-
-/// 64 labels, beside those that CloudCore sets.
-const LABELS_MAX: usize = 64;
-/// 316 bytes: a prefix of 253, a `/` and a name of 63.
-const LABEL_KEY_MAX: usize = 317;
-/// 63 bytes of a label's value.
-const LABEL_VALUE_MAX: usize = 63;
-/// 32 taints.
-const TAINTS_MAX: usize = 32;
 
 /// Tells the attach/detach controller that it attaches the Node's volumes, as a kubelet sets it when it registers
 /// (`ControllerManagedAttachAnnotation`, pkg/kubelet/kubelet_node_status.go): without it, it passes the Node over.
@@ -40,7 +32,7 @@ pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key, value.as_str()?)))
-        .filter(|(key, value)| may_claim(key) && is_label_value(value))
+        .filter(|(key, value)| check_node_label(key).is_ok() && is_label_value(value))
         .take(LABELS_MAX)
         .map(|(key, value)| (key.clone(), value.to_owned()))
         .collect();
@@ -77,68 +69,9 @@ pub(crate) fn registration(node: &NodeName, certificate: &str, report: &Value) -
     }
 }
 
-/// Whether a node may set this label on itself.
-pub(crate) fn may_claim(key: &str) -> bool {
-    if key.len() > LABEL_KEY_MAX {
-        return false;
-    }
-    let Some((prefix, name)) = key.split_once('/') else { return is_qualified_name(key) };
-    let of = |domain: &str| is_within(prefix, domain);
-    if !contract::ids::is_dns1123_subdomain(prefix) || !is_qualified_name(name) {
-        return false;
-    }
-    if of("node-restriction.kubernetes.io") || of("kubehive.io") {
-        return false;
-    }
-    let reserved = of("kubernetes.io") || of("k8s.io");
-    let kubelets = of("kubelet.kubernetes.io") || of("node.kubernetes.io");
-    !reserved || kubelets || is_kubelet_label(key)
-}
-
-/// The domain, or one below it.
-fn is_within(prefix: &str, domain: &str) -> bool {
-    prefix.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-}
-
-/// `KubeletLabels()` of the kubelet.
-fn is_kubelet_label(key: &str) -> bool {
-    matches!(
-        key,
-        "kubernetes.io/hostname"
-            | "topology.kubernetes.io/zone"
-            | "topology.kubernetes.io/region"
-            | "failure-domain.beta.kubernetes.io/zone"
-            | "failure-domain.beta.kubernetes.io/region"
-            | "beta.kubernetes.io/instance-type"
-            | "node.kubernetes.io/instance-type"
-            | "kubernetes.io/os"
-            | "kubernetes.io/arch"
-            | "beta.kubernetes.io/os"
-            | "beta.kubernetes.io/arch"
-    )
-}
-
-/// The part of a label's key behind the `/` (Kubernetes' qualified names).
-fn is_qualified_name(name: &str) -> bool {
-    !name.is_empty() && is_label_value(name)
-}
-
-/// At most 63 of letters, digits, `-`, `_` and `.`, with letters or digits at the ends; or nothing.
-pub(crate) fn is_label_value(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    let end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
-    bytes.len() <= LABEL_VALUE_MAX
-        && end(bytes.first())
-        && end(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
-}
-
 fn is_taint(taint: &Taint) -> bool {
-    let key = match taint.key.split_once('/') {
-        Some((prefix, name)) => contract::ids::is_dns1123_subdomain(prefix) && is_qualified_name(name),
-        None => is_qualified_name(&taint.key),
-    };
-    key && taint.value.as_deref().is_none_or(is_label_value)
+    is_qualified_name(&taint.key)
+        && taint.value.as_deref().is_none_or(is_label_value)
         && matches!(taint.effect.as_str(), "NoSchedule" | "PreferNoSchedule" | "NoExecute")
 }
 

@@ -37,6 +37,9 @@ use crate::status_texts;
 /// How often a status is written again when somebody else wrote in between.
 pub(crate) const WRITE_TRIES: usize = 5;
 
+/// Texts of a pod's status that its node writes, and that stand there only as long as the node says them.
+const WHILE_IT_HOLDS: [&str; 2] = ["reason", "message"];
+
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -291,6 +294,10 @@ impl NodeReportWriter {
         let mut status = json!(status);
         if let Some(fields) = status.as_object_mut() {
             fields.extend(newer);
+            // What the node no longer says is over, as with a kubelet's patch.
+            for field in WHILE_IT_HOLDS {
+                fields.entry(field).or_insert(Value::Null);
+            }
         }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), id.namespace.as_str());
         for _ in 0..WRITE_TRIES {
@@ -409,7 +416,11 @@ fn merged_conditions(pod: &Pod, said: &Value) -> Value {
 fn written(pod: &Pod, status: &Value) -> Value {
     let mut after = pod.status.as_ref().map(|held| json!(held)).unwrap_or_default();
     for (field, value) in status.as_object().into_iter().flatten() {
-        after[field] = value.clone();
+        if !value.is_null() {
+            after[field] = value.clone();
+        } else if let Some(after) = after.as_object_mut() {
+            after.remove(field);
+        }
     }
     after
 }

@@ -48,10 +48,14 @@ pub(crate) fn right_bound(env: &Env, node: &NodeName) {
     tracing::info!(%node, "the RoleBinding kubehive-nodes/{node} says that the node is CloudCore's");
 }
 
-/// The API server takes no rights to nodes. One without RBAC, as the stand-alone one, has no policies either.
-pub(crate) fn right_not_taken(env: &Env, reason: &str) {
+/// The API server takes no rights to nodes, or CloudCore's account may bind none. Where there is no such namespace, as in the
+/// stand-alone API, nobody asks for them.
+pub(crate) fn right_not_taken(env: &Env, reason: &str, is_forbidden: bool) {
     env.count("nodelease_right_not_taken");
-    tracing::info!(
+    if !is_forbidden {
+        return tracing::debug!(reason, "no RoleBindings say which nodes are CloudCore's");
+    }
+    tracing::warn!(
         reason,
         "no RoleBindings say which nodes are CloudCore's: if policy.yaml is applied, apply rbac.yaml of its version"
     );

@@ -74,9 +74,9 @@ impl NodeRights {
                 self.bound.borrow_mut().insert(node.clone(), uid.map(str::to_owned));
                 Ok(())
             }
-            Err(LeaseError::Api(error)) if matches!(status_code(&error), Some(403 | 404 | 405)) => {
+            Err(LeaseError::Api(error)) if matches!(status_code(&error), Some(403 | 404)) => {
                 self.refused.set(Some(env.now()));
-                events::right_not_taken(env, &error.to_string());
+                events::right_not_taken(env, &error.to_string(), status_code(&error) == Some(403));
                 Ok(())
             }
             Err(error) => Err(error),

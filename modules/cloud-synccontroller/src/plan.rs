@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::digest::bucket_of;
+use contract::ids::NODES;
 use contract::metamanager::Inventory;
 use contract::synccontroller::{BatchFailure, RetryOf, Source, SyncStatus};
 use contract::{Change, Digest, NodeName, Object, ObjectKey, ObjectVersion};
@@ -425,8 +426,9 @@ impl Plan {
     /// Every node, for the snapshot.
     pub fn view(&self, now: Timestamp) -> BTreeMap<String, NodeView> {
         let all_ready = self.waiting_for.is_empty();
-        let view = |node: &Node| NodeView {
+        let view = |name: &NodeName, node: &Node| NodeView {
             linked: node.session.is_some(),
+            registered: node.desired.contains_key(&ObjectKey::new(NODES, "", name.as_str())),
             in_sync: all_ready && node.is_in_sync(),
             desired: node.desired.len(),
             waiting: node.waiting.len(),
@@ -439,7 +441,7 @@ impl Plan {
             last_refusal: node.last_refusal.clone(),
             refusing: node.refusing,
         };
-        self.nodes.iter().map(|(name, node)| (name.to_string(), view(node))).collect()
+        self.nodes.iter().map(|(name, node)| (name.to_string(), view(name, node))).collect()
     }
 
     fn with_session(&mut self, node: &NodeName, number: u64) -> Option<&mut Node> {

@@ -30,6 +30,8 @@ pub struct Timestamp {
 pub struct NodeView {
     /// Whether this CloudCore has a session with it.
     pub linked: bool,
+    /// Whether there is a Node of its name: each node should hold its own.
+    pub registered: bool,
     /// Whether it has confirmed all that it should hold. A cut does not undo that.
     pub in_sync: bool,
     /// Objects it should hold.
@@ -49,9 +51,10 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// The gauges of this node. Of one that was never here another CloudCore knows: it has none.
+    /// The gauges of this node. One that was never here has none, another CloudCore knows of it; nor one whose Node is deleted, though
+    /// Devices and rules may still name it: it will never hold what waits for it.
     pub(crate) fn samples(&self, node: &str) -> Vec<Sample> {
-        if !self.linked && self.last_confirmed.is_none() {
+        if !self.linked && (self.last_confirmed.is_none() || !self.registered) {
             return Vec::new();
         }
         // Counts and seconds are far below 2^53.
@@ -78,7 +81,7 @@ impl NodeView {
 /// The object that waits longest.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct OldestWaiting {
-    /// Which: `resource/namespace/name`.
+    /// Which: `resource/[namespace/]name`.
     pub object: String,
     /// For how long, in seconds.
     pub seconds: u64,
@@ -167,6 +170,27 @@ mod tests {
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp { moment: Moment(Duration::from_secs(seconds)), unix: i64::try_from(seconds).unwrap() }
+    }
+
+    #[test]
+    fn a_node_that_is_deleted_has_no_gauges_though_something_waits_for_it() {
+        let view = NodeView {
+            linked: true,
+            registered: true,
+            in_sync: false,
+            desired: 1,
+            waiting: 1,
+            oldest: Some(OldestWaiting { object: "nodes/edge-1".to_owned(), seconds: 900 }),
+            last_confirmed: Some(1),
+            refused: 0,
+            last_refusal: None,
+            refusing: false,
+        };
+        assert!(!view.samples("edge-1").is_empty());
+        let away = NodeView { linked: false, ..view };
+        assert!(!away.samples("edge-1").is_empty(), "it is cut off, and will come back");
+        assert_eq!(NodeView { registered: false, ..away.clone() }.samples("edge-1").len(), 0);
+        assert_eq!(NodeView { last_confirmed: None, ..away }.samples("edge-1").len(), 0);
     }
 
     #[test]

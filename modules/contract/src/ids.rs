@@ -2,6 +2,7 @@
 
 use apimachinery::NamespacedName;
 pub use apimachinery::ObjectKey;
+pub use apimachinery::names::{LABEL_MAX, SUBDOMAIN_MAX as NAME_MAX, is_dns1123_label, is_dns1123_subdomain};
 pub use apimachinery::resource::{
     CONFIG_MAPS, CSI_DRIVERS, DEVICE_MODELS, DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES,
     PODS, RULE_ENDPOINTS, RULES, SECRETS, SERVICES, VOLUME_ATTACHMENTS,
@@ -29,12 +30,6 @@ pub const OWN_LABEL: &str = "kubehive.io/own";
 
 /// On a Namespace with the value `allowed`: the mirrors of static pods there have the labels that their nodes say.
 pub const MIRROR_LABELS_LABEL: &str = "kubehive.io/mirror-labels";
-
-/// 253: the longest DNS-1123 subdomain, which is what Kubernetes allows for most names.
-pub const NAME_MAX: usize = 253;
-
-/// 63: the longest DNS-1123 label.
-pub const LABEL_MAX: usize = 63;
 
 /// 64: the longest uid that is taken. The API server's own are UUIDs, those of static pods hashes.
 pub const UID_MAX: usize = 64;
@@ -64,26 +59,6 @@ const SUBDOMAIN: &str = "a DNS-1123 subdomain: use lower-case letters, digits, `
 const LABEL: &str = "a DNS-1123 label: use lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit";
 const UID: &str = "1 to 64 of a-z A-Z 0-9 - . _, beginning with a letter or digit";
 const PROPERTY: &str = "1 to 128 of a-z A-Z 0-9 - _ . , : / @ #";
-
-/// Whether `text` is a DNS-1123 label (RFC 1123, as Kubernetes checks it).
-pub fn is_dns1123_label(text: &str) -> bool {
-    text.len() <= LABEL_MAX && is_part(text)
-}
-
-/// Lower-case letters, digits and `-`, beginning and ending with a letter or digit.
-fn is_part(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-}
-
-/// Whether `text` is a DNS-1123 subdomain (RFC 1123, as Kubernetes checks it).
-pub fn is_dns1123_subdomain(text: &str) -> bool {
-    // As Kubernetes has it, the labels of a subdomain are bounded by the whole alone.
-    !text.is_empty() && text.len() <= NAME_MAX && text.split('.').all(is_part)
-}
 
 fn is_uid(text: &str) -> bool {
     text.len() <= UID_MAX

@@ -89,7 +89,7 @@ mod tests {
         let named = format!("{}:{}", found.st_dev, found.st_ino);
         assert!(is_at(&ours, Some(OsStr::new(&named))));
         assert!(!is_at(&other, Some(OsStr::new(&named))), "somebody has sent it elsewhere");
-        assert!(!is_at(&tempfile::tempfile().unwrap(), Some(OsStr::new(&named))));
+        assert!(!is_at(tempfile::tempfile().unwrap(), Some(OsStr::new(&named))));
         assert!(!is_at(&ours, None));
         for wrong in ["", ":", "1:", ":1", "0:0", &format!("{named}:1"), &format!("{named} "), "x:y"] {
             assert!(!is_at(&ours, Some(OsStr::new(wrong))), "{wrong}");

@@ -46,6 +46,7 @@ mod shutdown;
 mod static_pods;
 mod store;
 mod typed_json;
+mod versions;
 mod volume_stats;
 mod volumes;
 

@@ -9,6 +9,7 @@ use config::edge::{CgroupDriver, ImageVerification, SwapBehavior, Taint};
 
 use crate::eviction::plan::{self, Bound};
 use crate::shutdown::{self, plan::Group};
+use crate::versions;
 
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
@@ -154,9 +155,6 @@ pub struct ImageCollection {
     pub every: Duration,
 }
 
-/// The version of Kubernetes whose pod rules are followed.
-const KUBERNETES: &str = "v1.33.0";
-
 impl Settings {
     /// Settings from the file's section. `node_name` is the parsed `hostnameOverride` or the host's own name.
     pub fn new(node_name: &str, edged: &config::edge::Edged) -> Settings {
@@ -219,7 +217,7 @@ impl Settings {
             poll_every: Duration::from_secs(1),
             images_max: 50,
             report_events: true,
-            version: format!("{KUBERNETES}-kubehive-{}", env!("CARGO_PKG_VERSION")),
+            version: format!("{}-kubehive-{}", versions::NODE, env!("CARGO_PKG_VERSION")),
         }
     }
 

@@ -40,12 +40,12 @@ fn a_file_that_holds_a_program_is_set_aside_and_nothing_of_it_ran() {
     for (planted, reason) in [
         ("CREATE TRIGGER steal AFTER INSERT ON outbox BEGIN DELETE FROM module_rows; END", foreign),
         ("CREATE VIEW peek AS SELECT * FROM objects", foreign),
+        // Those that say to be something else, which SQLite itself sees.
         (
             "CREATE TRIGGER steal AFTER INSERT ON outbox BEGIN DELETE FROM module_rows; END;
              PRAGMA writable_schema = ON; UPDATE sqlite_schema SET type = 'index' WHERE name = 'steal'",
-            foreign,
+            "malformed database schema (steal)",
         ),
-        // SQLite itself sees that this is no table.
         (
             "CREATE VIEW peek AS SELECT * FROM objects; PRAGMA writable_schema = ON;
              UPDATE sqlite_schema SET type = 'table', rootpage = 5 WHERE name = 'peek'",

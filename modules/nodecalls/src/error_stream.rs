@@ -8,7 +8,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use contract::NodeName;
 use http::{HeaderMap, header};
+
+/// What stands at the end of a log that was cut: a reader of logs has no error stream.
+pub(crate) fn last_line_of_a_cut_log(node: &NodeName, error: &std::io::Error) -> String {
+    format!("\nthe log of node `{node}` broke off here ({error}): read it again when the node is Ready\n")
+}
 
 /// The error stream in SPDY.
 const ERROR_STREAM: u32 = 1;

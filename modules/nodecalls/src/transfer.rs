@@ -17,7 +17,7 @@ use https::{Body, Upgraded};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::error_stream::ErrorStreamTracker;
+use crate::error_stream::{self, ErrorStreamTracker};
 use crate::events;
 use crate::open_call::OpenCall;
 
@@ -138,10 +138,7 @@ impl Answering {
                 if !self.says_cut {
                     return Err(error);
                 }
-                let words = format!(
-                    "\nthe log of node `{node}` broke off here ({error}): read it again when the node is Ready\n"
-                );
-                Ok(Some(words.into()))
+                Ok(Some(error_stream::last_line_of_a_cut_log(node, &error).into()))
             }
         }
     }

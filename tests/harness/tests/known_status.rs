@@ -267,6 +267,38 @@ fn what_others_write_over_the_nodes_reports_of_its_pods_is_reported_again() {
 }
 
 #[test]
+fn why_a_pod_waited_is_no_more_said_once_it_runs() {
+    run(async || {
+        let fixture = Fixture::new("heldpod").await;
+        fixture.cluster.apply("v1", "Pod", held("true")).await;
+        let status = fixture.until("held", "is held", |status| status["reason"] == "HeldUpgrade").await;
+        assert!(status["message"].is_string(), "{status}");
+        let pods = fixture.cluster.objects("v1", "Pod", Some("default"));
+        let released = json!({"metadata": {"annotations": {HOLD: "false"}}});
+        pods.patch("held", &PatchParams::default(), &Patch::Merge(released)).await.unwrap();
+        let status = fixture.until_phase("held", "Running").await;
+        assert!(status["reason"].is_null() && status["message"].is_null(), "{status}");
+        // So it is with what others wrote there.
+        fixture.patch_status("held", json!({"reason": "NodeLost", "message": "nothing is heard"})).await;
+        fixture.until("held", "its node says how it is", |status| status["reason"].is_null()).await;
+    });
+}
+
+/// KubeEdge's hold of upgrades.
+const HOLD: &str = "edge.kubeedge.io/hold-upgrade";
+
+fn held(hold: &str) -> Value {
+    json!({
+        "metadata": {"name": "held", "namespace": "default", "annotations": {HOLD: hold}},
+        "spec": {
+            "nodeName": "edge-1", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false,
+            "dnsPolicy": "Default",
+            "containers": [{"name": "c", "image": BUSYBOX, "command": ["/bin/sh", "-c", WAITS]}],
+        },
+    })
+}
+
+#[test]
 fn a_readiness_gate_that_a_controller_sets_makes_the_pod_ready() {
     run(async || {
         let fixture = Fixture::new("gates").await;

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// Builds `cloudcore`, `edgecore`, `keadm` and the Modbus mapper with its device with this cargo profile and answers their folder. Once a process and
-/// profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
+/// Builds `cloudcore`, `edgecore`, `keadm` and the Modbus mapper with its device with this cargo profile and answers their folder.
+/// Once a process and profile: tests of one process ask at once, and a daemon must not become another one while it is tested.
 ///
 /// # Errors
 /// When cargo cannot build them.

@@ -52,6 +52,7 @@ const HOMES: &[SingleHome] = &[
                 "the log of every program, in which no peer has more lines than its share",
             ),
             ("modules/daemon/src/cut.rs", "how long its fields are"),
+            ("modules/daemon/src/journal.rs", "how grave a line is, for systemd's journal"),
         ],
         cure: "use `daemon::main` or `daemon::start_log`",
     },

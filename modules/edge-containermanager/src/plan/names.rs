@@ -1,5 +1,7 @@
 //! Which names a plugin may register. Pure.
 
+use apimachinery::names::{is_dns1123_subdomain, is_label_value};
+
 /// The one version of the interface that is spoken.
 pub(crate) const VERSION: &str = "v1beta1";
 /// 107 bytes of a socket's path, besides its end (Linux).
@@ -41,19 +43,10 @@ pub(crate) fn is_extended_resource(name: &str) -> bool {
         return false;
     }
     // A quota is named with nine bytes before it.
-    contract::ids::is_dns1123_subdomain(domain)
+    is_dns1123_subdomain(domain)
         && domain.len() + "requests.".len() <= 253
-        && is_qualified_part(rest)
-}
-
-/// Letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit, at most 63.
-fn is_qualified_part(name: &str) -> bool {
-    let letter = |byte: &u8| byte.is_ascii_alphanumeric();
-    let bytes = name.as_bytes();
-    bytes.len() <= 63
-        && bytes.first().is_some_and(letter)
-        && bytes.last().is_some_and(letter)
-        && bytes.iter().all(|byte| letter(byte) || matches!(byte, b'-' | b'_' | b'.'))
+        && !rest.is_empty()
+        && is_label_value(rest)
 }
 
 #[cfg(test)]

@@ -17,6 +17,11 @@ pub(crate) fn is_failed_pull(reason: &str) -> bool {
     reason == FAILED || NAMED.iter().any(|(named, _)| *named == reason)
 }
 
+/// What is said of an image while its next pull waits.
+pub(crate) fn back_off(image: &str) -> String {
+    format!("Back-off pulling image \"{image}\"")
+}
+
 /// All the errors of one pull, with each credential that was tried: those that differ, once each.
 pub(crate) fn of_errors(errors: &[RuntimeError]) -> String {
     let mut texts: Vec<String> = Vec::new();

@@ -12,13 +12,16 @@ use crate::pod::worker::{PodWorker, RUNTIME_RETRY};
 use crate::runtime::pods::RuntimePod;
 
 /// The runtime tells of an end before its own records show it: when to read it again.
-const REREAD_AFTER: [Duration; 5] = [
+const REREAD_AFTER: [Duration; 6] = [
     Duration::from_millis(15),
     Duration::from_millis(60),
     Duration::from_millis(250),
     Duration::from_millis(1000),
     Duration::from_millis(3000),
+    Duration::from_millis(8000),
 ];
+/// So many of these stay when an end has been seen: the runtime may have told of another one, which its records do not show yet.
+const LATE_LOOKS: usize = 2;
 
 impl PodWorker {
     /// Whether the runtime is being read.
@@ -75,10 +78,7 @@ impl PodWorker {
                 return;
             }
         };
-        // What the runtime told of has arrived in its records.
-        if ended_of(&seen) != ended_of(&self.seen) {
-            self.reread.clear();
-        }
+        take_off(&mut self.reread, &ended_of(&self.seen), &ended_of(&seen));
         self.state.observe(&seen, now);
         let mut probes = std::mem::take(&mut self.state.probes);
         probes.observe(&seen, self.state.known_status(&self.update.pod));
@@ -90,6 +90,14 @@ impl PodWorker {
     }
 }
 
+/// What the runtime told of has arrived in its records. That something which ended before has been removed says nothing of it.
+fn take_off(reread: &mut Vec<Moment>, before: &BTreeSet<&str>, now: &BTreeSet<&str>) {
+    if !now.is_subset(before) {
+        let early = reread.len().saturating_sub(LATE_LOOKS);
+        reread.drain(..early);
+    }
+}
+
 /// What has come to its end.
 fn ended_of(seen: &RuntimePod) -> BTreeSet<&str> {
     let containers = seen.containers.iter().filter(|container| container.state.has_ended());
@@ -98,4 +106,24 @@ fn ended_of(seen: &RuntimePod) -> BTreeSet<&str> {
         .map(|container| container.id.as_str())
         .chain(sandboxes.map(|sandbox| sandbox.id.as_str()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_was_told_is_looked_for_until_it_is_seen_whatever_is_removed_meanwhile() {
+        let all: Vec<Moment> = REREAD_AFTER.iter().map(|pause| Moment::default() + *pause).collect();
+        let left = |before: &[&'static str], now: &[&'static str]| {
+            let mut reread = all.clone();
+            let of = |ids: &[&'static str]| ids.iter().copied().collect::<BTreeSet<&str>>();
+            take_off(&mut reread, &of(before), &of(now));
+            reread
+        };
+        // Of the boot before, and removed as an init container ends.
+        assert_eq!(left(&["old", "older"], &["old"]), all);
+        assert_eq!(left(&["old"], &["old"]), all);
+        assert_eq!(left(&["old", "older"], &["old", "init"]), all[all.len() - LATE_LOOKS..]);
+    }
 }

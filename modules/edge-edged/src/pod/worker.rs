@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::dependencies::Dependencies;
 use crate::events;
-use crate::images::pull_words::is_failed_pull;
+use crate::images::pull_words::{self, is_failed_pull};
 use crate::pod::action::Action;
 use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
@@ -314,7 +314,7 @@ impl PodWorker {
                 && now >= shown_until(failure)
             {
                 let image = self.update.pod.container(name).and_then(|container| container.image.clone());
-                let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
+                let text = pull_words::back_off(&image.unwrap_or_default());
                 failure.message = format!("{text}: {}: {}", failure.reason, failure.message);
                 failure.reason = "ImagePullBackOff";
                 let (deps, pod) = (&self.deps, &self.update.pod);

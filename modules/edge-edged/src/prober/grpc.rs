@@ -10,7 +10,8 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use unixgrpc::{Client, Connector};
 
-use crate::prober::{Answer, BODY_MAX, KUBERNETES, dial_error, join};
+use crate::prober::{Answer, BODY_MAX, dial_error, join};
+use crate::versions;
 
 #[derive(Clone, PartialEq, Message)]
 struct HealthCheckRequest {
@@ -94,7 +95,7 @@ async fn connect(address: &str) -> Result<Client, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
     let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let endpoint =
-        endpoint.user_agent(format!("kube-probe/{KUBERNETES}")).map_err(|error| error.to_string())?;
+        endpoint.user_agent(format!("kube-probe/{}", versions::RULES)).map_err(|error| error.to_string())?;
     let to: SocketAddr = address.parse().map_err(|error: AddrParseError| error.to_string())?;
     let connector = Connector::new(move || TcpStream::connect(to));
     let channel = connector.connect(endpoint).await.map_err(|error| {

@@ -16,7 +16,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::prober::url::Url;
-use crate::prober::{Answer, BODY_MAX, KUBERNETES, PodDialer, Tried, cut, dial_error, join, system_error};
+use crate::prober::{Answer, BODY_MAX, PodDialer, Tried, cut, dial_error, join, system_error};
+use crate::versions;
 
 /// As many redirects are followed (Go: `defaultCheckRedirect`).
 const REDIRECTS_MAX: usize = 10;
@@ -44,8 +45,8 @@ impl HttpRequest {
                 .map_err(|_| format!("net/http: invalid header field value for {:?}", header.name))?;
             headers.append(name, value);
         }
-        let agent =
-            HeaderValue::try_from(format!("{agent}/{KUBERNETES}")).map_err(|error| error.to_string())?;
+        let agent = HeaderValue::try_from(format!("{agent}/{}", versions::RULES))
+            .map_err(|error| error.to_string())?;
         for (name, usual) in [(USER_AGENT, agent), (ACCEPT, HeaderValue::from_static("*/*"))] {
             if headers.get(&name).is_some_and(HeaderValue::is_empty) {
                 headers.remove(name);

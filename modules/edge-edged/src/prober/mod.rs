@@ -21,8 +21,6 @@ pub(crate) use exec::{command_failed, static_command};
 
 pub(crate) use http::{HttpFault, HttpRequest, follow};
 
-/// The version of Kubernetes that probes name in their `User-Agent`.
-const KUBERNETES: &str = "1.36";
 /// Of an answer so much is read (Kubernetes: `maxRespBodyLength`, `maxReadLength`).
 const BODY_MAX: usize = 10 << 10;
 

@@ -44,7 +44,7 @@ async fn bound(fixture: &Fixture) -> Vec<Attack> {
         let mut held = call(&fixture.admin, "GET", &path, None, Value::Null).await.unwrap();
         held["subjects"] = changed["subjects"].clone();
         held["metadata"]["ownerReferences"] = changed["metadata"]["ownerReferences"].clone();
-        t.tries(&format!("{what}"), "PUT", &path, held).await;
+        t.tries(what, "PUT", &path, held).await;
     }
     for (what, at, value) in [
         (

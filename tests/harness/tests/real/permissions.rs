@@ -96,10 +96,15 @@ const KUBEEDGE: [Permission; 18] = [
 const NODES: [Permission; 1] = [("rbac.authorization.k8s.io", "rolebindings", &WRITE)];
 
 /// Where the API server's own Service is.
-const DEFAULT: [Permission; 2] =
-    [("", "endpoints", &["update", "patch"]), ("discovery.k8s.io", "endpointslices", &["update", "patch"])];
+const DEFAULT: [Permission; 3] = [
+    ("", "endpoints", &["update", "patch"]),
+    ("discovery.k8s.io", "endpointslices", &WRITE),
+    ("", "services", &["update", "patch"]),
+];
 
-const EVERYWHERE: [Permission; 34] = [
+const EVERYWHERE: [Permission; 36] = [
+    ("certificates.k8s.io", "clustertrustbundles", &WRITE),
+    ("certificates.k8s.io", "signers", &["attest"]),
     ("*", "*", &["*"]),
     ("", "pods", &WRITE),
     ("", "pods/exec", &["create"]),

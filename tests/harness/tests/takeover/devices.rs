@@ -261,7 +261,7 @@ fn a_status_that_has_lost_its_owner_gets_the_device_that_is_made_anew() {
             owners.into_iter().map(|owner| owner.uid).collect::<Vec<_>>()
         };
         let first = devices.get("pump").await.unwrap().metadata.uid.unwrap();
-        assert_eq!(owners().await, [first.clone()]);
+        assert_eq!(owners().await, std::slice::from_ref(&first));
         // As `kubectl delete device --cascade=orphan` leaves it.
         let orphan = json!({ "metadata": { "ownerReferences": [] } });
         statuses.patch("pump", &PatchParams::default(), &Patch::Merge(&orphan)).await.unwrap();
@@ -270,7 +270,7 @@ fn a_status_that_has_lost_its_owner_gets_the_device_that_is_made_anew() {
         let second = devices.get("pump").await.unwrap().metadata.uid.unwrap();
         assert_ne!(first, second);
         let until = server.env.now() + LONG;
-        while owners().await != [second.clone()] {
+        while owners().await != std::slice::from_ref(&second) {
             assert!(server.env.now() < until, "{:?}", statuses.get("pump").await);
             server.env.sleep(Duration::from_millis(20)).await;
         }
