@@ -46,8 +46,8 @@ async fn each_reason_why_a_device_is_offline_has_one_line_in_the_log() {
     }
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     for reason in reasons {
-        let lines: Vec<&str> = text.lines().filter(|line| line.contains(reason)).collect();
-        assert!(lines.len() == 1 && lines[0].contains("out of reach"), "{reason}: {text}");
+        let is_of_device = |line: &&str| line.contains("the device is out of reach") && line.contains(reason);
+        assert_eq!(text.lines().filter(is_of_device).count(), 1, "{reason}: {text}");
     }
 }
 
