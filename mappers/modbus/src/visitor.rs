@@ -105,17 +105,13 @@ impl Visitor {
                     "setting `limit` is {limit}, which is not between 1 and {REGISTERS_READ_MAX}"
                 ))
             })?;
-        let scale = match settings.number("scale")? {
-            // Zero is what an absent number becomes in KubeEdge's messages.
-            None | Some(0.0) => Scale::ONE,
-            Some(factor) => Scale::new(factor)?,
-        };
+        let scale = settings.number("scale")?.map_or(Ok(Scale::ONE), Scale::new)?;
         let (swap_bytes, swap_words) = order(settings)?;
         let data_type = settings.text("dataType")?.map(|name| name.to_ascii_lowercase());
         let limit = (limit > 0).then_some(limit);
         let kind = property.kind;
         let (count, format, swap_bytes, swap_words) = if table.is_bits() {
-            (bits(kind, limit)?, Format::U16, false, false)
+            (bits(kind, data_type.as_deref(), limit)?, Format::U16, false, false)
         } else {
             let signed = property.minimum.is_some_and(|minimum| minimum < 0.0);
             let (format, words) = registers(kind, data_type.as_deref(), limit, signed)?;
@@ -240,15 +236,23 @@ fn write_function(settings: &Settings, bit: Option<u8>) -> Result<WriteFunction,
     }
 }
 
-fn bits(kind: Kind, limit: Option<u16>) -> Result<u16, InvalidSetting> {
+fn bits(kind: Kind, data_type: Option<&str>, limit: Option<u16>) -> Result<u16, InvalidSetting> {
     let count = limit.unwrap_or(1);
+    if let Some(other @ ("float" | "float32" | "float64" | "double" | "string")) = data_type {
+        return Err(InvalidSetting::new(format!(
+            "setting `dataType` is `{other}`, which is not in bits; leave it out, or use a register"
+        )));
+    }
     match kind {
         Kind::Bool if count != 1 => {
             Err(InvalidSetting::new(format!("setting `limit` is {count}; a BOOLEAN is one bit")))
         }
         Kind::Text => Err(InvalidSetting::new("a STRING is not in bits; use a register")),
-        Kind::Int | Kind::Float | Kind::Double | Kind::Bool if count <= Encoding::BITS_MAX => Ok(count),
-        Kind::Int | Kind::Float | Kind::Double | Kind::Bool => Err(InvalidSetting::new(format!(
+        Kind::Float | Kind::Double => Err(InvalidSetting::new(
+            "setting `register` names bits, which are no FLOAT or DOUBLE: make the property a BOOLEAN (or INT, of several bits), or use a register",
+        )),
+        Kind::Int | Kind::Bool if count <= Encoding::BITS_MAX => Ok(count),
+        Kind::Int | Kind::Bool => Err(InvalidSetting::new(format!(
             "setting `limit` is {count}; at most {} bits make a number",
             Encoding::BITS_MAX
         ))),

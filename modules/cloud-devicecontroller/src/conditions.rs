@@ -3,6 +3,7 @@
 //! [`VALID`] is CloudCore's word on what is written, and [`REACHABLE`] its word on the node; the other types are the node's. A condition that
 //! holds is not there.
 
+use contract::devicerules::RULES_APPLIED;
 use contract::{DeviceCondition, NodeName};
 use serde_json::{Value, json};
 
@@ -15,6 +16,14 @@ pub(crate) const SERVED: &str = "Served";
 
 /// Whether anything is heard of the device's node. Where nothing is, state and values are the last that it reported.
 pub(crate) const REACHABLE: &str = "Reachable";
+
+/// In which order a person mends them: what is written, the node, the mapper, what the device or a rule was to do, and what only follows.
+const ORDER: [&str; 6] = [VALID, REACHABLE, SERVED, "DesiredApplied", RULES_APPLIED, "Reporting"];
+
+/// How soon a condition is to be mended: the lower, the sooner. One that is not known comes last.
+pub(crate) fn rank(condition: &Value) -> usize {
+    ORDER.iter().position(|kind| condition["type"] == *kind).unwrap_or(ORDER.len())
+}
 
 /// Whether anything is heard of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

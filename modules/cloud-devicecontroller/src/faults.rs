@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// 12 faults are told, and how many there are besides.
 const TOLD: usize = 12;
+/// 300 letters of each.
+const FAULT_MAX: usize = 300;
 /// 4096 bytes of a desired value, as on the node.
 const VALUE_MAX: usize = 4096;
 /// 2^63: from here on a whole number is beyond what API servers and mappers carry.
@@ -63,7 +65,10 @@ pub fn told(faults: &[String]) -> Option<String> {
     if shown.is_empty() {
         return None;
     }
-    let short = shown.iter().map(|fault| fault.chars().take(300).collect::<String>());
+    let short = shown.iter().map(|fault| {
+        let begin: String = fault.chars().take(FAULT_MAX).collect();
+        if begin.len() < fault.len() { format!("{begin}…") } else { begin }
+    });
     let mut text = short.collect::<Vec<_>>().join("; ");
     if faults.len() > TOLD {
         text.push_str(&format!("; and {} more", faults.len() - TOLD));
@@ -327,5 +332,6 @@ mod tests {
         let many: Vec<Value> = (0..200).map(|n| json!({ "name": format!("p{n}") })).collect();
         let text = told(&faults(&device(json!({ "properties": many })), Some(&model()))).unwrap();
         assert!(text.len() < 4096 && text.ends_with("; and 188 more"), "{text}");
+        assert_eq!(told(&["é".repeat(301)]).unwrap(), format!("{}…", "é".repeat(300)));
     }
 }

@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::conditions::REACHABLE;
+use contract::devicerules::RULES_QUIET;
+
+use crate::conditions::{self, REACHABLE};
 
 /// 64 letters of a property's name or value.
 const ITEM_MAX: usize = 64;
@@ -29,13 +31,24 @@ pub(crate) fn take(status: &mut Value) -> bool {
     } else {
         status["state"].as_str().unwrap_or_default()
     };
-    let wrong = conditions.into_iter().flatten().filter_map(|condition| text(condition, "/message"));
-    let summary = json!({
+    // A rule that has triggered does what it was written for: it is said beside what is wrong.
+    let (quiet, mut wrong): (Vec<&Value>, Vec<&Value>) =
+        conditions.into_iter().flatten().partition(|condition| condition["type"] == RULES_QUIET);
+    wrong.sort_by_key(|condition| conditions::rank(condition));
+    let messages = |of: Vec<&Value>| -> Vec<String> {
+        of.into_iter().filter_map(|condition| text(condition, "/message")).collect()
+    };
+    let rules = line(messages(quiet).into_iter(), "; ", LINE_MAX, LINE_MAX);
+    let mut summary = json!({
         "state": cut(state.chars(), ITEM_MAX),
-        "problem": line(wrong, "; ", PROBLEM_MAX, PROBLEM_MAX),
+        "problem": line(messages(wrong).into_iter(), "; ", PROBLEM_MAX, PROBLEM_MAX),
         "properties": line(of("/propertyName"), ",", ITEM_MAX, LINE_MAX),
         "reported": line(of("/reported/value"), ",", ITEM_MAX, LINE_MAX),
     });
+    // Most devices have no rules, and their objects are not written anew to say so.
+    if !rules.is_empty() || status.pointer("/extensions/summary/rules").is_some() {
+        summary["rules"] = Value::String(rules);
+    }
     let is_new = status.pointer("/extensions/summary") != Some(&summary);
     let says_nothing = summary.as_object().is_some_and(|all| all.values().all(|text| text == ""));
     if !is_new || says_nothing && status.pointer("/extensions/summary").is_none() {
@@ -103,6 +116,23 @@ mod tests {
         });
         let wanted = json!({ "state": "", "problem": "one; two", "properties": "setpoint,mode,note", "reported": "20,,a [2J" });
         assert_eq!(summary(status), wanted);
+    }
+
+    #[test]
+    fn what_a_person_has_to_mend_comes_first_and_a_triggered_rule_is_no_problem() {
+        let all = ["Reporting", "RulesQuiet", "DesiredApplied", "Served", "Later", "Reachable", "Valid"];
+        let all = all.map(|kind| json!({ "type": kind, "message": kind }));
+        let mut status = json!({ "extensions": { "conditions": all } });
+        assert!(take(&mut status) && !take(&mut status));
+        let said = &status["extensions"]["summary"];
+        assert_eq!(said["problem"], "Valid; Reachable; Served; DesiredApplied; Reporting; Later");
+        assert_eq!(said["rules"], "RulesQuiet");
+        assert_eq!(status["extensions"]["conditions"].as_array().unwrap().len(), 7, "all of them stay");
+        status["extensions"]["conditions"] = json!([]);
+        assert!(take(&mut status) && !take(&mut status));
+        assert_eq!(status["extensions"]["summary"]["rules"], "", "a merge patch has to carry it");
+        let none = summary(json!({ "state": "online" }));
+        assert_eq!(none.get("rules"), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::{AnyMap, any_map_schema};
     printcolumn(name = "LastOnline", type_ = "string", json_path = ".status.lastOnlineTime"),
     printcolumn(name = "Twins", type_ = "string", json_path = ".status.twins", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Rules", type_ = "string", json_path = ".status.extensions.summary.rules"),
     printcolumn(name = "Problem", type_ = "string", json_path = ".status.extensions.summary.problem")
 )]
 pub struct DeviceStatusSpec {}

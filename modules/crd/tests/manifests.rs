@@ -135,6 +135,7 @@ fn kubectl_get_shows_what_was_reported() {
     assert!(shown.contains(&("Properties", ".status.extensions.summary.properties", 0)), "{shown:?}");
     assert!(shown.contains(&("State", ".status.extensions.summary.state", 0)), "{shown:?}");
     assert!(shown.contains(&("Reported", ".status.extensions.summary.reported", 0)), "{shown:?}");
+    assert!(shown.contains(&("Rules", ".status.extensions.summary.rules", 0)), "{shown:?}");
     for crd in crd::manifests() {
         for column in crd.spec.versions.iter().flat_map(|v| v.additional_printer_columns.iter().flatten()) {
             assert!(!column.json_path.contains('*'), "{}: {}", crd.spec.names.plural, column.json_path);

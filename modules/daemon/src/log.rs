@@ -21,6 +21,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// be read, at WARN and below.
 const TELLS_BODIES: [&str; 1] = ["kube_client"];
 
+/// What `rustls` says at WARN of a client that dials by an address and names that as its server, as mosquitto's do. It is answered all the
+/// same, and nothing is to be mended.
+const OF_EACH_DIAL_BY_ADDRESS: (&str, &str) =
+    ("rustls::msgs::handshake", "Illegal SNI extension: ignoring IP address presented as hostname");
+
 use crate::cut::Cut;
 use crate::journal::{self, Graded};
 use crate::thinning::{Thinning, Verdict};
@@ -156,12 +161,48 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
+        if is_noise(event) {
+            return Ok(());
+        }
         let Verdict::Written { left_out } = self.verdict(event) else { return Ok(()) };
         self.format.format_event(cx, writer.by_ref(), event)?;
         if left_out > 0 {
             writeln!(writer, "  {left_out} more lines of this kind were left out before it")?;
         }
         Ok(())
+    }
+}
+
+/// Whether a line is [`OF_EACH_DIAL_BY_ADDRESS`].
+fn is_noise(event: &Event<'_>) -> bool {
+    if *event.metadata().level() != Level::WARN {
+        return false;
+    }
+    let mut noise = Noise::default();
+    event.record(&mut noise);
+    noise.has_words && (noise.is_of_crate || event.metadata().target() == OF_EACH_DIAL_BY_ADDRESS.0)
+}
+
+/// What a line has of [`OF_EACH_DIAL_BY_ADDRESS`].
+#[derive(Default)]
+struct Noise {
+    has_words: bool,
+    /// What comes from the crate `log` says its target in a field.
+    is_of_crate: bool,
+}
+
+impl Visit for Noise {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.is_of_crate |= field.name() == "log.target" && value == OF_EACH_DIAL_BY_ADDRESS.0;
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            let mut begin = String::new();
+            // Too long is no error: what fits is compared.
+            let _ = write!(Capped(&mut begin), "{value:?}");
+            self.has_words = begin.starts_with(OF_EACH_DIAL_BY_ADDRESS.1);
+        }
     }
 }
 
@@ -368,6 +409,22 @@ mod tests {
     fn what_somebody_asked_for_is_all_there() {
         let text = log_of(|| (0..1000).for_each(|row| tracing::debug!(node = "a", row, "detail")));
         assert_eq!(text.lines().count(), 1000);
+    }
+
+    #[test]
+    fn a_client_that_dials_by_address_leaves_no_line_and_all_else_of_the_crate_does() {
+        let text = log_of(|| {
+            let words = "Illegal SNI extension: ignoring IP address presented as hostname (\"192.0.2.1\")";
+            tracing::warn!(target: "rustls::msgs::handshake", "{words}");
+            // As it comes from the crate `log`.
+            tracing::warn!(target: "log", { log.target = "rustls::msgs::handshake" }, "{words}");
+            tracing::warn!(target: "rustls::msgs::handshake", "Illegal SNI extension: duplicate host_name received");
+            tracing::warn!(target: "edge", "{words}");
+            tracing::error!(target: "rustls::msgs::handshake", "{words}");
+        });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains("duplicate host_name received"), "{text}");
     }
 
     #[test]

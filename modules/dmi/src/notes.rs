@@ -8,12 +8,14 @@ use tonic::metadata::{BinaryMetadataValue, MetadataValue};
 const STATE_REASON: &str = "kubehive-state-reason-bin";
 /// At a registration: the mapper reads a DoubleValue in `configData`, which KubeEdge's SDKs do not.
 const DOUBLES: &str = "kubehive-doubles";
-/// 256 characters of a reason.
-const REASON_MAX: usize = 256;
+/// 1024 characters of a reason, paths and a cure included: at most 5.4 KiB in a head, of which edgecore takes 8.
+const REASON_MAX: usize = 1024;
+/// Stands for the end of a reason that is longer.
+pub const ELLIPSIS: char = '…';
 
-/// Says why a device is in its state, cut to 256 characters.
+/// Says why a device is in its state, cut to 1024 characters, of which the last is [`ELLIPSIS`] where that leaves something out.
 pub fn set_state_reason<T>(request: &mut Request<T>, reason: &str) {
-    let reason: String = reason.chars().take(REASON_MAX).collect();
+    let reason = cut(reason.chars());
     let value = BinaryMetadataValue::from_bytes(reason.as_bytes());
     request.metadata_mut().insert_bin(STATE_REASON, value);
 }
@@ -22,8 +24,18 @@ pub fn set_state_reason<T>(request: &mut Request<T>, reason: &str) {
 pub fn state_reason<T>(request: &Request<T>) -> Option<String> {
     let bytes = request.metadata().get_bin(STATE_REASON)?.to_bytes().ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_MAX).collect();
+    let line = cut(text.chars().map(|c| if c.is_control() { ' ' } else { c }));
     Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+fn cut(letters: impl Iterator<Item = char>) -> String {
+    let mut letters = letters.peekable();
+    let mut text: String = letters.by_ref().take(REASON_MAX).collect();
+    if letters.peek().is_some() {
+        text.pop();
+        text.push(ELLIPSIS);
+    }
+    text
 }
 
 /// Says that the mapper reads a DoubleValue.
@@ -48,8 +60,16 @@ mod tests {
         set_doubles(&mut request);
         assert_eq!(state_reason(&request).as_deref(), Some("kein Gerät  [2J an 192.0.2.1"));
         assert!(doubles(&request));
-        set_state_reason(&mut request, &"é".repeat(1000));
-        assert_eq!(state_reason(&request).unwrap().chars().count(), REASON_MAX);
+        let whole = "é".repeat(REASON_MAX);
+        set_state_reason(&mut request, &whole);
+        assert_eq!(state_reason(&request).as_deref(), Some(whole.as_str()));
+        let cut = format!("{}{ELLIPSIS}", "é".repeat(REASON_MAX - 1));
+        let too_long = "é".repeat(REASON_MAX + 1);
+        set_state_reason(&mut request, &too_long);
+        assert_eq!(state_reason(&request).as_deref(), Some(cut.as_str()));
+        // A mapper of somebody else's cuts nothing.
+        request.metadata_mut().insert_bin(STATE_REASON, BinaryMetadataValue::from_bytes(too_long.as_bytes()));
+        assert_eq!(state_reason(&request).as_deref(), Some(cut.as_str()));
         for bytes in [&b"\xff"[..], b"", b" \n"] {
             request.metadata_mut().insert_bin(STATE_REASON, BinaryMetadataValue::from_bytes(bytes));
             assert_eq!(state_reason(&request), None);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::DeviceCondition;
+use dmi::notes::ELLIPSIS;
 
 use crate::twin::{State, Twin};
 
@@ -61,14 +62,13 @@ pub(crate) fn wrong(
 ) -> Vec<Wrong> {
     let served =
         of_mapper(protocol, mapper, state, twins).map(|(reason, message)| ("Served", reason, message));
-    let living = || twins.iter().filter(|(_, twin)| !twin.deleted);
-    let errors = |error: fn(&Twin) -> &Option<String>| -> Vec<String> {
-        living().filter_map(|(name, twin)| Some(format!("`{name}`: {}", error(twin).as_ref()?))).collect()
-    };
-    let refused = errors(|twin| &twin.observed_error);
+    let mut refused = Sentences::default();
+    for (name, twin) in twins.iter().filter(|(_, twin)| !twin.deleted) {
+        twin.observed_error.iter().for_each(|error| refused.add(name, error));
+    }
     let reporting = of_values(state, twins).map(|(reason, message)| ("Reporting", reason, message));
     let applied = (!refused.is_empty())
-        .then(|| ("DesiredApplied", "Refused", format!("not taken: {}", list(&refused))));
+        .then(|| ("DesiredApplied", "Refused", format!("not taken: {}", refused.told())));
     let all = served.into_iter().chain(reporting).chain(applied);
     all.map(|(kind, reason, message)| (kind, reason, cut(message))).collect()
 }
@@ -76,17 +76,22 @@ pub(crate) fn wrong(
 /// Why values are missing, or are of before. One that never was cannot have grown old: of it the last word is said, and that nothing
 /// came since.
 fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static str, String)> {
-    let (mut stale, mut unread, mut silent, mut beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let of_device = state.reason.as_deref().unwrap_or_default();
+    let mut stale = Vec::new();
+    let (mut unread, mut silent, mut beside) =
+        (Sentences::default(), Sentences::default(), Sentences::default());
     for (name, twin) in twins.iter().filter(|(_, twin)| !twin.deleted) {
         match (twin.stale.is_some(), &twin.actual_error) {
             (true, None) if twin.actual.as_ref().is_some_and(|side| side.value.is_empty()) => {
-                silent.push(format!("`{name}`: an empty value was reported"));
+                silent.add(name, "an empty value was reported");
             }
-            (true, Some(error)) if twin.has_only_an_error() => silent.push(format!("`{name}`: {error}")),
+            // The device's own fault is said once, whatever the number of its properties.
+            (_, Some(error)) if twin.has_only_an_error() && is_same(error, of_device) => {}
+            (true, Some(error)) if twin.has_only_an_error() => silent.add(name, error),
             // What was wrong beside it is as old as the value.
             (true, _) => stale.push(format!("`{name}`")),
-            (false, Some(error)) if twin.has_only_an_error() => unread.push(format!("`{name}`: {error}")),
-            (false, Some(error)) => beside.push(format!("`{name}`: {error}")),
+            (false, Some(error)) if twin.has_only_an_error() => unread.add(name, error),
+            (false, Some(error)) => beside.add(name, error),
             (false, None) => {}
         }
     }
@@ -99,11 +104,11 @@ fn of_values(state: &State, twins: &BTreeMap<String, Twin>) -> Option<(&'static 
         (!silent.is_empty()).then(|| {
             format!(
                 "there was no value, and nothing has been heard for two cycles since, of {}",
-                list(&silent)
+                silent.told()
             )
         }),
-        (!unread.is_empty()).then(|| format!("there is no value of {}", list(&unread))),
-        (!beside.is_empty()).then(|| format!("something is wrong beside the value of {}", list(&beside))),
+        (!unread.is_empty()).then(|| format!("there is no value of {}", unread.told())),
+        (!beside.is_empty()).then(|| format!("something is wrong beside the value of {}", beside.told())),
     ];
     let has_values = silent.is_empty() && unread.is_empty();
     let reason = match (&offline, stale.is_empty()) {
@@ -147,6 +152,42 @@ fn of_mapper(
     }
 }
 
+/// Whether what is said of a property is why its device is in its state, be either cut.
+fn is_same(error: &str, of_device: &str) -> bool {
+    match (error.strip_suffix(ELLIPSIS), of_device.strip_suffix(ELLIPSIS)) {
+        (None, None) => error == of_device,
+        (Some(begin), None) => !begin.is_empty() && of_device.starts_with(begin),
+        (None, Some(begin)) => !begin.is_empty() && error.starts_with(begin),
+        (Some(one), Some(other)) => {
+            !one.is_empty() && !other.is_empty() && (one.starts_with(other) || other.starts_with(one))
+        }
+    }
+}
+
+/// What is wrong with properties: each sentence once, with the names of those that it is about.
+#[derive(Default)]
+struct Sentences(Vec<(String, Vec<String>)>);
+
+impl Sentences {
+    fn add(&mut self, property: &str, sentence: &str) {
+        let name = format!("`{property}`");
+        match self.0.iter_mut().find(|(said, _)| said == sentence) {
+            Some((_, names)) => names.push(name),
+            None => self.0.push((sentence.to_owned(), vec![name])),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn told(&self) -> String {
+        let all: Vec<String> =
+            self.0.iter().map(|(sentence, names)| format!("{}: {sentence}", list(names))).collect();
+        list(&all)
+    }
+}
+
 fn list(items: &[String]) -> String {
     let shown = items.get(..NAMED_MAX.min(items.len())).unwrap_or_default().join(", ");
     match items.len().saturating_sub(NAMED_MAX) {
@@ -156,8 +197,9 @@ fn list(items: &[String]) -> String {
 }
 
 fn cut(mut message: String) -> String {
-    while message.len() > MESSAGE_MAX {
-        message.pop();
+    if message.len() > MESSAGE_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_MAX - ELLIPSIS.len_utf8()));
+        message.push(ELLIPSIS);
     }
     message
 }
@@ -211,6 +253,49 @@ mod tests {
         assert_eq!(found, [("Reporting", "Offline", words.to_owned())]);
         let found = wrong("modbus", &MapperHealth::Fine, &offline, &BTreeMap::new());
         assert_eq!(found[0].2, "the device is offline: connection refused");
+    }
+
+    #[test]
+    fn a_sentence_is_said_once_however_many_properties_it_is_about() {
+        let twin = |stale: Option<i64>, error: &str| Twin {
+            stale,
+            actual_error: Some(error.to_owned()),
+            ..Twin::new("int")
+        };
+        let many = |error: &str| -> BTreeMap<String, Twin> {
+            (0..30).map(|n| (format!("p{n:02}"), twin((n < 15).then_some(1), error))).collect()
+        };
+        let away =
+            |reason: &str| State { state: "offline".to_owned(), reason: Some(reason.to_owned()), ..fine() };
+        let said = |state: &State, twins: &BTreeMap<String, Twin>| {
+            wrong("modbus", &MapperHealth::Fine, state, twins)[0].2.clone()
+        };
+        let mut twins = many("connection refused");
+        assert_eq!(said(&away("connection refused"), &twins), "the device is offline: connection refused");
+        let cut = format!("connection{ELLIPSIS}");
+        assert_eq!(said(&away(&cut), &twins), format!("the device is offline: {cut}"));
+        assert_eq!(
+            said(&away("connection refused"), &many(&cut)),
+            "the device is offline: connection refused"
+        );
+        assert!(is_same(&cut, &format!("connec{ELLIPSIS}")) && !is_same(&cut, ""));
+        twins.insert("odd".to_owned(), twin(None, "exception 2"));
+        assert_eq!(
+            said(&away("connection refused"), &twins),
+            "the device is offline: connection refused; there is no value of `odd`: exception 2"
+        );
+        // A Device that has its state not reported says it by its properties alone.
+        let named =
+            |range: std::ops::Range<u32>| range.map(|n| format!("`p{n:02}`")).collect::<Vec<_>>().join(", ");
+        assert_eq!(
+            said(&fine(), &many("connection refused")),
+            format!(
+                "there was no value, and nothing has been heard for two cycles since, of {} and 7 more: connection refused; \
+                 there is no value of {} and 7 more: connection refused",
+                named(0..8),
+                named(15..23)
+            )
+        );
     }
 
     #[test]
@@ -302,9 +387,10 @@ mod tests {
         assert_eq!(words, ["NoMapper", "Stale"], "the word of a mapper of before does not count");
         assert_eq!(wrong("modbus", &waited, &fine(), &stale)[0].1, "Stale", "an MQTT client that is silent");
         let long = "é".repeat(500);
-        let many = (0..20)
-            .map(|n| (format!("p{n:02}"), Twin { actual_error: Some(long.clone()), ..Twin::new("int") }));
+        let many = (0..20).map(|n| {
+            (format!("p{n:02}"), Twin { actual_error: Some(format!("{long}{n}")), ..Twin::new("int") })
+        });
         let found = wrong("modbus", &MapperHealth::Fine, &fine(), &many.collect());
-        assert!(found[0].2.len() <= MESSAGE_MAX);
+        assert!(found[0].2.len() <= MESSAGE_MAX && found[0].2.ends_with(ELLIPSIS), "{}", found[0].2);
     }
 }

@@ -41,6 +41,13 @@ impl ReportRate {
     }
 }
 
+/// Who says the state of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StateSpeaker {
+    Mapper,
+    MqttClient,
+}
+
 /// A device of the node.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -57,6 +64,8 @@ pub(crate) struct Member {
     heard: BTreeMap<String, Moment>,
     /// When the state was last said.
     pub(crate) state_heard: Option<Moment>,
+    /// Who said it then.
+    pub(crate) state_said_by: Option<StateSpeaker>,
     /// Since when its protocol has no mapper, or another one than the one that spoke for it.
     pub(crate) unserved: Option<Moment>,
     /// When the cloud was last told what is wrong.
@@ -83,6 +92,7 @@ impl Member {
             known: now,
             heard: BTreeMap::new(),
             state_heard: None,
+            state_said_by: None,
             unserved: None,
             conditions_told: None,
             calls: Calls::default(),

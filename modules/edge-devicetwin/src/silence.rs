@@ -39,10 +39,16 @@ pub(crate) fn cycle(property: &DeviceProperty, has_mapper: bool) -> Option<Durat
     Some(cycle?.max(millis(property.collect_cycle).unwrap_or_default()))
 }
 
-/// How often the state of a device has to be said.
-pub(crate) fn state_cycle(device: &Device) -> Option<Duration> {
+/// How often the state of a device has to be said. `is_of_mapper`: whether it was a mapper that said it last: one that is not asked for it,
+/// or no longer, says nothing, and its last word does not hold for ever. An MQTT client says what it likes, and promised nothing.
+pub(crate) fn state_cycle(device: &Device, is_of_mapper: bool) -> Option<Duration> {
     let report = device.state_report();
-    if report.report_to_cloud == Some(true) { millis(report.report_cycle) } else { None }
+    let told = millis(report.report_cycle);
+    match report.report_to_cloud == Some(true) {
+        true => told,
+        false if is_of_mapper => Some(told.unwrap_or(REPEAT_CYCLE)),
+        false => None,
+    }
 }
 
 /// Whether a silence is longer than it may be.
@@ -109,6 +115,25 @@ mod tests {
         assert_eq!(cycle(&property(json!({ "reportCycle": i64::MAX })), false), Some(CYCLE_MAX));
         assert_eq!(cycle(&property(json!({ "reportCycle": -1 })), false), None);
         assert!(is_silent(CYCLE_MAX * 2, CYCLE_MAX));
+    }
+
+    #[test]
+    fn a_state_that_no_mapper_is_asked_for_any_more_does_not_hold_for_ever() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        let of = |report: serde_json::Value| -> Device {
+            serde_json::from_value(json!({ "metadata": { "name": "d" }, "spec": { "stateReport": report } }))
+                .unwrap()
+        };
+        for (report, of_mapper, of_client) in [
+            (json!({ "reportToCloud": true, "reportCycle": 5000 }), secs(5), secs(5)),
+            (json!({ "reportToCloud": true }), None, None),
+            (json!({ "reportToCloud": false, "reportCycle": 5000 }), secs(5), None),
+            (json!({ "reportToCloud": false }), secs(10), None),
+            (json!({}), secs(10), None),
+        ] {
+            let device = of(report);
+            assert_eq!((state_cycle(&device, true), state_cycle(&device, false)), (of_mapper, of_client));
+        }
     }
 
     #[test]

@@ -189,3 +189,56 @@ fn what_rules_say_is_a_condition_of_the_device_and_outlives_a_restart() {
         node.stop().await;
     });
 }
+
+/// The objects in the YAML of a guide.
+fn objects(guide: &str) -> Vec<Value> {
+    let blocks = guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks
+        .flat_map(|block| block.split("\n---\n"))
+        .map(|document| serde_saphyr::from_str(document).unwrap())
+        .collect()
+}
+
+/// The topic and the payload of each `mosquitto_pub` in a guide.
+fn publishes(guide: &str) -> Vec<(String, String)> {
+    let lines = guide.lines().filter(|line| line.trim_start().starts_with("mosquitto_pub"));
+    lines
+        .map(|line| {
+            let quoted: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+            (quoted[0].to_owned(), quoted[1].to_owned())
+        })
+        .collect()
+}
+
+/// What the guides say to type makes the values and the state of which their rules hear.
+#[test]
+fn what_the_guides_publish_is_taken_of_the_devices_that_they_apply() {
+    let read = |guide: &str| {
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(guide)).unwrap()
+    };
+    let (of_rules, of_twins) = (read("../edge-devicerules/README.md"), read("README.md"));
+    run(|folder| async move {
+        let (node, mut rules) = start(&folder, 64);
+        for (n, object) in objects(&of_rules).into_iter().enumerate() {
+            let resource = if object["kind"] == "Device" { DEVICES } else { DEVICE_MODELS };
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            node.put_in("hall", resource, &name, &format!("u{n}"), object).await;
+        }
+        for (guide, lines, value) in [(&of_rules, 3, "81.5"), (&of_twins, 2, "21.5")] {
+            let said = publishes(guide);
+            assert_eq!(said.len(), lines, "{said:?}");
+            for (topic, payload) in said {
+                node.mqtt(&topic, payload).await.unwrap_or_else(|error| panic!("{topic}: {error}"));
+            }
+            let is_said = |facts: &DeviceFacts| {
+                facts.properties.get("temperature").is_some_and(|fact| fact.value.as_deref() == Some(value))
+            };
+            let heard = facts(&mut rules, is_said).await;
+            assert_eq!(
+                (heard.device.to_string().as_str(), heard.presence),
+                ("hall/gantry", Presence::Online)
+            );
+        }
+        node.stop().await;
+    });
+}

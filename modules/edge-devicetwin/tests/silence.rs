@@ -58,6 +58,39 @@ fn a_value_and_a_state_that_are_not_repeated_go_stale_on_mqtt_and_in_the_cloud_a
 }
 
 #[test]
+fn a_state_that_nobody_reports_any_more_is_unknown() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        let speed = json!({ "name": "speed", "reportToCloud": true, "reportCycle": 2000 });
+        let report = |to_cloud: bool| {
+            let cycle = json!({ "reportToCloud": to_cloud, "reportCycle": 1000 });
+            json!({ "properties": [speed], "stateReport": cycle })
+        };
+        node.pump_with(report(true)).await;
+        let mut manager = node.manager().await;
+        manager.mapper_register(registration(&folder, false)).await.unwrap();
+        callers::state(&mut manager, "default", "pump").await.unwrap();
+        assert_eq!(node.published("state/update/result").await["device"]["state"], "online");
+        // From now on its mapper says nothing of it, whatever becomes of the device.
+        node.pump_with(report(false)).await;
+        assert_eq!(node.published("state/update/result").await["device"]["state"], "unknown");
+        fixture::until(|| {
+            let is_told = |report: &UpReport| matches!(report, UpReport::DeviceState { state, .. } if state == "unknown");
+            node.reports().iter().any(is_told)
+        })
+        .await;
+        // An MQTT client promised nothing: its word stays, while a value that is said after it grows old.
+        node.mqtt("$hw/events/device/default/pump/state/update", r#"{"state":"online"}"#).await.unwrap();
+        manager.report_device_status(status_report("", "5")).await.unwrap();
+        document(&mut node, true).await;
+        node.mqtt("$hw/events/node/edge-1/membership/get", r#"{"event_id":"m"}"#).await.unwrap();
+        let members = node.published("membership/get/result").await;
+        assert_eq!(members["devices"][0]["state"], "online", "{members}");
+        node.stop().await;
+    });
+}
+
+#[test]
 fn a_mapper_that_has_ended_is_named_and_its_devices_are_stale_before_their_cycles_say_so() {
     run(|folder| async move {
         let Masked { mut node, peer } = Masked::start(&folder, Vec::new()).await;

@@ -86,7 +86,7 @@ pub(crate) async fn accept_client(
                 .broker
                 .borrow()
                 .counts
-                .connection_ended("", &ConnectionError::MalformedPacket(error.clone()));
+                .newcomer_ended(&peer.label, &ConnectionError::MalformedPacket(error.clone()));
             let code = ConnectCode::Malformed(error.code());
             let answer = packet::connack(Version::V5, false, code, &ServerLimits::default());
             Refusal { answer, code, label: peer.label }

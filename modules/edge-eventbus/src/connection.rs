@@ -25,6 +25,7 @@ use crate::uploads::{MemoryPermit, UploadOrder};
 
 /// Serves one connection to its end, and what it set going to the end of that.
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
+    let from = peer.label.clone();
     let accepted = tokio::select! {
         accepted = connect::accept_client(&shared, stream, peer) => accepted,
         () = pending_connect.displaced() => Err(ConnectionError::Displaced),
@@ -33,7 +34,7 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
     let accepted = match accepted {
         Ok(Some(accepted)) => accepted,
         Ok(None) => return,
-        Err(error) => return shared.broker.borrow().counts.connection_ended("", &error),
+        Err(error) => return shared.broker.borrow().counts.newcomer_ended(&from, &error),
     };
     let Accepted { mut reader, mut writer, incoming, id, handle, will } = accepted;
     let mut client = Client::new(shared, id, handle);

@@ -176,35 +176,26 @@ impl Counters {
         tell!(warn, event, times, peer, ?code, "connection refused");
     }
 
-    /// A connection ended other than by a DISCONNECT. What happens every day is not counted.
+    /// A client's connection ended other than by a DISCONNECT. What happens every day is not counted.
     pub(crate) fn connection_ended(&self, client: &str, error: &ConnectionError) {
         let reason = beehive::Fault::from_error(error).reason;
-        let event = match error {
-            ConnectionError::MalformedPacket(_)
-            | ConnectionError::Protocol(_)
-            | ConnectionError::Coded(..) => CONNECTION_MALFORMED,
-            ConnectionError::NotKept(_) => CLOSED_FOR_UPLOAD,
-            ConnectionError::Handshake(_)
-            | ConnectionError::Upgrade(_)
-            | ConnectionError::Unnamed(_)
-            | ConnectionError::NoCertificate => HANDSHAKE_REFUSED,
-            ConnectionError::TakenOver { .. } => SESSION_TAKEN_OVER,
-            ConnectionError::Revoked => CONNECTION_REVOKED,
-            ConnectionError::Unanswered(_) | ConnectionError::Stuck | ConnectionError::Slow => {
-                CONNECTION_STUCK
-            }
-            ConnectionError::Socket(_)
-            | ConnectionError::Closed
-            | ConnectionError::Silent
-            | ConnectionError::Displaced
-            | ConnectionError::MadeRoom
-            | ConnectionError::Ending => {
-                tracing::debug!(?client, ?reason, "connection closed");
-                return;
-            }
+        let Some(event) = event_of(error) else {
+            tracing::debug!(?client, ?reason, "connection closed");
+            return;
         };
         let times = self.count(event);
         tell!(warn, event, times, ?client, ?reason, "connection closed");
+    }
+
+    /// A connection ended before its client had said who it is: all that is known is where it comes from.
+    pub(crate) fn newcomer_ended(&self, peer: &str, error: &ConnectionError) {
+        let reason = beehive::Fault::from_error(error).reason;
+        let Some(event) = event_of(error) else {
+            tracing::debug!(%peer, ?reason, "connection closed");
+            return;
+        };
+        let times = self.count(event);
+        tell!(warn, event, times, %peer, ?reason, "connection closed");
     }
 
     /// See [`CLIENT_DISPLACED`].
@@ -357,6 +348,31 @@ impl Counters {
     pub(crate) fn upload_dropped(&self, client: &str, topic: &str, reason: &str) {
         let times = self.count(UPLOAD_DROPPED);
         tell!(warn, UPLOAD_DROPPED, times, ?client, ?topic, reason, "message of QoS 0 for the cloud dropped");
+    }
+}
+
+/// By what the end of a connection is counted; `None`: it happens every day.
+fn event_of(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::MalformedPacket(_) | ConnectionError::Protocol(_) | ConnectionError::Coded(..) => {
+            Some(CONNECTION_MALFORMED)
+        }
+        ConnectionError::NotKept(_) => Some(CLOSED_FOR_UPLOAD),
+        ConnectionError::Handshake(_)
+        | ConnectionError::Upgrade(_)
+        | ConnectionError::Unnamed(_)
+        | ConnectionError::NoCertificate => Some(HANDSHAKE_REFUSED),
+        ConnectionError::TakenOver { .. } => Some(SESSION_TAKEN_OVER),
+        ConnectionError::Revoked => Some(CONNECTION_REVOKED),
+        ConnectionError::Unanswered(_) | ConnectionError::Stuck | ConnectionError::Slow => {
+            Some(CONNECTION_STUCK)
+        }
+        ConnectionError::Socket(_)
+        | ConnectionError::Closed
+        | ConnectionError::Silent
+        | ConnectionError::Displaced
+        | ConnectionError::MadeRoom
+        | ConnectionError::Ending => None,
     }
 }
 

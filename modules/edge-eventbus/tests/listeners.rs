@@ -5,8 +5,9 @@ mod node;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket};
+use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket, MqttWebSocket};
 use node::certificates::Ca;
 use node::child::{fails, lines, mosquitto};
 use node::{Node, SOON, connect, publish, run, subscribe};
@@ -140,6 +141,49 @@ fn a_certificate_says_who_its_client_is() {
         assert!(!rest.starts_with(&[0x20]), "{rest:x?}");
         let plain = node.address.port().to_string();
         fails(secure("pub", &plain, &ca, Some("plc"), &publish)).await;
+    });
+}
+
+/// What the log of this thread says.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_is_refused_before_his_name_is_known_is_named_by_his_address() {
+    let log = Log::default();
+    let into = log.clone();
+    let _log = tracing::subscriber::set_default(daemon::log::to("info", move || Box::new(into.clone())));
+    run(|store| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new(folder.path(), "ours");
+        ca.issue("broker", &["broker"], 1);
+        ca.revoke(&[]);
+        let listen = "127.0.0.1:0".to_owned();
+        let web_socket = MqttWebSocket { enable: true, listen, ..MqttWebSocket::default() };
+        let node = Node::start_as(store, Settings { web_socket, ..settings(&ca) }).await;
+        let view = node.view().await;
+        for (place, refused) in [("listeningTls", 1), ("listeningWebSocket", 2)] {
+            let mut stranger = tokio::net::TcpStream::connect(view[place].as_str().unwrap()).await.unwrap();
+            stranger.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let from = format!("peer={}", stranger.local_addr().unwrap());
+            node.wait("a refusal", |view| view["refusedHandshakes"] == refused).await;
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let line =
+                text.lines().find(|line| line.contains(&from)).unwrap_or_else(|| panic!("{from}: {text}"));
+            assert!(line.contains("eventbus_handshake_refused") && !line.contains("client="), "{line}");
+        }
+        node.stop().await;
     });
 }
 

@@ -386,7 +386,8 @@ impl<P: Protocol> Device<P> {
     pub(super) fn is_offline(&mut self, fault: &Fault, env: &Env) {
         self.connect_at = env.now() + env.jitter(self.reconnect.delay());
         let fault = fault.to_string();
-        let is_new = self.link_fault.is_none();
+        // Another reason than before is news: the way to a device may be mended in one place and fail in the next.
+        let is_new = self.link_fault.as_ref() != Some(&fault);
         self.properties.iter_mut().for_each(|property| property.is_out_of_reach(&fault, env.wall()));
         events::device_offline(env, self.instance.name(), &fault, is_new);
         self.reporter.is(DeviceState::Offline, Some(fault.clone()));

@@ -1,13 +1,55 @@
 //! Devices and protocols that fail: nobody else pays.
 
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dmi::Scalar;
 use dmi::v1beta1::{CreateDeviceModelRequest, RegisterDeviceRequest, UpdateDeviceRequest};
 use framework::Value;
 
-use crate::edgecore::{ReceivedReports, desiring, device, model, modelled, property};
+use crate::edgecore::{DEADLINE, ReceivedReports, desiring, device, model, modelled, property};
 use crate::shelf::{fixture, room};
+
+/// The log of all mappers of this process.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_reason_why_a_device_is_offline_has_one_line_in_the_log() {
+    let log = Log::default();
+    let into = log.clone();
+    tracing::subscriber::set_global_default(daemon::log::to("info", move || Box::new(into.clone()))).unwrap();
+    let fixture = fixture().await;
+    let reasons = ["no way to the cellar", "the lock of the cellar is another one"];
+    for reason in reasons {
+        let before = fixture.shelf.tries();
+        fixture.shelf.set_down_because(reason);
+        // Of its tries only the first is news.
+        let tried = async {
+            while fixture.shelf.tries() < before + 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, tried).await.unwrap();
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for reason in reasons {
+        let is_of_device = |line: &&str| line.contains("the device is out of reach") && line.contains(reason);
+        assert_eq!(text.lines().filter(is_of_device).count(), 1, "{reason}: {text}");
+    }
+}
 
 #[tokio::test]
 async fn a_panic_in_a_protocol_costs_one_device_a_moment() {

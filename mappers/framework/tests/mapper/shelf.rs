@@ -26,6 +26,10 @@ pub(crate) struct FakeDevices {
     pub(crate) connections: usize,
     pub(crate) reads: usize,
     pub(crate) down: bool,
+    /// Why, where tests look at the words.
+    pub(crate) down_because: Option<&'static str>,
+    /// Connections that were tried, in vain or not.
+    pub(crate) tries: usize,
     pub(crate) delay: Duration,
     pub(crate) panics: usize,
     /// Slots that never answer.
@@ -37,6 +41,12 @@ pub(crate) struct FakeDevices {
     /// It sends by itself what is in the slots, to whom, and at which places.
     pub(crate) pushes: bool,
     pub(crate) subscribed: Option<(Subscription, Vec<i64>)>,
+}
+
+impl FakeDevices {
+    fn link_fault(&self) -> Fault {
+        Fault::Link(self.down_because.unwrap_or("door closed").to_owned())
+    }
 }
 
 impl FakeProtocol {
@@ -51,6 +61,14 @@ impl FakeProtocol {
     }
     pub(crate) fn set_down(&self, down: bool) {
         self.0.lock().unwrap().down = down;
+    }
+    /// Nobody gets in any more, for this reason.
+    pub(crate) fn set_down_because(&self, why: &'static str) {
+        let mut inside = self.0.lock().unwrap();
+        (inside.down, inside.down_because) = (true, Some(why));
+    }
+    pub(crate) fn tries(&self) -> usize {
+        self.0.lock().unwrap().tries
     }
     pub(crate) fn writes(&self) -> Vec<(i64, Value)> {
         self.0.lock().unwrap().writes.clone()
@@ -79,8 +97,9 @@ impl Protocol for FakeProtocol {
     }
     async fn connect(&self, _: &String) -> Result<Connection, Fault> {
         let mut inside = self.0.lock().unwrap();
+        inside.tries += 1;
         if inside.down {
-            return Err(Fault::Link("door closed".to_owned()));
+            return Err(inside.link_fault());
         }
         inside.connections += 1;
         drop(inside);
@@ -116,7 +135,7 @@ impl Session for Connection {
         let mut inside = self.0.0.lock().unwrap();
         inside.reads += 1;
         if inside.down {
-            return Err(Fault::Link("door closed".to_owned()));
+            return Err(inside.link_fault());
         }
         if inside.panics > 0 {
             inside.panics -= 1;
@@ -132,7 +151,7 @@ impl Session for Connection {
     async fn write(&mut self, slot: &i64, value: &Value) -> Result<(), Fault> {
         let mut inside = self.0.0.lock().unwrap();
         if inside.down {
-            return Err(Fault::Link("door closed".to_owned()));
+            return Err(inside.link_fault());
         }
         inside.writes.push((*slot, value.clone()));
         inside.slots.insert(*slot, value.clone());

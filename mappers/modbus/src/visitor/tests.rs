@@ -157,6 +157,22 @@ fn bits_are_booleans_or_small_numbers() {
     assert!(coil(Kind::Bool, 2).is_err());
     assert!(coil(Kind::Int, 17).is_err());
     assert!(coil(Kind::Text, 1).is_err());
+    for kind in [Kind::Float, Kind::Double] {
+        assert!(coil(kind, 1).unwrap_err().contains("make the property a BOOLEAN"));
+    }
+    let as_float = [("register", "DiscreteInputRegister"), ("dataType", "float")];
+    let as_float = as_float.map(|(key, text)| (key, Scalar::Text(text.to_owned())));
+    assert!(read(Kind::Int, &as_float).unwrap_err().contains("`dataType` is `float`"));
+}
+
+#[test]
+fn a_scale_of_zero_is_refused_by_name_and_none_is_one() {
+    let scaled = |scale: Scalar| read(Kind::Int, &[holding(1, ""), vec![("scale", scale)]].concat());
+    for zero in [Scalar::Int(0), Scalar::Float(0.0), Scalar::Text("0".to_owned())] {
+        assert!(scaled(zero).unwrap_err().contains("`scale` is 0; write a number other than 0"));
+    }
+    assert_eq!(scaled(Scalar::Float(1.0)).unwrap().encoding.scale, Scale::ONE);
+    assert_eq!(read(Kind::Int, &holding(1, "")).unwrap().encoding.scale, Scale::ONE);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::registration::Registration;
 use crate::catalog;
 use crate::events::Event;
 use crate::mapper::PushOutcome;
+use crate::members::StateSpeaker;
 use crate::twin::State;
 use crate::{mapper, payload, plan, push, store, topic};
 
@@ -116,7 +117,7 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> Result<Vec<u8>, DmiRefusal> {
         // Whatever it says, it says something.
-        self.state_was_heard(id, cx);
+        self.state_was_heard(id, StateSpeaker::Mapper, cx);
         let Some(state) = plan::state_of_mapper(said) else {
             let said: String = said.chars().take(64).collect();
             Event::StateRefused { device: id, said: &said }.happened(cx.env());

@@ -5,7 +5,7 @@ use contract::devicetwin::TwinMsg;
 use contract::ids::DeviceName;
 
 use super::DeviceTwin;
-use crate::members::Member;
+use crate::members::{Member, StateSpeaker};
 use crate::payload::{self, Base, GetRequest, StateRequest, UpdateRequest};
 use crate::plan::{self, Code, Refused};
 use crate::topic::{self, Request};
@@ -124,7 +124,7 @@ impl DeviceTwin {
             return Err(format!("the state is none of {}", plan::STATES));
         }
         self.save_state(id, &request.state, None, cx).await?;
-        self.state_was_heard(id, cx);
+        self.state_was_heard(id, StateSpeaker::MqttClient, cx);
         self.tell_state(id, cx);
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::{DeviceTwin, millis};
 use crate::catalog;
 use crate::events::Event;
 use crate::health::{self, MapperHealth};
-use crate::members::{self, Member};
+use crate::members::{self, Member, StateSpeaker};
 use crate::plan::{self, TWINS_MAX, TwinChange};
 use crate::silence::{self, Heard, PROBE_EVERY, REPEAT_CYCLE};
 use crate::store;
@@ -68,9 +68,9 @@ impl DeviceTwin {
         }
     }
 
-    pub(super) fn state_was_heard(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+    pub(super) fn state_was_heard(&mut self, id: &DeviceName, by: StateSpeaker, cx: &Context<TwinMsg>) {
         if let Some(member) = self.members.get_mut(id) {
-            member.state_heard = Some(cx.now());
+            (member.state_heard, member.state_said_by) = (Some(cx.now()), Some(by));
         }
     }
 
@@ -171,9 +171,12 @@ impl DeviceTwin {
             })
             .collect();
         let heard = member.state_heard.unwrap_or(member.known);
+        // Who said it before edgecore began is known by who spoke for the device.
+        let is_of_mapper =
+            member.state.mapper.is_some() && member.state_said_by != Some(StateSpeaker::MqttClient);
         let is_late = |cycle: Duration| silence::is_silent(now.since(heard), cycle);
-        let is_silent =
-            silence::state_cycle(device).is_some_and(is_late) || ended.is_some_and(|ended| heard < ended);
+        let is_silent = silence::state_cycle(device, is_of_mapper).is_some_and(is_late)
+            || ended.is_some_and(|ended| heard < ended);
         let state = (is_silent && plan::is_online(&member.state.state) == Some(true)).then(|| State {
             state: "unknown".to_owned(),
             reason: None,

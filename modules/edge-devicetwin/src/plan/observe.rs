@@ -1,5 +1,6 @@
 //! What a mapper's report makes of the twins. Pure.
 
+use dmi::notes::ELLIPSIS;
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::devicetwin::ObservedTwin;
@@ -92,12 +93,13 @@ fn check_reported(property: &str, value: &str, value_type: Option<&str>) -> Resu
     Ok(())
 }
 
-/// Somebody's words in one line of bounded length.
+/// Somebody's words in one line of bounded length, and with a mark where that leaves something out.
 fn sentence(words: &str) -> String {
     let mut line: String =
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_MAX).collect();
-    while line.len() > ERROR_MAX {
-        line.pop();
+        words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_MAX + 1).collect();
+    if line.len() > ERROR_MAX {
+        line.truncate(line.floor_char_boundary(ERROR_MAX - ELLIPSIS.len_utf8()));
+        line.push(ELLIPSIS);
     }
     line
 }
@@ -122,6 +124,7 @@ mod tests {
         let twin = &first[0].after;
         assert_eq!(twin.actual_error.as_deref(), Some("exception 2"));
         let refusal = twin.observed_error.as_deref().unwrap();
+        assert!(refusal.ends_with(ELLIPSIS), "{refusal}");
         assert!(refusal.len() <= ERROR_MAX && !refusal.chars().any(char::is_control));
         let held = BTreeMap::from([("heat".to_owned(), Twin { stale: Some(5), ..twin.clone() })]);
         let next = observe(&held, &[report("21", None, None)], &Modelled::default(), 9).unwrap();
