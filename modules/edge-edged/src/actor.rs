@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::Discriminant;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
-use crate::runs::{CarefulStart, RunRecord};
+use crate::runs::{CarefulStart, RunRecord, Why};
 use crate::runtime::app_armor;
 use crate::runtime::huge_pages;
 use crate::runtime::pleg::{Listing, Pleg};
@@ -91,7 +92,7 @@ pub struct Edged {
     /// How this run began, which pods it holds back, and of which that was told.
     pub(crate) run: RunRecord,
     pub(crate) careful: CarefulStart,
-    pub(crate) told_held: BTreeSet<String>,
+    pub(crate) told_held: BTreeMap<String, Discriminant<Why>>,
     /// What ContainerManager was told last, and whether these are all.
     pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
     /// No pod may be scheduled to the node, as was seen last.
@@ -130,7 +131,7 @@ impl Edged {
             resources: ResourceAdmission::default(),
             run: RunRecord::default(),
             careful: CarefulStart::default(),
-            told_held: BTreeSet::new(),
+            told_held: BTreeMap::new(),
             told_active: None,
             is_cordoned: false,
         }
@@ -347,7 +348,7 @@ impl Edged {
         let is_known = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         self.wanted = Some(wanted).filter(|_| is_known);
         self.tell_active(&pods, &updates);
-        let held_back = self.hold_back(&updates, &before, cx).await;
+        let held_back = self.hold_back(&updates, &pods, &before, cx).await;
         updates.retain(|update| !held_back.contains(&update.pod.id.uid));
         self.is_waited_for = false;
         for update in updates {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::Moment;
 
 use crate::runs::plan::{RunRecord, SHORT, pause};
+use crate::runs::why::Why;
 
 /// 2 min without a word of the cloud: then the pods begin all the same.
 const CLOUD_WITHIN: Duration = Duration::from_secs(120);
@@ -26,6 +27,17 @@ pub(crate) struct CarefulStart {
     trial: Option<Moment>,
 }
 
+/// The pods of the node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pods {
+    /// Those that wait to be begun, in their order.
+    pub(crate) wait: Vec<String>,
+    /// These and those that run: none that has ended, or is to.
+    pub(crate) there: BTreeSet<String>,
+    /// Of where pods come from, all was read.
+    pub(crate) are_all: bool,
+}
+
 #[derive(Debug)]
 struct Care {
     began: Moment,
@@ -36,9 +48,15 @@ struct Care {
     begun: BTreeSet<String>,
     /// How long it is watched whether the run ends by those that were begun.
     watch: Duration,
-    /// Suspects that were begun and are watched, and until when.
+    /// The half of the suspects that was begun and is watched, and until when.
     watched: Vec<String>,
     until: Moment,
+    /// How many suspects wait behind these.
+    suspects_left: usize,
+    /// Who was there when the run began: runs before may have begun them.
+    old: BTreeSet<String>,
+    /// That these are all.
+    knows_old: bool,
 }
 
 /// What becomes of the pods that have not begun.
@@ -69,6 +87,9 @@ impl CarefulStart {
             watch: Duration::from_secs(record.watch).clamp(BETWEEN, WELL),
             watched: Vec::new(),
             until: now,
+            suspects_left: record.suspects.len(),
+            old: BTreeSet::new(),
+            knows_old: false,
         });
         let culprits = record.culprits.iter().map(|(uid, ends)| (uid.clone(), now + pause(*ends)));
         CarefulStart { care, culprits: culprits.collect(), trial: None }
@@ -82,18 +103,19 @@ impl CarefulStart {
         is_earlier
     }
 
-    /// What becomes of the pods that `wait` to be begun, in their order. What changes in the record is to be kept before they are.
-    pub(crate) fn release(&mut self, record: &mut RunRecord, wait: &[String], now: Moment) -> Release {
+    /// What becomes of the pods that wait to be begun. What changes in the record is to be kept before they are.
+    pub(crate) fn release(&mut self, record: &mut RunRecord, pods: &Pods, now: Moment) -> Release {
         self.end_trial(record, now);
         let (culprits, others): (Vec<String>, Vec<String>) =
-            wait.iter().cloned().partition(|uid| self.culprits.contains_key(uid));
+            pods.wait.iter().cloned().partition(|uid| self.culprits.contains_key(uid));
         let mut release = Release::default();
         if let Some(care) = &mut self.care {
-            match care.release(record, others, now) {
+            match care.release(record, pods, others, now) {
                 Some(careful) => release = careful,
                 None => {
                     self.care = None;
                     record.suspects.clear();
+                    record.newcomers.clear();
                 }
             }
         }
@@ -104,6 +126,14 @@ impl CarefulStart {
             release.ask_again(until);
         }
         release
+    }
+
+    /// Why a pod is held that [`CarefulStart::release`] has held.
+    pub(crate) fn why(&self, record: &RunRecord, uid: &str, now: Moment) -> Option<Why> {
+        if let Some(ends) = record.ends_by(uid) {
+            return Some(Why::Culprit { ends });
+        }
+        self.care.as_ref().map(|care| care.why(record, uid, now))
     }
 
     /// One that ended EdgeCore is tried again when its pause is over, and nobody else is looked at.
@@ -136,51 +166,142 @@ impl CarefulStart {
 
 impl Care {
     /// See [`CarefulStart::release`]. `None`: no more care is needed.
-    fn release(&mut self, record: &mut RunRecord, wait: Vec<String>, now: Moment) -> Option<Release> {
-        if self.until <= now {
-            // The run has lived on with them.
-            record.suspects.retain(|uid| !self.watched.contains(uid));
-            self.watched.clear();
-        }
+    fn release(
+        &mut self,
+        record: &mut RunRecord,
+        pods: &Pods,
+        wait: Vec<String>,
+        now: Moment,
+    ) -> Option<Release> {
         let wait: Vec<String> = wait.into_iter().filter(|uid| !self.begun.contains(uid)).collect();
-        let (suspects, others): (Vec<&String>, Vec<&String>) =
-            wait.iter().partition(|uid| record.suspects.contains(*uid));
-        if self.began + WELL <= now && suspects.is_empty() && self.watched.is_empty() {
-            return None;
+        self.tell_newcomers(record, pods, &wait);
+        self.clear(record, pods, now);
+        let suspects: Vec<String> = wait.iter().filter(|uid| record.is_suspect(uid)).cloned().collect();
+        if suspects.is_empty() && self.watched.is_empty() {
+            if self.began + WELL <= now {
+                return None;
+            }
+            // Those that were begun beside the halves are now as good as any that this run has begun.
+            if self.is_under_way(now) {
+                record.suspects.clear();
+            }
         }
-        let begun = self.group(&others, &suspects, now);
+        let begun = self.group(record, &wait, &suspects, now);
         if !begun.is_empty() {
             self.next = now + BETWEEN;
             self.begun.extend(begun.iter().cloned());
             record.begun.extend(begun.iter().cloned());
+            record.newcomers.retain(|uid| !begun.contains(uid));
             record.first_begun.get_or_insert(now.since(self.began).as_secs());
         }
+        self.suspects_left = suspects.iter().filter(|uid| !begun.contains(uid)).count();
         let held: BTreeSet<String> = wait.iter().filter(|uid| !begun.contains(uid)).cloned().collect();
         let is_over = held.is_empty() && self.watched.is_empty();
-        let again = (!is_over).then_some(self.next.max(self.until));
-        Some(Release { held, begun, again })
+        let has_newcomers = held.iter().any(|uid| record.is_newcomer(uid));
+        let again = if has_newcomers { self.next } else { self.next.max(self.until) };
+        Some(Release { held, begun, again: (!is_over).then_some(again) })
     }
 
-    /// Half of the suspects, as long as there are any: they are watched by themselves, so that it is known of whom the run ends. Then
-    /// the others, each time twice as many as the time before.
-    fn group(&mut self, others: &[&String], suspects: &[&String], now: Moment) -> Vec<String> {
-        if self.next.max(self.until) > now {
+    /// Pods may begin.
+    fn is_under_way(&self, now: Moment) -> bool {
+        !self.begun.is_empty() || self.next <= now
+    }
+
+    /// Whoever was not there when the run began was begun by none before it.
+    fn tell_newcomers(&mut self, record: &mut RunRecord, pods: &Pods, wait: &[String]) {
+        for uid in wait {
+            if self.old.contains(uid) || record.is_newcomer(uid) {
+                continue;
+            }
+            if self.knows_old {
+                record.newcomers.push(uid.clone());
+            } else {
+                self.old.insert(uid.clone());
+            }
+        }
+        self.knows_old |= pods.are_all;
+        if self.knows_old {
+            record.newcomers.retain(|uid| wait.contains(uid));
+        }
+    }
+
+    /// Those are no suspects any more with whom the run has lived on, and those that have ended, or are to, before they were begun.
+    fn clear(&mut self, record: &mut RunRecord, pods: &Pods, now: Moment) {
+        if self.until <= now || !self.watched.iter().any(|uid| pods.there.contains(uid)) {
+            record.suspects.retain(|uid| !self.watched.contains(uid));
+            self.watched.clear();
+            self.until = self.until.min(now);
+        }
+        if self.is_under_way(now) {
+            // One that was begun is in question for as long as those that were begun with it.
+            record.suspects.retain(|uid| pods.there.contains(uid) || record.begun.contains(uid));
+        }
+    }
+
+    /// Half of the suspects, as long as there are any: they are watched by themselves, so that it is known of whom the run ends. Beside
+    /// them those begin alone that no run has begun before, a few at a time, and are suspects as they are. Then the others.
+    fn group(
+        &mut self,
+        record: &mut RunRecord,
+        wait: &[String],
+        suspects: &[String],
+        now: Moment,
+    ) -> Vec<String> {
+        if self.next > now {
             return Vec::new();
         }
-        let first = |of: &[&String], many: usize| -> Vec<String> {
-            of.iter().take(many).map(|uid| (*uid).clone()).collect()
-        };
-        if suspects.is_empty() {
-            let group = first(others, self.group);
-            if !group.is_empty() {
-                self.group = self.group.saturating_mul(2);
-            }
-            return group;
+        if suspects.is_empty() && self.watched.is_empty() {
+            return self.few(wait.iter());
         }
-        self.watched = first(suspects, (suspects.len() / 2).max(1));
-        self.until = now + self.watch;
-        self.watched.clone()
+        let mut begun = self.few(wait.iter().filter(|uid| record.is_newcomer(uid)));
+        record.suspects.extend(begun.iter().cloned());
+        if self.watched.is_empty() {
+            self.watched = suspects.iter().take(half(suspects.len())).cloned().collect();
+            self.until = now + self.watch;
+            begun.extend(self.watched.iter().cloned());
+        }
+        begun
     }
+
+    /// The first of these, each time twice as many as the time before.
+    fn few<'a>(&mut self, of: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let group: Vec<String> = of.take(self.group).cloned().collect();
+        if !group.is_empty() {
+            self.group = self.group.saturating_mul(2);
+        }
+        group
+    }
+
+    /// See [`CarefulStart::why`].
+    fn why(&self, record: &RunRecord, uid: &str, now: Moment) -> Why {
+        let wait = |until: Moment, rounds: u32| until.since(now) + self.watch * rounds;
+        let free = self.next.max(self.until);
+        let rounds = rounds(self.suspects_left);
+        if record.is_suspect(uid) {
+            return Why::Suspect { within: wait(free, rounds.saturating_sub(1)) };
+        }
+        let many = self.suspects_left + self.watched.len();
+        if many > 0 && !record.is_newcomer(uid) {
+            return Why::Suspects { many, watch: self.watch, within: wait(free, rounds) };
+        }
+        let within = wait(self.next, 0);
+        if self.begun.is_empty() { Why::Cloud { within } } else { Why::Turn { within } }
+    }
+}
+
+/// How many of so many suspects begin.
+fn half(suspects: usize) -> usize {
+    (suspects / 2).max(1)
+}
+
+/// How many halves there are of so many suspects, when the run lives on with all of them.
+fn rounds(mut suspects: usize) -> u32 {
+    let mut rounds = 0;
+    while suspects > 0 {
+        suspects -= half(suspects);
+        rounds += 1;
+    }
+    rounds
 }
 
 #[cfg(test)]
@@ -192,6 +313,11 @@ mod tests {
         Moment(Duration::from_secs(seconds))
     }
 
+    /// Pods that wait, all of those that there are.
+    fn pods(wait: &[String]) -> Pods {
+        Pods { wait: wait.to_vec(), there: wait.iter().cloned().collect(), are_all: true }
+    }
+
     const FAULTY: [(&str, u64); 4] = [("a", 10), ("a", 20), ("a", 30), ("a", 40)];
 
     #[test]
@@ -200,13 +326,15 @@ mod tests {
         (record.suspects, record.watch) = (uids(&["b", "c"]), 20);
         let wait = uids(&["a", "b", "c", "d", "e"]);
         let mut start = CarefulStart::of(&record, at(100));
-        let held = start.release(&mut record, &wait, at(100));
+        let held = start.release(&mut record, &pods(&wait), at(100));
         assert_eq!((held.held.len(), held.begun.len(), held.again), (5, 0, Some(at(220))));
         assert!(start.link_is_up(at(130)) && !start.link_is_up(at(131)));
-        assert_eq!(start.release(&mut record, &wait, at(139)).again, Some(at(140)));
+        assert_eq!(start.release(&mut record, &pods(&wait), at(139)).again, Some(at(140)));
+        let all = pods(&wait);
         let (mut rest, mut groups, mut now) = (wait, Vec::new(), at(140));
         loop {
-            let Release { held, begun, again } = start.release(&mut record, &rest, now);
+            let Release { held, begun, again } =
+                start.release(&mut record, &Pods { wait: rest.clone(), ..all.clone() }, now);
             rest.retain(|uid| held.contains(uid));
             if !begun.is_empty() {
                 groups.push((now.0.as_secs(), begun));
@@ -220,25 +348,25 @@ mod tests {
         assert!(record.suspects.is_empty());
         assert_eq!(record.begun, uids(&["b", "c", "a", "d", "e"]));
         assert_eq!(
-            start.release(&mut record, &uids(&["a"]), now).held.len(),
+            start.release(&mut record, &pods(&uids(&["a"])), now).held.len(),
             0,
             "whatever else it waits for"
         );
         // Who comes later is one more group; and after ten minutes there is no care any more.
         let late = uids(&["f", "g", "h", "i", "j"]);
-        assert_eq!(start.release(&mut record, &late, at(190)).held.len(), 1);
-        assert_eq!(start.release(&mut record, &late, at(700)), Release::default());
+        assert_eq!(start.release(&mut record, &pods(&late), at(190)).held.len(), 1);
+        assert_eq!(start.release(&mut record, &pods(&late), at(700)), Release::default());
     }
 
     #[test]
     fn without_a_cloud_the_pods_begin_after_two_minutes_and_without_faults_at_once() {
         let mut record = after(&FAULTY);
         let mut start = CarefulStart::of(&record, at(0));
-        assert!(start.release(&mut record, &uids(&["a"]), at(119)).begun.is_empty());
-        assert_eq!(start.release(&mut record, &uids(&["a"]), at(120)).begun, ["a"]);
+        assert!(start.release(&mut record, &pods(&uids(&["a"])), at(119)).begun.is_empty());
+        assert_eq!(start.release(&mut record, &pods(&uids(&["a"])), at(120)).begun, ["a"]);
         let mut usual = after(&FAULTY[..3]);
         let mut start = CarefulStart::of(&usual, at(0));
-        assert_eq!(start.release(&mut usual, &uids(&["a"]), at(0)), Release::default());
+        assert_eq!(start.release(&mut usual, &pods(&uids(&["a"])), at(0)), Release::default());
     }
 
     /// What comes of a node with these pods, some of which end EdgeCore so many seconds after they are begun: whom it holds at the end of
@@ -250,12 +378,14 @@ mod tests {
         clock: u64,
         /// Somebody else ends each run after so many seconds.
         killed_after: Option<u64>,
+        /// Pods that are still to come, one so many seconds after the begin of each run.
+        come: (usize, u64),
     }
 
     impl<'a> Life<'a> {
         fn of(pods: usize, culprits: &'a [(&'a str, u64)]) -> Life<'a> {
             let pods = (0..pods).map(|pod| format!("p{pod:02}")).collect();
-            Life { pods, culprits, record: after(&FAULTY), clock: 40, killed_after: None }
+            Life { pods, culprits, record: after(&FAULTY), clock: 40, killed_after: None, come: (0, 0) }
         }
 
         /// One run: how many seconds it lasts, unless it is well for two hours, and whom it holds at its end.
@@ -265,14 +395,23 @@ mod tests {
             let (mut wait, mut now) = (self.pods.clone(), self.clock);
             let mut ends = self.killed_after.map(|after| now + after);
             let two_hours = self.clock + 7200;
+            let mut comes = (self.come.0 > 0).then(|| now + self.come.1);
             loop {
-                let Release { held, again, .. } = start.release(&mut self.record, &wait, at(now));
+                if comes.is_some_and(|at| at <= now) {
+                    comes = None;
+                    self.come.0 -= 1;
+                    let pod = format!("n{}", self.come.0);
+                    self.pods.push(pod.clone());
+                    wait.push(pod);
+                }
+                let Release { held, again, .. } = start.release(&mut self.record, &pods(&wait), at(now));
                 for uid in wait.iter().filter(|uid| !held.contains(*uid)) {
                     let end = self.culprits.iter().find(|(own, _)| own == uid).map(|(_, after)| now + after);
                     ends = ends.into_iter().chain(end).min();
                 }
                 wait.retain(|uid| held.contains(uid));
-                let next = again.map_or(two_hours, |again| again.0.as_secs());
+                let again = again.map(|again| again.0.as_secs());
+                let next = again.into_iter().chain(comes).min().unwrap_or(two_hours);
                 let over = ends.filter(|end| *end <= next.min(two_hours));
                 if let Some(end) = over {
                     let lasted = end - self.clock;
@@ -301,8 +440,12 @@ mod tests {
             (20, &[("p03", 30), ("p11", 30)]),
             (20, &[("p03", 1), ("p11", 60)]),
         ];
-        for (pods, culprits) in cases {
-            let mut life = Life::of(pods, culprits);
+        // Nobody new comes, or one in each of the first runs.
+        let cases = cases.iter().flat_map(|(pods, culprits)| {
+            [(0, 0), (4, 3), (4, 33), (4, 90)].map(|come| (*pods, *culprits, come))
+        });
+        for (pods, culprits, come) in cases {
+            let mut life = Life { come, ..Life::of(pods, culprits) };
             let named: BTreeSet<String> = culprits.iter().map(|(uid, _)| (*uid).to_owned()).collect();
             let mut runs = 1;
             while !life.record.culprits.keys().eq(named.iter()) {
@@ -317,6 +460,74 @@ mod tests {
             assert!(lasted.is_some_and(|lasted| lasted >= SHORT), "{pods} {culprits:?}: {lasted:?}");
             assert!(held.is_subset(&named), "{pods} {culprits:?}: {held:?}");
         }
+    }
+
+    /// A run with care that has heard the cloud at second 0, and in which these wait at its begin.
+    fn heard(record: &mut RunRecord, wait: &[&str]) -> CarefulStart {
+        let mut start = CarefulStart::of(record, at(0));
+        start.link_is_up(at(0));
+        let held = start.release(record, &pods(&uids(wait)), at(0));
+        assert_eq!((held.begun.len(), held.again), (0, Some(at(10))));
+        start
+    }
+
+    /// These wait, and those run.
+    fn beside(wait: &[&str], run: &[&str]) -> Pods {
+        Pods { wait: uids(wait), ..pods(&uids(&[wait, run].concat())) }
+    }
+
+    #[test]
+    fn a_pod_that_no_run_has_begun_waits_for_no_half_and_is_in_question_with_the_one_beside_it() {
+        let mut record = after(&FAULTY);
+        (record.suspects, record.watch) = (uids(&["a", "b"]), 200);
+        let mut start = heard(&mut record, &["a", "b", "o"]);
+        assert_eq!(start.release(&mut record, &beside(&["a", "b", "o"], &[]), at(10)).begun, ["a"]);
+        let begun = start.release(&mut record, &beside(&["b", "o", "n"], &["a"]), at(60));
+        assert_eq!((begun.begun, begun.again), (uids(&["n"]), Some(at(210))));
+        let seconds = Duration::from_secs;
+        let (watch, within) = (seconds(200), seconds(350));
+        assert_eq!(start.why(&record, "o", at(60)), Some(Why::Suspects { many: 2, watch, within }));
+        assert_eq!(start.why(&record, "b", at(60)), Some(Why::Suspect { within: seconds(150) }));
+        // The next one comes at once after it: a few at a time.
+        let held = start.release(&mut record, &beside(&["b", "o", "m"], &["a", "n"]), at(61));
+        assert_eq!((held.held.len(), held.again), (3, Some(at(65))));
+        assert_eq!(start.why(&record, "m", at(61)), Some(Why::Turn { within: seconds(4) }));
+        // If the run ended here, it could be by either; and the one that was not begun goes on waiting for nobody.
+        let next = RunRecord::begin(Some(record.clone()), "a", 110);
+        assert_eq!((next.suspects.clone(), next.newcomers.clone()), (uids(&["a", "n"]), uids(&["m"])));
+        let mut record_of_next = next;
+        let mut next = heard(&mut record_of_next, &["a", "b", "o", "n", "m"]);
+        let begun = next.release(&mut record_of_next, &beside(&["a", "b", "o", "n", "m"], &[]), at(10)).begun;
+        assert_eq!(begun, ["m", "a"]);
+        // It goes on: the other half, and then whoever may have been begun before.
+        let begun = start.release(&mut record, &beside(&["b", "o"], &["a", "n", "m"]), at(210)).begun;
+        assert_eq!(begun, ["b"]);
+        let begun = start.release(&mut record, &beside(&["o"], &["a", "b", "n", "m"]), at(410));
+        assert_eq!((begun.begun, record.suspects.len(), begun.again), (uids(&["o"]), 0, None));
+    }
+
+    #[test]
+    fn one_that_was_to_be_tried_alone_is_not_named_when_a_new_pod_was_begun_beside_it() {
+        let mut record = after(&FAULTY);
+        (record.suspects, record.watch) = (uids(&["a"]), 300);
+        let mut start = heard(&mut record, &["a"]);
+        start.release(&mut record, &beside(&["a"], &[]), at(10));
+        start.release(&mut record, &beside(&["n"], &["a"]), at(20));
+        let next = RunRecord::begin(Some(record), "a", 99);
+        assert_eq!((next.suspects, next.culprits.len()), (uids(&["a", "n"]), 0));
+    }
+
+    #[test]
+    fn suspects_that_have_ended_or_were_deleted_hold_nobody() {
+        let mut record = after(&FAULTY);
+        (record.suspects, record.watch) = (uids(&["job", "gone", "a"]), 600);
+        let mut start = heard(&mut record, &["a", "o"]);
+        assert_eq!(start.release(&mut record, &beside(&["a", "o"], &[]), at(10)).begun, ["a"]);
+        assert_eq!(record.suspects, ["a"]);
+        // Whom it is watched for is deleted.
+        assert_eq!(start.release(&mut record, &beside(&["o"], &["a"]), at(20)).again, Some(at(610)));
+        let begun = start.release(&mut record, &beside(&["o"], &[]), at(30));
+        assert_eq!((begun.begun, begun.again, record.suspects.len()), (uids(&["o"]), None, 0));
     }
 
     #[test]
@@ -338,12 +549,12 @@ mod tests {
         let mut start = CarefulStart::of(&record, at(0));
         start.link_is_up(at(0));
         let wait = uids(&["a"]);
-        let first = start.release(&mut record, &wait, at(0));
+        let first = start.release(&mut record, &pods(&wait), at(0));
         assert_eq!((first.held.len(), first.again), (1, Some(at(600))));
-        let tried = start.release(&mut record, &wait, at(600));
+        let tried = start.release(&mut record, &pods(&wait), at(600));
         assert_eq!((tried.begun, tried.again, record.trial.as_deref()), (wait, Some(at(1200)), Some("a")));
-        assert_eq!(start.release(&mut record, &[], at(1199)).again, Some(at(1200)));
-        assert_eq!(start.release(&mut record, &[], at(1200)), Release::default());
+        assert_eq!(start.release(&mut record, &pods(&[]), at(1199)).again, Some(at(1200)));
+        assert_eq!(start.release(&mut record, &pods(&[]), at(1200)), Release::default());
         assert_eq!((record.trial, record.culprits.len()), (None, 0));
     }
 }

@@ -1,18 +1,20 @@
 //! Edged's part: it holds pods back while its start needs care.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 
 use beehive::Context;
 use contract::edged::EdgedMsg;
 
 use crate::actor::Edged;
 use crate::events;
+use crate::plan::StoredPods;
+use crate::pod::admission::History;
 use crate::pod::entry::PodUpdate;
 use crate::pod::plan::Intent;
 use crate::pod::recorder::EventType;
-use crate::runs::CarefulStart;
-use crate::runs::care::Release;
-use crate::runs::plan;
+use crate::runs::care::{Pods, Release};
+use crate::runs::{CarefulStart, Why, why};
 
 impl Edged {
     /// Reads how the runs before ended. A store that cannot be read says so when the pods are read from it.
@@ -25,7 +27,7 @@ impl Edged {
         self.careful = CarefulStart::of(&record, cx.now());
         if let Some(ends) = record.needs_care() {
             events::careful_start(cx.env(), ends);
-            let text = careful(ends);
+            let text = why::of_start(ends, record.suspects());
             if let Some(deps) = &self.deps {
                 deps.node_event(EventType::Warning, "CarefulStart", &text);
             }
@@ -33,21 +35,24 @@ impl Edged {
         self.run = record;
     }
 
-    /// The pods among those that have no worker yet which are not to be begun now. What is to end is never held.
+    /// The pods among those that have no worker yet which are not to be begun now. What is to end, or has ended, is never held.
     pub(crate) async fn hold_back(
         &mut self,
         updates: &[PodUpdate],
+        stored: &StoredPods,
         before: &BTreeMap<String, Intent>,
         cx: &Context<EdgedMsg>,
     ) -> BTreeSet<String> {
-        let is_new = |update: &&PodUpdate| {
+        let is_there = |update: &&PodUpdate| {
             let is_to_end = update.intent == Intent::Terminate || update.pod.is_terminating();
-            !is_to_end && !before.contains_key(&update.pod.id.uid)
+            !is_to_end && stored.history(&update.pod) != History::Ended
         };
-        let wait: Vec<String> =
-            updates.iter().filter(is_new).map(|update| update.pod.id.uid.clone()).collect();
+        let there = updates.iter().filter(is_there).map(|update| update.pod.id.uid.clone());
+        let wait = there.clone().filter(|uid| !before.contains_key(uid)).collect();
+        let are_all = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
+        let pods = Pods { wait, there: there.collect(), are_all };
         let kept = self.run.clone();
-        let Release { held, begun, again } = self.careful.release(&mut self.run, &wait, cx.now());
+        let Release { held, begun, again } = self.careful.release(&mut self.run, &pods, cx.now());
         if let Some(at) = again {
             self.reconcile_at(at, cx);
         }
@@ -64,44 +69,26 @@ impl Edged {
         held
     }
 
-    /// Those that are held are told why, once.
+    /// Those that are held are told why, and once more when that is another reason.
     fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>, cx: &Context<EdgedMsg>) {
+        self.told_held.retain(|uid, _| held.contains(uid));
         let Some(deps) = self.deps.clone() else { return };
+        let now = cx.now();
         for id in updates.iter().map(|update| &update.pod.id).filter(|id| held.contains(&id.uid)) {
-            let Some(text) = self.why_held(&id.uid) else { continue };
-            if !self.told_held.insert(id.uid.clone()) {
+            let Some(why) = self.careful.why(&self.run, &id.uid, now) else { continue };
+            let before = self.told_held.get(&id.uid);
+            // That its turn comes in a moment is no news to one that was told why it waits.
+            if before.is_some_and(|told| *told == discriminant(&why) || matches!(why, Why::Turn { .. })) {
                 continue;
             }
+            self.told_held.insert(id.uid.clone(), discriminant(&why));
+            let text = why.words(self.run.needs_care().unwrap_or_default());
             deps.event(id, EventType::Warning, "HeldBack", &text);
-            if self.run.ends_by(&id.uid).is_some() {
+            if matches!(why, Why::Culprit { .. }) {
                 events::pod_held_back(cx.env(), id, &text);
                 let text = format!("Pod {}: {text}", id.namespaced_name());
                 deps.node_event(EventType::Warning, "PodHeldBack", &text);
             }
         }
     }
-
-    /// What is told of a pod that is held.
-    fn why_held(&self, uid: &str) -> Option<String> {
-        if let Some(ends) = self.run.ends_by(uid) {
-            let minutes = plan::pause(ends).as_secs() / 60;
-            return Some(format!(
-                "EdgeCore ended by itself each time soon after it had begun this pod (found {ends} times): it is tried again {minutes} minutes after EdgeCore's start. One that replaces it, and this one after a restart of EdgeCore by hand, begin at once"
-            ));
-        }
-        if self.run.is_suspect(uid) {
-            return Some(
-                "the pod is one of those that were begun before EdgeCore ended by itself: half of them begin at a time, until it is known whether it was one"
-                    .to_owned(),
-            );
-        }
-        self.run.needs_care().map(careful)
-    }
-}
-
-/// Why pods of a run wait that are under no suspicion.
-fn careful(ends: u32) -> String {
-    format!(
-        "EdgeCore was ended {ends} times in a row soon after its start, and not by anybody's word: pods begin when the cloud was heard, or after 2 minutes, a few at a time"
-    )
 }

@@ -4,7 +4,7 @@
 //! again at each start before the cloud can take it away. So after a few such ends nothing is begun before the cloud was heard
 //! or two minutes are over, and then a few pods at a time. When that run ends, too, the next one begins with half of those that this one
 //! had begun, and so on until one is left, which is begun once more by itself. If that run ends as well, it waits, is named, and is tried
-//! again after a pause. What runs in the runtime runs on meanwhile.
+//! again after a pause. What runs in the runtime runs on meanwhile. A pod that none of those runs can have begun waits for no half.
 //!
 //! A machine that lost its power has ended EdgeCore, too, and as often as it likes: such an end counts for nothing. It is told by
 //! the kernel's boot id.
@@ -13,7 +13,9 @@ mod care;
 mod hold;
 mod plan;
 pub(crate) mod record;
+mod why;
 
 pub(crate) use care::CarefulStart;
 pub(crate) use plan::RunRecord;
 pub use record::{begin_run, end_run};
+pub(crate) use why::Why;

@@ -5,6 +5,9 @@
 //! begin that ends EdgeCore, and all others run. One that is left is begun once more by itself before it counts as the one: whatever else
 //! ends EdgeCore, as an administrator's `kill -9` or another program's memory, ends any run, and nothing tells it from a pod's doing. The
 //! one is tried again, after a pause that doubles each time.
+//!
+//! A pod that came later than those runs began theirs is under no suspicion, and does not wait for the halves. One that is begun beside a
+//! half is a suspect as that is: if the run ends, it may be by either.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,6 +45,9 @@ pub(crate) struct RunRecord {
     pub(super) culprits: BTreeMap<String, u32>,
     /// The one of them that is tried again.
     pub(super) trial: Option<String>,
+    /// Those that came in a run that begins pods with care, and that none has begun yet.
+    #[serde(default)]
+    pub(super) newcomers: Vec<String>,
 }
 
 impl RunRecord {
@@ -81,7 +87,7 @@ impl RunRecord {
             suspects.clear();
         }
         let (ends, watch) = (self.ends.saturating_add(1), self.watch.max(lasted));
-        RunRecord { ends, suspects, watch, culprits, ..next }
+        RunRecord { ends, suspects, watch, culprits, newcomers: self.newcomers, ..next }
     }
 
     /// The run was told to end.
@@ -94,13 +100,23 @@ impl RunRecord {
         (self.ends >= ENDS && !self.ended).then_some(self.ends)
     }
 
+    /// How many pods may have ended the runs before.
+    pub(crate) fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
     /// Whether it may have been this pod that ended the runs before.
-    pub(crate) fn is_suspect(&self, uid: &str) -> bool {
+    pub(super) fn is_suspect(&self, uid: &str) -> bool {
         self.suspects.iter().any(|own| own == uid)
     }
 
+    /// Whether none of the runs before can have begun this pod.
+    pub(super) fn is_newcomer(&self, uid: &str) -> bool {
+        self.newcomers.iter().any(|own| own == uid)
+    }
+
     /// How often this pod has ended EdgeCore.
-    pub(crate) fn ends_by(&self, uid: &str) -> Option<u32> {
+    pub(super) fn ends_by(&self, uid: &str) -> Option<u32> {
         self.culprits.get(uid).copied()
     }
 }

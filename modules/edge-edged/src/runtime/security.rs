@@ -87,10 +87,13 @@ fn selinux(options: Option<&SELinuxOptions>) -> Option<SeLinuxOption> {
 /// The sandbox's own process needs nothing: its seccomp profile is always the runtime's, as with the kubelet.
 pub(crate) fn of_sandbox(spec: &PodSpec) -> LinuxSandboxSecurityContext {
     let own = spec.security_context.as_ref();
-    let privileged = |container: &Container| {
-        container.security_context.as_ref().and_then(|own| own.privileged).unwrap_or(false)
-    };
-    let any_privileged = spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(privileged);
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let contexts = containers.map(|container| &container.security_context);
+    // A runtime lets no container be privileged in a sandbox that has none; and `kubectl debug --profile=sysadmin` adds one later, for which
+    // the runtime looks at the configuration that comes with the container.
+    let debugging = spec.ephemeral_containers.iter().flatten().map(|own| &own.security_context);
+    let any_privileged =
+        contexts.chain(debugging).flatten().any(|context| context.privileged.unwrap_or(false));
     LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(spec)),
         selinux_options: selinux(own.and_then(|own| own.se_linux_options.as_ref())),
@@ -353,6 +356,19 @@ mod tests {
         let sandbox = of_sandbox(pod.spec());
         assert_eq!(sandbox.selinux_options.unwrap().user, "u");
         assert_eq!(sandbox.seccomp.unwrap().profile_type, i32::from(ProfileType::RuntimeDefault));
+    }
+
+    /// As `kubectl debug --profile=sysadmin` adds it to a pod whose sandbox was made without.
+    #[test]
+    fn a_privileged_container_of_any_kind_makes_the_sandbox_so() {
+        let own = |privileged: bool| json!([{"name": "d", "image": "x", "securityContext": {"privileged": privileged}}]);
+        for list in ["containers", "initContainers", "ephemeralContainers"] {
+            for privileged in [true, false] {
+                let mut spec = json!({});
+                spec[list] = own(privileged);
+                assert_eq!(of_sandbox(pod(spec).spec()).privileged, privileged, "{list}");
+            }
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn a_containers_own_policy_and_rules_decide_about_its_restart() {
     });
 }
 
-/// As `kubectl debug --target=c` adds it.
+/// As `kubectl debug --target=c` adds it; and `--profile=sysadmin`, privileged in a pod that was made without.
 #[test]
 fn an_ephemeral_container_starts_in_a_pod_that_runs_and_sees_its_targets_processes() {
     run(async {
@@ -150,7 +150,9 @@ fn an_ephemeral_container_starts_in_a_pod_that_runs_and_sees_its_targets_process
         debugger["targetContainerName"] = json!("c");
         let mut astray = container("astray", "true");
         astray["targetContainerName"] = json!("nobody");
-        debugged["spec"]["ephemeralContainers"] = json!([debugger, astray]);
+        let mut powerful = container("powerful", "exit 4");
+        powerful["securityContext"] = json!({"privileged": true});
+        debugged["spec"]["ephemeralContainers"] = json!([debugger, astray, powerful]);
         node.apply(&[debugged]).await;
         let of = |status: &Value, at: usize| status["ephemeralContainerStatuses"][at]["state"].clone();
         let status =
@@ -158,6 +160,8 @@ fn an_ephemeral_container_starts_in_a_pod_that_runs_and_sees_its_targets_process
         let told = &of(&status, 1)["terminated"];
         assert_eq!(told["exitCode"], 3);
         assert!(told["message"].as_str().unwrap().contains("while true; do sleep 0.1"), "{told:#}");
+        let is_over = |status: &Value| of(status, 2)["terminated"]["exitCode"] == 4;
+        node.until("p", "the end of a privileged one", is_over).await;
         let status = node.until("p", "a refusal", |status| {
             of(status, 0)["waiting"]["reason"] == "CreateContainerConfigError"
         });
