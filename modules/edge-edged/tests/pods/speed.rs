@@ -94,7 +94,8 @@ fn probes_that_find_nothing_new_write_nothing_and_wake_no_worker() {
             let until = asked.load(Ordering::SeqCst) + rounds * MANY;
             eventually(async || (asked.load(Ordering::SeqCst) >= until).then_some(())).await.expect("probes");
         };
-        rounds(5).await;
+        // The last look at what a runtime's event may stand for is 8 s after it.
+        rounds(10).await;
         let (batches, handled) = (batches_at_rest(&node).await, node.actor(worker).await.handled);
         let (before, begun) = (asked.load(Ordering::SeqCst), cpu());
         rounds(5).await;

@@ -102,9 +102,7 @@ const DEFAULT: [Permission; 3] = [
     ("", "services", &["update", "patch"]),
 ];
 
-const EVERYWHERE: [Permission; 36] = [
-    ("certificates.k8s.io", "clustertrustbundles", &WRITE),
-    ("certificates.k8s.io", "signers", &["attest"]),
+const EVERYWHERE: [Permission; 35] = [
     ("*", "*", &["*"]),
     ("", "pods", &WRITE),
     ("", "pods/exec", &["create"]),
@@ -123,7 +121,8 @@ const EVERYWHERE: [Permission; 36] = [
     ("certificates.k8s.io", "certificatesigningrequests/nodeclient", &["create"]),
     ("certificates.k8s.io", "certificatesigningrequests/selfnodeclient", &["create"]),
     ("certificates.k8s.io", "certificatesigningrequests/approval", &["update", "patch"]),
-    ("certificates.k8s.io", "signers", &["approve", "sign"]),
+    ("certificates.k8s.io", "signers", &["approve", "sign", "attest"]),
+    ("certificates.k8s.io", "clustertrustbundles", &WRITE),
     ("", "nodes", &["create", "update", "patch", "delete"]),
     ("", "nodes/status", &["update", "patch"]),
     ("", "nodes/proxy", &["get", "create"]),
