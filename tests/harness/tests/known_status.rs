@@ -278,8 +278,9 @@ fn why_a_pod_waited_is_no_more_said_once_it_runs() {
         pods.patch("held", &PatchParams::default(), &Patch::Merge(released)).await.unwrap();
         let status = fixture.until_phase("held", "Running").await;
         assert!(status["reason"].is_null() && status["message"].is_null(), "{status}");
-        // So it is with what others wrote there.
-        fixture.patch_status("held", json!({"reason": "NodeLost", "message": "nothing is heard"})).await;
+        // So it is with what others wrote there, as soon as the node has something to say.
+        let lost = json!({"reason": "NodeLost", "message": "nothing is heard", "podIP": "192.0.2.1"});
+        fixture.patch_status("held", lost).await;
         fixture.until("held", "its node says how it is", |status| status["reason"].is_null()).await;
     });
 }
