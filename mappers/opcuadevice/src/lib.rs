@@ -4,7 +4,7 @@
 //!
 //! Devices at one server with one login share a session (`connections`, `opening`, `connection`), which keeps no more of what a server
 //! sends than was agreed (`connector`, `chunk_sizes`). What is read together goes in one
-//! request, what changes is sent by the server (`monitor`, `told`), what is written has the node's own type (`values`), and a server's
+//! request, what changes is sent by the server (`monitor`, `last_sent`), what is written has the node's own type (`values`), and a server's
 //! certificate is trusted by a person's hand or not at all (`pki`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -14,6 +14,7 @@ mod connection;
 mod connections;
 mod connector;
 mod endpoint;
+mod last_sent;
 mod method;
 mod monitor;
 mod node;
@@ -23,7 +24,6 @@ mod reads;
 mod secret;
 mod session;
 mod status;
-mod told;
 mod values;
 mod visitor;
 

@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::last_sent::LastSent;
 use crate::reads;
 use crate::status;
-use crate::told::Told;
 use crate::values;
 use crate::visitor::{Monitoring, Part, Visitor};
 
@@ -79,7 +79,7 @@ impl Monitor {
         let publishing = items.iter().map(|item| item.monitoring.sampling).min().unwrap_or(PUBLISHING.1);
         let publishing = publishing.clamp(PUBLISHING.0, PUBLISHING.1).min(sign_of_life);
         let deadbands = items.iter().map(|item| (item.place, item.monitoring.deadband));
-        let told = Arc::new(Mutex::new(Told::of(deadbands)));
+        let told = Arc::new(Mutex::new(LastSent::of(deadbands)));
         let notified =
             Notified::new(&items, Arc::clone(&told), values.clone(), sign_of_life, connection.end());
         let session = connection.session();
@@ -186,7 +186,7 @@ struct Looks {
     subscription: u32,
     /// With the server's numbers for them. None: it did not take it the last time.
     items: Vec<(Item, Option<u32>)>,
-    told: Arc<Mutex<Told>>,
+    told: Arc<Mutex<LastSent>>,
     values: Subscription,
     reads_max: usize,
     items_max: usize,
@@ -254,7 +254,7 @@ impl Looks {
     }
 }
 
-fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+fn lock(told: &Mutex<LastSent>) -> MutexGuard<'_, LastSent> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -262,7 +262,7 @@ fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
 struct Notified {
     /// By handle: the place, the kind, and which part is meant.
     items: BTreeMap<u32, (usize, Kind, Part)>,
-    told: Arc<Mutex<Told>>,
+    told: Arc<Mutex<LastSent>>,
     told_at: Instant,
     values: Subscription,
     sign_of_life: Duration,
@@ -272,7 +272,7 @@ struct Notified {
 impl Notified {
     fn new(
         items: &[Item],
-        told: Arc<Mutex<Told>>,
+        told: Arc<Mutex<LastSent>>,
         values: Subscription,
         sign_of_life: Duration,
         end: watch::Sender<Option<String>>,

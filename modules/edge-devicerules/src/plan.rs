@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use beehive::{Bucket, Moment};
 use contract::devicerules::{DeviceFacts, Presence};
+use contract::ids::DeviceName;
 use crd::{EdgeCondition, EdgeRule};
 
 /// 6 changes of a rule at once, and one more in each 10 s: what goes around in a circle, over whatever devices, goes so fast and no
 /// faster. 10 s is shorter than what people wait for a value to settle.
 pub(crate) const CHANGES: (u32, Duration) = (6, Duration::from_secs(10));
+
+/// A rule by its device and its name.
+pub(crate) type RuleKey = (DeviceName, String);
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

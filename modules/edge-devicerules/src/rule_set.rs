@@ -15,7 +15,7 @@ use edge_store::Write;
 
 use crate::active_rule::{ActiveRule, AfterAttempt};
 use crate::line::Line;
-use crate::plan::{CHANGES, Step};
+use crate::plan::{CHANGES, RuleKey, Step};
 use crate::store::{self, KeptRule};
 use crate::turns::{Reach, Turns};
 
@@ -24,9 +24,6 @@ use crate::turns::{Reach, Turns};
 const EVENTS: (u32, Duration) = (25, Duration::from_secs(300));
 /// 2000 bytes of a sentence: what the cloud takes is 2 KiB.
 const MESSAGE_MAX: usize = 2000;
-
-/// A rule by its device and its name.
-pub(crate) type RuleKey = (DeviceName, String);
 
 /// The rules of a device.
 #[derive(Debug)]

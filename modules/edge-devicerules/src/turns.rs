@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::line::Line;
-use crate::rule_set::RuleKey;
+use crate::plan::RuleKey;
 
 /// 64 attempts at once on the node: so many sockets, at most, of the thousands that `edgecore` may open.
 pub(crate) const AT_ONCE: usize = 64;

@@ -168,7 +168,12 @@ pub const ACTORS: [ActorKind; 24] = [
         is_top: true,
         messages: &["ObjectsChanged", "Mqtt", "Dmi", "Report", "Probe", "Push", "Pushed", "ListFacts"],
     },
-    ActorKind { name: "edge-devicerules", daemon: Daemon::Edge, is_top: true, messages: &["TwinsBegan"] },
+    ActorKind {
+        name: "edge-devicerules",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["TwinsBegan", "Facts", "Acted", "Wake"],
+    },
     ActorKind {
         name: "edge-eventbus",
         daemon: Daemon::Edge,

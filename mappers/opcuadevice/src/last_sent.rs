@@ -11,7 +11,7 @@ type Outcome = Result<Value, Fault>;
 
 /// All properties of a subscription, by their places.
 #[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<usize, Property>);
+pub(crate) struct LastSent(BTreeMap<usize, Property>);
 
 #[derive(Debug, Default)]
 struct Property {
@@ -27,17 +27,19 @@ struct Property {
 
 /// What comes of a look at a property.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Look {
+pub(crate) struct Reading {
     /// What is to be told.
     pub(crate) outcome: Outcome,
     /// The server has not sent what it has: it is to be asked for it anew.
     pub(crate) is_lost: bool,
 }
 
-impl Told {
+impl LastSent {
     /// Of these places, with their deadbands.
     pub(crate) fn of(places: impl Iterator<Item = (usize, Option<f64>)>) -> Self {
-        Told(places.map(|(place, deadband)| (place, Property { deadband, ..Property::default() })).collect())
+        LastSent(
+            places.map(|(place, deadband)| (place, Property { deadband, ..Property::default() })).collect(),
+        )
     }
 
     /// The server has sent this.
@@ -60,15 +62,15 @@ impl Told {
     }
 
     /// What a look has found. None: what the server has sent meanwhile may be newer.
-    pub(crate) fn found(&mut self, place: usize, outcome: Outcome) -> Option<Look> {
+    pub(crate) fn found(&mut self, place: usize, outcome: Outcome) -> Option<Reading> {
         let property = self.0.get_mut(&place).filter(|property| !property.is_sent)?;
         match &property.last {
             Some(last) if !has_moved(last, &outcome, property.deadband) => {
-                Some(Look { outcome: last.clone(), is_lost: false })
+                Some(Reading { outcome: last.clone(), is_lost: false })
             }
             _ => {
                 property.last = Some(outcome.clone());
-                Some(Look { outcome, is_lost: property.is_quiet })
+                Some(Reading { outcome, is_lost: property.is_quiet })
             }
         }
     }
@@ -100,11 +102,11 @@ mod tests {
         Ok(Value::Int(number))
     }
 
-    fn told(deadband: Option<f64>) -> Told {
-        Told::of([(3, deadband)].into_iter())
+    fn told(deadband: Option<f64>) -> LastSent {
+        LastSent::of([(3, deadband)].into_iter())
     }
 
-    fn look(told: &mut Told, outcome: Outcome) -> Look {
+    fn look(told: &mut LastSent, outcome: Outcome) -> Reading {
         told.look_begins(3);
         told.found(3, outcome).unwrap()
     }
@@ -113,14 +115,14 @@ mod tests {
     fn a_node_that_was_made_anew_is_found_by_the_next_look_and_asked_for_anew() {
         let mut told = told(None);
         told.sent(3, value(1));
-        let as_before = Look { outcome: value(1), is_lost: false };
+        let as_before = Reading { outcome: value(1), is_lost: false };
         assert_eq!(look(&mut told, value(1)), as_before);
         assert_eq!(look(&mut told, value(1)), as_before, "steady");
         // Deleted, and later there again.
         let gone = || Err(Fault::Device("BadNodeIdUnknown".to_owned()));
-        assert_eq!(look(&mut told, gone()), Look { outcome: gone(), is_lost: true });
-        assert_eq!(look(&mut told, gone()), Look { outcome: gone(), is_lost: false });
-        assert_eq!(look(&mut told, value(7)), Look { outcome: value(7), is_lost: true });
+        assert_eq!(look(&mut told, gone()), Reading { outcome: gone(), is_lost: true });
+        assert_eq!(look(&mut told, gone()), Reading { outcome: gone(), is_lost: false });
+        assert_eq!(look(&mut told, value(7)), Reading { outcome: value(7), is_lost: true });
         assert_eq!(told.all().collect::<Vec<_>>(), [(3, &value(7))]);
     }
 
@@ -128,7 +130,7 @@ mod tests {
     fn what_the_server_sends_is_not_asked_for_anew_and_not_taken_back_by_an_older_look() {
         let mut told = told(None);
         told.sent(3, value(1));
-        assert_eq!(look(&mut told, value(2)), Look { outcome: value(2), is_lost: false }, "it moves");
+        assert_eq!(look(&mut told, value(2)), Reading { outcome: value(2), is_lost: false }, "it moves");
         told.look_begins(3);
         told.sent(3, value(4));
         assert_eq!(told.found(3, value(3)), None);
@@ -140,7 +142,7 @@ mod tests {
         let mut told = told(Some(5.0));
         told.sent(3, value(10));
         assert_eq!(look(&mut told, value(10)).outcome, value(10));
-        assert_eq!(look(&mut told, value(15)), Look { outcome: value(10), is_lost: false });
-        assert_eq!(look(&mut told, value(16)), Look { outcome: value(16), is_lost: true });
+        assert_eq!(look(&mut told, value(15)), Reading { outcome: value(10), is_lost: false });
+        assert_eq!(look(&mut told, value(16)), Reading { outcome: value(16), is_lost: true });
     }
 }
