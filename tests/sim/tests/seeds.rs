@@ -57,7 +57,7 @@ fn the_fourth_seeds_hold() {
 }
 
 fn caught(defect: Defect) {
-    let seed = (1..=400).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
+    let seed = (1..=800).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
     assert!(seed.is_some(), "{defect:?} was not caught");
 }
 
