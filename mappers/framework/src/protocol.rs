@@ -31,6 +31,21 @@ pub struct Property {
     pub told_every: Option<Duration>,
 }
 
+impl Property {
+    /// One that is only read, without bounds, and that nobody asked for.
+    pub fn new(name: &str, kind: Kind) -> Self {
+        Property {
+            name: name.to_owned(),
+            kind,
+            writable: false,
+            minimum: None,
+            maximum: None,
+            cycle: None,
+            told_every: None,
+        }
+    }
+}
+
 /// A protocol: how settings are understood, and how a device is reached.
 ///
 /// All devices share one thread: a protocol awaits and never blocks. One that panics is started again for that device

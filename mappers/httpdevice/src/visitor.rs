@@ -119,15 +119,7 @@ mod tests {
     use framework::{Kind, Scalar};
 
     fn visitor(kind: Kind, pairs: &[(&str, &str)]) -> Result<Visitor, String> {
-        let property = Property {
-            name: "p".to_owned(),
-            kind,
-            writable: true,
-            minimum: None,
-            maximum: None,
-            cycle: None,
-            told_every: None,
-        };
+        let property = Property { writable: true, ..Property::new("p", kind) };
         let pairs = pairs.iter().map(|(key, value)| (*key, Scalar::Text((*value).to_owned())));
         Visitor::read(&property, &Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())
     }

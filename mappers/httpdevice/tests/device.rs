@@ -77,15 +77,7 @@ impl Drop for Running {
 }
 
 fn at(name: &str) -> Visitor {
-    let property = Property {
-        name: name.to_owned(),
-        kind: Kind::Int,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    };
+    let property = Property { writable: true, ..Property::new(name, Kind::Int) };
     let pairs = [("path", "/state".to_owned()), ("jsonPointer", format!("/{name}"))];
     let pairs = pairs.map(|(key, value)| (key, Scalar::Text(value)));
     Visitor::read(&property, &Settings::from_pairs(pairs)).unwrap()

@@ -98,17 +98,8 @@ mod tests {
     use framework::{Kind, Property, Scalar, Settings};
 
     fn visitor(register: &str, offset: i64, limit: i64) -> Visitor {
-        let property = Property {
-            name: "p".to_owned(),
-            kind: Kind::Text,
-            writable: false,
-            minimum: None,
-            maximum: None,
-            cycle: None,
-            told_every: None,
-        };
-        let property =
-            if register.starts_with('C') { Property { kind: Kind::Int, ..property } } else { property };
+        let kind = if register.starts_with('C') { Kind::Int } else { Kind::Text };
+        let property = Property::new("p", kind);
         let settings = Settings::from_pairs([
             ("register", Scalar::Text(register.to_owned())),
             ("offset", Scalar::Int(offset)),

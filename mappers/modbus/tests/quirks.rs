@@ -28,15 +28,7 @@ async fn session(quirky: &Quirky, more: &[(&'static str, Scalar)]) -> ModbusSess
 }
 
 fn visitor(kind: Kind, register: &str, offset: i64, more: &[(&'static str, Scalar)]) -> Visitor {
-    let property = Property {
-        name: "p".to_owned(),
-        kind,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    };
+    let property = Property { writable: true, ..Property::new("p", kind) };
     let own = [("register", Scalar::Text(register.to_owned())), ("offset", Scalar::Int(offset))];
     Visitor::read(&property, &Settings::from_pairs([own.as_slice(), more].concat())).unwrap()
 }

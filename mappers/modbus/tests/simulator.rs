@@ -46,15 +46,7 @@ impl Served {
 }
 
 fn visitor(kind: Kind, register: &str, offset: i64, more: &[(&'static str, Scalar)]) -> Visitor {
-    let property = Property {
-        name: "p".to_owned(),
-        kind,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    };
+    let property = Property { writable: true, ..Property::new("p", kind) };
     let mut pairs = vec![("register", Scalar::Text(register.to_owned())), ("offset", Scalar::Int(offset))];
     pairs.extend(more.iter().cloned());
     Modbus::default().visitor(&property, &Settings::from_pairs(pairs)).unwrap()

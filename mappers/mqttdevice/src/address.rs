@@ -166,15 +166,7 @@ mod tests {
 
     #[test]
     fn topics_are_topics() {
-        let property = Property {
-            name: "p".to_owned(),
-            kind: Kind::Int,
-            writable: true,
-            minimum: None,
-            maximum: None,
-            cycle: None,
-            told_every: None,
-        };
+        let property = Property { writable: true, ..Property::new("p", Kind::Int) };
         let read = |pairs: &[(&str, &str)]| {
             Visitor::read(&property, &settings(pairs)).map_err(|refusal| refusal.to_string())
         };

@@ -108,15 +108,7 @@ async fn mqtt_conforms() {
 #[tokio::test]
 async fn without_a_broker_nothing_is_sent_and_without_a_word_there_is_no_value() {
     let device = Device::start().await;
-    let property = Property {
-        name: "p".to_owned(),
-        kind: Kind::Int,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    };
+    let property = Property { writable: true, ..Property::new("p", Kind::Int) };
     let visitor = |pairs: &[(&'static str, &str)]| {
         let pairs = pairs.iter().map(|(key, value)| (*key, Scalar::Text((*value).to_owned())));
         Visitor::read(&property, &Settings::from_pairs(pairs)).unwrap()

@@ -162,13 +162,10 @@ mod tests {
 
     fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {
         let property = Property {
-            name: "p".to_owned(),
-            kind,
             writable: true,
-            minimum: None,
-            maximum: None,
             cycle: Some(Duration::from_millis(250)),
             told_every: Some(Duration::from_secs(1)),
+            ..Property::new("p", kind)
         };
         let pairs = [&[("nodeid", text("ns=2;s=x"))], pairs].concat();
         Visitor::read(&property, &Settings::from_pairs(pairs)).map_err(|refusal| refusal.to_string())

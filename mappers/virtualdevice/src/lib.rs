@@ -162,15 +162,7 @@ mod tests {
     use framework::Scalar;
 
     fn property(writable: bool) -> Property {
-        Property {
-            name: "p".to_owned(),
-            kind: Kind::Int,
-            writable,
-            minimum: None,
-            maximum: Some(9.0),
-            cycle: None,
-            told_every: None,
-        }
+        Property { writable, maximum: Some(9.0), ..Property::new("p", Kind::Int) }
     }
 
     fn visitor(writable: bool, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {

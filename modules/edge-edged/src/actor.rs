@@ -25,23 +25,20 @@ use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::node_events;
 use crate::node::report::NodeReporter;
 use crate::node::status;
-use crate::plan::{self, Orphan, StoredPods};
+use crate::plan::{self, StoredPods};
 use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::allocation::{self, Allocations, NodePolicies};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::held;
-use crate::pod::id::PodId;
 use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
-use crate::pod::plan::Intent;
 use crate::pod::resource_admission::ResourceAdmission;
 use crate::pod::worker::PodWorker;
 use crate::runs::{CarefulStart, RunRecord, Why};
 use crate::runtime::app_armor;
 use crate::runtime::huge_pages;
 use crate::runtime::pleg::{Listing, Pleg};
-use crate::runtime::pods::ListedPod;
 use crate::runtime::sysctls::Sysctls;
 use crate::settings::Settings;
 use crate::shutdown::actor::{NODE_SHUTDOWN, NodeShutdown};
@@ -69,10 +66,10 @@ pub struct Edged {
     pub(crate) pods: PodManager,
     parsed: BTreeMap<u64, Arc<ParsedPod>>,
     /// The uids of the pods in the store; `None` when it could not be read the last time.
-    wanted: Option<BTreeSet<String>>,
+    pub(crate) wanted: Option<BTreeSet<String>>,
     /// Of the config maps and Secrets when the store was read last.
     versions: Option<Versions>,
-    listing: Listing,
+    pub(crate) listing: Listing,
     /// Whether the host has AppArmor.
     app_armor: bool,
     late_node: LateNode,
@@ -504,7 +501,8 @@ impl Edged {
         Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown }
     }
 
-    fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
+    /// Gives a pod that has none a worker.
+    pub(crate) fn start_worker(&mut self, update: PodUpdate, cx: &mut Context<EdgedMsg>) {
         let Some(deps) = self.deps.clone() else { return };
         let name = PodWorker::name(&update.pod.id);
         let entry = Rc::new(PodEntry::new(update));
@@ -518,53 +516,6 @@ impl Edged {
         let owner = self.deps.as_ref().and_then(|deps| deps.ids.owner(id));
         if let Some(uid) = owner {
             self.pods.runtime_changed(&uid);
-        }
-    }
-
-    /// The runtime and the disk were listed as a whole.
-    fn relisted(&mut self, cx: &mut Context<EdgedMsg>) {
-        let listed = self.listing.borrow_mut().take();
-        if let Some(listed) = &listed {
-            self.forget_statuses(listed, cx);
-        }
-        for id in self.pods.relisted(listed.unwrap_or_default()) {
-            self.orphan(id, cx);
-        }
-        // A runtime that answers again makes the node Ready now, not at the next tick.
-        if !self.node.is_ready() {
-            self.tick(cx);
-        }
-    }
-
-    /// Forgets what was reported of pods of which nothing is here any more, neither in the store nor in the runtime. The next
-    /// time does what fails now.
-    fn forget_statuses(&self, listed: &BTreeMap<String, ListedPod>, cx: &Context<EdgedMsg>) {
-        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
-        let workers = self.pods.intents();
-        let here = wanted.iter().chain(listed.keys()).chain(workers.keys()).map(String::as_str).collect();
-        for uid in self.store.reported.without(&here) {
-            let store = self.store.clone();
-            cx.spawn(async move {
-                if let Err(error) = store.forget_status(&uid).await {
-                    tracing::warn!(uid, %error, "the status of a pod that is gone stays in the store");
-                }
-            });
-        }
-    }
-
-    /// Something runs, or is left on the disk, of a pod that has no worker.
-    fn orphan(&mut self, id: PodId, cx: &mut Context<EdgedMsg>) {
-        match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
-            Orphan::Keep => {}
-            Orphan::KeepForLostRows => {
-                events::orphan_kept(cx.env(), &id);
-            }
-            Orphan::Terminate => {
-                events::orphan_terminated(cx.env(), &id);
-                let pod = Arc::new(ParsedPod::without_spec(id));
-                let (intent, in_cloud, mirror, resize_pending) = (Intent::Terminate, false, None, None);
-                self.start_worker(PodUpdate { pod, intent, in_cloud, mirror, resize_pending }, cx);
-            }
         }
     }
 

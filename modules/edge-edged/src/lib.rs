@@ -39,6 +39,7 @@ mod node;
 mod plan;
 mod pod;
 mod prober;
+mod relist;
 mod runs;
 mod runtime;
 mod settings;

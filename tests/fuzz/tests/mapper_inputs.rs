@@ -46,15 +46,8 @@ fn valid() -> Vec<Vec<u8>> {
 fn property(random: &mut SplitMix64) -> Property {
     let kind = *random.of(&[Kind::Int, Kind::Float, Kind::Double, Kind::Bool, Kind::Text]);
     let minimum = *random.of(&[None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)]);
-    Property {
-        name: random.text(20),
-        kind,
-        writable: random.below(2) == 0,
-        minimum,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    }
+    let name = random.text(20);
+    Property { writable: random.below(2) == 0, minimum, ..Property::new(&name, kind) }
 }
 
 fn value(random: &mut SplitMix64) -> Value {
@@ -142,15 +135,7 @@ async fn a_device_that_lies_is_a_fault_and_no_more() {
         ("register", Scalar::Text("HoldingRegister".to_owned())),
         ("limit", Scalar::Int(2)),
     ]);
-    let speed = Property {
-        name: "speed".to_owned(),
-        kind: Kind::Int,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    };
+    let speed = Property { writable: true, ..Property::new("speed", Kind::Int) };
     let visitor = Modbus::default().visitor(&speed, &settings).unwrap();
     let mut read = 0;
     for _ in 0..LIES {

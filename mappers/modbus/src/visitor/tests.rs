@@ -2,15 +2,7 @@ use super::*;
 use framework::Scalar;
 
 fn property(kind: Kind) -> Property {
-    Property {
-        name: "p".to_owned(),
-        kind,
-        writable: true,
-        minimum: None,
-        maximum: None,
-        cycle: None,
-        told_every: None,
-    }
+    Property { writable: true, ..Property::new("p", kind) }
 }
 
 fn read(kind: Kind, pairs: &[(&str, Scalar)]) -> Result<Visitor, String> {

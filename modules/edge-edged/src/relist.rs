@@ -1,0 +1,66 @@
+//! What becomes of a list of all that the runtime and the disk have: pods that nobody wants any more end, and what was reported of pods
+//! of which nothing is left is forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use beehive::Context;
+use contract::edged::EdgedMsg;
+
+use crate::actor::Edged;
+use crate::events;
+use crate::plan::{self, Orphan};
+use crate::pod::entry::PodUpdate;
+use crate::pod::id::PodId;
+use crate::pod::parsed_pod::ParsedPod;
+use crate::pod::plan::Intent;
+use crate::runtime::pods::ListedPod;
+
+impl Edged {
+    /// The runtime and the disk were listed as a whole.
+    pub(crate) fn relisted(&mut self, cx: &mut Context<EdgedMsg>) {
+        let listed = self.listing.borrow_mut().take();
+        if let Some(listed) = &listed {
+            self.forget_statuses(listed, cx);
+        }
+        for id in self.pods.relisted(listed.unwrap_or_default()) {
+            self.orphan(id, cx);
+        }
+        // A runtime that answers again makes the node Ready now, not at the next tick.
+        if !self.node.is_ready() {
+            self.tick(cx);
+        }
+    }
+
+    /// Forgets what was reported of pods of which nothing is here any more, neither in the store nor in the runtime. The next
+    /// time does what fails now.
+    fn forget_statuses(&self, listed: &BTreeMap<String, ListedPod>, cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_whole()) else { return };
+        let workers = self.pods.intents();
+        let here = wanted.iter().chain(listed.keys()).chain(workers.keys()).map(String::as_str).collect();
+        for uid in self.store.reported.without(&here) {
+            let store = self.store.clone();
+            cx.spawn(async move {
+                if let Err(error) = store.forget_status(&uid).await {
+                    tracing::warn!(uid, %error, "the status of a pod that is gone stays in the store");
+                }
+            });
+        }
+    }
+
+    /// Something runs, or is left on the disk, of a pod that has no worker.
+    fn orphan(&mut self, id: PodId, cx: &mut Context<EdgedMsg>) {
+        match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
+            Orphan::Keep => {}
+            Orphan::KeepForLostRows => {
+                events::orphan_kept(cx.env(), &id);
+            }
+            Orphan::Terminate => {
+                events::orphan_terminated(cx.env(), &id);
+                let pod = Arc::new(ParsedPod::without_spec(id));
+                let (intent, in_cloud, mirror, resize_pending) = (Intent::Terminate, false, None, None);
+                self.start_worker(PodUpdate { pod, intent, in_cloud, mirror, resize_pending }, cx);
+            }
+        }
+    }
+}
