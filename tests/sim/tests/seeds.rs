@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use beehive::defect::Defect;
 use sim::{ACTORS, Coverage, Fault, OUTBOX_BOUND, run};
 
+/// A planted defect is caught at one of these.
+const SEEDS: u64 = 800;
+
 /// The seeds of one test. nextest runs tests beside each other.
 fn seeds(from: u64, to: u64) {
     let mut struck = BTreeSet::new();
@@ -57,7 +60,12 @@ fn the_fourth_seeds_hold() {
 }
 
 fn caught(defect: Defect) {
-    let seed = (1..=800).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
+    caught_from(1, defect);
+}
+
+/// `first` is where it was caught when somebody looked last: of a change that moves it, only the search takes longer.
+fn caught_from(first: u64, defect: Defect) {
+    let seed = (first..=SEEDS).chain(1..first).find(|seed| !run(*seed, Some(defect)).violations.is_empty());
     assert!(seed.is_some(), "{defect:?} was not caught");
 }
 
@@ -73,7 +81,7 @@ fn a_dropped_delete_is_caught() {
 
 #[test]
 fn a_confirmation_before_the_write_is_caught() {
-    caught(Defect::ConfirmBeforeWrite);
+    caught_from(48, Defect::ConfirmBeforeWrite);
 }
 
 #[test]
@@ -98,7 +106,7 @@ fn an_outbox_without_its_bound_is_caught() {
 
 #[test]
 fn a_repeat_without_its_mark_is_caught() {
-    caught(Defect::UnmarkedRepeat);
+    caught_from(25, Defect::UnmarkedRepeat);
 }
 
 #[test]
@@ -113,7 +121,7 @@ fn telemetry_out_of_order_is_caught() {
 
 #[test]
 fn an_order_by_the_clock_is_caught() {
-    caught(Defect::OrderByClock);
+    caught_from(38, Defect::OrderByClock);
 }
 
 #[test]
@@ -128,7 +136,7 @@ fn a_failure_while_stopping_that_is_not_said_is_caught() {
 
 #[test]
 fn sessions_that_are_counted_from_one_again_are_caught() {
-    caught(Defect::SessionsFromOne);
+    caught_from(301, Defect::SessionsFromOne);
 }
 
 #[test]
@@ -143,7 +151,7 @@ fn sessions_that_are_not_told_again_are_caught() {
 
 #[test]
 fn an_unknown_report_that_holds_its_queue_is_caught() {
-    caught(Defect::UnknownHoldsQueue);
+    caught_from(32, Defect::UnknownHoldsQueue);
 }
 
 #[test]
