@@ -4,6 +4,7 @@
 
 mod deny;
 mod packages;
+mod room;
 mod steps;
 
 use std::io::{self, Write as _};

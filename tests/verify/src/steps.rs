@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 use crate::deny::{self, Check};
-use crate::{crate_folder, packages};
+use crate::{crate_folder, packages, room};
 
 /// How a step that did not fail ended.
 pub(crate) enum Outcome {
@@ -29,7 +29,8 @@ pub(crate) struct Workspace {
     cargo: OsString,
     /// Where all steps build, so that no dependency is compiled twice for the same purpose.
     target: PathBuf,
-    incremental: bool,
+    /// Whether anybody builds or debugs here again: not in a continuous run, whose folder is thrown away.
+    kept: bool,
     nextest: bool,
 }
 
@@ -51,7 +52,7 @@ impl Workspace {
             root,
             cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             target,
-            incremental: std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+            kept: std::env::var_os("CI").is_none_or(|ci| ci != "true"),
             nextest: false,
         };
         workspace.nextest = workspace.has(&["nextest", "--version"]);
@@ -99,8 +100,8 @@ impl Workspace {
                 command.env_remove(&name);
             }
         }
-        if !self.incremental {
-            command.env("CARGO_INCREMENTAL", "0");
+        if !self.kept {
+            command.envs(THROWN_AWAY.iter().copied());
         }
         command
     }
@@ -115,6 +116,14 @@ impl Workspace {
     }
 }
 
+/// What only a build to come or a debugger needs is two thirds of a folder of 40 GB: more than the disk of a continuous run may have.
+const THROWN_AWAY: &[(&str, &str)] = &[
+    ("CARGO_INCREMENTAL", "0"),
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    // The standard library's too.
+    ("CARGO_PROFILE_DEV_STRIP", "debuginfo"),
+];
+
 /// One thing that is looked at.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -124,6 +133,7 @@ pub(crate) struct Step {
 
 enum Work {
     Packages,
+    Room,
     Cargo(&'static [&'static str]),
     Tests,
     /// Brings cargo-deny.
@@ -140,6 +150,7 @@ const PLAIN: &[&str] =
 pub(crate) fn all() -> Vec<Step> {
     vec![
         Step { name: "packages", work: Work::Packages, cure: "" },
+        Step { name: "room on the disk", work: Work::Room, cure: "" },
         Step {
             name: "formatting",
             work: Work::Cargo(&["fmt", "--all", "--check"]),
@@ -206,6 +217,7 @@ impl Step {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<Outcome, Failure> {
         match self.work {
             Work::Packages => packages::install(),
+            Work::Room => Ok(room::look(&workspace.target, workspace.kept)),
             Work::Cargo(arguments) => workspace.run(arguments, self.cure),
             Work::Tests => workspace.run(if workspace.nextest { NEXTEST } else { PLAIN }, self.cure),
             Work::DenyTool => deny::install(workspace),
@@ -223,7 +235,7 @@ mod tests {
             root: std::env::temp_dir(),
             cargo: cargo.into(),
             target: std::env::temp_dir(),
-            incremental: false,
+            kept: false,
             nextest: false,
         }
     }
@@ -253,11 +265,9 @@ mod tests {
 
     #[test]
     fn every_failure_has_a_cure() {
-        assert!(
-            all().iter().all(|step| {
-                matches!(step.work, Work::Packages | Work::DenyTool) || !step.cure.is_empty()
-            })
-        );
+        assert!(all().iter().all(|step| {
+            matches!(step.work, Work::Packages | Work::Room | Work::DenyTool) || !step.cure.is_empty()
+        }));
     }
 
     #[test]
@@ -268,11 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn a_continuous_run_builds_without_incremental_files() {
+    fn a_continuous_run_keeps_nothing_for_a_build_to_come() {
         let command = workspace("/bin/true").cargo(&[]);
-        let set = command
-            .get_envs()
-            .any(|(name, value)| name == "CARGO_INCREMENTAL" && value.is_some_and(|value| value == "0"));
-        assert!(set);
+        for (name, value) in THROWN_AWAY {
+            let set = command.get_envs().any(|(set, to)| set == *name && to.is_some_and(|to| to == *value));
+            assert!(set, "{name}");
+        }
     }
 }
