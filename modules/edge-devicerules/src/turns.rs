@@ -8,10 +8,12 @@ use std::ops::Bound;
 use crate::line::Line;
 use crate::plan::RuleKey;
 
-/// 64 attempts at once on the node: so many sockets, at most, of the thousands that `edgecore` may open.
+/// 64 attempts at once on the node, beside the first of each namespace.
 pub(crate) const AT_ONCE: usize = 64;
-/// 8 of them of one namespace: all 8 can wait for what does not answer, and seven other namespaces have as many.
+/// 8 of them of one namespace: all 8 can wait for what does not answer.
 pub(crate) const AT_ONCE_OF_NAMESPACE: usize = 8;
+/// With the first of each namespace, which waits for nobody else's: so many sockets, at most, of the thousands that `edgecore` may open.
+pub(crate) const AT_ONCE_WITH_FIRSTS: usize = 256;
 
 /// How far actions reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +94,16 @@ impl Turns {
 
 impl Lane {
     fn take(&mut self) -> Option<RuleKey> {
-        if self.under_way.values().sum::<usize>() >= AT_ONCE {
+        let all = self.under_way.values().sum::<usize>();
+        if all >= AT_ONCE_WITH_FIRSTS {
             return None;
         }
         let served = self.served.as_str();
         let after = self.waiting.range::<str, _>((Bound::Excluded(served), Bound::Unbounded));
         let before = self.waiting.range::<str, _>((Bound::Unbounded, Bound::Included(served)));
-        let has_room =
-            |namespace: &str| self.under_way.get(namespace).is_none_or(|many| *many < AT_ONCE_OF_NAMESPACE);
+        let has_room = |namespace: &str| {
+            self.under_way.get(namespace).is_none_or(|many| *many < AT_ONCE_OF_NAMESPACE && all < AT_ONCE)
+        };
         let (namespace, _) = after.chain(before).find(|(namespace, _)| has_room(namespace))?;
         let namespace = namespace.clone();
         let rule = self.waiting.get_mut(&namespace)?.take();
@@ -156,9 +160,29 @@ mod tests {
         let mut seen = taken(&mut turns, Reach::Node);
         assert_eq!(seen.len(), AT_ONCE);
         assert_eq!(seen[..20], names, "each of them once before one of them twice");
+        let late = rule("late", 0);
+        (0..2).for_each(|_| turns.join(Reach::Node, &rule("late", 1)));
+        turns.join(Reach::Node, &late);
+        assert_eq!(
+            taken(&mut turns, Reach::Node),
+            ["late"],
+            "its first waits for nobody else's, its second does"
+        );
+        turns.leave(&late);
+        turns.is_over(Reach::Node, "late");
         while let Some(over) = seen.pop() {
             turns.is_over(Reach::Node, &over);
             assert!(taken(&mut turns, Reach::Node).len() <= 1);
         }
+    }
+
+    #[test]
+    fn the_first_ones_have_a_bound_too() {
+        let mut turns = Turns::default();
+        (0..AT_ONCE_WITH_FIRSTS + 9)
+            .for_each(|name| turns.join(Reach::Services, &rule(&format!("n{name}"), 0)));
+        assert_eq!(taken(&mut turns, Reach::Services).len(), AT_ONCE_WITH_FIRSTS);
+        turns.is_over(Reach::Services, "n0");
+        assert_eq!(taken(&mut turns, Reach::Services).len(), 1);
     }
 }
