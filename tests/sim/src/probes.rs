@@ -79,8 +79,8 @@ impl AnswerLoss {
     }
 }
 
-/// The newest version of each object that was ever committed on a node.
-pub(crate) type Newest = Arc<Mutex<BTreeMap<ObjectKey, u64>>>;
+/// The newest version of each object that was ever sent to a node, with its content's hash.
+pub(crate) type Newest = Arc<Mutex<BTreeMap<ObjectKey, (u64, String)>>>;
 
 /// The probes of a node.
 #[derive(Clone)]
@@ -136,18 +136,22 @@ impl NodeProbes {
         }
     }
 
-    /// A version that is older than one which was delivered in before is never applied: versions of the API only grow.
+    /// What is older than what was delivered before is never applied: versions of the API only grow. Another CloudCore may have last sent
+    /// the same content under an earlier version, and that is as new.
     fn no_older_after_newer(&self, changes: &[Change]) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             let Change::Upsert(object) = change else { continue };
             let version = resource_version(&object.json).parse().unwrap_or(0);
-            let held = newest.entry(object.key.clone()).or_default();
-            if version < *held {
-                let what = format!("{}: {} at {version} after {held}", self.name, object.key.name);
+            let now = (version, object.content_hash.clone());
+            let held = newest.entry(object.key.clone()).or_insert_with(|| now.clone());
+            if now.0 < held.0 && now.1 != held.1 {
+                let what = format!("{}: {} at {version} after {}", self.name, object.key.name, held.0);
                 note(&self.violations, what);
             }
-            *held = version.max(*held);
+            if now.0 > held.0 {
+                *held = now;
+            }
         }
     }
 }
