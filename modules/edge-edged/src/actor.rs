@@ -30,6 +30,7 @@ use crate::pod::admission::{Admission, Capacity, NodeTraits};
 use crate::pod::allocation::{self, Allocations, NodePolicies};
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
 use crate::pod::held;
+use crate::pod::id::PodId;
 use crate::pod::late_node::{LateNode, PATIENCE, Wait};
 use crate::pod::manager::PodManager;
 use crate::pod::parsed_pod::ParsedPod;
@@ -77,7 +78,9 @@ pub struct Edged {
     /// When the timer goes off that reconciles though nothing changes.
     wakes: Option<Moment>,
     /// A new pod waits, for another of its name to stop or for what others still hold.
-    is_waited_for: bool,
+    pub(crate) is_waited_for: bool,
+    /// What the runtime and the disk had when they were last listed, and that had no worker.
+    pub(crate) left: Option<Vec<(PodId, Option<u32>)>>,
     allocations: Allocations,
     /// Who says what volumes hold.
     volume_stats: Option<Address<VolumeStatsMsg>>,
@@ -89,6 +92,8 @@ pub struct Edged {
     /// How this run began, which pods it holds back, and of which that was told.
     pub(crate) run: RunRecord,
     pub(crate) careful: CarefulStart,
+    /// The pods of which something runs, while that decides which begin.
+    pub(crate) run_here: BTreeSet<String>,
     pub(crate) told_held: BTreeMap<String, Discriminant<Why>>,
     /// What ContainerManager was told last, and whether these are all.
     pub(crate) told_active: Option<(bool, BTreeMap<String, ActivePod>)>,
@@ -121,6 +126,7 @@ impl Edged {
             mirrors: Requests::default(),
             wakes: None,
             is_waited_for: false,
+            left: None,
             allocations: Allocations::default(),
             volume_stats: None,
             static_kept: None,
@@ -128,6 +134,7 @@ impl Edged {
             resources: ResourceAdmission::default(),
             run: RunRecord::default(),
             careful: CarefulStart::default(),
+            run_here: BTreeSet::new(),
             told_held: BTreeMap::new(),
             told_active: None,
             is_cordoned: false,
@@ -378,8 +385,7 @@ impl Edged {
         if self.pods.update(update.clone()) {
             return true;
         }
-        // As with a kubelet: a static pod waits until nothing runs of another of its name, and no other pod does.
-        if update.pod.is_static && self.pods.name_is_taken(&update.pod.id) {
+        if update.pod.is_static && self.waits_for_namesake(&update.pod.id, cx) {
             return false;
         }
         self.start_worker(update, cx);

@@ -50,7 +50,12 @@ pub(crate) fn orphan_terminated(env: &Env, pod: &PodId) {
 /// As before, but the store cannot say that nobody wants it.
 pub(crate) fn orphan_kept(env: &Env, pod: &PodId) {
     env.count("edged_orphans_kept");
-    tracing::warn!(pod = %pod.name, uid = %pod.uid, "pod is not in the store, which is new or has lost rows: left alone");
+    tracing::warn!(
+        pod = %pod.name,
+        uid = %pod.uid,
+        "pod is not in the store, which is new or has lost rows: left alone. After a join edgecore ends it at its second start, if nobody \
+         wants it; `crictl rmp` ends it now"
+    );
 }
 
 /// The store cannot be read.

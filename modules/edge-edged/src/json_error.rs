@@ -1,8 +1,9 @@
 //! What is wrong with JSON from outside, without a word of what it holds: it can be a Secret, and logs and events are
 //! read by others.
 
-use serde_json::Error;
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use serde_json::{Error, Value, json};
 
 /// More of what was expected is not shown.
 const SHOWN: usize = 128;
@@ -18,6 +19,53 @@ pub(crate) fn describe(error: &Error) -> String {
     match error.line() {
         0 => what,
         line => format!("{what} at line {line}, column {}", error.column()),
+    }
+}
+
+/// Where what is no `T` goes wrong first, as `spec.containers[0].ports[1].hostPort`; empty when it is nowhere within. For what holds no secret in
+/// its keys, and whose fields may all be missing: each part is read by itself, so that no second reader of a large type is needed.
+pub(crate) fn place<T: DeserializeOwned>(object: &Value) -> String {
+    let mut path: Vec<Step> = Vec::new();
+    let mut here = object;
+    while let Some((step, part)) = parts(here).into_iter().find(|(step, part)| {
+        let alone = path.iter().chain([step]).rev().fold((*part).clone(), |part, step| step.around(part));
+        serde_json::from_value::<T>(alone).is_err()
+    }) {
+        path.push(step);
+        here = part;
+    }
+    let mut text = String::new();
+    for step in &path {
+        match step {
+            Step::Key(key) if text.is_empty() => text.push_str(key),
+            Step::Key(key) => text = format!("{text}.{key}"),
+            Step::Index(at) => text = format!("{text}[{at}]"),
+        }
+    }
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).take(SHOWN).collect()
+}
+
+/// A step into an object or a list.
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl Step {
+    /// An object, or a list, that holds nothing else.
+    fn around(&self, part: Value) -> Value {
+        match self {
+            Step::Key(key) => Value::Object([(key.clone(), part)].into_iter().collect()),
+            Step::Index(_) => json!([part]),
+        }
+    }
+}
+
+fn parts(of: &Value) -> Vec<(Step, &Value)> {
+    match of {
+        Value::Object(all) => all.iter().map(|(key, part)| (Step::Key(key.clone()), part)).collect(),
+        Value::Array(all) => all.iter().enumerate().map(|(at, part)| (Step::Index(at), part)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
 }
 
@@ -72,6 +120,27 @@ mod tests {
         assert!(said.contains("invalid type") && said.contains("line 1"), "{said}");
         let missing = serde_json::from_str::<Lacking>("{}").unwrap_err();
         assert!(describe(&missing).contains("misses the field name"));
+    }
+
+    #[test]
+    fn the_first_place_that_is_wrong_is_found_whatever_else_is() {
+        let pod = json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"containers": [
+            {"name": "a", "image": "b"},
+            {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": "80"}], "env": [{"name": "A", "value": 1}]},
+        ]}});
+        assert_eq!(place::<Pod>(&pod), "spec.containers[1].env[0].value");
+        let of = |path: &str, wrong: Value| {
+            let mut pod = json!({"metadata": {"name": "a", "labels": {}}, "spec": {"containers": [{"ports": [{}, {}]}]}});
+            *pod.pointer_mut(path).unwrap() = wrong;
+            place::<Pod>(&pod)
+        };
+        assert_eq!(
+            of("/spec/containers/0/ports/1", json!({"containerPort": "80"})),
+            "spec.containers[0].ports[1].containerPort"
+        );
+        assert_eq!(of("/metadata/labels", json!({"x\n": true})), "metadata.labels.x ");
+        assert_eq!(of("/spec", json!(7)), "spec");
+        assert_eq!(place::<Pod>(&json!(7)), "");
     }
 
     #[derive(Debug, serde::Deserialize)]

@@ -22,13 +22,28 @@ impl Edged {
         let listed = self.listing.borrow_mut().take();
         if let Some(listed) = &listed {
             self.forget_statuses(listed, cx);
+            self.take_up(listed, cx);
         }
-        for id in self.pods.relisted(listed.unwrap_or_default()) {
-            self.orphan(id, cx);
+        let is_first = self.left.is_none();
+        let left = self.pods.relisted(listed.unwrap_or_default());
+        for (id, grace) in left.clone() {
+            self.orphan(id, grace, cx);
+        }
+        self.left = Some(left);
+        if is_first && self.is_waited_for {
+            self.reconcile_at(cx.now(), cx);
         }
         // A runtime that answers again makes the node Ready now, not at the next tick.
         if !self.node.is_ready() {
             self.tick(cx);
+        }
+    }
+
+    /// In a start that needs care those of which something runs are taken up as soon as that is known.
+    fn take_up(&mut self, listed: &BTreeMap<String, ListedPod>, cx: &Context<EdgedMsg>) {
+        if self.careful.takes_up() {
+            self.run_here = listed.iter().filter(|(_, pod)| pod.runs).map(|(uid, _)| uid.clone()).collect();
+            self.reconcile_at(cx.now(), cx);
         }
     }
 
@@ -48,8 +63,22 @@ impl Edged {
         }
     }
 
+    /// Whether a static pod has to wait, as with a kubelet: until nothing runs of another of its name. One that an earlier run had begun
+    /// and that nobody wants any more ends now; what is there nobody knows before the runtime was listed.
+    pub(crate) fn waits_for_namesake(&mut self, id: &PodId, cx: &mut Context<EdgedMsg>) -> bool {
+        let Some(left) = &self.left else { return true };
+        let is_namesake =
+            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
+        for (other, grace) in left.clone().into_iter().filter(|(other, _)| is_namesake(other)) {
+            if !self.pods.has(&other.uid) {
+                self.orphan(other, grace, cx);
+            }
+        }
+        self.pods.name_is_taken(id)
+    }
+
     /// Something runs, or is left on the disk, of a pod that has no worker.
-    fn orphan(&mut self, id: PodId, cx: &mut Context<EdgedMsg>) {
+    fn orphan(&mut self, id: PodId, grace: Option<u32>, cx: &mut Context<EdgedMsg>) {
         match plan::orphan(&id.uid, self.wanted.as_ref(), self.store.absence_counts(&id.uid)) {
             Orphan::Keep => {}
             Orphan::KeepForLostRows => {
@@ -57,7 +86,7 @@ impl Edged {
             }
             Orphan::Terminate => {
                 events::orphan_terminated(cx.env(), &id);
-                let pod = Arc::new(ParsedPod::without_spec(id));
+                let pod = Arc::new(ParsedPod::left_over(id, grace));
                 let (intent, in_cloud, mirror, resize_pending) = (Intent::Terminate, false, None, None);
                 self.start_worker(PodUpdate { pod, intent, in_cloud, mirror, resize_pending }, cx);
             }

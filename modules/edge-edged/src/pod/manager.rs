@@ -97,6 +97,11 @@ impl PodManager {
         named.map(|id| id.uid.clone()).collect()
     }
 
+    /// Whether it has a worker.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.0.contains_key(uid)
+    }
+
     /// Whether another pod of this namespace and name has something in the runtime.
     pub(crate) fn name_is_taken(&self, id: &PodId) -> bool {
         let same =
@@ -140,8 +145,9 @@ impl PodManager {
         }
     }
 
-    /// Tells those of which the runtime lists something else than before. Answers the listed pods that are not here.
-    pub(crate) fn relisted(&mut self, listed: BTreeMap<String, ListedPod>) -> Vec<PodId> {
+    /// Tells those of which the runtime lists something else than before. Answers the listed pods that are not here, and the grace of
+    /// their containers in seconds.
+    pub(crate) fn relisted(&mut self, listed: BTreeMap<String, ListedPod>) -> Vec<(PodId, Option<u32>)> {
         for (uid, pod) in &mut self.0 {
             let fingerprint = listed.get(uid).map(|pod| pod.fingerprint.clone()).unwrap_or_default();
             if fingerprint != pod.fingerprint {
@@ -150,7 +156,9 @@ impl PodManager {
             }
         }
         let others = listed.into_iter().filter(|(uid, _)| !self.0.contains_key(uid));
-        others.map(|(uid, pod)| PodId { namespace: pod.namespace, name: pod.name, uid }).collect()
+        others
+            .map(|(uid, pod)| (PodId { namespace: pod.namespace, name: pod.name, uid }, pod.grace))
+            .collect()
     }
 
     /// The runtime has nothing of the pod any more.

@@ -80,7 +80,11 @@ impl ParsedPod {
         let newer = NewerFields::of_pod(&raw).map_err(not_a_pod)?;
         let ephemeral = raw.get("spec").map(ephemeral::of_spec).transpose().map_err(not_a_pod)?;
         let ephemeral = ephemeral.unwrap_or_default();
-        let pod: Pod = serde_json::from_value(raw).map_err(not_a_pod)?;
+        let pod: Pod = serde_json::from_value(raw).map_err(|source| {
+            let place = json_error::place::<Pod>(&serde_json::from_slice(json).unwrap_or_default());
+            let place = if place.is_empty() { "the object" } else { &place };
+            invalid(&id, format!("{place} {}", json_error::describe(&source)))
+        })?;
         let spec = pod.spec.as_ref();
         let spec = spec.ok_or_else(|| invalid(&id, "spec is missing".to_owned()))?;
         check(spec, &ephemeral).map_err(|reason| invalid(&id, reason))?;
@@ -97,6 +101,15 @@ impl ParsedPod {
         let (review, references, newer, hashes, ephemeral, restart_rules) = Default::default();
         let (qos, is_static) = (Qos::BestEffort, false);
         ParsedPod { id, pod, review, qos, references, newer, hashes, ephemeral, restart_rules, is_static }
+    }
+
+    /// As [`ParsedPod::without_spec`], of one that nobody wants any more: its containers say how long its grace is, in seconds. At most
+    /// 30, as if they said nothing: nobody waits for it.
+    pub(crate) fn left_over(id: PodId, grace: Option<u32>) -> ParsedPod {
+        let mut pod = ParsedPod::without_spec(id);
+        let grace = grace.map(|seconds| i64::from(seconds).min(GRACE));
+        pod.pod.spec = Some(PodSpec { termination_grace_period_seconds: grace, ..PodSpec::default() });
+        pod
     }
 
     /// The same pod with other resources for its containers, by their names: what the node gives it, which may be another thing

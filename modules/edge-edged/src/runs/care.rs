@@ -14,6 +14,9 @@ const CLOUD_WITHIN: Duration = Duration::from_secs(120);
 const CLOUD_SPEAKS: Duration = Duration::from_secs(10);
 /// 5 s between one group of pods and the next.
 const BETWEEN: Duration = Duration::from_secs(5);
+/// Up to 5 ends in a row pods of which something runs are taken up at once: probes, ends and deadlines are seen. If the runs go on to end, what
+/// EdgeCore does for one of those may be it, and they wait with the others.
+const TAKEN_UP: u32 = 5;
 /// As [`SHORT`].
 const WELL: Duration = Duration::from_secs(SHORT);
 
@@ -34,6 +37,8 @@ pub(crate) struct Pods {
     pub(crate) wait: Vec<String>,
     /// These and those that run: none that has ended, or is to.
     pub(crate) there: BTreeSet<String>,
+    /// Those of which something runs in the runtime.
+    pub(crate) run: BTreeSet<String>,
     /// Of where pods come from, all was read.
     pub(crate) are_all: bool,
 }
@@ -57,6 +62,8 @@ struct Care {
     old: BTreeSet<String>,
     /// That these are all.
     knows_old: bool,
+    /// What runs is taken up at once.
+    takes_up: bool,
 }
 
 /// What becomes of the pods that have not begun.
@@ -79,7 +86,7 @@ impl Release {
 impl CarefulStart {
     /// For the run of this record, whose pods are about to begin.
     pub(crate) fn of(record: &RunRecord, now: Moment) -> CarefulStart {
-        let care = record.needs_care().map(|_| Care {
+        let care = record.needs_care().map(|ends| Care {
             began: now,
             next: now + CLOUD_WITHIN,
             group: 1,
@@ -90,9 +97,15 @@ impl CarefulStart {
             suspects_left: record.suspects.len(),
             old: BTreeSet::new(),
             knows_old: false,
+            takes_up: ends <= TAKEN_UP,
         });
         let culprits = record.culprits.iter().map(|(uid, ends)| (uid.clone(), now + pause(*ends)));
         CarefulStart { care, culprits: culprits.collect(), trial: None }
+    }
+
+    /// What runs is taken up at once, so it is worth knowing what does.
+    pub(crate) fn takes_up(&self) -> bool {
+        self.care.as_ref().is_some_and(|care| care.takes_up)
     }
 
     /// There is a link to the cloud. Answers whether pods begin earlier for it.
@@ -173,6 +186,9 @@ impl Care {
         wait: Vec<String>,
         now: Moment,
     ) -> Option<Release> {
+        let (taken_up, wait): (Vec<String>, Vec<String>) =
+            wait.into_iter().partition(|uid| self.takes_up && pods.run.contains(uid));
+        self.take_up(record, taken_up, now);
         let wait: Vec<String> = wait.into_iter().filter(|uid| !self.begun.contains(uid)).collect();
         self.tell_newcomers(record, pods, &wait);
         self.clear(record, pods, now);
@@ -200,6 +216,19 @@ impl Care {
         let has_newcomers = held.iter().any(|uid| record.is_newcomer(uid));
         let again = if has_newcomers { self.next } else { self.next.max(self.until) };
         Some(Release { held, begun, again: (!is_over).then_some(again) })
+    }
+
+    /// These go on beside whoever is watched, and are suspects as they are.
+    fn take_up(&self, record: &mut RunRecord, taken_up: Vec<String>, now: Moment) {
+        for uid in taken_up {
+            if !record.suspects.is_empty() && !record.is_suspect(&uid) {
+                record.suspects.push(uid.clone());
+            }
+            if !record.begun.contains(&uid) {
+                record.begun.push(uid);
+                record.first_begun.get_or_insert(now.since(self.began).as_secs());
+            }
+        }
     }
 
     /// Pods may begin.
@@ -315,7 +344,12 @@ mod tests {
 
     /// Pods that wait, all of those that there are.
     fn pods(wait: &[String]) -> Pods {
-        Pods { wait: wait.to_vec(), there: wait.iter().cloned().collect(), are_all: true }
+        Pods {
+            wait: wait.to_vec(),
+            there: wait.iter().cloned().collect(),
+            run: BTreeSet::new(),
+            are_all: true,
+        }
     }
 
     const FAULTY: [(&str, u64); 4] = [("a", 10), ("a", 20), ("a", 30), ("a", 40)];
@@ -380,12 +414,22 @@ mod tests {
         killed_after: Option<u64>,
         /// Pods that are still to come, one so many seconds after the begin of each run.
         come: (usize, u64),
+        /// Those of which something runs: what was begun outlives the run.
+        run: Option<BTreeSet<String>>,
     }
 
     impl<'a> Life<'a> {
         fn of(pods: usize, culprits: &'a [(&'a str, u64)]) -> Life<'a> {
             let pods = (0..pods).map(|pod| format!("p{pod:02}")).collect();
-            Life { pods, culprits, record: after(&FAULTY), clock: 40, killed_after: None, come: (0, 0) }
+            Life {
+                pods,
+                culprits,
+                record: after(&FAULTY),
+                clock: 40,
+                killed_after: None,
+                come: (0, 0),
+                run: None,
+            }
         }
 
         /// One run: how many seconds it lasts, unless it is well for two hours, and whom it holds at its end.
@@ -404,10 +448,14 @@ mod tests {
                     self.pods.push(pod.clone());
                     wait.push(pod);
                 }
-                let Release { held, again, .. } = start.release(&mut self.record, &pods(&wait), at(now));
+                let there = Pods { run: self.run.clone().unwrap_or_default(), ..pods(&wait) };
+                let Release { held, again, .. } = start.release(&mut self.record, &there, at(now));
                 for uid in wait.iter().filter(|uid| !held.contains(*uid)) {
                     let end = self.culprits.iter().find(|(own, _)| own == uid).map(|(_, after)| now + after);
                     ends = ends.into_iter().chain(end).min();
+                }
+                if let Some(run) = &mut self.run {
+                    run.extend(wait.iter().filter(|uid| !held.contains(*uid)).cloned());
                 }
                 wait.retain(|uid| held.contains(uid));
                 let again = again.map(|again| again.0.as_secs());
@@ -444,8 +492,10 @@ mod tests {
         let cases = cases.iter().flat_map(|(pods, culprits)| {
             [(0, 0), (4, 3), (4, 33), (4, 90)].map(|come| (*pods, *culprits, come))
         });
-        for (pods, culprits, come) in cases {
-            let mut life = Life { come, ..Life::of(pods, culprits) };
+        // What was begun ends with EdgeCore, or goes on without it.
+        for ((pods, culprits, come), goes_on) in cases.flat_map(|case| [(case, false), (case, true)]) {
+            let run = goes_on.then(BTreeSet::new);
+            let mut life = Life { come, run, ..Life::of(pods, culprits) };
             let named: BTreeSet<String> = culprits.iter().map(|(uid, _)| (*uid).to_owned()).collect();
             let mut runs = 1;
             while !life.record.culprits.keys().eq(named.iter()) {
@@ -504,6 +554,20 @@ mod tests {
         assert_eq!(begun, ["b"]);
         let begun = start.release(&mut record, &beside(&["o"], &["a", "b", "n", "m"]), at(410));
         assert_eq!((begun.begun, record.suspects.len(), begun.again), (uids(&["o"]), 0, None));
+    }
+
+    #[test]
+    fn pods_of_which_something_runs_are_taken_up_at_once_until_that_may_be_what_ends_it() {
+        let mut record = after(&FAULTY);
+        record.suspects = uids(&["b"]);
+        let mut start = CarefulStart::of(&record, at(0));
+        let there = Pods { run: ["a".to_owned()].into(), ..pods(&uids(&["a", "b"])) };
+        assert_eq!(start.release(&mut record, &there, at(0)).held, ["b".to_owned()].into());
+        assert_eq!((&record.begun, &record.suspects), (&uids(&["a"]), &uids(&["b", "a"])));
+        let mut late = after(&[("a", 10), ("a", 20), ("a", 30), ("a", 40), ("a", 50), ("a", 60), ("a", 70)]);
+        assert_eq!(late.needs_care(), Some(6));
+        let mut start = CarefulStart::of(&late, at(0));
+        assert_eq!(start.release(&mut late, &there, at(0)).held.len(), 2);
     }
 
     #[test]

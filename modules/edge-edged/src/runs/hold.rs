@@ -50,7 +50,7 @@ impl Edged {
         let there = updates.iter().filter(is_there).map(|update| update.pod.id.uid.clone());
         let wait = there.clone().filter(|uid| !before.contains_key(uid)).collect();
         let are_all = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
-        let pods = Pods { wait, there: there.collect(), are_all };
+        let pods = Pods { wait, there: there.collect(), run: self.run_here.clone(), are_all };
         let kept = self.run.clone();
         let Release { held, begun, again } = self.careful.release(&mut self.run, &pods, cx.now());
         if let Some(at) = again {

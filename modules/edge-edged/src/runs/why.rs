@@ -24,7 +24,7 @@ impl Why {
     /// For the pod's events. `ends`: how many runs in a row have ended.
     pub(crate) fn words(self, ends: u32) -> String {
         let ended = ended(ends);
-        match self {
+        let why = match self {
             Why::Culprit { ends } => {
                 let minutes = pause(ends).as_secs() / 60;
                 format!(
@@ -47,7 +47,9 @@ impl Why {
             Why::Turn { within } => {
                 format!("{ended}: pods begin a few at a time, the next of them in {}", seconds(within))
             }
-        }
+        };
+        // Of a pod that was begun by a run before.
+        format!("{why}. Containers of it that run go on")
     }
 }
 
@@ -81,10 +83,10 @@ mod tests {
     fn whoever_waits_for_suspects_is_told_so_and_for_how_long() {
         let of = |seconds: u64| Duration::from_millis(seconds * 1000 - 1);
         let words = Why::Suspects { many: 3, watch: of(90), within: of(200) }.words(4);
-        let wanted = "EdgeCore was ended 4 times in a row soon after its start, and not by anybody's word: 3 pods that were begun before it ended come first, half of them at a time, and each half is watched for 1m30s. This one begins when they are done, in about 3m20s";
+        let wanted = "EdgeCore was ended 4 times in a row soon after its start, and not by anybody's word: 3 pods that were begun before it ended come first, half of them at a time, and each half is watched for 1m30s. This one begins when they are done, in about 3m20s. Containers of it that run go on";
         assert_eq!(words, wanted);
         assert!(!words.contains("cloud"));
-        assert!(Why::Cloud { within: of(120) }.words(3).ends_with("or in 2m0s without it, a few at a time"));
+        assert!(Why::Cloud { within: of(120) }.words(3).contains("or in 2m0s without it, a few at a time"));
         assert!(of_start(3, 0).ends_with("a few at a time"));
         assert!(of_start(3, 2).contains(". The 2 that were begun"));
     }

@@ -144,7 +144,13 @@ impl Pleg {
         match blocking(&self.env, "look for pods below", move || folders::pods(&root, &logs)).await {
             Ok(pods) => {
                 for id in pods {
-                    let left = ListedPod { namespace: id.namespace, name: id.name, fingerprint: Vec::new() };
+                    let left = ListedPod {
+                        namespace: id.namespace,
+                        name: id.name,
+                        fingerprint: Vec::new(),
+                        runs: false,
+                        grace: None,
+                    };
                     found.entry(id.uid).or_insert(left);
                 }
             }

@@ -11,7 +11,7 @@ use cri::v1::{
 };
 use futures::future::{try_join, try_join_all};
 
-use crate::runtime::container::{CONTAINER_NAME, HASH, MESSAGE_PATH, MESSAGE_POLICY};
+use crate::runtime::container::{CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY};
 use crate::runtime::sandbox::{POD_NAME, POD_NAMESPACE, POD_UID};
 
 /// Instances of one container that are looked at, those of the latest attempts: ours remove what is older.
@@ -291,6 +291,10 @@ pub(crate) struct ListedPod {
     pub(crate) name: String,
     /// Changes whenever a sandbox or container of the pod comes, goes or changes its state.
     pub(crate) fingerprint: Vec<(String, i32)>,
+    /// Its sandbox does, or a container.
+    pub(crate) runs: bool,
+    /// The longest grace that one of its containers was started with, in seconds.
+    pub(crate) grace: Option<u32>,
 }
 
 /// Everything in the runtime that is of this node, by pod uid.
@@ -303,10 +307,16 @@ pub(crate) async fn get_pods(
     let containers = runtime.list_containers(ContainerFilter { label_selector: own(), ..Default::default() });
     let (sandboxes, containers) = try_join(sandboxes, containers).await?;
     let mut found: BTreeMap<String, ListedPod> = BTreeMap::new();
-    let sandboxes = sandboxes.into_iter().map(|sandbox| (sandbox.labels, sandbox.id, sandbox.state));
-    let containers =
-        containers.into_iter().map(|container| (container.labels, container.id, container.state));
-    for (labels, id, state) in sandboxes.chain(containers) {
+    let sandboxes = sandboxes.into_iter().map(|sandbox| {
+        let runs = sandbox.state == PodSandboxState::SandboxReady as i32;
+        (sandbox.labels, sandbox.id, sandbox.state, runs, None)
+    });
+    let containers = containers.into_iter().map(|container| {
+        let runs = container.state == ContainerState::ContainerRunning as i32;
+        let grace = container.annotations.get(GRACE).and_then(|seconds| seconds.parse().ok());
+        (container.labels, container.id, container.state, runs, grace)
+    });
+    for (labels, id, state, runs, grace) in sandboxes.chain(containers) {
         let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
         let uid = label(POD_UID);
         if !crate::pod::parsed_pod::is_path_safe(&uid) {
@@ -318,8 +328,12 @@ pub(crate) async fn get_pods(
             namespace: safe(POD_NAMESPACE).unwrap_or_default(),
             name: safe(POD_NAME).unwrap_or_default(),
             fingerprint: Vec::new(),
+            runs: false,
+            grace: None,
         });
         entry.fingerprint.push((id, state));
+        entry.runs |= runs;
+        entry.grace = entry.grace.max(grace);
     }
     for pod in found.values_mut() {
         pod.fingerprint.sort();

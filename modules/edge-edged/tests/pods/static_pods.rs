@@ -168,3 +168,32 @@ fn a_mirror_is_not_run_and_a_file_that_makes_no_sense_any_more_ends_nothing() {
         ended.expect("it ends");
     });
 }
+
+#[test]
+fn one_whose_file_changes_while_edgecore_is_away_ends_by_its_own_grace_before_the_new_one_begins() {
+    run(async {
+        let host = Machine::new("static-changed");
+        let manifests = Manifests::new(&host);
+        // Deaf to the end: only what it is given of grace is over before it is killed.
+        let write = |says: &str| {
+            let deaf = format!("trap '' TERM; echo {says}; while true; do sleep 0.2; done");
+            manifests.write("web.json", &deaf);
+            let file = manifests.0.join("web.json");
+            let mut web: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            web["spec"]["terminationGracePeriodSeconds"] = json!(2);
+            fs::write(file, web.to_string()).unwrap();
+        };
+        write("old");
+        let node = manifests.node(&host);
+        let old = until_one_runs(&node, &[]).await;
+        let node = node.restart(&host, async |_, _| write("new")).await;
+        let began = std::time::Instant::now();
+        let new = async || {
+            let found = running(&node).await;
+            assert!(found.len() <= 1, "both run: {found:?}");
+            (found.len() == 1 && found != old).then_some(())
+        };
+        eventually(new).await.expect("the new one runs");
+        assert!(began.elapsed() < Duration::from_secs(25), "{:?}: not by a grace of 2 s", began.elapsed());
+    });
+}
