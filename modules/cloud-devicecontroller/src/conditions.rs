@@ -35,6 +35,8 @@ pub(crate) enum NodeHeard {
     Yes,
     /// The cluster says that nothing is.
     No,
+    /// The cluster has none of that name, or it is no edge node: nobody has the device.
+    Nobody,
 }
 
 /// What CloudCore itself says of a device.
@@ -130,8 +132,15 @@ pub(crate) fn take_own(status: &mut Value, word: &OwnWord, reporter: Option<&str
     };
     let own = word.invalid.as_deref().map(|message| (VALID, "NotHonoured", message));
     let moved = moved.as_deref().map(|message| (SERVED, MOVED, message));
-    let silent = word.node.as_ref().filter(|_| word.heard == NodeHeard::No).map(|node| {
-        format!("nothing is heard of node `{node}` (its Node is not Ready): state and values are the last that it reported")
+    let silent = word.node.as_ref().and_then(|node| match word.heard {
+        NodeHeard::No => Some(format!(
+            "nothing is heard of node `{node}` (its Node is not Ready): state and values are the last that it reported"
+        )),
+        // What is wrong with the name stands in `Valid`; of a device that nobody ever reported there is nothing to be told.
+        NodeHeard::Nobody if reporter.is_some() => {
+            Some(format!("no edge node `{node}` is there: state and values are the last that were reported"))
+        }
+        NodeHeard::Nobody | NodeHeard::Unknown | NodeHeard::Yes => None,
     });
     let silent = silent.as_deref().map(|message| (REACHABLE, "NodeSilent", message));
     for (kind, reason, message) in own.into_iter().chain(moved).chain(silent) {
@@ -234,5 +243,9 @@ mod tests {
         assert!(take_own(&mut status, &heard(NodeHeard::Yes), Some("a"), "8"));
         assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
         assert!(!take_own(&mut status, &heard(NodeHeard::Unknown), Some("a"), "9"));
+        // Its Node was deleted.
+        assert!(take_own(&mut status, &heard(NodeHeard::Nobody), Some("a"), "10"));
+        assert_eq!(shown(&status), [pair("Reporting", "Stale"), pair("Reachable", "NodeSilent")]);
+        assert!(!take_own(&mut json!({}), &heard(NodeHeard::Nobody), None, "11"), "nobody ever reported it");
     }
 }

@@ -111,8 +111,8 @@ impl Nodes {
         match self.found.get(node) {
             None => NodeHeard::Unknown,
             Some(NodePresence::Silent) => NodeHeard::No,
-            // What is wrong with a name that is none, its fault says.
-            Some(NodePresence::Edge | NodePresence::Other | NodePresence::None) => NodeHeard::Yes,
+            Some(NodePresence::Other | NodePresence::None) => NodeHeard::Nobody,
+            Some(NodePresence::Edge) => NodeHeard::Yes,
         }
     }
 
@@ -220,6 +220,7 @@ mod tests {
         assert_eq!(nodes.next_round(named.iter(), true), [b.clone(), a.clone()]);
         assert_eq!(nodes.found(vec![(b.clone(), NodePresence::Other)]), std::slice::from_ref(&b));
         assert!(nodes.fault(&b).unwrap().contains("no edge node"));
+        assert_eq!(nodes.heard(&b), NodeHeard::Nobody);
         assert!(nodes.linked(&b) && !nodes.linked(&b) && nodes.fault(&b).is_none());
         nodes.unlinked(&b);
         assert_eq!(nodes.next_round(named.iter(), false), std::slice::from_ref(&b));

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::status_texts::cut_to;
 
-/// 25 at once about one object, and one more in 300 s.
+/// 25 at once about one object, and one more in 300 s; as many warnings beside what is usual, so that a node that starts again and again
+/// still says what is wrong with it.
 const OF_OBJECT: (u32, Duration) = (25, Duration::from_secs(300));
 /// 500 at once of one node, and one more in each second: at the most 4,100 in the hour that an event lives. A node that
 /// starts with 110 pods has four of each to tell.
@@ -233,7 +234,7 @@ pub(crate) fn continuation(held: &Event, told: &Event) -> Result<Option<Value>, 
 #[derive(Debug)]
 pub(crate) struct EventRates {
     node: Bucket,
-    objects: BTreeMap<String, Bucket>,
+    objects: BTreeMap<Series, Bucket>,
     dropped: u64,
 }
 
@@ -250,33 +251,44 @@ impl EventRates {
         self.dropped
     }
 
-    /// Whether there is room for one more about that. Takes none: a report that could not be written comes again.
-    pub(crate) fn has_room(&self, involved_object: &InvolvedObject, now: Moment) -> bool {
-        let (mut node, object) = (self.node, self.objects.get(key_of(involved_object)).copied());
+    /// Whether there is room for one more of that. Takes none: a report that could not be written comes again.
+    pub(crate) fn has_room(&self, series: &Series, now: Moment) -> bool {
+        let (mut node, object) = (self.node, self.objects.get(series).copied());
         node.take(now) && object.is_none_or(|mut object| object.take(now))
     }
 
-    /// Takes the place of one about that, also where others were being written at once and took the last one.
-    pub(crate) fn charge(&mut self, involved_object: &InvolvedObject, now: Moment) {
-        let key = key_of(involved_object);
+    /// Takes the place of one of that, also where others were being written at once and took the last one.
+    pub(crate) fn charge(&mut self, series: &Series, now: Moment) {
         self.node.take_on_credit(1, now);
-        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
+        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(series) {
             self.objects.retain(|_, bucket| !bucket.is_full(now));
         }
-        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(key) {
+        if self.objects.len() >= OBJECTS_MAX && !self.objects.contains_key(series) {
             return;
         }
         let (burst, every) = OF_OBJECT;
-        let object = self.objects.entry(key.to_owned()).or_insert_with(|| Bucket::new(burst, every));
+        let object = self.objects.entry(series.clone()).or_insert_with(|| Bucket::new(burst, every));
         object.take_on_credit(1, now);
     }
 }
 
-fn key_of(involved_object: &InvolvedObject) -> &str {
-    match involved_object {
-        InvolvedObject::Pod(pod) => pod.uid.as_str(),
-        InvolvedObject::Node => "",
-        InvolvedObject::Device { uid, .. } => uid.as_str(),
+/// Events that share a rate: those about one object, warnings by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Series {
+    /// Empty for the node itself.
+    uid: String,
+    is_warning: bool,
+}
+
+impl ParsedEvent {
+    /// With which others it shares its rate.
+    pub(crate) fn series(&self) -> Series {
+        let uid = match &self.involved_object {
+            InvolvedObject::Pod(pod) => pod.uid.as_str(),
+            InvolvedObject::Node => "",
+            InvolvedObject::Device { uid, .. } => uid.as_str(),
+        };
+        Series { uid: uid.to_owned(), is_warning: self.is_warning }
     }
 }
 
@@ -285,10 +297,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn take(rates: &mut EventRates, about: &InvolvedObject, now: Moment) -> bool {
-        let has_room = rates.has_room(about, now);
+    fn take(rates: &mut EventRates, series: &Series, now: Moment) -> bool {
+        let has_room = rates.has_room(series, now);
         if has_room {
-            rates.charge(about, now);
+            rates.charge(series, now);
         }
         has_room
     }
@@ -411,7 +423,7 @@ mod tests {
         said["involvedObject"] = json!({ "kind": "Device", "apiVersion": "evil/v1", "namespace": "shop", "name": "gantry",
             "uid": "u9", "fieldPath": "spec.containers{c}" });
         let draft = parse(&node(), &namespace("shop"), &said.to_string()).unwrap();
-        assert_eq!(key_of(&draft.involved_object), "u9");
+        assert_eq!(draft.series().uid, "u9");
         let name = ObjectName::parse("gantry.1").unwrap();
         let event = serde_json::to_value(event(draft, &node(), (&namespace("shop"), &name), None)).unwrap();
         let expected = json!({ "apiVersion": "devices.kubeedge.io/v1beta1", "kind": "Device", "namespace": "shop",
@@ -424,18 +436,19 @@ mod tests {
         }
     }
 
-    fn involved_object(n: usize) -> InvolvedObject {
-        InvolvedObject::Pod(PodId::parse("shop", "till", &format!("u{n}")).unwrap())
+    fn series(n: usize, is_warning: bool) -> Series {
+        Series { uid: format!("u{n}"), is_warning }
     }
 
     #[test]
     fn a_flood_ends_and_an_hour_has_its_bound() {
         let at = |seconds: u64| Moment(Duration::from_secs(seconds));
         let mut rates = EventRates::default();
-        assert_eq!((0..10_000).filter(|_| take(&mut rates, &involved_object(0), at(0))).count(), 25);
+        assert_eq!((0..10_000).filter(|_| take(&mut rates, &series(0, false), at(0))).count(), 25);
+        assert!(take(&mut rates, &series(0, true), at(0)), "what is usual costs no warning");
         let mut rates = EventRates::default();
         let taken = |rates: &mut EventRates, second| {
-            (0..10_000).filter(|n| take(rates, &involved_object(n % 5000), at(second))).count()
+            (0..10_000).filter(|n| take(rates, &series(n % 5000, true), at(second))).count()
         };
         assert_eq!(taken(&mut rates, 0), 500, "whatever they are about");
         assert!(rates.objects.len() <= OBJECTS_MAX);

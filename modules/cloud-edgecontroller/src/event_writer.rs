@@ -31,12 +31,11 @@ impl NodeReportWriter {
         };
         // Before anything is read for it.
         let now = self.env.now();
-        let has_room =
-            self.rates.borrow().get(node).is_none_or(|rates| rates.has_room(&draft.involved_object, now));
+        let series = draft.series();
+        let has_room = self.rates.borrow().get(node).is_none_or(|rates| rates.has_room(&series, now));
         if !has_room {
             return Ok(Outcome::TooMany);
         }
-        let involved_object = draft.involved_object.clone();
         let result = self.known_event(from, node_uid, (namespace, name), draft).await;
         let comes_again = match &result {
             Ok(_) => false,
@@ -45,7 +44,7 @@ impl NodeReportWriter {
         };
         // While the API server is away, one event does not use up the places of all.
         if !comes_again {
-            self.rates.borrow_mut().entry(node.clone()).or_default().charge(&involved_object, now);
+            self.rates.borrow_mut().entry(node.clone()).or_default().charge(&series, now);
         }
         result
     }
