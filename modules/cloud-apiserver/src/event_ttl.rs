@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::events;
 
+/// An hour, as `kube-apiserver`'s `--event-ttl` has it.
+pub(crate) const LIFE: Duration = Duration::from_secs(3600);
 /// 500 events are looked at between two looks at what else there is to do on this thread.
 const PAGE: usize = 500;
 /// 64 removals at once: the store commits together what waits together.
@@ -174,7 +176,7 @@ mod tests {
 
     use crate::store::SqliteStore;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = LIFE;
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey { resource: "events".into(), namespace: "d".into(), name: name.into() }

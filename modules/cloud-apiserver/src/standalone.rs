@@ -20,7 +20,7 @@ use crate::authenticator::Authenticator;
 use crate::bootstrap;
 use crate::controllers::{self, ControllerManagerMsg};
 use crate::error::StartError;
-use crate::event_ttl::{EventTtl, EventTtlMsg};
+use crate::event_ttl::{self, EventTtl, EventTtlMsg};
 use crate::folder;
 use crate::handler::ApiHandler;
 use crate::keys::{self, Keys};
@@ -56,7 +56,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("/var/lib/kubehive"),
             advertise: Vec::new(),
             controllers: controllers::ControllerSettings::default(),
-            event_ttl: Duration::from_secs(3600),
+            event_ttl: event_ttl::LIFE,
         }
     }
 }
