@@ -234,12 +234,18 @@ impl Broker {
     }
 
     /// A connected client whose queue a message on `router_form` would make longer than it should be, and for which publishers
-    /// wait.
+    /// wait; and the publisher.
     pub(crate) fn slow_subscriber(
         &self,
         publisher: &ClientId,
         router_form: &str,
-    ) -> Option<Rc<ConnectionHandle>> {
+        now: Moment,
+    ) -> Option<[Rc<ConnectionHandle>; 2]> {
+        let own = self.sessions.get(publisher)?.handle.as_ref()?;
+        own.patience.renew(now);
+        if own.patience.left(now).is_zero() {
+            return None;
+        }
         let (matching, _) = self.filters.matching(router_form);
         let mut members =
             matching.iter().flat_map(|filter| &filter.members).filter(|(_, member)| member.qos > 0);
@@ -247,7 +253,8 @@ impl Broker {
             let session = self.sessions.get(client)?;
             // A client cannot wait for itself: its acknowledgements come behind its publishes.
             let takes = publisher != client && session.rights.may_read(router_form);
-            (takes && session.is_waited_for()).then(|| session.handle.clone()).flatten()
+            let handle = session.handle.as_ref().filter(|_| takes && session.is_waited_for(now))?;
+            Some([handle, own].map(Rc::clone))
         })
     }
 

@@ -1,6 +1,6 @@
 //! One client's connection, from CONNECT to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use beehive::Moment;
@@ -15,13 +15,16 @@ use crate::outgoing::write_all;
 use crate::packet::{self, Packet, Publish, Version, Will};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
-use crate::plan;
 use crate::rate_limit::{Cost, RateAccount};
 use crate::session::{ConnectionHandle, RowKey};
 use crate::settling::{Answer, Settled, Settling, stored};
 use crate::shared::Shared;
 use crate::stream::{Reader, Stream, Writer};
 use crate::uploads::{MemoryPermit, UploadOrder};
+use crate::{plan, qos2};
+
+/// Reason codes from this one on refuse (MQTT 5, section 2.4).
+pub(crate) const REFUSED: u8 = 0x80;
 
 /// Serves one connection to its end, and what it set going to the end of that.
 pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pending_connect: PendingConnect) {
@@ -87,6 +90,8 @@ pub(crate) struct Client {
     pub(crate) held: HeldBack,
     /// Topics to which the client has given a number.
     pub(crate) aliases: BTreeMap<u16, String>,
+    /// What the receive maximum counts: publishes of QoS 2 of MQTT 5 that came over this connection and are not released.
+    pub(crate) open: BTreeSet<u16>,
 }
 
 impl Client {
@@ -94,8 +99,8 @@ impl Client {
         let account =
             shared.broker.borrow_mut().rates.open(&id, handle.connect_info.peer.source, shared.env.now());
         let (line, settling, aliases) = (Rc::default(), FuturesOrdered::new(), BTreeMap::new());
-        let held = HeldBack::default();
-        Client { shared, id, handle, line, account, looks: 0, settling, held, aliases }
+        let (held, open) = (HeldBack::default(), BTreeSet::new());
+        Client { shared, id, handle, line, account, looks: 0, settling, held, aliases, open }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -323,7 +328,7 @@ impl Client {
 
     /// A subscriber has a message of QoS 2. That is in the store before its identifier is released.
     fn received(&mut self, pkid: u16, code: u8) {
-        let is_refused = code >= 0x80;
+        let is_refused = code >= REFUSED;
         let is_known = self.session(|session| Some(session.received(pkid, is_refused))) == Some(true);
         if is_refused {
             return;
@@ -335,9 +340,11 @@ impl Client {
     }
 
     fn released(&mut self, pkid: u16) {
+        self.open.remove(&pkid);
         let is_known = self.unreleased().release(pkid);
         let change = if is_known {
-            self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, RowKey::Unreleased(pkid))
+            let row = RowKey::Unreleased(qos2::page_of(pkid));
+            self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, row)
         } else {
             None
         };
@@ -357,14 +364,19 @@ impl Client {
         self.shared.broker.borrow_mut().session_of(&self.id, &self.handle).map(work).unwrap_or_default()
     }
 
-    fn acknowledge(&self, settled: Settled) -> Result<(), ConnectionError> {
+    fn acknowledge(&mut self, settled: Settled) -> Result<(), ConnectionError> {
         let Settled { answer, result } = settled;
         let (version, result) = (self.version(), result);
         let packet = match (answer, result) {
             (Answer::None, _) => return Ok(()),
             (_, Err(error)) => return Err(error),
             (Answer::PubAck(pkid), Ok(code)) => packet::puback(pkid, version, code),
-            (Answer::PubRec(pkid), Ok(code)) => packet::pubrec(pkid, version, code),
+            (Answer::PubRec(pkid), Ok(code)) => {
+                if code >= REFUSED {
+                    self.open.remove(&pkid);
+                }
+                packet::pubrec(pkid, version, code)
+            }
             (Answer::PubRel(pkid), Ok(code)) => packet::pubrel(pkid, version, code),
             (Answer::PubComp(pkid), Ok(code)) => packet::pubcomp(pkid, version, code),
         };

@@ -63,6 +63,9 @@ pub(crate) async fn store_once(shared: &Shared, store: &Store, env: &Env) -> boo
             taken = false;
         }
     }
+    if taken {
+        shared.broker.borrow_mut().taken();
+    }
     // Also when it failed: the message is delivered and kept here, and the store is tried again.
     shared.stored.send_replace(change);
     taken

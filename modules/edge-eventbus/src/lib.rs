@@ -56,8 +56,8 @@
 //! # Never
 //! Never publishes for a client, by a publish, a retained message or a will, what that client may not say.
 //! Never lets a client's topic, frame or silence end the router or the actor. Never loses a message of QoS 1 or 2 in silence:
-//! publishers wait for slow subscribers, a subscriber that does not move is cut off, and what an absent one's queue
-//! cannot take is counted and logged. Never hands a client's messages out in another order than they came. Never takes
+//! publishers wait for slow subscribers, for a while, and what a subscriber's queue cannot take then is counted and
+//! logged. Never hands a client's messages out in another order than they came. Never takes
 //! memory for what a packet declares, only for what has come. Never sends a client more than it says that it takes, nor a
 //! retained message that is older than what it has got.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

@@ -6,18 +6,73 @@ use std::time::Duration;
 use beehive::{Env, Moment};
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 
+use crate::broker::Broker;
 use crate::error::ConnectionError;
 use crate::plan;
-use crate::session::{CloseReason, ConnectionHandle};
+use crate::session::ConnectionHandle;
 use crate::shared::Shared;
 
 /// 1 s: a publish waits no longer for room in slow queues. Meanwhile its client's acknowledgements are heard (`held_back.rs`).
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
-/// Back-pressure: waits while the router or, from QoS 1 on, a subscriber is behind.
+/// A publisher waits for a subscriber, and that is counted for both.
+struct Wait<'a> {
+    env: &'a Env,
+    subscriber: &'a ConnectionHandle,
+    publisher: &'a ConnectionHandle,
+    most: Duration,
+}
+
+impl<'a> Wait<'a> {
+    fn begin(env: &'a Env, [subscriber, publisher]: &'a [Rc<ConnectionHandle>; 2], most: Duration) -> Self {
+        let now = env.now();
+        let most = most.min(subscriber.others_patience.left(now)).min(publisher.patience.left(now));
+        subscriber.others_patience.begin(now, most);
+        publisher.patience.begin(now, most);
+        Wait { env, subscriber, publisher, most }
+    }
+}
+
+/// Also one that is given up half-way.
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let now = self.env.now();
+        self.subscriber.others_patience.end(now);
+        self.publisher.patience.end(now);
+    }
+}
+
+/// What a publish waits for.
+enum Obstacle {
+    /// The router is behind; it says so when it has moved.
+    Router(Rc<Notify>),
+    /// A subscriber is, and the publisher is the other one.
+    Subscriber([Rc<ConnectionHandle>; 2]),
+}
+
+/// Back-pressure: waits while the router or, from QoS 1 on, a subscriber is behind, and there is patience for that. A message that
+/// finds no room then is lost for that subscriber, and counted.
 pub(crate) async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_form: &str, qos: u8) {
-    let env = &shared.env;
+    wait(&shared.env, |now| obstacle(&shared.broker.borrow(), publisher, router_form, qos, now)).await;
+}
+
+fn obstacle(
+    broker: &Broker,
+    publisher: &Rc<str>,
+    router_form: &str,
+    qos: u8,
+    now: Moment,
+) -> Option<Obstacle> {
+    if broker.backlog_is_long() {
+        return Some(Obstacle::Router(Rc::clone(&broker.moved)));
+    }
+    let both = if qos > 0 { broker.slow_subscriber(publisher, router_form, now) } else { None };
+    both.map(Obstacle::Subscriber)
+}
+
+async fn wait(env: &Env, mut obstacle: impl FnMut(Moment) -> Option<Obstacle>) {
     let began = env.now();
     loop {
         let now = env.now();
@@ -25,22 +80,15 @@ pub(crate) async fn wait_for_room(shared: &Shared, publisher: &Rc<str>, router_f
         if left.is_zero() {
             return;
         }
-        let (router, subscriber) = {
-            let broker = shared.broker.borrow();
-            let subscriber = if qos > 0 { broker.slow_subscriber(publisher, router_form) } else { None };
-            (broker.backlog_is_long().then(|| Rc::clone(&broker.moved)), subscriber)
-        };
-        if let Some(moved) = router {
-            env.timeout(left, moved.notified()).await;
-        } else if let Some(handle) = subscriber {
-            if now.since(handle.slow_since(now)) >= plan::SUBSCRIBER_PATIENCE {
-                shared.broker.borrow().counts.client_cut_off(&handle.connect_info.peer.label);
-                handle.close(CloseReason::Stuck);
-            } else {
-                env.timeout(left, handle.room.notified()).await;
+        match obstacle(now) {
+            Some(Obstacle::Router(moved)) => {
+                env.timeout(left, moved.notified()).await;
             }
-        } else {
-            return;
+            Some(Obstacle::Subscriber(both)) => {
+                let wait = Wait::begin(env, &both, left);
+                env.timeout(wait.most, wait.subscriber.room.notified()).await;
+            }
+            None => return,
         }
     }
 }
@@ -78,6 +126,10 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
         // A large message is not held on to for the next small one.
         out = if out.capacity() > 2 * plan::WRITE_BYTES { BytesMut::new() } else { out };
         out.clear();
+        // There is room for what answers the client, whatever of its queue has gone.
         handle.moved();
     }
 }
+
+#[cfg(test)]
+mod tests;

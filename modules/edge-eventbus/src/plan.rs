@@ -38,13 +38,15 @@ pub(crate) const FILTERS: usize = 4096;
 /// From 100 messages in a subscriber's queue on publishers of QoS 1 and 2 wait for it, where the settings say nothing else
 /// (`mqttSessionQueueSize`).
 pub(crate) const QUEUE_SIZE: usize = 100;
-/// 10 times as many are the end: a client that is there is cut off, for one that is away the message is counted as lost. What the
-/// node itself publishes, and QoS 0, waits for nobody, and a burst of it is no fault of the client.
+/// 10 times as many are the end: what comes then is lost for this client, and counted. What the node itself publishes, and QoS 0,
+/// waits for nobody.
 pub(crate) const QUEUE_ENDS: usize = 10;
 /// 4 MiB of payload in a subscriber's queue are the end, too; one message alone may be larger.
 pub(crate) const QUEUE_BYTES: usize = 4 << 20;
-/// 10 s: a subscriber that makes publishers wait longer is cut off.
+/// 10 s in all are a subscriber waited for, and does a publisher wait for subscribers, in [`PATIENCE_AGAIN`].
 pub(crate) const SUBSCRIBER_PATIENCE: Duration = Duration::from_secs(10);
+/// 5 min after the first of these waits there may be others: for a subscriber if its queue has become short again.
+pub(crate) const PATIENCE_AGAIN: Duration = Duration::from_secs(300);
 /// 20 messages of QoS 1 on the way to one client.
 pub(crate) const INFLIGHT: usize = 20;
 /// 512 KiB of payload on the way to one client; one message alone may be larger.
@@ -61,8 +63,8 @@ pub(crate) const HELD_BACK: usize = 256;
 pub(crate) const HELD_BACK_BYTES: usize = 64 << 10;
 /// 64 acknowledgements wait for one client's socket; then nothing more is read from it.
 pub(crate) const CONTROL: usize = 64;
-/// 256 handshakes of QoS 2 of one client are open at once.
-pub(crate) const QOS2: usize = 256;
+/// 4,096 of the publishes of QoS 2 that a client has not released are known by what they say, too (see `qos2.rs`): 16 KiB.
+pub(crate) const QOS2_DIGESTS: usize = 4096;
 /// 64 KiB leave in one write.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
 /// 10 s from the connection to its CONNECT.
@@ -82,7 +84,7 @@ pub(crate) const TWIN_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const RETAINED_PAGE: usize = 50;
 /// 2000 topics are looked at for one such page before another client's turn comes.
 pub(crate) const RETAINED_LOOKS: usize = 2000;
-/// 256 messages of QoS 1 and 2 that a client of MQTT 5 may have open.
+/// 256 messages of QoS 1 and 2 that a client of MQTT 5 may have open on a connection.
 pub(crate) const RECEIVE_MAXIMUM: u16 = 256;
 /// 16 topics that get a number towards a client of MQTT 5 that takes numbers.
 pub(crate) const OUTGOING_ALIASES: u16 = 16;

@@ -6,19 +6,19 @@ use std::time::Duration;
 use futures::future::LocalBoxFuture;
 
 use crate::broker::Published;
-use crate::connection::Client;
+use crate::connection::{Client, REFUSED};
 use crate::error::ConnectionError;
 use crate::held_back::Waiting;
 use crate::message::Message;
 use crate::outgoing::wait_for_room;
-use crate::packet::Publish;
+use crate::packet::{Publish, Version};
 use crate::qos2::{Progress, Unreleased};
 use crate::session::RowKey;
 use crate::settling::{Answer, Settled, stored};
 use crate::topic::TopicDefect;
 use crate::upload_sources::UploadSource;
 use crate::uploads::{MemoryPermit, Upload};
-use crate::{plan, topic};
+use crate::{plan, qos2, topic};
 
 /// Reason codes of MQTT 5, section 2.4.
 const NO_SUBSCRIBERS: u8 = 0x10;
@@ -96,13 +96,11 @@ impl Client {
         }
         let mut is_handed_out = false;
         if qos == 2 {
+            self.open(pkid)?;
             let unreleased = self.unreleased();
-            match unreleased.progress(pkid) {
-                None if unreleased.len() >= plan::QOS2 => {
-                    return Err(ConnectionError::Coded(
-                        RECEIVE_MAXIMUM_EXCEEDED,
-                        "too many publishes of QoS 2 are not released",
-                    ));
+            match unreleased.repeated(&publish) {
+                None if unreleased.is_reused(&publish) => {
+                    tracing::debug!(client = ?self.id, pkid, "identifier that was not released is used for another message");
                 }
                 None => {}
                 Some(Progress::Taken) => {
@@ -133,6 +131,19 @@ impl Client {
         } else {
             self.publish(publish, permit);
         }
+    }
+
+    /// A client of MQTT 5 knows the bound from its CONNACK; one of 3.1.1 would only come back to it.
+    fn open(&mut self, pkid: u16) -> Result<(), ConnectionError> {
+        if self.version() != Version::V5 {
+            return Ok(());
+        }
+        self.open.insert(pkid);
+        if self.open.len() > usize::from(plan::RECEIVE_MAXIMUM) {
+            let what = "too many publishes of QoS 2 are not released";
+            return Err(ConnectionError::Coded(RECEIVE_MAXIMUM_EXCEEDED, what));
+        }
+        Ok(())
     }
 
     pub(crate) fn unreleased(&self) -> Rc<Unreleased> {
@@ -190,6 +201,15 @@ impl Client {
 
     /// What is to be done before a message that subscribers have is acknowledged.
     fn settle(&mut self, publish: Publish, room: Option<MemoryPermit>, wait: Wait) {
+        let qos2 = (publish.qos == 2).then(|| {
+            let unreleased = self.unreleased();
+            let begun = unreleased.begin(&publish);
+            (unreleased, begun)
+        });
+        let row = RowKey::Unreleased(qos2::page_of(publish.pkid));
+        let noted = qos2
+            .as_ref()
+            .and_then(|_| self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, row.clone()));
         let Publish { topic: name, payload, qos, dup, pkid, .. } = publish;
         let for_twin = plan::is_twins(&name).then(|| (name.clone(), payload.clone()));
         let upload = self.shared.intake.rule_topics.queue_of(&name).map(|queue| {
@@ -200,14 +220,7 @@ impl Client {
         if for_twin.is_none() && qos == 0 {
             return;
         }
-        let unreleased = (qos == 2).then(|| self.unreleased());
-        let mut noted = None;
-        if let Some(unreleased) = &unreleased {
-            unreleased.begin(pkid);
-            let key = RowKey::Unreleased(pkid);
-            noted = self.shared.broker.borrow_mut().note_row(&self.id, &self.handle, key);
-        }
-        let (shared, id) = (Rc::clone(&self.shared), Rc::clone(&self.id));
+        let (shared, id, handle) = (Rc::clone(&self.shared), Rc::clone(&self.id), Rc::clone(&self.handle));
         self.settling.push_back(Box::pin(async move {
             let mut result = Ok(match &upload {
                 _ if wait.is_not_retained => QUOTA_EXCEEDED,
@@ -228,8 +241,15 @@ impl Client {
                 };
                 stored(&shared, wait.change.max(queued).max(noted)).await;
             }
-            if let Some(unreleased) = unreleased {
-                unreleased.settle(pkid, result.is_ok());
+            if let Some((unreleased, begun)) = qos2 {
+                let is_v5 = handle.connect_info.version == Version::V5;
+                if is_v5 && result.as_ref().is_ok_and(|code| *code >= REFUSED) {
+                    // Its client reads that, and what next comes under the identifier is new (MQTT 5, 4.3.3).
+                    unreleased.refuse(pkid, begun);
+                    shared.broker.borrow_mut().note_row(&id, &handle, row);
+                } else {
+                    unreleased.settle(pkid, begun, result.is_ok());
+                }
             }
             Settled { answer: Answer::to(qos, pkid), result }
         }));

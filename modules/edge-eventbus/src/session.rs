@@ -1,6 +1,7 @@
 //! What the broker knows of one client, connected or not.
 
 mod handle;
+mod patience;
 mod rows;
 mod sending;
 #[cfg(test)]
@@ -49,8 +50,8 @@ struct Queued {
     seq: u64,
     message: Rc<Message>,
     delivery: Delivery,
-    /// One of QoS 2 in a session that outlives the daemon has its identifier from the beginning, so that it is in the store
-    /// before the client has seen it.
+    /// One of QoS 2 in a session that outlives the daemon has its identifier from the beginning, and waits until the store has
+    /// it: an identifier that a client has seen and the store has not would never be released.
     pkid: Option<u16>,
 }
 
@@ -84,10 +85,8 @@ pub(crate) enum EnqueueOutcome {
     NotKept,
     /// QoS 0, and the queue has no room.
     Dropped,
-    /// QoS 1 or 2, and the queue of a client that is away has no room.
+    /// QoS 1 or 2, and the queue has no room.
     Lost,
-    /// QoS 1 or 2, and a client that is there has let its queue overflow.
-    Overflow,
 }
 
 /// A will that waits for its delay to pass.
@@ -141,6 +140,9 @@ pub(crate) struct Session {
     urgent: bool,
     /// Messages that have a row.
     stored: BTreeSet<u64>,
+    /// The last message that the store was handed, and the last one that it has taken.
+    handed: u64,
+    committed: u64,
 }
 
 impl Session {
@@ -171,6 +173,8 @@ impl Session {
             urgent: expiry > 0,
             dirty,
             stored: BTreeSet::new(),
+            handed: 0,
+            committed: 0,
         }
     }
 
@@ -220,11 +224,7 @@ impl Session {
         let many = self.queue.len() - self.kept >= messages;
         let full = many || (self.bytes > 0 && self.bytes + size > bytes);
         if full && !kept {
-            return match (qos, away) {
-                (0, _) => EnqueueOutcome::Dropped,
-                (_, true) => EnqueueOutcome::Lost,
-                (_, false) => EnqueueOutcome::Overflow,
-            };
+            return if qos == 0 { EnqueueOutcome::Dropped } else { EnqueueOutcome::Lost };
         }
         if kept {
             self.kept += 1;
@@ -233,7 +233,7 @@ impl Session {
         }
         self.last_seq += 1;
         let seq = self.last_seq;
-        let stays = self.is_persistent() && qos > 0 && !kept;
+        let stays = self.is_persistent() && outlives(qos, kept);
         let pkid = (stays && qos == 2).then(|| self.free_pkid());
         self.queue.push_back(Queued { seq, message: Rc::clone(message), delivery, pkid });
         if stays {
@@ -273,13 +273,21 @@ impl Session {
         long && self.handle.as_ref().is_some_and(|handle| !handle.is_closing())
     }
 
-    /// Whether publishers should wait now. For a client that is held up itself they wait only when its queue is almost full:
-    /// its acknowledgements lie behind its publishes, and who waits for those may be whom it waits for.
-    pub(crate) fn is_waited_for(&self) -> bool {
+    /// Whether publishers should wait now, as long as they have patience. For a client that is held up itself they wait only
+    /// when its queue is almost full: its acknowledgements lie behind its publishes, and who waits for those may be whom it waits
+    /// for.
+    pub(crate) fn is_waited_for(&self, now: Moment) -> bool {
         let (messages, bytes) = self.most;
         let is_almost_full =
             self.queue.len() - self.kept >= messages - messages / 10 || self.bytes > bytes / 4 * 3;
-        let is_held_up = self.handle.as_ref().is_some_and(|handle| handle.is_held_up());
-        self.is_slow() && (is_almost_full || !is_held_up)
+        let Some(handle) = &self.handle else { return false };
+        self.is_slow()
+            && (is_almost_full || !handle.is_held_up())
+            && !handle.others_patience.left(now).is_zero()
     }
+}
+
+/// Whether a message has a row in the store, if its session has one. Of retained messages one of QoS 2, for its identifier.
+fn outlives(qos: u8, kept: bool) -> bool {
+    qos == 2 || (qos == 1 && !kept)
 }

@@ -177,16 +177,11 @@ fn settle(shared: &Shared, watched: &Watched, outcome: Result<(), FileDefect>) {
 fn take_users(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
     let content = all.first().ok_or_else(|| FileDefect::new(0, "is not there"))?;
     let users = Users::parse(content.text()?)?;
-    let (count, weak) = (users.len(), users.weak());
     if content.open {
         tracing::warn!("password file may be read or written by everybody: chmod 0600");
     }
-    if weak > 0 {
-        tracing::warn!(
-            count,
-            weak,
-            "hashes of few rounds: whoever reads the file soon finds short passwords"
-        );
+    if let Some(weakness) = users.weakness() {
+        tracing::warn!("{weakness}");
     }
     shared.access.set_users(users);
     let cut = shared.broker.borrow_mut().revoke(|user, hash| {

@@ -22,6 +22,8 @@ const ROUNDS_MAX: u32 = 1_000_000;
 const ROUNDS_WEAK: u32 = 10_000;
 /// 50,000 rounds, for hashes of our own: some 50 ms of a small processor, and mosquitto_passwd writes 101.
 const ROUNDS: u32 = 50_000;
+/// 5 users are named in a sentence.
+const NAMED_MAX: usize = 5;
 /// 1,024 users.
 const USERS: usize = 1024;
 /// 64 bytes, as much as SHA-512 gives.
@@ -116,9 +118,27 @@ impl Users {
         self.by_name.len()
     }
 
-    /// How many hashes are fast to try passwords against.
-    pub(crate) fn weak(&self) -> usize {
-        self.by_name.values().filter(|hash| hash.form.rounds() < ROUNDS_WEAK).count()
+    /// Whose hashes are fast to try passwords against, in the order of their names.
+    pub(crate) fn weak(&self) -> Vec<&str> {
+        let weak = self.by_name.iter().filter(|(_, hash)| hash.form.rounds() < ROUNDS_WEAK);
+        weak.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Whose hashes are fast to try passwords against, and what to do about it. `None`: nobody's.
+    pub(crate) fn weakness(&self) -> Option<String> {
+        let weak = self.weak();
+        let named: Vec<String> = weak.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
+        let more = match weak.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!weak.is_empty()).then(|| {
+            format!(
+                "hashes of few rounds of {}{more}: whoever reads the file soon finds short passwords; put in place of each line what \
+                 `edgecore mqtt-password NAME` prints",
+                named.join(", ")
+            )
+        })
     }
 }
 
@@ -222,7 +242,7 @@ mod tests {
     #[test]
     fn a_file_of_mosquitto_passwd_is_read_as_it_is() {
         let users = Users::parse(FILE).unwrap();
-        assert_eq!((users.len(), users.weak()), (2, 2));
+        assert_eq!((users.len(), users.weak()), (2, vec!["plc", "plc3"]));
         assert!(proves(&users, "plc", "s3cret pässword".as_bytes()) && proves(&users, "plc3", b"beta"));
         for (name, password) in [
             ("plc", "beta"),
@@ -251,11 +271,26 @@ mod tests {
         let slow = line("slow", b"x", [7; 16]).unwrap();
         let users = Users::parse(&format!("{FILE}{slow}")).unwrap();
         assert!(proves(&users, "slow", b"x") && !proves(&users, "slow", b"y"));
-        assert_eq!(users.weak(), 2);
+        assert_eq!(users.weak(), ["plc", "plc3"]);
         for name in ["plc", "plc3", "slow", "nobody"] {
             assert_eq!(users.check(name).rounds, ROUNDS, "{name}");
         }
         assert_eq!(users.check("nobody").hash, None);
+    }
+
+    #[test]
+    fn who_has_a_weak_hash_is_named_with_the_cure() {
+        let good = line("good", b"x", [7; 16]).unwrap();
+        assert_eq!(Users::parse(&good).unwrap().weakness(), None);
+        let told = Users::parse(&format!("{FILE}{good}")).unwrap().weakness().unwrap();
+        assert!(
+            told.contains("of `plc`, `plc3`: ") && told.contains("`edgecore mqtt-password NAME`"),
+            "{told}"
+        );
+        let (_, weak) = FILE.lines().nth(1).unwrap().split_once(':').unwrap();
+        let many: String = (1..=8).map(|n| format!("u{n}:{weak}\n")).collect();
+        let told = Users::parse(&many).unwrap().weakness().unwrap();
+        assert!(told.contains("`u5` and 3 more: ") && !told.contains("u6"), "{told}");
     }
 
     #[test]

@@ -148,3 +148,46 @@ fn a_broker_that_panics_in_a_connection_or_at_a_message_serves_its_ports_again()
         }
     });
 }
+
+#[test]
+fn a_message_of_qos_2_for_a_session_that_is_kept_leaves_when_the_store_has_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1);
+        let config = config::edge::EventBus {
+            mqtt_server_internal: "127.0.0.1:0".to_owned(),
+            ..config::edge::EventBus::default()
+        };
+        let Supervised { hive, spy, .. } = &supervise(&env, folder.path(), config).await;
+        let shared = spy.borrow().clone().unwrap();
+        let report = hive.inspector().report(SOON).await;
+        let view = serde_json::to_value(&report).unwrap()["actors"][0]["snapshot"].clone();
+        let address = view["listening"].as_str().unwrap().to_owned();
+        let mut subscriber = tokio::net::TcpStream::connect(&address).await.unwrap();
+        subscriber.write_all(b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x00\x00\x01s").await.unwrap();
+        subscriber.write_all(b"\x82\x06\x00\x01\x00\x01t\x02").await.unwrap();
+        hears(&env, &mut subscriber, b"\x20\x02\x00\x00\x90\x03\x00\x01\x02").await;
+        let mut publisher = tokio::net::TcpStream::connect(&address).await.unwrap();
+        publisher.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01p").await.unwrap();
+        hears(&env, &mut publisher, b"\x20\x02\x00\x00").await;
+
+        // Killed now, edgecore would know nothing of the message: its publisher brings it again, and it gets an identifier anew.
+        let commits = shared.storing.lock().await;
+        publisher.write_all(b"\x34\x06\x00\x01t\x00\x07x").await.unwrap();
+        until(&env, || shared.broker.borrow().held() == 1).await;
+        for _ in 0..2 {
+            subscriber.write_all(b"\xc0\x00").await.unwrap();
+            hears(&env, &mut subscriber, b"\xd0\x00").await;
+        }
+        drop(commits);
+        hears(&env, &mut subscriber, b"\x34\x06\x00\x01t\x00\x01x").await;
+        hears(&env, &mut publisher, b"\x50\x02\x00\x07").await;
+    });
+}
+
+async fn hears(env: &Env, client: &mut tokio::net::TcpStream, wanted: &[u8]) {
+    let mut heard = vec![0; wanted.len()];
+    env.timeout(SOON, client.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard, wanted);
+}

@@ -151,15 +151,6 @@ impl Broker {
             EnqueueOutcome::Queued | EnqueueOutcome::NotKept => {}
             EnqueueOutcome::Dropped => self.counts.qos0_dropped(client, &message.topic),
             EnqueueOutcome::Lost => self.counts.qos1_lost(client, &message.topic),
-            EnqueueOutcome::Overflow => {
-                self.counts.qos1_lost(client, &message.topic);
-                if let Some(handle) = &session.handle {
-                    if !handle.is_closing() {
-                        self.counts.client_cut_off(client);
-                    }
-                    handle.close(CloseReason::Stuck);
-                }
-            }
         }
     }
 

@@ -95,6 +95,11 @@ impl Broker {
         Batch { writes, change: self.change, topics, forgotten, rows }
     }
 
+    /// The store took the last batch.
+    pub(crate) fn taken(&mut self) {
+        self.sessions.values_mut().for_each(Session::written);
+    }
+
     /// The store did not take it.
     pub(crate) fn not_taken(&mut self, batch: Batch) {
         self.retained.not_written(batch.topics);

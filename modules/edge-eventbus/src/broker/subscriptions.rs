@@ -178,6 +178,8 @@ impl Broker {
             let ids = subscription.id.into_iter().collect();
             self.deliver(client, &message, Delivery { qos, retain: true, ids, kept: true });
         }
+        // Those of QoS 2 wait for it.
+        self.to_store.notify_one();
         self.sessions.get(client).is_some_and(|session| session.takes_retained())
     }
 

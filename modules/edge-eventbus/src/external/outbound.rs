@@ -60,10 +60,7 @@ impl Outbound {
         let outcome = self.session.borrow_mut().put(&message, Delivery { qos: 1, ..Delivery::default() });
         match outcome {
             EnqueueOutcome::Queued => self.counts.message_in(),
-            EnqueueOutcome::NotKept
-            | EnqueueOutcome::Dropped
-            | EnqueueOutcome::Lost
-            | EnqueueOutcome::Overflow => {
+            EnqueueOutcome::NotKept | EnqueueOutcome::Dropped | EnqueueOutcome::Lost => {
                 self.counts.qos1_lost(EXTERNAL, &message.topic);
             }
         }

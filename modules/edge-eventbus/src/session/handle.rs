@@ -8,6 +8,7 @@ use beehive::Moment;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::patience::Patience;
 use crate::access::AuthMethod;
 use crate::error::ConnectionError;
 use crate::packet::{OutgoingAliases, Version};
@@ -66,12 +67,15 @@ pub(crate) struct ConnectionHandle {
     pub(crate) aliases: RefCell<OutgoingAliases>,
     /// There is something to write.
     pub(crate) out: Notify,
-    /// Something was written or acknowledged.
+    /// Something was taken from its queue or its control packets, or it is over.
     pub(crate) room: Notify,
     /// The connection has to end.
     pub(crate) ended: Notify,
     end: Cell<Option<CloseReason>>,
-    slow_since: Cell<Option<Moment>>,
+    /// Of the publishers that wait for it.
+    pub(crate) others_patience: Patience,
+    /// Of its own as a publisher.
+    pub(crate) patience: Patience,
     /// Nothing is read from it, be it an acknowledgement, as others have no room for what it publishes.
     held_up: Cell<bool>,
     /// Its writer is half-way through a packet: nothing else may be written.
@@ -140,8 +144,8 @@ impl ConnectionHandle {
         }
     }
 
+    /// Whoever waits for it looks again.
     pub(crate) fn moved(&self) {
-        self.slow_since.set(None);
         self.room.notify_waiters();
     }
 
@@ -151,15 +155,7 @@ impl ConnectionHandle {
 
     pub(crate) fn set_held_up(&self, held_up: bool) {
         if self.held_up.replace(held_up) != held_up && held_up {
-            // Whoever waits for it looks again; it has not moved.
-            self.room.notify_waiters();
+            self.moved();
         }
-    }
-
-    /// Since when publishers have waited without the client moving.
-    pub(crate) fn slow_since(&self, now: Moment) -> Moment {
-        let since = self.slow_since.get().unwrap_or(now);
-        self.slow_since.set(Some(since));
-        since
     }
 }

@@ -1,5 +1,5 @@
 //! A session in the store: a row for itself, for each subscription, for each message of QoS 1 or 2 that its client has not
-//! acknowledged, and for each publish of QoS 2 that its client has not released.
+//! acknowledged, and for up to 256 publishes of QoS 2 each that its client has not released (see `qos2.rs`).
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use edge_store::{Row, Table, Write};
 use super::{Delivery, Flying, Queued, Session, Subscription};
 use crate::access::{AuthMethod, Rights};
 use crate::message::{self, Clocks, Message};
-use crate::{plan, topic};
+use crate::{plan, qos2, topic};
 
 /// Which row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +18,10 @@ pub(crate) enum RowKey {
     /// As in [`Session::subscriptions`].
     Subscription(String),
     Message(u64),
-    /// By its packet identifier.
-    Unreleased(u16),
+    /// One alone by its packet identifier, as an earlier edgecore wrote it.
+    OneUnreleased(u16),
+    /// Those of one page, see [`qos2::page_of`].
+    Unreleased(u8),
 }
 
 impl RowKey {
@@ -28,7 +30,8 @@ impl RowKey {
             RowKey::Session => String::new(),
             RowKey::Subscription(filter) => format!("f{filter}"),
             RowKey::Message(seq) => format!("m{seq:016x}"),
-            RowKey::Unreleased(pkid) => format!("r{pkid:04x}"),
+            RowKey::OneUnreleased(pkid) => format!("r{pkid:04x}"),
+            RowKey::Unreleased(page) => format!("u{page:02x}"),
         }
     }
 
@@ -37,7 +40,8 @@ impl RowKey {
         Some(match kind {
             "f" => RowKey::Subscription(rest.to_owned()),
             "m" => RowKey::Message(u64::from_str_radix(rest, 16).ok()?),
-            "r" => RowKey::Unreleased(u16::from_str_radix(rest, 16).ok()?),
+            "r" => RowKey::OneUnreleased(u16::from_str_radix(rest, 16).ok()?),
+            "u" => RowKey::Unreleased(u8::from_str_radix(rest, 16).ok()?),
             _ => return None,
         })
     }
@@ -57,11 +61,12 @@ impl Session {
         self.soil(RowKey::Session);
         let subscriptions: Vec<String> = self.subscriptions.keys().cloned().collect();
         subscriptions.into_iter().for_each(|filter| self.soil(RowKey::Subscription(filter)));
-        let queued = self.queue.iter().filter(|queued| queued.delivery.qos > 0 && !queued.delivery.kept);
+        let outlives = |queued: &&Queued| super::outlives(queued.delivery.qos, queued.delivery.kept);
+        let queued = self.queue.iter().filter(outlives);
         let all: Vec<u64> =
             queued.map(|queued| queued.seq).chain(self.inflight.iter().map(|it| it.seq)).collect();
         all.into_iter().for_each(|seq| self.soil(RowKey::Message(seq)));
-        self.unreleased.pkids().into_iter().for_each(|pkid| self.soil(RowKey::Unreleased(pkid)));
+        self.unreleased.pages().into_iter().for_each(|page| self.soil(RowKey::Unreleased(page)));
     }
 
     /// Whether the store has to take something, and whether somebody waits for it.
@@ -76,6 +81,7 @@ impl Session {
             return Vec::new();
         }
         self.urgent = false;
+        self.handed = self.last_seq;
         let keys: Vec<RowKey> = std::mem::take(&mut self.dirty).into_iter().collect();
         for key in &keys {
             let value = self.value(key, clocks);
@@ -94,8 +100,18 @@ impl Session {
         keys
     }
 
-    /// The store did not take these.
+    /// The store has what it was handed last.
+    pub(crate) fn written(&mut self) {
+        if self.committed != self.handed {
+            self.committed = self.handed;
+            self.wake();
+        }
+    }
+
+    /// The store did not take these. Until it takes some again no message waits for it.
     pub(crate) fn not_written(&mut self, keys: Vec<RowKey>) {
+        self.committed = u64::MAX;
+        self.wake();
         for key in &keys {
             // Whether there is a row nobody knows; to delete one that is not there is no error.
             if let RowKey::Message(seq) = key {
@@ -132,7 +148,8 @@ impl Session {
                     None => [&[RELEASED], flying.pkid.to_be_bytes().as_slice()].concat(),
                 })
             }
-            RowKey::Unreleased(pkid) => self.unreleased.progress(*pkid).map(|_| Vec::new()),
+            RowKey::OneUnreleased(_) => None,
+            RowKey::Unreleased(page) => self.unreleased.row(*page),
         }
     }
 }
@@ -224,14 +241,21 @@ impl Restored {
                     session.subscriptions.insert(filter.clone(), subscription);
                 }),
                 RowKey::Message(seq) => session.restore_message(*seq, &row.value, clocks, &mut open),
-                RowKey::Unreleased(pkid) => {
-                    session.unreleased.settle(*pkid, false);
+                RowKey::OneUnreleased(pkid) => {
+                    session.unreleased.restore_one(*pkid);
+                    session.dirty.extend([key.clone(), RowKey::Unreleased(qos2::page_of(*pkid))]);
                     Some(())
+                }
+                RowKey::Unreleased(page) => {
+                    let known = session.unreleased.restore(*page, &row.value);
+                    session.dirty.extend(known.is_none().then(|| key.clone()));
+                    known
                 }
             };
             strange += usize::from(known.is_none());
         }
         session.last_seq = session.stored.last().copied().unwrap_or_default();
+        (session.handed, session.committed) = (session.last_seq, session.last_seq);
         session.restore_flying(open);
         Some(Restored { session, strange })
     }

@@ -74,13 +74,18 @@ impl Session {
             }
             count += 1;
         }
+        if !self.is_slow() {
+            handle.others_patience.renew(now);
+        }
+        handle.moved();
         count
     }
 
-    /// Whether earlier messages of QoS 1 and 2 have to be acknowledged first.
+    /// Whether earlier messages of QoS 1 and 2 have to be acknowledged first, or the store has to have this one.
     fn has_to_wait(&self, next: &Queued, window: usize) -> bool {
         let large = self.flying > 0 && self.flying + next.message.size() > plan::INFLIGHT_BYTES;
-        next.delivery.qos > 0 && (large || self.inflight.len() >= window)
+        let is_uncommitted = next.pkid.is_some() && self.is_persistent() && next.seq > self.committed;
+        next.delivery.qos > 0 && (large || self.inflight.len() >= window || is_uncommitted)
     }
 
     /// Whether the client acknowledges a message as one of another QoS, or as complete before it has received it. No message of
@@ -133,9 +138,13 @@ impl Session {
             if place < self.written {
                 self.written -= 1;
             }
+            self.wake();
         }
+    }
+
+    /// There may be something to write.
+    pub(super) fn wake(&self) {
         if let Some(handle) = &self.handle {
-            handle.moved();
             handle.out.notify_one();
         }
     }

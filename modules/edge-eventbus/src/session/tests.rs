@@ -22,6 +22,12 @@ fn connected() -> Session {
     session
 }
 
+/// The store takes what there is.
+fn commit(session: &mut Session) {
+    session.take_writes("c", Clocks::default(), &mut Vec::new());
+    session.written();
+}
+
 #[test]
 fn what_was_not_acknowledged_is_sent_again_with_its_number() {
     let mut session = connected();
@@ -92,6 +98,7 @@ fn retained_messages_in_the_queue_do_not_make_it_full() {
 fn a_message_of_qos_2_is_resent_until_it_was_received_and_then_only_released() {
     let mut session = connected();
     session.put(&message(b"x"), at(2));
+    commit(&mut session);
     let mut out = BytesMut::new();
     session.fill(&mut out, Moment::default());
     assert_eq!(&out[..], b"\x34\x06\0\x01t\0\x01x");
@@ -105,6 +112,7 @@ fn a_message_of_qos_2_is_resent_until_it_was_received_and_then_only_released() {
     session.completed(1);
     assert!(session.inflight.is_empty() && session.used.is_empty());
     session.put(&message(b"y"), at(2));
+    commit(&mut session);
     out.clear();
     session.fill(&mut out, Moment::default());
     assert!(session.received(2, true) && session.inflight.is_empty());
@@ -116,6 +124,7 @@ fn an_acknowledgement_of_another_kind_is_told_from_one_of_a_message_that_is_gone
     let mut session = connected();
     for qos in [1, 2] {
         session.put(&message(b"x"), at(qos));
+        commit(&mut session);
         session.fill(&mut BytesMut::new(), Moment::default());
     }
     let wrong = |session: &Session, pkid| {
@@ -153,7 +162,7 @@ fn a_full_queue_says_what_became_of_the_message() {
     let mut session = connected();
     while session.put(&message(b"x"), at(1)) == EnqueueOutcome::Queued {}
     assert_eq!(session.put(&message(b"x"), at(0)), EnqueueOutcome::Dropped);
-    assert_eq!(session.put(&message(b"x"), at(1)), EnqueueOutcome::Overflow);
+    assert_eq!(session.put(&message(b"x"), at(1)), EnqueueOutcome::Lost);
     session.handle = None;
     assert_eq!(session.put(&message(b"x"), at(1)), EnqueueOutcome::Lost);
     assert_eq!(session.put(&message(b"x"), at(0)), EnqueueOutcome::NotKept);
@@ -186,8 +195,36 @@ fn for_a_client_that_is_held_up_nobody_waits_until_its_queue_is_almost_full() {
             session.put(&message(b"x"), at(1));
         }
         handle.set_held_up(held_up);
-        assert_eq!(session.is_waited_for(), waited_for, "{nth}");
+        assert_eq!(session.is_waited_for(Moment::default()), waited_for, "{nth}");
     }
+}
+
+#[test]
+fn a_kept_message_of_qos_2_goes_out_when_the_store_has_its_identifier_or_takes_nothing() {
+    let sent = |session: &mut Session| session.fill(&mut BytesMut::new(), Moment::default());
+    let mut session = connected();
+    assert!(session.put(&message(b"1"), at(1)) == EnqueueOutcome::Queued && sent(&mut session) == 1);
+    let kept = Delivery { kept: true, retain: true, ..at(2) };
+    for delivery in [at(2), kept, at(0)] {
+        session.put(&message(b"2"), delivery);
+    }
+    assert_eq!(sent(&mut session), 0, "nothing overtakes it");
+    assert_eq!(rows(&mut session, Clocks::default()).len(), 4);
+    session.put(&message(b"3"), at(2));
+    assert_eq!(sent(&mut session), 0, "the store is at it");
+    session.written();
+    assert_eq!((sent(&mut session), session.waiting()), (3, 4));
+    // The store fails: what waits for it goes, and what comes until it takes something.
+    let keys = session.take_writes("c", Clocks::default(), &mut Vec::new());
+    session.not_written(keys);
+    session.put(&message(b"4"), at(2));
+    assert_eq!(sent(&mut session), 2);
+    commit(&mut session);
+    session.put(&message(b"5"), at(2));
+    assert_eq!(sent(&mut session), 0);
+    // One that ends with its connection has nothing in the store.
+    session.expiry = 0;
+    assert_eq!(sent(&mut session), 1);
 }
 
 /// The rows of a session as a store has them, written when `clocks` said so.

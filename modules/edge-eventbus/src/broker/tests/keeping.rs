@@ -1,6 +1,66 @@
 //! What outlives the daemon, what ends by time, and who makes room.
 
 use super::*;
+use crate::qos2::Progress;
+
+fn will(payload: &'static [u8]) -> crate::packet::Publish {
+    crate::packet::Publish {
+        topic: "will".into(),
+        payload: Bytes::from_static(payload),
+        qos: 0,
+        retain: false,
+        dup: false,
+        pkid: 0,
+        alias: None,
+        expiry: None,
+        properties: Bytes::new(),
+    }
+}
+
+/// A session with rows of publishes that are not released, as an earlier edgecore wrote them and as this one does; one row makes no sense.
+#[test]
+fn unreleased_publishes_are_rows_of_256_and_those_of_before_are_taken_over() {
+    let row = |key: &str, value: &[u8]| (("keeper".to_owned(), key.to_owned()), value.to_vec());
+    let mut rows = BTreeMap::from([
+        row("", &[0xff, 0xff, 0xff, 0xff, 0]),
+        row("r0007", b""),
+        row("r0107", b""),
+        row("u09", b"no bits"),
+    ]);
+    let mut broker = restarted(&rows);
+    let id: ClientId = "keeper".into();
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    let publish = |pkid| crate::packet::Publish { pkid, qos: 2, ..will(b"x") };
+    let session = broker.session_of(&id, &handle).unwrap();
+    assert_eq!(session.unreleased.pages(), [0, 1]);
+    for pkid in 0x201..0x300 {
+        session.unreleased.begin(&publish(pkid));
+    }
+    assert!(session.unreleased.release(0x107));
+    for page in [1, 2] {
+        broker.note_row(&id, &handle, crate::session::RowKey::Unreleased(page));
+    }
+    rows_of(&mut broker, &mut rows);
+    let found: Vec<(&str, usize)> =
+        rows.iter().map(|((_, key), value)| (key.as_str(), value.len())).collect();
+    assert_eq!(found, [("", 5), ("u00", 32), ("u02", 32 + 255 * 4)]);
+
+    let mut broker = restarted(&rows);
+    let (handle, _) = broker.attach(&id, false, ConnectInfo::default());
+    let session = broker.session_of(&id, &handle).unwrap();
+    // Without a digest the identifier says it alone.
+    let other = |pkid| crate::packet::Publish { payload: Bytes::from_static(b"other"), ..publish(pkid) };
+    for (publish, known) in [
+        (publish(7), true),
+        (other(7), true),
+        (publish(0x107), false),
+        (publish(0x2ff), true),
+        (other(0x2ff), false),
+    ] {
+        let progress = session.unreleased.repeated(&publish);
+        assert_eq!(progress, known.then_some(Progress::HandedOut), "{publish:?}");
+    }
+}
 
 /// What the store has of a broker, in the order of its keys.
 fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) {
@@ -17,6 +77,7 @@ fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) 
             _ => {}
         }
     }
+    broker.taken();
 }
 
 fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
@@ -47,11 +108,13 @@ fn sessions_come_back_from_the_store_as_they_were() {
         let published = broker.publish(Message { qos, ..message("t/x", &n.to_string()) }, false);
         assert_eq!(published.queued.is_some(), qos > 0);
     }
+    rows_of(&mut broker, &mut rows);
     let mut out = BytesMut::new();
     broker.fill(&id, &handle, &mut out, Moment::default());
     // 1 is acknowledged; 2 was received; 4 is on its way.
     let session = broker.session_of(&id, &handle).unwrap();
-    session.unreleased.begin(9);
+    let unreleased = crate::packet::Publish { pkid: 0x109, qos: 2, ..will(b"unreleased") };
+    session.unreleased.begin(&unreleased);
     let pkid_of = |wanted: &str| {
         let mut all = out.clone();
         loop {
@@ -63,7 +126,7 @@ fn sessions_come_back_from_the_store_as_they_were() {
     };
     session.acknowledged(pkid_of("1"));
     assert!(session.received(pkid_of("2"), false));
-    broker.note_row(&id, &handle, crate::session::RowKey::Unreleased(9));
+    broker.note_row(&id, &handle, crate::session::RowKey::Unreleased(1));
     rows_of(&mut broker, &mut rows);
     assert!(!broker.to_store().0);
     assert_eq!(rows.keys().filter(|(client, _)| client == "clean").count(), 0);
@@ -74,7 +137,12 @@ fn sessions_come_back_from_the_store_as_they_were() {
     broker.publish(message("s", "7"), false);
     let (handle, known) = broker.attach(&id, false, ConnectInfo::default());
     assert!(known);
-    assert_eq!(broker.session_of(&id, &handle).unwrap().unreleased.pkids(), [9]);
+    let session = broker.session_of(&id, &handle).unwrap();
+    assert_eq!(session.unreleased.repeated(&unreleased), Some(Progress::HandedOut));
+    assert_eq!(
+        session.unreleased.repeated(&crate::packet::Publish { topic: "other".into(), ..unreleased }),
+        None
+    );
     let mut again = BytesMut::new();
     broker.fill(&id, &handle, &mut again, Moment::default());
     let mut heard = Vec::new();
@@ -131,17 +199,6 @@ fn what_the_store_does_not_take_is_tried_again() {
 fn a_session_ends_in_its_time_and_its_will_is_published_then_or_before() {
     let at = |seconds: u64| Moment(std::time::Duration::from_secs(seconds));
     let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
-    let will = |payload: &'static [u8]| crate::packet::Publish {
-        topic: "will".into(),
-        payload: Bytes::from_static(payload),
-        qos: 0,
-        retain: false,
-        dup: false,
-        pkid: 0,
-        alias: None,
-        expiry: None,
-        properties: Bytes::new(),
-    };
     let info = || ConnectInfo { version: Version::V5, session_expiry: Some(30), ..ConnectInfo::default() };
     for (name, due) in [("back", 20), ("late", 20), ("long", 90)] {
         let id: ClientId = name.into();
