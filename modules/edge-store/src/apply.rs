@@ -47,7 +47,7 @@ impl From<&Options> for Bounds {
         Bounds {
             outbox_rows: options.outbox_rows,
             outbox_bytes: options.outbox_bytes,
-            row_bytes: options.row_bytes,
+            row_bytes: options.row_bytes.min(read::ROW_BYTES),
         }
     }
 }

@@ -6,15 +6,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::files::beside;
+use crate::read::COLUMN_BYTES;
 
 const PAGE_BYTES: u64 = 4096;
+/// 1 MiB of log: then it is folded into the file.
+const LOG_PAGES: i64 = 256;
+/// The log's file keeps 1 MiB when it was larger.
+const LOG_KEPT_BYTES: i64 = 1 << 20;
 
 /// Every connection to a file begins here, before a byte of it is read: a file that somebody has put in the store's place
 /// is data and never a program. Its triggers and views do not run, its schema calls no function that does more than
-/// reckon, and nobody writes past the tables. <https://www.sqlite.org/security.html>
+/// reckon, nobody writes past the tables, and nothing larger than a store writes is taken into memory. <https://www.sqlite.org/security.html>
 fn connect(path: impl AsRef<Path>, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     for (setting, on) in [
@@ -22,9 +28,12 @@ fn connect(path: impl AsRef<Path>, flags: OpenFlags) -> rusqlite::Result<Connect
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        // No table of ours refers to another; one that somebody has planted would hold our rows fast.
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false),
     ] {
         conn.set_db_config(setting, on)?;
     }
+    conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, COLUMN_BYTES)?;
     Ok(conn)
 }
 
@@ -41,12 +50,19 @@ pub(crate) fn writer(path: &Path, max_bytes: u64) -> rusqlite::Result<Connection
     if mode != "wal" {
         tracing::warn!(path = %path.display(), mode, "database is not in WAL mode");
     }
+    // Until `fold_on_close`: a log that is gone is missed, so it goes with a store that notes its end, and else nobody takes it away.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "wal_autocheckpoint", 256)?;
-    conn.pragma_update(None, "journal_size_limit", 1 << 20)?;
+    conn.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
     let pages = i64::try_from(max_bytes / PAGE_BYTES).unwrap_or(i64::MAX).clamp(1, 0xffff_fffe);
     conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     Ok(conn)
+}
+
+/// Lets a writer's connection move the log into the file when it closes, and remove it.
+pub(crate) fn fold_on_close(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
 }
 
 /// A reader's connection.

@@ -89,12 +89,14 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Something stands in the place of the database, or of a file beside it, that is no file.
-    #[error("{} is {is} and no regular file; name the file itself in database.dataSource, or move this away", path.display())]
+    #[error("{} is {is} and no regular file; {cure}", path.display())]
     NotAFile {
         /// Where.
         path: PathBuf,
         /// What it is.
         is: &'static str,
+        /// What helps: the database's own name can be another one, those of the files beside it follow from it.
+        cure: &'static str,
     },
     /// The file is something else, or too broken to be looked into.
     #[error("{} is not a node's store, or is broken ({reason}); edgecore sets it aside when it starts", path.display())]

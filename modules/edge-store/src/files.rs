@@ -14,7 +14,7 @@ const BROKEN_KEPT: usize = 3;
 /// SQLite has the log beside what it leads to, and we look for it beside the link; and whoever follows it changes modes and
 /// contents of what is not the store's.
 pub(crate) fn check_regular(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
+    for suffix in ["", "-wal", "-shm", "-journal", ".key", ".lock"] {
         let path = if suffix.is_empty() { path.to_owned() } else { beside(path, suffix) };
         let Ok(found) = fs::symlink_metadata(&path).map(|meta| meta.file_type()) else { continue };
         let is = match found {
@@ -25,7 +25,12 @@ pub(crate) fn check_regular(path: &Path) -> Result<(), StoreError> {
             found if found.is_socket() => "a socket",
             _ => "a device",
         };
-        return Err(StoreError::NotAFile { path, is });
+        let cure = if suffix.is_empty() {
+            "name the file itself in database.dataSource, or move this away"
+        } else {
+            "move this away"
+        };
+        return Err(StoreError::NotAFile { path, is, cure });
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! A look into the file for a person: read-only, beside a running EdgeCore or without one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use apimachinery::resource;
 use rusqlite::Connection;
 
 use crate::error::{is_not_ours, is_of_disk};
@@ -15,6 +17,24 @@ use crate::schema::{self, Meta, SchemaError};
 use crate::soundness::header;
 use crate::state::Damage;
 use crate::{StoreError, Table, connection, plan};
+
+/// The resources whose objects a node is given.
+const RESOURCES: [&str; 14] = [
+    resource::CONFIG_MAPS,
+    resource::CSI_DRIVERS,
+    resource::DEVICES,
+    resource::DEVICE_MODELS,
+    resource::NODES,
+    resource::PERSISTENT_VOLUME_CLAIMS,
+    resource::PERSISTENT_VOLUMES,
+    resource::PODS,
+    resource::RULES,
+    resource::RULE_ENDPOINTS,
+    resource::RUNTIME_CLASSES,
+    resource::SECRETS,
+    resource::SERVICES,
+    resource::VOLUME_ATTACHMENTS,
+];
 
 /// One row, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +166,20 @@ impl StoreInspector {
         Ok(entries)
     }
 
+    /// The kinds that can be asked for, without their groups: those that a store may have, and what a newer release has put into this one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn kinds(&self) -> Result<BTreeSet<String>, StoreError> {
+        let known = RESOURCES.into_iter().chain(Table::ALL.map(Table::as_str)).chain([InspectedReport::KIND]);
+        let mut kinds: BTreeSet<String> = known.map(|class| word(class).to_owned()).collect();
+        self.each(false, |entry| {
+            kinds.insert(word(&entry.class).to_owned());
+        })
+        .map_err(|error| StoreError::sqlite(&self.path, error))?;
+        Ok(kinds)
+    }
+
     fn each(&self, values: bool, mut keep: impl FnMut(InspectedRow)) -> rusqlite::Result<()> {
         let mut statement = self.conn.prepare(read::ALL_OBJECTS)?;
         let mut rows = statement.query([])?;
@@ -272,7 +306,12 @@ fn report(row: &rusqlite::Row<'_>) -> rusqlite::Result<InspectedReport> {
 
 /// The kind is the class, or the class without its group.
 fn is_kind(class: &str, kind: Option<&str>) -> bool {
-    kind.is_none_or(|kind| class == kind || class.split('.').next() == Some(kind))
+    kind.is_none_or(|kind| class == kind || word(class) == kind)
+}
+
+/// A class without its group.
+fn word(class: &str) -> &str {
+    class.split_once('.').map_or(class, |(word, _)| word)
 }
 
 fn is_named((first, second): &(String, String), name: Option<&str>) -> bool {

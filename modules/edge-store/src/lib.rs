@@ -18,8 +18,8 @@
 //!
 //! # Keeps across a restart
 //! Everything that was committed, the store-wide revision and the incarnation of the file. A file that SQLite's
-//! integrity check refuses, whose log lost commits that were answered, or that holds what no store has (a trigger, a view, a virtual
-//! table: none of them runs) is quarantined as `edgecore.db.broken-<n>`; its
+//! integrity check refuses, whose log lost commits that were answered or is gone though the last run did not end, or that holds what
+//! no store has (a trigger, a view, a virtual table: none of them runs; an index or a constraint that refuses rows) is quarantined as `edgecore.db.broken-<n>`; its
 //! readable rows move into a fresh file with a new incarnation, and those of which only the key is left are named. Where
 //! neither row nor key is left it is said that how many there were is not known. No row comes back that was removed, unless
 //! the commit that removed it is lost with the log. An empty file whose key is there is a loss, too ([`Opened::Emptied`]).
@@ -39,7 +39,7 @@
 //!
 //! # Never
 //! Never answers with a row whose checksum is wrong, never runs what a file says, never follows a link in the place of one of its files, never writes a secret in the open, never deletes a broken file
-//! before newer ones take its place, never writes while nothing changes, and never lets a full disk or a read-only file
+//! before newer ones take its place, never takes a value into memory that is larger than any store writes, never writes while nothing changes, and never lets a full disk or a read-only file
 //! system end the writer.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -51,6 +51,7 @@ mod checksum;
 mod connection;
 mod error;
 mod files;
+mod foreign;
 mod inspector;
 mod layout;
 mod mended_copy;

@@ -114,6 +114,7 @@ fn build_copy(path: &Path, copy: &Path, options: &Options) -> Result<Salvage, St
         return Err(StoreError::other_node(path, of, options.node.as_deref()));
     }
     // Closing moves the log into the file, so that one rename moves everything.
+    connection::fold_on_close(&conn).map_err(fail)?;
     conn.close().map_err(|(_, e)| fail(e))?;
     if beside(copy, "-wal").exists() {
         let source = std::io::Error::other("the log of the salvaged copy stays");

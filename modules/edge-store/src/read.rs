@@ -1,5 +1,6 @@
 //! Reads: every row is held against its checksum before anyone sees it.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::{bound_to, sealed_sum, sum};
@@ -11,22 +12,79 @@ use crate::node_key::NodeKey;
 use crate::state::{Damage, DamagedRow, Usage};
 use crate::{ObjectKey, ObjectVersion, OutboxQueue, OutboxRow, Row, StoredObject, Table, plan};
 
-const OBJECT: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, revision, sum \
-    FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3";
-const OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, revision, sum \
-    FROM objects WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name";
-pub(crate) const ALL_OBJECTS: &str = "SELECT resource, namespace, name, uid, content_hash, resource_version, json, \
-    revision, sum, rowid FROM objects ORDER BY resource, namespace, name";
+/// How many bytes of a column are read.
+macro_rules! column_bytes {
+    () => {
+        8_388_608
+    };
+}
+
+/// Twice what a row may have by default, so that a release to come can have larger ones. A longer column is in no row that a store
+/// has written, and is not read: SQLite sees its length without it.
+pub(crate) const COLUMN_BYTES: i32 = column_bytes!();
+/// The largest row that is written: SQLite's own part of it and a seal are beside it.
+pub(crate) const ROW_BYTES: usize = column_bytes!() - 4096;
+
+/// These columns, or nothing in the place of one that is too long.
+macro_rules! bounded {
+    ($($column:literal)+) => {
+        concat!($("iif(octet_length(", $column, ") <= ", column_bytes!(), ", ", $column, ", NULL), "),+)
+    };
+}
+
+macro_rules! object_columns {
+    () => {
+        concat!(
+            bounded!("resource" "namespace" "name" "uid" "content_hash" "resource_version" "json"),
+            "revision, sum"
+        )
+    };
+}
+
+macro_rules! module_row_columns {
+    () => {
+        concat!(bounded!("kind" "key1" "key2" "value"), "revision, sum")
+    };
+}
+
+macro_rules! outbox_columns {
+    () => {
+        concat!(bounded!("queue" "class" "key" "body"), "revision, sum, seq")
+    };
+}
+
+pub(crate) const OBJECT_COLUMNS: &str = object_columns!();
+pub(crate) const MODULE_ROW_COLUMNS: &str = module_row_columns!();
+pub(crate) const OUTBOX_COLUMNS: &str = concat!(outbox_columns!(), ", queued");
+
+const OBJECT: &str = concat!(
+    "SELECT ",
+    object_columns!(),
+    " FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3"
+);
+const OBJECTS: &str = concat!(
+    "SELECT ",
+    object_columns!(),
+    " FROM objects WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY namespace, name"
+);
+pub(crate) const ALL_OBJECTS: &str =
+    concat!("SELECT ", object_columns!(), ", rowid FROM objects ORDER BY resource, namespace, name");
 const KEYS: &str = "SELECT namespace, name FROM objects WHERE resource = ?1 ORDER BY namespace, name";
-const ROW: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3";
-const ROWS: &str = "SELECT kind, key1, key2, value, revision, sum FROM module_rows \
-    WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2";
+const ROW: &str = concat!(
+    "SELECT ",
+    module_row_columns!(),
+    " FROM module_rows WHERE kind = ?1 AND key1 = ?2 AND key2 = ?3"
+);
+const ROWS: &str = concat!(
+    "SELECT ",
+    module_row_columns!(),
+    " FROM module_rows WHERE kind = ?1 AND (?2 IS NULL OR key1 = ?2) ORDER BY key1, key2"
+);
 pub(crate) const ALL_ROWS: &str =
-    "SELECT kind, key1, key2, value, revision, sum, rowid FROM module_rows ORDER BY kind, key1, key2";
-pub(crate) const OUTBOX: &str =
-    "SELECT queue, class, key, body, revision, sum, seq, queued FROM outbox ORDER BY seq";
-pub(crate) const QUEUE: &str = "SELECT queue, class, key, body, revision, sum, seq FROM outbox \
-    WHERE queue = ?1 AND seq > ?2 ORDER BY seq";
+    concat!("SELECT ", module_row_columns!(), ", rowid FROM module_rows ORDER BY kind, key1, key2");
+pub(crate) const OUTBOX: &str = concat!("SELECT ", outbox_columns!(), ", queued FROM outbox ORDER BY seq");
+pub(crate) const QUEUE: &str =
+    concat!("SELECT ", outbox_columns!(), " FROM outbox WHERE queue = ?1 AND seq > ?2 ORDER BY seq");
 /// Where the key stands in both.
 const KEY_COLUMN: usize = 2;
 pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
@@ -296,14 +354,16 @@ pub(crate) fn intact<'a, const N: usize>(
     table: &'static str,
 ) -> rusqlite::Result<Checked<IntactRow<'a, N>>> {
     let mut columns: [&[u8]; N] = [&[]; N];
-    let mut whole = true;
+    let (mut whole, mut damage) = (true, Damage::Checksum);
     for (at, column) in columns.iter_mut().enumerate() {
-        match row.get_ref(at)?.as_bytes() {
-            Ok(bytes) => *column = bytes,
-            Err(_) => whole = false,
+        match row.get_ref(at)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => *column = bytes,
+            // No store writes it, so it stands for a column that is too long.
+            ValueRef::Null => (whole, damage) = (false, Damage::Size),
+            ValueRef::Integer(_) | ValueRef::Real(_) => whole = false,
         }
     }
-    let damaged = || DamagedRow::new(table, &columns[..KEY_WIDTH], Damage::Checksum);
+    let damaged = || DamagedRow::new(table, &columns[..KEY_WIDTH], damage);
     let (Ok(revision), Ok(found)) = (row.get_ref(N)?.as_i64(), row.get_ref(N + 1)?.as_i64()) else {
         return Ok(Err(damaged()));
     };

@@ -16,7 +16,7 @@ use crate::layout::{
 };
 use crate::mended_copy::MendedCopy;
 use crate::state::{Damage, DamagedRow};
-use crate::{StoreError, btree, numbers, read, schema};
+use crate::{StoreError, btree, foreign, numbers, read, schema};
 
 /// A broken index may lead in circles; a node's file never has this many rows.
 const STEPS: usize = 1_000_000;
@@ -37,7 +37,7 @@ struct Source {
 
 const SOURCES: [Source; 3] = [
     Source {
-        columns: "resource, namespace, name, uid, content_hash, resource_version, json, revision, sum",
+        columns: read::OBJECT_COLUMNS,
         table: OBJECTS_TABLE,
         insert: "INSERT OR IGNORE INTO objects \
                  (resource, namespace, name, uid, content_hash, resource_version, json, revision, sum) \
@@ -50,7 +50,7 @@ const SOURCES: [Source; 3] = [
         keys: &["SELECT resource, namespace, name, rowid FROM objects INDEXED BY sqlite_autoindex_objects_1"],
     },
     Source {
-        columns: "kind, key1, key2, value, revision, sum",
+        columns: read::MODULE_ROW_COLUMNS,
         table: ROWS_TABLE,
         insert: "INSERT OR IGNORE INTO module_rows (kind, key1, key2, value, revision, sum) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -63,7 +63,7 @@ const SOURCES: [Source; 3] = [
     },
     // With their seqs: the new file must not use one of them again.
     Source {
-        columns: "queue, class, key, body, revision, sum, seq, queued",
+        columns: read::OUTBOX_COLUMNS,
         table: OUTBOX_TABLE,
         insert: "INSERT OR IGNORE INTO outbox (queue, class, key, body, revision, sum, seq, queued) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -103,7 +103,8 @@ pub(crate) struct Salvage {
 pub(crate) fn salvage(broken: &mut MendedCopy, into: &mut Connection) -> Result<Salvage, StoreError> {
     let path = into.path().unwrap_or_default().to_owned();
     let fail = |e| StoreError::sqlite(path.as_ref(), e);
-    if !broken.conn().is_some_and(|conn| schema::foreign(conn).is_ok() && lists_our_tables(conn)) {
+    if !broken.conn().is_some_and(|conn| matches!(foreign::program(conn), Ok(None)) && lists_our_tables(conn))
+    {
         broken.take_schema_of(into)?;
         tracing::warn!(
             "the broken database does not list its tables alone: they are looked for where every store has them"

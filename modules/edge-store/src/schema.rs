@@ -3,11 +3,12 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::checksum::sum;
-use crate::{apply, numbers, read};
+use crate::{apply, foreign, numbers, read};
 
 /// Version 1, and with each further step one more. Steps only add: the release before the one that wrote a file must
-/// still be able to open it. So a new column has a default, and its sum is not the row's. Tables and indexes alone: what runs
-/// by itself is no store's ([`FOREIGN`]).
+/// still be able to open it. So a new column has a default that is a word or a number, and its sum is not the row's; a new index of
+/// a table that was there is not unique and has neither `WHERE` nor expressions, and no `CHECK` is new there: what runs by itself
+/// or refuses rows is no store's ([`foreign`]).
 pub(crate) const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE meta (
         key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, sum INTEGER NOT NULL
@@ -32,16 +33,15 @@ pub(crate) const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX outbox_queue ON outbox (queue, seq);
 "];
 
-/// The first thing in a file that is neither table nor index: triggers, views and virtual tables, which run what whoever
-/// planted them wants. Their text says what they are; the columns beside it may say anything.
-const FOREIGN: &str = "SELECT substr(sql, 1, 80) FROM sqlite_schema WHERE sql IS NOT NULL \
-    AND sql NOT LIKE 'CREATE TABLE %' AND sql NOT LIKE 'CREATE INDEX %' AND sql NOT LIKE 'CREATE UNIQUE INDEX %' LIMIT 1";
 const GET_META: &str = "SELECT value, sum FROM meta WHERE key = ?1";
 /// The seq after which SQLite gives the next one.
 const LAST_SEQ: &str = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'), 0), \
     coalesce((SELECT max(seq) FROM outbox), 0))";
 /// Under this key of `meta` the name of the node that the store is of. Files from before it was noted have none.
 const NODE: &str = "node";
+/// Under this key, while the store is open, the revision, a second time: a release that does not know it leaves it behind, and so
+/// it says nothing any more. Nothing once the store was closed.
+const RUNNING: &str = "running";
 const PUT_META: &str = "INSERT INTO meta (key, value, sum) VALUES (?1, ?2, ?3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum";
 
@@ -145,7 +145,7 @@ pub(crate) fn noted_node(conn: &Connection) -> Result<Option<String>, SchemaErro
 
 /// Whether the file has the shape of a store, without reading all of it.
 pub(crate) fn readable(conn: &Connection) -> Result<Meta, SchemaError> {
-    foreign(conn)?;
+    check_foreign(conn)?;
     noted_version(conn)?;
     for statement in read::STATEMENTS {
         conn.prepare(statement)?;
@@ -154,13 +154,16 @@ pub(crate) fn readable(conn: &Connection) -> Result<Meta, SchemaError> {
 }
 
 /// Refuses what no store has, before anything of the file is asked that could run it.
-pub(crate) fn foreign(conn: &Connection) -> Result<(), SchemaError> {
-    let found: Option<String> = conn.query_row(FOREIGN, [], |row| row.get(0)).optional()?;
-    found.map_or(Ok(()), |sql| Err(SchemaError::Broken(format!("it holds what no store has: {sql}"))))
+fn check_foreign(conn: &Connection) -> Result<(), SchemaError> {
+    let found = match foreign::program(conn)? {
+        None => foreign::refusal(conn, &MIGRATIONS)?,
+        program => program,
+    };
+    found.map_or(Ok(()), |what| Err(SchemaError::Broken(format!("it holds what no store has: {what}"))))
 }
 
 fn integrity(conn: &Connection) -> Result<(), SchemaError> {
-    foreign(conn)?;
+    check_foreign(conn)?;
     // The full check, not quick_check: only it compares each index with its table, and a wrong index hides good rows.
     let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(SchemaError::Broken(verdict)) }
@@ -199,6 +202,29 @@ fn meta(conn: &Connection) -> Result<Meta, SchemaError> {
 
 pub(crate) fn put_revision(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
     put_meta(conn, "revision", &revision.to_le_bytes())
+}
+
+/// Notes a commit in it.
+pub(crate) fn put_commit(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
+    put_revision(conn, revision)?;
+    put_meta(conn, RUNNING, &revision.to_le_bytes())
+}
+
+/// Notes in the file itself, past its log, that the store is open: from now on it has a log.
+pub(crate) fn note_running(conn: &Connection, revision: u64) -> rusqlite::Result<()> {
+    put_meta(conn, RUNNING, &revision.to_le_bytes())?;
+    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Notes that the store is about to be closed, and its log folded into it.
+pub(crate) fn note_end(conn: &Connection) -> rusqlite::Result<()> {
+    put_meta(conn, RUNNING, &[])
+}
+
+/// Whether the file was last written by a store that was not closed.
+pub(crate) fn is_running(conn: &Connection) -> Result<bool, SchemaError> {
+    let running = find_meta(conn, RUNNING)?.filter(|running| !running.is_empty());
+    Ok(running.is_some() && running == find_meta(conn, "revision")?)
 }
 
 fn migrate(conn: &Connection, migrations: &[&str], done: usize) -> rusqlite::Result<()> {

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use crate::StoreError;
 use crate::files::{beside, size};
 use crate::wal::{self, Examined, Wal, WalIndex};
+use crate::{StoreError, connection, schema};
 
 /// What is wrong with a file's header, as far as SQLite would take it for something else: it opens a file with a
 /// changed format byte as read-only instead of refusing it.
@@ -41,7 +41,7 @@ pub(crate) fn log_is_lost(path: &Path) -> Result<Option<LostLog>, StoreError> {
     }
     let (log, index) = (beside(path, "-wal"), beside(path, "-shm"));
     // SQLite takes the index away before the log, so the log alone may stay behind but never the index alone.
-    if !log.exists() && size(&index)? > 0 {
+    if !log.exists() && (size(&index)? > 0 || is_running(path)) {
         return Ok(Some(LostLog { reason: "its log is gone".to_owned(), commits: 1 }));
     }
     let found = wal::examine(&log).map_err(|e| StoreError::file("read", &log, e))?;
@@ -61,6 +61,15 @@ pub(crate) fn log_is_lost(path: &Path) -> Result<Option<LostLog>, StoreError> {
         tracing::warn!(path = %log.display(), "last commit of the log is torn, as by a power cut before it was answered");
     }
     Ok(None)
+}
+
+/// Whether the file says that whoever wrote it last had a log and did not close it.
+fn is_running(path: &Path) -> bool {
+    let mut start = [0; 20];
+    let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    // Where there is no log at all, as on file systems that do not share memory, none is gone.
+    let has_log = is_read && start[18] == 2;
+    has_log && connection::without_writes(path).is_ok_and(|conn| schema::is_running(&conn).unwrap_or(false))
 }
 
 /// Whether the log ends before what its index knows was written. An index of another round says nothing: after a power cut it may

@@ -28,6 +28,8 @@ pub enum Damage {
     Unsealed,
     /// Its revision or seq is greater than any that a store gives.
     Number,
+    /// It is larger than any row that a store writes, or a part of it is missing; it is not read.
+    Size,
     /// The part of the file that it stood in cannot be read.
     Lost,
 }
@@ -40,6 +42,7 @@ impl Damage {
             Damage::Sealed => "the node key does not open it",
             Damage::Unsealed => "it is a secret that is not sealed",
             Damage::Number => "its number is none that a store has counted to",
+            Damage::Size => "its size is none that a store has written",
             Damage::Lost => "its part of the file cannot be read",
         }
     }

@@ -67,7 +67,19 @@ impl Writer {
             }
         };
         let (revision, bounds) = (shared.revision(), Bounds::from(&options));
-        Writer { conn, shared, readers: Arc::new(readers), node_key, options, bounds, usage, revision }
+        let readers = Arc::new(readers);
+        let writer = Writer { conn, shared, readers, node_key, options, bounds, usage, revision };
+        writer.note_running();
+        writer
+    }
+
+    /// From now on a log that is gone is missed. On a full disk it would not be.
+    fn note_running(&self) {
+        if let Some(conn) = &self.conn
+            && let Err(error) = schema::note_running(conn, self.revision)
+        {
+            tracing::warn!(path = %self.shared.path.display(), %error, "database does not note that it is open");
+        }
     }
 
     pub(crate) fn readers(&self) -> Arc<Readers> {
@@ -163,6 +175,7 @@ impl Writer {
         let (conn, meta) = self.readers.release_during(|| opening::open_again(path, options, node_key))?;
         self.revision = meta.revision;
         self.conn = Some(conn);
+        self.note_running();
         Ok(())
     }
 
@@ -221,7 +234,7 @@ impl Writer {
             self.conn()?.execute_batch("ROLLBACK")?;
             return Ok(outcomes);
         }
-        schema::put_revision(self.conn()?, self.revision)?;
+        schema::put_commit(self.conn()?, self.revision)?;
         self.conn()?.execute_batch("COMMIT")?;
         self.shared.now_at(self.revision, self.usage);
         self.shared.transaction(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64);
@@ -316,6 +329,18 @@ impl Writer {
 
     fn stopped(&self) -> StoreError {
         StoreError::Stopped { path: PathBuf::from(&self.shared.path) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Of a transaction that a panic left behind: what is noted in it would go with it.
+        self.leave_transaction();
+        let Some(conn) = &self.conn else { return };
+        // Where that cannot be noted the log stays, and the next start sees that nothing of it is lost.
+        if let Err(error) = schema::note_end(conn).and_then(|()| connection::fold_on_close(conn)) {
+            tracing::warn!(path = %self.shared.path.display(), %error, "database is left with its log");
+        }
     }
 }
 

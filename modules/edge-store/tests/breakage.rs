@@ -355,13 +355,14 @@ fn a_store_that_was_emptied_is_no_fresh_one() {
 
 #[test]
 fn what_is_no_regular_file_is_refused_by_name_and_nobody_waits_for_it() {
-    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
+    for suffix in ["", "-wal", "-shm", "-journal", ".key", ".lock"] {
         let dir = tempfile::tempdir().unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, beside(dir.path(), suffix), 0o600.into()).unwrap();
         let name = beside(dir.path(), suffix).display().to_string();
         let refused = |error: &dyn std::fmt::Display| {
             let text = error.to_string();
             assert!(text.contains(&format!("{name} is a named pipe and no regular file")), "{text}");
+            assert_eq!(text.contains("database.dataSource"), suffix.is_empty(), "{text}");
         };
         refused(&Store::open(db(dir.path()), Options::new([1; 16])).unwrap_err());
         refused(&edge_store::hold(&db(dir.path())).unwrap_err());

@@ -71,6 +71,66 @@ fn a_file_that_holds_a_program_is_set_aside_and_nothing_of_it_ran() {
 }
 
 #[test]
+fn what_refuses_the_rows_of_a_store_is_set_aside_and_they_are_carried_over() {
+    let check = "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB', 'body BLOB CHECK (length(body) > 999)') WHERE name = 'outbox'";
+    // Rows, and so pages, in another order than a store has them.
+    let unique = "CREATE TABLE other (seq INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, class TEXT NOT NULL UNIQUE,
+            key TEXT NOT NULL, body BLOB NOT NULL, revision INTEGER NOT NULL, sum INTEGER NOT NULL, queued INTEGER NOT NULL DEFAULT 0) STRICT;
+         DELETE FROM outbox WHERE seq = 1; INSERT INTO other SELECT * FROM outbox; DROP TABLE outbox;
+         ALTER TABLE other RENAME TO outbox; CREATE UNIQUE INDEX outbox_newest ON outbox (key) WHERE class = 'status';
+         CREATE INDEX outbox_queue ON outbox (queue, seq)";
+    for (planted, reason, rows) in [
+        ("CREATE UNIQUE INDEX ui ON module_rows (kind)", "CREATE UNIQUE INDEX ui ON module_rows (kind)", 3),
+        ("CREATE UNIQUE INDEX ui ON module_rows (kind) WHERE key1 > ''", "CREATE UNIQUE INDEX ui", 3),
+        ("CREATE INDEX ji ON outbox (abs(1 / length(body)))", "CREATE INDEX ji", 3),
+        (
+            "DROP INDEX outbox_newest; CREATE UNIQUE INDEX outbox_newest ON outbox (seq)",
+            "CREATE UNIQUE INDEX outbox_newest",
+            3,
+        ),
+        (check, "CHECK in table outbox", 3),
+        (unique, "sqlite_autoindex_outbox_1", 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fill(&open_as(dir.path(), None).unwrap());
+        Connection::open(db(dir.path())).unwrap().execute_batch(planted).unwrap();
+        let said = StoreInspector::open(db(dir.path())).unwrap_err().to_string();
+        assert!(said.contains(&format!("it holds what no store has: {reason}")), "{planted}: {said}");
+        let store = open_as(dir.path(), None).unwrap();
+        let Opened::Quarantined { salvaged, lost: 0, uncounted, .. } = store.opened() else {
+            panic!("{planted}: {:?}", store.opened())
+        };
+        assert!(*salvaged == rows && uncounted.is_empty(), "{planted}: {salvaged} {uncounted:?}");
+        fill(&store);
+        drop(store);
+        assert_eq!(open_as(dir.path(), None).unwrap().opened(), &Opened::Clean, "{planted}");
+    }
+}
+
+#[test]
+fn what_a_newer_release_adds_to_the_tables_stays_and_refuses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&open_as(dir.path(), None).unwrap());
+    let added = "CREATE INDEX outbox_class ON outbox (class, queue);
+         ALTER TABLE outbox ADD COLUMN checked TEXT NOT NULL DEFAULT 'no';
+         CREATE TABLE leases (name TEXT PRIMARY KEY CHECK (name > ''), seq INTEGER REFERENCES outbox (seq) ON DELETE RESTRICT);
+         CREATE UNIQUE INDEX lease ON leases (seq); INSERT INTO leases VALUES ('a', 1)";
+    Connection::open(db(dir.path())).unwrap().execute_batch(added).unwrap();
+    for _ in 0..2 {
+        let store = open_as(dir.path(), None).unwrap();
+        assert_eq!(store.opened(), &Opened::Clean);
+        // Nothing in a table that is not ours holds our rows fast.
+        let seqs = store.outbox_head(9, 9999).unwrap().iter().map(|row| row.seq).collect();
+        store.commit_blocking(vec![Write::Confirm { seqs }]).unwrap();
+        fill(&store);
+    }
+    let file = Connection::open(db(dir.path())).unwrap();
+    let kept = "SELECT count(*) FROM sqlite_schema WHERE name IN ('outbox_class', 'leases', 'lease')";
+    assert_eq!(file.query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 3);
+}
+
+#[test]
 fn the_store_of_another_node_is_refused_also_where_it_is_broken_and_stays_as_it_is() {
     type Damage = fn(&Path);
     let states: [(&str, Damage); 3] = [
@@ -156,7 +216,7 @@ fn damaged_readings_of_one_topic_are_counted() {
 
 #[test]
 fn a_link_in_the_place_of_a_file_is_refused_and_what_it_leads_to_stays_as_it_is() {
-    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
+    for suffix in ["", "-wal", "-shm", "-journal", ".key", ".lock"] {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = elsewhere.path().join("target");
         fs::write(&target, b"somebody's").unwrap();
@@ -165,6 +225,9 @@ fn a_link_in_the_place_of_a_file_is_refused_and_what_it_leads_to_stays_as_it_is(
         symlink(&target, &link).unwrap();
         let said = open_as(dir.path(), None).unwrap_err().to_string();
         assert!(said.contains(&format!("{} is a symbolic link", link.display())), "{said}");
+        assert!(said.ends_with("move this away"), "{said}");
+        // The names of the others follow from the database's.
+        assert_eq!(said.contains("database.dataSource"), suffix.is_empty(), "{said}");
         assert_eq!(fs::read(&target).unwrap(), b"somebody's");
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o644, "{suffix}");
         // Also where nothing is yet.

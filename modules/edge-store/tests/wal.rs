@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use edge_store::{Class, Opened, Options, OutboxQueue, Store, Table, Write};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 const FILES: [&str; 3] = ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm"];
@@ -67,8 +69,13 @@ fn the_logs_index_may_hold_anything() {
 #[test]
 fn commits_that_the_log_lost_are_not_passed_over() {
     type Damage = fn(&Path);
-    let lost: [(&str, Damage); 4] = [
+    let lost: [(&str, Damage); 5] = [
         ("gone", |log| fs::remove_file(log).unwrap()),
+        // Then nothing beside the file says that there was one: the file itself does.
+        ("gone with its index", |log| {
+            fs::remove_file(log).unwrap();
+            fs::remove_file(log.with_extension("db-shm")).unwrap();
+        }),
         ("garbage", |log| change(log, |bytes| bytes.fill(0x5a))),
         ("without a header", |log| change(log, |bytes| bytes[..32].fill(0))),
         ("a bit flipped in the middle", |log| change(log, |bytes| bytes[32 + 24 + 4120 * 9 + 77] ^= 4)),
@@ -90,6 +97,74 @@ fn commits_that_the_log_lost_are_not_passed_over() {
         drop(store);
         assert_eq!(open(&dir, 3).opened(), &Opened::Clean, "{what}");
     }
+}
+
+#[test]
+fn a_log_is_missed_after_a_kill_alone() {
+    let without_log = |dir: &TempDir| {
+        for name in &FILES[1..] {
+            let _ = fs::remove_file(dir.path().join(name));
+        }
+    };
+    // Killed before its first commit, and after one that was moved into the file.
+    let (fresh, moved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stores = [&fresh, &moved].map(|live| open(live, 1));
+    stores[1].commit_blocking(put(0)).unwrap();
+    Connection::open(moved.path().join(FILES[0]))
+        .unwrap()
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        .unwrap();
+    for (live, store, rows) in [(&fresh, &stores[0], 0), (&moved, &stores[1], 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        for name in FILES.iter().chain(&["edgecore.db.key"]) {
+            fs::copy(live.path().join(name), dir.path().join(name)).unwrap();
+        }
+        assert_eq!(store.opened(), &Opened::Fresh);
+        let whole = tempfile::tempdir().unwrap();
+        for name in &FILES {
+            fs::copy(dir.path().join(name), whole.path().join(name)).unwrap();
+        }
+        let reopened = open(&whole, 2);
+        assert_eq!((reopened.opened(), facts(&reopened)), (&Opened::Clean, rows));
+        // Whether there was another commit in it nobody can know.
+        without_log(&dir);
+        assert_eq!(open(&dir, 2).lost_rows()[0].table, "log", "{rows}");
+    }
+    drop(stores);
+    // Closed, there is none to be missed.
+    for live in [&fresh, &moved] {
+        assert!(FILES[1..].iter().all(|name| !live.path().join(name).exists()));
+        assert_eq!(open(live, 2).opened(), &Opened::Clean);
+    }
+    // Nor where a start fails: it leaves the log where it is.
+    let dir = killed();
+    let key = dir.path().join("edgecore.db.key");
+    fs::rename(&key, dir.path().join("kept")).unwrap();
+    fs::create_dir(dir.path().join("edgecore.db.key.new")).unwrap();
+    for _ in 0..2 {
+        let error = Store::open(dir.path().join(FILES[0]), Options::new([2; 16])).unwrap_err();
+        assert!(error.to_string().contains("cannot make"), "{error}");
+    }
+    fs::rename(dir.path().join("kept"), &key).unwrap();
+    let store = open(&dir, 2);
+    assert_eq!((store.opened(), facts(&store)), (&Opened::Clean, 20));
+    // A release that does not know the note takes the log with it, goes on from there and leaves the note as it was.
+    let dir = killed();
+    let older = Connection::open(dir.path().join(FILES[0])).unwrap();
+    let revision = 21_u64.to_le_bytes();
+    let mut hash = Context::new(&SHA256);
+    for column in [b"meta".as_slice(), b"revision", &revision] {
+        hash.update(&(column.len() as u64).to_le_bytes());
+        hash.update(column);
+    }
+    hash.update(&0_i64.to_le_bytes());
+    let sum = i64::from_le_bytes(hash.finish().as_ref()[..8].try_into().unwrap());
+    let noted = "UPDATE meta SET value = ?1, sum = ?2 WHERE key = 'revision'";
+    assert_eq!(older.execute(noted, (revision, sum)).unwrap(), 1);
+    drop(older);
+    assert!(!dir.path().join(FILES[1]).exists());
+    let store = open(&dir, 2);
+    assert_eq!((store.opened(), facts(&store), store.revision()), (&Opened::Clean, 20, 21));
 }
 
 #[test]
