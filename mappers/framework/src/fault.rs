@@ -19,6 +19,9 @@ pub enum Fault {
     /// The device answered, and this one request cannot be served. The connection is fine.
     #[error("the device refused: {0}")]
     Device(String),
+    /// The value cannot be written there, whatever the device would say: nothing was written.
+    #[error("not written: {0}")]
+    Unfit(String),
     /// The device answered that it has no value there now: no number, its own mark for that, a bad quality.
     #[error("the device has no value: {0}")]
     NoValue(String),
@@ -32,7 +35,7 @@ impl Fault {
     pub fn is_unanswered(&self) -> bool {
         match self {
             Fault::Link(_) | Fault::NotSent(_) | Fault::Silent(_) => true,
-            Fault::Device(_) | Fault::NoValue(_) | Fault::Doubtful(..) => false,
+            Fault::Device(_) | Fault::Unfit(_) | Fault::NoValue(_) | Fault::Doubtful(..) => false,
         }
     }
 

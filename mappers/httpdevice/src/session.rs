@@ -124,7 +124,7 @@ impl Session for HttpSession {
     }
 
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
-        let (path, body) = visitor.written(value).map_err(Fault::Device)?;
+        let (path, body) = visitor.written(value).map_err(Fault::Unfit)?;
         let body = (visitor.write.method != Method::GET).then_some((body, &*visitor.write.content_type));
         // A GET that writes is no question, and is not repeated.
         let method = visitor.write.method.clone();

@@ -1,5 +1,7 @@
 //! How a value is written down in registers.
 
+use std::fmt;
+
 use framework::{InvalidSetting, Kind, Value};
 
 /// What the registers hold.
@@ -105,6 +107,24 @@ impl Format {
             (4, true) => Some(Format::I64),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Format {
+    /// By the name that settings have for it (`dataType`, `encoding`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::U16 => "uint16",
+            Format::I16 => "int16",
+            Format::U32 => "uint32",
+            Format::I32 => "int32",
+            Format::U64 => "uint64",
+            Format::I64 => "int64",
+            Format::F32 => "float",
+            Format::F64 => "double",
+            Format::Bcd => "bcd",
+            Format::Text => "string",
+        })
     }
 }
 
@@ -228,7 +248,7 @@ impl Encoding {
 
     fn raw(&self, registers: &[u16]) -> Result<Raw, String> {
         let bytes: Vec<u8> = registers.iter().flat_map(|word| word.to_be_bytes()).collect();
-        let short = || format!("{} registers are not what {:?} takes", registers.len(), self.format);
+        let short = || format!("{} registers are not what {} takes", registers.len(), self.format);
         let two = || <[u8; 2]>::try_from(bytes.as_slice()).map_err(|_| short());
         let four = || <[u8; 4]>::try_from(bytes.as_slice()).map_err(|_| short());
         let eight = || <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| short());
@@ -305,7 +325,7 @@ impl Encoding {
                 whole(self.unscaled(value)?)?
             }
         };
-        T::try_from(number).map_err(|_| format!("{number} does not fit into {:?}", self.format))
+        T::try_from(number).map_err(|_| format!("{number} does not fit into {}", self.format))
     }
 
     fn text(&self, value: &Value) -> Result<Vec<u8>, String> {

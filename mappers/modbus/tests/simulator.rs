@@ -95,11 +95,18 @@ async fn every_table_is_read_and_written() {
     }
     let heating = visitor(Kind::Bool, "DiscreteInputRegister", 1, &[]);
     assert_eq!(session.read(&heating).await, Ok(Value::Bool(true)));
-    assert!(matches!(session.write(&heating, &Value::Bool(false)).await, Err(Fault::Device(_))));
+    assert!(matches!(session.write(&heating, &Value::Bool(false)).await, Err(Fault::Unfit(_))));
+    let word = visitor(Kind::Int, "HoldingRegister", 21, &typed("uint16"));
+    let told = session.write(&word, &Value::Int(999_990)).await.unwrap_err();
+    assert_eq!(
+        told.to_string(),
+        "not written: 999990 does not fit into uint16",
+        "the device refused nothing"
+    );
     let temperature = visitor(Kind::Double, "InputRegister", 0, &tenths);
     let Ok(Value::Double(degrees)) = session.read(&temperature).await else { panic!("no temperature") };
     assert!((22.9..=27.1).contains(&degrees), "{degrees}");
-    assert!(matches!(session.write(&temperature, &Value::Double(1.0)).await, Err(Fault::Device(_))));
+    assert!(matches!(session.write(&temperature, &Value::Double(1.0)).await, Err(Fault::Unfit(_))));
     let beyond = visitor(Kind::Int, "HoldingRegister", 5000, &[]);
     assert!(matches!(session.read(&beyond).await, Err(Fault::Device(_))));
     assert!(session.read(&heating).await.is_ok(), "the connection is as good as before");

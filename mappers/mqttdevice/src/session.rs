@@ -168,7 +168,7 @@ impl Session for MqttSession {
 
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
         let Some(topic) = &visitor.command else {
-            return Err(Fault::Device("there is no `commandTopic` to publish it on".to_owned()));
+            return Err(Fault::Unfit("there is no `commandTopic` to publish it on".to_owned()));
         };
         if self.hearing.is_finished() {
             return Err(Fault::NotSent("the broker is gone".to_owned()));

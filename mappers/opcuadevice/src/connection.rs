@@ -99,7 +99,7 @@ impl Connection {
         let found = match self.session.read(&ids, TimestampsToReturn::Neither, 0.0).await {
             Ok(found) => found,
             Err(error) => match status::of_request(&error) {
-                Fault::Device(_) | Fault::NoValue(_) | Fault::Doubtful(..) => Vec::new(),
+                Fault::Device(_) | Fault::Unfit(_) | Fault::NoValue(_) | Fault::Doubtful(..) => Vec::new(),
                 fault => return Err(fault),
             },
         };

@@ -1,5 +1,6 @@
 //! One session for all Devices at one server with one login: servers have few to give.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ struct Place {
 impl Connections {
     pub(crate) fn new(pki: Pki) -> Self {
         Connections { pki, places: Arc::default() }
+    }
+
+    /// The folder of certificates and passwords.
+    pub(crate) fn folder(&self) -> &Path {
+        self.pki.folder()
     }
 
     /// The session at this server with this login, opened if there is none.

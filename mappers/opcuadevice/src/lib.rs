@@ -83,7 +83,11 @@ impl Protocol for OpcUa {
     }
 
     fn address(&self, settings: &Settings) -> Result<Address, InvalidSetting> {
-        Address::read(settings)
+        let address = Address::read(settings)?;
+        if let Login::User(_, secret) = &address.login {
+            secret.check_place(self.connections.folder()).map_err(InvalidSetting::new)?;
+        }
+        Ok(address)
     }
 
     fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, InvalidSetting> {

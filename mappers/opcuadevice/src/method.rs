@@ -30,7 +30,7 @@ pub(crate) async fn call(
         Fault::Link(reason) | Fault::Silent(reason) => Fault::NotSent(reason),
         other => other,
     })?;
-    let given = given(&wanted, value).map_err(Fault::Device)?;
+    let given = given(&wanted, value).map_err(Fault::Unfit)?;
     let request = CallMethodRequest {
         object_id: object.clone(),
         method_id: method.clone(),

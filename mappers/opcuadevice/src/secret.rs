@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// 4 KiB of a password.
 const PASSWORD_MAX: u64 = 4 << 10;
@@ -31,6 +31,24 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
+    /// Whether it may be where the Device says. What lies at its place is looked at when it is [revealed](Secret::reveal): that may be
+    /// mended without another word about the Device.
+    ///
+    /// # Errors
+    /// A sentence, when the Device names a file outside of `folder`.
+    pub(crate) fn check_place(&self, folder: &Path) -> Result<(), String> {
+        let path = match self {
+            Secret::File(path) => path,
+            Secret::Given(text) if Path::new(text).is_file() => Path::new(text),
+            Secret::Given(_) => return Ok(()),
+        };
+        let climbs = path.components().any(|part| part == Component::ParentDir);
+        if (path.starts_with(folder) && !climbs) || is_below(path, folder) {
+            return Ok(());
+        }
+        Err(outside(path, folder))
+    }
+
     /// The password itself. Of a file the end of its last line is none of it.
     ///
     /// # Errors
@@ -46,14 +64,25 @@ impl Secret {
     }
 }
 
+/// Whether the file is there, and in the folder, whatever links lead to either.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    path.canonicalize().is_ok_and(|path| folder.canonicalize().is_ok_and(|folder| path.starts_with(folder)))
+}
+
+fn outside(path: &Path, folder: &Path) -> String {
+    format!(
+        "the password's file `{}` is not below `{}`: a password's file has to lie in that folder, and no other file of the node is read \
+         for one",
+        path.display(),
+        folder.display()
+    )
+}
+
 fn read(path: &Path, folder: &Path) -> Result<String, String> {
     let wrong = |reason: String| format!("the password's file `{}` {reason}", path.display());
     let real = path.canonicalize().map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    if !folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)) {
-        return Err(wrong(format!(
-            "is not below `{}`, from where alone passwords are read; move it there",
-            folder.display()
-        )));
+    if !is_below(&real, folder) {
+        return Err(outside(path, folder));
     }
     let file = File::open(&real).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mut text = String::new();
@@ -88,12 +117,40 @@ mod tests {
         let foreign = folder.path().join("token");
         std::fs::write(&foreign, "node's own").unwrap();
         std::os::unix::fs::symlink(&foreign, own.join("link")).unwrap();
-        for path in [foreign, own.join("link")] {
+        for path in [foreign.clone(), own.join("link")] {
             for secret in [Secret::File(path.clone()), Secret::Given(path.display().to_string())] {
                 let refusal = secret.reveal(&own).unwrap_err();
                 assert!(refusal.contains("is not below") && !refusal.contains("node's"), "{refusal}");
             }
         }
         assert!(!format!("{:?}", Secret::Given("hidden".to_owned())).contains("hidden"));
+    }
+
+    #[test]
+    fn a_file_elsewhere_is_refused_by_its_place_and_one_that_is_not_there_yet_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&own, folder.path().join("same")).unwrap();
+        std::fs::write(own.join("password"), "p").unwrap();
+        let foreign = folder.path().join("token");
+        std::fs::write(&foreign, "node's own").unwrap();
+        let file = |path: &Path| Secret::File(path.to_owned());
+        for good in [
+            file(&own.join("later")),
+            file(&folder.path().join("same/password")),
+            Secret::Given("/no/file/but/a/password".to_owned()),
+        ] {
+            assert_eq!(good.check_place(&own), Ok(()), "{good:?}");
+        }
+        for bad in [
+            file(&foreign),
+            Secret::Given(foreign.display().to_string()),
+            file(&own.join("../token")),
+            file(Path::new("/nowhere/password")),
+        ] {
+            let refusal = bad.check_place(&own).unwrap_err();
+            assert!(refusal.contains("has to lie in that folder") && !refusal.contains("move"), "{refusal}");
+        }
     }
 }

@@ -145,7 +145,7 @@ impl OpcUaSession {
     async fn write_node(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
         let node = self.node(visitor)?;
         let node_type = self.node_type(&node, &visitor.index).await?;
-        let variant = encoded(visitor, node_type, value).map_err(Fault::Device)?;
+        let variant = encoded(visitor, node_type, value).map_err(Fault::Unfit)?;
         let write = WriteValue {
             node_id: node.clone(),
             attribute_id: AttributeId::Value as u32,

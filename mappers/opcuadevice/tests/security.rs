@@ -182,5 +182,9 @@ async fn what_a_server_does_not_offer_is_said_with_what_it_does() {
     fixture.edgecore.until_value("file", "level", "8").await;
     let foreign = fixture.server.folder.path().join("server.pem").display().to_string();
     fixture.add("thief", &[SECURE, USER[0], ("password", &foreign)]).await;
-    fixture.edgecore.until_fault("thief", "level", "is not below").await;
+    fixture.edgecore.until_fault("thief", "level", "has to lie in that folder").await;
+    let state = ("thief".to_owned(), "unhealthy".to_owned());
+    fixture.edgecore.until("unhealthy", |heard| heard.states.contains(&state).then_some(())).await;
+    let is_of_thief = |said: &&(String, String)| said.0 == "thief";
+    assert!(fixture.edgecore.heard().states.iter().filter(is_of_thief).all(|said| said.1 == "unhealthy"));
 }

@@ -139,7 +139,7 @@ async fn what_a_server_does_not_do_is_told_by_its_own_name_for_it() {
     fixture.desire("locked", "6").await;
     fixture.edgecore.until_refusal("plant", "locked", "BadUserAccessDenied").await;
     fixture.desire("word", "-1").await;
-    fixture.edgecore.until_refusal("plant", "word", "-1 does not fit into a UInt16").await;
+    fixture.edgecore.until_refusal("plant", "word", "not written: -1 does not fit into a UInt16").await;
     // And none of that is another's fault.
     fixture.server.script.tell("set level 7");
     fixture.until_value("level", "7").await;

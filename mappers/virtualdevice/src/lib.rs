@@ -134,7 +134,7 @@ impl Session for VirtualSession {
 
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
         if visitor.generator.is_some() {
-            return Err(Fault::Device("the value is generated; leave out `generate` to set it".to_owned()));
+            return Err(Fault::Unfit("the value is generated; leave out `generate` to set it".to_owned()));
         }
         let mut devices = self.protocol.devices();
         devices.entry(self.address.clone()).or_default().insert(visitor.name.clone(), value.clone());

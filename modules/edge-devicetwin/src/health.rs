@@ -24,6 +24,8 @@ pub(crate) enum MapperHealth {
     None {
         /// For how long the device has been known.
         waited: Duration,
+        /// Whether its state was said over MQTT.
+        is_state_over_mqtt: bool,
     },
     /// One that has ended.
     Gone {
@@ -129,10 +131,11 @@ fn of_mapper(
 ) -> Option<(&'static str, String)> {
     match mapper {
         MapperHealth::Fine => None,
-        MapperHealth::None { waited } => {
+        MapperHealth::None { waited, is_state_over_mqtt } => {
             // What a mapper has said that is none of this protocol is stale, and nothing that came over MQTT.
             let is_over_mqtt = |twin: &Twin| state.mapper.is_none() || twin.stale.is_none();
-            let is_heard = twins.values().any(|twin| twin.actual.is_some() && is_over_mqtt(twin));
+            let is_heard =
+                *is_state_over_mqtt || twins.values().any(|twin| twin.actual.is_some() && is_over_mqtt(twin));
             let is_told = *waited >= MAPPER_WITHIN && !is_heard && !protocol.is_empty();
             let message = || {
                 format!(
@@ -372,11 +375,17 @@ mod tests {
 
     #[test]
     fn a_device_that_speaks_over_mqtt_needs_no_mapper() {
-        let waited = MapperHealth::None { waited: MAPPER_WITHIN };
+        let none = |waited, is_state_over_mqtt| MapperHealth::None { waited, is_state_over_mqtt };
+        let waited = none(MAPPER_WITHIN, false);
         let silent = BTreeMap::from([("a".to_owned(), Twin::new("int"))]);
         assert_eq!(wrong("modbus", &waited, &fine(), &silent)[0].1, "NoMapper");
         assert_eq!(wrong("", &waited, &fine(), &silent), []);
-        assert_eq!(wrong("modbus", &MapperHealth::None { waited: Duration::ZERO }, &fine(), &silent), []);
+        assert_eq!(wrong("modbus", &none(Duration::ZERO, false), &fine(), &silent), []);
+        assert_eq!(
+            wrong("modbus", &none(MAPPER_WITHIN, true), &fine(), &silent),
+            [],
+            "its state is a word, too"
+        );
         let actual = Some(crate::twin::Side { value: "1".into(), timestamp: 1 });
         let heard = BTreeMap::from([("a".to_owned(), Twin { actual, ..Twin::new("int") })]);
         assert_eq!(wrong("modbus", &waited, &fine(), &heard), []);

@@ -101,6 +101,15 @@ impl Member {
         }
     }
 
+    /// Whether its state was said over MQTT: in this life of the actor, or before by nobody's mapper.
+    pub(crate) fn has_state_over_mqtt(&self) -> bool {
+        let was_said = !self.state.state.eq_ignore_ascii_case("unknown") || self.state.last_online.is_some();
+        match self.state_said_by {
+            Some(by) => by == StateSpeaker::MqttClient,
+            None => self.state.mapper.is_none() && was_said,
+        }
+    }
+
     /// When a property was last heard of, or this began to listen.
     pub(crate) fn heard(&self, property: &str) -> Moment {
         self.heard.get(property).copied().unwrap_or(self.known)
@@ -240,6 +249,24 @@ pub(crate) fn desire<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_is_of_an_mqtt_client_where_no_mapper_has_said_it() {
+        let member = |state: &str, mapper: Option<&str>, by: Option<StateSpeaker>| {
+            let mapper = mapper.map(str::to_owned);
+            let state = State { state: state.to_owned(), mapper, ..State::unknown("u") };
+            let mut member = Member::new(state, BTreeMap::new(), Moment::default());
+            member.state_said_by = by;
+            member.has_state_over_mqtt()
+        };
+        assert!(!member("unknown", None, None), "nobody has said anything");
+        assert!(member("online", None, Some(StateSpeaker::MqttClient)), "after a fresh join");
+        assert!(member("unknown", Some("opcua"), Some(StateSpeaker::MqttClient)));
+        assert!(member("offline", None, None), "by the store, after a restart");
+        assert!(
+            !member("online", Some("opcua"), None) && !member("online", None, Some(StateSpeaker::Mapper))
+        );
+    }
 
     #[test]
     fn what_changes_all_the_time_is_reported_once_a_second() {

@@ -209,7 +209,8 @@ impl<P: Protocol> Device<P> {
                 let again = now + env.jitter(self.rewrite.delay());
                 let is_new = property.was_not_written(Some(reason.clone()), again);
                 events::desired_not_written(env, device, &planned.name, &reason, is_new);
-                Some(fault)
+                // The device has answered all the same, when it was read.
+                Some(fault).filter(|fault| !matches!(fault, Fault::Unfit(_)))
             }
         }
     }
@@ -279,6 +280,10 @@ impl<P: Protocol> Device<P> {
     }
 
     pub(super) fn was_answered(&mut self, plan: &DevicePlan<P>, at: usize, fault: Option<&Fault>, env: &Env) {
+        // That a value is none for the device was found without asking it.
+        if matches!(fault, Some(Fault::Unfit(_))) {
+            return;
+        }
         let now = env.now();
         let Some(fault) = fault.filter(|fault| fault.is_unanswered()) else {
             self.unanswered.clear();
@@ -303,7 +308,9 @@ impl<P: Protocol> Device<P> {
 
 fn given_up(fault: &Fault) -> String {
     match fault {
-        Fault::Device(_) | Fault::NoValue(_) | Fault::Doubtful(..) | Fault::NotSent(_) => fault.to_string(),
+        Fault::Device(_) | Fault::Unfit(_) | Fault::NoValue(_) | Fault::Doubtful(..) | Fault::NotSent(_) => {
+            fault.to_string()
+        }
         Fault::Link(_) | Fault::Silent(_) => format!(
             "it was sent once, and whether the device has done it is not known ({fault}); desire it again, with another \
              value or other metadata"

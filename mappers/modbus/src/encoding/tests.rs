@@ -72,6 +72,8 @@ fn scaled_numbers_are_those_that_a_person_would_write() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
+    let told = encoding(Kind::Int, Format::U16).encode(&Value::Int(999_990));
+    assert_eq!(told, Err("999990 does not fit into uint16".to_owned()), "as the guide has the type");
     assert!(encoding(Kind::Int, Format::U16).encode(&Value::Int(-1)).is_err());
     assert!(encoding(Kind::Int, Format::I16).encode(&Value::Int(32_768)).is_err());
     assert!(encoding(Kind::Double, Format::F32).encode(&Value::Double(1e300)).is_err());

@@ -23,7 +23,7 @@ impl ModbusSession {
                 self.write_bit(&mut turn, visitor, value).await
             }
             Table::HoldingRegisters => self.write_registers(&mut turn, visitor, value).await,
-            Table::DiscreteInputs | Table::InputRegisters => Err(Fault::Device(
+            Table::DiscreteInputs | Table::InputRegisters => Err(Fault::Unfit(
                 "inputs can only be read; make the property ReadOnly, or use a coil or holding register"
                     .to_owned(),
             )),
@@ -36,7 +36,7 @@ impl ModbusSession {
         visitor: &Visitor,
         value: &Value,
     ) -> Result<(), Fault> {
-        let registers = visitor.encoding.encode(value).map_err(Fault::Device)?;
+        let registers = visitor.encoding.encode(value).map_err(Fault::Unfit)?;
         let bits = bits(&registers, visitor.count)?;
         let many = Request::WriteMultipleCoils(visitor.offset, bits.clone().into());
         match bits.as_slice() {
@@ -57,7 +57,7 @@ impl ModbusSession {
         if let Value::Bool(_) = value {
             is_a_truth(turn, visitor).await?;
         }
-        let registers = visitor.encoding.encode(value).map_err(Fault::Device)?;
+        let registers = visitor.encoding.encode(value).map_err(Fault::Unfit)?;
         if visitor.write == WriteFunction::ReadBack {
             return write_and_read(turn, visitor.offset, registers).await;
         }
@@ -152,7 +152,7 @@ async fn is_a_truth(turn: &mut Turn<'_>, visitor: &Visitor) -> Result<(), Fault>
     if there <= 1 {
         return Ok(());
     }
-    Err(Fault::Device(format!(
+    Err(Fault::Unfit(format!(
         "the register holds {there:#06x}, which is more than true or false; say with `bit` which of its bits is meant"
     )))
 }
@@ -170,7 +170,7 @@ async fn register(turn: &mut Turn<'_>, offset: u16) -> Result<u16, Fault> {
 fn bits(registers: &[u16], count: u16) -> Result<Vec<bool>, Fault> {
     let word = registers.first().copied().unwrap_or_default();
     if count < Encoding::BITS_MAX && word >> count != 0 {
-        return Err(Fault::Device(format!("{word} does not fit into {count} bits")));
+        return Err(Fault::Unfit(format!("{word} does not fit into {count} bits")));
     }
     Ok((0..count).map(|at| word >> at & 1 == 1).collect())
 }
@@ -183,7 +183,7 @@ mod tests {
     fn the_first_bit_is_the_lowest() {
         assert_eq!(bits(&[0b101], 3), Ok(vec![true, false, true]));
         assert_eq!(bits(&[1], 1), Ok(vec![true]));
-        assert!(bits(&[2], 1).is_err());
+        assert!(matches!(bits(&[2], 1), Err(Fault::Unfit(_))));
         assert_eq!(bits(&[0xFFFF], 16), Ok(vec![true; 16]));
     }
 }

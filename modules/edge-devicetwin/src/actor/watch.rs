@@ -241,7 +241,10 @@ impl DeviceTwin {
         cx: &Context<TwinMsg>,
     ) -> MapperHealth {
         let Some(session) = self.sessions.get(protocol) else {
-            return MapperHealth::None { waited: cx.now().since(member.known) };
+            return MapperHealth::None {
+                waited: cx.now().since(member.known),
+                is_state_over_mqtt: member.has_state_over_mqtt(),
+            };
         };
         let mapper = session.mapper.name.clone();
         if session.is_gone() {
