@@ -427,6 +427,23 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_its_type_does_not_hold_is_told_with_those_that_it_does() {
+        for (text, words) in [
+            (
+                "modules: {router: {restTimeout: -1}}",
+                "`modules.router.restTimeout`: -1 is out of range, write a whole number from 0 to 4294967295",
+            ),
+            (
+                "modules: {router: {restTimeout: -1}, nothing: {}}",
+                "`modules.router.restTimeout` is not understood: -1 is out of range",
+            ),
+        ] {
+            let error = load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_that_says_nothing_is_told_of() {
         let warnings =
             |text| load::parse::<CloudCore>(Path::new("f"), text, kubeedge::CLOUDCORE).unwrap().warnings;

@@ -175,13 +175,23 @@ mod tests {
                 "`modules.deviceTwin.mappers[0].uiid`",
             ),
             ("kind: CloudCore", "`kind`"),
-            ("a: 1\na: 2\n", "duplicate"),
+            (
+                "modules:\n  edgeHub:\n    enable: true\n    enable: true\n",
+                "`enable` stands twice in one mapping, again at line 4, column 5: remove one",
+            ),
+            (
+                "modules: {edged: {tailoredKubeletConfig: {readOnlyPort: 99999}}}",
+                "readOnlyPort`: 99999 is out of range, write a whole number from 0 to 65535",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(
                 matches!(error, ConfigError::Parse { .. }) && error.to_string().contains(words),
                 "{error}"
             );
+            for of_the_library in ["DuplicateKeyPolicy", "u16", "10350"] {
+                assert!(!error.to_string().contains(of_the_library), "{error}");
+            }
         }
     }
 }

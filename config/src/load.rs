@@ -44,12 +44,28 @@ pub(crate) struct Parsed<T> {
 
 /// One document of YAML. 16 aliases are more than anybody writes into a config file, and aliases of aliases could make a gigabyte
 /// of it.
-fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
+fn yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_aliases: 16 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
     };
-    serde_saphyr::from_str_with_options(text, options)
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| not_parsed(&error))
+}
+
+/// What is wrong with a text, and where. Of a key that is there twice the library tells a programmer how to have it taken.
+fn not_parsed(error: &serde_saphyr::Error) -> String {
+    let mut within = error;
+    while let serde_saphyr::Error::AliasError { error, .. } | serde_saphyr::Error::WithSnippet { error, .. } =
+        within
+    {
+        within = error;
+    }
+    let serde_saphyr::Error::DuplicateMappingKey { key, location } = within else {
+        return error.to_string();
+    };
+    let key = key.as_ref().map_or_else(|| "a key".to_owned(), |key| format!("`{}`", key.escape_debug()));
+    let (line, column) = (location.line(), location.column());
+    format!("{key} stands twice in one mapping, again at line {line}, column {column}: remove one of the two")
 }
 
 /// One document of YAML or JSON from a file of the node's administrator.
@@ -57,7 +73,7 @@ fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
 /// # Errors
 /// What is wrong with it, and where.
 pub fn yaml_document(text: &str) -> Result<Value, String> {
-    yaml(text).map_err(|error| error.to_string())
+    yaml(text)
 }
 
 /// Lays YAML over the defaults. `of_kubeedge` has the keys of KubeEdge's that have no effect here, with KubeEdge's defaults.
@@ -66,7 +82,7 @@ where
     T: Default + Serialize + DeserializeOwned,
 {
     let failed = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
-    let file: Value = yaml(text).map_err(|error| failed(error.to_string()))?;
+    let file: Value = yaml(text).map_err(failed)?;
     let defaults = serde_json::to_value(T::default()).map_err(|error| failed(error.to_string()))?;
     let mut overlay = Overlay::default();
     let is_empty = file.is_null();
@@ -86,11 +102,12 @@ where
             let key = error.path().to_string();
             let why = error.into_inner().to_string();
             let default = defaults.pointer(&format!("/{}", key.replace('.', "/")));
-            let why = match default {
-                Some(default) if !default.is_object() => {
+            let why = match (out_of_range(&why), default) {
+                (Some(why), _) => why,
+                (None, Some(default)) if !default.is_object() => {
                     format!("{why}; write it as its default is, {default}")
                 }
-                Some(_) | None => why,
+                (None, Some(_) | None) => why,
             };
             if unknown.is_empty() {
                 return Err(failed(format!("`{key}`: {why}")));
@@ -102,6 +119,21 @@ where
         }
     };
     Ok(Parsed { config, warnings, unknown })
+}
+
+/// What serde says of a whole number that its type does not hold, with the numbers that it does; `None`: it says something else.
+fn out_of_range(why: &str) -> Option<String> {
+    let (given, kind) = why.strip_prefix("invalid value: integer `")?.split_once("`, expected ")?;
+    let (least, most) = match kind {
+        "u8" => (0, u64::from(u8::MAX)),
+        "u16" => (0, u64::from(u16::MAX)),
+        "u32" => (0, u64::from(u32::MAX)),
+        "u64" | "usize" => (0, u64::MAX),
+        "i32" => (i64::from(i32::MIN), i32::MAX.unsigned_abs().into()),
+        "i64" => (i64::MIN, i64::MAX.unsigned_abs()),
+        _ => return None,
+    };
+    Some(format!("{given} is out of range, write a whole number from {least} to {most}"))
 }
 
 /// Lays a file over the defaults.

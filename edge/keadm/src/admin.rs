@@ -78,9 +78,17 @@ pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(St
     say(if has_joined {
         "the edge node has joined: it is let in within some 10 s".to_owned()
     } else {
-        format!("next: `keadm gettoken --edgenode-name={node}`, and `keadm join` with it on the edge machine")
+        next(node)
     });
     Ok(())
+}
+
+/// What brings a machine to a name. One that was a node has that node's certificate and store still, and `keadm join` refuses it.
+fn next(node: &NodeName) -> String {
+    format!(
+        "next: `keadm gettoken --edgenode-name={node}`, and on the edge machine `keadm join` with it; one that was a node before needs \
+         `keadm reset` first"
+    )
 }
 
 /// That an object is there still, and the cure.
@@ -222,8 +230,19 @@ pub async fn free(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(Str
             "its Node is still there: `kubectl delete node {node}`, or `keadm adopt {node}` for the machine that joins next"
         ));
     }
-    say(format!(
-        "next: `keadm gettoken --edgenode-name={node}`, and `keadm join` with it on the edge machine"
-    ));
+    say(next(node));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_step_holds_for_a_machine_that_was_a_node_too() {
+        let said = next(&NodeName::parse("edge-1").unwrap());
+        let (token, join, reset) =
+            (said.find("gettoken --edgenode-name=edge-1"), said.find("keadm join"), said.find("keadm reset"));
+        assert!(token.is_some() && token < join && reset.is_some(), "{said}");
+    }
 }

@@ -24,6 +24,7 @@ enum Command {
     ///
     /// Good for new names, and as often as --uses says. A name that has or had a Node in the cluster, or that a Lease or a pod
     /// there names, needs a token of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
+    /// A machine that was a node before needs `keadm reset` before it joins.
     Gettoken {
         #[command(flatten)]
         cluster: ClusterArgs,

@@ -1,5 +1,6 @@
 //! `keadm store show`: what the node's store holds, with secrets masked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,7 @@ pub enum StoreCommand {
         /// The node's edgecore.yaml
         #[arg(long, default_value = config::edge::DEFAULT_PATH)]
         config: PathBuf,
-        /// Only this kind: pods, secrets, devices, twins, tokens, …, or outbox
+        /// Only this kind: pods, secrets, devices, twins, tokens, …, or outbox; an unknown one is answered with all of them
         #[arg(long)]
         kind: Option<String>,
         /// Only this name, or namespace/name; with --kind its content too
@@ -32,7 +33,7 @@ pub enum StoreCommand {
 /// Does what `verb` says, at the time `now`, a line each.
 ///
 /// # Errors
-/// When there is no configuration, no store, or nothing of that kind and name in it.
+/// When there is no configuration, no store, no such kind, or nothing of that kind and name in it.
 pub fn show_store(verb: &StoreCommand, now: SystemTime, say: &mut dyn FnMut(String)) -> Result<()> {
     let StoreCommand::Show { config, kind, name } = verb;
     let (kind, name) = (kind.as_deref(), name.as_deref());
@@ -40,6 +41,9 @@ pub fn show_store(verb: &StoreCommand, now: SystemTime, say: &mut dyn FnMut(Stri
         .with_context(|| format!("the store's place is database.dataSource in {}", config.display()))?;
     let path = &settings.database.data_source;
     let inspector = StoreInspector::open(path)?;
+    if let Some(kind) = kind {
+        check_kind(kind, &inspector.kinds()?)?;
+    }
     let wants_reports = kind.is_none_or(|kind| kind == InspectedReport::KIND);
     let entries = if kind == Some(InspectedReport::KIND) {
         Vec::new()
@@ -75,6 +79,16 @@ pub fn show_store(verb: &StoreCommand, now: SystemTime, say: &mut dyn FnMut(Stri
         }
     }
     summary(&entries, &reports, say);
+    Ok(())
+}
+
+/// A kind that no store has is none that is just not there.
+fn check_kind(kind: &str, kinds: &BTreeSet<String>) -> Result<()> {
+    let word = kind.split('.').next().unwrap_or_default();
+    if !kinds.contains(word) {
+        let all: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        bail!("a store has no kind `{}`; --kind takes {}", plain(kind), all.join(", "));
+    }
     Ok(())
 }
 

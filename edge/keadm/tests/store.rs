@@ -119,6 +119,16 @@ fn all_is_shown_and_secrets_are_masked_also_beside_the_owner() {
     assert!(reports.contains("pod/default/web") && !reports.contains("secrets"), "{reports}");
     let error = node.show(Some("pods"), Some("login")).unwrap_err();
     assert!(error.contains("holds nothing of that kind"), "{error}");
+    for empty in ["twins", "devices", "devices.devices.kubeedge.io"] {
+        let error = node.show(Some(empty), None).unwrap_err();
+        assert!(error.contains("holds nothing of that kind"), "{empty}: {error}");
+    }
+    let error = node.show(Some("nosuch"), None).unwrap_err();
+    assert!(error.contains("no kind `nosuch`; --kind takes allocations, configmaps, "), "{error}");
+    assert!(
+        error.contains("devices, ") && error.contains("outbox, ") && !error.contains("kubeedge.io"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::steps::Outcome;
 
 /// Bytes that a folder of everything takes when nothing of it is kept, and twice that when a build to come is thought of.
-const THROWN_AWAY: u64 = 14_000_000_000;
+const THROWN_AWAY: u64 = 16_000_000_000;
 const KEPT: u64 = 40_000_000_000;
 
 /// Looks at the disk of `target`. Too little is said and tried: what was built before needs no room again.
