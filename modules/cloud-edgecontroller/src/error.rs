@@ -42,6 +42,18 @@ pub(crate) fn is_final(error: &kube::Error) -> bool {
     (is_final && !is_for_want_of_right(error)) || is_of_ending_namespace(error)
 }
 
+/// Of a status: as [`is_final`], but for what a policy of the cluster's own refuses. Policies come and go, and a kubelet asks again, too. An
+/// event is not asked for again: those behind it wait for it.
+pub(crate) fn is_final_of_status(error: &kube::Error) -> bool {
+    is_final(error) && !is_by_policy_of_others(error)
+}
+
+fn is_by_policy_of_others(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let policy = status.message.split("ValidatingAdmissionPolicy '").nth(1);
+    policy.is_some_and(|policy| !policy.starts_with("kubehive-cloudcore-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,9 @@ mod tests {
             is_final(&by("kubehive-cloudcore-metadata"))
                 && is_final(&refused(422, "status.phase: Unsupported value"))
         );
+        let foreign = by("quiet-hours");
+        assert!(is_final(&foreign) && !is_final_of_status(&foreign), "it may be gone by the next time");
+        assert!(is_final_of_status(&by("kubehive-cloudcore-metadata")));
         assert!(is_final(&refused(404, "not found")) && !is_final(&refused(503, "away")));
     }
 }

@@ -20,7 +20,7 @@ use kubewatch::status_code;
 use serde_json::{Value, json};
 
 use crate::csi_node;
-use crate::error::{NodeReportError, is_final};
+use crate::error::{NodeReportError, is_final, is_final_of_status};
 use crate::event_reports::EventRates;
 use crate::events;
 use crate::kubelet_endpoint::{self, Endpoints};
@@ -100,6 +100,13 @@ impl NodeReportWriter {
                 return Ok(Outcome::Superseded);
             }
         };
+        let is_given_up = match said {
+            NodeReport::Node { .. } | NodeReport::PodStatus { .. } => is_final_of_status,
+            NodeReport::PodGone { .. }
+            | NodeReport::MirrorPod { .. }
+            | NodeReport::ClaimExpansion { .. }
+            | NodeReport::Event { .. } => is_final,
+        };
         let result = match said {
             NodeReport::Node { node_json } => self.node_status(from, state, ours, &node_json).await,
             NodeReport::PodStatus { pod, status_json } => {
@@ -118,7 +125,7 @@ impl NodeReportWriter {
             }
         };
         match result {
-            Err(NodeReportError::Api(error)) if is_final(&error) => {
+            Err(NodeReportError::Api(error)) if is_given_up(&error) => {
                 let reason = Fault::from_error(&error).reason;
                 tracing::debug!(node = %from.node, %reason, "report dropped");
                 Ok(Outcome::Refused("a report that the API server can never take"))

@@ -59,6 +59,9 @@ pub(crate) fn is_done(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> 
     if state.end(pod).is_some() || has_lost_its_sandbox(pod, seen) {
         return true;
     }
+    if restart_all::is_wanted(pod, seen) {
+        return false;
+    }
     let over =
         |container: &Container| seen.newest(&container.name).filter(|instance| instance.state.has_ended());
     let for_good = |container: &Container| {

@@ -30,6 +30,11 @@ fn sources<'a>(pod: &ParsedPod, seen: &'a RuntimePod) -> Vec<&'a RuntimeContaine
     newest.filter(|instance| restarts_all(pod, instance)).collect()
 }
 
+/// Whether it is to be done, be it later: until then the pod has not ended, whatever its containers were ended with for it.
+pub(crate) fn is_wanted(pod: &ParsedPod, seen: &RuntimePod) -> bool {
+    !sources(pod, seen).is_empty()
+}
+
 /// Whether it is under way.
 pub(crate) fn is_due(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment) -> bool {
     let sources = sources(pod, seen);
@@ -74,6 +79,7 @@ mod tests {
 
     use super::*;
     use crate::pod::parsed_pod::tests::pod;
+    use crate::pod::plan::is_done;
     use crate::pod::plan::tests::instance;
     use crate::runtime::pods::RuntimeState;
 
@@ -120,6 +126,27 @@ mod tests {
         ended.containers.retain(|own| own.name == "c");
         assert_eq!(planned(&pod, &ended, &state), Some(vec![reset("c")]));
         assert_eq!(planned(&pod, &RuntimePod::default(), &state), None, "they start as of a new pod");
+    }
+
+    #[test]
+    fn a_pod_whose_sidecar_ended_so_has_not_ended_with_the_containers_that_were_ended_for_it() {
+        let rule =
+            json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+        let pod = pod(json!({
+            "restartPolicy": "Never",
+            "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always", "restartPolicyRules": rule}],
+            "containers": [{"name": "d", "image": "x"}],
+        }));
+        let mut side = instance(&pod, "side", "s", 0, RuntimeState::Exited);
+        side.exit_code = 42;
+        let mut main = instance(&pod, "d", "s", 0, RuntimeState::Exited);
+        main.exit_code = 137;
+        let state = SyncState::default();
+        let mut seen = RuntimePod { containers: vec![side, main], ..RuntimePod::default() };
+        assert!(!is_done(&pod, &seen, &state));
+        assert_eq!(planned(&pod, &seen, &state).map(|actions| actions.len()), Some(1), "d is removed first");
+        seen.containers[0].exit_code = 1;
+        assert!(is_done(&pod, &seen, &state), "as without the rule");
     }
 
     #[test]

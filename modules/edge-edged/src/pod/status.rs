@@ -9,6 +9,7 @@ use crate::pod::container_status::{NodeContext, container};
 use crate::pod::held;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
+use crate::pod::restart_all;
 use crate::pod::restart_policy::{has_failed, restarts};
 use crate::pod::status_texts;
 use crate::pod::sync_state::SyncState;
@@ -183,7 +184,8 @@ fn phase(
     let mut containers = pod.spec().containers.iter();
     let again = |container: &Container| over(container).is_some_and(|ended| restarts(pod, container, ended));
     // One that was told to leave ends as it ended, whatever the policy would have done next.
-    if codes.len() < mains.len() || (*intent != Intent::Terminate && containers.any(again)) {
+    let mut goes_on = || containers.any(again) || restart_all::is_wanted(pod, seen);
+    if codes.len() < mains.len() || (*intent != Intent::Terminate && goes_on()) {
         "Running"
     } else if codes.iter().all(|code| *code == 0) {
         "Succeeded"

@@ -136,6 +136,25 @@ fn the_phase_follows_the_policy() {
 }
 
 #[test]
+fn a_pod_all_of_whose_containers_are_to_start_again_runs_on_whatever_they_were_ended_with() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let pod = pod(json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "side", "image": "x", "restartPolicy": "Always", "restartPolicyRules": rule}],
+        "containers": [{"name": "c", "image": "x"}],
+    }));
+    let phase = |code: i32| {
+        let mut side = instance(&pod, "side", "s", 0, RuntimeState::Exited);
+        side.exit_code = code;
+        let mut ended = instance(&pod, "c", "s", 0, RuntimeState::Exited);
+        ended.exit_code = 137;
+        let both = seen(vec![ended, side]);
+        status(&pod, &Intent::Run, &both, &SyncState::default(), None)["phase"].clone()
+    };
+    assert_eq!((phase(42), phase(1)), (json!("Running"), json!("Failed")));
+}
+
+#[test]
 fn a_refused_pod_has_failed_with_its_reason_and_fields_without_effect_are_named() {
     let pod = pod(json!({"containers": [{"name": "c", "image": "x", "brandNew": {"periodSeconds": 1}}]}));
     let words = "Pod was rejected: no room";
