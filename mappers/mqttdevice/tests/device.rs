@@ -116,7 +116,7 @@ async fn without_a_broker_nothing_is_sent_and_without_a_word_there_is_no_value()
     let mut session = MqttDevice.connect(&device.address()).await.unwrap();
     let mute = visitor(&[("stateTopic", "nobody/says")]);
     assert!(matches!(session.read(&mute).await, Err(Fault::NoValue(_))));
-    assert!(matches!(session.write(&mute, &Value::Int(1)).await, Err(Fault::Device(_))), "no command topic");
+    assert!(matches!(session.write(&mute, &Value::Int(1)).await, Err(Fault::Unfit(_))), "no command topic");
     let silent = visitor(&[("stateTopic", "nobody/says"), ("commandTopic", "nobody/hears")]);
     assert_eq!(session.write(&silent, &Value::Int(1)).await, Ok(()), "the broker has it");
     drop(device.broker.lock().unwrap().take());
