@@ -67,9 +67,7 @@ impl Edged {
     /// and that nobody wants any more ends now; what is there nobody knows before the runtime was listed.
     pub(crate) fn waits_for_namesake(&mut self, id: &PodId, cx: &mut Context<EdgedMsg>) -> bool {
         let Some(left) = &self.left else { return true };
-        let is_namesake =
-            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
-        for (other, grace) in left.clone().into_iter().filter(|(other, _)| is_namesake(other)) {
+        for (other, grace) in left.clone().into_iter().filter(|(other, _)| other.is_namesake_of(id)) {
             if !self.pods.has(&other.uid) {
                 self.orphan(other, grace, cx);
             }

@@ -15,4 +15,9 @@ impl PodId {
     pub(crate) fn namespaced_name(&self) -> NamespacedName {
         NamespacedName::new(&*self.namespace, &*self.name)
     }
+
+    /// Whether it is another pod of the same name.
+    pub(crate) fn is_namesake_of(&self, other: &PodId) -> bool {
+        self.uid != other.uid && self.namespaced_name() == other.namespaced_name()
+    }
 }

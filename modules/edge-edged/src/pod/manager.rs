@@ -104,9 +104,7 @@ impl PodManager {
 
     /// Whether another pod of this namespace and name has something in the runtime.
     pub(crate) fn name_is_taken(&self, id: &PodId) -> bool {
-        let same =
-            |other: &PodId| other.name == id.name && other.namespace == id.namespace && other.uid != id.uid;
-        self.0.values().any(|pod| same(&pod.id) && !pod.is_stopped && !pod.is_removed)
+        self.0.values().any(|pod| pod.id.is_namesake_of(id) && !pod.is_stopped && !pod.is_removed)
     }
 
     /// Pods that are not `wanted` end; those that have ended are forgotten.
