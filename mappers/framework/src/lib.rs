@@ -35,6 +35,7 @@ mod events;
 mod fault;
 pub mod host;
 mod message;
+pub mod own_file;
 mod panel;
 pub mod payload;
 mod plan;
