@@ -33,24 +33,23 @@ pub fn make(order: &Order, root: &Path, epoch: Option<String>, say: &mut dyn FnM
     } else {
         order.targets.clone()
     };
-    let workspace = Workspace::find(root, &targets)?;
-    let about = About::of(&workspace)?;
     let told = Told { revision: order.revision.clone(), allow_dirty: order.allow_dirty, epoch };
     let (built, source) = match &order.binaries {
-        Some(folder) => given(folder, &programs, &targets, &workspace, &about, &told)?,
+        Some(folder) => given(folder, &programs, &targets, root, &told)?,
         None => {
             let source = source::find(root, &told)?;
             // All that is missing is told before the first of many minutes.
             for target in &targets {
                 toolchain.check(*target)?;
             }
-            (compiled(&workspace, &programs, &targets, &toolchain, &source, order, &about, say)?, source)
+            (compiled(root, &programs, &targets, &toolchain, &source, order, say)?, source)
         }
     };
-    let target_folder = workspace.target_folder()?;
-    let out = order.out.clone().unwrap_or_else(|| target_folder.join("dist"));
-    let release =
-        Release { order, workspace: &workspace, about: &about, source: &source, programs: &programs };
+    let out = match &order.out {
+        Some(out) => out.clone(),
+        None => Workspace::find(root, &targets[..1])?.target_folder()?.join("dist"),
+    };
+    let release = Release { order, root, source: &source, programs: &programs };
     let mut folder = Folder::begin(&out)?;
     let images = release.files(&built, &mut folder, say)?;
     release.provenance(order.binaries.is_none().then_some(&toolchain), &built, &mut folder)?;
@@ -63,22 +62,9 @@ pub fn make(order: &Order, root: &Path, epoch: Option<String>, say: &mut dyn FnM
     Ok(())
 }
 
-/// What the manifests say of all programs.
-struct About {
-    version: String,
-    license: String,
-}
-
-impl About {
-    fn of(workspace: &Workspace) -> Result<About> {
-        let ours = workspace.packages().iter().find(|package| package["name"] == "edge");
-        let field = |name: &str| {
-            let value = ours.and_then(|package| package[name].as_str());
-            value.map(str::to_owned).with_context(|| format!("cargo metadata says no {name} of `edge`"))
-        };
-        Ok(About { version: field("version")?, license: field("license")? })
-    }
-}
+/// The version and the licence of all programs: the workspace's, as this one's.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 
 /// Programs for one kind of machine.
 type Built = (Target, Vec<Binary>);
@@ -88,8 +74,7 @@ fn given(
     folder: &Path,
     programs: &[Program],
     targets: &[Target],
-    workspace: &Workspace,
-    about: &About,
+    root: &Path,
     told: &Told,
 ) -> Result<(Vec<Built>, Source)> {
     let [target] = targets else {
@@ -99,12 +84,11 @@ fn given(
     let mut commit: Option<(String, &str)> = None;
     for binary in &binaries {
         let name = binary.program.name;
-        let own = match programs::said(&binary.bytes, &about.version) {
+        let own = match programs::said(&binary.bytes, VERSION) {
             Said::Commit(own) => own,
             Said::OtherVersion => bail!(
-                "{name} in {} is not of version {}, as the sources here are: take the sources that it is of",
-                folder.display(),
-                about.version
+                "{name} in {} is not of version {VERSION}, as the sources here are: take the sources that it is of",
+                folder.display()
             ),
             Said::Nothing if told.revision.is_some() => continue,
             Said::Nothing => bail!(
@@ -120,28 +104,27 @@ fn given(
             None => commit = Some((own, name)),
         }
     }
-    let source = source::of_programs(&workspace.root, commit.map(|(commit, _)| commit), told)?;
+    let source = source::of_programs(root, commit.map(|(commit, _)| commit), told)?;
     Ok((vec![(*target, binaries)], source))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the whole of what a build depends on")]
 fn compiled(
-    workspace: &Workspace,
+    root: &Path,
     programs: &[Program],
     targets: &[Target],
     toolchain: &Toolchain,
     source: &Source,
     order: &Order,
-    about: &About,
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<Built>> {
+    let workspace = Workspace::find(root, targets)?;
     let mut built = Vec::new();
     for target in targets {
         say(&format!("building {} program(s) for {}", programs.len(), target.triple));
-        let folder = compile::build(workspace, programs, *target, toolchain, source, &order.profile)?;
+        let folder = compile::build(&workspace, programs, *target, toolchain, source, &order.profile)?;
         let binaries = programs::read(&folder, programs, *target)?;
         for binary in &binaries {
-            let said = programs::said(&binary.bytes, &about.version);
+            let said = programs::said(&binary.bytes, VERSION);
             if source.commit.clone().map(Said::Commit) != Some(said) {
                 bail!("{} does not say its version and commit", binary.program.name);
             }
@@ -153,8 +136,7 @@ fn compiled(
 
 struct Release<'a> {
     order: &'a Order,
-    workspace: &'a Workspace,
-    about: &'a About,
+    root: &'a Path,
     source: &'a Source,
     programs: &'a [Program],
 }
@@ -168,7 +150,7 @@ struct Named {
 
 impl Release<'_> {
     fn tag(&self) -> String {
-        self.order.tag.clone().unwrap_or_else(|| format!("v{}", self.about.version))
+        self.order.tag.clone().unwrap_or_else(|| format!("v{VERSION}"))
     }
 
     /// Programs, images, the Debian package and the bills of materials.
@@ -186,7 +168,7 @@ impl Release<'_> {
         let images = self.images(built, linked.as_ref(), folder)?;
         say(&format!("{} image archive(s)", images.len()));
         let about = deb::About {
-            version: self.about.version.clone(),
+            version: VERSION.to_owned(),
             revision: self.source.commit.clone(),
             maintainer: self.order.maintainer.clone(),
             source: self.order.source.clone(),
@@ -208,8 +190,7 @@ impl Release<'_> {
                 folder.add(&format!("{}/licenses.txt", target.platform()), &licenses, 0o644)?;
                 for binary in binaries {
                     let graph = linked.graph(*target)?;
-                    let bill =
-                        sbom::bill(binary, graph, &linked.about, &self.about.version, self.source.time)?;
+                    let bill = sbom::bill(binary, graph, &linked.about, VERSION, self.source.time)?;
                     let name = format!("sbom/{}_{}.cdx.json", binary.program.name, target.platform());
                     folder.add(&name, &bill, 0o644)?;
                 }
@@ -225,7 +206,7 @@ impl Release<'_> {
             version: tag.strip_prefix('v').unwrap_or(&tag).to_owned(),
             revision: self.source.commit.clone(),
             source: self.order.source.clone(),
-            licenses: self.about.license.clone(),
+            licenses: LICENSE.to_owned(),
             time: self.source.time,
         };
         let (mut named, mut list) = (Vec::new(), String::new());
@@ -259,22 +240,24 @@ impl Release<'_> {
     fn linked(&self, built: &[Built], say: &mut dyn FnMut(&str)) -> Result<Option<Linked>> {
         if self.order.binaries.is_some() {
             let told = Told { allow_dirty: true, epoch: Some("0".to_owned()), ..Told::default() };
-            let here = source::find(&self.workspace.root, &told).ok().and_then(|source| source.commit);
+            let here = source::find(self.root, &told).ok().and_then(|source| source.commit);
             if here.is_none() || here != self.source.commit {
                 say("no licences and bills of materials: the programs are not of the sources here");
                 return Ok(None);
             }
         }
-        let about = crates::about(self.workspace)?;
+        let targets: Vec<Target> = built.iter().map(|(target, _)| *target).collect();
+        let workspace = Workspace::find(self.root, &targets)?;
+        let about = crates::about(&workspace)?;
         let graphs = built
             .iter()
-            .map(|(target, _)| Ok((target.triple, crates::graph(self.workspace, self.programs, *target)?)))
+            .map(|(target, _)| Ok((target.triple, crates::graph(&workspace, self.programs, *target)?)))
             .collect::<Result<_>>()?;
         Ok(Some(Linked { about, graphs }))
     }
 
     fn provenance(&self, toolchain: Option<&Toolchain>, built: &[Built], folder: &mut Folder) -> Result<()> {
-        let lock = self.workspace.root.join("Cargo.lock");
+        let lock = self.root.join("Cargo.lock");
         let lock = std::fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
         let given = if toolchain.is_some() {
             Vec::new()
@@ -291,7 +274,7 @@ impl Release<'_> {
             lock: &hex::encode(Sha256::digest(&lock)),
             parameters: json!({
                 "programs": names, "targets": targets, "profile": self.order.profile,
-                "repository": self.order.repository, "tag": self.tag(), "version": self.about.version,
+                "repository": self.order.repository, "tag": self.tag(), "version": VERSION,
                 "revision": self.source.commit, "source": self.order.source,
             }),
             builder: &self.order.builder_id,

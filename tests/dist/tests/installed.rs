@@ -20,7 +20,8 @@ fn one(out: &Path, folder: &str, begins: &str, ends: &str) -> PathBuf {
 #[test]
 fn containerd_imports_an_image_and_runs_it() {
     let programs = fixture::programs();
-    let (_parent, out) = fixture::release(programs.path(), &[]).unwrap();
+    let some = ["--only", "cloudcore,edgecore,virtual-mapper"];
+    let (_parent, out) = fixture::release(programs.path(), &some).unwrap();
     let host = TestHost::new("dist").unwrap();
     for (image, programs, user) in [
         ("cloudcore", &["cloudcore"][..], "65532"),
@@ -43,7 +44,7 @@ fn containerd_imports_an_image_and_runs_it() {
         };
         for program in programs {
             let said = run(&id(program), &[&format!("/usr/local/bin/{program}"), "--version"]);
-            assert_eq!(said.trim(), format!("{program} {}", fixture::said()));
+            assert_eq!(said.trim(), format!("{program} {}", fixture::said(fixture::OTHER)));
         }
         // Without a word of ours: what the image starts, and as whom.
         assert_eq!(run(&id("entry"), &[]).trim(), format!("{} started as Some({user})", programs[0]));
@@ -82,7 +83,7 @@ fn dpkg_installs_upgrades_and_removes_the_package() {
     dpkg(&["--install", package.to_str().unwrap()]);
     let installed = root.path().join("usr/bin/edgecore");
     let said = fixture::output(Command::new(&installed).arg("--version"));
-    assert_eq!(said.trim(), format!("edgecore {}", fixture::said()));
+    assert_eq!(said.trim(), format!("edgecore {}", fixture::said(fixture::OTHER)));
     let unit = std::fs::read_to_string(root.path().join("usr/lib/systemd/system/edgecore.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/bin/edgecore --config"), "{unit}");
     // Sums are right, and nothing is a setting.

@@ -3,6 +3,7 @@
 
 mod fixture;
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -15,7 +16,8 @@ use dist::target::Target;
 
 #[test]
 fn what_is_packed_twice_is_the_same() {
-    let one = fixture::programs();
+    const SOME: [&str; 2] = ["--only", "edgecore,virtual-mapper"];
+    let one = fixture::programs_of(&fixture::COMMIT);
     let other = tempfile::tempdir().unwrap();
     for program in PROGRAMS {
         let path = other.path().join(program.name);
@@ -24,12 +26,17 @@ fn what_is_packed_twice_is_the_same() {
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
         std::fs::File::options().append(true).open(&path).unwrap().set_modified(long_ago).unwrap();
     }
-    let (_first, first) = fixture::release(one.path(), &[]).unwrap();
+    let (_first, first) = fixture::release(one.path(), &SOME).unwrap();
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let (_second, second) = fixture::release(other.path(), &[]).unwrap();
+    let (_second, second) = fixture::release(other.path(), &SOME).unwrap();
     rustix::process::umask(umask);
     let (first_files, second_files) = (fixture::files(&first), fixture::files(&second));
-    assert!(first_files.contains_key("SHA256SUMS") && first_files.contains_key("provenance.json"));
+    for name in ["SHA256SUMS", "provenance.json", "images/digests.txt"] {
+        assert!(first_files.contains_key(name), "{name}");
+    }
+    if dist::root().unwrap().join(".git").exists() {
+        bill(&first_files);
+    }
     let names: Vec<&String> = first_files.keys().collect();
     assert_eq!(names, second_files.keys().collect::<Vec<&String>>());
     for (name, bytes) in &first_files {
@@ -37,6 +44,32 @@ fn what_is_packed_twice_is_the_same() {
         let mode = |of: &Path| std::fs::metadata(of.join(name)).unwrap().permissions().mode();
         assert_eq!(mode(&first), mode(&second), "{name}");
     }
+}
+
+/// What is known to be linked into `edgecore` is in its bill, and what only builds it, or belongs to the other program, is not.
+fn bill(files: &BTreeMap<String, Vec<u8>>) {
+    let (_, bytes) = files.iter().find(|(name, _)| name.starts_with("sbom/edgecore_")).expect("a bill");
+    let bill: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let components = bill["components"].as_array().unwrap();
+    let find = |name: &str| components.iter().find(|component| component["name"] == name);
+    for name in ["s2n-quic", "rusqlite", "sqlite", "aws-lc", "edge-hub", "rust-std"] {
+        assert!(find(name).is_some(), "{name} is missing");
+    }
+    for name in ["serde_derive", "cc", "protox", "proptest", "clap"] {
+        assert!(find(name).is_none(), "{name} is not linked");
+    }
+    let quic = find("s2n-quic").unwrap();
+    assert_eq!(quic["hashes"][0]["content"].as_str().unwrap().len(), 64);
+    assert_eq!(quic["licenses"][0]["expression"], "Apache-2.0");
+    let refs: Vec<&serde_json::Value> = components.iter().map(|component| &component["bom-ref"]).collect();
+    for dependency in bill["dependencies"].as_array().unwrap() {
+        for on in dependency["dependsOn"].as_array().unwrap() {
+            assert!(refs.contains(&on), "{on} is no component");
+        }
+    }
+    let (_, licenses) = files.iter().find(|(name, _)| name.ends_with("/licenses.txt")).expect("licences");
+    let licenses = String::from_utf8_lossy(licenses);
+    assert!(licenses.contains("tokio 1.") && licenses.contains("Permission is hereby granted"));
 }
 
 /// A workspace with one program that names places: its own, one of what its build script wrote, and the standard library's.
