@@ -112,8 +112,9 @@ fn fields(data: &Tree, target: Target, about: &About) -> String {
          Priority: optional\n\
          {homepage}\
          Description: edge side of KubeHive\n \
-         A node at the edge of a Kubernetes cluster: edgecore runs pods and keeps twins of\n \
-         devices, with and without the cloud; keadm joins the machine to a cluster.\n \
+         A node at the edge of a Kubernetes cluster: edgecore runs pods and keeps\n \
+         twins of devices, with and without the cloud; keadm joins the machine to\n \
+         a cluster.\n \
          .\n \
          Nothing is started by the installation: keadm join comes first.\n",
         about.version(),
@@ -130,11 +131,10 @@ fn changelog(about: &About) -> Result<String> {
     let time = i64::try_from(about.time).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let time = time.context("the time of the sources is none")?.to_zoned(TimeZone::UTC);
     let date = jiff::fmt::rfc2822::to_string(&time).context("the time of the sources")?;
-    let commit = about.revision.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let commit = about.revision.as_ref().map(|commit| format!("  * Commit {commit}.\n")).unwrap_or_default();
     Ok(format!(
-        "{NAME} ({}) unstable; urgency=medium\n\n  * Version {}{commit}. CHANGELOG.md of the sources says what is new.\n\n -- {}  {date}\n",
+        "{NAME} ({}) unstable; urgency=medium\n\n  * CHANGELOG.md of the sources says what is new.\n{commit}\n -- {}  {date}\n",
         about.version(),
-        about.version,
         about.maintainer,
     ))
 }
