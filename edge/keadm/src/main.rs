@@ -12,7 +12,7 @@ use keadm::{CloudPorts, ConfigLocation, HubProtocol, Join};
 use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
-#[command(name = "keadm", version, about = "Joins edge nodes to a cluster, and undoes it")]
+#[command(name = "keadm", version = buildinfo::TEXT, about = "Joins edge nodes to a cluster, and undoes it")]
 struct Cli {
     #[command(subcommand)]
     verb: Command,
@@ -254,7 +254,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Command::Version => {
-            say(format!("keadm {}", env!("CARGO_PKG_VERSION")));
+            say(format!("keadm {}", buildinfo::TEXT));
             Ok(())
         }
         Command::Other(words) => bail!("{}", keadm::absent(words.first().map_or("", String::as_str))),

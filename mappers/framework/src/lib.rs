@@ -53,6 +53,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+/// What the mappers here say behind their names at `--version`: the workspace's version, and the commit that they were built of.
+pub use buildinfo::TEXT as VERSION;
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};

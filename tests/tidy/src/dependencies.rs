@@ -4,8 +4,9 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 20] = [
+const SHARED: [(&str, &str); 21] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
+    ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),

@@ -7,7 +7,7 @@ use httpdevice::{HttpDevice, NAME};
 
 const PROGRAM: Program = Program {
     name: "http-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Reads and writes devices that speak HTTP and JSON, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &[],
