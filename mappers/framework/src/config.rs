@@ -32,6 +32,7 @@ const KNOWN: [(&str, &[&str]); 3] = [
             "http_port",
             "http_allow",
             "command_log",
+            "stream_dir",
         ],
     ),
     ("dev_init", &["mode"]),
@@ -91,6 +92,9 @@ pub struct Common {
     /// The file that keeps which commands were sent to devices. Empty: beside the mapper's own socket.
     #[serde(default)]
     pub command_log: PathBuf,
+    /// The folder below which streams of cameras are saved. Empty: none is.
+    #[serde(default)]
+    pub stream_dir: PathBuf,
 }
 
 /// Where devices come from.
@@ -239,6 +243,11 @@ impl Config {
         if !log.as_os_str().is_empty() && !log.is_absolute() {
             let what = format!("is `{}`; write an absolute path, or leave it out", log.display());
             return wrong("common.command_log", &what);
+        }
+        let streams = &self.common.stream_dir;
+        if !streams.as_os_str().is_empty() && !streams.is_absolute() {
+            let what = format!("is `{}`; write an absolute path, or leave it out", streams.display());
+            return wrong("common.stream_dir", &what);
         }
         if self.common.edgecore_sock.is_empty() {
             return wrong("common.edgecore_sock", &"is empty; write the path of edgecore's dmi.sock");

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Capacity, Ended, Env, Flow, Hive, Policy, Thread};
@@ -149,6 +150,9 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         edgecore,
         commands,
         pushers: Pushers::with(config.credentials.clone()),
+        streams: Some(&common.stream_dir)
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .map(|dir| Arc::from(dir.as_path())),
         losses,
         rest,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),

@@ -1,11 +1,15 @@
 //! The mapper of devices that speak HTTP and JSON.
 //!
 //! What a device's `protocol.configData` and a property's `visitors.configData` may say stands in the README beside this crate.
-//! Properties with the same path are read by one request. It speaks HTTP/1.1 without TLS: what is behind `https` needs a proxy
+//! Properties with the same path are read by one request; a stream is a picture that is asked for again and again, or one answer that
+//! does not end (`multipart/x-mixed-replace`). It speaks HTTP/1.1 without TLS: what is behind `https` needs a proxy
 //! on the node.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
+mod camera;
+mod exchange;
+mod parts;
 mod session;
 mod visitor;
 
@@ -29,6 +33,10 @@ impl Protocol for HttpDevice {
 
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn has_streams(&self) -> bool {
+        true
     }
 
     fn address(&self, settings: &Settings) -> Result<Address, InvalidSetting> {

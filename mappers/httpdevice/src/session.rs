@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use framework::payload::beginning;
+use framework::stream::FrameSource;
 use framework::{Fault, Session, Value};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use httpclient::{SendRequest, handshake};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use http_body_util::Full;
+use httpclient::SendRequest;
+use hyper::Method;
 
 use crate::address::Address;
+use crate::camera::Camera;
+use crate::exchange::{connect, refused, request, whole};
 use crate::visitor::Visitor;
 
 /// A connection to a device.
@@ -47,8 +45,8 @@ impl HttpSession {
             (self.sender, self.is_kept) = (connect(&self.address).await?, false);
         }
         let is_repeatable = matches!(method, Method::GET | Method::PUT);
-        let request = self.request(&method, path, body.clone())?;
-        let answer = match self.sender.send_request(request).await {
+        let first = request(&self.address, &method, path, body.clone())?;
+        let answer = match self.sender.send_request(first).await {
             Ok(answer) => answer,
             Err(error) => {
                 let is_unsent = error.is_unsent();
@@ -58,8 +56,8 @@ impl HttpSession {
                     return Err(if is_unsent { Fault::NotSent(reason) } else { Fault::Link(reason) });
                 }
                 (self.sender, self.is_kept) = (connect(&self.address).await?, false);
-                let request = self.request(&method, path, body)?;
-                let sent = self.sender.send_request(request).await;
+                let again = request(&self.address, &method, path, body)?;
+                let sent = self.sender.send_request(again).await;
                 sent.map_err(|error| Fault::Link(format!("the device has closed the connection: {error}")))?
             }
         };
@@ -67,35 +65,6 @@ impl HttpSession {
         let status = answer.status();
         let body = whole(answer, self.address.bytes).await?;
         if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
-    }
-
-    fn request(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<(String, &str)>,
-    ) -> Result<Request<Full<Bytes>>, Fault> {
-        let base = &self.address.base;
-        let target = match format!("{base}{path}") {
-            target if target.starts_with('/') => target,
-            target => format!("/{target}"),
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(HOST, self.address.authority())
-            .header(USER_AGENT, concat!("kubehive-http-mapper/", env!("CARGO_PKG_VERSION")));
-        if let Some((header, value)) = &self.address.login.0 {
-            request = request.header(header, value);
-        }
-        let body = match body {
-            Some((body, kind)) => {
-                request = request.header(CONTENT_TYPE, kind);
-                Full::new(Bytes::from(body))
-            }
-            None => Full::default(),
-        };
-        request.body(body).map_err(|error| Fault::Device(format!("this cannot be asked for: {error}")))
     }
 }
 
@@ -123,6 +92,10 @@ impl Session for HttpSession {
         }
     }
 
+    fn frames(&mut self, visitor: &Visitor) -> Result<Box<dyn FrameSource>, Fault> {
+        Ok(Box::new(Camera::at(self.address.clone(), visitor.path.clone())))
+    }
+
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
         let (path, body) = visitor.written(value).map_err(Fault::Unfit)?;
         let body = (visitor.write.method != Method::GET).then_some((body, &*visitor.write.content_type));
@@ -133,48 +106,4 @@ impl Session for HttpSession {
         }
         self.ask(method, &path, body).await.map(drop)
     }
-}
-
-async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
-    let authority = address.authority();
-    let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
-    let found = framework::host::addresses(&address.host, address.port).await.map_err(failed)?;
-    let connecting = TcpStream::connect(found.as_slice());
-    let stream = match timeout(address.answer, connecting).await {
-        Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("nobody answers".to_owned())),
-    };
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) = handshake(stream).await.map_err(|error| failed(error.to_string()))?;
-    // It ends with the sender, or with the device's end of it.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to a device broke off");
-        }
-    });
-    Ok(sender)
-}
-
-async fn whole(answer: Response<Incoming>, most: usize) -> Result<Bytes, Fault> {
-    match Limited::new(answer.into_body(), most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Fault::Device(format!("the answer has more than {most} bytes; raise `maxBytes`")))
-        }
-        Err(error) => Err(Fault::Link(format!("the answer broke off: {error}"))),
-    }
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> Fault {
-    Fault::Device(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            format!("status {status}: check `auth` and what belongs to it")
-        }
-        status if status.is_redirection() => {
-            format!(
-                "status {status}: it wants to be asked elsewhere; write that address into `url` and `path`"
-            )
-        }
-        status => format!("status {status}: {}", beginning(body)),
-    })
 }
