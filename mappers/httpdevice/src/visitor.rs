@@ -1,5 +1,7 @@
 //! Where a property is in the answers of its device, and how it is written.
 
+use std::sync::Arc;
+
 use framework::payload::plain;
 use framework::{InvalidSetting, Payload, Property, Settings, Value};
 use hyper::Method;
@@ -14,7 +16,7 @@ pub struct Visitor {
     /// What is asked for, behind the device's own path. Those with the same one come in one answer.
     pub path: String,
     /// Where it is in the answer.
-    pub payload: Payload,
+    pub payload: Arc<Payload>,
     /// How it is written.
     pub write: Write,
 }
@@ -42,7 +44,7 @@ impl Visitor {
         if let Some(query) = settings.text("query")? {
             path = checked("query", &format!("{path}?{query}"))?;
         }
-        let payload = Payload::read(property.kind, settings)?;
+        let payload = Arc::new(Payload::read(property.kind, settings)?);
         let write = settings.object("write")?;
         let part = |key: &str| write.get(key).map(plain);
         if let Some(unknown) =
