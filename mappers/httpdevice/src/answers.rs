@@ -58,7 +58,7 @@ impl Answers {
             return Err(too_long(most));
         }
         let mut said = Vec::new();
-        if fill(&mut body, &mut said, SMALL, most).await? {
+        if fill(&mut body, &mut said, SMALL, most).await? && said.len() <= SMALL {
             return Ok(Said { body: said, place: None });
         }
         let bytes = u32::try_from(announced.unwrap_or(most)).unwrap_or(u32::MAX);
