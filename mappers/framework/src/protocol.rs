@@ -102,6 +102,12 @@ pub trait Protocol: Send + Sync + 'static {
         Ok(Box::new(Spread::read(property, settings)?))
     }
 
+    /// Whether it refuses devices at addresses that are closed to them ([`crate::host::Targets`]), so that `common.allowed_targets` has an
+    /// effect.
+    fn judges_targets(&self) -> bool {
+        false
+    }
+
     /// How long a connection may take until the framework gives up on it.
     fn connect_deadline(&self, _: &Self::Address) -> Duration {
         DEADLINE

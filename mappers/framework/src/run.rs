@@ -19,6 +19,7 @@ use crate::commands::CommandLog;
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
+use crate::host::Targets;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
 use crate::push::{PUSH, Pushers};
@@ -55,6 +56,9 @@ pub(crate) async fn run_watched<P: Protocol>(
     if common.protocol != protocol.name() {
         let (configured, spoken) = (common.protocol.clone(), protocol.name().to_owned());
         return Err(MapperError::Protocol { configured, spoken });
+    }
+    if common.allowed_targets != Targets::default() && !protocol.judges_targets() {
+        return Err(MapperError::AllowedTargets(common.protocol.clone()));
     }
     // Dropped with this future, so that the mapper ends in order then, too.
     let (stop, stopped) = oneshot::channel();

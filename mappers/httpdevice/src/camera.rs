@@ -12,13 +12,15 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Response};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::HttpDevice;
 use crate::address::Address;
-use crate::exchange::{connect, refused, request, whole};
+use crate::exchange::{connect, refused, request};
 use crate::parts::Parts;
 
 /// The pictures that are at a path.
 pub(crate) struct Camera {
     address: Address,
+    device: HttpDevice,
     path: String,
     /// An answer that does not end.
     live: Option<Live>,
@@ -32,8 +34,8 @@ struct Live {
 }
 
 impl Camera {
-    pub(crate) fn at(address: Address, path: String) -> Self {
-        Camera { address, path, live: None }
+    pub(crate) fn at(address: Address, device: HttpDevice, path: String) -> Self {
+        Camera { address, device, path, live: None }
     }
 
     async fn frame(&mut self, after: Duration) -> Result<Frame, Fault> {
@@ -61,7 +63,7 @@ impl Camera {
     }
 
     async fn ask(&self) -> Result<Asked, Fault> {
-        let mut sender = connect(&self.address).await?;
+        let mut sender = connect(&self.address, &self.device).await?;
         let asked = request(&self.address, &Method::GET, &self.path, None)?;
         let answer = match timeout(self.address.answer, sender.send_request(asked)).await {
             Ok(answer) => answer.map_err(|error| Fault::Link(format!("the camera has closed: {error}")))?,
@@ -70,7 +72,8 @@ impl Camera {
         let most = self.address.bytes.min(FRAME_MAX);
         let (status, kind) = (answer.status(), content_type(&answer));
         if !status.is_success() {
-            return Err(refused(status, &whole(answer, most).await?));
+            let said = self.device.answers.whole(answer.into_body(), most).await?;
+            return Err(refused(status, &said.body));
         }
         if let Some(parts) = Parts::of(&kind, most) {
             return Ok(Asked::Live(Live { parts, answer: answer.into_body(), _sender: sender }));
@@ -81,9 +84,9 @@ impl Camera {
                 "it sends `{kind}`; a picture is image/jpeg or image/png, and a stream multipart/x-mixed-replace"
             ))
         })?;
-        let bytes = timeout(self.address.answer, whole(answer, most)).await;
-        let bytes = bytes.map_err(|_| Fault::Silent("the picture does not come to its end".to_owned()))??;
-        checked(bytes, format).map(Asked::Picture)
+        let said = timeout(self.address.answer, self.device.answers.whole(answer.into_body(), most)).await;
+        let said = said.map_err(|_| Fault::Silent("the picture does not come to its end".to_owned()))??;
+        checked(said.body.into(), format).map(Asked::Picture)
     }
 }
 

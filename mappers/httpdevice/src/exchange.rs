@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use framework::Fault;
 use framework::payload::beginning;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use httpclient::{SendRequest, handshake};
-use hyper::body::Incoming;
+use http_body_util::Full;
+use httpclient::{SendRequest, agent, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::HttpDevice;
 use crate::address::Address;
 
 /// A request of a device, with its login.
@@ -29,7 +29,7 @@ pub(crate) fn request(
         .method(method)
         .uri(target)
         .header(HOST, address.authority())
-        .header(USER_AGENT, concat!("kubehive-http-mapper/", env!("CARGO_PKG_VERSION")));
+        .header(USER_AGENT, format!("{}/{}", agent::HTTP_MAPPER, env!("CARGO_PKG_VERSION")));
     if let Some((header, value)) = &address.login.0 {
         request = request.header(header, value);
     }
@@ -43,10 +43,14 @@ pub(crate) fn request(
     request.body(body).map_err(|error| Fault::Device(format!("this cannot be asked for: {error}")))
 }
 
-pub(crate) async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
+/// A connection to the device, if its address is one that devices may have.
+pub(crate) async fn connect(
+    address: &Address,
+    device: &HttpDevice,
+) -> Result<SendRequest<Full<Bytes>>, Fault> {
     let authority = address.authority();
     let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
-    let found = framework::host::addresses(&address.host, address.port).await.map_err(failed)?;
+    let found = device.targets.addresses(&address.host, address.port).await.map_err(failed)?;
     let connecting = TcpStream::connect(found.as_slice());
     let stream = match timeout(address.answer, connecting).await {
         Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
@@ -61,16 +65,6 @@ pub(crate) async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>
         }
     });
     Ok(sender)
-}
-
-pub(crate) async fn whole(answer: Response<Incoming>, most: usize) -> Result<Bytes, Fault> {
-    match Limited::new(answer.into_body(), most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Fault::Device(format!("the answer has more than {most} bytes; raise `maxBytes`")))
-        }
-        Err(error) => Err(Fault::Link(format!("the answer broke off: {error}"))),
-    }
 }
 
 pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Fault {

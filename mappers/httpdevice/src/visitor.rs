@@ -1,6 +1,7 @@
 //! Where a property is in the answers of its device, and how it is written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use framework::payload::plain;
 use framework::{InvalidSetting, Kind, Payload, Property, Settings, Value};
@@ -16,7 +17,7 @@ pub struct Visitor {
     /// What is asked for, behind the device's own path. Those with the same one come in one answer.
     pub path: String,
     /// Where it is in the answer.
-    pub payload: Payload,
+    pub payload: Arc<Payload>,
     /// How it is written.
     pub write: Write,
 }
@@ -47,7 +48,7 @@ impl Visitor {
         if property.is_stream {
             return Ok(Visitor::stream(path));
         }
-        let payload = Payload::read(property.kind, settings)?;
+        let payload = Arc::new(Payload::read(property.kind, settings)?);
         let write = settings.object("write")?;
         let part = |key: &str| write.get(key).map(plain);
         if let Some(unknown) =
@@ -81,7 +82,7 @@ impl Visitor {
 
     /// Pictures: they are neither JSON nor written.
     fn stream(path: String) -> Self {
-        let payload = Payload { kind: Kind::Text, pointer: None, map: BTreeMap::new() };
+        let payload = Arc::new(Payload { kind: Kind::Text, pointer: None, map: BTreeMap::new() });
         let content_type = String::new();
         let write = Write { method: Method::PUT, path: path.clone(), body: String::new(), content_type };
         Visitor { path, payload, write }

@@ -19,6 +19,7 @@ const SHARED: [(&str, &str); 21] = [
     ("mountinfo", "the kernel's table of mounts"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
+    ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),
     ("csi", "the CSI drivers' wire"),
