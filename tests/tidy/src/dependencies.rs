@@ -4,12 +4,13 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 20] = [
+const SHARED: [(&str, &str); 21] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),
     ("fairshare", "what one node may have of CloudCore"),
+    ("helmchart", "what CloudCore is installed with"),
     ("httpclient", "HTTP/1.1 to peers that nobody trusts"),
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
