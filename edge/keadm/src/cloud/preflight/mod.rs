@@ -7,5 +7,7 @@ mod plan;
 mod reads;
 
 pub(crate) use daemon_sets::Landing;
-pub(crate) use finding::{Finding, Grade};
+#[cfg(test)]
+pub(crate) use finding::Finding;
+pub(crate) use finding::Grade;
 pub(crate) use reads::{Checked, check};
