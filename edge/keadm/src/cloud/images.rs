@@ -7,7 +7,7 @@ use super::chart_args::{check_version, in_repository};
 
 /// Whose images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Side {
+pub(crate) enum Side {
     /// Those that run in the cluster.
     Cloud,
     /// Those of edge machines.

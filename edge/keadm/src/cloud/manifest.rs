@@ -13,7 +13,7 @@ const VERSION: &str = "v1.36.0";
 
 /// What `keadm manifest` says; `generate` as KubeEdge has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Word {
+pub(crate) enum Word {
     /// Prints, as without it.
     Generate,
 }
