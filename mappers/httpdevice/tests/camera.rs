@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use dmi::Scalar;
 use dmi::v1beta1::{Device, DeviceProperty, UpdateDeviceRequest};
+use framework::host::Targets;
 use httpdevice::{HttpDevice, NAME};
 
 use edgecore::{EdgeCore, Mapper, config, device, eventually, model, modelled, property};
@@ -55,7 +56,10 @@ impl Filming {
         let mut config = config(folder.path(), NAME);
         config.common.stream_dir = folder.path().join("streams");
         fs::create_dir(&config.common.stream_dir).unwrap();
-        let mapper = Mapper::start_with(config, HttpDevice);
+        let mapper = Mapper::start_with(
+            config,
+            HttpDevice::new(Targets::new(vec!["127.0.0.0/8".to_owned()]).unwrap()),
+        );
         Filming { edgecore, mapper, camera, port, folder }
     }
 

@@ -11,6 +11,7 @@ const SHARED: [(&str, &str); 21] = [
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),
     ("fairshare", "what one node may have of CloudCore"),
+    ("helmchart", "what CloudCore is installed with"),
     ("httpclient", "HTTP/1.1 to peers that nobody trusts"),
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
