@@ -62,7 +62,7 @@ fn what_is_no_answer_is_known_for_that() {
         assert!(is_stranger(&right[..length], READ), "{length} bytes of it");
     }
     assert!(is_stranger(&right, WRITE));
-    assert_eq!(answer(&right, 8, READ).is_err(), true, "another request's");
+    assert!(answer(&right, 8, READ).is_err(), "another request's");
     let mut refused = right.clone();
     (refused[1], refused[10], refused[11]) = (2, 0x81, 4);
     assert_eq!(answer(&refused, 7, READ), Err(NotAnswered::Refused(0x8104)));
