@@ -19,7 +19,7 @@ const TRIES: usize = 5;
 pub enum CrdError {
     /// The API server does not let us see or write it.
     #[error(
-        "cannot read or apply the definition `{name}`: apply `cloud/deploy/crds` and `cloud/deploy/rbac.yaml` of this release with kubectl"
+        "cannot read or apply the definition `{name}`: install with `keadm init` of this release, or `helm upgrade` and the chart's `crds`"
     )]
     Apply {
         /// Which.
@@ -30,7 +30,7 @@ pub enum CrdError {
     },
     /// It is missing or another release's, and this account may not write it.
     #[error(
-        "the definition `{name}` {state}, and this account may not write it: run `kubectl apply -f cloud/deploy/crds/{file}` of this release as an administrator"
+        "the definition `{name}` {state}, and this account may not write it: run `keadm init --force` of this release, or apply `crds/{file}` of its chart with kubectl, as an administrator"
     )]
     NotOurs {
         /// Which.

@@ -106,7 +106,7 @@ pub enum ApiServerError {
     },
     /// 403.
     #[error(
-        "the API server {server} forbids CloudCore's account what it starts with (403): apply `cloud/deploy/rbac.yaml` of this release"
+        "the API server {server} forbids CloudCore's account what it starts with (403): install with `keadm init --force` or `helm upgrade` of this release"
     )]
     Forbidden {
         /// Which.

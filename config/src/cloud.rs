@@ -240,7 +240,19 @@ impl CloudCore {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
-        let parsed = load::parse::<CloudCore>(path, &load::read(path)?, kubeedge::CLOUDCORE)?;
+        Self::from_text(path, &load::read(path)?)
+    }
+
+    /// Validates the text of a file that is to be.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::from_text(Path::new("cloudcore.yaml"), text).map(|(settings, _)| settings)
+    }
+
+    fn from_text(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let parsed = load::parse::<CloudCore>(path, text, kubeedge::CLOUDCORE)?;
         let Parsed { mut config, warnings, unknown: mut defects } = parsed;
         // KubeEdge's own file has one empty name.
         config.modules.cloud_hub.dns_names.retain(|name| !name.is_empty());

@@ -1,10 +1,55 @@
-//! Flags of KubeEdge's `keadm join` that this one does not take, each with what does its work here.
+//! Flags of KubeEdge's `keadm` that this one does not take, each with what does its work here.
+
+use std::marker::PhantomData;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// Name, short form, and the cure.
-const FLAGS: [(&str, Option<char>, &str); 14] = [
+type Flag = (&'static str, Option<char>, &'static str);
+
+/// A verb, with the flags of KubeEdge's that it does not take.
+pub trait Verb {
+    /// The flags.
+    const FLAGS: &'static [(&'static str, Option<char>, &'static str)];
+}
+
+/// `keadm join`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfJoin;
+
+impl Verb for OfJoin {
+    const FLAGS: &'static [Flag] = &JOIN;
+}
+
+/// `keadm init` and `keadm manifest`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfInit;
+
+impl Verb for OfInit {
+    const FLAGS: &'static [Flag] = &INIT;
+}
+
+const INIT: [Flag; 4] = [
+    ("manifests", None, "apply files of yours with kubectl, before or after"),
+    (
+        "files",
+        Some('f'),
+        "apply files of yours with kubectl, before or after; --profile FILE takes values of the chart",
+    ),
+    (
+        "external-helm-root",
+        None,
+        "the chart is within keadm: `helm upgrade --install cloudcore FOLDER --namespace kubeedge` installs one of yours",
+    ),
+    (
+        "image-archive",
+        None,
+        "load the archive on each machine that may run CloudCore (`ctr -n k8s.io images import FILE`), or push it to a registry and name that with --image-repository",
+    ),
+];
+
+const JOIN: [Flag; 14] = [
     ("kubeedge-version", None, "the version is that of the programs: copy keadm and edgecore of one release"),
     ("cgroupdriver", None, "--set modules.edged.tailoredKubeletConfig.cgroupDriver=systemd (or cgroupfs)"),
     (
@@ -39,15 +84,21 @@ const FLAGS: [(&str, Option<char>, &str); 14] = [
 
 /// None of them was given: else parsing ends with the cure.
 #[derive(Debug, Clone, Copy)]
-pub struct NoKubeEdgeFlags;
+pub struct NoKubeEdgeFlags<Of>(PhantomData<Of>);
 
-impl FromArgMatches for NoKubeEdgeFlags {
+impl<Of> Default for NoKubeEdgeFlags<Of> {
+    fn default() -> Self {
+        NoKubeEdgeFlags(PhantomData)
+    }
+}
+
+impl<Of: Verb> FromArgMatches for NoKubeEdgeFlags<Of> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let given = FLAGS.iter().filter(|(name, ..)| matches.contains_id(name));
+        let given = Of::FLAGS.iter().filter(|(name, ..)| matches.contains_id(name));
         let words: String =
             given.map(|(name, _, cure)| format!("there is no --{name} here: {cure}\n")).collect();
         match words.is_empty() {
-            true => Ok(NoKubeEdgeFlags),
+            true => Ok(NoKubeEdgeFlags(PhantomData)),
             false => Err(Error::raw(ErrorKind::UnknownArgument, words)),
         }
     }
@@ -57,17 +108,17 @@ impl FromArgMatches for NoKubeEdgeFlags {
     }
 }
 
-impl Args for NoKubeEdgeFlags {
+impl<Of: Verb> Args for NoKubeEdgeFlags<Of> {
     fn augment_args(command: Command) -> Command {
         // A value may be missing, and the flag be given twice: that there is no such flag comes first.
-        let flag = |(name, short, _): &(&'static str, Option<char>, &str)| {
+        let flag = |(name, short, _): &Flag| {
             let flag = Arg::new(*name).long(*name).num_args(0..=1).action(ArgAction::Append).hide(true);
             match short {
                 Some(short) => flag.short(*short),
                 None => flag,
             }
         };
-        command.args(FLAGS.iter().map(flag))
+        command.args(Of::FLAGS.iter().map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -81,29 +132,36 @@ mod tests {
     use clap::Parser;
 
     #[derive(Debug, Parser)]
-    struct Cli {
+    struct Cli<Of: Verb + std::fmt::Debug + Clone + Send + Sync + 'static> {
         #[command(flatten)]
-        _none: NoKubeEdgeFlags,
+        _none: NoKubeEdgeFlags<Of>,
         #[arg(long)]
         set: Vec<String>,
     }
 
-    #[test]
-    fn each_flag_of_kubeedge_is_refused_with_its_cure() {
-        for (name, short, cure) in FLAGS {
+    fn refused<Of: Verb + std::fmt::Debug + Clone + Send + Sync + 'static>() {
+        for (name, short, cure) in Of::FLAGS {
             let long = format!("--{name}");
             let with_value = vec!["keadm".to_owned(), format!("{long}=x")];
             let mut lines = vec![with_value, vec!["keadm".to_owned(), long]];
-            lines.extend(short.map(|short| vec!["keadm".to_owned(), format!("-{short}"), "x".to_owned()]));
+            lines.extend(
+                short.iter().map(|short| vec!["keadm".to_owned(), format!("-{short}"), "x".to_owned()]),
+            );
             for line in lines {
-                let told = Cli::try_parse_from(&line).unwrap_err().to_string();
+                let told = Cli::<Of>::try_parse_from(&line).unwrap_err().to_string();
                 assert!(told.contains(&format!("there is no --{name} here: {cure}")), "{line:?}: {told}");
             }
         }
+    }
+
+    #[test]
+    fn each_flag_of_kubeedge_is_refused_with_its_cure() {
+        refused::<OfJoin>();
+        refused::<OfInit>();
         let line = ["keadm", "-l", "a=b", "--labels=c=d", "--with-mqtt"];
-        let told = Cli::try_parse_from(line).unwrap_err().to_string();
+        let told = Cli::<OfJoin>::try_parse_from(line).unwrap_err().to_string();
         assert!(told.contains("no --labels") && told.contains("no --with-mqtt"), "{told}");
-        assert_eq!(Cli::try_parse_from(["keadm", "--set", "a=b"]).unwrap().set, ["a=b"]);
+        assert_eq!(Cli::<OfJoin>::try_parse_from(["keadm", "--set", "a=b"]).unwrap().set, ["a=b"]);
     }
 
     /// Whoever follows a cure with --set finds the key.
@@ -111,7 +169,7 @@ mod tests {
     fn the_settings_that_cures_name_are_there() {
         let settings = serde_json::to_value(config::edge::EdgeCore::default()).unwrap();
         let mut named = 0;
-        for (name, _, cure) in FLAGS {
+        for (name, _, cure) in OfJoin::FLAGS {
             for word in cure.split([' ', '\'', ',', '(', ')']).filter(|word| word.starts_with("modules.edge"))
             {
                 let key = word.split('=').next().unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Joins a node to a cluster, and undoes it.
+//! Installs CloudCore into a cluster, joins nodes to it, and undoes both.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod absent;
 mod admin;
+mod cloud;
 mod config_location;
 mod ctl;
 mod device_method;
@@ -16,18 +17,21 @@ mod release;
 mod store;
 mod sync;
 mod token;
+mod version;
 
-pub use absent::{absent, absent_of_ctl, reset_of};
+pub use absent::{absent, absent_of_ctl};
 pub use admin::{adopt, bar, client, free, revoke};
+pub use cloud::{ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, show_images, teardown};
 pub use config_location::ConfigLocation;
 pub use ctl::CtlCommand;
 pub use device_method::{Callable, MethodArgs, call_method};
 pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;
-pub use kubeedge_flags::NoKubeEdgeFlags;
+pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, Verb};
 pub use node::{Join, join, reset};
 pub use node_socket::OfNode;
 pub use release::{Unhold, unhold};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token, list_tokens, withdraw_token};
+pub use version::{VersionFormat, version};

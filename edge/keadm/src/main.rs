@@ -1,6 +1,6 @@
 //! `keadm`: KubeEdge's verbs for a node's life in the cluster.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +12,11 @@ use keadm::{CloudPorts, ConfigLocation, HubProtocol, Join};
 use noderegistry::TOKEN_USES;
 
 #[derive(Parser)]
-#[command(name = "keadm", version = buildinfo::TEXT, about = "Joins edge nodes to a cluster, and undoes it")]
+#[command(
+    name = "keadm",
+    version = buildinfo::TEXT,
+    about = "Installs CloudCore, joins edge nodes to a cluster, and undoes both"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Command,
@@ -20,6 +24,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Installs CloudCore into the cluster
+    ///
+    /// The Helm chart of this release, without Helm: first it looks whether the cluster is fit for it, then it writes the objects in order,
+    /// and waits until CloudCore's pods are ready. `helm upgrade --install` may take over what it installed.
+    Init(Box<keadm::Init>),
+    /// Prints what `init` would install, as YAML
+    Manifest(Box<keadm::Manifest>),
+    /// Shows the images of this release, and the values of the chart
+    #[command(subcommand)]
+    Config(keadm::ImagesCommand),
     /// Prints a token that new nodes can join with for 24 hours
     ///
     /// Good for new names, and as often as --uses says. A name that has or had a Node in the cluster, or that a Lease or a pod
@@ -91,24 +105,17 @@ enum Command {
         #[arg(long)]
         set: Vec<String>,
         #[command(flatten)]
-        of_kubeedge: keadm::NoKubeEdgeFlags,
+        of_kubeedge: keadm::NoKubeEdgeFlags<keadm::OfJoin>,
     },
-    /// Gives the node's name back and removes what join wrote and edgecore kept
+    /// Undoes what `join` or `init` did
     ///
-    /// Stop edgecore first. Removed are edgecore.yaml and the link to it at KubeEdge's place, the node's key, its certificate and
-    /// that of the CA, and the store (database.dataSource) with its log, lock and key. What stays: containers that run and their
-    /// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then, and its session ends. As with KubeEdge its Node object stays in the cluster: an
-    /// administrator deletes it (`kubectl delete node NODE`), or the machine joins again with a token that is bound to its name.
+    /// `keadm reset`, or `keadm reset edge`, on the machine of a node; `keadm reset cloud` for a cluster.
+    #[command(args_conflicts_with_subcommands = true)]
     Reset {
-        /// `edge`, as KubeEdge has it; it says nothing more
-        #[arg(hide = true)]
-        side: Option<String>,
-        /// The edgecore.yaml that join wrote
-        #[arg(long, default_value = config::edge::DEFAULT_PATH)]
-        config: PathBuf,
-        /// Remove the files even if the cloud cannot be told
-        #[arg(long)]
-        force: bool,
+        #[command(subcommand)]
+        side: Option<ResetCommand>,
+        #[command(flatten)]
+        edge: ResetEdge,
     },
     /// Looks into the node's store
     #[command(subcommand)]
@@ -118,11 +125,40 @@ enum Command {
     /// What is done on this node, with or without the cloud
     #[command(subcommand)]
     Ctl(keadm::CtlCommand),
-    /// Prints the version, as `keadm --version` does
-    Version,
+    /// Prints the version
+    Version {
+        /// How: as a document, or short
+        #[arg(short = 'o', long, value_enum)]
+        output: Option<keadm::VersionFormat>,
+    },
     /// A verb of KubeEdge's keadm, or none.
     #[command(external_subcommand)]
     Other(Vec<String>),
+}
+
+#[derive(Subcommand)]
+enum ResetCommand {
+    /// Gives the node's name back and removes what join wrote and edgecore kept
+    Edge(ResetEdge),
+    /// Removes CloudCore from the cluster, with its namespace and its CA
+    Cloud(keadm::Teardown),
+}
+
+/// Gives the node's name back and removes what join wrote and edgecore kept.
+///
+/// Stop edgecore first. Removed are edgecore.yaml and the link to it at KubeEdge's place, the node's key, its certificate and
+/// that of the CA, and the store (database.dataSource) with its log, lock and key. What stays: containers that run and their
+/// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then,
+/// and its session ends. As with KubeEdge its Node object stays in the cluster: an administrator deletes it (`kubectl delete node NODE`),
+/// or the machine joins again with a token that is bound to its name.
+#[derive(Args)]
+struct ResetEdge {
+    /// The edgecore.yaml that join wrote
+    #[arg(long, default_value = config::edge::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Remove the files even if the cloud cannot be told
+    #[arg(long)]
+    force: bool,
 }
 
 /// Which cluster.
@@ -230,7 +266,7 @@ async fn run(cli: Cli) -> Result<()> {
             certport,
             config,
             set,
-            of_kubeedge: keadm::NoKubeEdgeFlags,
+            of_kubeedge: _,
         } => {
             let cloud = CloudPorts {
                 cloudcore: cloudcore_ipport,
@@ -248,18 +284,33 @@ async fn run(cli: Cli) -> Result<()> {
             let order = Join { cloud, token, node, config, set };
             keadm::join(&order, &mut say).await
         }
-        Command::Reset { side, config, force } => {
-            side.as_deref().map_or(Ok(()), keadm::reset_of).map_err(anyhow::Error::msg)?;
-            keadm::reset(&ConfigLocation::of(&config), force, &mut say).await
+        Command::Init(order) => keadm::init(&order, &Env::real(), &mut say).await,
+        Command::Manifest(order) => keadm::manifest(&order, &mut say).await,
+        Command::Config(command) => keadm::show_images(&command, &mut say),
+        Command::Reset { side: Some(ResetCommand::Cloud(order)), .. } => {
+            keadm::teardown(&order, &Env::real(), &mut is_meant, &mut say).await
+        }
+        Command::Reset { side: Some(ResetCommand::Edge(of)), .. }
+        | Command::Reset { side: None, edge: of } => {
+            keadm::reset(&ConfigLocation::of(&of.config), of.force, &mut say).await
         }
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
-        Command::Version => {
-            say(format!("keadm {}", buildinfo::TEXT));
+        Command::Version { output } => {
+            say(keadm::version(output)?);
             Ok(())
         }
         Command::Other(words) => bail!("{}", keadm::absent(words.first().map_or("", String::as_str))),
         Command::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
+}
+
+/// Whether a person at the terminal says yes.
+fn is_meant(question: &str) -> bool {
+    let _ = write!(std::io::stderr(), "{question}\nGo on? [y/N] ");
+    let mut answer = String::new();
+    // 16 bytes are more than a yes.
+    let read = std::io::stdin().lock().take(16).read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// A port beside the one in --cloudcore-ipport; the port that stands there is not told twice.

@@ -34,9 +34,10 @@ pub async fn get_token(
     // First what can fail here: what is entered in the cluster is good from then on.
     let minted = key.mint(authority.cert_der(), expires_unix, &id, node.map(NodeName::as_str))?;
     let token = NewToken { id, expires_unix, node: node.cloned(), uses };
-    Registry::new(client).add_token(&token, now).await.context(
-        "tokens cannot be entered in this cluster: start cloudcore once, or apply `cloud/deploy/crds` with kubectl",
-    )?;
+    Registry::new(client)
+        .add_token(&token, now)
+        .await
+        .context("tokens cannot be entered in this cluster: install CloudCore first (`keadm init`)")?;
     Ok(minted)
 }
 

@@ -1,7 +1,7 @@
 //! Which labels a node may give its own Node, as Kubernetes' NodeRestriction has it for kubelets (plugin/pkg/admission/noderestriction
 //! and pkg/apis/well_known_labels.go of the kubelet, 1.36). Whoever holds a node's settings refuses the others by name; CloudCore,
 //! which writes under an account that NodeRestriction does not look at, takes none of them; and the policy `kubehive-cloudcore-nodes`
-//! (`cloud/deploy/policy.yaml`) repeats the list, in case somebody else has CloudCore's token.
+//! (`policy.yaml` of the chart) repeats the list, in case somebody else has CloudCore's token.
 
 use crate::names::is_qualified_name;
 

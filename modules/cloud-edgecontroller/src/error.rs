@@ -26,7 +26,7 @@ fn is_of_ending_namespace(error: &kube::Error) -> bool {
             || status.message.contains("because it is being terminated"))
 }
 
-/// The policies by which an API server lets CloudCore write of its own nodes alone (`cloud/deploy/policy.yaml`).
+/// The policies by which an API server lets CloudCore write of its own nodes alone (the chart's `policy.yaml`).
 const OF_RIGHTS: [&str; 2] = ["'kubehive-cloudcore-other-nodes'", "'kubehive-cloudcore-node-owners'"];
 
 /// The right to the node is not there, or not yet: NodeLease binds it again, and ends the session where it may not.

@@ -42,7 +42,7 @@ pub(crate) fn node_registered(env: &Env, node: &NodeName) {
 /// A Node does not say by its label that it is CloudCore's; tried again in its node's next session.
 pub(crate) fn own_not_said(env: &Env, node: &NodeName, reason: &str) {
     env.count("edgecontroller_own_not_said");
-    tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it whenever a node joins: apply cloud/deploy/policy.yaml of this version");
+    tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it whenever a node joins: bring the policies to this version (keadm init --force, or helm upgrade)");
 }
 
 /// Fields of a report were left out, which no API server takes; `times`, counted of this node, thins out the log.
@@ -97,7 +97,7 @@ pub(crate) fn pods_stay_by_tolerations(env: &Env, why: &str) {
     env.count("edgecontroller_pods_stay_by_tolerations");
     tracing::warn!(
         why,
-        "pods stay on edge nodes that are cut off because their tolerationSeconds are lifted, which counts as a change of their spec: the API server keeps them by itself where cloud/deploy/eviction.yaml is applied (Kubernetes 1.36 and later)"
+        "pods stay on edge nodes that are cut off because their tolerationSeconds are lifted, which counts as a change of their spec: the API server keeps them by itself with the policy of policies.keepPods (Kubernetes 1.36 and later)"
     );
 }
 

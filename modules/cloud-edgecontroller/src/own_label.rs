@@ -1,7 +1,7 @@
 //! Says of its nodes' Nodes that they are CloudCore's, by a label.
 //!
 //! Whose a Node is stands in its annotations, and this label decides nothing. The bindings of an admission policy can select by labels
-//! alone, and ask every Node without this one when CloudCore binds the right to a node (`cloud/deploy/policy.yaml`).
+//! alone, and ask every Node without this one when CloudCore binds the right to a node (the chart's `policy.yaml`).
 
 use contract::ids::OWN_LABEL;
 use fairshare::ReportSender;

@@ -39,7 +39,7 @@ pub(crate) fn lease_not_renewed(env: &Env, node: &NodeName, reason: &str, is_fir
 /// The API server takes no owner of a Lease; it is renewed without one.
 pub(crate) fn lease_owner_refused(env: &Env, node: &NodeName, reason: &str) {
     env.count("nodelease_lease_owner_refused");
-    tracing::warn!(%node, reason, "lease renewed without its Node as owner: apply policy.yaml of this version");
+    tracing::warn!(%node, reason, "lease renewed without its Node as owner: bring the policies to this version (keadm init --force, or helm upgrade)");
 }
 
 /// A node has the right by which policies know that it is CloudCore's.
@@ -57,7 +57,7 @@ pub(crate) fn right_not_taken(env: &Env, reason: &str, is_forbidden: bool) {
     }
     tracing::warn!(
         reason,
-        "no RoleBindings say which nodes are CloudCore's: if policy.yaml is applied, apply rbac.yaml of its version"
+        "no RoleBindings say which nodes are CloudCore's: if the policies are applied, bring the rest to their version (keadm init --force, or helm upgrade)"
     );
 }
 

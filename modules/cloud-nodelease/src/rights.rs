@@ -3,7 +3,7 @@
 //! A policy cannot look up a Node by its name without looking at all of them, and an API server does that before it looks who
 //! writes. What it can ask by name is the authorizer: whether the ServiceAccount `kubehive-nodes/NODE`, which nobody has, may `own`
 //! edge nodes there. So CloudCore binds that right for each of its nodes, once: the RoleBinding NODE in that namespace, which is the
-//! Node's and goes with it. `cloud/deploy/policy.yaml` judges whether it may, and without the right refuses what CloudCore writes of the
+//! Node's and goes with it. `policy.yaml` of the chart judges whether it may, and without the right refuses what CloudCore writes of the
 //! node's pods, its Lease and its CSINode. An API server without those policies asks nobody, and one that has no RBAC is not asked.
 
 use std::cell::{Cell, RefCell};

@@ -31,7 +31,7 @@ pub(crate) enum SigningError {
     Key(#[from] AuthorityError),
     /// The API server refused it or could not be reached.
     #[error(
-        "CertificateSigningRequest `{name}` cannot be read or made: is cloud/deploy/rbac-csr.yaml applied, and does the API server serve certificates.k8s.io/v1?"
+        "CertificateSigningRequest `{name}` cannot be read or made: was it installed with cloudCore.modules.cloudStream.kubeletEndpoint.certificate.signerName as a value, and does the API server serve certificates.k8s.io/v1?"
     )]
     Api {
         /// Its name.

@@ -179,6 +179,6 @@ pub(crate) fn endpoint_not_checked(env: &Env) {
     env.count("stream_endpoint_not_checked");
     tracing::info!(
         check = "KubeletEndpointReachable",
-        "no API server has called a kubelet endpoint yet, and CloudCore may not have one called: apply cloud/deploy/rbac-endpoint-check.yaml, or try `kubectl get --raw /api/v1/nodes/NODE/proxy/healthz`"
+        "no API server has called a kubelet endpoint yet, and CloudCore may not have one called: name an edge node in rbac.endpointCheckNodes (keadm init --force, or helm upgrade), or try `kubectl get --raw /api/v1/nodes/NODE/proxy/healthz`"
     );
 }

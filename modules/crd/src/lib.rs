@@ -2,7 +2,7 @@
 //!
 //! Group, names and fields of the devices are KubeEdge's (`devices.kubeedge.io/v1beta1`), and so are those of rules
 //! (`rules.kubeedge.io/v1`), so that its users' manifests apply unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
-//! `cloud/deploy/crds` equal to them.
+//! `cloud/deploy/chart/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
 #![allow(clippy::duplicated_attributes)]

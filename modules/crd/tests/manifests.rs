@@ -1,4 +1,4 @@
-//! The definitions are KubeEdge's contract, and the files in `cloud/deploy/crds` are made from them.
+//! The definitions are KubeEdge's contract, and the files in `cloud/deploy/chart/crds` are made from them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn at<'a>(schema: &'a Value, path: &str) -> &'a Value {
 /// Set `WRITE_CRDS=1` to write the files anew.
 #[test]
 fn the_files_are_current() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../cloud/deploy/crds");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../cloud/deploy/chart/crds");
     let write = std::env::var_os("WRITE_CRDS").is_some();
     let mut expected = Vec::new();
     for crd in crd::manifests() {

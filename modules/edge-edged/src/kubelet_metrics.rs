@@ -129,18 +129,19 @@ impl KubeletMetrics {
         self.count("kubelet_started_containers_errors_total", labels);
     }
 
-    /// A pod's status was reported, and `before` was the one before it. A container that ended between two reports and was started again
-    /// shows in its last state alone, and is counted, too, which a kubelet does not.
+    /// A pod's status was reported, and `before` was the one before it. As with a kubelet a container that ended between two reports and
+    /// was started again is not counted: it never showed as ended.
     pub(crate) fn containers_ended(&self, before: Option<&PodStatus>, now: &PodStatus) {
-        let kinds = [ContainerType::Init, ContainerType::Main, ContainerType::Ephemeral];
-        for kind in kinds {
+        for kind in [ContainerType::Init, ContainerType::Main, ContainerType::Ephemeral] {
             let known = before.map(|before| statuses_of(before, kind)).unwrap_or_default();
             for status in statuses_of(now, kind) {
+                let Some(ended) = status.state.as_ref().and_then(|state| state.terminated.as_ref()) else {
+                    continue;
+                };
                 let before = known.iter().find(|known| known.name == status.name);
-                for ended in ends_of(status) {
-                    if before.is_none_or(|known| ends_of(known).all(|earlier| !is_same_end(earlier, ended))) {
-                        self.container_ended(kind, ended);
-                    }
+                // Right before it is started again it shows as ended once more.
+                if before.is_none_or(|known| ends_of(known).all(|earlier| !is_same_end(earlier, ended))) {
+                    self.container_ended(kind, ended);
                 }
             }
         }
@@ -229,9 +230,14 @@ mod tests {
             status(end(139, "Error", "a"), json!({})),
             status(end(139, "Error", "a"), json!({})),
             status(json!({"waiting": {"reason": "CrashLoopBackOff"}}), end(139, "Error", "a")),
+            // As it is shown between its back-off and its start.
+            status(end(139, "Error", "a"), json!({})),
             status(running.clone(), end(139, "Error", "a")),
-            // Ended and started again between two reports.
-            status(running, end(0, "Completed", "b")),
+            status(end(0, "Completed", "b"), end(139, "Error", "a")),
+            status(json!({"waiting": {"reason": "CrashLoopBackOff"}}), end(0, "Completed", "b")),
+            status(end(0, "Completed", "b"), end(139, "Error", "a")),
+            // What `RestartAllContainers` makes up of those that it ends.
+            status(running, end(137, "RestartingAllContainers", "")),
             status(end(1, "whatever a runtime says", "c"), end(0, "Completed", "b")),
         ];
         let mut before = None;

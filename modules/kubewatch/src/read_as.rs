@@ -2,7 +2,7 @@
 //!
 //! Where the server offers constrained impersonation of nodes (KEP-5284, on by default since Kubernetes 1.36), as the node
 //! that needs them: the Node authorizer then allows one that a pod bound to that node refers to, and no other, and
-//! CloudCore's own account has no right to any. Elsewhere as itself, with the rights of `cloud/deploy/rbac-secrets.yaml`.
+//! CloudCore's own account has no right to any. Elsewhere as itself, with the rights of the chart's `rbac-secrets.yaml`.
 
 use contract::NodeName;
 use http::{HeaderName, HeaderValue, Request};
@@ -31,7 +31,7 @@ pub enum ReadAs {
 pub enum ReadAsError {
     /// Nothing is granted. Without it every Secret and config map would count as not there, and be taken from the nodes.
     #[error(
-        "CloudCore may read no Secret and no config map: this server offers no constrained impersonation of nodes (on by default since Kubernetes 1.36), so apply `cloud/deploy/rbac-secrets.yaml`, or bind its ClusterRole in each namespace whose pods run on edge nodes and in `{NAMESPACE}`"
+        "CloudCore may read no Secret and no config map: this server offers no constrained impersonation of nodes (on by default since Kubernetes 1.36), so install with `--set rbac.secrets=true`, or bind the ClusterRole of the chart's `rbac-secrets.yaml` in each namespace whose pods run on edge nodes and in `{NAMESPACE}`"
     )]
     NotGranted,
     /// The API server did not say.

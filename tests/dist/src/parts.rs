@@ -33,7 +33,7 @@ const NOBODY: &str = "65532:65532";
 const ROOT: &str = "0:0";
 
 /// Every program that is shipped.
-pub const PROGRAMS: [Program; 10] = [
+pub const PROGRAMS: [Program; 12] = [
     Program { name: "cloudcore", package: "cloud" },
     Program { name: "csidriver", package: "csidriver" },
     Program { name: "edgecore", package: "edge" },
@@ -44,10 +44,12 @@ pub const PROGRAMS: [Program; 10] = [
     Program { name: "http-mapper", package: "httpdevice" },
     Program { name: "mqtt-mapper", package: "mqttdevice" },
     Program { name: "opcua-mapper", package: "opcuadevice" },
+    Program { name: "s7-mapper", package: "s7device" },
+    Program { name: "can-mapper", package: "candevice" },
 ];
 
 /// Every image.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 10] = [
     Part {
         image: "cloudcore",
         title: "KubeHive CloudCore",
@@ -75,6 +77,8 @@ pub const PARTS: [Part; 8] = [
     mapper("http-mapper", "KubeHive mapper of devices that speak HTTP", &["http-mapper"]),
     mapper("mqtt-mapper", "KubeHive mapper of devices that speak MQTT", &["mqtt-mapper"]),
     mapper("opcua-mapper", "KubeHive mapper of OPC UA devices", &["opcua-mapper"]),
+    mapper("s7-mapper", "KubeHive mapper of Siemens S7 PLCs", &["s7-mapper"]),
+    mapper("can-mapper", "KubeHive mapper of devices on a CAN bus", &["can-mapper"]),
 ];
 
 const fn mapper(image: &'static str, title: &'static str, programs: &'static [&'static str]) -> Part {

@@ -1,4 +1,4 @@
-//! CloudCore's own account, made from the YAML that ships.
+//! CloudCore's own account, made from the chart that ships.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,37 +8,48 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
-const RBAC: &str = include_str!("../../../cloud/deploy/rbac.yaml");
-const RBAC_SECRETS: &str = include_str!("../../../cloud/deploy/rbac-secrets.yaml");
-const RBAC_MIRRORS: &str = include_str!("../../../cloud/deploy/rbac-mirrors.yaml");
-const POLICY: &str = include_str!("../../../cloud/deploy/policy.yaml");
-const RBAC_CSR: &str = include_str!("../../../cloud/deploy/rbac-csr.yaml");
-const RBAC_ENDPOINT_CHECK: &str = include_str!("../../../cloud/deploy/rbac-endpoint-check.yaml");
-const EVICTION: &str = include_str!("../../../cloud/deploy/eviction.yaml");
+/// What of the chart is about CloudCore's account. Nothing here runs a pod of it.
+const OF_THE_ACCOUNT: [&str; 10] = [
+    "Namespace",
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+];
 
 /// Applies what ships for a server without constrained impersonation and without admission policies, and gives a client
 /// that is CloudCore's account.
 pub(crate) async fn of_stand_alone(admin: &kube::Client, kubeconfig: &Path) -> kube::Client {
     cloud::apply_definitions(admin, &Env::real()).await.unwrap();
-    apply(admin, objects(RBAC)).await;
-    apply(admin, objects(RBAC_SECRETS)).await;
-    apply(admin, objects(RBAC_MIRRORS)).await;
+    let values = json!({ "policies": { "enable": false }, "rbac": { "secrets": true, "mirrors": true } });
+    apply(admin, of_chart(values)).await;
     become_account(admin, kubeconfig, "kubeedge", "cloudcore").await
 }
 
 /// Applies what ships for a server of today: nothing grants a Secret.
 pub(crate) async fn apply_shipped(admin: &kube::Client) {
     cloud::apply_definitions(admin, &Env::real()).await.unwrap();
-    apply(admin, objects(RBAC)).await;
-    apply(admin, objects(POLICY)).await;
-    apply(admin, objects(RBAC_MIRRORS)).await;
-    apply(admin, objects(EVICTION)).await;
-    apply(admin, objects(RBAC_CSR)).await;
-    apply(admin, objects(RBAC_ENDPOINT_CHECK)).await;
+    let signer = json!({ "certificate": { "signerName": "kubernetes.io/kubelet-serving" } });
+    let values = json!({
+        "cloudCore": { "modules": { "cloudStream": { "kubeletEndpoint": signer } } },
+        "rbac": { "endpointCheckNodes": ["edge-1"] },
+    });
+    apply(admin, of_chart(values)).await;
 }
 
-fn objects(yaml: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple::<Value>(yaml).unwrap()
+fn of_chart(mut values: Value) -> Vec<Value> {
+    values["cloudCore"]["modules"]["cloudHub"]["advertiseAddress"] = json!(["127.0.0.1"]);
+    let values = helmchart::with_defaults(&values).unwrap();
+    let capabilities = helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: Vec::new() };
+    let mut objects = vec![helmchart::namespace(&values)];
+    objects.extend(helmchart::render(&values, &capabilities).unwrap());
+    objects.retain(|object| OF_THE_ACCOUNT.contains(&object["kind"].as_str().unwrap()));
+    objects
 }
 
 /// Creates them; what is there already is made to say the same.

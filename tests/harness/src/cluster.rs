@@ -66,7 +66,7 @@ pub fn run(test: impl AsyncFnOnce()) {
 }
 
 /// A cluster. Everything of it lies in one temporary folder and goes with it. CloudCore is the service account of
-/// `cloud/deploy/rbac.yaml` and may do what that file says, nothing else.
+/// the chart's `rbac.yaml` and may do what that says, nothing else.
 pub struct Cluster {
     folder: tempfile::TempDir,
     env: Env,
@@ -98,6 +98,23 @@ impl Cluster {
         let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
         let account = account::of_stand_alone(&api.client(), api.kubeconfig_path()).await;
         Cluster::with(folder, env, ClusterApi::StandAlone(Box::new(api)), account, carrier).await
+    }
+
+    /// A stand-alone API into which `install` brings CloudCore's account, as the administrator of the kubeconfig that it is given; links
+    /// are QUIC on loopback.
+    pub async fn installed_by(install: impl AsyncFnOnce(PathBuf)) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::real();
+        let server = cloud_apiserver::Settings {
+            listen: ([127, 0, 0, 1], 0).into(),
+            data_dir: folder.path().join("api"),
+            ..cloud_apiserver::Settings::default()
+        };
+        let api = cloud_apiserver::start(server, env.clone()).await.unwrap();
+        install(api.kubeconfig_path().to_owned()).await;
+        let account =
+            account::become_account(&api.client(), api.kubeconfig_path(), "kubeedge", "cloudcore").await;
+        Cluster::with(folder, env, ClusterApi::StandAlone(Box::new(api)), account, LinkTransport::Quic).await
     }
 
     /// A CloudCore of its own beside a real API server, as the account that ships, with nodes whose links are QUIC on

@@ -14,5 +14,5 @@ const PROGRAM: Program = Program {
 };
 
 fn main() -> ExitCode {
-    PROGRAM.run(|_| HttpDevice)
+    PROGRAM.run(|config| HttpDevice::new(config.common.allowed_targets.clone()))
 }

@@ -1,5 +1,5 @@
 //! An edge node that is cut off keeps its pods: the taints that would drive them away come off its Node. The same rule as the policy
-//! `kubehive-edge-nodes-keep-pods` in `cloud/deploy/eviction.yaml`.
+//! `kubehive-edge-nodes-keep-pods` in the chart's `eviction.yaml`.
 
 use apimachinery::taint::drives_away_when_cut_off;
 use noderegistry::plan::is_edge;

@@ -1,5 +1,5 @@
 //! Whose the mark of a node's reports is: what stands there keeps older reports out, so whoever could write it could keep all out.
-//! The same rule as the policy `kubehive-report-marks` in `cloud/deploy/policy.yaml`.
+//! The same rule as the policy `kubehive-report-marks` in the chart's `policy.yaml`.
 
 use contract::ids::REPORTED_ANNOTATION;
 use kubeapi::unstructured::{name, namespace};

@@ -1,7 +1,7 @@
 //! A node that is cut off keeps its pods, because it runs them. Kubernetes would evict them: its node lifecycle controller gives the
 //! Node a `NoExecute` taint, and pods tolerate that for five minutes.
 //!
-//! Where the API server takes that taint off edge Nodes ([`EvictionRule::Admission`]: the policy of `cloud/deploy/eviction.yaml`, and the
+//! Where the API server takes that taint off edge Nodes ([`EvictionRule::Admission`]: the policy of the chart's `eviction.yaml`, and the
 //! stand-alone API by itself), no pod is touched, and pods that ask to be evicted all the same
 //! ([`plan::KEEP_EVICTION_LABEL`](crate::plan::KEEP_EVICTION_LABEL)) are evicted from here. Elsewhere
 //! ([`EvictionRule::Tolerations`]) the end of the pods' tolerations is lifted, and pods that ask to be evicted keep it: then the cluster's

@@ -2,7 +2,7 @@
 //!
 //! A call of an API server that comes in is the proof, and costs nothing. Where none comes, CloudCore has one made: it asks the API
 //! server for `/healthz` of one of its nodes, as anybody would. That needs the right `get` of `nodes/proxy`, which
-//! `cloud/deploy/rbac-endpoint-check.yaml` bounds to this one path by an admission policy. Without the right nothing is asked.
+//! the chart's `rbac-endpoint-check.yaml` bounds to this one path by an admission policy. Without the right nothing is asked.
 //!
 //! One API server of several is asked, whichever the client's connection leads to.
 

@@ -112,7 +112,7 @@ async fn refused(
                 "does the server authorize with `Node`, and is the pod that refers to it still bound?"
             }
             ReadAs::CloudCore => {
-                "apply cloud/deploy/rbac-secrets.yaml, or bind its ClusterRole in this namespace"
+                "install with rbac.secrets=true, or bind the ClusterRole of rbac-secrets.yaml in this namespace"
             }
         };
         events::object_forbidden(&reflectors.env, key, &status.message, cure);

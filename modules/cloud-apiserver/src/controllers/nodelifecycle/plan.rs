@@ -92,7 +92,7 @@ pub(crate) fn silent(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
 }
 
 /// The taints that a node should carry; `None` if it carries them already. An edge node that is cut off keeps its pods: it carries
-/// none that drives them away, as `cloud/deploy/eviction.yaml` has it elsewhere.
+/// none that drives them away, as `eviction.yaml` of the chart has it elsewhere.
 pub(crate) fn taints(node: &Value, now: Timestamp) -> Option<Vec<Value>> {
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     match condition_status(node, "Ready") {

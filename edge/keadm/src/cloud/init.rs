@@ -1,0 +1,258 @@
+//! `keadm init`: CloudCore into a cluster.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use beehive::Env;
+use clap::Args;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::Value;
+
+use super::applier::{Applier, named};
+use super::capabilities::Cluster;
+use super::chart_args::ChartArgs;
+use super::preflight::{self, Checked, Grade, Landing};
+use super::{definitions, manifest, rollout};
+
+/// `keadm init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What is installed.
+    #[command(flatten)]
+    pub chart: ChartArgs,
+    /// Path of the cluster's kubeconfig; else those of $KUBECONFIG, else /root/.kube/config
+    #[arg(long)]
+    pub kube_config: Option<PathBuf>,
+    /// Look at the cluster, print what would be installed, and change nothing
+    #[arg(short = 'd', long)]
+    pub dry_run: bool,
+    /// Install over a CloudCore that is there, and do not wait until its pods are ready
+    #[arg(long)]
+    pub force: bool,
+    /// Install whatever the checks would say
+    #[arg(long)]
+    pub skip_preflight_checks: bool,
+    /// Keep the daemon sets off edge nodes that would land there (kube-proxy, network plugins), by a patch of their affinity
+    #[arg(long)]
+    pub keep_daemonsets_off: bool,
+    /// How long to wait until the pods are ready, in seconds
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Installs, and says what it does, a line each.
+///
+/// # Errors
+/// A sentence with the cure. What a check finds stops it before anything is written.
+pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
+    let values = order.chart.values()?;
+    let client = crate::admin::client(order.kube_config.as_deref()).await?;
+    let cluster = Cluster::ask(&client).await?;
+    let objects = helmchart::render(&values, &cluster.capabilities())?;
+    check_settings(&objects)?;
+    // With --dry-run standard output is the YAML's, so that it may be a file.
+    let mut aside = |line: String| say(if order.dry_run { comment(&line) } else { line });
+    let landing = if order.skip_preflight_checks {
+        aside("no check was made (--skip-preflight-checks)".to_owned());
+        Vec::new()
+    } else {
+        let checked = preflight::check(&client, &cluster, &values, &objects, order.force).await?;
+        judge(&checked, &mut aside)?;
+        checked.landing
+    };
+    if order.dry_run {
+        say(manifest::yaml(&values, objects, false)?);
+        return Ok(());
+    }
+    install(&client, &cluster, &values, objects, env, say).await?;
+    if order.keep_daemonsets_off {
+        keep_off(&client, &landing, say).await?;
+    }
+    if order.force {
+        say("not waiting until the pods are ready (--force): `kubectl -n kubeedge rollout status deployment cloudcore` does".to_owned());
+    } else {
+        rollout::wait(&client, Duration::from_secs(order.timeout), env, say).await?;
+        say("CloudCore is ready".to_owned());
+    }
+    say(next(&first_address(&values), &values));
+    Ok(())
+}
+
+fn comment(text: &str) -> String {
+    format!("# {}", text.replace('\n', "\n# "))
+}
+
+/// CloudCore reads its settings at its start, and whoever wrote them is not there then.
+fn check_settings(objects: &[Value]) -> Result<()> {
+    let map = objects.iter().find(|object| object["kind"] == "ConfigMap");
+    let text = map.and_then(|map| map["data"]["cloudcore.yaml"].as_str()).unwrap_or_default();
+    config::cloud::CloudCore::parse(text).context("cloudCore.modules and cloudCore.commonConfig")?;
+    Ok(())
+}
+
+fn judge(checked: &Checked, say: &mut dyn FnMut(String)) -> Result<()> {
+    let mut failed = Vec::new();
+    for finding in &checked.findings {
+        let mark = match finding.grade {
+            Grade::Passed => "ok  ",
+            Grade::Warned => "warn",
+            Grade::Failed => "FAIL",
+        };
+        say(format!("{mark} {}: {}", finding.check, finding.says));
+        if finding.grade == Grade::Failed {
+            failed.push(format!("{}: {}", finding.check, finding.says));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    bail!("nothing was installed.\n{}\n--skip-preflight-checks installs all the same", failed.join("\n"))
+}
+
+async fn install(
+    client: &Client,
+    cluster: &Cluster,
+    values: &Value,
+    objects: Vec<Value>,
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
+    let applier = Applier::new(client.clone(), cluster);
+    let namespace = helmchart::namespace(values);
+    // Whoever labelled one that is there had a reason.
+    match applier.read(&namespace).await? {
+        Some(_) => say("the namespace kubeedge is there".to_owned()),
+        None => {
+            applier.apply(&namespace).await?;
+            say("the namespace kubeedge is made".to_owned());
+        }
+    }
+    say(format!("{} definitions of custom resources are served", definitions::apply(client, env).await?));
+    let total = objects.len();
+    let mut of_kind: Option<(String, usize)> = None;
+    for mut object in objects {
+        helmchart::owned(&mut object);
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        if let Some((last, count)) = of_kind.take_if(|(last, _)| *last != kind) {
+            say(applied(&last, count));
+        }
+        applier.apply(&object).await.with_context(|| format!("{} is not installed", named(&object)))?;
+        of_kind = Some((kind, of_kind.map_or(1, |(_, count)| count + 1)));
+    }
+    if let Some((last, count)) = of_kind {
+        say(applied(&last, count));
+    }
+    say(format!("{total} objects of the release cloudcore are in the cluster"));
+    Ok(())
+}
+
+fn applied(kind: &str, count: usize) -> String {
+    format!("applied {count} {kind}")
+}
+
+async fn keep_off(client: &Client, landing: &[Landing], say: &mut dyn FnMut(String)) -> Result<()> {
+    for set in landing {
+        let api: Api<DaemonSet> = Api::namespaced(client.clone(), &set.namespace);
+        let patched = api.patch(&set.name, &PatchParams::default(), &Patch::Merge(&set.patch)).await;
+        patched.with_context(|| format!("cannot patch the DaemonSet {}/{}", set.namespace, set.name))?;
+        say(format!("DaemonSet {}/{} stays off edge nodes", set.namespace, set.name));
+    }
+    Ok(())
+}
+
+/// The first address that nodes are told.
+fn first_address(values: &Value) -> String {
+    let first = values.pointer("/cloudCore/modules/cloudHub/advertiseAddress/0").and_then(Value::as_str);
+    match first {
+        Some(address) if address.contains(':') => format!("[{address}]"),
+        Some(address) => address.to_owned(),
+        None => "ADDRESS".to_owned(),
+    }
+}
+
+/// What an administrator does next, with the ports that nodes use.
+fn next(address: &str, values: &Value) -> String {
+    let number = |pointer: &str| values.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    let is_set = |pointer: &str| values.pointer(pointer).and_then(Value::as_bool) == Some(true);
+    let (hub, service) = ("/cloudCore/modules/cloudHub", "/cloudCore/service");
+    let on_host = is_set("/cloudCore/hostNetWork") || is_set("/cloudCore/hostPorts");
+    let by_node_port =
+        !on_host && values.pointer(&format!("{service}/type")).and_then(Value::as_str) == Some("NodePort");
+    let (link, certificates) = if by_node_port {
+        (number(&format!("{service}/cloudhubNodePort")), number(&format!("{service}/cloudhubHttpsNodePort")))
+    } else {
+        (number(&format!("{hub}/websocket/port")), number(&format!("{hub}/https/port")))
+    };
+    let certport = if certificates == 10_002 { String::new() } else { format!(" --certport={certificates}") };
+    format!(
+        "next: `keadm gettoken > token`, and on an edge machine `keadm join --cloudcore-ipport={address}:{link}{certport} --token-file=token`"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::preflight::Finding;
+    use serde_json::json;
+
+    #[test]
+    fn what_fails_stops_it_with_every_cure_and_a_warning_does_not() {
+        let checked = |findings: Vec<Finding>| Checked { findings, landing: Vec::new() };
+        let mut said = Vec::new();
+        let warned = checked(vec![Finding::passed("A", "fine"), Finding::warned("B", "hm")]);
+        judge(&warned, &mut |line| said.push(line)).unwrap();
+        assert_eq!(said, ["ok   A: fine", "warn B: hm"]);
+        let failed = checked(vec![Finding::failed("C", "cure one"), Finding::failed("D", "cure two")]);
+        let told = judge(&failed, &mut |_| {}).unwrap_err().to_string();
+        assert!(
+            told.contains("C: cure one")
+                && told.contains("D: cure two")
+                && told.contains("nothing was installed"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn the_next_step_names_the_ports_that_nodes_reach() {
+        let with = |given: Value| {
+            let values = helmchart::with_defaults(&given).unwrap();
+            next(&first_address(&values), &values)
+        };
+        let hub = json!({"advertiseAddress": ["192.0.2.10"]});
+        let said = with(json!({"cloudCore": {"modules": {"cloudHub": hub}}}));
+        assert!(said.contains("--cloudcore-ipport=192.0.2.10:30000 --certport=30002"), "{said}");
+        for choice in [
+            json!({"service": {"type": "LoadBalancer"}}),
+            json!({"hostNetWork": true}),
+            json!({"hostPorts": true}),
+        ] {
+            let said = with(json!({"cloudCore": choice}));
+            assert!(said.contains("ADDRESS:10000 --token-file"), "{said}");
+        }
+        let said =
+            with(json!({"cloudCore": {"modules": {"cloudHub": {"advertiseAddress": ["2001:db8::1"]}}}}));
+        assert!(said.contains("[2001:db8::1]:30000"), "{said}");
+    }
+
+    #[test]
+    fn settings_that_cloudcore_would_refuse_are_refused_before_anything_is_written() {
+        let told = |set: &str| {
+            let args = ChartArgs {
+                advertise_address: vec!["192.0.2.10".parse().unwrap()],
+                set: vec![set.to_owned()],
+                ..ChartArgs::default()
+            };
+            let capabilities = helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: Vec::new() };
+            let objects = helmchart::render(&args.values().unwrap(), &capabilities).unwrap();
+            check_settings(&objects).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(told("cloudCore.modules.cloudHub.nodeLimit=500"), Ok(()));
+        let refused = told("cloudCore.modules.cloudStream.kubeletEndpoint.firstPort=40000").unwrap_err();
+        assert!(refused.contains("firstPort"), "{refused}");
+        let refused = told("cloudCore.modules.cloudHub.dnsNames={https://x}").unwrap_err();
+        assert!(refused.contains("dnsNames"), "{refused}");
+    }
+}

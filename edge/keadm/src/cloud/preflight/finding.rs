@@ -1,0 +1,49 @@
+//! What a check found.
+
+/// How grave it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grade {
+    Passed,
+    /// Something will not work, and CloudCore itself does.
+    Warned,
+    /// Nothing is installed.
+    Failed,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The name of the check.
+    pub(crate) check: &'static str,
+    pub(crate) grade: Grade,
+    /// What was found, and the cure.
+    pub(crate) says: String,
+}
+
+impl Finding {
+    pub(crate) fn passed(check: &'static str, says: impl Into<String>) -> Self {
+        Finding { check, grade: Grade::Passed, says: says.into() }
+    }
+
+    pub(crate) fn warned(check: &'static str, says: impl Into<String>) -> Self {
+        Finding { check, grade: Grade::Warned, says: says.into() }
+    }
+
+    pub(crate) fn failed(check: &'static str, says: impl Into<String>) -> Self {
+        Finding { check, grade: Grade::Failed, says: says.into() }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// It is as grave, and says the word.
+    #[track_caller]
+    pub(in super::super) fn grade(finding: &Finding, grade: Grade, word: &str) {
+        assert!(
+            finding.grade == grade && finding.says.contains(word),
+            "{finding:?} is not {grade:?} with {word}"
+        );
+    }
+}

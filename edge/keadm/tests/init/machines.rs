@@ -1,0 +1,88 @@
+//! Machines and a kubelet that are none: Nodes that are said to be Ready, and pods on them that are said to run.
+
+use std::time::Duration;
+
+use beehive::Env;
+use harness::objects;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+pub(crate) async fn create(client: &kube::Client, api_version: &str, kind: &str, object: Value) {
+    let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+    let mut object = object;
+    (object["apiVersion"], object["kind"]) = (api_version.into(), kind.into());
+    let made: DynamicObject = serde_json::from_value(object).unwrap();
+    objects(client.clone(), api_version, kind, namespace.as_deref())
+        .create(&PostParams::default(), &made)
+        .await
+        .unwrap();
+}
+
+pub(crate) async fn status(
+    client: &kube::Client,
+    kind: &str,
+    namespace: Option<&str>,
+    name: &str,
+    status: Value,
+) {
+    let api = objects(client.clone(), "v1", kind, namespace);
+    let patch = json!({ "status": status });
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+/// Two machines that are Ready, and a pod of CoreDNS.
+pub(crate) async fn machines(client: &kube::Client) {
+    for name in ["keadm-test-machine-1", "keadm-test-machine-2"] {
+        create(
+            client,
+            "v1",
+            "Node",
+            json!({ "metadata": { "name": name, "labels": { "kubernetes.io/os": "linux" } } }),
+        )
+        .await;
+        let amounts = json!({ "cpu": "8", "memory": "8Gi", "pods": "100" });
+        let conditions = json!([{ "type": "Ready", "status": "True", "lastHeartbeatTime": null, "lastTransitionTime": null }]);
+        status(
+            client,
+            "Node",
+            None,
+            name,
+            json!({ "conditions": conditions, "allocatable": amounts, "capacity": amounts }),
+        )
+        .await;
+    }
+    let metadata = json!({ "name": "keadm-test-coredns", "namespace": "kube-system", "labels": { "k8s-app": "kube-dns" } });
+    let spec = json!({ "nodeName": "keadm-test-machine-1", "containers": [{ "name": "coredns", "image": "coredns:1" }] });
+    create(client, "v1", "Pod", json!({ "metadata": metadata, "spec": spec })).await;
+    status(
+        client,
+        "Pod",
+        Some("kube-system"),
+        "keadm-test-coredns",
+        json!({ "conditions": ready(), "phase": "Running" }),
+    )
+    .await;
+}
+
+fn ready() -> Value {
+    json!([{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }])
+}
+
+/// Says of CloudCore's pods what a kubelet says of those that run, and ends those that are to go.
+pub(crate) async fn kubelet(client: kube::Client) {
+    let env = Env::real();
+    let pods: Api<DynamicObject> = objects(client.clone(), "v1", "Pod", Some("kubeedge"));
+    loop {
+        for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
+            let name = pod.metadata.name.clone().unwrap();
+            if pod.metadata.deletion_timestamp.is_some() {
+                let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                let _ = pods.delete(&name, &now).await;
+            } else if pod.data["spec"]["nodeName"].is_string() && pod.data["status"]["phase"] != "Running" {
+                let patch = json!({ "status": { "phase": "Running", "conditions": ready() } });
+                let _ = pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            }
+        }
+        env.sleep(Duration::from_millis(100)).await;
+    }
+}

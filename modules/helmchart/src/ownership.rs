@@ -1,0 +1,81 @@
+//! Whose an object is, as Helm writes it down: by this `helm upgrade --install` takes over what `keadm init` installed, and `keadm reset
+//! cloud` finds what either did.
+
+use serde_json::{Map, Value, json};
+
+/// The release's name.
+pub const RELEASE: &str = "cloudcore";
+/// The namespace of CloudCore, which its policies and its program know by this name.
+pub const NAMESPACE: &str = "kubeedge";
+
+const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "Helm");
+const RELEASE_NAME: (&str, &str) = ("meta.helm.sh/release-name", RELEASE);
+const RELEASE_NAMESPACE: (&str, &str) = ("meta.helm.sh/release-namespace", NAMESPACE);
+
+/// The namespace of CloudCore, which as with `helm install --create-namespace` is not of the release. Pod Security lets into it what
+/// the values ask for, and no more.
+pub fn namespace(values: &Value) -> Value {
+    let is_set = |pointer: &str| values.pointer(pointer).and_then(Value::as_bool) == Some(true);
+    let has_volumes = values.pointer("/cloudCore/extraVolumes").and_then(Value::as_array);
+    let of_host = has_volumes.into_iter().flatten().any(|volume| volume.get("hostPath").is_some());
+    let is_on_host = is_set("/cloudCore/hostNetWork") || is_set("/cloudCore/hostPorts") || of_host;
+    let level = if is_on_host { "privileged" } else { "restricted" };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": NAMESPACE, "labels": { "pod-security.kubernetes.io/enforce": level } },
+    })
+}
+
+/// Writes down that an object is the release's.
+pub fn owned(object: &mut Value) {
+    let mut put = |field: &str, (name, value): (&str, &str)| {
+        let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+        let of = metadata.entry(field).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(of) = of.as_object_mut() {
+            of.insert(name.to_owned(), value.into());
+        }
+    };
+    put("labels", MANAGED_BY);
+    put("annotations", RELEASE_NAME);
+    put("annotations", RELEASE_NAMESPACE);
+}
+
+/// Whether an object is the release's.
+pub fn is_of_release(object: &Value) -> bool {
+    let has = |field: &str, (name, value): (&str, &str)| {
+        object.get("metadata").and_then(|metadata| metadata.get(field)?.get(name)?.as_str()) == Some(value)
+    };
+    has("labels", MANAGED_BY) && has("annotations", RELEASE_NAME) && has("annotations", RELEASE_NAMESPACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_the_releases_once_that_is_written_down() {
+        let mut object = json!({"kind": "Service", "metadata": {"name": "a", "labels": {"b": "c"}}});
+        assert!(!is_of_release(&object));
+        owned(&mut object);
+        assert!(is_of_release(&object));
+        assert_eq!(object["metadata"]["labels"]["b"], "c");
+        object["metadata"]["annotations"]["meta.helm.sh/release-name"] = "other".into();
+        assert!(!is_of_release(&object));
+    }
+
+    #[test]
+    fn the_namespace_allows_what_the_values_ask_for() {
+        let level = |values: Value| {
+            namespace(&values)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].clone()
+        };
+        assert_eq!(level(json!({})), "restricted");
+        assert_eq!(level(json!({"cloudCore": {"hostNetWork": true}})), "privileged");
+        assert_eq!(level(json!({"cloudCore": {"hostPorts": true}})), "privileged");
+        let volume = |source: &str| json!({"cloudCore": {"extraVolumes": [{"name": "a", source: {}}]}});
+        assert_eq!(
+            (level(volume("hostPath")), level(volume("secret"))),
+            (json!("privileged"), json!("restricted"))
+        );
+    }
+}
