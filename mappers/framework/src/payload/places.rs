@@ -65,7 +65,7 @@ impl Places {
 
 struct Outcome {
     found: Vec<Found>,
-    /// How much more is built.
+    /// How much more is built. What turns out too large gives back what it took, for what is wanted below and beside it.
     room: usize,
 }
 
@@ -148,10 +148,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Json>, A::Error> {
-        let Walk { node, is_built, outcome } = self;
+        let Walk { node, mut is_built, outcome } = self;
         let below = node.into_iter().flat_map(|node| &node.below);
         let below: BTreeMap<usize, &Node> =
             below.filter_map(|(part, node)| Some((index(part)?, node))).collect();
+        let before = outcome.room;
         let mut built = if is_built { outcome.take(VALUE_COST).map(|()| Vec::new()) } else { None };
         let mut at = 0;
         loop {
@@ -162,13 +163,18 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 items.push(item);
                 items
             });
+            if built.is_none() && is_built {
+                outcome.room = before;
+                is_built = false;
+            }
             at += 1;
         }
         Ok(built.map(Json::Array))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Option<Json>, A::Error> {
-        let Walk { node, is_built, outcome } = self;
+        let Walk { node, mut is_built, outcome } = self;
+        let before = outcome.room;
         let mut built = if is_built { outcome.take(VALUE_COST).map(|()| Map::new()) } else { None };
         let mut seen = BTreeSet::new();
         while let Some(key) = members.next_key::<String>()? {
@@ -189,6 +195,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 members.insert(key, value);
                 members
             });
+            if built.is_none() && is_built {
+                outcome.room = before;
+                is_built = false;
+            }
         }
         Ok(built.map(Json::Object))
     }
