@@ -18,7 +18,7 @@ const VARIABLE: &str = "KUBEHIVE_TEST_KUBECONFIG";
 fn order(kubeconfig: &std::path::Path) -> Init {
     Init {
         chart: ChartArgs { advertise_address: vec!["192.0.2.10".parse().unwrap()], ..ChartArgs::default() },
-        kube_config: Some(kubeconfig.clone()),
+        kube_config: Some(kubeconfig.to_owned()),
         dry_run: false,
         force: false,
         skip_preflight_checks: false,
@@ -39,7 +39,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// What an earlier run left.
 async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client) {
-    let away = Teardown { kube_config: Some(kubeconfig.clone()), force: true, with_devices: true };
+    let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
     let _ = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await;
     for (kind, namespace, name) in [
         ("Node", None, "keadm-test-machine-1"),
@@ -161,7 +161,7 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
         init(&order).await.unwrap();
         assert_eq!(deployments.get("cloudcore").await.unwrap().data["spec"]["replicas"], 2);
 
-        let away = Teardown { kube_config: Some(kubeconfig.clone()), force: true, with_devices: true };
+        let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
         keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap();
         assert!(namespaces.get_opt("kubeedge").await.unwrap().is_none());
         let policies =
