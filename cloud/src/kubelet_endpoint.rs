@@ -11,7 +11,7 @@ use nodecalls::{Limits, NodeCalls};
 use pki::Authority;
 use thiserror::Error;
 
-/// What `deployment.yaml` sets from the pod's own status.
+/// What the chart sets from the pod's own status.
 const POD_IP: &str = "POD_IP";
 const HOST_IP: &str = "HOST_IP";
 /// 4096 calls at once in all: a follower of a log is one.
@@ -22,7 +22,7 @@ const CALLS_MAX: usize = 4096;
 pub enum KubeletEndpointError {
     /// Nodes are to say the host's address, and nobody says which that is.
     #[error(
-        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as deployment.yaml does, or name an address with given"
+        "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as the chart does, or name an address with given"
     )]
     NoHostAddress,
     /// The CA cannot be used.

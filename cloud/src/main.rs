@@ -14,7 +14,7 @@ use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 #[derive(Parser)]
-#[command(name = "cloudcore", version, about = "The cloud's side of KubeHive")]
+#[command(name = "cloudcore", version = buildinfo::TEXT, about = "The cloud's side of KubeHive")]
 struct Cli {
     /// Path of cloudcore.yaml; the defaults if the file is not there and the path was not given
     #[arg(long)]

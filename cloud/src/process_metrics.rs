@@ -21,9 +21,12 @@ struct ProcessSample {
 /// The series of the program, and of the process where the kernel says what it is asked.
 pub(crate) fn text() -> String {
     let mut text = String::new();
-    let version = env!("CARGO_PKG_VERSION");
-    let labels =
-        format!("{{version=\"{version}\",platform=\"{}/{}\"}}", std::env::consts::OS, std::env::consts::ARCH);
+    let (version, commit) = (buildinfo::VERSION, buildinfo::COMMIT);
+    let labels = format!(
+        "{{version=\"{version}\",commit=\"{commit}\",platform=\"{}/{}\"}}",
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
     series(&mut text, "kubehive_build_info", "gauge", "Which program this is", &labels, 1.0);
     let Some(sample) = read(Path::new("/proc")) else { return text };
     for (name, kind, help, value) in [

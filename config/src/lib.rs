@@ -19,7 +19,6 @@ mod kubelet;
 mod kubelet_values;
 mod load;
 mod mappers;
-pub mod network;
 mod own_ports;
 mod registration;
 mod reserved;

@@ -106,7 +106,7 @@ impl Router {
             defects.push(Defect::new("modules.router.allowedTargets", what));
         }
         for text in &self.allowed_targets {
-            if crate::network::Network::parse(text).is_none() {
+            if targets::Network::parse(text).is_none() {
                 let what = format!("has `{text}`, which is not ADDRESS/BITS, as 127.0.0.0/8 or fd00::/8");
                 defects.push(Defect::new("modules.router.allowedTargets", what));
             }

@@ -43,7 +43,7 @@ async fn run(order: Order) -> Result<()> {
         Order::Run { config } => config,
         Order::DefaultConfig => return daemon::print(DEFAULT_FILE),
         Order::Help => return daemon::print(cli::HELP),
-        Order::Version => return daemon::print(concat!("edgecore ", env!("CARGO_PKG_VERSION"), "\n")),
+        Order::Version => return daemon::print(&format!("edgecore {}\n", buildinfo::TEXT)),
         Order::Topology { dot } => {
             let mut hive = Hive::new("edgecore", env);
             let _seats = edge::topology::mailboxes(&mut hive);

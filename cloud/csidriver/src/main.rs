@@ -15,7 +15,7 @@ use csidriver::{CsiDriver, KubeEdgeEndpoint, Settings, Way, socket_path};
 #[derive(Parser)]
 #[command(
     name = "csidriver",
-    version,
+    version = buildinfo::TEXT,
     about = "Brings the calls of CSI sidecars in the cloud to the driver on an edge node"
 )]
 struct Cli {

@@ -14,7 +14,7 @@ use noderegistry::TOKEN_USES;
 #[derive(Parser)]
 #[command(
     name = "keadm",
-    version,
+    version = buildinfo::TEXT,
     about = "Installs CloudCore, joins edge nodes to a cluster, and undoes both"
 )]
 struct Cli {

@@ -31,11 +31,12 @@ pub fn version(format: Option<VersionFormat>) -> Result<String> {
         "major": env!("CARGO_PKG_VERSION_MAJOR"),
         "minor": env!("CARGO_PKG_VERSION_MINOR"),
         "gitVersion": format!("v{version}"),
+        "gitCommit": buildinfo::COMMIT,
         "compiler": "rustc",
         "platform": format!("{}/{arch}", std::env::consts::OS),
     });
     Ok(match format {
-        None => format!("keadm {version}"),
+        None => format!("keadm {}", buildinfo::TEXT),
         Some(VersionFormat::Short) => format!("v{version}"),
         Some(VersionFormat::Yaml) => serde_saphyr::to_string(&document)?.trim_end().to_owned(),
         Some(VersionFormat::Json) => serde_json::to_string_pretty(&document)?,

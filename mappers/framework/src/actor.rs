@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::NamespacedName;
@@ -50,6 +51,8 @@ pub(crate) struct MapperContext<P: Protocol> {
     pub(crate) commands: CommandLog,
     /// Where readings are pushed.
     pub(crate) pushers: Pushers,
+    /// The folder below which streams are saved.
+    pub(crate) streams: Option<Arc<Path>>,
     /// Counts lost connections to edgecore.
     pub(crate) losses: watch::Receiver<u64>,
     /// The mapper's address, for its server.
@@ -68,6 +71,7 @@ impl<P: Protocol> Clone for MapperContext<P> {
             edgecore: self.edgecore.clone(),
             commands: self.commands.clone(),
             pushers: self.pushers.clone(),
+            streams: self.streams.clone(),
             losses: self.losses.clone(),
             address: self.address.clone(),
             rest: self.rest.clone(),
@@ -297,11 +301,18 @@ impl<P: Protocol> Mapper<P> {
             return;
         }
         let instance = Rc::new(DeviceInstance::new(name.clone(), describe()));
-        let MapperContext { protocol, edgecore, commands, pushers, .. } = self.parts.clone();
+        let MapperContext { protocol, edgecore, commands, pushers, streams, .. } = self.parts.clone();
         let shared = Rc::clone(&instance);
         let address = cx.child((DEVICE, name.to_string()), policy(), move || {
-            let (commands, pushers) = (commands.clone(), pushers.clone());
-            Device::new(Rc::clone(&shared), Rc::clone(&protocol), edgecore.clone(), commands, pushers)
+            let (commands, pushers, streams) = (commands.clone(), pushers.clone(), streams.clone());
+            Device::new(
+                Rc::clone(&shared),
+                Rc::clone(&protocol),
+                edgecore.clone(),
+                commands,
+                pushers,
+                streams,
+            )
         });
         self.devices.insert(name.clone(), (instance, address));
     }

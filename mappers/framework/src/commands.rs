@@ -6,9 +6,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
@@ -17,6 +16,8 @@ use apimachinery::NamespacedName;
 use beehive::Env;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+use crate::own_file;
 
 /// 16384: the properties whose last command is remembered; beyond that the oldest are forgotten.
 const COMMANDS_MAX: usize = 16_384;
@@ -61,13 +62,8 @@ impl CommandLog {
     /// be read or understood: without it commands would be sent again.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let claim = claim(path)?;
-        let mut text = String::new();
-        match File::open(path) {
-            Ok(file) => drop(file.take(FILE_MAX).read_to_string(&mut text)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let sent = if text.is_empty() { BTreeMap::new() } else { serde_json::from_str(&text)? };
+        let text = own_file::read(path, FILE_MAX)?.unwrap_or_default();
+        let sent = if text.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&text)? };
         Ok(CommandLog {
             path: Rc::new(path.to_owned()),
             sent: Rc::new(RefCell::new(sent)),
@@ -119,7 +115,7 @@ impl CommandLog {
         let text = serde_json::to_vec(&*self.sent.borrow()).map_err(|error| error.to_string());
         let path = self.path.to_path_buf();
         let written = match text {
-            Ok(text) => match env.blocking(move || write_whole(&path, &text)).await {
+            Ok(text) => match env.blocking(move || own_file::write(&path, &text)).await {
                 Ok(written) => written.map_err(|error| error.to_string()),
                 Err(fault) => Err(fault.reason),
             },
@@ -155,15 +151,7 @@ fn key(device: &NamespacedName, property: &str) -> String {
 fn claim(path: &Path) -> io::Result<File> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
-    // The folder may be others', too: no link is followed and no pipe waited for.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(beside)?;
+    let file = own_file::open_or_make(Path::new(&beside))?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
         TryLockError::Error(error) => error,
@@ -171,20 +159,10 @@ fn claim(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let mut file = File::create(&beside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[tokio::test]
     async fn what_was_sent_is_known_after_a_restart() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::host::Targets;
 use crate::push::Credentials;
 use crate::rest::Allowed;
 
@@ -32,6 +33,8 @@ const KNOWN: [(&str, &[&str]); 3] = [
             "http_port",
             "http_allow",
             "command_log",
+            "stream_dir",
+            "allowed_targets",
         ],
     ),
     ("dev_init", &["mode"]),
@@ -91,6 +94,13 @@ pub struct Common {
     /// The file that keeps which commands were sent to devices. Empty: beside the mapper's own socket.
     #[serde(default)]
     pub command_log: PathBuf,
+    /// The folder below which streams of cameras are saved. Empty: none is.
+    #[serde(default)]
+    pub stream_dir: PathBuf,
+    /// Which addresses devices may have beside those that are open to all. Only a protocol that
+    /// [judges](crate::Protocol::judges_targets) addresses takes it.
+    #[serde(default)]
+    pub allowed_targets: Targets,
 }
 
 /// Where devices come from.
@@ -240,6 +250,11 @@ impl Config {
             let what = format!("is `{}`; write an absolute path, or leave it out", log.display());
             return wrong("common.command_log", &what);
         }
+        let streams = &self.common.stream_dir;
+        if !streams.as_os_str().is_empty() && !streams.is_absolute() {
+            let what = format!("is `{}`; write an absolute path, or leave it out", streams.display());
+            return wrong("common.stream_dir", &what);
+        }
         if self.common.edgecore_sock.is_empty() {
             return wrong("common.edgecore_sock", &"is empty; write the path of edgecore's dmi.sock");
         }
@@ -373,6 +388,27 @@ common:
         assert!(said(&format!("# {}", "x".repeat(1 << 20))).contains("more than"));
         let missing = Config::read(Path::new("/nonexistent/config.yaml"), "modbus").unwrap_err().to_string();
         assert!(missing.contains("--config-file"), "{missing}");
+    }
+
+    #[test]
+    fn what_devices_may_lead_to_is_a_list_of_networks_and_ports() {
+        let with = |targets: &str| {
+            let text = format!(
+                "grpc_server: {{socket_path: /m.sock}}\ncommon: {{name: m, allowed_targets: {targets}}}\n"
+            );
+            read(&text).map(|config| config.common.allowed_targets).map_err(|error| error.to_string())
+        };
+        let read = with("['127.0.0.1:8080', 'fe80::/10', '[::1]:81']").unwrap();
+        assert_eq!(
+            read,
+            Targets::new(vec!["127.0.0.1:8080".into(), "fe80::/10".into(), "[::1]:81".into()]).unwrap()
+        );
+        for wrong in ["['127.0.0.1']", "['localhost:80']", "['10.0.0.1/8']", "['1.2.3.4:0']"] {
+            let refused = with(wrong).unwrap_err();
+            assert!(refused.contains("common.allowed_targets has `"), "{refused}");
+        }
+        let many = vec!["'10.0.0.0/8'"; 65].join(", ");
+        assert!(with(&format!("[{many}]")).unwrap_err().contains("at most 64"));
     }
 
     #[test]

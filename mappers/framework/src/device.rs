@@ -7,7 +7,9 @@ mod exchange;
 mod instance;
 mod property;
 mod read_write;
+mod recorders;
 mod reporter;
+mod streams;
 
 pub(crate) use actor::{Device, DeviceMsg, ReadAnswer, policy};
 pub(crate) use instance::{Description, DeviceInstance};

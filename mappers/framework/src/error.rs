@@ -51,6 +51,11 @@ pub enum MapperError {
     /// The machine gives no thread or no runtime for the mapper.
     #[error("cannot start the mapper's thread: check the limits of processes and open files")]
     Thread(#[source] std::io::Error),
+    /// The config opens addresses that are open anyway.
+    #[error(
+        "common.allowed_targets has no effect: the mapper of `{0}` closes no address to its devices; remove it"
+    )]
+    AllowedTargets(String),
     /// The config is for another protocol.
     #[error(
         "the config says protocol `{configured}`, and this mapper speaks `{spoken}`; set common.protocol"

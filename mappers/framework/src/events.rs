@@ -120,6 +120,14 @@ pub(crate) fn property_in_doubt(
     }
 }
 
+/// A detector has found it.
+pub(crate) fn anomaly_found(env: &Env, device: &NamespacedName, property: &str, reason: &str, is_new: bool) {
+    env.count("mapper_anomalies");
+    if is_new {
+        tracing::warn!(%device, property, reason, "a reading is an anomaly");
+    }
+}
+
 pub(crate) fn property_without_value(
     env: &Env,
     device: &NamespacedName,

@@ -14,10 +14,11 @@
 //! - it reads what is due together in as few requests as the protocol can, and takes what a device sends by itself;
 //! - a property that cannot be read, or not be written as desired, is that property's fault, told with its twin;
 //! - it serves KubeEdge's REST interface, methods included, where its config says so;
-//! - it sends readings where a property's `pushMethod` says.
+//! - it sends readings where a property's `pushMethod` says, and has a detector look at them first (`anomalyDetection`);
+//! - it saves the streams of cameras (STREAM properties), for protocols that have them.
 //!
-//! Cycles are milliseconds. What a mapper does not do yet (BYTES and STREAM properties, `anomalyDetection`) is named in a
-//! warning for every device that asks for it.
+//! Cycles are milliseconds. What a mapper does not do yet (BYTES properties) is named in a warning
+//! for every device that asks for it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 // The tests' edgecore uses the crate as a mapper does.
@@ -25,6 +26,7 @@
 extern crate self as framework;
 
 mod actor;
+pub mod anomaly;
 mod backoff;
 mod commands;
 mod config;
@@ -35,6 +37,7 @@ mod events;
 mod fault;
 pub mod host;
 mod message;
+pub mod own_file;
 mod panel;
 pub mod payload;
 mod plan;
@@ -43,8 +46,10 @@ mod protocol;
 mod push;
 mod rest;
 mod run;
+mod scale;
 mod server;
 mod settings;
+pub mod stream;
 mod subscription;
 mod twin;
 mod value;
@@ -52,6 +57,9 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use anomaly::{AnomalyDetector, Verdict};
+/// What the mappers here say behind their names at `--version`: the workspace's version, and the commit that they were built of.
+pub use buildinfo::TEXT as VERSION;
 pub use config::{Common, Config, ConfigError, DEFAULT_EDGECORE_SOCKET, DevInit, FILE_MAX, GrpcServer};
 pub use dmi::Scalar;
 pub use error::{InvalidSetting, MapperError};
@@ -61,6 +69,7 @@ pub use program::Program;
 pub use protocol::{DEADLINE, Property, Protocol, Session};
 pub use push::Credentials;
 pub use run::run;
+pub use scale::{Scale, widened};
 pub use settings::Settings;
 pub use subscription::Subscription;
 pub use value::{Kind, Limits, Value, ValueError};

@@ -1,16 +1,26 @@
 //! Values in JSON and text, for protocols that carry either.
 
+mod places;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
 use crate::error::InvalidSetting;
 use crate::fault::Fault;
+use crate::payload::places::{Found, Places};
 use crate::settings::Settings;
 use crate::value::{Kind, Value};
 
 /// 2^53: beyond it a number with a fraction or an exponent does not tell whole ones apart.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// 127: how deep JSON is read.
+const DEPTH_MAX: usize = 127;
+/// 64 KiB of one value: no twin and no target of readings takes more.
+const VALUE_MAX: usize = 64 << 10;
+/// 1 MiB of all values in one answer.
+const ALL_MAX: usize = 1 << 20;
 
 /// Where a value is in what a device says, and what that means: `jsonPointer` and `map` of a property's visitors.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,31 +44,27 @@ impl Payload {
             let sentence = "setting `jsonPointer` does not begin with /; write one as /state/power";
             return Err(InvalidSetting::new(sentence));
         }
+        if pointer.as_ref().is_some_and(|pointer| pointer.matches('/').count() > DEPTH_MAX) {
+            let sentence =
+                format!("setting `jsonPointer` has more than {DEPTH_MAX} parts; no JSON is read that deep");
+            return Err(InvalidSetting::new(sentence));
+        }
         let map = settings.object("map")?;
         let map = map.into_iter().map(|(key, value)| (key, plain(&value))).collect();
         Ok(Payload { kind, pointer, map })
     }
 
-    /// The value in what a device says.
+    /// The value in what a device says. For several properties in one answer there is [`values`].
     ///
     /// # Errors
     /// When there is none, or another one than the property's.
     pub fn value(&self, said: &[u8]) -> Result<Value, Fault> {
-        let found = match &self.pointer {
-            None => Json::String(text(said)?),
-            Some(pointer) => {
-                let json: Json = serde_json::from_slice(said).map_err(|error| {
-                    Fault::Device(format!("this is no JSON ({error}): {}", beginning(said)))
-                })?;
-                let found = json.pointer(pointer);
-                found.cloned().ok_or_else(|| Fault::NoValue(format!("there is no {pointer} in it")))?
-            }
-        };
-        if found.is_null() {
-            return Err(Fault::NoValue("it says null".to_owned()));
-        }
-        let said = plain(&found);
-        let said = self.map.get(&said).cloned().unwrap_or(said);
+        values([self], said).pop().unwrap_or_else(|| Err(Fault::NoValue("nothing was asked for".to_owned())))
+    }
+
+    /// What a word of the device's means.
+    fn meaning(&self, said: &str) -> Result<Value, Fault> {
+        let said = self.map.get(said).map_or(said, String::as_str);
         // 1e3 is whole, too, as long as nothing was lost in it.
         #[allow(clippy::cast_possible_truncation)]
         if let (Kind::Int, Ok(number)) = (self.kind, said.parse::<f64>())
@@ -68,7 +74,7 @@ impl Payload {
         {
             return Ok(Value::Int(number as i128));
         }
-        Value::parse(self.kind, &said).map_err(|error| Fault::Device(error.to_string()))
+        Value::parse(self.kind, said).map_err(|error| Fault::Device(error.to_string()))
     }
 
     /// A value in the device's own words.
@@ -89,6 +95,51 @@ impl Payload {
     }
 }
 
+/// The values of several properties in one thing that a device says, in their order. It is read once, and costs its own length, whatever
+/// it is and however many are asked for.
+pub fn values<'a>(payloads: impl IntoIterator<Item = &'a Payload>, said: &[u8]) -> Vec<Result<Value, Fault>> {
+    let mut places = Places::default();
+    let asked: Vec<_> = payloads
+        .into_iter()
+        .map(|payload| (payload, payload.pointer.as_deref().map(|pointer| (pointer, places.add(pointer)))))
+        .collect();
+    let is_json = asked.iter().any(|(_, place)| place.is_some());
+    let found = if is_json { places.find(said) } else { Ok(Vec::new()) };
+    let no_json =
+        |error: &serde_json::Error| Fault::Device(format!("this is no JSON ({error}): {}", beginning(said)));
+    let mut room = ALL_MAX;
+    let mut value = |payload: &Payload, place: Option<(&str, usize)>| {
+        let said = match place {
+            None => text(said)?,
+            Some((pointer, at)) => match found.as_ref().map_err(no_json)?.get(at) {
+                None | Some(Found::Absent) => {
+                    return Err(Fault::NoValue(format!("there is no {pointer} in it")));
+                }
+                Some(Found::Null) => return Err(Fault::NoValue("it says null".to_owned())),
+                Some(Found::Text(said)) => said,
+                Some(Found::TooLarge) => return Err(too_large()),
+            },
+        };
+        if said.len() > VALUE_MAX {
+            return Err(too_large());
+        }
+        let value = payload.meaning(said)?;
+        if let Value::Text(text) = &value {
+            room = room.checked_sub(text.len()).ok_or_else(too_large)?;
+        }
+        Ok(value)
+    };
+    asked.into_iter().map(|(payload, place)| value(payload, place)).collect()
+}
+
+fn too_large() -> Fault {
+    Fault::Device(format!(
+        "the value is too large: one has at most {} KiB, all in an answer {} KiB; write a `jsonPointer` to what is meant",
+        VALUE_MAX >> 10,
+        ALL_MAX >> 10
+    ))
+}
+
 /// A text without its quotes; anything else as JSON has it.
 pub fn plain(json: &Json) -> String {
     match json {
@@ -102,10 +153,10 @@ pub fn beginning(said: &[u8]) -> String {
     String::from_utf8_lossy(said.get(..200).unwrap_or(said)).into_owned()
 }
 
-fn text(said: &[u8]) -> Result<String, Fault> {
+fn text(said: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(said.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(said));
     let text = text.map_err(|_| Fault::Device("this is no UTF-8 text".to_owned()))?;
-    Ok(text.trim().to_owned())
+    Ok(text.trim())
 }
 
 #[cfg(test)]
@@ -138,6 +189,33 @@ mod tests {
         let text = payload(Kind::Float, &[]).unwrap();
         assert_eq!(text.value(b"\xEF\xBB\xBF21.5\r\n"), Ok(Value::Float(21.5)));
         assert!(matches!(text.value(b"\xFF"), Err(Fault::Device(_))));
+    }
+
+    #[test]
+    fn an_answer_is_read_once_for_all_its_properties() {
+        let said = format!(r#"{{"v":[{}0],"x":[{}0]}}"#, "1,".repeat(300), "[],".repeat(300_000));
+        let payloads: Vec<Payload> =
+            (0..300).map(|at| payload(Kind::Int, &[("jsonPointer", &format!("/v/{at}"))]).unwrap()).collect();
+        let took = |payloads: &[Payload]| {
+            let begun = std::time::Instant::now();
+            let all = values(payloads, said.as_bytes());
+            assert!(all.iter().all(|value| *value == Ok(Value::Int(1))) && all.len() == payloads.len());
+            begun.elapsed()
+        };
+        let (one, all) = (took(&payloads[..1]), took(&payloads));
+        assert!(all < one * 50, "300 cost {all:?}, and one {one:?}");
+    }
+
+    #[test]
+    fn texts_are_bounded_each_and_together() {
+        let whole = payload(Kind::Text, &[]).unwrap();
+        let is_large = |value: &Result<Value, Fault>| matches!(value, Err(Fault::Device(why)) if why.contains("too large"));
+        assert!(is_large(&whole.value(&vec![b'x'; VALUE_MAX + 1])));
+        let all = values(vec![&whole; 300], &vec![b'x'; VALUE_MAX]);
+        assert_eq!(all.iter().filter(|value| value.is_ok()).count(), ALL_MAX / VALUE_MAX);
+        assert!(all.iter().filter(|value| value.is_err()).all(is_large));
+        let deep = "/a".repeat(DEPTH_MAX + 1);
+        assert!(payload(Kind::Int, &[("jsonPointer", &deep)]).unwrap_err().contains("127 parts"));
     }
 
     #[test]

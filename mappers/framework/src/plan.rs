@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceModel, DeviceProperty, ModelProperty, VisitorConfig};
 
+use crate::anomaly::AnomalyWatch;
 use crate::error::InvalidSetting;
 use crate::plan::cycles::{Cycles, cycles, refusal_cycle, state_report};
 use crate::protocol::{Property, Protocol};
 use crate::push::{PushPlan, push_plan};
 use crate::settings::Settings;
+use crate::stream::StreamPlan;
 use crate::value::{Kind, Limits, Value, ValueError};
 
 pub(crate) use crate::plan::cycles::StateReport;
@@ -58,6 +60,10 @@ pub(crate) struct PropertyPlan<V> {
     pub(crate) visitor: V,
     /// Where its readings are pushed.
     pub(crate) push: PushPlan,
+    /// What looks at its readings first.
+    pub(crate) watch: Option<AnomalyWatch>,
+    /// What of its stream is saved, if it is one.
+    pub(crate) stream: Option<StreamPlan>,
     /// Whether its value is told to edgecore, and not only pushed.
     pub(crate) is_told: bool,
     /// How often to read it. None: nobody asked for its value.
@@ -171,14 +177,8 @@ fn property_plan<P: Protocol>(
 ) -> Result<PropertyPlan<P::Visitor>, InvalidSetting> {
     let name = &property.name;
     let modelled = modelled.ok_or_else(|| InvalidSetting::new("its model has no property of that name"))?;
-    let kind = Kind::named(&modelled.r#type).ok_or_else(|| {
-        let sentence = format!(
-            "its type `{}` is not served; INT, FLOAT, DOUBLE, STRING and BOOLEAN are",
-            modelled.r#type
-        );
-        InvalidSetting::new(sentence)
-    })?;
-    let writable = !modelled.access_mode.eq_ignore_ascii_case("ReadOnly");
+    let (kind, is_stream) = kind(protocol, modelled)?;
+    let writable = !is_stream && !modelled.access_mode.eq_ignore_ascii_case("ReadOnly");
     let empty = VisitorConfig::default();
     let visitors = property.visitors.as_ref().unwrap_or(&empty);
     if !visitors.protocol_name.is_empty() && visitors.protocol_name != protocol.name() {
@@ -190,13 +190,14 @@ fn property_plan<P: Protocol>(
         return Err(InvalidSetting::new(sentence));
     }
     let settings = Settings::from_wire(&visitors.config_data.clone().unwrap_or_default().data);
-    let Cycles { collect, report: report_cycle, push } = cycles(property, warnings);
-    let push = push_plan(property, kind, push, warnings);
+    let Cycles { collect, report: report_cycle, push } = cycles(property, is_stream, warnings);
+    let mut push = push_plan(property, kind, push, warnings);
     let limits = limits(modelled, &settings)?;
     let numbers = limits.clone().unwrap_or_default();
     let described = Property {
         name: name.clone(),
         kind,
+        is_stream,
         writable,
         minimum: numbers.minimum(),
         maximum: numbers.maximum(),
@@ -204,6 +205,7 @@ fn property_plan<P: Protocol>(
         told_every: report_cycle,
     };
     let command = settings.text("command")?.map(|_| settings.flag("command")).transpose()?;
+    let stream = is_stream.then(|| StreamPlan::read(name, &settings)).transpose()?;
     let visitor = protocol.visitor(&described, &settings)?;
     let is_always_one = protocol.is_command(&visitor);
     if is_always_one && command == Some(false) {
@@ -215,12 +217,20 @@ fn property_plan<P: Protocol>(
     // Every mapper that was made from KubeEdge's template has it; the model's type is what counts.
     settings.text("dataType")?;
     settings.check_unread()?;
+    let watch = AnomalyWatch::read(protocol, &described, property).unwrap_or_else(|refusal| {
+        let said = format!("pushMethod.anomalyDetection: {refusal}");
+        warnings.push(format!("property `{name}`: {said}"));
+        push.refused.push(said);
+        None
+    });
     let desired = desired(property, kind, writable, limits.clone(), warnings);
     Ok(PropertyPlan {
         name: name.clone(),
         kind,
         visitor,
         push,
+        watch,
+        stream,
         is_told: property.report_to_cloud,
         collect,
         report_cycle,
@@ -229,6 +239,22 @@ fn property_plan<P: Protocol>(
         is_command,
         desired,
     })
+}
+
+/// What the values are, and whether they are a stream's files.
+fn kind<P: Protocol>(protocol: &P, modelled: &ModelProperty) -> Result<(Kind, bool), InvalidSetting> {
+    if let Some(kind) = Kind::named(&modelled.r#type) {
+        return Ok((kind, false));
+    }
+    if protocol.has_streams() && modelled.r#type.eq_ignore_ascii_case("STREAM") {
+        return Ok((Kind::Text, true));
+    }
+    let more = if protocol.has_streams() { ", and STREAM" } else { "" };
+    let sentence = format!(
+        "its type `{}` is not served; INT, FLOAT, DOUBLE, STRING and BOOLEAN are{more}",
+        modelled.r#type
+    );
+    Err(InvalidSetting::new(sentence))
 }
 
 /// Those of the model and of the visitors, the narrower ones. Two zeros are what absent numbers become in KubeEdge's messages.

@@ -16,7 +16,7 @@ use crate::run::run;
 pub struct Program {
     /// Its name, as it is called.
     pub name: &'static str,
-    /// Its version: `env!("CARGO_PKG_VERSION")`.
+    /// Its version, as `--version` prints it behind the name: of the mappers here [`crate::VERSION`].
     pub version: &'static str,
     /// A sentence on what it does.
     pub about: &'static str,

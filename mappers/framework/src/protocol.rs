@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::anomaly::{AnomalyDetector, Spread};
 use crate::error::InvalidSetting;
 use crate::fault::Fault;
 use crate::settings::Settings;
+use crate::stream::FrameSource;
 use crate::subscription::Subscription;
 use crate::value::{Kind, Value};
 
@@ -19,6 +21,8 @@ pub struct Property {
     pub name: String,
     /// What its values are.
     pub kind: Kind,
+    /// Whether it is a stream (STREAM): its frames are saved, and its values are the paths of the files, as text.
+    pub is_stream: bool,
     /// Whether the model lets it be written.
     pub writable: bool,
     /// Its smallest value by its model and its visitors, when that is a number.
@@ -37,6 +41,7 @@ impl Property {
         Property {
             name: name.to_owned(),
             kind,
+            is_stream: false,
             writable: false,
             minimum: None,
             maximum: None,
@@ -76,6 +81,30 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// Whether what is desired of a property there is done once for each desired value, and never kept up: a method that is called.
     fn is_command(&self, _: &Self::Visitor) -> bool {
+        false
+    }
+
+    /// Whether it has streams, which [`Session::frames`] gives. Where it has none, properties of type STREAM are refused.
+    fn has_streams(&self) -> bool {
+        false
+    }
+
+    /// What looks at each good reading of a property with `pushMethod.anomalyDetection`, by what stands there. The keys `enabled`
+    /// and `action` are the framework's.
+    ///
+    /// # Errors
+    /// A sentence, when the settings are no such detector, or do not fit the property.
+    fn detector(
+        &self,
+        property: &Property,
+        settings: &Settings,
+    ) -> Result<Box<dyn AnomalyDetector>, InvalidSetting> {
+        Ok(Box::new(Spread::read(property, settings)?))
+    }
+
+    /// Whether it refuses devices at addresses that are closed to them ([`crate::host::Targets`]), so that `common.allowed_targets` has an
+    /// effect.
+    fn judges_targets(&self) -> bool {
         false
     }
 
@@ -126,6 +155,15 @@ pub trait Session: Send + 'static {
         _values: Subscription,
     ) -> impl Future<Output = Vec<usize>> + Send {
         async { Vec::new() }
+    }
+
+    /// The frames of a stream, which come beside all else that the session does. Nothing is awaited here: the source connects when
+    /// the first frame is wanted.
+    ///
+    /// # Errors
+    /// When there is no stream.
+    fn frames(&mut self, _: &Self::Visitor) -> Result<Box<dyn FrameSource>, Fault> {
+        Err(Fault::Device("this mapper has no streams".to_owned()))
     }
 
     /// Writes a property. The value is of the property's kind and within its limits.

@@ -136,6 +136,7 @@ async fn answer(
             let sentence = "it is not called by a domain; write its IP address, or a name without a dot";
             Err((StatusCode::MISDIRECTED_REQUEST, sentence.to_owned()))
         }
+        _ if let Err(sentence) = sender.check() => Err((StatusCode::FORBIDDEN, sentence)),
         (&Method::GET, Some(path)) => match decoded(path) {
             Some(parts) => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Capacity, Ended, Env, Flow, Hive, Policy, Thread};
@@ -18,6 +19,7 @@ use crate::commands::CommandLog;
 use crate::config::Config;
 use crate::edgecore::EdgeCore;
 use crate::error::MapperError;
+use crate::host::Targets;
 use crate::message::MapperMsg;
 use crate::protocol::Protocol;
 use crate::push::{PUSH, Pushers};
@@ -54,6 +56,9 @@ pub(crate) async fn run_watched<P: Protocol>(
     if common.protocol != protocol.name() {
         let (configured, spoken) = (common.protocol.clone(), protocol.name().to_owned());
         return Err(MapperError::Protocol { configured, spoken });
+    }
+    if common.allowed_targets != Targets::default() && !protocol.judges_targets() {
+        return Err(MapperError::AllowedTargets(common.protocol.clone()));
     }
     // Dropped with this future, so that the mapper ends in order then, too.
     let (stop, stopped) = oneshot::channel();
@@ -149,6 +154,9 @@ pub(crate) fn open<P: Protocol>(config: &Config, protocol: P) -> Result<Hive, Ma
         edgecore,
         commands,
         pushers: Pushers::with(config.credentials.clone()),
+        streams: Some(&common.stream_dir)
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .map(|dir| Arc::from(dir.as_path())),
         losses,
         rest,
         address: hive.grant("dmi-server", &mailbox, Flow::Ask),

@@ -143,6 +143,7 @@ async fn an_unhealthy_device_is_tried_again_every_minute() {
                     client.clone(),
                     commands.clone(),
                     Pushers::default(),
+                    None,
                 )
             });
             hive.open().unwrap();

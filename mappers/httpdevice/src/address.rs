@@ -6,12 +6,31 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use framework::{InvalidSetting, Settings};
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+
+use crate::answers::BYTES_MAX;
 
 /// 5 s for an answer, unless `timeoutMs` says otherwise.
 const ANSWER_MILLIS: i64 = 5000;
 /// 1 MiB: the largest answer that is read, unless `maxBytes` says otherwise.
 const BYTES: i64 = 1 << 20;
+
+/// Headers that are the mapper's own: who calls, whom, and where a request ends.
+const OWN_HEADERS: [HeaderName; 10] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    USER_AGENT,
+];
 
 /// Where a device is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +86,7 @@ impl Address {
             ));
         }
         let millis = whole(settings, "timeoutMs", ANSWER_MILLIS, 10, 60_000)?;
-        let bytes = whole(settings, "maxBytes", BYTES, 1, 64 << 20)?;
+        let bytes = whole(settings, "maxBytes", BYTES, 1, i64::try_from(BYTES_MAX).unwrap_or(i64::MAX))?;
         Ok(Address {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(80),
@@ -98,8 +117,16 @@ fn login(settings: &Settings) -> Result<Option<(HeaderName, HeaderValue)>, Inval
         "bearer" => (AUTHORIZATION, format!("Bearer {token}")),
         "apikey" => {
             let name = if name.is_empty() { "x-api-key" } else { &name };
-            let header = name.to_ascii_lowercase().parse();
-            (header.map_err(|_| InvalidSetting::new("setting `header` is no name of a header"))?, token)
+            let header = name.to_ascii_lowercase().parse::<HeaderName>();
+            let header =
+                header.map_err(|_| InvalidSetting::new("setting `header` is no name of a header"))?;
+            if OWN_HEADERS.contains(&header) {
+                let sentence = format!(
+                    "setting `header` is `{header}`, which the mapper itself sends; write the one that the device takes a token in"
+                );
+                return Err(InvalidSetting::new(sentence));
+            }
+            (header, token)
         }
         other => {
             return Err(InvalidSetting::new(format!(
@@ -156,7 +183,12 @@ mod tests {
             (vec![("url", "http://u:p@h")], "`userName`"),
             (vec![("url", "http://h"), ("auth", "ntlm")], "`ntlm`"),
             (vec![("url", "http://h"), ("auth", "bearer"), ("token", "a\nb")], "characters"),
+            (
+                vec![("url", "http://h"), ("auth", "apikey"), ("header", "User-Agent"), ("token", "curl")],
+                "`user-agent`",
+            ),
             (vec![("url", "http://h"), ("timeoutMs", "0")], "`timeoutMs`"),
+            (vec![("url", "http://h"), ("maxBytes", "4194305")], "between 1 and 4194304"),
         ] {
             let refusal = read(&pairs).unwrap_err();
             assert!(refusal.contains(said), "{refusal}");

@@ -1,25 +1,27 @@
 //! A connection to a device, kept as long as the device keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use framework::payload::beginning;
+use framework::stream::FrameSource;
 use framework::{Fault, Session, Value};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use httpclient::{SendRequest, handshake};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use http_body_util::Full;
+use httpclient::SendRequest;
+use hyper::Method;
 
+use crate::HttpDevice;
 use crate::address::Address;
+use crate::answers::{Said, TURN_WITHIN};
+use crate::camera::Camera;
+use crate::exchange::{connect, refused, request};
 use crate::visitor::Visitor;
 
 /// A connection to a device.
 #[derive(Debug)]
 pub struct HttpSession {
     address: Address,
+    device: HttpDevice,
     sender: SendRequest<Full<Bytes>>,
     /// It has answered before: if it is closed now, that may be for idleness.
     is_kept: bool,
@@ -29,26 +31,21 @@ impl HttpSession {
     /// Connects.
     ///
     /// # Errors
-    /// When nobody takes the connection.
-    pub async fn open(address: Address) -> Result<Self, Fault> {
-        let sender = connect(&address).await?;
-        Ok(HttpSession { address, sender, is_kept: false })
+    /// When nobody takes the connection, or the address is closed to devices.
+    pub async fn open(address: Address, device: HttpDevice) -> Result<Self, Fault> {
+        let sender = connect(&address, &device).await?;
+        Ok(HttpSession { address, device, sender, is_kept: false })
     }
 
     /// The status and the body of an answer. What was not answered is asked again on a new connection, if it was closed while
     /// idle, and if it does no harm to ask twice or nothing was sent.
-    async fn ask(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Option<(String, &str)>,
-    ) -> Result<Bytes, Fault> {
+    async fn ask(&mut self, method: Method, path: &str, body: Option<(String, &str)>) -> Result<Said, Fault> {
         if self.sender.is_closed() || (self.is_kept && self.sender.ready().await.is_err()) {
-            (self.sender, self.is_kept) = (connect(&self.address).await?, false);
+            (self.sender, self.is_kept) = (connect(&self.address, &self.device).await?, false);
         }
         let is_repeatable = matches!(method, Method::GET | Method::PUT);
-        let request = self.request(&method, path, body.clone())?;
-        let answer = match self.sender.send_request(request).await {
+        let first = request(&self.address, &method, path, body.clone())?;
+        let answer = match self.sender.send_request(first).await {
             Ok(answer) => answer,
             Err(error) => {
                 let is_unsent = error.is_unsent();
@@ -57,70 +54,51 @@ impl HttpSession {
                     let reason = format!("the device has closed the connection: {error}");
                     return Err(if is_unsent { Fault::NotSent(reason) } else { Fault::Link(reason) });
                 }
-                (self.sender, self.is_kept) = (connect(&self.address).await?, false);
-                let request = self.request(&method, path, body)?;
-                let sent = self.sender.send_request(request).await;
+                (self.sender, self.is_kept) = (connect(&self.address, &self.device).await?, false);
+                let again = request(&self.address, &method, path, body)?;
+                let sent = self.sender.send_request(again).await;
                 sent.map_err(|error| Fault::Link(format!("the device has closed the connection: {error}")))?
             }
         };
         self.is_kept = true;
         let status = answer.status();
-        let body = whole(answer, self.address.bytes).await?;
-        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
-    }
-
-    fn request(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<(String, &str)>,
-    ) -> Result<Request<Full<Bytes>>, Fault> {
-        let base = &self.address.base;
-        let target = match format!("{base}{path}") {
-            target if target.starts_with('/') => target,
-            target => format!("/{target}"),
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(HOST, self.address.authority())
-            .header(USER_AGENT, concat!("kubehive-http-mapper/", env!("CARGO_PKG_VERSION")));
-        if let Some((header, value)) = &self.address.login.0 {
-            request = request.header(header, value);
-        }
-        let body = match body {
-            Some((body, kind)) => {
-                request = request.header(CONTENT_TYPE, kind);
-                Full::new(Bytes::from(body))
-            }
-            None => Full::default(),
-        };
-        request.body(body).map_err(|error| Fault::Device(format!("this cannot be asked for: {error}")))
+        let said = self.device.answers.whole(answer.into_body(), self.address.bytes).await?;
+        if status.is_success() { Ok(said) } else { Err(refused(status, &said.body)) }
     }
 }
 
 impl Session for HttpSession {
     type Visitor = Visitor;
 
-    /// A request, and another one on a new connection.
+    /// A request, and another one on a new connection, and the wait of a large answer for those of others.
     fn deadline(&self) -> Duration {
-        self.address.answer * 2
+        self.address.answer * 2 + TURN_WITHIN
     }
 
     async fn read(&mut self, visitor: &Visitor) -> Result<Value, Fault> {
-        let body = self.ask(Method::GET, &visitor.path, None).await?;
-        visitor.payload.value(&body)
+        let (_, value) = self
+            .read_many(&[visitor])
+            .await
+            .pop()
+            .unwrap_or_else(|| (0, Err(Fault::NoValue("nothing was asked for".to_owned()))));
+        value
     }
 
     async fn read_many(&mut self, visitors: &[&Visitor]) -> Vec<(usize, Result<Value, Fault>)> {
         let Some(first) = visitors.first() else { return Vec::new() };
         match self.ask(Method::GET, &first.path, None).await {
-            Ok(body) => {
+            Ok(said) => {
                 let same = visitors.iter().enumerate().filter(|(_, visitor)| visitor.path == first.path);
-                same.map(|(at, visitor)| (at, visitor.payload.value(&body))).collect()
+                let (places, payloads): (Vec<usize>, Vec<_>) =
+                    same.map(|(at, visitor)| (at, Arc::clone(&visitor.payload))).unzip();
+                places.into_iter().zip(self.device.answers.values(said, payloads).await).collect()
             }
             Err(fault) => vec![(0, Err(fault))],
         }
+    }
+
+    fn frames(&mut self, visitor: &Visitor) -> Result<Box<dyn FrameSource>, Fault> {
+        Ok(Box::new(Camera::at(self.address.clone(), self.device.clone(), visitor.path.clone())))
     }
 
     async fn write(&mut self, visitor: &Visitor, value: &Value) -> Result<(), Fault> {
@@ -129,52 +107,8 @@ impl Session for HttpSession {
         // A GET that writes is no question, and is not repeated.
         let method = visitor.write.method.clone();
         if method == Method::GET && self.is_kept {
-            (self.sender, self.is_kept) = (connect(&self.address).await?, false);
+            (self.sender, self.is_kept) = (connect(&self.address, &self.device).await?, false);
         }
         self.ask(method, &path, body).await.map(drop)
     }
-}
-
-async fn connect(address: &Address) -> Result<SendRequest<Full<Bytes>>, Fault> {
-    let authority = address.authority();
-    let failed = |reason: String| Fault::NotSent(format!("no connection to {authority}: {reason}"));
-    let found = framework::host::addresses(&address.host, address.port).await.map_err(failed)?;
-    let connecting = TcpStream::connect(found.as_slice());
-    let stream = match timeout(address.answer, connecting).await {
-        Ok(stream) => stream.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("nobody answers".to_owned())),
-    };
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) = handshake(stream).await.map_err(|error| failed(error.to_string()))?;
-    // It ends with the sender, or with the device's end of it.
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to a device broke off");
-        }
-    });
-    Ok(sender)
-}
-
-async fn whole(answer: Response<Incoming>, most: usize) -> Result<Bytes, Fault> {
-    match Limited::new(answer.into_body(), most).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Fault::Device(format!("the answer has more than {most} bytes; raise `maxBytes`")))
-        }
-        Err(error) => Err(Fault::Link(format!("the answer broke off: {error}"))),
-    }
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> Fault {
-    Fault::Device(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            format!("status {status}: check `auth` and what belongs to it")
-        }
-        status if status.is_redirection() => {
-            format!(
-                "status {status}: it wants to be asked elsewhere; write that address into `url` and `path`"
-            )
-        }
-        status => format!("status {status}: {}", beginning(body)),
-    })
 }

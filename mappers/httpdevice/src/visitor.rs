@@ -1,7 +1,10 @@
 //! Where a property is in the answers of its device, and how it is written.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use framework::payload::plain;
-use framework::{InvalidSetting, Payload, Property, Settings, Value};
+use framework::{InvalidSetting, Kind, Payload, Property, Settings, Value};
 use hyper::Method;
 use hyper::http::uri::PathAndQuery;
 
@@ -14,7 +17,7 @@ pub struct Visitor {
     /// What is asked for, behind the device's own path. Those with the same one come in one answer.
     pub path: String,
     /// Where it is in the answer.
-    pub payload: Payload,
+    pub payload: Arc<Payload>,
     /// How it is written.
     pub write: Write,
 }
@@ -42,7 +45,10 @@ impl Visitor {
         if let Some(query) = settings.text("query")? {
             path = checked("query", &format!("{path}?{query}"))?;
         }
-        let payload = Payload::read(property.kind, settings)?;
+        if property.is_stream {
+            return Ok(Visitor::stream(path));
+        }
+        let payload = Arc::new(Payload::read(property.kind, settings)?);
         let write = settings.object("write")?;
         let part = |key: &str| write.get(key).map(plain);
         if let Some(unknown) =
@@ -72,6 +78,14 @@ impl Visitor {
             content_type: part("contentType").unwrap_or_else(|| "application/json".to_owned()),
         };
         Ok(Visitor { path, payload, write })
+    }
+
+    /// Pictures: they are neither JSON nor written.
+    fn stream(path: String) -> Self {
+        let payload = Arc::new(Payload { kind: Kind::Text, pointer: None, map: BTreeMap::new() });
+        let content_type = String::new();
+        let write = Write { method: Method::PUT, path: path.clone(), body: String::new(), content_type };
+        Visitor { path, payload, write }
     }
 
     /// The path and the body of a write.
@@ -116,7 +130,7 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use framework::{Kind, Scalar};
+    use framework::Scalar;
 
     fn visitor(kind: Kind, pairs: &[(&str, &str)]) -> Result<Visitor, String> {
         let property = Property { writable: true, ..Property::new("p", kind) };

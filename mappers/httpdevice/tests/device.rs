@@ -12,8 +12,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use dmi::Scalar;
+use framework::host::Targets;
 use framework::{Fault, Kind, Property, Protocol as _, Session as _, Settings, Value};
 use httpdevice::{Address, HttpDevice, HttpSession, Visitor};
+
+/// The devices of these tests are where no device may be by itself.
+fn on_loopback() -> HttpDevice {
+    HttpDevice::new(Targets::new(vec!["127.0.0.0/8".to_owned()]).unwrap())
+}
 
 struct Running {
     child: Child,
@@ -65,7 +71,7 @@ impl Device {
         let pairs = [("url", url.as_str())].into_iter().chain(more.iter().copied());
         let pairs = pairs.map(|(key, value)| (key, Scalar::Text(value.to_owned())));
         let address = Address::read(&Settings::from_pairs(pairs)).unwrap();
-        HttpDevice.connect(&address).await.unwrap()
+        on_loopback().connect(&address).await.unwrap()
     }
 }
 
@@ -87,7 +93,7 @@ impl conformance::Peer for Device {
     type Protocol = HttpDevice;
 
     fn protocol(&self) -> HttpDevice {
-        HttpDevice
+        on_loopback()
     }
     fn place(&self) -> Vec<(&'static str, Scalar)> {
         vec![("url", Scalar::Text(format!("http://127.0.0.1:{}", self.port)))]
@@ -163,4 +169,48 @@ async fn what_a_device_does_wrong_is_a_fault_with_its_reason() {
     assert_eq!(session.read(&at("a")).await, Ok(Value::Int(1)));
     drop(device.running.lock().unwrap().take());
     assert!(session.read(&at("a")).await.unwrap_err().is_unanswered());
+}
+
+#[tokio::test]
+async fn what_is_the_machines_alone_is_no_device_by_whatever_name() {
+    let device = Device::start();
+    let url = |url: String| Settings::from_pairs([("url", Scalar::Text(url))]);
+    let closed = HttpDevice::default();
+    for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "100.100.100.200"] {
+        let refused = closed.address(&url(format!("http://{host}:{}", device.port))).unwrap_err().to_string();
+        assert!(refused.contains("setting `url`") && refused.contains("common.allowed_targets"), "{refused}");
+    }
+    // Whose address is known once it is dialled.
+    let named = closed.address(&url(format!("http://127.1:{}", device.port))).unwrap();
+    let fault = closed.connect(&named).await.unwrap_err();
+    assert!(matches!(&fault, Fault::NotSent(why) if why.contains("`127.1` is 127.0.0.1")), "{fault}");
+    assert_eq!(device.ask("get gets"), "0");
+    // One port of it, by its own setting.
+    device.ask("set a 1");
+    let open = HttpDevice::new(Targets::new(vec![format!("127.0.0.1:{}", device.port)]).unwrap());
+    let mut session = open.connect(&named).await.unwrap();
+    assert_eq!(session.read(&at("a")).await, Ok(Value::Int(1)));
+    let agent = device.ask("get agent");
+    assert!(agent.starts_with(httpclient::agent::HTTP_MAPPER), "mappers know it by that: {agent}");
+}
+
+/// The most memory that this process has had, in KiB.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_largest_answer_of_the_smallest_values_costs_little_more_than_its_length() {
+    let device = Device::start();
+    device.ask("mode wide");
+    let mut session = device.session(&[("maxBytes", "4194304")]).await;
+    let visitors: Vec<Visitor> = (0..300).map(|_| at("a")).collect();
+    let before = peak();
+    let read = session.read_many(&visitors.iter().collect::<Vec<_>>()).await;
+    assert_eq!(read.len(), 300);
+    assert!(read.iter().all(|(_, value)| *value == Ok(Value::Int(7))), "{:?}", read.first());
+    let more = peak() - before;
+    assert!(more < 24 << 10, "{more} KiB more for an answer of 4 MiB");
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use framework::{InvalidSetting, Kind, Value};
+use framework::{Kind, Scale, Value};
 
 /// What the registers hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +52,6 @@ impl From<String> for NotDecoded {
     fn from(sentence: String) -> Self {
         NotDecoded::Wrong(sentence)
     }
-}
-
-/// What a number in the device is multiplied with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
-    factor: f64,
-    /// Its reciprocal, when that is whole: 235 divided by 10 is 23.5, and 235 times 0.1 is 23.500000000000004.
-    divisor: Option<f64>,
 }
 
 /// How a value is written down in registers.
@@ -125,44 +117,6 @@ impl fmt::Display for Format {
             Format::Bcd => "bcd",
             Format::Text => "string",
         })
-    }
-}
-
-impl Scale {
-    /// No scale.
-    pub const ONE: Scale = Scale { factor: 1.0, divisor: None };
-
-    /// A factor other than zero.
-    ///
-    /// # Errors
-    /// When it is zero or no number.
-    pub fn new(factor: f64) -> Result<Self, InvalidSetting> {
-        if !factor.is_normal() {
-            return Err(InvalidSetting::new(format!(
-                "setting `scale` is {factor}; write a number other than 0"
-            )));
-        }
-        let reciprocal = (1.0 / factor).round();
-        let whole = reciprocal.abs() > 1.0 && (reciprocal * factor - 1.0).abs() < 1e-9;
-        Ok(Scale { factor, divisor: whole.then_some(reciprocal) })
-    }
-
-    fn apply(self, raw: f64) -> f64 {
-        self.divisor.map_or(raw * self.factor, |divisor| raw / divisor)
-    }
-
-    fn undo(self, value: f64) -> f64 {
-        self.divisor.map_or(value / self.factor, |divisor| value * divisor)
-    }
-
-    fn is_one(self) -> bool {
-        self == Scale::ONE
-    }
-
-    /// The factor, when it is whole.
-    #[allow(clippy::cast_possible_truncation)]
-    fn whole(self) -> Option<i128> {
-        (self.factor.fract() == 0.0 && self.factor.abs() <= 1e15).then_some(self.factor as i128)
     }
 }
 

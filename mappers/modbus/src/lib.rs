@@ -15,7 +15,8 @@ mod simulator;
 mod visitor;
 
 pub use address::{Address, Framing, Parity, Place, SerialLine, Sizes, Timing};
-pub use encoding::{Charset, Encoding, Format, NotDecoded, Scale};
+pub use encoding::{Charset, Encoding, Format, NotDecoded};
+pub use framework::Scale;
 pub use session::{Modbus, ModbusSession, NAME};
 pub use simulator::{CONNECTIONS_MAX, MAP, Memory, Simulator};
 pub use visitor::{Table, Visitor, WriteFunction};

@@ -1,8 +1,8 @@
 //! Where a property's value is within its device.
 
-use framework::{InvalidSetting, Kind, Property, Settings};
+use framework::{InvalidSetting, Kind, Property, Scale, Settings};
 
-use crate::encoding::{Charset, Encoding, Format, Scale};
+use crate::encoding::{Charset, Encoding, Format};
 
 /// What one request can read.
 const REGISTERS_READ_MAX: u16 = 125;
@@ -105,7 +105,7 @@ impl Visitor {
                     "setting `limit` is {limit}, which is not between 1 and {REGISTERS_READ_MAX}"
                 ))
             })?;
-        let scale = settings.number("scale")?.map_or(Ok(Scale::ONE), Scale::new)?;
+        let scale = Scale::read(settings)?;
         let (swap_bytes, swap_words) = order(settings)?;
         let data_type = settings.text("dataType")?.map(|name| name.to_ascii_lowercase());
         let limit = (limit > 0).then_some(limit);

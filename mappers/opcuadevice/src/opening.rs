@@ -57,6 +57,7 @@ impl From<Fault> for NotOpened {
 /// first within twice of it, and on the second within three times of it.
 pub(crate) async fn open(address: &Address, pki: &Pki) -> Result<Connection, NotOpened> {
     let is_secure = address.policy != SecurityPolicy::None;
+    pki.prepare()?;
     let own = if is_secure || address.certificate.is_some() {
         let (pki, address) = (pki.clone(), address.clone());
         // To make a key takes a while, and the thread is everybody's.

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use framework::Fault;
+use framework::{Fault, own_file};
 use opcua_crypto::X509;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -38,6 +38,19 @@ impl Pki {
         Pki { folder }
     }
 
+    /// Makes it, in a folder that others may share.
+    ///
+    /// # Errors
+    /// When it is not the mapper's alone, with the cure.
+    pub(crate) fn prepare(&self) -> Result<(), Fault> {
+        if let Some(above) = self.folder.parent() {
+            fs::create_dir_all(above)
+                .map_err(|error| Fault::NotSent(format!("`{}`: {error}", above.display())))?;
+        }
+        own_file::folder(&self.folder)
+            .map_err(|error| Fault::NotSent(format!("the mapper's certificates have no place: {error}")))
+    }
+
     /// The folder, from which passwords may be read, too.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -63,6 +76,7 @@ impl Pki {
     /// # Errors
     /// When they cannot be read or made, with the file and the cure.
     pub(crate) fn own(&self, address: &Address) -> Result<OwnCertificate, Fault> {
+        self.prepare()?;
         own::own(&self.folder, address.certificate.as_ref()).map_err(Fault::NotSent)
     }
 
@@ -116,12 +130,12 @@ impl Pki {
     /// Keeps a certificate for whoever wants to trust it.
     fn reject(&self, thumbprint: &str, der: &[u8]) -> Option<PathBuf> {
         let folder = self.folder.join(REJECTED);
-        fs::create_dir_all(&folder).ok()?;
+        own_file::folder(&folder).ok()?;
         let path = folder.join(format!("{thumbprint}.der"));
         if !path.exists() && fs::read_dir(&folder).ok()?.take(REJECTED_MAX).count() >= REJECTED_MAX {
             return None;
         }
-        fs::write(&path, der).ok().map(|()| path)
+        own_file::write(&path, der).ok().map(|()| path)
     }
 }
 

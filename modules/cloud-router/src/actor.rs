@@ -15,6 +15,7 @@ use futures::future::join_all;
 use https::Server;
 use kubewatch::{Interruptions, Publisher};
 use nodecalls::NodeCalls;
+use targets::TargetAddresses;
 pub use uploads::UPLOAD_LOG;
 
 use crate::door::Door;
@@ -26,7 +27,6 @@ use crate::rule_table::RuleTable;
 use crate::rules::{Rules, Wanted};
 use crate::status::StatusBook;
 use crate::status_writer;
-use crate::target_addresses::TargetAddresses;
 use crate::target_client::TargetClient;
 
 /// 1 s between looks whether a status is to be written, or the tokens have changed.

@@ -40,7 +40,6 @@ pub mod rule_table;
 mod rules;
 pub mod status;
 mod status_writer;
-pub mod target_addresses;
 mod target_client;
 mod tokens;
 

@@ -9,13 +9,11 @@ use bytes::Bytes;
 use crd::LocalUrl;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
+use httpclient::agent;
 use tokio::net::TcpStream;
 
 /// 5 s for the connection and the head of the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
-/// As whom rules call: mappers, at whatever port, do nothing for it.
-const USER_AGENT: &str = "edgecore-rules";
 
 /// Calls it. Anything of 200 to 299 is well; no redirect is followed, and of the answer nothing but its status is read.
 ///
@@ -66,7 +64,8 @@ fn request(method: &str, url: &LocalUrl, body: String) -> Result<Request<Full<By
     if has_body {
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
     }
-    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    // Mappers, at whatever port, do nothing for it.
+    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(agent::RULES));
     Ok(request)
 }
 

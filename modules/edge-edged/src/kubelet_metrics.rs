@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use beehive::{Counter, Metrics};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodStatus};
 
 /// Seconds: the bounds that Prometheus' clients have by default.
 const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -37,6 +38,10 @@ const REJECTIONS: [&str; 20] = [
     "TopologyAffinityError",
     "UnexpectedAdmissionError",
 ];
+
+/// The ends of containers that are counted by the runtime's word; the others are one.
+const ENDS: [&str; 6] =
+    ["Completed", "ContainerCannotRun", "ContainerStatusUnknown", "Error", "OOMKilled", "StartError"];
 
 /// What kind a container is of, as the kubelet's labels say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +129,35 @@ impl KubeletMetrics {
         self.count("kubelet_started_containers_errors_total", labels);
     }
 
+    /// A pod's status was reported, and `before` was the one before it. As with a kubelet a container that ended between two reports and
+    /// was started again is not counted: it never showed as ended.
+    pub(crate) fn containers_ended(&self, before: Option<&PodStatus>, now: &PodStatus) {
+        for kind in [ContainerType::Init, ContainerType::Main, ContainerType::Ephemeral] {
+            let known = before.map(|before| statuses_of(before, kind)).unwrap_or_default();
+            for status in statuses_of(now, kind) {
+                let Some(ended) = status.state.as_ref().and_then(|state| state.terminated.as_ref()) else {
+                    continue;
+                };
+                let before = known.iter().find(|known| known.name == status.name);
+                // Right before it is started again it shows as ended once more.
+                if before.is_none_or(|known| ends_of(known).all(|earlier| !is_same_end(earlier, ended))) {
+                    self.container_ended(kind, ended);
+                }
+            }
+        }
+    }
+
+    fn container_ended(&self, kind: ContainerType, ended: &ContainerStateTerminated) {
+        let reason = ended.reason.as_deref().unwrap_or_default();
+        let shown = ENDS.iter().find(|own| **own == reason).copied().unwrap_or("Other");
+        let labels = vec![
+            ("container_type", kind.word().to_owned()),
+            ("exit_code", ended.exit_code.to_string()),
+            ("reason", shown.to_owned()),
+        ];
+        self.count("kubelet_terminated_containers_total", labels);
+    }
+
     /// The runtime was listed as a whole. `since`: the last time.
     pub(crate) fn relisted(&self, took: Duration, since: Option<Duration>) {
         self.observe("kubelet_pleg_relist_duration_seconds", USUAL, Vec::new(), took);
@@ -155,10 +189,70 @@ impl KubeletMetrics {
     }
 }
 
+fn statuses_of(status: &PodStatus, kind: ContainerType) -> &[ContainerStatus] {
+    let of_kind = match kind {
+        ContainerType::Init => &status.init_container_statuses,
+        ContainerType::Main => &status.container_statuses,
+        ContainerType::Ephemeral => &status.ephemeral_container_statuses,
+    };
+    of_kind.as_deref().unwrap_or_default()
+}
+
+/// The ends that a status tells of: the container's own, and that of the one before it.
+fn ends_of(status: &ContainerStatus) -> impl Iterator<Item = &ContainerStateTerminated> {
+    [&status.state, &status.last_state].into_iter().filter_map(|state| state.as_ref()?.terminated.as_ref())
+}
+
+/// One that never came to be in the runtime has no id, and ends once.
+fn is_same_end(one: &ContainerStateTerminated, other: &ContainerStateTerminated) -> bool {
+    one.container_id == other.container_id
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use beehive::Count;
+    use serde_json::json;
+
+    #[test]
+    fn each_end_of_a_container_is_counted_once() {
+        let metrics = Metrics::default();
+        let own = KubeletMetrics::new(&metrics);
+        let status = |state: serde_json::Value, last: serde_json::Value| -> PodStatus {
+            let container = json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state, "lastState": last});
+            serde_json::from_value(json!({"containerStatuses": [container]})).unwrap()
+        };
+        let end = |code: i32, reason: &str, id: &str| json!({"terminated": {"exitCode": code, "reason": reason, "containerID": id}});
+        let running = json!({"running": {}});
+        let steps = [
+            status(running.clone(), json!({})),
+            status(end(139, "Error", "a"), json!({})),
+            status(end(139, "Error", "a"), json!({})),
+            status(json!({"waiting": {"reason": "CrashLoopBackOff"}}), end(139, "Error", "a")),
+            // As it is shown between its back-off and its start.
+            status(end(139, "Error", "a"), json!({})),
+            status(running.clone(), end(139, "Error", "a")),
+            status(end(0, "Completed", "b"), end(139, "Error", "a")),
+            status(json!({"waiting": {"reason": "CrashLoopBackOff"}}), end(0, "Completed", "b")),
+            status(end(0, "Completed", "b"), end(139, "Error", "a")),
+            // What `RestartAllContainers` makes up of those that it ends.
+            status(running, end(137, "RestartingAllContainers", "")),
+            status(end(1, "whatever a runtime says", "c"), end(0, "Completed", "b")),
+        ];
+        let mut before = None;
+        for step in &steps {
+            own.containers_ended(before, step);
+            before = Some(step);
+        }
+        let shown: Vec<(String, String, Count)> = metrics
+            .labelled("kubelet_terminated_containers_total")
+            .into_iter()
+            .map(|(labels, count)| (labels[1].1.clone(), labels[2].1.clone(), count))
+            .collect();
+        let wanted = [("0", "Completed"), ("1", "Other"), ("139", "Error")];
+        assert_eq!(shown, wanted.map(|(code, reason)| (code.to_owned(), reason.to_owned(), Count::Times(1))));
+    }
 
     #[test]
     fn what_pods_ask_for_makes_no_new_series() {

@@ -217,7 +217,7 @@ impl Settings {
             poll_every: Duration::from_secs(1),
             images_max: 50,
             report_events: true,
-            version: format!("{}-kubehive-{}", versions::NODE, env!("CARGO_PKG_VERSION")),
+            version: format!("{}-kubehive-{}", versions::NODE, buildinfo::SEMANTIC),
         }
     }
 

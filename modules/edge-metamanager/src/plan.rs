@@ -146,7 +146,8 @@ pub fn sort(
 /// Knows which rows may have been sent before, so that the cloud need not remember.
 ///
 /// Rows are sent in the order of their seqs, and a row that comes, or takes the place of another one, has a greater seq than
-/// all before it. So one number stands for all that this incarnation has sent, and for all that an earlier one may have.
+/// all before it. So one number stands for all that this incarnation has sent, and for all that an earlier one may have. Where
+/// rows take turns by their keys it stands for more than was sent: of those nobody needs the mark, as the newest counts alone.
 #[derive(Debug, Default)]
 pub struct SentRows {
     newest: i64,

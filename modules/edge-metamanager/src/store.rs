@@ -58,6 +58,15 @@ impl MetaStore {
             .await
     }
 
+    /// The rows of a queue whose turn it is after a key.
+    pub(crate) async fn turn(
+        &self,
+        queue: OutboxQueue,
+        after: String,
+    ) -> Result<Result<Vec<OutboxRow>, String>, Fault> {
+        self.read(move |store| store.queue_turn(queue, &after, DELIVERY_ROWS, DELIVERY_BYTES)).await
+    }
+
     /// The newest row of each queue. What cannot be known is as new as can be.
     pub(crate) async fn newest(&self, queues: [OutboxQueue; QUEUES]) -> Result<[i64; QUEUES], Fault> {
         let store = self.store.clone();

@@ -14,6 +14,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
+use contract::parsed::ParsedReport;
 use contract::router::RouterUp;
 use contract::{Change, ChangedObjects, Object, ObjectKey, Telemetry, UpReport, capability, rows};
 use edge_metamanager::MetaManager;
@@ -225,6 +226,45 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
         let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
         let reports = reports.open().unwrap().items;
         assert_eq!(reports.len(), 1);
+    });
+}
+
+#[test]
+fn devices_that_report_again_before_their_queue_is_through_have_their_turn() {
+    run(|node| async move {
+        let mut node = node;
+        const DEVICES: usize = 150;
+        let say = async |node: &Node, number: usize| {
+            node.report(UpReport::DeviceState {
+                namespace: "d".into(),
+                name: format!("sensor-{number:03}"),
+                state: "online".into(),
+                last_online_time: None,
+            })
+            .await;
+        };
+        for number in 0..DEVICES {
+            say(&node, number).await;
+        }
+        node.meta.tell(node.up()).await.unwrap();
+        let mut heard = std::collections::BTreeSet::new();
+        // Three deliveries have room for all of them. Whichever would be at the head next speaks once more, and is last then.
+        for _ in 0..3 {
+            let Some(DeviceUp::Reports { reports, reply }) = node.device_up.next(SOON).await else {
+                panic!()
+            };
+            let reports = reports.open().unwrap().items;
+            let rows: Vec<i64> = reports.iter().map(|report| report.row).collect();
+            for report in reports {
+                let Ok(ParsedReport::OfDevice(device, _)) = report.report.parse() else { panic!() };
+                heard.insert(device.name.to_string());
+            }
+            for number in (0..DEVICES).rev() {
+                say(&node, number).await;
+            }
+            reply.send(rows);
+        }
+        assert_eq!(heard.len(), DEVICES);
     });
 }
 

@@ -23,6 +23,9 @@ const INDEXES: &str = "SELECT coalesce(text.sql, each.name), each.\"unique\" OR 
 /// Words that stand in the text of a table only for a constraint of it, or for a column with one.
 const CONSTRAINTS: [&str; 3] = ["CHECK", "COLLATE", "CONFLICT"];
 
+/// No number of a row that is gone is given again.
+const COUNTS_ON: &str = "AUTOINCREMENT";
+
 /// What runs by itself in a file; `None`: nothing.
 pub(crate) fn program(conn: &Connection) -> rusqlite::Result<Option<String>> {
     conn.query_row(PROGRAM, [], |row| row.get(0)).optional()
@@ -37,6 +40,14 @@ pub(crate) fn refusal(conn: &Connection, migrations: &[&str]) -> rusqlite::Resul
         let text: Option<String> = conn.query_row(TABLE, [&table], |row| row.get(0)).optional()?;
         if let Some(word) = text.as_deref().and_then(constraint) {
             return Ok(Some(format!("{word} in table {table}")));
+        }
+        // A number that is given twice would be known in the cloud already, and its report lost.
+        let counts_on = |conn: &Connection| -> rusqlite::Result<bool> {
+            let text: Option<String> = conn.query_row(TABLE, [&table], |row| row.get(0)).optional()?;
+            Ok(text.is_none_or(|text| has_word(&text, COUNTS_ON)))
+        };
+        if counts_on(&ours)? && !counts_on(conn)? {
+            return Ok(Some(format!("table {table} without {COUNTS_ON}")));
         }
         let own = traits(&ours, COLUMNS, &table)?;
         let found = traits(conn, COLUMNS, &table)?;
@@ -72,11 +83,19 @@ fn names(traits: &BTreeSet<Trait>) -> BTreeSet<String> {
     traits.iter().map(|(name, ..)| name.clone()).collect()
 }
 
-/// The first word in a table's text that makes a constraint. Split as SQLite does it, so that a column named `checked` is none.
-fn constraint(text: &str) -> Option<&'static str> {
+/// The words of a text. Split as SQLite does it, so that a column named `checked` is none of `CHECK`.
+fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii();
-    let mut words = text.split(|c| !is_of_word(c));
-    words.find_map(|word| CONSTRAINTS.into_iter().find(|constraint| word.eq_ignore_ascii_case(constraint)))
+    text.split(move |c| !is_of_word(c))
+}
+
+fn has_word(text: &str, wanted: &str) -> bool {
+    words(text).any(|word| word.eq_ignore_ascii_case(wanted))
+}
+
+/// The first word in a table's text that makes a constraint.
+fn constraint(text: &str) -> Option<&'static str> {
+    CONSTRAINTS.into_iter().find(|constraint| has_word(text, constraint))
 }
 
 #[cfg(test)]
@@ -101,6 +120,16 @@ mod tests {
         ] {
             assert_eq!(found(&format!("{OURS}; {more}")), None, "{more}");
         }
+    }
+
+    #[test]
+    fn a_table_that_gives_numbers_twice_is_found() {
+        let ours = "CREATE TABLE n (seq INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT)";
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE n (seq INTEGER PRIMARY KEY, a TEXT)").unwrap();
+        assert_eq!(refusal(&conn, &[ours]).unwrap().as_deref(), Some("table n without AUTOINCREMENT"));
+        conn.execute_batch(&format!("DROP TABLE n; {ours}")).unwrap();
+        assert_eq!(refusal(&conn, &[ours]).unwrap(), None);
     }
 
     #[test]

@@ -85,7 +85,13 @@ pub(crate) const ALL_ROWS: &str =
 pub(crate) const OUTBOX: &str = concat!("SELECT ", outbox_columns!(), ", queued FROM outbox ORDER BY seq");
 pub(crate) const QUEUE: &str =
     concat!("SELECT ", outbox_columns!(), " FROM outbox WHERE queue = ?1 AND seq > ?2 ORDER BY seq");
-/// Where the key stands in both.
+/// By the index of what replaces its elder; with `queue` as it stands the one of queues would be taken, and all of it sorted.
+pub(crate) const TURN: &str = concat!(
+    "SELECT ",
+    outbox_columns!(),
+    " FROM outbox WHERE class = 'status' AND +queue = ?1 AND key > ?2 ORDER BY key"
+);
+/// Where the key stands in all three.
 const KEY_COLUMN: usize = 2;
 pub(crate) const NEWEST: &str = "SELECT max(seq) FROM outbox WHERE queue = ?1";
 const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(body)), 0), \
@@ -93,7 +99,7 @@ const USAGE: &str = "SELECT count(*), coalesce(sum(octet_length(key) + octet_len
 
 /// All of the above; a file in which one of them does not compile is not ours.
 pub(crate) const STATEMENTS: &[&str] =
-    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, NEWEST, USAGE];
+    &[OBJECT, OBJECTS, ALL_OBJECTS, KEYS, ROW, ROWS, ALL_ROWS, OUTBOX, QUEUE, TURN, NEWEST, USAGE];
 
 /// A row that held, or what is wrong with it.
 pub(crate) type Checked<T> = Result<T, DamagedRow>;
@@ -183,7 +189,7 @@ pub(crate) fn rows(
     conn.prepare_cached(ROWS)?.query_map((table.as_str(), key1), one)?.collect()
 }
 
-/// The oldest rows of the outbox, and the seqs of damaged ones on the way.
+/// The first rows of a part of the outbox, and the seqs of damaged ones on the way.
 #[derive(Debug, Default)]
 pub(crate) struct OutboxHead {
     pub(crate) rows: Vec<OutboxRow>,
@@ -199,6 +205,8 @@ pub(crate) enum OutboxPart<'a> {
     Queue(OutboxQueue, i64),
     /// The same, without those of these keys.
     QueueWithout(OutboxQueue, i64, &'a [String]),
+    /// Those of one queue that replace their elders, by their keys, behind one.
+    Turn(OutboxQueue, &'a str),
 }
 
 /// The head of a part of the outbox. Rows of a kind that this release does not know are passed
@@ -214,12 +222,14 @@ pub(crate) fn outbox_head(
     let mut statement = conn.prepare_cached(match part {
         OutboxPart::Whole => OUTBOX,
         OutboxPart::Queue(..) | OutboxPart::QueueWithout(..) => QUEUE,
+        OutboxPart::Turn(..) => TURN,
     })?;
     let mut found = match part {
         OutboxPart::Whole => statement.query([])?,
         OutboxPart::Queue(queue, after) | OutboxPart::QueueWithout(queue, after, _) => {
             statement.query((queue_name(queue), after))?
         }
+        OutboxPart::Turn(queue, after) => statement.query((queue_name(queue), after))?,
     };
     while head.rows.len() < limit_rows {
         let Some(row) = found.next()? else { break };

@@ -410,6 +410,24 @@ impl Store {
         self.head(OutboxPart::QueueWithout(queue, after, keys), limit_rows, limit_bytes)
     }
 
+    /// The rows of one queue that replace their elders (status), by their keys, from the first key that is greater than `after`, within
+    /// the limits as [`Store::outbox_head`] has them.
+    ///
+    /// A row that replaces another one stands at the end of its queue. Where each comes again sooner than its queue is gone through,
+    /// the head is no order: whichever is read before it comes again is the lucky one. By keys each has its turn.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn queue_turn(
+        &self,
+        queue: OutboxQueue,
+        after: &str,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.head(OutboxPart::Turn(queue, after), limit_rows, limit_bytes)
+    }
+
     /// The seq of the newest row of a queue; 0 if there is none. Every row that comes later has a greater one.
     ///
     /// # Errors

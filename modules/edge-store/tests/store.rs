@@ -240,6 +240,28 @@ fn the_head_of_the_outbox_is_oldest_first_and_bounded() {
 }
 
 #[test]
+fn what_comes_again_keeps_its_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let report =
+        |queue, class, key: &str| Write::Enqueue { queue, class, key: key.to_owned(), body: vec![1] };
+    let devices = |key: &str| report(OutboxQueue::Devices, Class::Status, key);
+    let all = ["b", "a", "c"].into_iter().map(devices);
+    let of_others =
+        [report(OutboxQueue::Node, Class::Status, "bb"), report(OutboxQueue::Devices, Class::Event, "bc")];
+    store.commit_blocking(all.chain(of_others).collect()).unwrap();
+    let turn = |after: &str, limit| -> Vec<String> {
+        let rows = store.queue_turn(OutboxQueue::Devices, after, limit, 1000).unwrap();
+        rows.into_iter().map(|row| row.key).collect()
+    };
+    assert_eq!(turn("", 2), ["a", "b"]);
+    store.commit_blocking(vec![devices("a"), devices("b")]).unwrap();
+    assert_eq!(turn("b", 2), ["c"]);
+    assert!(turn("c", 2).is_empty());
+    assert_eq!(turn("", 9), ["a", "b", "c"]);
+}
+
+#[test]
 fn each_queue_has_a_head_of_its_own_behind_any_seq() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);

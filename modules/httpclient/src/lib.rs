@@ -6,9 +6,10 @@
 //! [`READ_MAX`] read at a time.
 //!
 //! [`handshake`] is the way for one connection; whoever keeps a pool puts [`Guarded`] around its streams and has each request
-//! [watched](watch).
+//! [watched](watch). As whom our programs call is [`agent`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod agent;
 mod connection;
 mod guard;
 

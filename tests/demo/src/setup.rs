@@ -141,7 +141,9 @@ impl Build {
     fn start(profile: &str) -> Result<Build> {
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--locked", "--profile", profile]);
-        cargo.args(["-p", "cloud", "-p", "edge", "-p", "keadm", "-p", "modbus", "--bins"]);
+        cargo.args(["-p", "cloud", "-p", "edge", "-p", "keadm", "-p", "modbus"]);
+        // No others of those packages: the newcomer waits for each.
+        cargo.args(["--bin", "cloudcore", "--bin", "edgecore", "--bin", "keadm", "--bin", "modbus-mapper"]);
         Ok(Build(cargo.stdin(Stdio::null()).spawn().context("start cargo")?))
     }
 

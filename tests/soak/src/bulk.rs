@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::rngs::SmallRng;
@@ -10,7 +10,6 @@ use rand::{RngCore as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use crate::log::{CLOUD_UNLINKED, NODE_UNLINKED};
-use crate::metrics::Metrics;
 use crate::pods::{self, APP, RunningContainer};
 use crate::relay::{Direction, LinkFault, Packet};
 use crate::testbed::{LONG, NODE};
@@ -31,8 +30,6 @@ const CHANGED: [usize; 3] = [7, 500, 999];
 const RECONNECT_BYTES: usize = 20_000;
 /// More than what a silent link says, less than the first packet of a batch.
 const LARGE: usize = 400;
-/// 10 ms between looks at the metrics: they say when the last acknowledgement was taken.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How it is done.
 #[derive(Debug, Clone)]
@@ -64,10 +61,10 @@ async fn story(
     console.at(&format!("making {OBJECTS} config maps in the cloud"));
     testbed.kubectl.create(&maps).await?;
     testbed.relay.inject(LinkFault::Delay(ONE_WAY));
-    held(testbed, 0).await?;
+    testbed.until_held(0).await?;
     testbed.relay.capture();
     testbed.kubectl.create(&[pod()]).await?;
-    let done = held(testbed, OBJECTS + 1).await?;
+    let done = testbed.until_held(OBJECTS + 1).await?;
     let packets = testbed.relay.captured();
     let first = packets.iter().find(|packet| packet.direction == Direction::Down && packet.bytes() > LARGE);
     let first = first.context("no large packet went to the node")?.at;
@@ -134,7 +131,7 @@ async fn reconnect(
             Ok(Some(()))
         })
         .await?;
-    let done = held(testbed, OBJECTS + 1).await?;
+    let done = testbed.until_held(OBJECTS + 1).await?;
     let packets = testbed.relay.captured();
     let (up, down) = (bytes(&packets, Direction::Up), bytes(&packets, Direction::Down));
     let took = done.saturating_duration_since(begun).as_secs_f64();
@@ -182,24 +179,4 @@ fn map(number: usize, dice: &mut SmallRng) -> Value {
 
 fn bytes(packets: &[Packet], direction: Direction) -> usize {
     packets.iter().filter(|packet| packet.direction == direction).map(Packet::bytes).sum()
-}
-
-/// Waits until the node is linked and holds all that it should, at least so many. Answers when that was.
-async fn held(testbed: &mut Testbed, at_least: usize) -> Result<Instant> {
-    let begun = Instant::now();
-    while begun.elapsed() < LONG {
-        testbed.check()?;
-        let metrics = Metrics::read(testbed.monitor()).await?;
-        let of = |name: &str| metrics.of(name, NODE);
-        let is = |name: &str, value: f64| of(name) == Some(value);
-        if of("kubehive_node_objects_desired") >= Some(at_least as f64)
-            && is("kubehive_node_objects_waiting", 0.0)
-            && is("kubehive_node_linked", 1.0)
-            && is("kubehive_node_in_sync", 1.0)
-        {
-            return Ok(Instant::now());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    bail!("not seen within {} s: the node holds all {at_least} objects", LONG.as_secs())
 }

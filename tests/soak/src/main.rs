@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
     Console, Outcome, Testbed, Transports, attack, binaries, bulk, copy, everything, idle, kill, link_faults,
-    reboot, reconnect,
+    load, reboot, reconnect,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -93,6 +93,12 @@ enum Scenario {
     Copy {
         #[arg(long, default_value_t = 10)]
         minutes: u32,
+    },
+    /// 1,000 devices that report every second, then 30 that report 20 times a second, over a round trip of 20 ms
+    Load {
+        /// How long each is measured
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        seconds: u64,
     },
     /// 1,000 objects over a round trip of 200 ms, and what a reconnect with them costs
     Bulk {
@@ -187,6 +193,11 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
         Scenario::Copy { minutes } => {
             let options = copy::Options { length: Duration::from_secs(60) * minutes, judge_time: true };
             copy::run(&mut testbed, &options, console).await
+        }
+        Scenario::Load { seconds } => {
+            let length = Duration::from_secs(seconds);
+            let options = load::Options { stages: load::STAGES.to_vec(), length, bars: Some(load::BARS) };
+            load::run(&mut testbed, &options, console).await
         }
         Scenario::Bulk { reconnects } => {
             let options = bulk::Options { reconnects, packets: cli.packets, seed };

@@ -29,11 +29,28 @@ impl Samples {
         self.0.len()
     }
 
-    /// `median 1.2 s, largest 3.4 s`.
-    pub fn shown(&self) -> String {
+    /// The one that so many of all do not exceed, `part` from 0 to 1; `None` of none.
+    pub fn quantile(&self, part: f64) -> Option<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        match (sorted.get(sorted.len() / 2), sorted.last()) {
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let place = (sorted.len() as f64 * part) as usize;
+        sorted.get(place.min(sorted.len().saturating_sub(1))).copied()
+    }
+
+    /// `median 1.20 s, p99 3.10 s, largest 3.40 s`.
+    pub fn shown_with_tail(&self) -> String {
+        match (self.quantile(0.5), self.quantile(0.99), self.quantile(1.0)) {
+            (Some(median), Some(tail), Some(largest)) => {
+                format!("median {median:.2} s, p99 {tail:.2} s, largest {largest:.2} s")
+            }
+            _ => "none".to_owned(),
+        }
+    }
+
+    /// `median 1.2 s, largest 3.4 s`.
+    pub fn shown(&self) -> String {
+        match (self.quantile(0.5), self.quantile(1.0)) {
             (Some(median), Some(largest)) => format!("median {median:.2} s, largest {largest:.2} s"),
             _ => "none".to_owned(),
         }
@@ -104,5 +121,7 @@ mod tests {
             samples.add(Duration::from_millis(millis));
         }
         assert_eq!(samples.shown(), "median 2.00 s, largest 3.00 s");
+        assert_eq!(samples.shown_with_tail(), "median 2.00 s, p99 3.00 s, largest 3.00 s");
+        assert_eq!((samples.quantile(0.0), Samples::default().quantile(0.5)), (Some(1.0), None));
     }
 }

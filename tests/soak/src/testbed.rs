@@ -12,6 +12,7 @@ use tokio::task::block_in_place;
 use crate::Console;
 use crate::kubectl::{Kubectl, said};
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::relay::{Relay, TcpRelay};
 use crate::uploads;
 
@@ -21,6 +22,8 @@ pub(crate) const NODE: &str = "edge-1";
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// 50 ms between looks at what is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// 10 ms between looks at the metrics: they say when the last acknowledgement was taken.
+const METRICS_EVERY: Duration = Duration::from_millis(10);
 /// The broker's port: the node has a network of its own.
 const MQTT: u16 = 1883;
 
@@ -126,7 +129,8 @@ impl Testbed {
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
              modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}]\n    \
-             quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: true, address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n",
+             quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: true, address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n  \
+             router: {{enable: true, port: 0, allowedTargets: [127.0.0.0/8]}}\n",
             ports.monitor, self.addresses.1, ports.link, ports.websocket, ports.enrolment,
         );
         std::fs::write(self.folder.join("cloudcore.yaml"), config).context("write cloudcore.yaml")
@@ -258,6 +262,37 @@ impl Testbed {
         }
         let why = last.map(|error| format!(" (last: {error:#})")).unwrap_or_default();
         bail!("not seen within {} s: {what}{why}", limit.as_secs())
+    }
+
+    /// Waits until the node is linked and holds all that it should, at least so many objects. Answers when that was.
+    pub(crate) async fn until_held(&mut self, at_least: usize) -> Result<Instant> {
+        let begun = Instant::now();
+        while begun.elapsed() < LONG {
+            self.check()?;
+            let metrics = Metrics::read(self.monitor()).await?;
+            let of = |name: &str| metrics.of(name, NODE);
+            let is = |name: &str, value: f64| of(name) == Some(value);
+            #[allow(clippy::cast_precision_loss)] // a few thousand
+            let has_all = of("kubehive_node_objects_desired") >= Some(at_least as f64);
+            if has_all
+                && is("kubehive_node_objects_waiting", 0.0)
+                && is("kubehive_node_linked", 1.0)
+                && is("kubehive_node_in_sync", 1.0)
+            {
+                return Ok(Instant::now());
+            }
+            tokio::time::sleep(METRICS_EVERY).await;
+        }
+        bail!("not seen within {} s: the node holds all {at_least} objects", LONG.as_secs())
+    }
+
+    /// `edgecore`'s resident memory, in MB of 1,000,000 bytes.
+    pub(crate) fn resident(&self) -> Result<f64> {
+        let edgecore = self.edgecore.as_ref().context("edgecore does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", edgecore.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")?;
+        Ok(kilobytes * 1024.0 / 1e6)
     }
 
     /// How many addresses the network plugin holds for pods.

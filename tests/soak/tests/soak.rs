@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use soak::{Console, Outcome, Testbed, Transports, binaries, copy, everything, kill, link_faults, reboot};
+use soak::{
+    Console, Outcome, Testbed, Transports, binaries, copy, everything, kill, link_faults, load, reboot,
+};
 
 const SEED: u64 = 1;
 
@@ -66,5 +68,14 @@ fn a_copy_that_fills_the_uplink_leaves_the_node_ready() {
     play("soakcopy", Transports::Quic, async |testbed, console| {
         let options = copy::Options { length: Duration::from_secs(10), judge_time: false };
         copy::run(testbed, &options, console).await
+    });
+}
+
+#[test]
+fn devices_that_report_often_are_shown_and_their_readings_all_arrive() {
+    play("soakload", Transports::Quic, async |testbed, console| {
+        let stages = vec![load::Stage { devices: 30, rate: 2.0, view: Duration::from_secs(60) }];
+        let options = load::Options { stages, length: Duration::from_secs(10), bars: None };
+        load::run(testbed, &options, console).await
     });
 }

@@ -4,8 +4,9 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 21] = [
+const SHARED: [(&str, &str); 23] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
+    ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),
@@ -19,6 +20,7 @@ const SHARED: [(&str, &str); 21] = [
     ("mountinfo", "the kernel's table of mounts"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
+    ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),
     ("csi", "the CSI drivers' wire"),

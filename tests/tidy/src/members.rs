@@ -58,41 +58,6 @@ pub fn stubs(repository: &Repository) -> Vec<Finding> {
     found
 }
 
-/// Where `cargo dist` says what it builds.
-const CARGO_CONFIG: &str = ".cargo/config.toml";
-/// The folders whose programs are shipped; those of the others are tests.
-const SHIPPED: [&str; 3] = ["cloud/", "edge/", "mappers/"];
-
-/// Crates with a program that is shipped and that `cargo dist` does not build.
-pub fn not_in_dist(repository: &Repository) -> Vec<Finding> {
-    let text = repository.text(CARGO_CONFIG).unwrap_or_default();
-    let line = line_starting(text, "dist =");
-    let mut words =
-        text.lines().skip(line - 1).take_while(|line| !line.is_empty()).flat_map(str::split_whitespace);
-    let mut built = Vec::new();
-    while let Some(word) = words.next() {
-        if word == "--package" {
-            built.extend(words.next());
-        }
-    }
-    let is_program = |entry: &String| entry.ends_with("/main.rs") || entry.contains("/bin/");
-    let is_shipped = |package: &&Package| {
-        SHIPPED.iter().any(|folder| package.manifest.starts_with(folder))
-            && package.entries.iter().any(is_program)
-    };
-    let left_out =
-        repository.packages.iter().filter(is_shipped).filter(|package| !built.contains(&&*package.name));
-    left_out
-        .map(|package| {
-            Finding::new(
-                CARGO_CONFIG,
-                line,
-                format!("`dist` does not build the program of `{}`: add `--package {0}`", package.name),
-            )
-        })
-        .collect()
-}
-
 fn line_starting(text: &str, with: &str) -> usize {
     text.lines().position(|line| line.trim_start().starts_with(with)).map_or(1, |at| at + 1)
 }
@@ -130,31 +95,6 @@ mod tests {
         ]);
         let paths: Vec<&str> = found.iter().map(|finding| finding.path.as_str()).collect();
         assert_eq!(paths, ["b/Cargo.toml", "c/Cargo.toml", "d/Cargo.toml"]);
-    }
-
-    #[test]
-    fn a_program_that_dist_leaves_out_is_found() {
-        let of = |folder: &str, name: &str, entry: &str| Package {
-            entries: vec![format!("{folder}/{entry}")],
-            ..package(folder, name, "")
-        };
-        let repository = Repository {
-            packages: vec![
-                of("cloud", "cloud", "src/main.rs"),
-                of("cloud/csi", "csi", "src/main.rs"),
-                of("mappers/modbus", "modbus", "src/bin/a.rs"),
-                of("mappers/framework", "framework", "src/lib.rs"),
-                of("tests/sim", "sim", "src/main.rs"),
-            ],
-            files: vec![File::new(
-                CARGO_CONFIG,
-                "[alias]\nsim = \"run --package csi\"\ndist = \"\"\"build \\\n--package cloud --bins\"\"\"\n\n[env]\n",
-            )],
-        };
-        let found: Vec<String> = not_in_dist(&repository).iter().map(ToString::to_string).collect();
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with(".cargo/config.toml:3: ") && found[0].contains("`csi`"), "{found:?}");
-        assert!(found[1].contains("--package modbus"), "{found:?}");
     }
 
     #[test]

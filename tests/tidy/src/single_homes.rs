@@ -95,6 +95,23 @@ const HOMES: &[SingleHome] = &[
         cure: "use `httpclient::handshake`",
     },
     SingleHome {
+        what: "a name by which a program of ours calls",
+        signs: &["\"edgecore-rules", "\"kubehive-http-mapper"],
+        literal: true,
+        homes: &[(
+            "modules/httpclient/src/agent.rs",
+            "the names that a mapper's REST interface tells from all others",
+        )],
+        cure: "use `httpclient::agent`",
+    },
+    SingleHome {
+        what: "a list of where clouds keep the metadata of their machines",
+        signs: &["\"fd00:ec2::", "\"168.63.129.16", "\"100.100.100.200"],
+        literal: true,
+        homes: &[("modules/targets/src/target_addresses.rs", "the list, by which every target is judged")],
+        cure: "judge by `targets::TargetAddresses`",
+    },
+    SingleHome {
         what: "a client of gRPC or a way to connect one, of which each weighs a few kilobytes of `edgecore` for each method",
         signs: &[
             "connect_with_connector",

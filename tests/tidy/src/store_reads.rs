@@ -18,6 +18,7 @@ const READS: &[&str] = &[
     ".outbox_head(",
     ".queue_head(",
     ".queue_head_without(",
+    ".queue_turn(",
     ".newest_seq(",
     ".get_row(",
     ".list_rows(",

@@ -139,11 +139,6 @@ fn every_crate_takes_the_workspaces_lints() {
 }
 
 #[test]
-fn every_program_that_is_shipped_is_made_by_cargo_dist() {
-    holds(&members::not_in_dist(&REPOSITORY));
-}
-
-#[test]
 fn no_crate_is_a_stub() {
     holds(&members::stubs(&REPOSITORY));
 }

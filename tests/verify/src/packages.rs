@@ -9,7 +9,7 @@ use crate::say;
 use crate::steps::{Failure, Outcome};
 
 /// What the tests start beside our own binaries.
-const NEEDED: [&str; 11] = [
+const NEEDED: [&str; 12] = [
     "containerd",
     "runc",
     "containernetworking-plugins",
@@ -17,6 +17,7 @@ const NEEDED: [&str; 11] = [
     "iproute2",
     "mosquitto",
     "mosquitto-clients",
+    "openssl",
     "busybox-static",
     "python3-venv",
     "redis-server",

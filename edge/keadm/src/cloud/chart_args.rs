@@ -92,12 +92,11 @@ impl ChartArgs {
 
     fn given(&self) -> Result<Value> {
         let mut given = json!({});
-        match self.profile.as_deref() {
-            Some(profile) => match profile.strip_prefix(VERSION_PROFILE) {
+        if let Some(profile) = self.profile.as_deref() {
+            match profile.strip_prefix(VERSION_PROFILE) {
                 Some(version) => check_version("--profile", version)?,
                 None => given = read_profile(Path::new(profile))?,
-            },
-            None => {}
+            }
         }
         if let Some(version) = self.kubeedge_version.as_deref() {
             check_version("--kubeedge-version", version)?;

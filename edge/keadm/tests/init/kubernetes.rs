@@ -15,7 +15,7 @@ use crate::{client, init};
 /// The kubeconfig of its administrator.
 const VARIABLE: &str = "KUBEHIVE_TEST_KUBECONFIG";
 
-fn order(kubeconfig: &PathBuf) -> Init {
+fn order(kubeconfig: &std::path::Path) -> Init {
     Init {
         chart: ChartArgs { advertise_address: vec!["192.0.2.10".parse().unwrap()], ..ChartArgs::default() },
         kube_config: Some(kubeconfig.clone()),
@@ -38,7 +38,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// What an earlier run left.
-async fn clean(kubeconfig: &PathBuf, admin: &kube::Client) {
+async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client) {
     let away = Teardown { kube_config: Some(kubeconfig.clone()), force: true, with_devices: true };
     let _ = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await;
     for (kind, namespace, name) in [
@@ -53,7 +53,7 @@ async fn clean(kubeconfig: &PathBuf, admin: &kube::Client) {
     let _ = sets.delete("keadm-test-proxy", &DeleteParams::default()).await;
 }
 
-async fn as_account(admin: &kube::Client, kubeconfig: &PathBuf) -> kube::Client {
+async fn as_account(admin: &kube::Client, kubeconfig: &std::path::Path) -> kube::Client {
     let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
     let request = http::Request::post("/api/v1/namespaces/kubeedge/serviceaccounts/cloudcore/token")
         .header("content-type", "application/json")

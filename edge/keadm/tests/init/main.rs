@@ -80,8 +80,9 @@ async fn everything(client: &kube::Client) -> Vec<String> {
         }
     }
     found.retain(|name| {
-        !name.ends_with("/kube-root-ca.crt")
-            && !(name.starts_with("ServiceAccount ") && name.ends_with("/default"))
+        let is_everywhere = name.ends_with("/kube-root-ca.crt")
+            || (name.starts_with("ServiceAccount ") && name.ends_with("/default"));
+        !is_everywhere
     });
     found.sort();
     found

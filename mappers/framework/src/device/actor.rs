@@ -4,7 +4,9 @@
 //! exchange with the device at a time, so that a new description never waits behind a round of reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy, Reply};
@@ -16,6 +18,7 @@ use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
 use crate::device::property::PropertyState;
 use crate::device::read_write;
+use crate::device::recorders::Recorders;
 use crate::device::reporter::{DeviceState, Reporter};
 use crate::edgecore::EdgeCore;
 use crate::events;
@@ -131,6 +134,8 @@ pub(crate) struct Device<P: Protocol> {
     pub(super) subscribed: Vec<usize>,
     /// The session does not know yet what it is to send.
     pub(super) is_unsubscribed: bool,
+    /// What saves its streams.
+    pub(super) recorders: Recorders,
     pub(super) rewrite: Backoff,
     /// Why the device is out of reach, since it is.
     pub(super) link_fault: Option<String>,
@@ -146,6 +151,7 @@ impl<P: Protocol> Device<P> {
         edgecore: EdgeCore,
         commands: CommandLog,
         pushers: Pushers,
+        streams: Option<Arc<Path>>,
     ) -> Self {
         let (description, described) = instance.description();
         let registrations = instance.registrations();
@@ -171,6 +177,7 @@ impl<P: Protocol> Device<P> {
             subscribed: Vec::new(),
             is_unsubscribed: true,
             reconnect: RETRY,
+            recorders: Recorders::below(streams),
             rewrite: RETRY,
             link_fault: None,
             reporter: Reporter::new(edgecore),
@@ -238,6 +245,7 @@ impl<P: Protocol> Actor for Device<P> {
                 reply.send(self.call(&method, &property, &text, &env).await);
             }
         }
+        self.follow_recorders(cx);
         self.note_side_faults();
         if !self.is_exchange_due(env.now()) || env.now().since(self.reported_at) >= REPORT_AT_LEAST {
             self.report(&env).await;
@@ -312,9 +320,14 @@ impl<P: Protocol> Device<P> {
         self.is_unparsed = false;
         self.instance.set_refused(parsed.plan.is_err());
         match parsed.plan {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                let watches: Vec<_> =
+                    plan.properties.iter_mut().map(|planned| planned.watch.take()).collect();
                 let plan = Rc::new(plan);
                 self.follow_plan(Rc::clone(&plan), env.now());
+                for (property, watch) in self.properties.iter_mut().zip(watches) {
+                    property.set_watch(watch);
+                }
                 self.recall_commands(&plan, env.now());
                 let pushes = plan.properties.iter().map(|planned| &planned.push);
                 self.outlets.follow(self.instance.name(), pushes, &self.pushers);

@@ -18,6 +18,9 @@ impl<P: Protocol> Device<P> {
         let at = plan.properties.iter().position(|planned| planned.name == property);
         let (at, planned) =
             at.and_then(|at| Some((at, plan.properties.get(at)?))).ok_or("no such property")?;
+        if planned.stream.is_some() {
+            return Err("a stream is saved and not read; the property's twin says where".to_owned());
+        }
         let session = self.session.as_mut().ok_or("the device is not connected")?;
         let read = read_write::read_one(session, &planned.visitor, env).await;
         let value = match &read {

@@ -68,16 +68,19 @@ impl<P: Protocol> Device<P> {
         self.is_unsubscribed = false;
         let values = self.pushed.renew();
         let Some(session) = &mut self.session else { return };
-        let wanted = |(at, planned): (usize, &PropertyPlan<P::Visitor>)| planned.collect.map(|_| at);
+        let wanted = |(at, planned): (usize, &PropertyPlan<P::Visitor>)| {
+            planned.collect.filter(|_| planned.stream.is_none()).map(|_| at)
+        };
         self.subscribed = plan.properties.iter().enumerate().filter_map(wanted).collect();
         let visitors = self.subscribed.iter().filter_map(|at| plan.properties.get(*at));
         let visitors: Vec<&P::Visitor> = visitors.map(|planned| &planned.visitor).collect();
-        let sent = read_write::subscribe(session, &visitors, values, env).await;
+        let sent = read_write::subscribe(session, &visitors, values.clone(), env).await;
         for (place, at) in self.subscribed.iter().enumerate() {
             if let Some(property) = self.properties.get_mut(*at) {
                 property.set_subscribed(sent.contains(&place));
             }
         }
+        self.prepare_recorders(plan, &values, env);
     }
 
     /// Takes what the device has sent by itself.
@@ -134,11 +137,26 @@ impl<P: Protocol> Device<P> {
         property.was_collected(cycle, now);
         match &outcome {
             Ok(value) => {
-                if property.read(value.to_string(), now, wall) {
-                    events::property_readable(device, &planned.name);
+                let judged = property.judge(value, wall);
+                match &judged.anomaly {
+                    None => {
+                        if property.read(value.to_string(), now, wall) {
+                            events::property_readable(device, &planned.name);
+                        }
+                    }
+                    Some(reason) => {
+                        if judged.is_told {
+                            property.read_in_doubt(value.to_string(), reason.clone(), now, wall);
+                        } else {
+                            property.has_no_value(reason.clone(), wall);
+                        }
+                        events::anomaly_found(env, device, &planned.name, reason, judged.is_new);
+                    }
                 }
-                let lost = self.outlets.was_read(at, (device, &planned.name), value, (now, wall));
-                events::push_lost(env, lost);
+                if judged.is_pushed {
+                    let lost = self.outlets.was_read(at, (device, &planned.name), value, (now, wall));
+                    events::push_lost(env, lost);
+                }
             }
             Err(Fault::Doubtful(value, reason)) => {
                 let is_new = property.read_in_doubt(value.to_string(), reason.clone(), now, wall);
@@ -295,7 +313,9 @@ impl<P: Protocol> Device<P> {
             self.connect_at = now;
         }
         self.unanswered.insert(at);
-        let asked = self.properties.iter().filter(|property| property.is_polled()).count();
+        let polled = self.properties.iter().filter(|property| property.is_polled()).count();
+        // A stream that is silent says nothing of what is asked for and answers.
+        let asked = polled + plan.properties.iter().filter(|planned| planned.stream.is_some()).count();
         let cycle = plan.properties.iter().filter_map(|planned| planned.collect).max().unwrap_or_default();
         let is_long = now.since(self.answered_at) >= SILENT_MAX.max(cycle * 2);
         let is_gone = self.unanswered.len() >= asked.max(1) || (self.unanswered.len() > 1 && is_long);

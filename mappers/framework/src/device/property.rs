@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use beehive::Moment;
 
+use crate::anomaly::{AnomalyWatch, Judged};
 use crate::backoff::Backoff;
 use crate::plan::{Desired, DesiredValue, PropertyPlan, RefusedProperty};
 use crate::twin::{PropertyTwin, TwinValue};
-use crate::value::Kind;
+use crate::value::{Kind, Value};
 
 /// 1 min: a property that cannot be read is tried at least that often, and others are rid of it meanwhile.
 const REREAD_MAX: Duration = Duration::from_secs(60);
@@ -46,6 +47,8 @@ pub(crate) struct PropertyState {
     is_unwritable: bool,
     /// What is wrong beside the value: where its readings are pushed, or with the device as it is described.
     side_fault: Option<String>,
+    /// What looks at its readings first.
+    watch: Option<AnomalyWatch>,
 }
 
 /// What is known of a property.
@@ -102,6 +105,7 @@ impl PropertyState {
             is_away: false,
             is_unwritable: false,
             side_fault: None,
+            watch: None,
         }
     }
 
@@ -112,6 +116,19 @@ impl PropertyState {
     /// Something is wrong beside the value, or nothing is.
     pub(crate) fn set_side_fault(&mut self, fault: Option<String>) {
         self.side_fault = fault;
+    }
+
+    /// What looks at its readings from now on. One that is described as before goes on with what it knows.
+    pub(crate) fn set_watch(&mut self, watch: Option<AnomalyWatch>) {
+        let is_known = self.watch.iter().zip(&watch).any(|(before, now)| before.is_as(now));
+        if !is_known {
+            self.watch = watch;
+        }
+    }
+
+    /// What becomes of a good reading.
+    pub(crate) fn judge(&mut self, value: &Value, at: SystemTime) -> Judged {
+        self.watch.as_mut().map_or(Judged::UNWATCHED, |watch| watch.judge(value, at))
     }
 
     /// The plan changed, but not where the property is.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceProperty};
 
+use crate::anomaly::is_watched;
 use crate::push::is_pushed;
 
 /// What a cycle is when it is 0 or absent, as in KubeEdge's framework.
@@ -35,9 +36,9 @@ pub(super) struct Cycles {
     pub(super) push: Option<Duration>,
 }
 
-/// How often a property is read, told and pushed: what is only pushed is read for that.
-pub(super) fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> Cycles {
-    if !property.report_to_cloud && !is_pushed(property) {
+/// How often a property is read, told and pushed: what is only pushed, looked at or saved is read for that.
+pub(super) fn cycles(property: &DeviceProperty, is_saved: bool, warnings: &mut Vec<String>) -> Cycles {
+    if !property.report_to_cloud && !is_pushed(property) && !is_watched(property) && !is_saved {
         return Cycles::default();
     }
     let name = &property.name;
@@ -52,7 +53,7 @@ pub(super) fn cycles(property: &DeviceProperty, warnings: &mut Vec<String>) -> C
 
 /// How often is told of a property that it cannot be served. None: nobody asked for it.
 pub(super) fn refusal_cycle(property: &DeviceProperty) -> Option<Duration> {
-    cycles(property, &mut Vec::new()).report
+    cycles(property, false, &mut Vec::new()).report
 }
 
 /// How the state is told; None: nobody asked for it.

@@ -17,9 +17,6 @@ use crate::value::Kind;
 /// 64 KiB: a longer value goes to no target.
 pub(crate) const VALUE_MAX: usize = 64 << 10;
 
-/// What is no way of readings, and not served.
-const ANOMALY: &str = "anomalyDetection";
-
 /// Where readings go. What two properties share is one target, with one connection and one order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
@@ -104,7 +101,7 @@ pub(crate) fn push_plan(
 /// Whether readings of a property go somewhere. KubeEdge's edgecore sends an empty `pushMethod` along with every property.
 pub(crate) fn is_pushed(property: &DeviceProperty) -> bool {
     let method = property.push_method.as_ref();
-    method.is_some_and(|method| ways(method, None, &mut Vec::new()).iter().any(|(name, _)| *name != ANOMALY))
+    method.is_some_and(|method| !ways(method, None, &mut Vec::new()).is_empty())
 }
 
 /// The targets of a device.
@@ -132,9 +129,6 @@ fn ways(method: &PushMethod, kind: Option<Kind>, warnings: &mut Vec<String>) -> 
     }
     if let Some(database) = &method.db_method {
         ways.extend(of_database(database, warnings));
-    }
-    if method.anomaly_detection.is_some() {
-        ways.push((ANOMALY, Err("it is not served".to_owned())));
     }
     ways
 }

@@ -1,9 +1,11 @@
 //! What tells a browser's request from a program's. The interface has no login: what a page in somebody's browser asks of it, it asks
 //! with the reach of that machine, and no link, picture or redirect may switch a device. Nor does a rule on the node, which sets devices
-//! of its own namespace by `set`. Pure.
+//! of its own namespace by `set`; nor a Device of the HTTP mapper, which has a path of
+//! its own choice asked for, of whatever namespace. Pure.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use httpclient::agent;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, USER_AGENT};
 use hyper::http::uri::Authority;
 
@@ -13,8 +15,6 @@ const MEANT: HeaderName = HeaderName::from_static("x-kubehive");
 const OF_BROWSERS: &str = "sec-";
 /// How a browser begins to say what it is.
 const BROWSER: &[u8] = b"Mozilla/";
-/// What `edgecore` calls itself when a rule of devices has it call something.
-const RULE: &[u8] = b"edgecore-rules";
 /// 63 letters of a name (RFC 1035).
 const LABEL_MAX: usize = 63;
 
@@ -28,16 +28,33 @@ pub(super) enum Sender {
     Browser,
     /// A rule of devices.
     Rule,
+    /// A Device that has the HTTP mapper call.
+    Device,
 }
 
 impl Sender {
+    /// Whether it is answered at all.
+    ///
+    /// # Errors
+    /// With the cure.
+    pub(super) fn check(self) -> Result<(), String> {
+        match self {
+            Sender::Device => Err(
+                "no Device leads the HTTP mapper to a mapper: its `url` is to be the device's own; `pushMethod` and rules lead from one device to another"
+                    .to_owned(),
+            ),
+            Sender::Program | Sender::Browser | Sender::Rule => Ok(()),
+        }
+    }
+
     /// Whether it may write.
     ///
     /// # Errors
     /// With the cure.
     pub(super) fn check_write(self) -> Result<(), String> {
+        self.check()?;
         match self {
-            Sender::Program => Ok(()),
+            Sender::Program | Sender::Device => Ok(()),
             Sender::Browser => Err(format!(
                 "writing from a browser is not allowed, since a page may have led it here; use curl, or send the header `{MEANT}: 1`"
             )),
@@ -51,11 +68,13 @@ impl Sender {
 
 /// Who has sent this.
 pub(super) fn sender(headers: &HeaderMap) -> Sender {
-    let agent =
+    let calls_itself =
         |begin: &[u8]| headers.get_all(USER_AGENT).iter().any(|agent| agent.as_bytes().starts_with(begin));
     let is_of_browser =
-        || agent(BROWSER) || headers.keys().any(|name| name.as_str().starts_with(OF_BROWSERS));
-    if agent(RULE) {
+        || calls_itself(BROWSER) || headers.keys().any(|name| name.as_str().starts_with(OF_BROWSERS));
+    if calls_itself(agent::HTTP_MAPPER.as_bytes()) {
+        Sender::Device
+    } else if calls_itself(agent::RULES.as_bytes()) {
         Sender::Rule
     } else if headers.contains_key(ORIGIN)
         || headers.contains_key(REFERER)
@@ -134,9 +153,15 @@ mod tests {
             (&[meant, ("referer", "http://elsewhere/")], Sender::Browser),
             (&[("user-agent", "edgecore-rules")], Sender::Rule),
             (&[("user-agent", "edgecore-rules"), meant], Sender::Rule),
+            (&[("user-agent", "kubehive-http-mapper/0.1.0")], Sender::Device),
+            (
+                &[("user-agent", "curl/8.14.1"), ("user-agent", "kubehive-http-mapper/0.1.0"), meant],
+                Sender::Device,
+            ),
         ] {
             assert_eq!(sender(&headers(lines)), who, "{lines:?}");
             assert_eq!(who.check_write().is_ok(), who == Sender::Program);
+            assert_eq!(who.check().is_ok(), who != Sender::Device);
         }
     }
 

@@ -78,6 +78,8 @@ async fn kubeedges_rest_interface_reads_and_calls_methods() {
         // A page to which a written address led, and which leads here; and a rule.
         ("user-agent: Mozilla/5.0\r\nsec-fetch-site: none\r\n", 403),
         ("user-agent: edgecore-rules\r\n", 403),
+        // A Device of the HTTP mapper whose `url` is this one.
+        ("user-agent: kubehive-http-mapper/0.1.0\r\n", 403),
         ("host: user@localhost\r\n", 421),
         ("host: rebound.example\r\n", 421),
     ] {

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use dmi::Scalar;
 use dmi::v1beta1::{Device, DeviceModel};
-use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Subscription, Value};
+use framework::anomaly::Spread;
+use framework::{
+    AnomalyDetector, Fault, InvalidSetting, Property, Protocol, Session, Settings, Subscription, Value,
+    Verdict,
+};
 
 use crate::edgecore::{EdgeCore, Mapper, device, model, modelled, property};
 
@@ -80,6 +84,20 @@ impl FakeProtocol {
 
 pub(crate) struct Connection(FakeProtocol);
 
+/// Detectors of the protocol's own.
+struct Odd;
+/// One that remembers what came first.
+struct First(Option<Value>);
+
+impl AnomalyDetector for Odd {
+    fn judge(&mut self, value: &Value, _: std::time::SystemTime) -> Verdict {
+        match value {
+            Value::Int(number) if number % 2 != 0 => Verdict::Anomaly(format!("{number} is odd")),
+            _ => Verdict::Normal,
+        }
+    }
+}
+
 impl Protocol for FakeProtocol {
     type Address = String;
     type Visitor = i64;
@@ -94,6 +112,17 @@ impl Protocol for FakeProtocol {
     }
     fn visitor(&self, _: &Property, settings: &Settings) -> Result<i64, InvalidSetting> {
         settings.whole("slot")?.ok_or_else(|| InvalidSetting::new("setting `slot` is missing"))
+    }
+    fn detector(
+        &self,
+        property: &Property,
+        settings: &Settings,
+    ) -> Result<Box<dyn AnomalyDetector>, InvalidSetting> {
+        match settings.text("rule")?.as_deref() {
+            Some("odd") => Ok(Box::new(Odd)),
+            Some("first") => Ok(Box::new(First(None))),
+            _ => Ok(Box::new(Spread::read(property, settings)?)),
+        }
     }
     async fn connect(&self, _: &String) -> Result<Connection, Fault> {
         let mut inside = self.0.lock().unwrap();
@@ -159,6 +188,17 @@ impl Session for Connection {
             return Err(Fault::Link("door slammed".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl AnomalyDetector for First {
+    fn judge(&mut self, value: &Value, _: std::time::SystemTime) -> Verdict {
+        let first = self.0.get_or_insert_with(|| value.clone());
+        if first == value {
+            Verdict::Normal
+        } else {
+            Verdict::Anomaly(format!("{value} is not {first}, which came first"))
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn says_its_version(program: &str) {
     let (output, said) = run(program, &["--version"]);
     assert!(output.status.success(), "{said}");
     let name = program.rsplit('/').next().unwrap();
-    let wanted = format!("{name} {}", env!("CARGO_PKG_VERSION"));
+    let wanted = format!("{name} {}", framework::VERSION);
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), wanted);
 }
 

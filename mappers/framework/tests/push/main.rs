@@ -10,6 +10,7 @@ mod python;
 #[path = "../mapper/shelf.rs"]
 mod shelf;
 
+mod anomaly;
 mod http;
 mod influxdb2;
 mod mqtt;

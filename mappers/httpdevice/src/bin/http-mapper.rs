@@ -7,12 +7,12 @@ use httpdevice::{HttpDevice, NAME};
 
 const PROGRAM: Program = Program {
     name: "http-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Reads and writes devices that speak HTTP and JSON, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &[],
 };
 
 fn main() -> ExitCode {
-    PROGRAM.run(|_| HttpDevice)
+    PROGRAM.run(|config| HttpDevice::new(config.common.allowed_targets.clone()))
 }

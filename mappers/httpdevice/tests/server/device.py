@@ -4,7 +4,7 @@ The argument is its port. GET /state answers all values as JSON; PUT /set/NAME t
 answered by one line:
   get NAME          -> the value, as JSON
   set NAME VALUE    -> ok; the value is JSON
-  mode WORD         -> ok; from now on: well, slow, broken, busy, login or huge
+  mode WORD         -> ok; from now on: well, slow, broken, busy, login, huge or wide
 """
 
 import json
@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 values = {}
 mode = ["well"]
 gets = [0]
+agents = ["none"]
 
 
 class Device(BaseHTTPRequestHandler):
@@ -36,6 +37,7 @@ class Device(BaseHTTPRequestHandler):
 
     def do_GET(self):
         gets[0] += 1
+        agents[0] = self.headers.get("User-Agent", "none")
         if mode[0] == "slow":
             time.sleep(3)
         if mode[0] == "broken":
@@ -48,6 +50,8 @@ class Device(BaseHTTPRequestHandler):
             return self.answer(401, "who is there")
         if mode[0] == "huge":
             return self.answer(200, " " * (2 << 20))
+        if mode[0] == "wide":
+            return self.answer(200, '{"x":[' + "[]," * ((4 << 20) // 3 - 10) + '0],"a":7}')
         text = "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in values.items()) + "}"
         self.answer(200, text)
 
@@ -67,4 +71,4 @@ for line in sys.stdin:
         values[name] = rest[0]
     elif verb == "mode":
         mode[0] = name
-    print(gets[0] if name == "gets" else values.get(name, "none") if verb == "get" else "ok", flush=True)
+    print(gets[0] if name == "gets" else agents[0] if name == "agent" else values.get(name, "none") if verb == "get" else "ok", flush=True)

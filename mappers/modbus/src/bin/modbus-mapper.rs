@@ -7,7 +7,7 @@ use modbus::{Modbus, NAME};
 
 const PROGRAM: Program = Program {
     name: "modbus-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Reads and writes Modbus devices at TCP ports and serial lines, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &[],

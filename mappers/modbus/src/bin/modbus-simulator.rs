@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves a small heating room over Modbus TCP, with registers that move by themselves, and prints what is where.
 #[derive(Debug, Parser)]
-#[command(name = "modbus-simulator", version)]
+#[command(name = "modbus-simulator", version = framework::VERSION)]
 struct Arguments {
     /// Where to listen. Port 0 takes a free one; the first line of the output says which.
     #[arg(long, default_value = "127.0.0.1:5020")]

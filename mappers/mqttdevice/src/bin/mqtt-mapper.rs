@@ -7,7 +7,7 @@ use mqttdevice::{MqttDevice, NAME};
 
 const PROGRAM: Program = Program {
     name: "mqtt-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Reads and writes devices that speak MQTT, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &[],

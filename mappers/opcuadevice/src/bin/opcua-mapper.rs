@@ -7,7 +7,7 @@ use opcuadevice::{LIBRARIES, NAME, OpcUa};
 
 const PROGRAM: Program = Program {
     name: "opcua-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Reads, writes and calls OPC UA servers, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &LIBRARIES,

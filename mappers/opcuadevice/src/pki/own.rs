@@ -1,11 +1,10 @@
 //! Our own certificate: made once, with a key that leaves the node never, and known to servers by its URI (Part 6 §6.2.2).
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use framework::own_file;
 use opcua_crypto::{PrivateKey, X509};
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -17,8 +16,6 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::pki::contents;
 
-/// The only user of the folder is the mapper.
-const KEY_MODE: u32 = 0o600;
 /// 10 years: each new one has to be trusted at every server again.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Clocks of nodes are off by this much without being noticed: the certificate begins earlier by it.
@@ -127,13 +124,7 @@ fn make(certificate: &Path, key: &Path) -> Result<(), String> {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let said = |error: std::io::Error| format!("`{}`: {error}", path.display());
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(said)?;
+        own_file::folder(folder).map_err(said)?;
     }
-    // By way of another name, so that nobody finds half of it.
-    let half = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(KEY_MODE).open(&half).map_err(said)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(said)?;
-    fs::rename(&half, path).map_err(said)
+    own_file::write(path, bytes).map_err(said)
 }

@@ -7,7 +7,7 @@ use virtualdevice::{NAME, VirtualDevice};
 
 const PROGRAM: Program = Program {
     name: "virtual-mapper",
-    version: env!("CARGO_PKG_VERSION"),
+    version: framework::VERSION,
     about: "Serves devices that exist nowhere else, and tells edgecore about them over its device mapper interface",
     protocol: NAME,
     quiet: &[],

@@ -2,7 +2,7 @@
 //! weigh, when they are committed, and how often the cloud hears of them.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use beehive::Context;
 use contract::devicetwin::TwinMsg;
@@ -11,11 +11,14 @@ use contract::ids::DeviceName;
 use super::{DeviceTwin, millis};
 use crate::error::UpdateError;
 use crate::events::Event;
-use crate::members::{self, Member, REPORT_EVERY};
+use crate::members::{self, LOOK_EVERY, Member};
 use crate::plan::{self, TWINS_MAX, TwinChange};
 use crate::quota::Usage;
 use crate::store;
 use crate::twin::State;
+
+/// 1 s before reports are tried again that the store did not take.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// RFC 3339 in whole seconds.
 pub(super) fn rfc3339(time: SystemTime) -> Option<String> {
@@ -117,8 +120,12 @@ impl DeviceTwin {
 
     /// Lets the reports that wait have their turn in a while.
     pub(super) fn report_later(&mut self, cx: &Context<TwinMsg>) {
+        self.report_in(LOOK_EVERY, cx);
+    }
+
+    fn report_in(&mut self, pause: Duration, cx: &Context<TwinMsg>) {
         if !std::mem::replace(&mut self.reporting, true) {
-            cx.after(REPORT_EVERY, TwinMsg::Report);
+            cx.after(pause, TwinMsg::Report);
         }
     }
 
@@ -126,10 +133,10 @@ impl DeviceTwin {
     pub(super) async fn report_now(&mut self, cx: &Context<TwinMsg>) {
         self.reporting = false;
         let now = cx.now();
-        let (mut writes, mut done, mut left) = (Vec::new(), Vec::new(), false);
+        let (mut writes, mut done, mut left, mut is_full) = (Vec::new(), Vec::new(), false, false);
         for (id, member) in self.members.iter().filter(|(_, member)| member.waits()) {
             if writes.len() > 2 * TWINS_MAX {
-                left = true;
+                is_full = true;
                 break;
             }
             let (twins, state, others) = member.due(now);
@@ -146,15 +153,18 @@ impl DeviceTwin {
         }
         if let Err(reason) = self.commit(writes).await {
             Event::ReportsNotKept { reason: &reason }.happened(cx.env());
-            left = true;
-        } else {
-            for (id, twins, state) in done {
-                if let Some(member) = self.members.get_mut(&id) {
-                    member.reported(twins, state, now);
-                }
+            self.report_in(REFUSED_PAUSE, cx);
+            return;
+        }
+        for (id, twins, state) in done {
+            if let Some(member) = self.members.get_mut(&id) {
+                member.reported(twins, state, now);
             }
         }
-        if left {
+        if is_full {
+            // Those behind have waited as long; what has been said meanwhile comes between.
+            self.report_in(Duration::ZERO, cx);
+        } else if left {
             self.report_later(cx);
         }
     }

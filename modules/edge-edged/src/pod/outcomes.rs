@@ -45,6 +45,7 @@ impl PodWorker {
             }
             (Outcome::Done(result), _) => self.step_ended(&pod, action, result, now),
             (Outcome::Report(Ok(status)), _) => {
+                self.deps.counts.containers_ended(self.state.reported.as_deref(), &status);
                 self.state.reported = Some(std::sync::Arc::new(*status));
                 self.state.is_unkept = false;
                 // A static pod's mirror may have come while it was under way.

@@ -1,5 +1,5 @@
 //! The way up: the head of each queue of the outbox goes to the controllers that take it, one delivery at a time, and leaves
-//! when they have confirmed it.
+//! when they have confirmed it. Devices take turns.
 
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct QueueDelivery {
     pub(super) sent_rows: SentRows,
     /// All rows up to this seq are of kinds that this release does not know: they stay and are not read again.
     pub(super) passed: i64,
+    /// The key that was read last, of a queue whose rows take turns; empty: it begins with the first.
+    turn: String,
 }
 
 impl QueueDelivery {
@@ -77,7 +79,13 @@ impl MetaManager {
             return Ok(());
         }
         let Some(number) = self.queue(queue).sender.begin() else { return Ok(()) };
-        let Some(delivery) = self.next_delivery(queue, &cloud.peer, cx).await? else {
+        let next = match queue {
+            OutboxQueue::Devices => self.next_turn(queue, &cloud.peer, cx).await?,
+            OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => {
+                self.next_delivery(queue, &cloud.peer, cx).await?
+            }
+        };
+        let Some(delivery) = next else {
             self.queue(queue).sender.nothing_to_send();
             return Ok(());
         };
@@ -149,6 +157,51 @@ impl MetaManager {
             }
             if !held.is_empty() {
                 return Ok(None);
+            }
+        }
+    }
+
+    /// The same of a queue in which the newest of each key counts alone, and keys say nothing of each other: each has its turn. A
+    /// thousand devices that report every second are never at the head of their queue for longer than that.
+    async fn next_turn(
+        &mut self,
+        queue: OutboxQueue,
+        peer: &Capabilities,
+        cx: &Context<MetaMsg>,
+    ) -> Result<Option<Delivery>, Fault> {
+        let mut has_begun_anew = false;
+        loop {
+            let after = self.queue(queue).turn.clone();
+            let from_the_first = after.is_empty();
+            let rows = match self.store(cx).turn(queue, after).await? {
+                Ok(rows) => rows,
+                Err(reason) => {
+                    Event::OutboxUnread { reason: &reason }.happened(cx.env());
+                    return Ok(None);
+                }
+            };
+            let state = self.queue(queue);
+            let Some(last) = rows.last() else {
+                if from_the_first || has_begun_anew {
+                    return Ok(None);
+                }
+                has_begun_anew = true;
+                state.turn.clear();
+                continue;
+            };
+            state.turn.clone_from(&last.key);
+            let delivery = plan::sort(rows, &mut state.sent_rows, peer);
+            // Each is told once, as they are read again with every turn.
+            let passed = state.passed;
+            for (seq, kind) in delivery.unknown.iter().filter(|(seq, _)| *seq > passed) {
+                state.passed = state.passed.max(*seq);
+                Event::ReportKept { kind }.happened(cx.env());
+            }
+            if !delivery.unknown.is_empty() && defect::is_planted(Defect::UnknownHoldsQueue) {
+                return Ok(None);
+            }
+            if !delivery.is_empty() {
+                return Ok(Some(delivery));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::stats::process::{self, Process};
 use crate::stats::sample::Sample;
 
 /// What Edged and the calls of its runtime count: the families and their meanings, which are the kubelet's.
-const COUNTED: [(&str, &str); 10] = [
+const COUNTED: [(&str, &str); 11] = [
     ("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet."),
     ("kubelet_evictions", "Cumulative number of pod evictions by eviction signal"),
     (
@@ -31,6 +31,7 @@ const COUNTED: [(&str, &str); 10] = [
         "kubelet_started_user_namespaced_pods_total",
         "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux.",
     ),
+    ("kubelet_terminated_containers_total", "Cumulative number of container terminations."),
 ];
 /// Those of which the sizes are counted.
 const MEASURED: [(&str, &str); 6] = [

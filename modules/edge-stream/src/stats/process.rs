@@ -85,7 +85,7 @@ pub(crate) fn put_build(page: &mut Exposition, version: &str) {
     let labels = [
         ("build_date", ""),
         ("compiler", "rustc"),
-        ("git_commit", ""),
+        ("git_commit", buildinfo::COMMIT),
         ("git_tree_state", ""),
         ("git_version", version),
         ("go_version", ""),

@@ -17,6 +17,8 @@ fn plan(desired: &str) -> PropertyPlan<()> {
         kind: Kind::Int,
         visitor: (),
         push: crate::push::PushPlan::default(),
+        watch: None,
+        stream: None,
         is_told: true,
         collect: Some(CYCLE),
         report_cycle: None,

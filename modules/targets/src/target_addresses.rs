@@ -1,15 +1,15 @@
-//! Which addresses a rule may lead to. Pure.
+//! Which addresses a rule or a device may lead to. Pure.
 //!
-//! Whoever may write a rule has CloudCore send requests from where it stands. What is there for CloudCore alone is closed to them:
-//! its loopback, link-local addresses, where clouds keep the metadata of their machines with credentials in it, and what is no
-//! single machine. Addresses of the cluster and of private networks are open, for rules lead there. The name is resolved by
-//! CloudCore, each address is judged, and the connection goes to one that was judged, so that a name cannot become another address
-//! in between.
+//! Whoever may write a rule has CloudCore send requests from where it stands, and whoever may write a device a mapper. What is there
+//! for that program alone is closed to them: its loopback, link-local addresses, where clouds keep the metadata of their machines with
+//! credentials in it, and what is no single machine. Addresses of the cluster and of private networks are open, for rules and devices
+//! lead there. The program resolves the name, each address is judged, and the connection goes to one that was judged, so that a name
+//! cannot become another address in between.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
-use config::network::Network;
+use crate::network::Network;
 
 /// Where clouds keep the metadata of their machines, with credentials in it, beside the link-local addresses: those are closed as a
 /// whole, and most clouds are there alone (169.254.169.254: AWS, Azure, Google, Oracle, IBM, DigitalOcean, Hetzner, OpenStack;
@@ -39,8 +39,8 @@ static PLACES: LazyLock<Vec<(Network, &'static str)>> = LazyLock::new(|| {
     METADATA.iter().filter_map(|(text, what)| Some((Network::parse(text)?, *what))).collect()
 });
 
-/// What rules may lead to.
-#[derive(Debug, Clone, Default)]
+/// What may be led to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetAddresses {
     allowed: Vec<Network>,
 }
@@ -51,7 +51,7 @@ impl TargetAddresses {
         TargetAddresses { allowed: allowed.iter().filter_map(|text| Network::parse(text)).collect() }
     }
 
-    /// Whether a rule may lead there.
+    /// Whether it is open.
     ///
     /// # Errors
     /// What the address is.
@@ -98,7 +98,7 @@ fn closed(address: IpAddr) -> Option<&'static str> {
         return Some(what);
     }
     match address {
-        address if address.is_loopback() => Some("CloudCore's own loopback"),
+        address if address.is_loopback() => Some("the machine's own loopback"),
         address if address.is_unspecified() => Some("no address of a machine"),
         address if address.is_multicast() => Some("a multicast address"),
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("no address of a machine"),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cloudcores_alone_is_closed() {
+    fn what_is_the_machines_alone_is_closed() {
         let addresses = TargetAddresses::default();
         for text in [
             "127.0.0.1",
