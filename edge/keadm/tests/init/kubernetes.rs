@@ -77,6 +77,7 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
     };
     run(async || {
         let admin = client(&kubeconfig).await;
+        actix_rt::spawn(kubelet(admin.clone()));
         clean(&kubeconfig, &admin).await;
         machines(&admin).await;
         // As kube-proxy has it: everywhere, whatever taints there are.
@@ -105,7 +106,6 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
         let namespaces = objects(admin.clone(), "v1", "Namespace", None);
         assert!(namespaces.get_opt("kubeedge").await.unwrap().is_none(), "a dry run made the namespace");
 
-        actix_rt::spawn(kubelet(admin.clone()));
         (order.dry_run, order.keep_daemonsets_off) = (false, true);
         let said = init(&order).await.unwrap();
         assert!(said.iter().any(|line| line == "CloudCore is ready"), "{said:?}");
@@ -137,17 +137,18 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
         })
         .await;
 
-        // Helm 4, and then 3, over what we wrote: each owns the fields, and changes one.
+        // Helm 4 takes over what we wrote, as `helm upgrade --install` does where it finds no release of its own; then 3 goes on.
         let deployments: Api<DynamicObject> =
             objects(admin.clone(), "apps/v1", "Deployment", Some("kubeedge"));
         let mut helm = Helm::start();
-        for (version, replicas) in [("v4", 3), ("v3", 1)] {
-            let values = json!({ "cloudCore": { "replicaCount": replicas, "modules": { "cloudHub": { "advertiseAddress": ["192.0.2.10"] } } } });
+        for (command, version, replicas) in [("helm_install", "v4", 3), ("helm_upgrade", "v3", 1)] {
+            let hub = json!({ "advertiseAddress": ["192.0.2.10"] });
+            let values = json!({ "cloudCore": { "replicaCount": replicas, "modules": { "cloudHub": hub } } });
             let arguments = json!({
-                "release_name": "cloudcore", "chart": chart(), "namespace": "kubeedge", "values": values, "install": true,
+                "release_name": "cloudcore", "chart": chart(), "namespace": "kubeedge", "values": values,
                 "kubeconfig": kubeconfig, "helm_version": version,
             });
-            helm.run("helm_upgrade", arguments).unwrap();
+            helm.run(command, arguments).unwrap();
             assert_eq!(
                 deployments.get("cloudcore").await.unwrap().data["spec"]["replicas"],
                 replicas,

@@ -30,26 +30,16 @@ pub(crate) async fn status(
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
+const MACHINES: [&str; 2] = ["keadm-test-machine-1", "keadm-test-machine-2"];
+
 /// Two machines that are Ready, and a pod of CoreDNS.
 pub(crate) async fn machines(client: &kube::Client) {
-    for name in ["keadm-test-machine-1", "keadm-test-machine-2"] {
-        create(
-            client,
-            "v1",
-            "Node",
-            json!({ "metadata": { "name": name, "labels": { "kubernetes.io/os": "linux" } } }),
-        )
-        .await;
+    for name in MACHINES {
+        let metadata = json!({ "name": name, "labels": { "kubernetes.io/os": "linux" } });
+        create(client, "v1", "Node", json!({ "metadata": metadata })).await;
         let amounts = json!({ "cpu": "8", "memory": "8Gi", "pods": "100" });
-        let conditions = json!([{ "type": "Ready", "status": "True", "lastHeartbeatTime": null, "lastTransitionTime": null }]);
-        status(
-            client,
-            "Node",
-            None,
-            name,
-            json!({ "conditions": conditions, "allocatable": amounts, "capacity": amounts }),
-        )
-        .await;
+        let of_node = json!({ "conditions": heard_of(), "allocatable": amounts, "capacity": amounts });
+        status(client, "Node", None, name, of_node).await;
     }
     let metadata = json!({ "name": "keadm-test-coredns", "namespace": "kube-system", "labels": { "k8s-app": "kube-dns" } });
     let spec = json!({ "nodeName": "keadm-test-machine-1", "containers": [{ "name": "coredns", "image": "coredns:1" }] });
@@ -64,15 +54,26 @@ pub(crate) async fn machines(client: &kube::Client) {
     .await;
 }
 
+/// A Node is believed to be Ready as long as it says so anew.
+fn heard_of() -> Value {
+    let now = jiff::Timestamp::try_from(Env::real().wall()).unwrap().to_string();
+    json!([{ "type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now }])
+}
+
 fn ready() -> Value {
     json!([{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }])
 }
 
-/// Says of CloudCore's pods what a kubelet says of those that run, and ends those that are to go.
+/// Says that the machines are alive, and of CloudCore's pods what a kubelet says of those that run, and ends those that are to go.
 pub(crate) async fn kubelet(client: kube::Client) {
     let env = Env::real();
     let pods: Api<DynamicObject> = objects(client.clone(), "v1", "Pod", Some("kubeedge"));
+    let nodes: Api<DynamicObject> = objects(client.clone(), "v1", "Node", None);
     loop {
+        for name in MACHINES {
+            let patch = json!({ "status": { "conditions": heard_of() } });
+            let _ = nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        }
         for pod in pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
             let name = pod.metadata.name.clone().unwrap();
             if pod.metadata.deletion_timestamp.is_some() {
@@ -83,6 +84,6 @@ pub(crate) async fn kubelet(client: kube::Client) {
                 let _ = pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
             }
         }
-        env.sleep(Duration::from_millis(100)).await;
+        env.sleep(Duration::from_millis(300)).await;
     }
 }
