@@ -77,6 +77,13 @@ impl Filming {
         files.sort();
         files
     }
+
+    /// Those of them that are finished: one that is being written ends with `.part`.
+    fn whole(&self, folder: &str, extension: &str) -> Vec<PathBuf> {
+        let mut files = self.files(folder);
+        files.retain(|file| file.extension().is_some_and(|found| found == extension));
+        files
+    }
 }
 
 fn number(picture: &[u8]) -> usize {
@@ -93,14 +100,13 @@ async fn pictures_and_films_are_saved_and_the_twin_says_where() {
         Filming::start(vec![stream("saveFrame", "/snapshot", &frames), stream("saveVideo", "/plain", &film)])
             .await;
     eventually("three pictures and two films", async || {
-        filming.files("hall").len() == 3
-            && filming.files("films").iter().filter(|file| file.extension().unwrap() == "mjpeg").count() == 2
+        filming.whole("hall", "jpg").len() == 3 && filming.whole("films", "mjpeg").len() == 2
     })
     .await;
-    let pictures = filming.files("hall");
+    let pictures = filming.whole("hall", "jpg");
     let numbers: Vec<usize> = pictures.iter().map(|file| number(&fs::read(file).unwrap())).collect();
     assert_eq!(numbers, [1, 2, 3]);
-    let films = filming.files("films");
+    let films = filming.whole("films", "mjpeg");
     let whole: Vec<u8> = films.iter().flat_map(|film| fs::read(film).unwrap()).collect();
     let wanted: Vec<u8> = (1..=8).flat_map(|at| format!("picture {at}").into_bytes()).collect();
     let text: Vec<u8> = whole.into_iter().filter(u8::is_ascii).collect();
@@ -114,7 +120,7 @@ async fn pictures_and_films_are_saved_and_the_twin_says_where() {
     let again = [("format", "jpg"), ("outputDir", "hall"), ("repeatMs", "100"), ("keep", "2")];
     filming.update(vec![stream("saveFrame", "/snapshot", &again)]).await;
     eventually("newer ones in the place of older ones", async || {
-        let files = filming.files("hall");
+        let files = filming.whole("hall", "jpg");
         files.len() == 2 && files.iter().all(|file| fs::read(file).is_ok_and(|bytes| number(&bytes) > 4))
     })
     .await;
@@ -125,12 +131,9 @@ async fn pictures_and_films_are_saved_and_the_twin_says_where() {
 async fn frames_of_a_stream_are_as_far_apart_as_is_wished_and_new() {
     let frames = [("format", "jpg"), ("outputDir", "."), ("frameCount", "3"), ("frameInterval", "200000000")];
     let filming = Filming::start(vec![stream("saveFrame", "/stream", &frames)]).await;
-    eventually("three pictures", async || {
-        filming.files(".").iter().filter(|file| file.extension().unwrap() == "jpg").count() == 3
-    })
-    .await;
+    eventually("three pictures", async || filming.whole(".", "jpg").len() == 3).await;
     let numbers: Vec<usize> =
-        filming.files(".").iter().map(|file| number(&fs::read(file).unwrap())).collect();
+        filming.whole(".", "jpg").iter().map(|file| number(&fs::read(file).unwrap())).collect();
     // Ten pictures of the camera in 200 ms, fewer where it is slow: not the next one that waits, which would be old.
     assert!(
         numbers.is_sorted() && numbers[1] - numbers[0] >= 2 && numbers[2] - numbers[1] >= 2,
