@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn every_format_says_the_same_version() {
         let wanted = format!("v{}", env!("CARGO_PKG_VERSION"));
-        assert_eq!(version(None).unwrap(), format!("keadm {}", &wanted[1..]));
+        assert_eq!(version(None).unwrap(), format!("keadm {}", buildinfo::TEXT));
         assert_eq!(version(Some(VersionFormat::Short)).unwrap(), wanted);
         let json: Value = serde_json::from_str(&version(Some(VersionFormat::Json)).unwrap()).unwrap();
         let yaml: Value = serde_saphyr::from_str(&version(Some(VersionFormat::Yaml)).unwrap()).unwrap();

@@ -94,5 +94,8 @@ fn devices_models_and_ways_of_pushing_are_read_as_they_are_written() {
     }
     assert!(objects.len() >= 2, "Modbus' and the virtual device's: {objects:?}");
     pushed.sort();
-    assert_eq!(pushed, ["TDEngine", "http", "influxdb2", "mqtt", "mysql", "otel", "redis"]);
+    assert_eq!(
+        pushed,
+        ["TDEngine", "anomalyDetection", "http", "influxdb2", "mqtt", "mysql", "otel", "redis"]
+    );
 }

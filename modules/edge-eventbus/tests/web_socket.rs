@@ -236,6 +236,10 @@ async fn python() -> PathBuf {
         return own;
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("paho-{PAHO}"));
+    // Tests are processes of their own: one of them makes it, the others wait for it.
+    let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
+    let _made_by_one =
+        tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
     let made = folder.join("bin/python3");
     if !has(&made).await {
         let venv = "python3 with its venv module is needed (Debian: python3-venv)";
