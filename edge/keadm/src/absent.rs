@@ -1,7 +1,7 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 8] = [
+const ABSENT: [(&str, &str); 5] = [
     ("deprecated", "there are no older ways to install"),
     (
         "check",
@@ -16,9 +16,6 @@ const ABSENT: [(&str, &str); 8] = [
         "batch",
         "run `keadm join` on each machine; one token is good for as many as `keadm gettoken --uses` says",
     ),
-    ("upgrade", "exchange the program and restart its unit: the store is kept"),
-    ("rollback", "put the earlier program back and restart its unit: it reads the store of the next release"),
-    ("backup", "the cluster holds what a node should do: nothing on the node has to be saved"),
 ];
 
 /// Why there is no such verb, and what to do instead.

@@ -30,6 +30,29 @@ impl Verb for OfInit {
     const FLAGS: &'static [Flag] = &INIT;
 }
 
+/// `keadm upgrade edge`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfUpgrade;
+
+impl Verb for OfUpgrade {
+    const FLAGS: &'static [Flag] = &UPGRADE;
+}
+
+const UPGRADE: [Flag; 8] = [
+    (
+        "image",
+        None,
+        "nothing is pulled here: `skopeo copy docker://REGISTRY/installation-package:TAG oci-archive:FILE` where the registry is, then --image-archive FILE",
+    ),
+    ("pre-run", None, "run the program yourself before `keadm upgrade edge`"),
+    ("post-run", None, "run the program yourself after `keadm upgrade edge`"),
+    ("upgradeID", None, "leave it out: the journal of the upgrade is the node's own (--status)"),
+    ("historyID", None, "leave it out: the journal of the upgrade is the node's own (--status)"),
+    ("fromVersion", None, "leave it out: edgecore says which version runs"),
+    ("type", None, "leave it out: `keadm rollback edge` goes back"),
+    ("disable-backup", None, "leave it out: the way back needs the backup; the newest three are kept"),
+];
+
 const INIT: [Flag; 4] = [
     ("manifests", None, "apply files of yours with kubectl, before or after"),
     (
@@ -158,6 +181,7 @@ mod tests {
     fn each_flag_of_kubeedge_is_refused_with_its_cure() {
         refused::<OfJoin>();
         refused::<OfInit>();
+        refused::<OfUpgrade>();
         let line = ["keadm", "-l", "a=b", "--labels=c=d", "--with-mqtt"];
         let told = Cli::<OfJoin>::try_parse_from(line).unwrap_err().to_string();
         assert!(told.contains("no --labels") && told.contains("no --with-mqtt"), "{told}");

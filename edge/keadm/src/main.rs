@@ -117,6 +117,15 @@ enum Command {
         #[command(flatten)]
         edge: ResetEdge,
     },
+    /// Exchanges edgecore for a new one, and puts the old one back if that is not healthy in time
+    #[command(subcommand)]
+    Upgrade(keadm::UpgradeCommand),
+    /// Puts edgecore and its settings of a backup back
+    #[command(subcommand)]
+    Rollback(keadm::RollbackCommand),
+    /// Copies edgecore, its settings and its store
+    #[command(subcommand)]
+    Backup(keadm::BackupCommand),
     /// Looks into the node's store
     #[command(subcommand)]
     Store(keadm::StoreCommand),
@@ -147,7 +156,7 @@ enum ResetCommand {
 /// Gives the node's name back and removes what join wrote and edgecore kept.
 ///
 /// Stop edgecore first. Removed are edgecore.yaml and the link to it at KubeEdge's place, the node's key, its certificate and
-/// that of the CA, and the store (database.dataSource) with its log, lock and key. What stays: containers that run and their
+/// that of the CA, the store (database.dataSource) with its log, lock and key, and its backups. What stays: containers that run and their
 /// images, the folders of pods and their logs, and stores that were found broken (FILE.broken-N). Its certificate is worth nothing then,
 /// and its session ends. As with KubeEdge its Node object stays in the cluster: an administrator deletes it (`kubectl delete node NODE`),
 /// or the machine joins again with a token that is bound to its name.
@@ -295,6 +304,9 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::reset(&ConfigLocation::of(&of.config), of.force, &mut say).await
         }
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
+        Command::Upgrade(command) => keadm::upgrade(&command, &Env::real(), &mut say).await,
+        Command::Rollback(command) => keadm::rollback(&command, &Env::real(), &mut say).await,
+        Command::Backup(command) => keadm::backup(&command, &Env::real(), &mut say).await,
         Command::Version { output } => {
             say(keadm::version(output)?);
             Ok(())

@@ -182,7 +182,19 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     let mut files =
         vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
-    for suffix in ["", "-wal", "-shm", ".salvage", ".mended", ".key", ".lock"] {
+    for suffix in [
+        "",
+        "-wal",
+        "-shm",
+        ".salvage",
+        ".mended",
+        ".restored",
+        ".replaced",
+        ".replaced-wal",
+        ".replaced.key",
+        ".key",
+        ".lock",
+    ] {
         let mut file = settings.database.data_source.clone().into_os_string();
         file.push(suffix);
         files.push(file.into());
@@ -194,6 +206,9 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
         }
+    }
+    for folder in nodeupgrade::forget(&settings.database.data_source)? {
+        say(format!("removed {}", folder.display()));
     }
     if let Some(link) = config.remove_link()? {
         say(format!("removed {}", link.display()));

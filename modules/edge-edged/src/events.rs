@@ -41,6 +41,12 @@ pub(crate) fn pod_held_back(env: &Env, pod: &PodId, text: &str) {
     tracing::warn!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "{text}");
 }
 
+/// The node's own word is another one: its condition Ready is True now, or is so no more. What `keadm upgrade edge` waits for: the
+/// node is ready while it became so once more often than not.
+pub(crate) fn node_readiness(env: &Env, is_ready: bool) {
+    env.count(if is_ready { "edged_node_became_ready" } else { "edged_node_became_unready" });
+}
+
 /// Nothing of a pod is left.
 pub(crate) fn pod_removed(env: &Env, pod: &PodId) {
     env.count("edged_pods_removed");

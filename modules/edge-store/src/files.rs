@@ -54,14 +54,18 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// A store that nobody can open while this is kept.
 #[derive(Debug)]
-pub struct HeldStore(#[expect(dead_code, reason = "it holds the lock")] File);
+pub struct HeldStore {
+    pub(crate) path: PathBuf,
+    #[expect(dead_code, reason = "it holds the lock")]
+    lock: File,
+}
 
-/// Holds the store at `path`, so that it can be removed.
+/// Holds the store at `path`, so that it can be removed or replaced.
 ///
 /// # Errors
 /// [`StoreError::InUse`] while an edgecore has it, and when its lock cannot be taken.
 pub fn hold(path: &Path) -> Result<HeldStore, StoreError> {
-    lock(path).map(HeldStore)
+    Ok(HeldStore { path: path.to_owned(), lock: lock(path)? })
 }
 
 /// The numbers of the broken files beside `path`, ascending.

@@ -34,6 +34,8 @@
 //! Without the key, or with another one, they count as damaged and come again from the cloud, as does a secret that
 //! stands in the open.
 //!
+//! A copy for a backup is made beside a running store ([`back_up`]), and goes back while nobody has it ([`HeldStore::put_back`]).
+//!
 //! On a disk that takes no writes the file is opened all the same: it is read, each commit is refused with the reason
 //! and looks whether the disk takes writes by now.
 //!
@@ -49,6 +51,7 @@ mod block_on;
 mod btree;
 mod checksum;
 mod connection;
+mod copy;
 mod error;
 mod files;
 mod foreign;
@@ -74,6 +77,7 @@ mod writer;
 pub use apimachinery::ObjectKey;
 pub use contract::ObjectVersion;
 pub use contract::report::OutboxQueue;
+pub use copy::back_up;
 pub use error::StoreError;
 pub use files::{HeldStore, hold};
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};

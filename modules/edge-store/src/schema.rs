@@ -221,6 +221,11 @@ pub(crate) fn note_end(conn: &Connection) -> rusqlite::Result<()> {
     put_meta(conn, RUNNING, &[])
 }
 
+/// The file counts as another one from now on.
+pub(crate) fn put_incarnation(conn: &Connection, incarnation: &[u8]) -> rusqlite::Result<()> {
+    put_meta(conn, "incarnation", incarnation)
+}
+
 /// Whether the file was last written by a store that was not closed.
 pub(crate) fn is_running(conn: &Connection) -> Result<bool, SchemaError> {
     let running = find_meta(conn, RUNNING)?.filter(|running| !running.is_empty());

@@ -25,8 +25,8 @@ const SCRIPTS: [(&str, &str); 3] = [
     ("prerm", include_str!("../../../edge/deploy/debian/prerm")),
 ];
 /// Where a unit file that was copied by hand finds its program, and where a package's does: `/usr/local` is the administrator's.
-const BY_HAND: &str = "/usr/local/bin/edgecore";
-const PACKAGED: &str = "/usr/bin/edgecore";
+const BY_HAND: [&str; 2] = ["=/usr/local/bin/edgecore", "=-/usr/local/bin/keadm"];
+const PACKAGED: [&str; 2] = ["=/usr/bin/edgecore", "=-/usr/bin/keadm"];
 
 /// What a package says of itself.
 #[derive(Debug, Clone)]
@@ -71,10 +71,14 @@ pub fn package(
         let binary = binary.with_context(|| format!("{NAME} has no {name}"))?;
         data.add(&format!("usr/bin/{name}"), binary.bytes.clone(), 0o755)?;
     }
-    if UNIT.matches(BY_HAND).count() != 1 {
-        bail!("edgecore.service does not name {BY_HAND} once");
+    let mut unit = UNIT.to_owned();
+    for (by_hand, packaged) in BY_HAND.into_iter().zip(PACKAGED) {
+        if unit.matches(by_hand).count() != 1 {
+            bail!("edgecore.service does not name {by_hand} once");
+        }
+        unit = unit.replace(by_hand, packaged);
     }
-    data.add("usr/lib/systemd/system/edgecore.service", UNIT.replace(BY_HAND, PACKAGED), 0o644)?;
+    data.add("usr/lib/systemd/system/edgecore.service", unit, 0o644)?;
     data.add(&format!("usr/share/doc/{NAME}/copyright"), COPYRIGHT, 0o644)?;
     if let Some(licenses) = licenses {
         data.add(&format!("usr/share/doc/{NAME}/licenses.gz"), archive::gzip(licenses)?, 0o644)?;

@@ -2,7 +2,7 @@
 //! from, and signatures.
 //!
 //! `release` says the order; `parts` what there is to ship; `target` for which machines; `compile` has cargo build, with neither folder
-//! nor user in the programs; `programs` and `elf` look at what is packed; `archive`, `image` and `deb` pack; `crates` and `sbom` say what
+//! nor user in the programs; `programs` looks at what is packed (with `modules/elf`); `archive`, `image` and `deb` pack; `crates` and `sbom` say what
 //! is linked, and `notices` its licences; `provenance`, `signing` and
 //! `cosign` vouch.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -14,7 +14,6 @@ pub mod compile;
 pub mod cosign;
 pub mod crates;
 pub mod deb;
-pub mod elf;
 pub mod folder;
 pub mod image;
 mod json;

@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use elf::Unfit;
 use sha2::{Digest as _, Sha256};
 
-use crate::elf::{self, Unfit};
 use crate::parts::Program;
 use crate::target::Target;
 

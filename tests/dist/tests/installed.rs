@@ -86,6 +86,7 @@ fn dpkg_installs_upgrades_and_removes_the_package() {
     assert_eq!(said.trim(), format!("edgecore {}", fixture::said(fixture::OTHER)));
     let unit = std::fs::read_to_string(root.path().join("usr/lib/systemd/system/edgecore.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/bin/edgecore --config"), "{unit}");
+    assert!(unit.contains("ExecStartPre=-/usr/bin/keadm upgrade edge --take-up --config"), "{unit}");
     // Sums are right, and nothing is a setting.
     assert_eq!(dpkg(&["--verify", "kubehive-edge"]), "");
     assert!(!root.path().join("var/lib/dpkg/info/kubehive-edge.conffiles").exists());

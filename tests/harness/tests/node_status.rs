@@ -87,3 +87,28 @@ fn conditions_that_cloudcore_writes_come_back_when_somebody_changes_or_removes_t
         }
     });
 }
+
+/// `keadm upgrade edge` waits for these words of an edgecore that it has started.
+#[test]
+fn a_node_counts_that_it_became_ready_and_that_it_has_a_link_and_no_more_of_either_than_holds() {
+    run(async || {
+        let mut cluster = Cluster::spawn().await;
+        let mut node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        let counted = async |node: &harness::Node| {
+            let counters = node.core().inspector().report(harness::LONG).await.counters;
+            let of = |event: &str| counters.get(event).copied().unwrap_or_default();
+            [
+                of("edged_node_became_ready") - of("edged_node_became_unready"),
+                of("edgehub_linked") - of("edgehub_link_ended"),
+            ]
+        };
+        cluster.until_async("both hold", async || counted(&node).await == [1, 1]).await;
+        // The store says that the node was ready; a process that has begun has said nothing yet.
+        node.stop().await;
+        cluster.stop_cloud().await;
+        node.start().await;
+        cluster.until_async("it is ready, and has no link", async || counted(&node).await == [1, 0]).await;
+        node.stop().await;
+    });
+}

@@ -4,12 +4,13 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 23] = [
+const SHARED: [(&str, &str); 25] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
     ("crd", "the custom resources as types"),
     ("daemon", "how a daemon starts and ends"),
+    ("elf", "the head of a program"),
     ("fairshare", "what one node may have of CloudCore"),
     ("helmchart", "what CloudCore is installed with"),
     ("httpclient", "HTTP/1.1 to peers that nobody trusts"),
@@ -20,6 +21,7 @@ const SHARED: [(&str, &str); 23] = [
     ("mountinfo", "the kernel's table of mounts"),
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
+    ("nodeupgrade", "how a node's programs are exchanged, outside of edgecore"),
     ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),

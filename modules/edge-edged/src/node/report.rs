@@ -248,7 +248,11 @@ impl NodeReporter {
                 for event in told {
                     deps.node_event(event.kind, event.reason, &event.message);
                 }
+                let was_ready = self.is_ready();
                 *self.last.borrow_mut() = Some((node, now));
+                if self.is_ready() != was_ready {
+                    events::node_readiness(&deps.env, !was_ready);
+                }
             }
             Err(error) => events::report_not_kept(&deps.env, "node", &error),
         }

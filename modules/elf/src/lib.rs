@@ -1,5 +1,6 @@
 //! What a program says of itself in its head: whose machine's it is, and whether it needs a loader. Fields as elf(5) has them;
 //! every offset comes from outside and is looked up within the file.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 /// What is wrong with a file that should be a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,32 @@ pub enum Unfit {
     Machine(u16),
     /// It is started by a loader, which an image of one file does not have.
     Loader(String),
+}
+
+/// `e_machine` of programs for the machine that this one is for, and whether they are of 64 bits.
+pub const HERE: (u16, bool) = if cfg!(target_arch = "x86_64") {
+    (62, true)
+} else if cfg!(target_arch = "aarch64") {
+    (183, true)
+} else if cfg!(target_arch = "arm") {
+    (40, false)
+} else if cfg!(target_arch = "riscv64") {
+    (243, true)
+} else {
+    // Of no machine: every program is refused by it.
+    (0, true)
+};
+
+/// What programs of `machine` (`e_machine`) are called by Go's and Kubernetes' words, as far as they are known.
+pub fn architecture(machine: u16) -> Option<&'static str> {
+    Some(match machine {
+        3 => "386",
+        40 => "arm",
+        62 => "amd64",
+        183 => "arm64",
+        243 => "riscv64",
+        _ => return None,
+    })
 }
 
 /// `EM_*` and `ET_*` of elf.h.

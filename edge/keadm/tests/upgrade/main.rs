@@ -1,0 +1,291 @@
+//! Upgrades of a node whose programs are small ones that do what is wanted of them, by keadm as it is shipped: with faults of the new
+//! program, of its file and of the disk, and with everything ended at each phase.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod ends;
+mod node;
+mod real;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use node::{Node, kill, standin, until};
+use nodeupgrade::{Outcome, Phase};
+use testhost::{Entry, Image};
+
+const OLD: &str = "0.1.0";
+const NEW: &str = "0.1.1";
+
+fn running(program: &Path) -> Node {
+    let node = Node::new(program);
+    node.start();
+    node
+}
+
+#[test]
+fn a_healthy_program_is_confirmed_and_the_way_back_is_open() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "healthy"));
+    let node = running(&old);
+    let settings = fs::read(&node.config).unwrap();
+    let (good, said) = node.upgrade(&new, &["--toVersion", "v0.1.1"]);
+    assert!(good, "{said}");
+    for word in ["ok      EdgeCore", "0.1.0 to 0.1.1", "Health: edgecore is linked and the node Ready"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    node.runs_only(&new);
+    node.store_is_whole();
+    let (good, said) = node.keadm("upgrade", &["--status"]);
+    assert!(good && said.contains("confirmed: edgecore 0.1.1 runs"), "{said}");
+    let report = fs::read_to_string(node.folder.join("upgrade/upgrade_report.json")).unwrap();
+    assert!(report.contains(r#""success":true"#) && report.contains(r#""fromVersion":"0.1.0""#), "{report}");
+
+    // A person goes back: the settings of then, too, and what the store holds now.
+    node.put_while_it_is_stopped("later");
+    fs::write(&node.config, [settings.as_slice(), b"# changed\n"].concat()).unwrap();
+    let (good, said) = node.keadm("rollback", &["--historical-version", "9.9.9"]);
+    assert!(!good && said.contains("there is 0.1.0"), "{said}");
+    let (good, said) = node.keadm("rollback", &[]);
+    assert!(good, "{said}");
+    node.runs_only(&old);
+    assert_eq!(fs::read(&node.config).unwrap(), settings);
+    assert!(node.pods().contains(&"later".to_owned()));
+
+    // And with the store of the backup: what came after it is gone.
+    node.put_while_it_is_stopped("last");
+    let (good, said) = node.keadm("rollback", &["--restore-store"]);
+    assert!(good, "{said}");
+    node.runs_only(&new);
+    assert_eq!(node.pods(), ["a", "later"]);
+}
+
+#[test]
+fn a_program_that_does_not_hold_is_put_back_with_its_cause() {
+    let old = standin(OLD, "healthy");
+    let faults = [
+        ("unlinked", "Health", "no link to the cloud"),
+        ("unready", "Health", "not Ready"),
+        ("silent", "Health", "does not answer"),
+        ("dies", "Start", "ended at once"),
+        ("spoils", "Health", "no link to the cloud"),
+    ];
+    let put_back = |old: &Path, (behaviour, phase, cause): (&str, &str, &str)| {
+        let node = running(old);
+        let settings = fs::read(&node.config).unwrap();
+        let (good, said) = node.upgrade(&standin(NEW, behaviour), &["--timeout", "10"]);
+        assert!(!good && said.contains("rolled back: edgecore 0.1.0 is there again"), "{behaviour}: {said}");
+        let (outcome, why) = node.outcome();
+        assert_eq!(outcome, Outcome::RolledBack);
+        assert!(why.starts_with(phase) && why.contains(cause), "{behaviour}: {why}");
+        node.runs_only(old);
+        node.store_is_whole();
+        assert_eq!(fs::read(&node.config).unwrap(), settings);
+        let ran = fs::read_to_string(node.folder.join("runs")).unwrap();
+        assert_eq!(ran, "0.1.0\n0.1.1\n0.1.0\n", "{behaviour}");
+    };
+    // At once: most of each is waiting.
+    std::thread::scope(|scope| {
+        for fault in faults {
+            let old = old.as_path();
+            scope.spawn(move || put_back(old, fault));
+        }
+    });
+}
+
+/// The new program, changed at one place.
+fn changed(node: &Node, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let mut bytes = fs::read(standin(NEW, "healthy")).unwrap();
+    change(&mut bytes);
+    let path = node.folder.join("changed");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn what_cannot_run_is_refused_by_the_name_of_a_check_and_nothing_is_changed() {
+    let old = standin(OLD, "healthy");
+    let node = running(&old);
+    let new = standin(NEW, "healthy");
+    let before = node.edgecores();
+    let refused = |file: &Path, arguments: &[&str], check: &str, word: &str| {
+        let (good, said) = node.upgrade(file, arguments);
+        assert!(
+            !good && said.contains(&format!("failed  {check}: ")) && said.contains(word),
+            "{check}, {word}: {said}"
+        );
+        assert_eq!(node.edgecores(), before);
+        node.runs_only(&old);
+    };
+    refused(&changed(&node, |bytes| bytes[18] = 183), &[], "Program", "it is for arm64");
+    refused(&changed(&node, |bytes| bytes.truncate(40)), &[], "Program", "cut off");
+    refused(&changed(&node, |bytes| bytes.truncate(70_000)), &[], "VersionSkew", ".edgecore.staged");
+    refused(&node.config, &[], "Program", "no program");
+    refused(&new, &["--checksum", &"a".repeat(64)], "Checksum", "fetch it again");
+    refused(&new, &["--toVersion", "0.2.0"], "VersionSkew", "it is 0.1.1");
+    refused(&standin("0.0.9", "healthy"), &[], "VersionSkew", "older than 0.1.0");
+    refused(&standin("0.3.0", "healthy"), &[], "VersionSkew", "more than one minor release");
+    refused(&standin("0.1.1", "mute"), &[], "VersionSkew", "has not ended within");
+    refused(&new, &["--image-digest", "sha256:1"], "Trust", "--checksum");
+    let (good, said) = node.upgrade(&old, &[]);
+    assert!(!good && said.contains("that very program"), "{said}");
+    assert_eq!(node.outcome().0, Outcome::Refused);
+
+    let (good, said) = node.keadm("upgrade", &["--image", "kubeedge/installation-package"]);
+    assert!(!good && said.contains("there is no --image here"), "{said}");
+}
+
+#[test]
+fn a_node_that_is_held_or_not_ready_or_not_there_is_left_as_it_is() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "healthy"));
+    let node = Node::new(&old);
+    let (good, said) = node.upgrade(&new, &[]);
+    assert!(!good && said.contains("failed  EdgeCore: no edgecore runs"), "{said}");
+    let held = r#"{"metadata": {"annotations": {"edge.kubeedge.io/hold-upgrade": "true"}}}"#;
+    node.put("nodes", "edge-1", held);
+    node.start();
+    let (good, said) = node.upgrade(&new, &[]);
+    assert!(!good && said.contains("failed  Held: ") && said.contains("kubectl annotate node"), "{said}");
+
+    let cut_off = running(&standin(OLD, "unlinked"));
+    let (good, said) = cut_off.upgrade(&new, &[]);
+    assert!(!good && said.contains("failed  NodeReady: ") && said.contains("--offline-ok"), "{said}");
+    let next = standin(NEW, "unlinked");
+    let (good, said) = cut_off.upgrade(&next, &["--offline-ok"]);
+    assert!(good && said.contains("edgecore answers and stays"), "{said}");
+    cut_off.runs_only(&next);
+}
+
+#[test]
+fn a_full_disk_is_named_before_and_an_end_of_the_room_meanwhile_leaves_the_old_program() {
+    let disk = Tmpfs::new(64);
+    let old = standin(OLD, "healthy");
+    let node = Node::in_folder(disk.0.path().canonicalize().unwrap().join("node"), &old);
+    node.start();
+    let ballast = node.folder.join("ballast");
+    let fill = |left: u64| {
+        fs::remove_file(&ballast).unwrap_or_default();
+        let free = rustix::fs::statvfs(&node.folder).unwrap();
+        let free = (free.f_bavail * free.f_frsize).saturating_sub(left << 20);
+        // Others write meanwhile: full is full.
+        let _ = fs::write(&ballast, vec![1; usize::try_from(free).unwrap()]);
+    };
+    fill(8);
+    let (good, said) = node.upgrade(&standin(NEW, "healthy"), &[]);
+    assert!(!good && said.contains("failed  Room: ") && said.contains("are needed"), "{said}");
+    node.runs_only(&old);
+
+    // Room for all at first, and none from the stop on.
+    fs::remove_file(&ballast).unwrap();
+    let mut upgrade = node.begin_upgrade(&standin(NEW, "unlinked"), &["--timeout", "10"]);
+    until("the stop", || node.journal().filter(|journal| journal.progress.phase >= Phase::Stop));
+    fill(0);
+    assert!(!upgrade.wait().unwrap().success());
+    until("the end", || node.journal().filter(|journal| journal.progress.is_done()));
+    assert_eq!(node.outcome().0, Outcome::RolledBack);
+    node.runs_only(&old);
+    fs::remove_file(&ballast).unwrap();
+    node.store_is_whole();
+}
+
+/// A small disk.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn new(megabytes: u32) -> Tmpfs {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
+        assert!(mounted.unwrap().success(), "a tmpfs wants root");
+        Tmpfs(folder)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn an_image_brings_keadm_along_once_edgecore_is_healthy() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "healthy"));
+    let node = running(&old);
+    let keadm = node.folder.join("bin/keadm");
+    fs::copy(&old, &keadm).unwrap();
+    let archive = node.folder.join("image.tar");
+    let image = |edgecore: &Path| Image {
+        name: "docker.io/kubeedge/installation-package:v0.1.1".to_owned(),
+        entries: vec![
+            Entry::Copy("usr/local/bin/edgecore".to_owned(), edgecore.to_owned(), 0o755),
+            Entry::Copy("usr/local/bin/keadm".to_owned(), new.clone(), 0o755),
+        ],
+        entrypoint: Vec::new(),
+        cmd: Vec::new(),
+        env: Vec::new(),
+        user: String::new(),
+    };
+    let upgrade = |arguments: &[&str]| {
+        let mut all = vec!["--image-archive", archive.to_str().unwrap()];
+        all.extend(arguments);
+        node.keadm("upgrade", &all)
+    };
+    image(&standin(NEW, "dies")).write(&archive).unwrap();
+    let (good, said) = upgrade(&[]);
+    assert!(!good, "{said}");
+    assert!(fs::read(&keadm).unwrap() == fs::read(&old).unwrap(), "keadm is of the release that runs");
+
+    image(&new).write(&archive).unwrap();
+    let (good, said) = upgrade(&["--image-digest", "sha256:1234"]);
+    assert!(!good && said.contains("failed  Trust: the image has the digest sha256:"), "{said}");
+    let (good, said) = upgrade(&[]);
+    assert!(good, "{said}");
+    node.runs_only(&new);
+    assert!(fs::read(&keadm).unwrap() == fs::read(&new).unwrap());
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    let (good, said) = upgrade(&[]);
+    assert!(!good && said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn somebody_who_starts_edgecore_anew_by_himself_is_in_nobodys_way() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "healthy"));
+    let node = Node::new(&old);
+    let (program, config) = (node.program.clone(), node.config.clone());
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
+    let loops = std::thread::spawn(move || {
+        // As runit and its kin do it: at once, and again and again.
+        while stopped.try_recv().is_err() {
+            let mut child = Command::new(&program).arg("--config").arg(&config).spawn().unwrap();
+            let _ = child.wait();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    until("edgecore", || {
+        (node.edgecores().len() == 1 && node.folder.join("kubelet.sock").exists()).then_some(())
+    });
+    let (good, said) = node.upgrade(&new, &[]);
+    assert!(good, "{said}");
+    node.runs_only(&new);
+    assert!(said.contains("somebody else has started edgecore"), "{said}");
+    stop.send(()).unwrap();
+    node.edgecores().into_iter().for_each(kill);
+    loops.join().unwrap();
+}
+
+#[test]
+fn a_backup_is_made_beside_a_running_edgecore_and_goes_with_the_node() {
+    let old = standin(OLD, "healthy");
+    let node = running(&old);
+    let (good, said) = node.keadm("backup", &[]);
+    let folder = node.folder.join("backup/0.1.0");
+    assert!(good && said.contains(&folder.display().to_string()), "{said}");
+    for name in ["edgecore", "edgecore.yaml", "edgecore.db", "edgecore.db.key"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    assert_eq!(nodeupgrade::forget(&node.store).unwrap().len(), 2);
+    assert!(!folder.exists());
+}

@@ -1,0 +1,119 @@
+//! What is looked at before anything is changed. Each check has a name, and says the cure where it fails.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use beehive::Env;
+use config::edge::EdgeCore;
+use contract::ids::HOLD_UPGRADE_ANNOTATION;
+use edge_store::StoreInspector;
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::{files, health};
+
+/// 16 MiB beside what is known to be needed, for what is written meanwhile.
+const SPARE: u64 = 16 << 20;
+
+/// Says how a check came out; one that failed ends the order.
+///
+/// # Errors
+/// With the check's name before what is wrong.
+pub(crate) fn told<T>(
+    check: &str,
+    came: Result<T>,
+    says: impl FnOnce(&T) -> String,
+    say: &mut dyn FnMut(String),
+) -> Result<T> {
+    match came {
+        Ok(value) => {
+            say(format!("ok      {check}: {}", says(&value)));
+            Ok(value)
+        }
+        Err(error) => {
+            let error = anyhow!("{check}: {error:#}");
+            say(format!("failed  {error}"));
+            Err(error)
+        }
+    }
+}
+
+/// `EdgeCore`: one runs on the store, and its program is the file that has its name.
+pub(crate) fn running(store: &Path) -> Result<(Process, PathBuf)> {
+    let process = Process::on_store(store).with_context(|| {
+        format!(
+            "no edgecore runs on {}, so that nobody could see whether the new one does: start it (`systemctl start edgecore`)",
+            store.display()
+        )
+    })?;
+    let program = process.program()?;
+    if !process.is_of(&program) {
+        bail!("{} was exchanged while edgecore runs: restart it first", program.display());
+    }
+    if !fs::symlink_metadata(&program).is_ok_and(|found| found.is_file()) {
+        bail!("{} is no regular file", program.display());
+    }
+    Ok((process, program))
+}
+
+/// `Held`: nobody has asked that this node is left as it is.
+pub(crate) fn not_held(store: &Path) -> Result<()> {
+    let nodes = StoreInspector::open(store)?.entries(Some(apimachinery::resource::NODES), None, true)?;
+    let is_held = nodes.iter().filter_map(|node| node.value.as_deref()).any(|value| {
+        let node: Value = serde_json::from_slice(value).unwrap_or_default();
+        node["metadata"]["annotations"][HOLD_UPGRADE_ANNOTATION] == "true"
+    });
+    if is_held {
+        bail!(
+            "the Node has the annotation {HOLD_UPGRADE_ANNOTATION}: \"true\", so that it is left as it is: \
+             `kubectl annotate node NAME {HOLD_UPGRADE_ANNOTATION}-` releases it"
+        );
+    }
+    Ok(())
+}
+
+/// `NodeReady`: edgecore is linked and the node Ready now, so that it can be seen whether the new one is.
+pub(crate) async fn ready(settings: &EdgeCore, offline_ok: bool, env: &Env) -> Result<String> {
+    if offline_ok {
+        return Ok("not asked for (--offline-ok): it is enough that edgecore answers and stays".to_owned());
+    }
+    let Some(socket) = settings.modules.edge_stream.socket() else {
+        bail!(
+            "edgecore serves no socket at which it could be asked (modules.edgeStream.enable, modules.edgeStream.socket); \
+             --offline-ok is content with an edgecore that stays"
+        );
+    };
+    let said = health::ask(socket, env).await;
+    let said = said.with_context(|| format!("edgecore does not answer at {}", socket.display()))?;
+    match said.missing() {
+        None => Ok("edgecore is linked and the node Ready".to_owned()),
+        Some(missing) => bail!(
+            "{missing} already now: mend that first, or take --offline-ok, with which it is enough that the new edgecore answers and stays"
+        ),
+    }
+}
+
+/// `Room`: on the disk of the programs for the new ones, on that of the store for the backup.
+pub(crate) fn room(programs: (&Path, u64), store: (&Path, u64)) -> Result<String> {
+    let of_disk = |folder: &Path| fs::metadata(folder).map(|found| found.dev()).ok();
+    let wants = match of_disk(programs.0) == of_disk(store.0) {
+        true => vec![(programs.0, programs.1.saturating_add(store.1))],
+        false => vec![programs, store],
+    };
+    let mut found = Vec::new();
+    for (folder, needed) in wants {
+        let (needed, room) = (needed.saturating_add(SPARE), files::room_at(folder)?);
+        if room < needed {
+            bail!(
+                "{} has {} MiB left, and {} MiB are needed: free some (`crictl rmi --prune`, journalctl --vacuum-size=100M)",
+                folder.display(),
+                room >> 20,
+                (needed >> 20) + 1
+            );
+        }
+        found.push(format!("{} MiB at {}", room >> 20, folder.display()));
+    }
+    Ok(found.join(", "))
+}

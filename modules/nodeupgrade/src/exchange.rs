@@ -1,0 +1,221 @@
+//! One file that takes another one's name, and the way back. At every instant the name leads to a whole file: the old or the new one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+/// When a file is exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    /// While edgecore is stopped.
+    Swap,
+    /// Once the new edgecore is healthy: what belongs to its release and does not decide whether it runs.
+    Confirm,
+}
+
+/// A file that is exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exchange {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of what it was before.
+    pub old: String,
+    /// SHA-256 of what it becomes.
+    pub new: String,
+    /// When.
+    pub when: When,
+    /// Where the old one is kept beside, in a backup.
+    pub backup: PathBuf,
+}
+
+impl Exchange {
+    /// A file that may be exchanged: nothing is known of either yet.
+    pub(crate) fn candidate(path: PathBuf) -> Exchange {
+        let (old, new, backup) = (String::new(), String::new(), PathBuf::new());
+        Exchange { path, old, new, when: When::Swap, backup }
+    }
+
+    /// Where the new file waits for its name: in the same folder, so that a rename is enough.
+    pub fn staged(path: &Path) -> PathBuf {
+        files::hidden_beside(path, ".staged")
+    }
+
+    /// The old file's second name, which needs no room.
+    fn previous(&self) -> PathBuf {
+        files::hidden_beside(&self.path, ".previous")
+    }
+
+    /// Gives the new file its name. Done again it changes nothing.
+    ///
+    /// # Errors
+    /// When either file is not what it was, which names both sums, or the folder does not take it.
+    pub(crate) fn swap(&self) -> Result<()> {
+        let staged = Self::staged(&self.path);
+        let found = files::sum_of_file(&self.path)?;
+        if found.as_ref() == Some(&self.new) && found.as_ref() != Some(&self.old) {
+            return files::remove(&staged);
+        }
+        if found.as_ref() != Some(&self.old) {
+            bail!(
+                "{} was changed by somebody else meanwhile: its SHA-256 is {}, and was {}",
+                self.path.display(),
+                found.as_deref().unwrap_or("none, it is gone"),
+                self.old
+            );
+        }
+        let waits = files::sum_of_file(&staged)?;
+        if waits.as_ref() != Some(&self.new) {
+            bail!(
+                "{} is torn: its SHA-256 is {}, and has to be {}",
+                staged.display(),
+                waits.as_deref().unwrap_or("none, it is gone"),
+                self.new
+            );
+        }
+        files::keep_under(&self.path, &self.previous())?;
+        files::rename(&staged, &self.path)
+    }
+
+    /// Gives the old file its name again. Done again it changes nothing.
+    ///
+    /// # Errors
+    /// When nothing is left of the old file, or the folder does not take it.
+    pub(crate) fn restore(&self) -> Result<()> {
+        let previous = self.previous();
+        // First, since it frees room.
+        files::remove(&Self::staged(&self.path))?;
+        let is_old =
+            |path: &Path| Ok::<_, anyhow::Error>(files::sum_of_file(path)?.as_ref() == Some(&self.old));
+        if is_old(&self.path)? {
+            return files::remove(&previous);
+        }
+        if is_old(&previous)? {
+            return files::rename(&previous, &self.path);
+        }
+        let fresh = files::hidden_beside(&self.path, ".restored");
+        let mode = files::mode_of(&self.backup)
+            .with_context(|| format!("nothing is left of {} as it was", self.path.display()))?;
+        let sum = files::copy(&self.backup, &fresh, mode)?;
+        if sum != self.old {
+            files::remove(&fresh)?;
+            bail!(
+                "neither {} nor {} is the file that was there before (SHA-256 {}): install that release again",
+                previous.display(),
+                self.backup.display(),
+                self.old
+            );
+        }
+        files::rename(&fresh, &self.path)?;
+        files::remove(&previous)
+    }
+
+    /// Lets go of what was kept for the way back.
+    ///
+    /// # Errors
+    /// When the folder does not let it go.
+    pub(crate) fn settle(&self) -> Result<()> {
+        files::remove(&self.previous())?;
+        files::remove(&Self::staged(&self.path))
+    }
+
+    /// Lets go of a new file that does not take its name.
+    pub(crate) fn forget(&self) {
+        // It is overwritten by the next one.
+        drop(files::remove(&Self::staged(&self.path)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        exchange: Exchange,
+    }
+
+    fn sum(text: &str) -> String {
+        files::sum_of(&mut text.as_bytes(), 1 << 20).unwrap().0
+    }
+
+    fn fixture() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore");
+        let backup = folder.path().join("backup");
+        for (file, text) in [(&path, "old"), (&backup, "old"), (&Exchange::staged(&path), "new")] {
+            fs::write(file, text).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let exchange = Exchange { path, old: sum("old"), new: sum("new"), when: When::Swap, backup };
+        Fixture { _folder: folder, exchange }
+    }
+
+    fn is(fixture: &Fixture, text: &str) {
+        let path = &fixture.exchange.path;
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+        assert_eq!(files::mode_of(path).unwrap(), 0o755);
+    }
+
+    #[test]
+    fn a_file_goes_and_comes_back_and_again_changes_nothing() {
+        let fixture = fixture();
+        let exchange = &fixture.exchange;
+        for _ in 0..2 {
+            exchange.swap().unwrap();
+            is(&fixture, "new");
+        }
+        for _ in 0..2 {
+            exchange.restore().unwrap();
+            is(&fixture, "old");
+        }
+        assert!(!exchange.previous().exists() && !Exchange::staged(&exchange.path).exists());
+    }
+
+    #[test]
+    fn a_torn_file_takes_no_name_and_is_named() {
+        let fixture = fixture();
+        fs::write(Exchange::staged(&fixture.exchange.path), "ne").unwrap();
+        let error = fixture.exchange.swap().unwrap_err().to_string();
+        assert!(error.contains("torn") && error.contains(".edgecore.staged"), "{error}");
+        is(&fixture, "old");
+    }
+
+    #[test]
+    fn what_a_power_cut_has_torn_comes_from_the_backup_and_nothing_else_does() {
+        let fixture = fixture();
+        let exchange = &fixture.exchange;
+        exchange.swap().unwrap();
+        fs::write(&exchange.path, "torn").unwrap();
+        fs::write(exchange.previous(), "torn, too").unwrap();
+        exchange.restore().unwrap();
+        is(&fixture, "old");
+        fs::write(&exchange.path, "torn").unwrap();
+        fs::write(&exchange.backup, "torn").unwrap();
+        let error = exchange.restore().unwrap_err().to_string();
+        assert!(error.contains("install that release again"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_somebody_else_has_exchanged_stays() {
+        let fixture = fixture();
+        fs::write(&fixture.exchange.path, "a package's").unwrap();
+        let error = fixture.exchange.swap().unwrap_err().to_string();
+        assert!(error.contains("somebody else"), "{error}");
+        assert_eq!(fs::read_to_string(&fixture.exchange.path).unwrap(), "a package's");
+    }
+
+    #[test]
+    fn a_confirmed_file_leaves_nothing_beside_it() {
+        let fixture = fixture();
+        fixture.exchange.swap().unwrap();
+        fixture.exchange.settle().unwrap();
+        is(&fixture, "new");
+        assert!(!fixture.exchange.previous().exists());
+    }
+}

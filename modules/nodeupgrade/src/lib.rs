@@ -1,0 +1,46 @@
+//! Exchanges a node's programs, and puts them back where the new ones do not hold.
+//!
+//! # Owns
+//! The folders `upgrade` (journal, lock, report) and `backup` beside the node's store, and beside each program the hidden files that wait
+//! for its name or were kept for the way back.
+//! # Accepts
+//! An order to upgrade ([`prepare`]) or to go back to a backup ([`prepare_rollback`]); that a prepared one is done ([`supervise`]); that
+//! an unfinished one is taken up before edgecore starts ([`take_up`]).
+//! # Tells
+//! Whoever calls, a line for each check and phase; the journal, what was done and why it ended so ([`status`]).
+//! # Keeps across a restart
+//! Everything: the phase is on the disk before it is done, and can be done again wherever it was cut off.
+//! # Never
+//! Never leaves a program's name without a whole program, never unpacks anything by a name that an archive says, never runs a program
+//! before its sum and its signature, where they are given, and its head have been looked at, never ends with neither the old nor the new version
+//! without saying so, never changes the node's settings in an upgrade.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backup;
+mod checks;
+mod exchange;
+mod files;
+mod forget;
+mod health;
+mod image;
+mod journal;
+mod plan;
+mod prepare;
+mod process;
+mod program;
+mod service;
+mod signature;
+mod status;
+mod supervisor;
+mod version;
+
+pub use backup::{BackedUp, Backup, list as backups};
+pub use exchange::{Exchange, When};
+pub use forget::forget;
+pub use journal::{Bar, Event, Journal, JournalFolder, JournalLock, Launch, StepRecord};
+pub use plan::{Finder, Outcome, Phase, Progress};
+pub use prepare::{Order, Source, Trust, back_up, prepare, prepare_rollback};
+pub use service::has_systemd;
+pub use status::lines as status;
+pub use supervisor::{TakenUp, supervise, take_up};
+pub use version::Version;

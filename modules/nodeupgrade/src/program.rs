@@ -1,0 +1,85 @@
+//! What a program says of itself: in its head, for which machine it is, and on being asked, which version.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use beehive::Env;
+use elf::Unfit;
+use tokio::io::AsyncReadExt as _;
+
+use crate::version::Version;
+
+/// 1 MiB of a program: its head, and the name of its loader.
+const HEAD: u64 = 1 << 20;
+/// 10 s for `--version`: a large program on a slow card.
+const SAYS_WITHIN: Duration = Duration::from_secs(10);
+/// 4 KiB of what it prints.
+const SAYS_MAX: u64 = 4 << 10;
+
+/// Whether a file is a program that this machine can start.
+///
+/// # Errors
+/// What is wrong with it, and the cure.
+pub(crate) fn fits_machine(path: &Path) -> Result<()> {
+    let mut head = Vec::new();
+    let at = || format!("cannot read {}", path.display());
+    File::open(path).with_context(at)?.take(HEAD).read_to_end(&mut head).with_context(at)?;
+    let (machine, is_64_bit) = elf::HERE;
+    let name =
+        |machine: u16| elf::architecture(machine).map_or_else(|| format!("machine {machine}"), str::to_owned);
+    match elf::check(&head, machine, is_64_bit) {
+        Ok(()) => Ok(()),
+        // A program that was built for this very system has one.
+        Err(Unfit::Loader(loader)) if Path::new(&loader).exists() => Ok(()),
+        Err(Unfit::Loader(loader)) => {
+            bail!(
+                "it needs {loader}, which this machine does not have: take the program of a release, which needs none"
+            )
+        }
+        Err(Unfit::Machine(found)) => bail!(
+            "it is for {}, and this machine is {}: take that of linux-{}",
+            name(found),
+            name(machine),
+            name(machine)
+        ),
+        Err(Unfit::NotElf) => bail!(
+            "it is no program, or is cut off: fetch it again (an image's archive goes with --image-archive)"
+        ),
+        Err(Unfit::NotProgram) => bail!("it is an object or a library, and no program"),
+    }
+}
+
+/// Which version a program says it is of.
+///
+/// # Errors
+/// When it does not start, does not end, or says something else.
+pub(crate) async fn version_of(path: &Path, name: &str, env: &Env) -> Result<Version> {
+    let shown = path.display();
+    let mut command = tokio::process::Command::new(path);
+    command.arg("--version").env_clear().current_dir("/").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("{shown} does not start"))?;
+    let stdout = child.stdout.take().with_context(|| format!("{shown} cannot be heard"))?;
+    let says = async {
+        let mut said = Vec::new();
+        stdout.take(SAYS_MAX).read_to_end(&mut said).await?;
+        let status = child.wait().await?;
+        Ok::<_, std::io::Error>((said, status))
+    };
+    let says = env.timeout(SAYS_WITHIN, says).await;
+    let says =
+        says.with_context(|| format!("{shown} --version has not ended within {} s", SAYS_WITHIN.as_secs()))?;
+    let (said, status) = says.with_context(|| format!("{shown} --version"))?;
+    if !status.success() {
+        bail!("{shown} --version ended with {status}");
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Version::said(&said, name).with_context(|| {
+        let first: String = said.chars().take(80).collect();
+        format!("{shown} --version says `{}`, and not `{name} VERSION`", first.trim().escape_debug())
+    })
+}
