@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
+use edge_hub::IdentityFiles;
 use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -76,8 +77,8 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     }
     let files = [
         (&hub.tls_private_key_file, request.key_pem.clone(), 0o600),
-        (&hub.tls_cert_file, pem("CERTIFICATE", &answer.body), 0o644),
-        (&hub.tls_ca_file, pem("CERTIFICATE", &answer.ca_der), 0o644),
+        (&hub.tls_cert_file, pki::pem_of("CERTIFICATE", &answer.body), 0o644),
+        (&hub.tls_ca_file, pki::pem_of("CERTIFICATE", &answer.ca_der), 0o644),
         (&order.config.file, serde_saphyr::to_string(&settings)?, 0o640),
     ];
     for (path, text, mode) in files {
@@ -142,8 +143,10 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
         Err(error) => return Err(not_given_back(error)),
     }
+    // A renewal that was cut off leaves its key beside the certificate.
+    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
     let mut files =
-        vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
+        vec![hub.tls_private_key_file.clone(), renewed, hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
     for suffix in ["", "-wal", "-shm", ".salvage", ".mended", ".key", ".lock"] {
         let mut file = settings.database.data_source.clone().into_os_string();
@@ -196,12 +199,14 @@ async fn give_back(settings: &EdgeCore) -> Result<String> {
     let read = |path: &Path| {
         CertificateDer::from_pem_file(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let ca = read(&hub.tls_ca_file)?;
+    let authorities = CertificateDer::pem_file_iter(&hub.tls_ca_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read {}", hub.tls_ca_file.display()))?;
     let chain = vec![read(&hub.tls_cert_file)?];
     let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
-    let trust = ServerTrust::Authority(ca.to_vec());
+    let trust = ServerTrust::Authorities(authorities.iter().map(|der| der.to_vec()).collect());
     let answer = exchange(HttpsRequest { host, port, trust, identity: Some((chain, key)), request }).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
@@ -293,13 +298,6 @@ fn pointer(key: &str) -> String {
         }
     }
     pointer
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 #[cfg(test)]

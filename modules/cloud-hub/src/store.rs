@@ -1,6 +1,5 @@
 //! What CloudCore keeps, in Secrets of namespace `kubeedge`: the CA and the key of the join tokens.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,8 +7,10 @@ use beehive::Env;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ObjectMeta, PostParams};
-use pki::{Authority, SubjectAltNames, TokenKey};
+use pki::{Authorities, Authority, AuthorityError, SubjectAltNames, TokenKey};
 
+use crate::certificates::record::{AuthorityRecord, Data};
+use crate::certificates::rotation::{AuthorityLives, RotationStep, next_step, signing_validity, taken};
 use crate::error::SecretError;
 
 /// Where KubeEdge keeps its Secrets.
@@ -20,8 +21,8 @@ const CA_SECRET: &str = "casecret";
 const TOKEN_SECRET: &str = "tokenkeysecret";
 /// How often a compare-and-swap is tried when others write, too.
 const SWAP_TRIES: usize = 10;
-/// A year, as KubeEdge's node certificates; the server's is made anew at each start.
-const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// 30 days, where nobody says otherwise.
+const SERVER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 fn code_of(error: &kube::Error) -> Option<u16> {
     match error {
@@ -37,35 +38,85 @@ pub struct SecretStore {
     namespaces: Api<Namespace>,
 }
 
-type Data = BTreeMap<String, ByteString>;
-
 impl SecretStore {
     /// The Secrets behind `client`.
     pub fn new(client: kube::Client) -> Self {
         SecretStore { secrets: Api::namespaced(client.clone(), NAMESPACE), namespaces: Api::all(client) }
     }
 
-    /// The CA, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
+    /// The CA that signs, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
     /// that exists fails, and whoever fails reads.
     ///
     /// # Errors
     /// See [`SecretError`].
     pub async fn authority(&self, env: &Env) -> Result<Authority, SecretError> {
+        let (record, _) = self.record(|| Authority::create(env.wall(), env.random_id())).await?;
+        Ok(Authority::from_pem(&record.certificate, &record.key)?)
+    }
+
+    /// All CAs that are trusted now. One is made that lives as `lives` say if there is none, and nothing else is written.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub async fn authorities(&self, lives: &AuthorityLives, env: &Env) -> Result<Authorities, SecretError> {
+        let (record, _) = self.made_for(lives, env).await?;
+        Ok(record.authorities()?)
+    }
+
+    /// The same, after the step was taken that is due in giving way to a successor: by one compare-and-swap, so that of all CloudCores
+    /// one takes it. Answers which step was taken here.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub(crate) async fn rotate(
+        &self,
+        lives: &AuthorityLives,
+        env: &Env,
+    ) -> Result<(Authorities, RotationStep), SecretError> {
+        for _ in 0..SWAP_TRIES {
+            let (record, mut secret) = self.made_for(lives, env).await?;
+            let now = env.wall();
+            let step = next_step(&record, signing_validity(&record)?, lives, now);
+            let after = taken(&record, step, lives, now, || env.random_id())?;
+            // What cannot be read back is not written.
+            let authorities = after.authorities()?;
+            if step == RotationStep::Nothing {
+                return Ok((authorities, step));
+            }
+            after.write(secret.data.get_or_insert_default());
+            match self.secrets.replace(CA_SECRET, &PostParams::default(), &secret).await {
+                Ok(_) => return Ok((authorities, step)),
+                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
+                Err(source) => return Err(SecretError::Api { secret: CA_SECRET, source }),
+            }
+        }
+        Err(SecretError::Contended(CA_SECRET))
+    }
+
+    async fn made_for(
+        &self,
+        lives: &AuthorityLives,
+        env: &Env,
+    ) -> Result<(AuthorityRecord, Secret), SecretError> {
+        self.record(|| Authority::create_for(env.wall(), lives.own, env.random_id())).await
+    }
+
+    /// What the Secret holds, and the Secret.
+    async fn record(
+        &self,
+        make: impl Fn() -> Result<Authority, AuthorityError>,
+    ) -> Result<(AuthorityRecord, Secret), SecretError> {
         let secret = self
             .get_or_create(CA_SECRET, || {
-                let authority = Authority::create(env.wall(), env.random_id())?;
-                Ok(Data::from([
-                    ("cadata".to_owned(), ByteString(authority.cert_pem().as_bytes().to_vec())),
-                    ("cakeydata".to_owned(), ByteString(authority.key_pem().as_bytes().to_vec())),
-                ]))
+                let mut data = Data::new();
+                AuthorityRecord::of(&make()?).write(&mut data);
+                Ok(data)
             })
             .await?;
-        let text = |key: &'static str| {
-            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-            text.ok_or(SecretError::Broken { secret: CA_SECRET, key })
-        };
-        Ok(Authority::from_pem(&text("cadata")?, &text("cakeydata")?)?)
+        let empty = Data::new();
+        let record = AuthorityRecord::read(secret.data.as_ref().unwrap_or(&empty));
+        let record = record.map_err(|key| SecretError::Broken { secret: CA_SECRET, key })?;
+        Ok((record, secret))
     }
 
     /// The key of the join tokens, made if there is none.
@@ -138,3 +189,6 @@ impl SecretStore {
         Err(SecretError::Contended(name))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,6 +276,7 @@ impl World {
                 checks: Default::default(),
                 serving: None,
                 rules: cloud::topology::RuleSettings { settings: router, door: None },
+                renewal: None,
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
@@ -363,6 +364,7 @@ impl World {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
             endpoints: node.endpoints.clone(),
+            certificates: None,
             network: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),

@@ -1,0 +1,92 @@
+//! Three CloudCores share one CA, on a clock that a test sets.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use beehive::{Clock, Moment};
+use futures::future::BoxFuture;
+use harness::MemoryApi;
+
+use super::*;
+
+const DAY: u64 = 86_400;
+
+/// A clock that stands where it was set.
+#[derive(Default)]
+struct SetClock(Mutex<Duration>);
+
+impl Clock for SetClock {
+    fn now(&self) -> Moment {
+        Moment(*self.0.lock().unwrap())
+    }
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000) + *self.0.lock().unwrap()
+    }
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn lives() -> AuthorityLives {
+    let days = |days| Duration::from_secs(days * DAY);
+    AuthorityLives { own: days(100), lead: days(5), trail: days(20) }
+}
+
+#[actix_rt::test]
+async fn three_cloudcores_agree_at_each_step_of_many_cas() {
+    let api = MemoryApi::start().await;
+    let clock = Arc::new(SetClock::default());
+    let env = Env::seeded(7).with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let stores: Vec<SecretStore> = (0..3).map(|_| SecretStore::new(api.client())).collect();
+    let (mut signed, mut trusted_since) = (Vec::new(), BTreeMap::new());
+    let mut steps = 0;
+    for day in 0..500_u64 {
+        *clock.0.lock().unwrap() = Duration::from_secs(day * DAY);
+        let looks = stores.iter().map(|store| store.rotate(&lives(), &env));
+        let seen: Vec<_> = futures::future::join_all(looks).await.into_iter().map(Result::unwrap).collect();
+        // One of them takes the step; whoever came later reads it or the one before it.
+        let taken = seen.iter().filter(|(_, step)| *step != RotationStep::Nothing).count();
+        assert!(taken <= 1, "day {day}: {taken} steps");
+        steps += taken;
+        let now = stores[0].authorities(&lives(), &env).await.unwrap();
+        let trusted = now.trusted();
+        assert!(trusted.len() <= 2, "day {day}");
+        for authority in &trusted {
+            trusted_since.entry(authority.clone()).or_insert(day);
+        }
+        let signing = now.signing().cert_der().to_vec();
+        if signed.last() != Some(&signing) {
+            assert!(!signed.contains(&signing), "one that has signed before does not come back");
+            let since = trusted_since[&signing];
+            assert!(day == 0 || day - since >= 5, "it signs {} days after it was first trusted", day - since);
+            signed.push(signing);
+        }
+        let ends = pki::validity_of(now.signing().cert_der()).unwrap().not_after;
+        assert!(ends > clock.wall() + lives().trail, "day {day}: what it signs now is good until its end");
+    }
+    // A CA of 100 days is replaced after 75, and its successor signs 5 days later.
+    assert_eq!((signed.len(), steps), (7, 18), "CAs that signed, and steps");
+    assert_eq!(api.count("secrets").await, 1);
+}
+
+#[actix_rt::test]
+async fn a_wish_for_another_ca_is_fulfilled_once_by_whoever_comes_first() {
+    let api = MemoryApi::start().await;
+    let clock = Arc::new(SetClock::default());
+    let env = Env::seeded(7).with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let stores: Vec<SecretStore> = (0..3).map(|_| SecretStore::new(api.client())).collect();
+    let first = stores[0].authorities(&lives(), &env).await.unwrap().signing().cert_der().to_vec();
+    let (_, mut secret) = stores[0].made_for(&lives(), &env).await.unwrap();
+    let data = secret.data.as_mut().unwrap();
+    data.insert("rotate".to_owned(), ByteString(b"now".to_vec()));
+    data.insert("of-somebody".to_owned(), ByteString(b"else".to_vec()));
+    stores[0].secrets.replace(CA_SECRET, &PostParams::default(), &secret).await.unwrap();
+    let looks = stores.iter().map(|store| store.rotate(&lives(), &env));
+    let seen: Vec<_> = futures::future::join_all(looks).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(seen.iter().filter(|(_, step)| *step == RotationStep::Prepare).count(), 1);
+    let (record, secret) = stores[1].made_for(&lives(), &env).await.unwrap();
+    assert!(!record.is_asked_for && record.next.is_some());
+    assert!(secret.data.unwrap().contains_key("of-somebody"), "what is not the CA's stays");
+    assert_eq!(record.authorities().unwrap().signing().cert_der(), first, "the elder signs still");
+}
