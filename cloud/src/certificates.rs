@@ -7,7 +7,8 @@ use std::time::Duration;
 use beehive::link::quic::{Credentials, LiveCredentials};
 use beehive::{Env, Fault};
 use cloud_hub::{
-    AuthorityLives, EnrolmentSettings, RenewalSettings, SecretStore, ServerCertificate, ShownChain,
+    AuthorityLives, ClockDoubt, EnrolmentSettings, RenewalSettings, SecretStore, ServerCertificate,
+    ShownChain,
 };
 use config::cloud::CloudHub as Settings;
 use noderegistry::Registry;
@@ -93,7 +94,7 @@ pub(crate) fn lives(hub: &Settings) -> AuthorityLives {
 }
 
 /// How nodes' certificates are renewed by the settings, and where nodes are told that CloudCore is.
-pub(crate) fn renewal(hub: &Settings, authorities: CurrentAuthorities) -> RenewalSettings {
+pub(crate) fn renewal(hub: &Settings, authorities: CurrentAuthorities, doubt: ClockDoubt) -> RenewalSettings {
     let is_elsewhere = |address: &&String| {
         address.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
     };
@@ -102,5 +103,6 @@ pub(crate) fn renewal(hub: &Settings, authorities: CurrentAuthorities) -> Renewa
         authorities,
         certificate_life: hub.edge_cert_signing_duration.0,
         servers: hub.advertise_address.iter().filter(is_elsewhere).chain(names).cloned().collect(),
+        doubt,
     }
 }

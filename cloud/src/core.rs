@@ -10,7 +10,8 @@ use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
 use cloud_hub::{
-    KeeperDependencies, SecretStore, ServerCertificate, ShownChain, WebSocketListener, websocket_queue,
+    ClockDoubt, KeeperDependencies, SecretStore, ServerCertificate, ShownChain, WebSocketListener,
+    websocket_queue,
 };
 use cloud_router::DoorSettings;
 use cloud_stream::Checks;
@@ -114,7 +115,7 @@ impl CloudCore {
         let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let door = rules.door.as_ref().map(DoorSettings::address);
-        let keeper_client = client.clone();
+        let (keeper_client, doubt) = (client.clone(), ClockDoubt::default());
         let dependencies = Dependencies {
             client,
             acceptor,
@@ -132,7 +133,7 @@ impl CloudCore {
             checks: watched.checks.clone(),
             serving,
             rules,
-            renewal: Some(certificates::renewal(hub, authorities.clone())),
+            renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
         let has_csi_socket = csi_socket.is_some();
@@ -156,7 +157,7 @@ impl CloudCore {
         let hub = mailboxes.certificates_to_hub.clone();
         let listeners = listeners::mailboxes(&mut hive, websocket.is_some(), has_csi_socket);
         topology::actors(&mut hive, mailboxes, dependencies);
-        let keeper = KeeperDependencies { secrets, lives, authorities, server, hub };
+        let keeper = KeeperDependencies { secrets, lives, authorities, server, hub, doubt };
         listeners::actors(&mut hive, listeners, listening, keeper);
         hive.open()?;
         // Every port is bound: this start does not fail any more.

@@ -45,8 +45,9 @@ struct ClientVerifier(LiveCredentials);
 
 /// The moment at which an accepting end checks the certificate that a client shows: that of its clock, but
 ///
-/// * not before its `own` certificate began: a machine whose clock stands at 1970 would else refuse every client. One that is
-///   ahead is believed: this end may shut out, and never let in too much;
+/// * not before its `own` certificate began, nor before the one that is shown: a machine whose clock stands at 1970 would else refuse every
+///   client, and one that was signed by a clock which was ahead would be good for nothing when that is set. A clock that is ahead is
+///   believed: this end may shut out, and never let in what has ended;
 /// * for a certificate that ended at most `ended_for` before, the moment of its end. Whoever takes the connection is told.
 fn time_to_check_client_by(
     now: UnixTime,
@@ -55,9 +56,9 @@ fn time_to_check_client_by(
     ended_for: Duration,
 ) -> UnixTime {
     let began = own.and_then(|own| Some(validity(own)?.0)).unwrap_or_default();
-    let at = now.as_secs().max(began);
-    let ended =
-        validity(shown).map(|(_, end)| end).filter(|end| at.saturating_sub(*end) <= ended_for.as_secs());
+    let shown = validity(shown);
+    let at = now.as_secs().max(began).max(shown.map_or(0, |(from, _)| from));
+    let ended = shown.map(|(_, end)| end).filter(|end| at.saturating_sub(*end) <= ended_for.as_secs());
     UnixTime::since_unix_epoch(Duration::from_secs(ended.map_or(at, |end| at.min(end))))
 }
 
@@ -164,12 +165,16 @@ impl ServerCertVerifier for ByKnownTime {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let (now, earliest) = (unix(self.clock.0.wall()), unix(self.clock.0.earliest()));
         let material = self.credentials.now();
+        let known = now.as_secs().max(earliest.as_secs());
         let at = match material.own() {
             Some(own) => time_to_check_by(now, earliest, own, leaf),
-            None => UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(earliest.as_secs()))),
+            None => UnixTime::since_unix_epoch(Duration::from_secs(known)),
         };
         let verified = material.servers.verify_server_cert(leaf, chain, name, ocsp, at)?;
-        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+        // A clock that is believed teaches what it says, even where the other end's was ahead when its certificate was signed.
+        let is_believed = material.own().is_none_or(|own| is_within(own, known));
+        let passed = if is_believed { known } else { at.as_secs() };
+        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(passed));
         Ok(verified)
     }
 
@@ -208,6 +213,9 @@ fn unix(at: SystemTime) -> UnixTime {
 /// knows that it is at least as late as when that was signed: a clock that contradicts it is no judge. The latest
 /// beginning of both certificates is taken instead, or the earliest moment that is known of if that is later, so that one
 /// which had ended before is still refused.
+///
+/// One that begins later than a clock says which is believed passes as well: an authority dates nothing in advance, so
+/// that clock is behind, or the other end's was ahead.
 pub fn time_to_check_by(
     now: UnixTime,
     earliest: UnixTime,
@@ -216,17 +224,22 @@ pub fn time_to_check_by(
 ) -> UnixTime {
     let at_the_earliest =
         |seconds: u64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(earliest.as_secs())));
-    let (Some((held_from, held_to)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
+    let (Some((held_from, _)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
         return at_the_earliest(now.as_secs());
     };
-    if (held_from..=held_to).contains(&now.as_secs().max(earliest.as_secs())) {
-        return at_the_earliest(now.as_secs());
+    if is_within(held, now.as_secs().max(earliest.as_secs())) {
+        return at_the_earliest(now.as_secs().max(shown_from));
     }
     tracing::warn!(
         clock = now.as_secs(),
-        "the clock is outside the life of this end's certificate and is not believed: set it"
+        "the clock is outside the life of this end's certificate and is not believed: that has ended, or the clock is to be set"
     );
     at_the_earliest(held_from.max(shown_from))
+}
+
+/// Whether a moment, in seconds since 1970, is in the life of a certificate.
+fn is_within(certificate: &CertificateDer<'_>, second: u64) -> bool {
+    validity(certificate).is_some_and(|(from, to)| (from..=to).contains(&second))
 }
 
 /// When a certificate begins and ends, in seconds since 1970.
@@ -371,7 +384,7 @@ mod tests {
         assert!(takes(&ca, YEAR, 2027), "ended half a year ago");
         assert!(!takes(&ca, YEAR, 2028), "ended a year and a half ago");
         assert!(!takes(&other, YEAR, 2027), "of another authority");
-        assert!(!takes(&ca, YEAR, 2024), "it begins later");
+        assert!(takes(&ca, 0, 2024), "it was signed by a clock that was ahead");
         let ended = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
         let (_, ends) = peer_of(&ended[0]).unwrap().validity_unix().unwrap();
         assert!(ends < year(2027).as_secs(), "whoever takes the connection is told");
@@ -428,8 +441,8 @@ mod tests {
         assert!(takes_by(&clock, 2026, 2036));
         assert!(clock.earliest() < at(2027), "a clock that is not believed teaches nothing");
         let clock = knowing(2026, 1970);
-        assert!(!takes_by(&clock, 2027, 2037), "not valid yet, by a clock that is believed");
-        assert_eq!(clock.earliest(), at(1970));
+        assert!(takes_by(&clock, 2027, 2037), "signed by a clock that is ahead of this one");
+        assert_eq!(clock.earliest(), at(2026), "which of both is right is not known");
     }
 
     #[test]
@@ -447,6 +460,6 @@ mod tests {
         for clock in [1970, 2026, 2060] {
             assert!(!takes(clock, 2024, 2025), "{clock}");
         }
-        assert!(!takes(2026, 2030, 2040), "a clock that may be right is believed");
+        assert!(!takes(2026, 2025, 2026), "a clock that may be right is believed");
     }
 }

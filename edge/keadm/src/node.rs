@@ -51,7 +51,8 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let endpoints = order.cloud.endpoints()?;
     let (settings, warnings) = settings(order, &node, &endpoints)?;
     let hub = &settings.modules.edge_hub;
-    for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file] {
+    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
+    for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &renewed] {
         if is_there(path) {
             bail!("{} is there already: run `keadm reset` first", path.display());
         }

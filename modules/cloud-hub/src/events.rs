@@ -116,6 +116,12 @@ pub(crate) fn authority_unread(env: &Env, reason: &str) {
     tracing::warn!(reason, "the CA in Secret kubeedge/casecret could not be read or written now");
 }
 
+/// This machine's clock and the API server's are apart.
+pub(crate) fn clock_doubted(env: &Env, reason: &str) {
+    env.count("cloudhub_clock_doubted");
+    tracing::error!(reason, "certificates are not signed by a clock that is in doubt");
+}
+
 /// CloudCore shows a new certificate.
 pub(crate) fn server_certificate_renewed(env: &Env) {
     env.count("cloudhub_server_certificates_renewed");

@@ -43,7 +43,7 @@ mod websocket;
 pub use actor::CloudHub;
 pub use addresses::Addresses;
 pub use certificates::{
-    AuthorityLives, CertificateKeeper, CertificatesMsg, KeeperDependencies, RenewalSettings,
+    AuthorityLives, CertificateKeeper, CertificatesMsg, ClockDoubt, KeeperDependencies, RenewalSettings,
     ServerCertificate, ShownChain,
 };
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};

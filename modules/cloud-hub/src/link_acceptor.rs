@@ -168,7 +168,7 @@ impl LinkAcceptor {
             }
             Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
         };
-        if has_ended(&peer, self.env.wall()) {
+        if has_ended(&peer, judged_by(&self.env)) {
             return self.renew_alone(arrival, &progress).await;
         }
         let (node, session, permit) = match self.claim(&peer, &progress).await {
@@ -295,6 +295,12 @@ fn hub_route(
         certificate: peer.serial().to_owned(),
         message,
     }
+}
+
+/// The time by which it is judged whether a certificate has ended: the clock's, but not before this program was made. The transport goes
+/// by the same (its own certificate begins then at the earliest), so that none that it has let through ended is taken for one that lives.
+fn judged_by(env: &Env) -> SystemTime {
+    env.wall().max(SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX))
 }
 
 /// Whether the certificate of the other end has ended, though its transport let it through.

@@ -48,6 +48,8 @@ pub enum EdgeHubMsg {
         /// IP addresses and DNS names beside those of the settings.
         servers: Vec<String>,
     },
+    /// Another CA signs than the one that has signed the node's certificate.
+    CertificateSuperseded,
 }
 
 impl Message for EdgeHubMsg {
@@ -63,6 +65,7 @@ impl Message for EdgeHubMsg {
             EdgeHubMsg::LookAtCertificate => "LookAtCertificate",
             EdgeHubMsg::RenewalEnded { .. } => "RenewalEnded",
             EdgeHubMsg::ServersChanged { .. } => "ServersChanged",
+            EdgeHubMsg::CertificateSuperseded => "CertificateSuperseded",
         }
     }
 }

@@ -149,6 +149,7 @@ impl Actor for EdgeHub {
                 self.renewal_ended(renewed, wait_ms.map(Duration::from_millis), cx);
             }
             EdgeHubMsg::ServersChanged { servers } => self.add_servers(&servers),
+            EdgeHubMsg::CertificateSuperseded => self.certificate_superseded(cx),
         }
         Ok(())
     }

@@ -141,3 +141,25 @@ fn a_link_in_the_place_of_a_file_stays_and_what_it_leads_to_is_replaced() {
     assert!(files.key.is_symlink());
     assert_eq!(std::fs::read_to_string(&target).unwrap(), second.1);
 }
+
+#[test]
+fn a_new_pair_that_cannot_take_its_place_counts_where_it_was_written_and_one_that_was_not_written_does_not() {
+    let (folder, files, [first, second]) = prepared();
+    // Nothing can be written under the name that comes first.
+    let in_the_way = |name: &str| folder.path().join(name).join("something");
+    std::fs::create_dir_all(in_the_way("server.crt.renewed.new")).unwrap();
+    assert!(files.keep(&second.0, &second.1).is_err());
+    assert_eq!(files.read().unwrap().certificate, first.0);
+    std::fs::remove_dir_all(folder.path().join("server.crt.renewed.new")).unwrap();
+    std::fs::create_dir_all(in_the_way("server.key.new")).unwrap();
+    files.keep(&second.0, &second.1).unwrap();
+    assert_eq!(std::fs::read_to_string(&files.key).unwrap(), first.1, "the key has not taken its place");
+    for _ in 0..2 {
+        let stored = files.read().unwrap();
+        assert_eq!((stored.certificate, stored.key), second.clone());
+    }
+    std::fs::remove_dir_all(folder.path().join("server.key.new")).unwrap();
+    assert_eq!(files.read().unwrap().key, second.1);
+    assert_eq!(std::fs::read_to_string(&files.key).unwrap(), second.1);
+    assert!(!files.renewed().exists());
+}

@@ -58,7 +58,13 @@ impl Authorities {
         all
     }
 
-    /// The same, as PEM.
+    /// Whether one of these is among `others`, too: successor and predecessor are.
+    pub fn is_kin_of(&self, others: &Authorities) -> bool {
+        let trusted = others.trusted();
+        self.trusted().iter().any(|der| trusted.contains(der))
+    }
+
+    /// All that are trusted, as PEM.
     pub fn bundle(&self) -> String {
         self.trusted().iter().map(|der| pem_of("CERTIFICATE", der)).collect()
     }
@@ -159,6 +165,7 @@ mod tests {
         let chain = both.chain("LEAF\n");
         assert!(chain.starts_with("LEAF\n") && chain.matches("BEGIN CERTIFICATE").count() == 3, "{chain}");
         let current = CurrentAuthorities::new(Authorities::of(elder));
+        assert!(both.is_kin_of(&current.get()) && !Authorities::of(ca(9)).is_kin_of(&both));
         assert!(current.clone().replace(both));
         assert_eq!(current.get().trusted().len(), 2);
         let again =

@@ -18,7 +18,7 @@ use crate::validity::validity_of;
 pub const CSR_MAX: usize = 16 << 10;
 /// Clocks of nodes are off by this much without being noticed: certificates begin earlier by it, and those that live less than four
 /// hours by a quarter of their lives, so that 70 percent of them are still to come.
-const BACKDATE: Duration = Duration::from_secs(3600);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
 /// 10 years, where nobody says otherwise.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// One CA below it: its successor, which it signs for those who know no other yet.

@@ -27,7 +27,7 @@ pub use authority::{
 pub use error::AuthorityError;
 pub use server_request::{ServerKey, ServerSubject, UnfitCertificate, check_server_certificate};
 pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
-pub use validity::{Validity, is_pair, validity_of};
+pub use validity::{Validity, is_pair, is_signed_by, validity_of};
 
 use sha2::{Digest, Sha256};
 

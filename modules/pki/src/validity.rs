@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::KeyPair;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::authority::BACKDATE;
 use crate::error::AuthorityError;
 
 /// A certificate is renewed between these parts of its life, as a kubelet's is (client-go's certificate manager) and KubeEdge's.
@@ -33,6 +34,12 @@ impl Validity {
     /// How long it is valid.
     pub fn life(self) -> Duration {
         self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
+
+    /// When a certificate of ours was signed that is valid so, to a second: it begins an hour earlier, and one that lives for less than
+    /// four hours by a quarter of what it lives from then on.
+    pub fn signed_at(self) -> SystemTime {
+        self.not_before + BACKDATE.min(self.life() / 5)
     }
 
     /// Whether it is valid at `now`.
@@ -66,9 +73,41 @@ pub fn is_pair(der: &[u8], key_pem: &str) -> Result<bool, AuthorityError> {
     Ok(certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
 }
 
+/// Whether the certificate in `der` was signed with the key of the CA in `authority`, also DER. Says nothing about times.
+pub fn is_signed_by(der: &[u8], authority: &[u8]) -> bool {
+    let read = |der| X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate);
+    let (Some(certificate), Some(authority)) = (read(der), read(authority)) else { return false };
+    certificate.verify_signature(Some(authority.public_key())).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Authority, NodeRequest};
+
+    #[test]
+    fn who_has_signed_a_certificate_is_found_out_by_the_key_and_not_by_the_name() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let (one, other) =
+            (Authority::create(now, [1; 16]).unwrap(), Authority::create(now, [2; 16]).unwrap());
+        let csr = NodeRequest::new("a").unwrap().csr_der;
+        let issued = one.sign_node(&csr, "a", now, Duration::from_secs(60), [3; 16]).unwrap();
+        assert!(is_signed_by(&issued.der, one.cert_der()) && !is_signed_by(&issued.der, other.cert_der()));
+        assert!(!is_signed_by(b"0", one.cert_der()) && !is_signed_by(&issued.der, b"0"));
+    }
+
+    #[test]
+    fn when_a_certificate_was_signed_is_seen_of_its_validity() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let authority = Authority::create(now, [1; 16]).unwrap();
+        let csr = NodeRequest::new("a").unwrap().csr_der;
+        for life in [1, 60, 4 * 3600 - 4, 4 * 3600, 30 * 86_400] {
+            let issued = authority.sign_node(&csr, "a", now, Duration::from_secs(life), [3; 16]).unwrap();
+            let signed = validity_of(&issued.der).unwrap().signed_at();
+            let off = signed.duration_since(now).unwrap_or_else(|error| error.duration());
+            assert!(off <= Duration::from_secs(1), "{life}: {off:?}");
+        }
+    }
 
     #[test]
     fn a_certificate_is_renewed_between_70_and_90_percent_of_its_life() {

@@ -165,6 +165,7 @@ pub const ACTORS: [ActorKind; 24] = [
             "LookAtCertificate",
             "RenewalEnded",
             "ServersChanged",
+            "CertificateSuperseded",
         ],
     },
     ActorKind { name: "edge-servicebus", daemon: Daemon::Edge, is_top: true, messages: &["ObjectsChanged"] },

@@ -99,7 +99,8 @@ impl CloudHub {
                 let told =
                     hub.ask(TRUST_WITHIN, |reply| HubDown::Trust { trust: trust.clone(), reply }).await;
                 let reason = match told {
-                    Ok(Ok(())) => return trusts.set(true),
+                    // What changed meanwhile is told by a task of its own, and this one has not told it.
+                    Ok(Ok(())) => return trusts.set(trusts.get() || renewals.trust() == trust),
                     Ok(Err(reason)) => reason,
                     // The next session is told anew.
                     Err(_) if !hub.is_up() => return,

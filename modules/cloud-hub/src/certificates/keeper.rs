@@ -1,5 +1,6 @@
 //! The actor that keeps the CA and CloudCore's own certificates good.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,7 @@ use pki::{CurrentAuthorities, validity_of};
 
 use super::rotation::AuthorityLives;
 use super::server_certificate::ServerCertificate;
+use crate::error::SecretError;
 use crate::events;
 use crate::store::SecretStore;
 
@@ -53,6 +55,20 @@ pub struct KeeperDependencies {
     pub server: Rc<ServerCertificate>,
     /// CloudHub, which tells nodes.
     pub hub: Address<CloudHubMsg>,
+    /// Whether this machine's clock is in doubt.
+    pub doubt: ClockDoubt,
+}
+
+/// Whether this machine's clock and the API server's were apart at the last look: nothing is signed for nodes by it then. Its clones are
+/// one.
+#[derive(Clone, Default)]
+pub struct ClockDoubt(Rc<Cell<bool>>);
+
+impl ClockDoubt {
+    /// Whether it is.
+    pub(crate) fn is(&self) -> bool {
+        self.0.get()
+    }
 }
 
 /// See the module.
@@ -74,10 +90,24 @@ impl CertificateKeeper {
         LOOK_EVERY.min(shortest / LOOKS_IN_A_LIFE).max(LOOK_LEAST)
     }
 
+    /// Compares this machine's clock with the API server's. Where that does not answer, what was found before counts.
+    async fn look_at_clock(&self, cx: &Context<CertificatesMsg>) {
+        let KeeperDependencies { secrets, doubt, .. } = &self.dependencies;
+        let found = cx.env().timeout(ANSWER_WITHIN, secrets.check_clock(cx.env())).await;
+        let is_apart = matches!(&found, Some(Err(SecretError::Clock { .. })));
+        if let (Some(Err(error)), false, true) = (&found, doubt.0.get(), is_apart) {
+            events::clock_doubted(cx.env(), &error.to_string());
+        }
+        if is_apart || matches!(found, Some(Ok(()))) {
+            doubt.0.set(is_apart);
+        }
+    }
+
     /// Reads the CAs, and takes the step that is due.
     async fn look_at_authorities(&self, cx: &Context<CertificatesMsg>) {
         let KeeperDependencies { secrets, lives, authorities, .. } = &self.dependencies;
-        let looked = cx.env().timeout(ANSWER_WITHIN, secrets.rotate(lives, cx.env())).await;
+        let known = authorities.get();
+        let looked = cx.env().timeout(ANSWER_WITHIN, secrets.rotate(lives, &known, cx.env())).await;
         let found = match looked {
             Some(Ok((found, step))) => {
                 events::authority_step(cx.env(), step);
@@ -91,7 +121,6 @@ impl CertificateKeeper {
         if authorities.replace(found) {
             let trusted = authorities.get().trusted().len();
             events::authorities_changed(cx.env(), trusted);
-            self.renew_server(cx);
             let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
         }
     }
@@ -116,6 +145,8 @@ impl Actor for CertificateKeeper {
 
     async fn started(&mut self, cx: &mut Context<CertificatesMsg>) -> Result<(), Fault> {
         self.clock = Some(cx.env().clock());
+        // An earlier incarnation may have ended between a change and its telling.
+        let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
         cx.after(self.pause(), CertificatesMsg::Look);
         Ok(())
     }
@@ -127,6 +158,7 @@ impl Actor for CertificateKeeper {
     ) -> Result<(), Fault> {
         match message {
             CertificatesMsg::Look => {
+                self.look_at_clock(cx).await;
                 self.look_at_authorities(cx).await;
                 if self.dependencies.server.is_due(cx.wall()) {
                     self.renew_server(cx);

@@ -16,7 +16,7 @@ pub(crate) mod rotation;
 mod server_certificate;
 
 pub(crate) use keeper::days_left;
-pub use keeper::{CertificateKeeper, CertificatesMsg, KeeperDependencies};
+pub use keeper::{CertificateKeeper, CertificatesMsg, ClockDoubt, KeeperDependencies};
 pub use renewal::RenewalSettings;
 pub(crate) use renewal::Renewals;
 pub use rotation::AuthorityLives;

@@ -13,10 +13,13 @@ use noderegistry::{AdmissionError, Certificate, Registry};
 use pki::{CurrentAuthorities, node_of_request, validity_of};
 use tokio::sync::Semaphore;
 
+use super::keeper::ClockDoubt;
 use crate::events;
 
 /// One in 5 s and 10 at once of one node: each costs the API server three calls.
 const OF_NODE: (f64, f64) = (0.2, 10.0);
+/// The same for words that a certificate is kept: each costs two.
+const OF_KEPT: (f64, f64) = (0.2, 10.0);
 /// 32 at once: the nodes of a fleet that joined together come together, within a fifth of a life.
 const AT_ONCE: usize = 32;
 /// 20 s for a turn and the register: the node waits longer.
@@ -33,14 +36,17 @@ pub struct RenewalSettings {
     pub certificate_life: Duration,
     /// Where the cloud is: what its certificate names. Those that are this machine's own to each machine are left out.
     pub servers: Vec<String>,
+    /// Whether this machine's clock is in doubt.
+    pub doubt: ClockDoubt,
 }
 
 /// Renews.
 #[derive(Clone)]
 pub(crate) struct Renewals {
-    settings: Arc<RenewalSettings>,
+    settings: Rc<RenewalSettings>,
     registry: Registry,
     rates: Rc<RefCell<RateLimiter<String>>>,
+    kept: Rc<RefCell<RateLimiter<String>>>,
     turns: Arc<Semaphore>,
 }
 
@@ -55,9 +61,10 @@ pub(crate) struct Renewed {
 impl Renewals {
     pub(crate) fn new(settings: RenewalSettings, registry: Registry) -> Self {
         Renewals {
-            settings: Arc::new(settings),
+            settings: Rc::new(settings),
             registry,
             rates: Rc::new(RefCell::new(RateLimiter::new(OF_NODE.0, OF_NODE.1))),
+            kept: Rc::new(RefCell::new(RateLimiter::new(OF_KEPT.0, OF_KEPT.1))),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -108,6 +115,11 @@ impl Renewals {
                 other.escape_debug()
             )));
         }
+        if self.settings.doubt.is() {
+            return Err(later(
+                "CloudCore's clock and the API server's are apart: an administrator sets them",
+            ));
+        }
         let authorities = self.settings.authorities.get();
         let life = self.settings.certificate_life;
         let issued = authorities
@@ -124,6 +136,9 @@ impl Renewals {
 
     /// The certificate of this serial is on the node's disk.
     pub(crate) async fn kept(&self, env: &Env, node: &NodeName, serial: &str) -> Result<(), String> {
+        if self.kept.borrow_mut().take(&node.to_string(), env.now()).is_err() {
+            return Err("this node says too often that it has a certificate".to_owned());
+        }
         let noted = env.timeout(WITHIN, self.registry.certificate_kept(node, serial)).await;
         match noted {
             Some(Ok(())) => {

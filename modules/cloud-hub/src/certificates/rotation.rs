@@ -30,8 +30,11 @@ pub(crate) enum RotationStep {
     Forget,
 }
 
+/// 1 h: a successor that signs that much later than one that was made now has been made by a clock that was ahead, or by another setting.
+const ODD: Duration = Duration::from_secs(3600);
+
 /// What is to be done at `now`. One CA after the other: while the predecessor of the one that signs is trusted, no successor is made,
-/// so that there are three at the most.
+/// so that there are two at a time. A successor that would sign too late gives way to another one.
 pub(crate) fn next_step(
     record: &AuthorityRecord,
     signing: Validity,
@@ -40,6 +43,7 @@ pub(crate) fn next_step(
 ) -> RotationStep {
     match (&record.next, &record.previous) {
         (Some(next), _) if now >= next.signs_at => RotationStep::Switch,
+        (Some(next), _) if next.signs_at > now + lives.lead + ODD => RotationStep::Prepare,
         (Some(_), _) => RotationStep::Nothing,
         (None, Some(previous)) if now >= previous.until => RotationStep::Forget,
         (None, Some(_)) => RotationStep::Nothing,
@@ -169,6 +173,19 @@ mod tests {
         assert!(!prepared.is_asked_for);
         let asked = AuthorityRecord { is_asked_for: true, ..prepared };
         assert_eq!(step(&asked, start()), RotationStep::Nothing, "one after the other");
+    }
+
+    #[test]
+    fn a_successor_that_a_clock_made_which_was_ahead_gives_way_to_another_one() {
+        let ahead = start() + 3000 * DAY;
+        let prepared = take(&fresh(), ahead);
+        assert!(prepared.next.is_some());
+        assert_eq!(step(&prepared, start() + DAY), RotationStep::Prepare);
+        let mended = take(&prepared, start() + DAY);
+        assert_ne!(mended.next, prepared.next);
+        assert_eq!(step(&mended, start() + DAY), RotationStep::Nothing);
+        let switched = take(&mended, start() + 2 * DAY);
+        assert!(signing_validity(&switched).unwrap().holds(start() + 2 * DAY));
     }
 
     #[test]

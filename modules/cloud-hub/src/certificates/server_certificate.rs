@@ -1,6 +1,6 @@
 //! What CloudCore shows of its own CA, and where: made anew while it runs, and shown by handshakes from then on.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime};
 
 use beehive::Env;
@@ -29,12 +29,15 @@ pub struct ServerCertificate {
     life: Duration,
     places: Vec<(&'static str, Show)>,
     shown: Cell<Option<(SystemTime, Validity)>>,
+    /// The CAs that were trusted when it was made, and are trusted where it is shown; none: it is not shown everywhere.
+    by: RefCell<Vec<Vec<u8>>>,
 }
 
 impl ServerCertificate {
     /// One for `alt_names` that lives for `life`. Nothing is made yet.
     pub fn new(authorities: CurrentAuthorities, alt_names: SubjectAltNames, life: Duration) -> Self {
-        ServerCertificate { authorities, alt_names, life, places: Vec::new(), shown: Cell::default() }
+        let (places, shown, by) = (Vec::new(), Cell::default(), RefCell::default());
+        ServerCertificate { authorities, alt_names, life, places, shown, by }
     }
 
     /// It is shown there, too: `show` is handed each one that is made from now on.
@@ -57,22 +60,31 @@ impl ServerCertificate {
         let part = env.random_below(1000) as f64 / 1000.0;
         let validity = validity_of(&issued.der)?;
         self.shown.set(Some((validity.renew_at(part), validity)));
+        self.by.replace(authorities.trusted());
         Ok(shown(&authorities, &issued.pem, key))
     }
 
-    /// Makes a new one and shows it everywhere. A place that does not take it keeps the one before, and is named.
+    /// Makes a new one and shows it everywhere. A place that does not take it keeps the one before, and is named; another one is due then.
     ///
     /// # Errors
     /// See [`ServerCertificate::issue`].
     pub(crate) fn renew(&self, env: &Env) -> Result<Vec<(&'static str, String)>, SecretError> {
         let chain = self.issue(env)?;
         let failed = self.places.iter().filter_map(|(place, show)| Some((*place, show(&chain).err()?)));
-        Ok(failed.collect())
+        let failed: Vec<_> = failed.collect();
+        if !failed.is_empty() {
+            self.by.borrow_mut().clear();
+        }
+        Ok(failed)
     }
 
-    /// Whether it is time for a new one. A clock that was set does not make it wait for ever.
+    /// Whether it is time for a new one: it is old, others are trusted than when it was made, or it is not shown everywhere. A clock that was set does not make it wait for ever; one that stands before this program was made
+    /// has it begin then, as the CA does.
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
-        self.shown.get().is_none_or(|(renew_at, validity)| now >= renew_at || now < validity.not_before)
+        let now = now.max(SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX));
+        let is_old =
+            |(renew_at, validity): (SystemTime, Validity)| now >= renew_at || now < validity.not_before;
+        self.shown.get().is_none_or(is_old) || *self.by.borrow() != self.authorities.get().trusted()
     }
 
     /// When the one that is shown ends.

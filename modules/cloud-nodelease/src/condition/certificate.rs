@@ -15,7 +15,7 @@ const OVERDUE_PERCENT: u64 = 95;
 pub(super) fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
     let (begins, ends) = synced.certificate_valid?;
     let now = u64::try_from(synced.now.as_second()).unwrap_or_default();
-    let overdue_at = begins + ends.saturating_sub(begins) / 100 * OVERDUE_PERCENT;
+    let overdue_at = begins.saturating_add(ends.saturating_sub(begins).saturating_mul(OVERDUE_PERCENT) / 100);
     let ends_at = i64::try_from(ends).ok().and_then(|ends| jiff::Timestamp::from_second(ends).ok());
     let end = whole_seconds(ends_at.unwrap_or(jiff::Timestamp::MAX));
     let (status, reason, message) = if now >= ends {
@@ -76,6 +76,8 @@ mod tests {
         let overdue = condition(&at(1950, valid), Some(&before)).unwrap();
         assert_eq!((&overdue["status"], &overdue["reason"]), (&json!("False"), &json!("RenewalOverdue")));
         assert_eq!(condition(&at(2000, valid), Some(&before)).unwrap()["reason"], "Ended");
+        let minute = condition(&at(1030, Some((1000, 1060))), None).unwrap();
+        assert_eq!(minute["reason"], "Valid", "a life of less than 100 seconds has hundredths as well");
         let renewed = condition(&at(1900, Some((1800, 2800))), Some(&before)).unwrap();
         assert_eq!(renewed["message"], "the node's certificate ends at 1970-01-01T00:46:40Z");
     }

@@ -12,7 +12,7 @@ use futures::future::AbortHandle;
 
 use super::EdgeHub;
 use crate::attempt::AttemptFailure;
-use crate::certificates::{NodeCertificates, RenewalFailure, RenewalPlan, judged_by};
+use crate::certificates::{NodeCertificates, RenewalFailure, RenewalPlan, TrustTaken, judged_by};
 use crate::endpoints::NamedServers;
 use crate::events;
 
@@ -136,10 +136,13 @@ impl EdgeHub {
         let (certificates, env, myself) = (Rc::clone(&keeping.certificates), cx.env().clone(), cx.myself());
         cx.spawn(async move {
             match certificates.trust(&env, &trust).await {
-                Ok(servers) => {
+                Ok(TrustTaken { servers, is_superseded }) => {
                     reply.send(Ok(()));
                     if let Some(servers) = servers {
                         let _ = myself.tell(EdgeHubMsg::ServersChanged { servers }).await;
+                    }
+                    if is_superseded {
+                        let _ = myself.tell(EdgeHubMsg::CertificateSuperseded).await;
                     }
                 }
                 Err(reason) => {
@@ -148,6 +151,15 @@ impl EdgeHub {
                 }
             }
         });
+    }
+
+    /// Another CA signs than the one that has signed the node's certificate: it is not waited for the end of that, which may outlive the
+    /// trust in its CA.
+    pub(super) fn certificate_superseded(&mut self, cx: &Context<EdgeHubMsg>) {
+        let Some(plan) = self.keeping.as_mut().and_then(|keeping| keeping.plan.as_mut()) else { return };
+        plan.superseded(cx.now(), part(cx.env()));
+        let pause = plan.pause(judged_by(&cx.env().clock()), cx.now());
+        self.look_after(pause, cx);
     }
 
     /// Servers that the cloud has named, and that do not stand in the settings. One that is named no more is dialled until the next start.

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pki::{is_pair, node_of_certificate, validity_of};
 use thiserror::Error;
@@ -111,14 +112,8 @@ impl IdentityFiles {
     pub fn read(&self) -> Result<StoredIdentity, FilesError> {
         let authorities = read(&self.authorities)?;
         if let Some((certificate, key)) = self.begun()? {
-            let finished = [WriteStep::Key, WriteStep::Certificate, WriteStep::Clear]
-                .into_iter()
-                .try_for_each(|step| self.take(step, &certificate, &key));
-            match finished {
-                Ok(()) => tracing::info!("the node's new certificate was written in part: the rest is done"),
-                // It is good all the same, and the next start finds it again.
-                Err(error) => tracing::warn!(%error, "the node's new certificate is not in its place yet"),
-            }
+            tracing::info!("the node's new certificate was written in part: the rest is done");
+            self.finish(&certificate, &key);
             return Ok(StoredIdentity { certificate, key, authorities });
         }
         Ok(StoredIdentity { certificate: read(&self.certificate)?, key: read(&self.key)?, authorities })
@@ -145,12 +140,27 @@ impl IdentityFiles {
         Ok(fits)
     }
 
-    /// Replaces the pair. Blocks until it is on the disk.
+    /// Replaces the pair. Blocks until it is on the disk. Where it cannot take its place (the disk is full, say), it is kept beside, and
+    /// the next start goes on from there.
     ///
     /// # Errors
-    /// See [`FilesError`]. Until the first step was done the old pair counts, and from then on the new one.
+    /// See [`FilesError`]: the old pair is what counts.
     pub fn keep(&self, certificate: &str, key: &str) -> Result<(), FilesError> {
-        WriteStep::ALL.into_iter().try_for_each(|step| self.take(step, certificate, key))
+        if let Err(error) = self.take(WriteStep::Beside, certificate, key) {
+            // It may be there for all that, and would count at the next start, when the cloud has long signed another one.
+            let _ = remove(&self.renewed());
+            return Err(error);
+        }
+        self.finish(certificate, key);
+        Ok(())
+    }
+
+    /// What is left to do when the new pair is beside, where it counts already.
+    fn finish(&self, certificate: &str, key: &str) {
+        let steps = [WriteStep::Key, WriteStep::Certificate, WriteStep::Clear];
+        if let Err(error) = steps.into_iter().try_for_each(|step| self.take(step, certificate, key)) {
+            tracing::warn!(%error, "the node's new certificate is not in its place yet: the next start finds it beside");
+        }
     }
 
     /// One step of [`IdentityFiles::keep`].
@@ -184,8 +194,9 @@ fn is_newer(certificate: &str, key: &str, in_place: Option<&str>) -> bool {
     // Without one in its place there is nothing better.
     let Some(before) = in_place.and_then(first_of_pem) else { return true };
     let same = matches!((node_of_certificate(&der), node_of_certificate(&before)), (Ok(one), Ok(other)) if one == other);
-    let begins = |der: &[u8]| validity_of(der).map(|validity| validity.not_before).ok();
-    same && begins(&der) >= begins(&before)
+    let signed = |der: &[u8]| validity_of(der).map(|validity| validity.signed_at()).ok();
+    // By whole seconds.
+    same && signed(&der).map(|at| at + Duration::from_secs(1)) >= signed(&before)
 }
 
 /// What a link leads to: it stays, and what it leads to is replaced.

@@ -7,6 +7,6 @@ mod servers;
 
 pub use files::{FilesError, IdentityFiles, StoredIdentity, WriteStep};
 pub use identity::NodeCertificates;
-pub(crate) use identity::{RenewalFailure, judged_by};
+pub(crate) use identity::{RenewalFailure, TrustTaken, judged_by};
 pub use renewal_plan::RenewalPlan;
 pub use servers::kept_servers;

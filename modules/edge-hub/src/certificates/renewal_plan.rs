@@ -15,6 +15,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// 10 min at the most, and no more than a twentieth of the certificate's life.
 const AGAIN_MAX: Duration = Duration::from_secs(600);
 const TRIES_IN_A_LIFE: u32 = 20;
+/// A day over which nodes spread whose certificates are of a CA that has given way to its successor.
+const SUPERSEDED_MAX: Duration = Duration::from_secs(86_400);
 /// 1 h: the longest time between looks at the clock, which may be set, and stands still while a machine sleeps.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// 30 s over which nodes spread that are due when their links come up, and no more than a twentieth of the life.
@@ -49,6 +51,13 @@ impl RenewalPlan {
         let plan = RenewalPlan::found(validity, wall, now, part);
         let least = validity.life() / 4;
         RenewalPlan { due: plan.due.max(now + least), not_before: now + least, ..plan }
+    }
+
+    /// Another CA signs by now: the certificate is renewed soon, all nodes over a twentieth of their certificates' life, and a day at the
+    /// most. `part`, from 0 to 1, is drawn.
+    pub fn superseded(&mut self, now: Moment, part: f64) {
+        let within = SUPERSEDED_MAX.min(self.validity.life() / TRIES_IN_A_LIFE);
+        self.due = self.due.min(now + within.mul_f64(part.clamp(0.0, 1.0)));
     }
 
     /// Whether it is to be renewed now.
@@ -174,6 +183,21 @@ mod tests {
         let pauses: Vec<u64> = (0..4).map(|_| plan.failed(None, at(0), whole).as_secs()).collect();
         assert_eq!(pauses, [2, 3, 3, 3]);
         assert_eq!(plan.spread(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn one_of_a_ca_that_has_given_way_is_renewed_within_a_day() {
+        let long = Validity { not_before: wall(0), not_after: wall(365 * DAY) };
+        let mut plan = RenewalPlan::found(long, wall(10 * DAY), at(0), 0.5);
+        plan.superseded(at(0), 0.5);
+        assert!(!plan.is_due(wall(10 * DAY), at(DAY / 2 - 1)) && plan.is_due(wall(10 * DAY), at(DAY / 2)));
+        plan.superseded(at(100), 1.0);
+        assert!(plan.is_due(wall(10 * DAY), at(DAY / 2)), "said again it is not put off");
+        assert!(plan.pause(wall(10 * DAY), at(DAY / 2 - 60)) <= Duration::from_secs(60));
+        let minute = Validity { not_before: wall(0), not_after: wall(60) };
+        let mut plan = RenewalPlan::found(minute, wall(1), at(0), 0.5);
+        plan.superseded(at(0), 1.0);
+        assert!(plan.is_due(wall(4), at(3)));
     }
 
     #[test]

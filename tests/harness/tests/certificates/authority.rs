@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use super::server::seen;
-use super::{NODE, cluster, on_disk, seconds, session, trusted};
+use super::{NODE, certificate, cluster, der, seconds, session, trusted};
 
 fn secrets(cluster: &Cluster) -> Api<Secret> {
     Api::namespaced(cluster.client(), "kubeedge")
@@ -45,7 +45,6 @@ fn the_ca_is_replaced_and_neither_a_link_is_lost_nor_a_join_needed() {
         assert_eq!(signing(&cluster).await, elder_pem, "the elder signs until everybody knows the successor");
         cluster.until_async("the successor signs", async || signing(&cluster).await != elder_pem).await;
         assert_eq!(trusted(&node), 2);
-        let of_elder = on_disk(&node);
         let enrolment = cluster.enrolment_port();
         let successor = kept_ca(&cluster, &node).await;
         std::fs::write(node.folder().join("first.pem"), &elder_pem).unwrap();
@@ -59,7 +58,9 @@ fn the_ca_is_replaced_and_neither_a_link_is_lost_nor_a_join_needed() {
                 },
             )
             .await;
-        cluster.until("the node's certificate is the successor's", || on_disk(&node) != of_elder).await;
+        let successor_pem = std::fs::read(node.folder().join("elder.pem")).unwrap();
+        let is_new = || pki::is_signed_by(&certificate(&node), &der(&successor_pem));
+        cluster.until("the node's certificate is the successor's", is_new).await;
 
         cluster.until("the elder is trusted no longer", || trusted(&node) == 1).await;
         let by_elder = seen(enrolment, &node.folder().join("first.pem")).await.1;
@@ -94,6 +95,31 @@ fn a_node_that_was_away_while_the_ca_was_replaced_comes_back() {
         node.start().await;
         cluster.until_async("it is linked", async || !session(&cluster).await.is_null()).await;
         cluster.until("it learns the successor", || trusted(&node) == 2).await;
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_certificate_that_would_outlive_the_trust_in_its_ca_is_renewed_when_the_successor_signs() {
+    run(async || {
+        // By its own life it would be renewed three minutes from now at the earliest.
+        let mut cluster = cluster(300, 5).await;
+        cluster.reconfigure_cloud(|settings| settings.modules.cloud_hub.ca_lead_duration = seconds(3)).await;
+        let mut node = cluster.node(NODE).await;
+        cluster.until_ready(&node).await;
+        let before = session(&cluster).await["session"].clone();
+        let elder = signing(&cluster).await;
+        assert!(pki::is_signed_by(&certificate(&node), &der(elder.as_bytes())));
+        let wish = Patch::Merge(json!({ "stringData": { "rotate": "now" } }));
+        secrets(&cluster).patch("casecret", &PatchParams::default(), &wish).await.unwrap();
+        cluster.until_async("the successor signs", async || signing(&cluster).await != elder).await;
+        let successor = der(signing(&cluster).await.as_bytes());
+        cluster
+            .until("the certificate is the successor's", || {
+                pki::is_signed_by(&certificate(&node), &successor)
+            })
+            .await;
+        assert_eq!(session(&cluster).await["session"], before, "the same link all the while");
         node.stop().await;
     });
 }

@@ -16,10 +16,10 @@ use harness::{Cluster, LONG, Node, run};
 use noderegistry::Registry;
 use pki::NodeRequest;
 
-use super::{NODE, cluster, living, on_disk, session};
+use super::{NODE, certificate, cluster, living, on_disk, session};
 
 /// What the node shows, from its disk.
-fn credentials(node: &Node) -> Credentials {
+pub(super) fn credentials(node: &Node) -> Credentials {
     let hub = &node.settings().modules.edge_hub;
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
     Credentials {
@@ -30,7 +30,7 @@ fn credentials(node: &Node) -> Credentials {
 }
 
 /// A link as the node, with nothing of ours at its end but that it understands what it would be told.
-async fn link(cluster: &Cluster, shown: &Credentials, name: &str) -> Result<Link, LinkError> {
+pub(super) async fn link(cluster: &Cluster, shown: &Credentials, name: &str) -> Result<Link, LinkError> {
     let port = cluster.settings().modules.cloud_hub.quic.port;
     let dialer = QuicDialer::new("127.0.0.1", port, shown).unwrap();
     let connection = dialer.dial().await.map_err(|error| LinkError::Broke(error.to_string()))?;
@@ -40,7 +40,7 @@ async fn link(cluster: &Cluster, shown: &Credentials, name: &str) -> Result<Link
     Link::connect(cluster.env(), connection, &hello, routes).await
 }
 
-async fn ask(link: &Link, csr_der: Vec<u8>) -> Result<RenewedCertificate, RenewalRefused> {
+pub(super) async fn ask(link: &Link, csr_der: Vec<u8>) -> Result<RenewedCertificate, RenewalRefused> {
     let asked = link.remote::<HubUp>().ask(LONG, |reply| HubUp::RenewCertificate { csr_der, reply }).await;
     asked.unwrap()
 }
@@ -52,15 +52,10 @@ async fn away(life: u64, grace: u64) -> (Cluster, Node) {
     cluster.until_ready(&node).await;
     node.stop().await;
     cluster.until_async("the link is over", async || session(&cluster).await.is_null()).await;
-    let ends = pki::validity_of(&der(&credentials(&node).certificate)).unwrap().not_after;
+    let ends = pki::validity_of(&certificate(&node)).unwrap().not_after;
     let left = ends.duration_since(cluster.env().wall()).unwrap_or_default();
     cluster.env().sleep(left + Duration::from_secs(2)).await;
     (cluster, node)
-}
-
-fn der(pem: &str) -> Vec<u8> {
-    use rustls_pki_types::pem::PemObject as _;
-    rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
 
 #[test]

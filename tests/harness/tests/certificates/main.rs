@@ -1,10 +1,12 @@
 //! Certificates of seconds on real QUIC: renewed over their links, the CA's and CloudCore's own as well, and no link is lost for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod address;
 mod authority;
 mod ended;
 mod lives;
 mod server;
+mod stolen;
 
 use std::time::Duration;
 
@@ -53,10 +55,19 @@ async fn living(cluster: &Cluster) -> String {
     noderegistry::plan::living(&register(cluster).await.metadata).unwrap_or_default()
 }
 
-/// The serial of the certificate on the node's disk.
+/// The first certificate of a PEM, in DER.
+fn der(pem: &[u8]) -> Vec<u8> {
+    CertificateDer::from_pem_slice(pem).unwrap().to_vec()
+}
+
+/// The certificate on the node's disk, in DER.
+fn certificate(node: &Node) -> Vec<u8> {
+    der(&std::fs::read(&node.settings().modules.edge_hub.tls_cert_file).unwrap())
+}
+
+/// Its serial.
 fn on_disk(node: &Node) -> String {
-    let pem = std::fs::read(&node.settings().modules.edge_hub.tls_cert_file).unwrap();
-    pki::serial_of(&CertificateDer::from_pem_slice(&pem).unwrap()).unwrap()
+    pki::serial_of(&certificate(node)).unwrap()
 }
 
 /// How many CAs the node trusts by its disk.
