@@ -69,11 +69,11 @@ fn a_revoked_node_is_out_whatever_was_renewed_and_stays_out() {
         let left = ends.duration_since(cluster.env().wall()).unwrap_or_default();
         cluster.env().sleep(left + Duration::from_secs(3)).await;
         assert!(session(&cluster).await.is_null());
+        node.stop().await;
         let link = link(&cluster, &credentials(&node), NODE).await.unwrap();
         let refused = ask(&link, NodeRequest::new(NODE).unwrap().csr_der).await.unwrap_err();
         assert!(refused.reason.contains("revoked by an administrator"), "{}", refused.reason);
         assert_eq!(living(&cluster).await, barred, "nothing was signed for it");
-        node.stop().await;
     });
 }
 
