@@ -55,8 +55,8 @@ pub struct Mailboxes {
     hub_to: Addresses,
     router_to_sync: Address<SyncMsg>,
     router_to_hub: Address<CloudHubMsg>,
-    /// For who keeps certificates good: see [`crate::listeners`].
-    pub(crate) certificates_to_hub: Address<CloudHubMsg>,
+    /// For who keeps certificates good, whom CloudCore makes beside what listens.
+    pub certificates_to_hub: Address<CloudHubMsg>,
 }
 
 /// Whom a controller speaks to.

@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 24] = [
+pub const ACTORS: [ActorKind; 25] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -131,6 +131,7 @@ pub const ACTORS: [ActorKind; 24] = [
             "TellSessions",
         ],
     },
+    ActorKind { name: "certificates", daemon: Daemon::Cloud, is_top: true, messages: &["Look"] },
     ActorKind { name: "session", daemon: Daemon::Cloud, is_top: false, messages: &["LinkEnded"] },
     ActorKind {
         name: "cloud-stream",
