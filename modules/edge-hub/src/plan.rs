@@ -330,9 +330,10 @@ mod tests {
     #[test]
     fn a_server_that_the_cloud_named_is_tried_when_the_others_were_silent_for_long_one_in_a_turn() {
         let mut plan = Plan::new(1);
-        (plan.named(), plan.named());
+        plan.named();
+        plan.named();
         assert!(!plan.has_others());
-        let mut turn = |plan: &mut Plan, second| {
+        let turn = |plan: &mut Plan, second| {
             let mut dialled = Vec::new();
             while let NextStep::Dial { server, .. } = plan.next(at(second), whole) {
                 dialled.push(server);

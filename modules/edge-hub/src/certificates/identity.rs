@@ -220,6 +220,9 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
     const DAY: Duration = Duration::from_secs(86_400);
 
+    /// What the cloud makes of a request.
+    type Answer<'a> = dyn Fn(&[u8]) -> Result<RenewedCertificate, RenewalRefused> + 'a;
+
     struct Fixture {
         env: Env,
         authority: Authority,
@@ -298,7 +301,7 @@ mod tests {
         let (before, foreign) = (fixture.on_disk(), Authority::create(env.wall(), [9; 16]).unwrap());
         let (mut hub, address) = Probe::<HubUp>::new(env, 8);
         let other_key = NodeRequest::new(NODE).unwrap();
-        let answers: [(&str, &dyn Fn(&[u8]) -> Result<RenewedCertificate, RenewalRefused>); 4] = [
+        let answers: [(&str, &Answer<'_>); 4] = [
             ("of `edge-2`", &|csr| Ok(fixture.signed(csr, "edge-2", authority))),
             ("another key", &|_| Ok(fixture.signed(&other_key.csr_der, NODE, authority))),
             ("none of its authorities", &|csr| Ok(fixture.signed(csr, NODE, &foreign))),

@@ -81,9 +81,9 @@ fn an_ended_certificate_is_good_for_a_renewal_of_its_own_name_and_for_nothing_el
         let said: Vec<&str> = link.capabilities().names().collect();
         assert_eq!(said, [capability::RENEWAL_ONLY, capability::RENEW_CERTIFICATE]);
         let alive = link.remote::<EdgeUp>().tell(EdgeUp::Alive).await;
-        let token =
-            link.remote::<EdgeUp>().ask(LONG, |reply| EdgeUp::Reports { reports: Vec::new().into(), reply });
-        let refused = token.await.unwrap_err();
+        let edge = link.remote::<EdgeUp>();
+        let reports = edge.ask(LONG, |reply| EdgeUp::Reports { reports: Vec::new().into(), reply });
+        let refused = reports.await.unwrap_err();
         assert!(matches!(refused, AskError::Rejected(_) | AskError::LinkDown), "{refused:?} {alive:?}");
         assert!(session(&cluster).await.is_null(), "it has no session");
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use beehive::link::LinkError;
 use contract::NodeName;
+use contract::uplink::HubUp;
 use harness::{LONG, run};
 use noderegistry::Registry;
 use pki::NodeRequest;
@@ -95,11 +96,9 @@ fn a_node_that_asks_all_the_time_is_told_to_wait_and_its_link_stays() {
         }
         assert!((8..=10).contains(&waits.len()), "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(5)), "{waits:?}");
-        let mut kept = 0;
+        let (hub, mut kept) = (link.remote::<HubUp>(), 0);
         for _ in 0..20 {
-            let said = link.remote::<contract::uplink::HubUp>().ask(LONG, |reply| {
-                contract::uplink::HubUp::CertificateKept { serial: "0abc".to_owned(), reply }
-            });
+            let said = hub.ask(LONG, |reply| HubUp::CertificateKept { serial: "0abc".to_owned(), reply });
             kept += usize::from(said.await.unwrap().unwrap_err().contains("too often"));
         }
         assert!((8..=10).contains(&kept), "{kept}");
