@@ -1,28 +1,31 @@
 //! CloudCore from its first write to its end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::quic::{Credentials, QuicAcceptor};
+use beehive::link::quic::{LiveCredentials, QuicAcceptor};
 use beehive::link::{Acceptor, Acceptors};
-use beehive::{Ended, Env, Hive, Message, WiringError};
+use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{EnrolmentSettings, SecretStore, WebSocketListener, websocket_queue};
+use cloud_hub::{
+    ClockDoubt, KeeperDependencies, SecretStore, ServerCertificate, ShownChain, WebSocketListener,
+    websocket_queue,
+};
 use cloud_router::DoorSettings;
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
-use https::Port;
 use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 
+use crate::addresses::{bind, ip, socket};
 use crate::api_server;
+use crate::certificates::{self, Certificates};
 use crate::crds;
 use crate::kubelet_endpoint;
-use crate::listeners::{self, EnrolmentListener, FallbackListener};
+use crate::listeners::{self, FallbackListener};
 use crate::monitor::{MonitorPorts, Watched};
 use crate::request_counts::RequestCounts;
 use crate::start_error::StartError;
@@ -96,24 +99,23 @@ impl CloudCore {
             crds::apply(&client, &env).await?;
             tracing::info!("custom resources are served");
             let read_as = ReadAs::probe(&client).await?;
-            Ok((read_as, certificates(hub, &client, registry.clone(), &env).await?))
+            Ok((read_as, Certificates::make(hub, &client, registry.clone(), &env).await?))
         };
         let mut pages = StartPages::new(monitor.clone());
         let answered = api_server::until_answered(&url, &mut pages, &env, asked).await;
         pages.end().await;
-        let (read_as, (enrolment, credentials)) = answered?;
+        let (read_as, certificates) = answered?;
+        let Certificates { enrolment, credentials, authorities, mut server, chain } = certificates;
         let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
         let enrolment_address = enrolment.port.address();
         let calls = kubelet_endpoint::calls(settings, &env);
-        let authority = &enrolment.settings.authority;
-        let pair = (authority.cert_pem(), authority.key_pem());
-        let serving = kubelet_endpoint::serving(settings, pair, api.is_none())?;
-        let names = (hub.advertise_address.as_slice(), hub.dns_names.clone());
-        let rules = rules(&settings.modules.router, authority, names, &env)?;
+        let serving = kubelet_endpoint::serving(settings, &authorities, api.is_none())?;
+        let rules = rules(&settings.modules.router, &chain, &mut server)?;
         let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let door = rules.door.as_ref().map(DoorSettings::address);
+        let (keeper_client, doubt) = (client.clone(), ClockDoubt::default());
         let dependencies = Dependencies {
             client,
             acceptor,
@@ -131,6 +133,7 @@ impl CloudCore {
             checks: watched.checks.clone(),
             serving,
             rules,
+            renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
         let has_csi_socket = csi_socket.is_some();
@@ -141,6 +144,8 @@ impl CloudCore {
             watched,
             csi_socket,
         };
+        let (secrets, server) = (SecretStore::new(keeper_client), Rc::new(server));
+        let lives = certificates::lives(hub);
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
         if let Some(api) = &api {
@@ -149,9 +154,11 @@ impl CloudCore {
             cloud_apiserver::actors(&mut hive, mailboxes, api);
         }
         let mailboxes = topology::mailboxes(&mut hive);
+        let hub = mailboxes.certificates_to_hub.clone();
         let listeners = listeners::mailboxes(&mut hive, websocket.is_some(), has_csi_socket);
         topology::actors(&mut hive, mailboxes, dependencies);
-        listeners::actors(&mut hive, listeners, listening);
+        let keeper = KeeperDependencies { secrets, lives, authorities, server, hub, doubt };
+        listeners::actors(&mut hive, listeners, listening, keeper);
         hive.open()?;
         // Every port is bound: this start does not fail any more.
         if let Some(api) = &api {
@@ -224,46 +231,21 @@ fn monitor_ports(settings: &config::cloud::MonitorServer) -> Result<MonitorPorts
     Ok(MonitorPorts::bind(socket(&settings.bind_address)?, healthz)?)
 }
 
-/// How rules are served: the door's port is bound here, so that a start that cannot have it says so.
+/// How rules are served: the door's port is bound here, so that a start that cannot have it says so. It shows the same certificate of
+/// the own CA as everybody else, unless the settings name another.
 fn rules(
     settings: &config::router::Router,
-    authority: &pki::Authority,
-    (addresses, names): (&[String], Vec<String>),
-    env: &Env,
+    chain: &ShownChain,
+    server: &mut ServerCertificate,
 ) -> Result<RuleSettings, StartError> {
-    let addresses: Result<Vec<IpAddr>, StartError> = addresses.iter().map(|address| ip(address)).collect();
-    let alt_names = pki::SubjectAltNames { addresses: addresses?, names };
-    let door = settings.has_door().then(|| DoorSettings::open(settings, authority, &alt_names, env));
-    Ok(RuleSettings { settings: settings.clone(), door: door.transpose()? })
-}
-
-/// Everything that goes by the CA: enrolment, and what the link's ends show.
-async fn certificates(
-    hub: &HubSettings,
-    client: &kube::Client,
-    registry: Registry,
-    env: &Env,
-) -> Result<(EnrolmentListener, Credentials), StartError> {
-    let secrets = SecretStore::new(client.clone());
-    let authority = secrets.authority(env).await?;
-    let token_key = secrets.token_key(env).await?;
-    let addresses: Result<Vec<IpAddr>, StartError> =
-        hub.advertise_address.iter().map(|address| ip(address)).collect();
-    let (certificate, key) =
-        SecretStore::server_certificate(&authority, addresses?, hub.dns_names.clone(), env)?;
-    let settings = EnrolmentSettings {
-        authority,
-        token_key,
-        registry,
-        certificate_life: Duration::from_secs(86_400 * u64::from(hub.edge_cert_signing_duration)),
-        token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
-    };
-    let at = (ip(&hub.https.address)?, hub.https.port).into();
-    let port = bind(at, "enrolment", "modules.cloudHub.https")?;
-    let tls = settings.tls(&certificate, &key)?;
-    let authority = settings.authority.cert_pem().to_owned();
-    let enrolment = EnrolmentListener { port, tls, settings: Arc::new(settings) };
-    Ok((enrolment, Credentials { certificate, key, authority }))
+    let door = settings.has_door().then(|| DoorSettings::open(settings, (&chain.chain, &chain.key)));
+    let door = door.transpose()?;
+    if let Some(door) = door.clone() {
+        server.show_at("modules.router", move |chain| {
+            door.show((&chain.chain, &chain.key)).map_err(|error| Fault::from_error(&error).reason)
+        });
+    }
+    Ok(RuleSettings { settings: settings.clone(), door })
 }
 
 /// Where nodes arrive.
@@ -277,12 +259,12 @@ struct Listeners {
 fn listen(
     hub: &HubSettings,
     transport: Transport,
-    credentials: &Credentials,
+    credentials: &LiveCredentials,
 ) -> Result<Listeners, StartError> {
     if let Transport::Given(acceptor) = transport {
         return Ok(Listeners { acceptor, link: None, fallback: None });
     }
-    let acceptor = QuicAcceptor::bind((ip(&hub.quic.address)?, hub.quic.port).into(), credentials)?;
+    let acceptor = QuicAcceptor::bind_live((ip(&hub.quic.address)?, hub.quic.port).into(), credentials)?;
     let address = acceptor.address();
     tracing::info!(%address, "the link listens");
     let mut acceptors: Vec<Box<dyn Acceptor>> = vec![Box::new(acceptor)];
@@ -298,21 +280,8 @@ fn listen(
     Ok(Listeners { acceptor: Box::new(Acceptors::new(acceptors)), link: Some(address), fallback })
 }
 
-fn bind(address: SocketAddr, what: &'static str, key: &'static str) -> Result<Rc<Port>, StartError> {
-    let port = Port::bind(address).map_err(|source| StartError::Listen { address, what, key, source })?;
-    Ok(Rc::new(port))
-}
-
 /// A name that no other CloudCore has, nor an earlier life of this one.
 pub fn identity(env: &Env) -> String {
     let random = env.random_id().into_iter().take(8).map(|byte| format!("{byte:02x}"));
     format!("cloudcore-{}", random.collect::<String>())
-}
-
-fn socket(text: &str) -> Result<SocketAddr, StartError> {
-    text.parse().map_err(|_| StartError::Address(text.to_owned()))
-}
-
-fn ip(text: &str) -> Result<IpAddr, StartError> {
-    text.parse().map_err(|_| StartError::Address(text.to_owned()))
 }

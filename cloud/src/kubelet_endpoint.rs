@@ -8,7 +8,7 @@ use cloud_stream::{Serving, ServingCertificate, Signer};
 use config::cloud::CloudCore as Settings;
 use config::cloud_stream::AddressChoice;
 use nodecalls::{Limits, NodeCalls};
-use pki::Authority;
+use pki::CurrentAuthorities;
 use thiserror::Error;
 
 /// What the chart sets from the pod's own status.
@@ -25,9 +25,6 @@ pub enum KubeletEndpointError {
         "modules.cloudStream.kubeletEndpoint.address is host, and the variable HOST_IP is not set: set it from status.hostIP as the chart does, or name an address with given"
     )]
     NoHostAddress,
-    /// The CA cannot be used.
-    #[error("the CA for the kubelet endpoints' certificate")]
-    Authority(#[source] pki::AuthorityError),
     /// A setting that was not validated, or a variable.
     #[error("`{0}` is no IP address: see modules.cloudStream.kubeletEndpoint, POD_IP and HOST_IP")]
     Address(String),
@@ -44,14 +41,14 @@ pub(crate) fn calls(settings: &Settings, env: &Env) -> NodeCalls {
     NodeCalls::new(limits, env.metrics().clone(), env.clock())
 }
 
-/// Its ports and its certificate, of the CA that is given as PEM. `None`: it is switched off. `checked`: whether the API server needs
+/// Its ports and its certificate, of the CA that signs at the time. `None`: it is switched off. `checked`: whether the API server needs
 /// the ports, as it does where it is another process.
 ///
 /// # Errors
 /// When the address is not known.
 pub(crate) fn serving(
     settings: &Settings,
-    (certificate, key): (&str, &str),
+    authorities: &CurrentAuthorities,
     checked: bool,
 ) -> Result<Option<Serving>, KubeletEndpointError> {
     let stream = &settings.modules.cloud_stream;
@@ -69,7 +66,6 @@ pub(crate) fn serving(
         AddressChoice::Host => Some(of_environment(HOST_IP)?.ok_or(KubeletEndpointError::NoHostAddress)?),
         AddressChoice::Pod => of_environment(POD_IP)?.or(advertised.first().copied()),
     };
-    let authority = Authority::from_pem(certificate, key).map_err(KubeletEndpointError::Authority)?;
     let addresses = address.into_iter().chain(advertised).collect();
     match address {
         Some(address) => tracing::info!(%address, "the API server finds the nodes' kubelet endpoints here"),
@@ -86,7 +82,7 @@ pub(crate) fn serving(
         api_servers: stream.api_servers.clone(),
         ports: hub.node_limit,
         address,
-        certificate: Rc::new(ServingCertificate::new(authority, addresses, hub.dns_names.clone())),
+        certificate: Rc::new(ServingCertificate::new(authorities.clone(), addresses, hub.dns_names.clone())),
     }))
 }
 

@@ -5,7 +5,9 @@
 //! same one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod addresses;
 mod api_server;
+mod certificates;
 mod core;
 mod crds;
 mod csi_socket;

@@ -1,5 +1,5 @@
-//! What listens in CloudCore beside the link: enrolment, the link over WebSocket, the admin endpoint. Each is an actor, and
-//! none of them is told anything by another.
+//! What listens in CloudCore beside the link: enrolment, the link over WebSocket, the admin endpoint; and what keeps the certificates good
+//! that they show. Each is an actor, and none of them is told anything by another.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
-use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, WebSocketListener, WebSocketMsg};
+use cloud_hub::{
+    CertificateKeeper, CertificatesMsg, Enrolment, EnrolmentMsg, EnrolmentSettings, KeeperDependencies,
+    WebSocketListener, WebSocketMsg,
+};
 use https::{Port, Tls};
 use nodecalls::NodeCalls;
 use tokio::sync::mpsc;
@@ -19,6 +22,8 @@ const ENROLMENT: &str = "enrolment";
 const WEBSOCKET: &str = "websocket";
 const MONITOR: &str = "monitor";
 const CSI_SOCKET: &str = "csi-socket";
+/// Who keeps certificates good.
+pub(crate) const CERTIFICATES: &str = "certificates";
 
 /// Their mailboxes.
 pub struct ListenerMailboxes {
@@ -26,6 +31,7 @@ pub struct ListenerMailboxes {
     enrolment: Mailbox<EnrolmentMsg>,
     monitor: Mailbox<MonitorMsg>,
     csi_socket: Option<Mailbox<CsiSocketMsg>>,
+    certificates: Mailbox<CertificatesMsg>,
 }
 
 /// What they are made of.
@@ -71,11 +77,18 @@ pub fn mailboxes(hive: &mut Hive, has_websocket: bool, has_csi_socket: bool) -> 
         websocket: has_websocket.then(|| hive.mailbox(WEBSOCKET, Capacity::new(1, "its server ends once"))),
         enrolment: hive.mailbox(ENROLMENT, Capacity::new(1, "its server ends once")),
         monitor: hive.mailbox(MONITOR, Capacity::new(16, "readers at once")),
+        certificates: hive.mailbox(CERTIFICATES, Capacity::new(1, "one look at a time")),
     }
 }
 
 /// Makes the actors.
-pub fn actors(hive: &mut Hive, mailboxes: ListenerMailboxes, dependencies: ListenerDependencies) {
+pub fn actors(
+    hive: &mut Hive,
+    mailboxes: ListenerMailboxes,
+    dependencies: ListenerDependencies,
+    keeper: KeeperDependencies,
+) {
+    hive.supervise(mailboxes.certificates, Policy::default(), move || CertificateKeeper::new(keeper.clone()));
     if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
         let FallbackListener { port, tls, arrivals } = fallback;
         hive.supervise(mailbox, Policy::default(), move || {

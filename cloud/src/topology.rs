@@ -8,7 +8,7 @@ use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
 pub use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{Addresses, CloudHub};
+use cloud_hub::{Addresses, CloudHub, RenewalSettings};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_stream::CloudStream;
@@ -20,13 +20,15 @@ use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::SyncMsg;
-use contract::wire::{META_MAILBOX, TWIN_MAILBOX};
+use contract::wire::{EDGE_HUB_MAILBOX, META_MAILBOX, TWIN_MAILBOX};
 use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use tokio::sync::Mutex;
 
-const HUB: &str = "cloud-hub";
+use crate::listeners::CERTIFICATES;
+
+const HUB: &str = contract::wire::CLOUD_HUB_MAILBOX;
 const EDGE: &str = contract::wire::EDGE_MAILBOX;
 const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
@@ -53,6 +55,8 @@ pub struct Mailboxes {
     hub_to: Addresses,
     router_to_sync: Address<SyncMsg>,
     router_to_hub: Address<CloudHubMsg>,
+    /// For who keeps certificates good, whom CloudCore makes beside what listens.
+    pub certificates_to_hub: Address<CloudHubMsg>,
 }
 
 /// Whom a controller speaks to.
@@ -90,6 +94,8 @@ pub struct Dependencies {
     pub serving: Option<cloud_stream::Serving>,
     /// How rules are served.
     pub rules: RuleSettings,
+    /// How nodes' certificates are renewed over their links, if they are.
+    pub renewal: Option<RenewalSettings>,
 }
 
 /// How rules are served.
@@ -148,6 +154,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         },
         router_to_sync: hive.grant(ROUTER, &sync, Flow::Tell),
         router_to_hub: hive.grant(ROUTER, &hub, Flow::Spawned),
+        certificates_to_hub: hive.grant(CERTIFICATES, &hub, Flow::Tell),
         lease,
         sync,
         edge,
@@ -158,6 +165,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     };
     hive.declare_remote(SYNC, META_MAILBOX);
     hive.declare_remote(DEVICE, TWIN_MAILBOX);
+    hive.declare_remote(HUB, EDGE_HUB_MAILBOX);
+    hive.declare_remote(EDGE_HUB_MAILBOX, HUB);
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
     hive.declare_remote(META_MAILBOX, ROUTER);
@@ -180,6 +189,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         checks,
         serving,
         rules,
+        renewal,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
@@ -242,7 +252,11 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     });
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {
-        CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
+        let hub = CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone());
+        match renewal.clone() {
+            Some(renewal) => hub.renewing(renewal),
+            None => hub,
+        }
     });
 }
 

@@ -10,6 +10,7 @@ use crate::error::{ConfigError, Defect};
 use crate::kubeedge;
 use crate::load::{self, Parsed};
 use crate::router::Router;
+use crate::signing_duration::{Lives, SigningDuration};
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -115,8 +116,16 @@ pub struct CloudHub {
     pub advertise_address: Vec<String>,
     /// DNS names for the server certificate.
     pub dns_names: Vec<String>,
-    /// Life of a node's certificate, in days.
-    pub edge_cert_signing_duration: u32,
+    /// Life of a node's certificate. It is renewed over the link when 70 to 90 percent of it are over.
+    pub edge_cert_signing_duration: SigningDuration,
+    /// How long after its end a node's certificate may still be renewed, and nothing else be done with it.
+    pub edge_cert_grace_duration: SigningDuration,
+    /// Life of what CloudCore shows; renewed as nodes' certificates are.
+    pub server_cert_signing_duration: SigningDuration,
+    /// Life of a CA that is made from now on.
+    pub ca_signing_duration: SigningDuration,
+    /// How long a CA's successor is trusted before it signs.
+    pub ca_lead_duration: SigningDuration,
     /// Half of the age, in hours, at which a join token is not taken any more, whatever end stands in it. Age
     /// and end are judged by CloudCore's clock alone.
     pub token_refresh_duration: u32,
@@ -136,7 +145,11 @@ impl Default for CloudHub {
             node_limit: 1000,
             advertise_address: vec!["127.0.0.1".to_owned()],
             dns_names: Vec::new(),
-            edge_cert_signing_duration: 365,
+            edge_cert_signing_duration: SigningDuration::days(30),
+            edge_cert_grace_duration: SigningDuration::days(90),
+            server_cert_signing_duration: SigningDuration::days(30),
+            ca_signing_duration: SigningDuration::days(3650),
+            ca_lead_duration: SigningDuration::days(30),
             token_refresh_duration: 12,
             quic: Listener { address: "0.0.0.0".to_owned(), port: 10001 },
             websocket: OptionalListener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
@@ -295,9 +308,16 @@ impl CloudCore {
                 defects.push(Defect::new("modules.cloudHub.dnsNames", what));
             }
         }
+        let lives = Lives {
+            edge: hub.edge_cert_signing_duration,
+            edge_grace: hub.edge_cert_grace_duration,
+            server: hub.server_cert_signing_duration,
+            ca: hub.ca_signing_duration,
+            ca_lead: hub.ca_lead_duration,
+        };
+        lives.check(&mut defects);
         let positive = [
             ("modules.cloudHub.nodeLimit", hub.node_limit),
-            ("modules.cloudHub.edgeCertSigningDuration", hub.edge_cert_signing_duration as usize),
             ("modules.cloudHub.tokenRefreshDuration", hub.token_refresh_duration as usize),
             (
                 "modules.edgeController.nodeUpdateFrequency",

@@ -441,6 +441,8 @@ pub struct EdgeHub {
     pub tls_cert_file: PathBuf,
     /// The node's key.
     pub tls_private_key_file: PathBuf,
+    /// Whether the certificate is renewed over the link.
+    pub rotate_certificates: bool,
     /// The link.
     pub quic: Quic,
     /// The link where UDP is blocked.
@@ -455,6 +457,7 @@ impl Default for EdgeHub {
             tls_ca_file: PathBuf::from("/var/lib/kubeedge/pki/rootCA.crt"),
             tls_cert_file: PathBuf::from("/var/lib/kubeedge/pki/server.crt"),
             tls_private_key_file: PathBuf::from("/var/lib/kubeedge/pki/server.key"),
+            rotate_certificates: true,
             quic: Quic::default(),
             websocket: WebSocket::default(),
         }

@@ -24,8 +24,10 @@ mod registration;
 mod reserved;
 pub mod router;
 mod service_bus;
+mod signing_duration;
 
 pub use error::{ConfigError, Defect, FILE_MAX};
 pub use eviction::{EvictionHard, EvictionSignals, Threshold};
 pub use kubelet_values::{FileSize, KubeletDuration};
 pub use load::{parse_host_port, yaml_document};
+pub use signing_duration::SigningDuration;

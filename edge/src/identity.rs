@@ -1,32 +1,20 @@
 //! Who this node is: what `keadm join` wrote.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use beehive::link::quic::Credentials;
 use config::edge::EdgeCore as Settings;
 use contract::NodeName;
+use edge_hub::{FilesError, IdentityFiles, StoredIdentity};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
 
-/// 256 KiB: the largest certificate or key file that is read.
-const FILE_MAX: u64 = 256 << 10;
-
 /// Why the node does not know who it is.
 #[derive(Debug, Error)]
 pub enum IdentityError {
-    /// A file is not there or cannot be read.
-    #[error("cannot read `{path}`: run `keadm join` on this machine first")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file is too large to be what it should be.
-    #[error("`{0}` is larger than 256 KiB and no certificate or key: run `keadm reset` and `keadm join`")]
-    TooLarge(PathBuf),
+    /// A file is not there, or is nothing that it should be.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The certificate is not a node's.
     #[error("`{path}` is not the certificate of a node ({reason}): run `keadm reset` and `keadm join`")]
     NotANode {
@@ -51,20 +39,27 @@ pub enum IdentityError {
 pub struct Identity {
     /// The name in the certificate.
     pub node: NodeName,
-    /// The certificate, its key, and the CA.
-    pub credentials: Credentials,
+    /// Where the certificate, its key and the CAs lie.
+    pub files: IdentityFiles,
+    /// What they hold.
+    pub stored: StoredIdentity,
 }
 
 impl Identity {
-    /// Reads the files that the settings name.
+    /// Reads the files that the settings name. A renewal that a power cut has left in part is finished.
     ///
     /// # Errors
     /// See [`IdentityError`].
     pub fn read(settings: &Settings) -> Result<Self, IdentityError> {
         let hub = &settings.modules.edge_hub;
-        let certificate = read(&hub.tls_cert_file)?;
+        let files = IdentityFiles {
+            certificate: hub.tls_cert_file.clone(),
+            key: hub.tls_private_key_file.clone(),
+            authorities: hub.tls_ca_file.clone(),
+        };
+        let stored = files.read()?;
         let not_a_node = |reason: String| IdentityError::NotANode { path: hub.tls_cert_file.clone(), reason };
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+        let der = CertificateDer::from_pem_slice(stored.certificate.as_bytes())
             .map_err(|error| not_a_node(error.to_string()))?;
         let certified = pki::node_of_certificate(&der).map_err(|error| not_a_node(error.to_string()))?;
         let configured = &settings.modules.edged.hostname_override;
@@ -72,12 +67,7 @@ impl Identity {
             return Err(IdentityError::OtherName { configured: configured.clone(), certified });
         }
         let node = NodeName::parse(&certified).map_err(|error| not_a_node(error.to_string()))?;
-        let credentials = Credentials {
-            certificate,
-            key: read(&hub.tls_private_key_file)?,
-            authority: read(&hub.tls_ca_file)?,
-        };
-        Ok(Identity { node, credentials })
+        Ok(Identity { node, files, stored })
     }
 
     /// The common name of the node's certificate (Kubernetes' node authorizer).
@@ -86,21 +76,18 @@ impl Identity {
     }
 }
 
-fn read(path: &Path) -> Result<String, IdentityError> {
-    let at = |source| IdentityError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(at)?.len() > FILE_MAX {
-        return Err(IdentityError::TooLarge(path.to_owned()));
-    }
-    std::fs::read_to_string(path).map_err(at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_machine_that_has_not_joined_is_told_to() {
         let mut settings = Settings::default();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca");
+        std::fs::write(&ca, "").unwrap();
+        settings.modules.edge_hub.tls_ca_file = ca;
         settings.modules.edge_hub.tls_cert_file = PathBuf::from("/nowhere/server.crt");
         let error = Identity::read(&settings).err().unwrap().to_string();
         assert!(error.contains("/nowhere/server.crt") && error.contains("keadm join"), "{error}");
@@ -177,18 +164,18 @@ mod tests {
 
         let genuine = files(&own.join("pki"), false);
         let text = |path: &Path| std::fs::read_to_string(path).unwrap();
-        let read = |config: &Path| Identity::read(&Settings::load(config).unwrap()).unwrap().credentials;
+        let read = |config: &Path| Identity::read(&Settings::load(config).unwrap()).unwrap().stored;
         let wanted = [text(&genuine[0]), text(&genuine[1]), text(&genuine[2])];
         assert_ne!(wanted[0], text(&planted[0]));
         let seen = read(&config);
-        assert_eq!([seen.authority, seen.certificate, seen.key], wanted);
+        assert_eq!([seen.authorities, seen.certificate, seen.key], wanted);
         let elsewhere = files(&path.join("elsewhere"), false);
         for (planted, target) in planted.iter().zip(&elsewhere) {
             std::fs::remove_file(planted).unwrap();
             std::os::unix::fs::symlink(target, planted).unwrap();
         }
         let seen = read(&config);
-        assert_eq!([seen.authority, seen.certificate, seen.key], wanted);
+        assert_eq!([seen.authorities, seen.certificate, seen.key], wanted);
         // Only the administrator can lead the node's own folder there, and that is refused.
         std::fs::rename(own.join("pki"), path.join("aside")).unwrap();
         std::os::unix::fs::symlink(shared.join("certs"), own.join("pki")).unwrap();

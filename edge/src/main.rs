@@ -14,8 +14,8 @@ use beehive::{Env, Hive};
 use config::edge::{DEFAULT_FILE, EdgeCore as Settings};
 use edge::{Dependencies, EdgeCore, Identity};
 use edge_edged::CountedRuntime;
-use edge_hub::Endpoints;
 use edge_hub::network::KernelRoutes;
+use edge_hub::{Endpoints, NamedServers, NodeCertificates};
 
 use crate::cli::Order;
 
@@ -70,15 +70,23 @@ async fn run(order: Order) -> Result<()> {
     let identity = Identity::read(&settings)?;
     let hub = &settings.modules.edge_hub;
     let fallback = if hub.websocket.enable { hub.websocket.server.as_str() } else { "" };
-    let endpoints = Endpoints::from_lists(&hub.quic.server, fallback, &identity.credentials, &env.clock())
-        .context("the link to the cloud (modules.edgeHub.quic, modules.edgeHub.websocket)")?;
-    let network = KernelRoutes::to(endpoints.hosts());
     let endpoint = &settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint;
     let runtime =
         cri::Grpc::new(endpoint, endpoint, RUNTIME_ANSWERS_WITHIN).context("the container runtime")?;
     let store = edge::open_store(&settings, &identity.node, &env)
         .context("the node's store (database.dataSource)")?;
     edge::recall_time(&store, env.clock().as_ref()).context("the last known time in the node's store")?;
+    let servers = edge_hub::kept_servers(&store).context("where the cloud is, in the node's store")?;
+    let common_name = identity.common_name();
+    let Identity { node, files, stored } = identity;
+    let (kept, rotates) = ((store.clone(), servers), hub.rotate_certificates);
+    let certificates = NodeCertificates::new(node.clone(), (files, stored), kept, rotates)
+        .context("the node's certificate (modules.edgeHub.tlsCertFile, tlsPrivateKeyFile and tlsCaFile)")?;
+    let link = "the link to the cloud (modules.edgeHub.quic, modules.edgeHub.websocket)";
+    let (quic, clock) = (hub.quic.server.as_str(), env.clock());
+    let endpoints = Endpoints::of_lists(quic, fallback, certificates.live(), &clock).context(link)?;
+    let named = NamedServers::by(quic, fallback, certificates.live(), &clock).context(link)?;
+    let network = KernelRoutes::to(endpoints.hosts());
     // Without it a node does all but show the mounts of one pod to another.
     if let Err(error) = edge_csi::share(&settings.modules.edged.root_directory) {
         tracing::warn!(%error, "mountPropagation of pods has no effect, and CSI drivers in pods mount nothing");
@@ -88,9 +96,10 @@ async fn run(order: Order) -> Result<()> {
         tracing::warn!(reason = %error.reason, "it is not kept that this run has begun: the next one does not know how it ended");
     }
     let dependencies = Dependencies {
-        node: identity.node.clone(),
-        common_name: identity.common_name(),
+        node,
+        common_name,
         endpoints,
+        certificates: Some((Rc::new(certificates), named)),
         network: Some(Rc::new(network)),
         runtime: Arc::new(CountedRuntime::new(Arc::new(runtime), env.metrics(), env.clock())),
         store,

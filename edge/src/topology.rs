@@ -17,7 +17,9 @@ use contract::edgestream::EdgeStreamMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use contract::servicebus::ServiceBusMsg;
-use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
+use contract::wire::{
+    CLOUD_HUB_MAILBOX, DEVICE_MAILBOX, EDGE_HUB_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX,
+};
 use cri::Runtime;
 use edge_containermanager::ContainerManager;
 use edge_csi::EdgeCsi;
@@ -25,7 +27,7 @@ use edge_devicerules::DeviceRules;
 use edge_devicetwin::DeviceTwin;
 use edge_edged::Edged;
 use edge_hub::network::Network;
-use edge_hub::{EdgeHub, Endpoints};
+use edge_hub::{EdgeHub, Endpoints, NamedServers, NodeCertificates};
 use edge_metamanager::MetaManager;
 use edge_servicebus::ServiceBus;
 use edge_store::Store;
@@ -37,7 +39,7 @@ const TWIN: &str = "edge-devicetwin";
 const RULES: &str = "edge-devicerules";
 const BUS: &str = "edge-eventbus";
 const CSI: &str = "edge-csi";
-const HUB: &str = "edge-hub";
+const HUB: &str = EDGE_HUB_MAILBOX;
 const STREAM: &str = "edge-stream";
 const SERVICES: &str = "edge-servicebus";
 const CONTAINERS: &str = "edge-containermanager";
@@ -93,6 +95,8 @@ pub struct Dependencies {
     pub common_name: String,
     /// How the cloud is reached.
     pub endpoints: Endpoints,
+    /// The node's certificate, key and CAs, and how servers are reached that the cloud names; without them nothing is renewed.
+    pub certificates: Option<(Rc<NodeCertificates>, NamedServers)>,
     /// Eyes on the node's network, so that a change of it is not waited out.
     pub network: Option<Rc<dyn Network>>,
     /// The container runtime.
@@ -173,6 +177,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
     hive.declare_remote(META, DEVICE_MAILBOX);
+    hive.declare_remote(HUB, CLOUD_HUB_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
     hive.declare_child(TWIN, "publisher");
     hive.declare_child(TWIN, "dmi-server");
@@ -191,7 +196,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     dependencies: Dependencies,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
-    let Dependencies { node, common_name, endpoints, network, runtime, store } = dependencies;
+    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store } = dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
     let has_services = modules.service_bus.enable;
@@ -262,6 +267,10 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
             .calling_devices_of(mailboxes.hub_to_twin.clone());
         let streams = mailboxes.hub_to_stream.clone();
         let hub = if is_served { hub.streaming_to(streams) } else { hub };
+        let hub = match certificates.clone() {
+            Some((certificates, named)) => hub.keeping(certificates, named),
+            None => hub,
+        };
         match &network {
             Some(network) => hub.watching(Rc::clone(network)),
             None => hub,

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use config::edge::EdgeCore as Settings;
+use edge_hub::IdentityFiles;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -117,6 +118,7 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
     };
     let (hub, bus) = (&settings.modules.edge_hub, &settings.modules.event_bus);
     let services = &settings.modules.service_bus;
+    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
     let static_pods = settings.modules.edged.tailored_kubelet_config.static_pod_path.clone();
     let entries = [
         ("--config", file.to_owned(), WRITE),
@@ -127,6 +129,8 @@ fn trusted(settings: &Settings, file: &Path) -> Vec<TrustedEntry> {
         ("modules.edgeHub.tlsCaFile", hub.tls_ca_file.clone(), WRITE),
         ("modules.edgeHub.tlsCertFile", hub.tls_cert_file.clone(), WRITE),
         ("modules.edgeHub.tlsPrivateKeyFile", hub.tls_private_key_file.clone(), ALL),
+        // A renewal that a power cut has left in part.
+        ("modules.edgeHub.tlsCertFile", renewed, ALL),
         // Whoever writes there has the node run anything.
         ("modules.edged.tailoredKubeletConfig.staticPodPath", static_pods, WRITE),
         ("modules.eventBus.passwordFile", bus.password_file.clone(), WRITE),

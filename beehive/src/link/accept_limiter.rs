@@ -53,6 +53,20 @@ impl<K: Ord + Clone> RateLimiter<K> {
         }
     }
 
+    /// Whether one more of `key` may come; nothing is taken.
+    ///
+    /// # Errors
+    /// How long until it may come.
+    pub fn check(&self, key: &K, now: Moment) -> Result<(), Duration> {
+        let (left, at) = match self.known.get(key) {
+            Some(bucket) => *bucket,
+            None if self.known.len() < KNOWN_MAX => return Ok(()),
+            None => self.others,
+        };
+        let left = (left + now.since(at).as_secs_f64() * self.per_second).min(self.burst);
+        if left < 1.0 { Err(Duration::from_secs_f64((1.0 - left) / self.per_second)) } else { Ok(()) }
+    }
+
     /// One more of `key`.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::handshake_limiter::HandshakeLimiter;
 use super::quic::QuicAcceptor;
 use super::quic_dialer::QuicDialer;
-use super::tls::Credentials;
+use super::tls::{Credentials, LiveCredentials};
 use super::transport::{Acceptor, Connection, Dialer, Urgency};
 use crate::{Clock, Moment, TokioClock};
 
@@ -176,8 +176,9 @@ fn run(test: impl AsyncFnOnce(Ca, HandshakeLimiter, SocketAddr, Rc<std::cell::Ce
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let (ca, handshakes) = (Ca::new(), HandshakeLimiter::new(Arc::new(TokioClock::real())));
+        let credentials = LiveCredentials::new(&ca.issue("cloud")).unwrap();
         let server =
-            QuicAcceptor::with("127.0.0.1:0".parse().unwrap(), &ca.issue("cloud"), &handshakes).unwrap();
+            QuicAcceptor::with_limiter("127.0.0.1:0".parse().unwrap(), &credentials, &handshakes).unwrap();
         let address = server.address();
         let came = echo(server);
         test(ca, handshakes, address, came).await;

@@ -80,6 +80,13 @@ impl Routes {
         self
     }
 
+    /// Says `capability` in the hello, too, beyond what the open mailboxes do.
+    #[must_use]
+    pub fn saying(mut self, capability: &'static str) -> Self {
+        self.capabilities.insert(capability);
+        self
+    }
+
     pub(super) fn byte_stream_handler(&self) -> Option<Arc<dyn ByteStreamHandler>> {
         self.byte_streams.clone()
     }

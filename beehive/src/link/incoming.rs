@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 
+use super::capability::Capabilities;
 use super::core::Core;
 use super::frame::{Frame, Kind};
 use super::inbound::Routes;
@@ -92,6 +93,11 @@ impl IncomingLink {
     /// The wire version that was agreed on.
     pub fn version(&self) -> WireVersion {
         self.core.protocol.version
+    }
+
+    /// What the other end understands, as its hello said.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.core.protocol.capabilities
     }
 
     /// Who it is, by its certificate.

@@ -43,6 +43,7 @@ mod capability;
 mod close_reason;
 mod congestion_window;
 mod core;
+mod credentials;
 pub mod events;
 mod frame;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
 use tokio::sync::{Mutex, Notify};
 
-pub use super::tls::{Credentials, EndpointError};
+pub use super::tls::{Credentials, EndpointError, LiveCredentials};
 
 use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
@@ -300,19 +300,28 @@ impl QuicAcceptor {
     /// # Errors
     /// See [`EndpointError`].
     pub fn bind(listen: SocketAddr, credentials: &Credentials) -> Result<Self, EndpointError> {
-        QuicAcceptor::with(listen, credentials, &HandshakeLimiter::new(Arc::new(TokioClock::real())))
+        QuicAcceptor::bind_live(listen, &LiveCredentials::new(credentials)?)
     }
 
-    pub(super) fn with(
+    /// The same, by credentials that may change.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn bind_live(listen: SocketAddr, credentials: &LiveCredentials) -> Result<Self, EndpointError> {
+        let handshakes = HandshakeLimiter::new(Arc::new(TokioClock::real()));
+        QuicAcceptor::with_limiter(listen, credentials, &handshakes)
+    }
+
+    pub(super) fn with_limiter(
         listen: SocketAddr,
-        credentials: &Credentials,
+        credentials: &LiveCredentials,
         handshakes: &HandshakeLimiter,
     ) -> Result<Self, EndpointError> {
         let socket = |reason: &dyn std::fmt::Display| EndpointError::Socket {
             address: listen,
             reason: reason.to_string(),
         };
-        let tls = quic_tls::Server::from(Arc::new(tls::server(credentials, PROTOCOL)?));
+        let tls = quic_tls::Server::from(Arc::new(tls::server_by(credentials, PROTOCOL)?));
         let events_of = EndpointEvents { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
         let server = s2n_quic::Server::builder()
             .with_tls(tls)

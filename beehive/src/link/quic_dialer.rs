@@ -11,7 +11,7 @@ use s2n_quic::provider::tls::rustls as quic_tls;
 
 use super::quic::{ANSWER_WITHIN, EndpointEvents, PROTOCOL, QuicConnection, STREAMS, limits, short_ids};
 use super::tls;
-use super::tls::{Credentials, EndpointError};
+use super::tls::{Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer};
 use crate::{Clock, Lookups, TokioClock};
 
@@ -35,19 +35,20 @@ impl QuicDialer {
     /// # Errors
     /// See [`EndpointError`].
     pub fn new(host: &str, port: u16, credentials: &Credentials) -> Result<Self, EndpointError> {
-        QuicDialer::by(host, port, credentials, Arc::new(TokioClock::real()))
+        QuicDialer::by(host, port, &LiveCredentials::new(credentials)?, Arc::new(TokioClock::real()))
     }
 
     /// Dials `host:port`, which has to be named in the other end's certificate. Each attempt looks the name up anew, and one after
     /// an attempt in vain takes the name's next address; those of IPv4 come first.
-    /// Needs a tokio runtime, whose thread does the protocol's work. `clock` says what is still valid.
+    /// Needs a tokio runtime, whose thread does the protocol's work. `clock` says what is still valid. Each dial goes by the
+    /// credentials as they are then.
     ///
     /// # Errors
     /// See [`EndpointError`].
     pub fn by(
         host: &str,
         port: u16,
-        credentials: &Credentials,
+        credentials: &LiveCredentials,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, EndpointError> {
         if ServerName::try_from(host).is_err() {

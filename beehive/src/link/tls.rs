@@ -1,106 +1,36 @@
 //! TLS of every transport that is not in memory: verified both ways, version 1.3, one authority.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
-};
-use thiserror::Error;
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 
+use super::credentials::provider;
+pub use super::credentials::{Credentials, EndpointError, LiveCredentials};
 use super::transport::PeerName;
 use crate::{Clock, TokioClock};
-
-/// A certificate, its key, and the authority that both ends trust. All PEM (RFC 7468).
-#[derive(Clone)]
-pub struct Credentials {
-    /// The certificate, with what leads to the authority if there is anything between.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-    /// The authority's certificate.
-    pub authority: String,
-}
-
-/// Why an endpoint could not be made.
-#[derive(Debug, Error)]
-pub enum EndpointError {
-    /// A certificate or key is no PEM of the right kind.
-    #[error("the {what} cannot be read: {reason}")]
-    Unreadable {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// TLS does not take them.
-    #[error("the certificate cannot be used: {0}")]
-    Tls(#[source] rustls::Error),
-    /// The socket could not be opened.
-    #[error("cannot use UDP address {address}: {reason}")]
-    Socket {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-    /// The parameters of the protocol do not fit together.
-    #[error("limits: {0}")]
-    Limits(String),
-}
-
-struct Material {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    roots: Arc<RootCertStore>,
-}
-
-fn material(credentials: &Credentials) -> Result<Material, EndpointError> {
-    let unreadable = |what| move |reason: String| EndpointError::Unreadable { what, reason };
-    let chain = certificates(&credentials.certificate).map_err(unreadable("certificate"))?;
-    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())
-        .map_err(|error| unreadable("key")(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&credentials.authority).map_err(unreadable("authority's certificate"))? {
-        roots.add(authority).map_err(|error| unreadable("authority's certificate")(error.to_string()))?;
-    }
-    Ok(Material { chain, key, roots: Arc::new(roots) })
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let chain = chain.map_err(|error| error.to_string())?;
-    if chain.is_empty() { Err("no certificate is in it".to_owned()) } else { Ok(chain) }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
 
 /// The accepting end: a client without a certificate of the authority gets nowhere.
 ///
 /// # Errors
 /// See [`EndpointError`].
 pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig, EndpointError> {
-    let Material { chain, key, roots } = material(credentials)?;
-    let inner =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(
-            |error| EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() },
-        )?;
-    let verifier =
-        Arc::new(NotBeforeOwn { inner, from: chain.first().and_then(|own| Some(validity(own)?.0)) });
+    server_by(&LiveCredentials::new(credentials)?, protocol)
+}
+
+/// The same, by credentials that may change.
+///
+/// # Errors
+/// See [`EndpointError`].
+pub fn server_by(credentials: &LiveCredentials, protocol: &[u8]) -> Result<ServerConfig, EndpointError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(EndpointError::Tls)?;
+        .with_client_cert_verifier(Arc::new(ClientVerifier(credentials.clone())))
+        .with_cert_resolver(Arc::new(credentials.clone()));
     config.alpn_protocols = vec![protocol.to_vec()];
     // No session is resumed: what is kept for that holds the whole chain that a client has shown, up to 64 KiB, and a
     // certificate that has ended meanwhile would not be looked at again.
@@ -109,17 +39,33 @@ pub fn server(credentials: &Credentials, protocol: &[u8]) -> Result<ServerConfig
     Ok(config)
 }
 
-/// Verifies as rustls does, at a moment that is not before this end's own certificate began: a machine whose clock stands at
-/// 1970 would else refuse every client. One that is ahead is believed: this end may shut out, and never let in too much.
+/// Verifies as rustls does, by the authorities of now, at [`time_to_check_client_by`].
 #[derive(Debug)]
-struct NotBeforeOwn {
-    inner: Arc<dyn ClientCertVerifier>,
-    from: Option<u64>,
+struct ClientVerifier(LiveCredentials);
+
+/// The moment at which an accepting end checks the certificate that a client shows: that of its clock, but
+///
+/// * not before its `own` certificate began, nor before the one that is shown: a machine whose clock stands at 1970 would else refuse every
+///   client, and one that was signed by a clock which was ahead would be good for nothing when that is set. A clock that is ahead is
+///   believed: this end may shut out, and never let in what has ended;
+/// * for a certificate that ended at most `ended_for` before, the moment of its end. Whoever takes the connection is told.
+fn time_to_check_client_by(
+    now: UnixTime,
+    own: Option<&CertificateDer<'_>>,
+    shown: &CertificateDer<'_>,
+    ended_for: Duration,
+) -> UnixTime {
+    let began = own.and_then(|own| Some(validity(own)?.0)).unwrap_or_default();
+    let shown = validity(shown);
+    let at = now.as_secs().max(began).max(shown.map_or(0, |(from, _)| from));
+    let ended = shown.map(|(_, end)| end).filter(|end| at.saturating_sub(*end) <= ended_for.as_secs());
+    UnixTime::since_unix_epoch(Duration::from_secs(ended.map_or(at, |end| at.min(end))))
 }
 
-impl ClientCertVerifier for NotBeforeOwn {
+impl ClientCertVerifier for ClientVerifier {
+    /// None: the authorities change, and whoever dials has one certificate.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -128,8 +74,9 @@ impl ClientCertVerifier for NotBeforeOwn {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let at = now.as_secs().max(self.from.unwrap_or_default());
-        self.inner.verify_client_cert(leaf, chain, UnixTime::since_unix_epoch(Duration::from_secs(at)))
+        let material = self.0.now();
+        let at = time_to_check_client_by(now, material.own(), leaf, self.0.ended_for());
+        material.clients.verify_client_cert(leaf, chain, at)
     }
 
     fn verify_tls12_signature(
@@ -138,7 +85,7 @@ impl ClientCertVerifier for NotBeforeOwn {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        self.0.now().clients.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -147,19 +94,19 @@ impl ClientCertVerifier for NotBeforeOwn {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        self.0.now().clients.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.0.now().clients.supported_verify_schemes()
     }
 
     fn offer_client_auth(&self) -> bool {
-        self.inner.offer_client_auth()
+        self.0.now().clients.offer_client_auth()
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
+        self.0.now().clients.client_auth_mandatory()
     }
 }
 
@@ -168,7 +115,7 @@ impl ClientCertVerifier for NotBeforeOwn {
 /// # Errors
 /// See [`EndpointError`].
 pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig, EndpointError> {
-    client_by(credentials, protocol, Arc::new(TokioClock::real()))
+    client_by(&LiveCredentials::new(credentials)?, protocol, Arc::new(TokioClock::real()))
 }
 
 /// The dialling end. Each certificate that it accepts teaches `clock` a moment that has passed.
@@ -176,22 +123,17 @@ pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig
 /// # Errors
 /// See [`EndpointError`].
 pub fn client_by(
-    credentials: &Credentials,
+    credentials: &LiveCredentials,
     protocol: &[u8],
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, EndpointError> {
-    let Material { chain, key, roots } = material(credentials)?;
-    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(|error| {
-        EndpointError::Unreadable { what: "authority's certificate", reason: error.to_string() }
-    })?;
-    let verifier = Arc::new(ByKnownTime { inner, own: chain.first().cloned(), clock: ClockOf(clock) });
+    let verifier = Arc::new(ByKnownTime { credentials: credentials.clone(), clock: ClockOf(clock) });
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(EndpointError::Tls)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(chain, key)
-        .map_err(EndpointError::Tls)?;
+        .with_client_cert_resolver(Arc::new(credentials.clone()));
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
@@ -199,8 +141,7 @@ pub fn client_by(
 /// Verifies as rustls does, at a moment that a clock which is years off does not decide: see [`time_to_check_by`].
 #[derive(Debug)]
 struct ByKnownTime {
-    inner: Arc<WebPkiServerVerifier>,
-    own: Option<CertificateDer<'static>>,
+    credentials: LiveCredentials,
     clock: ClockOf,
 }
 
@@ -223,12 +164,17 @@ impl ServerCertVerifier for ByKnownTime {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let (now, earliest) = (unix(self.clock.0.wall()), unix(self.clock.0.earliest()));
-        let at = match &self.own {
+        let material = self.credentials.now();
+        let known = now.as_secs().max(earliest.as_secs());
+        let at = match material.own() {
             Some(own) => time_to_check_by(now, earliest, own, leaf),
-            None => UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(earliest.as_secs()))),
+            None => UnixTime::since_unix_epoch(Duration::from_secs(known)),
         };
-        let verified = self.inner.verify_server_cert(leaf, chain, name, ocsp, at)?;
-        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs()));
+        let verified = material.servers.verify_server_cert(leaf, chain, name, ocsp, at)?;
+        // A clock that is believed teaches what it says, even where the other end's was ahead when its certificate was signed.
+        let is_believed = material.own().is_none_or(|own| is_within(own, known));
+        let passed = if is_believed { known } else { at.as_secs() };
+        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(passed));
         Ok(verified)
     }
 
@@ -238,7 +184,7 @@ impl ServerCertVerifier for ByKnownTime {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        self.credentials.now().servers.verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -247,11 +193,11 @@ impl ServerCertVerifier for ByKnownTime {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        self.credentials.now().servers.verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.credentials.now().servers.supported_verify_schemes()
     }
 }
 
@@ -267,6 +213,9 @@ fn unix(at: SystemTime) -> UnixTime {
 /// knows that it is at least as late as when that was signed: a clock that contradicts it is no judge. The latest
 /// beginning of both certificates is taken instead, or the earliest moment that is known of if that is later, so that one
 /// which had ended before is still refused.
+///
+/// One that begins later than a clock says which is believed passes as well: an authority dates nothing in advance, so
+/// that clock is behind, or the other end's was ahead.
 pub fn time_to_check_by(
     now: UnixTime,
     earliest: UnixTime,
@@ -275,17 +224,22 @@ pub fn time_to_check_by(
 ) -> UnixTime {
     let at_the_earliest =
         |seconds: u64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(earliest.as_secs())));
-    let (Some((held_from, held_to)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
+    let (Some((held_from, _)), Some((shown_from, _))) = (validity(held), validity(shown)) else {
         return at_the_earliest(now.as_secs());
     };
-    if (held_from..=held_to).contains(&now.as_secs().max(earliest.as_secs())) {
-        return at_the_earliest(now.as_secs());
+    if is_within(held, now.as_secs().max(earliest.as_secs())) {
+        return at_the_earliest(now.as_secs().max(shown_from));
     }
     tracing::warn!(
         clock = now.as_secs(),
-        "the clock is outside the life of this end's certificate and is not believed: set it"
+        "the clock is outside the life of this end's certificate and is not believed: that has ended, or the clock is to be set"
     );
     at_the_earliest(held_from.max(shown_from))
+}
+
+/// Whether a moment, in seconds since 1970, is in the life of a certificate.
+fn is_within(certificate: &CertificateDer<'_>, second: u64) -> bool {
+    validity(certificate).is_some_and(|(from, to)| (from..=to).contains(&second))
 }
 
 /// When a certificate begins and ends, in seconds since 1970.
@@ -296,18 +250,21 @@ fn validity(der: &[u8]) -> Option<(u64, u64)> {
     Some((seconds(validity.not_before), seconds(validity.not_after)))
 }
 
-/// Who a certificate (DER) that TLS has verified is of: the common name of its subject, and its serial number. `None`
+/// Who a certificate (DER) that TLS has verified is of: the common name of its subject, its serial number, and when it ends. `None`
 /// when it has no common name.
 pub fn peer_of(der: &[u8]) -> Option<PeerName> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     let serial: String = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(PeerName::verified(name, serial))
+    let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let begins = u64::try_from(certificate.validity().not_before.timestamp()).unwrap_or(0);
+    Some(PeerName::verified(name, serial).valid(begins, ends))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::credentials::certificates;
     use rcgen::{
         BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
     };
@@ -386,10 +343,9 @@ mod tests {
         let ca = ca();
         let (own, key) = of(&ca, 2026, 2027);
         let credentials = Credentials { certificate: own, key, authority: ca.pem() };
-        let Material { chain, roots, .. } = material(&credentials).unwrap();
-        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().unwrap();
+        let credentials = LiveCredentials::new(&credentials).unwrap();
         let clock = ClockOf(Arc::clone(clock) as Arc<dyn Clock>);
-        let verifier = ByKnownTime { inner, own: chain.first().cloned(), clock };
+        let verifier = ByKnownTime { credentials, clock };
         let (server, _) = of(&ca, server_from, server_to);
         let server = certificates(&server).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -402,11 +358,8 @@ mod tests {
         let ca = ca();
         let takes = |now: u64, from: i32, to: i32| {
             let (own, key) = of(&ca, 2026, 2036);
-            let Material { chain, roots, .. } =
-                material(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
-            let inner = rustls::server::WebPkiClientVerifier::builder_with_provider(roots, provider());
-            let inner = inner.build().unwrap();
-            let verifier = NotBeforeOwn { inner, from: Some(validity(&chain[0]).unwrap().0) };
+            let own = Credentials { certificate: own, key, authority: ca.pem() };
+            let verifier = ClientVerifier(LiveCredentials::new(&own).unwrap());
             let (client, _) = of_client(&ca, from, to);
             let client = certificates(&client).unwrap();
             verifier.verify_client_cert(&client[0], &[], year(now)).is_ok()
@@ -414,6 +367,53 @@ mod tests {
         assert!(takes(1970, 2025, 2027) && takes(2026, 2025, 2027));
         assert!(!takes(1970, 2020, 2025), "it had ended before the server's own began");
         assert!(!takes(2028, 2025, 2027), "it has ended");
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_passes_only_where_it_is_let_and_not_for_longer() {
+        const YEAR: u64 = 31_557_600;
+        let (ca, other) = (ca(), self::ca());
+        let (own, key) = of(&ca, 2020, 2060);
+        let own = LiveCredentials::new(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+        let takes = |by: &Ca, let_for: u64, now: u64| {
+            let verifier = ClientVerifier(own.clone().letting_ended(Duration::from_secs(let_for)));
+            let client = certificates(&of_client(by, 2025, 2027).0).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(now)).is_ok()
+        };
+        assert!(takes(&ca, 0, 2026) && !takes(&ca, 0, 2027));
+        assert!(takes(&ca, YEAR, 2027), "ended half a year ago");
+        assert!(!takes(&ca, YEAR, 2028), "ended a year and a half ago");
+        assert!(!takes(&other, YEAR, 2027), "of another authority");
+        assert!(takes(&ca, 0, 2024), "it was signed by a clock that was ahead");
+        let ended = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
+        let (_, ends) = peer_of(&ended[0]).unwrap().validity_unix().unwrap();
+        assert!(ends < year(2027).as_secs(), "whoever takes the connection is told");
+    }
+
+    #[test]
+    fn what_is_shown_and_who_is_trusted_change_while_it_runs() {
+        let (first, second) = (ca(), self::ca());
+        let of_both = |by: &Ca, trusted: &[&Ca]| {
+            let (certificate, key) = of(by, 2020, 2060);
+            let authority = trusted.iter().map(|ca| ca.pem()).collect();
+            Credentials { certificate, key, authority }
+        };
+        let live = LiveCredentials::new(&of_both(&first, &[&first])).unwrap();
+        let verifier = ClientVerifier(live.clone());
+        let takes = |by: &Ca| {
+            let client = certificates(&of_client(by, 2025, 2027).0).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(2026)).is_ok()
+        };
+        let shown = live.now().own().unwrap().clone();
+        assert!(takes(&first) && !takes(&second));
+        live.replace(&of_both(&second, &[&first, &second])).unwrap();
+        assert!(takes(&first) && takes(&second) && *live.now().own().unwrap() != shown);
+        let (other, _) = of(&first, 2020, 2060);
+        let broken = Credentials { certificate: other, ..of_both(&second, &[&second]) };
+        assert!(live.replace(&broken).is_err(), "a certificate of another key");
+        assert!(takes(&first), "what was there stays");
+        live.replace(&of_both(&second, &[&second])).unwrap();
+        assert!(!takes(&first) && takes(&second));
     }
 
     #[test]
@@ -441,8 +441,8 @@ mod tests {
         assert!(takes_by(&clock, 2026, 2036));
         assert!(clock.earliest() < at(2027), "a clock that is not believed teaches nothing");
         let clock = knowing(2026, 1970);
-        assert!(!takes_by(&clock, 2027, 2037), "not valid yet, by a clock that is believed");
-        assert_eq!(clock.earliest(), at(1970));
+        assert!(takes_by(&clock, 2027, 2037), "signed by a clock that is ahead of this one");
+        assert_eq!(clock.earliest(), at(2026), "which of both is right is not known");
     }
 
     #[test]
@@ -460,6 +460,6 @@ mod tests {
         for clock in [1970, 2026, 2060] {
             assert!(!takes(clock, 2024, 2025), "{clock}");
         }
-        assert!(!takes(2026, 2030, 2040), "a clock that may be right is believed");
+        assert!(!takes(2026, 2025, 2026), "a clock that may be right is believed");
     }
 }

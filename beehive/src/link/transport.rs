@@ -14,17 +14,29 @@ pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
 /// The sending half of a stream.
 pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
-/// Who is at the other end: the common name and the serial number of its verified certificate, and nothing else.
+/// Who is at the other end: the common name and the serial number of its verified certificate, when that is valid, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName {
     name: String,
     serial: String,
+    valid: Option<(u64, u64)>,
 }
 
 impl PeerName {
     /// A name and a serial number (lower-case hex) as a transport found them in a certificate that it has verified.
     pub fn verified(name: impl Into<String>, serial: impl Into<String>) -> Self {
-        PeerName { name: name.into(), serial: serial.into() }
+        PeerName { name: name.into(), serial: serial.into(), valid: None }
+    }
+
+    /// The same, with when the certificate begins and ends, in seconds since 1970.
+    #[must_use]
+    pub fn valid(self, begins: u64, ends: u64) -> Self {
+        PeerName { valid: Some((begins, ends)), ..self }
+    }
+
+    /// When the certificate begins and ends, in seconds since 1970; `None`: it has no end.
+    pub fn validity_unix(&self) -> Option<(u64, u64)> {
+        self.valid
     }
 
     /// The name.

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::mux::{self, Egress, Ingress, MUX_FRAME_MAX, Role};
-use super::tls::{self, Credentials, EndpointError};
+use super::tls::{self, Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer, PeerName};
 use crate::{Clock, Lookups};
 
@@ -77,6 +77,19 @@ impl WebSocketDialer {
         host: &str,
         port: u16,
         credentials: &Credentials,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, EndpointError> {
+        WebSocketDialer::by(host, port, &LiveCredentials::new(credentials)?, clock)
+    }
+
+    /// The same, where each dial goes by the credentials as they are then.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn by(
+        host: &str,
+        port: u16,
+        credentials: &LiveCredentials,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, EndpointError> {
         let host = host.trim_matches(['[', ']']).to_owned();

@@ -27,8 +27,8 @@ const ANSWER_MAX: usize = 64 << 10;
 pub(crate) enum ServerTrust {
     /// One whose certificate has this SHA-256, shown by the server in its chain.
     Pin(String),
-    /// This one.
-    Authority(Vec<u8>),
+    /// One of these.
+    Authorities(Vec<Vec<u8>>),
 }
 
 /// What the server is asked.
@@ -56,11 +56,12 @@ struct PinnedCaVerifier {
 }
 
 impl PinnedCaVerifier {
-    fn authority(&self, chain: &[CertificateDer<'_>]) -> Option<CertificateDer<'static>> {
+    fn authorities(&self, chain: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
         match &self.trust {
-            ServerTrust::Authority(der) => Some(CertificateDer::from(der.clone())),
+            ServerTrust::Authorities(all) => all.iter().cloned().map(CertificateDer::from).collect(),
             ServerTrust::Pin(pin) => {
-                chain.iter().find(|cert| pki::pin_of(cert) == *pin).map(|cert| cert.clone().into_owned())
+                let pinned = chain.iter().find(|cert| pki::pin_of(cert) == *pin);
+                pinned.map(|cert| cert.clone().into_owned()).into_iter().collect()
             }
         }
     }
@@ -75,19 +76,23 @@ impl ServerCertVerifier for PinnedCaVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(ca) = self.authority(chain) else {
+        let authorities = self.authorities(chain);
+        let Some(ca) = authorities.first().cloned() else {
             *self.wrong_pin.lock().unwrap_or_else(PoisonError::into_inner) = true;
             return Err(rustls::CertificateError::UnknownIssuer.into());
         };
         let mut roots = RootCertStore::empty();
-        roots.add(ca.clone())?;
+        for authority in authorities {
+            roots.add(authority)?;
+        }
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         // A new machine's clock may be years off, and the CA is older than the machine.
         let earliest = UnixTime::since_unix_epoch(Duration::from_secs(pki::MADE_AT_UNIX));
         let now = beehive::link::tls::time_to_check_by(now, earliest, &ca, leaf);
-        let verified = inner.verify_server_cert(leaf, &[], name, ocsp, now)?;
+        // What is pinned may be a CA whose successor signs by now: the elder has signed that, and the server shows it.
+        let verified = inner.verify_server_cert(leaf, chain, name, ocsp, now)?;
         *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca.to_vec());
         Ok(verified)
     }

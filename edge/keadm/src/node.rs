@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
 use config::parse_host_port;
 use contract::NodeName;
+use edge_hub::IdentityFiles;
 use edge_store::{HeldStore, StoreError, StoreInspector};
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -53,7 +54,9 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let endpoints = order.cloud.endpoints()?;
     let (settings, warnings) = settings(order, &node, &endpoints)?;
     let hub = &settings.modules.edge_hub;
-    for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file] {
+    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
+    let written = [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file];
+    for path in written.into_iter().chain([&renewed]) {
         if is_there(path) {
             bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
         }
@@ -89,15 +92,15 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     }
     let texts = [
         request.key_pem.clone(),
-        pem("CERTIFICATE", &answer.body),
-        pem("CERTIFICATE", &answer.ca_der),
+        pki::pem_of("CERTIFICATE", &answer.body),
+        pki::pem_of("CERTIFICATE", &answer.ca_der),
         serde_saphyr::to_string(&settings)?,
     ];
     if let Err(error) = write_all(&places, &texts, say) {
         let given_back = async {
             let key = PrivateKeyDer::from_pem_slice(request.key_pem.as_bytes())?;
             let identity = (vec![CertificateDer::from(answer.body.clone())], key);
-            give_back(&hub.http_server, answer.ca_der.clone(), identity).await
+            give_back(&hub.http_server, vec![answer.ca_der.clone()], identity).await
         };
         let told = match given_back.await {
             Ok(_) => "the name was given back; print another token with `keadm gettoken`".to_owned(),
@@ -179,8 +182,10 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
         Err(error) => return Err(not_given_back(error)),
     }
+    // A renewal that was cut off leaves its key beside the certificate.
+    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
     let mut files =
-        vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
+        vec![hub.tls_private_key_file.clone(), renewed, hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
     for suffix in [
         "",
@@ -246,23 +251,25 @@ async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let read = |path: &Path| {
         CertificateDer::from_pem_file(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let ca = read(&hub.tls_ca_file)?;
+    let authorities = CertificateDer::pem_file_iter(&hub.tls_ca_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read {}", hub.tls_ca_file.display()))?;
     let chain = vec![read(&hub.tls_cert_file)?];
     let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
-    give_back(&hub.http_server, ca.to_vec(), (chain, key)).await
+    give_back(&hub.http_server, authorities.iter().map(|der| der.to_vec()).collect(), (chain, key)).await
 }
 
 /// Tells the cloud that the node of this identity is none any more. Answers what it says.
 async fn give_back(
     server: &str,
-    ca_der: Vec<u8>,
+    authorities: Vec<Vec<u8>>,
     identity: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
 ) -> Result<String> {
     let address = server.strip_prefix("https://").unwrap_or(server);
     let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
-    let trust = ServerTrust::Authority(ca_der);
+    let trust = ServerTrust::Authorities(authorities);
     let answer = exchange(HttpsRequest { host, port, trust, identity: Some(identity), request }).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
@@ -354,13 +361,6 @@ fn pointer(key: &str) -> String {
         }
     }
     pointer
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use beehive::{Actor, Context, Fault, Message};
 use https::{Http, Limits, Port, Server, Tls};
 
+use crate::certificate::{RENEWED_AFTER, ServerCertificate};
 use crate::events;
 use crate::handler::ApiHandler;
 
@@ -41,12 +42,15 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub enum ApiServerMsg {
     /// Its server has ended by itself.
     ServerEnded,
+    /// Time to show a new certificate.
+    RenewCertificate,
 }
 
 impl Message for ApiServerMsg {
     fn name(&self) -> &'static str {
         match self {
             ApiServerMsg::ServerEnded => "ServerEnded",
+            ApiServerMsg::RenewCertificate => "RenewCertificate",
         }
     }
 }
@@ -55,13 +59,20 @@ impl Message for ApiServerMsg {
 pub(crate) struct ApiServer {
     port: Rc<Port>,
     tls: Tls,
+    certificate: Rc<ServerCertificate>,
     handler: ApiHandler,
     server: Option<Server>,
 }
 
 impl ApiServer {
-    pub(crate) fn new(port: Rc<Port>, tls: Tls, handler: ApiHandler) -> Self {
-        ApiServer { port, tls, handler, server: None }
+    /// One that shows `tls`, and what `certificate` makes from time to time.
+    pub(crate) fn new(
+        port: Rc<Port>,
+        tls: Tls,
+        certificate: Rc<ServerCertificate>,
+        handler: ApiHandler,
+    ) -> Self {
+        ApiServer { port, tls, certificate, handler, server: None }
     }
 }
 
@@ -82,12 +93,20 @@ impl Actor for ApiServer {
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, ApiServerMsg::ServerEnded);
         self.server = Some(server);
+        cx.after(RENEWED_AFTER, ApiServerMsg::RenewCertificate);
         Ok(())
     }
 
-    async fn handle(&mut self, message: ApiServerMsg, _: &mut Context<ApiServerMsg>) -> Result<(), Fault> {
+    async fn handle(&mut self, message: ApiServerMsg, cx: &mut Context<ApiServerMsg>) -> Result<(), Fault> {
         match message {
             ApiServerMsg::ServerEnded => Err(Fault::new("the API's server has ended by itself")),
+            ApiServerMsg::RenewCertificate => {
+                let made = self.certificate.issue(cx.env()).map_err(|error| Fault::from_error(&error))?;
+                // Handshakes that begin from now on see it; no connection ends for it.
+                self.tls.replace(&made);
+                cx.after(RENEWED_AFTER, ApiServerMsg::RenewCertificate);
+                Ok(())
+            }
         }
     }
 

@@ -4,11 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use beehive::Env;
 use pki::Authority;
 use serde_json::json;
 use thiserror::Error;
+
+/// 50 years: nobody is told of another one, so it has to outlive the machine.
+const CA_LIFE: Duration = Duration::from_secs(50 * 365 * 86_400);
 
 /// Why a key is not there.
 #[derive(Debug, Error)]
@@ -68,8 +72,8 @@ fn broken(path: &Path, reason: &dyn std::fmt::Display) -> KeyError {
 fn authority(folder: &Path, env: &Env) -> Result<Authority, KeyError> {
     let (cert_path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
     if !key_path.exists() {
-        let made =
-            Authority::create(env.wall(), env.random_id()).map_err(|error| broken(&key_path, &error))?;
+        let made = Authority::create_for(env.wall(), CA_LIFE, env.random_id())
+            .map_err(|error| broken(&key_path, &error))?;
         write(&cert_path, made.cert_pem())?;
         // The key last: with it the pair is complete.
         write(&key_path, made.key_pem())?;

@@ -32,6 +32,7 @@ mod admission;
 mod answer;
 mod authenticator;
 mod bootstrap;
+mod certificate;
 pub mod controllers;
 mod error;
 mod event_ttl;

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::{Capacity, Ended, Env, Hive, Inspector, Mailbox, Policy};
-use https::{ClientCertificates, Port, Tls};
+use https::{Port, Tls};
 use jiff::Timestamp;
 use kubeapi::{Api, Options, VersionInfo};
 use nodecalls::NodeCalls;
-use pki::SubjectAltNames;
 
 use crate::access::AccessControl;
 use crate::actor::{ApiServer, ApiServerMsg};
 use crate::admission::ClusterPolicy;
 use crate::authenticator::Authenticator;
 use crate::bootstrap;
+use crate::certificate::ServerCertificate;
 use crate::controllers::{self, ControllerManagerMsg};
 use crate::error::StartError;
 use crate::event_ttl::{self, EventTtl, EventTtlMsg};
@@ -31,8 +31,6 @@ use crate::store::SqliteStore;
 const API_SERVER: &str = "cloud-apiserver";
 const CONTROLLER_MANAGER: &str = "controller-manager";
 const EVENT_TTL: &str = "event-ttl";
-/// A year: the certificate is made anew at each start.
-const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
 
 /// How the server is set up.
 #[derive(Debug, Clone)]
@@ -66,6 +64,7 @@ impl Default for Settings {
 pub struct StandAlone {
     port: Rc<Port>,
     tls: Tls,
+    certificate: Rc<ServerCertificate>,
     kubeconfig: PathBuf,
     store: Arc<SqliteStore>,
     kubeconfig_text: String,
@@ -120,7 +119,6 @@ impl StandAlone {
         let port = Port::bind(settings.listen)
             .map_err(|source| StartError::Listen { address: settings.listen, source })?;
         let address = port.address();
-        let tls = tls(&keys, &settings.advertise, env)?;
         let host = if address.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address.ip() };
         let server = format!("https://{}", SocketAddr::new(host, address.port()));
         let kubeconfig = settings.data_dir.join("admin.kubeconfig");
@@ -129,11 +127,14 @@ impl StandAlone {
             ca_pem: keys.authority.cert_pem().to_owned(),
             ..settings.controllers
         };
+        let certificate = ServerCertificate::new(keys.authority, &settings.advertise);
+        let tls = certificate.issue(env)?;
         let kubelets = Kubelets::default();
         let handler = ApiHandler::new(api.clone(), authenticator, kubelets.clone(), env.metrics().clone());
         Ok(StandAlone {
             port: Rc::new(port),
             tls,
+            certificate: Rc::new(certificate),
             kubeconfig,
             kubeconfig_text,
             store,
@@ -185,7 +186,7 @@ pub struct StandAloneMailboxes {
 
 /// Registers its mailboxes: an API server, a controller manager and one who lets events end, whom nobody tells anything.
 pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
-    let api_server = hive.mailbox(API_SERVER, Capacity::new(1, "its server ends once"));
+    let api_server = hive.mailbox(API_SERVER, Capacity::new(2, "its server ends once, and its own timer"));
     let controller_manager = hive.mailbox(CONTROLLER_MANAGER, Capacity::new(1, "nobody tells it anything"));
     controllers::declare_children(hive, CONTROLLER_MANAGER);
     let event_ttl = hive.mailbox(EVENT_TTL, Capacity::new(1, "its own timer"));
@@ -196,8 +197,9 @@ pub fn mailboxes(hive: &mut Hive) -> StandAloneMailboxes {
 pub fn actors(hive: &mut Hive, mailboxes: StandAloneMailboxes, api: &StandAlone) {
     hive.depend_on(api.store.writer_ended());
     let (port, tls, handler) = (Rc::clone(&api.port), api.tls.clone(), api.handler.clone());
+    let certificate = Rc::clone(&api.certificate);
     hive.supervise(mailboxes.api_server, Policy::default(), move || {
-        ApiServer::new(Rc::clone(&port), tls.clone(), handler.clone())
+        ApiServer::new(Rc::clone(&port), tls.clone(), Rc::clone(&certificate), handler.clone())
     });
     let client = client_of(&api.api, bootstrap::controllers());
     controllers::supervise(hive, mailboxes.controller_manager, client, api.controllers.clone());
@@ -257,33 +259,6 @@ impl Running {
     pub async fn stop(self, deadline: Duration) -> Ended {
         self.hive.shutdown(deadline).await
     }
-}
-
-fn tls(keys: &Keys, advertise: &[String], env: &Env) -> Result<Tls, StartError> {
-    let certificate = |error: &dyn std::fmt::Display| StartError::Certificate(error.to_string());
-    let own = [
-        "127.0.0.1",
-        "::1",
-        "10.96.0.1",
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-    ];
-    let all = own.into_iter().chain(advertise.iter().map(String::as_str));
-    let (mut addresses, mut names) = (Vec::new(), Vec::new());
-    for reached in all {
-        match reached.parse::<IpAddr>() {
-            Ok(address) => addresses.push(address),
-            Err(_) => names.push(reached.to_owned()),
-        }
-    }
-    let (issued, key) = keys
-        .authority
-        .server(&SubjectAltNames { addresses, names }, env.wall(), SERVER_LIFE, env.random_id())
-        .map_err(|error| certificate(&error))?;
-    let chain = format!("{}{}", issued.pem, keys.authority.cert_pem());
-    Tls::also_tls12(&chain, &key, &ClientCertificates::NotAsked).map_err(|error| certificate(&error))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::testing::{PanicPoint, plan_panic};
@@ -15,7 +16,10 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
+use tokio_rustls::TlsConnector;
 
 const LONG: Duration = Duration::from_secs(60);
 const REPLICAS: usize = 3;
@@ -24,7 +28,7 @@ struct TestApi {
     api: StandAlone,
     hive: Hive,
     api_server: Address<ApiServerMsg>,
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
 }
 
 impl TestApi {
@@ -46,7 +50,7 @@ impl TestApi {
         let api_server = hive.grant("a test", &mailboxes.api_server, Flow::Tell);
         actors(&mut hive, mailboxes, &api);
         hive.open().unwrap();
-        TestApi { api, hive, api_server, _temp: temp }
+        TestApi { api, hive, api_server, temp }
     }
 
     fn inspector(&self) -> Inspector {
@@ -436,6 +440,50 @@ fn a_server_that_panics_is_served_again_at_its_port_and_watches_resume() {
         until("it is served", async || remote.get("meanwhile").await.is_ok()).await;
         create("last").await;
         assert_eq!(next_of("last").await, 0);
+        test.stop().await;
+    });
+}
+
+/// The certificate that it shows, as somebody sees it who trusts its CA.
+async fn shown(test: &TestApi) -> Vec<u8> {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = test.temp.path().join("data/ca.crt");
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = tokio::net::TcpStream::connect(test.api.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn its_certificate_is_made_anew_while_it_is_served_and_watches_go_on() {
+    actix_rt::System::new().block_on(async {
+        let test = TestApi::start().await;
+        let remote: Api<ConfigMap> = Api::default_namespaced(over_https(&test.api).await);
+        let mut watch = remote.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+        let before = shown(&test).await;
+        assert_eq!(shown(&test).await, before);
+        test.api_server.tell(ApiServerMsg::RenewCertificate).await.unwrap();
+        until("another is shown", async || shown(&test).await != before).await;
+        let map = of(json!({"metadata": {"name": "map"}}));
+        remote.create(&PostParams::default(), &map).await.unwrap();
+        let told = async {
+            while let Some(event) = watch.next().await {
+                if matches!(&event, Ok(WatchEvent::Added(found)) if found.name_any() == "map") {
+                    return;
+                }
+                assert!(event.is_ok(), "{event:?}");
+            }
+            panic!("the watch has ended");
+        };
+        tokio::time::timeout(LONG, told).await.unwrap();
+        assert_eq!(test.restarts("cloud-apiserver").await, 0);
         test.stop().await;
     });
 }

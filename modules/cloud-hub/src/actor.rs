@@ -1,17 +1,21 @@
 //! CloudHub's actor: which sessions are open, told to whom they concern.
 
-use std::cell::RefCell;
+mod renewals;
+
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use beehive::defect::{self, Defect};
 use beehive::link::{Acceptor, ByteStreams, Capabilities, WireVersion};
-use beehive::{Actor, Address, Context, Fault, Sample};
+use beehive::{Actor, Address, Clock, Context, Fault, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::DeviceControllerMsg;
-use contract::downlink::DeviceDown;
+use contract::downlink::{DeviceDown, HubDown};
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::MetaDown;
 use contract::nodelease::{NodeLeaseMsg, OpenLink};
@@ -21,6 +25,7 @@ use noderegistry::Registry;
 use tokio::sync::{Mutex, Notify};
 
 use crate::addresses::Addresses;
+use crate::certificates::{RenewalSettings, Renewals, days_left};
 use crate::events;
 use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
 use crate::plan::{SessionDecision, decide};
@@ -46,6 +51,9 @@ struct OpenSession {
     capabilities: Capabilities,
     meta: Address<MetaDown>,
     twin: Address<DeviceDown>,
+    hub: Address<HubDown>,
+    /// Whether the node has taken what it is to trust.
+    trusts: Rc<Cell<bool>>,
     streams: ByteStreams,
     permit: LinkPermit,
 }
@@ -60,6 +68,8 @@ pub struct CloudHub {
     open: BTreeMap<NodeName, OpenSession>,
     admitted: AdmittedLinks,
     check: Rc<RefCell<CertificateCheck>>,
+    renewals: Option<Renewals>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl CloudHub {
@@ -72,7 +82,15 @@ impl CloudHub {
         addresses: Addresses,
     ) -> Self {
         let (open, admitted, check) = (BTreeMap::new(), Rc::default(), Rc::default());
-        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check }
+        let (renewals, clock) = (None, None);
+        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check, renewals, clock }
+    }
+
+    /// The same, which renews certificates over links and tells nodes whom to trust. `settings` outlive the incarnation.
+    #[must_use]
+    pub fn renewing(mut self, settings: RenewalSettings) -> Self {
+        self.renewals = Some(Renewals::new(settings, self.registry.clone()));
+        self
     }
 }
 
@@ -92,7 +110,9 @@ impl Actor for CloudHub {
             Rc::clone(&self.check),
             Rc::clone(&self.admitted),
             cx.myself(),
-        );
+        )
+        .renewing(self.renewals.is_some());
+        self.clock = Some(cx.env().clock());
         let acceptor = Rc::clone(&self.acceptor);
         cx.spawn(async move { link_acceptor.run(acceptor).await });
         Ok(())
@@ -111,6 +131,17 @@ impl Actor for CloudHub {
                 }
             }
             CloudHubMsg::CertificatesRevoked => self.end_revoked(cx).await,
+            CloudHubMsg::Up { node, session, certificate, message } => {
+                self.up(node, session, certificate, message, cx);
+            }
+            CloudHubMsg::RenewalNoted { node, session, certificate, valid } => {
+                self.renewal_noted(node, session, certificate, valid).await;
+            }
+            CloudHubMsg::TrustChanged => {
+                for (node, open) in &self.open {
+                    self.tell_trust(node, open, cx);
+                }
+            }
             CloudHubMsg::TellSessions { .. } if defect::is_planted(Defect::SessionsNotTold) => {}
             CloudHubMsg::TellSessions { to } => self.tell_all(to).await,
         }
@@ -127,6 +158,8 @@ impl Actor for CloudHub {
                     "session": open.session, "bytesIn": bytes_in, "bytesOut": bytes_out,
                     "transport": open.link.transport.to_string(), "wireVersion": open.version.number(),
                     "capabilities": open.capabilities.names().collect::<Vec<_>>(),
+                    "certificate": open.permit.certificate.serial(), "trustTaken": open.trusts.get(),
+                    "certificateEndsUnix": open.link.certificate_valid.map(|(_, ends)| ends),
                 });
                 (node.as_str(), view)
             })
@@ -140,6 +173,12 @@ impl Actor for CloudHub {
             let of = |name, bytes: u64| Sample::new(name, bytes as f64).of("node", node.as_str());
             samples.push(of("kubehive_node_link_received_bytes_total", open.link.traffic.received()));
             samples.push(of("kubehive_node_link_sent_bytes_total", open.link.traffic.sent()));
+            samples.push(of("kubehive_node_trust_taken", open.trusts.get().into()));
+            if let (Some(clock), Some((_, ends))) = (&self.clock, open.link.certificate_valid) {
+                let ends = SystemTime::UNIX_EPOCH + Duration::from_secs(ends);
+                let left = Sample::new("kubehive_node_certificate_days_left", days_left(ends, clock.wall()));
+                samples.push(left.of("node", node.as_str()));
+            }
         }
         samples
     }
@@ -202,17 +241,24 @@ impl CloudHub {
         events::session_opened(cx.env(), &node, session, &link);
         let open = OpenSession {
             session,
-            link: OpenLink { transport: link.transport(), traffic: link.traffic() },
+            link: OpenLink {
+                transport: link.transport(),
+                traffic: link.traffic(),
+                certificate_valid: link.peer().validity_unix(),
+            },
             version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
             twin: link.remote(),
+            hub: link.remote(),
+            trusts: Rc::default(),
             streams: link.byte_streams(),
             permit,
         };
         for reader in READERS {
             self.tell_up(reader, &node, &open).await;
         }
+        self.tell_trust(&node, &open, cx);
         self.open.insert(node.clone(), open);
         let name = Session::name(&node, session);
         cx.child(name, Session::policy(), Session::factory(node, session, link, cx.for_children()));
@@ -264,7 +310,7 @@ impl CloudHub {
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
-                let certificate = open.permit.certificate.serial.clone();
+                let certificate = open.permit.certificate.serial();
                 let link = open.link.clone();
                 lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, link }).await
             }

@@ -30,6 +30,24 @@ pub enum SecretError {
         /// The key in it.
         key: &'static str,
     },
+    /// A Secret that was there is gone.
+    #[error(
+        "Secret `kubeedge/{0}` is gone: restore it; this CloudCore goes on with what it knows, and one that starts makes a new CA (all nodes join again)"
+    )]
+    Gone(&'static str),
+    /// A Secret holds a CA of somebody else.
+    #[error(
+        "Secret `kubeedge/{0}` holds a CA that has nothing to do with those that are trusted: restore it, or restart CloudCore to take it (all nodes join again)"
+    )]
+    Foreign(&'static str),
+    /// One of two clocks is wrong.
+    #[error(
+        "this machine's clock and the API server's are {seconds} s apart: set them; no certificate is renewed until then, and no CA gives way to its successor"
+    )]
+    Clock {
+        /// How far.
+        seconds: u64,
+    },
     /// The certificate authority failed.
     #[error("certificate authority failed")]
     Authority(#[from] AuthorityError),

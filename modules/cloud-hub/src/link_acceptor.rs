@@ -4,16 +4,17 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use beehive::link::{Acceptor, Connection, IncomingLink, Link, LinkError, PeerName, Refused, Routes};
 use beehive::{Address, Env, Fault};
-use contract::NodeName;
 use contract::cloudhub::CloudHubMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
 use contract::router::{RouterMsg, RouterUp};
+use contract::uplink::HubUp;
+use contract::{NodeName, capability};
 use futures::StreamExt;
 use futures::future::Abortable;
 use futures::stream::FuturesUnordered;
@@ -40,6 +41,11 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(5);
 /// 2 s: what a node is asked to wait that could not be claimed.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
+/// 30 s for a node to have a certificate renewed that has ended.
+const RENEWAL_WITHIN: Duration = Duration::from_secs(30);
+/// 60 s: what a node is asked to wait whose certificate has ended and cannot be renewed.
+const ENDED_WAIT: Duration = Duration::from_secs(60);
+
 /// A link that was admitted and has no session yet.
 pub(crate) struct AdmittedLink {
     pub(crate) link: Link,
@@ -57,13 +63,17 @@ pub(crate) struct TrackedCertificate {
     check: Rc<RefCell<CertificateCheck>>,
     node: NodeName,
     pub(crate) id: u64,
-    pub(crate) serial: String,
 }
 
 impl TrackedCertificate {
     fn new(check: &Rc<RefCell<CertificateCheck>>, node: &NodeName, serial: &str) -> Self {
         let id = check.borrow_mut().enter(node, serial);
-        TrackedCertificate { check: Rc::clone(check), node: node.clone(), id, serial: serial.to_owned() }
+        TrackedCertificate { check: Rc::clone(check), node: node.clone(), id }
+    }
+
+    /// The serial of the certificate that the node has now.
+    pub(crate) fn serial(&self) -> String {
+        self.check.borrow().serial(&self.node, self.id).unwrap_or_default().to_owned()
     }
 
     /// Why it is not good any more, if it is not.
@@ -92,6 +102,8 @@ pub(crate) struct LinkAcceptor {
     check: Rc<RefCell<CertificateCheck>>,
     admitted: AdmittedLinks,
     hub: Address<CloudHubMsg>,
+    /// Whether certificates are renewed over links.
+    renews: bool,
 }
 
 impl LinkAcceptor {
@@ -113,7 +125,13 @@ impl LinkAcceptor {
             check,
             admitted,
             hub,
+            renews: false,
         }
+    }
+
+    /// The same, over whose links certificates are renewed.
+    pub(crate) fn renewing(self, renews: bool) -> Self {
+        LinkAcceptor { renews, ..self }
     }
 
     /// Takes connections at once, whatever the earlier ones do: whoever waits does so under the bounds of the limiter.
@@ -150,6 +168,9 @@ impl LinkAcceptor {
             }
             Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
         };
+        if has_ended(&peer, judged_by(&self.env)) {
+            return self.renew_alone(arrival, &progress).await;
+        }
         let (node, session, permit) = match self.claim(&peer, &progress).await {
             Ok(claimed) => claimed,
             Err(refused) => {
@@ -162,6 +183,37 @@ impl LinkAcceptor {
             Ok(link) => {
                 self.admitted.borrow_mut().insert((node.clone(), session), AdmittedLink { link, permit });
                 let _ = self.hub.tell(CloudHubMsg::Opened { node, session }).await;
+            }
+            Err(error) => events::left_early(&self.env, &peer, &Fault::from_error(&error).reason),
+        }
+    }
+
+    /// A node whose certificate has ended gets no session: it may have that renewed, and reaches nothing else.
+    async fn renew_alone(&self, arrival: IncomingLink, progress: &Progress) {
+        let peer = arrival.peer().clone();
+        let understands = arrival.capabilities().has(capability::TRUST);
+        let refused = || {
+            Refused {
+            reason: "this node's certificate has ended: run `keadm reset --force` and join again with a token for its name (`keadm gettoken --edgenode-name`)".to_owned(),
+            wait: Some(ENDED_WAIT),
+        }
+        };
+        let node = self.take_turn(&peer, progress).and_then(|()| node_of(&peer));
+        let node = node.and_then(|node| if self.renews && understands { Ok(node) } else { Err(refused()) });
+        let node = match node {
+            Ok(node) => node,
+            Err(refused) => {
+                events::node_refused(&self.env, &peer, &refused.reason);
+                return arrival.refuse(refused).await;
+            }
+        };
+        let routes =
+            Routes::new().accept(self.hub.clone(), hub_route(&node, None)).saying(capability::RENEWAL_ONLY);
+        match arrival.admit(routes).await {
+            Ok(link) => {
+                events::ended_certificate_let_in(&self.env, &node);
+                // The link goes when it is dropped here.
+                let _ = self.env.timeout(RENEWAL_WITHIN, link.ended()).await;
             }
             Err(error) => events::left_early(&self.env, &peer, &Fault::from_error(&error).reason),
         }
@@ -185,7 +237,7 @@ impl LinkAcceptor {
             Refused { reason, wait: Some(FULL_WAIT) }
         })?;
         let certificate = TrackedCertificate::new(&self.check, &node, peer.serial());
-        let serial = certificate.serial.clone();
+        let serial = peer.serial().to_owned();
         let claim = |reply| NodeLeaseMsg::Claim { node: node.clone(), certificate: serial, reply };
         match self.addresses.lease.ask(CLAIM_DEADLINE, claim).await {
             Ok(Ok(session)) => Ok((node, session, LinkPermit { certificate, _counted: counted })),
@@ -209,7 +261,13 @@ impl LinkAcceptor {
     /// What the node says is of this node and this session, whatever it says.
     fn routes(&self, node: &NodeName, session: u64) -> Routes {
         let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
-        Routes::new()
+        let routes = Routes::new();
+        let routes = if self.renews {
+            routes.accept(self.hub.clone(), hub_route(node, Some(session)))
+        } else {
+            routes
+        };
+        routes
             .accept(self.addresses.edge.clone(), move |message: EdgeUp, _: &PeerName| EdgeControllerMsg::Up {
                 node: edge_node.clone(),
                 session,
@@ -223,6 +281,32 @@ impl LinkAcceptor {
                 message,
             })
     }
+}
+
+/// What the node says to the hub itself, under the certificate that it has shown.
+fn hub_route(
+    node: &NodeName,
+    session: Option<u64>,
+) -> impl Fn(HubUp, &PeerName) -> CloudHubMsg + Send + Sync + use<> {
+    let node = node.clone();
+    move |message, peer| CloudHubMsg::Up {
+        node: node.clone(),
+        session,
+        certificate: peer.serial().to_owned(),
+        message,
+    }
+}
+
+/// The time by which it is judged whether a certificate has ended: the clock's, but not before this program was made. The transport goes
+/// by the same (its own certificate begins then at the earliest), so that none that it has let through ended is taken for one that lives.
+fn judged_by(env: &Env) -> SystemTime {
+    env.wall().max(SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX))
+}
+
+/// Whether the certificate of the other end has ended, though its transport let it through.
+fn has_ended(peer: &PeerName, now: SystemTime) -> bool {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    peer.validity_unix().is_some_and(|(_, ends)| ends < now)
 }
 
 fn node_of(peer: &PeerName) -> Result<NodeName, Refused> {

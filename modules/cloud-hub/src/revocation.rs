@@ -10,7 +10,10 @@ use noderegistry::{RegistryEvent, RegistryStatus};
 
 /// One certificate, from its hello to the end of its session.
 struct CertificateEntry {
-    serial: String,
+    /// Those that its node has shown or was given over its link: one of them has to be good.
+    serials: Vec<String>,
+    /// When the one begins and ends that was given last, in seconds since 1970.
+    given_valid: Option<(u64, u64)>,
     /// The list in which its name was seen, or that had begun when it came.
     seen: u64,
     revoked: Option<&'static str>,
@@ -29,9 +32,39 @@ impl CertificateCheck {
     /// A node arrives with a certificate of this serial. Answers its number.
     pub(crate) fn enter(&mut self, node: &NodeName, serial: &str) -> u64 {
         self.last += 1;
-        let entry = CertificateEntry { serial: serial.to_owned(), seen: self.list, revoked: None };
+        let entry = CertificateEntry {
+            serials: vec![serial.to_owned()],
+            given_valid: None,
+            seen: self.list,
+            revoked: None,
+        };
         self.entries.insert((node.clone(), self.last), entry);
         self.last
+    }
+
+    /// Over its link the node is about to be given another certificate, which is as good as its own from now on. Answers whether it is
+    /// still there.
+    pub(crate) fn renew(&mut self, node: &NodeName, id: u64, serial: &str, valid: (u64, u64)) -> bool {
+        let Some(entry) = self.entries.get_mut(&(node.clone(), id)) else { return false };
+        // What was given before and never used is not remembered.
+        entry.serials.truncate(1);
+        entry.serials.push(serial.to_owned());
+        entry.given_valid = Some(valid);
+        true
+    }
+
+    /// The node has that certificate on its disk, and the one before it is good for nothing any more. Answers when it begins and ends, if
+    /// it was given over this link.
+    pub(crate) fn kept(&mut self, node: &NodeName, id: u64, serial: &str) -> Option<(u64, u64)> {
+        let entry = self.entries.get_mut(&(node.clone(), id))?;
+        let is_given = entry.serials.len() > 1 && entry.serials.last().is_some_and(|last| last == serial);
+        is_given.then(|| entry.serials = vec![serial.to_owned()])?;
+        entry.given_valid
+    }
+
+    /// The serial of the certificate that the node has.
+    pub(crate) fn serial(&self, node: &NodeName, id: u64) -> Option<&str> {
+        self.entries.get(&(node.clone(), id))?.serials.first().map(String::as_str)
     }
 
     /// Its session has ended, or none was opened.
@@ -55,7 +88,7 @@ impl CertificateCheck {
                 let list = self.list;
                 self.revoke(Some(&node), |entry| {
                     entry.seen = list;
-                    status.reason_against(&entry.serial)
+                    status.reason_against_all(&entry.serials)
                 })
             }
             RegistryEvent::Delete(node) => self.revoke(Some(&node), |_| Some(RegistryStatus::FORGOTTEN)),
@@ -97,7 +130,7 @@ mod tests {
     fn is(name: &str, living: Option<&str>, is_barred: bool) -> RegistryEvent {
         RegistryEvent::Apply(
             node(name),
-            RegistryStatus { living: living.map(str::to_owned), is_barred, is_ending: false },
+            RegistryStatus { living: living.map(str::to_owned), next: None, is_barred, is_ending: false },
         )
     }
 
@@ -118,6 +151,27 @@ mod tests {
         check.leave(&node("a"), new);
         check.leave(&node("a-b"), other);
         assert!(check.entries.is_empty());
+    }
+
+    #[test]
+    fn a_link_goes_on_under_the_certificate_that_was_given_over_it_and_no_other_does() {
+        let mut check = CertificateCheck::default();
+        let (own, other) = (check.enter(&node("a"), "aa"), check.enter(&node("a"), "aa"));
+        assert!(check.renew(&node("a"), own, "bb", (1, 2)) && !check.renew(&node("b"), own, "bb", (1, 2)));
+        assert_eq!(check.serial(&node("a"), own), Some("aa"));
+        assert_eq!(check.kept(&node("a"), own, "cc"), None, "it was given another");
+        let both = RegistryStatus {
+            living: Some("aa".to_owned()),
+            next: Some("bb".to_owned()),
+            is_barred: false,
+            is_ending: false,
+        };
+        assert!(!check.apply(RegistryEvent::Apply(node("a"), both)));
+        assert_eq!(check.kept(&node("a"), own, "bb"), Some((1, 2)));
+        assert_eq!(check.serial(&node("a"), own), Some("bb"));
+        assert!(check.apply(is("a", Some("bb"), false)), "the other link has only what is dead now");
+        assert!(check.revoked(&node("a"), own).is_none() && check.revoked(&node("a"), other).is_some());
+        assert!(check.apply(is("a", Some("cc"), false)) && check.revoked(&node("a"), own).is_some());
     }
 
     #[test]

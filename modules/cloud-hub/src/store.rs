@@ -1,15 +1,19 @@
 //! What CloudCore keeps, in Secrets of namespace `kubeedge`: the CA and the key of the join tokens.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use beehive::Env;
+use http::Request;
+use http::header::DATE;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ObjectMeta, PostParams};
-use pki::{Authority, SubjectAltNames, TokenKey};
+use kube::client::Body;
+use pki::{Authorities, Authority, AuthorityError, SubjectAltNames, TokenKey};
 
+use crate::certificates::record::{AuthorityRecord, Data};
+use crate::certificates::rotation::{AuthorityLives, RotationStep, next_step, signing_validity, taken};
 use crate::error::SecretError;
 
 /// Where KubeEdge keeps its Secrets.
@@ -20,8 +24,10 @@ const CA_SECRET: &str = "casecret";
 const TOKEN_SECRET: &str = "tokenkeysecret";
 /// How often a compare-and-swap is tried when others write, too.
 const SWAP_TRIES: usize = 10;
-/// A year, as KubeEdge's node certificates; the server's is made anew at each start.
-const SERVER_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// 1 h that this machine's clock and the API server's may be apart: certificates begin an hour before they are signed.
+const CLOCKS_APART: Duration = Duration::from_secs(3600);
+/// 30 days, where nobody says otherwise.
+const SERVER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
 fn code_of(error: &kube::Error) -> Option<u16> {
     match error {
@@ -30,42 +36,134 @@ fn code_of(error: &kube::Error) -> Option<u16> {
     }
 }
 
+fn unread(secret: &'static str, source: kube::Error) -> SecretError {
+    match source {
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(secret),
+        source => SecretError::Api { secret, source },
+    }
+}
+
+fn record_of(secret: &Secret) -> Result<AuthorityRecord, SecretError> {
+    let empty = Data::new();
+    let record = AuthorityRecord::read(secret.data.as_ref().unwrap_or(&empty));
+    record.map_err(|key| SecretError::Broken { secret: CA_SECRET, key })
+}
+
+/// What a server says of the time (RFC 9110, 6.6.1); `None`: nothing that is understood.
+fn date_of(header: &[u8]) -> Option<SystemTime> {
+    let date = jiff::fmt::rfc2822::parse(std::str::from_utf8(header).ok()?).ok()?;
+    Some(date.timestamp().into())
+}
+
 /// The Secrets of namespace `kubeedge`. Whoever comes first makes them; everybody else takes what is there.
 #[derive(Clone)]
 pub struct SecretStore {
+    client: kube::Client,
     secrets: Api<Secret>,
     namespaces: Api<Namespace>,
 }
 
-type Data = BTreeMap<String, ByteString>;
-
 impl SecretStore {
     /// The Secrets behind `client`.
     pub fn new(client: kube::Client) -> Self {
-        SecretStore { secrets: Api::namespaced(client.clone(), NAMESPACE), namespaces: Api::all(client) }
+        let (secrets, namespaces) = (Api::namespaced(client.clone(), NAMESPACE), Api::all(client.clone()));
+        SecretStore { client, secrets, namespaces }
     }
 
-    /// The CA, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
+    /// The CA that signs, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
     /// that exists fails, and whoever fails reads.
     ///
     /// # Errors
     /// See [`SecretError`].
     pub async fn authority(&self, env: &Env) -> Result<Authority, SecretError> {
+        let (record, _) = self.record(|| Authority::create(env.wall(), env.random_id())).await?;
+        Ok(Authority::from_pem(&record.certificate, &record.key)?)
+    }
+
+    /// All CAs that are trusted now. One is made that lives as `lives` say if there is none, and nothing else is written.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub async fn authorities(&self, lives: &AuthorityLives, env: &Env) -> Result<Authorities, SecretError> {
+        let (record, _) = self.made_for(lives, env).await?;
+        Ok(record.authorities()?)
+    }
+
+    /// The same, after the step was taken that is due in giving way to a successor: by one compare-and-swap, so that of all CloudCores
+    /// one takes it. Answers which step was taken here. While CloudCore runs no CA is made but as a successor, and none is taken over
+    /// that has nothing to do with those that are `known`: whoever deletes or replaces the Secret shuts nobody out before the next start.
+    ///
+    /// # Errors
+    /// See [`SecretError`].
+    pub(crate) async fn rotate(
+        &self,
+        lives: &AuthorityLives,
+        known: &Authorities,
+        env: &Env,
+    ) -> Result<(Authorities, RotationStep), SecretError> {
+        for _ in 0..SWAP_TRIES {
+            let found = self.secrets.get_opt(CA_SECRET).await.map_err(|source| unread(CA_SECRET, source))?;
+            let mut secret = found.ok_or(SecretError::Gone(CA_SECRET))?;
+            let record = record_of(&secret)?;
+            if !record.authorities()?.is_kin_of(known) {
+                return Err(SecretError::Foreign(CA_SECRET));
+            }
+            let now = env.wall();
+            let step = next_step(&record, signing_validity(&record)?, lives, now);
+            let after = taken(&record, step, lives, now, || env.random_id())?;
+            // What cannot be read back is not written.
+            let authorities = after.authorities()?;
+            if step == RotationStep::Nothing {
+                return Ok((authorities, step));
+            }
+            self.check_clock(env).await?;
+            after.write(secret.data.get_or_insert_default());
+            match self.secrets.replace(CA_SECRET, &PostParams::default(), &secret).await {
+                Ok(_) => return Ok((authorities, step)),
+                Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
+                Err(source) => return Err(SecretError::Api { secret: CA_SECRET, source }),
+            }
+        }
+        Err(SecretError::Contended(CA_SECRET))
+    }
+
+    /// Whether this machine's clock agrees with the API server's. By a clock that is months off a CA would give way to one that nobody
+    /// takes, its predecessor be forgotten before nodes know the successor, and nodes be given what is good for nothing when the clock is
+    /// set. A server that says no time is not asked for it: the stand-alone API, which has the same clock.
+    ///
+    /// # Errors
+    /// [`SecretError::Clock`]: it does not.
+    pub(crate) async fn check_clock(&self, env: &Env) -> Result<(), SecretError> {
+        let Ok(request) = Request::get("/version").body(Body::empty()) else { return Ok(()) };
+        let answer = self.client.send(request).await.map_err(|source| unread(CA_SECRET, source))?;
+        let Some(theirs) = answer.headers().get(DATE).and_then(|date| date_of(date.as_bytes())) else {
+            return Ok(());
+        };
+        let apart = env.wall().duration_since(theirs).unwrap_or_else(|error| error.duration());
+        if apart > CLOCKS_APART { Err(SecretError::Clock { seconds: apart.as_secs() }) } else { Ok(()) }
+    }
+
+    async fn made_for(
+        &self,
+        lives: &AuthorityLives,
+        env: &Env,
+    ) -> Result<(AuthorityRecord, Secret), SecretError> {
+        self.record(|| Authority::create_for(env.wall(), lives.own, env.random_id())).await
+    }
+
+    /// What the Secret holds, and the Secret.
+    async fn record(
+        &self,
+        make: impl Fn() -> Result<Authority, AuthorityError>,
+    ) -> Result<(AuthorityRecord, Secret), SecretError> {
         let secret = self
             .get_or_create(CA_SECRET, || {
-                let authority = Authority::create(env.wall(), env.random_id())?;
-                Ok(Data::from([
-                    ("cadata".to_owned(), ByteString(authority.cert_pem().as_bytes().to_vec())),
-                    ("cakeydata".to_owned(), ByteString(authority.key_pem().as_bytes().to_vec())),
-                ]))
+                let mut data = Data::new();
+                AuthorityRecord::of(&make()?).write(&mut data);
+                Ok(data)
             })
             .await?;
-        let text = |key: &'static str| {
-            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
-            text.ok_or(SecretError::Broken { secret: CA_SECRET, key })
-        };
-        Ok(Authority::from_pem(&text("cadata")?, &text("cakeydata")?)?)
+        Ok((record_of(&secret)?, secret))
     }
 
     /// The key of the join tokens, made if there is none.
@@ -118,10 +216,7 @@ impl SecretStore {
         name: &'static str,
         make: impl Fn() -> Result<Data, SecretError>,
     ) -> Result<Secret, SecretError> {
-        let at = |source| match source {
-            kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(name),
-            source => SecretError::Api { secret: name, source },
-        };
+        let at = |source| unread(name, source);
         for _ in 0..SWAP_TRIES {
             if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
                 return Ok(secret);
@@ -138,3 +233,6 @@ impl SecretStore {
         Err(SecretError::Contended(name))
     }
 }
+
+#[cfg(test)]
+mod tests;

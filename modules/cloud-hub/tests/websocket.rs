@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::tls::{self, Credentials};
+use beehive::link::tls::{self, Credentials, LiveCredentials};
 use beehive::link::ws::WebSocketDialer;
 use beehive::link::{Acceptor, CloseReason, Connection, DialError, Dialer, IncomingLink, Urgency};
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
@@ -73,7 +73,7 @@ fn listen_to(
 ) -> Listening {
     let port = Rc::new(https::Port::bind("127.0.0.1:0".parse().unwrap()).unwrap());
     let at = port.address().port();
-    let tls = WebSocketListener::tls(&of_cloud(authority, env)).unwrap();
+    let tls = WebSocketListener::tls(&LiveCredentials::new(&of_cloud(authority, env)).unwrap()).unwrap();
     let (arrivals, acceptor) = websocket_queue();
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox::<WebSocketMsg>("websocket", Capacity::new(4, "a test's choice"));

@@ -96,6 +96,9 @@ impl Actor for NodeLease {
                     self.resolve(node, session, cx);
                 }
             }
+            NodeLeaseMsg::CertificateRenewed { node, session, certificate, valid } => {
+                self.sessions.borrow_mut().certificate_renewed(&node, session, &certificate, valid);
+            }
             NodeLeaseMsg::NodeDown { node, session } => {
                 self.sessions.borrow_mut().down(&node, session);
                 self.last_conditions.borrow_mut().forget(&node, session);
@@ -292,7 +295,9 @@ impl NodeLease {
 
     fn synced(&self, node: &NodeName, status: SyncStatus, cx: &Context<NodeLeaseMsg>) -> Synced {
         let now = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
-        Synced { status, link: self.sessions.borrow().link(node), now }
+        let sessions = self.sessions.borrow();
+        let certificate_valid = sessions.certificate_valid(node);
+        Synced { status, link: sessions.link(node), certificate_valid, now }
     }
 
     fn condition_writer(&self) -> ConditionWriter {

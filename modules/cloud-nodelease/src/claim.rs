@@ -8,7 +8,7 @@ use beehive::{Env, Fault, Reply};
 use contract::NodeName;
 use contract::nodelease::{ClaimRefused, SessionState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use noderegistry::{AdmissionError, Registry};
+use noderegistry::{AdmissionError, Refusal, Registry};
 
 use crate::error::LeaseError;
 use crate::events;
@@ -122,6 +122,7 @@ impl ClaimHandler {
 
     /// Finds out of which Node a session is that began before this actor's last restart.
     pub(crate) async fn resolve(&self, node: &NodeName, session: u64) -> Resolved {
+        let mut refused = None;
         loop {
             let certificate = self.sessions.borrow().certificate(node, session);
             let Some(certificate) = certificate else { return Resolved::GoesOn };
@@ -129,6 +130,13 @@ impl ClaimHandler {
                 Ok(uid) => {
                     self.sessions.borrow_mut().resolved(node, session, uid);
                     return Resolved::GoesOn;
+                }
+                // It may have been renewed just now, which is said here in a moment.
+                Err(AdmissionError::Refused(Refusal::NotLiving(_)))
+                    if refused.as_ref() != Some(&certificate) =>
+                {
+                    refused = Some(certificate);
+                    self.env.sleep(RESOLVE_PAUSE).await;
                 }
                 Err(AdmissionError::Refused(refusal)) => return Resolved::Over(refusal.to_string()),
                 Err(AdmissionError::Unavailable(error)) => {
@@ -158,6 +166,8 @@ impl ClaimHandler {
                 self.sessions.borrow_mut().resolved(node, session, Some(uid));
                 Ok(Resolved::GoesOn)
             }
+            // It may have been renewed just now: the next report asks again, and the hub ends the session where it was replaced.
+            Err(AdmissionError::Refused(refusal @ Refusal::NotLiving(_))) => Err(refusal.to_string()),
             Err(AdmissionError::Refused(refusal)) => Ok(Resolved::Over(refusal.to_string())),
             Err(AdmissionError::Unavailable(error)) => Err(unavailable(&error)),
         }

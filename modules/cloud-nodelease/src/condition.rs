@@ -1,5 +1,7 @@
-//! Shows on a Node whether it holds what it should, and what carries its link: the conditions `kubehive.io/Synced` and
-//! `kubehive.io/Link`.
+//! Shows on a Node whether it holds what it should, what carries its link, and until when its certificate is good: the conditions
+//! `kubehive.io/Synced`, `kubehive.io/Link` and `kubehive.io/Certificate`.
+
+mod certificate;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ pub(crate) struct Synced {
     pub(crate) status: SyncStatus,
     /// What carries the link of its session, if it has one, and the bytes that came and went over it.
     pub(crate) link: Option<(Transport, u64, u64)>,
+    /// When the certificate begins and ends that it has in that session, in seconds since 1970.
+    pub(crate) certificate_valid: Option<(u64, u64)>,
     /// The time of the writing.
     pub(crate) now: jiff::Timestamp,
 }
@@ -136,7 +140,11 @@ impl ConditionWriter {
             }
             let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
             let before = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind);
-            let changed = [condition(synced, before(SYNCED)), link_condition(synced, before(LINK))];
+            let changed = [
+                condition(synced, before(SYNCED)),
+                link_condition(synced, before(LINK)),
+                certificate::condition(synced, before(certificate::CERTIFICATE)),
+            ];
             let changed: Vec<Value> = changed.into_iter().flatten().collect();
             if changed.is_empty() {
                 return Ok(Outcome::Said(found.metadata.resource_version));
@@ -274,6 +282,7 @@ mod tests {
         Synced {
             status,
             link: Some((Transport::Quic, received, 7)),
+            certificate_valid: None,
             now: jiff::Timestamp::from_second(second).unwrap(),
         }
     }

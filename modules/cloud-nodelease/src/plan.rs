@@ -257,7 +257,27 @@ impl Sessions {
         self.sessions.get(node).map(|session| session.number)
     }
 
-    /// The certificate that the session began with.
+    /// The node has another certificate in that session from now on.
+    pub fn certificate_renewed(
+        &mut self,
+        node: &NodeName,
+        number: u64,
+        certificate: &str,
+        valid: (u64, u64),
+    ) {
+        let Some(session) = self.session_mut(node, number) else { return };
+        session.certificate = certificate.into();
+        if let Some(link) = &mut session.link {
+            link.certificate_valid = Some(valid);
+        }
+    }
+
+    /// When the certificate of the node's session begins and ends.
+    pub fn certificate_valid(&self, node: &NodeName) -> Option<(u64, u64)> {
+        self.sessions.get(node)?.link.as_ref()?.certificate_valid
+    }
+
+    /// The certificate that the node has in that session.
     pub fn certificate(&self, node: &NodeName, number: u64) -> Option<Arc<str>> {
         let session = self.sessions.get(node).filter(|session| session.number == number)?;
         Some(Arc::clone(&session.certificate))
@@ -282,7 +302,7 @@ impl Sessions {
 
     /// What carries the link of the node's session, if it has one, and the bytes that came and went over it.
     pub fn link(&self, node: &NodeName) -> Option<(Transport, u64, u64)> {
-        let OpenLink { transport, traffic } = self.sessions.get(node)?.link.as_ref()?;
+        let OpenLink { transport, traffic, .. } = self.sessions.get(node)?.link.as_ref()?;
         Some((*transport, traffic.received(), traffic.sent()))
     }
 

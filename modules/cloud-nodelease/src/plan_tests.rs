@@ -7,7 +7,7 @@ fn version(text: &str) -> LeaseVersion {
 }
 
 fn link() -> OpenLink {
-    OpenLink { transport: Transport::Quic, traffic: Arc::default() }
+    OpenLink { transport: Transport::Quic, traffic: Arc::default(), certificate_valid: None }
 }
 
 fn node() -> NodeName {
@@ -206,4 +206,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_certificate_that_was_renewed_is_the_sessions_from_then_on() {
+    let mut sessions = Sessions::default();
+    sessions.up(&node(), 5, "0a", link());
+    sessions.certificate_renewed(&node(), 4, "0b", (1, 2));
+    assert_eq!(sessions.certificate(&node(), 5).as_deref(), Some("0a"), "said of an older session");
+    sessions.certificate_renewed(&node(), 5, "0b", (1, 2));
+    assert_eq!(sessions.certificate(&node(), 5).as_deref(), Some("0b"));
+    assert_eq!(sessions.certificate_valid(&node()), Some((1, 2)));
 }

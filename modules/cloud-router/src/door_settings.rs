@@ -8,14 +8,11 @@ use std::time::Duration;
 use beehive::Env;
 use contract::rule_stream::{HEADER_BYTES_MAX, HEADERS_MAX, PATH_MAX};
 use https::{ClientCertificates, Http, Limits, Port, Server, Tls};
-use pki::{Authority, SubjectAltNames};
 
 use crate::door::{BODY_WITHIN, Door};
 use crate::error::DoorError;
 use crate::tokens::{Callers, Tokens};
 
-/// 365 days of the own CA's certificate; it is made at each start.
-const LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// 512 connections of callers.
 const CALLERS: usize = 512;
 /// 64 of them of one token, or of one address where no token is asked for.
@@ -36,27 +33,25 @@ pub struct DoorSettings {
     pub within: Duration,
     /// TLS; `None`: HTTP without.
     pub tls: Option<Tls>,
+    /// Whether that is with a certificate of the own CA, which is made anew while it is served.
+    pub has_own_certificate: bool,
     /// Who may call.
     pub(crate) callers: Callers,
 }
 
 impl DoorSettings {
-    /// By the settings, which have a door. `authority` is the own CA, `alt_names` how this CloudCore is reached. Reads files: before the
-    /// hive runs.
+    /// By the settings, which have a door. `own` is the chain and the key (PEM) of the own CA, for where the settings name none. Reads
+    /// files: before the hive runs.
     ///
     /// # Errors
     /// See [`DoorError`].
-    pub fn open(
-        settings: &config::router::Router,
-        authority: &Authority,
-        alt_names: &SubjectAltNames,
-        env: &Env,
-    ) -> Result<Self, DoorError> {
+    pub fn open(settings: &config::router::Router, own: (&str, &str)) -> Result<Self, DoorError> {
+        let has_own_certificate = !settings.plain_http && settings.tls_cert_file.as_os_str().is_empty();
         let tls = if settings.plain_http {
             tracing::warn!("modules.router.plainHTTP: tokens and bodies at the door can be read on the way");
             None
         } else {
-            Some(certificate(settings, authority, alt_names, env)?)
+            Some(certificate(settings, own)?)
         };
         let callers = if settings.allow_anonymous {
             tracing::warn!(
@@ -72,7 +67,18 @@ impl DoorSettings {
         let port = Port::bind(address).map_err(|source| DoorError::Listen { address, source })?;
         tracing::info!(address = %port.address(), "HTTP clients may call what rules lead to nodes");
         let within = Duration::from_secs(settings.rest_timeout.into());
-        Ok(DoorSettings { port: Arc::new(port), within, tls, callers })
+        Ok(DoorSettings { port: Arc::new(port), within, tls, has_own_certificate, callers })
+    }
+
+    /// Shows another certificate of the own CA from now on, where one is shown.
+    ///
+    /// # Errors
+    /// When it is not usable. The one before is shown then.
+    pub fn show(&self, (chain, key): (&str, &str)) -> Result<(), DoorError> {
+        if let Some(tls) = self.tls.as_ref().filter(|_| self.has_own_certificate) {
+            tls.replace(&Tls::also_tls12(chain, key, &ClientCertificates::NotAsked)?);
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -114,20 +120,13 @@ impl DoorSettings {
     }
 }
 
-fn certificate(
-    settings: &config::router::Router,
-    authority: &Authority,
-    alt_names: &SubjectAltNames,
-    env: &Env,
-) -> Result<Tls, DoorError> {
+fn certificate(settings: &config::router::Router, own: (&str, &str)) -> Result<Tls, DoorError> {
     let read = |path: &PathBuf| {
         let shown = path.display().to_string();
         std::fs::read_to_string(path).map_err(|source| DoorError::Certificate { path: shown, source })
     };
     let (chain, key) = if settings.tls_cert_file.as_os_str().is_empty() {
-        let made = authority.server(alt_names, env.wall(), LIFE, env.random_id());
-        let (issued, key) = made.map_err(DoorError::Authority)?;
-        (format!("{}{}", issued.pem, authority.cert_pem()), key)
+        (own.0.to_owned(), own.1.to_owned())
     } else {
         (read(&settings.tls_cert_file)?, read(&settings.tls_private_key_file)?)
     };

@@ -36,7 +36,4 @@ pub enum DoorError {
         #[source]
         source: std::io::Error,
     },
-    /// The own CA's certificate cannot be made.
-    #[error("modules.router: a certificate of CloudCore's own CA")]
-    Authority(#[source] pki::AuthorityError),
 }

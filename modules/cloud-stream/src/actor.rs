@@ -17,7 +17,7 @@ use contract::edgecontroller::EdgeControllerMsg;
 use https::{Http, Limits, Server, Tls};
 use nodecalls::NodeCalls;
 
-use crate::certificate::{Issued, RENEWED_AFTER, ServingCertificate};
+use crate::certificate::{Issued, ServingCertificate};
 use crate::checks::Checks;
 use crate::endpoint::{ENDS_WITHIN, Endpoint, EndpointDependencies};
 use crate::handler::{KubeletHandler, NodesByPort};
@@ -57,6 +57,8 @@ const LIMITS: Limits = Limits {
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// 1 min before a port is looked for again where all were used.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// 60 s between looks whether the certificate is to be made anew: it is old, or the CA gives way to its successor.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
 /// 1 h before a certificate is tried again that could not be made.
 const CERTIFICATE_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -147,7 +149,7 @@ impl Actor for CloudStream {
             self.running = Some(self.serve(serving, cx).map_err(|error| Fault::from_error(&error))?);
             client_ca::watch(self.dependencies.client.clone(), cx);
             said_ports::ask(self.dependencies.client.clone(), address, cx);
-            cx.after(RENEWED_AFTER, CloudStreamMsg::RenewCertificate);
+            cx.after(CERTIFICATE_LOOK, CloudStreamMsg::RenewCertificate);
             self.begin_checks(cx);
         }
         cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudStream });
@@ -390,6 +392,10 @@ impl CloudStream {
 
     fn renew(&mut self, cx: &Context<CloudStreamMsg>) {
         let Some(running) = &mut self.running else { return };
+        if !running.serving.certificate.is_due(&running.issued, cx.now()) {
+            cx.after(CERTIFICATE_LOOK, CloudStreamMsg::RenewCertificate);
+            return;
+        }
         let made = running.serving.certificate.issue(cx.env()).and_then(|issued| {
             let tls = issued.tls(running.client_ca.as_deref())?;
             Ok((issued, tls))
@@ -401,7 +407,7 @@ impl CloudStream {
                     running.tls.replace(&tls);
                 }
                 events::certificate_renewed(cx.env());
-                RENEWED_AFTER
+                CERTIFICATE_LOOK
             }
             Err(error) => {
                 events::certificate_not_renewed(cx.env(), &Fault::from_error(&error).reason);

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use beehive::Env;
+use beehive::{Env, Moment};
 use https::{ClientCertificates, Tls};
-use pki::{Authority, SubjectAltNames};
+use pki::{CurrentAuthorities, SubjectAltNames};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -15,11 +15,11 @@ use crate::error::CertificateError;
 /// 90 days. It is made at each start, and again long before it ends.
 const LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// 60 days: a third of its life is left then.
-pub(crate) const RENEWED_AFTER: Duration = Duration::from_secs(60 * 86_400);
+const RENEWED_AFTER: Duration = Duration::from_secs(60 * 86_400);
 
 /// What a certificate is made of.
 pub struct ServingCertificate {
-    authority: Authority,
+    authorities: CurrentAuthorities,
     alt_names: SubjectAltNames,
 }
 
@@ -28,12 +28,14 @@ pub struct ServingCertificate {
 pub(crate) struct Issued {
     chain: String,
     key: String,
+    /// The CAs that were trusted when it was made, and when that was; `None`: somebody else has signed it.
+    made: Option<(Vec<Vec<u8>>, Moment)>,
 }
 
 impl ServingCertificate {
-    /// One for `addresses` and `names`, signed by `authority`.
-    pub fn new(authority: Authority, addresses: Vec<IpAddr>, names: Vec<String>) -> Self {
-        ServingCertificate { authority, alt_names: SubjectAltNames { addresses, names } }
+    /// One for `addresses` and `names`, signed by whichever CA signs when it is made.
+    pub fn new(authorities: CurrentAuthorities, addresses: Vec<IpAddr>, names: Vec<String>) -> Self {
+        ServingCertificate { authorities, alt_names: SubjectAltNames { addresses, names } }
     }
 
     /// What a certificate has to name.
@@ -42,15 +44,25 @@ impl ServingCertificate {
     }
 
     pub(crate) fn issue(&self, env: &Env) -> Result<Issued, CertificateError> {
-        let (issued, key) = self.authority.server(&self.alt_names, env.wall(), LIFE, env.random_id())?;
-        Ok(Issued { chain: format!("{}{}", issued.pem, self.authority.cert_pem()), key })
+        let authorities = self.authorities.get();
+        let signing = authorities.signing();
+        let (issued, key) = signing.server(&self.alt_names, env.wall(), LIFE, env.random_id())?;
+        let made = Some((authorities.trusted(), env.now()));
+        Ok(Issued { chain: authorities.chain(&issued.pem), key, made })
+    }
+
+    /// Whether `shown` is to be made anew: it is old, or others are trusted than when it was made.
+    pub(crate) fn is_due(&self, shown: &Issued, now: Moment) -> bool {
+        shown.made.as_ref().is_some_and(|(trusted, at)| {
+            now.since(*at) >= RENEWED_AFTER || *trusted != self.authorities.get().trusted()
+        })
     }
 }
 
 impl Issued {
     /// A chain that somebody else has signed, and its key.
     pub(crate) fn of(chain: String, key: String) -> Self {
-        Issued { chain, key }
+        Issued { chain, key, made: None }
     }
 
     /// TLS with it, for clients whose certificate may be of this CA: the PEM of the API server's.

@@ -35,6 +35,17 @@ pub const REPORT_METHOD_CALLS: &str = "report.method-calls";
 /// Calls of a device's methods.
 pub const CALL_METHOD: &str = "call-method";
 
+/// Certificates are renewed over the link.
+pub const RENEW_CERTIFICATE: &str = "renew-certificate";
+/// Nothing but that: the certificate that the node has shown has ended.
+pub const RENEWAL_ONLY: &str = "renewal-only";
+/// By what the cloud is known, and where it is.
+pub const TRUST: &str = "trust";
+
+/// What CloudHub of this release understands.
+pub const OF_CLOUD_HUB: &[&str] = &[RENEW_CERTIFICATE];
+/// What the EdgeHub of a node of this release understands.
+pub const OF_EDGE_HUB: &[&str] = &[TRUST];
 /// What the edge controller of this release understands.
 pub const OF_EDGE_CONTROLLER: &[&str] = &[
     DEFLATE,

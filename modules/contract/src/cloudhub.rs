@@ -3,6 +3,7 @@
 use beehive::Message;
 
 use crate::NodeName;
+use crate::uplink::HubUp;
 
 /// Messages to CloudHub.
 #[derive(Debug)]
@@ -35,6 +36,31 @@ pub enum CloudHubMsg {
     },
     /// The register of nodes has revoked certificates: the sessions that were opened with them are to end.
     CertificatesRevoked,
+    /// From a node, which is the name in its certificate.
+    Up {
+        /// The node.
+        node: NodeName,
+        /// The session in which it says so; `None`: it has none, and may have its certificate renewed and nothing else, because
+        /// that has ended.
+        session: Option<u64>,
+        /// Serial number of the certificate that it has shown, lower-case hex.
+        certificate: String,
+        /// What it says.
+        message: HubUp,
+    },
+    /// The certificate that a node was given in this session is on its disk, and is the living one of its name.
+    RenewalNoted {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Its serial number, lower-case hex.
+        certificate: String,
+        /// When it begins and ends, in seconds since 1970.
+        valid: (u64, u64),
+    },
+    /// What nodes trust has changed: tell them.
+    TrustChanged,
     /// Whoever asks has begun anew: say `AllNodesDown` and then `NodeUp` of each open session to it.
     TellSessions {
         /// Who asks.
@@ -66,6 +92,9 @@ impl Message for CloudHubMsg {
             CloudHubMsg::Closed { .. } => "Closed",
             CloudHubMsg::SessionOver { .. } => "SessionOver",
             CloudHubMsg::CertificatesRevoked => "CertificatesRevoked",
+            CloudHubMsg::Up { message, .. } => message.name(),
+            CloudHubMsg::RenewalNoted { .. } => "RenewalNoted",
+            CloudHubMsg::TrustChanged => "TrustChanged",
             CloudHubMsg::TellSessions { .. } => "TellSessions",
         }
     }

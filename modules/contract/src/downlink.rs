@@ -2,6 +2,7 @@
 
 use beehive::{Message, Reply};
 
+use crate::certificate::CloudTrust;
 use crate::device_call::MethodCall;
 use crate::{Change, Digest, ObjectVersion};
 
@@ -52,6 +53,26 @@ pub enum DeviceDown {
         /// `Err`: nothing came of it, and why.
         reply: Reply<Result<(), String>>,
     },
+}
+
+/// What the cloud may say to a node's EdgeHub.
+#[derive(Debug)]
+pub enum HubDown {
+    /// Trust these and no others, and find the cloud there, too. Answered after the commit.
+    Trust {
+        /// Which.
+        trust: CloudTrust,
+        /// `Err`: nothing of it was taken, and why.
+        reply: Reply<Result<(), String>>,
+    },
+}
+
+impl Message for HubDown {
+    fn name(&self) -> &'static str {
+        match self {
+            HubDown::Trust { .. } => "Trust",
+        }
+    }
 }
 
 /// What a node holds at one moment, in short.

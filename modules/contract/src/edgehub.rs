@@ -2,6 +2,8 @@
 
 use beehive::Message;
 
+use crate::downlink::HubDown;
+
 /// Messages to EdgeHub.
 #[derive(Debug)]
 pub enum EdgeHubMsg {
@@ -30,6 +32,24 @@ pub enum EdgeHubMsg {
     },
     /// MetaManager began anew and has forgotten the link: make a new one.
     MetaBegan,
+    /// From the cloud.
+    Down(HubDown),
+    /// Time to see whether the certificate is to be renewed.
+    LookAtCertificate,
+    /// What became of asking for a certificate.
+    RenewalEnded {
+        /// Whether there is a new one.
+        renewed: bool,
+        /// How long the cloud asked to wait, in milliseconds.
+        wait_ms: Option<u64>,
+    },
+    /// The cloud is found at other places than before.
+    ServersChanged {
+        /// IP addresses and DNS names beside those of the settings.
+        servers: Vec<String>,
+    },
+    /// Another CA signs than the one that has signed the node's certificate.
+    CertificateSuperseded,
 }
 
 impl Message for EdgeHubMsg {
@@ -41,6 +61,11 @@ impl Message for EdgeHubMsg {
             EdgeHubMsg::LinkUp { .. } => "LinkUp",
             EdgeHubMsg::LinkEnded { .. } => "LinkEnded",
             EdgeHubMsg::MetaBegan => "MetaBegan",
+            EdgeHubMsg::Down(message) => message.name(),
+            EdgeHubMsg::LookAtCertificate => "LookAtCertificate",
+            EdgeHubMsg::RenewalEnded { .. } => "RenewalEnded",
+            EdgeHubMsg::ServersChanged { .. } => "ServersChanged",
+            EdgeHubMsg::CertificateSuperseded => "CertificateSuperseded",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod capability;
+pub mod certificate;
 pub mod changed;
 pub mod cloudhub;
 pub mod cloudstream;

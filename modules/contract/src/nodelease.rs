@@ -38,6 +38,17 @@ pub enum NodeLeaseMsg {
         /// Its link.
         link: OpenLink,
     },
+    /// The node's certificate was renewed in this session: the one before is good for nothing any more.
+    CertificateRenewed {
+        /// The node.
+        node: NodeName,
+        /// The session.
+        session: u64,
+        /// Serial number of the new one, lower-case hex.
+        certificate: String,
+        /// When it begins and ends, in seconds since 1970.
+        valid: (u64, u64),
+    },
     /// A session ended.
     NodeDown {
         /// The node.
@@ -144,6 +155,8 @@ pub struct OpenLink {
     pub transport: Transport,
     /// The bytes that cross it.
     pub traffic: Arc<Traffic>,
+    /// When the certificate of its node begins and ends, in seconds since 1970; `None`: it has no end.
+    pub certificate_valid: Option<(u64, u64)>,
 }
 
 impl ReportVersion {
@@ -177,6 +190,7 @@ impl Message for NodeLeaseMsg {
             NodeLeaseMsg::Claim { .. } => "Claim",
             NodeLeaseMsg::AllNodesDown => "AllNodesDown",
             NodeLeaseMsg::NodeUp { .. } => "NodeUp",
+            NodeLeaseMsg::CertificateRenewed { .. } => "CertificateRenewed",
             NodeLeaseMsg::NodeDown { .. } => "NodeDown",
             NodeLeaseMsg::Session { .. } => "Session",
             NodeLeaseMsg::NodeCreated { .. } => "NodeCreated",

@@ -2,6 +2,7 @@
 
 use beehive::{Message, Reply};
 
+use crate::certificate::{RenewalRefused, RenewedCertificate};
 use crate::rule_call::{RuleAnswer, RuleCall};
 use crate::{Batch, Report, TokenGrant, TokenQuery, Unparsed, Upload};
 
@@ -62,6 +63,34 @@ pub enum RouterUp {
         /// What came of it.
         reply: Reply<RuleAnswer>,
     },
+}
+
+/// What a node may say to CloudHub.
+#[derive(Debug)]
+pub enum HubUp {
+    /// Sign the key in this request. For which name is not asked: it is the link's.
+    RenewCertificate {
+        /// A certificate signing request (PKCS#10, DER), at most [`crate::certificate::CSR_BYTES_MAX`].
+        csr_der: Vec<u8>,
+        /// The certificate, or why there is none.
+        reply: Reply<Result<RenewedCertificate, RenewalRefused>>,
+    },
+    /// The certificate of this serial, and its key, are on the node's disk: the one before it is not needed any more.
+    CertificateKept {
+        /// Lower-case hex.
+        serial: String,
+        /// `Err`: a sentence why that is not noted.
+        reply: Reply<Result<(), String>>,
+    },
+}
+
+impl Message for HubUp {
+    fn name(&self) -> &'static str {
+        match self {
+            HubUp::RenewCertificate { .. } => "RenewCertificate",
+            HubUp::CertificateKept { .. } => "CertificateKept",
+        }
+    }
 }
 
 impl Message for EdgeUp {

@@ -11,12 +11,13 @@ use beehive::Reply;
 use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::{DeviceDown, Inventory, MetaDown, NotApplied};
+use contract::certificate::{CloudTrust, RenewalRefused, RenewedCertificate};
+use contract::downlink::{DeviceDown, HubDown, Inventory, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
 use contract::rule_call::{RuleAnswer, RuleCall};
 use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamRequest, StreamResponse};
-use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
+use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
 use contract::{
     CallRecord, Change, DeviceCondition, Digest, MethodCall, Object, ObjectKey, ObjectVersion, Report,
     Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload, capability, rows,
@@ -265,6 +266,51 @@ fn stream_response() -> StreamResponse {
     StreamResponse { status: 101, headers: vec![(s("upgrade"), s("SPDY/3.1"))] }
 }
 
+fn trust() -> CloudTrust {
+    CloudTrust { authorities: vec![b"ca".to_vec()], servers: vec![s("192.0.2.1")] }
+}
+
+fn renewed() -> RenewedCertificate {
+    RenewedCertificate { certificate: b"der".to_vec(), trust: trust() }
+}
+
+/// What is said of certificates.
+fn certificates() -> Vec<(String, Vec<u8>)> {
+    let (renewal, kept, trusted) = (Reply::channel().0, Reply::channel().0, Reply::channel().0);
+    vec![
+        (s("renew-certificate"), body(HubUp::RenewCertificate { csr_der: b"csr".to_vec(), reply: renewal })),
+        (s("certificate-kept"), body(HubUp::CertificateKept { serial: s("0a"), reply: kept })),
+        (s("trust"), body(HubDown::Trust { trust: trust(), reply: trusted })),
+    ]
+}
+
+/// Their answers.
+fn certificate_answers(messages: &BTreeMap<String, Vec<u8>>) -> Vec<(String, Answer)> {
+    let mut all = Vec::new();
+    let wait = Some(std::time::Duration::from_millis(1500));
+    let refused = RenewalRefused { reason: s("no"), wait };
+    for (name, answer) in [("certificate-renewed", Ok(renewed())), ("renewal-refused", Err(refused))] {
+        let (HubUp::RenewCertificate { reply, .. }, kept) = question(&messages["renew-certificate"]) else {
+            panic!()
+        };
+        reply.send(answer);
+        all.push((s(name), kept));
+    }
+    for (name, taken) in [("certificate-noted", Ok(())), ("certificate-not-noted", Err(s("no")))] {
+        let (HubUp::CertificateKept { reply, .. }, kept) = question(&messages["certificate-kept"]) else {
+            panic!()
+        };
+        reply.send(taken);
+        all.push((s(name), kept));
+    }
+    for (name, taken) in [("trust-taken", Ok(())), ("trust-refused", Err(s("no")))] {
+        let (HubDown::Trust { reply, .. }, kept) = question(&messages["trust"]);
+        reply.send(taken);
+        all.push((s(name), kept));
+    }
+    all
+}
+
 /// (name, bytes) of every message.
 fn messages() -> Vec<(String, Vec<u8>)> {
     let versions =
@@ -290,6 +336,7 @@ fn messages() -> Vec<(String, Vec<u8>)> {
     for (name, request) in rule_streams() {
         all.push((s(name), request.encode(WireVersion::ONE).unwrap()));
     }
+    all.extend(certificates());
     all.push((s("rule-stream-answer"), rule_stream_answer().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-request"), stream_request().encode(WireVersion::ONE).unwrap()));
     all.push((s("stream-response"), stream_response().encode(WireVersion::ONE).unwrap()));
@@ -353,6 +400,9 @@ fn answers() -> Vec<(String, Vec<u8>)> {
     let (RouterUp::RuleCall { reply, .. }, answer) = question(&messages["rule-call"]) else { panic!() };
     reply.send(rule_answer());
     keep("rule-call-answer", answer);
+    for (name, answer) in certificate_answers(&messages) {
+        keep(&name, answer);
+    }
     all
 }
 
@@ -444,6 +494,20 @@ fn golden_messages_are_read_back() {
         RouterUp::RuleCall { call, .. } => assert_eq!(call, rule_call()),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn golden_words_about_certificates_are_read_back() {
+    match read("renew-certificate") {
+        HubUp::RenewCertificate { csr_der, .. } => assert_eq!(csr_der, b"csr"),
+        other => panic!("{other:?}"),
+    }
+    match read("certificate-kept") {
+        HubUp::CertificateKept { serial, .. } => assert_eq!(serial, "0a"),
+        other => panic!("{other:?}"),
+    }
+    let HubDown::Trust { trust: read, .. } = read("trust");
+    assert_eq!(read, trust());
 }
 
 #[test]

@@ -5,11 +5,11 @@ use beehive::Reply;
 use beehive::link::wire::{DecodeError, ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use bytes::Bytes;
-use contract::downlink::{DeviceDown, MetaDown};
+use contract::downlink::{DeviceDown, HubDown, MetaDown};
 use contract::rows::{decode_report, decode_telemetry, encode_report, encode_telemetry};
 use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
-use contract::uplink::{DeviceUp, EdgeUp, RouterUp};
+use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
 use contract::wire::{BODY_MAX, DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, OBJECT_MAX, ROUTER_MAILBOX};
 use contract::{Batch, Change, DecodedBatch, Object, ObjectKey, Report, capability};
 use proptest::prelude::*;
@@ -82,6 +82,12 @@ fn show(bytes: &[u8]) {
         if let Ok(response) = StreamResponse::decode(head, WireVersion::ONE) {
             assert_eq!(&response.encode(WireVersion::ONE).unwrap()[stream::LENGTH..], head);
         }
+    }
+    if let Ok(said) = HubUp::decode(bytes, way(), &protocol()) {
+        assert_eq!(written(said), bytes);
+    }
+    if let Ok(said) = HubDown::decode(bytes, way(), &protocol()) {
+        assert_eq!(written(said), bytes);
     }
     // Objects may be deflated in more than one way: not written back to the byte.
     if let Ok(call) = DeviceDown::decode(bytes, way(), &protocol()) {
@@ -267,4 +273,41 @@ fn the_largest_head_of_a_stream_is_within_its_length_and_a_longer_one_is_not_rea
     let response = StreamResponse { status: 200, headers: vec![] }.encode(WireVersion::ONE).unwrap();
     let confused = StreamRequest::decode(&response[stream::LENGTH..], WireVersion::ONE);
     assert_eq!(confused, Err(StreamHeadError::Kind(2)));
+}
+
+#[test]
+fn what_is_said_of_certificates_has_bounds() {
+    use contract::certificate::{AUTHORITIES_MAX, CSR_BYTES_MAX, CloudTrust, SERVERS_MAX};
+    let renew = |bytes: usize| {
+        let message = HubUp::RenewCertificate { csr_der: vec![0; bytes], reply: Reply::channel().0 };
+        HubUp::decode(&written(message), way(), &protocol()).is_ok()
+    };
+    assert!(renew(CSR_BYTES_MAX) && !renew(CSR_BYTES_MAX + 1));
+    let kept = |serial: &str| {
+        let message = HubUp::CertificateKept { serial: serial.to_owned(), reply: Reply::channel().0 };
+        HubUp::decode(&written(message), way(), &protocol()).is_ok()
+    };
+    assert!(kept("0af") && kept(&"a".repeat(64)));
+    for odd in ["", "G", "0A", "../x", "a b", &"a".repeat(65)] {
+        assert!(!kept(odd), "{odd}");
+    }
+    let trusts = |authorities: usize, bytes: usize, servers: usize, letters: usize| {
+        let trust = CloudTrust {
+            authorities: vec![vec![0; bytes]; authorities],
+            servers: vec!["a".repeat(letters); servers],
+        };
+        let message = HubDown::Trust { trust, reply: Reply::channel().0 };
+        HubDown::decode(&written(message), way(), &protocol()).is_ok()
+    };
+    assert!(trusts(AUTHORITIES_MAX, 16 << 10, SERVERS_MAX, 253));
+    assert!(!trusts(AUTHORITIES_MAX + 1, 1, 1, 1) && !trusts(1, (16 << 10) + 1, 1, 1));
+    assert!(!trusts(1, 1, SERVERS_MAX + 1, 1) && !trusts(1, 1, 1, 254));
+    assert!(
+        HubUp::decode(
+            &written(HubUp::CertificateKept { serial: "a".into(), reply: Reply::channel().0 }),
+            None,
+            &protocol()
+        )
+        .is_err()
+    );
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Annotation of an [`EdgeNode`]: the serial of the one living certificate, lower-case hex. Absent: there is none. It stands
 /// in the metadata, so that a watch of the metadata is enough to check links.
 pub const CERTIFICATE_ANNOTATION: &str = "kubehive.io/certificate";
+/// Annotation of an [`EdgeNode`]: the serial of the certificate that is to take the living one's place, lower-case hex. Both are good
+/// until it is used for the first time. It stands here before the node is given it.
+pub const NEXT_CERTIFICATE_ANNOTATION: &str = "kubehive.io/next-certificate";
 /// Label of an [`EdgeNode`] that bars its name while it is there with any value but [`NOT_REVOKED`].
 pub const REVOKED_LABEL: &str = "kubehive.io/revoked";
 /// The value of [`REVOKED_LABEL`] that is written to bar.
@@ -41,14 +44,22 @@ pub const NOT_REVOKED: &str = "false";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeNodeSpec {
-    /// The serial of the newest certificate, living or not, lower-case hex.
+    /// The serial of the newest certificate that was used, living or not, lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub serial: Option<String>,
-    /// When the newest certificate ends, as RFC 3339.
+    /// When the newest certificate that was used ends, as RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub not_after: Option<String>,
+    /// When the certificate ends that is to take its place, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub next_not_after: Option<String>,
+    /// The serial of the certificate that the node joined with, if that was renewed since; lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub enrolment_serial: Option<String>,
     /// The uid of the Node object that is this node's; absent until there is one.
     #[serde(rename = "nodeUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

@@ -28,7 +28,8 @@ pub use device::{
 pub use device_model::{AccessMode, DeviceModel, DeviceModelSpec, ModelProperty, PropertyType};
 pub use device_status::{DeviceStatus, DeviceStatusSpec, DeviceStatusStatus, Twin, TwinProperty};
 pub use edge_node::{
-    CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NOT_REVOKED, NodeOwner, REVOKED, REVOKED_LABEL,
+    CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, NEXT_CERTIFICATE_ANNOTATION, NOT_REVOKED, NodeOwner,
+    REVOKED, REVOKED_LABEL,
 };
 pub use edge_rule::{
     EDGE_ACTIONS_MAX, EDGE_RULES_ANNOTATION, EDGE_RULES_BYTES, EDGE_RULES_MAX, EdgeAction, EdgeCondition,

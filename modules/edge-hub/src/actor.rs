@@ -1,5 +1,7 @@
 //! EdgeHub's actor.
 
+mod keeping;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,19 +10,23 @@ use std::time::Duration;
 
 use beehive::link::{Hello, Link};
 use beehive::{Actor, Address, Context, Fault};
+use contract::capability;
 use contract::devicetwin::TwinMsg;
+use contract::downlink::HubDown;
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
 use futures::future::AbortHandle;
 
 use crate::attempt::{AttemptContext, AttemptFailure};
+use crate::certificates::NodeCertificates;
 use crate::dial_schedule::DialSchedule;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, NamedServers};
 use crate::events;
 use crate::network::Network;
 use crate::plan::{Carrier, NextStep, Outage, Plan};
 use crate::stream_handler::StreamHandler;
+use keeping::{Keeping, renew_alone};
 
 /// 1 s between looks at the node's network.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +49,7 @@ pub struct EdgeHub {
     last_end: Option<String>,
     outage: Outage,
     probes: u64,
+    keeping: Option<Keeping>,
 }
 
 /// Links of attempts that came to something, shared with their tasks.
@@ -81,7 +88,15 @@ impl EdgeHub {
             last_end: None,
             outage: Outage::default(),
             probes: 0,
+            keeping: None,
         }
+    }
+
+    /// With the node's certificates, which are renewed and changed over the link, and with how servers are reached that the cloud names.
+    #[must_use]
+    pub fn keeping(mut self, certificates: Rc<NodeCertificates>, named: NamedServers) -> Self {
+        self.keeping = Some(Keeping::new(certificates, named));
+        self
     }
 
     /// With an eye on the node's network: a change of it is not waited out.
@@ -113,6 +128,7 @@ impl Actor for EdgeHub {
         // An earlier incarnation's link ended with it.
         let _ = self.meta.tell(MetaMsg::LinkDown).await;
         self.watch(cx);
+        self.begin_keeping(cx);
         self.dial(cx);
         Ok(())
     }
@@ -127,6 +143,13 @@ impl Actor for EdgeHub {
                 self.link_ended(attempt, reason, wait_ms.map(Duration::from_millis), cx).await;
             }
             EdgeHubMsg::MetaBegan => self.meta_began(),
+            EdgeHubMsg::Down(HubDown::Trust { trust, reply }) => self.trust(trust, reply, cx),
+            EdgeHubMsg::LookAtCertificate => self.look_at_certificate(cx),
+            EdgeHubMsg::RenewalEnded { renewed, wait_ms } => {
+                self.renewal_ended(renewed, wait_ms.map(Duration::from_millis), cx);
+            }
+            EdgeHubMsg::ServersChanged { servers } => self.add_servers(&servers),
+            EdgeHubMsg::CertificateSuperseded => self.certificate_superseded(cx),
         }
         Ok(())
     }
@@ -153,6 +176,7 @@ impl Actor for EdgeHub {
             "bytesIn": traffic.as_ref().map(|traffic| traffic.received()),
             "bytesOut": traffic.as_ref().map(|traffic| traffic.sent()),
             "lastEnd": self.last_end,
+            "certificate": self.keeping.as_ref().map(Keeping::snapshot),
         })
     }
 }
@@ -203,7 +227,9 @@ impl EdgeHub {
         let attempt = self.last_attempt;
         let (env, greeting, meta) = (cx.env().clone(), self.greeting.clone(), self.meta.clone());
         let (twin, streams) = (self.twin.clone(), self.streams.clone());
-        let caller = AttemptContext { env, greeting, meta, twin, streams };
+        let hub = self.keeping.is_some().then(|| cx.myself());
+        let caller = AttemptContext { env, greeting, meta, twin, streams, hub };
+        let certificates = self.keeping.as_ref().map(|keeping| Rc::clone(&keeping.certificates));
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
         let others = self.plan.has_others();
         let task = cx.spawn(async move {
@@ -218,6 +244,9 @@ impl EdgeHub {
             };
             let end = match made {
                 Err(end) => end,
+                Ok((link, _)) if link.capabilities().has(capability::RENEWAL_ONLY) => {
+                    renew_alone(&caller.env, &link, certificates, &myself).await
+                }
                 Ok((link, carrier)) => {
                     let ended = link.ended();
                     links.borrow_mut().insert(attempt, (link, carrier));
@@ -252,6 +281,7 @@ impl EdgeHub {
             self.links.borrow_mut().remove(&before.attempt);
         }
         self.probe_later(cx);
+        self.look_soon(cx);
     }
 
     fn say_linked(&self, attempt: u64, server: usize, carrier: Carrier, cx: &Context<EdgeHubMsg>) {

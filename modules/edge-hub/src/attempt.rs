@@ -7,6 +7,8 @@ use std::time::Duration;
 use beehive::link::{Connection, DialError, Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Address, Env, Fault, Moment};
 use contract::devicetwin::{DeviceDown, TwinMsg};
+use contract::downlink::HubDown;
+use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -66,6 +68,8 @@ pub(crate) struct AttemptContext {
     pub(crate) twin: Option<Address<TwinMsg>>,
     /// Who takes the byte streams that the cloud opens, if anybody does.
     pub(crate) streams: Option<Arc<StreamHandler>>,
+    /// The hub itself, where it keeps the node's certificates.
+    pub(crate) hub: Option<Address<EdgeHubMsg>>,
 }
 
 impl AttemptContext {
@@ -148,12 +152,16 @@ impl AttemptContext {
     }
 
     async fn greet(&self, connection: Box<dyn Connection>) -> Result<Link, AttemptFailure> {
-        // What the cloud says is checked by its certificate alone; it may reach MetaManager, DeviceTwin and the byte streams, and nothing
-        // else.
+        // What the cloud says is checked by its certificate alone; it may reach MetaManager, DeviceTwin, the hub itself and the byte
+        // streams, and nothing else.
         let meta = self.meta.clone();
         let routes = Routes::new().accept(meta, |message: MetaDown, _: &PeerName| MetaMsg::Down(message));
         let routes = match self.twin.clone() {
             Some(twin) => routes.accept(twin, |message: DeviceDown, _: &PeerName| TwinMsg::Down(message)),
+            None => routes,
+        };
+        let routes = match self.hub.clone() {
+            Some(hub) => routes.accept(hub, |message: HubDown, _: &PeerName| EdgeHubMsg::Down(message)),
             None => routes,
         };
         let routes = match &self.streams {

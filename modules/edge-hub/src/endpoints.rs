@@ -8,7 +8,7 @@ use crate::plan::Carrier;
 use beehive::Clock;
 use beehive::link::Dialer;
 use beehive::link::quic_dialer::QuicDialer;
-use beehive::link::tls::Credentials;
+use beehive::link::tls::{Credentials, LiveCredentials};
 use beehive::link::ws::WebSocketDialer;
 
 /// One server, and how it is reached.
@@ -52,6 +52,21 @@ impl Endpoints {
         credentials: &Credentials,
         clock: &Arc<dyn Clock>,
     ) -> Result<Endpoints, EndpointsError> {
+        let live = LiveCredentials::new(credentials);
+        let live = live.map_err(|source| EndpointsError::Endpoint { server: quic.to_owned(), source })?;
+        Endpoints::of_lists(quic, websocket, &live, clock)
+    }
+
+    /// The same, where each dial goes by the credentials as they are then.
+    ///
+    /// # Errors
+    /// See [`EndpointsError`].
+    pub fn of_lists(
+        quic: &str,
+        websocket: &str,
+        credentials: &LiveCredentials,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Endpoints, EndpointsError> {
         let mut servers: Vec<(String, Server)> = Vec::new();
         let lists = [(Carrier::Quic, listed(quic)?), (Carrier::WebSocket, listed(websocket)?)];
         for (carrier, list) in lists {
@@ -64,7 +79,7 @@ impl Endpoints {
                     }
                     Carrier::WebSocket => {
                         let clock = Arc::clone(clock);
-                        Rc::new(WebSocketDialer::new(&host, port, credentials, clock).map_err(failed)?)
+                        Rc::new(WebSocketDialer::by(&host, port, credentials, clock).map_err(failed)?)
                     }
                 };
                 let free = |server: &Server| server.dialer(carrier).is_none();
@@ -93,6 +108,43 @@ impl Endpoints {
     /// The servers' names.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|server| server.name.as_str())
+    }
+}
+
+/// How servers are reached that the cloud itself has named: by the ports of the first that stands in each list of the settings.
+#[derive(Clone)]
+pub struct NamedServers {
+    credentials: LiveCredentials,
+    clock: Arc<dyn Clock>,
+    quic: Option<u16>,
+    websocket: Option<u16>,
+}
+
+impl NamedServers {
+    /// By the lists of [`Endpoints::of_lists`].
+    ///
+    /// # Errors
+    /// See [`EndpointsError`].
+    pub fn by(
+        quic: &str,
+        websocket: &str,
+        credentials: &LiveCredentials,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, EndpointsError> {
+        let port = |list: Vec<(String, u16)>| list.first().map(|(_, port)| *port);
+        let (quic, websocket) = (port(listed(quic)?), port(listed(websocket)?));
+        Ok(NamedServers { credentials: credentials.clone(), clock: Arc::clone(clock), quic, websocket })
+    }
+
+    /// The server of this name. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`EndpointsError`].
+    pub(crate) fn server(&self, host: &str) -> Result<Server, EndpointsError> {
+        let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let at = |port: Option<u16>| port.map(|port| format!("{shown}:{port}")).unwrap_or_default();
+        let made = Endpoints::of_lists(&at(self.quic), &at(self.websocket), &self.credentials, &self.clock)?;
+        made.0.into_iter().next().ok_or_else(|| EndpointsError::Server("no server is named".to_owned()))
     }
 }
 

@@ -14,6 +14,32 @@ pub const LINK_ENDED: &str = "edgehub_link_ended";
 /// The node's route to the cloud is another one.
 pub const NETWORK_CHANGED: &str = "edgehub_network_changed";
 
+/// The node has a new certificate.
+pub const CERTIFICATE_RENEWED: &str = "edgehub_certificate_renewed";
+/// It has none, and asks again.
+pub const CERTIFICATE_NOT_RENEWED: &str = "edgehub_certificate_not_renewed";
+/// What the cloud says of whom to trust was not taken.
+pub const TRUST_REFUSED: &str = "edgehub_trust_refused";
+
+pub(crate) fn certificate_renewed(env: &Env) {
+    env.count(CERTIFICATE_RENEWED);
+    tracing::info!(event = CERTIFICATE_RENEWED, "the node has a new certificate, and the next dial shows it");
+}
+
+pub(crate) fn certificate_not_renewed(env: &Env, reason: &str) {
+    env.count(CERTIFICATE_NOT_RENEWED);
+    tracing::warn!(
+        event = CERTIFICATE_NOT_RENEWED,
+        reason,
+        "the node's certificate is not renewed; it is tried again"
+    );
+}
+
+pub(crate) fn trust_refused(env: &Env, reason: &str) {
+    env.count(TRUST_REFUSED);
+    tracing::error!(event = TRUST_REFUSED, reason, "what the cloud says of whom to trust is not taken");
+}
+
 pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) {
     env.count(LINKED);
     tracing::info!(

@@ -21,6 +21,9 @@ pub const FIRST_PROBE: Duration = Duration::from_secs(10);
 /// 5 min: the longest time between looks whether UDP passes again.
 pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
+/// 60 s without a link before servers are tried that the cloud has named and the settings have not.
+pub const NAMED_AFTER: Duration = Duration::from_secs(60);
+
 /// What carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
@@ -85,6 +88,10 @@ struct ServerState {
     asked: u32,
     /// It was tried in this turn.
     tried: bool,
+    /// The cloud has named it; it does not stand in the settings.
+    is_named: bool,
+    /// It is not of this turn.
+    is_out: bool,
 }
 
 /// Decides from what the attempts so far came to.
@@ -94,6 +101,10 @@ pub struct Plan {
     /// The server that served last; the first of each turn.
     preferred: usize,
     turn_began: Option<Moment>,
+    /// Since when there is no link.
+    unlinked: Option<Moment>,
+    /// Which of the servers that the cloud has named is tried next.
+    next_named: usize,
     /// What carried the last link: where UDP was blocked a moment ago, it gets no head start.
     last: Carrier,
     probe: Duration,
@@ -106,6 +117,8 @@ impl Plan {
             servers: vec![ServerState::default(); servers.max(1)],
             preferred: 0,
             turn_began: None,
+            unlinked: None,
+            next_named: 0,
             last: Carrier::Quic,
             probe: FIRST_PROBE,
         }
@@ -113,10 +126,17 @@ impl Plan {
 
     /// What to do now that there is no link and no attempt. `jitter` makes half of a pause to all of it.
     pub fn next(&mut self, now: Moment, jitter: impl Fn(Duration) -> Duration) -> NextStep {
-        let began = *self.turn_began.get_or_insert(now);
+        self.unlinked.get_or_insert(now);
+        let began = match self.turn_began {
+            Some(began) => began,
+            None => {
+                self.begin_turn(now);
+                now
+            }
+        };
         let count = self.servers.len();
         let order = (0..count).map(|step| (self.preferred + step) % count);
-        let due = |server: &ServerState| !server.tried && server.not_before <= now;
+        let due = |server: &ServerState| !server.is_out && !server.tried && server.not_before <= now;
         if let Some(at) = order.into_iter().find(|at| self.servers.get(*at).is_some_and(due)) {
             if let Some(server) = self.servers.get_mut(at) {
                 server.tried = true;
@@ -128,12 +148,13 @@ impl Plan {
             return NextStep::Dial { server: at, head_start };
         }
         // The turn is over. Whoever was silent is tried again; who asked to wait is given the time.
-        let silent = self.servers.iter().any(|server| server.tried && server.not_before <= now);
+        let of_turn = self.servers.iter().filter(|server| !server.is_out);
+        let silent = of_turn.clone().any(|server| server.tried && server.not_before <= now);
         let pause = if silent {
             // It counts from the turn's beginning: an attempt that took long was a pause in itself.
             jitter(REFUSED_PAUSE).saturating_sub(now.since(began))
         } else {
-            let first = self.servers.iter().map(|server| server.not_before).min().unwrap_or(now);
+            let first = of_turn.map(|server| server.not_before).min().unwrap_or(now);
             first.since(now)
         };
         self.new_turn();
@@ -142,7 +163,30 @@ impl Plan {
 
     /// Whether there is another server to go to.
     pub fn has_others(&self) -> bool {
-        self.servers.len() > 1
+        self.servers.iter().filter(|server| !server.is_out).count() > 1
+    }
+
+    /// The cloud has named another server, which is tried when those of the settings have been silent for long.
+    pub fn named(&mut self) {
+        self.servers.push(ServerState { is_named: true, is_out: true, ..ServerState::default() });
+    }
+
+    /// Of the servers that the cloud has named one has its turn, and only where there was no link for long: an address of the cloud changes
+    /// seldom, and each that leads nowhere would hold up the others. The one that served last is among those of the settings.
+    fn begin_turn(&mut self, now: Moment) {
+        self.turn_began = Some(now);
+        let is_long = self.unlinked.is_some_and(|since| now.since(since) >= NAMED_AFTER);
+        let preferred = self.preferred;
+        let named =
+            self.servers.iter().enumerate().filter(|(at, server)| *at != preferred && server.is_named);
+        let named: Vec<usize> = named.map(|(at, _)| at).collect();
+        let turn = is_long.then(|| named.get(self.next_named % named.len().max(1)).copied()).flatten();
+        if turn.is_some() {
+            self.next_named = self.next_named.wrapping_add(1);
+        }
+        for (at, server) in self.servers.iter_mut().enumerate() {
+            server.is_out = server.is_named && at != preferred && turn != Some(at);
+        }
     }
 
     fn new_turn(&mut self) {
@@ -175,6 +219,7 @@ impl Plan {
     pub fn linked(&mut self, server: usize, carrier: Carrier) {
         self.preferred = server;
         self.last = carrier;
+        self.unlinked = None;
         self.new_turn();
         if let Some(server) = self.servers.get_mut(server) {
             (server.asked, server.not_before) = (0, Moment::default());
@@ -280,6 +325,32 @@ mod tests {
             }
             assert_eq!(plan.next(at(2 * turn), whole), NextStep::Wait(REFUSED_PAUSE));
         }
+    }
+
+    #[test]
+    fn a_server_that_the_cloud_named_is_tried_when_the_others_were_silent_for_long_one_in_a_turn() {
+        let mut plan = Plan::new(1);
+        plan.named();
+        plan.named();
+        assert!(!plan.has_others());
+        let turn = |plan: &mut Plan, second| {
+            let mut dialled = Vec::new();
+            while let NextStep::Dial { server, .. } = plan.next(at(second), whole) {
+                dialled.push(server);
+                plan.failed(server, None, at(second), whole);
+            }
+            dialled
+        };
+        assert_eq!(turn(&mut plan, 0), [0]);
+        assert_eq!(turn(&mut plan, 59), [0]);
+        assert_eq!(turn(&mut plan, 60), [0, 1]);
+        assert_eq!(turn(&mut plan, 62), [0, 2]);
+        assert_eq!(turn(&mut plan, 64), [0, 1]);
+        // The one that served last is the first, and the settings' own next.
+        plan.linked(1, Carrier::Quic);
+        plan.ended();
+        assert_eq!(turn(&mut plan, 100), [1, 0]);
+        assert_eq!(turn(&mut plan, 160), [1, 0, 2]);
     }
 
     #[test]

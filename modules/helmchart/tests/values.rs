@@ -56,6 +56,8 @@ fn in_schema(schema: &Value, path: &str, found: &mut Vec<(String, &'static str)>
         Some("array") => "array",
         Some("string") => "string",
         None if schema["enum"].is_array() => "enum",
+        // A number of days, or a time as `720h`.
+        None if schema["type"] == json!(["integer", "string"]) => "integer",
         other => panic!("{path} is of no kind: {other:?}"),
     };
     found.push((path.to_owned(), kind));

@@ -2,7 +2,10 @@
 
 use contract::NodeName;
 use contract::ids::EDGE_LABEL;
-use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, NOT_REVOKED, NodeOwner, REVOKED_LABEL};
+use crd::{
+    CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, NEXT_CERTIFICATE_ANNOTATION, NOT_REVOKED,
+    NodeOwner, REVOKED_LABEL,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use thiserror::Error;
@@ -27,8 +30,12 @@ pub struct Entry {
     pub is_ending: bool,
     /// The serial of the living certificate.
     pub living: Option<String>,
-    /// The newest certificate, living or not.
+    /// The newest certificate that was used, living or not.
     pub newest: Option<Certificate>,
+    /// The one that is to take the living one's place, and is as good until then.
+    pub next: Option<Certificate>,
+    /// The serial of the certificate that the node joined with, if that was renewed since.
+    pub enrolment: Option<String>,
     /// The uid of the Node that is this node's.
     pub node_uid: Option<String>,
     /// The name has or had a Node. Only deleting the object forgets it.
@@ -39,16 +46,21 @@ impl Entry {
     /// Reads an object of the register.
     pub fn of(object: &EdgeNode) -> Self {
         let spec = &object.spec;
-        let newest = spec.serial.clone().map(|serial| Certificate {
+        // One that cannot be read does not end: it is freed by hand.
+        let ends = |text: Option<&str>| text.map_or(u64::MAX, |text| unix(text).unwrap_or(u64::MAX));
+        let of = |serial, not_after: &Option<String>| Certificate {
             serial,
-            // One that cannot be read does not end: it is freed by hand.
-            not_after_unix: spec.not_after.as_deref().map_or(u64::MAX, |text| unix(text).unwrap_or(u64::MAX)),
-        });
+            not_after_unix: ends(not_after.as_deref()),
+        };
+        let newest = spec.serial.clone().map(|serial| of(serial, &spec.not_after));
+        let next = next(&object.metadata).map(|serial| of(serial, &spec.next_not_after));
         Entry {
             is_barred: is_barred(&object.metadata),
             is_ending: is_ending(&object.metadata),
             living: living(&object.metadata),
             newest,
+            next,
+            enrolment: spec.enrolment_serial.clone(),
             node_uid: spec.node_uid.clone(),
             had_node: had_node(spec),
         }
@@ -57,7 +69,18 @@ impl Entry {
     /// Whether a certificate of this name is good at `now_unix`.
     fn lives(&self, now_unix: u64) -> bool {
         let ends = self.newest.as_ref().filter(|newest| self.living.as_ref() == Some(&newest.serial));
-        self.living.is_some() && ends.is_none_or(|newest| newest.not_after_unix > now_unix)
+        let living = self.living.is_some() && ends.is_none_or(|newest| newest.not_after_unix > now_unix);
+        living || self.next.as_ref().is_some_and(|next| next.not_after_unix > now_unix)
+    }
+
+    /// Whether this serial is of the certificate that is to take the living one's place.
+    pub fn is_next(&self, serial: &str) -> bool {
+        self.next.as_ref().is_some_and(|next| next.serial == serial)
+    }
+
+    /// Whether a certificate of this serial is good: the living one, or the one that is to take its place.
+    fn is_good(&self, serial: &str) -> bool {
+        self.living.as_deref() == Some(serial) || self.is_next(serial)
     }
 }
 
@@ -161,8 +184,8 @@ pub enum Ownership {
 /// * A Node with the uid that stands in the register is this node's.
 /// * A Node whose annotation [`ADOPTED_ANNOTATION`] names its own uid is: an administrator's word. Neither a node nor
 ///   CloudCore's account can write it (the shipped admission policy).
-/// * A Node with the serial of the name's newest certificate in [`ENROLMENT_ANNOTATION`], while no uid stands in the register:
-///   CloudCore made it and had no time to note so.
+/// * A Node with the serial of the name's newest certificate, or of the one that it joined with, in [`ENROLMENT_ANNOTATION`], while no
+///   uid stands in the register: CloudCore made it and had no time to note so.
 /// * No Node, no uid in the register, but a certificate: a fresh join, whose Node may be made.
 /// * No Node, but a uid in the register: it was deleted.
 /// * A Node that was deleted and is held by finalizers is nobody's.
@@ -187,8 +210,11 @@ pub fn ownership(entry: Option<&Entry>, node: Option<&NodeObject>) -> Ownership 
     if node.is_adopted() {
         return ours(Some(NodeOwner::Adopted));
     }
-    let made =
-        known.is_none() && newest.is_some_and(|newest| node.enrolment.as_ref() == Some(&newest.serial));
+    let of_newest = newest.is_some_and(|newest| node.enrolment.as_ref() == Some(&newest.serial));
+    let of_join = entry
+        .and_then(|entry| entry.enrolment.as_ref())
+        .is_some_and(|serial| node.enrolment.as_ref() == Some(serial));
+    let made = known.is_none() && (of_newest || of_join);
     if made { ours(Some(NodeOwner::Made)) } else { Ownership::Foreign }
 }
 
@@ -290,7 +316,7 @@ pub fn admit(
     if entry.is_ending {
         return Err(Refusal::NameEnding(node.clone()));
     }
-    if entry.living.as_deref() != Some(serial) {
+    if !entry.is_good(serial) {
         return Err(Refusal::NotLiving(node.clone()));
     }
     match ownership(Some(entry), object) {
@@ -376,6 +402,7 @@ pub(crate) fn enrolled(
 ) {
     let annotations = object.metadata.annotations.get_or_insert_default();
     annotations.insert(CERTIFICATE_ANNOTATION.to_owned(), certificate.serial.clone());
+    annotations.remove(NEXT_CERTIFICATE_ANNOTATION);
     // How a Node that stays came to be ours is not forgotten.
     let before = object
         .spec
@@ -386,6 +413,8 @@ pub(crate) fn enrolled(
     object.spec = EdgeNodeSpec {
         serial: Some(certificate.serial.clone()),
         not_after: Some(rfc3339(certificate.not_after_unix)),
+        next_not_after: None,
+        enrolment_serial: None,
         node_uid,
         owner: before.or(owner),
         had_node: had_node.then_some(true),
@@ -405,6 +434,11 @@ pub(crate) fn rfc3339(unix: u64) -> String {
     let seconds = i64::try_from(unix).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
+
+mod renewal;
+
+pub use renewal::next;
+pub(crate) use renewal::{given_back, renewed, used};
 
 #[cfg(test)]
 mod tests;

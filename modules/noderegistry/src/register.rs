@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::NodeName;
-use crd::{CERTIFICATE_ANNOTATION, EdgeNode, EdgeNodeSpec, JoinToken, REVOKED, REVOKED_LABEL};
+use crd::{EdgeNode, EdgeNodeSpec, JoinToken, REVOKED, REVOKED_LABEL};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -108,7 +108,8 @@ impl Registry {
     }
 
     /// Whether a session of `node` is admitted whose certificate has this serial, and for which Node: one read, and one
-    /// write where the register does not say yet whose the Node is. `node_metadata` is that of the Node object as it is
+    /// write where the register does not say yet whose the Node is, or where the certificate takes the place of an older one, which is
+    /// good for nothing from then on. `node_metadata` is that of the Node object as it is
     /// now; `None`: there is none. One from a cache may be late: read the Node before a refusal is taken as said.
     ///
     /// # Errors
@@ -124,12 +125,20 @@ impl Registry {
             let found = self.edge_node(node).await?;
             let entry = found.as_ref().map(Entry::of);
             let (admitted, note) = plan::admit(node, serial, entry.as_ref(), object.as_ref())?;
-            let (Some(mut found), Some(owner)) = (found, note) else { return Ok(admitted) };
-            found.spec.node_uid.clone_from(&admitted.node_uid);
-            found.spec.owner = Some(owner);
-            found.spec.had_node = Some(true);
+            let Some(mut found) = found else { return Ok(admitted) };
+            if let Some(owner) = note {
+                found.spec.node_uid.clone_from(&admitted.node_uid);
+                found.spec.owner = Some(owner);
+                found.spec.had_node = Some(true);
+            }
+            let used = plan::used(&mut found, serial);
+            if !used && note.is_none() {
+                return Ok(admitted);
+            }
             if self.swap(node, &found).await? {
-                tracing::info!(%node, uid = admitted.node_uid, ?owner, "the Node is this node's");
+                if let Some(owner) = note {
+                    tracing::info!(%node, uid = admitted.node_uid, ?owner, "the Node is this node's");
+                }
                 return Ok(admitted);
             }
         }
@@ -218,6 +227,55 @@ impl Registry {
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
     }
 
+    /// Enters a certificate that is to take the place of the one with the serial `shown`, before it leaves. Who shows that one must be
+    /// one whose session would be admitted: not barred, not freed, with its own Node or none yet. Both are good until the new one is used.
+    ///
+    /// # Errors
+    /// See [`AdmissionError`].
+    pub async fn renew(
+        &self,
+        node: &NodeName,
+        shown: &str,
+        certificate: &Certificate,
+    ) -> Result<(), AdmissionError> {
+        for _ in 0..SWAP_TRIES {
+            let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
+            let found = self.edge_node(node).await?;
+            let entry = found.as_ref().map(Entry::of);
+            plan::admit(node, shown, entry.as_ref(), object.as_ref())?;
+            let Some(mut found) = found else { break };
+            plan::used(&mut found, shown);
+            plan::renewed(&mut found, certificate);
+            if self.swap(node, &found).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
+    }
+
+    /// The node has the certificate of this serial on its disk: the one before it is good for nothing any more.
+    ///
+    /// # Errors
+    /// See [`AdmissionError`]. [`Refusal::NotLiving`]: it is not, or no more, the certificate that was to come.
+    pub async fn certificate_kept(&self, node: &NodeName, serial: &str) -> Result<(), AdmissionError> {
+        for _ in 0..SWAP_TRIES {
+            let Some(mut found) = self.edge_node(node).await? else {
+                return Err(Refusal::NotRegistered(node.clone()).into());
+            };
+            if plan::is_barred(&found.metadata) {
+                return Err(Refusal::Barred(node.clone()).into());
+            }
+            if !plan::used(&mut found, serial) {
+                let is_living = plan::living(&found.metadata).as_deref() == Some(serial);
+                return if is_living { Ok(()) } else { Err(Refusal::NotLiving(node.clone()).into()) };
+            }
+            if self.swap(node, &found).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
+    }
+
     /// Takes the living certificate of `node` back: the name is free for whoever has a token for it, and the Node stays.
     ///
     /// # Errors
@@ -225,14 +283,14 @@ impl Registry {
     pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), EnrolmentError> {
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
-            let is_its_own =
-                found.as_ref().is_some_and(|found| plan::living(&found.metadata).as_deref() == Some(serial));
-            let Some(mut found) = found.filter(|_| is_its_own) else {
+            let is_its_own = |found: &EdgeNode| {
+                let good = [plan::living(&found.metadata), plan::next(&found.metadata)];
+                good.iter().any(|good| good.as_deref() == Some(serial))
+            };
+            let Some(mut found) = found.filter(is_its_own) else {
                 return Err(Refusal::NothingToGiveBack(node.clone()).into());
             };
-            if let Some(annotations) = &mut found.metadata.annotations {
-                annotations.remove(CERTIFICATE_ANNOTATION);
-            }
+            plan::given_back(&mut found);
             if self.swap(node, &found).await? {
                 return Ok(());
             }

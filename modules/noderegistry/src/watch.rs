@@ -32,6 +32,8 @@ const EDGE_NODES: &str = "edgenodes.kubehive.io";
 pub struct RegistryStatus {
     /// The serial of its living certificate.
     pub living: Option<String>,
+    /// The serial of the one that is to take its place, and is as good.
+    pub next: Option<String>,
     /// Whether an administrator barred it.
     pub is_barred: bool,
     /// Whether it was freed, though finalizers hold its object.
@@ -45,6 +47,7 @@ impl RegistryStatus {
     fn of(metadata: &ObjectMeta) -> Self {
         RegistryStatus {
             living: plan::living(metadata),
+            next: plan::next(metadata),
             is_barred: plan::is_barred(metadata),
             is_ending: plan::is_ending(metadata),
         }
@@ -52,11 +55,19 @@ impl RegistryStatus {
 
     /// Why a link with a certificate of this serial must not be open; `None`: it may.
     pub fn reason_against(&self, serial: &str) -> Option<&'static str> {
+        self.reason_against_all(&[serial.to_owned()])
+    }
+
+    /// Why a link must not be open whose node has certificates of these serials; `None`: one of them is good.
+    pub fn reason_against_all(&self, serials: &[String]) -> Option<&'static str> {
+        let is_good = |serial: &String| {
+            [&self.living, &self.next].into_iter().any(|good| good.as_ref() == Some(serial))
+        };
         if self.is_barred {
             Some("an administrator revoked the name")
         } else if self.is_ending {
             Some("an administrator freed the name")
-        } else if self.living.as_deref() != Some(serial) {
+        } else if !serials.iter().any(is_good) {
             Some("its certificate was given back or replaced")
         } else {
             None

@@ -279,7 +279,7 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
     let is = |node: &str, living: Option<&str>, is_barred: bool| {
         RegistryEvent::Apply(
             name(node),
-            RegistryStatus { living: living.map(str::to_owned), is_barred, is_ending: false },
+            RegistryStatus { living: living.map(str::to_owned), next: None, is_barred, is_ending: false },
         )
     };
     until(&RegistryEvent::InitDone).await;
@@ -526,4 +526,47 @@ async fn a_thousand_nodes_join_at_the_same_cost_each() {
 async fn ten_thousand_nodes_join_at_the_same_cost_each() {
     let (first, last) = join_many(10_000).await;
     assert!(last < 2 * first, "the median of the first hundred is {first:?}, of the last {last:?}");
+}
+
+#[actix_rt::test]
+async fn a_certificate_takes_the_place_of_its_own_names_living_one_and_of_no_barred_or_forgotten_one() {
+    let fixture = Fixture::new().await;
+    let open = fixture.token("open", None, 50).await;
+    fixture.join(&open, "edge-0", "00").await.unwrap();
+    fixture.join(&open, "edge-1", "01").await.unwrap();
+    let next = |serial: &str| Certificate { serial: serial.to_owned(), not_after_unix: NOW + 20_000 };
+    let (own, registry) = (name("edge-0"), &fixture.registry);
+    let entry = async || Entry::of(&registry.edge_node(&own).await.unwrap().unwrap());
+    let refusal = |refused: Result<(), AdmissionError>| match refused {
+        Err(AdmissionError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    };
+    // Another name's serial, or one that nobody has.
+    for shown in ["01", "ff", ""] {
+        assert_eq!(refusal(registry.renew(&own, shown, &next("0a")).await), Refusal::NotLiving(own.clone()));
+    }
+    registry.renew(&own, "00", &next("0a")).await.unwrap();
+    registry.renew(&own, "00", &next("0b")).await.unwrap();
+    assert_eq!(refusal(registry.certificate_kept(&own, "0a").await), Refusal::NotLiving(own.clone()));
+    // A session with it says the same as the node's word.
+    registry.admit(&own, "0b", None).await.unwrap();
+    assert_eq!(entry().await.living.as_deref(), Some("0b"));
+    registry.certificate_kept(&own, "0b").await.unwrap();
+    assert_eq!(refusal(registry.renew(&own, "00", &next("0c")).await), Refusal::NotLiving(own.clone()));
+    assert!(registry.admit(&own, "00", None).await.is_err());
+    assert_eq!(entry().await.enrolment.as_deref(), Some("00"));
+
+    registry.renew(&own, "0b", &next("0c")).await.unwrap();
+    registry.revoke(&own).await.unwrap();
+    assert_eq!(refusal(registry.renew(&own, "0b", &next("0d")).await), Refusal::Barred(own.clone()));
+    assert_eq!(refusal(registry.certificate_kept(&own, "0c").await), Refusal::Barred(own.clone()));
+    assert_eq!(refusal(registry.admit(&own, "0c", None).await.map(drop)), Refusal::Barred(own.clone()));
+    registry.free(&own).await.unwrap();
+    assert_eq!(refusal(registry.renew(&own, "0c", &next("0d")).await), Refusal::NotRegistered(own.clone()));
+    assert_eq!(refusal(registry.certificate_kept(&own, "0c").await), Refusal::NotRegistered(own.clone()));
+    // Who gives his certificate back gives both back.
+    let other = name("edge-1");
+    registry.renew(&other, "01", &next("1a")).await.unwrap();
+    registry.release(&other, "01").await.unwrap();
+    assert_eq!(refusal(registry.admit(&other, "1a", None).await.map(drop)), Refusal::NotLiving(other));
 }

@@ -8,52 +8,23 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
-use thiserror::Error;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::error::AuthorityError;
+use crate::validity::validity_of;
 
 /// 16 KiB: the largest certificate signing request that is looked at. An EC one has about 500 bytes.
 pub const CSR_MAX: usize = 16 << 10;
-/// Clocks of nodes are off by this much without being noticed: certificates begin earlier by it.
-const BACKDATE: Duration = Duration::from_secs(3600);
-/// 50 years, as long as OpenSSL-based tools compute with.
-const CA_LIFE: Duration = Duration::from_secs(50 * 365 * 86_400);
+/// Clocks of nodes are off by this much without being noticed: certificates begin earlier by it, and those that live less than four
+/// hours by a quarter of their lives, so that 70 percent of them are still to come.
+pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
+/// 10 years, where nobody says otherwise.
+const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// One CA below it: its successor, which it signs for those who know no other yet.
+const PATH_LENGTH: u8 = 1;
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
 const NODE_PREFIX: &str = "system:node:";
-
-/// Why a certificate could not be made or read.
-#[derive(Debug, Error)]
-pub enum AuthorityError {
-    /// The CA's certificate or key is not usable.
-    #[error("CA certificate and key are not usable")]
-    BadAuthority(#[source] rcgen::Error),
-    /// A server's key is not usable.
-    #[error("the key is not usable")]
-    BadKey(#[source] rcgen::Error),
-    /// The certificate is of another key.
-    #[error("CA certificate and key do not belong together")]
-    NotAPair,
-    /// The request is no certificate signing request.
-    #[error("not a certificate signing request (DER, at most 16 KiB)")]
-    BadRequest,
-    /// Signing failed.
-    #[error("cannot sign")]
-    Sign(#[source] rcgen::Error),
-    /// A name for the server's certificate is no DNS name.
-    #[error("`{0}` is no DNS name for a certificate")]
-    BadName(String),
-    /// A time is out of range.
-    #[error("the validity of the certificate is out of range")]
-    BadTime,
-    /// A certificate cannot be read.
-    #[error("not an X.509 certificate")]
-    BadCertificate,
-    /// The certificate names no user.
-    #[error("certificate has not one common name, which would be the user")]
-    NotAUser,
-    /// The certificate is not a node's.
-    #[error("certificate's common name `{0}` is not system:node:<name>")]
-    NotANode(String),
-}
 
 /// The CA: its certificate and its key.
 pub struct Authority {
@@ -122,7 +93,7 @@ fn window(
 ) -> Result<SystemTime, AuthorityError> {
     let now = now.max(SystemTime::UNIX_EPOCH + Duration::from_secs(crate::MADE_AT_UNIX));
     let not_after = now.checked_add(life).ok_or(AuthorityError::BadTime)?;
-    let not_before = now.checked_sub(BACKDATE).ok_or(AuthorityError::BadTime)?;
+    let not_before = now.checked_sub(BACKDATE.min(life / 4)).ok_or(AuthorityError::BadTime)?;
     let offset = |at: SystemTime| {
         let seconds =
             at.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| AuthorityError::BadTime)?.as_secs();
@@ -147,17 +118,53 @@ impl Authority {
     /// # Errors
     /// When the machine gives no randomness or `now` is out of range.
     pub fn create(now: SystemTime, serial: [u8; 16]) -> Result<Self, AuthorityError> {
+        Self::create_for(now, CA_LIFE, serial)
+    }
+
+    /// The same, which ends after `life`.
+    ///
+    /// # Errors
+    /// See [`Authority::create`].
+    pub fn create_for(now: SystemTime, life: Duration, serial: [u8; 16]) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
+        let params = Self::params(now, life, serial)?;
+        let cert = params.self_signed(&key).map_err(AuthorityError::Sign)?;
+        Ok(Authority { cert_pem: cert.pem(), cert_der: cert.der().to_vec(), key_pem: key.serialize_pem() })
+    }
+
+    fn params(
+        now: SystemTime,
+        life: Duration,
+        serial: [u8; 16],
+    ) -> Result<CertificateParams, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "KubeHive");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(PATH_LENGTH));
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial_number(serial));
-        window(&mut params, now, CA_LIFE)?;
-        let cert = params.self_signed(&key).map_err(AuthorityError::Sign)?;
-        Ok(Authority { cert_pem: cert.pem(), cert_der: cert.der().to_vec(), key_pem: key.serialize_pem() })
+        window(&mut params, now, life)?;
+        Ok(params)
+    }
+
+    /// Signs `successor`, so that whoever knows only this CA trusts what that one signs. It has the successor's name and key, and ends
+    /// with this CA at the latest.
+    ///
+    /// # Errors
+    /// When this CA has ended, or cannot sign.
+    pub fn cross_sign(
+        &self,
+        successor: &Authority,
+        now: SystemTime,
+        serial: [u8; 16],
+    ) -> Result<String, AuthorityError> {
+        let ends = validity_of(&self.cert_der)?.not_after.min(validity_of(&successor.cert_der)?.not_after);
+        let life = ends.duration_since(now).map_err(|_| AuthorityError::BadTime)?;
+        let key = KeyPair::from_pem(&successor.key_pem).map_err(AuthorityError::BadAuthority)?;
+        let mut params = Self::params(now, life, serial)?;
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(&key, &self.issuer()?).map_err(AuthorityError::Sign)?.pem())
     }
 
     /// A CA as it was stored.
@@ -226,6 +233,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial_number(serial));
+        params.use_authority_key_identifier_extension = true;
         let not_after = window(&mut params, now, life)?;
         let cert = params.signed_by(&key, &self.issuer()?).map_err(AuthorityError::Sign)?;
         Ok((issued(&cert, not_after)?, key.serialize_pem()))
@@ -254,6 +262,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial_number(serial));
+        params.use_authority_key_identifier_extension = true;
         let not_after = window(&mut params, now, life)?;
         let cert = params.signed_by(&request.public_key, &self.issuer()?).map_err(AuthorityError::Sign)?;
         issued(&cert, not_after)
@@ -289,6 +298,28 @@ pub fn node_of_certificate(der: &[u8]) -> Result<String, AuthorityError> {
         .filter(|node| !node.is_empty())
         .map(str::to_owned)
         .ok_or_else(|| AuthorityError::NotANode(name.chars().take(64).collect()))
+}
+
+/// For which node a request asks by its own words; `None`: it names nobody. Says nothing about whether it is signed by its key.
+///
+/// # Errors
+/// When `csr_der` is no request, or names somebody who is no node.
+pub fn node_of_request(csr_der: &[u8]) -> Result<Option<String>, AuthorityError> {
+    if csr_der.len() > CSR_MAX {
+        return Err(AuthorityError::BadRequest);
+    }
+    let (_, request) = X509CertificationRequest::from_der(csr_der).map_err(|_| AuthorityError::BadRequest)?;
+    let mut names = request.certification_request_info.subject.iter_common_name();
+    let name = names.next().map(|name| name.as_str().map_err(|_| AuthorityError::BadRequest)).transpose()?;
+    let not_a_node = |name: &str| AuthorityError::NotANode(name.chars().take(64).collect());
+    match name {
+        None => Ok(None),
+        Some(name) if names.next().is_some() => Err(not_a_node(name)),
+        Some(name) => {
+            let node = name.strip_prefix(NODE_PREFIX).filter(|node| !node.is_empty());
+            node.map(|node| Some(node.to_owned())).ok_or_else(|| not_a_node(name))
+        }
+    }
 }
 
 /// Whose client certificate this is, as Kubernetes reads it: the common name, and the organizations as groups.
@@ -379,6 +410,56 @@ mod tests {
                 Err(AuthorityError::BadRequest)
             ));
         }
+    }
+
+    #[test]
+    fn a_request_says_for_which_node_it_is_and_one_for_somebody_else_is_told() {
+        let csr = NodeRequest::new("edge-1").unwrap().csr_der;
+        assert_eq!(node_of_request(&csr).unwrap().as_deref(), Some("edge-1"));
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let of = |names: &[&str]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            for name in names {
+                params.distinguished_name.push(DnType::CommonName, *name);
+            }
+            node_of_request(params.serialize_request(&key).unwrap().der())
+        };
+        assert!(matches!(of(&[]), Ok(None)));
+        assert!(matches!(of(&["admin"]), Err(AuthorityError::NotANode(_))));
+        assert!(matches!(of(&["system:node:"]), Err(AuthorityError::NotANode(_))));
+        assert!(matches!(node_of_request(&[0x30; 100]), Err(AuthorityError::BadRequest)));
+        assert!(matches!(node_of_request(&vec![0; CSR_MAX + 1]), Err(AuthorityError::BadRequest)));
+    }
+
+    #[test]
+    fn a_successor_is_signed_by_its_predecessor_and_ends_with_it() {
+        let elder = Authority::create_for(now(), 10 * DAY, [1; 16]).unwrap();
+        let successor = Authority::create_for(now() + 5 * DAY, 10 * DAY, [2; 16]).unwrap();
+        let cross = elder.cross_sign(&successor, now() + 5 * DAY, [3; 16]).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(cross.as_bytes()).unwrap();
+        let (_, cross) = X509Certificate::from_der(&pem.contents).unwrap();
+        let (_, own) = X509Certificate::from_der(successor.cert_der()).unwrap();
+        let (_, signer) = X509Certificate::from_der(elder.cert_der()).unwrap();
+        assert_eq!(cross.public_key().raw, own.public_key().raw);
+        assert_eq!((cross.subject(), cross.issuer()), (own.subject(), signer.subject()));
+        cross.verify_signature(Some(signer.public_key())).unwrap();
+        assert_eq!(
+            validity_of(&pem.contents).unwrap().not_after,
+            validity_of(elder.cert_der()).unwrap().not_after
+        );
+        assert!(elder.cross_sign(&successor, now() + 11 * DAY, [3; 16]).is_err(), "it has ended");
+    }
+
+    #[test]
+    fn a_short_life_begins_little_before_it_is_signed() {
+        let ca = Authority::create(now(), [1; 16]).unwrap();
+        let csr = NodeRequest::new("a").unwrap().csr_der;
+        let minute = Duration::from_secs(60);
+        let issued = ca.sign_node(&csr, "a", now(), minute, [2; 16]).unwrap();
+        let validity = validity_of(&issued.der).unwrap();
+        assert_eq!((validity.not_before, validity.not_after), (now() - minute / 4, now() + minute));
+        assert!(validity.renew_at(0.0) > now() && validity.renew_at(1.0) < now() + minute);
     }
 
     #[test]

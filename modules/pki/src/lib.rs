@@ -1,23 +1,33 @@
 //! The cluster's certificate authority and its join tokens. Pure: time and serial numbers come as arguments, nothing is
-//! stored here.
+//! stored here but which CAs are good now ([`CurrentAuthorities`]).
 //!
 //! * The authority signs one server certificate for CloudCore and a client certificate per node. A request's own subject
 //!   and usages are not looked at: the node's name comes from the token or from its present certificate.
+//! * While a CA gives way to its successor both are trusted, one of them signs, and the elder has signed the successor, so that
+//!   whoever knows only the elder trusts what the successor signs ([`Authorities`]).
 //! * Where another CA signs for a server, the server makes its key and its request here, and looks at what it is given.
 //! * A join token is `<sha256 of the CA's DER in hex>.<JWT>` (four parts between dots, as KubeEdge writes it). The first
 //!   part pins the CA on the node before anything is trusted; the JWT is HS256 under a key of its own.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod authorities;
 mod authority;
+mod error;
 mod server_request;
 mod token;
+mod validity;
 
-pub use authority::{
-    Authority, AuthorityError, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames,
-    node_of_certificate, serial_of, user_of_certificate,
+pub use authorities::{
+    AUTHORITIES_MAX, Authorities, CurrentAuthorities, authorities_of_pem, is_authority, pem_of,
 };
-pub use server_request::{ServerKey, ServerSubject, UnfitCertificate, Validity, check_server_certificate};
+pub use authority::{
+    Authority, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames, node_of_certificate,
+    node_of_request, serial_of, user_of_certificate,
+};
+pub use error::AuthorityError;
+pub use server_request::{ServerKey, ServerSubject, UnfitCertificate, check_server_certificate};
 pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};
+pub use validity::{Validity, is_pair, is_signed_by, validity_of};
 
 use sha2::{Digest, Sha256};
 

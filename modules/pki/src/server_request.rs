@@ -1,7 +1,7 @@
 //! A server's key, the request for its certificate at somebody else's CA, and what such a certificate must be.
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
@@ -11,7 +11,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::authority::{AuthorityError, SubjectAltNames, node_subject};
+use crate::authority::{SubjectAltNames, node_subject};
+use crate::error::AuthorityError;
+use crate::validity::Validity;
 
 /// 64 KiB: the longest chain that is looked at.
 const CHAIN_MAX: usize = 64 << 10;
@@ -113,15 +115,6 @@ pub enum UnfitCertificate {
     NotNow,
 }
 
-/// From when to when a certificate is valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// Its first moment.
-    pub not_before: SystemTime,
-    /// Its last one.
-    pub not_after: SystemTime,
-}
-
 /// Whether the first certificate of `chain_pem` may be shown by a server that has `key` and is reached under `alt_names`. Who signed
 /// it is not looked at: that is its clients' business.
 ///
@@ -168,15 +161,8 @@ pub fn check_server_certificate(
     if let Some(missing) = alt_names.names.iter().find(|name| !has_name(name)) {
         return Err(UnfitCertificate::NoName(missing.clone()));
     }
-    let at = |time: x509_parser::time::ASN1Time| {
-        let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    };
-    let validity = Validity {
-        not_before: at(certificate.validity().not_before),
-        not_after: at(certificate.validity().not_after),
-    };
-    if now < validity.not_before || now >= validity.not_after {
+    let validity = Validity::of(&certificate);
+    if !validity.holds(now) {
         return Err(UnfitCertificate::NotNow);
     }
     Ok(validity)
@@ -186,6 +172,7 @@ pub fn check_server_certificate(
 mod tests {
     use super::*;
     use crate::Authority;
+    use std::time::Duration;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -9,6 +9,7 @@ use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
 use contract::NodeName;
 use noderegistry::{Certificate, Entry, NewToken, Registry, TokenClaims};
+use pki::{Authorities, CurrentAuthorities};
 
 /// A day, in seconds.
 const DAY: u64 = 86_400;
@@ -74,7 +75,7 @@ impl EnrolmentCloud {
                 .unwrap();
         let ca_der = authority.cert_der().to_vec();
         let settings = EnrolmentSettings {
-            authority,
+            authorities: CurrentAuthorities::new(Authorities::of(authority)),
             token_key: token_key.clone(),
             registry: registry.clone(),
             certificate_life: Duration::from_secs(DAY),

@@ -26,11 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::memory::{MemoryPort, NetworkPath, listen};
-use beehive::link::tls::Credentials;
 use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, StartError, Transport};
-use cloud_hub::SecretStore;
 use config::Threshold;
 use config::edge::CgroupDriver;
 use contract::NodeName;
@@ -42,10 +40,12 @@ use serde_json::Value;
 
 use crate::real::{ClusterApi, RealCluster};
 use crate::resource::objects;
-use crate::{Recorded, StandInRuntime, account, enter};
+use crate::{Recorded, StandInRuntime, account, enter, identity};
 
 /// 60 s of the environment's clock: what a test waits for a fact at the most.
 pub const LONG: Duration = Duration::from_secs(60);
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
 /// 20 ms between looks at a fact.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -78,6 +78,8 @@ pub struct Cluster {
     /// Where UDP goes that gets no answer.
     wall: std::net::UdpSocket,
     settings: config::cloud::CloudCore,
+    /// How long the certificate lives that a node joins with.
+    first_life: Duration,
 }
 
 impl Cluster {
@@ -148,8 +150,18 @@ impl Cluster {
         websocket.address = "127.0.0.1".to_owned();
         websocket.port = 0;
         let wall = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut cluster =
-            Cluster { folder, env, api, account, cloud: None, carrier, port: None, wall, settings };
+        let mut cluster = Cluster {
+            folder,
+            env,
+            api,
+            account,
+            cloud: None,
+            carrier,
+            port: None,
+            wall,
+            settings,
+            first_life: DAY,
+        };
         cluster.start_cloud().await;
         cluster
     }
@@ -237,6 +249,24 @@ impl Cluster {
         self.start_cloud().await;
     }
 
+    /// How long the certificate lives that nodes join with from now on: a day, unless told.
+    pub fn joining_for(&mut self, life: Duration) {
+        self.first_life = life;
+    }
+
+    /// Where enrolment listens.
+    ///
+    /// # Panics
+    /// When CloudCore is stopped.
+    pub fn enrolment_port(&self) -> u16 {
+        self.cloud.as_ref().unwrap().enrolment_address().port()
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &config::cloud::CloudCore {
+        &self.settings
+    }
+
     /// Ends CloudCore; the API goes on.
     pub async fn stop_cloud(&mut self) {
         if let Some(cloud) = self.cloud.take() {
@@ -253,10 +283,15 @@ impl Cluster {
 
     /// The same for a node that has joined by itself, with its own endpoints to whatever CloudCores there are.
     pub async fn node_by(&mut self, name: &str, endpoints: Endpoints) -> Node {
-        self.over_stand_in(name, NetworkPath::new(), endpoints).await
+        self.over_stand_in(name, NetworkPath::new(), Some(endpoints)).await
     }
 
-    async fn over_stand_in(&mut self, name: &str, network_path: NetworkPath, endpoints: Endpoints) -> Node {
+    async fn over_stand_in(
+        &mut self,
+        name: &str,
+        network_path: NetworkPath,
+        endpoints: Option<Endpoints>,
+    ) -> Node {
         let runtime = StandInRuntime::default();
         let mut node = self.unstarted(name, Arc::new(runtime.clone()), network_path, endpoints);
         node.stand_in = Some(runtime);
@@ -286,10 +321,25 @@ impl Cluster {
         name: &str,
         runtime: Arc<dyn cri::Runtime>,
         network_path: NetworkPath,
-        endpoints: Endpoints,
+        endpoints: Option<Endpoints>,
     ) -> Node {
-        let folder = self.folder_of(name);
+        let (folder, settings) = (self.folder_of(name), self.node_settings(name));
         std::fs::create_dir_all(&folder).unwrap();
+        Node {
+            name: NodeName::parse(name).unwrap(),
+            env: self.env.clone(),
+            settings,
+            folder,
+            network_path,
+            endpoints,
+            runtime,
+            stand_in: None,
+            core: None,
+        }
+    }
+
+    fn node_settings(&self, name: &str) -> config::edge::EdgeCore {
+        let folder = self.folder_of(name);
         let mut settings = config::edge::EdgeCore::default();
         // The machine's own plugins are none of a test's.
         settings.modules.edged.device_plugin_path = Default::default();
@@ -307,52 +357,38 @@ impl Cluster {
         settings.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available = Threshold::Part(0);
         settings.modules.edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
         settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
-        settings.modules.device_twin.dmi_sock_path = folder.clone();
-        Node {
-            name: NodeName::parse(name).unwrap(),
-            env: self.env.clone(),
-            settings,
-            folder,
-            network_path,
-            endpoints,
-            runtime,
-            stand_in: None,
-            core: None,
-        }
+        let hub = &mut settings.modules.edge_hub;
+        let (quic, websocket) = self.lists();
+        hub.websocket.enable = !websocket.is_empty();
+        (hub.quic.server, hub.websocket.server) = (quic, websocket);
+        hub.tls_ca_file = folder.join("pki/rootCA.crt");
+        hub.tls_cert_file = folder.join("pki/server.crt");
+        hub.tls_private_key_file = folder.join("pki/server.key");
+        settings.modules.device_twin.dmi_sock_path = folder;
+        settings
     }
 
-    async fn endpoints(&self, name: &str, network_path: &NetworkPath) -> Endpoints {
-        let common_name = format!("system:node:{name}");
-        match &self.port {
-            Some(port) => {
-                enter(self.client(), name, "01", self.env.wall()).await;
-                Rc::new(port.dialer(PeerName::verified(common_name, "01"), network_path.clone())).into()
+    /// Over a network path in memory; `None` where the node dials by its own files, which are written here.
+    async fn endpoints(&self, name: &str, network_path: &NetworkPath) -> Option<Endpoints> {
+        let Some(port) = &self.port else {
+            let settings = self.node_settings(name);
+            identity::join(self.client(), name, self.first_life, &settings, &self.env).await;
+            return None;
+        };
+        enter(self.client(), name, "01", self.env.wall()).await;
+        let me = PeerName::verified(format!("system:node:{name}"), "01");
+        Some(Rc::new(port.dialer(me, network_path.clone())).into())
+    }
+
+    /// QUIC's and WebSocket's lists.
+    fn lists(&self) -> (String, String) {
+        let hub = &self.settings.modules.cloud_hub;
+        match self.carrier {
+            LinkTransport::WebSocket => {
+                (self.wall.local_addr().unwrap().to_string(), format!("127.0.0.1:{}", hub.websocket.port))
             }
-            None => {
-                let secrets = SecretStore::new(self.client());
-                let authority = secrets.authority(&self.env).await.unwrap();
-                let request = pki::NodeRequest::new(name).unwrap();
-                let day = Duration::from_secs(86_400);
-                let issued = authority
-                    .sign_node(&request.csr_der, name, self.env.wall(), day, self.env.random_id())
-                    .unwrap();
-                enter(self.client(), name, &issued.serial, self.env.wall()).await;
-                let credentials = Credentials {
-                    certificate: issued.pem,
-                    key: request.key_pem.clone(),
-                    authority: authority.cert_pem().to_owned(),
-                };
-                let hub = &self.settings.modules.cloud_hub;
-                let (quic, websocket) = match self.carrier {
-                    LinkTransport::WebSocket => (
-                        self.wall.local_addr().unwrap().to_string(),
-                        format!("127.0.0.1:{}", hub.websocket.port),
-                    ),
-                    LinkTransport::Memory | LinkTransport::Quic => {
-                        (format!("127.0.0.1:{}", hub.quic.port), String::new())
-                    }
-                };
-                Endpoints::from_lists(&quic, &websocket, &credentials, &self.env.clock()).unwrap()
+            LinkTransport::Memory | LinkTransport::Quic => {
+                (format!("127.0.0.1:{}", hub.quic.port), String::new())
             }
         }
     }
@@ -457,7 +493,8 @@ pub struct Node {
     settings: config::edge::EdgeCore,
     folder: PathBuf,
     network_path: NetworkPath,
-    endpoints: Endpoints,
+    /// `None`: by its own files.
+    endpoints: Option<Endpoints>,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
     core: Option<EdgeCore>,
@@ -542,13 +579,22 @@ impl Node {
                 }
             }
         };
+        let store = self.env.timeout(LONG, opened).await.expect("the store is let go");
+        let (endpoints, certificates) = match self.endpoints.clone() {
+            Some(endpoints) => (endpoints, None),
+            None => {
+                let (endpoints, certificates, named) = identity::identity(&self.settings, &store, &self.env);
+                (endpoints, Some((certificates, named)))
+            }
+        };
         let parts = Dependencies {
             node: self.name.clone(),
             common_name: format!("system:node:{}", self.name),
-            endpoints: self.endpoints.clone(),
+            endpoints,
+            certificates,
             network: None,
             runtime: Arc::clone(&self.runtime),
-            store: self.env.timeout(LONG, opened).await.expect("the store is let go"),
+            store,
         };
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
     }

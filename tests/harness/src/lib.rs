@@ -4,6 +4,7 @@
 mod account;
 mod cloud;
 mod cluster;
+pub mod identity;
 mod memory_api;
 mod probe;
 mod real;

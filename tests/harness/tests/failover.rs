@@ -90,6 +90,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
         node: node.clone(),
         common_name: format!("system:node:{NODE}"),
         endpoints: Endpoints(servers),
+        certificates: None,
         network: None,
         runtime: Arc::new(runtime.clone()),
         store: edge::open_store(&settings, &node, &env).unwrap(),

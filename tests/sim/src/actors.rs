@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 24] = [
+pub const ACTORS: [ActorKind; 25] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -37,6 +37,7 @@ pub const ACTORS: [ActorKind; 24] = [
             "AllNodesDown",
             "NodeUp",
             "NodeDown",
+            "CertificateRenewed",
             "Session",
             "NodeCreated",
             "NodeMissing",
@@ -118,8 +119,19 @@ pub const ACTORS: [ActorKind; 24] = [
         name: "cloud-hub",
         daemon: Daemon::Cloud,
         is_top: true,
-        messages: &["Opened", "Closed", "SessionOver", "CertificatesRevoked", "TellSessions"],
+        messages: &[
+            "Opened",
+            "Closed",
+            "SessionOver",
+            "CertificatesRevoked",
+            "RenewCertificate",
+            "CertificateKept",
+            "RenewalNoted",
+            "TrustChanged",
+            "TellSessions",
+        ],
     },
+    ActorKind { name: "certificates", daemon: Daemon::Cloud, is_top: true, messages: &["Look"] },
     ActorKind { name: "session", daemon: Daemon::Cloud, is_top: false, messages: &["LinkEnded"] },
     ActorKind {
         name: "cloud-stream",
@@ -143,7 +155,19 @@ pub const ACTORS: [ActorKind; 24] = [
         name: "edge-hub",
         daemon: Daemon::Edge,
         is_top: true,
-        messages: &["Dial", "Probe", "NetworkChanged", "LinkUp", "LinkEnded", "MetaBegan"],
+        messages: &[
+            "Dial",
+            "Probe",
+            "NetworkChanged",
+            "LinkUp",
+            "LinkEnded",
+            "MetaBegan",
+            "Trust",
+            "LookAtCertificate",
+            "RenewalEnded",
+            "ServersChanged",
+            "CertificateSuperseded",
+        ],
     },
     ActorKind { name: "edge-servicebus", daemon: Daemon::Edge, is_top: true, messages: &["ObjectsChanged"] },
     ActorKind {

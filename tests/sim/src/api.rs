@@ -8,6 +8,7 @@ use std::time::Duration;
 use beehive::{Clock, Env};
 use bytes::Bytes;
 use harness::MemoryApi;
+use http::header::DATE;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -89,15 +90,23 @@ impl Server {
             async move {
                 let Some(path) = path else { return Ok::<_, Infallible>(server.api.answer(request).await) };
                 server.delay(&path).await;
-                let response = match path.away.load(Ordering::Relaxed) {
+                let mut response = match path.away.load(Ordering::Relaxed) {
                     true => away(),
                     false => server.api.answer(request).await,
                 };
+                server.say_time(&mut response);
                 server.delay(&path).await;
                 Ok(response)
             }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// Each answer says what time it is: the server's clock is right.
+    fn say_time<B>(&self, response: &mut Response<B>) {
+        let now = Timestamp::try_from(self.clock.wall()).unwrap_or_default();
+        let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        response.headers_mut().insert(DATE, date.parse().expect("a date is plain text"));
     }
 
     /// What a request or an answer takes over a path that is slow.

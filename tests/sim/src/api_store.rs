@@ -14,6 +14,9 @@ use crate::violations::{Violations, note};
 /// 65,536 changes that a watcher may be behind: more than a run makes.
 const BEHIND_MAX: usize = 1 << 16;
 
+/// What no trace shows.
+const SECRETS: &str = "secrets";
+
 /// The names of the pods that are in the API and not being deleted.
 #[derive(Clone, Default)]
 pub(crate) struct WantedPods(Arc<Mutex<BTreeSet<String>>>);
@@ -41,7 +44,9 @@ pub(crate) fn store(trace: Trace, violations: Violations, pods: WantedPods) -> M
 /// Every write is noted, and none may bring back what a newer report has replaced.
 fn judge(trace: &Trace, violations: &Violations, pods: &WantedPods, change: &Change) {
     let Change { revision, key, before, after } = change;
-    trace.note("api", format_args!("{revision} {key:?} {after:?}"));
+    // Keys are drawn by the machine, and differ at each telling.
+    let shown = after.as_ref().filter(|_| key.resource != SECRETS);
+    trace.note("api", format_args!("{revision} {key:?} {shown:?}"));
     let (before, after) = (parsed(before.as_ref()), parsed(after.as_ref()));
     if [&before, &after].into_iter().any(|object| object["kind"] == "Pod") {
         pods.set(&key.name, !after.is_null() && after["metadata"]["deletionTimestamp"].is_null());

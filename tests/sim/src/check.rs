@@ -77,6 +77,9 @@ pub(crate) async fn converges(run: &mut Run) {
     }
     needless_restarts(run);
     unmarked_repeats(run).await;
+    if let Some(what) = run.world.authority.defect().await {
+        note(&run.world.violations, what);
+    }
 }
 
 /// The routers' own counts say so, too.

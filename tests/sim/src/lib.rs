@@ -13,6 +13,7 @@
 mod actors;
 mod api;
 mod api_store;
+mod authority;
 mod check;
 mod clock;
 mod coverage;

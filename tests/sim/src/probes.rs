@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use beehive::link::memory::NetworkPath;
 use beehive::{Hive, Message};
+use cloud_hub::CertificatesMsg;
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
@@ -177,6 +178,7 @@ impl CloudProbes {
     pub(crate) fn watch(&self, hive: &Hive) {
         self.tap(hive, "cloud-hub", |_, _: &CloudHubMsg| {});
         self.tap(hive, "cloud-nodelease", |_, _: &NodeLeaseMsg| {});
+        self.tap(hive, "certificates", |_, _: &CertificatesMsg| {});
         self.tap(hive, "cloud-stream", |_, _: &CloudStreamMsg| {});
         self.tap(hive, "cloud-synccontroller", |_, _: &SyncMsg| {});
         self.tap(hive, EDGE_MAILBOX, |probes, message: &EdgeControllerMsg| {

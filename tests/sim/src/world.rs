@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use crate::actors::DeliveredMessages;
 use crate::api::{Path, Server, create};
 use crate::api_store::WantedPods;
+use crate::authority::KeptAuthority;
 use crate::clock::MachineClock;
 use crate::daemon::Daemon;
 use crate::link::{ListenAddress, ToCloud};
@@ -115,6 +116,7 @@ pub(crate) struct World {
     pub(crate) api: Server,
     /// The run's own client.
     pub(crate) client: kube::Client,
+    pub(crate) authority: KeptAuthority,
     pub(crate) violations: Violations,
     pub(crate) delivered: DeliveredMessages,
     wanted: WantedPods,
@@ -142,10 +144,12 @@ impl World {
         // In memory: a run is about what is written, not about how long that takes.
         let folder = tempfile::Builder::new().prefix("kubehive-sim").tempdir_in("/dev/shm");
         let folder = folder.or_else(|_| tempfile::tempdir()).expect("a folder for the run");
+        let authority = KeptAuthority::made(&client, &env).await;
         let mut world = World {
             env,
             api,
             client,
+            authority,
             upload_log: UploadLog::new(&violations),
             violations,
             delivered: DeliveredMessages::default(),
@@ -261,6 +265,7 @@ impl World {
             delivered: self.delivered.clone(),
         };
         let router = config::router::Router { enable: true, ..Default::default() };
+        let keeping = self.authority.keeping(&client).await;
         let make = |env: Env| async move {
             let dependencies = cloud::topology::Dependencies {
                 registry: Registry::new(client.clone()),
@@ -276,9 +281,11 @@ impl World {
                 checks: Default::default(),
                 serving: None,
                 rules: cloud::topology::RuleSettings { settings: router, door: None },
+                renewal: None,
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);
+            keeping.wire(&mut hive, &mailboxes);
             probes.watch(&hive);
             cloud::topology::actors(&mut hive, mailboxes, dependencies);
             hive.open().expect("the map of CloudCore is right");
@@ -363,6 +370,7 @@ impl World {
             node: node.name.clone(),
             common_name: format!("system:node:{}", node.name),
             endpoints: node.endpoints.clone(),
+            certificates: None,
             network: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),

@@ -72,3 +72,8 @@ fn devicecontroller() {
 fn hub() {
     each("cloud-hub", &["Opened", "Closed", "SessionOver", "TellSessions"]);
 }
+
+#[test]
+fn certificates() {
+    each("certificates", &["Look"]);
+}

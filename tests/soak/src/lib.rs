@@ -12,6 +12,7 @@
 //! * [`idle`]: what a link costs over which nothing happens, and how soon both ends notice that it is gone.
 //! * [`reconnect`]: how soon a change is on the node once the link is back.
 //! * [`copy`]: a copy out of a pod fills a narrow uplink, while things change.
+//! * [`certificates`]: certificates of minutes are renewed for hours, the CA is replaced, and no link is lost for it.
 //! * [`load`]: a thousand devices that report every second, and thirty that report twenty times a second.
 //! * [`bulk`]: a thousand objects over a long way, and what a reconnect with them costs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -19,6 +20,7 @@
 pub mod attack;
 pub mod binaries;
 pub mod bulk;
+pub mod certificates;
 mod config_map_pod;
 mod console;
 pub mod copy;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use soak::{
-    Console, Outcome, Testbed, Transports, attack, binaries, bulk, copy, everything, idle, kill, link_faults,
-    load, reboot, reconnect,
+    Console, Outcome, Testbed, Transports, attack, binaries, bulk, certificates, copy, everything, idle,
+    kill, link_faults, load, reboot, reconnect,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -94,6 +94,14 @@ enum Scenario {
         #[arg(long, default_value_t = 10)]
         minutes: u32,
     },
+    /// Certificates of minutes: renewed, the CA replaced, an address added, the node away past their end; no link is lost for it
+    Certificates {
+        #[arg(long, default_value_t = 120)]
+        minutes: u32,
+        /// How long a certificate lives
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        life: u64,
+    },
     /// 1,000 devices that report every second, then 30 that report 20 times a second, over a round trip of 20 ms
     Load {
         /// How long each is measured
@@ -149,7 +157,15 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
     } else {
         Transports::Quic
     };
-    let mut testbed = Testbed::new("soak", binaries, transports, cli.seed, console).await?;
+    let certificates = match cli.scenario {
+        Scenario::Certificates { minutes, life } => {
+            let (length, life) = (Duration::from_secs(60) * minutes, Duration::from_secs(life));
+            Some(certificates::Options { length, life })
+        }
+        _ => None,
+    };
+    let hub = certificates.as_ref().map(certificates::Options::hub_settings).unwrap_or_default();
+    let mut testbed = Testbed::with_settings("soak", binaries, transports, cli.seed, console, hub).await?;
     let seed = cli.seed;
     let outcome = match cli.scenario {
         Scenario::Reboot { rounds, pods, away } => {
@@ -182,6 +198,10 @@ async fn play(cli: &Cli, binaries: &std::path::Path, console: &Console) -> Resul
         }
         // Has no stage.
         Scenario::Attack { .. } => Outcome::default(),
+        Scenario::Certificates { .. } => match &certificates {
+            Some(options) => certificates::run(&mut testbed, options, console).await,
+            None => Outcome::default(),
+        },
         Scenario::Idle { minutes } => {
             let options = idle::Options { length: Duration::from_secs(60) * minutes, packets: cli.packets };
             idle::run(&mut testbed, &options, console).await

@@ -57,6 +57,10 @@ pub struct Testbed {
     binaries: PathBuf,
     folder: PathBuf,
     ports: Ports,
+    /// More settings of CloudHub.
+    hub_settings: String,
+    /// More addresses for CloudCore's certificate.
+    advertised: Vec<String>,
     /// The node's address as the cloud's side sees it, and the reverse.
     addresses: (String, String),
     // The last, so that nothing of ours is left in its namespace.
@@ -74,6 +78,21 @@ impl Testbed {
         transports: Transports,
         seed: u64,
         console: &Console,
+    ) -> Result<Testbed> {
+        Testbed::with_settings(name, binaries, transports, seed, console, String::new()).await
+    }
+
+    /// The same with more lines below `cloudHub:` in `cloudcore.yaml`.
+    ///
+    /// # Errors
+    /// See [`Testbed::new`].
+    pub async fn with_settings(
+        name: &str,
+        binaries: &Path,
+        transports: Transports,
+        seed: u64,
+        console: &Console,
+        hub_settings: String,
     ) -> Result<Testbed> {
         console.at("bringing up a cloud, and a node in a network namespace with a containerd of its own");
         let host = block_in_place(|| TestHost::builder(name).uplink().start())?;
@@ -97,6 +116,8 @@ impl Testbed {
             binaries: binaries.to_owned(),
             folder,
             ports: Ports { api, link, websocket, enrolment, monitor },
+            hub_settings,
+            advertised: Vec::new(),
             addresses,
             host,
         };
@@ -126,15 +147,27 @@ impl Testbed {
 
     fn write_cloudcore_config(&self) -> Result<()> {
         let ports = &self.ports;
+        let more: String = self.advertised.iter().map(|address| format!(", {address}")).collect();
         let config = format!(
             "apiVersion: cloudcore.config.kubeedge.io/v1alpha1\nkind: CloudCore\n\
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
-             modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}]\n    \
+             modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}{more}]\n    {}\
              quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: true, address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n  \
              router: {{enable: true, port: 0, allowedTargets: [127.0.0.0/8]}}\n",
-            ports.monitor, self.addresses.1, ports.link, ports.websocket, ports.enrolment,
+            ports.monitor, self.addresses.1, self.hub_settings, ports.link, ports.websocket, ports.enrolment,
         );
         std::fs::write(self.folder.join("cloudcore.yaml"), config).context("write cloudcore.yaml")
+    }
+
+    /// CloudCore's certificate names this address, too, from its next start on.
+    pub(crate) fn advertise(&mut self, address: &str) -> Result<()> {
+        self.advertised.push(address.to_owned());
+        self.write_cloudcore_config()
+    }
+
+    /// Where machines become nodes, on loopback.
+    pub(crate) fn enrolment_port(&self) -> u16 {
+        self.ports.enrolment
     }
 
     async fn join(&mut self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! KubeEdge's paths, capped bodies, sentences for people. Who asks shows a credential before his body is read.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use https::body::{self, BodyError};
 use https::{Answer, Handler, Peer};
 use hyper::body::Incoming;
 use noderegistry::{Certificate, EnrolmentError, Refusal, RegistryError, TokenClaims, plan};
-use pki::CSR_MAX;
+use pki::{CSR_MAX, TokenError};
 
 use super::EnrolmentSettings;
 use super::rate_limit::RequestRateLimiter;
@@ -104,7 +105,7 @@ impl Handler for EnrolmentHandler {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         let (head, mut body) = request.into_parts();
         let outcome = match (head.uri.path(), &head.method) {
-            ("/ca.crt", &Method::GET) => Ok(self.settings.authority.cert_der().to_vec()),
+            ("/ca.crt", &Method::GET) => Ok(self.settings.authorities.get().signing().cert_der().to_vec()),
             ("/edge.crt", &Method::GET) => self.enrol(&head.headers, &mut body, peer).await,
             ("/edge.crt", &Method::DELETE) => match self.release(peer).await {
                 Ok(words) => return ErrorAnswer(StatusCode::OK, words).answer(),
@@ -153,11 +154,12 @@ impl EnrolmentHandler {
         let settings = &self.settings;
         let now = self.clock.wall();
         let now_unix = unix(now);
-        let (node, claims, token) = self.credential(headers, now_unix).await?;
+        let (node, claims, token) = self.credential(headers, now_unix, peer.address().ip()).await?;
         peer.identify(&claims.id, false).map_err(|_| ErrorAnswer::too_many("token"))?;
         let csr = body::read(body, CSR_MAX, BODY_WITHIN, &*self.clock).await.map_err(ErrorAnswer::of_body)?;
         let life = settings.certificate_life;
-        let issued = settings.authority.sign_node(&csr, node.as_str(), now, life, (self.serials)());
+        let authorities = settings.authorities.get();
+        let issued = authorities.signing().sign_node(&csr, node.as_str(), now, life, (self.serials)());
         let issued =
             issued.map_err(|error| ErrorAnswer(StatusCode::BAD_REQUEST, Fault::from_error(&error).reason))?;
         // The certificate leaves only after its name is in the register.
@@ -177,6 +179,7 @@ impl EnrolmentHandler {
         &self,
         headers: &HeaderMap,
         now_unix: u64,
+        from: IpAddr,
     ) -> Result<(NodeName, TokenClaims, crd::JoinToken), ErrorAnswer> {
         let enrolment = &self.settings;
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -186,8 +189,19 @@ impl EnrolmentHandler {
             .ok_or_else(|| refused("show a join token: print one with `keadm gettoken`".to_owned()))?;
         let node = NodeName::parse(header("nodename"))
             .map_err(|error| ErrorAnswer(StatusCode::BAD_REQUEST, error.to_string()))?;
+        let looked_at = self.limiter().may_show(from, self.clock.now());
+        looked_at.map_err(|wait| {
+            self.metrics.add("cloudhub_enrolment_guesses_refused", 1);
+            ErrorAnswer::too_often("address and tokens that are none", wait)
+        })?;
         let claims = enrolment.token_key.verify(jwt, now_unix, node.as_str());
-        let claims = claims.map_err(|error| refused(error.to_string()))?;
+        let claims = claims.map_err(|error| {
+            // One that was signed here is no guess, though it has ended or is another's.
+            if matches!(error, TokenError::Foreign | TokenError::Malformed) {
+                self.limiter().guessed(from, self.clock.now());
+            }
+            refused(error.to_string())
+        })?;
         let claims = TokenClaims { id: claims.jti, node: claims.node };
         let taken = self.limiter().join(&claims.id, node.as_str(), self.clock.now());
         taken.map_err(|wait| ErrorAnswer::too_often("token", wait))?;

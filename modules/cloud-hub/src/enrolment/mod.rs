@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use https::{ClientCertificates, Tls, TlsError};
 use noderegistry::Registry;
-use pki::{Authority, TokenKey};
+use pki::{CurrentAuthorities, TokenKey};
 
 pub use actor::{Enrolment, EnrolmentMsg};
 
 /// What enrolment decides with.
 pub struct EnrolmentSettings {
-    /// The CA.
-    pub authority: Authority,
+    /// The CAs.
+    pub authorities: CurrentAuthorities,
     /// The key of the join tokens.
     pub token_key: TokenKey,
     /// Who is a node of ours.
@@ -29,12 +29,13 @@ pub struct EnrolmentSettings {
 }
 
 impl EnrolmentSettings {
-    /// TLS with CloudCore's certificate. A machine that joins has no certificate yet; one that is shown must be ours.
+    /// TLS with CloudCore's certificate. A machine that joins has no certificate yet; one that is shown must be of a CA that is trusted
+    /// now.
     ///
     /// # Errors
     /// See [`TlsError`].
     pub fn tls(&self, chain_pem: &str, key_pem: &str) -> Result<Tls, TlsError> {
-        let ours = vec![self.authority.cert_der().to_vec()];
+        let ours = self.authorities.get().trusted();
         Tls::new(chain_pem, key_pem, &ClientCertificates::Optional(ours))
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::link::accept_limiter::PER_SECOND;
-use beehive::link::tls::{self, Credentials, EndpointError};
+use beehive::link::tls::{self, EndpointError, LiveCredentials};
 use beehive::link::{Acceptor, Connection, ws};
 use beehive::{Actor, Context, Fault, Message, Metrics};
 use futures::future::BoxFuture;
@@ -88,12 +88,12 @@ pub struct WebSocketListener {
 }
 
 impl WebSocketListener {
-    /// TLS with the link's credentials: a certificate of ours is asked for.
+    /// TLS with the link's credentials, as they are at each handshake: a certificate of ours is asked for.
     ///
     /// # Errors
     /// See [`EndpointError`].
-    pub fn tls(credentials: &Credentials) -> Result<Tls, EndpointError> {
-        Ok(Tls::from(tls::server(credentials, ws::ALPN)?))
+    pub fn tls(credentials: &LiveCredentials) -> Result<Tls, EndpointError> {
+        Ok(Tls::from(tls::server_by(credentials, ws::ALPN)?))
     }
 
     /// A listener at `port`, whose connections go to `connections`.

@@ -14,7 +14,13 @@ fn door(callers: Callers) -> (Server, SocketAddr) {
     let env = Env::real();
     let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = port.address();
-    let settings = DoorSettings { port: Arc::new(port), within: LONG, tls: None, callers: callers.clone() };
+    let settings = DoorSettings {
+        port: Arc::new(port),
+        within: LONG,
+        tls: None,
+        has_own_certificate: false,
+        callers: callers.clone(),
+    };
     let limits = nodecalls::Limits { of_node: 1, of_user: 1, all: 1 };
     let door = Door {
         callers,

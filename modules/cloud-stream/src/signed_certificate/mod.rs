@@ -200,7 +200,7 @@ impl Keeper {
         issued.tls(None).map_err(|error| Fault::from_error(&error).reason)?;
         self.signed.replace(Some(issued));
         let part = self.env.random_below(1000) as f64 / 1000.0;
-        Ok(Good { renew_at: plan::renew_at(validity, part), not_after: validity.not_after })
+        Ok(Good { renew_at: validity.renew_at(part), not_after: validity.not_after })
     }
 
     /// The key of the request that is not decided: the same one until something came of it.

@@ -1,11 +1,9 @@
 //! What a CertificateSigningRequest says, what it is called, and when the next one is made. Pure.
 
-use std::time::{Duration, SystemTime};
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use pki::{ServerSubject, SubjectAltNames, Validity};
+use pki::{ServerSubject, SubjectAltNames};
 use sha2::{Digest, Sha256};
 
 /// Kubernetes' signer of kubelets' serving certificates.
@@ -17,8 +15,6 @@ const SUBJECT: &str = "kubehive-cloudcore";
 /// A kubelet's serving certificate may have exactly these, or these without `key encipherment` on newer servers
 /// (ValidateKubeletServingCSR of pkg/apis/certificates).
 const USAGES: [&str; 3] = ["digital signature", "key encipherment", "server auth"];
-/// A certificate is renewed between these parts of its life, as a kubelet's is (client-go's certificate manager).
-const RENEWED: (f64, f64) = (0.7, 0.9);
 
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,13 +78,6 @@ pub(crate) fn object(name: &str, signer: &str, request_pem: String) -> Certifica
     }
 }
 
-/// When a certificate is asked for anew; `part`, from 0 to 1, is drawn, so that many that began together do not end together.
-pub(crate) fn renew_at(validity: Validity, part: f64) -> SystemTime {
-    let life = validity.not_after.duration_since(validity.not_before).unwrap_or(Duration::ZERO);
-    let (least, most) = RENEWED;
-    validity.not_before + life.mul_f64(least + (most - least) * part.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,13 +129,5 @@ mod tests {
         );
         assert_eq!(subject(KUBELET_SERVING), ServerSubject::Node(SUBJECT.to_owned()));
         assert_eq!(subject("a.b/c"), ServerSubject::Plain(SUBJECT.to_owned()));
-    }
-
-    #[test]
-    fn a_certificate_is_renewed_between_70_and_90_percent_of_its_life() {
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let validity = Validity { not_before: start, not_after: start + Duration::from_secs(1000) };
-        let after = |part| renew_at(validity, part).duration_since(start).unwrap().as_secs();
-        assert_eq!((after(0.0), after(0.5), after(1.0), after(7.0)), (700, 800, 900, 900));
     }
 }

@@ -20,6 +20,9 @@
 //! | [`EdgeUp::Reports`], [`DeviceUp::Reports`] | At least once, from the outbox: in the order of the rows; status is newest-wins per [`crate::UpReport::newest_key`], events count each; a row leaves when the answer names it |
 //! | [`RouterUp::Telemetry`] | At least once, each one, in the order of the rows and so in order per source; a row leaves when the answer names it |
 //! | [`DeviceDown::CallMethod`] | At most once: sent to a node that is linked, and never again; the node knows by its id one that it has |
+//! | [`HubUp::RenewCertificate`] | Asked again until it was answered; of two certificates that were signed for one node the later is good |
+//! | [`HubUp::CertificateKept`] | Once; if it is lost, the next link says the same by being made with that certificate |
+//! | [`HubDown::Trust`] | Level-triggered: the newest, over each new link and at each change |
 //! | [`RouterUp::RuleUploads`] | At least once, each one, in order per topic; a row leaves when the rule's target has answered, or has refused it for good |
 //! | [`RouterUp::RuleCall`] | At most once by us; whoever calls learns what came of it, or that nobody knows |
 //! | [`EdgeUp::Alive`] | At most once: the next one replaces it |
@@ -40,8 +43,8 @@ use beehive::link::{Protocol, WireVersion};
 pub use error::WireError;
 
 use crate::capability;
-use crate::downlink::{DeviceDown, MetaDown};
-use crate::uplink::{DeviceUp, EdgeUp, RouterUp};
+use crate::downlink::{DeviceDown, HubDown, MetaDown};
+use crate::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
 
 /// 1 MiB: the largest body of a frame.
 pub const BODY_MAX: u64 = 1 << 20;
@@ -60,6 +63,10 @@ pub const TWIN_MAILBOX: &str = "edge-devicetwin";
 pub const EDGE_MAILBOX: &str = "cloud-edgecontroller";
 /// The mailbox of the device controller.
 pub const DEVICE_MAILBOX: &str = "cloud-devicecontroller";
+/// The mailbox of CloudHub.
+pub const CLOUD_HUB_MAILBOX: &str = "cloud-hub";
+/// The mailbox of a node's EdgeHub.
+pub const EDGE_HUB_MAILBOX: &str = "edge-hub";
 /// The mailbox of the router.
 pub const ROUTER_MAILBOX: &str = "cloud-router";
 
@@ -99,6 +106,34 @@ impl Wire for DeviceDown {
     }
 
     spoken!(v1::calls::encode, v1::calls::decode);
+}
+
+impl Wire for HubDown {
+    const MAILBOX: &'static str = EDGE_HUB_MAILBOX;
+    const CAPABILITIES: &'static [&'static str] = capability::OF_EDGE_HUB;
+
+    fn capability(&self) -> Option<&'static str> {
+        match self {
+            HubDown::Trust { .. } => Some(capability::TRUST),
+        }
+    }
+
+    spoken!(v1::certificates::encode_down, v1::certificates::decode_down);
+}
+
+impl Wire for HubUp {
+    const MAILBOX: &'static str = CLOUD_HUB_MAILBOX;
+    const CAPABILITIES: &'static [&'static str] = capability::OF_CLOUD_HUB;
+
+    fn capability(&self) -> Option<&'static str> {
+        match self {
+            HubUp::RenewCertificate { .. } | HubUp::CertificateKept { .. } => {
+                Some(capability::RENEW_CERTIFICATE)
+            }
+        }
+    }
+
+    spoken!(v1::certificates::encode_up, v1::certificates::decode_up);
 }
 
 impl Wire for EdgeUp {

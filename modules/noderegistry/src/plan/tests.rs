@@ -22,6 +22,8 @@ fn joined(node_uid: Option<&str>) -> Entry {
         is_ending: false,
         living: Some("aa".to_owned()),
         newest: Some(certificate("aa")),
+        next: None,
+        enrolment: None,
         node_uid: node_uid.map(str::to_owned),
         had_node: node_uid.is_some(),
     }
@@ -56,6 +58,12 @@ fn a_node_is_ours_by_uid_by_adoption_or_by_the_serial_it_was_made_for() {
         // Made by us, and not noted yet.
         (Some(joined(None)), Some(object("u1", None, Some("aa"))), ours("u1", Some(NodeOwner::Made))),
         (Some(given_back(None)), Some(object("u1", None, Some("aa"))), ours("u1", Some(NodeOwner::Made))),
+        // Made for the certificate that it joined with, which was renewed before that was noted.
+        (
+            Some(Entry { enrolment: Some("a0".to_owned()), ..joined(None) }),
+            Some(object("u1", None, Some("a0"))),
+            ours("u1", Some(NodeOwner::Made)),
+        ),
         (Some(joined(None)), Some(object("u1", None, Some("bb"))), Ownership::Foreign),
         (Some(joined(None)), Some(object("u1", None, None)), Ownership::Foreign),
         // An administrator's word, which names the uid.

@@ -5,6 +5,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod calls;
+pub(crate) mod certificates;
 pub(crate) mod desired;
 pub(crate) mod device;
 pub(crate) mod edge;

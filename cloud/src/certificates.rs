@@ -1,0 +1,108 @@
+//! Everything that goes by the CA at the start: enrolment, and what the link's ends show.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::link::quic::{Credentials, LiveCredentials};
+use beehive::{Env, Fault};
+use cloud_hub::{
+    AuthorityLives, ClockDoubt, EnrolmentSettings, RenewalSettings, SecretStore, ServerCertificate,
+    ShownChain,
+};
+use config::cloud::CloudHub as Settings;
+use noderegistry::Registry;
+use pki::{CurrentAuthorities, SubjectAltNames};
+
+use crate::addresses::{bind, ip};
+use crate::listeners::EnrolmentListener;
+use crate::start_error::StartError;
+
+/// What a start has of them.
+pub(crate) struct Certificates {
+    pub(crate) enrolment: EnrolmentListener,
+    /// What the link shows, over whatever it comes.
+    pub(crate) credentials: LiveCredentials,
+    pub(crate) authorities: CurrentAuthorities,
+    /// Makes what is shown anew, and knows where that is.
+    pub(crate) server: ServerCertificate,
+    /// What is shown first.
+    pub(crate) chain: ShownChain,
+}
+
+impl Certificates {
+    /// Reads or makes the CA and the key of the join tokens, makes what CloudCore shows, and binds enrolment's port.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub(crate) async fn make(
+        hub: &Settings,
+        client: &kube::Client,
+        registry: Registry,
+        env: &Env,
+    ) -> Result<Self, StartError> {
+        let secrets = SecretStore::new(client.clone());
+        let authorities = CurrentAuthorities::new(secrets.authorities(&lives(hub), env).await?);
+        let token_key = secrets.token_key(env).await?;
+        let addresses: Result<Vec<IpAddr>, StartError> =
+            hub.advertise_address.iter().map(|address| ip(address)).collect();
+        let alt_names = SubjectAltNames { addresses: addresses?, names: hub.dns_names.clone() };
+        let life = hub.server_cert_signing_duration.0;
+        let mut server = ServerCertificate::new(authorities.clone(), alt_names, life);
+        let chain = server.issue(env)?;
+        let settings = Arc::new(EnrolmentSettings {
+            authorities: authorities.clone(),
+            token_key,
+            registry,
+            certificate_life: hub.edge_cert_signing_duration.0,
+            token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
+        });
+        let at = (ip(&hub.https.address)?, hub.https.port).into();
+        let port = bind(at, "enrolment", "modules.cloudHub.https")?;
+        let tls = settings.tls(&chain.chain, &chain.key)?;
+        let grace = hub.edge_cert_grace_duration.0;
+        let credentials = LiveCredentials::new(&credentials_of(&chain))?.letting_ended(grace);
+        let live = credentials.clone();
+        server.show_at("the link", move |chain| {
+            live.replace(&credentials_of(chain)).map_err(|error| Fault::from_error(&error).reason)
+        });
+        let (shown, enrolling) = (tls.clone(), Arc::clone(&settings));
+        server.show_at("enrolment", move |chain| {
+            let tls =
+                enrolling.tls(&chain.chain, &chain.key).map_err(|error| Fault::from_error(&error).reason)?;
+            shown.replace(&tls);
+            Ok(())
+        });
+        let enrolment = EnrolmentListener { port, tls, settings };
+        Ok(Certificates { enrolment, credentials, authorities, server, chain })
+    }
+}
+
+fn credentials_of(chain: &ShownChain) -> Credentials {
+    let ShownChain { chain, key, authorities } = chain.clone();
+    Credentials { certificate: chain, key, authority: authorities }
+}
+
+/// How long CAs live by the settings. A CA is trusted after its successor signs for as long as a node may come back by a certificate that
+/// it has signed.
+pub(crate) fn lives(hub: &Settings) -> AuthorityLives {
+    AuthorityLives {
+        own: hub.ca_signing_duration.0,
+        lead: hub.ca_lead_duration.0,
+        trail: hub.edge_cert_signing_duration.0 + hub.edge_cert_grace_duration.0,
+    }
+}
+
+/// How nodes' certificates are renewed by the settings, and where nodes are told that CloudCore is.
+pub(crate) fn renewal(hub: &Settings, authorities: CurrentAuthorities, doubt: ClockDoubt) -> RenewalSettings {
+    let is_elsewhere = |address: &&String| {
+        address.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback() && !ip.is_unspecified())
+    };
+    let names = hub.dns_names.iter().filter(|name| !name.starts_with('*'));
+    RenewalSettings {
+        authorities,
+        certificate_life: hub.edge_cert_signing_duration.0,
+        servers: hub.advertise_address.iter().filter(is_elsewhere).chain(names).cloned().collect(),
+        doubt,
+    }
+}

@@ -1,0 +1,207 @@
+//! The actor that keeps the CA and CloudCore's own certificates good.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use beehive::{Actor, Address, Clock, Context, Fault, Message, Sample};
+use contract::cloudhub::CloudHubMsg;
+use pki::{CurrentAuthorities, validity_of};
+
+use super::rotation::AuthorityLives;
+use super::server_certificate::ServerCertificate;
+use crate::error::SecretError;
+use crate::events;
+use crate::store::SecretStore;
+
+/// 60 s between looks at the Secret, and less where certificates live for minutes: what another CloudCore has written is known long
+/// before it matters.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// A look is this part of the shortest life.
+const LOOKS_IN_A_LIFE: u32 = 20;
+/// 1 s between looks at the least.
+const LOOK_LEAST: Duration = Duration::from_secs(1);
+/// 10 s for the API server: the next look is soon.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The seconds of a day.
+const DAY: f64 = 86_400.0;
+
+/// Messages to the keeper: from itself.
+#[derive(Debug)]
+pub enum CertificatesMsg {
+    /// Time to see whether something is due.
+    Look,
+}
+
+impl Message for CertificatesMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            CertificatesMsg::Look => "Look",
+        }
+    }
+}
+
+/// What a keeper is made of.
+#[derive(Clone)]
+pub struct KeeperDependencies {
+    /// Where the CA is.
+    pub secrets: SecretStore,
+    /// How long CAs live.
+    pub lives: AuthorityLives,
+    /// Where everybody reads which CAs are good.
+    pub authorities: CurrentAuthorities,
+    /// What is shown by them.
+    pub server: Rc<ServerCertificate>,
+    /// CloudHub, which tells nodes.
+    pub hub: Address<CloudHubMsg>,
+    /// Whether this machine's clock is in doubt.
+    pub doubt: ClockDoubt,
+}
+
+/// Whether this machine's clock and the API server's were apart at the last look: nothing is signed for nodes by it then. Its clones are
+/// one.
+#[derive(Clone, Default)]
+pub struct ClockDoubt(Rc<Cell<bool>>);
+
+impl ClockDoubt {
+    /// Whether it is.
+    pub(crate) fn is(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// See the module.
+pub struct CertificateKeeper {
+    dependencies: KeeperDependencies,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl CertificateKeeper {
+    /// One that begins with what is in `dependencies`.
+    pub fn new(dependencies: KeeperDependencies) -> Self {
+        CertificateKeeper { dependencies, clock: None }
+    }
+
+    /// How long until the next look.
+    fn pause(&self) -> Duration {
+        let AuthorityLives { own, lead, trail } = self.dependencies.lives;
+        let shortest = own.min(lead).min(trail).min(self.dependencies.server.life());
+        LOOK_EVERY.min(shortest / LOOKS_IN_A_LIFE).max(LOOK_LEAST)
+    }
+
+    /// Compares this machine's clock with the API server's. Where that does not answer, what was found before counts.
+    async fn look_at_clock(&self, cx: &Context<CertificatesMsg>) {
+        let KeeperDependencies { secrets, doubt, .. } = &self.dependencies;
+        let found = cx.env().timeout(ANSWER_WITHIN, secrets.check_clock(cx.env())).await;
+        let is_apart = matches!(&found, Some(Err(SecretError::Clock { .. })));
+        if let (Some(Err(error)), false, true) = (&found, doubt.0.get(), is_apart) {
+            events::clock_doubted(cx.env(), &error.to_string());
+        }
+        if is_apart || matches!(found, Some(Ok(()))) {
+            doubt.0.set(is_apart);
+        }
+    }
+
+    /// Reads the CAs, and takes the step that is due.
+    async fn look_at_authorities(&self, cx: &Context<CertificatesMsg>) {
+        let KeeperDependencies { secrets, lives, authorities, .. } = &self.dependencies;
+        let known = authorities.get();
+        let looked = cx.env().timeout(ANSWER_WITHIN, secrets.rotate(lives, &known, cx.env())).await;
+        let found = match looked {
+            Some(Ok((found, step))) => {
+                events::authority_step(cx.env(), step);
+                found
+            }
+            Some(Err(error)) => {
+                return events::authority_unread(cx.env(), &Fault::from_error(&error).reason);
+            }
+            None => return events::authority_unread(cx.env(), "the API server did not answer within 10 s"),
+        };
+        if authorities.replace(found) {
+            let trusted = authorities.get().trusted().len();
+            events::authorities_changed(cx.env(), trusted);
+            let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
+        }
+    }
+
+    fn renew_server(&self, cx: &Context<CertificatesMsg>) {
+        match self.dependencies.server.renew(cx.env()) {
+            Ok(failed) => {
+                events::server_certificate_renewed(cx.env());
+                for (place, reason) in failed {
+                    events::server_certificate_not_shown(cx.env(), place, &reason);
+                }
+            }
+            Err(error) => {
+                events::server_certificate_not_renewed(cx.env(), &Fault::from_error(&error).reason);
+            }
+        }
+    }
+}
+
+impl Actor for CertificateKeeper {
+    type Message = CertificatesMsg;
+
+    async fn started(&mut self, cx: &mut Context<CertificatesMsg>) -> Result<(), Fault> {
+        self.clock = Some(cx.env().clock());
+        // An earlier incarnation may have ended between a change and its telling.
+        let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
+        cx.after(self.pause(), CertificatesMsg::Look);
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: CertificatesMsg,
+        cx: &mut Context<CertificatesMsg>,
+    ) -> Result<(), Fault> {
+        match message {
+            CertificatesMsg::Look => {
+                self.look_at_clock(cx).await;
+                self.look_at_authorities(cx).await;
+                if self.dependencies.server.is_due(cx.wall()) {
+                    self.renew_server(cx);
+                }
+                cx.after(cx.env().jitter(self.pause()), CertificatesMsg::Look);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let authorities = self.dependencies.authorities.get();
+        let ends = |at: Option<SystemTime>| {
+            at.and_then(|at| jiff::Timestamp::try_from(at).ok()).map(|at| at.to_string())
+        };
+        serde_json::json!({
+            "trustedAuthorities": authorities.trusted().len(),
+            "authorityEnds": ends(self.authority_ends()),
+            "serverCertificateEnds": ends(self.dependencies.server.not_after()),
+        })
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let Some(now) = self.clock.as_ref().map(|clock| clock.wall()) else { return Vec::new() };
+        let of = |what: &str, ends: Option<SystemTime>| {
+            Some(Sample::new("kubehive_certificate_days_left", days_left(ends?, now)).of("certificate", what))
+        };
+        let server = self.dependencies.server.not_after();
+        [of("ca", self.authority_ends()), of("server", server)].into_iter().flatten().collect()
+    }
+}
+
+impl CertificateKeeper {
+    fn authority_ends(&self) -> Option<SystemTime> {
+        let authorities = self.dependencies.authorities.get();
+        validity_of(authorities.signing().cert_der()).ok().map(|validity| validity.not_after)
+    }
+}
+
+/// Less than nothing when it has ended.
+pub(crate) fn days_left(ends: SystemTime, now: SystemTime) -> f64 {
+    match ends.duration_since(now) {
+        Ok(left) => left.as_secs_f64() / DAY,
+        Err(over) => -over.duration().as_secs_f64() / DAY,
+    }
+}

@@ -1,0 +1,243 @@
+//! Certificate, key and CAs on the disk: read, and written so that a power cut at any instant leaves a pair that belongs together.
+//!
+//! Two files are not renamed at once. So a new pair is first written whole into a third file beside the certificate, `NAME.renewed`; from
+//! that instant it counts. Then the key and the certificate are replaced, and the third file goes. Whoever reads takes the third file
+//! where it is there and whole, and finishes what was begun.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pki::{is_pair, node_of_certificate, validity_of};
+use thiserror::Error;
+
+use super::renewal_plan::first_of_pem;
+
+/// 256 KiB: the largest certificate or key file that is read.
+const FILE_MAX: u64 = 256 << 10;
+/// What its owner alone reads.
+const SECRET: u32 = 0o600;
+/// What everybody may read.
+const PUBLIC: u32 = 0o644;
+/// What stands before the certificate in the third file.
+const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
+
+/// Why the node's files are not used.
+#[derive(Debug, Error)]
+pub enum FilesError {
+    /// A file is not there or cannot be read.
+    #[error("cannot read `{path}`: run `keadm join` on this machine first")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is too large to be what it should be.
+    #[error("`{0}` is larger than 256 KiB and no certificate or key: run `keadm reset` and `keadm join`")]
+    TooLarge(PathBuf),
+    /// A file cannot be written.
+    #[error("cannot write `{path}`: look at the disk and at the folder's mode (modules.edgeHub)")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What a node shows and trusts. All PEM.
+#[derive(Clone)]
+pub struct StoredIdentity {
+    /// The node's certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The CAs of the cloud.
+    pub authorities: String,
+}
+
+/// Where they lie.
+#[derive(Debug, Clone)]
+pub struct IdentityFiles {
+    /// The node's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs of the cloud.
+    pub authorities: PathBuf,
+}
+
+/// What is done to replace a pair, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteStep {
+    /// The new pair is written beside.
+    Beside,
+    /// The key is replaced.
+    Key,
+    /// The certificate is replaced.
+    Certificate,
+    /// What was written beside goes.
+    Clear,
+}
+
+impl WriteStep {
+    /// All of them, in their order.
+    pub const ALL: [WriteStep; 4] =
+        [WriteStep::Beside, WriteStep::Key, WriteStep::Certificate, WriteStep::Clear];
+}
+
+impl IdentityFiles {
+    /// The third file.
+    pub fn renewed(&self) -> PathBuf {
+        IdentityFiles::renewed_beside(&self.certificate)
+    }
+
+    /// The third file beside a certificate.
+    pub fn renewed_beside(certificate: &Path) -> PathBuf {
+        let mut name = real(certificate).into_os_string();
+        name.push(".renewed");
+        PathBuf::from(name)
+    }
+
+    /// Reads what the node shows and trusts: the pair that was written last, also where a power cut came in between; what is left to do
+    /// then is done.
+    ///
+    /// # Errors
+    /// See [`FilesError`].
+    pub fn read(&self) -> Result<StoredIdentity, FilesError> {
+        let authorities = read(&self.authorities)?;
+        if let Some((certificate, key)) = self.begun()? {
+            tracing::info!("the node's new certificate was written in part: the rest is done");
+            self.finish(&certificate, &key);
+            return Ok(StoredIdentity { certificate, key, authorities });
+        }
+        Ok(StoredIdentity { certificate: read(&self.certificate)?, key: read(&self.key)?, authorities })
+    }
+
+    /// A new pair that was begun to be written, certificate and key. One that is older than what is in its place, of another node or not
+    /// whole is removed.
+    fn begun(&self) -> Result<Option<(String, String)>, FilesError> {
+        let path = self.renewed();
+        let text = match read(&path) {
+            Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            text => text?,
+        };
+        let pair = text.find(CERTIFICATE_BEGINS).and_then(|at| text.split_at_checked(at));
+        let pair = pair.map(|(key, certificate)| (certificate.to_owned(), key.to_owned()));
+        let in_place = read(&self.certificate).ok();
+        let fits = pair.filter(|(certificate, key)| is_newer(certificate, key, in_place.as_deref()));
+        if fits.is_none() {
+            tracing::warn!(path = %path.display(), "it holds no newer certificate of this node and its key; it is removed");
+            remove(&path)?;
+        }
+        Ok(fits)
+    }
+
+    /// Replaces the pair. Blocks until it is on the disk. Where it cannot take its place (the disk is full, say), it is kept beside, and
+    /// the next start goes on from there.
+    ///
+    /// # Errors
+    /// See [`FilesError`]: the old pair is what counts.
+    pub fn keep(&self, certificate: &str, key: &str) -> Result<(), FilesError> {
+        if let Err(error) = self.take(WriteStep::Beside, certificate, key) {
+            // It may be there for all that, and would count at the next start, when the cloud has long signed another one.
+            let _ = remove(&self.renewed());
+            return Err(error);
+        }
+        self.finish(certificate, key);
+        Ok(())
+    }
+
+    /// What is left to do when the new pair is beside, where it counts already.
+    fn finish(&self, certificate: &str, key: &str) {
+        let steps = [WriteStep::Key, WriteStep::Certificate, WriteStep::Clear];
+        if let Err(error) = steps.into_iter().try_for_each(|step| self.take(step, certificate, key)) {
+            tracing::warn!(%error, "the node's new certificate is not in its place yet: the next start finds it beside");
+        }
+    }
+
+    /// One step of [`IdentityFiles::keep`].
+    ///
+    /// # Errors
+    /// See [`FilesError`].
+    pub fn take(&self, step: WriteStep, certificate: &str, key: &str) -> Result<(), FilesError> {
+        match step {
+            WriteStep::Beside => write(&self.renewed(), &format!("{key}{certificate}"), SECRET),
+            WriteStep::Key => write(&real(&self.key), key, SECRET),
+            WriteStep::Certificate => write(&real(&self.certificate), certificate, PUBLIC),
+            WriteStep::Clear => remove(&self.renewed()),
+        }
+    }
+
+    /// Replaces the CAs. Blocks until they are on the disk.
+    ///
+    /// # Errors
+    /// See [`FilesError`].
+    pub fn keep_authorities(&self, bundle: &str) -> Result<(), FilesError> {
+        write(&real(&self.authorities), bundle, PUBLIC)
+    }
+}
+
+/// Whether a pair belongs together, and is of the same node as what is in its place and not older.
+fn is_newer(certificate: &str, key: &str, in_place: Option<&str>) -> bool {
+    let Some(der) = first_of_pem(certificate) else { return false };
+    if !is_pair(&der, key).unwrap_or(false) {
+        return false;
+    }
+    // Without one in its place there is nothing better.
+    let Some(before) = in_place.and_then(first_of_pem) else { return true };
+    let same = matches!((node_of_certificate(&der), node_of_certificate(&before)), (Ok(one), Ok(other)) if one == other);
+    let signed = |der: &[u8]| validity_of(der).map(|validity| validity.signed_at()).ok();
+    // By whole seconds.
+    same && signed(&der).map(|at| at + Duration::from_secs(1)) >= signed(&before)
+}
+
+/// What a link leads to: it stays, and what it leads to is replaced.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn read(path: &Path) -> Result<String, FilesError> {
+    let at = |source| FilesError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    File::open(path).map_err(at)?.take(FILE_MAX + 1).read_to_string(&mut text).map_err(at)?;
+    if text.len() as u64 > FILE_MAX { Err(FilesError::TooLarge(path.to_owned())) } else { Ok(text) }
+}
+
+/// Under a name of its own first, which nobody has opened, and then at once in the place of what was there.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
+    let at = |source| FilesError::Write { path: path.to_owned(), source };
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // Of a power cut.
+    remove(&beside)?;
+    let opened = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(&beside);
+    let mut file = opened.map_err(at)?;
+    file.write_all(text.as_bytes()).map_err(at)?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(at)?;
+    file.sync_all().map_err(at)?;
+    fs::rename(&beside, path).map_err(at)?;
+    sync_folder(path)
+}
+
+fn remove(path: &Path) -> Result<(), FilesError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(FilesError::Write { path: path.to_owned(), source }),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), FilesError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| FilesError::Write { path: folder.to_owned(), source })
+}
