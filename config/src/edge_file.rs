@@ -23,7 +23,6 @@ impl EdgeCore {
     pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let parsed = load::parse::<EdgeCore>(path, &load::read(path)?, kubeedge::EDGECORE)?;
         let Parsed { mut config, mut warnings, unknown: mut defects } = parsed;
-        config.modules.event_bus.take_urls();
         warnings.extend(config.take_counterparts());
         defects.extend(config.defects_here());
         if !defects.is_empty() {
@@ -35,8 +34,9 @@ impl EdgeCore {
 
     /// Exchanges keys, certificates and CAs below the mappers' folder, where KubeEdge has them, for their counterparts in
     /// `pki` beside the store: `/etc/kubeedge/certs/server.key` means `/var/lib/kubeedge/pki/server.key`. Nothing is
-    /// looked up for that. Answers a sentence for each.
+    /// looked up for that. Answers a sentence for each. Listeners are taken as the URLs that KubeEdge writes, too.
     pub fn take_counterparts(&mut self) -> Vec<String> {
+        self.modules.event_bus.take_urls();
         kubeedge_paths::take(self)
     }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use pki::TOKEN_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
 
 /// Writes a new file that was never readable by others: under a name in the same folder that nobody can guess, made by this
 /// call (`O_EXCL`), and given its own only if that is free.
@@ -18,21 +19,39 @@ use rustix::fs::OFlags;
 /// When the file is there already, be it a link to nowhere, or when everybody can rename files in its folder.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let at = || format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let fresh = fresh_beside(path, text, mode).with_context(at)?;
+    fresh.persist_noclobber(path).map_err(|error| error.error).with_context(at)?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).with_context(at)
+}
+
+/// Tries whether [`write`] will be able to: its folder is made, and takes a file of this size, which goes again.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn try_write(path: &Path, size: usize, mode: u32) -> Result<()> {
+    let tried = fresh_beside(path, &"\n".repeat(size), mode).map(drop);
+    tried.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A file on the disk beside `path` that has no name of its own yet.
+fn fresh_beside(path: &Path, text: &str, mode: u32) -> Result<NamedTempFile> {
+    let folder = folder_of(path);
     // Whoever may read the file may pass its folder, and nobody else: a key's is 0700.
     let folder_mode = mode | 0o100 | ((mode & 0o044) >> 2);
-    fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder).with_context(at)?;
-    check_folder(folder).with_context(at)?;
+    fs::DirBuilder::new().recursive(true).mode(folder_mode).create(folder)?;
+    check_folder(folder)?;
     let mut fresh = tempfile::Builder::new()
         .prefix(".keadm-")
         .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .with_context(at)?;
-    fresh.write_all(text.as_bytes()).with_context(at)?;
-    fresh.as_file().set_permissions(Permissions::from_mode(mode)).with_context(at)?;
-    fresh.as_file().sync_all().with_context(at)?;
-    fresh.persist_noclobber(path).map_err(|error| error.error).with_context(at)?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(at)
+        .tempfile_in(folder)?;
+    fresh.write_all(text.as_bytes())?;
+    fresh.as_file().set_permissions(Permissions::from_mode(mode))?;
+    fresh.as_file().sync_all()?;
+    Ok(fresh)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether something has that name, a link to nowhere included.

@@ -1,7 +1,7 @@
 //! `keadm join` and `keadm reset`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,11 +20,14 @@ use serde_json::Value;
 
 use crate::config_location::ConfigLocation;
 use crate::endpoints::{CloudPorts, Endpoints};
-use crate::files::{is_there, write};
+use crate::files::{is_there, try_write, write};
 use crate::https::{HttpsRequest, ServerTrust, exchange};
 
 /// 3 s for a TCP port to answer: two round trips of the worst link that is used, and a lost packet.
 const PORT_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// 16 KiB: more than any file that joining writes.
+const FILE_MAX: usize = 16 << 10;
 
 /// What a node joins with.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ pub struct Join {
 /// Makes the key here, gets the certificate, writes the files, and says what it did, a line each.
 ///
 /// # Errors
-/// A sentence with the cure. Nothing is left behind then.
+/// A sentence with the cure. No file is left behind then, and the name is given back where the cloud had given it.
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
     let token = JoinToken::parse(&order.token)?;
@@ -52,12 +55,23 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let (settings, warnings) = settings(order, &node, &endpoints)?;
     let hub = &settings.modules.edge_hub;
     let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
-    for path in [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &renewed] {
+    let of_hub = [&hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file, &renewed];
+    for path in [&order.config.file].into_iter().chain(of_hub) {
         if is_there(path) {
-            bail!("{} is there already: run `keadm reset` first", path.display());
+            bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
         }
     }
     check_store(&settings.database.data_source, &node)?;
+    // The token is used up by asking: first what can fail here.
+    let places = [
+        (&hub.tls_private_key_file, 0o600),
+        (&hub.tls_cert_file, 0o644),
+        (&hub.tls_ca_file, 0o644),
+        (&order.config.file, 0o640),
+    ];
+    for (path, mode) in places {
+        try_write(path, FILE_MAX, mode)?;
+    }
     warnings.into_iter().for_each(&mut *say);
     let request = NodeRequest::new(node.as_str())?;
     let ask = Request::get("/edge.crt")
@@ -76,19 +90,43 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     if named != node.as_str() {
         bail!("CloudCore answered with the certificate of `{named}`");
     }
-    let files = [
-        (&hub.tls_private_key_file, request.key_pem.clone(), 0o600),
-        (&hub.tls_cert_file, pki::pem_of("CERTIFICATE", &answer.body), 0o644),
-        (&hub.tls_ca_file, pki::pem_of("CERTIFICATE", &answer.ca_der), 0o644),
-        (&order.config.file, serde_saphyr::to_string(&settings)?, 0o640),
+    let texts = [
+        request.key_pem.clone(),
+        pki::pem_of("CERTIFICATE", &answer.body),
+        pki::pem_of("CERTIFICATE", &answer.ca_der),
+        serde_saphyr::to_string(&settings)?,
     ];
-    for (path, text, mode) in files {
-        write(path, &text, mode)?;
-        say(format!("wrote {}", path.display()));
+    if let Err(error) = write_all(&places, &texts, say) {
+        let given_back = async {
+            let key = PrivateKeyDer::from_pem_slice(request.key_pem.as_bytes())?;
+            let identity = (vec![CertificateDer::from(answer.body.clone())], key);
+            give_back(&hub.http_server, vec![answer.ca_der.clone()], identity).await
+        };
+        let told = match given_back.await {
+            Ok(_) => "the name was given back; print another token with `keadm gettoken`".to_owned(),
+            Err(error) => not_given_back(error).to_string(),
+        };
+        return Err(error.context(format!("the node has not joined, and {told}")));
     }
     order.config.leave_link(&settings).into_iter().for_each(&mut *say);
     say_ports(&settings, say).await;
     say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
+    Ok(())
+}
+
+/// All of them, or none.
+fn write_all(places: &[(&PathBuf, u32)], texts: &[String], say: &mut dyn FnMut(String)) -> Result<()> {
+    for (at, ((path, mode), text)) in places.iter().zip(texts).enumerate() {
+        if let Err(error) = write(path, text, *mode) {
+            for (written, _) in places.iter().take(at) {
+                if let Err(error) = fs::remove_file(written) {
+                    say(format!("{} stays: {error}; remove it by hand", written.display()));
+                }
+            }
+            return Err(error);
+        }
+        say(format!("wrote {}", path.display()));
+    }
     Ok(())
 }
 
@@ -139,7 +177,7 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
     let hub = &settings.modules.edge_hub;
     // Until the end, so that no edgecore starts on what is being removed.
     let _held = hold_store(&settings.database.data_source)?;
-    match give_back(&settings).await {
+    match give_back_of(&settings).await {
         Ok(words) => say(words),
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
         Err(error) => return Err(not_given_back(error)),
@@ -193,10 +231,8 @@ fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
     }
 }
 
-async fn give_back(settings: &EdgeCore) -> Result<String> {
+async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let hub = &settings.modules.edge_hub;
-    let address = hub.http_server.strip_prefix("https://").unwrap_or(&hub.http_server);
-    let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;
     let read = |path: &Path| {
         CertificateDer::from_pem_file(path).with_context(|| format!("cannot read {}", path.display()))
     };
@@ -206,9 +242,21 @@ async fn give_back(settings: &EdgeCore) -> Result<String> {
     let chain = vec![read(&hub.tls_cert_file)?];
     let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
+    let authorities = authorities.iter().map(|der| der.to_vec()).collect();
+    give_back(&hub.http_server, authorities, (chain, key)).await
+}
+
+/// Tells the cloud that the node of this identity is none any more. Answers what it says.
+async fn give_back(
+    server: &str,
+    authorities: Vec<Vec<u8>>,
+    identity: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+) -> Result<String> {
+    let address = server.strip_prefix("https://").unwrap_or(server);
+    let (host, port) = parse_host_port(address).map_err(anyhow::Error::msg)?;
     let request = Request::delete("/edge.crt").body(Full::default())?;
-    let trust = ServerTrust::Authorities(authorities.iter().map(|der| der.to_vec()).collect());
-    let answer = exchange(HttpsRequest { host, port, trust, identity: Some((chain, key)), request }).await?;
+    let trust = ServerTrust::Authorities(authorities);
+    let answer = exchange(HttpsRequest { host, port, trust, identity: Some(identity), request }).await?;
     match answer.status {
         StatusCode::OK | StatusCode::NOT_FOUND => Ok(told(answer.status, &answer.body)),
         status => bail!("{}", told(status, &answer.body)),

@@ -54,12 +54,30 @@ async fn ask(socket: &Path, path: &str, body: String) -> Result<(u16, String)> {
         let status = answer.status().as_u16();
         let text = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         let text = text.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
-        Ok::<_, anyhow::Error>((status, String::from_utf8_lossy(&text).trim().to_owned()))
+        Ok::<_, anyhow::Error>((status, for_terminal(&String::from_utf8_lossy(&text))))
     };
     tokio::pin!(exchange);
     tokio::select! {
         answered = &mut exchange => answered,
         // It ends with the answer at the latest.
         _ = connection => exchange.await,
+    }
+}
+
+/// What was answered, without the characters that a terminal takes for commands: it may say again what somebody else had named.
+fn for_terminal(text: &str) -> String {
+    text.trim().chars().filter(|letter| matches!(letter, '\n' | '\t') || !letter.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_gives_a_terminal_no_commands() {
+        assert_eq!(
+            for_terminal(" pod \u{1b}[2Ja/\u{9b}31mb\u{7}\n\tis not here\n"),
+            "pod [2Ja/31mb\n\tis not here"
+        );
     }
 }

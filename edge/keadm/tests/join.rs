@@ -194,3 +194,37 @@ async fn every_fault_is_a_sentence_with_its_cure_and_leaves_nothing_behind() {
     cloud.server.stop().await;
     other.server.stop().await;
 }
+
+#[actix_rt::test]
+async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_the_name() {
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let folder = tempfile::tempdir().unwrap();
+    let order = order(folder.path(), &cloud, keadm::get_token(api.client(), None, 1, &env).await.unwrap());
+
+    // A file where a folder is to be: found before the cloud is asked.
+    let in_the_way = folder.path().join("config");
+    std::fs::write(&in_the_way, "").unwrap();
+    let refused = format!("{:#}", join(&order, &mut |_| {}).await.unwrap_err());
+    assert!(refused.contains("config/edgecore.yaml"), "{refused}");
+    std::fs::remove_file(&in_the_way).unwrap();
+
+    // Somebody takes the name of the last file while the first ones are written.
+    let mut take_name = |line: String| {
+        if line.contains("wrote") && line.contains("server.key") {
+            std::fs::write(&order.config.file, "somebody's").unwrap();
+        }
+    };
+    let refused = format!("{:#}", join(&order, &mut take_name).await.unwrap_err());
+    assert!(refused.contains("the name was given back") && refused.contains("gettoken"), "{refused}");
+    let left: Vec<_> = ["certs/server.key", "certs/server.crt", "ca/rootCA.crt", "config/edgecore.yaml"]
+        .into_iter()
+        .filter(|file| folder.path().join(file).exists())
+        .collect();
+    assert_eq!(left, ["config/edgecore.yaml"], "somebody else's stays");
+    std::fs::remove_file(&order.config.file).unwrap();
+    let token = keadm::get_token(api.client(), None, 1, &env).await.unwrap();
+    join(&Join { token, ..order }, &mut |_| {}).await.expect("the name is free");
+    cloud.server.stop().await;
+}

@@ -1,6 +1,6 @@
 //! How a value is written down in registers.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
 use framework::{Kind, Scale, Value};
 
@@ -102,7 +102,7 @@ impl Format {
     }
 }
 
-impl fmt::Display for Format {
+impl Display for Format {
     /// By the name that settings have for it (`dataType`, `encoding`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -279,7 +279,8 @@ impl Encoding {
                 whole(self.unscaled(value)?)?
             }
         };
-        T::try_from(number).map_err(|_| format!("{number} does not fit into {}", self.format))
+        T::try_from(number)
+            .map_err(|_| format!("{} does not fit into {}", in_registers(value, number), self.format))
     }
 
     fn text(&self, value: &Value) -> Result<Vec<u8>, String> {
@@ -307,7 +308,7 @@ impl Encoding {
         let digits = usize::from(self.words) * 4;
         let text = format!("{number:0digits$}");
         if text.len() > digits {
-            return Err(format!("{number} has more than {digits} digits"));
+            return Err(format!("{} has more than {digits} digits", in_registers(value, number)));
         }
         let digit = |byte: u8| byte - b'0';
         Ok(text.as_bytes().chunks_exact(2).map(|two| digit(two[0]) << 4 | digit(two[1])).collect())
@@ -323,6 +324,12 @@ fn from_bcd(bytes: &[u8]) -> Result<i128, String> {
             Err("the registers hold no decimal digits".to_owned())
         }
     })
+}
+
+/// A number for the registers, beside the value that it was made of where scaling made another of it.
+fn in_registers(value: &Value, number: impl Display) -> String {
+    let (value, number) = (value.to_string(), number.to_string());
+    if value == number { number } else { format!("{value}, which is {number} in the registers,") }
 }
 
 /// Whether 64 bits can hold it, with a sign or without one.

@@ -125,6 +125,7 @@ impl Actor for DeviceController {
             client: client.clone(),
             lease: lease.clone(),
             traffic: Default::default(),
+            unwritten: Default::default(),
             env: cx.env().clone(),
         };
         self.informers = Some(Informers {

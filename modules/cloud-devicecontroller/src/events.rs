@@ -4,10 +4,12 @@ use beehive::Env;
 use contract::parsed::DeviceName;
 use contract::{NodeName, ObjectKey};
 
-/// A report could not be written now; the node sends it again.
-pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
+/// A report could not be written now; the node sends it again, soon. `times`, in a row for this reason, thins out the log.
+pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str, times: u64) {
     env.count("devicecontroller_report_not_written");
-    tracing::warn!(%node, reason, "twin not written; the node sends it again");
+    if fairshare::is_logged(times) {
+        tracing::warn!(%node, reason, times, "twin not written; the node sends it again");
+    }
 }
 
 /// A call of a method went to its node, or nothing came of it.

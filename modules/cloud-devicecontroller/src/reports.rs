@@ -69,7 +69,9 @@ impl ReportWriter for DeviceStatusWriter {
                 (Vec::new(), None)
             }
             Err(error) => {
-                events::report_not_written(&self.env, &from.node, &Fault::from_error(&error).reason);
+                let reason = Fault::from_error(&error).reason;
+                let times = self.unwritten.count(&from.node, &reason);
+                events::report_not_written(&self.env, &from.node, &reason, times);
                 (Vec::new(), None)
             }
         }

@@ -7,7 +7,7 @@ use beehive::{Address, Env};
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
-use fairshare::{ReportSender, Traffic};
+use fairshare::{RepeatedReasons, ReportSender, Traffic};
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kubewatch::status_code;
 use serde_json::{Value, json};
@@ -148,6 +148,8 @@ pub(crate) struct DeviceStatusWriter {
     pub(crate) lease: Address<NodeLeaseMsg>,
     /// What is read and written for each node.
     pub(crate) traffic: Traffic,
+    /// Why reports of each node are not written.
+    pub(crate) unwritten: RepeatedReasons,
     pub(crate) env: Env,
 }
 

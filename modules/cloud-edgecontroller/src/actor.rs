@@ -158,6 +158,7 @@ impl Actor for EdgeController {
             csi_written: Default::default(),
             own_said: Default::default(),
             left_out: Default::default(),
+            unwritten: Default::default(),
             traffic: Default::default(),
             env: cx.env().clone(),
         };

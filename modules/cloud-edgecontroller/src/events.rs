@@ -7,10 +7,12 @@ use contract::{NodeName, ObjectKey};
 
 use crate::reported_fields::LeftOut;
 
-/// A report could not be written now; the node sends it again.
-pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str) {
+/// A report could not be written now; the node sends it again, soon. `times`, in a row for this reason, thins out the log.
+pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str, times: u64) {
     env.count("edgecontroller_report_not_written");
-    tracing::warn!(%node, reason, "report not written; the node sends it again");
+    if fairshare::is_logged(times) {
+        tracing::warn!(%node, reason, times, "report not written; the node sends it again");
+    }
 }
 
 /// A node said more events than it may; `times`, counted of this node, thins out the log.

@@ -83,7 +83,9 @@ impl ReportWriter for NodeReportWriter {
                 (Vec::new(), None)
             }
             Err(error) => {
-                events::report_not_written(&self.env, &from.node, &Fault::from_error(&error).reason);
+                let reason = Fault::from_error(&error).reason;
+                let times = self.unwritten.count(&from.node, &reason);
+                events::report_not_written(&self.env, &from.node, &reason, times);
                 let is_confirmed = defect::is_planted(Defect::ConfirmBeforeWrite);
                 (is_confirmed.then_some(row).into_iter().collect(), None)
             }

@@ -11,7 +11,7 @@ use contract::nodelease::{NodeLeaseMsg, ReportVersion, SessionState};
 use contract::parsed::{NodeReport, PodId};
 use contract::pod_status::{PASSING_CONDITIONS, is_terminal};
 use contract::{NodeName, ObjectKey};
-use fairshare::{ReportSender, Traffic};
+use fairshare::{RepeatedReasons, ReportSender, Traffic};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -78,6 +78,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) own_said: RefCell<BTreeMap<NodeName, u64>>,
     /// How many reports of each node had fields that were left out.
     pub(crate) left_out: RefCell<BTreeMap<NodeName, u64>>,
+    /// Why reports of each node are not written.
+    pub(crate) unwritten: RepeatedReasons,
     /// What is read and written for each node.
     pub(crate) traffic: Traffic,
     pub(crate) env: Env,

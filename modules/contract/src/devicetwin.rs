@@ -93,6 +93,20 @@ pub enum DmiCall {
     },
 }
 
+/// Which of DeviceTwin's words on an update of a client's somebody listens for: what nobody hears is not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdateListeners {
+    /// `…/twin/update/result`; a refusal is said in any case.
+    pub result: bool,
+    /// `…/twin/update/document`.
+    pub document: bool,
+}
+
+impl UpdateListeners {
+    /// Somebody may listen for either.
+    pub const ALL: UpdateListeners = UpdateListeners { result: true, document: true };
+}
+
 /// Messages to DeviceTwin.
 #[derive(Debug)]
 pub enum TwinMsg {
@@ -104,6 +118,8 @@ pub enum TwinMsg {
         topic: String,
         /// The payload.
         payload: Bytes,
+        /// Who listened for its words when it came.
+        listeners: UpdateListeners,
         /// When accepted.
         reply: Reply<Result<(), String>>,
     },

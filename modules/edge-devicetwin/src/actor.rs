@@ -160,7 +160,9 @@ impl Actor for DeviceTwin {
     async fn handle(&mut self, message: TwinMsg, cx: &mut Context<TwinMsg>) -> Result<(), Fault> {
         match message {
             TwinMsg::ObjectsChanged(changed) => self.objects_changed(changed, cx).await?,
-            TwinMsg::Mqtt { topic, payload, reply } => reply.send(self.mqtt(&topic, &payload, cx).await),
+            TwinMsg::Mqtt { topic, payload, listeners, reply } => {
+                reply.send(self.mqtt(&topic, &payload, listeners, cx).await);
+            }
             TwinMsg::Dmi { caller, call, reply } => reply.send(self.dmi(&caller, call, cx).await),
             TwinMsg::Down(message) => self.down(message, cx).await,
             TwinMsg::CallMethod { device, call, reply } => {

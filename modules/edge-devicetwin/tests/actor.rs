@@ -4,6 +4,8 @@
 mod fixture;
 
 use contract::UpReport;
+use contract::devicetwin::UpdateListeners;
+use contract::eventbus::EventBusMsg;
 use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
 use dmi::v1beta1 as pb;
@@ -13,6 +15,29 @@ use fixture::{
 };
 use serde_json::{Value, json};
 use tonic::Code;
+
+#[test]
+fn what_nobody_listens_for_is_not_said_but_a_delta_and_a_refusal_are() {
+    run(|folder| async move {
+        let mut node = start(&folder, options());
+        node.pump("").await;
+        node.published("membership/updated").await;
+        let topic = "$hw/events/device/default/pump/twin/update";
+        let nobody = UpdateListeners { result: false, document: false };
+        let update = json!({ "event_id": "1", "twin": {
+            "heat": { "actual": { "value": "21.5" }, "expected": { "value": "30" } } } });
+        node.mqtt_heard_by(topic, update.to_string(), nobody).await.unwrap();
+        let first = node.bus.next(SOON).await;
+        let is_delta = |topic: &str| topic.ends_with("default/pump/twin/update/delta");
+        assert!(matches!(&first, Some(EventBusMsg::Publish { topic, .. }) if is_delta(topic)), "{first:?}");
+        let result = UpdateListeners { result: true, document: false };
+        let same = json!({ "event_id": "2", "twin": { "heat": { "actual": { "value": "22" } } } });
+        node.mqtt_heard_by(topic, same.to_string(), result).await.unwrap();
+        assert_eq!(node.published("twin/update/result").await["event_id"], "2");
+        node.mqtt_heard_by(topic, "no JSON", nobody).await.unwrap_err();
+        assert_eq!(node.published("twin/update/result").await["code"], 400);
+    });
+}
 
 #[test]
 fn an_update_is_answered_after_one_commit_of_row_and_report() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use beehive::testing::{PanicPoint, plan_panic};
 use contract::ChangedObjects;
-use contract::devicetwin::{DmiCaller, TwinMsg};
+use contract::devicetwin::{DmiCaller, TwinMsg, UpdateListeners};
 use contract::ids::DEVICES;
 use edge_devicetwin::{KernelPeerResolver, PeerResolver};
 use edge_store::{ObjectKey, Table, Write};
@@ -69,8 +69,9 @@ async fn publish(node: &Node, value: &str) {
         json!({ "event_id": "e", "twin": { "note": { "actual": { "value": value } } } }).to_string();
     let topic = "$hw/events/device/default/pump/twin/update";
     loop {
-        let (topic, payload) = (topic.to_owned(), payload.clone().into());
-        if matches!(node.twin.ask(SOON, |reply| TwinMsg::Mqtt { topic, payload, reply }).await, Ok(Ok(()))) {
+        let (topic, payload, listeners) = (topic.to_owned(), payload.clone().into(), UpdateListeners::ALL);
+        let message = |reply| TwinMsg::Mqtt { topic, payload, listeners, reply };
+        if matches!(node.twin.ask(SOON, message).await, Ok(Ok(()))) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

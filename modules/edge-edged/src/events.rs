@@ -23,6 +23,12 @@ pub(crate) fn careful_start(env: &Env, ends: u32) {
     );
 }
 
+/// A run that needed care has lived on with all that it began. The node's event says it, too.
+pub(crate) fn careful_start_over(env: &Env) {
+    env.count("edged_careful_starts_over");
+    tracing::info!("the careful start is over: pods begin as they come");
+}
+
 /// Pods are begun in a run that needs care.
 pub(crate) fn pods_begin_with_care(env: &Env, begun: usize, held: usize) {
     env.count("edged_pods_begun_with_care");

@@ -154,6 +154,7 @@ impl Actor for EventBus {
         intake.rule_topics.read(cx.env(), self.store.clone()).await?;
         let news = Rc::<Notify>::default();
         let buses = self.start(&intake, &news, cx).await?;
+        intake.began(&buses);
         if let Some(edged) = &self.edged {
             cx.spawn(bus::tell_edged(buses.clone(), news, edged.clone(), cx.env().clone()));
         }

@@ -23,6 +23,7 @@ use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterCaps, RouterTx};
 use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, RowKey, Session};
+use crate::topic;
 
 type ClientId = Rc<str>;
 
@@ -256,6 +257,11 @@ impl Broker {
             let handle = session.handle.as_ref().filter(|_| takes && session.is_waited_for(now))?;
             Some([handle, own].map(Rc::clone))
         })
+    }
+
+    /// Whether a session is subscribed to a topic, be its client there or not.
+    pub(crate) fn has_subscribers(&self, topic: &str) -> bool {
+        !self.filters.matching(&topic::router_form(topic)).0.is_empty()
     }
 
     pub(crate) fn backlog_is_long(&self) -> bool {

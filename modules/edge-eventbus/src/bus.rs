@@ -28,6 +28,9 @@ pub(crate) trait Bus {
     /// Says something to those who listen there. Comes back when there is room for more.
     fn publish(&self, said: Said) -> LocalBoxFuture<'_, ()>;
 
+    /// Whether somebody may hear what is said there.
+    fn has_listeners(&self, topic: &str) -> bool;
+
     /// The router of the node's own broker has died, and nobody else has one.
     ///
     /// # Errors

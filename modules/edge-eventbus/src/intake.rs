@@ -1,13 +1,15 @@
 //! Where what devices and applications publish for the node goes, whichever broker they publish at: to DeviceTwin, or into the
 //! outbox to the cloud.
 
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 
 use beehive::{Address, Env};
 use bytes::Bytes;
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use tokio::sync::oneshot;
 
+use crate::bus::Bus;
 use crate::error::ConnectionError;
 use crate::events::Counters;
 use crate::plan;
@@ -25,12 +27,33 @@ pub(crate) struct Intake {
     /// What of it is for rules.
     pub(crate) rule_topics: RuleTopics,
     pub(crate) counts: Counters,
+    /// Where those are who may listen for what DeviceTwin says; empty until all of them have started.
+    buses: RefCell<Vec<Weak<dyn Bus>>>,
     env: Env,
 }
 
 impl Intake {
     pub(crate) fn new(twin: Address<TwinMsg>, uploads: Rc<Uploads>, counts: Counters, env: Env) -> Rc<Self> {
-        Rc::new(Intake { twin, uploads, rule_topics: RuleTopics::default(), counts, env })
+        let (rule_topics, buses) = (RuleTopics::default(), RefCell::default());
+        Rc::new(Intake { twin, uploads, rule_topics, counts, buses, env })
+    }
+
+    /// All brokers have started.
+    pub(crate) fn began(&self, buses: &[Rc<dyn Bus>]) {
+        self.buses.replace(buses.iter().map(Rc::downgrade).collect());
+    }
+
+    /// Who listens for what DeviceTwin says to a client's message on `topic`.
+    fn listeners(&self, topic: &str) -> UpdateListeners {
+        let buses = self.buses.borrow();
+        let is_heard = |what: &str| {
+            let topic = format!("{topic}/{what}");
+            buses.iter().any(|bus| bus.upgrade().is_none_or(|bus| bus.has_listeners(&topic)))
+        };
+        if buses.is_empty() || !topic.ends_with("/twin/update") {
+            return UpdateListeners::ALL;
+        }
+        UpdateListeners { result: is_heard("result"), document: is_heard("document") }
     }
 
     /// Waits until the outbox has a message.
@@ -52,8 +75,9 @@ impl Intake {
         topic: String,
         payload: Bytes,
     ) -> Result<u8, ConnectionError> {
-        let asked = topic.clone();
-        let ask = self.twin.ask(plan::TWIN_DEADLINE, |reply| TwinMsg::Mqtt { topic, payload, reply });
+        let (asked, listeners) = (topic.clone(), self.listeners(&topic));
+        let message = |reply| TwinMsg::Mqtt { topic, payload, listeners, reply };
+        let ask = self.twin.ask(plan::TWIN_DEADLINE, message);
         match ask.await {
             Ok(Ok(())) => Ok(0),
             Ok(Err(why)) => {

@@ -123,6 +123,11 @@ impl Bus for OwnBroker {
         publish(&self.shared, said, qos, retain).boxed_local()
     }
 
+    /// What is retained is for those, too, who come later.
+    fn has_listeners(&self, topic: &str) -> bool {
+        self.config.mqtt_retain || self.shared.broker.borrow().has_subscribers(topic)
+    }
+
     fn router_died(&self, cx: &Context<EventBusMsg>) -> Result<(), Fault> {
         if self.shared.broker.borrow().has_router() {
             return Ok(());

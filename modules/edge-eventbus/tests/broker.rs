@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use node::blocking_client::BlockingClient;
 use node::child::lines;
 use node::{Node, SOON, connect, packet, publish, run, subscribe, text};
@@ -27,7 +27,8 @@ fn a_twin_update_is_acknowledged_when_device_twin_has_committed_and_seen_by_othe
         node.subscriptions(1).await;
         let mut publisher = node.mosquitto("pub", &["-q", "1", "-t", UPDATE, "-m", "{\"event_id\":\"1\"}"]);
         let message = node.asked(SOON).await.unwrap();
-        let TwinMsg::Mqtt { topic, payload, reply } = message else { panic!("{message:?}") };
+        let TwinMsg::Mqtt { topic, payload, listeners, reply } = message else { panic!("{message:?}") };
+        assert_eq!(listeners, UpdateListeners::ALL, "somebody subscribes to both");
         assert_eq!((topic.as_str(), payload.as_ref()), (UPDATE, b"{\"event_id\":\"1\"}".as_slice()));
         assert!(publisher.try_wait().unwrap().is_none(), "acknowledged before the commit");
         node.publish(RESULT, "{}", false).await;
@@ -48,7 +49,8 @@ fn a_refusal_is_acknowledged_and_counted_and_no_answer_ends_the_connection() {
         client.send(&publish(UPDATE, "x", 1, 5)).await;
         // A later message waits for its turn: acknowledgements keep the order of the publishes.
         client.send(&publish("other", "x", 1, 6)).await;
-        let Some(TwinMsg::Mqtt { reply, .. }) = node.asked(SOON).await else { panic!() };
+        let Some(TwinMsg::Mqtt { listeners, reply, .. }) = node.asked(SOON).await else { panic!() };
+        assert_eq!(listeners, UpdateListeners { result: false, document: false }, "nobody subscribes");
         reply.send(Err("not JSON".to_owned()));
         client.expect(b"\x40\x02\x00\x05\x40\x02\x00\x06").await;
         client.send(&publish(UPDATE, "x", 1, 7)).await;

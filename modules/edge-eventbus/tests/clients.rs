@@ -74,7 +74,7 @@ fn requests_of_every_qos_are_acknowledged_only_when_device_twin_has_answered() {
                 client.publish(topic, qos, false, payload).await.unwrap();
                 // Written, and nothing comes back before the commit, not even beside a ping.
                 while !matches!(event(&mut events).await, Event::Outgoing(Outgoing::Publish(_))) {}
-                let Some(TwinMsg::Mqtt { topic: asked, payload: body, reply }) = node.asked(SOON).await
+                let Some(TwinMsg::Mqtt { topic: asked, payload: body, reply, .. }) = node.asked(SOON).await
                 else {
                     panic!()
                 };

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::edge::{EventBus as Settings, ExternalTls};
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use edge_store::Store;
 use node::certificates::Ca;
 use node::child::lines;
@@ -46,9 +46,10 @@ async fn publish(broker: &Mosquitto, topic: &str, payload: &str) {
 /// What DeviceTwin is asked next, with its answer outstanding.
 async fn asked(node: &Node) -> (String, String, TwinMsg) {
     match node.asked(SOON).await {
-        Some(TwinMsg::Mqtt { topic, payload, reply }) => {
+        Some(TwinMsg::Mqtt { topic, payload, listeners, reply }) => {
+            assert_eq!(listeners, UpdateListeners::ALL, "the broker elsewhere alone knows who listens there");
             let text = String::from_utf8(payload.to_vec()).unwrap();
-            let again = TwinMsg::Mqtt { topic: topic.clone(), payload, reply };
+            let again = TwinMsg::Mqtt { topic: topic.clone(), payload, listeners, reply };
             (topic, text, again)
         }
         other => panic!("DeviceTwin is asked {other:?}"),

@@ -98,6 +98,15 @@ pub enum StoreError {
         /// What helps: the database's own name can be another one, those of the files beside it follow from it.
         cure: &'static str,
     },
+    /// The file is something else, and nothing beside it says that it ever was a store.
+    #[error(
+        "{} is no database, and none of a node's other files lies beside it: name another file in database.dataSource, or move this away",
+        path.display()
+    )]
+    NeverOurs {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is something else, or too broken to be looked into.
     #[error("{} is not a node's store, or is broken ({reason}); edgecore sets it aside when it starts", path.display())]
     NotAStore {

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::audit::{self, Findings};
 use crate::error::is_not_ours;
-use crate::files::{beside, folder, lock, make_private, size};
+use crate::files::{beside, check_regular, folder, lock, make_private, size};
 use crate::node_key::{KeyFile, NodeKey};
 use crate::quarantine::{self, Interrupted, LOG, Quarantine};
 use crate::schema::{self, Meta, SchemaError};
@@ -72,6 +72,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreE
     if let Some(folder) = folder(path) {
         fs::create_dir_all(folder).map_err(|e| StoreError::file("make the folder of", path, e))?;
     }
+    check_never_ours(path)?;
     let lock = lock(path)?;
     let node_key = Arc::new(NodeKey::new(path));
     let error = match open_writable(path, options, &node_key) {
@@ -85,6 +86,17 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreE
     tracing::error!(path = %path.display(), %error, "database is open for reading alone");
     let (conn, unknown) = (FileAccess::Reading(conn, error), findings.unknown_rows());
     Ok(OpenedStore { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
+}
+
+/// Refuses a file that is no database and beside which nothing of ours lies: the name is a wrong one, and what has it is somebody
+/// else's, to set aside least of all. A broken store of ours has its lock beside it, which is made first.
+fn check_never_ours(path: &Path) -> Result<(), StoreError> {
+    check_regular(path)?;
+    let is_ours = || [".lock", ".key", "-wal", ".salvage"].iter().any(|suffix| beside(path, suffix).exists());
+    if size(path)? == 0 || header(path)?.is_none() || is_ours() {
+        return Ok(());
+    }
+    Err(StoreError::NeverOurs { path: path.to_owned() })
 }
 
 /// A file that can be written.

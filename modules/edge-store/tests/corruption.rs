@@ -277,6 +277,15 @@ fn nothing_of(path: PathBuf) -> Opened {
 #[test]
 fn something_else_in_the_files_place_is_set_aside_and_three_are_kept() {
     let dir = tempfile::tempdir().unwrap();
+    // Where nothing of a node is, the name is a wrong one: whatever has it stays as it is, as often as it is tried.
+    for _ in 0..2 {
+        fs::write(db(dir.path()), b"somebody's".repeat(20)).unwrap();
+        let refused = Store::open(db(dir.path()), Options::new([0; 16])).unwrap_err().to_string();
+        assert!(refused.contains("is no database") && refused.contains("database.dataSource"), "{refused}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    fs::remove_file(db(dir.path())).unwrap();
+    drop(open(dir.path(), 0));
     for n in 1..=5_u8 {
         fs::write(db(dir.path()), vec![n; 3000]).unwrap();
         let store = open(dir.path(), n);

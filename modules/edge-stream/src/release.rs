@@ -58,7 +58,7 @@ pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<Stri
             let Some((space, name)) = name else {
                 return Err((StatusCode::BAD_REQUEST, "write NAMESPACE/NAME of a pod".to_owned()));
             };
-            let shown: String = body.trim().chars().take(128).collect();
+            let shown: String = body.trim().chars().filter(|letter| !letter.is_control()).take(128).collect();
             let name = NamespacedName { namespace: space.to_owned(), name: name.to_owned() };
             let found = pods.find(&name).map_err(unreadable)?;
             let pod =

@@ -5,11 +5,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod queues;
+mod repeated;
 mod reports;
 mod skipped;
 mod traffic;
 
 pub use queues::{NodeQueue, NodeQueues};
+pub use repeated::RepeatedReasons;
 pub use reports::{Delivery, ReportQueues, ReportSender, ReportWriter, SortedReports};
 pub use skipped::{SkippedEvents, rows_skipped};
 pub use traffic::{Traffic, json_bytes};

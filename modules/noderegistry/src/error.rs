@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use beehive::Fault;
 use thiserror::Error;
 
 use crate::plan::Refusal;
@@ -19,17 +20,14 @@ const ADOPTABLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum RegistryError {
     /// The API server refused or could not be reached.
-    #[error(
-        "cannot read or write {what} `{name}`: check CloudCore's RBAC, the definitions and the API server"
-    )]
+    #[error("cannot read or write {what} `{name}`: {}", in_words(cause))]
     Api {
         /// Of which kind.
         what: &'static str,
         /// Its name.
         name: String,
-        /// Why.
-        #[source]
-        source: Box<kube::Error>,
+        /// Why; told in words with the cure, and not again as a source.
+        cause: Box<kube::Error>,
     },
     /// An object of it is not understood: nothing else is touched by that.
     #[error("{refusal} ({why})")]
@@ -50,8 +48,8 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    pub(crate) fn api(what: &'static str, name: &str, source: kube::Error) -> Self {
-        RegistryError::Api { what, name: name.to_owned(), source: Box::new(source) }
+    pub(crate) fn api(what: &'static str, name: &str, cause: kube::Error) -> Self {
+        RegistryError::Api { what, name: name.to_owned(), cause: Box::new(cause) }
     }
 
     /// An odd object refuses; anything else is an error still. What is odd is for the log alone.
@@ -67,6 +65,23 @@ impl RegistryError {
 
     pub(crate) fn contended(what: &'static str, name: &str) -> Self {
         RegistryError::Contended { what, name: name.to_owned() }
+    }
+}
+
+/// What the API server answered, or what kept it from answering, and the cure.
+fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => {
+            let cure = match status.code {
+                401 | 403 => {
+                    ": whoever asks needs the rights for it (CloudCore its RBAC, keadm an administrator's kubeconfig)"
+                }
+                404 => ": install CloudCore's definitions first (`keadm init`)",
+                _ => "",
+            };
+            format!("the API server answers {} ({}){cure}", status.code, status.message.trim_end())
+        }
+        other => format!("{}: is the API server there?", Fault::from_error(other).reason),
     }
 }
 
@@ -121,6 +136,21 @@ impl From<RegistryError> for EnrolmentError {
 mod tests {
     use super::*;
     use contract::NodeName;
+
+    #[test]
+    fn what_the_api_server_answered_is_said_once_with_the_cure() {
+        for (code, message, cure) in [
+            (404, "404 page not found\n", "keadm init"),
+            (403, "jointokens is forbidden", "rights"),
+            (500, "etcd has no leader", "etcd"),
+        ] {
+            let status = kube::core::Status::failure(message, "Because").with_code(code).boxed();
+            let error = RegistryError::api("JoinToken", "a1", kube::Error::Api(status));
+            let words = Fault::from_error(&error).reason;
+            assert!(words.contains(message.trim_end()) && words.contains(cure), "{words}");
+            assert!(!words.contains("Status {") && !words.contains('\n'), "{words}");
+        }
+    }
 
     #[test]
     fn a_node_that_may_be_adopted_asks_again_before_its_pods_are_collected() {

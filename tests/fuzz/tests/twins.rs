@@ -4,7 +4,7 @@
 mod node;
 
 use bytes::Bytes;
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use fuzz::endure_async;
 use node::{LONG, Node, run};
 
@@ -41,7 +41,9 @@ fn a_twin_document_is_taken_or_refused_and_leaves_nothing() {
                 _ => random.damaged(&PAYLOADS.map(str::as_bytes)),
             };
             let payload = Bytes::from(payload);
-            let answer = node.twin.ask(LONG, |reply| TwinMsg::Mqtt { topic, payload, reply }).await;
+            let listeners = UpdateListeners::ALL;
+            let message = |reply| TwinMsg::Mqtt { topic, payload, listeners, reply };
+            let answer = node.twin.ask(LONG, message).await;
             taken += u32::from(answer.expect("the actor lives").is_ok());
             node.drain();
         });

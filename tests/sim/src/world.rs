@@ -11,7 +11,7 @@ use beehive::link::PeerName;
 use beehive::link::memory::{NetworkPath, listen};
 use beehive::{Actor, Address, Clock, Context, Ended, Env, Fault, Hive, Reply};
 use contract::NodeName;
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use edge::{Dependencies, EdgeCore};
@@ -463,6 +463,7 @@ impl Node {
         let message = |reply: Reply<Result<(), String>>| TwinMsg::Mqtt {
             topic: format!("$hw/events/device/default/{device}/twin/update"),
             payload: payload.to_string().into(),
+            listeners: UpdateListeners::ALL,
             reply,
         };
         let asked = twin.ask(Duration::from_secs(5), message);

@@ -36,6 +36,7 @@ mod metrics;
 mod mqtt;
 mod outcome;
 mod pods;
+mod process;
 pub mod reboot;
 pub mod reconnect;
 mod relay;

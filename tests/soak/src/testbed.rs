@@ -13,6 +13,7 @@ use crate::Console;
 use crate::kubectl::{Kubectl, said};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::process;
 use crate::relay::{Relay, TcpRelay};
 use crate::uploads;
 
@@ -322,10 +323,12 @@ impl Testbed {
     /// `edgecore`'s resident memory, in MB of 1,000,000 bytes.
     pub(crate) fn resident(&self) -> Result<f64> {
         let edgecore = self.edgecore.as_ref().context("edgecore does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", edgecore.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")?;
-        Ok(kilobytes * 1024.0 / 1e6)
+        Ok(process::resident(edgecore.id())? / 1e6)
+    }
+
+    /// Seconds of a core that `edgecore` has used.
+    pub(crate) fn spent(&self) -> Result<f64> {
+        process::spent(self.edgecore.as_ref().context("edgecore does not run")?.id())
     }
 
     /// How many addresses the network plugin holds for pods.

@@ -81,6 +81,16 @@ impl Workspace {
         }
     }
 
+    /// All tests but the documentation's examples.
+    fn tests(&self, cure: &str) -> Result<Outcome, Failure> {
+        if !self.nextest {
+            return self.run(PLAIN, cure);
+        }
+        // Most tests wait for a peer, a disk or a clock. Those that compute count twice (.config/nextest.toml).
+        let threads = std::thread::available_parallelism().map_or(2, |cores| 2 * cores.get()).to_string();
+        self.run(&[NEXTEST, &["--test-threads", &threads]].concat(), cure)
+    }
+
     /// A call of cargo that finds the tools which we brought ourselves.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
@@ -219,7 +229,7 @@ impl Step {
             Work::Packages => packages::install(),
             Work::Room => Ok(room::look(&workspace.target, workspace.kept)),
             Work::Cargo(arguments) => workspace.run(arguments, self.cure),
-            Work::Tests => workspace.run(if workspace.nextest { NEXTEST } else { PLAIN }, self.cure),
+            Work::Tests => workspace.tests(self.cure),
             Work::DenyTool => deny::install(workspace),
             Work::Deny(check) => deny::run(check, workspace, self.cure),
         }

@@ -1,7 +1,7 @@
 //! What MQTT clients want.
 
 use beehive::Context;
-use contract::devicetwin::TwinMsg;
+use contract::devicetwin::{TwinMsg, UpdateListeners};
 use contract::ids::DeviceName;
 
 use super::DeviceTwin;
@@ -15,10 +15,11 @@ impl DeviceTwin {
         &mut self,
         topic: &str,
         payload: &[u8],
+        listeners: UpdateListeners,
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
         match topic::parse(topic, self.node.as_str())? {
-            Request::UpdateTwin(id) => self.update_twin(&id, payload, cx).await,
+            Request::UpdateTwin(id) => self.update_twin(&id, payload, listeners, cx).await,
             Request::GetTwin(id) => self.get_twin(&id, payload, cx),
             Request::UpdateState(id) => self.update_state(&id, payload, cx).await,
             Request::CallMethod(id) => self.call_from_mqtt(&id, payload, cx).await,
@@ -47,6 +48,7 @@ impl DeviceTwin {
         &mut self,
         id: &DeviceName,
         bytes: &[u8],
+        listeners: UpdateListeners,
         cx: &Context<TwinMsg>,
     ) -> Result<(), String> {
         let topic = topic::device_topic(id, "twin/update/result");
@@ -70,8 +72,13 @@ impl DeviceTwin {
         if let Err(error) = self.save(id, &mut changes, cx).await {
             return self.refuse(cx, topic, &base, error.into());
         }
-        self.publish(topic, payload::update_result(&base, &changes), cx);
-        self.tell_change(id, &changes, &base, cx);
+        if listeners.result {
+            self.publish(topic, payload::update_result(&base, &changes), cx);
+        }
+        if listeners.document {
+            self.tell_document(id, &changes, &base, cx);
+        }
+        self.tell_delta(id, cx);
         self.tell_mapper(id, cx);
         let protocol = self.catalog.protocol_of(id).unwrap_or_default();
         // A device whose mapper has left speaks for itself.

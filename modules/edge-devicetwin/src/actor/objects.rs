@@ -242,8 +242,24 @@ impl DeviceTwin {
         base: &Base,
         cx: &Context<TwinMsg>,
     ) {
-        self.rules.changed(id);
+        self.tell_document(id, changes, base, cx);
+        self.tell_delta(id, cx);
+    }
+
+    /// What the twins were and are, for those who listen.
+    pub(super) fn tell_document(
+        &mut self,
+        id: &DeviceName,
+        changes: &[TwinChange],
+        base: &Base,
+        cx: &Context<TwinMsg>,
+    ) {
         self.publish(topic::device_topic(id, "twin/update/document"), payload::document(base, changes), cx);
+    }
+
+    /// What is wanted of the device and is not so, for the device and its rules.
+    pub(super) fn tell_delta(&mut self, id: &DeviceName, cx: &Context<TwinMsg>) {
+        self.rules.changed(id);
         let Some(member) = self.members.get(id) else { return };
         let model = self.catalog.device(id).and_then(|device| self.catalog.model_of(id, device).1);
         // A delta answers nobody: it has an id of its own.

@@ -110,12 +110,12 @@ impl DeviceTwin {
     }
 
     /// The properties that a device or its model names.
-    pub(super) fn named(&self, id: &DeviceName) -> BTreeSet<String> {
+    pub(super) fn named(&self, id: &DeviceName) -> BTreeSet<&str> {
         let Some(device) = self.catalog.device(id) else { return BTreeSet::new() };
         let model = self.catalog.model_of(id, device).1;
-        let own = device.spec.properties.iter().map(|property| property.name.clone());
+        let own = device.spec.properties.iter().map(|property| property.name.as_str());
         let models = model.into_iter().flat_map(|model| &model.spec.properties);
-        own.chain(models.map(|property| property.name.clone())).collect()
+        own.chain(models.map(|property| property.name.as_str())).collect()
     }
 
     /// Lets the reports that wait have their turn in a while.

@@ -103,6 +103,11 @@ impl CarefulStart {
         CarefulStart { care, culprits: culprits.collect(), trial: None }
     }
 
+    /// Pods begin a few at a time, or not yet.
+    pub(crate) fn needs_care(&self) -> bool {
+        self.care.is_some()
+    }
+
     /// What runs is taken up at once, so it is worth knowing what does.
     pub(crate) fn takes_up(&self) -> bool {
         self.care.as_ref().is_some_and(|care| care.takes_up)
@@ -215,7 +220,9 @@ impl Care {
         let is_over = held.is_empty() && self.watched.is_empty();
         let has_newcomers = held.iter().any(|uid| record.is_newcomer(uid));
         let again = if has_newcomers { self.next } else { self.next.max(self.until) };
-        Some(Release { held, begun, again: (!is_over).then_some(again) })
+        // When it is over is looked at, too, so that it is said.
+        let again = if is_over { self.began + WELL } else { again };
+        Some(Release { held, begun, again: Some(again) })
     }
 
     /// These go on beside whoever is watched, and are suspects as they are.

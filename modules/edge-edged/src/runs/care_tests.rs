@@ -31,8 +31,11 @@ fn the_cloud_speaks_first_and_those_who_are_suspected_begin_by_themselves() {
         if !begun.is_empty() {
             groups.push((now.0.as_secs(), begun));
         }
-        let Some(again) = again else { break };
-        now = again;
+        if rest.is_empty() {
+            assert_eq!(again, Some(at(700)), "it is looked at when it is over");
+            break;
+        }
+        now = again.unwrap();
     }
     let wanted = [(140, uids(&["b"])), (160, uids(&["c"])), (180, uids(&["a"])), (185, uids(&["d", "e"]))];
     assert_eq!(groups, wanted);
@@ -46,7 +49,9 @@ fn the_cloud_speaks_first_and_those_who_are_suspected_begin_by_themselves() {
     // Who comes later is one more group; and after ten minutes there is no care any more.
     let late = uids(&["f", "g", "h", "i", "j"]);
     assert_eq!(start.release(&mut record, &pods(&late), at(190)).held.len(), 1);
+    assert!(start.needs_care());
     assert_eq!(start.release(&mut record, &pods(&late), at(700)), Release::default());
+    assert!(!start.needs_care());
 }
 
 #[test]
@@ -210,7 +215,7 @@ fn a_pod_that_no_run_has_begun_waits_for_no_half_and_is_in_question_with_the_one
     let begun = start.release(&mut record, &beside(&["b", "o"], &["a", "n", "m"]), at(210)).begun;
     assert_eq!(begun, ["b"]);
     let begun = start.release(&mut record, &beside(&["o"], &["a", "b", "n", "m"]), at(410));
-    assert_eq!((begun.begun, record.suspects.len(), begun.again), (uids(&["o"]), 0, None));
+    assert_eq!((begun.begun, record.suspects.len(), begun.again), (uids(&["o"]), 0, Some(at(600))));
 }
 
 #[test]
@@ -248,7 +253,7 @@ fn suspects_that_have_ended_or_were_deleted_hold_nobody() {
     // Whom it is watched for is deleted.
     assert_eq!(start.release(&mut record, &beside(&["o"], &["a"]), at(20)).again, Some(at(610)));
     let begun = start.release(&mut record, &beside(&["o"], &[]), at(30));
-    assert_eq!((begun.begun, begun.again, record.suspects.len()), (uids(&["o"]), None, 0));
+    assert_eq!((begun.begun, begun.again, record.suspects.len()), (uids(&["o"]), Some(at(600)), 0));
 }
 
 #[test]

@@ -52,7 +52,11 @@ impl Edged {
         let are_all = self.deps.as_ref().is_some_and(|deps| deps.static_pods.borrow().is_known);
         let pods = Pods { wait, there: there.collect(), run: self.run_here.clone(), are_all };
         let kept = self.run.clone();
+        let needed_care = self.careful.needs_care();
         let Release { held, begun, again } = self.careful.release(&mut self.run, &pods, cx.now());
+        if needed_care && !self.careful.needs_care() {
+            self.tell_care_is_over(cx);
+        }
         if let Some(at) = again {
             self.reconcile_at(at, cx);
         }
@@ -69,13 +73,25 @@ impl Edged {
         held
     }
 
+    fn tell_care_is_over(&self, cx: &Context<EdgedMsg>) {
+        events::careful_start_over(cx.env());
+        if let Some(deps) = &self.deps {
+            deps.node_event(EventType::Normal, "CarefulStartOver", why::CARE_IS_OVER);
+        }
+    }
+
     /// Those that are held are told why, and once more when that is another reason.
     fn tell_held(&mut self, updates: &[PodUpdate], held: &BTreeSet<String>, cx: &Context<EdgedMsg>) {
         self.told_held.retain(|uid, _| held.contains(uid));
         let Some(deps) = self.deps.clone() else { return };
         let now = cx.now();
+        // What runs goes on as soon as the runtime was listed, a moment after the start: nobody is held before.
+        let may_be_taken_up = self.left.is_none() && self.careful.takes_up();
         for id in updates.iter().map(|update| &update.pod.id).filter(|id| held.contains(&id.uid)) {
             let Some(why) = self.careful.why(&self.run, &id.uid, now) else { continue };
+            if may_be_taken_up && !matches!(why, Why::Culprit { .. }) {
+                continue;
+            }
             let before = self.told_held.get(&id.uid);
             // That its turn comes in a moment is no news to one that was told why it waits.
             if before.is_some_and(|told| *told == discriminant(&why) || matches!(why, Why::Turn { .. })) {

@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::images::pull_words::duration;
 use crate::runs::plan::pause;
 
+/// For the node's event, when a run that began with care has lived on with its pods.
+pub(crate) const CARE_IS_OVER: &str =
+    "EdgeCore has run on with all that it began, a few pods at a time: from now on pods begin as they come";
+
 /// Why a pod is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {

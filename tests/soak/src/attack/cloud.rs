@@ -10,6 +10,7 @@ use testhost::{Daemon, free_ports};
 
 use super::raw_link::Identity;
 use crate::kubectl::said;
+use crate::process;
 
 /// Two addresses of one machine: from the one comes whoever is honest, from the other whoever is not.
 pub(crate) const HONEST: &str = "127.0.0.1";
@@ -88,19 +89,12 @@ impl AttackedCloud {
 
     /// Resident memory in MiB.
     pub(crate) fn resident(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        Ok(process::resident(self.daemon.id())? / f64::from(1 << 20))
     }
 
     /// Seconds of a core that it has used.
     pub(crate) fn spent(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon.id()))?;
-        // After the name, which may hold anything: user time is the 12th, system time the 13th, in hundredths.
-        let (_, rest) = stat.rsplit_once(')').context("no stat")?;
-        let ticks: Vec<f64> = rest.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
-        Ok(ticks.iter().sum::<f64>() / 100.0)
+        process::spent(self.daemon.id())
     }
 
     pub(crate) fn check(&mut self) -> Result<()> {

@@ -126,6 +126,7 @@ async fn stand(
     let Stage { devices, rate, .. } = stage;
     console.at(&format!("making {devices} devices that report {rate} times a second each"));
     let begun = Instant::now();
+    let spent = testbed.spent()?;
     let fleet = Arc::new(Fleet::new(devices, begun));
     let (collector, collected) = Collector::start(Arc::clone(&fleet)).await?;
     testbed.kubectl.apply(&Fleet::models()).await?;
@@ -158,6 +159,7 @@ async fn stand(
             Ok((collected.count() >= sent.len()).then_some(()))
         })
         .await?;
+    let spent = testbed.spent()? - spent;
     tasks.abort_all();
     let bars = options.bars.unwrap_or(BARS);
     let mut judge =
@@ -167,9 +169,11 @@ async fn stand(
     judge.time("reading → target of the rule", &collected.times(), bars.road);
     judge.time("desired in the API → delta at the device", &desired, bars.desired);
     judge.at_most("edgecore, resident, MB at most", resident, bars.resident);
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    let each = spent * 1000.0 / sent.len() as f64;
     outcome.row(
         &format!("{devices} at {rate} Hz: readings accepted"),
-        format!("{} in {:.0} s", sent.len(), begun.elapsed().as_secs_f64()),
+        format!("{} in {:.0} s, {each:.2} ms of a core each", sent.len(), begun.elapsed().as_secs_f64()),
     );
     for wrong in collected.wrong(&sent) {
         outcome.violation(wrong);

@@ -1,0 +1,20 @@
+//! What a daemon has used, by the kernel's word.
+
+use anyhow::{Context, Result};
+
+/// Resident memory in bytes.
+pub(crate) fn resident(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS")?;
+    Ok(kib * 1024.0)
+}
+
+/// Seconds of a core.
+pub(crate) fn spent(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which may hold anything: user time is the 12th, system time the 13th, in hundredths.
+    let (_, rest) = stat.rsplit_once(')').context("no stat")?;
+    let ticks: Vec<f64> = rest.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+    Ok(ticks.iter().sum::<f64>() / 100.0)
+}
