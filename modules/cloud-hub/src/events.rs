@@ -94,12 +94,7 @@ pub(crate) fn trust_not_taken(env: &Env, node: &NodeName, reason: &str) {
 
 /// A step in giving way to another CA was taken here.
 pub(crate) fn authority_step(env: &Env, step: RotationStep) {
-    let words = match step {
-        RotationStep::Nothing => return,
-        RotationStep::Prepare => "a successor of the CA is made; both are trusted from now on",
-        RotationStep::Switch => "the successor of the CA signs from now on",
-        RotationStep::Forget => "the predecessor of the CA is trusted no longer",
-    };
+    let Some(words) = step.words() else { return };
     env.count("cloudhub_authority_steps");
     tracing::warn!("{words}");
 }

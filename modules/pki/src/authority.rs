@@ -12,13 +12,10 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::error::AuthorityError;
-use crate::validity::validity_of;
+use crate::validity::{BACKDATE, validity_of};
 
 /// 16 KiB: the largest certificate signing request that is looked at. An EC one has about 500 bytes.
 pub const CSR_MAX: usize = 16 << 10;
-/// Clocks of nodes are off by this much without being noticed: certificates begin earlier by it, and those that live less than four
-/// hours by a quarter of their lives, so that 70 percent of them are still to come.
-pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
 /// 10 years, where nobody says otherwise.
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// One CA below it: its successor, which it signs for those who know no other yet.

@@ -131,7 +131,7 @@ pub const ACTORS: [ActorKind; 25] = [
             "TellSessions",
         ],
     },
-    ActorKind { name: "certificates", daemon: Daemon::Cloud, is_top: true, messages: &["Look"] },
+    ActorKind { name: "certificates", daemon: Daemon::Cloud, is_top: true, messages: &["Reconcile"] },
     ActorKind { name: "session", daemon: Daemon::Cloud, is_top: false, messages: &["LinkEnded"] },
     ActorKind {
         name: "cloud-stream",

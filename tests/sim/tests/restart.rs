@@ -75,5 +75,5 @@ fn hub() {
 
 #[test]
 fn certificates() {
-    each("certificates", &["Look"]);
+    each("certificates", &["Reconcile"]);
 }

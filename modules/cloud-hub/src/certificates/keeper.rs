@@ -31,13 +31,13 @@ const DAY: f64 = 86_400.0;
 #[derive(Debug)]
 pub enum CertificatesMsg {
     /// Time to see whether something is due.
-    Look,
+    Reconcile,
 }
 
 impl Message for CertificatesMsg {
     fn name(&self) -> &'static str {
         match self {
-            CertificatesMsg::Look => "Look",
+            CertificatesMsg::Reconcile => "Reconcile",
         }
     }
 }
@@ -147,7 +147,7 @@ impl Actor for CertificateKeeper {
         self.clock = Some(cx.env().clock());
         // An earlier incarnation may have ended between a change and its telling.
         let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
-        cx.after(self.pause(), CertificatesMsg::Look);
+        cx.after(self.pause(), CertificatesMsg::Reconcile);
         Ok(())
     }
 
@@ -157,13 +157,13 @@ impl Actor for CertificateKeeper {
         cx: &mut Context<CertificatesMsg>,
     ) -> Result<(), Fault> {
         match message {
-            CertificatesMsg::Look => {
+            CertificatesMsg::Reconcile => {
                 self.look_at_clock(cx).await;
                 self.look_at_authorities(cx).await;
                 if self.dependencies.server.is_due(cx.wall()) {
                     self.renew_server(cx);
                 }
-                cx.after(cx.env().jitter(self.pause()), CertificatesMsg::Look);
+                cx.after(cx.env().jitter(self.pause()), CertificatesMsg::Reconcile);
             }
         }
         Ok(())

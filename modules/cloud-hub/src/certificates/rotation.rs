@@ -30,6 +30,18 @@ pub(crate) enum RotationStep {
     Forget,
 }
 
+impl RotationStep {
+    /// What an operator reads of it; `None`: nothing has happened.
+    pub(crate) fn words(self) -> Option<&'static str> {
+        match self {
+            RotationStep::Nothing => None,
+            RotationStep::Prepare => Some("a successor of the CA is made; both are trusted from now on"),
+            RotationStep::Switch => Some("the successor of the CA signs from now on"),
+            RotationStep::Forget => Some("the predecessor of the CA is trusted no longer"),
+        }
+    }
+}
+
 /// 1 h: a successor that signs that much later than one that was made now has been made by a clock that was ahead, or by another setting.
 const ODD: Duration = Duration::from_secs(3600);
 

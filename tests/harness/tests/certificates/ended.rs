@@ -79,7 +79,7 @@ fn an_ended_certificate_is_good_for_a_renewal_of_its_own_name_and_for_nothing_el
         let shown = credentials(&node);
         let link = link(&cluster, &shown, NODE).await.unwrap();
         let said: Vec<&str> = link.capabilities().names().collect();
-        assert_eq!(said, [capability::RENEWAL_ONLY, capability::RENEW_CERTIFICATE]);
+        assert_eq!(said, [capability::RENEW_CERTIFICATE, capability::RENEWAL_ONLY]);
         let alive = link.remote::<EdgeUp>().tell(EdgeUp::Alive).await;
         let edge = link.remote::<EdgeUp>();
         let reports = edge.ask(LONG, |reply| EdgeUp::Reports { reports: Vec::new().into(), reply });
