@@ -160,7 +160,7 @@ mod tests {
         std::fs::write(&config, text).unwrap();
         let settings = Settings::load(&config).unwrap();
         let error = Identity::read(&settings).err().unwrap().to_string();
-        assert!(error.contains(own.join("pki/server.crt").to_str().unwrap()), "{error}");
+        assert!(error.contains(own.join("pki/rootCA.crt").to_str().unwrap()), "{error}");
 
         let genuine = files(&own.join("pki"), false);
         let text = |path: &Path| std::fs::read_to_string(path).unwrap();

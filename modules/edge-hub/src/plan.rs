@@ -135,7 +135,10 @@ impl Plan {
             }
         };
         let count = self.servers.len();
-        let order = (0..count).map(|step| (self.preferred + step) % count);
+        let mut order: Vec<usize> = (0..count).map(|step| (self.preferred + step) % count).collect();
+        let is_named = |at: usize| self.servers.get(at).is_some_and(|server| server.is_named);
+        // Behind those of the settings comes the one that the cloud has named.
+        order.sort_by_key(|at| *at != self.preferred && is_named(*at));
         let due = |server: &ServerState| !server.is_out && !server.tried && server.not_before <= now;
         if let Some(at) = order.into_iter().find(|at| self.servers.get(*at).is_some_and(due)) {
             if let Some(server) = self.servers.get_mut(at) {

@@ -104,7 +104,7 @@ fn beside(dir: &Path, suffix: &str) -> PathBuf {
 }
 
 fn copy(from: &Path, to: &Path) {
-    for suffix in ["", "-wal", "-shm", ".key"] {
+    for suffix in ["", "-wal", "-shm", ".key", ".lock"] {
         if beside(from, suffix).exists() {
             fs::copy(beside(from, suffix), beside(to, suffix)).unwrap();
         }
