@@ -24,13 +24,20 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).with_context(at)
 }
 
-/// Tries whether [`write`] will be able to: its folder is made, and takes a file of this size, which goes again.
+/// Tries whether [`write`] will be able to: its folder, or the one where that will be made, takes a file of this size, which goes again.
 ///
 /// # Errors
 /// As [`write`].
-pub(crate) fn try_write(path: &Path, size: usize, mode: u32) -> Result<()> {
-    let tried = fresh_beside(path, &"\n".repeat(size), mode).map(drop);
-    tried.with_context(|| format!("cannot write {}", path.display()))
+pub(crate) fn try_write(path: &Path, size: usize) -> Result<()> {
+    let at = || format!("cannot write {}", path.display());
+    let folder = folder_of(path);
+    let there = folder.ancestors().find(|folder| is_there(folder)).unwrap_or(Path::new("."));
+    if there == folder {
+        check_folder(folder).with_context(at)?;
+    }
+    let mut tried = tempfile::Builder::new().prefix(".keadm-").tempfile_in(there).with_context(at)?;
+    tried.write_all(&vec![b'\n'; size]).with_context(at)?;
+    tried.as_file().sync_all().with_context(at)
 }
 
 /// A file on the disk beside `path` that has no name of its own yet.

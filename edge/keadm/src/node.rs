@@ -69,8 +69,8 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         (&hub.tls_ca_file, 0o644),
         (&order.config.file, 0o640),
     ];
-    for (path, mode) in places {
-        try_write(path, FILE_MAX, mode)?;
+    for (path, _) in places {
+        try_write(path, FILE_MAX)?;
     }
     warnings.into_iter().for_each(&mut *say);
     let request = NodeRequest::new(node.as_str())?;

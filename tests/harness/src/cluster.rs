@@ -360,7 +360,10 @@ impl Cluster {
         let hub = &mut settings.modules.edge_hub;
         let (quic, websocket) = self.lists();
         hub.websocket.enable = !websocket.is_empty();
-        (hub.quic.server, hub.websocket.server) = (quic, websocket);
+        hub.quic.server = quic;
+        if hub.websocket.enable {
+            hub.websocket.server = websocket;
+        }
         hub.tls_ca_file = folder.join("pki/rootCA.crt");
         hub.tls_cert_file = folder.join("pki/server.crt");
         hub.tls_private_key_file = folder.join("pki/server.key");
