@@ -213,6 +213,7 @@ async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_
     // Somebody takes the name of the last file while the first ones are written.
     let mut take_name = |line: String| {
         if line.contains("wrote") && line.contains("server.key") {
+            std::fs::create_dir_all(order.config.file.parent().unwrap()).unwrap();
             std::fs::write(&order.config.file, "somebody's").unwrap();
         }
     };
