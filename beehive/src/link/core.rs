@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub(super) metrics: Metrics,
     heard_micros: AtomicU64,
     ending: OrderedWatch<Option<CloseReason>>,
+    /// Whether the other end leaves pings unanswered.
+    silent: OrderedWatch<bool>,
 }
 
 impl Core {
@@ -39,6 +41,7 @@ impl Core {
             metrics,
             heard_micros: AtomicU64::new(0),
             ending: OrderedWatch::new(None),
+            silent: OrderedWatch::new(false),
         };
         core.heard(0);
         core
@@ -111,6 +114,18 @@ impl Core {
     /// Waits for the link's end.
     pub(super) async fn ended(&self) -> CloseReason {
         self.ending.until(Clone::clone).await
+    }
+
+    /// The other end leaves pings unanswered, or answers again.
+    pub(super) fn note_silence(&self, is_silent: bool) {
+        if self.silent.look(|silent| *silent != is_silent) {
+            self.silent.change(|silent| *silent = is_silent);
+        }
+    }
+
+    /// Waits until the other end is silent, or heard again.
+    pub(super) async fn until_silent(&self, is_silent: bool) {
+        self.silent.until(|silent| (*silent == is_silent).then_some(())).await;
     }
 
     /// A stream ended in the middle of a frame, or with bytes that are none.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::Moment;
 
-/// Silence after which the other end is asked. An end that says something every 6.5 s, and is answered, is never asked: on an
+/// Silence after which the other end is asked. An end that says something every 5 s, and is answered, is never asked: on an
 /// idle link that one exchange is all there is.
-pub const KEEPALIVE_AFTER: Duration = Duration::from_millis(6750);
-/// How long the first ping may go unanswered before they come every second.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+pub const KEEPALIVE_AFTER: Duration = Duration::from_millis(5250);
+/// How long the first ping may go unanswered before they come every second, and the other end counts as silent. Two round trips of the
+/// worst link that is used.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1250);
 /// The pause between pings after that.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 /// Silence after which the link is dead. QUIC itself would notice much later, or not at all after a rebinding.
@@ -52,16 +53,39 @@ pub(crate) fn decide(now: Moment, heard: Moment, pinged: Option<Moment>) -> Acti
 
 /// How long the other end may have heard nothing before what it says of that is taken as a sign: the answer to its first
 /// ping is late by then.
-const UNHEARD: Duration = Duration::from_millis(8250);
+const UNHEARD: Duration = KEEPALIVE_AFTER.saturating_add(ANSWER_WITHIN);
 
-/// When something was heard last, for [`decide`]. A ping says how long its sender has heard nothing (`unheard`); where that
-/// is long, the way there may be closed while the way back is not. Then this end counts as silent for just as long, until
-/// it hears something after `told`: both ends give up together, even when the other's last word is lost.
-pub(crate) fn heard(last: Moment, told: Option<(Moment, Duration)>) -> Moment {
+/// Whether the other end has left the first ping unanswered for as long as it may.
+pub(crate) fn is_silent(now: Moment, heard: Moment) -> bool {
+    now.since(heard) >= UNHEARD
+}
+
+/// What the other end says of its own ear: a ping says how long its sender has heard nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerSilence {
+    at: Moment,
+    unheard: Duration,
+    /// From when on this end counts as silent.
+    since: Moment,
+}
+
+impl PeerSilence {
+    /// A ping came `at` that moment, after `before`.
+    pub(crate) fn told(at: Moment, unheard: Duration, before: Option<PeerSilence>) -> Self {
+        // A first word of it leaves this end time for an answer to its own ping, whatever it says.
+        let since = Moment(at.0.saturating_sub(unheard.min(UNHEARD)));
+        // Where the silence has grown, nothing was heard in between: it is the same one.
+        let same = before.filter(|before| unheard > before.unheard && before.unheard >= UNHEARD);
+        PeerSilence { at, unheard, since: same.map_or(since, |before| since.min(before.since)) }
+    }
+}
+
+/// When something was heard last, for [`decide`]. Where the other end has heard nothing for long, the way there may be closed while the
+/// way back is not. Then this end counts as silent for just as long, until it hears something after that word: both ends give up
+/// together, even when the other's last word is lost.
+pub(crate) fn heard(last: Moment, told: Option<PeerSilence>) -> Moment {
     match told {
-        Some((at, unheard)) if unheard >= UNHEARD && last <= at => {
-            Moment(at.0.saturating_sub(unheard.min(UNHEARD)))
-        }
+        Some(told) if told.unheard >= UNHEARD && last <= told.at => told.since,
         Some(_) | None => last,
     }
 }
@@ -88,26 +112,35 @@ mod tests {
                 Action::Dead => break,
             }
         }
-        assert_eq!(pings, [6750, 8250, 9250]);
+        assert_eq!(pings, [5250, 6500, 7500, 8500, 9500]);
         assert_eq!(now, at(10_000));
     }
 
     #[test]
     fn any_frame_resets_the_idle_timeout() {
-        assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(6250)));
-        assert_eq!(decide(at(16_000), at(8500), Some(at(8000))), Action::Ping(ANSWER_WITHIN));
+        assert_eq!(decide(at(9000), at(8500), Some(at(8000))), Action::Wait(Duration::from_millis(4750)));
+        assert_eq!(decide(at(14_000), at(8500), Some(at(8000))), Action::Ping(ANSWER_WITHIN));
     }
 
     #[test]
     fn an_end_that_is_not_heard_pings_and_times_out_with_the_other() {
-        let told = Some((at(20_000), UNHEARD));
-        let silent = heard(at(20_000), told);
-        assert_eq!(silent, at(11_750));
+        let first = PeerSilence::told(at(20_000), UNHEARD, None);
+        let silent = heard(at(20_000), Some(first));
+        assert_eq!(silent, at(13_500));
         assert_eq!(decide(at(20_000), silent, None), Action::Ping(ANSWER_WITHIN));
-        assert_eq!(decide(at(21_750), silent, Some(at(21_000))), Action::Dead);
+        assert_eq!(decide(at(23_500), silent, Some(at(23_000))), Action::Dead);
+        // Its next pings are words of the same silence.
+        let third = [7500, 8500].into_iter().zip([21_000, 22_000]).fold(first, |before, (unheard, now)| {
+            PeerSilence::told(at(now), Duration::from_millis(unheard), Some(before))
+        });
+        assert_eq!(heard(at(22_000), Some(third)), at(13_500));
         // Anything heard after that shows that it was late only.
-        assert_eq!(heard(at(20_500), told), at(20_500));
+        assert_eq!(heard(at(22_500), Some(third)), at(22_500));
         // A first ping says nothing: nobody has had a reason to speak.
-        assert_eq!(heard(at(20_000), Some((at(20_000), KEEPALIVE_AFTER))), at(20_000));
+        let idle = PeerSilence::told(at(30_000), KEEPALIVE_AFTER, Some(third));
+        assert_eq!(heard(at(30_000), Some(idle)), at(30_000));
+        // What follows is another silence, and however long the first word says it is, there is time for an answer.
+        let other = PeerSilence::told(at(40_000), Duration::from_secs(9000), Some(idle));
+        assert_eq!(heard(at(40_000), Some(other)), at(33_500));
     }
 }

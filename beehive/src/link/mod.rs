@@ -77,7 +77,7 @@ pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use incoming::IncomingLink;
 pub use keepalive::{IDLE_TIMEOUT, KEEPALIVE_AFTER};
-pub use session::{Hello, Link, LinkError, Refused};
+pub use session::{Hello, Link, LinkError, Refused, Silence};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Transport, Urgency, Writer,
 };

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::frame::{Frame, Kind};
 use super::inbound::Routes;
 use super::incoming_streams::take_streams;
-use super::keepalive::{self, Action};
+use super::keepalive::{self, Action, PeerSilence};
 use super::outbound::Remote;
 use super::transport::{Connection, PeerName, Reader, Traffic, Transport, Urgency, Writer};
 use super::version::{Protocol, Versions, WireVersion};
@@ -284,9 +284,25 @@ impl Link {
         async move { core.ended().await }
     }
 
+    /// To wait for the other end's silence. Does not keep the link.
+    pub fn silence(&self) -> Silence {
+        Silence(Arc::clone(&self.core))
+    }
+
     /// Ends it in order.
     pub fn close(&self) {
         self.core.end(CloseReason::Local);
+    }
+}
+
+/// Whether the other end of a link is silent: it has left a ping unanswered for longer than an answer may take. Such a link is not dead;
+/// it ends [`IDLE_TIMEOUT`](super::IDLE_TIMEOUT) after the other end's last word.
+pub struct Silence(Arc<Core>);
+
+impl Silence {
+    /// Waits until the other end is silent (`true`), or is not (`false`).
+    pub async fn until(&self, is_silent: bool) {
+        self.0.until_silent(is_silent).await;
     }
 }
 
@@ -373,6 +389,7 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
     loop {
         let now = core.clock.now();
         let last = keepalive::heard(core.last_heard(), told);
+        core.note_silence(keepalive::is_silent(now, last));
         let pause = match keepalive::decide(now, last, pinged) {
             Action::Wait(pause) => pause,
             Action::Ping(pause) => {
@@ -396,7 +413,8 @@ async fn live(core: &Core, mut heard: mpsc::Receiver<Frame>, out: mpsc::Sender<F
             }
         };
         if let Some(ping) = next.filter(|frame| frame.kind == Kind::Ping) {
-            told = Some((core.clock.now(), Duration::from_millis(u64::from(ping.amount))));
+            let unheard = Duration::from_millis(u64::from(ping.amount));
+            told = Some(PeerSilence::told(core.clock.now(), unheard, told));
             let _ = out.try_send(Frame::new(Kind::Pong, 0, Vec::new()));
         }
     }

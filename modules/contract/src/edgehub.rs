@@ -21,6 +21,16 @@ pub enum EdgeHubMsg {
         /// Which attempt.
         attempt: u64,
     },
+    /// The cloud leaves pings unanswered on the link of this attempt.
+    LinkSilent {
+        /// Which attempt.
+        attempt: u64,
+    },
+    /// It is heard again.
+    LinkHeard {
+        /// Which attempt.
+        attempt: u64,
+    },
     /// The link of this attempt ended or could not be made.
     LinkEnded {
         /// Which attempt.
@@ -29,6 +39,8 @@ pub enum EdgeHubMsg {
         reason: String,
         /// What the cloud asked to wait, in milliseconds.
         wait_ms: Option<u64>,
+        /// It was up, and the cloud ended it in order, as a CloudCore does that stops.
+        closed_by_cloud: bool,
     },
     /// MetaManager began anew and has forgotten the link: make a new one.
     MetaBegan,
@@ -59,6 +71,8 @@ impl Message for EdgeHubMsg {
             EdgeHubMsg::Probe { .. } => "Probe",
             EdgeHubMsg::NetworkChanged => "NetworkChanged",
             EdgeHubMsg::LinkUp { .. } => "LinkUp",
+            EdgeHubMsg::LinkSilent { .. } => "LinkSilent",
+            EdgeHubMsg::LinkHeard { .. } => "LinkHeard",
             EdgeHubMsg::LinkEnded { .. } => "LinkEnded",
             EdgeHubMsg::MetaBegan => "MetaBegan",
             EdgeHubMsg::Down(message) => message.name(),

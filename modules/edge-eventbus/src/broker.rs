@@ -22,7 +22,7 @@ use crate::quotas::{Quotas, SessionRoom};
 use crate::rate_limit::RateLimiter;
 use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterCaps, RouterTx};
-use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, RowKey, Session};
+use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, KEPT_FOR_EVER, RowKey, Session};
 use crate::topic;
 
 type ClientId = Rc<str>;
@@ -155,7 +155,7 @@ impl Broker {
         if let Some(old) = self.sessions.get(client).and_then(|session| session.handle.as_ref()) {
             old.close(CloseReason::TakenOver { resumed: known });
         }
-        let expiry = connect_info.session_expiry.unwrap_or(if clean { 0 } else { u32::MAX });
+        let expiry = connect_info.session_expiry.unwrap_or(if clean { 0 } else { KEPT_FOR_EVER });
         if !known {
             self.forget(client);
             if let SessionRoom::Evict(absent) = self.room_for(client) {

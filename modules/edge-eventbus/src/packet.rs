@@ -117,7 +117,7 @@ pub(crate) struct Connect {
     pub(crate) will: Option<Will>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Password>,
-    /// In seconds, of MQTT 5; `u32::MAX` for ever.
+    /// In seconds, of MQTT 5; [`KEPT_FOR_EVER`](crate::session::KEPT_FOR_EVER) until it has to make room.
     pub(crate) session_expiry: Option<u32>,
     /// Messages of QoS 1 and 2 that may be on their way to it.
     pub(crate) receive_maximum: u16,

@@ -21,6 +21,10 @@ use crate::qos2::Unreleased;
 pub(crate) use handle::{CloseReason, ConnectInfo, ConnectionHandle};
 pub(crate) use rows::{Restored, RowKey};
 
+/// How long the session of an absent client of MQTT 3.1.1 lives (`clean session` 0), and one of MQTT 5 that asks for no end: until it has
+/// to make room.
+pub(crate) const KEPT_FOR_EVER: u32 = u32::MAX;
+
 /// What a client asked for with a filter, as it was granted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Subscription {
@@ -98,7 +102,7 @@ pub(crate) struct PendingWill {
 
 /// A client's session.
 pub(crate) struct Session {
-    /// How long it outlives its connection, in seconds; 0: not at all; `u32::MAX`: until it has to make room.
+    /// How long it outlives its connection, in seconds; 0: not at all; [`KEPT_FOR_EVER`]: until it has to make room.
     pub(crate) expiry: u32,
     /// What proved who its client is, when it last came.
     pub(crate) auth_method: AuthMethod,
@@ -209,7 +213,7 @@ impl Session {
 
     /// When it is over, if its client stays away.
     pub(crate) fn ends(&self) -> Option<Moment> {
-        let limited = self.handle.is_none() && self.expiry != u32::MAX;
+        let limited = self.handle.is_none() && self.expiry != KEPT_FOR_EVER;
         limited.then(|| self.left_at + std::time::Duration::from_secs(self.expiry.into()))
     }
 

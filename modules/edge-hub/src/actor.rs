@@ -4,11 +4,12 @@ mod keeping;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::link::{Hello, Link};
+use beehive::link::{CloseReason, Hello, Link};
 use beehive::{Actor, Address, Context, Fault};
 use contract::capability;
 use contract::devicetwin::TwinMsg;
@@ -16,7 +17,7 @@ use contract::downlink::HubDown;
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
-use futures::future::AbortHandle;
+use futures::future::{AbortHandle, Either, select};
 
 use crate::attempt::{AttemptContext, AttemptFailure};
 use crate::certificates::NodeCertificates;
@@ -60,6 +61,8 @@ struct CurrentAttempt {
     server: usize,
     /// It is made beside a link that is up: its failure changes nothing.
     beside: bool,
+    /// It is made because that link is silent: there is no need of it when the link is heard again.
+    for_silence: bool,
     task: AbortHandle,
 }
 
@@ -139,8 +142,11 @@ impl Actor for EdgeHub {
             EdgeHubMsg::Probe { attempt } => self.probe(attempt, cx),
             EdgeHubMsg::NetworkChanged => self.network_changed(cx),
             EdgeHubMsg::LinkUp { attempt } => self.link_up(attempt, cx).await,
-            EdgeHubMsg::LinkEnded { attempt, reason, wait_ms } => {
-                self.link_ended(attempt, reason, wait_ms.map(Duration::from_millis), cx).await;
+            EdgeHubMsg::LinkSilent { attempt } => self.link_silent(attempt, cx),
+            EdgeHubMsg::LinkHeard { attempt } => self.link_heard(attempt),
+            EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, closed_by_cloud } => {
+                let wait = wait_ms.map(Duration::from_millis);
+                self.link_ended(attempt, reason, wait, closed_by_cloud, cx).await;
             }
             EdgeHubMsg::MetaBegan => self.meta_began(),
             EdgeHubMsg::Down(HubDown::Trust { trust, reply }) => self.trust(trust, reply, cx),
@@ -178,6 +184,23 @@ impl Actor for EdgeHub {
             "lastEnd": self.last_end,
             "certificate": self.keeping.as_ref().map(Keeping::snapshot),
         })
+    }
+}
+
+/// Tells the hub each time that the cloud is silent on a link, and each time that it is heard again.
+fn tell_silence(
+    link: &Link,
+    attempt: u64,
+    hub: &Address<EdgeHubMsg>,
+) -> impl Future<Output = Infallible> + use<> {
+    let (silence, hub) = (link.silence(), hub.clone());
+    async move {
+        loop {
+            silence.until(true).await;
+            let _ = hub.tell(EdgeHubMsg::LinkSilent { attempt }).await;
+            silence.until(false).await;
+            let _ = hub.tell(EdgeHubMsg::LinkHeard { attempt }).await;
+        }
     }
 }
 
@@ -231,33 +254,43 @@ impl EdgeHub {
         let caller = AttemptContext { env, greeting, meta, twin, streams, hub };
         let certificates = self.keeping.as_ref().map(|keeping| Rc::clone(&keeping.certificates));
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
-        let others = self.plan.has_others();
+        let patience = self.plan.patience(server);
         let task = cx.spawn(async move {
             let made = match (head_start, &target.quic) {
                 (Some(head_start), _) => {
                     let schedule =
-                        DialSchedule::new(caller.env.now(), head_start, &target.carriers(), others);
+                        DialSchedule::new(caller.env.now(), head_start, &target.carriers(), patience);
                     caller.link(&target, schedule).await
                 }
                 (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
                 (None, None) => return,
             };
+            let mut closed_by_cloud = false;
             let end = match made {
                 Err(end) => end,
                 Ok((link, _)) if link.capabilities().has(capability::RENEWAL_ONLY) => {
                     renew_alone(&caller.env, &link, certificates, &myself).await
                 }
                 Ok((link, carrier)) => {
+                    let silence = tell_silence(&link, attempt, &myself);
                     let ended = link.ended();
                     links.borrow_mut().insert(attempt, (link, carrier));
                     let _ = myself.tell(EdgeHubMsg::LinkUp { attempt }).await;
-                    AttemptFailure { reason: ended.await.to_string(), wait: None, answered: true }
+                    let (ended, silence) = (std::pin::pin!(ended), std::pin::pin!(silence));
+                    let reason = match select(ended, silence).await {
+                        Either::Left((reason, _)) => reason,
+                        Either::Right((never, _)) => match never {},
+                    };
+                    closed_by_cloud = reason == CloseReason::Remote;
+                    AttemptFailure { reason: reason.to_string(), wait: None, answered: true }
                 }
             };
             let wait_ms = end.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason: end.reason, wait_ms }).await;
+            let reason = end.reason;
+            let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, closed_by_cloud }).await;
         });
-        self.trying = Some(CurrentAttempt { attempt, server, beside: self.up.is_some(), task });
+        let beside = self.up.is_some();
+        self.trying = Some(CurrentAttempt { attempt, server, beside, for_silence: false, task });
     }
 
     /// Make before break: the link that was in use goes only when the new one is there.
@@ -305,13 +338,14 @@ impl EdgeHub {
         attempt: u64,
         reason: String,
         wait: Option<Duration>,
+        closed_by_cloud: bool,
         cx: &Context<EdgeHubMsg>,
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
             events::link_ended(cx.env(), attempt, &reason);
             self.last_end = Some(reason);
-            self.plan.ended();
+            self.plan.ended(closed_by_cloud);
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
             // An attempt beside it was made to take its place, and may just have done so at the other end.
             if let Some(trying) = &mut self.trying {
@@ -350,6 +384,32 @@ impl EdgeHub {
         }
         self.probes += 1;
         self.attempt(up.server, None, cx);
+    }
+
+    /// The CloudCore of that link may be gone: it is not waited for until the link is dead, another one is asked at once.
+    fn link_silent(&mut self, attempt: u64, cx: &Context<EdgeHubMsg>) {
+        let Some(up) = self.up.as_ref().filter(|up| up.attempt == attempt) else { return };
+        if self.trying.is_some() {
+            return;
+        }
+        let server = self.plan.beside(up.server, cx.env().now());
+        let name = self.endpoints.0.get(server).map_or("", |server| &server.name);
+        events::link_silent(cx.env(), attempt, name);
+        self.attempt(server, Some(self.plan.head_start()), cx);
+        if let Some(trying) = &mut self.trying {
+            trying.for_silence = true;
+        }
+    }
+
+    /// It was slow, and the other end is there.
+    fn link_heard(&mut self, attempt: u64) {
+        if self.up.as_ref().is_none_or(|up| up.attempt != attempt) {
+            return;
+        }
+        if let Some(trying) = self.trying.take_if(|trying| trying.for_silence) {
+            trying.task.abort();
+            self.links.borrow_mut().remove(&trying.attempt);
+        }
     }
 
     /// A link that is up may be of an address that is gone: another is made beside it. While there is none, the pause ends.

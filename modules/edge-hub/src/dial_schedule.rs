@@ -18,8 +18,6 @@ pub const SPREAD: Duration = Duration::from_millis(400);
 pub const AT_ONCE: usize = 3;
 /// 3 s: a dial that has lasted longer has had an answer, by what dialers promise, and is only slow.
 const ANSWERED_AFTER: Duration = Duration::from_secs(3);
-/// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
-pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,17 +63,17 @@ pub struct DialSchedule {
 }
 
 impl DialSchedule {
-    /// The dials from `now` on. WebSocket joins in after `head_start` where there is QUIC, too. With `others` the end comes
-    /// sooner and to the moment; without, only so that the silence is told now and then.
-    pub fn new(now: Moment, head_start: Duration, carriers: &[Carrier], others: bool) -> Self {
+    /// The dials from `now` on. WebSocket joins in after `head_start` where there is QUIC, too. With `patience` the end comes
+    /// after so long and to the moment, since another server is next; without, only so that the silence is told now and then.
+    pub fn new(now: Moment, head_start: Duration, carriers: &[Carrier], patience: Option<Duration>) -> Self {
         let dials = |carrier, due| CarrierDials {
             due: carriers.contains(&carrier).then_some(due),
             under_way: Vec::new(),
         };
         let joins = if carriers.contains(&Carrier::Quic) { now + head_start } else { now };
         DialSchedule {
-            ends: now + if others { PATIENCE } else { ATTEMPT_LIMIT },
-            ends_on_time: others,
+            ends: now + patience.unwrap_or(ATTEMPT_LIMIT),
+            ends_on_time: patience.is_some(),
             quic: dials(Carrier::Quic, now),
             websocket: dials(Carrier::WebSocket, joins),
         }
@@ -153,6 +151,7 @@ impl DialSchedule {
 mod tests {
     use super::*;
     use crate::plan::HEAD_START;
+    use crate::plan::PATIENCE;
 
     const STEP: Duration = Duration::from_millis(10);
     const BOTH: [Carrier; 2] = [Carrier::Quic, Carrier::WebSocket];
@@ -216,7 +215,7 @@ mod tests {
             // Attempt after attempt, as the hub makes them.
             let (mut begun, mut from, to) = (Vec::new(), at(0), at(100_000));
             while from < to {
-                let schedule = DialSchedule::new(from, HEAD_START, &[Carrier::Quic], false);
+                let schedule = DialSchedule::new(from, HEAD_START, &[Carrier::Quic], None);
                 let (dials, over) = silence(schedule, from, to, jitter);
                 begun.extend(dials.into_iter().map(|(began, _)| began));
                 from = over.unwrap_or(to);
@@ -235,8 +234,12 @@ mod tests {
     #[test]
     fn a_silent_server_is_left_after_six_seconds_if_there_is_another() {
         for jitter in [shortest, longest] {
-            let (begun, over) =
-                silence(DialSchedule::new(at(0), HEAD_START, &BOTH, true), at(0), at(60_000), jitter);
+            let (begun, over) = silence(
+                DialSchedule::new(at(0), HEAD_START, &BOTH, Some(PATIENCE)),
+                at(0),
+                at(60_000),
+                jitter,
+            );
             assert_eq!(over, Some(Moment(PATIENCE)));
             let first = |wanted| begun.iter().find(|(_, carrier)| *carrier == wanted).unwrap().0;
             assert_eq!((first(Carrier::Quic), first(Carrier::WebSocket)), (at(0), Moment(HEAD_START)));
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn who_has_answered_and_is_slow_is_waited_for() {
-        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], true);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::Quic], Some(PATIENCE));
         assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
         assert!(matches!(schedule.step(at(6000), false, longest), DialStep::Dial(_)));
         assert!(matches!(schedule.step(at(8000), false, longest), DialStep::Dial(_)));
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn nothing_begins_beside_a_dial_that_is_being_answered() {
-        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, None);
         assert_eq!(
             schedule.step(at(0), true, longest),
             DialStep::Dial(Carrier::Quic),
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn websocket_joins_in_as_soon_as_quic_has_failed() {
-        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, false);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &BOTH, None);
         assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::Quic));
         assert_eq!(schedule.step(at(0), false, longest), DialStep::Wait(PERIOD + SPREAD));
         schedule.failed(Carrier::Quic, at(0), at(20));
@@ -291,10 +294,10 @@ mod tests {
 
     #[test]
     fn a_server_that_is_reached_one_way_only_is_dialled_that_way_at_once() {
-        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::WebSocket], false);
+        let mut schedule = DialSchedule::new(at(0), HEAD_START, &[Carrier::WebSocket], None);
         assert_eq!(schedule.step(at(0), false, longest), DialStep::Dial(Carrier::WebSocket));
         assert_eq!(
-            DialSchedule::new(at(0), HEAD_START, &[], false).step(at(0), false, longest),
+            DialSchedule::new(at(0), HEAD_START, &[], None).step(at(0), false, longest),
             DialStep::Over
         );
     }

@@ -11,6 +11,8 @@ pub const FELL_BACK: &str = "edgehub_fell_back_to_websocket";
 pub const DIAL_FAILED: &str = "edgehub_dial_failed";
 /// A link that was in use ended.
 pub const LINK_ENDED: &str = "edgehub_link_ended";
+/// The cloud leaves pings unanswered, and another link is tried beside the one that is silent.
+pub const LINK_SILENT: &str = "edgehub_link_silent";
 /// The node's route to the cloud is another one.
 pub const NETWORK_CHANGED: &str = "edgehub_network_changed";
 
@@ -66,6 +68,16 @@ pub(crate) fn fell_back(env: &Env, server: &str) {
 pub(crate) fn link_ended(env: &Env, attempt: u64, reason: &str) {
     env.count(LINK_ENDED);
     tracing::warn!(event = LINK_ENDED, attempt, reason, "link to the cloud ended");
+}
+
+pub(crate) fn link_silent(env: &Env, attempt: u64, server: &str) {
+    env.count(LINK_SILENT);
+    tracing::info!(
+        event = LINK_SILENT,
+        attempt,
+        server,
+        "the cloud does not answer; this server is tried beside the link"
+    );
 }
 
 /// `to_say` is how many dials have failed since there was a link, if a line is due.

@@ -21,6 +21,11 @@ pub const FIRST_PROBE: Duration = Duration::from_secs(10);
 /// 5 min: the longest time between looks whether UDP passes again.
 pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
+/// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
+pub const PATIENCE: Duration = Duration::from_secs(6);
+/// 1.5 s: the same of one that has just ended its link in order, as a CloudCore does that stops. It answers at once if it has not.
+pub const PATIENCE_WITH_LEAVING: Duration = Duration::from_millis(1500);
+
 /// 60 s without a link before servers are tried that the cloud has named and the settings have not.
 pub const NAMED_AFTER: Duration = Duration::from_secs(60);
 
@@ -105,6 +110,8 @@ pub struct Plan {
     unlinked: Option<Moment>,
     /// Which of the servers that the cloud has named is tried next.
     next_named: usize,
+    /// The server that served last ended its link in order: it may have stopped, and is not waited for as long as others are.
+    is_leaving: bool,
     /// What carried the last link: where UDP was blocked a moment ago, it gets no head start.
     last: Carrier,
     probe: Duration,
@@ -119,6 +126,7 @@ impl Plan {
             turn_began: None,
             unlinked: None,
             next_named: 0,
+            is_leaving: false,
             last: Carrier::Quic,
             probe: FIRST_PROBE,
         }
@@ -144,11 +152,7 @@ impl Plan {
             if let Some(server) = self.servers.get_mut(at) {
                 server.tried = true;
             }
-            let head_start = match self.last {
-                Carrier::Quic => HEAD_START,
-                Carrier::WebSocket => Duration::ZERO,
-            };
-            return NextStep::Dial { server: at, head_start };
+            return NextStep::Dial { server: at, head_start: self.head_start() };
         }
         // The turn is over. Whoever was silent is tried again; who asked to wait is given the time.
         let of_turn = self.servers.iter().filter(|server| !server.is_out);
@@ -164,9 +168,28 @@ impl Plan {
         NextStep::Wait(pause)
     }
 
-    /// Whether there is another server to go to.
-    pub fn has_others(&self) -> bool {
-        self.servers.iter().filter(|server| !server.is_out).count() > 1
+    /// How long QUIC is tried alone.
+    pub fn head_start(&self) -> Duration {
+        match self.last {
+            Carrier::Quic => HEAD_START,
+            Carrier::WebSocket => Duration::ZERO,
+        }
+    }
+
+    /// Whom to dial beside a link with `silent`, which does not answer: the next server of the settings that has not asked to wait. Where
+    /// there is none, the same one once more: behind one address there may be several, and a dial takes another way to them.
+    pub fn beside(&self, silent: usize, now: Moment) -> usize {
+        let count = self.servers.len();
+        let others = (1..count).map(|step| (silent + step) % count);
+        let may = |server: &ServerState| !server.is_named && server.not_before <= now;
+        others.into_iter().find(|at| self.servers.get(*at).is_some_and(may)).unwrap_or(silent)
+    }
+
+    /// How long this server may be silent before another one is tried; `None`: there is no other.
+    pub fn patience(&self, server: usize) -> Option<Duration> {
+        let others = self.servers.iter().filter(|server| !server.is_out).count() > 1;
+        let is_leaving = self.is_leaving && server == self.preferred;
+        others.then_some(if is_leaving { PATIENCE_WITH_LEAVING } else { PATIENCE })
     }
 
     /// The cloud has named another server, which is tried when those of the settings have been silent for long.
@@ -208,6 +231,7 @@ impl Plan {
         now: Moment,
         jitter: impl Fn(Duration) -> Duration,
     ) {
+        self.is_leaving &= server != self.preferred;
         let Some(server) = self.servers.get_mut(server) else { return };
         server.tried = true;
         if let Some(wait) = wait {
@@ -221,6 +245,7 @@ impl Plan {
     /// The cloud let the node in.
     pub fn linked(&mut self, server: usize, carrier: Carrier) {
         self.preferred = server;
+        self.is_leaving = false;
         self.last = carrier;
         self.unlinked = None;
         self.new_turn();
@@ -232,8 +257,9 @@ impl Plan {
         }
     }
 
-    /// A link that was up ended: a new turn, at once.
-    pub fn ended(&mut self) {
+    /// A link that was up ended, `by_cloud` in order or not: a new turn, at once.
+    pub fn ended(&mut self, by_cloud: bool) {
+        self.is_leaving = by_cloud;
         self.new_turn();
     }
 
@@ -305,13 +331,42 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_ended_its_link_in_order_is_not_waited_for_long_where_there_are_others() {
+        for (by_cloud, patience) in [(true, PATIENCE_WITH_LEAVING), (false, PATIENCE)] {
+            let mut plan = Plan::new(2);
+            plan.linked(1, Carrier::Quic);
+            plan.ended(by_cloud);
+            assert_eq!(plan.next(at(0), whole), dial(1), "it may be back");
+            assert_eq!((plan.patience(1), plan.patience(0)), (Some(patience), Some(PATIENCE)));
+            plan.failed(1, None, at(0), whole);
+            assert_eq!(plan.next(at(0), whole), dial(0));
+            assert_eq!(plan.patience(1), Some(PATIENCE), "once");
+        }
+        let mut alone = Plan::new(1);
+        alone.ended(true);
+        assert_eq!(alone.patience(0), None);
+    }
+
+    #[test]
+    fn beside_a_silent_server_the_next_of_the_settings_is_dialled_that_did_not_ask_to_wait() {
+        let mut plan = Plan::new(1);
+        assert_eq!(plan.beside(0, at(0)), 0, "one address may lead to several");
+        plan.named();
+        assert_eq!(plan.beside(0, at(0)), 0, "one that the cloud named has its own time");
+        let mut plan = Plan::new(3);
+        assert_eq!((plan.beside(0, at(0)), plan.beside(2, at(0))), (1, 0));
+        plan.failed(1, Some(seconds(30)), at(0), whole);
+        assert_eq!((plan.beside(0, at(10)), plan.beside(0, at(31))), (2, 1));
+    }
+
+    #[test]
     fn a_link_that_ended_is_dialled_at_once() {
         let mut plan = Plan::new(2);
         assert_eq!(plan.next(at(0), whole), dial(0));
         plan.failed(0, None, at(0), whole);
         assert_eq!(plan.next(at(0), whole), dial(1));
         plan.linked(1, Carrier::Quic);
-        plan.ended();
+        plan.ended(false);
         // With the server that served last.
         assert_eq!(plan.next(at(100), whole), dial(1));
         plan.failed(1, None, at(100), whole);
@@ -335,7 +390,7 @@ mod tests {
         let mut plan = Plan::new(1);
         plan.named();
         plan.named();
-        assert!(!plan.has_others());
+        assert_eq!(plan.patience(0), None);
         let turn = |plan: &mut Plan, second| {
             let mut dialled = Vec::new();
             while let NextStep::Dial { server, .. } = plan.next(at(second), whole) {
@@ -351,7 +406,7 @@ mod tests {
         assert_eq!(turn(&mut plan, 64), [0, 1]);
         // The one that served last is the first, and the settings' own next.
         plan.linked(1, Carrier::Quic);
-        plan.ended();
+        plan.ended(false);
         assert_eq!(turn(&mut plan, 100), [1, 0]);
         assert_eq!(turn(&mut plan, 160), [1, 0, 2]);
     }
@@ -410,7 +465,7 @@ mod tests {
         let pauses: Vec<u64> =
             (0..7).filter_map(|_| plan.next_probe(Carrier::WebSocket)).map(|pause| pause.as_secs()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        plan.ended();
+        plan.ended(false);
         assert_eq!(plan.next(at(0), whole), NextStep::Dial { server: 0, head_start: Duration::ZERO });
         // A link that flaps over WebSocket does not begin the looks anew.
         plan.linked(0, Carrier::WebSocket);

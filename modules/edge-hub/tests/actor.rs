@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use beehive::link::memory::{MemoryAcceptor, NetworkPath, listen};
-use beehive::link::{Acceptor, CloseReason, IncomingLink, Link, PeerName, Refused, Routes};
+use beehive::link::{Acceptor, CloseReason, Dialer, IncomingLink, Link, PeerName, Refused, Routes};
 use beehive::testing::Probe;
 use beehive::{Capacity, Env, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
-use edge_hub::EdgeHub;
+use edge_hub::{EdgeHub, Endpoints, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(100);
@@ -133,6 +133,82 @@ fn a_cut_is_noticed_within_ten_seconds_and_a_mended_network_path_used_within_two
         let _again = fixture.admit().await;
         let up = fixture.until_up().await;
         assert!(up.since(mended) <= Duration::from_secs(2), "{:?}", up.since(mended));
+    });
+}
+
+/// Two CloudCores, each with its own way there.
+struct Pair {
+    env: Env,
+    clouds: [MemoryAcceptor; 2],
+    paths: [NetworkPath; 2],
+    meta: Probe<MetaMsg>,
+    _hive: Hive,
+}
+
+fn with_two(test: impl AsyncFnOnce(Pair)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let env = Env::seeded(3);
+        let paths = [NetworkPath::new(), NetworkPath::new()];
+        let ports = [listen(PeerName::verified("cloud", "01")), listen(PeerName::verified("cloud", "03"))];
+        let node = || PeerName::verified("system:node:a", "02");
+        let servers = [&ports[0].0, &ports[1].0].into_iter().zip(&paths).zip(["a", "b"]);
+        let servers = servers.map(|((port, path), name)| {
+            let dialer: Rc<dyn Dialer> = Rc::new(port.dialer(node(), path.clone()));
+            Server { name: name.to_owned(), quic: Some(dialer), websocket: None }
+        });
+        let servers: Vec<Server> = servers.collect();
+        let (meta, meta_address) = Probe::new(&env, 16);
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(8, "a test's choice"));
+        hive.supervise(mailbox, Policy::default(), move || {
+            EdgeHub::new(Endpoints(servers.clone()), "system:node:a", meta_address.clone())
+        });
+        hive.open().unwrap();
+        let clouds = ports.map(|(_, acceptor)| acceptor);
+        test(Pair { env, clouds, paths, meta, _hive: hive }).await;
+    });
+}
+
+impl Pair {
+    async fn admit(&mut self, cloud: usize) -> Link {
+        let connection = self.clouds[cloud].accept().await.unwrap();
+        IncomingLink::read_hello(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
+    }
+
+    async fn until_up(&mut self) {
+        let up = |message| matches!(message, MetaMsg::LinkUp { .. }).then_some(());
+        self.meta.find(LONG, up).await.unwrap();
+    }
+}
+
+#[test]
+fn another_cloudcore_takes_the_place_of_a_silent_one_before_its_link_is_dead() {
+    with_two(async |mut pair| {
+        let _silent = pair.admit(0).await;
+        pair.until_up().await;
+        pair.paths[0].cut();
+        let cut = pair.env.now();
+        let _next = pair.admit(1).await;
+        pair.until_up().await;
+        let took = pair.env.now().since(cut);
+        assert!(took <= Duration::from_millis(7000), "{took:?}");
+    });
+}
+
+#[test]
+fn a_link_that_is_heard_again_stays_and_the_dial_beside_it_is_given_up() {
+    with_two(async |mut pair| {
+        let kept = pair.admit(0).await;
+        pair.until_up().await;
+        pair.paths.iter().for_each(NetworkPath::cut);
+        pair.env.sleep(Duration::from_secs(7)).await;
+        pair.paths[0].mend();
+        pair.env.sleep(Duration::from_secs(2)).await;
+        pair.paths[1].mend();
+        assert!(pair.env.timeout(LONG, pair.clouds[1].accept()).await.is_none(), "it dials on");
+        assert!(pair.env.timeout(Duration::ZERO, kept.ended()).await.is_none());
     });
 }
 

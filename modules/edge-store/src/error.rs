@@ -9,9 +9,9 @@ use rusqlite::ErrorCode;
 #[non_exhaustive]
 pub enum StoreError {
     /// A bound of the outbox is reached.
-    #[error("outbox is full: {bound} is {limit}; it empties when the cloud confirms, or raise {bound}")]
+    #[error("outbox is full: {bound} is {limit}; it empties when the cloud confirms")]
     Full {
-        /// The option that is the bound.
+        /// Which bound: rows, or bytes.
         bound: &'static str,
         /// Its value.
         limit: u64,
@@ -27,7 +27,7 @@ pub enum StoreError {
         limit: usize,
     },
     /// The file cannot grow.
-    #[error("{} cannot grow: the disk is full or max_bytes is reached; free space on that disk or raise max_bytes", path.display())]
+    #[error("{} cannot grow: the disk is full, or the file has its 512 MiB; free space on that disk", path.display())]
     NoSpace {
         /// The file.
         path: PathBuf,

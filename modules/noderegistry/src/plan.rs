@@ -7,6 +7,7 @@ use crd::{
     NodeOwner, REVOKED_LABEL,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pki::TokenError;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -287,15 +288,12 @@ pub enum Refusal {
         "this token's object in the cluster is not understood: print a new one with `keadm gettoken`, and withdraw this one (`keadm token list` shows it)"
     )]
     OddToken,
-    /// The token has ended.
-    #[error("this token has expired: print a new one with `keadm gettoken`")]
-    TokenExpired,
     /// As many nodes have joined with it as may.
     #[error("this token has been used {0} times, as often as it may: print a new one with `keadm gettoken`")]
     TokenSpent(u32),
-    /// It is bound to another name.
-    #[error("this token is bound to the name `{0}`: join under it, or print a token without --edgenode-name")]
-    TokenOfAnotherName(String),
+    /// What its own text shows too: it has ended, or is bound to another name.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 /// Whether a session of `node` with a certificate of this serial is admitted, and for which Node. The second: what is to
@@ -350,10 +348,10 @@ pub fn may_use(
     let token = token.filter(|token| !is_ending(&token.metadata)).ok_or(Refusal::TokenWithdrawn)?;
     let other = [&claims.node, &token.spec.node].into_iter().flatten().find(|bound| *bound != node.as_str());
     if let Some(other) = other {
-        return Err(Refusal::TokenOfAnotherName(other.chars().take(64).collect()));
+        return Err(TokenError::OtherName(other.chars().take(64).collect()).into());
     }
     if token.spec.expires.as_deref().and_then(unix).is_none_or(|end| end <= now_unix) {
-        return Err(Refusal::TokenExpired);
+        return Err(TokenError::Expired.into());
     }
     let (uses, used) = (token.spec.uses.unwrap_or(1), token.spec.used.unwrap_or(0));
     if used >= uses { Err(Refusal::TokenSpent(used)) } else { Ok(()) }

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod code_map;
 pub mod dependencies;
 pub mod events;
 pub mod foreign_words;

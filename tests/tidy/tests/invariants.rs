@@ -5,8 +5,8 @@
 use std::sync::LazyLock;
 
 use tidy::{
-    Finding, Repository, dependencies, events, foreign_words, members, names, path_access, restricted_calls,
-    single_homes, store_reads,
+    Finding, Repository, code_map, dependencies, events, foreign_words, members, names, path_access,
+    restricted_calls, single_homes, store_reads,
 };
 
 static REPOSITORY: LazyLock<Repository> = LazyLock::new(|| {
@@ -146,4 +146,9 @@ fn no_crate_is_a_stub() {
 #[test]
 fn events_have_names_of_one_form_and_of_their_module() {
     holds(&events::misnamed(&REPOSITORY.files));
+}
+
+#[test]
+fn the_code_map_names_what_is_there() {
+    holds(&code_map::not_there(&REPOSITORY.files));
 }

@@ -41,11 +41,9 @@ impl ErrorAnswer {
     fn of(refusal: &Refusal) -> Self {
         let status = match refusal {
             Refusal::NameTaken(_) => StatusCode::CONFLICT,
-            Refusal::TokenWithdrawn
-            | Refusal::OddToken
-            | Refusal::TokenExpired
-            | Refusal::TokenSpent(_)
-            | Refusal::TokenOfAnotherName(_) => StatusCode::UNAUTHORIZED,
+            Refusal::TokenWithdrawn | Refusal::OddToken | Refusal::TokenSpent(_) | Refusal::Token(_) => {
+                StatusCode::UNAUTHORIZED
+            }
             Refusal::NothingToGiveBack(_) => StatusCode::NOT_FOUND,
             Refusal::Barred(_)
             | Refusal::NeedsBoundToken(_)
@@ -214,7 +212,11 @@ impl EnrolmentHandler {
         let old = made
             .and_then(|made| u64::try_from(made).ok())
             .is_some_and(|made| made.saturating_add(enrolment.token_life.as_secs()) <= now_unix);
-        if old { Err(ErrorAnswer::of(&Refusal::TokenExpired)) } else { Ok((node, claims, token)) }
+        if old {
+            Err(ErrorAnswer::of(&Refusal::Token(TokenError::Expired)))
+        } else {
+            Ok((node, claims, token))
+        }
     }
 
     async fn release(&self, peer: &Peer) -> Result<String, ErrorAnswer> {

@@ -27,7 +27,8 @@ use crate::volumes::expansion;
 use crate::volumes::ownership::Group;
 use crate::volumes::{self, PreparedVolumes, Tokens, Volume, VolumeLocation, external, ownership};
 
-/// 2 min 3 s: so long a kubelet waits for the volumes of a pod before it looks at the pod again.
+/// 2 min 3 s: so long a kubelet waits for the volumes of a pod before it looks at the pod again. Longer than what mounts one may take
+/// (`volumes/mount_program`), so that its own words are those that are said.
 pub(crate) const MOUNT_DEADLINE: Duration = Duration::from_secs(123);
 /// 60 s: at each look of a kubelet at a pod, one a minute, a driver that wants so is asked again.
 const REPUBLISH_AFTER: Duration = Duration::from_secs(60);

@@ -15,7 +15,8 @@ use crate::error::StepError;
 const OUTPUT_MAX: u64 = 2 << 10;
 /// Where the helpers of mount(8) lie.
 const HELPERS: [&str; 4] = ["/sbin", "/usr/sbin", "/usr/local/sbin", "/bin"];
-/// 2 min: a server that does not answer holds a thread no longer; the volume is tried again.
+/// 2 min: a server that does not answer holds a thread no longer; the volume is tried again. Shorter than the wait
+/// for a pod's volumes (`pod/external_volumes`).
 const WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

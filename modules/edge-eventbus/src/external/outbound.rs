@@ -17,7 +17,7 @@ use crate::keeper::STORE_PAUSE;
 use crate::kept_time::KeptTime;
 use crate::message::Message;
 use crate::plan;
-use crate::session::{ConnectionHandle, Delivery, EnqueueOutcome, Restored, Session};
+use crate::session::{ConnectionHandle, Delivery, EnqueueOutcome, KEPT_FOR_EVER, Restored, Session};
 
 /// See the module.
 pub(super) struct Outbound {
@@ -43,7 +43,7 @@ impl Outbound {
                 }
                 session
             }
-            None => Session::new(u32::MAX, Rights::KubeEdge),
+            None => Session::new(KEPT_FOR_EVER, Rights::KubeEdge),
         };
         let session = session.with_room(plan::EXTERNAL_MESSAGES, plan::EXTERNAL_BYTES);
         let (session, to_store, storing) = (RefCell::new(session), Notify::new(), Mutex::new(()));

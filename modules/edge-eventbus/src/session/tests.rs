@@ -17,7 +17,7 @@ fn message(payload: &[u8]) -> Rc<Message> {
 }
 
 fn connected() -> Session {
-    let mut session = Session::new(u32::MAX, Rights::KubeEdge);
+    let mut session = Session::new(KEPT_FOR_EVER, Rights::KubeEdge);
     session.attach(Rc::default());
     session
 }

@@ -161,12 +161,12 @@ fn a_token_is_worth_what_its_object_says() {
     assert_eq!(may_use(&open, None, &name(), NOW), Err(Refusal::TokenWithdrawn));
     assert_eq!(of(&open, token(&|spec| spec.used = Some(2))), Err(Refusal::TokenSpent(2)));
     assert_eq!(of(&open, token(&|spec| spec.uses = None)), Err(Refusal::TokenSpent(1)));
-    assert_eq!(of(&open, token(&|spec| spec.expires = Some(rfc3339(NOW)))), Err(Refusal::TokenExpired));
+    assert_eq!(of(&open, token(&|spec| spec.expires = Some(rfc3339(NOW)))), Err(TokenError::Expired.into()));
     for unreadable in [None, Some("tomorrow".to_owned())] {
         let token = token(&|spec| spec.expires.clone_from(&unreadable));
-        assert_eq!(of(&open, token), Err(Refusal::TokenExpired));
+        assert_eq!(of(&open, token), Err(TokenError::Expired.into()));
     }
-    let other = Err(Refusal::TokenOfAnotherName("edge-2".into()));
+    let other = Err(TokenError::OtherName("edge-2".into()).into());
     assert_eq!(of(&bound, token(&|_| ())), other, "the signed words bind");
     assert_eq!(of(&open, token(&|spec| spec.node = Some("edge-2".into()))), other, "the object binds, too");
 }
