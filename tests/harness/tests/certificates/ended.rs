@@ -98,7 +98,7 @@ fn an_ended_certificate_is_good_for_a_renewal_of_its_own_name_and_for_nothing_el
         assert!(pki::is_pair(&renewed.certificate, &own.key_pem).unwrap());
         // It lives by the register, and the ended one is still what renews until that is used.
         let next = noderegistry::plan::next(&super::register(&cluster).await.metadata);
-        assert_eq!(next, Some(pki::serial_of(&renewed.certificate).unwrap()));
+        assert_eq!(next, [pki::serial_of(&renewed.certificate).unwrap()]);
         assert!(session(&cluster).await.is_null());
     });
 }
