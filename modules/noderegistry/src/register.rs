@@ -300,9 +300,7 @@ impl Registry {
     pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), EnrolmentError> {
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
-            let is_its_own = |found: &EdgeNode| {
-                Entry::of(found).is_good(serial)
-            };
+            let is_its_own = |found: &EdgeNode| Entry::of(found).is_good(serial);
             let Some(mut found) = found.filter(is_its_own) else {
                 return Err(Refusal::NothingToGiveBack(node.clone()).into());
             };

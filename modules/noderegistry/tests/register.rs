@@ -279,7 +279,12 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
     let is = |node: &str, living: Option<&str>, is_barred: bool| {
         RegistryEvent::Apply(
             name(node),
-            RegistryStatus { living: living.map(str::to_owned), next: Vec::new(), is_barred, is_ending: false },
+            RegistryStatus {
+                living: living.map(str::to_owned),
+                next: Vec::new(),
+                is_barred,
+                is_ending: false,
+            },
         )
     };
     until(&RegistryEvent::InitDone).await;

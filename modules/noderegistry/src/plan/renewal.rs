@@ -159,7 +159,10 @@ mod tests {
         object.spec.next_not_after = None;
         renewed(&mut object, &certificate("cc", 300));
         let entry = Entry::of(&object);
-        assert!(entry.next.first().is_some_and(|next| next.not_after_unix > u64::from(u32::MAX)), "{entry:?}");
+        assert!(
+            entry.next.first().is_some_and(|next| next.not_after_unix > u64::from(u32::MAX)),
+            "{entry:?}"
+        );
         assert_eq!(entry.next.last(), Some(&certificate("cc", 300)));
     }
 
