@@ -311,3 +311,83 @@ fn what_is_said_of_certificates_has_bounds() {
         .is_err()
     );
 }
+
+/// What the asking end makes of the answer that `answer` gives at the other one.
+fn answered<M: Wire, T>(
+    ask: impl FnOnce(Reply<T>) -> M,
+    answer: impl FnOnce(M),
+    answers: &std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+) -> T {
+    let (reply, mut arrives) = Reply::channel();
+    let question = ask(reply).encode(&protocol()).unwrap();
+    let kept = std::sync::Arc::clone(answers);
+    let way = ReplyTo::new(move |bytes| *kept.lock().unwrap() = bytes.unwrap());
+    answer(M::decode(&question.body, Some(way), &protocol()).unwrap());
+    let bytes = answers.lock().unwrap().clone();
+    question.reply.unwrap()(Ok(bytes));
+    arrives.try_recv().unwrap().unwrap()
+}
+
+#[test]
+fn of_a_reason_that_the_other_end_gives_the_beginning_is_taken_in_one_line() {
+    let long = || format!("no room\nERROR {}", "a".repeat(500_000));
+    let answers = std::sync::Arc::default();
+    let fits = |reason: &str| {
+        assert!(
+            reason.starts_with("no room ERROR aaa") && reason.len() == beehive::link::SENTENCE_MAX,
+            "{}",
+            reason.len()
+        );
+    };
+    let trust = contract::certificate::CloudTrust::default();
+    let taken = answered(
+        |reply| HubDown::Trust { trust, reply },
+        |HubDown::Trust { reply, .. }| reply.send(Err(long())),
+        &answers,
+    );
+    fits(&taken.unwrap_err());
+    let kept = answered(
+        |reply| HubUp::CertificateKept { serial: "0a".to_owned(), reply },
+        |asked| match asked {
+            HubUp::CertificateKept { reply, .. } => reply.send(Err(long())),
+            other => panic!("{other:?}"),
+        },
+        &answers,
+    );
+    fits(&kept.unwrap_err());
+    let refused = contract::certificate::RenewalRefused { reason: long(), wait: None };
+    let renewed = answered(
+        |reply| HubUp::RenewCertificate { csr_der: Vec::new(), reply },
+        |asked| match asked {
+            HubUp::RenewCertificate { reply, .. } => reply.send(Err(refused)),
+            other => panic!("{other:?}"),
+        },
+        &answers,
+    );
+    fits(&renewed.unwrap_err().reason);
+    let within = std::time::Duration::from_secs(1);
+    let call = contract::device_call::MethodCall::new("i", "m", Default::default(), within).unwrap();
+    let called = answered(
+        |reply| {
+            let (namespace, name, uid) = ("d".to_owned(), "n".to_owned(), "u".to_owned());
+            DeviceDown::CallMethod { namespace, name, uid, call, reply }
+        },
+        |DeviceDown::CallMethod { reply, .. }| reply.send(Err(long())),
+        &answers,
+    );
+    fits(&called.unwrap_err());
+    let applied = answered(
+        |reply| MetaDown::Apply { inventory: 1, sequence: 1, changes: Vec::new(), reply },
+        |asked| match asked {
+            MetaDown::Apply { reply, .. } => {
+                reply.send(Err(contract::downlink::NotApplied::Refused(long())));
+            }
+            other => panic!("{other:?}"),
+        },
+        &answers,
+    );
+    match applied.unwrap_err() {
+        contract::downlink::NotApplied::Refused(reason) => fits(&reason),
+        other => panic!("{other:?}"),
+    }
+}
