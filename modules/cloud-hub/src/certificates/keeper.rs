@@ -200,3 +200,41 @@ pub(crate) fn days_left(ends: SystemTime, now: SystemTime) -> f64 {
         Err(over) => -over.duration().as_secs_f64() / DAY,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use beehive::testing::Probe;
+    use beehive::{Capacity, Env, Hive, Policy};
+    use harness::MemoryApi;
+    use pki::SubjectAltNames;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[actix_rt::test]
+    async fn a_clock_in_doubt_is_looked_at_before_anything_is_waited_for() {
+        let (env, api) = (Env::real(), MemoryApi::start().await);
+        let (secrets, doubt) = (SecretStore::new(api.client()), ClockDoubt::default());
+        let lives = AuthorityLives { own: 3650 * DAY, lead: 30 * DAY, trail: 120 * DAY };
+        let authorities = CurrentAuthorities::new(secrets.authorities(&lives, &env).await.unwrap());
+        let server =
+            ServerCertificate::new(authorities.clone(), SubjectAltNames::default(), DAY, doubt.clone());
+        let (_told, hub) = Probe::<CloudHubMsg>::new(&env, 16);
+        let server = Rc::new(server);
+        let keeper = KeeperDependencies { secrets, lives, authorities, server, hub, doubt: doubt.clone() };
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox("certificates", Capacity::new(1, "one look at a time"));
+        hive.supervise(mailbox, Policy::default(), move || CertificateKeeper::new(keeper.clone()));
+        assert!(doubt.is(&*env.clock()));
+        hive.open().unwrap();
+        let compared = async {
+            while doubt.is(&*env.clock()) {
+                env.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Looks are a minute apart.
+        assert!(env.timeout(LONG, compared).await.is_some());
+    }
+}
