@@ -28,6 +28,8 @@ pub(crate) struct Certificates {
     pub(crate) server: ServerCertificate,
     /// What is shown first.
     pub(crate) chain: ShownChain,
+    /// Whether the clock by which all are dated is in doubt.
+    pub(crate) doubt: ClockDoubt,
 }
 
 impl Certificates {
@@ -41,14 +43,17 @@ impl Certificates {
         registry: Registry,
         env: &Env,
     ) -> Result<Self, StartError> {
-        let secrets = SecretStore::new(client.clone());
+        let doubt = ClockDoubt::default();
+        let secrets = SecretStore::new(client.clone()).doubting(doubt.clone());
+        // Before anything is dated: nodes take from a certificate what time it is.
+        secrets.compare_clocks(&doubt, env).await?;
         let authorities = CurrentAuthorities::new(secrets.authorities(&lives(hub), env).await?);
         let token_key = secrets.token_key(env).await?;
         let addresses: Result<Vec<IpAddr>, StartError> =
             hub.advertise_address.iter().map(|address| ip(address)).collect();
         let alt_names = SubjectAltNames { addresses: addresses?, names: hub.dns_names.clone() };
         let life = hub.server_cert_signing_duration.0;
-        let mut server = ServerCertificate::new(authorities.clone(), alt_names, life);
+        let mut server = ServerCertificate::new(authorities.clone(), alt_names, life, doubt.clone());
         let chain = server.issue(env)?;
         let settings = Arc::new(EnrolmentSettings {
             authorities: authorities.clone(),
@@ -56,6 +61,7 @@ impl Certificates {
             registry,
             certificate_life: hub.edge_cert_signing_duration.0,
             token_life: Duration::from_secs(2 * 3600 * u64::from(hub.token_refresh_duration)),
+            doubt: doubt.clone(),
         });
         let at = (ip(&hub.https.address)?, hub.https.port).into();
         let port = bind(at, "enrolment", "modules.cloudHub.https")?;
@@ -74,7 +80,7 @@ impl Certificates {
             Ok(())
         });
         let enrolment = EnrolmentListener { port, tls, settings };
-        Ok(Certificates { enrolment, credentials, authorities, server, chain })
+        Ok(Certificates { enrolment, credentials, authorities, server, chain, doubt })
     }
 }
 

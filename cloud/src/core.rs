@@ -10,7 +10,7 @@ use beehive::{Ended, Env, Fault, Hive, Message, WiringError};
 use cloud_apiserver::StandAlone;
 use cloud_edgecontroller::PodAddresses;
 use cloud_hub::{
-    ClockDoubt, KeeperDependencies, SecretStore, ServerCertificate, ShownChain, WebSocketListener,
+    KeeperDependencies, KnownCertificates, SecretStore, ServerCertificate, ShownChain, WebSocketListener,
     websocket_queue,
 };
 use cloud_router::DoorSettings;
@@ -105,7 +105,7 @@ impl CloudCore {
         let answered = api_server::until_answered(&url, &mut pages, &env, asked).await;
         pages.end().await;
         let (read_as, certificates) = answered?;
-        let Certificates { enrolment, credentials, authorities, mut server, chain } = certificates;
+        let Certificates { enrolment, credentials, authorities, mut server, chain, doubt } = certificates;
         let Listeners { acceptor, link, fallback } = listen(hub, transport, &credentials)?;
         let websocket = fallback.as_ref().map(|fallback| fallback.port.address());
         let enrolment_address = enrolment.port.address();
@@ -115,7 +115,7 @@ impl CloudCore {
         let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let door = rules.door.as_ref().map(DoorSettings::address);
-        let (keeper_client, doubt) = (client.clone(), ClockDoubt::default());
+        let (keeper_client, known) = (client.clone(), KnownCertificates::default());
         let dependencies = Dependencies {
             client,
             acceptor,
@@ -134,6 +134,7 @@ impl CloudCore {
             serving,
             rules,
             renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
+            known: known.clone(),
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));
         let has_csi_socket = csi_socket.is_some();
@@ -143,6 +144,7 @@ impl CloudCore {
             monitor: monitor.clone(),
             watched,
             csi_socket,
+            known,
         };
         let (secrets, server) = (SecretStore::new(keeper_client), Rc::new(server));
         let lives = certificates::lives(hub);

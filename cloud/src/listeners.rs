@@ -9,7 +9,7 @@ use beehive::link::Connection;
 use beehive::{Capacity, Hive, Mailbox, Policy};
 use cloud_hub::{
     CertificateKeeper, CertificatesMsg, Enrolment, EnrolmentMsg, EnrolmentSettings, KeeperDependencies,
-    WebSocketListener, WebSocketMsg,
+    KnownCertificates, WebSocketListener, WebSocketMsg,
 };
 use https::{Port, Tls};
 use nodecalls::NodeCalls;
@@ -46,6 +46,8 @@ pub struct ListenerDependencies {
     pub watched: Watched,
     /// Where `csidriver` asks that is on the same machine, if anywhere, and the way to the nodes.
     pub csi_socket: Option<(PathBuf, NodeCalls)>,
+    /// What the hub knows of nodes' certificates.
+    pub known: KnownCertificates,
 }
 
 /// Enrolment's port, its certificate, and what it decides with.
@@ -91,8 +93,9 @@ pub fn actors(
     hive.supervise(mailboxes.certificates, Policy::default(), move || CertificateKeeper::new(keeper.clone()));
     if let (Some(mailbox), Some(fallback)) = (mailboxes.websocket, dependencies.fallback) {
         let FallbackListener { port, tls, arrivals } = fallback;
+        let known = dependencies.known;
         hive.supervise(mailbox, Policy::default(), move || {
-            WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone())
+            WebSocketListener::new(Rc::clone(&port), tls.clone(), arrivals.clone()).knowing(known.clone())
         });
     }
     if let (Some(mailbox), Some((path, calls))) = (mailboxes.csi_socket, dependencies.csi_socket) {

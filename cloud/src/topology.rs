@@ -8,7 +8,7 @@ use beehive::{Address, Capacity, Flow, Hive, Mailbox, Policy};
 use cloud_devicecontroller::DeviceController;
 use cloud_edgecontroller::EdgeController;
 pub use cloud_edgecontroller::PodAddresses;
-use cloud_hub::{Addresses, CloudHub, RenewalSettings};
+use cloud_hub::{Addresses, CloudHub, KnownCertificates, RenewalSettings};
 use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_stream::CloudStream;
@@ -96,6 +96,8 @@ pub struct Dependencies {
     pub rules: RuleSettings,
     /// How nodes' certificates are renewed over their links, if they are.
     pub renewal: Option<RenewalSettings>,
+    /// Where the hub says which certificates are good.
+    pub known: KnownCertificates,
 }
 
 /// How rules are served.
@@ -190,6 +192,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         serving,
         rules,
         renewal,
+        known,
     } = dependencies;
     let lease_dependencies = cloud_nodelease::Dependencies {
         client: client.clone(),
@@ -252,7 +255,8 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     });
     let (acceptor, hub_to) = (Rc::new(Mutex::new(acceptor)), mailboxes.hub_to);
     hive.supervise(mailboxes.hub, Policy::default(), move || {
-        let hub = CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone());
+        let hub = CloudHub::new(Rc::clone(&acceptor), registry.clone(), node_limit, hub_to.clone())
+            .knowing(known.clone());
         match renewal.clone() {
             Some(renewal) => hub.renewing(renewal),
             None => hub,

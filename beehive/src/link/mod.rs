@@ -60,6 +60,7 @@ mod outbound;
 pub mod quic;
 pub mod quic_dialer;
 mod receive_budget;
+mod sentence;
 mod session;
 pub mod tls;
 mod transport;
@@ -77,6 +78,7 @@ pub use frame::FRAME_MAX;
 pub use inbound::Routes;
 pub use incoming::IncomingLink;
 pub use keepalive::{IDLE_TIMEOUT, KEEPALIVE_AFTER};
+pub use sentence::{SENTENCE_MAX, sentence};
 pub use session::{Hello, Link, LinkError, Refused, Silence};
 pub use transport::{
     Acceptor, Acceptors, Connection, DialError, Dialer, PeerName, Reader, Traffic, Transport, Urgency, Writer,

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::events;
 use super::frame::{FRAME_MAX, Frame, Kind};
 use super::receive_budget::{ASKS_MAX, LANE_BYTES, LANE_MESSAGES};
+use super::sentence::sentence;
 use super::transport::{Connection, Reader, Urgency, Writer};
 use super::version::Protocol;
 use super::wire::{AnswerSlot, EncodeError, Outgoing, Wire};
@@ -331,7 +332,7 @@ impl LaneTask {
             Kind::Credit => underway.credit(&self.credits, frame.id, frame.amount),
             Kind::Reply => pending.answer(frame.id, Ok(frame.body)),
             Kind::Nack => {
-                let sentence = String::from_utf8_lossy(&frame.body).into_owned();
+                let sentence = sentence(&frame.body);
                 if frame.id == 0 {
                     tracing::warn!(peer = %self.core.peer, mailbox = self.mailbox, reason = sentence, "refused by the peer");
                 } else {

@@ -16,6 +16,7 @@ use super::inbound::Routes;
 use super::incoming_streams::take_streams;
 use super::keepalive::{self, Action, PeerSilence};
 use super::outbound::Remote;
+use super::sentence::sentence;
 use super::transport::{Connection, PeerName, Reader, Traffic, Transport, Urgency, Writer};
 use super::version::{Protocol, Versions, WireVersion};
 use super::wire::Wire;
@@ -198,7 +199,7 @@ impl Link {
             Kind::Refuse => {
                 connection.close();
                 let wait = (answer.amount > 0).then(|| Duration::from_millis(u64::from(answer.amount)));
-                let reason = String::from_utf8_lossy(&answer.body).into_owned();
+                let reason = sentence(&answer.body);
                 Err(LinkError::Refused(Refused { reason, wait }))
             }
             Kind::Open

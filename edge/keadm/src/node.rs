@@ -182,10 +182,10 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         Err(error) if force => say(format!("the cloud was not told ({error:#}); the name stays taken there")),
         Err(error) => return Err(not_given_back(error)),
     }
-    // A renewal that was cut off leaves its key beside the certificate.
-    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
     let mut files =
-        vec![hub.tls_private_key_file.clone(), renewed, hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
+        vec![hub.tls_private_key_file.clone(), hub.tls_cert_file.clone(), hub.tls_ca_file.clone()];
+    // A renewal that was cut off leaves its key beside the certificate, whole or in part.
+    files.extend(identity_files(&settings).leftovers());
     // What the node held: the store, its log, copies that an interrupted start left, the key that its secrets are sealed with, and last the lock.
     for suffix in [
         "",
@@ -246,18 +246,28 @@ fn hold_store(path: &Path) -> Result<Option<HeldStore>> {
     }
 }
 
+fn identity_files(settings: &EdgeCore) -> IdentityFiles {
+    let hub = &settings.modules.edge_hub;
+    IdentityFiles {
+        certificate: hub.tls_cert_file.clone(),
+        key: hub.tls_private_key_file.clone(),
+        authorities: hub.tls_ca_file.clone(),
+    }
+}
+
+/// By the pair that edgecore would show: where a renewal was cut off, what is in place may be none.
 async fn give_back_of(settings: &EdgeCore) -> Result<String> {
     let hub = &settings.modules.edge_hub;
-    let read = |path: &Path| {
-        CertificateDer::from_pem_file(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let authorities = CertificateDer::pem_file_iter(&hub.tls_ca_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let stored = identity_files(settings).look()?;
+    let authorities = CertificateDer::pem_slice_iter(stored.authorities.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
         .with_context(|| format!("cannot read {}", hub.tls_ca_file.display()))?;
-    let chain = vec![read(&hub.tls_cert_file)?];
-    let key = PrivateKeyDer::from_pem_file(&hub.tls_private_key_file)
+    let certificate = CertificateDer::from_pem_slice(stored.certificate.as_bytes())
+        .with_context(|| format!("cannot read {}", hub.tls_cert_file.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes())
         .with_context(|| format!("cannot read {}", hub.tls_private_key_file.display()))?;
-    give_back(&hub.http_server, authorities.iter().map(|der| der.to_vec()).collect(), (chain, key)).await
+    let authorities = authorities.iter().map(|der| der.to_vec()).collect();
+    give_back(&hub.http_server, authorities, (vec![certificate], key)).await
 }
 
 /// Tells the cloud that the node of this identity is none any more. Answers what it says.

@@ -229,3 +229,44 @@ async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_
     join(&Join { token, ..order }, &mut |_| {}).await.expect("the name is free");
     cloud.server.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_node_is_reset_in_the_middle_of_a_renewal_and_no_key_of_it_stays() {
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let authority = cloud_hub::SecretStore::new(api.client()).authority(&env).await.unwrap();
+    let node = contract::NodeName::parse("edge-1").unwrap();
+    for steps in 1..edge_hub::WriteStep::ALL.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = keadm::get_token(api.client(), Some(&node), 1, &env).await.unwrap();
+        let order = order(folder.path(), &cloud, token);
+        join(&order, &mut |_| {}).await.unwrap();
+        let hub = EdgeCore::load(&order.config.file).unwrap().modules.edge_hub;
+        let files = edge_hub::IdentityFiles {
+            certificate: hub.tls_cert_file,
+            key: hub.tls_private_key_file,
+            authorities: hub.tls_ca_file,
+        };
+        // edgecore was killed while it wrote its next pair; its word that it has that one was never said.
+        let registered = cloud.registry.edge_node(&node).await.unwrap().unwrap();
+        let shown = noderegistry::plan::living(&registered.metadata).unwrap();
+        let request = pki::NodeRequest::new("edge-1").unwrap();
+        let day = std::time::Duration::from_secs(86_400);
+        let issued =
+            authority.sign_node(&request.csr_der, "edge-1", env.wall(), day, env.random_id()).unwrap();
+        let next = noderegistry::Certificate { serial: issued.serial, not_after_unix: u64::MAX >> 2 };
+        cloud.registry.renew(&node, &[shown], &next).await.unwrap();
+        for step in edge_hub::WriteStep::ALL.into_iter().take(steps) {
+            files.take(step, &issued.pem, &request.key_pem).unwrap();
+        }
+        std::fs::write(folder.path().join("certs/server.key.new"), "half of a key").unwrap();
+
+        let mut told = Vec::new();
+        reset(&order.config, false, &mut |line| told.push(line)).await.unwrap();
+        assert!(told[0].contains("is given back"), "after {steps} steps: {told:?}");
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("certs")).unwrap().collect();
+        assert!(left.is_empty(), "after {steps} steps: {left:?}");
+    }
+    cloud.server.stop().await;
+}

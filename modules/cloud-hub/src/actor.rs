@@ -27,6 +27,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::addresses::Addresses;
 use crate::certificates::{RenewalSettings, Renewals, days_left};
 use crate::events;
+use crate::known_certificates::KnownCertificates;
 use crate::link_acceptor::{AdmittedLink, AdmittedLinks, LinkAcceptor, LinkPermit};
 use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
@@ -46,6 +47,8 @@ const READERS: [SessionReader; 6] = [
 struct OpenSession {
     session: u64,
     link: OpenLink,
+    /// The serial of the certificate of which others know.
+    certificate: String,
     version: WireVersion,
     /// What the node's end understands beyond its wire version.
     capabilities: Capabilities,
@@ -68,6 +71,7 @@ pub struct CloudHub {
     open: BTreeMap<NodeName, OpenSession>,
     admitted: AdmittedLinks,
     check: Rc<RefCell<CertificateCheck>>,
+    known: KnownCertificates,
     renewals: Option<Renewals>,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -82,8 +86,16 @@ impl CloudHub {
         addresses: Addresses,
     ) -> Self {
         let (open, admitted, check) = (BTreeMap::new(), Rc::default(), Rc::default());
-        let (renewals, clock) = (None, None);
-        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check, renewals, clock }
+        let (known, renewals, clock) = (KnownCertificates::default(), None, None);
+        CloudHub { acceptor, registry, node_limit, addresses, open, admitted, check, known, renewals, clock }
+    }
+
+    /// The same, which says in `known` which certificates are good. Others who count by names go by it as well; it outlives the
+    /// incarnation.
+    #[must_use]
+    pub fn knowing(mut self, known: KnownCertificates) -> Self {
+        self.known = known;
+        self
     }
 
     /// The same, which renews certificates over links and tells nodes whom to trust. `settings` outlive the incarnation.
@@ -107,11 +119,11 @@ impl Actor for CloudHub {
             cx.env().clone(),
             self.addresses.clone(),
             self.node_limit,
-            Rc::clone(&self.check),
+            (Rc::clone(&self.check), self.known.clone()),
             Rc::clone(&self.admitted),
             cx.myself(),
         )
-        .renewing(self.renewals.is_some());
+        .renewing(self.renewals.clone());
         self.clock = Some(cx.env().clock());
         let acceptor = Rc::clone(&self.acceptor);
         cx.spawn(async move { link_acceptor.run(acceptor).await });
@@ -130,12 +142,12 @@ impl Actor for CloudHub {
                     self.end(node, session, &reason, cx).await;
                 }
             }
-            CloudHubMsg::CertificatesRevoked => self.end_revoked(cx).await,
+            CloudHubMsg::CertificatesChanged => {
+                self.end_revoked(cx).await;
+                self.note_renewed().await;
+            }
             CloudHubMsg::Up { node, session, certificate, message } => {
                 self.up(node, session, certificate, message, cx);
-            }
-            CloudHubMsg::RenewalNoted { node, session, certificate, valid } => {
-                self.renewal_noted(node, session, certificate, valid).await;
             }
             CloudHubMsg::TrustChanged => {
                 for (node, open) in &self.open {
@@ -158,7 +170,7 @@ impl Actor for CloudHub {
                     "session": open.session, "bytesIn": bytes_in, "bytesOut": bytes_out,
                     "transport": open.link.transport.to_string(), "wireVersion": open.version.number(),
                     "capabilities": open.capabilities.names().collect::<Vec<_>>(),
-                    "certificate": open.permit.certificate.serial(), "trustTaken": open.trusts.get(),
+                    "certificate": open.certificate, "trustTaken": open.trusts.get(),
                     "certificateEndsUnix": open.link.certificate_valid.map(|(_, ends)| ends),
                 });
                 (node.as_str(), view)
@@ -191,11 +203,12 @@ impl CloudHub {
 
     /// Holds the certificates of sessions, open or about to be, against the register from now on.
     fn watch_register(&self, cx: &Context<CloudHubMsg>) {
-        let revoked = Rc::new(Notify::new());
+        let changed = Rc::new(Notify::new());
         let (registry, env, check) = (self.registry.clone(), cx.env().clone(), Rc::clone(&self.check));
-        let (found, myself) = (Rc::clone(&revoked), cx.myself());
+        let (found, known, myself) = (Rc::clone(&changed), self.known.clone(), cx.myself());
         cx.spawn(async move {
             let apply = |event| {
+                known.apply(&event);
                 if check.borrow_mut().apply(event) {
                     found.notify_one();
                 }
@@ -204,8 +217,8 @@ impl CloudHub {
         });
         cx.spawn(async move {
             loop {
-                revoked.notified().await;
-                let _ = myself.tell(CloudHubMsg::CertificatesRevoked).await;
+                changed.notified().await;
+                let _ = myself.tell(CloudHubMsg::CertificatesChanged).await;
             }
         });
     }
@@ -246,6 +259,7 @@ impl CloudHub {
                 traffic: link.traffic(),
                 certificate_valid: link.peer().validity_unix(),
             },
+            certificate: permit.certificate.serial(),
             version: link.version(),
             capabilities: link.capabilities().clone(),
             meta: link.remote(),
@@ -310,8 +324,7 @@ impl CloudHub {
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
-                let certificate = open.permit.certificate.serial();
-                let link = open.link.clone();
+                let (certificate, link) = (open.certificate.clone(), open.link.clone());
                 lease.tell(NodeLeaseMsg::NodeUp { node, session, certificate, link }).await
             }
             SessionReader::SyncController => {

@@ -12,44 +12,50 @@ use beehive::link::{Connection, PeerName, Reader, Transport, Urgency, Writer};
 use futures::future::{AbortHandle, AbortRegistration, BoxFuture};
 
 use crate::connection_table::ConnectionTable;
+use crate::known_certificates::{Holder, KnownCertificates};
 
-/// 2 a second and 10 at once of one name from one address: a node whose link breaks dials over two transports.
-const OF_NAME: (f64, f64) = (2.0, 10.0);
+/// 2 a second and 10 at once of one holder from one address: a node whose link breaks dials over two transports.
+const OF_HOLDER: (f64, f64) = (2.0, 10.0);
 
 struct State {
     table: ConnectionTable,
-    rates: RateLimiter<(String, Option<IpAddr>)>,
+    rates: RateLimiter<(Holder, Option<IpAddr>)>,
     /// Ends the waiting for a hello.
     waiting: BTreeMap<u64, AbortHandle>,
 }
 
 /// Counts connections.
 #[derive(Clone)]
-pub(crate) struct ConnectionLimiter(Arc<Mutex<State>>);
+pub(crate) struct ConnectionLimiter {
+    state: Arc<Mutex<State>>,
+    known: KnownCertificates,
+}
 
 impl ConnectionLimiter {
-    pub(crate) fn new() -> Self {
-        let (per_second, burst) = OF_NAME;
+    /// One that goes by what is `known` of certificates.
+    pub(crate) fn new(known: KnownCertificates) -> Self {
+        let (per_second, burst) = OF_HOLDER;
         let (table, rates) = (ConnectionTable::default(), RateLimiter::new(per_second, burst));
-        ConnectionLimiter(Arc::new(Mutex::new(State { table, rates, waiting: BTreeMap::new() })))
+        let state = Arc::new(Mutex::new(State { table, rates, waiting: BTreeMap::new() }));
+        ConnectionLimiter { state, known }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts `connection` until it is dropped. One that has to end for it is ended. `None`: its name comes from its address
-    /// more often than any node does; it is closed without a word. The same name from elsewhere is not touched by that.
+    /// Counts `connection` until it is dropped. One that has to end for it is ended. `None`: its holder comes from its address
+    /// more often than any node does; it is closed without a word. The same holder from elsewhere is not touched by that.
     pub(crate) fn enter(&self, connection: Box<dyn Connection>, now: Moment) -> Option<CountedConnection> {
         let (handle, until) = AbortHandle::new_pair();
         let (id, leaves) = {
+            let from = (self.known.holder(connection.peer()), connection.address().map(address_prefix));
             let mut state = self.state();
-            let from = (connection.peer().as_str().to_owned(), connection.address().map(address_prefix));
             if state.rates.take(&from, now).is_err() {
                 connection.close();
                 return None;
             }
-            let (id, leaves) = state.table.enter(connection.peer().as_str(), connection.address());
+            let (id, leaves) = state.table.enter(from.0, connection.address());
             state.waiting.insert(id, handle);
             (id, leaves.and_then(|id| state.waiting.remove(&id)))
         };
@@ -81,17 +87,17 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// It has said hello.
+    /// It has said hello, as `holder`.
     ///
     /// # Errors
     /// How long it has to wait.
-    pub(crate) fn hello(&self) -> Result<(), Duration> {
-        self.limiter.state().table.hello(self.id)
+    pub(crate) fn hello(&self, holder: &Holder) -> Result<(), Duration> {
+        self.limiter.state().table.hello(self.id, holder)
     }
 
-    /// It is let in.
-    pub(crate) fn session(&self) {
-        self.limiter.state().table.session(self.id);
+    /// It is let in, as `holder`.
+    pub(crate) fn session(&self, holder: &Holder) {
+        self.limiter.state().table.session(self.id, holder);
     }
 }
 

@@ -6,8 +6,8 @@
 //! namespace `kubeedge`, so that every CloudCore serves every node: [`SecretStore`]; that the CA gives way to its successor, and that
 //! CloudCore shows a certificate that is good: [`CertificateKeeper`].
 //! # Accepts
-//! Links from nodes that NodeLease claims, over QUIC or over WebSocket on 10000, at most so many a second and, of each node, so many at
-//! once. What the register says of their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened or ended, that
+//! Links from nodes that NodeLease claims, over QUIC or over WebSocket on 10000, at most so many a second and, of each certificate that is
+//! good, so many at once; those that are worth nothing take no place of a good one. What the register says of their names, while they last. [`contract::cloudhub::CloudHubMsg`]: sessions that opened or ended, that
 //! are over elsewhere, and who wants to be told of them again; what nodes say of their certificates over their links. HTTPS on 10002: `GET /ca.crt`, `GET /edge.crt` with a join token,
 //! `DELETE /edge.crt` with the node's own certificate.
 //! # Tells
@@ -32,6 +32,7 @@ mod connection_table;
 mod enrolment;
 mod error;
 mod events;
+mod known_certificates;
 mod link_acceptor;
 mod plan;
 mod rate_limit;
@@ -48,6 +49,7 @@ pub use certificates::{
 };
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
 pub use error::SecretError;
+pub use known_certificates::KnownCertificates;
 pub use session::SESSION;
 pub use store::SecretStore;
 pub use websocket::{

@@ -18,19 +18,21 @@ use contract::{NodeName, capability};
 use futures::StreamExt;
 use futures::future::Abortable;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use crate::addresses::Addresses;
+use crate::certificates::Renewals;
 use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
 use crate::events;
+use crate::known_certificates::{Holder, KnownCertificates, NODE_PREFIX};
 use crate::plan::{NodeLimit, NodePermit};
 use crate::rate_limit::SessionRateLimiter;
 use crate::revocation::CertificateCheck;
 
-/// What stands before a node's name in its certificate (Kubernetes' node authorizer).
-const NODE_PREFIX: &str = "system:node:";
 /// 64: nodes that are claimed at once; those of a storm that were let through wait for their turn.
 const CLAIMS_MAX: usize = 64;
+/// 32 more at once whose certificates nobody knows to be good: the register is asked about each.
+const UNKNOWN_CLAIMS_MAX: usize = 32;
 /// 30 s: what a node is asked to wait that finds the hub full.
 const FULL_WAIT: Duration = Duration::from_secs(30);
 /// 4 s for its turn: with [`CLAIM_DEADLINE`] less than the 10 s that its hello waits for an answer. A node that has given up and gone
@@ -73,7 +75,17 @@ impl TrackedCertificate {
 
     /// The serial of the certificate that the node has now.
     pub(crate) fn serial(&self) -> String {
-        self.check.borrow().serial(&self.node, self.id).unwrap_or_default().to_owned()
+        self.serials().into_iter().next().unwrap_or_default()
+    }
+
+    /// The same, and behind it those that were given over this link since.
+    pub(crate) fn serials(&self) -> Vec<String> {
+        self.check.borrow().serials(&self.node, self.id)
+    }
+
+    /// When the certificate that the node has now begins and ends, in seconds since 1970, if it was given over this link.
+    pub(crate) fn given_valid(&self) -> Option<(u64, u64)> {
+        self.check.borrow().given_valid(&self.node, self.id)
     }
 
     /// Why it is not good any more, if it is not.
@@ -98,12 +110,14 @@ pub(crate) struct LinkAcceptor {
     limiter: ConnectionLimiter,
     rates: RefCell<SessionRateLimiter>,
     claims: Arc<Semaphore>,
+    unknown_claims: Arc<Semaphore>,
+    known: KnownCertificates,
     nodes: NodeLimit,
     check: Rc<RefCell<CertificateCheck>>,
     admitted: AdmittedLinks,
     hub: Address<CloudHubMsg>,
-    /// Whether certificates are renewed over links.
-    renews: bool,
+    /// Renews certificates over links, if they are.
+    renewals: Option<Renewals>,
 }
 
 impl LinkAcceptor {
@@ -111,27 +125,29 @@ impl LinkAcceptor {
         env: Env,
         addresses: Addresses,
         node_limit: usize,
-        check: Rc<RefCell<CertificateCheck>>,
+        (check, known): (Rc<RefCell<CertificateCheck>>, KnownCertificates),
         admitted: AdmittedLinks,
         hub: Address<CloudHubMsg>,
     ) -> Self {
         LinkAcceptor {
-            limiter: ConnectionLimiter::new(),
+            limiter: ConnectionLimiter::new(known.clone()),
             rates: RefCell::new(SessionRateLimiter::new(env.now())),
             claims: Arc::new(Semaphore::new(CLAIMS_MAX)),
+            unknown_claims: Arc::new(Semaphore::new(UNKNOWN_CLAIMS_MAX)),
+            known,
             nodes: NodeLimit::new(node_limit),
             env,
             addresses,
             check,
             admitted,
             hub,
-            renews: false,
+            renewals: None,
         }
     }
 
-    /// The same, over whose links certificates are renewed.
-    pub(crate) fn renewing(self, renews: bool) -> Self {
-        LinkAcceptor { renews, ..self }
+    /// The same, over whose links `renewals` renews certificates.
+    pub(crate) fn renewing(self, renewals: Option<Renewals>) -> Self {
+        LinkAcceptor { renewals, ..self }
     }
 
     /// Takes connections at once, whatever the earlier ones do: whoever waits does so under the bounds of the limiter.
@@ -178,7 +194,7 @@ impl LinkAcceptor {
                 return arrival.refuse(refused).await;
             }
         };
-        progress.session();
+        progress.session(&Holder::known(&peer));
         match arrival.admit(self.routes(&node, session)).await {
             Ok(link) => {
                 self.admitted.borrow_mut().insert((node.clone(), session), AdmittedLink { link, permit });
@@ -192,21 +208,14 @@ impl LinkAcceptor {
     async fn renew_alone(&self, arrival: IncomingLink, progress: &Progress) {
         let peer = arrival.peer().clone();
         let understands = arrival.capabilities().has(capability::TRUST);
-        let refused = || {
-            Refused {
-            reason: "this node's certificate has ended: run `keadm reset --force` and join again with a token for its name (`keadm gettoken --edgenode-name`)".to_owned(),
-            wait: Some(ENDED_WAIT),
-        }
-        };
-        let node = self.take_turn(&peer, progress).and_then(|()| node_of(&peer));
-        let node = node.and_then(|node| if self.renews && understands { Ok(node) } else { Err(refused()) });
-        let node = match node {
+        let node = match self.judge_ended(&peer, progress, understands).await {
             Ok(node) => node,
             Err(refused) => {
                 events::node_refused(&self.env, &peer, &refused.reason);
                 return arrival.refuse(refused).await;
             }
         };
+        progress.session(&Holder::known(&peer));
         let routes =
             Routes::new().accept(self.hub.clone(), hub_route(&node, None)).saying(capability::RENEWAL_ONLY);
         match arrival.admit(routes).await {
@@ -219,20 +228,56 @@ impl LinkAcceptor {
         }
     }
 
+    /// Whether a node whose certificate has ended may have it renewed: the register is asked before its link has a place.
+    async fn judge_ended(
+        &self,
+        peer: &PeerName,
+        progress: &Progress,
+        understands: bool,
+    ) -> Result<NodeName, Refused> {
+        let holder = self.take_turn(peer, progress)?;
+        let node = node_of(peer)?;
+        let Some(renewals) = self.renewals.as_ref().filter(|_| understands) else {
+            let reason = "this node's certificate has ended: run `keadm reset --force` and join again with a token for its name (`keadm gettoken --edgenode-name`)".to_owned();
+            return Err(Refused { reason, wait: Some(ENDED_WAIT) });
+        };
+        let _turn = self.turn(&holder).await?;
+        let judged = self.env.timeout(CLAIM_DEADLINE, renewals.judge(&node, peer.serial())).await;
+        let unanswered = || {
+            let reason = "whose the node is cannot be found out now".to_owned();
+            Err(Refused { reason, wait: Some(CLAIM_WAIT) })
+        };
+        judged.unwrap_or_else(unanswered)?;
+        self.known.note(&node, peer.serial());
+        Ok(node)
+    }
+
+    /// A place among those about whom the register is asked.
+    async fn turn(&self, holder: &Holder) -> Result<SemaphorePermit<'_>, Refused> {
+        let turns = if holder.is_known() { &self.claims } else { &self.unknown_claims };
+        let turn = self.env.timeout(TURN_DEADLINE, turns.acquire()).await;
+        turn.and_then(Result::ok).ok_or_else(|| {
+            let reason = "nodes are claimed more slowly than they arrive".to_owned();
+            Refused { reason, wait: Some(CLAIM_WAIT) }
+        })
+    }
+
     /// Checks who it is, and claims the node: from now on this CloudCore has it, and every other one has not.
     async fn claim(
         &self,
         peer: &PeerName,
         progress: &Progress,
     ) -> Result<(NodeName, u64, LinkPermit), Refused> {
-        self.take_turn(peer, progress)?;
-        let turn = self.env.timeout(TURN_DEADLINE, self.claims.acquire()).await;
-        let Some(_turn) = turn else {
-            let reason = "nodes are claimed more slowly than they arrive".to_owned();
-            return Err(Refused { reason, wait: Some(CLAIM_WAIT) });
-        };
+        let holder = self.take_turn(peer, progress)?;
+        let _turn = self.turn(&holder).await?;
         let node = node_of(peer)?;
-        let counted = self.nodes.enter(&node).ok_or_else(|| {
+        // One whose certificate is yet to be judged takes no place of a node's: it counts from when it is.
+        let counted = if holder.is_known() {
+            self.nodes.enter(&node).map(Some)
+        } else {
+            self.nodes.has_room(&node).then_some(None)
+        };
+        let counted = counted.ok_or_else(|| {
             let reason = format!("this CloudCore serves its limit of {} nodes", self.nodes.most());
             Refused { reason, wait: Some(FULL_WAIT) }
         })?;
@@ -240,7 +285,11 @@ impl LinkAcceptor {
         let serial = peer.serial().to_owned();
         let claim = |reply| NodeLeaseMsg::Claim { node: node.clone(), certificate: serial, reply };
         match self.addresses.lease.ask(CLAIM_DEADLINE, claim).await {
-            Ok(Ok(session)) => Ok((node, session, LinkPermit { certificate, _counted: counted })),
+            Ok(Ok(session)) => {
+                self.known.note(&node, peer.serial());
+                let counted = counted.unwrap_or_else(|| self.nodes.enter_anyway(&node));
+                Ok((node, session, LinkPermit { certificate, _counted: counted }))
+            }
             Ok(Err(ClaimRefused { reason, wait })) => Err(Refused { reason, wait }),
             Err(error) => {
                 events::claim_failed(&self.env, &node, &error.to_string());
@@ -250,19 +299,22 @@ impl LinkAcceptor {
         }
     }
 
-    /// Before anything is read for it: a storm is sent away cheaply, and one node's storm takes nothing of another's.
-    fn take_turn(&self, peer: &PeerName, progress: &Progress) -> Result<(), Refused> {
+    /// Before anything is read for it: a storm is sent away cheaply, and one node's storm takes nothing of another's. Answers whose
+    /// places it takes.
+    fn take_turn(&self, peer: &PeerName, progress: &Progress) -> Result<Holder, Refused> {
+        let holder = self.known.holder(peer);
         let refuse = |reason: &str, wait| Refused { reason: reason.to_owned(), wait: Some(wait) };
-        progress.hello().map_err(|wait| refuse("other links of this node are not over", wait))?;
-        let taken = self.rates.borrow_mut().take(peer.as_str(), self.env.now());
-        taken.map_err(|wait| refuse("too many nodes arrive at once", wait))
+        progress.hello(&holder).map_err(|wait| refuse("other links of this node are not over", wait))?;
+        let taken = self.rates.borrow_mut().take(&holder, self.env.now());
+        taken.map_err(|wait| refuse("too many nodes arrive at once", wait))?;
+        Ok(holder)
     }
 
     /// What the node says is of this node and this session, whatever it says.
     fn routes(&self, node: &NodeName, session: u64) -> Routes {
         let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
         let routes = Routes::new();
-        let routes = if self.renews {
+        let routes = if self.renewals.is_some() {
             routes.accept(self.hub.clone(), hub_route(node, Some(session)))
         } else {
             routes

@@ -47,7 +47,20 @@ impl NodeLimit {
             return None;
         }
         *nodes.entry(node.clone()).or_default() += 1;
+        drop(nodes);
         Some(NodePermit { limit: self.clone(), node: node.clone() })
+    }
+
+    /// Whether one more node may come; nothing is counted.
+    pub(crate) fn has_room(&self, node: &NodeName) -> bool {
+        let nodes = self.nodes.borrow();
+        nodes.len() < self.most || nodes.contains_key(node)
+    }
+
+    /// Counts a node that is here already, be it one too many.
+    pub(crate) fn enter_anyway(&self, node: &NodeName) -> NodePermit {
+        *self.nodes.borrow_mut().entry(node.clone()).or_default() += 1;
+        NodePermit { limit: self.clone(), node: node.clone() }
     }
 
     /// How many nodes there may be.
@@ -99,7 +112,11 @@ mod tests {
         assert!(limit.enter(&node("c")).is_none(), "it has another link");
         drop(again);
         let third = limit.enter(&node("c")).unwrap();
-        drop((other, third));
+        // Whose certificate was yet to be judged has looked before, and counts from then on.
+        assert!(!limit.has_room(&node("d")) && limit.has_room(&node("c")));
+        let fourth = limit.enter_anyway(&node("d"));
+        assert!(limit.enter(&node("e")).is_none());
+        drop((other, third, fourth));
         assert!(limit.nodes.borrow().is_empty());
     }
 }

@@ -6,17 +6,40 @@
 use std::collections::BTreeMap;
 
 use contract::NodeName;
+use noderegistry::plan::NEXT_MAX;
 use noderegistry::{RegistryEvent, RegistryStatus};
+
+/// A certificate that a node has shown or was given over its link.
+struct HeldCertificate {
+    serial: String,
+    /// When it begins and ends, in seconds since 1970, if it was given over the link.
+    given_valid: Option<(u64, u64)>,
+}
 
 /// One certificate, from its hello to the end of its session.
 struct CertificateEntry {
-    /// Those that its node has shown or was given over its link: one of them has to be good.
-    serials: Vec<String>,
-    /// When the one begins and ends that was given last, in seconds since 1970.
-    given_valid: Option<(u64, u64)>,
+    /// The one that the node has, and behind it those that it was given since over its link: one of them has to be good.
+    held: Vec<HeldCertificate>,
     /// The list in which its name was seen, or that had begun when it came.
     seen: u64,
     revoked: Option<&'static str>,
+}
+
+impl CertificateEntry {
+    fn serials(&self) -> Vec<String> {
+        self.held.iter().map(|held| held.serial.clone()).collect()
+    }
+
+    /// The one with this serial is what the node has now. Answers whether that is news.
+    fn kept(&mut self, serial: &str) -> bool {
+        match self.held.iter().position(|held| held.serial == serial) {
+            None | Some(0) => false,
+            Some(at) => {
+                self.held.drain(..at);
+                true
+            }
+        }
+    }
 }
 
 /// All of them.
@@ -32,12 +55,8 @@ impl CertificateCheck {
     /// A node arrives with a certificate of this serial. Answers its number.
     pub(crate) fn enter(&mut self, node: &NodeName, serial: &str) -> u64 {
         self.last += 1;
-        let entry = CertificateEntry {
-            serials: vec![serial.to_owned()],
-            given_valid: None,
-            seen: self.list,
-            revoked: None,
-        };
+        let held = vec![HeldCertificate { serial: serial.to_owned(), given_valid: None }];
+        let entry = CertificateEntry { held, seen: self.list, revoked: None };
         self.entries.insert((node.clone(), self.last), entry);
         self.last
     }
@@ -46,25 +65,28 @@ impl CertificateCheck {
     /// still there.
     pub(crate) fn renew(&mut self, node: &NodeName, id: u64, serial: &str, valid: (u64, u64)) -> bool {
         let Some(entry) = self.entries.get_mut(&(node.clone(), id)) else { return false };
-        // What was given before and never used is not remembered.
-        entry.serials.truncate(1);
-        entry.serials.push(serial.to_owned());
-        entry.given_valid = Some(valid);
+        entry.held.push(HeldCertificate { serial: serial.to_owned(), given_valid: Some(valid) });
+        // As many as the register has: which of them is on the node's disk is known when it says so, and that may be late.
+        if entry.held.len() > NEXT_MAX.saturating_add(1) {
+            entry.held.remove(1);
+        }
         true
     }
 
-    /// The node has that certificate on its disk, and the one before it is good for nothing any more. Answers when it begins and ends, if
-    /// it was given over this link.
-    pub(crate) fn kept(&mut self, node: &NodeName, id: u64, serial: &str) -> Option<(u64, u64)> {
-        let entry = self.entries.get_mut(&(node.clone(), id))?;
-        let is_given = entry.serials.len() > 1 && entry.serials.last().is_some_and(|last| last == serial);
-        is_given.then(|| entry.serials = vec![serial.to_owned()])?;
-        entry.given_valid
+    /// The node has that certificate on its disk, and those before it are good for nothing any more. Answers whether that is news, which it
+    /// is for one that was given over this link.
+    pub(crate) fn kept(&mut self, node: &NodeName, id: u64, serial: &str) -> bool {
+        self.entries.get_mut(&(node.clone(), id)).is_some_and(|entry| entry.kept(serial))
     }
 
-    /// The serial of the certificate that the node has.
-    pub(crate) fn serial(&self, node: &NodeName, id: u64) -> Option<&str> {
-        self.entries.get(&(node.clone(), id))?.serials.first().map(String::as_str)
+    /// The serial of the certificate that the node has, and behind it those that it was given over its link since.
+    pub(crate) fn serials(&self, node: &NodeName, id: u64) -> Vec<String> {
+        self.entries.get(&(node.clone(), id)).map(CertificateEntry::serials).unwrap_or_default()
+    }
+
+    /// When the certificate that the node has begins and ends, in seconds since 1970, if it was given over this link.
+    pub(crate) fn given_valid(&self, node: &NodeName, id: u64) -> Option<(u64, u64)> {
+        self.entries.get(&(node.clone(), id))?.held.first()?.given_valid
     }
 
     /// Its session has ended, or none was opened.
@@ -77,7 +99,8 @@ impl CertificateCheck {
         self.entries.get(&(node.clone(), id))?.revoked
     }
 
-    /// Takes what the watch of the register tells. Answers whether a certificate is not good any more that was before.
+    /// Takes what the watch of the register tells. Answers whether a certificate is not good any more that was before, or has taken the place
+    /// of the one before it: the node's word for that may have been noted late, or by another CloudCore.
     pub(crate) fn apply(&mut self, event: RegistryEvent) -> bool {
         match event {
             RegistryEvent::Init => {
@@ -85,11 +108,13 @@ impl CertificateCheck {
                 false
             }
             RegistryEvent::Apply(node, status) => {
-                let list = self.list;
-                self.revoke(Some(&node), |entry| {
+                let (list, mut is_renewed) = (self.list, false);
+                let is_revoked = self.revoke(Some(&node), |entry| {
                     entry.seen = list;
-                    status.reason_against_all(&entry.serials)
-                })
+                    is_renewed |= status.living.as_deref().is_some_and(|living| entry.kept(living));
+                    status.reason_against_all(&entry.serials())
+                });
+                is_revoked || is_renewed
             }
             RegistryEvent::Delete(node) => self.revoke(Some(&node), |_| Some(RegistryStatus::FORGOTTEN)),
             RegistryEvent::InitDone => {
@@ -130,7 +155,12 @@ mod tests {
     fn is(name: &str, living: Option<&str>, is_barred: bool) -> RegistryEvent {
         RegistryEvent::Apply(
             node(name),
-            RegistryStatus { living: living.map(str::to_owned), next: None, is_barred, is_ending: false },
+            RegistryStatus {
+                living: living.map(str::to_owned),
+                next: Vec::new(),
+                is_barred,
+                is_ending: false,
+            },
         )
     }
 
@@ -158,20 +188,51 @@ mod tests {
         let mut check = CertificateCheck::default();
         let (own, other) = (check.enter(&node("a"), "aa"), check.enter(&node("a"), "aa"));
         assert!(check.renew(&node("a"), own, "bb", (1, 2)) && !check.renew(&node("b"), own, "bb", (1, 2)));
-        assert_eq!(check.serial(&node("a"), own), Some("aa"));
-        assert_eq!(check.kept(&node("a"), own, "cc"), None, "it was given another");
+        assert_eq!(check.serials(&node("a"), own), ["aa", "bb"]);
+        assert!(!check.kept(&node("a"), own, "cc"), "it was given another");
         let both = RegistryStatus {
             living: Some("aa".to_owned()),
-            next: Some("bb".to_owned()),
+            next: vec!["bb".to_owned()],
             is_barred: false,
             is_ending: false,
         };
         assert!(!check.apply(RegistryEvent::Apply(node("a"), both)));
-        assert_eq!(check.kept(&node("a"), own, "bb"), Some((1, 2)));
-        assert_eq!(check.serial(&node("a"), own), Some("bb"));
+        assert_eq!(check.given_valid(&node("a"), own), None);
+        assert!(check.kept(&node("a"), own, "bb") && !check.kept(&node("a"), own, "bb"), "said once");
+        assert_eq!(
+            (check.serials(&node("a"), own), check.given_valid(&node("a"), own)),
+            (vec!["bb".to_owned()], Some((1, 2)))
+        );
         assert!(check.apply(is("a", Some("bb"), false)), "the other link has only what is dead now");
         assert!(check.revoked(&node("a"), own).is_none() && check.revoked(&node("a"), other).is_some());
         assert!(check.apply(is("a", Some("cc"), false)) && check.revoked(&node("a"), own).is_some());
+    }
+
+    #[test]
+    fn a_word_that_a_certificate_is_kept_which_is_noted_late_is_heard_of_by_the_watch() {
+        let mut check = CertificateCheck::default();
+        let own = check.enter(&node("a"), "aa");
+        for (serial, ends) in [("bb", 2), ("cc", 3)] {
+            assert!(check.renew(&node("a"), own, serial, (1, ends)));
+        }
+        // The one that was given first is the one that is on the disk; what was given after it may be as well.
+        let status = RegistryStatus {
+            living: Some("bb".to_owned()),
+            next: vec!["cc".to_owned()],
+            is_barred: false,
+            is_ending: false,
+        };
+        assert!(check.apply(RegistryEvent::Apply(node("a"), status.clone())));
+        assert!(!check.apply(RegistryEvent::Apply(node("a"), status)), "said once");
+        assert_eq!(check.serials(&node("a"), own), ["bb", "cc"]);
+        assert_eq!(check.given_valid(&node("a"), own), Some((1, 2)));
+        assert!(check.revoked(&node("a"), own).is_none());
+        // As many as the register keeps, and the one that the node has.
+        for number in 0..100 {
+            check.renew(&node("a"), own, &format!("d{number}"), (1, 4));
+        }
+        let held = check.serials(&node("a"), own);
+        assert_eq!((held.len(), held[0].as_str(), held[NEXT_MAX].as_str()), (NEXT_MAX + 1, "bb", "d99"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::client::Body;
 use pki::{Authorities, Authority, AuthorityError, SubjectAltNames, TokenKey};
 
+use crate::certificates::ClockDoubt;
 use crate::certificates::record::{AuthorityRecord, Data};
 use crate::certificates::rotation::{AuthorityLives, RotationStep, next_step, signing_validity, taken};
 use crate::error::SecretError;
@@ -24,8 +25,6 @@ const CA_SECRET: &str = "casecret";
 const TOKEN_SECRET: &str = "tokenkeysecret";
 /// How often a compare-and-swap is tried when others write, too.
 const SWAP_TRIES: usize = 10;
-/// 1 h that this machine's clock and the API server's may be apart: certificates begin an hour before they are signed.
-const CLOCKS_APART: Duration = Duration::from_secs(3600);
 /// 30 days, where nobody says otherwise.
 const SERVER_LIFE: Duration = Duration::from_secs(30 * 86_400);
 
@@ -61,13 +60,26 @@ pub struct SecretStore {
     client: kube::Client,
     secrets: Api<Secret>,
     namespaces: Api<Namespace>,
+    /// Of the clock by which a CA is dated that is made here; `None`: there is none.
+    doubt: Option<ClockDoubt>,
 }
 
 impl SecretStore {
     /// The Secrets behind `client`.
     pub fn new(client: kube::Client) -> Self {
         let (secrets, namespaces) = (Api::namespaced(client.clone(), NAMESPACE), Api::all(client.clone()));
-        SecretStore { client, secrets, namespaces }
+        SecretStore { client, secrets, namespaces, doubt: None }
+    }
+
+    /// The same, which dates the first CA by the clock that is behind while there is `doubt` about this machine's.
+    #[must_use]
+    pub fn doubting(self, doubt: ClockDoubt) -> Self {
+        SecretStore { doubt: Some(doubt), ..self }
+    }
+
+    /// When a CA begins that is made now.
+    fn begin(&self, env: &Env) -> SystemTime {
+        self.doubt.as_ref().map_or_else(|| env.wall(), |doubt| doubt.span(&*env.clock()).earliest)
     }
 
     /// The CA that signs, made if there is none. However many CloudCores start together, all get the same one: creating a Secret
@@ -76,7 +88,7 @@ impl SecretStore {
     /// # Errors
     /// See [`SecretError`].
     pub async fn authority(&self, env: &Env) -> Result<Authority, SecretError> {
-        let (record, _) = self.record(|| Authority::create(env.wall(), env.random_id())).await?;
+        let (record, _) = self.record(|| Authority::create(self.begin(env), env.random_id())).await?;
         Ok(Authority::from_pem(&record.certificate, &record.key)?)
     }
 
@@ -128,19 +140,28 @@ impl SecretStore {
     }
 
     /// Whether this machine's clock agrees with the API server's. By a clock that is months off a CA would give way to one that nobody
-    /// takes, its predecessor be forgotten before nodes know the successor, and nodes be given what is good for nothing when the clock is
-    /// set. A server that says no time is not asked for it: the stand-alone API, which has the same clock.
+    /// takes, its predecessor be forgotten before nodes know the successor.
     ///
     /// # Errors
     /// [`SecretError::Clock`]: it does not.
-    pub(crate) async fn check_clock(&self, env: &Env) -> Result<(), SecretError> {
+    async fn check_clock(&self, env: &Env) -> Result<(), SecretError> {
+        let (doubt, clock) = (ClockDoubt::default(), env.clock());
+        self.compare_clocks(&doubt, env).await?;
+        let apart = doubt.apart(&*clock).unwrap_or_default();
+        if doubt.is(&*clock) { Err(SecretError::Clock { seconds: apart.as_secs() }) } else { Ok(()) }
+    }
+
+    /// Holds this machine's clock against the API server's, and notes in `doubt` what it found. A server that says no time leaves no
+    /// doubt: the stand-alone API, which has the same clock.
+    ///
+    /// # Errors
+    /// When it does not answer: what was found before counts.
+    pub async fn compare_clocks(&self, doubt: &ClockDoubt, env: &Env) -> Result<(), SecretError> {
         let Ok(request) = Request::get("/version").body(Body::empty()) else { return Ok(()) };
         let answer = self.client.send(request).await.map_err(|source| unread(CA_SECRET, source))?;
-        let Some(theirs) = answer.headers().get(DATE).and_then(|date| date_of(date.as_bytes())) else {
-            return Ok(());
-        };
-        let apart = env.wall().duration_since(theirs).unwrap_or_else(|error| error.duration());
-        if apart > CLOCKS_APART { Err(SecretError::Clock { seconds: apart.as_secs() }) } else { Ok(()) }
+        let theirs = answer.headers().get(DATE).and_then(|date| date_of(date.as_bytes()));
+        doubt.compared(&*env.clock(), theirs);
+        Ok(())
     }
 
     async fn made_for(
@@ -148,7 +169,7 @@ impl SecretStore {
         lives: &AuthorityLives,
         env: &Env,
     ) -> Result<(AuthorityRecord, Secret), SecretError> {
-        self.record(|| Authority::create_for(env.wall(), lives.own, env.random_id())).await
+        self.record(|| Authority::create_for(self.begin(env), lives.own, env.random_id())).await
     }
 
     /// What the Secret holds, and the Secret.

@@ -69,7 +69,7 @@ async fn cause(fixture: &Fixture, api: &StandAlone, message: &str, links: &mut V
             let to = SessionReader::EdgeController;
             fixture.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
         }
-        "CertificatesRevoked" => {
+        "CertificatesChanged" => {
             let registry = Registry::new(api.client());
             registry.revoke(&node()).await.unwrap();
             registry.free(&node()).await.unwrap();
@@ -84,7 +84,7 @@ async fn cause(fixture: &Fixture, api: &StandAlone, message: &str, links: &mut V
 fn a_hub_that_panics_at_any_message_has_no_link_left_and_takes_its_nodes_again_within_its_limit() {
     actix_rt::System::new().block_on(async {
         let env = Env::real();
-        for message in ["Opened", "Closed", "SessionOver", "TellSessions", "CertificatesRevoked"] {
+        for message in ["Opened", "Closed", "SessionOver", "TellSessions", "CertificatesChanged"] {
             for awaits in [0, 1] {
                 let api = StandAlone::start(&env).await;
                 for name in ["n0", "n1", "n2", "n3"] {

@@ -34,8 +34,9 @@ pub enum CloudHubMsg {
         /// Why, for a person.
         reason: String,
     },
-    /// The register of nodes has revoked certificates: the sessions that were opened with them are to end.
-    CertificatesRevoked,
+    /// The register of nodes has revoked certificates, whose sessions are to end, or others have taken their place, under which the
+    /// sessions go on.
+    CertificatesChanged,
     /// From a node, which is the name in its certificate.
     Up {
         /// The node.
@@ -47,17 +48,6 @@ pub enum CloudHubMsg {
         certificate: String,
         /// What it says.
         message: HubUp,
-    },
-    /// The certificate that a node was given in this session is on its disk, and is the living one of its name.
-    RenewalNoted {
-        /// The node.
-        node: NodeName,
-        /// The session.
-        session: u64,
-        /// Its serial number, lower-case hex.
-        certificate: String,
-        /// When it begins and ends, in seconds since 1970.
-        valid: (u64, u64),
     },
     /// What nodes trust has changed: tell them.
     TrustChanged,
@@ -91,9 +81,8 @@ impl Message for CloudHubMsg {
             CloudHubMsg::Opened { .. } => "Opened",
             CloudHubMsg::Closed { .. } => "Closed",
             CloudHubMsg::SessionOver { .. } => "SessionOver",
-            CloudHubMsg::CertificatesRevoked => "CertificatesRevoked",
+            CloudHubMsg::CertificatesChanged => "CertificatesChanged",
             CloudHubMsg::Up { message, .. } => message.name(),
-            CloudHubMsg::RenewalNoted { .. } => "RenewalNoted",
             CloudHubMsg::TrustChanged => "TrustChanged",
             CloudHubMsg::TellSessions { .. } => "TellSessions",
         }

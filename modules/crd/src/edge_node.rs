@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Annotation of an [`EdgeNode`]: the serial of the one living certificate, lower-case hex. Absent: there is none. It stands
 /// in the metadata, so that a watch of the metadata is enough to check links.
 pub const CERTIFICATE_ANNOTATION: &str = "kubehive.io/certificate";
-/// Annotation of an [`EdgeNode`]: the serial of the certificate that is to take the living one's place, lower-case hex. Both are good
-/// until it is used for the first time. It stands here before the node is given it.
+/// Annotation of an [`EdgeNode`]: the serials of the certificates that may take the living one's place, lower-case hex, between commas, as
+/// they were signed. All are good until the node shows which it uses. One stands here before the node is given it.
 pub const NEXT_CERTIFICATE_ANNOTATION: &str = "kubehive.io/next-certificate";
 /// Label of an [`EdgeNode`] that bars its name while it is there with any value but [`NOT_REVOKED`].
 pub const REVOKED_LABEL: &str = "kubehive.io/revoked";
@@ -52,9 +52,9 @@ pub struct EdgeNodeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub not_after: Option<String>,
-    /// When the certificate ends that is to take its place, as RFC 3339.
+    /// When the certificates end that may take its place, as RFC 3339, between commas.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 512))]
     pub next_not_after: Option<String>,
     /// The serial of the certificate that the node joined with, if that was renewed since; lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -177,6 +177,7 @@ impl Actor for EdgeHub {
             "wireVersion": link.map(|link| link.version().number()),
             "cloudCapabilities": link.map(|link| link.capabilities().names().collect::<Vec<_>>()),
             "server": server,
+            "servers": self.endpoints.0.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(),
             "attempts": self.last_attempt,
             "probes": self.probes,
             "bytesIn": traffic.as_ref().map(|traffic| traffic.received()),

@@ -163,3 +163,84 @@ fn a_new_pair_that_cannot_take_its_place_counts_where_it_was_written_and_one_tha
     assert_eq!(std::fs::read_to_string(&files.key).unwrap(), second.1);
     assert!(!files.renewed().exists());
 }
+
+#[test]
+fn a_third_file_is_judged_by_what_works_before_it_is_by_its_date() {
+    // The clock of the cloud was set back between the two: the new pair is the elder one by its date.
+    let dated_back = || {
+        let (folder, files, [first, second]) = prepared();
+        files.keep(&second.0, &second.1).unwrap();
+        (folder, files, second, first)
+    };
+    // Cut off between key and certificate: what is in place is no pair.
+    let (_folder, files, old, new) = dated_back();
+    std::fs::write(files.renewed(), format!("{}{}", new.1, new.0)).unwrap();
+    std::fs::write(&files.key, &new.1).unwrap();
+    assert!(!is_pair(&der(&old.0), &new.1).unwrap());
+    for _ in 0..2 {
+        let stored = files.read().unwrap();
+        assert_eq!((stored.certificate, stored.key), new.clone());
+    }
+    // Cut off before: what is in place is the very pair that was to be replaced, and the cloud may take it for replaced already.
+    for steps in 1..WriteStep::ALL.len() {
+        let (_folder, files, _, new) = dated_back();
+        for step in WriteStep::ALL.into_iter().take(steps) {
+            files.take(step, &new.0, &new.1).unwrap();
+        }
+        let stored = files.read().unwrap();
+        assert_eq!((stored.certificate, stored.key), new, "after {steps} steps");
+    }
+    // Somebody has put another pair in place since: the later one counts.
+    let (_folder, files, old, new) = dated_back();
+    files.take(WriteStep::Beside, &new.0, &new.1).unwrap();
+    let authority = Authority::create(SystemTime::now(), [1; 16]).unwrap();
+    let restored = pair(&authority, "edge-1", 40);
+    std::fs::write(&files.certificate, &restored.0).unwrap();
+    std::fs::write(&files.key, &restored.1).unwrap();
+    let stored = files.read().unwrap();
+    assert_eq!((stored.certificate, stored.key), restored);
+    assert!(!files.renewed().exists());
+    assert_ne!(old, new);
+}
+
+#[test]
+fn the_only_pair_that_is_good_is_not_removed_when_the_next_one_cannot_be_written() {
+    let (folder, files, [first, second]) = prepared();
+    let in_the_way = |name: &str| folder.path().join(name).join("something");
+    // The second cannot take its place: it stands beside, the node uses it, and the first is worth nothing from then on.
+    std::fs::create_dir_all(in_the_way("server.key.new")).unwrap();
+    files.keep(&second.0, &second.1).unwrap();
+    assert_eq!(std::fs::read_to_string(&files.certificate).unwrap(), first.0);
+    // And a third finds no room at all.
+    std::fs::create_dir_all(in_the_way("server.crt.renewed.new")).unwrap();
+    let authority = Authority::create(SystemTime::now(), [1; 16]).unwrap();
+    let third = pair(&authority, "edge-1", 30);
+    assert!(files.keep(&third.0, &third.1).is_err());
+    let stored = files.read().unwrap();
+    assert_eq!((stored.certificate, stored.key), second);
+}
+
+#[test]
+fn whoever_only_looks_sees_the_pair_that_counts_and_changes_nothing() {
+    let (folder, files, [_, second]) = prepared();
+    for step in [WriteStep::Beside, WriteStep::Key] {
+        files.take(step, &second.0, &second.1).unwrap();
+    }
+    std::fs::write(folder.path().join("server.crt.new"), "half").unwrap();
+    let content = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut content: Vec<_> = names.map(|path| (std::fs::read(&path).unwrap(), path)).collect();
+        content.sort();
+        content
+    };
+    let before = content();
+    let stored = files.look().unwrap();
+    assert_eq!((stored.certificate, stored.key), second);
+    assert_eq!(content(), before);
+    let leftovers = files.leftovers();
+    for name in
+        ["server.crt.renewed", "server.crt.renewed.new", "server.crt.new", "server.key.new", "rootCA.crt.new"]
+    {
+        assert!(leftovers.iter().any(|path| path.file_name().unwrap() == name), "{name}: {leftovers:?}");
+    }
+}

@@ -33,8 +33,9 @@ pub struct Entry {
     pub living: Option<String>,
     /// The newest certificate that was used, living or not.
     pub newest: Option<Certificate>,
-    /// The one that is to take the living one's place, and is as good until then.
-    pub next: Option<Certificate>,
+    /// Those that may take the living one's place, as they were signed: any of them may be on the node's disk, and is as good as the living
+    /// one until the node shows which it uses.
+    pub next: Vec<Certificate>,
     /// The serial of the certificate that the node joined with, if that was renewed since.
     pub enrolment: Option<String>,
     /// The uid of the Node that is this node's.
@@ -54,7 +55,9 @@ impl Entry {
             not_after_unix: ends(not_after.as_deref()),
         };
         let newest = spec.serial.clone().map(|serial| of(serial, &spec.not_after));
-        let next = next(&object.metadata).map(|serial| of(serial, &spec.next_not_after));
+        let ends_of = next_ends(spec);
+        let next = next(&object.metadata).into_iter().enumerate();
+        let next = next.map(|(at, serial)| of(serial, &ends_of.get(at).cloned())).collect();
         Entry {
             is_barred: is_barred(&object.metadata),
             is_ending: is_ending(&object.metadata),
@@ -71,16 +74,16 @@ impl Entry {
     fn lives(&self, now_unix: u64) -> bool {
         let ends = self.newest.as_ref().filter(|newest| self.living.as_ref() == Some(&newest.serial));
         let living = self.living.is_some() && ends.is_none_or(|newest| newest.not_after_unix > now_unix);
-        living || self.next.as_ref().is_some_and(|next| next.not_after_unix > now_unix)
+        living || self.next.iter().any(|next| next.not_after_unix > now_unix)
     }
 
-    /// Whether this serial is of the certificate that is to take the living one's place.
+    /// Whether this serial is of a certificate that may take the living one's place.
     pub fn is_next(&self, serial: &str) -> bool {
-        self.next.as_ref().is_some_and(|next| next.serial == serial)
+        self.next.iter().any(|next| next.serial == serial)
     }
 
-    /// Whether a certificate of this serial is good: the living one, or the one that is to take its place.
-    fn is_good(&self, serial: &str) -> bool {
+    /// Whether a certificate of this serial is good: the living one, or one that may take its place.
+    pub(crate) fn is_good(&self, serial: &str) -> bool {
         self.living.as_deref() == Some(serial) || self.is_next(serial)
     }
 }
@@ -435,8 +438,8 @@ pub(crate) fn rfc3339(unix: u64) -> String {
 
 mod renewal;
 
-pub use renewal::next;
-pub(crate) use renewal::{given_back, renewed, used};
+pub use renewal::{NEXT_MAX, next};
+pub(crate) use renewal::{given_back, next_ends, renewed, used};
 
 #[cfg(test)]
 mod tests;

@@ -227,24 +227,41 @@ impl Registry {
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
     }
 
-    /// Enters a certificate that is to take the place of the one with the serial `shown`, before it leaves. Who shows that one must be
-    /// one whose session would be admitted: not barred, not freed, with its own Node or none yet. Both are good until the new one is used.
+    /// Whether whoever shows a certificate of this serial is one whose session would be admitted: not barred, not freed, with its own Node
+    /// or none yet. Two reads, and nothing is written.
+    ///
+    /// # Errors
+    /// See [`AdmissionError`].
+    pub async fn judge(&self, node: &NodeName, serial: &str) -> Result<(), AdmissionError> {
+        let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
+        let entry = self.edge_node(node).await?.as_ref().map(Entry::of);
+        plan::admit(node, serial, entry.as_ref(), object.as_ref())?;
+        Ok(())
+    }
+
+    /// Enters a certificate that may take the place of the one that is `shown`, before it leaves. `shown`: the serial that the node's link
+    /// was made with, and behind it those that were given over this link since; one of them must be good. Who shows it must be
+    /// one whose session would be admitted: see [`Registry::judge`]. All are good until the node shows which it uses.
     ///
     /// # Errors
     /// See [`AdmissionError`].
     pub async fn renew(
         &self,
         node: &NodeName,
-        shown: &str,
+        shown: &[String],
         certificate: &Certificate,
     ) -> Result<(), AdmissionError> {
+        let first = shown.first().map_or("", String::as_str);
         for _ in 0..SWAP_TRIES {
             let object = self.node_metadata(node).await?.as_ref().and_then(NodeObject::of);
             let found = self.edge_node(node).await?;
             let entry = found.as_ref().map(Entry::of);
-            plan::admit(node, shown, entry.as_ref(), object.as_ref())?;
+            // Its word that it has one that was given over this link may have been noted without anybody here hearing of it.
+            let is_good = |serial: &&String| entry.as_ref().is_some_and(|entry| entry.is_good(serial));
+            let good = shown.iter().find(is_good).map_or(first, String::as_str);
+            plan::admit(node, good, entry.as_ref(), object.as_ref())?;
             let Some(mut found) = found else { break };
-            plan::used(&mut found, shown);
+            plan::used(&mut found, first);
             plan::renewed(&mut found, certificate);
             if self.swap(node, &found).await? {
                 return Ok(());
@@ -256,7 +273,7 @@ impl Registry {
     /// The node has the certificate of this serial on its disk: the one before it is good for nothing any more.
     ///
     /// # Errors
-    /// See [`AdmissionError`]. [`Refusal::NotLiving`]: it is not, or no more, the certificate that was to come.
+    /// See [`AdmissionError`]. [`Refusal::NotLiving`]: it is not, or no more, a certificate that was to come.
     pub async fn certificate_kept(&self, node: &NodeName, serial: &str) -> Result<(), AdmissionError> {
         for _ in 0..SWAP_TRIES {
             let Some(mut found) = self.edge_node(node).await? else {
@@ -283,10 +300,7 @@ impl Registry {
     pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), EnrolmentError> {
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
-            let is_its_own = |found: &EdgeNode| {
-                let good = [plan::living(&found.metadata), plan::next(&found.metadata)];
-                good.iter().any(|good| good.as_deref() == Some(serial))
-            };
+            let is_its_own = |found: &EdgeNode| Entry::of(found).is_good(serial);
             let Some(mut found) = found.filter(is_its_own) else {
                 return Err(Refusal::NothingToGiveBack(node.clone()).into());
             };

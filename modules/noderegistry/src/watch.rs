@@ -32,8 +32,8 @@ const EDGE_NODES: &str = "edgenodes.kubehive.io";
 pub struct RegistryStatus {
     /// The serial of its living certificate.
     pub living: Option<String>,
-    /// The serial of the one that is to take its place, and is as good.
-    pub next: Option<String>,
+    /// The serials of those that may take its place, and are as good.
+    pub next: Vec<String>,
     /// Whether an administrator barred it.
     pub is_barred: bool,
     /// Whether it was freed, though finalizers hold its object.
@@ -53,6 +53,14 @@ impl RegistryStatus {
         }
     }
 
+    /// The serials of the certificates that are good for anything now.
+    pub fn good(self) -> Vec<String> {
+        if self.is_barred || self.is_ending {
+            return Vec::new();
+        }
+        self.living.into_iter().chain(self.next).collect()
+    }
+
     /// Why a link with a certificate of this serial must not be open; `None`: it may.
     pub fn reason_against(&self, serial: &str) -> Option<&'static str> {
         self.reason_against_all(&[serial.to_owned()])
@@ -60,9 +68,7 @@ impl RegistryStatus {
 
     /// Why a link must not be open whose node has certificates of these serials; `None`: one of them is good.
     pub fn reason_against_all(&self, serials: &[String]) -> Option<&'static str> {
-        let is_good = |serial: &String| {
-            [&self.living, &self.next].into_iter().any(|good| good.as_ref() == Some(serial))
-        };
+        let is_good = |serial: &String| self.living.iter().chain(&self.next).any(|good| good == serial);
         if self.is_barred {
             Some("an administrator revoked the name")
         } else if self.is_ending {

@@ -279,7 +279,12 @@ async fn the_watch_tells_each_change_and_goes_on_after_a_break() {
     let is = |node: &str, living: Option<&str>, is_barred: bool| {
         RegistryEvent::Apply(
             name(node),
-            RegistryStatus { living: living.map(str::to_owned), next: None, is_barred, is_ending: false },
+            RegistryStatus {
+                living: living.map(str::to_owned),
+                next: Vec::new(),
+                is_barred,
+                is_ending: false,
+            },
         )
     };
     until(&RegistryEvent::InitDone).await;
@@ -537,36 +542,54 @@ async fn a_certificate_takes_the_place_of_its_own_names_living_one_and_of_no_bar
     let next = |serial: &str| Certificate { serial: serial.to_owned(), not_after_unix: NOW + 20_000 };
     let (own, registry) = (name("edge-0"), &fixture.registry);
     let entry = async || Entry::of(&registry.edge_node(&own).await.unwrap().unwrap());
+    let renew = async |node: &NodeName, shown: &str, serial: &str| {
+        registry.renew(node, &[shown.to_owned()], &next(serial)).await
+    };
     let refusal = |refused: Result<(), AdmissionError>| match refused {
         Err(AdmissionError::Refused(refusal)) => refusal,
         other => panic!("{other:?}"),
     };
     // Another name's serial, or one that nobody has.
     for shown in ["01", "ff", ""] {
-        assert_eq!(refusal(registry.renew(&own, shown, &next("0a")).await), Refusal::NotLiving(own.clone()));
+        assert_eq!(refusal(renew(&own, shown, "0a").await), Refusal::NotLiving(own.clone()));
+        assert_eq!(refusal(registry.judge(&own, shown).await), Refusal::NotLiving(own.clone()));
     }
-    registry.renew(&own, "00", &next("0a")).await.unwrap();
-    registry.renew(&own, "00", &next("0b")).await.unwrap();
-    assert_eq!(refusal(registry.certificate_kept(&own, "0a").await), Refusal::NotLiving(own.clone()));
+    for serial in ["09", "0a", "0b", "0e"] {
+        renew(&own, "00", serial).await.unwrap();
+    }
+    // Its word was lost: whichever of them is on its disk is good.
+    for serial in ["00", "09", "0a", "0b", "0e"] {
+        registry.judge(&own, serial).await.unwrap();
+    }
+    assert_eq!(entry().await.living.as_deref(), Some("00"), "to judge is no use");
+    registry.certificate_kept(&own, "0a").await.unwrap();
+    assert_eq!(refusal(registry.certificate_kept(&own, "09").await), Refusal::NotLiving(own.clone()));
     // A session with it says the same as the node's word.
     registry.admit(&own, "0b", None).await.unwrap();
     assert_eq!(entry().await.living.as_deref(), Some("0b"));
     registry.certificate_kept(&own, "0b").await.unwrap();
-    assert_eq!(refusal(registry.renew(&own, "00", &next("0c")).await), Refusal::NotLiving(own.clone()));
+    assert_eq!(refusal(renew(&own, "00", "0c").await), Refusal::NotLiving(own.clone()));
+    assert_eq!(refusal(registry.judge(&own, "00").await), Refusal::NotLiving(own.clone()));
+    // What was signed later may be on the disk.
+    registry.judge(&own, "0e").await.unwrap();
+    // A link that was made with the elder one, over which the living one was given, may have another.
+    let given = ["00".to_owned(), "0b".to_owned()];
+    registry.renew(&own, &given, &next("0f")).await.unwrap();
+    registry.judge(&own, "0f").await.unwrap();
     assert!(registry.admit(&own, "00", None).await.is_err());
     assert_eq!(entry().await.enrolment.as_deref(), Some("00"));
 
-    registry.renew(&own, "0b", &next("0c")).await.unwrap();
+    renew(&own, "0b", "0c").await.unwrap();
     registry.revoke(&own).await.unwrap();
-    assert_eq!(refusal(registry.renew(&own, "0b", &next("0d")).await), Refusal::Barred(own.clone()));
+    assert_eq!(refusal(renew(&own, "0b", "0d").await), Refusal::Barred(own.clone()));
     assert_eq!(refusal(registry.certificate_kept(&own, "0c").await), Refusal::Barred(own.clone()));
     assert_eq!(refusal(registry.admit(&own, "0c", None).await.map(drop)), Refusal::Barred(own.clone()));
     registry.free(&own).await.unwrap();
-    assert_eq!(refusal(registry.renew(&own, "0c", &next("0d")).await), Refusal::NotRegistered(own.clone()));
+    assert_eq!(refusal(renew(&own, "0c", "0d").await), Refusal::NotRegistered(own.clone()));
     assert_eq!(refusal(registry.certificate_kept(&own, "0c").await), Refusal::NotRegistered(own.clone()));
-    // Who gives his certificate back gives both back.
+    // Who gives his certificate back gives all back.
     let other = name("edge-1");
-    registry.renew(&other, "01", &next("1a")).await.unwrap();
+    renew(&other, "01", "1a").await.unwrap();
     registry.release(&other, "01").await.unwrap();
     assert_eq!(refusal(registry.admit(&other, "1a", None).await.map(drop)), Refusal::NotLiving(other));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
-use cloud_hub::{Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
+use cloud_hub::{ClockDoubt, Enrolment, EnrolmentMsg, EnrolmentSettings, SecretStore};
 use contract::NodeName;
 use noderegistry::{Certificate, Entry, NewToken, Registry, TokenClaims};
 use pki::{Authorities, CurrentAuthorities};
@@ -74,12 +74,15 @@ impl EnrolmentCloud {
             SecretStore::server_certificate(&authority, vec!["127.0.0.1".parse().unwrap()], vec![], env)
                 .unwrap();
         let ca_der = authority.cert_der().to_vec();
+        let doubt = ClockDoubt::default();
+        secrets.compare_clocks(&doubt, env).await.unwrap();
         let settings = EnrolmentSettings {
             authorities: CurrentAuthorities::new(Authorities::of(authority)),
             token_key: token_key.clone(),
             registry: registry.clone(),
             certificate_life: Duration::from_secs(DAY),
             token_life,
+            doubt,
         };
         let server = EnrolmentServer::start(&chain, &key, settings, env);
         EnrolmentCloud { server, ca_der, token_key, registry, env: env.clone() }

@@ -65,9 +65,9 @@ impl Keeping {
     pub(crate) fn wire(self, hive: &mut Hive, mailboxes: &cloud::topology::Mailboxes) {
         let mailbox = hive.mailbox("certificates", Capacity::new(1, "one look at a time"));
         let Keeping { secrets, authorities } = self;
-        let server = ServerCertificate::new(authorities.clone(), SubjectAltNames::default(), SERVER_LIFE);
+        let (doubt, names) = (ClockDoubt::default(), SubjectAltNames::default());
+        let server = ServerCertificate::new(authorities.clone(), names, SERVER_LIFE, doubt.clone());
         let hub: Address<CloudHubMsg> = mailboxes.certificates_to_hub.clone();
-        let doubt = ClockDoubt::default();
         let keeper =
             KeeperDependencies { secrets, lives: LIVES, authorities, server: Rc::new(server), hub, doubt };
         hive.supervise(mailbox, Policy::default(), move || CertificateKeeper::new(keeper.clone()));

@@ -282,6 +282,7 @@ impl World {
                 serving: None,
                 rules: cloud::topology::RuleSettings { settings: router, door: None },
                 renewal: None,
+                known: cloud_hub::KnownCertificates::default(),
             };
             let mut hive = Hive::new("cloudcore", env);
             let mailboxes = cloud::topology::mailboxes(&mut hive);

@@ -32,34 +32,37 @@ impl CloudHub {
         cx: &Context<CloudHubMsg>,
     ) {
         let Some(renewals) = self.renewals.clone() else { return };
-        // In a session the certificate counts that was given in it last.
+        // In a session those count as well that were given in it.
         let tracked = session.map(|session| {
             let open = self.open.get(&node).filter(|open| open.session == session)?;
-            Some((session, open.permit.certificate.id, open.permit.certificate.serial()))
+            Some((open.permit.certificate.id, open.permit.certificate.serials()))
         });
         let (tracked, shown) = match tracked {
-            None => (None, shown),
-            Some(Some((session, id, serial))) => (Some((session, id)), serial),
+            None => (None, vec![shown]),
+            Some(Some((id, serials))) => (Some(id), serials),
             Some(None) => return over(message),
         };
-        let (check, env, myself) = (Rc::clone(&self.check), cx.env().clone(), cx.myself());
+        let (check, known) = (Rc::clone(&self.check), self.known.clone());
+        let (env, myself) = (cx.env().clone(), cx.myself());
         cx.spawn(async move {
             match message {
                 HubUp::RenewCertificate { csr_der, reply } => {
                     let renewed = renewals.renew(&env, &node, &shown, &csr_der).await;
-                    if let (Ok(renewed), Some((_, id))) = (&renewed, tracked) {
-                        check.borrow_mut().renew(&node, id, &renewed.serial, renewed.valid);
+                    if let Ok(renewed) = &renewed {
+                        // The link that is made with it may be sooner here than the watch's word.
+                        known.note(&node, &renewed.serial);
+                        if let Some(id) = tracked {
+                            check.borrow_mut().renew(&node, id, &renewed.serial, renewed.valid);
+                        }
                     }
                     reply.send(renewed.map(|renewed| renewed.answer));
                 }
                 HubUp::CertificateKept { serial, reply } => {
                     let kept = renewals.kept(&env, &node, &serial).await;
-                    if let (Ok(()), Some((session, id))) = (&kept, tracked) {
-                        let valid = check.borrow_mut().kept(&node, id, &serial);
-                        if let Some(valid) = valid {
-                            let (node, certificate) = (node.clone(), serial);
-                            let noted = CloudHubMsg::RenewalNoted { node, session, certificate, valid };
-                            let _ = myself.tell(noted).await;
+                    if let (Ok(()), Some(id)) = (&kept, tracked) {
+                        let is_news = check.borrow_mut().kept(&node, id, &serial);
+                        if is_news {
+                            let _ = myself.tell(CloudHubMsg::CertificatesChanged).await;
                         }
                     }
                     reply.send(kept);
@@ -68,18 +71,23 @@ impl CloudHub {
         });
     }
 
-    /// The session goes on under another certificate.
-    pub(super) async fn renewal_noted(
-        &mut self,
-        node: NodeName,
-        session: u64,
-        certificate: String,
-        valid: (u64, u64),
-    ) {
-        let Some(open) = self.open.get_mut(&node).filter(|open| open.session == session) else { return };
-        open.link.certificate_valid = Some(valid);
-        let renewed = NodeLeaseMsg::CertificateRenewed { node, session, certificate, valid };
-        let _ = self.addresses.lease.tell(renewed).await;
+    /// Tells of the sessions that go on under another certificate.
+    pub(super) async fn note_renewed(&mut self) {
+        let mut renewed = Vec::new();
+        for (node, open) in &mut self.open {
+            let certificate = open.permit.certificate.serial();
+            if certificate == open.certificate {
+                continue;
+            }
+            let Some(valid) = open.permit.certificate.given_valid() else { continue };
+            open.certificate.clone_from(&certificate);
+            open.link.certificate_valid = Some(valid);
+            let (node, session) = (node.clone(), open.session);
+            renewed.push(NodeLeaseMsg::CertificateRenewed { node, session, certificate, valid });
+        }
+        for renewed in renewed {
+            let _ = self.addresses.lease.tell(renewed).await;
+        }
     }
 
     /// Tells a node whom to trust and where the cloud is, until it has taken that or the session is over.

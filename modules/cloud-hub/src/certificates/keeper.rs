@@ -1,6 +1,5 @@
 //! The actor that keeps the CA and CloudCore's own certificates good.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +8,7 @@ use beehive::{Actor, Address, Clock, Context, Fault, Message, Sample};
 use contract::cloudhub::CloudHubMsg;
 use pki::{CurrentAuthorities, validity_of};
 
+use super::clock_doubt::ClockDoubt;
 use super::rotation::AuthorityLives;
 use super::server_certificate::ServerCertificate;
 use crate::error::SecretError;
@@ -59,28 +59,18 @@ pub struct KeeperDependencies {
     pub doubt: ClockDoubt,
 }
 
-/// Whether this machine's clock and the API server's were apart at the last look: nothing is signed for nodes by it then. Its clones are
-/// one.
-#[derive(Clone, Default)]
-pub struct ClockDoubt(Rc<Cell<bool>>);
-
-impl ClockDoubt {
-    /// Whether it is.
-    pub(crate) fn is(&self) -> bool {
-        self.0.get()
-    }
-}
-
 /// See the module.
 pub struct CertificateKeeper {
     dependencies: KeeperDependencies,
     clock: Option<Arc<dyn Clock>>,
+    /// It was said that the clock is in doubt, and is still.
+    is_doubt_said: bool,
 }
 
 impl CertificateKeeper {
     /// One that begins with what is in `dependencies`.
     pub fn new(dependencies: KeeperDependencies) -> Self {
-        CertificateKeeper { dependencies, clock: None }
+        CertificateKeeper { dependencies, clock: None, is_doubt_said: false }
     }
 
     /// How long until the next look.
@@ -91,16 +81,19 @@ impl CertificateKeeper {
     }
 
     /// Compares this machine's clock with the API server's. Where that does not answer, what was found before counts.
-    async fn look_at_clock(&self, cx: &Context<CertificatesMsg>) {
+    async fn look_at_clock(&mut self, cx: &Context<CertificatesMsg>) {
         let KeeperDependencies { secrets, doubt, .. } = &self.dependencies;
-        let found = cx.env().timeout(ANSWER_WITHIN, secrets.check_clock(cx.env())).await;
-        let is_apart = matches!(&found, Some(Err(SecretError::Clock { .. })));
-        if let (Some(Err(error)), false, true) = (&found, doubt.0.get(), is_apart) {
-            events::clock_doubted(cx.env(), &error.to_string());
+        let looked = cx.env().timeout(ANSWER_WITHIN, secrets.compare_clocks(doubt, cx.env())).await;
+        let Some(Ok(())) = looked else { return };
+        let clock = cx.env().clock();
+        let is_doubt = doubt.is(&*clock);
+        if is_doubt && !self.is_doubt_said {
+            let apart = doubt.apart(&*clock).unwrap_or_default();
+            events::clock_doubted(cx.env(), &SecretError::Clock { seconds: apart.as_secs() }.to_string());
+        } else if !is_doubt && self.is_doubt_said {
+            tracing::info!("this machine's clock and the API server's agree again");
         }
-        if is_apart || matches!(found, Some(Ok(()))) {
-            doubt.0.set(is_apart);
-        }
+        self.is_doubt_said = is_doubt;
     }
 
     /// Reads the CAs, and takes the step that is due.
@@ -147,7 +140,9 @@ impl Actor for CertificateKeeper {
         self.clock = Some(cx.env().clock());
         // An earlier incarnation may have ended between a change and its telling.
         let _ = self.dependencies.hub.tell(CloudHubMsg::TrustChanged).await;
-        cx.after(self.pause(), CertificatesMsg::Reconcile);
+        // What is in doubt is looked at first.
+        let is_doubt = self.dependencies.doubt.is(&*cx.env().clock());
+        cx.after(if is_doubt { Duration::ZERO } else { self.pause() }, CertificatesMsg::Reconcile);
         Ok(())
     }
 
@@ -160,7 +155,7 @@ impl Actor for CertificateKeeper {
             CertificatesMsg::Reconcile => {
                 self.look_at_clock(cx).await;
                 self.look_at_authorities(cx).await;
-                if self.dependencies.server.is_due(cx.wall()) {
+                if self.dependencies.server.is_due(&*cx.env().clock()) {
                     self.renew_server(cx);
                 }
                 cx.after(cx.env().jitter(self.pause()), CertificatesMsg::Reconcile);
@@ -203,5 +198,43 @@ pub(crate) fn days_left(ends: SystemTime, now: SystemTime) -> f64 {
     match ends.duration_since(now) {
         Ok(left) => left.as_secs_f64() / DAY,
         Err(over) => -over.duration().as_secs_f64() / DAY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use beehive::testing::Probe;
+    use beehive::{Capacity, Env, Hive, Policy};
+    use harness::MemoryApi;
+    use pki::SubjectAltNames;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[actix_rt::test]
+    async fn a_clock_in_doubt_is_looked_at_before_anything_is_waited_for() {
+        let (env, api) = (Env::real(), MemoryApi::start().await);
+        let (secrets, doubt) = (SecretStore::new(api.client()), ClockDoubt::default());
+        let lives = AuthorityLives { own: 3650 * DAY, lead: 30 * DAY, trail: 120 * DAY };
+        let authorities = CurrentAuthorities::new(secrets.authorities(&lives, &env).await.unwrap());
+        let server =
+            ServerCertificate::new(authorities.clone(), SubjectAltNames::default(), DAY, doubt.clone());
+        let (_told, hub) = Probe::<CloudHubMsg>::new(&env, 16);
+        let server = Rc::new(server);
+        let keeper = KeeperDependencies { secrets, lives, authorities, server, hub, doubt: doubt.clone() };
+        let mut hive = Hive::new("test", env.clone());
+        let mailbox = hive.mailbox("certificates", Capacity::new(1, "one look at a time"));
+        hive.supervise(mailbox, Policy::default(), move || CertificateKeeper::new(keeper.clone()));
+        assert!(doubt.is(&*env.clock()));
+        hive.open().unwrap();
+        let compared = async {
+            while doubt.is(&*env.clock()) {
+                env.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Looks are a minute apart.
+        assert!(env.timeout(LONG, compared).await.is_some());
     }
 }

@@ -9,14 +9,16 @@
 //!
 //! Each step is one compare-and-swap on the Secret, so that however many CloudCores come to it, one takes it, and the others read it.
 
+mod clock_doubt;
 mod keeper;
 pub(crate) mod record;
 mod renewal;
 pub(crate) mod rotation;
 mod server_certificate;
 
+pub use clock_doubt::ClockDoubt;
 pub(crate) use keeper::days_left;
-pub use keeper::{CertificateKeeper, CertificatesMsg, ClockDoubt, KeeperDependencies};
+pub use keeper::{CertificateKeeper, CertificatesMsg, KeeperDependencies};
 pub use renewal::RenewalSettings;
 pub(crate) use renewal::Renewals;
 pub use rotation::AuthorityLives;

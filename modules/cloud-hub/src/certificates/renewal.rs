@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beehive::link::Refused;
 use beehive::link::accept_limiter::RateLimiter;
 use beehive::{Env, Fault};
 use contract::NodeName;
@@ -13,7 +14,7 @@ use noderegistry::{AdmissionError, Certificate, Registry};
 use pki::{CurrentAuthorities, node_of_request, validity_of};
 use tokio::sync::Semaphore;
 
-use super::keeper::ClockDoubt;
+use super::clock_doubt::ClockDoubt;
 use crate::events;
 
 /// One in 5 s and 10 at once of one node: each costs the API server three calls.
@@ -75,13 +76,22 @@ impl Renewals {
         CloudTrust { authorities: self.settings.authorities.get().trusted(), servers }
     }
 
-    /// Signs the key in a request of `node`, which has shown the certificate with the serial `shown`. Before it is answered the new
-    /// certificate stands in the register.
+    /// Whether a node that shows this certificate may have it renewed, by what the register says now.
+    pub(crate) async fn judge(&self, node: &NodeName, serial: &str) -> Result<(), Refused> {
+        let judged = self.registry.judge(node, serial).await;
+        judged.map_err(|error| {
+            let RenewalRefused { reason, wait } = of_register(&error);
+            Refused { reason, wait }
+        })
+    }
+
+    /// Signs the key in a request of `node`, which has shown the certificate with the first serial of `shown`, and was given the others over
+    /// its link since. Before it is answered the new certificate stands in the register.
     pub(crate) async fn renew(
         &self,
         env: &Env,
         node: &NodeName,
-        shown: &str,
+        shown: &[String],
         csr_der: &[u8],
     ) -> Result<Renewed, RenewalRefused> {
         let refused = self.rates.borrow_mut().take(&node.to_string(), env.now());
@@ -92,7 +102,10 @@ impl Renewals {
         let entered = env.timeout(WITHIN, self.enter(env, node, shown, csr_der)).await;
         let renewed = entered.unwrap_or_else(|| Err(later("the register did not answer in time")));
         match &renewed {
-            Ok(renewed) => events::certificate_renewed(env, node, shown, &renewed.serial),
+            Ok(renewed) => {
+                let shown = shown.first().map_or("", String::as_str);
+                events::certificate_renewed(env, node, shown, &renewed.serial);
+            }
             Err(refused) => events::renewal_refused(env, node, &refused.reason),
         }
         renewed
@@ -102,7 +115,7 @@ impl Renewals {
         &self,
         env: &Env,
         node: &NodeName,
-        shown: &str,
+        shown: &[String],
         csr_der: &[u8],
     ) -> Result<Renewed, RenewalRefused> {
         let _turn = self.turns.acquire().await.map_err(|_| later("CloudCore ends"))?;
@@ -115,7 +128,7 @@ impl Renewals {
                 other.escape_debug()
             )));
         }
-        if self.settings.doubt.is() {
+        if self.settings.doubt.is(&*env.clock()) {
             return Err(later(
                 "CloudCore's clock and the API server's are apart: an administrator sets them",
             ));
@@ -162,7 +175,7 @@ fn of_register(error: &AdmissionError) -> RenewalRefused {
             RenewalRefused { reason: refusal.to_string(), wait: Some(error.wait()) }
         }
         AdmissionError::Unavailable(cause) => {
-            tracing::error!(reason = %Fault::from_error(cause).reason, "a certificate was not renewed");
+            tracing::error!(reason = %Fault::from_error(cause).reason, "a certificate is not renewed");
             later("the cloud cannot write into its register now")
         }
     }

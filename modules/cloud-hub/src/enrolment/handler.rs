@@ -91,6 +91,11 @@ impl ErrorAnswer {
         ErrorAnswer(StatusCode::SERVICE_UNAVAILABLE, words.to_owned())
     }
 
+    fn clock_in_doubt() -> Self {
+        let words = "CloudCore's clock and the API server's are more than an hour apart: an administrator sets them, then join again with the same token";
+        ErrorAnswer(StatusCode::SERVICE_UNAVAILABLE, words.to_owned())
+    }
+
     fn not_enrolled(error: &EnrolmentError) -> Self {
         match error {
             EnrolmentError::Refused(refusal) => ErrorAnswer::of(refusal),
@@ -150,6 +155,10 @@ impl EnrolmentHandler {
         peer: &Peer,
     ) -> Result<Vec<u8>, ErrorAnswer> {
         let settings = &self.settings;
+        // Neither the end of a token nor that of a certificate is known by it; and the token stays unspent.
+        if settings.doubt.is(&*self.clock) {
+            return Err(ErrorAnswer::clock_in_doubt());
+        }
         let now = self.clock.wall();
         let now_unix = unix(now);
         let (node, claims, token) = self.credential(headers, now_unix, peer.address().ip()).await?;

@@ -12,6 +12,8 @@ use https::{ClientCertificates, Tls, TlsError};
 use noderegistry::Registry;
 use pki::{CurrentAuthorities, TokenKey};
 
+use crate::certificates::ClockDoubt;
+
 pub use actor::{Enrolment, EnrolmentMsg};
 
 /// What enrolment decides with.
@@ -26,6 +28,8 @@ pub struct EnrolmentSettings {
     pub certificate_life: Duration,
     /// How old a token may become, whatever end stands in it.
     pub token_life: Duration,
+    /// Whether this machine's clock is in doubt: nobody joins by it then.
+    pub doubt: ClockDoubt,
 }
 
 impl EnrolmentSettings {

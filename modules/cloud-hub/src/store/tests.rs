@@ -148,3 +148,23 @@ async fn a_secret_that_is_deleted_or_replaced_while_cloudcore_runs_shuts_nobody_
     assert!(matches!(foreign, SecretError::Foreign(_)), "{foreign}");
     assert_eq!(store.rotate(&LIVES, &other, &env).await.unwrap().1, RotationStep::Nothing);
 }
+
+#[actix_rt::test]
+async fn the_first_ca_of_a_clock_that_is_ahead_begins_when_the_api_server_says_that_it_is() {
+    let api = MemoryApi::start().await;
+    let clock = Arc::new(SetClock::default());
+    // A month ahead.
+    *clock.0.lock().unwrap() = Duration::from_secs(30 * DAY);
+    let env = Env::seeded(7).with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let doubt = ClockDoubt::default();
+    let client = client_saying(&api, "Sun, 17 Mar 2030 17:46:40 GMT");
+    let store = SecretStore::new(client).doubting(doubt.clone());
+    store.compare_clocks(&doubt, &env).await.unwrap();
+    assert!(doubt.is(&*env.clock()));
+    let made = store.authorities(&LIVES, &env).await.unwrap();
+    let begins = pki::validity_of(made.signing().cert_der()).unwrap().not_before;
+    assert!(begins < SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000), "{begins:?}");
+    // The stand-alone API says no time: its clock is this one.
+    SecretStore::new(api.client()).compare_clocks(&doubt, &env).await.unwrap();
+    assert!(!doubt.is(&*env.clock()));
+}

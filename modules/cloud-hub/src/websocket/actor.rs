@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::upgrade::{UpgradeError, Upgrader};
+use crate::known_certificates::KnownCertificates;
 
 const LIMITS: Limits = Limits {
     // 512 handshakes at once, 128 of one address. One that takes more than 3 s yields to another of its address; one of the
@@ -20,7 +21,8 @@ const LIMITS: Limits = Limits {
     strangers: 512,
     strangers_per_address: 128,
     yields_after: Duration::from_secs(3),
-    // 4096 sockets at once: above any node limit; the hub counts nodes. 16 of one name: more than the hub lets a name have.
+    // 4096 sockets at once: above any node limit; the hub counts nodes. 16 of one certificate that the register takes for good, and of all
+    // others of a name together: more than the hub lets them have.
     users: 4096,
     connections_per_user: 16,
     reserved: 0,
@@ -83,6 +85,7 @@ pub struct WebSocketListener {
     port: Rc<Port>,
     tls: Tls,
     connections: ConnectionSender,
+    known: KnownCertificates,
     limits: Limits,
     server: Option<Server>,
 }
@@ -98,7 +101,14 @@ impl WebSocketListener {
 
     /// A listener at `port`, whose connections go to `connections`.
     pub fn new(port: Rc<Port>, tls: Tls, connections: ConnectionSender) -> Self {
-        WebSocketListener { port, tls, connections, limits: LIMITS, server: None }
+        let known = KnownCertificates::default();
+        WebSocketListener { port, tls, connections, known, limits: LIMITS, server: None }
+    }
+
+    /// The same, which goes by what the hub knows of certificates.
+    #[must_use]
+    pub fn knowing(self, known: KnownCertificates) -> Self {
+        WebSocketListener { known, ..self }
     }
 
     /// The same with this many connections at once that have not been upgraded, and of one address.
@@ -114,7 +124,7 @@ impl Actor for WebSocketListener {
 
     async fn started(&mut self, cx: &mut Context<WebSocketMsg>) -> Result<(), Fault> {
         let (metrics, connections) = (cx.env().metrics().clone(), self.connections.clone());
-        let (tls, clock) = (Some(self.tls.clone()), cx.env().clock());
+        let (tls, clock, known) = (Some(self.tls.clone()), cx.env().clock(), self.known.clone());
         let server = Server::start(
             "websocket",
             &self.port,
@@ -122,7 +132,7 @@ impl Actor for WebSocketListener {
             self.limits,
             clock,
             move |event| count(&metrics, event),
-            move || WebSocketProtocol { upgrader: OnceCell::new(), connections },
+            move || WebSocketProtocol { upgrader: OnceCell::new(), connections, known },
         );
         let server = server.map_err(|error| Fault::from_error(&error))?;
         server.tell_end(cx, WebSocketMsg::ServerEnded);
@@ -166,7 +176,7 @@ fn count(metrics: &Metrics, event: Event) {
 enum AcceptError {
     #[error("no certificate with a common name was shown")]
     Nameless,
-    #[error("too many sockets are open, of this name or in all")]
+    #[error("too many sockets are open, of this certificate's holder or in all")]
     Full,
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
@@ -176,6 +186,7 @@ enum AcceptError {
 struct WebSocketProtocol {
     upgrader: OnceCell<Upgrader<Stream>>,
     connections: ConnectionSender,
+    known: KnownCertificates,
 }
 
 impl Protocol for WebSocketProtocol {
@@ -190,7 +201,7 @@ impl Protocol for WebSocketProtocol {
 impl WebSocketProtocol {
     async fn link(&self, stream: Stream, peer: &Peer, context: &ServerContext) -> Result<(), AcceptError> {
         let name = peer.certificate().and_then(|leaf| tls::peer_of(leaf)).ok_or(AcceptError::Nameless)?;
-        peer.identify(name.as_str(), false).map_err(|_| AcceptError::Full)?;
+        peer.identify(&self.known.holder(&name).word(), false).map_err(|_| AcceptError::Full)?;
         let upgrader =
             self.upgrader.get_or_try_init(|| Upgrader::new(std::sync::Arc::clone(&context.clock))).await?;
         let connections = self.connections.clone();

@@ -304,3 +304,38 @@ async fn after_a_fault_of_enrolment_its_port_is_served_again() {
     assert_eq!(report().await.counter("cloudhub_enrolment_nodes_enrolled"), 2);
     cloud.it.server.stop().await;
 }
+
+/// An API whose clock is weeks behind.
+fn weeks_behind(inner: kube::Client) -> kube::Client {
+    let answer = move |request: Request<kube::client::Body>| {
+        let inner = inner.clone();
+        async move {
+            if request.uri().path() != "/version" {
+                return inner.send(request).await;
+            }
+            let date = "Sun, 17 Mar 2024 17:00:00 GMT";
+            let answer = http::Response::builder().header(http::header::DATE, date);
+            answer.body(kube::client::Body::empty()).map_err(kube::Error::HttpError)
+        }
+    };
+    kube::Client::new(tower::service_fn(answer), "default")
+}
+
+#[actix_rt::test]
+async fn nobody_joins_by_a_clock_that_the_api_server_contradicts_and_no_token_is_spent() {
+    let env = Env::real();
+    let api = harness::StandAlone::start(&env).await;
+    let cloud = harness::EnrolmentCloud::start(weeks_behind(api.client()), &env).await;
+    let cloud = Cloud { it: cloud, api };
+    let csr = NodeRequest::new("edge-1").unwrap().csr_der;
+    let token = cloud.token(3600, None).await;
+    let (status, body) = cloud.join("edge-1", &token, &csr).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text(&body).contains("an administrator sets them"), "{}", text(&body));
+    let tokens = cloud.it.registry.tokens().await.unwrap();
+    let spent = |token: &noderegistry::ListedToken| token.token.as_ref().unwrap().spec.used.unwrap_or(0);
+    assert!(!tokens.is_empty() && tokens.iter().all(|token| spent(token) == 0), "{tokens:?}");
+    let name = NodeName::parse("edge-1").unwrap();
+    assert!(cloud.it.registry.edge_node(&name).await.unwrap().is_none());
+    cloud.it.server.stop().await;
+}

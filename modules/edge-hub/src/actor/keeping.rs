@@ -8,6 +8,8 @@ use beehive::{Address, Context, Env, Reply};
 use contract::capability;
 use contract::certificate::{CloudTrust, SERVERS_MAX};
 use contract::edgehub::EdgeHubMsg;
+use contract::uplink::HubUp;
+use futures::channel::oneshot;
 use futures::future::AbortHandle;
 
 use super::EdgeHub;
@@ -91,13 +93,7 @@ impl EdgeHub {
         let link = link.filter(|link| link.capabilities().has(capability::RENEW_CERTIFICATE));
         if let (true, false, Some(link)) = (plan.is_due(wall, now), keeping.is_renewing, link) {
             keeping.is_renewing = true;
-            let (env, hub, myself) = (cx.env().clone(), link.remote(), cx.myself());
-            let certificates = Rc::clone(&keeping.certificates);
-            cx.spawn(async move {
-                let renewed = certificates.renew(&env, &hub).await;
-                let ended = ended(&env, renewed.map(|_| ()));
-                let _ = myself.tell(ended).await;
-            });
+            drop(renew_to_its_end(cx.env(), link.remote(), &keeping.certificates, cx.myself()));
         }
         drop(links);
         self.look_after(pause, cx);
@@ -112,6 +108,10 @@ impl EdgeHub {
     ) {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.is_renewing = false;
+        // What came with it counts, whatever became of the rest.
+        let servers = keeping.certificates.servers();
+        self.add_servers(&servers);
+        let Some(keeping) = &mut self.keeping else { return };
         let (wall, now) = (judged_by(&cx.env().clock()), cx.now());
         if is_renewed {
             let validity = keeping.certificates.validity();
@@ -134,7 +134,8 @@ impl EdgeHub {
             return reply.send(Err("this node keeps no certificates of its own".to_owned()));
         };
         let (certificates, env, myself) = (Rc::clone(&keeping.certificates), cx.env().clone(), cx.myself());
-        cx.spawn(async move {
+        // It goes on when this incarnation ends: what is written then is what the node has.
+        cx.env().spawn(async move {
             match certificates.trust(&env, &trust).await {
                 Ok(TrustTaken { servers, is_superseded }) => {
                     reply.send(Ok(()));
@@ -184,18 +185,34 @@ impl EdgeHub {
     }
 }
 
-fn ended(env: &Env, renewed: Result<(), RenewalFailure>) -> EdgeHubMsg {
-    match renewed {
-        Ok(()) => {
-            events::certificate_renewed(env);
-            EdgeHubMsg::RenewalEnded { renewed: true, wait_ms: None }
-        }
-        Err(RenewalFailure { reason, wait }) => {
-            events::certificate_not_renewed(env, &reason);
-            let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            EdgeHubMsg::RenewalEnded { renewed: false, wait_ms }
-        }
-    }
+/// Renews, and tells the hub what became of it. It goes on to its end when whoever waits for the answer is gone (the network has changed, the
+/// hub has begun anew): the files would be written all the same, and this process would not know of it.
+fn renew_to_its_end(
+    env: &Env,
+    hub: Address<HubUp>,
+    certificates: &Rc<NodeCertificates>,
+    myself: Address<EdgeHubMsg>,
+) -> oneshot::Receiver<Result<(), RenewalFailure>> {
+    let (answer, answered) = oneshot::channel();
+    let (own_env, certificates) = (env.clone(), Rc::clone(certificates));
+    env.spawn(async move {
+        let renewed = certificates.renew(&own_env, &hub).await.map(drop);
+        let told = match &renewed {
+            Ok(()) => {
+                events::certificate_renewed(&own_env);
+                EdgeHubMsg::RenewalEnded { renewed: true, wait_ms: None }
+            }
+            Err(RenewalFailure { reason, wait }) => {
+                events::certificate_not_renewed(&own_env, reason);
+                let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                EdgeHubMsg::RenewalEnded { renewed: false, wait_ms }
+            }
+        };
+        let _ = myself.tell(told).await;
+        // Nobody may be there who waits.
+        let _ = answer.send(renewed);
+    });
+    answered
 }
 
 /// A link over which the certificate can be renewed, which has ended, and nothing else be done. It is not told to anybody: after it
@@ -211,18 +228,50 @@ pub(super) async fn renew_alone(
         let words = "this node's certificate has ended, and modules.edgeHub.rotateCertificates is false: put a new one in its place";
         return failed(words.to_owned(), None);
     };
-    match certificates.renew(env, &link.remote()).await {
-        Ok(_) => {
-            let _ = myself.tell(ended(env, Ok(()))).await;
-            failed(
-                "this node's certificate had ended and is renewed: the next dial shows it".to_owned(),
-                None,
-            )
-        }
-        Err(failure) => {
-            let (reason, wait) = (failure.reason.clone(), failure.wait);
-            let _ = myself.tell(ended(env, Err(failure))).await;
+    let renewed = renew_to_its_end(env, link.remote(), &certificates, myself.clone()).await;
+    match renewed {
+        Ok(Ok(())) => failed(
+            "this node's certificate had ended and is renewed: the next dial shows it".to_owned(),
+            None,
+        ),
+        Ok(Err(RenewalFailure { reason, wait })) => {
             failed(format!("this node's certificate has ended and is not renewed: {reason}"), wait)
         }
+        Err(oneshot::Canceled) => {
+            failed("this node's certificate has ended, and edgecore ends".to_owned(), None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use beehive::testing::Probe;
+    use pki::serial_of;
+
+    use super::*;
+    use crate::certificates::identity_tests::{Fixture, LONG, NODE};
+
+    #[tokio::test]
+    async fn a_renewal_goes_to_its_end_though_nobody_waits_for_it_any_more() {
+        let story = async {
+            let fixture = Fixture::new();
+            let env = fixture.env.clone().spawned_by(|task| drop(tokio::task::spawn_local(task)));
+            let before = fixture.certificates.validity();
+            let (mut hub, address) = Probe::<HubUp>::new(&env, 8);
+            let (mut told, myself) = Probe::<EdgeHubMsg>::new(&env, 8);
+            // The attempt that asked is given up at once.
+            drop(renew_to_its_end(&env, address, &fixture.certificates, myself));
+            let Some(HubUp::RenewCertificate { csr_der, reply }) = hub.next(LONG).await else { panic!() };
+            let renewed = fixture.signed(&csr_der, NODE, &fixture.authority);
+            let serial = serial_of(&renewed.certificate).unwrap();
+            reply.send(Ok(renewed));
+            let Some(HubUp::CertificateKept { serial: kept, reply }) = hub.next(LONG).await else { panic!() };
+            assert_eq!((serial_of(&fixture.on_disk()).unwrap(), kept), (serial.clone(), serial));
+            assert_ne!(fixture.certificates.validity(), before, "the next dial shows what is on the disk");
+            drop(reply);
+            let ended = told.next(LONG).await;
+            assert!(matches!(ended, Some(EdgeHubMsg::RenewalEnded { renewed: true, .. })), "{ended:?}");
+        };
+        tokio::task::LocalSet::new().run_until(story).await;
     }
 }

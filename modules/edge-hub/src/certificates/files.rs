@@ -3,6 +3,9 @@
 //! Two files are not renamed at once. So a new pair is first written whole into a third file beside the certificate, `NAME.renewed`; from
 //! that instant it counts. Then the key and the certificate are replaced, and the third file goes. Whoever reads takes the third file
 //! where it is there and whole, and finishes what was begun.
+//!
+//! Whether a third file counts is judged by what works: where what is in place is no pair, or is the very one that the third file was written
+//! to replace, it does. The dates of both decide only where somebody has put another pair in place since.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +13,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pki::{is_pair, node_of_certificate, validity_of};
+use pki::{is_pair, node_of_certificate, serial_of, validity_of};
 use thiserror::Error;
 
 use super::renewal_plan::first_of_pem;
@@ -23,6 +26,8 @@ const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 /// What stands before the certificate in the third file.
 const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
+/// What stands behind it, before the serial of the certificate that it was written to replace.
+const IN_PLACE_OF: &str = "# in place of ";
 
 /// Why the node's files are not used.
 #[derive(Debug, Error)]
@@ -91,6 +96,16 @@ impl WriteStep {
         [WriteStep::Beside, WriteStep::Key, WriteStep::Certificate, WriteStep::Clear];
 }
 
+/// What stands in the third file.
+enum ThirdFile {
+    /// Nothing: there is none.
+    Absent,
+    /// A pair that counts.
+    Counts { certificate: String, key: String },
+    /// One that is older than what somebody has put in place since, is of another node, or is not whole.
+    CountsNot,
+}
+
 impl IdentityFiles {
     /// The third file.
     pub fn renewed(&self) -> PathBuf {
@@ -104,53 +119,109 @@ impl IdentityFiles {
         PathBuf::from(name)
     }
 
+    /// All files in which a renewal that was cut off may have left a key or a part of what it wrote.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let renewed = self.renewed();
+        let written = [&self.key, &self.certificate, &self.authorities].map(|path| real(path));
+        let halves = written.iter().chain([&renewed]).map(|path| half(path));
+        halves.chain([renewed.clone()]).collect()
+    }
+
     /// Reads what the node shows and trusts: the pair that was written last, also where a power cut came in between; what is left to do
-    /// then is done.
+    /// then is done. A third file that does not count is removed.
     ///
     /// # Errors
     /// See [`FilesError`].
     pub fn read(&self) -> Result<StoredIdentity, FilesError> {
         let authorities = read(&self.authorities)?;
-        if let Some((certificate, key)) = self.begun()? {
-            tracing::info!("the node's new certificate was written in part: the rest is done");
-            self.finish(&certificate, &key);
-            return Ok(StoredIdentity { certificate, key, authorities });
+        match self.begun()? {
+            ThirdFile::Counts { certificate, key } => {
+                tracing::info!("the node's new certificate was written in part: the rest is done");
+                self.finish(&certificate, &key);
+                return Ok(StoredIdentity { certificate, key, authorities });
+            }
+            ThirdFile::CountsNot => {
+                let path = self.renewed();
+                tracing::warn!(path = %path.display(), "it holds no certificate of this node and its key that would replace what is in place; it is removed");
+                remove(&path)?;
+            }
+            ThirdFile::Absent => {}
         }
+        self.in_place(authorities)
+    }
+
+    /// The same, and nothing is written or removed.
+    ///
+    /// # Errors
+    /// See [`FilesError`].
+    pub fn look(&self) -> Result<StoredIdentity, FilesError> {
+        let authorities = read(&self.authorities)?;
+        match self.begun()? {
+            ThirdFile::Counts { certificate, key } => Ok(StoredIdentity { certificate, key, authorities }),
+            ThirdFile::CountsNot | ThirdFile::Absent => self.in_place(authorities),
+        }
+    }
+
+    fn in_place(&self, authorities: String) -> Result<StoredIdentity, FilesError> {
         Ok(StoredIdentity { certificate: read(&self.certificate)?, key: read(&self.key)?, authorities })
     }
 
-    /// A new pair that was begun to be written, certificate and key. One that is older than what is in its place, of another node or not
-    /// whole is removed.
-    fn begun(&self) -> Result<Option<(String, String)>, FilesError> {
-        let path = self.renewed();
-        let text = match read(&path) {
+    /// A new pair that was begun to be written.
+    fn begun(&self) -> Result<ThirdFile, FilesError> {
+        let text = match read(&self.renewed()) {
             Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
+                return Ok(ThirdFile::Absent);
             }
             text => text?,
         };
-        let pair = text.find(CERTIFICATE_BEGINS).and_then(|at| text.split_at_checked(at));
-        let pair = pair.map(|(key, certificate)| (certificate.to_owned(), key.to_owned()));
-        let in_place = read(&self.certificate).ok();
-        let fits = pair.filter(|(certificate, key)| is_newer(certificate, key, in_place.as_deref()));
-        if fits.is_none() {
-            tracing::warn!(path = %path.display(), "it holds no newer certificate of this node and its key; it is removed");
-            remove(&path)?;
+        let (pair, replaces) = match text.split_once(IN_PLACE_OF) {
+            Some((pair, replaces)) => (pair, Some(replaces.trim())),
+            None => (text.as_str(), None),
+        };
+        let pair = pair.find(CERTIFICATE_BEGINS).and_then(|at| pair.split_at_checked(at));
+        Ok(match pair {
+            Some((key, certificate)) if self.counts(certificate, key, replaces) => {
+                ThirdFile::Counts { certificate: certificate.to_owned(), key: key.to_owned() }
+            }
+            Some(_) | None => ThirdFile::CountsNot,
+        })
+    }
+
+    /// Whether a pair that stands beside counts, which was written to replace the certificate with the serial `replaces`.
+    fn counts(&self, certificate: &str, key: &str, replaces: Option<&str>) -> bool {
+        let Some(der) = first_of_pem(certificate) else { return false };
+        if !is_pair(&der, key).unwrap_or(false) {
+            return false;
         }
-        Ok(fits)
+        // Without one in its place there is nothing better.
+        let Some(before) = read(&self.certificate).ok().as_deref().and_then(first_of_pem) else {
+            return true;
+        };
+        let is_same_node = matches!((node_of_certificate(&der), node_of_certificate(&before)), (Ok(one), Ok(other)) if one == other);
+        if !is_same_node {
+            return false;
+        }
+        let works = read(&self.key).is_ok_and(|key| is_pair(&before, &key).unwrap_or(false));
+        let is_replaced = || replaces.is_some() && serial_of(&before).ok().as_deref() == replaces;
+        !works || is_replaced() || is_later(&der, &before)
+    }
+
+    /// The serial of the certificate that is in place, if that is a pair.
+    fn serial_in_place(&self) -> Option<String> {
+        let der = first_of_pem(&read(&self.certificate).ok()?)?;
+        let key = read(&self.key).ok()?;
+        is_pair(&der, &key).unwrap_or(false).then(|| serial_of(&der).ok()).flatten()
     }
 
     /// Replaces the pair. Blocks until it is on the disk. Where it cannot take its place (the disk is full, say), it is kept beside, and
     /// the next start goes on from there.
     ///
     /// # Errors
-    /// See [`FilesError`]: the old pair is what counts.
+    /// See [`FilesError`]: what counted before does. Where the disk has failed in the very last step it may be the new pair at the next
+    /// start, which the cloud takes for good as well until it hears which is used. Nothing is removed: what stands beside from before may be
+    /// the only pair that is good.
     pub fn keep(&self, certificate: &str, key: &str) -> Result<(), FilesError> {
-        if let Err(error) = self.take(WriteStep::Beside, certificate, key) {
-            // It may be there for all that, and would count at the next start, when the cloud has long signed another one.
-            let _ = remove(&self.renewed());
-            return Err(error);
-        }
+        self.take(WriteStep::Beside, certificate, key)?;
         self.finish(certificate, key);
         Ok(())
     }
@@ -169,7 +240,11 @@ impl IdentityFiles {
     /// See [`FilesError`].
     pub fn take(&self, step: WriteStep, certificate: &str, key: &str) -> Result<(), FilesError> {
         match step {
-            WriteStep::Beside => write(&self.renewed(), &format!("{key}{certificate}"), SECRET),
+            WriteStep::Beside => {
+                let replaces = self.serial_in_place().map(|serial| format!("{IN_PLACE_OF}{serial}\n"));
+                let text = format!("{key}{certificate}{}", replaces.unwrap_or_default());
+                write(&self.renewed(), &text, SECRET)
+            }
             WriteStep::Key => write(&real(&self.key), key, SECRET),
             WriteStep::Certificate => write(&real(&self.certificate), certificate, PUBLIC),
             WriteStep::Clear => remove(&self.renewed()),
@@ -185,18 +260,11 @@ impl IdentityFiles {
     }
 }
 
-/// Whether a pair belongs together, and is of the same node as what is in its place and not older.
-fn is_newer(certificate: &str, key: &str, in_place: Option<&str>) -> bool {
-    let Some(der) = first_of_pem(certificate) else { return false };
-    if !is_pair(&der, key).unwrap_or(false) {
-        return false;
-    }
-    // Without one in its place there is nothing better.
-    let Some(before) = in_place.and_then(first_of_pem) else { return true };
-    let same = matches!((node_of_certificate(&der), node_of_certificate(&before)), (Ok(one), Ok(other)) if one == other);
+/// Whether a certificate was signed no earlier than the one that is in place.
+fn is_later(der: &[u8], before: &[u8]) -> bool {
     let signed = |der: &[u8]| validity_of(der).map(|validity| validity.signed_at()).ok();
     // By whole seconds.
-    same && signed(&der).map(|at| at + Duration::from_secs(1)) >= signed(&before)
+    signed(der).map(|at| at + Duration::from_secs(1)) >= signed(before)
 }
 
 /// What a link leads to: it stays, and what it leads to is replaced.
@@ -211,12 +279,17 @@ fn read(path: &Path) -> Result<String, FilesError> {
     if text.len() as u64 > FILE_MAX { Err(FilesError::TooLarge(path.to_owned())) } else { Ok(text) }
 }
 
+/// Under which name a file is written first.
+fn half(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
 /// Under a name of its own first, which nobody has opened, and then at once in the place of what was there.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), FilesError> {
     let at = |source| FilesError::Write { path: path.to_owned(), source };
-    let mut beside = path.to_owned().into_os_string();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let beside = half(path);
     // Of a power cut.
     remove(&beside)?;
     let opened = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(&beside);

@@ -208,7 +208,9 @@ pub(crate) fn judged_by(clock: &Arc<dyn Clock>) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use beehive::testing::Probe;
     use contract::certificate::RenewalRefused;
@@ -216,23 +218,23 @@ mod tests {
     use futures::future::join;
     use pki::Authority;
 
-    const NODE: &str = "edge-1";
-    const LONG: Duration = Duration::from_secs(20);
+    pub(crate) const NODE: &str = "edge-1";
+    pub(crate) const LONG: Duration = Duration::from_secs(20);
     const DAY: Duration = Duration::from_secs(86_400);
 
     /// What the cloud makes of a request.
     type Answer<'a> = dyn Fn(&[u8]) -> Result<RenewedCertificate, RenewalRefused> + 'a;
 
-    struct Fixture {
-        env: Env,
-        authority: Authority,
-        certificates: NodeCertificates,
+    pub(crate) struct Fixture {
+        pub(crate) env: Env,
+        pub(crate) authority: Authority,
+        pub(crate) certificates: Rc<NodeCertificates>,
         files: IdentityFiles,
         _folder: tempfile::TempDir,
     }
 
     impl Fixture {
-        fn new() -> Fixture {
+        pub(crate) fn new() -> Fixture {
             let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
             let authority = Authority::create(env.wall(), env.random_id()).unwrap();
             let files = IdentityFiles {
@@ -241,8 +243,9 @@ mod tests {
                 authorities: folder.path().join("rootCA.crt"),
             };
             let request = NodeRequest::new(NODE).unwrap();
-            let issued =
-                authority.sign_node(&request.csr_der, NODE, env.wall(), DAY, env.random_id()).unwrap();
+            let issued = authority
+                .sign_node(&request.csr_der, NODE, env.wall() - DAY / 4, DAY, env.random_id())
+                .unwrap();
             files.keep_authorities(authority.cert_pem()).unwrap();
             files.keep(&issued.pem, &request.key_pem).unwrap();
             let stored = files.read().unwrap();
@@ -250,18 +253,19 @@ mod tests {
             let node = NodeName::parse(NODE).unwrap();
             let certificates =
                 NodeCertificates::new(node, (files.clone(), stored), (store, Vec::new()), true).unwrap();
+            let certificates = Rc::new(certificates);
             Fixture { env, authority, certificates, files, _folder: folder }
         }
 
         /// What the cloud answers.
-        fn signed(&self, csr_der: &[u8], node: &str, by: &Authority) -> RenewedCertificate {
+        pub(crate) fn signed(&self, csr_der: &[u8], node: &str, by: &Authority) -> RenewedCertificate {
             let issued = by.sign_node(csr_der, node, self.env.wall(), DAY, self.env.random_id()).unwrap();
             let authorities = vec![self.authority.cert_der().to_vec()];
             let trust = CloudTrust { authorities, servers: Vec::new() };
             RenewedCertificate { certificate: issued.der, trust }
         }
 
-        fn on_disk(&self) -> Vec<u8> {
+        pub(crate) fn on_disk(&self) -> Vec<u8> {
             first_of_pem(&self.files.read().unwrap().certificate).unwrap()
         }
     }

@@ -10,3 +10,6 @@ pub use identity::NodeCertificates;
 pub(crate) use identity::{RenewalFailure, TrustTaken, judged_by};
 pub use renewal_plan::RenewalPlan;
 pub use servers::kept_servers;
+
+#[cfg(test)]
+pub(crate) use identity::tests as identity_tests;

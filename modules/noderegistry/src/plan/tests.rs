@@ -22,7 +22,7 @@ fn joined(node_uid: Option<&str>) -> Entry {
         is_ending: false,
         living: Some("aa".to_owned()),
         newest: Some(certificate("aa")),
-        next: None,
+        next: Vec::new(),
         enrolment: None,
         node_uid: node_uid.map(str::to_owned),
         had_node: node_uid.is_some(),

@@ -63,9 +63,9 @@ fn a_certificate_whose_keeping_is_not_heard_of_is_good_and_the_elder_one_as_well
         let name = contract::NodeName::parse(NODE).unwrap();
         let registry = noderegistry::Registry::new(cluster.client());
         let coming = noderegistry::Certificate { serial: "0abc".to_owned(), not_after_unix: u64::MAX >> 1 };
-        registry.renew(&name, &elder, &coming).await.unwrap();
+        registry.renew(&name, std::slice::from_ref(&elder), &coming).await.unwrap();
         // Another node's link, or a certificate that is not the living one, gets none.
-        assert!(registry.renew(&name, "77", &coming).await.is_err());
+        assert!(registry.renew(&name, &["77".to_owned()], &coming).await.is_err());
         node.stop().await;
         node.start().await;
         cluster.until_async("the elder one is let in", async || !session(&cluster).await.is_null()).await;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use beehive::link::Capabilities;
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo};
+use beehive::link::{Capabilities, sentence};
 use serde::{Deserialize, Serialize};
 
 use crate::device_call::MethodCall;
@@ -37,7 +37,7 @@ impl From<Result<(), String>> for CallTakenV1 {
 
 impl From<CallTakenV1> for Result<(), String> {
     fn from(CallTakenV1(taken): CallTakenV1) -> Self {
-        taken
+        taken.map_err(|reason| sentence(reason.as_bytes()))
     }
 }
 

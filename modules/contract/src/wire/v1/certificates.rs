@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use beehive::link::Capabilities;
 use beehive::link::wire::{DecodeError, EncodeError, Outgoing, ReplyTo};
+use beehive::link::{Capabilities, sentence};
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::{CSR_BYTES_MAX, CloudTrust, RenewalRefused, RenewedCertificate};
@@ -85,7 +85,7 @@ impl From<Result<RenewedCertificate, RenewalRefused>> for RenewalAnswerV1 {
 impl From<RenewalAnswerV1> for Result<RenewedCertificate, RenewalRefused> {
     fn from(RenewalAnswerV1(answer): RenewalAnswerV1) -> Self {
         let refused = |RenewalRefusedV1 { reason, wait_ms }| RenewalRefused {
-            reason,
+            reason: sentence(reason.as_bytes()),
             wait: wait_ms.map(Duration::from_millis),
         };
         answer
@@ -102,7 +102,7 @@ impl From<Result<(), String>> for TakenV1 {
 
 impl From<TakenV1> for Result<(), String> {
     fn from(TakenV1(taken): TakenV1) -> Self {
-        taken
+        taken.map_err(|reason| sentence(reason.as_bytes()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Objects, what a node holds of them, and why a batch was not applied, as version 1 writes them.
 
+use beehive::link::sentence;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +152,7 @@ impl From<Result<(), NotApplied>> for AppliedV1 {
 impl From<AppliedV1> for Result<(), NotApplied> {
     fn from(AppliedV1(applied): AppliedV1) -> Self {
         applied.map_err(|why| match why {
-            NotAppliedV1::Refused(reason) => NotApplied::Refused(reason),
+            NotAppliedV1::Refused(reason) => NotApplied::Refused(sentence(reason.as_bytes())),
             NotAppliedV1::Stale => NotApplied::Stale,
         })
     }
