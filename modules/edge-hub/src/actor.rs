@@ -271,8 +271,7 @@ impl EdgeHub {
         let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
         let Some(in_use) = self.say_linked(attempt, trying.server, carrier, cx) else { return };
-        let before =
-            self.up.replace(ActiveLink { attempt, server: trying.server, carrier, _in_use: in_use });
+        let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier, _in_use: in_use });
         self.plan.linked(trying.server, carrier);
         self.outage = Outage::default();
         if before.is_some() {

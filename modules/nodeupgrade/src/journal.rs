@@ -15,9 +15,10 @@ use crate::plan::{Outcome, Phase, Progress};
 
 /// The first layout of the document.
 const LAYOUT: u32 = 1;
-/// 1 MiB: a journal has a few kilobytes, the environment of edgecore included.
-const DOCUMENT_MAX: u64 = 1 << 20;
-/// 64 KiB are kept free for the journal itself, so that a full disk does not keep it from being written.
+/// 64 MiB: a journal has a few kilobytes, but for arguments and environment of edgecore, of which the kernel takes 6 MiB, each byte of them
+/// six letters of JSON at the most.
+const DOCUMENT_MAX: u64 = 64 << 20;
+/// 64 KiB more than the journal has are kept free for it, so that a full disk does not keep it from being written.
 const RESERVE: usize = 64 << 10;
 /// 200 steps: with every resume a run has fewer.
 const STEPS_MAX: usize = 200;
@@ -46,7 +47,30 @@ pub enum Launch {
         folder: PathBuf,
         /// The file that its standard error went to, if it was one.
         log: Option<PathBuf>,
+        /// What else it had of whoever started it.
+        #[serde(default)]
+        inherited: Inherited,
     },
+}
+
+/// What a process has of whoever started it, beside arguments and environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The mask of modes; `None`: nobody knows.
+    pub umask: Option<u32>,
+    /// Limits of its resources, as far as they are known.
+    pub limits: Vec<Limit>,
+}
+
+/// A limit of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// By the kernel's word, as `Max open files`.
+    pub resource: String,
+    /// The soft one, in the resource's unit; `None`: there is none.
+    pub soft: Option<u64>,
+    /// The hard one.
+    pub hard: Option<u64>,
 }
 
 /// What the new edgecore has to show.
@@ -59,6 +83,21 @@ pub struct Bar {
     pub offline_ok: bool,
     /// Within how many seconds.
     pub within: u64,
+    /// How the edgecore was that ran before: no more is asked of it when it is started again.
+    #[serde(default)]
+    pub before: Before,
+}
+
+/// How the edgecore was that was to be exchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Before {
+    /// It answered at its socket.
+    #[default]
+    Answered,
+    /// It ran and did not answer.
+    Silent,
+    /// It did not run.
+    Down,
 }
 
 /// A step that was done, or was not.
@@ -83,6 +122,9 @@ pub struct StepRecord {
 pub struct Journal {
     /// Which layout it has.
     pub layout: u32,
+    /// Of all upgrades, rollbacks and backups of the node the how many-eth it is: what is newer is told by it, and never by a clock.
+    #[serde(default)]
+    pub sequence: u64,
     /// What was asked for.
     pub event: Event,
     /// The version that ran.
@@ -103,6 +145,9 @@ pub struct Journal {
     pub is_store_current: bool,
     /// A store of a backup that is to go back with the programs, as whoever asked for it has said.
     pub store_from: Option<PathBuf>,
+    /// By what a store is known that was put back, in hexadecimal, of each copy: chosen before, so that it is not done twice.
+    #[serde(default)]
+    pub put_back: BTreeMap<PathBuf, String>,
     /// How edgecore is started.
     pub launch: Launch,
     /// What it has to show.
@@ -116,6 +161,7 @@ impl Journal {
     pub(crate) fn new(event: Event, from: &str, to: &str, config: &Path, store: &Path) -> Journal {
         Journal {
             layout: LAYOUT,
+            sequence: 0,
             event,
             from_version: from.to_owned(),
             to_version: to.to_owned(),
@@ -126,8 +172,9 @@ impl Journal {
             backup: PathBuf::new(),
             is_store_current: false,
             store_from: None,
+            put_back: BTreeMap::new(),
             launch: Launch::Unit(String::new()),
-            bar: Bar { socket: None, offline_ok: false, within: 0 },
+            bar: Bar { socket: None, offline_ok: false, within: 0, before: Before::Answered },
             steps: Vec::new(),
         }
     }
@@ -168,6 +215,11 @@ impl JournalFolder {
     /// The document's file.
     pub fn document(&self) -> PathBuf {
         self.0.join("journal.json")
+    }
+
+    /// Where the one copy lies of what was handed in.
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.0.join("incoming")
     }
 
     fn reserve(&self) -> PathBuf {
@@ -239,14 +291,27 @@ impl JournalFolder {
         }
     }
 
-    /// Keeps room for the journal.
+    /// Keeps room for this journal.
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) fn keep_room(&self) -> Result<()> {
+    pub(crate) fn keep_room(&self, journal: &Journal) -> Result<()> {
         files::make_folder(&self.0)?;
+        let room = serde_json::to_vec_pretty(journal)?.len().saturating_add(RESERVE);
         // Bytes that no file system leaves out.
-        files::replace(&self.reserve(), &vec![0x5a; RESERVE], 0o600)
+        files::replace(&self.reserve(), &vec![0x5a; room], 0o600)
+    }
+
+    /// Puts the journal back that was there before one that has come to nothing; `None`: there was none.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(crate) fn put_back(&self, before: Option<&Journal>) -> Result<()> {
+        match before {
+            Some(before) => self.save(before)?,
+            None => files::remove(&self.document())?,
+        }
+        files::remove(&self.reserve())
     }
 
     /// Writes KubeEdge's report of an upgrade that has ended.
@@ -284,8 +349,13 @@ mod tests {
         assert!(lock.is_some() && journals.lock().unwrap().is_none());
         drop(lock);
         assert!(journals.lock().unwrap().is_some());
-        journals.keep_room().unwrap();
         let mut written = journal();
+        // An environment as large as the kernel takes one, of bytes that JSON spells out.
+        let environment = BTreeMap::from([("LARGE".to_owned(), "\u{1}".repeat(6 << 20))]);
+        let (arguments, folder, inherited) = (Vec::new(), PathBuf::from("/"), Inherited::default());
+        written.launch = Launch::Process { arguments, environment, folder, log: None, inherited };
+        journals.keep_room(&written).unwrap();
+        assert!(files::size_of(&journals.reserve()) > 36 << 20);
         written.note(7, &Err("no room".to_owned()));
         journals.save(&written).unwrap();
         assert_eq!(journals.load().unwrap(), Some(written));

@@ -1,6 +1,6 @@
 //! Does what was prepared, phase by phase, outside of edgecore: it lives on while that is exchanged. And takes up what was not finished.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
@@ -10,14 +10,18 @@ use edge_store::HeldStore;
 
 use crate::exchange::When;
 use crate::health::{self, Watched};
-use crate::journal::{Journal, JournalFolder};
+use crate::journal::{Before, Event, Journal, JournalFolder, Launch};
 use crate::plan::{Finder, Outcome, Phase};
-use crate::process::Process;
-use crate::{backup, service};
+use crate::process::{self, Process};
+use crate::{backup, service, working};
 
 /// 10 s in which whoever prepared it lets go of the journal.
 const LOCK_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// 300 s in which whoever starts the machine, or has called for the taking up, starts edgecore.
+const STARTED_WITHIN: Duration = Duration::from_secs(300);
+/// 1 s between two looks at whether he has.
+const STARTED_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What was found where an unfinished upgrade would be.
 #[derive(Debug)]
@@ -28,6 +32,9 @@ pub enum TakenUp {
     Supervised,
     /// One that is finished now.
     Finished(Box<Journal>),
+    /// One of which all is done that can be before edgecore runs. [`supervise`] does the rest, beside whoever starts edgecore, and
+    /// [`end_unwatched`] ends it where nobody can.
+    AwaitsStart(Box<Journal>),
 }
 
 /// Does the upgrade or rollback that was prepared for the node of this `edgecore.yaml`, or goes on with it where the supervisor before
@@ -80,8 +87,36 @@ pub async fn take_up(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> R
             return Ok(TakenUp::Nothing);
         }
     };
-    let finder = if Process::on_store(store).is_some() { Finder::Supervisor } else { Finder::Boot };
-    Ok(TakenUp::Finished(Box::new(found(&journals, journal, finder, env, say).await)))
+    let finder = finder(Process::on_store(store).is_some(), &journal.launch, process::own_unit().as_deref());
+    let journal = Box::new(found(&journals, journal, finder, env, say).await);
+    Ok(match journal.progress.awaits_start() {
+        true => TakenUp::AwaitsStart(journal),
+        false => TakenUp::Finished(journal),
+    })
+}
+
+/// Whoever is called by the unit before edgecore is started may neither ask systemd for its end nor wait for its health, both of which
+/// would wait for him: an edgecore that runs all the same is in the way.
+fn finder(runs: bool, launch: &Launch, own_unit: Option<&str>) -> Finder {
+    let is_of_unit = matches!(launch, Launch::Unit(unit) if own_unit == Some(unit));
+    if runs && !is_of_unit { Finder::Supervisor } else { Finder::Boot }
+}
+
+/// Ends an upgrade of which only is left to look how edgecore is, where nobody can. Answers how it ended; `None`: there is nothing to
+/// end, or somebody looks.
+///
+/// # Errors
+/// When its journal cannot be read or written.
+pub fn end_unwatched(config: &Path) -> Result<Option<Journal>> {
+    let journals = JournalFolder::of(&EdgeCore::load(config)?.database.data_source);
+    let Some(_lock) = journals.lock()? else { return Ok(None) };
+    let Some(mut journal) = journals.load()?.filter(|journal| journal.progress.awaits_start()) else {
+        return Ok(None);
+    };
+    journal.progress.unwatched();
+    journals.save(&journal)?;
+    journals.report(&journal)?;
+    Ok(Some(journal))
 }
 
 async fn found(
@@ -91,7 +126,7 @@ async fn found(
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Journal {
-    journal.progress.found_by(finder);
+    journal.progress.found_by(finder, &process::boot_id());
     let mut run = Run { journals, journal, held: None, env };
     run.drive(say).await;
     run.journal
@@ -107,7 +142,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn drive(&mut self, say: &mut dyn FnMut(String)) {
-        while !self.journal.progress.is_done() {
+        while !self.journal.progress.is_done() && !self.journal.progress.awaits_start() {
             let phase = self.journal.progress.phase;
             // A phase that is not on the disk is not begun on the way forward; the way back is gone in any case.
             let written = self.journals.save(&self.journal);
@@ -126,8 +161,15 @@ impl Run<'_> {
         }
         if self.journal.progress.outcome == Some(Outcome::Refused) {
             self.journal.exchanges.iter().for_each(crate::exchange::Exchange::forget);
+            // What stays goes with the next one.
+            drop(working::remove_folder(&self.journals.incoming()));
         }
-        for written in [self.journals.save(&self.journal), self.journals.report(&self.journal)] {
+        let saved = self.journals.save(&self.journal);
+        let reported = match self.journal.progress.is_done() {
+            true => self.journals.report(&self.journal),
+            false => Ok(()),
+        };
+        for written in [saved, reported] {
             if let Err(error) = written {
                 say(format!("failed  it cannot be written how it ended: {error:#}"));
             }
@@ -145,33 +187,65 @@ impl Run<'_> {
                 self.hold().await?;
                 Ok("edgecore is stopped".to_owned())
             }
-            Phase::BackUpStore => {
-                let folder = self.journal.backup.clone();
-                backup::refresh_store(&folder, self.hold().await?)?;
-                self.journal.is_store_current = true;
-                Ok("the store is backed up as edgecore left it".to_owned())
-            }
+            Phase::BackUpStore => self.back_up_store().await,
             Phase::Swap => self.swap().await,
-            Phase::Start | Phase::Restart => {
-                // Whoever starts edgecore wants it.
-                self.held = None;
-                let program = self.program()?;
-                service::start(&self.journal.launch, &program, &self.journal.store, self.env).await
-            }
+            Phase::Start => self.start().await,
+            Phase::Restart => match self.start().await {
+                Err(error) if self.journal.bar.before == Before::Down => {
+                    Ok(format!("edgecore did not run before, and does not now: {error:#}"))
+                }
+                started => started,
+            },
             Phase::Health => self.watch(false).await,
-            Phase::CheckRestarted => self.watch(true).await,
+            Phase::CheckRestarted if self.journal.bar.before == Before::Down => {
+                Ok("edgecore did not run before, and no more is asked of it".to_owned())
+            }
+            Phase::CheckRestarted => match self.until_started().await? {
+                true => self.watch(true).await,
+                false => Ok("nobody has started edgecore: how it is nobody knows".to_owned()),
+            },
             Phase::Confirm => self.confirm(),
             Phase::RestorePrograms => {
+                let mut said = format!("edgecore {} has its name again", self.journal.from_version);
                 for exchange in self.journal.exchanges.iter().rev() {
-                    exchange.restore()?;
+                    if let Some(kept) = exchange.restore()? {
+                        said += &format!(
+                            "; {} was edited meanwhile, and is kept so as {}",
+                            exchange.path.display(),
+                            kept.display()
+                        );
+                    }
                 }
-                Ok(format!("edgecore {} has its name again", self.journal.from_version))
+                Ok(said)
             }
             Phase::RestoreStore => self.restore_store().await,
         }
     }
 
-    fn program(&self) -> Result<std::path::PathBuf> {
+    async fn start(&mut self) -> Result<String> {
+        // Whoever starts edgecore wants it.
+        self.held = None;
+        let program = self.program()?;
+        service::start(&self.journal.launch, &program, &self.journal.store, self.env).await
+    }
+
+    async fn back_up_store(&mut self) -> Result<String> {
+        let (folder, event) = (self.journal.backup.clone(), self.journal.event);
+        let held = self.hold().await?;
+        match backup::refresh_store(&folder, held) {
+            // Who is on the way back may be so for that.
+            Err(error) if event == Event::Rollback && held.sound().is_err() => {
+                Ok(format!("the store is not backed up, as it cannot be read: {error:#}"))
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.journal.is_store_current = true;
+                Ok("the store is backed up as edgecore left it".to_owned())
+            }
+        }
+    }
+
+    fn program(&self) -> Result<PathBuf> {
         Ok(self.journal.exchanges.first().context("the journal names no program")?.path.clone())
     }
 
@@ -180,7 +254,7 @@ impl Run<'_> {
         let held = match self.held.take() {
             Some(held) => held,
             // systemd waits for this to end, and would not answer.
-            None if self.journal.progress.is_booting => edge_store::hold(&self.journal.store)?,
+            None if self.journal.progress.is_booting => service::hold(&self.journal.store, self.env).await?,
             None => service::stop(&self.journal.launch, &self.journal.store, self.env).await?,
         };
         Ok(self.held.insert(held))
@@ -192,52 +266,102 @@ impl Run<'_> {
             exchange.swap()?;
         }
         if let Some(from) = self.journal.store_from.clone() {
-            let incarnation = self.env.random_id();
-            self.hold().await?.put_back(&from, &incarnation).context("the store of the backup")?;
+            self.put_back(&from).await.context("the store of the backup")?;
         }
         Ok(format!("edgecore {} has its name", self.journal.to_version))
     }
 
     async fn watch(&self, only_stays: bool) -> Result<String> {
         let (program, store) = (self.program()?, &self.journal.store);
-        let watched = Watched { program: &program, store, bar: &self.journal.bar, only_stays };
-        health::wait(&watched, self.env).await
+        let (bar, is_booting) = (&self.journal.bar, only_stays && !self.journal.progress.boot.is_empty());
+        health::wait(&Watched { program: &program, store, bar, only_stays, is_booting }, self.env).await
+    }
+
+    /// Whether edgecore has been started by whoever starts the machine: he is given time for it.
+    async fn until_started(&self) -> Result<bool> {
+        if self.journal.progress.boot.is_empty() {
+            return Ok(true);
+        }
+        let until = self.env.now() + STARTED_WITHIN;
+        while Process::on_store(&self.journal.store).is_none() {
+            if service::ends_by_itself(&self.journal.launch, self.env).await {
+                bail!("edgecore ends by itself again and again: its log says why");
+            }
+            if self.env.now() >= until {
+                return Ok(false);
+            }
+            self.env.sleep(STARTED_LOOK_EVERY).await;
+        }
+        Ok(true)
+    }
+
+    /// Puts a copy in the place of the store; done again, once.
+    async fn put_back(&mut self, from: &Path) -> Result<Option<PathBuf>> {
+        let known = self.journal.put_back.get(from).and_then(|known| hex::decode(known).ok());
+        let incarnation = match known.and_then(|known| <[u8; 16]>::try_from(known).ok()) {
+            Some(incarnation) => incarnation,
+            None => {
+                let fresh = self.env.random_id();
+                self.journal.put_back.insert(from.to_owned(), hex::encode(fresh));
+                // On a full disk it is done without.
+                drop(self.journals.save(&self.journal));
+                fresh
+            }
+        };
+        Ok(self.hold().await?.put_back(from, &incarnation)?)
     }
 
     fn confirm(&self) -> Result<String> {
         let exchanges = &self.journal.exchanges;
         let late = exchanges.iter().filter(|exchange| exchange.when == When::Confirm);
         let swapped: Vec<Result<()>> = late.map(crate::exchange::Exchange::swap).collect();
+        let (to, backup) = (&self.journal.to_version, self.journal.backup.display());
+        let mut said = format!("edgecore {to} stays; the one before is kept in {backup}");
         for exchange in exchanges {
-            exchange.settle()?;
+            if let Some(kept) = exchange.settle()? {
+                said += &format!("; {} as it was is {}", exchange.path.display(), kept.display());
+            }
         }
         swapped.into_iter().collect::<Result<()>>()?;
-        Ok(format!(
-            "edgecore {} stays; the one before is kept in {}",
-            self.journal.to_version,
-            self.journal.backup.display()
-        ))
+        Ok(said)
     }
 
-    /// The store goes back where the release that was there before cannot use it, and where it is of a backup. What the new edgecore
-    /// has accepted meanwhile stays in any other case.
+    /// The store goes back where the release that was there before cannot use it, where it is another one than that release left, as
+    /// the new one has set it aside and begun anew, and where it is of a backup. What the new edgecore has accepted meanwhile stays in
+    /// any other case.
     async fn restore_store(&mut self) -> Result<String> {
-        let (from, is_current) = (backup::store_in(&self.journal.backup), self.journal.is_store_current);
-        let must = self.journal.progress.must_restore_store || self.journal.store_from.is_some();
-        if !is_current {
+        let from = backup::store_in(&self.journal.backup);
+        let is_of_backup = self.journal.store_from.is_some();
+        let must = self.journal.progress.must_restore_store || is_of_backup;
+        let had = self.journal.progress.may_have_run || is_of_backup;
+        if !had || !self.journal.is_store_current {
             return Ok("the store is as it was: nobody else has had it".to_owned());
         }
-        let incarnation = self.env.random_id();
         let held = self.hold().await?;
-        let reason = match held.sound() {
-            Ok(()) if !must => {
+        let reason = match (held.sound(), held.is_that_of(&from)) {
+            (Err(error), _) => error.to_string(),
+            (Ok(()), Ok(false)) => "the new edgecore had begun another one".to_owned(),
+            (Ok(()), _) if must => "it is put back".to_owned(),
+            (Ok(()), _) => {
                 return Ok("the store can be read as it is, and stays with what came in meanwhile".to_owned());
             }
-            Ok(()) => "it is put back".to_owned(),
-            Err(error) => error.to_string(),
         };
-        let replaced = held.put_back(&from, &incarnation).with_context(|| format!("the store ({reason})"))?;
+        let replaced = self.put_back(&from).await.with_context(|| format!("the store ({reason})"))?;
         let kept = replaced.map(|path| format!("; that one is {} now", path.display())).unwrap_or_default();
         Ok(format!("the store is the one of before ({reason}){kept}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_the_unit_calls_before_edgecore_does_not_wait_for_that_unit() {
+        let unit = Launch::Unit("edgecore.service".to_owned());
+        assert_eq!(finder(true, &unit, Some("edgecore.service")), Finder::Boot);
+        assert_eq!(finder(true, &unit, Some("sshd.service")), Finder::Supervisor);
+        assert_eq!(finder(true, &unit, None), Finder::Supervisor);
+        assert_eq!(finder(false, &unit, None), Finder::Boot);
     }
 }
