@@ -104,17 +104,10 @@ pub(crate) async fn fetch(
     if files::sum_of_file(&node.program)?.as_ref() == Some(&first.sum) {
         return Ok(Fetched::Already);
     }
-    let programs = staged.iter().map(|staged| Ok((staged, program_of(staged)?))).collect::<Result<Vec<_>>>();
-    for (staged, program) in
-        told("Staged", programs, |all| format!("{} wait for their names", all.len()), say)?
-    {
-        let fits = program.fits_machine().with_context(|| staged.name);
-        told(
-            "Program",
-            fits,
-            |()| format!("{} of {} is for this machine", staged.name, path.display()),
-            say,
-        )?;
+    for staged in &staged {
+        let program = program_of(staged).and_then(|program| program.fits_machine().map(|()| program));
+        let says = |_: &Program| format!("{} of {} is for this machine", staged.name, path.display());
+        let program = told("Program", program.context(staged.name), says, say)?;
         let version = match staged.name {
             EDGECORE => new_version(node, &program, trust, env).await,
             name => of_the_same_release(&program, name, &journal.to_version, env).await,
