@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::journal::JournalFolder;
+use crate::journal_folder::JournalFolder;
 use crate::{backup, boot};
 
 /// Removes the backups, also those that were cut off, and the journal of the node whose store is at `store`, what waits for a program's name

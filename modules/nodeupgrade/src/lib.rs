@@ -28,11 +28,13 @@ mod health;
 mod image;
 mod inherited;
 mod journal;
+mod journal_folder;
 mod node;
 mod plan;
 mod prepare;
 mod process;
 mod program;
+mod run;
 mod service;
 mod signature;
 mod status;
@@ -44,9 +46,8 @@ pub use backup::{BackedUp, Backup, list as backups};
 pub use exchange::{Exchange, When};
 pub use fetch::{Source, Trust};
 pub use forget::forget;
-pub use journal::{
-    Bar, Before, Event, Inherited, Journal, JournalFolder, JournalLock, Launch, Limit, StepRecord,
-};
+pub use journal::{Bar, Before, Event, Inherited, Journal, Launch, Limit, StepRecord};
+pub use journal_folder::{JournalFolder, JournalLock};
 pub use plan::{Finder, Outcome, Phase, Progress};
 pub use prepare::{Order, Prepared, back_up, prepare, prepare_rollback};
 pub use service::has_systemd;

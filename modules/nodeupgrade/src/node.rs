@@ -8,7 +8,8 @@ use beehive::Env;
 use config::edge::EdgeCore;
 
 use crate::checks::{self, told};
-use crate::journal::{Before, Event, Journal, JournalFolder, JournalLock, Launch};
+use crate::journal::{Before, Event, Journal, Launch};
+use crate::journal_folder::{JournalFolder, JournalLock};
 use crate::plan::{Outcome, Phase};
 use crate::prepare::{EDGECORE, Order};
 use crate::process::Process;
