@@ -11,12 +11,26 @@ use anyhow::{Context as _, Result, bail};
 use beehive::Env;
 use clap::{Args, Subcommand};
 use config::edge::{DEFAULT_PATH, EdgeCore};
-use nodeupgrade::{Journal, JournalFolder, Order, Outcome, Source, TakenUp, Trust};
+use nodeupgrade::{Journal, JournalFolder, Order, Outcome, Prepared, Source, TakenUp, Trust};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::kubeedge_flags::{NoKubeEdgeFlags, OfUpgrade};
 
-/// The unit of the supervisor, where systemd is.
+/// What the unit of each supervisor begins with, where systemd is. Each has a name of its own: one that failed may still have its.
 const UNIT: &str = "kubehive-upgrade";
+/// What an order to upgrade is, and none of which goes with a question how it went or with the end of one that was begun.
+const OF_AN_ORDER: [&str; 10] = [
+    "from",
+    "image_archive",
+    "to_version",
+    "checksum",
+    "image_digest",
+    "key",
+    "signature",
+    "force",
+    "offline_ok",
+    "timeout",
+];
 /// A fifth of a second between two looks at the journal.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// 30 s without a supervisor: one that was ended is started again by systemd before that.
@@ -69,8 +83,9 @@ struct OfHealth {
 }
 
 impl OfHealth {
-    fn order(&self) -> Order {
-        Order { config: self.config.clone(), offline_ok: self.offline_ok, within: self.timeout }
+    fn order(&self) -> Result<Order> {
+        let (config, keadm) = (self.config.clone(), own_program()?);
+        Ok(Order { config, keadm, offline_ok: self.offline_ok, within: self.timeout })
     }
 }
 
@@ -108,13 +123,13 @@ pub struct UpgradeEdge {
     #[arg(long)]
     force: bool,
     /// Show how the last upgrade or rollback went, or how far it is
-    #[arg(long, conflicts_with_all = ["from", "image_archive"])]
+    #[arg(long, conflicts_with_all = OF_AN_ORDER)]
     status: bool,
     /// Finish an upgrade that was ended in the middle; the unit does it before each start of edgecore
-    #[arg(long, conflicts_with_all = ["from", "image_archive", "status"])]
+    #[arg(long, conflicts_with_all = OF_AN_ORDER, conflicts_with = "status")]
     take_up: bool,
     /// What this verb itself starts.
-    #[arg(long, hide = true, conflicts_with_all = ["from", "image_archive", "status", "take_up"])]
+    #[arg(long, hide = true, conflicts_with_all = OF_AN_ORDER, conflicts_with_all = ["status", "take_up"])]
     supervise: bool,
     #[command(flatten)]
     of_kubeedge: NoKubeEdgeFlags<OfUpgrade>,
@@ -176,6 +191,7 @@ pub async fn upgrade(command: &UpgradeCommand, env: &Env, say: &mut dyn FnMut(St
         return take_up(config, env, say).await;
     }
     if order.supervise {
+        let _hangup = deaf_to_hangup()?;
         // What it was started from may go; and where it cannot have a session of its own, it has one.
         let _ = rustix::process::setsid();
         // However it ended, it is done: whoever starts this again does not do it again.
@@ -195,8 +211,10 @@ pub async fn upgrade(command: &UpgradeCommand, env: &Env, say: &mut dyn FnMut(St
         version: order.to_version.clone(),
         force: order.force,
     };
-    nodeupgrade::prepare(&order.health.order(), &source, &trust, env, say).await?;
-    hand_over(config, env, say).await
+    match nodeupgrade::prepare(&order.health.order()?, &source, &trust, env, say).await? {
+        Prepared::Already => Ok(()),
+        Prepared::Ready => hand_over(config, env, say).await,
+    }
 }
 
 /// `keadm rollback`.
@@ -206,7 +224,7 @@ pub async fn upgrade(command: &UpgradeCommand, env: &Env, say: &mut dyn FnMut(St
 pub async fn rollback(command: &RollbackCommand, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let RollbackCommand::Edge(order) = command;
     let named = order.historical_version.as_deref();
-    nodeupgrade::prepare_rollback(&order.health.order(), named, order.restore_store, env, say).await?;
+    nodeupgrade::prepare_rollback(&order.health.order()?, named, order.restore_store, env, say).await?;
     hand_over(&order.health.config, env, say).await
 }
 
@@ -234,19 +252,34 @@ async fn take_up(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     if !config.exists() {
         return Ok(());
     }
-    match nodeupgrade::take_up(config, env, say).await? {
-        TakenUp::Nothing | TakenUp::Supervised => Ok(()),
-        TakenUp::Finished(journal) => {
-            nodeupgrade::status(&journal, false).into_iter().for_each(&mut *say);
-            if journal.progress.is_booting {
-                say("edgecore does not run: whoever has called this starts it now".to_owned());
+    let _hangup = deaf_to_hangup()?;
+    let journal = match nodeupgrade::take_up(config, env, say).await? {
+        TakenUp::Nothing | TakenUp::Supervised => return Ok(()),
+        TakenUp::AwaitsStart(journal) => match start_supervisor(config, env) {
+            Ok(()) => {
+                say("edgecore is the one of before; a supervisor looks how it is once it runs".to_owned());
+                journal
             }
-            match journal.progress.outcome {
-                Some(Outcome::Failed) => bail!("neither the old nor the new edgecore is sure"),
-                _ => Ok(()),
+            Err(error) => {
+                say(format!("nobody looks how edgecore is once it runs: {error:#}"));
+                nodeupgrade::end_unwatched(config)?.map_or(journal, Box::new)
             }
-        }
+        },
+        TakenUp::Finished(journal) => journal,
+    };
+    nodeupgrade::status(&journal, journal.progress.awaits_start()).into_iter().for_each(&mut *say);
+    if journal.progress.is_booting {
+        say("edgecore does not run: whoever has called this starts it now".to_owned());
     }
+    match journal.progress.outcome {
+        Some(Outcome::Failed) => bail!("neither the old nor the new edgecore is sure"),
+        _ => Ok(()),
+    }
+}
+
+/// A terminal that is closed does not end what goes on without it. It holds from now on, to the end of the process.
+fn deaf_to_hangup() -> Result<Signal> {
+    signal(SignalKind::hangup()).context("SIGHUP")
 }
 
 /// Starts the supervisor, and says what it does until it has ended.
@@ -254,18 +287,24 @@ async fn hand_over(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Res
     let config = std::path::absolute(config).context("where edgecore.yaml is")?;
     let journals = journals(&config)?;
     let shown = journals.load()?.map_or(0, |journal| journal.steps.len());
-    start_supervisor(&config)?;
+    start_supervisor(&config, env)?;
     say("handed over to a supervisor: it goes on if this is ended (`keadm upgrade edge --status`)".to_owned());
     follow(&journals, shown, env, say).await
 }
 
-fn start_supervisor(config: &Path) -> Result<()> {
-    let own = own_program()?;
+/// The name of a supervisor's unit.
+fn unit(id: [u8; 16]) -> String {
+    format!("{UNIT}-{:032x}", u128::from_be_bytes(id))
+}
+
+fn start_supervisor(config: &Path, env: &Env) -> Result<()> {
+    let (own, unit) = (own_program()?, unit(env.random_id()));
+    let config = std::path::absolute(config).context("where edgecore.yaml is")?;
     let mut command = if nodeupgrade::has_systemd() {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--property=Restart=on-failure", "--property=RestartSec=2s"]);
         // An edgecore that runs in no unit of its own is started by the supervisor, and outlives it.
-        command.arg("--property=KillMode=process").arg(format!("--unit={UNIT}")).arg(own);
+        command.arg("--property=KillMode=process").arg(format!("--unit={unit}")).arg(own);
         command
     } else {
         Command::new(own)
@@ -277,7 +316,7 @@ fn start_supervisor(config: &Path) -> Result<()> {
         let status = child.wait().context("systemd-run")?;
         if !status.success() {
             bail!(
-                "systemd-run does not start the supervisor ({status}): `systemctl status {UNIT}`; --take-up does without"
+                "systemd-run does not start the supervisor ({status}): `systemctl status {unit}`; --take-up does without"
             );
         }
     }
@@ -320,5 +359,52 @@ fn ended(journal: &Journal) -> Result<()> {
     match journal.progress.outcome {
         Some(Outcome::Confirmed) => Ok(()),
         _ => bail!("{last}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        order: UpgradeEdge,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<UpgradeEdge, String> {
+        let words = ["edge"].iter().chain(arguments);
+        let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| error.to_string())?;
+        Ok(line.order)
+    }
+
+    #[test]
+    fn who_asks_how_it_went_orders_nothing() {
+        for verb in ["--status", "--take-up", "--supervise"] {
+            assert!(parsed(&[verb, "--config", "/c"]).is_ok(), "{verb}");
+            for flag in [
+                &["--from", "f"] as &[&str],
+                &["--image-archive", "f"],
+                &["--toVersion", "1.2.3"],
+                &["--checksum", "ab"],
+                &["--image-digest", "ab"],
+                &["--key", "k", "--signature", "s"],
+                &["--force"],
+                &["--offline-ok"],
+                &["--timeout", "20"],
+            ] {
+                let error = parsed(&[&[verb], flag].concat()).err();
+                assert!(error.is_some_and(|error| error.contains("cannot be used with")), "{verb} {flag:?}");
+            }
+        }
+        assert!(parsed(&["--status", "--take-up"]).is_err() && parsed(&["--supervise", "--status"]).is_err());
+    }
+
+    #[test]
+    fn each_supervisor_has_a_name_of_its_own() {
+        let env = Env::real();
+        let (first, second) = (unit(env.random_id()), unit(env.random_id()));
+        assert_ne!(first, second);
+        assert!(first.starts_with("kubehive-upgrade-") && first.len() == 49, "{first}");
     }
 }

@@ -70,6 +70,7 @@ struct ActiveLink {
     attempt: u64,
     server: usize,
     carrier: Carrier,
+    _in_use: events::InUse,
 }
 
 impl EdgeHub {
@@ -303,8 +304,8 @@ impl EdgeHub {
         };
         let of_cloud = |(link, carrier): &(Link, Carrier)| (link_up(link), *carrier);
         let Some((up, carrier)) = self.links.borrow().get(&attempt).map(of_cloud) else { return };
-        self.say_linked(attempt, trying.server, carrier, cx);
-        let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier });
+        let Some(in_use) = self.say_linked(attempt, trying.server, carrier, cx) else { return };
+        let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier, _in_use: in_use });
         self.plan.linked(trying.server, carrier);
         self.outage = Outage::default();
         if before.is_some() {
@@ -312,20 +313,30 @@ impl EdgeHub {
         }
         let _ = self.meta.tell(up).await;
         if let Some(before) = before {
+            events::link_replaced(before.attempt);
             self.links.borrow_mut().remove(&before.attempt);
         }
         self.probe_later(cx);
         self.look_soon(cx);
     }
 
-    fn say_linked(&self, attempt: u64, server: usize, carrier: Carrier, cx: &Context<EdgeHubMsg>) {
+    fn say_linked(
+        &self,
+        attempt: u64,
+        server: usize,
+        carrier: Carrier,
+        cx: &Context<EdgeHubMsg>,
+    ) -> Option<events::InUse> {
         let name = self.endpoints.0.get(server).map_or("", |server| &server.name);
-        if let Some((link, _)) = self.links.borrow().get(&attempt) {
-            events::linked(cx.env(), attempt, name, link);
-        }
+        let in_use = {
+            let links = self.links.borrow();
+            let (link, _) = links.get(&attempt)?;
+            events::linked(cx.env(), attempt, name, link)
+        };
         if self.fell_back(server, carrier) {
             events::fell_back(cx.env(), name);
         }
+        Some(in_use)
     }
 
     /// Whether the link is over WebSocket, although the server is reached over QUIC, too.
@@ -344,7 +355,7 @@ impl EdgeHub {
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
-            events::link_ended(cx.env(), attempt, &reason);
+            events::link_ended(attempt, &reason);
             self.last_end = Some(reason);
             self.plan.ended(closed_by_cloud);
             let _ = self.meta.tell(MetaMsg::LinkDown).await;

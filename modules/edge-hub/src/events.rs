@@ -9,7 +9,7 @@ pub const LINKED: &str = "edgehub_linked";
 pub const FELL_BACK: &str = "edgehub_fell_back_to_websocket";
 /// A dial came to nothing, and there is no link.
 pub const DIAL_FAILED: &str = "edgehub_dial_failed";
-/// A link that was in use ended.
+/// A link that was in use is so no more, whatever ended it: so many fewer than [`LINKED`] as there are links in use.
 pub const LINK_ENDED: &str = "edgehub_link_ended";
 /// The cloud leaves pings unanswered, and another link is tried beside the one that is silent.
 pub const LINK_SILENT: &str = "edgehub_link_silent";
@@ -42,8 +42,24 @@ pub(crate) fn trust_refused(env: &Env, reason: &str) {
     tracing::error!(event = TRUST_REFUSED, reason, "what the cloud says of whom to trust is not taken");
 }
 
-pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) {
-    env.count(LINKED);
+/// A link that is in use is counted as one that ended when this goes, with the actor's state, too: by the two counts it is seen from
+/// outside whether there is one.
+pub(crate) struct InUse(Env);
+
+impl InUse {
+    fn begins(env: &Env) -> InUse {
+        env.count(LINKED);
+        InUse(env.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.count(LINK_ENDED);
+    }
+}
+
+pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) -> InUse {
     tracing::info!(
         event = LINKED,
         attempt,
@@ -53,6 +69,7 @@ pub(crate) fn linked(env: &Env, attempt: u64, server: &str, link: &Link) {
         peer_capabilities = %link.capabilities(),
         "linked to the cloud"
     );
+    InUse::begins(env)
 }
 
 pub(crate) fn fell_back(env: &Env, server: &str) {
@@ -65,8 +82,7 @@ pub(crate) fn fell_back(env: &Env, server: &str) {
     );
 }
 
-pub(crate) fn link_ended(env: &Env, attempt: u64, reason: &str) {
-    env.count(LINK_ENDED);
+pub(crate) fn link_ended(attempt: u64, reason: &str) {
     tracing::warn!(event = LINK_ENDED, attempt, reason, "link to the cloud ended");
 }
 
@@ -78,6 +94,10 @@ pub(crate) fn link_silent(env: &Env, attempt: u64, server: &str) {
         server,
         "the cloud does not answer; this server is tried beside the link"
     );
+}
+
+pub(crate) fn link_replaced(attempt: u64) {
+    tracing::info!(event = LINK_ENDED, attempt, "link to the cloud is replaced by a new one");
 }
 
 /// `to_say` is how many dials have failed since there was a link, if a line is due.

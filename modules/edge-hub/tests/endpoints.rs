@@ -195,11 +195,17 @@ fn where_udp_is_blocked_the_link_is_up_over_websocket_in_four_seconds_and_return
             assert_eq!((&snapshot["carrier"], &snapshot["fellBack"]), (&"quic".into(), &false.into()));
             let counted = |event| fixture.env.metrics().count_of(event);
             assert_eq!((counted(events::LINKED), counted(events::FELL_BACK)), (2, 1));
+            // Of the two one is in use: `keadm upgrade edge` sees by these counts whether there is a link.
+            assert_eq!(counted(events::LINK_ENDED), 1);
             // And that is all: no further link, no further look.
             let dials = (fixture.clouds[0].quic.dials(), fixture.clouds[0].websocket.dials());
             fixture.env.sleep(Duration::from_secs(3600)).await;
             assert_eq!(dials, (fixture.clouds[0].quic.dials(), fixture.clouds[0].websocket.dials()));
             assert!(better.remote::<MetaDown>().is_up());
+            let Fixture { env, hive, .. } = fixture;
+            hive.shutdown(LONG).await;
+            let counted = |event| env.metrics().count_of(event);
+            assert_eq!(counted(events::LINK_ENDED), counted(events::LINKED), "no link without a hub");
         },
     );
 }

@@ -42,7 +42,16 @@ impl HeldStore {
     /// # Errors
     /// What is wrong with it.
     pub fn sound(&self) -> Result<(), StoreError> {
-        sound(&self.path, false)
+        sound(&self.path, false).map(drop)
+    }
+
+    /// Whether the store is still the one that the copy at `copy` was made of: a store that was set aside and begun anew is another
+    /// one, however sound it is.
+    ///
+    /// # Errors
+    /// What is wrong with either of them, so that it cannot be said.
+    pub fn is_that_of(&self, copy: &Path) -> Result<bool, StoreError> {
+        Ok(sound(&self.path, false)? == sound(copy, false)?)
     }
 
     /// [`back_up`] of a store that nobody writes meanwhile.
@@ -54,13 +63,17 @@ impl HeldStore {
     }
 
     /// Puts the copy at `from` in the place of the store, with its key, and answers where the store that was there is now. It counts
-    /// as another file from then on (`incarnation`): its revisions begin again. Done again after it was cut off anywhere it comes to
-    /// the same.
+    /// as another file from then on (`incarnation`): its revisions begin again. Done again with the same one, after it was cut off anywhere,
+    /// it comes to the same; and a store that has it already is left as it is, with what was replaced.
     ///
     /// # Errors
     /// When the copy is not sound, or the disk does not take it.
     pub fn put_back(&self, from: &Path, incarnation: &[u8; 16]) -> Result<Option<PathBuf>, StoreError> {
         sound(from, false)?;
+        if sound(&self.path, false).is_ok_and(|found| found == incarnation) {
+            let replaced = beside(&self.path, ".replaced");
+            return Ok(replaced.exists().then_some(replaced));
+        }
         replace(&self.path, from, incarnation)
     }
 }
@@ -76,7 +89,8 @@ fn copy_of(path: &Path, into: &Path, in_use: bool) -> Result<(), StoreError> {
     made
 }
 
-fn sound(path: &Path, in_use: bool) -> Result<(), StoreError> {
+/// Which file it is, if it is whole.
+fn sound(path: &Path, in_use: bool) -> Result<Vec<u8>, StoreError> {
     check_regular(path)?;
     if size(path)? == 0 {
         return Err(StoreError::Missing { path: path.to_owned() });
@@ -90,7 +104,7 @@ fn sound(path: &Path, in_use: bool) -> Result<(), StoreError> {
         return Err(not_ours(lost.reason));
     }
     let conn = open(path, in_use).map_err(|error| StoreError::sqlite(path, error))?;
-    schema::check_only(&conn).map(drop).map_err(|unfit| match unfit {
+    schema::check_only(&conn).map(|meta| meta.incarnation).map_err(|unfit| match unfit {
         SchemaError::Broken(reason) => not_ours(reason),
         SchemaError::OtherNode(of) => not_ours(format!("it is node `{of}`'s")),
         SchemaError::Sql(error) if is_not_ours(&error) => not_ours(error.to_string()),
@@ -188,7 +202,10 @@ fn replace(path: &Path, from: &Path, incarnation: &[u8; 16]) -> Result<Option<Pa
     }
     let mut kept = None;
     if size(path)? > 0 {
-        remove_database(&replaced)?;
+        // A log without its file is that of this one, and was moved before it was cut off.
+        if replaced.exists() {
+            remove_database(&replaced)?;
+        }
         if beside(path, "-wal").exists() {
             rename(&beside(path, "-wal"), &beside(&replaced, "-wal"))?;
         }
@@ -280,7 +297,7 @@ mod tests {
         held.sound().unwrap();
         let mut bytes = fs::read(&path).unwrap();
         bytes[4096..].fill(7);
-        for left in ["", ".restored", ".replaced", "gone"] {
+        for (at, left) in (2..).zip(["", ".restored", ".replaced", "gone"]) {
             match left {
                 "gone" => fs::remove_file(&path).unwrap(),
                 left => {
@@ -290,12 +307,46 @@ mod tests {
                     assert!(held.sound().is_err(), "{left}");
                 }
             }
-            held.put_back(&copy, &[2; 16]).unwrap();
+            held.put_back(&copy, &[at; 16]).unwrap();
             assert_eq!(names(&path), ["a"], "{left}");
             held.sound().unwrap();
         }
         fs::write(&copy, &bytes).unwrap();
         assert!(held.put_back(&copy, &[2; 16]).is_err(), "a broken copy replaces nothing");
         assert_eq!(names(&path), ["a"]);
+    }
+
+    #[test]
+    fn a_store_that_was_begun_anew_is_another_one_and_putting_back_again_keeps_what_was_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("db"), dir.path().join("copy"));
+        let begin = |incarnation: u8, name: &str| {
+            let store = Store::open(&path, Options::new([incarnation; 16])).unwrap();
+            store.commit_blocking(vec![object(name)]).unwrap();
+        };
+        begin(1, "old");
+        let held = hold(&path).unwrap();
+        held.back_up(&copy).unwrap();
+        drop(held);
+        begin(5, "more");
+        let held = hold(&path).unwrap();
+        assert!(held.is_that_of(&copy).unwrap(), "it has more, and is the same");
+        drop(held);
+        remove_database(&path).unwrap();
+        begin(7, "anew");
+        let held = hold(&path).unwrap();
+        held.sound().unwrap();
+        assert!(!held.is_that_of(&copy).unwrap());
+        for _ in 0..2 {
+            let replaced = held.put_back(&copy, &[2; 16]).unwrap().unwrap();
+            assert_eq!(names(&path), ["old"]);
+            // Its key stays beside the store, as it is of both.
+            let kept = StoreInspector::open(replaced).unwrap().entries(None, None, false).unwrap();
+            assert!(kept.iter().any(|entry| entry.key.1 == "anew"), "{kept:?}");
+        }
+        let mut bytes = fs::read(&copy).unwrap();
+        bytes[4096..].fill(7);
+        fs::write(&copy, bytes).unwrap();
+        assert!(held.is_that_of(&copy).is_err(), "of a broken copy nobody knows");
     }
 }

@@ -1,10 +1,12 @@
-//! Copies of a node's program, settings and store, a folder for each version, beside the store. The newest few are kept.
+//! Copies of a node's program, settings and store, a folder for each version, beside the store. The newest few are kept; which those are
+//! is counted, since a node's clock may stand anywhere.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use edge_store::HeldStore;
+use edge_store::{HeldStore, StoreError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,9 @@ pub struct BackedUp {
 struct List {
     layout: u32,
     version: String,
+    /// One without it is older than all that have one.
+    #[serde(default)]
+    sequence: u64,
     created: u64,
     files: Vec<BackedUp>,
 }
@@ -52,7 +57,9 @@ pub struct Backup {
     pub folder: PathBuf,
     /// The version that it is of.
     pub version: Version,
-    /// When it was made, in seconds since 1970 by the machine's clock.
+    /// Of all that were made the how many-eth it is, counted together with upgrades and rollbacks: the greatest is the newest.
+    pub sequence: u64,
+    /// When it was made, in seconds since 1970 by the machine's clock: for a person, since that may have stood anywhere.
     pub created: u64,
     /// The programs and the settings.
     pub files: Vec<BackedUp>,
@@ -62,6 +69,11 @@ impl Backup {
     /// The store in it.
     pub fn store(&self) -> PathBuf {
         store_in(&self.folder)
+    }
+
+    /// The file in it that is called so.
+    pub(crate) fn file(&self, name: &str) -> Option<&BackedUp> {
+        self.files.iter().find(|file| file.name == name)
     }
 
     /// A file's place in it.
@@ -80,24 +92,33 @@ pub(crate) fn root(store: &Path) -> PathBuf {
     files::folder_of(store).join("backup")
 }
 
-/// Copies files, by the names that they are to have, and the store, which may be in use. A backup of the same version is replaced by
-/// it in one step; older ones than the newest three go, but for `spared`.
+/// What a backup is made of.
+pub(crate) struct Contents<'a> {
+    /// The version that runs.
+    pub(crate) version: &'a Version,
+    /// Files, by the names that they are to have.
+    pub(crate) files: &'a [(&'a str, &'a Path)],
+    /// The store, which may be in use.
+    pub(crate) store: &'a Path,
+    /// Whether one that cannot be read is left out, and the backup made without: for who is on the way back from there.
+    pub(crate) store_may_be_broken: bool,
+    /// [`Backup::sequence`].
+    pub(crate) sequence: u64,
+    /// Seconds since 1970.
+    pub(crate) now: u64,
+}
+
+/// Makes a backup. One of the same version is replaced by it in one step; older ones than the newest three go, but for `spared`.
 ///
 /// # Errors
 /// When something cannot be read, or the disk does not take it. What was there before stays.
-pub(crate) fn make(
-    version: &Version,
-    of: &[(&str, &Path)],
-    store: &Path,
-    now: u64,
-    spared: Option<&Path>,
-) -> Result<Backup> {
-    let root = root(store);
+pub(crate) fn make(of: &Contents<'_>, spared: Option<&Path>) -> Result<Backup> {
+    let (root, version) = (root(of.store), of.version);
     files::make_folder(&root)?;
     remove_unfinished(&root)?;
     let fresh = root.join(format!("{UNFINISHED}{version}"));
     files::make_folder(&fresh)?;
-    let made = fill(&fresh, version, of, store, now);
+    let made = fill(&fresh, of);
     if made.is_err() {
         drop(fs::remove_dir_all(&fresh));
     }
@@ -112,17 +133,23 @@ pub(crate) fn make(
         files::rename(&fresh, &folder)?;
     }
     prune(&root, &folder, spared)?;
-    Ok(Backup { folder, version: version.clone(), created: now, files: list.files })
+    let (sequence, created) = (of.sequence, of.now);
+    Ok(Backup { folder, version: version.clone(), sequence, created, files: list.files })
 }
 
-fn fill(folder: &Path, version: &Version, of: &[(&str, &Path)], store: &Path, now: u64) -> Result<List> {
-    let mut list = List { layout: LAYOUT, version: version.to_string(), created: now, files: Vec::new() };
-    for (name, path) in of {
+fn fill(folder: &Path, of: &Contents<'_>) -> Result<List> {
+    let (sequence, created) = (of.sequence, of.now);
+    let version = of.version.to_string();
+    let mut list = List { layout: LAYOUT, version, sequence, created, files: Vec::new() };
+    for (name, path) in of.files {
         let mode = files::mode_of(path)?;
         let sha256 = files::copy(path, &folder.join(name), mode)?;
         list.files.push(BackedUp { name: (*name).to_owned(), path: path.to_path_buf(), sha256, mode });
     }
-    edge_store::back_up(store, &store_in(folder)).context("the node's store")?;
+    match edge_store::back_up(of.store, &store_in(folder)) {
+        Err(StoreError::NotAStore { .. } | StoreError::Missing { .. }) if of.store_may_be_broken => {}
+        copied => copied.context("the node's store")?,
+    }
     files::replace(&folder.join(LIST), &serde_json::to_vec_pretty(&list)?, 0o600)?;
     files::sync_folder_of(&folder.join(LIST))?;
     Ok(list)
@@ -157,7 +184,7 @@ pub fn list(store: &Path) -> Result<Vec<Backup>> {
         let folder = entry.with_context(|| format!("cannot list {}", root.display()))?.path();
         found.extend(read(&folder));
     }
-    found.sort_by(|a: &Backup, b| (b.created, &b.folder).cmp(&(a.created, &a.folder)));
+    found.sort_by(|a: &Backup, b| (b.sequence, &b.folder).cmp(&(a.sequence, &a.folder)));
     Ok(found)
 }
 
@@ -171,6 +198,7 @@ fn read(folder: &Path) -> Option<Backup> {
     (list.layout == LAYOUT && is_named && names_fit).then_some(Backup {
         folder: folder.to_owned(),
         version,
+        sequence: list.sequence,
         created: list.created,
         files: list.files,
     })
@@ -210,9 +238,50 @@ fn prune(root: &Path, kept: &Path, spared: Option<&Path>) -> Result<()> {
     let store = files::folder_of(root).join(STORE);
     let others = list(&store)?.into_iter().filter(|one| one.folder != kept).skip(KEPT - 1);
     for old in others.filter(|one| Some(one.folder.as_path()) != spared) {
-        fs::remove_dir_all(&old.folder).with_context(|| format!("cannot remove {}", old.folder.display()))?;
+        remove(root, &old.folder)?;
     }
     Ok(())
+}
+
+/// Removes a backup in one step: what an end in the middle leaves of it is none.
+fn remove(root: &Path, folder: &Path) -> Result<()> {
+    let mut name = OsString::from(UNFINISHED);
+    name.push(folder.file_name().unwrap_or_default());
+    let going = root.join(name);
+    if going.exists() {
+        fs::remove_dir_all(&going).with_context(|| format!("cannot remove {}", going.display()))?;
+    }
+    files::rename(folder, &going)?;
+    fs::remove_dir_all(&going).with_context(|| format!("cannot remove {}", going.display()))
+}
+
+/// Removes all backups, those that are unfinished or damaged, too, and answers which folders those were. What else lies there stays.
+///
+/// # Errors
+/// When the disk does not let go of them.
+pub(crate) fn remove_all(store: &Path) -> Result<Vec<PathBuf>> {
+    let root = root(store);
+    let mut removed = Vec::new();
+    let entries = match fs::read_dir(&root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(removed),
+        entries => entries.with_context(|| format!("cannot list {}", root.display()))?,
+    };
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", root.display()))?;
+        let folder = entry.path();
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        } else if folder.join(LIST).exists() {
+            remove(&root, &folder)?;
+        } else {
+            continue;
+        }
+        removed.push(folder);
+    }
+    Ok(removed)
 }
 
 fn remove_unfinished(root: &Path) -> Result<()> {
@@ -234,88 +303,5 @@ pub(crate) fn room_for(of: &[&Path], store: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use edge_store::{Options, Store, StoreInspector};
-    use std::os::unix::fs::PermissionsExt as _;
-
-    struct Fixture {
-        folder: tempfile::TempDir,
-        store: PathBuf,
-    }
-
-    fn fixture() -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("edgecore.db");
-        drop(Store::open(&store, Options::new([1; 16])).unwrap());
-        fs::write(folder.path().join("program"), "old").unwrap();
-        fs::set_permissions(folder.path().join("program"), fs::Permissions::from_mode(0o755)).unwrap();
-        Fixture { folder, store }
-    }
-
-    fn backed_up(fixture: &Fixture, version: &str, now: u64) -> Backup {
-        let program = fixture.folder.path().join("program");
-        make(&Version::parse(version).unwrap(), &[("edgecore", &program)], &fixture.store, now, None).unwrap()
-    }
-
-    fn versions(fixture: &Fixture) -> Vec<String> {
-        list(&fixture.store).unwrap().iter().map(|one| one.version.to_string()).collect()
-    }
-
-    #[test]
-    fn a_backup_keeps_modes_and_is_for_its_owner_alone() {
-        let fixture = fixture();
-        let backup = backed_up(&fixture, "0.1.0+abc", 5);
-        assert_eq!(list(&fixture.store).unwrap(), std::slice::from_ref(&backup));
-        assert_eq!(files::mode_of(&backup.folder).unwrap(), 0o700);
-        assert_eq!(files::mode_of(&backup.folder.join("edgecore")).unwrap(), 0o755);
-        for private in [backup.store(), files::beside(&backup.store(), ".key")] {
-            assert_eq!(files::mode_of(&private).unwrap(), 0o600, "{}", private.display());
-        }
-        StoreInspector::open(backup.store()).unwrap();
-        refresh_store(&backup.folder, &edge_store::hold(&fixture.store).unwrap()).unwrap();
-        StoreInspector::open(backup.store()).unwrap();
-    }
-
-    #[test]
-    fn the_newest_are_kept_and_one_of_the_same_version_is_replaced() {
-        let fixture = fixture();
-        for (minor, now) in [(1, 1), (2, 2), (3, 3), (4, 4), (4, 5)] {
-            backed_up(&fixture, &format!("0.{minor}.0"), now);
-        }
-        assert_eq!(versions(&fixture), ["0.4.0", "0.3.0", "0.2.0"]);
-        // A clock that went back does not cost the one that was just made.
-        backed_up(&fixture, "0.5.0", 0);
-        assert_eq!(versions(&fixture), ["0.4.0", "0.3.0", "0.5.0"]);
-    }
-
-    #[test]
-    fn what_an_end_has_left_is_no_backup_and_goes() {
-        let fixture = fixture();
-        let half = root(&fixture.store).join(".new-0.1.0");
-        fs::create_dir_all(half.join("below")).unwrap();
-        let torn = root(&fixture.store).join("0.0.9");
-        fs::create_dir_all(&torn).unwrap();
-        fs::write(torn.join(LIST), "{").unwrap();
-        assert!(versions(&fixture).is_empty());
-        backed_up(&fixture, "0.1.0", 1);
-        assert!(!half.exists());
-        assert_eq!(versions(&fixture), ["0.1.0"]);
-    }
-
-    #[test]
-    fn a_version_is_found_by_its_name_or_as_the_newest_other_one() {
-        let fixture = fixture();
-        for (version, now) in [("0.1.0+abc", 1), ("0.2.0+def", 2), ("0.3.0+123", 3)] {
-            backed_up(&fixture, version, now);
-        }
-        let running = Version::parse("0.3.0+123").unwrap();
-        let found = |named| find(&fixture.store, named, &running).map(|one| one.version.to_string());
-        assert_eq!(found(None).unwrap(), "0.2.0+def");
-        assert_eq!(found(Some("v0.1.0")).unwrap(), "0.1.0+abc");
-        for (named, word) in [("0.0.1", "0.2.0+def"), ("0.3.0", "that runs"), ("../x", "no version")] {
-            let error = format!("{:#}", found(Some(named)).unwrap_err());
-            assert!(error.contains(word), "{error}");
-        }
-    }
-}
+#[path = "backup_tests.rs"]
+mod tests;

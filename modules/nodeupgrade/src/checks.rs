@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use beehive::Env;
 use config::edge::EdgeCore;
 use contract::ids::HOLD_UPGRADE_ANNOTATION;
-use edge_store::StoreInspector;
+use edge_store::{StoreError, StoreInspector};
 use serde_json::Value;
 
+use crate::journal::Before;
 use crate::process::Process;
 use crate::{files, health};
 
@@ -58,20 +59,45 @@ pub(crate) fn running(store: &Path) -> Result<(Process, PathBuf)> {
     Ok((process, program))
 }
 
+/// Why a node is not touched, or nobody knows whether it may be.
+#[derive(Debug)]
+pub(crate) enum NotSeen {
+    /// Somebody has asked that it is left as it is.
+    Held,
+    /// Its store cannot be read.
+    Unreadable(StoreError),
+}
+
+impl From<NotSeen> for anyhow::Error {
+    fn from(why: NotSeen) -> Self {
+        match why {
+            NotSeen::Unreadable(error) => error.into(),
+            NotSeen::Held => anyhow!(
+                "the Node has the annotation {HOLD_UPGRADE_ANNOTATION}: \"true\", so that it is left as it is: \
+                 `kubectl annotate node NAME {HOLD_UPGRADE_ANNOTATION}-` releases it"
+            ),
+        }
+    }
+}
+
 /// `Held`: nobody has asked that this node is left as it is.
-pub(crate) fn not_held(store: &Path) -> Result<()> {
-    let nodes = StoreInspector::open(store)?.entries(Some(apimachinery::resource::NODES), None, true)?;
+pub(crate) fn not_held(store: &Path) -> Result<(), NotSeen> {
+    let nodes = StoreInspector::open(store)
+        .and_then(|store| store.entries(Some(apimachinery::resource::NODES), None, true))
+        .map_err(NotSeen::Unreadable)?;
     let is_held = nodes.iter().filter_map(|node| node.value.as_deref()).any(|value| {
         let node: Value = serde_json::from_slice(value).unwrap_or_default();
         node["metadata"]["annotations"][HOLD_UPGRADE_ANNOTATION] == "true"
     });
-    if is_held {
-        bail!(
-            "the Node has the annotation {HOLD_UPGRADE_ANNOTATION}: \"true\", so that it is left as it is: \
-             `kubectl annotate node NAME {HOLD_UPGRADE_ANNOTATION}-` releases it"
-        );
+    if is_held { Err(NotSeen::Held) } else { Ok(()) }
+}
+
+/// How the edgecore that runs is: no more is asked of it when it is started again.
+pub(crate) async fn before(settings: &EdgeCore, env: &Env) -> Before {
+    match settings.modules.edge_stream.socket() {
+        Some(socket) if !health::ask(socket, env).await.is_ok_and(|said| said.is_well) => Before::Silent,
+        _ => Before::Answered,
     }
-    Ok(())
 }
 
 /// `NodeReady`: edgecore is linked and the node Ready now, so that it can be seen whether the new one is.

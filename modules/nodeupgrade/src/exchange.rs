@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 
+/// What a file is called that a person edited while the new release ran, and that made way for the old one; one that made way for that of a
+/// backup.
+const EDITED: &str = ".edited";
+const REPLACED: &str = ".replaced";
+
 /// When a file is exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum When {
@@ -30,13 +35,16 @@ pub struct Exchange {
     pub when: When,
     /// Where the old one is kept beside, in a backup.
     pub backup: PathBuf,
+    /// Whether it is one that a person edits: what he has written there is kept beside, whichever way the exchange goes.
+    #[serde(default)]
+    pub is_edited: bool,
 }
 
 impl Exchange {
     /// A file that may be exchanged: nothing is known of either yet.
     pub(crate) fn candidate(path: PathBuf) -> Exchange {
         let (old, new, backup) = (String::new(), String::new(), PathBuf::new());
-        Exchange { path, old, new, when: When::Swap, backup }
+        Exchange { path, old, new, when: When::Swap, backup, is_edited: false }
     }
 
     /// Where the new file waits for its name: in the same folder, so that a rename is enough.
@@ -80,19 +88,39 @@ impl Exchange {
         files::rename(&staged, &self.path)
     }
 
-    /// Gives the old file its name again. Done again it changes nothing.
+    /// Gives the old file its name again, and answers where what a person has edited meanwhile is kept. Done again it changes nothing.
     ///
     /// # Errors
     /// When nothing is left of the old file, or the folder does not take it.
-    pub(crate) fn restore(&self) -> Result<()> {
-        let previous = self.previous();
+    pub(crate) fn restore(&self) -> Result<Option<PathBuf>> {
         // First, since it frees room.
         files::remove(&Self::staged(&self.path))?;
+        let found = files::sum_of_file(&self.path)?;
+        if found.as_ref() == Some(&self.old) {
+            files::remove(&self.previous())?;
+            return Ok(None);
+        }
+        let is_edit = self.is_edited && found.is_some() && found.as_ref() != Some(&self.new);
+        if is_edit && !self.previous().exists() {
+            // It was edited before its turn came: that is what the old release was to go on with.
+            return Ok(None);
+        }
+        let kept = if is_edit {
+            // A second name first, so that its own is never without a file.
+            let aside = files::hidden_beside(&self.path, ".aside");
+            files::keep_under(&self.path, &aside)?;
+            Some(files::keep_as(&aside, &self.path, EDITED)?)
+        } else {
+            None
+        };
+        self.put_old_back()?;
+        Ok(kept)
+    }
+
+    fn put_old_back(&self) -> Result<()> {
+        let previous = self.previous();
         let is_old =
             |path: &Path| Ok::<_, anyhow::Error>(files::sum_of_file(path)?.as_ref() == Some(&self.old));
-        if is_old(&self.path)? {
-            return files::remove(&previous);
-        }
         if is_old(&previous)? {
             return files::rename(&previous, &self.path);
         }
@@ -113,13 +141,18 @@ impl Exchange {
         files::remove(&previous)
     }
 
-    /// Lets go of what was kept for the way back.
+    /// Lets go of what was kept for the way back, but for what a person may have edited: answers where that is kept.
     ///
     /// # Errors
     /// When the folder does not let it go.
-    pub(crate) fn settle(&self) -> Result<()> {
-        files::remove(&self.previous())?;
-        files::remove(&Self::staged(&self.path))
+    pub(crate) fn settle(&self) -> Result<Option<PathBuf>> {
+        files::remove(&Self::staged(&self.path))?;
+        let previous = self.previous();
+        if self.is_edited && previous.exists() {
+            return files::keep_as(&previous, &self.path, REPLACED).map(Some);
+        }
+        files::remove(&previous)?;
+        Ok(None)
     }
 
     /// Lets go of a new file that does not take its name.
@@ -152,7 +185,8 @@ mod tests {
             fs::write(file, text).unwrap();
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let exchange = Exchange { path, old: sum("old"), new: sum("new"), when: When::Swap, backup };
+        let (old, new) = (sum("old"), sum("new"));
+        let exchange = Exchange { path, old, new, when: When::Swap, backup, is_edited: false };
         Fixture { _folder: folder, exchange }
     }
 
@@ -217,5 +251,51 @@ mod tests {
         fixture.exchange.settle().unwrap();
         is(&fixture, "new");
         assert!(!fixture.exchange.previous().exists());
+    }
+
+    #[test]
+    fn what_a_person_edits_is_kept_whichever_way_it_goes() {
+        let beside = |fixture: &Fixture, suffix: &str| {
+            fs::read_to_string(files::beside(&fixture.exchange.path, suffix)).unwrap_or_default()
+        };
+        // Before the turn of the file came: it is as it was to be.
+        let mut first = fixture();
+        first.exchange.is_edited = true;
+        fs::write(&first.exchange.path, "mine").unwrap();
+        assert!(first.exchange.swap().is_err());
+        for _ in 0..2 {
+            assert_eq!(first.exchange.restore().unwrap(), None);
+            is(&first, "mine");
+        }
+        // While the new release ran, twice.
+        let stage = |fixture: &Fixture| {
+            let staged = Exchange::staged(&fixture.exchange.path);
+            fs::write(&staged, "new").unwrap();
+            fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        let mut second = fixture();
+        second.exchange.is_edited = true;
+        for (suffix, text) in [(".edited", "mine"), (".edited-2", "mine, too")] {
+            stage(&second);
+            second.exchange.swap().unwrap();
+            fs::write(&second.exchange.path, text).unwrap();
+            let kept = second.exchange.restore().unwrap();
+            assert_eq!(kept, Some(files::beside(&second.exchange.path, suffix)));
+            is(&second, "old");
+            assert_eq!(beside(&second, suffix), text);
+            assert_eq!(second.exchange.restore().unwrap(), None);
+        }
+        // What makes way for good, too; a program does not.
+        stage(&second);
+        second.exchange.swap().unwrap();
+        let kept = second.exchange.settle().unwrap();
+        assert_eq!(kept, Some(files::beside(&second.exchange.path, ".replaced")));
+        assert_eq!(beside(&second, ".replaced"), "old");
+        is(&second, "new");
+        let third = fixture();
+        third.exchange.swap().unwrap();
+        fs::write(&third.exchange.path, "torn").unwrap();
+        assert_eq!(third.exchange.restore().unwrap(), None);
+        assert_eq!(beside(&third, ".edited"), "");
     }
 }

@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{Context as Digest, SHA256};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 /// 64 KiB are read at once.
 const PIECE: usize = 64 << 10;
+/// 100 files of one name that were kept for a person: more are not numbered.
+const KEPT_MAX: u32 = 100;
 
 /// SHA-256 of what is read, in hexadecimal, and how many bytes that were.
 ///
@@ -71,16 +74,44 @@ pub(crate) fn make(path: &Path, mode: u32) -> Result<File> {
     Ok(file)
 }
 
+/// Opens a file of somebody else's: never through a link, and without waiting for the other end of a pipe.
+///
+/// # Errors
+/// When it is not there, or no regular file.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let at = || format!("cannot read {}", path.display());
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) => {
+            bail!("{} is a link, which somebody may lead elsewhere: name the file itself", path.display())
+        }
+        opened => opened.with_context(at)?,
+    };
+    if !file.metadata().with_context(at)?.is_file() {
+        bail!("{} is not a regular file", path.display());
+    }
+    Ok(file)
+}
+
 /// Copies a file with this mode, on the disk when this returns, and answers its SHA-256.
 ///
 /// # Errors
 /// When either file cannot be used. The copy is removed then.
 pub(crate) fn copy(from: &Path, into: &Path, mode: u32) -> Result<String> {
+    let source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    copy_opened(&source, from, into, mode)
+}
+
+/// [`copy`] of a file that is open, from its begin. `from` is only what it is called.
+///
+/// # Errors
+/// See [`copy`].
+pub(crate) fn copy_opened(mut source: &File, from: &Path, into: &Path, mode: u32) -> Result<String> {
     let at = || format!("cannot copy {} to {}", from.display(), into.display());
-    let source = File::open(from).with_context(at)?;
-    let write = || -> Result<String> {
+    let mut write = || -> Result<String> {
+        source.rewind()?;
         let mut target = make(into, mode)?;
-        let (sum, _) = copy_and_sum(&mut &source, &mut target, u64::MAX)?;
+        let (sum, _) = copy_and_sum(&mut source, &mut target, u64::MAX)?;
         target.sync_all()?;
         Ok(sum)
     };
@@ -119,6 +150,34 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
     sync_folder_of(to)
+}
+
+/// Gives a file of a person's a name that nothing has, `NAME.suffix` or that with a number behind it, and answers which; on the disk when
+/// this returns.
+///
+/// # Errors
+/// When the folder does not take it, or all such names are taken.
+pub(crate) fn keep_as(from: &Path, path: &Path, suffix: &str) -> Result<PathBuf> {
+    for number in 1..=KEPT_MAX {
+        let name = match number {
+            1 => beside(path, suffix),
+            number => beside(path, &format!("{suffix}-{number}")),
+        };
+        // Not every file system knows how to rename and replace nothing.
+        if fs::symlink_metadata(&name).is_ok() {
+            continue;
+        }
+        match renameat_with(CWD, from, CWD, &name, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::EXIST) => continue,
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => rename(from, &name)?,
+            renamed => {
+                renamed.with_context(|| format!("cannot rename {} to {}", from.display(), name.display()))?;
+                sync_folder_of(&name)?;
+            }
+        }
+        return Ok(name);
+    }
+    bail!("{KEPT_MAX} files beside {} are called {suffix}: move them away", path.display())
 }
 
 /// A second name for a file, on the disk when this returns; a copy where the file system has no such names.
@@ -165,8 +224,15 @@ pub(crate) fn sync_folder_of(path: &Path) -> Result<()> {
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
     let at = || format!("cannot make the folder {}", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(at)?;
-    if !fs::symlink_metadata(path).with_context(at)?.is_dir() {
+    let found = fs::symlink_metadata(path).with_context(at)?;
+    if !found.is_dir() {
         bail!("{} is a link: move it away", path.display());
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        bail!("{} is another user's, who could change what lies in it: move it away", path.display());
+    }
+    if found.mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).with_context(at)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use tokio::net::UnixStream;
 
-use crate::journal::Bar;
+use crate::journal::{Bar, Before};
 use crate::process::Process;
 
 /// 5 s: an edgecore that ends by itself does so before that.
@@ -19,6 +19,8 @@ const STAYS_FOR: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// 10 s without an edgecore: who starts it anew, systemd or another, has had time for it.
 const AWAY_MAX: Duration = Duration::from_secs(10);
+/// 120 s at the least while the machine starts, and all that it starts does so at once.
+const WITHIN_AT_BOOT: u64 = 120;
 /// An edgecore that was seen as so many processes ends by itself again and again.
 const PROCESSES_MAX: usize = 3;
 /// 5 s for an answer.
@@ -110,6 +112,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) bar: &'a Bar,
     /// It is enough that it answers and stays, whatever the bar says.
     pub(crate) only_stays: bool,
+    /// The machine starts.
+    pub(crate) is_booting: bool,
 }
 
 /// How the process has been so far.
@@ -155,13 +159,16 @@ impl Seen {
 /// With what is missing, when it is not within the bar's time, or ends.
 pub(crate) async fn wait(watched: &Watched<'_>, env: &Env) -> Result<String> {
     let (bar, begun) = (watched.bar, env.now());
-    let within = Duration::from_secs(bar.within);
+    let within = if watched.is_booting { bar.within.max(WITHIN_AT_BOOT) } else { bar.within };
+    let within = Duration::from_secs(within);
     let is_enough = watched.only_stays || bar.offline_ok;
     let mut seen = Seen::default();
     loop {
         let since = seen.look(watched, env.now())?;
         let stays = since.is_some_and(|since| env.now().since(since) >= STAYS_FOR);
-        let missing = match &bar.socket {
+        // The one of before need not do what it did not do before.
+        let socket = bar.socket.as_ref().filter(|_| !watched.only_stays || bar.before == Before::Answered);
+        let missing = match socket {
             None => None,
             Some(socket) => match ask(socket, env).await {
                 Ok(said) if is_enough && said.is_well => None,
@@ -171,7 +178,7 @@ pub(crate) async fn wait(watched: &Watched<'_>, env: &Env) -> Result<String> {
         };
         match missing {
             None if stays => {
-                return Ok(match (is_enough, &bar.socket) {
+                return Ok(match (is_enough, socket) {
                     (false, Some(_)) => "edgecore is linked and the node Ready".to_owned(),
                     (_, Some(_)) => "edgecore answers and stays".to_owned(),
                     (_, None) => "edgecore stays".to_owned(),

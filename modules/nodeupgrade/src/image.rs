@@ -23,6 +23,8 @@ const LAYER_ENTRIES_MAX: usize = 100_000;
 const DOCUMENT_MAX: u64 = 4 << 20;
 /// 2 GiB of a layer, unpacked: eight programs of the largest size.
 const LAYER_MAX: u64 = 2 << 30;
+/// 2 GiB of an archive: what it holds packed is not more than what it is unpacked.
+pub(crate) const ARCHIVE_MAX: u64 = LAYER_MAX;
 /// 256 MiB of a program: ten times what the largest has.
 pub(crate) const PROGRAM_MAX: u64 = 256 << 20;
 /// How deep indexes may lie in each other.
@@ -58,11 +60,16 @@ impl ImageArchive {
     /// # Errors
     /// When it is no archive, or one that no image has.
     pub(crate) fn open(path: &Path) -> Result<ImageArchive> {
+        Self::of(files::open_regular(path)?, path)
+    }
+
+    /// The same of a file that is open, from its begin. `path` is only what it is called.
+    ///
+    /// # Errors
+    /// See [`ImageArchive::open`].
+    pub(crate) fn of(mut file: File, path: &Path) -> Result<ImageArchive> {
         let at = || format!("cannot read the image archive {}", path.display());
-        let file = File::open(path).with_context(at)?;
-        if !file.metadata().with_context(at)?.is_file() {
-            bail!("{} is not a regular file", path.display());
-        }
+        file.rewind().with_context(at)?;
         let length = file.metadata().with_context(at)?.len();
         let mut parts = BTreeMap::new();
         let mut archive = Archive::new(&file);

@@ -12,35 +12,45 @@
 //! Everything: the phase is on the disk before it is done, and can be done again wherever it was cut off.
 //! # Never
 //! Never leaves a program's name without a whole program, never unpacks anything by a name that an archive says, never runs a program
-//! before its sum and its signature, where they are given, and its head have been looked at, never ends with neither the old nor the new version
+//! before its sum and its signature, where they are given, and its head have been looked at, all of one copy that nobody else may write,
+//! never ends with neither the old nor the new version
 //! without saying so, never changes the node's settings in an upgrade.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod backup;
+mod boot;
 mod checks;
 mod exchange;
+mod fetch;
 mod files;
 mod forget;
 mod health;
 mod image;
+mod inherited;
 mod journal;
+mod journal_folder;
+mod node;
 mod plan;
 mod prepare;
 mod process;
 mod program;
+mod run;
 mod service;
 mod signature;
 mod status;
 mod supervisor;
 mod version;
+mod working;
 
 pub use backup::{BackedUp, Backup, list as backups};
 pub use exchange::{Exchange, When};
+pub use fetch::{Source, Trust};
 pub use forget::forget;
-pub use journal::{Bar, Event, Journal, JournalFolder, JournalLock, Launch, StepRecord};
+pub use journal::{Bar, Before, Event, Inherited, Journal, Launch, Limit, StepRecord};
+pub use journal_folder::{JournalFolder, JournalLock};
 pub use plan::{Finder, Outcome, Phase, Progress};
-pub use prepare::{Order, Source, Trust, back_up, prepare, prepare_rollback};
+pub use prepare::{Order, Prepared, back_up, prepare, prepare_rollback};
 pub use service::has_systemd;
 pub use status::lines as status;
-pub use supervisor::{TakenUp, supervise, take_up};
+pub use supervisor::{TakenUp, end_unwatched, supervise, take_up};
 pub use version::Version;

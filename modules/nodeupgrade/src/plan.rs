@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// Three: a supervisor that is ended more often than this is not begun again with the new program.
 const RESUMES_MAX: u32 = 3;
+/// Three: systemd ends what runs before edgecore after a while (`TimeoutStartSec`), and begins again; so often within one start of the
+/// machine the same is tried.
+const TRIES_MAX: u32 = 3;
 
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -104,6 +107,20 @@ pub struct Progress {
     pub must_restore_store: bool,
     /// Whether whoever starts the machine starts edgecore, too: it is only made ready then.
     pub is_booting: bool,
+    /// Whether the new program may have been started: nothing has changed the store before.
+    #[serde(default = "somebody_else_did_not_say")]
+    pub may_have_run: bool,
+    /// In which start of the machine it was last found before edgecore ran; empty: in none.
+    #[serde(default)]
+    pub boot: String,
+    /// How often in that one.
+    #[serde(default)]
+    pub tries: u32,
+}
+
+/// A journal of a release that did not write it down.
+fn somebody_else_did_not_say() -> bool {
+    true
 }
 
 impl Default for Progress {
@@ -115,6 +132,9 @@ impl Default for Progress {
             resumes: 0,
             must_restore_store: false,
             is_booting: false,
+            may_have_run: false,
+            boot: String::new(),
+            tries: 0,
         }
     }
 }
@@ -134,6 +154,18 @@ impl Progress {
         self.phase == Phase::Done
     }
 
+    /// Whether nothing can be done before edgecore is started, by whoever starts the machine: then a supervisor looks how it is.
+    pub fn awaits_start(&self) -> bool {
+        self.is_booting && self.phase == Phase::CheckRestarted
+    }
+
+    /// Nobody can look how edgecore is once it is started: it ends as it is.
+    pub fn unwatched(&mut self) {
+        if self.awaits_start() {
+            self.end(Outcome::RolledBack);
+        }
+    }
+
     /// The phase was done.
     pub fn succeeded(&mut self) {
         self.phase = match self.phase {
@@ -141,13 +173,19 @@ impl Progress {
             Phase::BackUp => Phase::Stop,
             Phase::Stop => Phase::BackUpStore,
             Phase::BackUpStore => Phase::Swap,
-            Phase::Swap => Phase::Start,
+            Phase::Swap => {
+                self.may_have_run = true;
+                Phase::Start
+            }
             Phase::Start => Phase::Health,
             Phase::Health => Phase::Confirm,
             Phase::Confirm => return self.end(Outcome::Confirmed),
             Phase::RollBack => Phase::RestorePrograms,
             Phase::RestorePrograms => Phase::RestoreStore,
-            // Whoever starts the machine starts it.
+            // Whoever starts the machine starts it. A store that the new one had may look sound and not be it: that shows only then.
+            Phase::RestoreStore if self.is_booting && self.may_have_run && !self.must_restore_store => {
+                Phase::CheckRestarted
+            }
             Phase::RestoreStore if self.is_booting => return self.end(Outcome::RolledBack),
             Phase::RestoreStore => Phase::Restart,
             Phase::Restart => Phase::CheckRestarted,
@@ -179,7 +217,9 @@ impl Progress {
             Phase::RestoreStore if self.is_booting => self.end(Outcome::RolledBack),
             Phase::RestoreStore => self.phase = Phase::Restart,
             // It may be the store that the new one left: that of before is put back, once.
-            Phase::Restart | Phase::CheckRestarted if !self.must_restore_store && self.outcome.is_none() => {
+            Phase::Restart | Phase::CheckRestarted
+                if self.may_have_run && !self.must_restore_store && self.outcome.is_none() =>
+            {
                 self.must_restore_store = true;
                 self.phase = Phase::RollBack;
             }
@@ -188,11 +228,22 @@ impl Progress {
         }
     }
 
-    /// Somebody finds it unfinished.
-    pub fn found_by(&mut self, finder: Finder) {
+    /// Somebody finds it unfinished; `boot` says which start of the machine this is.
+    pub fn found_by(&mut self, finder: Finder, boot: &str) {
         let at = self.phase;
         self.is_booting = finder == Finder::Boot;
         self.resumes = self.resumes.saturating_add(1);
+        if self.is_booting {
+            self.tries = if self.boot == boot { self.tries.saturating_add(1) } else { 1 };
+            boot.clone_into(&mut self.boot);
+            // What takes longer than it is given does so the next time, too; edgecore is to start at last.
+            if self.tries > TRIES_MAX
+                && matches!(at, Phase::Confirm | Phase::RestorePrograms | Phase::RestoreStore)
+            {
+                return self
+                    .failed(&format!("it was ended here {TRIES_MAX} times before edgecore could start"));
+            }
+        }
         let ended = format!("it was ended in the phase {at:?} (a power cut, or somebody killed it)");
         match at {
             Phase::PreCheck | Phase::BackUp => {
@@ -212,7 +263,11 @@ impl Progress {
             Phase::Confirm => {}
             Phase::RollBack if self.is_booting => self.phase = Phase::RestorePrograms,
             Phase::Restart | Phase::CheckRestarted if self.is_booting => {
-                self.end(self.outcome.unwrap_or(Outcome::RolledBack));
+                if self.may_have_run && !self.must_restore_store && self.outcome.is_none() {
+                    self.phase = Phase::CheckRestarted;
+                } else {
+                    self.end(self.outcome.unwrap_or(Outcome::RolledBack));
+                }
             }
             Phase::RollBack
             | Phase::RestorePrograms

@@ -1,4 +1,5 @@
-//! The edgecore that runs on a store: it is the one that has the store's lock open, whatever it is called and whoever started it.
+//! The edgecore that runs on a store: it is the one that has the store's lock, whatever it is called and whoever started it. Who only has
+//! the lock's file open is none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +11,16 @@ use anyhow::{Context as _, Result, bail};
 use beehive::Clock;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::files;
+use crate::inherited::{limits_in, umask_in};
 use crate::journal::Launch;
+use crate::{files, journal};
 
 /// 5 ms between two looks at whether a process has ended: somebody else may start another one in its place.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// 64 KiB of a command line or an environment.
+/// 64 KiB of what the kernel says of a process in lines.
 const PROC_MAX: u64 = 64 << 10;
+/// 6 MiB of a command line or an environment: the kernel starts no program with more (three quarters of `_STK_LIM`).
+const WORDS_MAX: u64 = 6 << 20;
 /// Words of systemd to a process of its own, which mean nothing to one that is started by somebody else.
 const OF_SYSTEMD: [&str; 7] = [
     "NOTIFY_SOCKET",
@@ -51,7 +55,16 @@ impl Process {
         let own = std::process::id();
         let pids = fs::read_dir("/proc").ok()?.flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid != own).find(|pid| has_open(*pid, &lock)).and_then(Process::of)
+        let mut heir = None;
+        for pid in pids.filter(|pid| *pid != own) {
+            match has_locked(pid, &lock) {
+                Some(taker) if taker == pid => return Process::of(pid),
+                Some(_) => heir = heir.or(Some(pid)),
+                None => {}
+            }
+        }
+        // Whoever took the lock may have handed it on.
+        heir.and_then(Process::of)
     }
 
     /// Whether it runs still. One that has ended and that nobody has asked about yet does not.
@@ -86,22 +99,49 @@ impl Process {
     /// What it was started with.
     pub(crate) fn launch(&self) -> Result<Launch> {
         let list = |what: &str| -> Result<Vec<String>> {
-            let bytes = read_proc(&format!("/proc/{}/{what}", self.pid))
-                .with_context(|| format!("cannot see the {what} of process {}", self.pid))?;
-            let Some(bytes) = bytes.strip_suffix(b"\0") else { return Ok(Vec::new()) };
-            bytes.split(|byte| *byte == 0).map(|part| Ok(String::from_utf8(part.to_vec())?)).collect()
+            let at = || format!("cannot see the {what} of process {}", self.pid);
+            let bytes = read_at_most(&format!("/proc/{}/{what}", self.pid), WORDS_MAX).with_context(at)?;
+            let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+            let parts = bytes.split(|byte| *byte == 0).filter(|_| !bytes.is_empty());
+            parts.map(|part| Ok(String::from_utf8(part.to_vec())?)).collect()
         };
-        let arguments = list("cmdline").context("its arguments are no text")?;
+        let arguments = list("cmdline").context("its arguments")?;
         let environment: BTreeMap<String, String> = list("environ")
-            .context("its environment is no text")?
+            .context("its environment")?
             .into_iter()
             .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
             .filter(|(name, _)| !OF_SYSTEMD.contains(&name.as_str()))
             .collect();
-        let folder = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_else(|_| PathBuf::from("/"));
+        let arguments: Vec<String> = arguments.into_iter().skip(1).collect();
+        let folder = self.folder(&arguments)?;
         let log = fs::read_link(format!("/proc/{}/fd/2", self.pid)).ok();
         let log = log.filter(|path| fs::metadata(path).is_ok_and(|found| found.is_file()));
-        Ok(Launch::Process { arguments: arguments.into_iter().skip(1).collect(), environment, folder, log })
+        let text = |what: &str| {
+            let bytes = read_proc(&format!("/proc/{}/{what}", self.pid)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let inherited =
+            journal::Inherited { umask: umask_in(&text("status")), limits: limits_in(&text("limits")) };
+        Ok(Launch::Process { arguments, environment, folder, log, inherited })
+    }
+
+    /// Its working folder. One that is gone is nobody's any more: the root is, as of a daemon, if no argument counts from there.
+    fn folder(&self, arguments: &[String]) -> Result<PathBuf> {
+        let folder = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_else(|_| PathBuf::from("/"));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let values = arguments.iter().zip(arguments.iter().skip(1)).filter(|(flag, _)| *flag == "--config");
+        let joined = arguments.iter().filter_map(|word| word.strip_prefix("--config="));
+        let mut configs = values.map(|(_, value)| value.as_str()).chain(joined);
+        if let Some(relative) = configs.find(|path| !path.starts_with('/')) {
+            bail!(
+                "edgecore was started in {}, which is gone, and its --config {} counts from there: restart it with a whole path",
+                folder.display(),
+                relative.escape_debug()
+            );
+        }
+        Ok(PathBuf::from("/"))
     }
 
     /// The unit of systemd that its control group is named after.
@@ -148,15 +188,52 @@ fn unit_in(text: &str) -> Option<String> {
     text.lines().find_map(unit)
 }
 
-fn has_open(pid: u32, file: &Path) -> bool {
-    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == file))
+/// The unit of systemd that this process is of.
+pub(crate) fn own_unit() -> Option<String> {
+    unit_in(&String::from_utf8_lossy(&read_proc("/proc/self/cgroup").ok()?))
+}
+
+/// Which start of the machine this is.
+pub(crate) fn boot_id() -> String {
+    let bytes = read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+/// If the process has the lock of the file by a descriptor of its own: which process took it.
+fn has_locked(pid: u32, file: &Path) -> Option<u32> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let mut open = open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == file));
+    open.find_map(|entry| {
+        let number = entry.file_name();
+        let info = read_proc(&format!("/proc/{pid}/fdinfo/{}", number.to_str()?)).ok()?;
+        taker_in(&String::from_utf8_lossy(&info))
+    })
+}
+
+/// Who took the lock of a whole file, for himself alone, that a descriptor has, by the kernel's words of the descriptor.
+fn taker_in(info: &str) -> Option<u32> {
+    let locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+    locks.map(|lock| lock.split_whitespace().collect::<Vec<_>>()).find_map(|words| match words[..] {
+        [_, "FLOCK", _, "WRITE", taker, ..] => taker.parse().ok(),
+        _ => None,
+    })
 }
 
 fn read_proc(path: &str) -> Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(PROC_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// All of it, where a part means something else than the whole.
+fn read_at_most(path: &str, most: u64) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        bail!("it has more than {most} bytes");
+    }
     Ok(bytes)
 }
 
@@ -192,31 +269,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_lock_of_a_whole_file_for_one_alone_is_one_and_no_other_is() {
+        let lock = |kind: &str, mode: &str| {
+            format!("pos:\t0\nflags:\t02\nlock:\t1: {kind}  ADVISORY  {mode} 359 00:13:11691 0 EOF\n")
+        };
+        assert_eq!(taker_in(&lock("FLOCK", "WRITE")), Some(359));
+        for text in [&lock("FLOCK", "READ"), &lock("POSIX", "WRITE"), "pos:\t0\n", "lock:\t1: FLOCK\n", ""] {
+            assert_eq!(taker_in(text), None, "{text}");
+        }
+    }
+
+    fn spawn(lock: &fs::File, change: impl FnOnce(&mut std::process::Command)) -> std::process::Child {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("1000").env_clear().stdin(lock.try_clone().unwrap());
+        change(&mut command);
+        command.spawn().unwrap()
+    }
+
     #[actix_rt::test]
-    async fn who_has_the_store_is_found_and_ended() {
+    async fn who_has_the_stores_lock_is_found_and_ended_and_who_has_only_its_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("edgecore.db");
+        let folder = folder.path().canonicalize().unwrap();
+        let store = folder.join("edgecore.db");
         let lock = fs::File::create(files::beside(&store, ".lock")).unwrap();
-        assert!(Process::on_store(&store).is_none(), "this process is none");
-        let mut child = std::process::Command::new("sleep")
-            .arg("1000")
-            .env("WORD", "a")
-            .env("NOTIFY_SOCKET", "/run/x")
-            .stdin(lock.try_clone().unwrap())
-            .spawn()
-            .unwrap();
+        // A copy program, an editor: it has the file, and not the lock.
+        let mut reader = spawn(&fs::File::open(files::beside(&store, ".lock")).unwrap(), |_| {});
+        assert!(Process::on_store(&store).is_none());
+        lock.lock().unwrap();
+        assert!(Process::on_store(&store).is_none(), "this process is none, and the other has no lock");
+        let large = "x".repeat(100 << 10);
+        let gone = folder.join("gone");
+        fs::create_dir(&gone).unwrap();
+        let mut child = spawn(&lock, |command| {
+            command.env("LARGE", &large).env("WORD", "a").env("NOTIFY_SOCKET", "/run/x").current_dir(&gone);
+        });
+        fs::remove_dir(&gone).unwrap();
         let found = Process::on_store(&store).expect("the child");
         assert_eq!(found.pid(), child.id());
         let program = found.program().unwrap();
         assert!(found.is_of(&program) && !found.is_of(Path::new("/proc/self/exe")));
-        let Launch::Process { arguments, environment, .. } = found.launch().unwrap() else { panic!() };
-        assert_eq!(arguments, ["1000"]);
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let limit = rustix::process::Rlimit { current: Some(777), maximum: Some(7777) };
+        rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+        let Launch::Process { arguments, environment, folder, inherited, .. } = found.launch().unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((arguments, folder), (vec!["1000".to_owned()], PathBuf::from("/")));
         assert_eq!(environment.get("WORD").map(String::as_str), Some("a"));
+        assert_eq!(environment.get("LARGE"), Some(&large));
         assert!(!environment.contains_key("NOTIFY_SOCKET"));
+        assert!(inherited.umask.is_some());
+        let files = inherited.limits.iter().find(|limit| limit.resource == "Max open files").unwrap();
+        assert_eq!((files.soft, files.hard), (Some(777), Some(7777)));
+        let error = found.folder(&["--config".to_owned(), "edgecore.yaml".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("which is gone"), "{error}");
         let clock = beehive::Env::real().clock();
         found.end(Duration::from_secs(10), clock.as_ref()).await.unwrap();
         assert!(!found.runs(), "before anybody has asked how it ended");
         child.wait().unwrap();
         assert!(Process::on_store(&store).is_none());
+        reader.kill().unwrap();
+        reader.wait().unwrap();
     }
 }

@@ -1,8 +1,9 @@
 //! What a program says of itself: in its head, for which machine it is, and on being asked, which version.
 
 use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use beehive::Env;
 use elf::Unfit;
 use tokio::io::AsyncReadExt as _;
 
+use crate::files;
 use crate::version::Version;
 
 /// 1 MiB of a program: its head, and the name of its loader.
@@ -20,18 +22,59 @@ const SAYS_WITHIN: Duration = Duration::from_secs(10);
 /// 4 KiB of what it prints.
 const SAYS_MAX: u64 = 4 << 10;
 
-/// Whether a file is a program that this machine can start.
-///
-/// # Errors
-/// What is wrong with it, and the cure.
-pub(crate) fn fits_machine(path: &Path) -> Result<()> {
-    let mut head = Vec::new();
-    let at = || format!("cannot read {}", path.display());
-    File::open(path).with_context(at)?.take(HEAD).read_to_end(&mut head).with_context(at)?;
+/// A program, by one open of its file: what is looked at is what is run, whatever its name leads to meanwhile.
+pub(crate) struct Program {
+    file: File,
+    shown: PathBuf,
+}
+
+impl Program {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When it is not there, no regular file, or a link.
+    pub(crate) fn open(path: &Path) -> Result<Program> {
+        Ok(Program { file: files::open_regular(path)?, shown: path.to_owned() })
+    }
+
+    /// SHA-256 in hexadecimal.
+    ///
+    /// # Errors
+    /// When the disk does not read it.
+    pub(crate) fn sum(&self) -> Result<String> {
+        let at = || format!("cannot read {}", self.shown.display());
+        (&self.file).rewind().with_context(at)?;
+        Ok(files::sum_of(&mut &self.file, u64::MAX).with_context(at)?.0)
+    }
+
+    /// Whether it is a program that this machine can start.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the cure.
+    pub(crate) fn fits_machine(&self) -> Result<()> {
+        let mut head = Vec::new();
+        let at = || format!("cannot read {}", self.shown.display());
+        (&self.file).rewind().with_context(at)?;
+        (&self.file).take(HEAD).read_to_end(&mut head).with_context(at)?;
+        fits_machine(&head)
+    }
+
+    /// Which version it says it is of.
+    ///
+    /// # Errors
+    /// When it does not start, does not end, or says something else.
+    pub(crate) async fn version(&self, name: &str, env: &Env) -> Result<Version> {
+        // The descriptor is there until the program is, and closed then.
+        let own = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        version_of(&own, &self.shown, name, env).await
+    }
+}
+
+fn fits_machine(head: &[u8]) -> Result<()> {
     let (machine, is_64_bit) = elf::HERE;
     let name =
         |machine: u16| elf::architecture(machine).map_or_else(|| format!("machine {machine}"), str::to_owned);
-    match elf::check(&head, machine, is_64_bit) {
+    match elf::check(head, machine, is_64_bit) {
         Ok(()) => Ok(()),
         // A program that was built for this very system has one.
         Err(Unfit::Loader(loader)) if Path::new(&loader).exists() => Ok(()),
@@ -53,14 +96,10 @@ pub(crate) fn fits_machine(path: &Path) -> Result<()> {
     }
 }
 
-/// Which version a program says it is of.
-///
-/// # Errors
-/// When it does not start, does not end, or says something else.
-pub(crate) async fn version_of(path: &Path, name: &str, env: &Env) -> Result<Version> {
-    let shown = path.display();
+async fn version_of(path: &Path, shown: &Path, name: &str, env: &Env) -> Result<Version> {
+    let shown = shown.display();
     let mut command = tokio::process::Command::new(path);
-    command.arg("--version").env_clear().current_dir("/").kill_on_drop(true);
+    command.arg0(shown.to_string()).arg("--version").env_clear().current_dir("/").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("{shown} does not start"))?;
     let stdout = child.stdout.take().with_context(|| format!("{shown} cannot be heard"))?;
@@ -82,4 +121,29 @@ pub(crate) async fn version_of(path: &Path, name: &str, env: &Env) -> Result<Ver
         let first: String = said.chars().take(80).collect();
         format!("{shown} --version says `{}`, and not `{name} VERSION`", first.trim().escape_debug())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[actix_rt::test]
+    async fn what_was_looked_at_is_run_whatever_has_its_name_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore");
+        // A program that is there on every machine, and says something else than a version.
+        fs::copy("/bin/echo", &path).unwrap();
+        let program = Program::open(&path).unwrap();
+        let sum = program.sum().unwrap();
+        program.fits_machine().unwrap();
+        fs::copy("/bin/false", folder.path().join("other")).unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        let error = format!("{:#}", program.version("edgecore", &Env::real()).await.unwrap_err());
+        assert!(error.contains("--version says") && !error.contains("ended with"), "{error}");
+        assert_eq!(program.sum().unwrap(), sum);
+        let other = Program::open(&path).unwrap();
+        let error = format!("{:#}", other.version("edgecore", &Env::real()).await.unwrap_err());
+        assert!(error.contains("ended with"), "{error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,11 +10,15 @@ use anyhow::{Context as _, Result, bail};
 use beehive::{Clock, Env};
 use edge_store::{HeldStore, StoreError};
 
-use crate::journal::Launch;
+use crate::boot;
+use crate::inherited::{Masked, limit};
+use crate::journal::{Inherited, Journal, Launch};
 use crate::process::Process;
 
 /// systemd's own sign that it is there.
 const SYSTEMD: &str = "/run/systemd/system";
+/// What the unit is called by whoever installs edgecore, KubeEdge's keadm and this one.
+const UNIT: &str = "edgecore.service";
 /// 30 s for edgecore to stop in order: the unit gives it 20.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// 120 s for systemd: 90 are what it gives a unit to start, and what runs before it is in them.
@@ -27,6 +31,9 @@ const STORE_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often an edgecore is stopped that somebody starts anew each time.
 const STOPS_MAX: usize = 5;
+
+/// Three starts by systemd itself: an edgecore that ends at once is hardly ever seen.
+const RESTARTS_MAX: u32 = 3;
 
 /// How the edgecore is started that runs now.
 ///
@@ -44,15 +51,78 @@ pub(crate) async fn launch_of(process: &Process, env: &Env) -> Result<Launch> {
     process.launch()
 }
 
+/// How an edgecore is started that does not run: as the last upgrade knew it, by its unit, or as every edgecore is.
+pub(crate) async fn launch_without(last: Option<&Journal>, config: &Path, env: &Env) -> Launch {
+    match last.map(|last| &last.launch) {
+        Some(Launch::Unit(unit)) if unit.is_empty() => {}
+        Some(launch) => return launch.clone(),
+        None => {}
+    }
+    if Path::new(SYSTEMD).exists() {
+        let state = systemctl(&["show", "--property=LoadState", "--value", UNIT], env).await;
+        if state.is_ok_and(|said| said.trim() == "loaded") {
+            return Launch::Unit(UNIT.to_owned());
+        }
+    }
+    Launch::Process {
+        arguments: vec!["--config".to_owned(), config.display().to_string()],
+        environment: std::env::vars().filter(|(name, _)| name == "PATH").collect(),
+        folder: PathBuf::from("/"),
+        log: None,
+        inherited: Inherited::default(),
+    }
+}
+
+/// Sees to it that an upgrade is taken up that a power cut ends, as far as systemd starts edgecore, and says how.
+///
+/// # Errors
+/// When the line cannot be added that a unit does not have.
+pub(crate) async fn see_to_take_up(
+    launch: &Launch,
+    keadm: &Path,
+    config: &Path,
+    env: &Env,
+) -> Result<String> {
+    let Launch::Unit(unit) = launch else {
+        return Ok(
+            "after a power cut whoever starts edgecore has to run `keadm upgrade edge --take-up` before"
+                .to_owned(),
+        );
+    };
+    let said = systemctl(&["show", "--property=ExecStartPre", "--value", unit], env).await;
+    if said.is_ok_and(|said| boot::has_line(&said, config)) {
+        return Ok(format!("after a power cut {unit} finishes it before edgecore starts"));
+    }
+    let added = boot::add(unit, Path::new(boot::UNITS), keadm, config).with_context(|| {
+        format!(
+            "{unit} has no line that finishes an upgrade after a power cut, and none can be added: \
+             add ExecStartPre=-{} upgrade edge --take-up --config {} to it",
+            keadm.display(),
+            config.display()
+        )
+    })?;
+    // The next start of the machine reads it in any case.
+    drop(systemctl(&["daemon-reload"], env).await);
+    Ok(format!("after a power cut {unit} finishes it before edgecore starts, by {}", added.display()))
+}
+
 /// Stops edgecore and holds its store, so that nobody starts one on it.
 ///
 /// # Errors
 /// When it goes on, or somebody starts it again and again.
 pub(crate) async fn stop(launch: &Launch, store: &Path, env: &Env) -> Result<HeldStore> {
-    let clock = env.clock();
     if let Launch::Unit(unit) = launch {
         systemctl(&["stop", unit], env).await.with_context(|| format!("systemd does not stop {unit}"))?;
     }
+    hold(store, env).await
+}
+
+/// Ends the edgecore that has the store, if one has, and holds the store. systemd is not asked, which may be waiting for whoever calls.
+///
+/// # Errors
+/// See [`stop`].
+pub(crate) async fn hold(store: &Path, env: &Env) -> Result<HeldStore> {
+    let clock = env.clock();
     for _ in 0..STOPS_MAX {
         if let Some(process) = Process::on_store(store) {
             process.end(STOP_WITHIN, clock.as_ref()).await?;
@@ -84,10 +154,12 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
                 .with_context(|| format!("systemd does not start {unit}: `journalctl -u {unit}` says why"))?;
             Ok(format!("systemd has started {unit}"))
         }
-        Launch::Process { arguments, environment, folder, log } => {
+        Launch::Process { arguments, environment, folder, log, inherited } => {
             if until_on_store(store, OTHERS_START_WITHIN, clock.as_ref()).await {
                 return Ok("somebody else has started edgecore".to_owned());
             }
+            // One that is gone meanwhile keeps nothing from being started.
+            let folder = if folder.is_dir() { folder.as_path() } else { Path::new("/") };
             let mut command = Command::new(program);
             command.args(arguments).env_clear().envs(environment).current_dir(folder);
             command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
@@ -98,7 +170,16 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
                 "; its log goes nowhere, as nobody can hand its terminal or pipe on"
             };
             command.stderr(log.map_or_else(Stdio::null, Stdio::from));
-            let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+            let spawned = {
+                let _masked = Masked::by(inherited);
+                command.spawn()
+            };
+            let mut child = spawned.with_context(|| format!("cannot start {}", program.display()))?;
+            let unlimited = limit(child.id(), &inherited.limits);
+            let goes = match unlimited.is_empty() {
+                true => goes.to_owned(),
+                false => format!("{goes}; these of its limits could not be set: {}", unlimited.join(", ")),
+            };
             let until = clock.now() + STORE_WITHIN;
             while clock.now() < until {
                 if let Some(status) = child.try_wait().context("the edgecore that was started")? {
@@ -112,6 +193,13 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
             bail!("edgecore has not opened its store within {} s", STORE_WITHIN.as_secs())
         }
     }
+}
+
+/// Whether systemd has started edgecore again and again since somebody wanted it.
+pub(crate) async fn ends_by_itself(launch: &Launch, env: &Env) -> bool {
+    let Launch::Unit(unit) = launch else { return false };
+    let said = systemctl(&["show", "--property=NRestarts", "--value", unit], env).await;
+    said.is_ok_and(|said| said.trim().parse::<u32>().is_ok_and(|restarts| restarts >= RESTARTS_MAX))
 }
 
 async fn until_on_store(store: &Path, within: Duration, clock: &dyn Clock) -> bool {
@@ -133,7 +221,8 @@ async fn systemctl(arguments: &[&str], env: &Env) -> Result<String> {
 /// Runs a program to its end, within a bound, and answers what it printed.
 pub(crate) async fn run(program: &str, arguments: &[&str], within: Duration, env: &Env) -> Result<String> {
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    // A terminal that is closed ends what it has started, and not what this waits for.
+    command.args(arguments).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let ended = env.timeout(within, command.output()).await;
     let ended = ended.with_context(|| format!("{program} has not ended within {} s", within.as_secs()))?;
     let ended = ended.with_context(|| format!("cannot start {program}"))?;

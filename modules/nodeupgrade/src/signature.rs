@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use crate::files;
-use crate::image::{ImageArchive, PROGRAM_MAX, text};
+use crate::image::{ImageArchive, text};
 
 /// 16 KiB of a key or a signature: both have a few hundred bytes.
 const TEXT_MAX: u64 = 16 << 10;
@@ -71,14 +71,13 @@ impl PublicKey {
         bail!("{} holds no signature by this key", archive.display())
     }
 
-    /// Checks the signature of a file (`cosign sign-blob`, in base64).
+    /// Checks the signature of a file's bytes (`cosign sign-blob`, in base64). `file` is only what it is called.
     ///
     /// # Errors
     /// When it is not this key's, or of another file.
-    pub(crate) fn check_file(&self, file: &Path, signature: &Path) -> Result<()> {
+    pub(crate) fn check_bytes(&self, message: &[u8], file: &Path, signature: &Path) -> Result<()> {
         let text = files::read(signature, TEXT_MAX)?;
-        let message = files::read(file, PROGRAM_MAX)?;
-        if !self.has_signed(&message, &String::from_utf8_lossy(&text)) {
+        if !self.has_signed(message, &String::from_utf8_lossy(&text)) {
             bail!("{} is no signature of {} by this key", signature.display(), file.display());
         }
         Ok(())
@@ -124,14 +123,12 @@ mod tests {
         std::fs::write(path("other.pub"), pem(&other.0)).unwrap();
         for (public, sign) in keys() {
             std::fs::write(path("key.pub"), pem(&public)).unwrap();
-            std::fs::write(path("file"), b"program").unwrap();
             std::fs::write(path("sig"), format!("{}\n", sign(b"program"))).unwrap();
             let key = PublicKey::read(&path("key.pub")).unwrap();
-            key.check_file(&path("file"), &path("sig")).unwrap();
+            key.check_bytes(b"program", &path("file"), &path("sig")).unwrap();
             let foreign = PublicKey::read(&path("other.pub")).unwrap();
-            assert!(foreign.check_file(&path("file"), &path("sig")).is_err());
-            std::fs::write(path("file"), b"programs").unwrap();
-            let error = key.check_file(&path("file"), &path("sig")).unwrap_err().to_string();
+            assert!(foreign.check_bytes(b"program", &path("file"), &path("sig")).is_err());
+            let error = key.check_bytes(b"programs", &path("file"), &path("sig")).unwrap_err().to_string();
             assert!(error.contains("no signature of"), "{error}");
         }
         std::fs::write(path("key.pub"), "none").unwrap();

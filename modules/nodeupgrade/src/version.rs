@@ -32,6 +32,11 @@ impl Version {
         parts.next().is_none().then(|| Version { text: text.to_owned(), numbers, pre })
     }
 
+    /// One that nobody knows, by this word.
+    pub(crate) fn unknown(text: &str) -> Version {
+        Version { text: text.to_owned(), numbers: [0; 3], pre: Some("unknown".to_owned()) }
+    }
+
     /// From what `PROGRAM --version` prints: `PROGRAM 1.2.3 (commit 00f9c82c…)`.
     pub fn said(line: &str, program: &str) -> Option<Version> {
         let rest = line.trim().strip_prefix(program)?.strip_prefix(' ')?;

@@ -24,7 +24,7 @@ const BACK: &[Outcome] = &[Outcome::RolledBack];
 const EITHER: &[Outcome] = &[Outcome::RolledBack, Outcome::Confirmed];
 const UNCHANGED: &[Outcome] = &[Outcome::Refused, Outcome::RolledBack];
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     ("healthy", Phase::PreCheck, Whom::All, UNCHANGED),
     ("healthy", Phase::BackUp, Whom::All, UNCHANGED),
     ("healthy", Phase::Stop, Whom::All, BACK),
@@ -36,6 +36,8 @@ const CASES: [Case; 20] = [
     ("spoils", Phase::Swap, Whom::All, BACK),
     ("spoils", Phase::Start, Whom::All, BACK),
     ("spoils", Phase::Health, Whom::All, BACK),
+    // Whoever starts edgecore does so again and again, until a supervisor puts the store of before back.
+    ("poisons", Phase::Health, Whom::All, BACK),
     ("dies", Phase::RollBack, Whom::All, BACK),
     ("dies", Phase::RestorePrograms, Whom::All, BACK),
     ("dies", Phase::RestoreStore, Whom::All, BACK),
@@ -72,6 +74,8 @@ fn end_at((behaviour, phase, whom, outcomes): Case) -> Outcome {
     if whom == Whom::All || node.edgecores().is_empty() {
         node.start();
     }
+    // Where the new one had the store, it is looked how the old one is with it.
+    until("the end", || node.journal().filter(|journal| journal.progress.is_done()));
     let (outcome, cause) = node.outcome();
     assert!(outcomes.contains(&outcome), "{behaviour}, {phase:?}, {whom:?}: {outcome:?}, {cause}");
     let runs: PathBuf = match outcome {
@@ -89,7 +93,7 @@ fn end_at((behaviour, phase, whom, outcomes): Case) -> Outcome {
 }
 
 #[test]
-fn twenty_upgrades_with_an_end_at_each_phase_leave_the_old_or_the_new_version() {
+fn upgrades_with_an_end_at_each_phase_leave_the_old_or_the_new_version() {
     let mut came = Vec::new();
     // Four at a time: most of a run is waiting.
     for cases in CASES.chunks(4) {
@@ -100,5 +104,26 @@ fn twenty_upgrades_with_an_end_at_each_phase_leave_the_old_or_the_new_version() 
             came.push(outcome);
         }
     }
-    assert_eq!(came.len(), 20);
+    assert_eq!(came.len(), CASES.len());
+}
+
+#[test]
+fn a_terminal_that_is_closed_does_not_end_who_takes_it_up() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "unlinked"));
+    let node = Node::new(&old);
+    node.start();
+    let mut upgrade = node.begin_upgrade(&new, &["--timeout", "10"]);
+    until("the phase", || node.journal().filter(|journal| journal.progress.phase == Phase::Health));
+    kill(upgrade.id());
+    let _ = upgrade.wait();
+    until("the supervisor", || node.supervisors().first().copied().map(kill));
+    let journals = JournalFolder::of(&node.store);
+    until("the journal's lock", || journals.lock().unwrap().map(drop));
+    let mut takes_up = node.command("upgrade", &["--take-up"]).spawn().unwrap();
+    until("who takes it up", || journals.lock().unwrap().is_none().then_some(()));
+    let hangup = rustix::process::Pid::from_child(&takes_up);
+    rustix::process::kill_process(hangup, rustix::process::Signal::HUP).unwrap();
+    assert!(takes_up.wait().unwrap().success());
+    assert_eq!(node.outcome().0, Outcome::RolledBack);
+    node.runs_only(&old);
 }

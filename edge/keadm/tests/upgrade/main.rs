@@ -49,6 +49,9 @@ fn a_healthy_program_is_confirmed_and_the_way_back_is_open() {
     assert!(good, "{said}");
     node.runs_only(&old);
     assert_eq!(fs::read(&node.config).unwrap(), settings);
+    let edited = node.config.with_extension("yaml.replaced");
+    assert!(said.contains(&format!("as it was is {}", edited.display())), "{said}");
+    assert!(fs::read(&edited).unwrap().ends_with(b"# changed\n"));
     assert!(node.pods().contains(&"later".to_owned()));
 
     // And with the store of the backup: what came after it is gone.
@@ -126,9 +129,13 @@ fn what_cannot_run_is_refused_by_the_name_of_a_check_and_nothing_is_changed() {
     refused(&standin("0.3.0", "healthy"), &[], "VersionSkew", "more than one minor release");
     refused(&standin("0.1.1", "mute"), &[], "VersionSkew", "has not ended within");
     refused(&new, &["--image-digest", "sha256:1"], "Trust", "--checksum");
-    let (good, said) = node.upgrade(&old, &[]);
-    assert!(!good && said.contains("that very program"), "{said}");
+    // What is there already is no fault, and nothing that was done.
+    let before = node.journal().unwrap();
     assert_eq!(node.outcome().0, Outcome::Refused);
+    let (good, said) = node.upgrade(&old, &[]);
+    assert!(good && said.contains("that very program already"), "{said}");
+    assert_eq!(node.journal().unwrap(), before);
+    node.runs_only(&old);
 
     let (good, said) = node.keadm("upgrade", &["--image", "kubeedge/installation-package"]);
     assert!(!good && said.contains("there is no --image here"), "{said}");
@@ -214,11 +221,12 @@ fn an_image_brings_keadm_along_once_edgecore_is_healthy() {
     let keadm = node.folder.join("bin/keadm");
     fs::copy(&old, &keadm).unwrap();
     let archive = node.folder.join("image.tar");
-    let image = |edgecore: &Path| Image {
+    let (keadm_of_new, keadm_of_old) = (standin(NEW, "keadm"), standin(OLD, "keadm"));
+    let image = |edgecore: &Path, keadm: &Path| Image {
         name: "docker.io/kubeedge/installation-package:v0.1.1".to_owned(),
         entries: vec![
             Entry::Copy("usr/local/bin/edgecore".to_owned(), edgecore.to_owned(), 0o755),
-            Entry::Copy("usr/local/bin/keadm".to_owned(), new.clone(), 0o755),
+            Entry::Copy("usr/local/bin/keadm".to_owned(), keadm.to_owned(), 0o755),
         ],
         entrypoint: Vec::new(),
         cmd: Vec::new(),
@@ -230,18 +238,28 @@ fn an_image_brings_keadm_along_once_edgecore_is_healthy() {
         all.extend(arguments);
         node.keadm("upgrade", &all)
     };
-    image(&standin(NEW, "dies")).write(&archive).unwrap();
+    for (keadm, check, word) in [
+        (&node.config, "Program", "keadm: it is no program"),
+        (&new, "VersionSkew", "and not `keadm VERSION`"),
+        (&keadm_of_old, "VersionSkew", "keadm is 0.1.0, and edgecore beside it 0.1.1"),
+    ] {
+        image(&new, keadm).write(&archive).unwrap();
+        let (good, said) = upgrade(&[]);
+        assert!(!good && said.contains(&format!("failed  {check}: ")) && said.contains(word), "{said}");
+        node.runs_only(&old);
+    }
+    image(&standin(NEW, "dies"), &keadm_of_new).write(&archive).unwrap();
     let (good, said) = upgrade(&[]);
     assert!(!good, "{said}");
     assert!(fs::read(&keadm).unwrap() == fs::read(&old).unwrap(), "keadm is of the release that runs");
 
-    image(&new).write(&archive).unwrap();
+    image(&new, &keadm_of_new).write(&archive).unwrap();
     let (good, said) = upgrade(&["--image-digest", "sha256:1234"]);
     assert!(!good && said.contains("failed  Trust: the image has the digest sha256:"), "{said}");
     let (good, said) = upgrade(&[]);
     assert!(good, "{said}");
     node.runs_only(&new);
-    assert!(fs::read(&keadm).unwrap() == fs::read(&new).unwrap());
+    assert!(fs::read(&keadm).unwrap() == fs::read(&keadm_of_new).unwrap());
     let mut bytes = fs::read(&archive).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -288,4 +306,65 @@ fn a_backup_is_made_beside_a_running_edgecore_and_goes_with_the_node() {
     }
     assert_eq!(nodeupgrade::forget(&node.store).unwrap().len(), 2);
     assert!(!folder.exists());
+}
+
+#[test]
+fn the_way_back_is_open_where_edgecore_does_not_run_nor_even_say_its_version() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "healthy"));
+    let node = running(&old);
+    let (good, said) = node.upgrade(&new, &[]);
+    assert!(good, "{said}");
+    node.kill_all();
+    fs::write(&node.program, "torn").unwrap();
+    let (good, said) = node.keadm("rollback", &[]);
+    assert!(good && said.contains("ok      EdgeCore: none runs"), "{said}");
+    node.runs_only(&old);
+    node.store_is_whole();
+    let journal = node.journal().unwrap();
+    assert_eq!((journal.from_version.as_str(), journal.to_version.as_str()), (NEW, OLD));
+    assert_eq!(journal.sequence, 2);
+}
+
+#[test]
+fn a_store_that_the_new_one_began_anew_makes_way_for_the_one_of_before() {
+    let (old, new) = (standin(OLD, "healthy"), standin(NEW, "anew"));
+    let node = running(&old);
+    let other = node.folder.join("other.db");
+    drop(edge_store::Store::open(&other, edge_store::Options::new([9; 16])).unwrap());
+    fs::rename(&other, node.store.with_extension("db.anew")).unwrap();
+    let (good, said) = node.upgrade(&new, &["--timeout", "10"]);
+    assert!(!good && said.contains("had begun another one"), "{said}");
+    assert_eq!(node.outcome().0, Outcome::RolledBack);
+    node.runs_only(&old);
+    node.store_is_whole();
+    assert!(node.store.with_extension("db.replaced").exists());
+}
+
+#[test]
+fn an_edgecore_that_was_silent_before_is_put_back_as_it_was_started() {
+    let (old, new) = (standin(OLD, "silent"), standin(NEW, "dies"));
+    let node = Node::new(&old);
+    let gone = node.folder.join("gone");
+    fs::create_dir(&gone).unwrap();
+    let program = node.program.clone();
+    let words = "umask 0027; ulimit -n 777; exec \"$0\" \"$@\"";
+    node.start_by(|| {
+        let mut command = Command::new("sh");
+        command.args(["-c", words]).arg(&program).current_dir(&gone);
+        command
+    });
+    fs::remove_dir(&gone).unwrap();
+    let before = node.edgecores();
+    let (good, said) = node.upgrade(&new, &["--offline-ok", "--timeout", "10"]);
+    assert!(!good && said.contains("rolled back: edgecore 0.1.0 is there again"), "{said}");
+    assert_eq!(node.outcome().0, Outcome::RolledBack);
+    node.runs_only(&old);
+    assert_ne!(node.edgecores(), before);
+    assert!(!node.store.with_extension("db.replaced").exists(), "{said}");
+    let proc = format!("/proc/{}", node.edgecores()[0]);
+    assert_eq!(fs::read_link(format!("{proc}/cwd")).unwrap(), Path::new("/"));
+    assert!(fs::read_to_string(format!("{proc}/status")).unwrap().contains("Umask:\t0027\n"));
+    let limits = fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert!(files.contains(" 777 "), "{files}");
 }

@@ -131,18 +131,32 @@ impl Node {
     pub(crate) fn start(&self) {
         let socket = self.folder.join("kubelet.sock");
         let _ = fs::remove_file(&socket);
+        self.start_and_wait(|| Command::new(&self.program), || socket.exists());
+    }
+
+    /// The same by a command that ends in edgecore, and without waiting until it serves: only until it has its store.
+    pub(crate) fn start_by(&self, command: impl Fn() -> Command) {
+        let runs = self.folder.join("runs");
+        self.start_and_wait(command, || runs.exists());
+    }
+
+    fn start_and_wait(&self, command: impl Fn() -> Command, is_there: impl Fn() -> bool) {
         let log = fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let spawn = || {
-            let mut command = Command::new(&self.program);
+            let mut command = command();
             command.arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(Stdio::null());
             command.stderr(log.try_clone().unwrap()).spawn().unwrap()
         };
         let mut child = spawn();
         until("edgecore", || {
             if child.try_wait().unwrap().is_some() {
+                // Somebody else may have started one meanwhile.
+                if is_there() && self.edgecores().len() == 1 {
+                    return Some(());
+                }
                 child = spawn();
             }
-            (socket.exists() && self.edgecores() == [child.id()]).then_some(())
+            (is_there() && self.edgecores() == [child.id()]).then_some(())
         });
         // It is asked how it ended when it ends; until then nobody waits.
         std::thread::spawn(move || child.wait());

@@ -15,6 +15,7 @@ fn main() {
         ["--version"] if BEHAVIOUR == "mute" => loop {
             std::thread::park();
         },
+        ["--version"] if BEHAVIOUR == "keadm" => println!("keadm {VERSION} (commit unknown)"),
         ["--version"] => println!("edgecore {VERSION} (commit unknown)"),
         ["--config", config] => run(Path::new(config).parent().unwrap()),
         other => panic!("{other:?}"),
@@ -32,15 +33,38 @@ fn run(folder: &Path) {
     if let Ok(mut runs) = OpenOptions::new().create(true).append(true).open(folder.join("runs")) {
         let _ = writeln!(runs, "{VERSION}");
     }
+    // What every version looks at, and SQLite does not.
+    if fs::read(&store).unwrap()[POISON] == 7 {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::process::exit(4);
+    }
     match BEHAVIOUR {
         "dies" => std::process::exit(3),
         "spoils" => spoil(&store),
+        "poisons" => poison(&store),
+        "anew" => begin_anew(&store),
         "silent" => loop {
             std::thread::park();
         },
         _ => {}
     }
     serve(folder.join("kubelet.sock"));
+}
+
+/// A byte of the file's head that means nothing to SQLite.
+const POISON: usize = 80;
+
+/// What the release before takes for sound, and ends by.
+fn poison(store: &Path) {
+    let mut bytes = fs::read(store).unwrap();
+    bytes[POISON] = 7;
+    fs::write(store, bytes).unwrap();
+}
+
+/// Sets the store aside, and goes on with another one, which somebody has put there.
+fn begin_anew(store: &Path) {
+    fs::rename(store, store.with_extension("db.broken-1")).unwrap();
+    fs::rename(store.with_extension("db.anew"), store).unwrap();
 }
 
 /// What the release before cannot read.
@@ -63,7 +87,7 @@ fn serve(socket: PathBuf) {
         }
         let page = match (head.starts_with(b"GET /metrics "), BEHAVIOUR) {
             (false, _) => "ok".to_owned(),
-            (true, "unlinked" | "spoils") => event("edged_node_became_ready", 1),
+            (true, "unlinked" | "spoils" | "poisons" | "anew") => event("edged_node_became_ready", 1),
             (true, "unready") => {
                 event("edgehub_linked", 1) + &event("edged_node_became_ready", 2) + &event("edged_node_became_unready", 2)
             }
