@@ -159,6 +159,8 @@ pub const ACTORS: [ActorKind; 25] = [
             "Probe",
             "NetworkChanged",
             "LinkUp",
+            "LinkSilent",
+            "LinkHeard",
             "LinkEnded",
             "MetaBegan",
             "Trust",
