@@ -283,6 +283,7 @@ mod tests {
     fn spawn(lock: &fs::File, change: impl FnOnce(&mut std::process::Command)) -> std::process::Child {
         let mut command = std::process::Command::new("sleep");
         command.arg("1000").env_clear().stdin(lock.try_clone().unwrap());
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         change(&mut command);
         command.spawn().unwrap()
     }
