@@ -3,8 +3,8 @@
 /// 1 KiB: of a longer sentence the rest is not looked at. They end up in logs and in what people read.
 pub const SENTENCE_MAX: usize = 1024;
 
-/// The beginning of what the other end has said, at most [`SENTENCE_MAX`] bytes, in one line: a node must not fill the log of its cloud, nor
-/// write lines of its own into it.
+/// The beginning of what the other end has said, at most [`SENTENCE_MAX`] bytes, in one line: who dials must not fill the log of whom he reaches, nor
+/// write lines of his own into it.
 pub fn sentence(said: &[u8]) -> String {
     // A character that is cut in half or is none becomes one of three bytes.
     let begin = said.get(..SENTENCE_MAX).unwrap_or(said);
