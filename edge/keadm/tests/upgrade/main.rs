@@ -368,3 +368,34 @@ fn an_edgecore_that_was_silent_before_is_put_back_as_it_was_started() {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert!(files.contains(" 777 "), "{files}");
 }
+
+/// What `sha256sum` says of a file.
+fn sum_of(path: &Path) -> String {
+    let said = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(said.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+#[actix_rt::test]
+async fn a_file_that_is_exchanged_once_its_sum_was_looked_at_is_not_what_is_run() {
+    let node = running(&standin(OLD, "healthy"));
+    let new = standin(NEW, "healthy");
+    let (handed_in, evil) = (node.folder.join("new"), node.folder.join("evil"));
+    fs::copy(&new, &handed_in).unwrap();
+    fs::copy(standin(NEW, "dies"), &evil).unwrap();
+    let trust = nodeupgrade::Trust { checksum: Some(sum_of(&new)), ..nodeupgrade::Trust::default() };
+    let keadm = PathBuf::from(env!("CARGO_BIN_EXE_keadm"));
+    let order = nodeupgrade::Order { config: node.config.clone(), keadm, offline_ok: false, within: 10 };
+    let source = nodeupgrade::Source::Program(handed_in.clone());
+    let mut say = |line: String| {
+        if line.starts_with("ok      Checksum") {
+            fs::rename(&evil, &handed_in).unwrap();
+        }
+    };
+    let env = beehive::Env::real();
+    nodeupgrade::prepare(&order, &source, &trust, &env, &mut say).await.unwrap();
+    assert!(!evil.exists(), "it was exchanged");
+    let waits = nodeupgrade::Exchange::staged(&node.program);
+    assert!(fs::read(&waits).unwrap() == fs::read(&new).unwrap());
+    assert_eq!(node.journal().unwrap().exchanges[0].new, sum_of(&new));
+    assert!(!node.folder.join("upgrade/incoming").exists());
+}
