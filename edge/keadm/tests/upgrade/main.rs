@@ -347,12 +347,17 @@ fn an_edgecore_that_was_silent_before_is_put_back_as_it_was_started() {
     let gone = node.folder.join("gone");
     fs::create_dir(&gone).unwrap();
     let program = node.program.clone();
-    let words = "umask 0027; ulimit -n 777; exec \"$0\" \"$@\"";
+    // Of this whole process, for a moment: what others make meanwhile has its mode said.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     node.start_by(|| {
-        let mut command = Command::new("sh");
-        command.args(["-c", words]).arg(&program).current_dir(&gone);
+        let mut command = Command::new(&program);
+        command.current_dir(&gone);
         command
     });
+    rustix::process::umask(mask);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node.edgecores()[0]).unwrap());
+    let limit = rustix::process::Rlimit { current: Some(777), maximum: Some(7777) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
     fs::remove_dir(&gone).unwrap();
     let before = node.edgecores();
     let (good, said) = node.upgrade(&new, &["--offline-ok", "--timeout", "10"]);
