@@ -12,7 +12,7 @@ use crate::files;
 use crate::image::{ARCHIVE_MAX, Image, ImageArchive, PROGRAM_MAX};
 use crate::journal::Journal;
 use crate::node::Node;
-use crate::prepare::{EDGECORE, KEADM, Order, SETTINGS};
+use crate::order::{EDGECORE, KEADM, Order, SETTINGS};
 use crate::program::Program;
 use crate::signature::PublicKey;
 use crate::version::Version;

@@ -1,6 +1,6 @@
 //! An upgrade until edgecore is stopped: the checks, the new program in its folder, the backup. Nothing that runs is changed by it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -14,28 +14,11 @@ use crate::fetch::{Fetched, Source, Staged, Trust, fetch, fetch_backup};
 use crate::journal::{Bar, Before, Event, Journal};
 use crate::journal_folder::JournalFolder;
 use crate::node::{Node, look};
+use crate::order::{EDGECORE, KEADM, Order, SETTINGS};
 use crate::process::Process;
 use crate::program::Program;
 use crate::version::Version;
 use crate::{files, service};
-
-/// What edgecore is called in an image and in a backup.
-pub(crate) const EDGECORE: &str = "edgecore";
-pub(crate) const KEADM: &str = "keadm";
-pub(crate) const SETTINGS: &str = "edgecore.yaml";
-
-/// What holds for an upgrade and for a rollback.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// The node's `edgecore.yaml`.
-    pub config: PathBuf,
-    /// The program that takes up what a power cut ends.
-    pub keadm: PathBuf,
-    /// It is enough that the new edgecore answers and stays, without the cloud.
-    pub offline_ok: bool,
-    /// Seconds within which it has to be healthy.
-    pub within: u64,
-}
 
 /// What has come of the preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

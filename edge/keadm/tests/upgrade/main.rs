@@ -347,12 +347,17 @@ fn an_edgecore_that_was_silent_before_is_put_back_as_it_was_started() {
     let gone = node.folder.join("gone");
     fs::create_dir(&gone).unwrap();
     let program = node.program.clone();
-    let words = "umask 0027; ulimit -n 777; exec \"$0\" \"$@\"";
+    // Of this whole process, for a moment: what others make meanwhile has its mode said.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     node.start_by(|| {
-        let mut command = Command::new("sh");
-        command.args(["-c", words]).arg(&program).current_dir(&gone);
+        let mut command = Command::new(&program);
+        command.current_dir(&gone);
         command
     });
+    rustix::process::umask(mask);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node.edgecores()[0]).unwrap());
+    let limit = rustix::process::Rlimit { current: Some(777), maximum: Some(7777) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
     fs::remove_dir(&gone).unwrap();
     let before = node.edgecores();
     let (good, said) = node.upgrade(&new, &["--offline-ok", "--timeout", "10"]);
@@ -367,4 +372,35 @@ fn an_edgecore_that_was_silent_before_is_put_back_as_it_was_started() {
     let limits = fs::read_to_string(format!("{proc}/limits")).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert!(files.contains(" 777 "), "{files}");
+}
+
+/// What `sha256sum` says of a file.
+fn sum_of(path: &Path) -> String {
+    let said = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(said.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+#[actix_rt::test]
+async fn a_file_that_is_exchanged_once_its_sum_was_looked_at_is_not_what_is_run() {
+    let node = running(&standin(OLD, "healthy"));
+    let new = standin(NEW, "healthy");
+    let (handed_in, evil) = (node.folder.join("new"), node.folder.join("evil"));
+    fs::copy(&new, &handed_in).unwrap();
+    fs::copy(standin(NEW, "dies"), &evil).unwrap();
+    let trust = nodeupgrade::Trust { checksum: Some(sum_of(&new)), ..nodeupgrade::Trust::default() };
+    let keadm = PathBuf::from(env!("CARGO_BIN_EXE_keadm"));
+    let order = nodeupgrade::Order { config: node.config.clone(), keadm, offline_ok: false, within: 10 };
+    let source = nodeupgrade::Source::Program(handed_in.clone());
+    let mut say = |line: String| {
+        if line.starts_with("ok      Checksum") {
+            fs::rename(&evil, &handed_in).unwrap();
+        }
+    };
+    let env = beehive::Env::real();
+    nodeupgrade::prepare(&order, &source, &trust, &env, &mut say).await.unwrap();
+    assert!(!evil.exists(), "it was exchanged");
+    let waits = nodeupgrade::Exchange::staged(&node.program);
+    assert!(fs::read(&waits).unwrap() == fs::read(&new).unwrap());
+    assert_eq!(node.journal().unwrap().exchanges[0].new, sum_of(&new));
+    assert!(!node.folder.join("upgrade/incoming").exists());
 }
