@@ -3,11 +3,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use beehive::Env;
+use beehive::{Clock, Env, Moment, TokioClock};
 use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport};
 use config::cloud::CloudCore as Settings;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -26,6 +31,18 @@ async fn api(folder: &Path, listen: SocketAddr) -> cloud_apiserver::Running {
 
 /// What CloudCore starts with by this kubeconfig.
 async fn start(kubeconfig: Kubeconfig, monitor: SocketAddr) -> Result<CloudCore, StartError> {
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    let url = config.cluster_url.to_string();
+    start_by(kube::Client::try_from(config).unwrap(), url, monitor, Env::real()).await
+}
+
+async fn start_by(
+    client: kube::Client,
+    url: String,
+    monitor: SocketAddr,
+    env: Env,
+) -> Result<CloudCore, StartError> {
     let mut settings = Settings::default();
     settings.common_config.monitor_server.bind_address = monitor.to_string();
     let hub = &mut settings.modules.cloud_hub;
@@ -35,12 +52,39 @@ async fn start(kubeconfig: Kubeconfig, monitor: SocketAddr) -> Result<CloudCore,
     hub.websocket.enable = false;
     let endpoint = &mut settings.modules.cloud_stream.kubelet_endpoint;
     (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-    let url = config.cluster_url.to_string();
-    let client = kube::Client::try_from(config).unwrap();
     let api = ApiServer { url, ..ApiServer::default() };
-    CloudCore::start_with(&settings, client, Transport::Quic, Env::real(), api).await
+    CloudCore::start_with(&settings, client, Transport::Quic, env, api).await
+}
+
+/// A clock that is weeks ahead.
+struct Ahead(TokioClock);
+
+const AHEAD: Duration = Duration::from_secs(30 * 86_400);
+
+impl Clock for Ahead {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+    fn wall(&self) -> SystemTime {
+        self.0.wall() + AHEAD
+    }
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(pause)
+    }
+}
+
+/// The same API, which says what time it is.
+fn saying_the_time(inner: kube::Client) -> kube::Client {
+    let answer = move |request: http::Request<Body>| {
+        let inner = inner.clone();
+        async move {
+            let date = k8s_openapi::jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let mut answer = inner.send(request).await?;
+            answer.headers_mut().insert(http::header::DATE, date.parse().unwrap());
+            Ok::<_, kube::Error>(answer)
+        }
+    };
+    kube::Client::new(tower::service_fn(answer), "default")
 }
 
 async fn get(at: SocketAddr, path: &str) -> String {
@@ -130,6 +174,26 @@ fn one_that_does_not_take_cloudcore_ends_the_start_and_says_why() {
         nobody.auth_infos[0].auth_info.as_mut().unwrap().impersonate = Some("nobody".to_owned());
         let why = refused(nobody).await;
         assert!(matches!(why, ApiServerError::Forbidden { .. }), "{why}");
+        api.stop(LONG).await;
+    });
+}
+
+#[test]
+fn one_that_starts_with_a_clock_weeks_ahead_compares_it_before_it_dates_anything() {
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = api(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let client = saying_the_time(api.client());
+        let env = Env::real().with_clock(Arc::new(Ahead(TokioClock::real())));
+        let url = format!("https://{}", api.address());
+        let started = start_by(client.clone(), url, free_port(), env).await.unwrap();
+        // The first thing that it dates is its CA.
+        let secret = Api::<Secret>::namespaced(client, "kubeedge").get("casecret").await.unwrap();
+        let pem = String::from_utf8(secret.data.unwrap()["cadata"].0.clone()).unwrap();
+        let made = pki::authorities_of_pem(&pem).unwrap();
+        let begins = pki::validity_of(&made[0]).unwrap().not_before;
+        assert!(begins <= SystemTime::now(), "{begins:?}");
+        started.stop(LONG).await;
         api.stop(LONG).await;
     });
 }

@@ -60,7 +60,8 @@ fn who_holds_an_ended_and_replaced_certificate_takes_no_place_that_the_nodes_nex
         let held = RefCell::new(Vec::new());
         let thief = async {
             loop {
-                held.borrow_mut().extend(link(&cluster, &copied, NODE).await.ok());
+                let come = link(&cluster, &copied, NODE).await.ok();
+                held.borrow_mut().extend(come);
                 cluster.env().sleep(Duration::from_millis(50)).await;
             }
         };
