@@ -243,6 +243,13 @@ impl NodeLease {
     }
 
     fn renew(&self, node: NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
+        if self.sessions.borrow().is_superseded(&node, session) {
+            // The link that the later one was claimed for may never come: the node gave that dial up, or CloudHub did. Nothing that is said
+            // in this one counts any more, and the node is not to go on with it.
+            let ending = self.ending(cx);
+            cx.spawn(async move { ending.tell(&node, session, TAKEN_BY_ANOTHER).await });
+            return;
+        }
         let SessionState::Open { node_uid } = self.state(&node, session, cx) else { return };
         self.say_conditions_again(&node, session, cx);
         let (period, now) = (self.dependencies.lease_period, cx.now());

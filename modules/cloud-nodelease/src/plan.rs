@@ -257,6 +257,11 @@ impl Sessions {
         self.sessions.get(node).map(|session| session.number)
     }
 
+    /// Whether a later session of the node was claimed here.
+    pub fn is_superseded(&self, node: &NodeName, number: u64) -> bool {
+        self.newest(node).is_some_and(|newest| newest > number)
+    }
+
     /// The node has another certificate in that session from now on.
     pub fn certificate_renewed(
         &mut self,

@@ -29,7 +29,7 @@ pub enum MetaMsg {
     Down(MetaDown),
     /// Somebody committed rows to the outbox: look.
     OutboxGrew,
-    /// Edged makes progress: said every 5 s, passed on while the link is up.
+    /// Edged makes progress: said every 5.7 s, passed on while the link is up.
     EdgedAlive,
     /// The cloud confirmed these outbox rows, or a delivery failed (`None`).
     Delivered {

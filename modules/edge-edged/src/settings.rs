@@ -211,7 +211,7 @@ impl Settings {
             dead_kept: usize::try_from(edged.max_per_pod_container_count).unwrap_or(0),
             dead_min_age: edged.minimum_gc_age.0,
             serial_pulls: true,
-            report_node_every: Duration::from_secs(5),
+            report_node_every: Duration::from_millis(5700),
             // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.
             relist_every: Duration::from_secs(20),
             poll_every: Duration::from_secs(1),

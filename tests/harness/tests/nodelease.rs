@@ -15,6 +15,7 @@ use beehive::{Capacity, Env, Flow, Hive, Policy};
 use cloud_edgecontroller::EdgeController;
 use cloud_nodelease::NodeLease;
 use contract::NodeName;
+use contract::cloudhub::CloudHubMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
 use contract::synccontroller::SyncMsg;
@@ -200,6 +201,41 @@ fn a_lease_that_is_written_after_the_claim_was_refused_says_again_what_it_said()
             env.sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(2), "nobody had the second");
+    });
+}
+
+#[test]
+fn a_link_that_goes_on_under_an_older_claim_is_ended_at_its_next_sign_of_life() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        enter(api.client(), "edge-1", "01", env.wall()).await;
+        let mut hive = Hive::new("test", env.clone());
+        let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+        let lease_to = hive.grant("a test", &lease, Flow::Ask);
+        let (mut hub, to_hub) = Probe::new(&env, 16);
+        let parts = cloud_nodelease::Dependencies {
+            client: api.client(),
+            hub: to_hub,
+            cloudcore: "cloudcore-a".to_owned(),
+            lease_period: Duration::from_secs(10),
+            interruptions: Interruptions::default(),
+        };
+        hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+        hive.open().unwrap();
+        let node = || NodeName::parse("edge-1").unwrap();
+        let claim = |reply| NodeLeaseMsg::Claim { node: node(), certificate: "01".to_owned(), reply };
+        assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(1));
+        // The node gives the second dial up while it is answered: there is no link of it, and the first one lives.
+        assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(2));
+        for session in [2, 1] {
+            lease_to.tell(NodeLeaseMsg::Renew { node: node(), session }).await.unwrap();
+        }
+        let over = |message| match message {
+            CloudHubMsg::SessionOver { session, .. } => Some(session),
+            _ => None,
+        };
+        assert_eq!(hub.find(LONG, over).await, Some(1));
     });
 }
 
