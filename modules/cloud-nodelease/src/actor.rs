@@ -14,7 +14,7 @@ use kubewatch::Interruptions;
 use noderegistry::Registry;
 
 use crate::claim::{ClaimHandler, Resolved, not_now};
-use crate::condition::{ConditionWriter, NewestWrites, Synced};
+use crate::condition::{CertificateState, ConditionWriter, NewestWrites, Synced};
 use crate::last_conditions::LastConditions;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::{Renewal, Sessions};
@@ -288,14 +288,18 @@ impl NodeLease {
     fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
         let version = self.sessions.borrow().node(node).and_then(|node| node.resource_version.clone());
         let Some(version) = version.filter(|_| !self.newest_writes.is_any(node)) else { return };
-        let status = self.last_conditions.borrow_mut().begin_look(node, session, &version, cx.now());
+        let certificate = self.sessions.borrow().certificate_valid(node);
+        let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
+        let certificate = certificate.map(|valid| CertificateState::of(valid, wall));
+        let status =
+            self.last_conditions.borrow_mut().begin_look(node, session, (&version, certificate), cx.now());
         let Some(status) = status else { return };
         let synced = self.synced(node, status, cx);
         let (writer, last) = (self.condition_writer(), Rc::clone(&self.last_conditions));
         let (node, env) = (node.clone(), cx.env().clone());
         cx.spawn(async move {
             if let Some(version) = writer.write_again(&env, &node, &synced).await {
-                last.borrow_mut().seen(&node, &synced.status, &version);
+                last.borrow_mut().seen(&node, &synced.status, (&version, certificate));
             }
         });
     }

@@ -20,6 +20,8 @@ use crate::error::LeaseError;
 use crate::lease_client::LeaseClient;
 use crate::plan::Sessions;
 
+pub(crate) use certificate::CertificateState;
+
 /// 512 bytes of a node's own words.
 const REFUSAL_MAX: usize = 512;
 

@@ -8,6 +8,8 @@ use beehive::Moment;
 use contract::NodeName;
 use contract::synccontroller::SyncStatus;
 
+use crate::condition::CertificateState;
+
 /// 5 s between two looks at one Node: a node says more often that it is alive than anybody has to write it.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -16,8 +18,8 @@ struct Last {
     status: SyncStatus,
     /// Until when its Node is not looked at again.
     until: Moment,
-    /// The resourceVersion at which the Node was seen to say so.
-    seen: Option<String>,
+    /// The resourceVersion at which the Node was seen to say so, and what it said of the certificate.
+    seen: Option<(String, Option<CertificateState>)>,
 }
 
 /// What SyncController said last of each node with a session here.
@@ -31,17 +33,18 @@ impl LastConditions {
         self.0.insert(node.clone(), Last { session, status, until, seen: None });
     }
 
-    /// What the Node is to say, if it is to be looked at now: not while it is as it was seen last, and then not again for a while.
-    /// `version` is its resourceVersion as the watch has it.
+    /// What the Node is to say, if it is to be looked at now: not while it is as it was seen last and there is nothing else to say of its
+    /// `certificate`, and then not again for a while. `version` is its resourceVersion as the watch has it.
     pub(crate) fn begin_look(
         &mut self,
         node: &NodeName,
         session: u64,
-        version: &str,
+        (version, certificate): (&str, Option<CertificateState>),
         now: Moment,
     ) -> Option<SyncStatus> {
         let last = self.0.get_mut(node).filter(|last| last.session == session)?;
-        if now < last.until || last.seen.as_deref() == Some(version) {
+        let is_as_seen = last.seen.as_ref().is_some_and(|seen| seen.0 == version && seen.1 == certificate);
+        if now < last.until || is_as_seen {
             return None;
         }
         last.until = now + AGAIN_AFTER;
@@ -49,9 +52,14 @@ impl LastConditions {
     }
 
     /// The Node said so at this resourceVersion.
-    pub(crate) fn seen(&mut self, node: &NodeName, status: &SyncStatus, version: &str) {
+    pub(crate) fn seen(
+        &mut self,
+        node: &NodeName,
+        status: &SyncStatus,
+        (version, certificate): (&str, Option<CertificateState>),
+    ) {
         if let Some(last) = self.0.get_mut(node).filter(|last| last.status == *status) {
-            last.seen = Some(version.to_owned());
+            last.seen = Some((version.to_owned(), certificate));
         }
     }
 
@@ -82,22 +90,37 @@ mod tests {
     fn a_node_is_looked_at_when_it_was_written_and_every_five_seconds_at_the_most() {
         let node = NodeName::parse("edge-1").unwrap();
         let (mut last, at) = (LastConditions::default(), |seconds| Moment(Duration::from_secs(seconds)));
-        assert_eq!(last.begin_look(&node, 7, "1", at(0)), None, "there is nothing to say");
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(0)), None, "there is nothing to say");
         last.said(&node, 7, status(1));
-        assert_eq!(last.begin_look(&node, 8, "1", at(1)), None, "another session's");
-        assert_eq!(last.begin_look(&node, 7, "1", at(1)), Some(status(1)));
+        assert_eq!(last.begin_look(&node, 8, ("1", None), at(1)), None, "another session's");
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(1)), Some(status(1)));
         // What is said anew is no way around it.
         last.said(&node, 7, status(0));
-        assert_eq!(last.begin_look(&node, 7, "1", at(5)), None);
-        assert_eq!(last.begin_look(&node, 7, "1", at(6)), Some(status(0)));
-        last.seen(&node, &status(1), "1");
-        assert_eq!(last.begin_look(&node, 7, "1", at(12)), Some(status(0)), "what was seen is older");
-        last.seen(&node, &status(0), "1");
-        assert_eq!(last.begin_look(&node, 7, "1", at(60)), None);
-        assert_eq!(last.begin_look(&node, 7, "2", at(60)), Some(status(0)));
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(5)), None);
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(6)), Some(status(0)));
+        last.seen(&node, &status(1), ("1", None));
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(12)), Some(status(0)), "what was seen is older");
+        last.seen(&node, &status(0), ("1", None));
+        assert_eq!(last.begin_look(&node, 7, ("1", None), at(60)), None);
+        assert_eq!(last.begin_look(&node, 7, ("2", None), at(60)), Some(status(0)));
         last.forget(&node, 6);
-        assert!(last.begin_look(&node, 7, "3", at(70)).is_some());
+        assert!(last.begin_look(&node, 7, ("3", None), at(70)).is_some());
         last.forget(&node, 7);
-        assert_eq!(last.begin_look(&node, 7, "4", at(80)), None);
+        assert_eq!(last.begin_look(&node, 7, ("4", None), at(80)), None);
+    }
+    #[test]
+    fn a_node_is_looked_at_when_there_is_something_else_to_say_of_its_certificate() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let (mut last, at) = (LastConditions::default(), |seconds| Moment(Duration::from_secs(seconds)));
+        let state =
+            |valid, second| Some(CertificateState::of(valid, jiff::Timestamp::from_second(second).unwrap()));
+        let (good, late) = (state((0, 1000), 100), state((0, 1000), 960));
+        last.said(&node, 7, status(0));
+        assert!(last.begin_look(&node, 7, ("1", good), at(0)).is_some());
+        last.seen(&node, &status(0), ("2", good));
+        assert_eq!(last.begin_look(&node, 7, ("2", state((0, 1000), 200)), at(10)), None);
+        assert!(last.begin_look(&node, 7, ("2", late), at(20)).is_some(), "it was not renewed in time");
+        last.seen(&node, &status(0), ("3", late));
+        assert!(last.begin_look(&node, 7, ("3", state((900, 1900), 970)), at(30)).is_some(), "a new one");
     }
 }

@@ -33,8 +33,23 @@ pub(crate) struct AttemptFailure {
 
 impl AttemptFailure {
     fn silent(reason: impl Into<String>) -> Self {
-        AttemptFailure { reason: reason.into(), wait: None, answered: false }
+        AttemptFailure { reason: with_cure(reason.into()), wait: None, answered: false }
     }
+}
+
+/// TLS has one word for a certificate that has ended, and no room for what helps.
+const ENDED: &str = "CertificateExpired";
+
+/// `reason`, with what helps where it is that one: a server lets in whose certificate has ended, to have it renewed, until the grace for
+/// that is over.
+fn with_cure(reason: String) -> String {
+    if !reason.contains(ENDED) {
+        return reason;
+    }
+    format!(
+        "{reason}: this node's certificate ended more than `edgeCertGraceDuration` ago by the server's clock; if that is right, run `keadm \
+         reset --force` here and join again with a token for this name (`keadm gettoken --edgenode-name=NAME`)"
+    )
 }
 
 impl From<DialError> for AttemptFailure {
@@ -180,5 +195,22 @@ impl AttemptContext {
                 | LinkError::Versions { .. } => AttemptFailure::silent(reason),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ended_for_good_is_said_with_what_helps() {
+        let refused = DialError::Connect {
+            target: "wss://cloud:10000".to_owned(),
+            reason: "IO error: received fatal alert: CertificateExpired".to_owned(),
+        };
+        let told = AttemptFailure::from(refused).reason;
+        assert!(told.contains("keadm reset --force") && told.contains("wss://cloud:10000"), "{told}");
+        let other = AttemptFailure::silent("received fatal alert: UnknownCA").reason;
+        assert_eq!(other, "received fatal alert: UnknownCA");
     }
 }

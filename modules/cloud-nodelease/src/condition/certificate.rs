@@ -10,32 +10,61 @@ pub(super) const CERTIFICATE: &str = "kubehive.io/Certificate";
 /// A certificate is renewed at 70 to 90 percent of its life: one of which so many percent are over was tried in vain.
 const OVERDUE_PERCENT: u64 = 95;
 
+/// What there is to say of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Valid,
+    RenewalOverdue,
+    Ended,
+}
+
+/// What the condition says: with another one it is written anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CertificateState {
+    phase: Phase,
+    /// In seconds since 1970.
+    ends: u64,
+}
+
+impl CertificateState {
+    /// Of a certificate that is good between these, in seconds since 1970.
+    pub(crate) fn of((begins, ends): (u64, u64), now: jiff::Timestamp) -> Self {
+        let now = u64::try_from(now.as_second()).unwrap_or_default();
+        let overdue_at =
+            begins.saturating_add(ends.saturating_sub(begins).saturating_mul(OVERDUE_PERCENT) / 100);
+        let phase = if now >= ends {
+            Phase::Ended
+        } else if now >= overdue_at {
+            Phase::RenewalOverdue
+        } else {
+            Phase::Valid
+        };
+        CertificateState { phase, ends }
+    }
+}
+
 /// The condition, unless `before` says the same already, or the session has no certificate that ends. It is written anew with each
 /// certificate.
 pub(super) fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Option<Value> {
-    let (begins, ends) = synced.certificate_valid?;
-    let now = u64::try_from(synced.now.as_second()).unwrap_or_default();
-    let overdue_at = begins.saturating_add(ends.saturating_sub(begins).saturating_mul(OVERDUE_PERCENT) / 100);
+    let CertificateState { phase, ends } = CertificateState::of(synced.certificate_valid?, synced.now);
     let ends_at = i64::try_from(ends).ok().and_then(|ends| jiff::Timestamp::from_second(ends).ok());
     let end = whole_seconds(ends_at.unwrap_or(jiff::Timestamp::MAX));
-    let (status, reason, message) = if now >= ends {
-        (
+    let (status, reason, message) = match phase {
+        Phase::Ended => (
             "False",
             "Ended",
             format!(
                 "the node's certificate ended at {end}: its link stays, and the next one begins with a renewal"
             ),
-        )
-    } else if now >= overdue_at {
-        (
+        ),
+        Phase::RenewalOverdue => (
             "False",
             "RenewalOverdue",
             format!(
                 "the node's certificate ends at {end} and was not renewed: its log says why (edgehub_certificate_not_renewed)"
             ),
-        )
-    } else {
-        ("True", "Valid", format!("the node's certificate ends at {end}"))
+        ),
+        Phase::Valid => ("True", "Valid", format!("the node's certificate ends at {end}")),
     };
     let same = before.is_some_and(|before| {
         before.status == status
