@@ -49,6 +49,7 @@ mod frame;
 #[cfg(test)]
 mod golden;
 mod handshake_limiter;
+mod heard_stream;
 mod inbound;
 mod incoming;
 mod incoming_streams;

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::heard_stream::HeardStream;
 use super::mux::{self, Egress, Ingress, MUX_FRAME_MAX, Role};
 use super::tls::{self, Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer, PeerName};
@@ -30,7 +31,8 @@ pub const PROTOCOL: &str = "hive-link.1";
 /// What both ends speak above TLS (ALPN): upgrades are of HTTP/1.1.
 pub const ALPN: &[u8] = b"http/1.1";
 
-/// 3 s without an answer from TCP: nobody is there, or something on the way drops packets.
+/// 3 s without an answer from TCP, and then without a byte over it: nobody is there, something on the way drops packets, or the kernel
+/// has taken a connection for a process that stands still.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 10 s for TLS and the upgrade.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -47,7 +49,7 @@ const READ_AT_ONCE: usize = 16 << 10;
 /// 64 messages: then the other sockets of the thread have their turn.
 const MESSAGES_A_TURN: usize = 64;
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+type Socket = WebSocketStream<TlsStream<HeardStream>>;
 
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
@@ -131,7 +133,7 @@ impl WebSocketDialer {
     }
 
     /// The socket, and whose certificate was shown.
-    async fn upgrade(&self, socket: TcpStream) -> Result<(Socket, PeerName), DialError> {
+    async fn upgrade(&self, socket: HeardStream) -> Result<(Socket, PeerName), DialError> {
         let tls = self.tls.connect(self.name.clone(), socket).await.map_err(|error| self.failed(error))?;
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = leaf
@@ -159,8 +161,13 @@ impl WebSocketDialer {
 impl Dialer for WebSocketDialer {
     fn dial(&self) -> BoxFuture<'_, Result<Box<dyn Connection>, DialError>> {
         Box::pin(async {
-            let socket = self.connect().await?;
-            let upgraded = self.within(HANDSHAKE, self.upgrade(socket)).await;
+            let (socket, heard) = HeardStream::new(self.connect().await?);
+            let mut upgrade = std::pin::pin!(self.upgrade(socket));
+            let upgraded = match self.within(ANSWER_WITHIN, &mut upgrade).await {
+                None if !heard.is() => return Err(DialError::Unanswered { target: self.target() }),
+                None => self.within(HANDSHAKE.saturating_sub(ANSWER_WITHIN), upgrade).await,
+                upgraded => upgraded,
+            };
             let (socket, peer) =
                 upgraded.unwrap_or_else(|| Err(self.failed("no answer to the upgrade within 10 s")))?;
             let (connection, ingress, egress) = mux::over(Role::Dialled, peer, Arc::clone(&self.clock));

@@ -4,6 +4,17 @@ use beehive::Message;
 
 use crate::downlink::HubDown;
 
+/// How a link ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The cloud ended it in order, as a CloudCore does that stops.
+    ClosedByCloud,
+    /// Nothing was heard of the cloud any more.
+    Silent,
+    /// It broke, this end closed it, or it was never up.
+    Other,
+}
+
 /// Messages to EdgeHub.
 #[derive(Debug)]
 pub enum EdgeHubMsg {
@@ -39,8 +50,8 @@ pub enum EdgeHubMsg {
         reason: String,
         /// What the cloud asked to wait, in milliseconds.
         wait_ms: Option<u64>,
-        /// It was up, and the cloud ended it in order, as a CloudCore does that stops.
-        closed_by_cloud: bool,
+        /// How.
+        end: LinkEnd,
     },
     /// MetaManager began anew and has forgotten the link: make a new one.
     MetaBegan,

@@ -14,7 +14,7 @@ use beehive::{Actor, Address, Context, Fault};
 use contract::capability;
 use contract::devicetwin::TwinMsg;
 use contract::downlink::HubDown;
-use contract::edgehub::EdgeHubMsg;
+use contract::edgehub::{EdgeHubMsg, LinkEnd};
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::MetaMsg;
 use futures::future::{AbortHandle, Either, select};
@@ -145,9 +145,9 @@ impl Actor for EdgeHub {
             EdgeHubMsg::LinkUp { attempt } => self.link_up(attempt, cx).await,
             EdgeHubMsg::LinkSilent { attempt } => self.link_silent(attempt, cx),
             EdgeHubMsg::LinkHeard { attempt } => self.link_heard(attempt),
-            EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, closed_by_cloud } => {
+            EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, end } => {
                 let wait = wait_ms.map(Duration::from_millis);
-                self.link_ended(attempt, reason, wait, closed_by_cloud, cx).await;
+                self.link_ended(attempt, reason, wait, end, cx).await;
             }
             EdgeHubMsg::MetaBegan => self.meta_began(),
             EdgeHubMsg::Down(HubDown::Trust { trust, reply }) => self.trust(trust, reply, cx),
@@ -267,8 +267,8 @@ impl EdgeHub {
                 (None, Some(quic)) => caller.over(&**quic).await.map(|link| (link, Carrier::Quic)),
                 (None, None) => return,
             };
-            let mut closed_by_cloud = false;
-            let end = match made {
+            let mut end = LinkEnd::Other;
+            let failure = match made {
                 Err(end) => end,
                 Ok((link, _)) if link.capabilities().has(capability::RENEWAL_ONLY) => {
                     renew_alone(&caller.env, &link, certificates, &myself).await
@@ -283,13 +283,17 @@ impl EdgeHub {
                         Either::Left((reason, _)) => reason,
                         Either::Right((never, _)) => match never {},
                     };
-                    closed_by_cloud = reason == CloseReason::Remote;
+                    end = match reason {
+                        CloseReason::Remote => LinkEnd::ClosedByCloud,
+                        CloseReason::IdleTimeout => LinkEnd::Silent,
+                        CloseReason::Local | CloseReason::Broken(_) => LinkEnd::Other,
+                    };
                     AttemptFailure { reason: reason.to_string(), wait: None, answered: true }
                 }
             };
-            let wait_ms = end.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            let reason = end.reason;
-            let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, closed_by_cloud }).await;
+            let wait_ms = failure.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            let reason = failure.reason;
+            let _ = myself.tell(EdgeHubMsg::LinkEnded { attempt, reason, wait_ms, end }).await;
         });
         let beside = self.up.is_some();
         self.trying = Some(CurrentAttempt { attempt, server, beside, for_silence: false, task });
@@ -350,14 +354,14 @@ impl EdgeHub {
         attempt: u64,
         reason: String,
         wait: Option<Duration>,
-        closed_by_cloud: bool,
+        end: LinkEnd,
         cx: &Context<EdgeHubMsg>,
     ) {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
             events::link_ended(attempt, &reason);
             self.last_end = Some(reason);
-            self.plan.ended(closed_by_cloud);
+            self.plan.ended(end);
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
             // An attempt beside it was made to take its place, and may just have done so at the other end.
             if let Some(trying) = &mut self.trying {
@@ -369,7 +373,11 @@ impl EdgeHub {
         let Some(trying) = self.trying.take_if(|trying| trying.attempt == attempt) else { return };
         if trying.beside {
             tracing::debug!(attempt, %reason, "the other dial failed; the link stays as it is");
-            self.probe_later(cx);
+            if trying.for_silence {
+                self.dial_beside(cx);
+            } else {
+                self.probe_later(cx);
+            }
             return;
         }
         events::dial_failed(cx.env(), attempt, &reason, self.outage.dial_failed(cx.env().now()));
@@ -398,13 +406,20 @@ impl EdgeHub {
         self.attempt(up.server, None, cx);
     }
 
-    /// The CloudCore of that link may be gone: it is not waited for until the link is dead, another one is asked at once.
+    /// The CloudCore of that link may be gone: it is not waited for until the link is dead, others are asked at once.
     fn link_silent(&mut self, attempt: u64, cx: &Context<EdgeHubMsg>) {
-        let Some(up) = self.up.as_ref().filter(|up| up.attempt == attempt) else { return };
-        if self.trying.is_some() {
+        if self.up.as_ref().is_none_or(|up| up.attempt != attempt) {
             return;
         }
-        let server = self.plan.beside(up.server, cx.env().now());
+        self.plan.silence_begins();
+        self.dial_beside(cx);
+    }
+
+    /// The next server beside the link that is silent; each has one turn.
+    fn dial_beside(&mut self, cx: &Context<EdgeHubMsg>) {
+        let Some(up) = self.up.as_ref().filter(|_| self.trying.is_none()) else { return };
+        let (attempt, silent) = (up.attempt, up.server);
+        let Some(server) = self.plan.beside(silent, cx.env().now()) else { return };
         let name = self.endpoints.0.get(server).map_or("", |server| &server.name);
         events::link_silent(cx.env(), attempt, name);
         self.attempt(server, Some(self.plan.head_start()), cx);
@@ -418,6 +433,7 @@ impl EdgeHub {
         if self.up.as_ref().is_none_or(|up| up.attempt != attempt) {
             return;
         }
+        self.plan.silence_ends();
         if let Some(trying) = self.trying.take_if(|trying| trying.for_silence) {
             trying.task.abort();
             self.links.borrow_mut().remove(&trying.attempt);

@@ -1,8 +1,10 @@
 //! Whom to dial next, how and when. Pure: the time and the jitter are arguments.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use beehive::Moment;
+use contract::edgehub::LinkEnd;
 
 /// 2 s: the pause after a refusal without advice; jitter makes it 1 to 2 s.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(2);
@@ -23,8 +25,9 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
 /// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
 pub const PATIENCE: Duration = Duration::from_secs(6);
-/// 1.5 s: the same of one that has just ended its link in order, as a CloudCore does that stops. It answers at once if it has not.
-pub const PATIENCE_WITH_LEAVING: Duration = Duration::from_millis(1500);
+/// 1.2 s: the same of one that has just ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
+/// silent link. A packet of its, be it an answer to the first one, has it waited for on.
+pub const SHORT_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// 60 s without a link before servers are tried that the cloud has named and the settings have not.
 pub const NAMED_AFTER: Duration = Duration::from_secs(60);
@@ -110,8 +113,10 @@ pub struct Plan {
     unlinked: Option<Moment>,
     /// Which of the servers that the cloud has named is tried next.
     next_named: usize,
-    /// The server that served last ended its link in order: it may have stopped, and is not waited for as long as others are.
-    is_leaving: bool,
+    /// How the link of the server that served last ended, until that is known to be there again, or not.
+    last_end: LinkEnd,
+    /// The link that is up is silent: which servers were dialled beside it.
+    beside: Option<BTreeSet<usize>>,
     /// What carried the last link: where UDP was blocked a moment ago, it gets no head start.
     last: Carrier,
     probe: Duration,
@@ -126,7 +131,8 @@ impl Plan {
             turn_began: None,
             unlinked: None,
             next_named: 0,
-            is_leaving: false,
+            last_end: LinkEnd::Other,
+            beside: None,
             last: Carrier::Quic,
             probe: FIRST_PROBE,
         }
@@ -146,7 +152,9 @@ impl Plan {
         let mut order: Vec<usize> = (0..count).map(|step| (self.preferred + step) % count).collect();
         let is_named = |at: usize| self.servers.get(at).is_some_and(|server| server.is_named);
         // Behind those of the settings comes the one that the cloud has named.
-        order.sort_by_key(|at| *at != self.preferred && is_named(*at));
+        // The one that has just fallen silent comes last: it had its time.
+        let is_last = |at: usize| self.last_end == LinkEnd::Silent && at == self.preferred;
+        order.sort_by_key(|at| (is_last(*at), *at != self.preferred && is_named(*at)));
         let due = |server: &ServerState| !server.is_out && !server.tried && server.not_before <= now;
         if let Some(at) = order.into_iter().find(|at| self.servers.get(*at).is_some_and(due)) {
             if let Some(server) = self.servers.get_mut(at) {
@@ -176,20 +184,37 @@ impl Plan {
         }
     }
 
-    /// Whom to dial beside a link with `silent`, which does not answer: the next server of the settings that has not asked to wait. Where
-    /// there is none, the same one once more: behind one address there may be several, and a dial takes another way to them.
-    pub fn beside(&self, silent: usize, now: Moment) -> usize {
+    /// The link that is up has fallen silent.
+    pub fn silence_begins(&mut self) {
+        self.beside.get_or_insert_default();
+    }
+
+    /// It is heard again.
+    pub fn silence_ends(&mut self) {
+        self.beside = None;
+    }
+
+    /// Whom to dial next beside a link with `silent`, which does not answer: the servers of the settings that have not asked to wait, each
+    /// once. Where there is no other, the same one once more: behind one address there may be several, and a dial takes another way to
+    /// them. `None`: all had their turn, or the link is not silent.
+    pub fn beside(&mut self, silent: usize, now: Moment) -> Option<usize> {
+        let tried = self.beside.as_mut()?;
         let count = self.servers.len();
-        let others = (1..count).map(|step| (silent + step) % count);
         let may = |server: &ServerState| !server.is_named && server.not_before <= now;
-        others.into_iter().find(|at| self.servers.get(*at).is_some_and(may)).unwrap_or(silent)
+        let others = (1..count).map(|step| (silent + step) % count);
+        let others: Vec<usize> = others.filter(|at| self.servers.get(*at).is_some_and(may)).collect();
+        let server = if others.is_empty() { Some(silent) } else { None };
+        let server = server.or_else(|| others.into_iter().find(|at| !tried.contains(at)))?;
+        tried.insert(server).then_some(server)
     }
 
     /// How long this server may be silent before another one is tried; `None`: there is no other.
     pub fn patience(&self, server: usize) -> Option<Duration> {
         let others = self.servers.iter().filter(|server| !server.is_out).count() > 1;
-        let is_leaving = self.is_leaving && server == self.preferred;
-        others.then_some(if is_leaving { PATIENCE_WITH_LEAVING } else { PATIENCE })
+        let is_leaving = self.last_end == LinkEnd::ClosedByCloud && server == self.preferred;
+        // Each moment that is spent on one while a link is silent, or has just ended in order, is one in which the node is cut off.
+        let is_urgent = self.beside.is_some() || is_leaving;
+        others.then_some(if is_urgent { SHORT_PATIENCE } else { PATIENCE })
     }
 
     /// The cloud has named another server, which is tried when those of the settings have been silent for long.
@@ -231,7 +256,9 @@ impl Plan {
         now: Moment,
         jitter: impl Fn(Duration) -> Duration,
     ) {
-        self.is_leaving &= server != self.preferred;
+        if server == self.preferred {
+            self.last_end = LinkEnd::Other;
+        }
         let Some(server) = self.servers.get_mut(server) else { return };
         server.tried = true;
         if let Some(wait) = wait {
@@ -245,7 +272,8 @@ impl Plan {
     /// The cloud let the node in.
     pub fn linked(&mut self, server: usize, carrier: Carrier) {
         self.preferred = server;
-        self.is_leaving = false;
+        self.last_end = LinkEnd::Other;
+        self.beside = None;
         self.last = carrier;
         self.unlinked = None;
         self.new_turn();
@@ -257,9 +285,10 @@ impl Plan {
         }
     }
 
-    /// A link that was up ended, `by_cloud` in order or not: a new turn, at once.
-    pub fn ended(&mut self, by_cloud: bool) {
-        self.is_leaving = by_cloud;
+    /// A link that was up ended: a new turn, at once.
+    pub fn ended(&mut self, end: LinkEnd) {
+        self.last_end = end;
+        self.beside = None;
         self.new_turn();
     }
 
@@ -332,10 +361,10 @@ mod tests {
 
     #[test]
     fn a_server_that_ended_its_link_in_order_is_not_waited_for_long_where_there_are_others() {
-        for (by_cloud, patience) in [(true, PATIENCE_WITH_LEAVING), (false, PATIENCE)] {
+        for (end, patience) in [(LinkEnd::ClosedByCloud, SHORT_PATIENCE), (LinkEnd::Other, PATIENCE)] {
             let mut plan = Plan::new(2);
             plan.linked(1, Carrier::Quic);
-            plan.ended(by_cloud);
+            plan.ended(end);
             assert_eq!(plan.next(at(0), whole), dial(1), "it may be back");
             assert_eq!((plan.patience(1), plan.patience(0)), (Some(patience), Some(PATIENCE)));
             plan.failed(1, None, at(0), whole);
@@ -343,20 +372,42 @@ mod tests {
             assert_eq!(plan.patience(1), Some(PATIENCE), "once");
         }
         let mut alone = Plan::new(1);
-        alone.ended(true);
+        alone.ended(LinkEnd::ClosedByCloud);
         assert_eq!(alone.patience(0), None);
     }
 
     #[test]
-    fn beside_a_silent_server_the_next_of_the_settings_is_dialled_that_did_not_ask_to_wait() {
+    fn beside_a_silent_server_each_other_of_the_settings_has_a_short_turn() {
         let mut plan = Plan::new(1);
-        assert_eq!(plan.beside(0, at(0)), 0, "one address may lead to several");
+        assert_eq!(plan.beside(0, at(0)), None, "it is not silent");
         plan.named();
-        assert_eq!(plan.beside(0, at(0)), 0, "one that the cloud named has its own time");
+        plan.silence_begins();
+        assert_eq!(plan.beside(0, at(0)), Some(0), "one address may lead to several");
+        assert_eq!(plan.beside(0, at(0)), None, "once");
         let mut plan = Plan::new(3);
-        assert_eq!((plan.beside(0, at(0)), plan.beside(2, at(0))), (1, 0));
-        plan.failed(1, Some(seconds(30)), at(0), whole);
-        assert_eq!((plan.beside(0, at(10)), plan.beside(0, at(31))), (2, 1));
+        plan.linked(2, Carrier::Quic);
+        plan.silence_begins();
+        plan.failed(0, Some(seconds(30)), at(0), whole);
+        assert_eq!((plan.beside(2, at(10)), plan.beside(2, at(10))), (Some(1), None), "one asked to wait");
+        assert_eq!((plan.beside(2, at(31)), plan.patience(0)), (Some(0), Some(SHORT_PATIENCE)));
+        // Heard again, and silent again: everybody has another turn.
+        plan.silence_ends();
+        assert_eq!((plan.beside(2, at(31)), plan.patience(0)), (None, Some(PATIENCE)));
+        plan.silence_begins();
+        assert_eq!(plan.beside(2, at(31)), Some(0));
+    }
+
+    #[test]
+    fn a_server_whose_link_died_of_silence_is_dialled_after_the_others() {
+        for (end, order) in [(LinkEnd::Silent, [2, 0, 1]), (LinkEnd::Other, [1, 2, 0])] {
+            let mut plan = Plan::new(3);
+            plan.linked(1, Carrier::Quic);
+            plan.ended(end);
+            for server in order {
+                assert_eq!(plan.next(at(0), whole), dial(server));
+                plan.failed(server, None, at(0), whole);
+            }
+        }
     }
 
     #[test]
@@ -366,7 +417,7 @@ mod tests {
         plan.failed(0, None, at(0), whole);
         assert_eq!(plan.next(at(0), whole), dial(1));
         plan.linked(1, Carrier::Quic);
-        plan.ended(false);
+        plan.ended(LinkEnd::Other);
         // With the server that served last.
         assert_eq!(plan.next(at(100), whole), dial(1));
         plan.failed(1, None, at(100), whole);
@@ -406,7 +457,7 @@ mod tests {
         assert_eq!(turn(&mut plan, 64), [0, 1]);
         // The one that served last is the first, and the settings' own next.
         plan.linked(1, Carrier::Quic);
-        plan.ended(false);
+        plan.ended(LinkEnd::Other);
         assert_eq!(turn(&mut plan, 100), [1, 0]);
         assert_eq!(turn(&mut plan, 160), [1, 0, 2]);
     }
@@ -465,7 +516,7 @@ mod tests {
         let pauses: Vec<u64> =
             (0..7).filter_map(|_| plan.next_probe(Carrier::WebSocket)).map(|pause| pause.as_secs()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        plan.ended(false);
+        plan.ended(LinkEnd::Other);
         assert_eq!(plan.next(at(0), whole), NextStep::Dial { server: 0, head_start: Duration::ZERO });
         // A link that flaps over WebSocket does not begin the looks anew.
         plan.linked(0, Carrier::WebSocket);

@@ -136,27 +136,27 @@ fn a_cut_is_noticed_within_ten_seconds_and_a_mended_network_path_used_within_two
     });
 }
 
-/// Two CloudCores, each with its own way there.
-struct Pair {
+/// Several CloudCores, each with its own way there.
+struct Several {
     env: Env,
-    clouds: [MemoryAcceptor; 2],
-    paths: [NetworkPath; 2],
+    clouds: Vec<MemoryAcceptor>,
+    paths: Vec<NetworkPath>,
     meta: Probe<MetaMsg>,
     _hive: Hive,
 }
 
-fn with_two(test: impl AsyncFnOnce(Pair)) {
+fn with_several(count: usize, test: impl AsyncFnOnce(Several)) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let env = Env::seeded(3);
-        let paths = [NetworkPath::new(), NetworkPath::new()];
-        let ports = [listen(PeerName::verified("cloud", "01")), listen(PeerName::verified("cloud", "03"))];
-        let node = || PeerName::verified("system:node:a", "02");
-        let servers = [&ports[0].0, &ports[1].0].into_iter().zip(&paths).zip(["a", "b"]);
-        let servers = servers.map(|((port, path), name)| {
-            let dialer: Rc<dyn Dialer> = Rc::new(port.dialer(node(), path.clone()));
-            Server { name: name.to_owned(), quic: Some(dialer), websocket: None }
+        let paths: Vec<NetworkPath> = (0..count).map(|_| NetworkPath::new()).collect();
+        let names = (0..count).map(|at| PeerName::verified("cloud", format!("c{at}")));
+        let (ports, clouds): (Vec<_>, Vec<_>) = names.map(listen).unzip();
+        let servers = ports.iter().zip(&paths).enumerate().map(|(at, (port, path))| {
+            let me = PeerName::verified("system:node:a", "02");
+            let dialer: Rc<dyn Dialer> = Rc::new(port.dialer(me, path.clone()));
+            Server { name: format!("cloud-{at}"), quic: Some(dialer), websocket: None }
         });
         let servers: Vec<Server> = servers.collect();
         let (meta, meta_address) = Probe::new(&env, 16);
@@ -166,12 +166,11 @@ fn with_two(test: impl AsyncFnOnce(Pair)) {
             EdgeHub::new(Endpoints(servers.clone()), "system:node:a", meta_address.clone())
         });
         hive.open().unwrap();
-        let clouds = ports.map(|(_, acceptor)| acceptor);
-        test(Pair { env, clouds, paths, meta, _hive: hive }).await;
+        test(Several { env, clouds, paths, meta, _hive: hive }).await;
     });
 }
 
-impl Pair {
+impl Several {
     async fn admit(&mut self, cloud: usize) -> Link {
         let connection = self.clouds[cloud].accept().await.unwrap();
         IncomingLink::read_hello(&self.env, connection).await.unwrap().admit(Routes::new()).await.unwrap()
@@ -185,30 +184,44 @@ impl Pair {
 
 #[test]
 fn another_cloudcore_takes_the_place_of_a_silent_one_before_its_link_is_dead() {
-    with_two(async |mut pair| {
-        let _silent = pair.admit(0).await;
-        pair.until_up().await;
-        pair.paths[0].cut();
-        let cut = pair.env.now();
-        let _next = pair.admit(1).await;
-        pair.until_up().await;
-        let took = pair.env.now().since(cut);
+    with_several(2, async |mut several| {
+        let _silent = several.admit(0).await;
+        several.until_up().await;
+        several.paths[0].cut();
+        let cut = several.env.now();
+        let _next = several.admit(1).await;
+        several.until_up().await;
+        let took = several.env.now().since(cut);
         assert!(took <= Duration::from_millis(7000), "{took:?}");
     });
 }
 
 #[test]
+fn beside_a_silent_cloudcore_one_that_is_gone_as_well_holds_up_the_third_for_a_second() {
+    with_several(3, async |mut several| {
+        let _silent = several.admit(0).await;
+        several.until_up().await;
+        several.paths[..2].iter().for_each(NetworkPath::cut);
+        let cut = several.env.now();
+        let _next = several.admit(2).await;
+        several.until_up().await;
+        let took = several.env.now().since(cut);
+        assert!(took <= Duration::from_millis(8200), "{took:?}");
+    });
+}
+
+#[test]
 fn a_link_that_is_heard_again_stays_and_the_dial_beside_it_is_given_up() {
-    with_two(async |mut pair| {
-        let kept = pair.admit(0).await;
-        pair.until_up().await;
-        pair.paths.iter().for_each(NetworkPath::cut);
-        pair.env.sleep(Duration::from_secs(7)).await;
-        pair.paths[0].mend();
-        pair.env.sleep(Duration::from_secs(2)).await;
-        pair.paths[1].mend();
-        assert!(pair.env.timeout(LONG, pair.clouds[1].accept()).await.is_none(), "it dials on");
-        assert!(pair.env.timeout(Duration::ZERO, kept.ended()).await.is_none());
+    with_several(2, async |mut several| {
+        let kept = several.admit(0).await;
+        several.until_up().await;
+        several.paths.iter().for_each(NetworkPath::cut);
+        several.env.sleep(Duration::from_secs(7)).await;
+        several.paths[0].mend();
+        several.env.sleep(Duration::from_secs(2)).await;
+        several.paths[1].mend();
+        assert!(several.env.timeout(LONG, several.clouds[1].accept()).await.is_none(), "it dials on");
+        assert!(several.env.timeout(Duration::ZERO, kept.ended()).await.is_none());
     });
 }
 
