@@ -81,7 +81,7 @@ fn of_reject(reason: u8) -> String {
         1 => "the request is longer than it can take",
         2 => "the request's parameters do not go together",
         3 => "a parameter has another type; set `dataType`",
-        4 => "it does not understand the request's tags",
+        4 => "it does not understand the request's tags; of what is written, set `dataType`",
         5 => "it misses a parameter",
         6 => "a parameter is out of range",
         7 => "the request has more parameters than it knows",

@@ -50,7 +50,7 @@ impl Monitor {
         let mut watch = Watch {
             station: Arc::clone(&station),
             listening,
-            told: Vec::new(),
+            told,
             values,
             timing,
             lifetime,
@@ -58,7 +58,7 @@ impl Monitor {
             last: BTreeMap::new(),
             renewed_at: Instant::now(),
         };
-        let mut asked: Vec<ObjectId> = told.iter().map(|(_, visitor)| visitor.target.object).collect();
+        let mut asked: Vec<ObjectId> = watch.told.iter().map(|(_, visitor)| visitor.target.object).collect();
         asked.sort();
         asked.dedup();
         for object in asked {
@@ -71,8 +71,9 @@ impl Monitor {
                 // Who does not answer this does not answer the others, either: they are read.
                 Err(_) => break,
             }
+            // What each of them is now comes with its subscription, and there is room for so many.
+            watch.told_meanwhile();
         }
-        watch.told = told;
         watch.told.retain(|(_, visitor)| watch.renewals.contains_key(&visitor.target.object));
         let places = watch.told.iter().map(|(place, _)| *place).collect();
         let (process, objects) = (watch.listening.process, watch.renewals.keys().copied().collect());

@@ -15,7 +15,7 @@ const MULTI_STATES: [u16; 3] = [13, 14, 19];
 /// Those of binaries, whose states are inactive (0) and active (1).
 const BINARIES: [u16; 3] = [3, 4, 5];
 
-/// By what they have: the name, and what a present value of it is, if it is a single one.
+/// Types of objects by name and number, and what a present value of theirs is, if it is a single one.
 const OBJECT_TYPES: [(&str, u16, Option<DataType>); 61] = [
     ("analog-input", 0, Some(DataType::Real)),
     ("analog-output", 1, Some(DataType::Real)),

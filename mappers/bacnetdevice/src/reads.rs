@@ -5,9 +5,9 @@ use framework::{Fault, Value};
 use crate::apdu::{READ_PROPERTY, READ_PROPERTY_MULTIPLE, Refusal, UNRECOGNIZED_SERVICE};
 use crate::code;
 use crate::encoding::doubt;
-use crate::names::STATUS_FLAGS;
+use crate::names::{self, STATUS_FLAGS};
 use crate::primitive::Primitive;
-use crate::service::{self, Target};
+use crate::service::{self, ANY_INSTANCE, ObjectId, Target};
 use crate::station::{NotDone, Station, Timing};
 use crate::visitor::Visitor;
 
@@ -23,6 +23,17 @@ pub(crate) async fn primitive(
 ) -> Result<Primitive, NotDone> {
     let body = station.ask(READ_PROPERTY, &service::read(target), timing).await?;
     service::value(&body, target).map_err(NotDone::Wrong)
+}
+
+/// Why something was not read. One that is silent to this may answer something else: a device that does not is gone.
+pub(crate) async fn fault(station: &Station, why: NotDone, timing: Timing) -> Fault {
+    let NotDone::Silent(reason) = why else { return why.into() };
+    let own = ObjectId { object_type: names::DEVICE, instance: ANY_INSTANCE };
+    let once = Timing { tries: 1, ..timing };
+    match primitive(station, &Target::of(own, names::MAX_APDU_LENGTH), once).await {
+        Err(NotDone::Silent(_)) => Fault::Link(reason),
+        _ => Fault::Silent(reason),
+    }
 }
 
 /// The value of a property, with what its object says of it.
@@ -77,7 +88,7 @@ pub(crate) async fn many(
                 return vec![(0, alone)];
             }
             Err(why) => {
-                let fault = Fault::from(why);
+                let fault = fault(station, why, timing).await;
                 return (0..asked).map(|at| (at, Err(fault.clone()))).collect();
             }
         }
@@ -136,7 +147,10 @@ fn found(station: &Station, visitor: &Visitor, elements: &[service::Element<'_>]
 }
 
 async fn single(station: &Station, visitor: &Visitor, timing: Timing) -> Result<Value, Fault> {
-    let read = primitive(station, &visitor.target, timing).await?;
+    let read = match primitive(station, &visitor.target, timing).await {
+        Ok(read) => read,
+        Err(why) => return Err(fault(station, why, timing).await),
+    };
     let object = visitor.target.object;
     let has_flags = visitor.flags && !station.known().without_flags.contains(&object);
     let flags = match has_flags {
@@ -147,7 +161,7 @@ async fn single(station: &Station, visitor: &Visitor, timing: Timing) -> Result<
                 station.known().without_flags.insert(object);
                 None
             }
-            Err(why) => return Err(why.into()),
+            Err(why) => return Err(fault(station, why, timing).await),
         },
     };
     value(visitor, &read, flags.as_ref())

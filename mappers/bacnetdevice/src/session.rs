@@ -251,7 +251,7 @@ impl BacnetSession {
             }
             // Whatever that is: the present value says more.
             Err(NotDone::Refused(_) | NotDone::Wrong(_)) => Ok(None),
-            Err(why) => Err(why.into()),
+            Err(why) => Err(reads::fault(&self.station, why, self.address.patiently()).await),
         }
     }
 

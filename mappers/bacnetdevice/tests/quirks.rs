@@ -41,9 +41,9 @@ async fn a_read_is_repeated_under_its_number_and_a_write_is_not() {
     device.quirks(Quirks { silent: vec![READ_PROPERTY, WRITE_PROPERTY], ..Quirks::default() });
     let before = device.count(READ_PROPERTY);
     let fault = session.read(&plain()).await.unwrap_err();
-    assert!(matches!(&fault, Fault::Silent(reason) if reason.contains("150 ms, 3 times")), "{fault}");
-    assert_eq!(device.count(READ_PROPERTY), before + 3);
-    let asked = device.inside.lock().unwrap().asked[before..].to_vec();
+    assert!(matches!(&fault, Fault::Link(reason) if reason.contains("150 ms, 3 times")), "{fault}");
+    assert_eq!(device.count(READ_PROPERTY), before + 4, "and a look whether it answers anything at all");
+    let asked = device.inside.lock().unwrap().asked[before..before + 3].to_vec();
     assert!(asked.iter().all(|apdu| *apdu == asked[0]), "the device may know a repetition by its number");
     let fault = session.write(&plain(), &Value::Double(1.0)).await.unwrap_err();
     assert!(matches!(fault, Fault::Silent(_)), "whether it was done is not known: {fault}");
@@ -54,11 +54,19 @@ async fn a_read_is_repeated_under_its_number_and_a_write_is_not() {
 }
 
 #[tokio::test]
+async fn a_property_that_it_is_silent_to_is_that_propertys_fault() {
+    let device = Device::start(Quirks { is_shy: true, ..Quirks::default() }).await;
+    let mut session = session(&device).await;
+    let fault = session.read(&plain()).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Silent(reason) if reason.contains("150 ms, 3 times")), "{fault}");
+}
+
+#[tokio::test]
 async fn a_late_answer_is_never_another_ones() {
     let device = Device::start(Quirks::default()).await;
     let mut session = session(&device).await;
-    // Three tries of a read are owed, and come with the answer to a write of another number.
-    device.quirks(Quirks { late: 3, ..Quirks::default() });
+    // Three tries of a read and a look are owed, and come with the answer to a write of another number.
+    device.quirks(Quirks { late: 4, ..Quirks::default() });
     session.read(&plain()).await.unwrap_err();
     assert_eq!(session.write(&plain(), &Value::Double(1.0)).await, Ok(()));
     assert_eq!(session.read(&plain()).await, WARM);
@@ -153,7 +161,7 @@ async fn a_device_behind_a_router_is_reached_and_a_router_without_a_way_says_so(
     router.quirks(Quirks { is_lost: true, ..Quirks::default() });
     let fault = session.read(&plain()).await.unwrap_err();
     assert!(
-        matches!(&fault, Fault::Silent(reason) if reason.contains("network 2001 is not reached")),
+        matches!(&fault, Fault::Link(reason) if reason.contains("network 2001 is not reached")),
         "{fault}"
     );
 }

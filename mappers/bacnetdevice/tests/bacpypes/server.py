@@ -6,7 +6,7 @@ a command, answered by one line:
   set NAME VALUE       -> ok; somebody else gives it another value
   at NAME PRIORITY     -> what is at this priority, `null` or a number
   put NAME PRIORITY VALUE -> ok; somebody else's value at this priority, or `null`
-  flags NAME BITS      -> ok; its status flags, as 0100
+  reliability NAME WORD -> ok; what is wrong with it, as no-sensor
   subscriptions        -> how many there are for changes
   forget               -> ok; without subscriptions, as after it was switched off
   foreign              -> how many foreign devices there are
@@ -20,7 +20,7 @@ import struct
 import sys
 
 from bacpypes3.apdu import AbortPDU, ReadPropertyMultipleACK
-from bacpypes3.basetypes import PriorityValue, PropertyIdentifier, StatusFlags
+from bacpypes3.basetypes import PriorityValue, PropertyIdentifier, Reliability
 from bacpypes3.errors import UnrecognizedService
 from bacpypes3.ipv4.app import BBMDApplication
 from bacpypes3.local.analog import AnalogInputObject, AnalogValueObject, AnalogValueObjectCmd
@@ -119,8 +119,6 @@ async def main():
         named[f"input-{at}"] = thing
     for name, thing in named.items():
         thing.objectName = name
-        if thing.statusFlags is None:
-            thing.statusFlags = StatusFlags([0, 0, 0, 0])
         app.add_object(thing)
 
     def numbered(kind, name):
@@ -144,8 +142,8 @@ async def main():
             return "null" if found.null is not None else str(found.real)
         elif verb == "put":
             named[words[1]].priorityArray[int(words[2]) - 1] = priority_value(words[3])
-        elif verb == "flags":
-            named[words[1]].statusFlags = StatusFlags([int(bit) for bit in words[2]])
+        elif verb == "reliability":
+            named[words[1]].reliability = Reliability(words[2])
         elif verb == "subscriptions":
             return str(sum(len(detection.cov_subscriptions) for detection in app._cov_detections.values()))
         elif verb == "forget":

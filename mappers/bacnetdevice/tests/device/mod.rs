@@ -24,6 +24,8 @@ pub(crate) struct Quirks {
     pub(crate) before: Vec<Vec<u8>>,
     /// Sent in place of an answer, in the same way: an APDU.
     pub(crate) instead: Option<Vec<u8>>,
+    /// It says nothing of present values.
+    pub(crate) is_shy: bool,
     /// What it answers to a registration as a foreign device.
     pub(crate) result: u16,
     /// It has no way to the network that is asked for.
@@ -122,9 +124,14 @@ impl Inside {
             let i_am = [0x10, 0, 0xC4, 2, 0, 0, 7, 0x22, 1, 0xE0, 0x91, 3, 0x21, 1];
             return vec![unicast(&[&[1, 0][..], &i_am].concat())];
         }
+        // What it is answered to what it sent by itself is no question.
+        if apdu[0] >> 4 != 0 {
+            return Vec::new();
+        }
         self.asked.push(apdu.to_vec());
         let (invoke, service) = (apdu[2], apdu[3]);
-        if self.quirks.silent.contains(&service) {
+        let is_present = service == READ_PROPERTY && apdu.ends_with(&[0x19, 85]);
+        if self.quirks.silent.contains(&service) || (self.quirks.is_shy && is_present) {
             return Vec::new();
         }
         let numbered = |bytes: &Vec<u8>| {
