@@ -217,7 +217,9 @@ async fn mapped(
     desired: &str,
 ) -> (Mapper, dmi::v1beta1::Device) {
     let mode = if desired.is_empty() { "ReadOnly" } else { "ReadWrite" };
-    let plain = device("one", "plant", "bacnet", &peer.place(), vec![property(name, "bacnet", visitors)]);
+    let mut place = peer.place();
+    place.push(("covLifetime", Scalar::Int(10)));
+    let plain = device("one", "plant", "bacnet", &place, vec![property(name, "bacnet", visitors)]);
     let wanted = if desired.is_empty() { plain } else { desiring(plain, name, desired) };
     {
         let mut objects = edgecore.objects.lock().unwrap();
@@ -287,8 +289,16 @@ async fn changes_are_told_by_the_device_and_what_it_forgets_is_asked_for_again()
     let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
     edgecore.until_value("one", "boolean", "false").await;
     assert_eq!(peer.ask("subscriptions"), "1");
-    peer.tell("set boolean true");
-    edgecore.until_value("one", "boolean", "true").await;
+    // A value comes without a question, unless a look is just then.
+    let mut unasked = 0;
+    for value in ["true", "false", "true"] {
+        let reads = peer.ask("reads");
+        peer.tell(&format!("set boolean {value}"));
+        edgecore.until_value("one", "boolean", value).await;
+        unasked += usize::from(peer.ask("reads") == reads);
+    }
+    assert!(unasked > 0);
+    eventually("confirmed", async || peer.ask("confirmed").parse::<usize>().unwrap() >= 4).await;
     // Without a word from the device a look finds it, and that it does not tell.
     peer.tell("forget");
     assert_eq!(peer.ask("subscriptions"), "0");
@@ -297,8 +307,49 @@ async fn changes_are_told_by_the_device_and_what_it_forgets_is_asked_for_again()
     eventually("asked anew", async || peer.ask("subscriptions") == "1").await;
     peer.tell("set boolean true");
     edgecore.until_value("one", "boolean", "true").await;
+    let asked = || peer.ask("asked").parse::<usize>().unwrap();
+    let before = asked();
+    eventually("asked anew in its time", async || asked() > before).await;
+    assert_eq!(peer.ask("subscriptions"), "1");
     mapper.stop().await;
     assert_eq!(peer.ask("subscriptions"), "0", "it took leave");
+}
+
+#[tokio::test]
+async fn a_device_that_tells_of_changes_and_goes_is_offline_and_tells_again_when_it_is_back() {
+    let peer = Bacpypes::start();
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let visitors = more(object("BV", 1), "cov", "true");
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
+    edgecore.until_value("one", "boolean", "false").await;
+    peer.switch(false);
+    let is = |state: &str| ("one".to_owned(), state.to_owned());
+    let (offline, online) = (is("offline"), is("online"));
+    edgecore.until("offline", |heard| (heard.states.last() == Some(&offline)).then_some(())).await;
+    peer.switch(true);
+    edgecore.until("online", |heard| (heard.states.last() == Some(&online)).then_some(())).await;
+    eventually("it tells again", async || peer.ask("subscriptions") == "1").await;
+    peer.tell("set boolean true");
+    edgecore.until_value("one", "boolean", "true").await;
+    mapper.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_device_does_not_tell_of_is_read_in_its_cycle() {
+    let peer = Bacpypes::start();
+    peer.tell("changes no");
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    let visitors = more(object("BV", 1), "cov", "true");
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
+    edgecore.until_value("one", "boolean", "false").await;
+    assert_eq!(peer.ask("asked"), "1");
+    // Of what is told of there would be two looks in this time.
+    eventually("its cycles", async || peer.ask("reads").parse::<usize>().unwrap() > 50).await;
+    peer.tell("set boolean true");
+    edgecore.until_value("one", "boolean", "true").await;
+    mapper.stop().await;
 }
 
 #[tokio::test]

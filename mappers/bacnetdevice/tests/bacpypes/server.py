@@ -9,6 +9,10 @@ a command, answered by one line:
   reliability NAME WORD -> ok; what is wrong with it, as no-sensor
   subscriptions        -> how many there are for changes
   forget               -> ok; without subscriptions, as after it was switched off
+  asked                -> how often it was asked to tell of changes
+  confirmed            -> how many changes that it told of were confirmed
+  changes yes|no       -> ok; whether it does
+  reads                -> how often several properties were read at once
   foreign              -> how many foreign devices there are
   multiple yes|no      -> ok; whether it has ReadPropertyMultiple
   room BYTES           -> ok; answers longer than that are not given
@@ -19,9 +23,9 @@ import asyncio
 import struct
 import sys
 
-from bacpypes3.apdu import AbortPDU, ReadPropertyMultipleACK
+from bacpypes3.apdu import AbortPDU, ReadPropertyMultipleACK, SimpleAckPDU
 from bacpypes3.basetypes import PriorityValue, PropertyIdentifier, Reliability
-from bacpypes3.errors import UnrecognizedService
+from bacpypes3.errors import ExecutionError, UnrecognizedService
 from bacpypes3.ipv4.app import BBMDApplication
 from bacpypes3.local.analog import AnalogInputObject, AnalogValueObject, AnalogValueObjectCmd
 from bacpypes3.local.binary import BinaryValueObject
@@ -63,6 +67,10 @@ class CharacterStringValueObject(LocalObject, _CharacterStringValueObject):
 
 class Device(BBMDApplication, ChangeOfValueServices):
     has_multiple = True
+    has_changes = True
+    asked = 0
+    reads = 0
+    confirmed = 0
     room = None
 
     def __init__(self, device, address):
@@ -70,9 +78,19 @@ class Device(BBMDApplication, ChangeOfValueServices):
         BBMDApplication.__init__(self, device, address)
 
     async def do_ReadPropertyMultipleRequest(self, apdu):
+        self.reads += 1
         if not self.has_multiple:
             raise UnrecognizedService()
         await super().do_ReadPropertyMultipleRequest(apdu)
+
+    async def do_SubscribeCOVRequest(self, apdu):
+        self.asked += 1
+        if not self.has_changes:
+            raise ExecutionError(errorClass="services", errorCode="optionalFunctionalityNotSupported")
+        await super().do_SubscribeCOVRequest(apdu)
+
+    def cov_confirmation(self, cov, future):
+        self.confirmed += isinstance(future.result(), SimpleAckPDU)
 
     async def response(self, apdu):
         if self.room is not None and isinstance(apdu, ReadPropertyMultipleACK):
@@ -151,6 +169,14 @@ async def main():
                 for subscription in list(detection.cov_subscriptions):
                     app.cancel_subscription(subscription)
                     subscription.cancel_subscription()
+        elif verb == "asked":
+            return str(app.asked)
+        elif verb == "reads":
+            return str(app.reads)
+        elif verb == "confirmed":
+            return str(app.confirmed)
+        elif verb == "changes":
+            app.has_changes = words[1] == "yes"
         elif verb == "foreign":
             return str(len(app.bbmd.bbmdFDT))
         elif verb == "multiple":
