@@ -6,7 +6,7 @@ use std::time::Duration;
 use framework::{InvalidSetting, Settings};
 
 use crate::network::{MAC_MAX, Remote};
-use crate::service::ANY_INSTANCE;
+use crate::target::ANY_INSTANCE;
 
 /// BACnet/IP's port, 0xBAC0.
 const PORT: i64 = 47_808;

@@ -2,6 +2,7 @@
 
 use framework::{Fault, Kind, Scale, Value, widened};
 
+use crate::data_type::DataType;
 use crate::primitive::Primitive;
 
 /// The two states of a binary, as a text says them.
@@ -9,27 +10,6 @@ const STATES: [&str; 2] = ["inactive", "active"];
 /// Of status flags (21, BACnetStatusFlags): fault and out of service.
 const FAULT: usize = 1;
 const OUT_OF_SERVICE: usize = 3;
-
-/// As what a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataType {
-    /// true or false.
-    Boolean,
-    /// A whole number without a sign.
-    Unsigned,
-    /// One with a sign.
-    Signed,
-    /// 32 bits with a fraction.
-    Real,
-    /// 64 bits with a fraction.
-    Double,
-    /// A text, in UTF-8.
-    Text,
-    /// Bytes, in hexadecimal.
-    Octets,
-    /// One of several states, by its number.
-    Enumerated,
-}
 
 /// How a value is in a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,23 +24,6 @@ pub struct Encoding {
     pub is_binary: bool,
     /// The present value of a multi-state: its states count from 1.
     pub is_multi_state: bool,
-}
-
-impl DataType {
-    /// From `dataType`, in any case.
-    pub fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "boolean" | "bool" => Some(DataType::Boolean),
-            "unsigned" => Some(DataType::Unsigned),
-            "signed" | "integer" => Some(DataType::Signed),
-            "real" | "float" => Some(DataType::Real),
-            "double" => Some(DataType::Double),
-            "string" | "characterstring" => Some(DataType::Text),
-            "octetstring" => Some(DataType::Octets),
-            "enumerated" => Some(DataType::Enumerated),
-            _ => None,
-        }
-    }
 }
 
 impl Encoding {

@@ -15,7 +15,6 @@ use crate::apdu::{self, Answer, Apdu};
 use crate::code;
 use crate::network::{self, DATAGRAM_MAX, Datagram, Peer};
 use crate::service::{self, IAm, Notification};
-use crate::station::{Station, Timing};
 
 /// 300 ms after a device has answered for its instance: another one that does so as well is found.
 const TWINS_WITHIN: Duration = Duration::from_millis(300);
@@ -27,6 +26,14 @@ const FOUND_MAX: usize = 8;
 const TOLD_MAX: usize = 256;
 /// A tag that is no tag (20.1.8.4).
 const INVALID_TAG: u8 = 4;
+
+/// How long a question is waited for, and how often it is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) answer: Duration,
+    /// At least 1.
+    pub(crate) tries: u32,
+}
 
 /// The sockets that are in use, by their ports.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +91,6 @@ type Expected = oneshot::Sender<Result<Answer, String>>;
 
 #[derive(Debug, Default)]
 struct Inside {
-    stations: BTreeMap<Peer, Weak<Station>>,
     /// Who waits for the answer to the request of this number.
     asked: BTreeMap<(Peer, u8), Expected>,
     /// Who looks for which instance.
@@ -108,18 +114,6 @@ impl Link {
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
         self.shared.inside()
-    }
-
-    /// The device there, of which all Devices share what is known.
-    pub(crate) fn station(self: &Arc<Self>, peer: &Peer) -> Arc<Station> {
-        let mut inside = self.inside();
-        inside.stations.retain(|_, station| station.strong_count() > 0);
-        if let Some(station) = inside.stations.get(peer).and_then(Weak::upgrade) {
-            return station;
-        }
-        let station = Arc::new(Station::new(Arc::clone(self), peer.clone()));
-        inside.stations.insert(peer.clone(), Arc::downgrade(&station));
-        station
     }
 
     /// Sends a datagram.

@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::apdu::SUBSCRIBE_COV;
-use crate::link::{Event, Listening};
+use crate::device::{Device, NotDone};
+use crate::link::{Event, Listening, Timing};
 use crate::reads;
-use crate::service::{self, Notification, ObjectId};
-use crate::station::{NotDone, Station, Timing};
+use crate::service::{self, Notification};
+use crate::target::ObjectId;
 use crate::visitor::Visitor;
 
 /// 10 s between two looks at all that is told of: so old may a value be that got lost.
@@ -24,7 +25,7 @@ const RENEWED_AT_LEAST: Duration = Duration::from_secs(60);
 /// Subscriptions at a device. They end with this; `cancel` says so to the device, too.
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    station: Arc<Station>,
+    device: Arc<Device>,
     process: u32,
     objects: Vec<ObjectId>,
     timing: Timing,
@@ -40,15 +41,15 @@ impl Drop for Monitor {
 impl Monitor {
     /// Asks for these, and tells `values` what comes. The places that are told of; the others are left to be read.
     pub(crate) async fn start(
-        station: Arc<Station>,
+        device: Arc<Device>,
         told: Vec<(usize, Visitor)>,
         values: Subscription,
         timing: Timing,
         lifetime: u32,
     ) -> (Self, Vec<usize>) {
-        let listening = station.listen();
+        let listening = device.listen();
         let mut watch = Watch {
-            station: Arc::clone(&station),
+            device: Arc::clone(&device),
             listening,
             told,
             values,
@@ -66,7 +67,7 @@ impl Monitor {
                 Ok(()) => {}
                 Err(NotDone::Refused(refusal)) => {
                     let reason = crate::code::of(refusal);
-                    tracing::debug!(peer = %station.peer(), %object, reason, "no changes are told; it is read in its cycle");
+                    tracing::debug!(peer = %device.peer(), %object, reason, "no changes are told; it is read in its cycle");
                 }
                 // Who does not answer this does not answer the others, either: they are read.
                 Err(_) => break,
@@ -78,7 +79,7 @@ impl Monitor {
         let places = watch.told.iter().map(|(place, _)| *place).collect();
         let (process, objects) = (watch.listening.process, watch.renewals.keys().copied().collect());
         let watching = tokio::spawn(watch.run());
-        (Monitor { station, process, objects, timing, watching }, places)
+        (Monitor { device, process, objects, timing, watching }, places)
     }
 
     /// The device is to tell no more.
@@ -86,7 +87,7 @@ impl Monitor {
         let once = Timing { tries: 1, ..self.timing };
         for object in &self.objects {
             let body = service::subscribe(self.process, *object, None);
-            if matches!(self.station.ask(SUBSCRIBE_COV, &body, once).await, Err(NotDone::Silent(_))) {
+            if matches!(self.device.ask(SUBSCRIBE_COV, &body, once).await, Err(NotDone::Silent(_))) {
                 return;
             }
         }
@@ -94,7 +95,7 @@ impl Monitor {
 }
 
 struct Watch {
-    station: Arc<Station>,
+    device: Arc<Device>,
     listening: Listening,
     told: Vec<(usize, Visitor)>,
     values: Subscription,
@@ -149,7 +150,7 @@ impl Watch {
 
     async fn subscribe(&mut self, object: ObjectId) -> Result<(), NotDone> {
         let body = service::subscribe(self.listening.process, object, Some(self.lifetime));
-        self.station.ask(SUBSCRIBE_COV, &body, self.timing).await?;
+        self.device.ask(SUBSCRIBE_COV, &body, self.timing).await?;
         let half = Duration::from_secs(self.lifetime.into()) / 2;
         self.renewals.insert(object, Instant::now() + half);
         Ok(())
@@ -186,7 +187,7 @@ impl Watch {
         let mut from = 0;
         while let Some(rest) = all.get(from..).filter(|rest| !rest.is_empty()) {
             let visitors: Vec<&Visitor> = rest.iter().map(|(_, visitor)| visitor).collect();
-            let read = reads::many(&self.station, &visitors, self.timing).await;
+            let read = reads::many(&self.device, &visitors, self.timing).await;
             // What was told meanwhile may be newer than what was read.
             let newer = self.told_meanwhile();
             from += read.len().max(1);
@@ -201,7 +202,7 @@ impl Watch {
                     continue;
                 }
                 if is_missed(visitor, self.last.get(place), &outcome) {
-                    tracing::info!(peer = %self.station.peer(), object = %visitor.target.object, "the device did not tell of this, and is asked anew");
+                    tracing::info!(peer = %self.device.peer(), object = %visitor.target.object, "the device did not tell of this, and is asked anew");
                     self.renewals.insert(visitor.target.object, Instant::now());
                 }
                 self.last.insert(*place, outcome.clone());
@@ -236,7 +237,7 @@ impl Watch {
                 Err(why) => {
                     // It is looked at, and asked for again.
                     let reason = Fault::from(why).to_string();
-                    tracing::warn!(peer = %self.station.peer(), %object, reason, "the device tells of changes no more; it is looked at each 10 s");
+                    tracing::warn!(peer = %self.device.peer(), %object, reason, "the device tells of changes no more; it is looked at each 10 s");
                     self.renewals.insert(object, Instant::now() + RENEWED_AT_LEAST);
                 }
             }

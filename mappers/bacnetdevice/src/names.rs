@@ -1,6 +1,6 @@
 //! Types of objects and properties by the standard's names (21), and which values they have. Pure.
 
-use crate::encoding::DataType;
+use crate::data_type::DataType;
 
 /// The type of the object that each device has of itself.
 pub(crate) const DEVICE: u16 = 8;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::service::ObjectId;
 use crate::tag::{self, Reader, Tag};
+use crate::target::ObjectId;
 
 /// Character sets (20.2.9): UTF-8, UCS-4, UCS-2 and ISO 8859-1 are read.
 const UTF8: u8 = 0;

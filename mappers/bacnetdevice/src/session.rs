@@ -9,15 +9,16 @@ use framework::{Fault, InvalidSetting, Property, Protocol, Session, Settings, Su
 use crate::address::{Address, Place, Through};
 use crate::apdu::{Refusal, WRITE_PROPERTY};
 use crate::code;
+use crate::device::{APDU_UNKNOWN, Device, Devices, NotDone};
 use crate::foreign::{Registration, Registrations};
-use crate::link::{Link, Links};
+use crate::link::{Link, Links, Timing};
 use crate::monitor::Monitor;
 use crate::names;
 use crate::network::Peer;
 use crate::primitive::Primitive;
 use crate::reads;
-use crate::service::{self, ANY_INSTANCE, ObjectId, Target};
-use crate::station::{APDU_UNKNOWN, NotDone, Station, Timing};
+use crate::service;
+use crate::target::{ANY_INSTANCE, ObjectId, Target};
 use crate::visitor::Visitor;
 
 /// The protocol's name in devices and in the mapper's config.
@@ -33,13 +34,14 @@ const LOWEST: u8 = 16;
 #[derive(Debug, Clone, Default)]
 pub struct Bacnet {
     links: Links,
+    devices: Devices,
     registrations: Registrations,
 }
 
 /// A device, by way of the socket that all Devices share.
 #[derive(Debug)]
 pub struct BacnetSession {
-    station: Arc<Station>,
+    device: Arc<Device>,
     address: Address,
     monitor: Option<Monitor>,
     /// As long as it is used, the BBMD sends us what is broadcast there.
@@ -86,17 +88,17 @@ impl Protocol for Bacnet {
 
     async fn connect(&self, address: &Address) -> Result<BacnetSession, Fault> {
         let link = self.links.at(address.local_port).map_err(Fault::NotSent)?;
-        let (station, registration) = match &address.place {
+        let (device, registration) = match &address.place {
             Place::Instance { instance, through } => self.found(&link, address, *instance, through).await?,
             Place::At { host, port, remote, instance } => {
                 let at = at(host, *port).await.map_err(Fault::NotSent)?;
-                let station = link.station(&Peer { at, remote: remote.clone() });
-                let apdu = is_there(&station, *instance, address.patiently()).await?;
-                station.begins(apdu);
-                (station, None)
+                let device = self.devices.at(&link, address.local_port, Peer { at, remote: remote.clone() });
+                let apdu = is_there(&device, *instance, address.patiently()).await?;
+                device.begins(apdu);
+                (device, None)
             }
         };
-        Ok(BacnetSession { station, address: address.clone(), monitor: None, _registration: registration })
+        Ok(BacnetSession { device, address: address.clone(), monitor: None, _registration: registration })
     }
 }
 
@@ -108,7 +110,7 @@ impl Bacnet {
         address: &Address,
         instance: u32,
         through: &Through,
-    ) -> Result<(Arc<Station>, Option<Arc<Registration>>), Fault> {
+    ) -> Result<(Arc<Device>, Option<Arc<Registration>>), Fault> {
         let (to, registration) = match through {
             Through::Broadcast(to) => (*to, None),
             Through::Bbmd { host, port, ttl } => {
@@ -121,9 +123,9 @@ impl Bacnet {
         let found = link.find(instance, (to, registration.is_some()), address.patiently()).await;
         let (peer, i_am) = found.map_err(Fault::NotSent)?;
         tracing::debug!(instance, %peer, "the device is there");
-        let station = link.station(&peer);
-        station.begins(i_am.apdu);
-        Ok((station, registration))
+        let device = self.devices.at(link, address.local_port, peer);
+        device.begins(i_am.apdu);
+        Ok((device, registration))
     }
 }
 
@@ -138,12 +140,12 @@ async fn at(host: &str, port: u16) -> Result<SocketAddrV4, String> {
 }
 
 /// How long the APDUs of the device there are; whatever it answers, it is there.
-async fn is_there(station: &Station, instance: Option<u32>, timing: Timing) -> Result<u32, Fault> {
+async fn is_there(device: &Device, instance: Option<u32>, timing: Timing) -> Result<u32, Fault> {
     let own = ObjectId { object_type: names::DEVICE, instance: instance.unwrap_or(ANY_INSTANCE) };
-    match reads::primitive(station, &Target::of(own, names::MAX_APDU_LENGTH), timing).await {
+    match reads::primitive(device, &Target::of(own, names::MAX_APDU_LENGTH), timing).await {
         Ok(Primitive::Unsigned(apdu)) => Ok(u32::try_from(apdu).unwrap_or(APDU_UNKNOWN)),
         Err(NotDone::Refused(Refusal::Error(_, code::UNKNOWN_OBJECT))) if instance.is_some() => {
-            let (peer, instance) = (station.peer(), instance.unwrap_or_default());
+            let (peer, instance) = (device.peer(), instance.unwrap_or_default());
             Err(Fault::NotSent(format!(
                 "the device at {peer} is not {instance}; check `ip` and `deviceInstance`, or leave `ip` out to have it found"
             )))
@@ -164,11 +166,11 @@ impl Session for BacnetSession {
     }
 
     async fn read(&mut self, visitor: &Visitor) -> Result<Value, Fault> {
-        reads::one(&self.station, visitor, self.address.patiently()).await
+        reads::one(&self.device, visitor, self.address.patiently()).await
     }
 
     async fn read_many(&mut self, visitors: &[&Visitor]) -> Vec<(usize, Result<Value, Fault>)> {
-        reads::many(&self.station, visitors, self.address.patiently()).await
+        reads::many(&self.device, visitors, self.address.patiently()).await
     }
 
     async fn subscribe(&mut self, visitors: &[&Visitor], values: Subscription) -> Vec<usize> {
@@ -186,7 +188,7 @@ impl Session for BacnetSession {
         }
         let timing = self.address.patiently();
         let (monitor, places) =
-            Monitor::start(Arc::clone(&self.station), told, values, timing, self.address.cov_lifetime).await;
+            Monitor::start(Arc::clone(&self.device), told, values, timing, self.address.cov_lifetime).await;
         self.monitor = Some(monitor);
         places
     }
@@ -237,21 +239,21 @@ impl BacnetSession {
     async fn own(&self, visitor: &Visitor) -> Result<Option<Primitive>, Fault> {
         let object = visitor.target.object;
         let Some(place) = visitor.own_place() else { return Ok(None) };
-        if self.station.known().without_priorities.contains(&object) {
+        if self.device.known().without_priorities.contains(&object) {
             return Ok(None);
         }
-        match reads::primitive(&self.station, &place, self.address.patiently()).await {
+        match reads::primitive(&self.device, &place, self.address.patiently()).await {
             Ok(own) => Ok(Some(own)),
             Err(NotDone::Refused(Refusal::Error(
                 _,
                 code::UNKNOWN_PROPERTY | code::PROPERTY_IS_NOT_AN_ARRAY,
             ))) => {
-                self.station.known().without_priorities.insert(object);
+                self.device.known().without_priorities.insert(object);
                 Ok(None)
             }
             // Whatever that is: the present value says more.
             Err(NotDone::Refused(_) | NotDone::Wrong(_)) => Ok(None),
-            Err(why) => Err(reads::fault(&self.station, why, self.address.patiently()).await),
+            Err(why) => Err(reads::fault(&self.device, why, self.address.patiently()).await),
         }
     }
 
@@ -259,7 +261,7 @@ impl BacnetSession {
     async fn put(&self, visitor: &Visitor, value: &Primitive, priority: Option<u8>) -> Result<(), Fault> {
         let body = service::write(&visitor.target, value, priority);
         let once = Timing { answer: self.address.answer, tries: 1 };
-        self.station.ask(WRITE_PROPERTY, &body, once).await?;
+        self.device.ask(WRITE_PROPERTY, &body, once).await?;
         Ok(())
     }
 }

@@ -3,9 +3,10 @@
 use framework::{InvalidSetting, Kind, Property, Scale, Settings};
 
 use crate::address::within;
-use crate::encoding::{DataType, Encoding};
+use crate::data_type::DataType;
+use crate::encoding::Encoding;
 use crate::names;
-use crate::service::{ANY_INSTANCE, ObjectId, Target};
+use crate::target::{ANY_INSTANCE, ObjectId, Target};
 
 /// The priority that the standard keeps for minimum on and off times (19.2.3).
 const RESERVED: u8 = 6;

@@ -1,9 +1,8 @@
 //! A device, and what is known of it: one question at a time, since many have room for no more (5.4).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError, Weak};
 
 use framework::Fault;
 use tokio::sync::Mutex;
@@ -11,9 +10,9 @@ use tokio::time::timeout;
 
 use crate::apdu::{self, APDU_MAX, Answer, Refusal};
 use crate::code;
-use crate::link::{Link, Listening};
+use crate::link::{Link, Listening, Timing};
 use crate::network::{self, Peer};
-use crate::service::ObjectId;
+use crate::target::ObjectId;
 
 /// 22 bytes: what a value takes in an answer, with its property, and now and then its object.
 const BYTES_EACH: u32 = 22;
@@ -22,12 +21,25 @@ pub(crate) const APDU_UNKNOWN: u32 = 480;
 /// Values that are asked for at once.
 const AT_ONCE_MAX: usize = 64;
 
-/// How long a question is waited for, and how often it is asked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timing {
-    pub(crate) answer: Duration,
-    /// At least 1.
-    pub(crate) tries: u32,
+type InUse = BTreeMap<(u16, Peer), Weak<Device>>;
+
+/// The devices that are in use, by our own ports and where they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Devices(Arc<SyncMutex<InUse>>);
+
+impl Devices {
+    /// The one there, by the socket at our port: all Devices that mean it share what is known of it, and its turn.
+    pub(crate) fn at(&self, link: &Arc<Link>, port: u16, peer: Peer) -> Arc<Device> {
+        let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|_, device| device.strong_count() > 0);
+        let key = (port, peer);
+        if let Some(device) = devices.get(&key).and_then(Weak::upgrade) {
+            return device;
+        }
+        let device = Arc::new(Device::new(Arc::clone(link), key.1.clone()));
+        devices.insert(key, Arc::downgrade(&device));
+        device
+    }
 }
 
 /// What is known of a device since it was last connected to.
@@ -72,7 +84,7 @@ impl From<NotDone> for Fault {
 
 /// A device at its place.
 #[derive(Debug)]
-pub(crate) struct Station {
+pub(crate) struct Device {
     link: Arc<Link>,
     peer: Peer,
     /// The number of the last request. Whoever has it may ask.
@@ -80,12 +92,12 @@ pub(crate) struct Station {
     known: SyncMutex<Known>,
 }
 
-impl Station {
-    pub(crate) fn new(link: Arc<Link>, peer: Peer) -> Self {
+impl Device {
+    fn new(link: Arc<Link>, peer: Peer) -> Self {
         // A device may still remember the first numbers of the mapper before this one.
         let first = RandomState::new().hash_one(peer.at) & 0xFF;
         let turn = Mutex::new(u8::try_from(first).unwrap_or_default());
-        Station { link, peer, turn, known: SyncMutex::default() }
+        Device { link, peer, turn, known: SyncMutex::default() }
     }
 
     pub(crate) fn peer(&self) -> &Peer {
