@@ -57,7 +57,7 @@ impl Monitor {
             lifetime,
             renewals: BTreeMap::new(),
             last: BTreeMap::new(),
-            renewed_at: Instant::now(),
+            restarted_at: None,
         };
         let mut asked: Vec<ObjectId> = watch.told.iter().map(|(_, visitor)| visitor.target.object).collect();
         asked.sort();
@@ -105,7 +105,8 @@ struct Watch {
     renewals: BTreeMap<ObjectId, Instant>,
     /// What was told last, by place.
     last: BTreeMap<usize, Result<Value, Fault>>,
-    renewed_at: Instant,
+    /// When all of it was last asked for anew because the device said that it is there.
+    restarted_at: Option<Instant>,
 }
 
 impl Watch {
@@ -175,8 +176,8 @@ impl Watch {
     /// The device may have been switched on just now.
     fn is_there(&mut self) {
         let now = Instant::now();
-        if now.duration_since(self.renewed_at) >= RENEWED_AT_LEAST {
-            self.renewed_at = now;
+        if self.restarted_at.is_none_or(|at| now.duration_since(at) >= RENEWED_AT_LEAST) {
+            self.restarted_at = Some(now);
             self.renewals.values_mut().for_each(|at| *at = now);
         }
     }

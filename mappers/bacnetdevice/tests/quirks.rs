@@ -90,7 +90,8 @@ async fn what_is_no_answer_is_none() {
     let forwarded = {
         let apdu = [0x30, 0xEE, 12, 0x0C, 0, 0x80, 0, 1, 0x19, 85, 0x3E, 0x44, 0x42, 0, 0, 0, 0x3F];
         let length = u8::try_from(4 + 6 + 2 + apdu.len()).unwrap();
-        [&[0x81, 4, 0, length, 127, 0, 0, 1, 0, 0, 1, 0][..], &apdu].concat()
+        let [high, low] = device.port.to_be_bytes();
+        [&[0x81, 4, 0, length, 127, 0, 0, 1, high, low, 1, 0][..], &apdu].concat()
     };
     let before = vec![
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
@@ -101,7 +102,7 @@ async fn what_is_no_answer_is_none() {
         npdu(&[0x30]),
         npdu(&[0x50, 0xEE, 12]),
         // Another number's, another server's, and one that came by way of somebody else.
-        npdu(&[0x30, 0, 12, 0x0C, 0, 0x80, 0, 1, 0x19, 85, 0x3E, 0x44, 0x42, 0, 0, 0, 0x3F]),
+        npdu(&[0x30, 0xED, 12, 0x0C, 0, 0x80, 0, 1, 0x19, 85, 0x3E, 0x44, 0x42, 0, 0, 0, 0x3F]),
         npdu(&[0x70, 0xEE, 9]),
         forwarded,
         // Somebody asks us, or tells us what we did not ask for.
@@ -211,6 +212,28 @@ async fn a_bbmd_that_refuses_or_is_away_is_named() {
     let [nobody] = testhost::free_ports().unwrap();
     let fault = connect(&Bacnet::default(), &place(nobody)).await.unwrap_err();
     assert!(matches!(&fault, Fault::NotSent(reason) if reason.contains("has not answered")), "{fault}");
+}
+
+#[tokio::test]
+async fn who_answers_with_a_broadcast_is_found_at_the_port_where_broadcasts_go() {
+    let [port, nobody] = testhost::free_ports().unwrap();
+    let place = [
+        ("deviceInstance", Scalar::Int(9)),
+        ("broadcast", text("127.0.0.1")),
+        ("port", Scalar::Int(nobody.into())),
+        ("localPort", Scalar::Int(port.into())),
+    ];
+    let device = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    device.set_broadcast(true).unwrap();
+    let saying = tokio::spawn(async move {
+        let i_am = [0x81, 0x0B, 0, 20, 1, 0, 0x10, 0, 0xC4, 2, 0, 0, 9, 0x22, 1, 0xE0, 0x91, 3, 0x21, 1];
+        loop {
+            device.send_to(&i_am, ("127.255.255.255", port)).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    connect(&Bacnet::default(), &place).await.unwrap();
+    saying.abort();
 }
 
 #[tokio::test]

@@ -213,12 +213,12 @@ async fn mapped(
     edgecore: &EdgeCore,
     folder: &tempfile::TempDir,
     (name, kind): (&str, &str),
-    visitors: &[(&str, Scalar)],
+    (visitors, lifetime): (&[(&str, Scalar)], i64),
     desired: &str,
 ) -> (Mapper, dmi::v1beta1::Device) {
     let mode = if desired.is_empty() { "ReadOnly" } else { "ReadWrite" };
     let mut place = peer.place();
-    place.push(("covLifetime", Scalar::Int(10)));
+    place.push(("covLifetime", Scalar::Int(lifetime)));
     let plain = device("one", "plant", "bacnet", &place, vec![property(name, "bacnet", visitors)]);
     let wanted = if desired.is_empty() { plain } else { desiring(plain, name, desired) };
     {
@@ -239,7 +239,7 @@ async fn a_set_point_is_written_at_its_priority_and_relinquished_when_it_is_desi
     peer.tell("put heating 5 23");
     let visitors = more(more(object("AV", 1), "priority", "10"), "relinquish", "true");
     let (mut mapper, wanted) =
-        mapped(&peer, &edgecore, &folder, ("heating", "DOUBLE"), &visitors, "23").await;
+        mapped(&peer, &edgecore, &folder, ("heating", "DOUBLE"), (&visitors, 300), "23").await;
     eventually("ours beside theirs", async || peer.ask("at heating 10") == "23.0").await;
     peer.tell("put heating 5 null");
     let both = Some(("23".to_owned(), "23".to_owned()));
@@ -286,7 +286,7 @@ async fn changes_are_told_by_the_device_and_what_it_forgets_is_asked_for_again()
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     let visitors = more(object("BV", 1), "cov", "true");
-    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), (&visitors, 10), "").await;
     edgecore.until_value("one", "boolean", "false").await;
     assert_eq!(peer.ask("subscriptions"), "1");
     // A value comes without a question, unless a look is just then.
@@ -321,7 +321,7 @@ async fn a_device_that_tells_of_changes_and_goes_is_offline_and_tells_again_when
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     let visitors = more(object("BV", 1), "cov", "true");
-    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), (&visitors, 10), "").await;
     edgecore.until_value("one", "boolean", "false").await;
     peer.switch(false);
     let is = |state: &str| ("one".to_owned(), state.to_owned());
@@ -336,13 +336,29 @@ async fn a_device_that_tells_of_changes_and_goes_is_offline_and_tells_again_when
 }
 
 #[tokio::test]
+async fn a_device_that_says_that_it_has_started_is_asked_for_changes_again() {
+    let peer = Bacpypes::start();
+    let folder = tempfile::tempdir().unwrap();
+    let edgecore = EdgeCore::at(folder.path());
+    // Small changes of such a value are not told, so that a look finds nothing wrong, and its time is far away.
+    let visitors = more(object("AI", 1), "cov", "true");
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("room", "DOUBLE"), (&visitors, 300), "").await;
+    edgecore.until_value("one", "room", "21.5").await;
+    peer.tell("starts");
+    eventually("asked anew", async || peer.ask("subscriptions") == "1").await;
+    peer.tell("set room 22.5");
+    edgecore.until_value("one", "room", "22.5").await;
+    mapper.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_device_does_not_tell_of_is_read_in_its_cycle() {
     let peer = Bacpypes::start();
     peer.tell("changes no");
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     let visitors = more(object("BV", 1), "cov", "true");
-    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), &visitors, "").await;
+    let (mapper, _) = mapped(&peer, &edgecore, &folder, ("boolean", "BOOLEAN"), (&visitors, 10), "").await;
     edgecore.until_value("one", "boolean", "false").await;
     assert_eq!(peer.ask("asked"), "1");
     // Of what is told of there would be two looks in this time.

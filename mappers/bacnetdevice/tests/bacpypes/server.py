@@ -9,6 +9,7 @@ a command, answered by one line:
   reliability NAME WORD -> ok; what is wrong with it, as no-sensor
   subscriptions        -> how many there are for changes
   forget               -> ok; without subscriptions, as after it was switched off
+  starts               -> ok; the same, and it says that it is there
   asked                -> how often it was asked to tell of changes
   confirmed            -> how many changes that it told of were confirmed
   changes yes|no       -> ok; whether it does
@@ -164,11 +165,14 @@ async def main():
             named[words[1]].reliability = Reliability(words[2])
         elif verb == "subscriptions":
             return str(sum(len(detection.cov_subscriptions) for detection in app._cov_detections.values()))
-        elif verb == "forget":
+        elif verb in ("forget", "starts"):
+            told = {subscription.client_addr for of in app._cov_detections.values() for subscription in of.cov_subscriptions}
             for detection in list(app._cov_detections.values()):
                 for subscription in list(detection.cov_subscriptions):
                     app.cancel_subscription(subscription)
                     subscription.cancel_subscription()
+            for address in told if verb == "starts" else ():
+                app.i_am(address=address)
         elif verb == "asked":
             return str(app.asked)
         elif verb == "reads":

@@ -20,7 +20,7 @@ pub(crate) struct Quirks {
     pub(crate) silent: Vec<u8>,
     /// It is silent to the first so many requests of each kind, and answers them before the next.
     pub(crate) late: usize,
-    /// Sent before each answer, with its requests' number in place of 0xEE.
+    /// Sent before each answer, with its request's number in place of 0xEE, and the next one in place of 0xED.
     pub(crate) before: Vec<Vec<u8>>,
     /// Sent in place of an answer, in the same way: an APDU.
     pub(crate) instead: Option<Vec<u8>>,
@@ -135,7 +135,12 @@ impl Inside {
             return Vec::new();
         }
         let numbered = |bytes: &Vec<u8>| {
-            bytes.iter().map(|byte| if *byte == 0xEE { invoke } else { *byte }).collect::<Vec<u8>>()
+            let of = |byte: &u8| match *byte {
+                0xEE => invoke,
+                0xED => invoke.wrapping_add(1),
+                other => other,
+            };
+            bytes.iter().map(of).collect::<Vec<u8>>()
         };
         let answer = match (&self.quirks.instead, service) {
             (Some(instead), _) => numbered(instead),
