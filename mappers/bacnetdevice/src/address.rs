@@ -1,6 +1,6 @@
 //! Where a device is, and by which way it is asked.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use framework::{InvalidSetting, Settings};
@@ -58,6 +58,8 @@ pub enum Place {
 /// How everybody is asked who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Through {
+    /// By broadcasts to this port in each network of this machine.
+    Networks(u16),
     /// By a broadcast to this address.
     Broadcast(SocketAddrV4),
     /// By a BBMD elsewhere, at which we are a foreign device.
@@ -97,8 +99,7 @@ impl Address {
                 ));
             }
             (None, Some(instance)) => {
-                let everybody = Through::Broadcast(SocketAddrV4::new(Ipv4Addr::BROADCAST, port));
-                Place::Instance { instance, through: through.unwrap_or(everybody) }
+                Place::Instance { instance, through: through.unwrap_or(Through::Networks(port)) }
             }
             (None, None) => {
                 return Err(InvalidSetting::new(
@@ -205,6 +206,8 @@ pub(crate) fn within<T: TryFrom<i64>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
+
     use framework::Scalar;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Address, String> {
@@ -218,10 +221,10 @@ mod tests {
             Place::Instance { instance: 1234, through } => through,
             other => panic!("{other:?}"),
         };
-        let to = |address| Through::Broadcast(SocketAddrV4::new(address, 47_808));
-        assert_eq!(through(&[("deviceInstance", "1234")]), to(Ipv4Addr::BROADCAST));
+        assert_eq!(through(&[("deviceInstance", "1234")]), Through::Networks(47_808));
         let own = [("deviceInstance", "1234"), ("broadcast", "192.0.2.255")];
-        assert_eq!(through(&own), to(Ipv4Addr::new(192, 0, 2, 255)));
+        let to = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 255), 47_808);
+        assert_eq!(through(&own), Through::Broadcast(to));
         let foreign = [("deviceInstance", "1234"), ("bbmd", "bbmd.plant:47809"), ("ttl", "60")];
         let host = "bbmd.plant".to_owned();
         assert_eq!(through(&foreign), Through::Bbmd { host, port: 47_809, ttl: 60 });

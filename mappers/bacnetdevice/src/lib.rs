@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod primitive;
 mod reads;
+mod routes;
 mod service;
 mod session;
 mod tag;

@@ -157,13 +157,23 @@ impl Link {
     pub(crate) async fn find(
         &self,
         instance: u32,
-        (at, is_foreign): (SocketAddrV4, bool),
+        (everybody, is_foreign): (&[SocketAddrV4], bool),
         timing: Timing,
     ) -> Result<(Peer, IAm), String> {
         let mut seeking = self.seek(instance);
         let who_is = network::broadcast(is_foreign, &service::who_is(instance));
         for _ in 0..timing.tries {
-            self.send(&who_is, at).await?;
+            let (mut sent, mut refusal) = (false, None);
+            for at in everybody {
+                match self.send(&who_is, *at).await {
+                    Ok(()) => sent = true,
+                    Err(reason) => refusal = Some(reason),
+                }
+            }
+            // Without a way to anywhere there is one to the machine's own networks.
+            if let Some(reason) = refusal.filter(|_| !sent) {
+                return Err(reason);
+            }
             let Ok(Some((peer, i_am))) = timeout(timing.answer, seeking.found.recv()).await else { continue };
             let until = Instant::now() + TWINS_WITHIN.min(timing.answer);
             while let Ok(Some((other, _))) = timeout_at(until, seeking.found.recv()).await {
@@ -175,9 +185,11 @@ impl Link {
             }
             return Ok((peer, i_am));
         }
-        let by = if is_foreign { "the BBMD" } else { "a broadcast to" };
+        let by = if is_foreign { "the BBMD" } else { "broadcasts to" };
+        let everybody: Vec<String> = everybody.iter().map(ToString::to_string).collect();
         Err(format!(
-            "no device says that it is {instance}, asked for by {by} {at} {} times within {} ms each; check `deviceInstance`, or write `ip`",
+            "no device says that it is {instance}, asked for by {by} {} {} times within {} ms each; check `deviceInstance`, or write `ip`",
+            everybody.join(", "),
             timing.tries,
             timing.answer.as_millis()
         ))

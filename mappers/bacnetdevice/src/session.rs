@@ -17,6 +17,7 @@ use crate::names;
 use crate::network::Peer;
 use crate::primitive::Primitive;
 use crate::reads;
+use crate::routes;
 use crate::service;
 use crate::target::{ANY_INSTANCE, ObjectId, Target};
 use crate::visitor::Visitor;
@@ -112,15 +113,19 @@ impl Bacnet {
         through: &Through,
     ) -> Result<(Arc<Device>, Option<Arc<Registration>>), Fault> {
         let (to, registration) = match through {
-            Through::Broadcast(to) => (*to, None),
+            Through::Networks(port) => {
+                let to = routes::broadcasts().into_iter().map(|address| SocketAddrV4::new(address, *port));
+                (to.collect(), None)
+            }
+            Through::Broadcast(to) => (vec![*to], None),
             Through::Bbmd { host, port, ttl } => {
                 let bbmd = at(host, *port).await.map_err(Fault::NotSent)?;
                 let registration = self.registrations.at(bbmd, *ttl, address.local_port, link);
                 registration.is_made().await.map_err(Fault::NotSent)?;
-                (bbmd, Some(registration))
+                (vec![bbmd], Some(registration))
             }
         };
-        let found = link.find(instance, (to, registration.is_some()), address.patiently()).await;
+        let found = link.find(instance, (&to, registration.is_some()), address.patiently()).await;
         let (peer, i_am) = found.map_err(Fault::NotSent)?;
         tracing::debug!(instance, %peer, "the device is there");
         let device = self.devices.at(link, address.local_port, peer);

@@ -369,6 +369,34 @@ async fn what_a_device_does_not_tell_of_is_read_in_its_cycle() {
 }
 
 #[tokio::test]
+async fn a_device_behind_a_router_is_reached_by_its_address_there_and_found_by_its_instance() {
+    let [port] = testhost::free_ports().unwrap();
+    let mut router = bacpypes::router(port);
+    let own = [
+        ("port", Scalar::Int(port.into())),
+        ("localPort", Scalar::Int(0)),
+        ("timeoutMs", Scalar::Int(500)),
+        ("retries", Scalar::Int(1)),
+    ];
+    let value = visitor(Kind::Double, object("AV", 1));
+    let there = [("ip", text("127.0.0.1")), ("network", Scalar::Int(5)), ("mac", text("12"))];
+    let found = [("deviceInstance", Scalar::Int(77)), ("broadcast", text("127.0.0.1"))];
+    for (place, written) in [(there.to_vec(), "6.5"), (found.to_vec(), "7.5")] {
+        let mut session = session(&[own.to_vec(), place].concat()).await.unwrap();
+        router.tell("set 4.5");
+        assert_eq!(session.read(&value).await, Ok(Value::Double(4.5)));
+        session.write(&value, &Value::Double(written.parse().unwrap())).await.unwrap();
+        assert_eq!(router.ask("get"), written);
+    }
+    let nobody = [("ip", text("127.0.0.1")), ("network", Scalar::Int(5)), ("mac", text("13"))];
+    let fault = session(&[own.to_vec(), nobody.to_vec()].concat()).await.unwrap_err();
+    assert!(
+        matches!(&fault, Fault::NotSent(reason) if reason.contains("(network 5, address 13) has not answered")),
+        "{fault}"
+    );
+}
+
+#[tokio::test]
 async fn a_device_is_found_by_its_instance() {
     let peer = Bacpypes::start();
     let port = Scalar::Int(peer.port.into());

@@ -12,6 +12,18 @@ const PACKAGES: [&str; 1] = ["bacpypes3==0.0.110"];
 /// Its instance.
 pub(crate) const INSTANCE: u32 = 1234;
 
+fn run(script: &str, arguments: &[&str]) -> Script {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bacpypes").join(script);
+    let started = Script::start(&PACKAGES, &path, arguments);
+    assert_eq!(started.first, "ready");
+    started
+}
+
+/// A router at this port, and a device behind it.
+pub(crate) fn router(port: u16) -> Script {
+    run("router.py", &[&port.to_string()])
+}
+
 /// The device; switched off it has forgotten everything.
 pub(crate) struct Bacpypes {
     pub(crate) port: u16,
@@ -30,11 +42,7 @@ impl Bacpypes {
         let mut script = self.script.lock().unwrap();
         *script = None;
         if on {
-            let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bacpypes/server.py");
-            let arguments = [self.port.to_string(), INSTANCE.to_string()];
-            let started = Script::start(&PACKAGES, &server, &[&arguments[0], &arguments[1]]);
-            assert_eq!(started.first, "ready");
-            *script = Some(started);
+            *script = Some(run("server.py", &[&self.port.to_string(), &INSTANCE.to_string()]));
         }
     }
 
