@@ -71,9 +71,20 @@ impl Protocol for Bacnet {
 
     fn visitor(&self, property: &Property, settings: &Settings) -> Result<Visitor, InvalidSetting> {
         let visitor = Visitor::read(property, settings)?;
-        if visitor.relinquish && !property.writable {
-            let sentence =
-                "setting `relinquish` is for what is written, and the model says ReadOnly; leave it out";
+        if visitor.relinquish {
+            let is_command = match settings.text("command")? {
+                Some(_) => settings.flag("command")?,
+                None => property.cycle.is_none(),
+            };
+            let sentence = match (property.writable, is_command) {
+                (false, _) => {
+                    "setting `relinquish` is for what is written, and the model says ReadOnly; leave it out"
+                }
+                (true, true) => {
+                    "setting `relinquish` is for what is kept up, and this is a command; set `command` to false"
+                }
+                (true, false) => return Ok(visitor),
+            };
             return Err(InvalidSetting::new(sentence));
         }
         Ok(visitor)

@@ -194,6 +194,26 @@ mod tests {
         assert_eq!((said.encoding.data_type, said.target.index), (DataType::Signed, Some(2)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_somebody_writes_is_taken_or_refused(texts in proptest::collection::vec("\\PC{0,12}|-?[0-9]{1,20}|true|AV", 12)) {
+            const KEYS: [&str; 12] = [
+                "objectType", "objectInstance", "property", "index", "priority", "dataType", "scale", "cov", "relinquish",
+                "statusFlags", "min", "max",
+            ];
+            let pairs: Vec<(&str, &str)> = KEYS.into_iter().zip(texts.iter().map(String::as_str)).collect();
+            for kind in [Kind::Int, Kind::Double, Kind::Text] {
+                // A few of them are right, or all might be refused for the first one.
+                let right = [("objectType", "AV"), ("objectInstance", "3")];
+                for pairs in [pairs.clone(), [&pairs[2..], &right[..]].concat(), [&pairs[4..5], &right[..]].concat()] {
+                    if let Err(refusal) = read(kind, &pairs) {
+                        assert!(refusal.contains('`') && refusal.len() < 400, "{refusal}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_does_not_fit_says_what_to_write() {
         let object = [("objectType", "AV"), ("objectInstance", "3")];

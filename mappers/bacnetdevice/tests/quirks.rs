@@ -34,6 +34,24 @@ fn plain() -> Visitor {
     visitor(&[("statusFlags", "false")])
 }
 
+#[test]
+fn only_what_is_kept_up_is_relinquished() {
+    let read = |writable: bool, cycle: Option<u64>, more: &[(&'static str, &str)]| {
+        let own = [("objectType", "AV"), ("objectInstance", "1"), ("relinquish", "true")];
+        let pairs = own.iter().chain(more).map(|(key, value)| (*key, text(value)));
+        let cycle = cycle.map(std::time::Duration::from_secs);
+        let property = Property { writable, cycle, ..Property::new("p", Kind::Double) };
+        let visitor = Bacnet::default().visitor(&property, &Settings::from_pairs(pairs));
+        visitor.map(|visitor| Bacnet::default().is_released(&visitor)).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(read(true, Some(1), &[]), Ok(true));
+    assert_eq!(read(true, None, &[("command", "false")]), Ok(true));
+    assert!(read(false, Some(1), &[]).unwrap_err().contains("ReadOnly"));
+    for refused in [read(true, None, &[]), read(true, Some(1), &[("command", "true")])] {
+        assert!(refused.unwrap_err().contains("`command` to false"));
+    }
+}
+
 #[tokio::test]
 async fn a_read_is_repeated_under_its_number_and_a_write_is_not() {
     let device = Device::start(Quirks::default()).await;
