@@ -96,7 +96,8 @@ pub(crate) struct DesiredValue {
     pub(crate) text: String,
     /// Tells it from the same text, desired again with other metadata.
     pub(crate) version: String,
-    pub(crate) value: Value,
+    /// None: nothing is desired, and the device is told so.
+    pub(crate) value: Option<Value>,
 }
 
 /// A plan, and a warning for what of the device is not in it.
@@ -223,7 +224,12 @@ fn property_plan<P: Protocol>(
         push.refused.push(said);
         None
     });
-    let desired = desired(property, kind, writable, limits.clone(), warnings);
+    let desired = match desired(property, kind, writable, limits.clone(), warnings) {
+        Desired::Unset if writable && !is_command && protocol.is_released(&visitor) => {
+            Desired::Value(DesiredValue { text: String::new(), version: String::new(), value: None })
+        }
+        desired => desired,
+    };
     Ok(PropertyPlan {
         name: name.clone(),
         kind,
@@ -298,7 +304,7 @@ fn desired(
             Desired::Value(DesiredValue {
                 text: text.to_owned(),
                 version: serde_json::json!([text, metadata]).to_string(),
-                value,
+                value: Some(value),
             })
         }
         Err(error) => {

@@ -84,6 +84,12 @@ pub trait Protocol: Send + Sync + 'static {
         false
     }
 
+    /// Whether what is desired no more of a property there is given up at the device ([`Session::release`]): it keeps a place for this
+    /// mapper, beside those of others.
+    fn is_released(&self, _: &Self::Visitor) -> bool {
+        false
+    }
+
     /// Whether it has streams, which [`Session::frames`] gives. Where it has none, properties of type STREAM are refused.
     fn has_streams(&self) -> bool {
         false
@@ -172,6 +178,28 @@ pub trait Session: Send + 'static {
         visitor: &Self::Visitor,
         value: &Value,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether the device has this desired value already, so that it is not written. Asked before each write of what is kept up.
+    fn holds(
+        &mut self,
+        visitor: &Self::Visitor,
+        value: &Value,
+    ) -> impl Future<Output = Result<bool, Fault>> + Send {
+        async move {
+            match self.read(visitor).await {
+                Ok(there) | Err(Fault::Doubtful(there, _)) => Ok(there == *value),
+                Err(fault) if fault.is_unanswered() => Err(fault),
+                // Not everything can be read: a refused read does not keep it from being written.
+                Err(_) => Ok(false),
+            }
+        }
+    }
+
+    /// Gives up what was desired of a property, where [`Protocol::is_released`] says so: now, and after each new connection while nothing is
+    /// desired. Answers whether the device had something of ours.
+    fn release(&mut self, _: &Self::Visitor) -> impl Future<Output = Result<bool, Fault>> + Send {
+        async { Ok(false) }
+    }
 
     /// The mapper ends, or the device is described otherwise: takes leave of the device, for those that keep a place for whoever
     /// has not. A second is all that it gets; a session that is lost is dropped without it.

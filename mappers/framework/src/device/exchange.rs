@@ -198,21 +198,21 @@ impl<P: Protocol> Device<P> {
         env: &Env,
     ) -> Option<Fault> {
         let session = self.session.as_mut()?;
-        // Not everything can be read: a refused read does not keep it from being written.
-        let there = read_write::read_one(session, &planned.visitor, env).await;
-        let outcome = match there {
-            Ok(value) | Err(Fault::Doubtful(value, _)) if value == desired.value => Ok(false),
-            Err(fault) if fault.is_unanswered() => Err(fault),
-            Ok(_) | Err(_) => {
-                read_write::write(session, &planned.visitor, &desired.value, env).await.map(|()| true)
-            }
+        let outcome = match &desired.value {
+            None => read_write::release(session, &planned.visitor, env).await,
+            Some(value) => match read_write::holds(session, &planned.visitor, value, env).await {
+                Ok(true) => Ok(false),
+                Ok(false) => read_write::write(session, &planned.visitor, value, env).await.map(|()| true),
+                Err(fault) => Err(fault),
+            },
         };
         let property = self.properties.get_mut(at)?;
         let (device, now) = (self.instance.name(), env.now());
         match outcome {
             Ok(is_written) => {
                 if is_written {
-                    events::desired_written(env, device, &planned.name, &desired.text);
+                    let shown = desired.value.as_ref().map_or("(given up)", |_| &desired.text);
+                    events::desired_written(env, device, &planned.name, shown);
                 }
                 property.was_written(now);
                 None
@@ -250,7 +250,9 @@ impl<P: Protocol> Device<P> {
             return Some(Fault::Device(reason));
         }
         let session = self.session.as_mut()?;
-        let fault = read_write::write(session, &planned.visitor, &desired.value, env).await.err();
+        // What is released is no command.
+        let value = desired.value.as_ref()?;
+        let fault = read_write::write(session, &planned.visitor, value, env).await.err();
         let property = self.properties.get_mut(at)?;
         let outcome = match &fault {
             None => {

@@ -141,7 +141,10 @@ impl PropertyState {
         self.refusal = None;
         self.is_unwritable = false;
         self.write = match &plan.desired {
-            Desired::Value(desired) if desired.text != self.observed || plan.is_command => {
+            // Whether it was given up is the device's word alone.
+            Desired::Value(desired)
+                if desired.text != self.observed || plan.is_command || desired.value.is_none() =>
+            {
                 Write::Due(desired.clone(), now)
             }
             Desired::Value(_) => Write::Done,

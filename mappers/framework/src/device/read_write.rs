@@ -43,6 +43,25 @@ pub(super) async fn read<S: Session>(
     read
 }
 
+pub(super) async fn holds<S: Session>(
+    session: &mut S,
+    visitor: &S::Visitor,
+    value: &Value,
+    env: &Env,
+) -> Result<bool, Fault> {
+    let deadline = session.deadline();
+    env.timeout(deadline, session.holds(visitor, value)).await.unwrap_or_else(|| Err(late(deadline)))
+}
+
+pub(super) async fn release<S: Session>(
+    session: &mut S,
+    visitor: &S::Visitor,
+    env: &Env,
+) -> Result<bool, Fault> {
+    let deadline = session.deadline();
+    env.timeout(deadline, session.release(visitor)).await.unwrap_or_else(|| Err(late(deadline)))
+}
+
 pub(super) async fn read_one<S: Session>(
     session: &mut S,
     visitor: &S::Visitor,

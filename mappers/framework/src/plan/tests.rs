@@ -13,6 +13,8 @@ use crate::protocol::Session;
 
 /// What is in this slot is called.
 const METHOD: i64 = 99;
+/// What is in this slot is given up when it is desired no more.
+const RELEASED: i64 = 98;
 
 struct TestProtocol;
 struct TestSession;
@@ -33,6 +35,9 @@ impl Protocol for TestProtocol {
     }
     fn is_command(&self, slot: &i64) -> bool {
         *slot == METHOD
+    }
+    fn is_released(&self, slot: &i64) -> bool {
+        *slot == RELEASED
     }
     async fn connect(&self, _: &String) -> Result<TestSession, Fault> {
         Err(Fault::Link("nowhere".to_owned()))
@@ -119,7 +124,7 @@ fn a_plain_device_is_planned_with_defaults() {
     let level = &plan.properties[0];
     assert_eq!((level.collect, level.report_cycle), (Some(DEFAULT_CYCLE), Some(REPEAT_CYCLE)));
     let Desired::Value(desired) = &level.desired else { panic!("{:?}", level.desired) };
-    assert_eq!((desired.text.as_str(), &desired.value), ("7", &Value::Int(7)));
+    assert_eq!((desired.text.as_str(), &desired.value), ("7", &Some(Value::Int(7))));
     assert!(!level.is_command);
     assert_eq!(plan.properties[1].kind, Kind::Float);
     assert_eq!(plan.state, None);
@@ -165,6 +170,24 @@ fn a_method_is_a_command_and_nothing_else() {
     assert!(with(&[("command", Scalar::Bool(true))]).properties[0].is_command);
     let refused = with(&[("command", Scalar::Bool(false))]).refused;
     assert!(refused[0].reason.contains("called once"), "{refused:?}");
+}
+
+#[test]
+fn what_is_desired_no_more_is_given_up_where_the_protocol_says_so_and_it_is_no_command() {
+    let with = |name: &str, desired: &str, more: &[(&str, Scalar)]| {
+        let mut level = property(name, desired);
+        level.visitors.as_mut().unwrap().config_data =
+            config(&[&[("slot", Scalar::Int(RELEASED))], more].concat());
+        match parsed(&device(vec![level])).0.properties[0].desired.clone() {
+            Desired::Value(desired) => Some(desired.value),
+            Desired::Unset => None,
+            Desired::Invalid(reason) => panic!("{reason}"),
+        }
+    };
+    assert_eq!(with("level", "7", &[]), Some(Some(Value::Int(7))));
+    assert_eq!(with("level", "", &[]), Some(None));
+    assert_eq!(with("level", "", &[("command", Scalar::Bool(true))]), None);
+    assert_eq!(with("seen", "", &[]), None, "it is ReadOnly");
 }
 
 #[test]

@@ -8,9 +8,11 @@ fn plan(desired: &str) -> PropertyPlan<()> {
     let desired = match (desired, Value::parse(Kind::Int, desired)) {
         ("", _) => Desired::Unset,
         (_, Err(error)) => Desired::Invalid(error.to_string()),
-        (text, Ok(value)) => {
-            Desired::Value(DesiredValue { text: text.to_owned(), version: text.to_owned(), value })
-        }
+        (text, Ok(value)) => Desired::Value(DesiredValue {
+            text: text.to_owned(),
+            version: text.to_owned(),
+            value: Some(value),
+        }),
     };
     PropertyPlan {
         name: "p".to_owned(),
@@ -197,6 +199,31 @@ fn a_new_desired_value_replaces_the_old_and_an_equal_one_is_not_written_twice() 
     assert_eq!(property.to_write(now), None);
     property.reconnected(&plan("5"), true, now);
     assert_eq!(property.to_write(now).unwrap().text, "5", "a device that was away may have forgotten");
+}
+
+#[test]
+fn what_is_given_up_is_so_at_once_and_after_each_new_connection() {
+    let now = Moment::default();
+    let released = || {
+        let nothing = DesiredValue { text: String::new(), version: String::new(), value: None };
+        PropertyPlan { desired: Desired::Value(nothing), ..plan("") }
+    };
+    let is_due = |property: &PropertyState| property.to_write(now).map(|desired| desired.value.is_none());
+    // A mapper before this one may have left something there.
+    let mut property = PropertyState::new(&released(), now);
+    assert_eq!(is_due(&property), Some(true));
+    property.was_written(now);
+    assert_eq!(is_due(&property), None);
+    property.reconnected(&released(), true, now);
+    assert_eq!(is_due(&property), Some(true));
+    property.follow_plan(&plan("5"), now);
+    property.was_written(now);
+    property.follow_plan(&released(), now);
+    assert_eq!(is_due(&property), Some(true));
+    read(&mut property, "1", now);
+    assert_eq!(property.twin().unwrap().twin.observed, "5", "until the device has confirmed it");
+    property.was_written(now);
+    assert_eq!(property.twin().unwrap().twin.observed, "");
 }
 
 #[test]
