@@ -161,10 +161,12 @@ impl Login {
         }
         let offer = Challenge::best(offers, self.may_basic);
         let may_http = kind == Kind::Get || self.way != Way::Token;
-        if let Some(offer) = offer.filter(|_| may_http && tries.challenges < 2) {
-            // The same question again is a no to the answer; a new one, or one that has grown old, is a question.
-            let is_no =
-                sent.answered.as_ref().is_some_and(|answered| answered.is_same(&offer) && !offer.is_stale);
+        if let Some(offer) = offer.filter(|_| may_http && tries.challenges < 2 && !tries.token) {
+            // Another question after an answer is a no to the answer, unless it says that the first has grown old; one that was kept from
+            // before may have grown old without a word.
+            let is_no = sent.answered.as_ref().is_some_and(|answered| {
+                !offer.is_stale && (tries.challenges > 0 || answered.is_same(&offer))
+            });
             if !is_no {
                 tries.challenges += 1;
                 (self.challenge, self.count) = (Some(offer), 0);
@@ -177,7 +179,7 @@ impl Login {
             return Next::AfterItsClock;
         }
         if kind == Kind::Soap && self.is_http && self.way == Way::AsAsked && !tries.token {
-            (self.is_http, tries.token) = (false, true);
+            (self.is_http, tries.token, tries.clock) = (false, true, true);
             return Next::AfterItsClock;
         }
         if offers.contains(&Offer::Basic) && offer_is_only_basic(offers) && !self.may_basic {

@@ -54,7 +54,9 @@ impl Called {
         if !relates_to.contains(&self.0.to_string()) {
             return Vec::new();
         }
-        let Some(matches) = envelope.at("Body/ProbeMatches") else { return Vec::new() };
+        let Some(body) = envelope.child("Body") else { return Vec::new() };
+        // Some leave out what is around the match.
+        let matches = body.child("ProbeMatches").unwrap_or(body);
         let one = |found: &crate::xml::Element| {
             let reference = found.text_at("EndpointReference/Address")?.to_owned();
             let (port, path) = place(found.text_at("XAddrs")?, from)?;
@@ -131,6 +133,9 @@ mod tests {
                 at("urn:uuid:c", 8080, "/y"),
             ]
         );
+        let bare =
+            answer(&ID.to_string(), &all[1]).replace("<d:ProbeMatches>", "").replace("</d:ProbeMatches>", "");
+        assert_eq!(called.answered(bare.as_bytes(), from), [at("urn:uuid:b", 81, "/onvif/device_service")]);
         assert_eq!(called.answered(answer("uuid:8", &all.concat()).as_bytes(), from), [], "somebody else's");
         for datagram in [&b""[..], b"\xFF", b"<a/>", answer(&ID.to_string(), "").as_bytes()] {
             assert_eq!(called.answered(datagram, from), []);
