@@ -107,6 +107,9 @@ impl Ask {
         let Some([root]) = read.child("Body").map(|body| body.children.as_slice()) else {
             return Err(format!("is not one element; {cure}"));
         };
+        if let Some(name) = of_no_namespace(root) {
+            return Err(format!("has `{name}`, whose prefix is none of ONVIF's; {cure}"));
+        }
         let action = format!("{}/{}", root.namespace, root.name);
         Ok(Ask { service, body: text.to_owned(), action })
     }
@@ -119,6 +122,14 @@ impl Ask {
     pub(crate) fn for_profile(&self, token: &str) -> Ask {
         Ask { body: self.body.replace(PROFILE, &escape(token)), ..self.clone() }
     }
+}
+
+/// The name of the first element that no camera knows.
+fn of_no_namespace(element: &Element) -> Option<&str> {
+    if element.namespace.is_empty() {
+        return Some(&element.name);
+    }
+    element.children.iter().find_map(of_no_namespace)
 }
 
 /// A request that writes a value.
@@ -254,7 +265,7 @@ mod tests {
         assert!(long.is_of_profile() && long.for_profile("a<b").body.contains("a&lt;b"));
         for (text, said) in [
             ("", "cannot be read"),
-            ("<x:Get/>", "`x`"),
+            ("<tds:A><x:Get/></tds:A>", "`Get`"),
             ("<tds:A/><tds:B/>", "not one element"),
             ("</s:Body>", "cannot be read"),
             ("<!DOCTYPE a><tds:A/>", "document type"),

@@ -338,7 +338,7 @@ impl Camera {
             .header(HOST, self.dialled.authority(target.port))
             .header(USER_AGENT, format!("{}/{}", agent::ONVIF_MAPPER, env!("CARGO_PKG_VERSION")));
         if let Some(authorization) = authorization {
-            let value = HeaderValue::from_str(authorization).map_err(|_| {
+            let value = HeaderValue::from_bytes(authorization.as_bytes()).map_err(|_| {
                 Fault::Unfit("what logs in has characters that no header can have".to_owned())
             })?;
             request = request.header(AUTHORIZATION, value);

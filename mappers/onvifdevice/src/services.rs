@@ -49,9 +49,10 @@ impl Dialled {
             _ => return Err(format!("`{}` is no address of HTTP", short(address))),
         };
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        if path.len() > PATH_MAX || path.parse::<PathAndQuery>().is_err() {
-            return Err(format!("`{}` has no path that can be asked for", short(address)));
-        }
+        // Without what stands behind `#`, which nobody is asked for.
+        let read = path.parse::<PathAndQuery>().ok().filter(|path| path.as_str().len() <= PATH_MAX);
+        let path = read.ok_or_else(|| format!("`{}` has no path that can be asked for", short(address)))?;
+        let path = path.as_str().to_owned();
         let port = self.own_port(authority).filter(|_| scheme.eq_ignore_ascii_case("http"));
         Ok(Target { port: port.unwrap_or(self.at.port()), path })
     }
@@ -178,6 +179,7 @@ mod tests {
             // TLS is not spoken; the same is there without it as a rule.
             ("https://192.0.2.7:443/onvif/media", 8000, "/onvif/media"),
             ("/onvif/media", 8000, "/onvif/media"),
+            ("/onvif/media?a#b c", 8000, "/onvif/media?a"),
             ("http://192.0.2.7", 80, "/"),
         ] {
             assert_eq!(dialled().target(address), Ok(Target { port, path: path.to_owned() }), "{address}");

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::ask::{Ask, Service};
+use crate::clock;
 use crate::exchange::{Camera, Line, ONCE, READ};
 use crate::media::{Pictures, snapshot_uri, stream_uri, without_login};
 use crate::monitor::{Monitor, Watched};
@@ -87,10 +88,17 @@ impl OnvifSession {
                 }
             }
             What::Clock | What::Move(_) | What::Stop | What::Preset | What::Reboot => {
-                let clock = match self.line.clock().await {
+                let mut clock = match self.line.clock().await {
                     Ok(clock) => clock,
                     Err(fault) => return vec![(0, Err(fault))],
                 };
+                // Some tell it to those alone who are known.
+                if clock.is_none() && first.what == What::Clock {
+                    match self.line.call(&Ask::of(Service::Device, "GetSystemDateAndTime"), READ).await {
+                        Ok(answer) => clock = clock::of_answer(&answer),
+                        Err(failure) => return vec![(0, Err(failure.fault))],
+                    }
+                }
                 let clock =
                     || clock.ok_or_else(|| Fault::NoValue("the camera does not tell its time".to_owned()));
                 let of = |visitor: &Visitor| match &visitor.what {

@@ -81,9 +81,8 @@ fn place(addresses: &str, from: IpAddr) -> Option<(u16, String)> {
             Some((host, port)) if !port.contains(']') => (host, port.parse().ok().filter(|port| *port != 0)?),
             _ => (authority, 80),
         };
-        path.parse::<PathAndQuery>().ok()?;
         let is_own = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip == from);
-        Some((is_own, port, path.to_owned()))
+        Some((is_own, port, path.parse::<PathAndQuery>().ok()?.as_str().to_owned()))
     };
     let found: Vec<_> = addresses.split_whitespace().take(16).filter_map(read).collect();
     let best = found.iter().find(|(is_own, ..)| *is_own).or(found.first());
