@@ -33,7 +33,7 @@ const NOBODY: &str = "65532:65532";
 const ROOT: &str = "0:0";
 
 /// Every program that is shipped.
-pub const PROGRAMS: [Program; 12] = [
+pub const PROGRAMS: [Program; 13] = [
     Program { name: "cloudcore", package: "cloud" },
     Program { name: "csidriver", package: "csidriver" },
     Program { name: "edgecore", package: "edge" },
@@ -46,10 +46,11 @@ pub const PROGRAMS: [Program; 12] = [
     Program { name: "opcua-mapper", package: "opcuadevice" },
     Program { name: "s7-mapper", package: "s7device" },
     Program { name: "can-mapper", package: "candevice" },
+    Program { name: "onvif-mapper", package: "onvifdevice" },
 ];
 
 /// Every image.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 11] = [
     Part {
         image: "cloudcore",
         title: "KubeHive CloudCore",
@@ -79,6 +80,7 @@ pub const PARTS: [Part; 10] = [
     mapper("opcua-mapper", "KubeHive mapper of OPC UA devices", &["opcua-mapper"]),
     mapper("s7-mapper", "KubeHive mapper of Siemens S7 PLCs", &["s7-mapper"]),
     mapper("can-mapper", "KubeHive mapper of devices on a CAN bus", &["can-mapper"]),
+    mapper("onvif-mapper", "KubeHive mapper of cameras that speak ONVIF", &["onvif-mapper"]),
 ];
 
 const fn mapper(image: &'static str, title: &'static str, programs: &'static [&'static str]) -> Part {
