@@ -20,7 +20,7 @@ use crate::Onvif;
 use crate::address::Address;
 use crate::ask::{Ask, Service};
 use crate::clock;
-use crate::login::{Kind, Login, Next, Offer, Tries};
+use crate::login::{AuthScheme, Kind, Login, Next, Tries};
 use crate::services::{Dialled, Profile, Services, Target, capabilities, chosen, profiles, services};
 use crate::soap::{Answer, Refusal, answer, envelope};
 use crate::xml::Element;
@@ -36,7 +36,7 @@ pub(crate) struct Camera {
     pub(crate) dialled: Dialled,
     /// Where its device service is.
     device: Target,
-    onvif: Onvif,
+    pub(crate) onvif: Onvif,
     login: Mutex<Login>,
     found: Mutex<Found>,
 }
@@ -86,7 +86,7 @@ pub(crate) const ONCE: Manner<'static> = Manner { is_repeatable: false, ..READ }
 
 struct Reply {
     status: StatusCode,
-    offers: Vec<Offer>,
+    offers: Vec<AuthScheme>,
     date: Option<Timestamp>,
     kind: String,
     said: Said,
@@ -306,7 +306,7 @@ impl Line {
         &mut self,
         kind: Kind,
         sent: &crate::login::Sent,
-        offers: &[Offer],
+        offers: &[AuthScheme],
         refusal: &Refusal,
         tries: &mut Tries,
     ) -> Result<(), Failure> {
@@ -402,11 +402,11 @@ async fn exchange(
     Ok(Reply { status, offers, date, kind, said })
 }
 
-fn head(answered: &Response<Incoming>) -> (StatusCode, Vec<Offer>, Option<Timestamp>, String) {
+fn head(answered: &Response<Incoming>) -> (StatusCode, Vec<AuthScheme>, Option<Timestamp>, String) {
     let headers = answered.headers();
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let challenges = headers.get_all(WWW_AUTHENTICATE).iter().take(CHALLENGES_MAX).filter_map(text);
-    let offers = challenges.flat_map(|challenge| Offer::read(&challenge)).collect();
+    let offers = challenges.flat_map(|challenge| AuthScheme::read(&challenge)).collect();
     let date = headers.get(DATE).and_then(text).and_then(|date| clock::of_header(&date));
     let kind = headers.get(CONTENT_TYPE).and_then(text).unwrap_or_default();
     (answered.status(), offers, date, kind)

@@ -57,6 +57,7 @@ pub struct Onvif {
     answers: Answers,
     folder: Arc<Path>,
     probed: SocketAddr,
+    lifetime: Duration,
 }
 
 impl Onvif {
@@ -68,6 +69,7 @@ impl Onvif {
             answers: Answers::default(),
             folder: folder.into(),
             probed: discovery::EVERYONE,
+            lifetime: monitor::LIFETIME,
         }
     }
 
@@ -75,6 +77,12 @@ impl Onvif {
     #[must_use]
     pub fn probing(self, probed: SocketAddr) -> Self {
         Onvif { probed, ..self }
+    }
+
+    /// Has a camera keep a pull point so long of which it hears nothing, and not a minute. It is renewed after half of it.
+    #[must_use]
+    pub fn keeping(self, lifetime: Duration) -> Self {
+        Onvif { lifetime, ..self }
     }
 
     /// The address that is dialled, and the path of the camera's device service.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::xml::escape;
 
-pub(crate) use challenge::{Challenge, Offer};
+pub(crate) use challenge::{AuthScheme, Challenge};
 
 /// 5 minutes: how long a camera is left alone that refuses whoever asks.
 pub(crate) const LEFT_ALONE: Duration = Duration::from_secs(300);
@@ -150,7 +150,7 @@ impl Login {
         &mut self,
         kind: Kind,
         sent: &Sent,
-        offers: &[Offer],
+        offers: &[AuthScheme],
         said: &str,
         tries: &mut Tries,
         now: Instant,
@@ -182,7 +182,7 @@ impl Login {
             (self.is_http, tries.token, tries.clock) = (false, true, true);
             return Next::AfterItsClock;
         }
-        if offers.contains(&Offer::Basic) && offer_is_only_basic(offers) && !self.may_basic {
+        if offers.contains(&AuthScheme::Basic) && offer_is_only_basic(offers) && !self.may_basic {
             let said = "it wants the password in clear (HTTP Basic), which is not sent; write `allowBasic: true` where that is what you want";
             return self.stop(said.to_owned(), now);
         }
@@ -205,8 +205,8 @@ impl Login {
     }
 }
 
-fn offer_is_only_basic(offers: &[Offer]) -> bool {
-    offers.iter().all(|offer| *offer == Offer::Basic)
+fn offer_is_only_basic(offers: &[AuthScheme]) -> bool {
+    offers.iter().all(|offer| *offer == AuthScheme::Basic)
 }
 
 /// A `UsernameToken` with a digest (WS-Security UsernameToken Profile 1.1 §3.1).

@@ -14,7 +14,7 @@ use crate::topic::{Said, Topic, messages};
 use crate::xml::{Element, escape};
 
 /// A minute: how long a camera keeps a pull point of which it hears nothing.
-const LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(60);
 /// 1 to 5 s that a camera waits for something to say, by how often values are told again.
 const PULL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// 64 messages of one answer are asked for.
@@ -209,7 +209,8 @@ impl Pulling {
         let action =
             "http://www.onvif.org/ver10/events/wsdl/EventPortType/CreatePullPointSubscriptionRequest";
         // Some cameras fail without a time, and some with a filter.
-        let lifetime = format!("PT{}S", LIFETIME.as_secs());
+        let kept = self.line.camera.onvif.lifetime;
+        let lifetime = format!("PT{}S", kept.as_secs_f64());
         let body = format!(
             "<tev:CreatePullPointSubscription><tev:InitialTerminationTime>{lifetime}</tev:InitialTerminationTime></tev:CreatePullPointSubscription>"
         );
@@ -220,12 +221,12 @@ impl Pulling {
         let point = Point::of(&made, &self.line.camera)?;
         *lock(&self.point) = Some(point.clone());
         self.synchronize(&point).await?;
-        let mut renew_at = Instant::now() + LIFETIME / 2;
+        let mut renew_at = Instant::now() + kept / 2;
         loop {
             let began = Instant::now();
             if began >= renew_at {
                 self.renew(&point, &lifetime).await?;
-                renew_at = Instant::now() + LIFETIME / 2;
+                renew_at = Instant::now() + kept / 2;
             }
             let inside = format!(
                 "<tev:Timeout>PT{}S</tev:Timeout><tev:MessageLimit>{MESSAGES}</tev:MessageLimit>",

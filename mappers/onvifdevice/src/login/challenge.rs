@@ -12,7 +12,7 @@ const VALUE_MAX: usize = 1024;
 
 /// A way that a camera offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Offer {
+pub(crate) enum AuthScheme {
     Digest(Challenge),
     /// The password in clear.
     Basic,
@@ -40,9 +40,9 @@ pub(crate) struct Challenge {
     pub(crate) is_stale: bool,
 }
 
-impl Offer {
+impl AuthScheme {
     /// Those of one header `WWW-Authenticate`, which may hold several.
-    pub(crate) fn read(header: &str) -> Vec<Offer> {
+    pub(crate) fn read(header: &str) -> Vec<AuthScheme> {
         let mut offers: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for part in parts(header) {
             let (name, value) = match part.split_once('=') {
@@ -66,12 +66,12 @@ impl Offer {
                 break;
             }
         }
-        offers.iter().filter_map(|(scheme, values)| Offer::of(scheme, values)).collect()
+        offers.iter().filter_map(|(scheme, values)| AuthScheme::of(scheme, values)).collect()
     }
 
-    fn of(scheme: &str, values: &[(String, String)]) -> Option<Offer> {
+    fn of(scheme: &str, values: &[(String, String)]) -> Option<AuthScheme> {
         if scheme == "basic" {
-            return Some(Offer::Basic);
+            return Some(AuthScheme::Basic);
         }
         let value = |name: &str| {
             values
@@ -97,7 +97,7 @@ impl Offer {
             Some(_) => return None,
         };
         (scheme == "digest").then_some(())?;
-        Some(Offer::Digest(Challenge {
+        Some(AuthScheme::Digest(Challenge {
             algorithm: Some(algorithm),
             is_session,
             realm: value("realm")?.clone(),
@@ -111,10 +111,10 @@ impl Offer {
 
 impl Challenge {
     /// The best of those that are offered. None: there is none that may be answered.
-    pub(crate) fn best(offers: &[Offer], may_basic: bool) -> Option<Challenge> {
+    pub(crate) fn best(offers: &[AuthScheme], may_basic: bool) -> Option<Challenge> {
         let digests = offers.iter().filter_map(|offer| match offer {
-            Offer::Digest(challenge) => Some(challenge),
-            Offer::Basic => None,
+            AuthScheme::Digest(challenge) => Some(challenge),
+            AuthScheme::Basic => None,
         });
         let basic = || Challenge {
             algorithm: None,
@@ -126,7 +126,7 @@ impl Challenge {
             is_stale: false,
         };
         let best = digests.max_by_key(|challenge| challenge.algorithm).cloned();
-        best.or_else(|| (may_basic && offers.contains(&Offer::Basic)).then(basic))
+        best.or_else(|| (may_basic && offers.contains(&AuthScheme::Basic)).then(basic))
     }
 
     /// Whether it is the same question again.
@@ -242,10 +242,10 @@ mod tests {
 
     fn digests(header: &str) -> Vec<Challenge> {
         let only = |offer| match offer {
-            Offer::Digest(challenge) => Some(challenge),
-            Offer::Basic => None,
+            AuthScheme::Digest(challenge) => Some(challenge),
+            AuthScheme::Basic => None,
         };
-        Offer::read(header).into_iter().filter_map(only).collect()
+        AuthScheme::read(header).into_iter().filter_map(only).collect()
     }
 
     #[test]
@@ -265,14 +265,14 @@ mod tests {
         );
         assert!(answers[1].contains("response=\"8ca523f5e9506fed4657c9700eebdbec\""));
         assert!(answers[0].contains("nc=00000001") && answers[0].contains("opaque=\"FQhe"), "{}", answers[0]);
-        let offers = Offer::read(header);
+        let offers = AuthScheme::read(header);
         assert_eq!(Challenge::best(&offers, true).unwrap().algorithm, Some(Algorithm::Sha256));
         // RFC 2069 §2.4, with the response that its erratum 749 gives.
         let old = "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", opaque=\"5ccc069c403ebaf9f0171e9517f40e41\"";
         let answer = digests(old)[0].answer(("Mufasa", "CircleOfLife"), request, 1, own);
         assert!(answer.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{answer}");
         assert!(!answer.contains("nc=") && !answer.contains("cnonce"));
-        let basic = Challenge::best(&Offer::read("Basic realm=\"x\""), true).unwrap();
+        let basic = Challenge::best(&AuthScheme::read("Basic realm=\"x\""), true).unwrap();
         assert_eq!(basic.answer(("u", "p"), request, 1, own), "Basic dTpw");
     }
 
@@ -280,7 +280,7 @@ mod tests {
     fn offers_are_told_apart_and_what_is_none_is_none() {
         let header =
             "Basic realm=\"a, b\", Digest realm=\"say \\\"hi\\\"\", nonce=\"n\", stale=TRUE, Negotiate";
-        let offers = Offer::read(header);
+        let offers = AuthScheme::read(header);
         assert_eq!(offers.len(), 2, "{offers:?}");
         let found = Challenge::best(&offers, true).unwrap();
         assert_eq!((found.realm.as_str(), found.is_stale, found.has_qop), ("say \"hi\"", true, false));
@@ -289,7 +289,7 @@ mod tests {
                 .answer(("a\"b", "p"), ("GET", "/"), 1, "x")
                 .contains("username=\"a\\\"b\", realm=\"say \\\"hi\\\"\"")
         );
-        assert_eq!(Challenge::best(&[Offer::Basic], false), None, "not in clear");
+        assert_eq!(Challenge::best(&[AuthScheme::Basic], false), None, "not in clear");
         for header in [
             "Digest",
             "Digest realm=\"x\"",
@@ -309,8 +309,8 @@ mod tests {
         #[test]
         fn whatever_a_header_is_it_is_read(header in any::<String>(), about in "Digest [a-z=\",\\\\ ]{0,60}") {
             for header in [header, about] {
-                for offer in Offer::read(&header) {
-                    if let Offer::Digest(challenge) = offer {
+                for offer in AuthScheme::read(&header) {
+                    if let AuthScheme::Digest(challenge) = offer {
                         challenge.answer(("u", "p"), ("GET", "/"), 1, "x");
                     }
                 }

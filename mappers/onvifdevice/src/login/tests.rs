@@ -8,15 +8,15 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn offers(nonce: &str) -> Vec<Offer> {
-    Offer::read(&format!("Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\""))
+fn offers(nonce: &str) -> Vec<AuthScheme> {
+    AuthScheme::read(&format!("Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\""))
 }
 
 fn dress(login: &mut Login, kind: Kind) -> (Option<String>, Option<String>, Sent) {
     login.dress(kind, ("POST", "/"), at("2026-11-30T10:00:00Z"), [7; 16])
 }
 
-fn refused(login: &mut Login, kind: Kind, sent: &Sent, offers: &[Offer], tries: &mut Tries) -> Next {
+fn refused(login: &mut Login, kind: Kind, sent: &Sent, offers: &[AuthScheme], tries: &mut Tries) -> Next {
     login.was_refused(kind, sent, offers, "NotAuthorized", tries, Instant::now())
 }
 
@@ -107,7 +107,7 @@ fn who_may_not_do_one_thing_does_the_others_and_who_is_known_no_more_stops() {
 
 #[test]
 fn a_password_goes_in_clear_only_where_a_device_says_so() {
-    let basic = Offer::read("Basic realm=\"r\"");
+    let basic = AuthScheme::read("Basic realm=\"r\"");
     let mut closed = login(Way::AsAsked);
     let mut tries = Tries::default();
     let (_, _, sent) = dress(&mut closed, Kind::Get);

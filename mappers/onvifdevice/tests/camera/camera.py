@@ -11,6 +11,7 @@ specifications do not allow is refused, and kept for `faults`. Every line of inp
   points               -> how many pull points there are
   drop                 -> ok; all pull points are gone
   faults               -> what was wrong with requests, or none
+  bodies               -> what was asked for, each once, in Base64
 Modes: token and digest and both (which logins it takes), hour (its clock is an hour ahead), noclock (GetSystemDateAndTime wants a
 login), nat (addresses are those of somebody else), wrongport (its picture is at a port of its own, at the right address), old (it has
 no GetServices), media2, noptz, rtsp (its picture is rtsp://), norenew, nosync, nowait (pulls are answered at once), closes (after
@@ -54,7 +55,7 @@ lock = threading.Condition()
 modes = {"token"}
 values = {"Name": "door", "Brightness": "50", "Contrast": "0.5", "BitrateLimit": "1", "GuaranteedFrameRate": "true",
           "FrameRateLimit": "25", "Quality": "5"}
-moves, faults, counts, nonces, digests, points = [], [], {}, set(), {}, {}
+moves, faults, counts, nonces, digests, points, bodies = [], [], {}, set(), {}, {}, {}
 position = {"x": "0", "y": "0", "z": "0"}
 pictures = [0]
 
@@ -176,6 +177,7 @@ class Camera(BaseHTTPRequestHandler):
         body = body[0]
         namespace, operation = body.tag[1:].split("}")
         counts[operation] = counts.get(operation, 0) + 1
+        bodies[operation] = base64.b64encode(ET.tostring(body)).decode()
         kind = self.headers["Content-Type"]
         if not kind.startswith("application/soap+xml; charset=utf-8; action="):
             wrong(f"Content-Type is {kind}")
@@ -474,6 +476,8 @@ for line in sys.stdin:
         with lock:
             points.clear()
             lock.notify_all()
+    elif verb == "bodies":
+        answer = " ".join(bodies.values())
     elif verb == "faults":
         answer = "; ".join(faults) or "none"
     print(answer, flush=True)

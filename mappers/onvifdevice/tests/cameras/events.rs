@@ -1,8 +1,10 @@
 //! What a camera says by itself.
 
+use std::time::Duration;
+
 use dmi::Scalar;
 use dmi::v1beta1::DeviceProperty;
-use onvifdevice::NAME;
+use onvifdevice::{NAME, Onvif};
 
 use crate::camera::{Camera, on_loopback};
 use crate::edgecore::{EdgeCore, Mapper, device, eventually, model, modelled, property};
@@ -19,11 +21,16 @@ struct Listening {
 fn heard(name: &str, topic: &str, more: &[(&'static str, &str)]) -> DeviceProperty {
     let pairs = [("topic", topic)].into_iter().chain(more.iter().copied());
     let pairs: Vec<_> = pairs.map(|(key, value)| (key, Scalar::Text(value.to_owned()))).collect();
-    property(name, NAME, &pairs)
+    // A camera waits no longer than that for something to say.
+    DeviceProperty { report_cycle: 1000, ..property(name, NAME, &pairs) }
 }
 
 impl Listening {
     async fn to(modes: &str) -> Self {
+        Listening::with(modes, |protocol| protocol).await
+    }
+
+    async fn with(modes: &str, changed: impl Fn(Onvif) -> Onvif) -> Self {
         let camera = Camera::odd(modes);
         let folder = tempfile::tempdir().unwrap();
         let edgecore = EdgeCore::at(folder.path());
@@ -39,7 +46,7 @@ impl Listening {
             objects.devices = vec![device("door", "camera", NAME, &camera.place(), properties)];
         }
         edgecore.start();
-        let mapper = Mapper::start(folder.path(), on_loopback(folder.path()));
+        let mapper = Mapper::start(folder.path(), changed(on_loopback(folder.path())));
         Listening { edgecore, mapper, camera, _folder: folder }
     }
 
@@ -120,4 +127,21 @@ async fn a_camera_that_refuses_says_why_and_is_online() {
     listening.say(MOTION, "IsMotion", "true", "Changed Rule=r1");
     listening.edgecore.until_value("door", "motion", "true").await;
     listening.mapper.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_point_is_renewed_or_made_anew_where_that_is_refused() {
+    // The camera's own clock decides: a point that is not renewed is none after 4 s, whatever is pulled.
+    let short = |protocol: Onvif| protocol.keeping(Duration::from_secs(4));
+    let listening = Listening::with("token", short).await;
+    eventually("three renewals", async || listening.camera.count("Renew") >= 3).await;
+    assert_eq!(listening.camera.count("CreatePullPointSubscription"), 1);
+    listening.mapper.stop().await;
+    let listening = Listening::with("token norenew", short).await;
+    eventually("a second one", async || listening.camera.count("CreatePullPointSubscription") >= 2).await;
+    eventually("and it is there", async || listening.camera.ask("points") == "1").await;
+    listening.say(MOTION, "IsMotion", "true", "Changed Rule=r1");
+    listening.edgecore.until_value("door", "motion", "true").await;
+    listening.mapper.stop().await;
+    assert_eq!(listening.camera.ask("faults"), "none");
 }

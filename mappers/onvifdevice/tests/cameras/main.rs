@@ -14,4 +14,5 @@ mod hostile;
 mod logins;
 mod moves;
 mod pictures;
+mod schemas;
 mod virtual_camera;
