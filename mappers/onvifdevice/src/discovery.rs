@@ -25,9 +25,6 @@ const ANSWERS_MAX: usize = 512;
 const INTERFACES_MAX: usize = 32;
 /// A datagram of UDP is no longer.
 const DATAGRAM_MAX: usize = 64 << 10;
-/// `IFF_UP` and `IFF_MULTICAST` of Linux.
-const WANTED: u32 = 0x1 | 0x1000;
-
 /// Where a camera is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Discovered {
@@ -102,7 +99,7 @@ fn sockets(interface: Option<&str>, to: SocketAddr) -> Result<(Vec<UdpSocket>, S
         None if !to.ip().is_multicast() => vec![None],
         None => interfaces().into_iter().map(Some).collect(),
     };
-    let (mut opened, mut why) = (Vec::new(), "there is no interface with multicast".to_owned());
+    let (mut opened, mut why) = (Vec::new(), "this machine is in no network".to_owned());
     for name in &names {
         match socket(name.as_deref()) {
             Ok(socket) => opened.push(socket),
@@ -127,18 +124,39 @@ fn socket(interface: Option<&str>) -> std::io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Those that are up and have multicast, but for loopback and what is part of a bridge.
+/// Those with a network of which this machine is a part: neither loopback, nor what is part of a bridge, nor a way to one other address.
 fn interfaces() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let is_wanted = |name: &String| {
-        let place = format!("/sys/class/net/{name}");
-        let flags = fs::read_to_string(format!("{place}/flags")).unwrap_or_default();
-        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or_default();
-        name != "lo" && flags & WANTED == WANTED && fs::symlink_metadata(format!("{place}/master")).is_err()
+    // That of this thread, wherever it is.
+    of_routes(&fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default())
+}
+
+/// From the kernel's table of routes: the interface, the network, the gateway, and behind four other columns the mask, in hexadecimal.
+fn of_routes(table: &str) -> Vec<String> {
+    let network = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_near = *columns.get(2)? == "00000000" && *columns.get(7)? != "FFFFFFFF";
+        is_near.then_some((*columns.first()?).to_owned())
     };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(is_wanted).collect();
+    let mut names: Vec<String> = table.lines().skip(1).filter_map(network).collect();
     names.sort();
+    names.dedup();
     names.truncate(INTERFACES_MAX);
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_are_called_on_the_networks_that_this_machine_is_in() {
+        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+            eth0\t00000000\t0102A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+            eth0\t0002A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n\
+            cni0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+            cali1\t0200F40A\t00000000\t0005\t0\t0\t0\tFFFFFFFF\t0\t0\t0\n\
+            broken\t0\n";
+        assert_eq!(of_routes(table), ["cni0", "eth0"]);
+        assert_eq!(of_routes(""), [] as [&str; 0]);
+    }
 }

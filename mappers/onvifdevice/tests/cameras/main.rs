@@ -13,6 +13,7 @@ mod found;
 mod hostile;
 mod logins;
 mod moves;
+mod multicast;
 mod pictures;
 mod schemas;
 mod virtual_camera;
