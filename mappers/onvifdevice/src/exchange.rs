@@ -20,7 +20,7 @@ use crate::Onvif;
 use crate::address::Address;
 use crate::ask::{Ask, Service};
 use crate::clock;
-use crate::login::{AuthScheme, Kind, Login, Next, Tries};
+use crate::login::{AuthScheme, Kind, Login, Next, Question, Sent, Tries};
 use crate::services::{Dialled, Profile, Services, Target, capabilities, chosen, profiles, services};
 use crate::soap::{Answer, Refusal, answer, envelope};
 use crate::xml::Element;
@@ -117,11 +117,12 @@ pub(crate) struct Line {
     pub(crate) camera: Arc<Camera>,
     /// To that port.
     kept: Option<(u16, SendRequest<Full<Bytes>>)>,
+    question: Question,
 }
 
 impl Line {
     pub(crate) fn to(camera: Arc<Camera>) -> Self {
-        Line { camera, kept: None }
+        Line { camera, kept: None, question: Question::default() }
     }
 
     /// Nothing is asked for a while.
@@ -261,7 +262,7 @@ impl Line {
             if !is_of_login {
                 return Err(Failure { fault: Fault::Device(refused(status, &refusal)), refusal });
             }
-            self.next(Kind::Soap, &sent, &reply.offers, &refusal, &mut tries).await?;
+            self.next(&sent, &reply.offers, &refusal, &mut tries).await?;
         }
     }
 
@@ -284,34 +285,34 @@ impl Line {
             if reply.status != StatusCode::UNAUTHORIZED {
                 return Err(Failure { fault: Fault::Device(refused(reply.status, &refusal)), refusal });
             }
-            self.next(Kind::Get, &sent, &reply.offers, &refusal, &mut tries).await?;
+            self.next(&sent, &reply.offers, &refusal, &mut tries).await?;
         }
     }
 
     fn dress(
-        &self,
+        &mut self,
         kind: Kind,
         request: (&str, &str),
-    ) -> Result<(Option<String>, Option<String>, crate::login::Sent), Fault> {
+    ) -> Result<(Option<String>, Option<String>, Sent), Fault> {
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_| Fault::NotSent("the machine gives no random numbers for a login".to_owned()))?;
-        let mut login = self.camera.login();
+        let login = self.camera.login();
         login.check(Instant::now()).map_err(Fault::Device)?;
-        Ok(login.dress(kind, request, Timestamp::now(), nonce))
+        Ok(login.dress(kind, &mut self.question, request, Timestamp::now(), nonce))
     }
 
     /// What there is to do before the same is sent again.
     async fn next(
         &mut self,
-        kind: Kind,
-        sent: &crate::login::Sent,
+        sent: &Sent,
         offers: &[AuthScheme],
         refusal: &Refusal,
         tries: &mut Tries,
     ) -> Result<(), Failure> {
         let said = refusal.to_string();
-        let next = self.camera.login().was_refused(kind, sent, offers, &said, tries, Instant::now());
+        let next =
+            self.camera.login().was_refused(&mut self.question, sent, offers, &said, tries, Instant::now());
         match next {
             Next::Again => Ok(()),
             Next::AfterItsClock => Ok(self.clock().await.map(drop)?),

@@ -34,8 +34,9 @@ pub enum Way {
 }
 
 /// What is asked: in SOAP a token can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
+    #[default]
     Soap,
     Get,
 }
@@ -43,6 +44,7 @@ pub(crate) enum Kind {
 /// With what a request was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
+    kind: Kind,
     is_token: bool,
     /// The challenge that was answered.
     answered: Option<Challenge>,
@@ -67,6 +69,14 @@ pub(crate) struct Tries {
     challenges: u32,
 }
 
+/// What one connection was asked last: answers to one question are counted, and come in their order on one connection alone.
+#[derive(Debug, Default)]
+pub(crate) struct Question {
+    challenge: Option<Challenge>,
+    /// How often it was answered.
+    count: u32,
+}
+
 /// The login at one camera.
 pub(crate) struct Login {
     user: Option<(String, String)>,
@@ -75,10 +85,6 @@ pub(crate) struct Login {
     may_basic: bool,
     /// The camera's clock before ours.
     ahead: SignedDuration,
-    /// What HTTP's answers are made by.
-    challenge: Option<Challenge>,
-    /// How often it was answered.
-    count: u32,
     /// SOAP is asked by HTTP's login, and without a token.
     is_http: bool,
     /// The camera has taken it.
@@ -94,8 +100,6 @@ impl Login {
             way,
             may_basic,
             ahead: SignedDuration::ZERO,
-            challenge: None,
-            count: 0,
             is_http: way == Way::Digest,
             is_proved: false,
             refused: 0,
@@ -121,21 +125,26 @@ impl Login {
 
     /// What a request is sent with: the token for the header of its envelope, the header of HTTP, and what to remember of it.
     pub(crate) fn dress(
-        &mut self,
+        &self,
         kind: Kind,
+        question: &mut Question,
         (method, uri): (&str, &str),
         now: Timestamp,
         nonce: [u8; 16],
     ) -> (Option<String>, Option<String>, Sent) {
-        let Some((user, password)) = &self.user else { return (None, None, Sent::default()) };
+        let Some((user, password)) = &self.user else {
+            return (None, None, Sent { kind, ..Sent::default() });
+        };
         if kind == Kind::Soap && !self.is_http {
             let token = token(user, password, now.saturating_add(self.ahead).unwrap_or(now), nonce);
-            return (Some(token), None, Sent { is_token: true, answered: None });
+            return (Some(token), None, Sent { kind, is_token: true, answered: None });
         }
-        let Some(challenge) = &self.challenge else { return (None, None, Sent::default()) };
-        self.count = self.count.saturating_add(1);
-        let header = challenge.answer((user, password), (method, uri), self.count, &hex::encode(nonce));
-        (None, Some(header), Sent { is_token: false, answered: Some(challenge.clone()) })
+        let Some(challenge) = &question.challenge else {
+            return (None, None, Sent { kind, ..Sent::default() });
+        };
+        question.count = question.count.saturating_add(1);
+        let header = challenge.answer((user, password), (method, uri), question.count, &hex::encode(nonce));
+        (None, Some(header), Sent { kind, is_token: false, answered: Some(challenge.clone()) })
     }
 
     /// The camera has done what only somebody may have done who is known.
@@ -148,7 +157,7 @@ impl Login {
     /// It has refused. `said` is in its own words.
     pub(crate) fn was_refused(
         &mut self,
-        kind: Kind,
+        question: &mut Question,
         sent: &Sent,
         offers: &[AuthScheme],
         said: &str,
@@ -160,7 +169,7 @@ impl Login {
                 .stop(format!("it wants to know who asks ({said}); write `userName` and `password`"), now);
         }
         let offer = Challenge::best(offers, self.may_basic);
-        let may_http = kind == Kind::Get || self.way != Way::Token;
+        let may_http = sent.kind == Kind::Get || self.way != Way::Token;
         if let Some(offer) = offer.filter(|_| may_http && tries.challenges < 2 && !tries.token) {
             // Another question after an answer is a no to the answer, unless it says that the first has grown old; one that was kept from
             // before may have grown old without a word.
@@ -169,8 +178,8 @@ impl Login {
             });
             if !is_no {
                 tries.challenges += 1;
-                (self.challenge, self.count) = (Some(offer), 0);
-                self.is_http = self.is_http || kind == Kind::Soap;
+                *question = Question { challenge: Some(offer), count: 0 };
+                self.is_http = self.is_http || sent.kind == Kind::Soap;
                 return Next::Again;
             }
         }
@@ -178,7 +187,7 @@ impl Login {
             tries.clock = true;
             return Next::AfterItsClock;
         }
-        if kind == Kind::Soap && self.is_http && self.way == Way::AsAsked && !tries.token {
+        if sent.kind == Kind::Soap && self.is_http && self.way == Way::AsAsked && !tries.token {
             (self.is_http, tries.token, tries.clock) = (false, true, true);
             return Next::AfterItsClock;
         }

@@ -42,7 +42,7 @@ pub(crate) struct Watched {
 }
 
 /// What was said last of each.
-type Heard = Vec<(Watched, Option<Result<Value, Fault>>)>;
+type Heard = Vec<(Watched, Result<Value, Fault>)>;
 
 /// A subscription at a camera.
 pub(crate) struct Monitor {
@@ -80,7 +80,7 @@ impl Monitor {
         let told_every = watched.iter().filter_map(|one| one.told_every).min();
         let pull = told_every.unwrap_or(PULL.1).clamp(PULL.0, PULL.1);
         let heard: Arc<Mutex<Heard>> =
-            Arc::new(Mutex::new(watched.into_iter().map(|one| (one, None)).collect()));
+            Arc::new(Mutex::new(watched.into_iter().map(|one| (one, Err(nothing_yet()))).collect()));
         let point = Arc::new(Mutex::new(None));
         let pulling = Pulling {
             line: Line::to(Arc::clone(camera)),
@@ -102,7 +102,7 @@ impl Monitor {
     pub(crate) fn last(&self, topic: &Topic) -> Result<Value, Fault> {
         let heard = lock(&self.heard);
         let found = heard.iter().find(|(watched, _)| watched.topic == *topic);
-        found.and_then(|(_, last)| last.clone()).unwrap_or_else(|| Err(nothing_yet()))
+        found.map_or_else(|| Err(nothing_yet()), |(_, last)| last.clone())
     }
 
     /// Gives the pull point back: a camera has few of them.
@@ -179,7 +179,7 @@ impl Pulling {
     /// Until the camera is away.
     async fn run(mut self) {
         let mut retry = RETRY.0;
-        self.tell_all(&Err(nothing_yet()));
+        self.tell_all(&nothing_yet());
         loop {
             let failure = match self.subscribed(&mut retry).await {
                 Ok(never) => match never {},
@@ -187,16 +187,16 @@ impl Pulling {
             };
             if failure.fault.is_unanswered() {
                 // The session is at its end with it: the camera forgets what it was asked to say.
-                return self.tell_all(&Err(Fault::Link(failure.fault.to_string())));
+                return self.tell_all(&Fault::Link(failure.fault.to_string()));
             }
             let was_there = lock(&self.point).take().is_some();
             if was_there && retry == RETRY.0 {
                 tracing::debug!(reason = %failure.fault, "a pull point has ended, and is made anew");
             } else {
-                self.tell_all(&Err(Fault::NoValue(format!(
+                self.tell_all(&Fault::NoValue(format!(
                     "the camera says nothing by itself: {}",
                     failure.fault
-                ))));
+                )));
             }
             sleep(retry).await;
             retry = (retry * 2).min(RETRY.1);
@@ -278,32 +278,28 @@ impl Pulling {
         let mut heard = lock(&self.heard);
         for (watched, last) in &mut *heard {
             if let Some(said) = messages.iter().filter_map(|message| watched.topic.of(message)).next_back() {
-                *last = Some(match said {
+                *last = match said {
                     Said::Value(text) => watched.payload.value(text.as_bytes()),
                     Said::Deleted => Err(Fault::NoValue("the camera says that it is no more".to_owned())),
                     Said::Nothing(reason) => Err(Fault::NoValue(reason)),
-                });
+                };
             }
-            self.values.push(watched.place, last.clone().unwrap_or_else(|| Err(nothing_yet())));
+            self.values.push(watched.place, last.clone());
         }
         messages.len()
     }
 
     /// What was said before is no longer known to be so.
-    fn tell_all(&self, outcome: &Result<Value, Fault>) {
+    fn tell_all(&self, fault: &Fault) {
         for (watched, last) in &mut *lock(&self.heard) {
-            *last = Some(outcome.clone()).filter(|_| outcome.is_err() && !is_nothing_yet(outcome));
-            self.values.push(watched.place, outcome.clone());
+            *last = Err(fault.clone());
+            self.values.push(watched.place, Err(fault.clone()));
         }
     }
 }
 
 fn nothing_yet() -> Fault {
     Fault::NoValue("no message of this `topic` has come".to_owned())
-}
-
-fn is_nothing_yet(outcome: &Result<Value, Fault>) -> bool {
-    outcome.as_ref().is_err_and(|fault| *fault == nothing_yet())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

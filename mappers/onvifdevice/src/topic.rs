@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::soap::short;
 use crate::xml::Element;
 
 /// 32 steps of a topic.
 const STEPS_MAX: usize = 32;
+
+/// 16 names of data are told.
+const NAMES_MAX: usize = 16;
 
 /// Which messages are meant, and what of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +60,10 @@ impl Topic {
         if message.is_deleted {
             return Some(Said::Deleted);
         }
-        let names = || message.data.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = || {
+            let names = message.data.iter().take(NAMES_MAX).map(|(name, _)| short(name));
+            names.collect::<Vec<_>>().join(", ")
+        };
         Some(match (&self.item, message.data.as_slice()) {
             (None, [(_, value)]) => Said::Value(value),
             (None, []) => Said::Nothing("its message has no data".to_owned()),
@@ -142,6 +149,20 @@ mod tests {
         assert!(said.contains("`item`: p, q"), "{said}");
         let Some(Said::Nothing(said)) = topic("a/b", Some("r"), &[]).of(two) else { panic!() };
         assert!(said.contains("no `r`; there are p, q"), "{said}");
+    }
+
+    #[test]
+    fn what_a_message_names_is_told_in_few_words() {
+        let items: String =
+            (0..5000).map(|at| format!("<SimpleItem Name='{at}{}' Value=''/>", "x".repeat(90))).collect();
+        let pulled = format!(
+            "<r><NotificationMessage><Topic>a</Topic><Message><Message><Data>{items}</Data></Message></Message></NotificationMessage></r>"
+        );
+        let pulled = messages(&parse(pulled.as_bytes()).unwrap());
+        for item in [None, Some("y")] {
+            let Some(Said::Nothing(said)) = topic("a", item, &[]).of(&pulled[0]) else { panic!() };
+            assert!(said.len() < 4096, "{} bytes", said.len());
+        }
     }
 
     #[test]

@@ -1,7 +1,11 @@
 use super::*;
 
-fn login(way: Way) -> Login {
-    Login::new(Some(("op".to_owned(), "p&w".to_owned())), way, false)
+fn login(way: Way) -> Here {
+    here(Login::new(Some(("op".to_owned(), "p&w".to_owned())), way, false))
+}
+
+fn here(login: Login) -> Here {
+    Here { login, question: Question::default() }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -12,12 +16,33 @@ fn offers(nonce: &str) -> Vec<AuthScheme> {
     AuthScheme::read(&format!("Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\""))
 }
 
-fn dress(login: &mut Login, kind: Kind) -> (Option<String>, Option<String>, Sent) {
-    login.dress(kind, ("POST", "/"), at("2026-11-30T10:00:00Z"), [7; 16])
+/// A login and one connection.
+struct Here {
+    login: Login,
+    question: Question,
 }
 
-fn refused(login: &mut Login, kind: Kind, sent: &Sent, offers: &[AuthScheme], tries: &mut Tries) -> Next {
-    login.was_refused(kind, sent, offers, "NotAuthorized", tries, Instant::now())
+impl std::ops::Deref for Here {
+    type Target = Login;
+
+    fn deref(&self) -> &Login {
+        &self.login
+    }
+}
+
+impl std::ops::DerefMut for Here {
+    fn deref_mut(&mut self) -> &mut Login {
+        &mut self.login
+    }
+}
+
+fn dress(login: &mut Here, kind: Kind) -> (Option<String>, Option<String>, Sent) {
+    login.login.dress(kind, &mut login.question, ("POST", "/"), at("2026-11-30T10:00:00Z"), [7; 16])
+}
+
+fn refused(login: &mut Here, kind: Kind, sent: &Sent, offers: &[AuthScheme], tries: &mut Tries) -> Next {
+    let sent = Sent { kind, ..sent.clone() };
+    login.login.was_refused(&mut login.question, &sent, offers, "NotAuthorized", tries, Instant::now())
 }
 
 #[test]
@@ -113,10 +138,10 @@ fn a_password_goes_in_clear_only_where_a_device_says_so() {
     let (_, _, sent) = dress(&mut closed, Kind::Get);
     let Next::Stop(said) = refused(&mut closed, Kind::Get, &sent, &basic, &mut tries) else { panic!() };
     assert!(said.contains("`allowBasic: true`"), "{said}");
-    let mut open = Login::new(Some(("u".to_owned(), "p".to_owned())), Way::AsAsked, true);
+    let mut open = here(Login::new(Some(("u".to_owned(), "p".to_owned())), Way::AsAsked, true));
     assert_eq!(refused(&mut open, Kind::Get, &sent, &basic, &mut Tries::default()), Next::Again);
     assert_eq!(dress(&mut open, Kind::Get).1.as_deref(), Some("Basic dTpw"));
-    let mut nobody = Login::new(None, Way::AsAsked, false);
+    let mut nobody = here(Login::new(None, Way::AsAsked, false));
     let Next::Stop(said) = refused(&mut nobody, Kind::Soap, &Sent::default(), &basic, &mut tries) else {
         panic!()
     };
