@@ -219,7 +219,7 @@ class Camera(BaseHTTPRequestHandler):
         nonces.add(nonce)
         age = now() - datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
         wanted = base64.b64encode(hashlib.sha1(nonce + created.encode() + PASSWORD.encode()).digest()).decode()
-        if abs(age) > timedelta(seconds=5) or token.find(f"{{{WSSE}}}Username").text != USER or password.text != wanted:
+        if abs(age) > timedelta(seconds=60) or token.find(f"{{{WSSE}}}Username").text != USER or password.text != wanted:
             raise Refused("ter:NotAuthorized", "not you", 400)
 
     def GetSystemDateAndTime(self, _):

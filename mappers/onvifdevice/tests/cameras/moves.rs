@@ -71,7 +71,7 @@ async fn what_is_no_move_is_not_sent() {
 #[tokio::test]
 async fn a_move_that_was_not_answered_is_not_sent_again_and_stops_all_the_same() {
     let camera = Camera::start();
-    let mut session = camera.session(&[("timeoutMs", "500")]).await;
+    let mut session = camera.session(&[("timeoutMs", "2000")]).await;
     camera.tell("mode token slowptz");
     let fault =
         go(&mut session, &[("method", "ContinuousMove"), ("moveMs", "50")], text("1,0")).await.unwrap_err();
