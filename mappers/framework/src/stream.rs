@@ -46,6 +46,29 @@ pub const JPEG: FrameFormat = FrameFormat { pictures: &["jpg", "jpeg"], films: &
 /// PNG pictures, which make no film.
 pub const PNG: FrameFormat = FrameFormat { pictures: &["png"], films: &[] };
 
+/// What a picture of this `Content-Type` is. None: no picture that is saved.
+pub fn picture_format(content_type: &str) -> Option<FrameFormat> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    match kind.to_ascii_lowercase().as_str() {
+        "image/jpeg" | "image/jpg" | "image/pjpeg" => Some(JPEG),
+        "image/png" => Some(PNG),
+        _ => None,
+    }
+}
+
+/// A picture, by how it begins: what is called one may be an error in words.
+///
+/// # Errors
+/// When it is none.
+pub fn picture(bytes: Bytes, format: FrameFormat) -> Result<Frame, Fault> {
+    let begin: &[u8] = if format == PNG { b"\x89PNG\r\n\x1a\n" } else { b"\xff\xd8" };
+    if bytes.starts_with(begin) {
+        return Ok(Frame { bytes, format });
+    }
+    let name = if format == PNG { "PNG" } else { "JPEG" };
+    Err(Fault::Device(format!("what it sends is no {name}, whatever it calls it")))
+}
+
 /// What is to come of [`FrameSource::next`].
 pub type NextFrame<'a> = Pin<Box<dyn Future<Output = Result<Frame, Fault>> + Send + 'a>>;
 

@@ -46,5 +46,5 @@ fn each_mapper_has_a_daemonset_with_a_config_that_it_takes() {
         found.push(config.common.protocol);
     }
     found.sort();
-    assert_eq!(found, ["bacnet", "can", "http", "modbus", "mqtt", "opcua", "s7", "virtual"]);
+    assert_eq!(found, ["bacnet", "can", "http", "modbus", "mqtt", "onvif", "opcua", "s7", "virtual"]);
 }

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use framework::answers::BYTES_MAX;
 use framework::{InvalidSetting, Settings};
 use hyper::Uri;
 use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
-
-use crate::answers::BYTES_MAX;
 
 /// 5 s for an answer, unless `timeoutMs` says otherwise.
 const ANSWER_MILLIS: i64 = 5000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use framework::Fault;
-use framework::stream::{FRAME_MAX, Frame, FrameFormat, FrameSource, JPEG, NextFrame, PNG};
+use framework::stream::{FRAME_MAX, Frame, FrameSource, JPEG, NextFrame, picture, picture_format};
 use http_body_util::{BodyExt as _, Full};
 use httpclient::SendRequest;
 use hyper::body::Incoming;
@@ -55,7 +55,7 @@ impl Camera {
             let began = Instant::now();
             let bytes = live.part(self.address.answer).await?;
             if began >= not_before {
-                let frame = checked(bytes, JPEG)?;
+                let frame = picture(bytes, JPEG)?;
                 self.live = Some(live);
                 return Ok(frame);
             }
@@ -78,7 +78,7 @@ impl Camera {
         if let Some(parts) = Parts::of(&kind, most) {
             return Ok(Asked::Live(Live { parts, answer: answer.into_body(), _sender: sender }));
         }
-        let format = format(&kind).ok_or_else(|| {
+        let format = picture_format(&kind).ok_or_else(|| {
             let kind: String = kind.chars().take(64).collect();
             Fault::Device(format!(
                 "it sends `{kind}`; a picture is image/jpeg or image/png, and a stream multipart/x-mixed-replace"
@@ -86,7 +86,7 @@ impl Camera {
         })?;
         let said = timeout(self.address.answer, self.device.answers.whole(answer.into_body(), most)).await;
         let said = said.map_err(|_| Fault::Silent("the picture does not come to its end".to_owned()))??;
-        checked(said.body.into(), format).map(Asked::Picture)
+        picture(said.body.into(), format).map(Asked::Picture)
     }
 }
 
@@ -123,26 +123,7 @@ impl FrameSource for Camera {
     }
 }
 
-/// What is called a picture may be an error in words.
-fn checked(bytes: Bytes, format: FrameFormat) -> Result<Frame, Fault> {
-    let begin: &[u8] = if format == PNG { b"\x89PNG\r\n\x1a\n" } else { b"\xff\xd8" };
-    if bytes.starts_with(begin) {
-        return Ok(Frame { bytes, format });
-    }
-    let name = if format == PNG { "PNG" } else { "JPEG" };
-    Err(Fault::Device(format!("what it sends is no {name}, whatever it calls it")))
-}
-
 fn content_type(answer: &Response<Incoming>) -> String {
     let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.unwrap_or_default().to_owned()
-}
-
-fn format(content_type: &str) -> Option<FrameFormat> {
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    match kind.to_ascii_lowercase().as_str() {
-        "image/jpeg" | "image/jpg" | "image/pjpeg" => Some(JPEG),
-        "image/png" => Some(PNG),
-        _ => None,
-    }
 }

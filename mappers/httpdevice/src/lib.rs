@@ -7,7 +7,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod address;
-mod answers;
 mod camera;
 mod exchange;
 mod parts;
@@ -17,10 +16,9 @@ mod visitor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use framework::answers::Answers;
 use framework::host::Targets;
 use framework::{Fault, InvalidSetting, Property, Protocol, Settings};
-
-use crate::answers::Answers;
 
 pub use address::{Address, Login};
 pub use session::HttpSession;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use framework::answers::{Said, TURN_WITHIN};
 use framework::stream::FrameSource;
 use framework::{Fault, Session, Value};
 use http_body_util::Full;
@@ -12,7 +13,6 @@ use hyper::Method;
 
 use crate::HttpDevice;
 use crate::address::Address;
-use crate::answers::{Said, TURN_WITHIN};
 use crate::camera::Camera;
 use crate::exchange::{connect, refused, request};
 use crate::visitor::Visitor;

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use framework::{InvalidSetting, Settings};
+use framework::{InvalidSetting, Secret, Settings};
 use opcua_client::transport::TcpConnector;
 use opcua_crypto::SecurityPolicy;
 use opcua_types::MessageSecurityMode;
-
-use crate::secret::Secret;
 
 /// 10 s for an answer, unless `timeout` says otherwise.
 const TIMEOUT: i64 = 10;

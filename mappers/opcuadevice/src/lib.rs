@@ -21,7 +21,6 @@ mod node;
 mod opening;
 mod pki;
 mod reads;
-mod secret;
 mod session;
 mod status;
 mod values;
@@ -33,8 +32,8 @@ use std::time::Duration;
 use framework::{Fault, InvalidSetting, Property, Protocol, Settings};
 
 pub use address::{Address, Login};
+pub use framework::Secret;
 pub use node::Node;
-pub use secret::Secret;
 pub use session::OpcUaSession;
 pub use visitor::{Monitoring, Visitor};
 

@@ -5,3 +5,5 @@
 pub const RULES: &str = "edgecore-rules";
 /// How the mapper of devices that speak HTTP begins its own, where a Device has it call something.
 pub const HTTP_MAPPER: &str = "kubehive-http-mapper";
+/// How the mapper of cameras begins its own.
+pub const ONVIF_MAPPER: &str = "kubehive-onvif-mapper";

@@ -33,7 +33,7 @@ const NOBODY: &str = "65532:65532";
 const ROOT: &str = "0:0";
 
 /// Every program that is shipped.
-pub const PROGRAMS: [Program; 13] = [
+pub const PROGRAMS: [Program; 14] = [
     Program { name: "cloudcore", package: "cloud" },
     Program { name: "csidriver", package: "csidriver" },
     Program { name: "edgecore", package: "edge" },
@@ -47,10 +47,11 @@ pub const PROGRAMS: [Program; 13] = [
     Program { name: "s7-mapper", package: "s7device" },
     Program { name: "can-mapper", package: "candevice" },
     Program { name: "bacnet-mapper", package: "bacnetdevice" },
+    Program { name: "onvif-mapper", package: "onvifdevice" },
 ];
 
 /// Every image.
-pub const PARTS: [Part; 11] = [
+pub const PARTS: [Part; 12] = [
     Part {
         image: "cloudcore",
         title: "KubeHive CloudCore",
@@ -81,6 +82,7 @@ pub const PARTS: [Part; 11] = [
     mapper("s7-mapper", "KubeHive mapper of Siemens S7 PLCs", &["s7-mapper"]),
     mapper("can-mapper", "KubeHive mapper of devices on a CAN bus", &["can-mapper"]),
     mapper("bacnet-mapper", "KubeHive mapper of BACnet/IP devices", &["bacnet-mapper"]),
+    mapper("onvif-mapper", "KubeHive mapper of cameras that speak ONVIF", &["onvif-mapper"]),
 ];
 
 const fn mapper(image: &'static str, title: &'static str, programs: &'static [&'static str]) -> Part {

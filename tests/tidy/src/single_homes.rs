@@ -96,7 +96,7 @@ const HOMES: &[SingleHome] = &[
     },
     SingleHome {
         what: "a name by which a program of ours calls",
-        signs: &["\"edgecore-rules", "\"kubehive-http-mapper"],
+        signs: &["\"edgecore-rules", "\"kubehive-http-mapper", "\"kubehive-onvif-mapper"],
         literal: true,
         homes: &[(
             "modules/httpclient/src/agent.rs",

@@ -1,6 +1,6 @@
 //! What tells a browser's request from a program's. The interface has no login: what a page in somebody's browser asks of it, it asks
 //! with the reach of that machine, and no link, picture or redirect may switch a device. Nor does a rule on the node, which sets devices
-//! of its own namespace by `set`; nor a Device of the HTTP mapper, which has a path of
+//! of its own namespace by `set`; nor a Device of a mapper that speaks HTTP, which has a path of
 //! its own choice asked for, of whatever namespace. Pure.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -28,7 +28,7 @@ pub(super) enum Sender {
     Browser,
     /// A rule of devices.
     Rule,
-    /// A Device that has the HTTP mapper call.
+    /// A Device that has a mapper of devices that speak HTTP call.
     Device,
 }
 
@@ -40,7 +40,7 @@ impl Sender {
     pub(super) fn check(self) -> Result<(), String> {
         match self {
             Sender::Device => Err(
-                "no Device leads the HTTP mapper to a mapper: its `url` is to be the device's own; `pushMethod` and rules lead from one device to another"
+                "no Device leads a mapper to a mapper: its `url` is to be the device's own; `pushMethod` and rules lead from one device to another"
                     .to_owned(),
             ),
             Sender::Program | Sender::Browser | Sender::Rule => Ok(()),
@@ -72,7 +72,7 @@ pub(super) fn sender(headers: &HeaderMap) -> Sender {
         |begin: &[u8]| headers.get_all(USER_AGENT).iter().any(|agent| agent.as_bytes().starts_with(begin));
     let is_of_browser =
         || calls_itself(BROWSER) || headers.keys().any(|name| name.as_str().starts_with(OF_BROWSERS));
-    if calls_itself(agent::HTTP_MAPPER.as_bytes()) {
+    if [agent::HTTP_MAPPER, agent::ONVIF_MAPPER].iter().any(|mapper| calls_itself(mapper.as_bytes())) {
         Sender::Device
     } else if calls_itself(agent::RULES.as_bytes()) {
         Sender::Rule
@@ -154,6 +154,7 @@ mod tests {
             (&[("user-agent", "edgecore-rules")], Sender::Rule),
             (&[("user-agent", "edgecore-rules"), meant], Sender::Rule),
             (&[("user-agent", "kubehive-http-mapper/0.1.0")], Sender::Device),
+            (&[("user-agent", "kubehive-onvif-mapper/0.1.0")], Sender::Device),
             (
                 &[("user-agent", "curl/8.14.1"), ("user-agent", "kubehive-http-mapper/0.1.0"), meant],
                 Sender::Device,

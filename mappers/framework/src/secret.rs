@@ -36,7 +36,7 @@ impl Secret {
     ///
     /// # Errors
     /// A sentence, when the Device names a file outside of `folder`.
-    pub(crate) fn check_place(&self, folder: &Path) -> Result<(), String> {
+    pub fn check_place(&self, folder: &Path) -> Result<(), String> {
         let path = match self {
             Secret::File(path) => path,
             Secret::Given(text) if Path::new(text).is_file() => Path::new(text),
@@ -53,7 +53,7 @@ impl Secret {
     ///
     /// # Errors
     /// A sentence, when the file is not in `folder`, or cannot be read.
-    pub(crate) fn reveal(&self, folder: &Path) -> Result<String, String> {
+    pub fn reveal(&self, folder: &Path) -> Result<String, String> {
         match self {
             Secret::File(path) => read(path, folder),
             Secret::Given(text) if Path::new(text).is_absolute() && Path::new(text).is_file() => {

@@ -4,27 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use framework::payload::values;
-use framework::{Fault, Payload, Value};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::fault::Fault;
+use crate::payload::{Payload, values};
+use crate::value::Value;
+
 /// 4 MiB: the largest `maxBytes`.
-pub(crate) const BYTES_MAX: usize = 4 << 20;
+pub const BYTES_MAX: usize = 4 << 20;
 /// 8 MiB of large answers at a time: with what they become, and all else, less than the 64 MiB of the DaemonSet.
 const ALL_MAX: usize = 2 * BYTES_MAX;
 /// 16 KiB of an answer wait for nobody: a connection takes about as much anyway.
 const SMALL: usize = 16 << 10;
 /// 5 s that a larger answer waits for others.
-pub(crate) const TURN_WITHIN: Duration = Duration::from_secs(5);
+pub const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// 10 s for the rest of it: others wait.
 const REST_WITHIN: Duration = Duration::from_secs(10);
 
 /// The room for answers of all devices of a mapper. Its clones are one.
 #[derive(Debug, Clone)]
-pub(crate) struct Answers {
+pub struct Answers {
     bytes: Arc<Semaphore>,
     /// One large answer is read at a time.
     turns: Arc<Semaphore>,
@@ -38,8 +40,9 @@ impl Default for Answers {
 
 /// A whole answer, and its place among those that are large.
 #[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) body: Vec<u8>,
+pub struct Said {
+    /// The answer.
+    pub body: Vec<u8>,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -48,7 +51,7 @@ impl Answers {
     ///
     /// # Errors
     /// When it has more, breaks off or goes on too long, or when others leave it no room.
-    pub(crate) async fn whole<B>(&self, mut body: B, most: usize) -> Result<Said, Fault>
+    pub async fn whole<B>(&self, mut body: B, most: usize) -> Result<Said, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -80,7 +83,7 @@ impl Answers {
     }
 
     /// The values in an answer, in the order of `payloads`.
-    pub(crate) async fn values(&self, said: Said, payloads: Vec<Arc<Payload>>) -> Vec<Result<Value, Fault>> {
+    pub async fn values(&self, said: Said, payloads: Vec<Arc<Payload>>) -> Vec<Result<Value, Fault>> {
         if said.body.len() <= SMALL {
             return values(payloads.iter().map(|payload| &**payload), &said.body);
         }
@@ -127,11 +130,11 @@ mod tests {
     use std::convert::Infallible;
     use std::task::{Context, Poll, Waker};
 
-    use framework::{Kind, Property, Settings};
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 
     use super::*;
+    use crate::{Kind, Property, Settings};
 
     fn large() -> Full<Bytes> {
         Full::new(Bytes::from(vec![b' '; BYTES_MAX]))

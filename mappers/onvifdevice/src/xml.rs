@@ -1,0 +1,291 @@
+//! XML of cameras, read into a tree that is bounded while it is built. Pure.
+//!
+//! There are no entities but XML's own five, and a document type is refused: nothing grows by being read.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::ResolveResult;
+use quick_xml::{NsReader, XmlVersion};
+
+/// 20,000 elements: a camera with 64 profiles has a fifth of that.
+const ELEMENTS_MAX: usize = 20_000;
+/// 64 deep.
+const DEPTH_MAX: usize = 64;
+/// 64 attributes of one element.
+const ATTRIBUTES_MAX: usize = 64;
+
+/// An element with all that is in it. Names are without their prefixes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// Empty: none.
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: String,
+    /// Namespace, name and value; without the declarations of namespaces.
+    pub(crate) attributes: Vec<(Arc<str>, String, String)>,
+    /// The text that is in it itself.
+    pub(crate) text: String,
+    pub(crate) children: Vec<Element>,
+}
+
+/// The root element of a document.
+///
+/// # Errors
+/// A sentence, when it is none, or more than is read.
+pub(crate) fn parse(document: &[u8]) -> Result<Element, String> {
+    // Names of profiles are in whatever letters somebody has typed: what is no UTF-8 in them spoils nothing else.
+    let text = String::from_utf8_lossy(document.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(document));
+    let mut reader = NsReader::from_str(&text);
+    reader.config_mut().expand_empty_elements = true;
+    let (mut open, mut root): (Vec<Element>, Option<Element>) = (Vec::new(), None);
+    let (mut elements, mut last) = (0_usize, Arc::<str>::from(""));
+    loop {
+        let (resolved, event) = reader.read_resolved_event().map_err(|error| error.to_string())?;
+        let namespace = name_of(&resolved, &mut last);
+        match event {
+            Event::Start(start) => {
+                elements += 1;
+                if elements > ELEMENTS_MAX || open.len() >= DEPTH_MAX {
+                    return Err(format!(
+                        "it has more than {ELEMENTS_MAX} elements, or is more than {DEPTH_MAX} deep"
+                    ));
+                }
+                open.push(begun(&reader, namespace, &start, &mut last)?);
+            }
+            Event::End(_) => {
+                let Some(done) = open.pop() else { return Err("an element ends twice".to_owned()) };
+                match open.last_mut() {
+                    Some(parent) => parent.children.push(done),
+                    None if root.is_none() => root = Some(done),
+                    None => return Err("it has two roots".to_owned()),
+                }
+            }
+            Event::Text(part) => add(&mut open, &part.xml10_content()),
+            Event::CData(part) => add(&mut open, &part.into_inner()),
+            Event::GeneralRef(reference) => match reference.resolve_char_ref() {
+                Ok(Some(letter)) => add(&mut open, letter.encode_utf8(&mut [0; 4])),
+                Ok(None) => add(&mut open, own_entity(&reference.into_inner())?),
+                Err(error) => return Err(error.to_string()),
+            },
+            Event::DocType(_) => return Err("it has a document type, which is not read".to_owned()),
+            Event::Eof => break,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::Empty(_) => {}
+        }
+    }
+    match root {
+        Some(root) if open.is_empty() => Ok(root),
+        _ => Err("it has no end".to_owned()),
+    }
+}
+
+fn begun(
+    reader: &NsReader<&[u8]>,
+    namespace: Arc<str>,
+    start: &BytesStart<'_>,
+    last: &mut Arc<str>,
+) -> Result<Element, String> {
+    let mut attributes = Vec::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|error| error.to_string())?;
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
+        }
+        if attributes.len() >= ATTRIBUTES_MAX {
+            return Err(format!("an element has more than {ATTRIBUTES_MAX} attributes"));
+        }
+        let (resolved, name) = reader.resolver().resolve_attribute(attribute.key);
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?;
+        attributes.push((name_of(&resolved, last), name.as_ref().to_owned(), value.into_owned()));
+    }
+    let name = start.local_name().as_ref().to_owned();
+    Ok(Element { namespace, name, attributes, ..Element::default() })
+}
+
+/// One namespace is kept once, as long as it is the same from one element to the next.
+fn name_of(resolved: &ResolveResult<'_>, last: &mut Arc<str>) -> Arc<str> {
+    let name = match resolved {
+        ResolveResult::Bound(namespace) => namespace.0,
+        ResolveResult::Unbound => "",
+        // Some cameras do not declare what they write: names are known without.
+        ResolveResult::Unknown(_) => "",
+    };
+    if **last != *name {
+        *last = Arc::from(name);
+    }
+    Arc::clone(last)
+}
+
+fn add(open: &mut [Element], text: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(text);
+    }
+}
+
+fn own_entity(name: &str) -> Result<&'static str, String> {
+    match name {
+        "lt" => Ok("<"),
+        "gt" => Ok(">"),
+        "amp" => Ok("&"),
+        "apos" => Ok("'"),
+        "quot" => Ok("\""),
+        _ => Err("it has an entity, which is not read".to_owned()),
+    }
+}
+
+impl Element {
+    /// The first child of that name.
+    pub(crate) fn child(&self, name: &str) -> Option<&Element> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// All children of that name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// What is there, by the names on the way: `A/B`.
+    pub(crate) fn at(&self, path: &str) -> Option<&Element> {
+        path.split('/').try_fold(self, |at, name| at.child(name))
+    }
+
+    /// Its text, or that at a path, without blanks around it. None: it is not there, or empty.
+    pub(crate) fn text_at(&self, path: &str) -> Option<&str> {
+        let found = if path.is_empty() { Some(self) } else { self.at(path) };
+        found.map(|element| element.text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// An attribute's value.
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(_, of, _)| of == name).map(|(.., value)| value.as_str())
+    }
+
+    /// The whole as it may stand in another document.
+    pub(crate) fn to_xml(&self) -> String {
+        let mut xml = String::new();
+        self.write(&mut xml);
+        xml
+    }
+
+    fn write(&self, xml: &mut String) {
+        // Writing into a text does not fail.
+        let _ = write!(xml, "<n:{} xmlns:n=\"{}\"", self.name, escape(&self.namespace));
+        for (at, (namespace, name, value)) in self.attributes.iter().enumerate() {
+            let value = escape(value);
+            let _ = if namespace.is_empty() {
+                write!(xml, " {name}=\"{value}\"")
+            } else {
+                write!(xml, " xmlns:a{at}=\"{}\" a{at}:{name}=\"{value}\"", escape(namespace))
+            };
+        }
+        let _ = write!(xml, ">{}", escape(&self.text));
+        for child in &self.children {
+            child.write(xml);
+        }
+        let _ = write!(xml, "</n:{}>", self.name);
+    }
+}
+
+/// Whether XML can have this letter at all (XML 1.0 §2.2).
+pub(crate) fn is_letter(letter: char) -> bool {
+    matches!(letter, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+}
+
+/// A text as it stands in an element or an attribute. What XML cannot have is a mark in its place.
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(|letter| matches!(letter, '&' | '<' | '>' | '"' | '\'') || !is_letter(letter)) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&apos;"),
+            letter if is_letter(letter) => escaped.push(letter),
+            _ => escaped.push('\u{FFFD}'),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_document_is_found_by_its_names() {
+        let read = parse(
+            b"\xEF\xBB\xBF<?xml version=\"1.0\"?><!-- x --><a:r xmlns:a=\"urn:a\" xmlns=\"urn:d\"><b k='1 &amp; 2' a:k='3'>\
+              x<![CDATA[<&>]]>&lt;&#65;&#x42; </b><c/><b>2</b></a:r>",
+        );
+        let read = read.unwrap();
+        assert_eq!((&*read.namespace, read.name.as_str()), ("urn:a", "r"));
+        assert_eq!(&*read.children[0].namespace, "urn:d");
+        assert_eq!(read.text_at("b"), Some("x<&><AB"));
+        assert_eq!(read.child("b").unwrap().attribute("k"), Some("1 & 2"));
+        assert_eq!((read.text_at("c"), read.all("b").count(), read.at("b/c")), (None, 2, None));
+        let again = parse(read.to_xml().as_bytes()).unwrap();
+        assert_eq!(again, read, "{}", read.to_xml());
+    }
+
+    #[test]
+    fn what_would_grow_or_goes_too_far_is_refused() {
+        let deep = |count: usize| format!("{}{}", "<a>".repeat(count), "</a>".repeat(count));
+        assert!(parse(deep(DEPTH_MAX).as_bytes()).is_ok());
+        let many = format!("<r>{}</r>", "<a/>".repeat(ELEMENTS_MAX));
+        let attributes: String = (0..=ATTRIBUTES_MAX).map(|at| format!(" a{at}='1'")).collect();
+        for (document, said) in [
+            ("<!DOCTYPE r [<!ENTITY a \"aaaa\">]><r>&a;</r>".to_owned(), "document type"),
+            ("<r>&a;</r>".to_owned(), "entity"),
+            ("<r k='&a;'/>".to_owned(), "a"),
+            (deep(DEPTH_MAX + 1), "deep"),
+            (many, "elements"),
+            (format!("<r{attributes}/>"), "attributes"),
+            ("<r><a></r>".to_owned(), ""),
+            ("<r>".to_owned(), "no end"),
+            ("".to_owned(), "no end"),
+            ("<r/><r/>".to_owned(), "two roots"),
+            ("</r>".to_owned(), ""),
+            ("<r a='1' a='2'/>".to_owned(), ""),
+            ("<r>&#0;</r>".to_owned(), ""),
+        ] {
+            let refused = parse(document.as_bytes()).unwrap_err();
+            assert!(refused.contains(said), "{}: {refused}", &document[..document.len().min(80)]);
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_is_not_declared_is_left_out() {
+        let read = parse(b"<x:r y:k='1'><x:a>1</x:a></x:r>").unwrap();
+        assert_eq!((read.text_at("a"), read.attribute("k"), &*read.namespace), (Some("1"), Some("1"), ""));
+    }
+
+    #[test]
+    fn many_namespaces_cost_no_more_than_their_length() {
+        let declared: String = (0..300).map(|at| format!(" xmlns:n{at}='urn:{at}'")).collect();
+        drop(parse(format!("<r{declared}>{}</r>", "<n299:a/>".repeat(1000)).as_bytes()));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            drop(parse(&bytes));
+        }
+
+        #[test]
+        fn any_text_comes_back_from_where_it_was_put(text in any::<String>()) {
+            let element = parse(format!("<r k=\"{0}\">{0}</r>", escape(&text)).as_bytes()).unwrap();
+            let kept: String = text.chars().map(|letter| if is_letter(letter) { letter } else { '\u{FFFD}' }).collect();
+            // A carriage return is none any more (XML 1.0 §2.11), and white space in an attribute is a blank (§3.3.3).
+            prop_assert_eq!(element.text.replace('\n', " "), kept.replace("\r\n", " ").replace(['\r', '\n'], " "));
+            let blank = |text: &str| text.replace("\r\n", " ").replace(['\r', '\n', '\t'], " ");
+            prop_assert_eq!(blank(element.attribute("k").unwrap()), blank(&kept));
+        }
+    }
+}
