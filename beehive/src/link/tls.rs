@@ -43,7 +43,7 @@ pub fn server_by(credentials: &LiveCredentials, protocol: &[u8]) -> Result<Serve
 #[derive(Debug)]
 struct ClientVerifier(LiveCredentials);
 
-/// The moment at which an accepting end checks the certificate that a client shows: that of its clock, but
+/// The moment at which an accepting end checks the certificate that a client shows: that of its clock (or [`LiveCredentials::judging_by`]), but
 ///
 /// * not before its `own` certificate began, nor before the one that is shown: a machine whose clock stands at 1970 would else refuse every
 ///   client, and one that was signed by a clock which was ahead would be good for nothing when that is set. A clock that is ahead is
@@ -75,6 +75,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let material = self.0.now();
+        let now = self.0.judged_by().map_or(now, unix);
         let at = time_to_check_client_by(now, material.own(), leaf, self.0.ended_for());
         material.clients.verify_client_cert(leaf, chain, at)
     }
@@ -421,6 +422,21 @@ mod tests {
         let ended = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
         let (_, ends) = peer_of(&ended[0]).unwrap().validity_unix().unwrap();
         assert!(ends < year(2027).as_secs(), "whoever takes the connection is told");
+    }
+
+    #[test]
+    fn an_accepting_end_may_judge_by_another_time_than_the_machines_clock() {
+        let ca = ca();
+        let (own, key) = of(&ca, 2020, 2060);
+        let own = LiveCredentials::new(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+        let takes = |judged: u64| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(year(judged).as_secs());
+            let verifier = ClientVerifier(own.clone().judging_by(move || at));
+            let client = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(2030)).is_ok()
+        };
+        assert!(takes(2026), "the clock is years ahead");
+        assert!(!takes(2028), "it has ended by the other time as well");
     }
 
     #[test]
