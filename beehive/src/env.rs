@@ -48,7 +48,7 @@ pub trait Clock: Send + Sync {
     fn earliest(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
     }
-    /// Something that was verified proves that it is `at` or later.
+    /// Something that was verified proves that it is `at` or later. What this clock's own wall time says is no proof.
     fn learn(&self, at: SystemTime) {
         let _ = at;
     }

@@ -67,7 +67,10 @@ impl Certificates {
         let port = bind(at, "enrolment", "modules.cloudHub.https")?;
         let tls = settings.tls(&chain.chain, &chain.key)?;
         let grace = hub.edge_cert_grace_duration.0;
-        let credentials = LiveCredentials::new(&credentials_of(&chain))?.letting_ended(grace);
+        let (judge, clock) = (doubt.clone(), env.clock());
+        let credentials = LiveCredentials::new(&credentials_of(&chain))?
+            .letting_ended(grace)
+            .judging_by(move || judge.judged_by(&*clock));
         let live = credentials.clone();
         server.show_at("the link", move |chain| {
             live.replace(&credentials_of(chain)).map_err(|error| Fault::from_error(&error).reason)

@@ -6,14 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use beehive::link::quic::Credentials;
+use beehive::link::quic_dialer::QuicDialer;
+use beehive::link::{Dialer as _, Hello, Link, Routes};
 use beehive::{Clock, Env, Moment, TokioClock};
 use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport};
+use config::SigningDuration;
 use config::cloud::CloudCore as Settings;
+use contract::NodeName;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use noderegistry::{Certificate, NewToken, Registry, TokenClaims};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -46,6 +52,9 @@ async fn start_by(
     let mut settings = Settings::default();
     settings.common_config.monitor_server.bind_address = monitor.to_string();
     let hub = &mut settings.modules.cloud_hub;
+    hub.advertise_address = vec!["127.0.0.1".to_owned()];
+    // What has ended by the clock gets as far as no hello.
+    hub.edge_cert_grace_duration = SigningDuration(Duration::ZERO);
     for listener in [&mut hub.quic, &mut hub.https] {
         (listener.address, listener.port) = ("127.0.0.1".to_owned(), 0);
     }
@@ -54,6 +63,31 @@ async fn start_by(
     (endpoint.bind_address, endpoint.first_port) = ("127.0.0.1".to_owned(), 0);
     let api = ApiServer { url, ..ApiServer::default() };
     CloudCore::start_with(&settings, client, Transport::Quic, env, api).await
+}
+
+/// What a node shows that joined with a certificate of an hour, which this CA has signed by a clock that is right.
+async fn joined(client: &kube::Client, node: &str) -> Credentials {
+    let secret = Api::<Secret>::namespaced(client.clone(), "kubeedge").get("casecret").await.unwrap();
+    let data = secret.data.unwrap();
+    let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+    let authority = pki::Authority::from_pem(&text("cadata"), &text("cakeydata")).unwrap();
+    let request = pki::NodeRequest::new(node).unwrap();
+    let (now, life) = (SystemTime::now(), Duration::from_secs(3600));
+    let issued = authority.sign_node(&request.csr_der, node, now, life, [3; 16]).unwrap();
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let (registry, name) = (Registry::new(client.clone()), NodeName::parse(node).unwrap());
+    let (id, ends) = ("a-token".to_owned(), now + 3600);
+    let token = NewToken { id: id.clone(), expires_unix: ends, node: Some(name.clone()), uses: 1 };
+    registry.add_token(&token, now).await.unwrap();
+    let order = noderegistry::EnrolmentRequest {
+        claims: TokenClaims { id, node: Some(node.to_owned()) },
+        token: None,
+        node: name,
+        certificate: Certificate { serial: issued.serial.clone(), not_after_unix: ends },
+        now_unix: now,
+    };
+    registry.enrol(&order).await.unwrap();
+    Credentials { certificate: issued.pem, key: request.key_pem, authority: authority.cert_pem().to_owned() }
 }
 
 /// A clock that is weeks ahead.
@@ -193,6 +227,27 @@ fn one_that_starts_with_a_clock_weeks_ahead_compares_it_before_it_dates_anything
         let made = pki::authorities_of_pem(&pem).unwrap();
         let begins = pki::validity_of(&made[0]).unwrap().not_before;
         assert!(begins <= SystemTime::now(), "{begins:?}");
+        started.stop(LONG).await;
+        api.stop(LONG).await;
+    });
+}
+
+#[test]
+fn one_whose_clock_is_weeks_ahead_and_in_doubt_lets_its_nodes_in() {
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = api(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let client = saying_the_time(api.client());
+        let env = Env::real().with_clock(Arc::new(Ahead(TokioClock::real())));
+        let url = format!("https://{}", api.address());
+        let started = start_by(client.clone(), url, free_port(), env).await.unwrap();
+        let shown = joined(&client, "edge-1").await;
+        let port = started.link_address().unwrap().port();
+        let connection = QuicDialer::new("127.0.0.1", port, &shown).unwrap().dial().await.unwrap();
+        let hello = Hello::of("system:node:edge-1");
+        let link = Link::connect(&Env::real(), connection, &hello, Routes::new()).await;
+        let link = link.expect("a node whose certificate is good by the API server's clock");
+        drop(link);
         started.stop(LONG).await;
         api.stop(LONG).await;
     });

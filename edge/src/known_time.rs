@@ -1,9 +1,14 @@
 //! The clock of a machine that may have no battery, and the last known time, which is kept in the node's store.
 //!
-//! Where it is judged what is still valid, time is never earlier than the latest moment that is known to have passed: when
-//! this program was made, and when a certificate that was verified began or was accepted by a clock that could be believed.
-//! A clock that is ahead is believed only while both ends' certificates are valid by it, so that it can shut nobody out
-//! for good.
+//! Where it is judged what is still valid, time is never earlier than the latest moment that is proven to have passed: when this program was
+//! made, when a certificate that was verified began or this node's own did, and the time that passed since by the monotonic
+//! clock, while this program ran.
+//!
+//! What the machine's clock says is no proof, and is never kept: one that was ahead for an hour (a false answer of NTP) would else shut the node
+//! out when it is right again, for as long as certificates live and longer. Nor is a moment that is known dropped because a dial
+//! contradicts it: who sets the clock back makes a contradiction, and would bring a stolen certificate of CloudCore back
+//! that has ended. What is known may so be late by the time that the machine was off, until a link shows a certificate
+//! that began since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,8 +17,8 @@ use beehive::{Clock, Env, Fault, Moment, TokioClock};
 use edge_store::{Store, StoreError, Table, Write};
 use futures::future::BoxFuture;
 
-/// The keys of the row.
-const KEY: (&str, &str) = ("clock", "last-known");
+/// The keys of the row. Programs before kept what the clock said, in `last-known`: it proves nothing.
+const KEY: (&str, &str) = ("clock", "last-proven");
 /// 10 min: the row is written again when that much more has passed. Whoever writes asks once an hour and at the end, because
 /// flash wears out.
 const WORTH_WRITING: Duration = Duration::from_secs(600);
@@ -23,7 +28,7 @@ pub struct KnownClock {
     inner: Arc<dyn Clock>,
     /// When this program was made.
     made: SystemTime,
-    /// The latest moment that has passed, and when it was learned.
+    /// The latest moment that is proven to have passed, and when it was learned.
     known: Mutex<(SystemTime, Moment)>,
 }
 
@@ -193,6 +198,18 @@ mod tests {
         let begin = store.revision();
         keep(&store, &Env::seeded(1)).await.unwrap();
         assert_eq!(store.revision(), begin);
+    }
+
+    #[tokio::test]
+    async fn what_a_program_before_kept_by_the_clock_alone_teaches_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let (key1, key2) = ("clock".to_owned(), "last-known".to_owned());
+        let value = (20_025 * 86_400).to_string().into_bytes();
+        store.commit(vec![Write::PutRow { table: Table::Facts, key1, key2, value }]).await.unwrap();
+        let clock = over(&machine(day(20_001)));
+        recall(&store, &clock).unwrap();
+        assert_eq!(clock.earliest(), day(20_000), "a false clock shut this node out");
     }
 
     #[tokio::test]

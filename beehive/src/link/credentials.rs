@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -96,12 +96,17 @@ pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// Tells the time by which the certificates of dialling ends are judged.
+type JudgedBy = dyn Fn() -> SystemTime + Send + Sync;
+
 /// [`Credentials`] that may be replaced. Its clones are one.
 #[derive(Clone)]
 pub struct LiveCredentials {
     now: Arc<RwLock<Arc<Material>>>,
     /// How long after its end the certificate of a dialling end is still let through the handshake.
     ended_for: Duration,
+    /// By what an accepting end judges what has ended; `None`: the machine's clock.
+    judged_by: Option<Arc<JudgedBy>>,
 }
 
 impl std::fmt::Debug for LiveCredentials {
@@ -117,7 +122,7 @@ impl LiveCredentials {
     /// See [`EndpointError`]; a certificate and a key that do not belong together are among them.
     pub fn new(credentials: &Credentials) -> Result<Self, EndpointError> {
         let now = Arc::new(RwLock::new(Arc::new(Material::of(credentials)?)));
-        Ok(LiveCredentials { now, ended_for: Duration::ZERO })
+        Ok(LiveCredentials { now, ended_for: Duration::ZERO, judged_by: None })
     }
 
     /// The same for an accepting end that lets certificates through which ended at most `ended_for` ago. Whoever takes the
@@ -125,6 +130,14 @@ impl LiveCredentials {
     #[must_use]
     pub fn letting_ended(mut self, ended_for: Duration) -> Self {
         self.ended_for = ended_for;
+        self
+    }
+
+    /// The same for an accepting end that judges what has ended by `time` and not by the machine's clock: where that is in doubt. It is asked in
+    /// each handshake, on any thread.
+    #[must_use]
+    pub fn judging_by(mut self, time: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.judged_by = Some(Arc::new(time));
         self
     }
 
@@ -144,6 +157,11 @@ impl LiveCredentials {
 
     pub(super) fn ended_for(&self) -> Duration {
         self.ended_for
+    }
+
+    /// The time by which it is judged what has ended, if that is not the machine's clock.
+    pub(super) fn judged_by(&self) -> Option<SystemTime> {
+        self.judged_by.as_ref().map(|time| time())
     }
 }
 

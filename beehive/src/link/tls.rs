@@ -43,7 +43,7 @@ pub fn server_by(credentials: &LiveCredentials, protocol: &[u8]) -> Result<Serve
 #[derive(Debug)]
 struct ClientVerifier(LiveCredentials);
 
-/// The moment at which an accepting end checks the certificate that a client shows: that of its clock, but
+/// The moment at which an accepting end checks the certificate that a client shows: that of its clock (or [`LiveCredentials::judging_by`]), but
 ///
 /// * not before its `own` certificate began, nor before the one that is shown: a machine whose clock stands at 1970 would else refuse every
 ///   client, and one that was signed by a clock which was ahead would be good for nothing when that is set. A clock that is ahead is
@@ -75,6 +75,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let material = self.0.now();
+        let now = self.0.judged_by().map_or(now, unix);
         let at = time_to_check_client_by(now, material.own(), leaf, self.0.ended_for());
         material.clients.verify_client_cert(leaf, chain, at)
     }
@@ -118,7 +119,7 @@ pub fn client(credentials: &Credentials, protocol: &[u8]) -> Result<ClientConfig
     client_by(&LiveCredentials::new(credentials)?, protocol, Arc::new(TokioClock::real()))
 }
 
-/// The dialling end. Each certificate that it accepts teaches `clock` a moment that has passed.
+/// The dialling end. Each certificate that it accepts teaches `clock` a moment that has passed: when it began, or this end's own did.
 ///
 /// # Errors
 /// See [`EndpointError`].
@@ -171,10 +172,9 @@ impl ServerCertVerifier for ByKnownTime {
             None => UnixTime::since_unix_epoch(Duration::from_secs(known)),
         };
         let verified = material.servers.verify_server_cert(leaf, chain, name, ocsp, at)?;
-        // A clock that is believed teaches what it says, even where the other end's was ahead when its certificate was signed.
-        let is_believed = material.own().is_none_or(|own| is_within(own, known));
-        let passed = if is_believed { known } else { at.as_secs() };
-        self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(passed));
+        if let Some(passed) = has_passed(known, material.own(), leaf) {
+            self.clock.0.learn(SystemTime::UNIX_EPOCH + Duration::from_secs(passed));
+        }
         Ok(verified)
     }
 
@@ -237,6 +237,18 @@ pub fn time_to_check_by(
     at_the_earliest(held_from.max(shown_from))
 }
 
+/// What is proven to have passed when a certificate that the other end has `shown` was accepted, in seconds since 1970: the later beginning of
+/// both ends' certificates, but no more than a clock says that is believed, since the other end's may have been ahead.
+///
+/// What the clock says beyond that is no proof: one that was ahead for an hour, within the life of this end's certificate, would be known for ever.
+fn has_passed(known: u64, held: Option<&CertificateDer<'_>>, shown: &CertificateDer<'_>) -> Option<u64> {
+    let (shown_from, _) = validity(shown)?;
+    let held_from = held.and_then(|held| validity(held)).map_or(0, |(from, _)| from);
+    let proven = held_from.max(shown_from);
+    let is_believed = held.is_none_or(|held| is_within(held, known));
+    Some(if is_believed { proven.min(known) } else { proven })
+}
+
 /// Whether a moment, in seconds since 1970, is in the life of a certificate.
 fn is_within(certificate: &CertificateDer<'_>, second: u64) -> bool {
     validity(certificate).is_some_and(|(from, to)| (from..=to).contains(&second))
@@ -279,9 +291,15 @@ mod tests {
     }
 
     fn of(ca: &Ca, from: i32, to: i32) -> (String, String) {
+        of_dates(ca, (from, 1, 1), (to, 1, 1))
+    }
+
+    /// From one year, month and day to another.
+    fn of_dates(ca: &Ca, from: (i32, u8, u8), to: (i32, u8, u8)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(to.0, to.1, to.2);
         params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
         (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
     }
@@ -306,8 +324,16 @@ mod tests {
 
     /// A clock that knows that it is mid-`earliest` or later, and notes what it learns.
     struct Knowing {
-        now: UnixTime,
+        now: std::sync::Mutex<UnixTime>,
         earliest: std::sync::Mutex<SystemTime>,
+    }
+
+    impl Knowing {
+        /// So much time passes, and somebody sets what people read on it.
+        fn pass(&self, passed: Duration, now: UnixTime) {
+            *self.earliest.lock().unwrap() += passed;
+            *self.now.lock().unwrap() = now;
+        }
     }
 
     impl Clock for Knowing {
@@ -315,7 +341,7 @@ mod tests {
             crate::Moment::default()
         }
         fn wall(&self) -> SystemTime {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(self.now.as_secs())
+            SystemTime::UNIX_EPOCH + Duration::from_secs(self.now.lock().unwrap().as_secs())
         }
         fn sleep(&self, _: Duration) -> futures::future::BoxFuture<'static, ()> {
             Box::pin(std::future::pending())
@@ -331,7 +357,7 @@ mod tests {
 
     fn knowing(now: u64, earliest: u64) -> Arc<Knowing> {
         let earliest = SystemTime::UNIX_EPOCH + Duration::from_secs(year(earliest).as_secs());
-        Arc::new(Knowing { now: year(now), earliest: std::sync::Mutex::new(earliest) })
+        Arc::new(Knowing { now: std::sync::Mutex::new(year(now)), earliest: std::sync::Mutex::new(earliest) })
     }
 
     /// The same, when it is known that it is `earliest` or later.
@@ -340,14 +366,22 @@ mod tests {
     }
 
     fn takes_by(clock: &Arc<Knowing>, server_from: i32, server_to: i32) -> bool {
+        takes_with(clock, (2026, 2027), (server_from, server_to))
+    }
+
+    /// The same, when it holds a certificate of `own`.
+    fn takes_with(clock: &Arc<Knowing>, own: (i32, i32), server: (i32, i32)) -> bool {
         let ca = ca();
-        let (own, key) = of(&ca, 2026, 2027);
-        let credentials = Credentials { certificate: own, key, authority: ca.pem() };
-        let credentials = LiveCredentials::new(&credentials).unwrap();
+        let (own, key) = of(&ca, own.0, own.1);
+        let own = Credentials { certificate: own, key, authority: ca.pem() };
+        takes_shown(clock, &own, &of(&ca, server.0, server.1).0)
+    }
+
+    fn takes_shown(clock: &Arc<Knowing>, own: &Credentials, server: &str) -> bool {
+        let credentials = LiveCredentials::new(own).unwrap();
         let clock = ClockOf(Arc::clone(clock) as Arc<dyn Clock>);
         let verifier = ByKnownTime { credentials, clock };
-        let (server, _) = of(&ca, server_from, server_to);
-        let server = certificates(&server).unwrap();
+        let server = certificates(server).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         // rustls' own time counts for nothing.
         verifier.verify_server_cert(&server[0], &[], &name, &[], year(2000)).is_ok()
@@ -388,6 +422,21 @@ mod tests {
         let ended = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
         let (_, ends) = peer_of(&ended[0]).unwrap().validity_unix().unwrap();
         assert!(ends < year(2027).as_secs(), "whoever takes the connection is told");
+    }
+
+    #[test]
+    fn an_accepting_end_may_judge_by_another_time_than_the_machines_clock() {
+        let ca = ca();
+        let (own, key) = of(&ca, 2020, 2060);
+        let own = LiveCredentials::new(&Credentials { certificate: own, key, authority: ca.pem() }).unwrap();
+        let takes = |judged: u64| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(year(judged).as_secs());
+            let verifier = ClientVerifier(own.clone().judging_by(move || at));
+            let client = certificates(&of_client(&ca, 2025, 2027).0).unwrap();
+            verifier.verify_client_cert(&client[0], &[], year(2030)).is_ok()
+        };
+        assert!(takes(2026), "the clock is years ahead");
+        assert!(!takes(2028), "it has ended by the other time as well");
     }
 
     #[test]
@@ -443,6 +492,39 @@ mod tests {
         let clock = knowing(2026, 1970);
         assert!(takes_by(&clock, 2027, 2037), "signed by a clock that is ahead of this one");
         assert_eq!(clock.earliest(), at(2026), "which of both is right is not known");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_within_the_lives_of_both_certificates_shuts_nobody_out_when_it_is_right_again()
+    {
+        const DAY: Duration = Duration::from_secs(86_400);
+        // 2026-01-01.
+        let begin = Duration::from_secs(1_767_225_600);
+        let on = |day: u32| UnixTime::since_unix_epoch(begin + DAY * day);
+        let ca = ca();
+        let month = || of_dates(&ca, (2026, 1, 1), (2026, 1, 31));
+        let ((certificate, key), (server, _)) = (month(), month());
+        let own = Credentials { certificate, key, authority: ca.pem() };
+        let clock = knowing(1970, 1970);
+        clock.pass(Duration::ZERO, on(25));
+        assert!(takes_shown(&clock, &own, &server), "both are good by it");
+        assert_eq!(clock.earliest(), SystemTime::UNIX_EPOCH + begin, "what has certainly passed");
+        clock.pass(6 * DAY, on(6));
+        assert!(takes_shown(&clock, &own, &server), "the clock is right and both are good");
+        // Time that passes while it runs is proven, whatever the clock says.
+        clock.pass(25 * DAY, on(6));
+        assert!(!takes_shown(&clock, &own, &server), "it has ended, and the clock was set back");
+    }
+
+    #[test]
+    fn an_end_whose_own_certificate_has_ended_judges_by_the_last_known_time() {
+        // Which of both is so, that the clock is ahead or that this end was off past the end of its certificate, it cannot know.
+        assert!(takes_knowing(2029, 2026, 2025, 2028));
+        assert!(!takes_knowing(2029, 2029, 2025, 2028));
+        assert!(
+            !takes_with(&knowing(2029, 2026), (2028, 2030), (2025, 2028)),
+            "with one that lives it knows"
+        );
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl LinkAcceptor {
             }
             Err(error) => return events::hello_refused(&self.env, &peer, &Fault::from_error(&error).reason),
         };
-        if has_ended(&peer, judged_by(&self.env)) {
+        if has_ended(&peer, self.judged_by()) {
             return self.renew_alone(arrival, &progress).await;
         }
         let (node, session, permit) = match self.claim(&peer, &progress).await {
@@ -202,6 +202,14 @@ impl LinkAcceptor {
             }
             Err(error) => events::left_early(&self.env, &peer, &Fault::from_error(&error).reason),
         }
+    }
+
+    /// The time by which it is judged whether a certificate has ended: the clock's, but not before this program was made. The transport goes
+    /// by the same (its own certificate begins then at the earliest), so that none that it has let through ended is taken for one that lives. While the
+    /// clock is in doubt that is the earlier of two: one that may have ended has its session, and none is signed for it before they agree.
+    fn judged_by(&self) -> SystemTime {
+        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX);
+        self.renewals.as_ref().map_or_else(|| self.env.wall().max(made), |by| by.judged_by(&self.env))
     }
 
     /// A node whose certificate has ended gets no session: it may have that renewed, and reaches nothing else.
@@ -347,12 +355,6 @@ fn hub_route(
         certificate: peer.serial().to_owned(),
         message,
     }
-}
-
-/// The time by which it is judged whether a certificate has ended: the clock's, but not before this program was made. The transport goes
-/// by the same (its own certificate begins then at the earliest), so that none that it has let through ended is taken for one that lives.
-fn judged_by(env: &Env) -> SystemTime {
-    env.wall().max(SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX))
 }
 
 /// Whether the certificate of the other end has ended, though its transport let it through.

@@ -3,14 +3,20 @@
 
 mod fixture;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use beehive::Env;
-use beehive::link::{Connection, Link, LinkError, Urgency};
+use beehive::link::memory::NetworkPath;
+use beehive::link::{Connection, Dialer as _, Hello, Link, LinkError, PeerName, Routes, Urgency};
 use beehive::testing::Probe;
+use beehive::{Clock, Env, Moment, TokioClock};
+use cloud_hub::{ClockDoubt, RenewalSettings, SecretStore};
+use contract::downlink::HubDown;
 use fixture::LONG;
+use futures::future::BoxFuture;
 use harness::MemoryApi;
 use noderegistry::Registry;
+use pki::{Authorities, Authority, CurrentAuthorities};
 use tokio::io::AsyncReadExt;
 
 /// A hello is due within 5 s: who waits for others' is later than that.
@@ -102,5 +108,57 @@ fn link_upon_link_of_one_node_takes_no_place_of_others() {
         assert!((1..=20).contains(&let_in), "{let_in}");
         let link = fixture.env.timeout(SOON, fixture.link(QUIET)).await;
         assert!(link.expect("kept waiting").is_ok());
+    });
+}
+
+/// 400 days after this program was made.
+struct Ahead(TokioClock);
+
+const DAY: u64 = 86_400;
+
+impl Clock for Ahead {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(pki::MADE_AT_UNIX + 400 * DAY)
+    }
+    fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(pause)
+    }
+}
+
+#[test]
+fn a_clock_in_doubt_that_is_ahead_keeps_no_node_from_its_session() {
+    actix_rt::System::new().block_on(async {
+        let env = Env::real().with_clock(Arc::new(Ahead(TokioClock::real())));
+        let client = MemoryApi::start().await.client();
+        let doubt = ClockDoubt::default();
+        let authority = Authority::create(env.wall(), [1; 16]).unwrap();
+        let settings = RenewalSettings {
+            authorities: CurrentAuthorities::new(Authorities::of(authority)),
+            certificate_life: Duration::from_secs(30 * DAY),
+            servers: Vec::new(),
+            doubt: doubt.clone(),
+        };
+        let registry = Registry::new(client.clone());
+        let mut it = fixture::Fixture::renewing(&env, registry, 10, Vec::new(), Some(settings));
+        drain(&env, std::mem::replace(&mut it.edge, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.sync, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.device, Probe::new(&env, 1).0));
+        drain(&env, std::mem::replace(&mut it.lease, Probe::new(&env, 1).0));
+        let link = async |name: &str| {
+            let made = pki::MADE_AT_UNIX;
+            let shown = PeerName::verified(name, "aa").valid(made - DAY, made + DAY);
+            let connection = it.port.dialer(shown, NetworkPath::new()).dial().await.unwrap();
+            let (_told, to) = Probe::<HubDown>::new(&env, 16);
+            let routes = Routes::new().accept(to, |message: HubDown, _: &PeerName| message);
+            Link::connect(&env, connection, &Hello::of(name), routes).await
+        };
+        assert!(link(QUIET).await.is_ok(), "it has not ended by what is known");
+        // An API server that says no time leaves this machine's clock alone.
+        SecretStore::new(client).compare_clocks(&doubt, &env).await.unwrap();
+        let Err(LinkError::Refused(refused)) = link(QUIET).await else { panic!("it has ended") };
+        assert!(refused.reason.contains("register"), "{}", refused.reason);
     });
 }

@@ -1,7 +1,8 @@
 //! Whether this machine's clock is believed where certificates are dated by it.
 //!
 //! A clock that is weeks ahead signs what nodes take as a sign that those weeks have passed, and one that is behind what has ended when it is
-//! set. So it is in doubt until it was held against the API server's, and whenever they are apart.
+//! set. So it is in doubt until it was held against the API server's, and whenever they are apart. Whether a node's certificate has ended is judged
+//! by the clock that is behind then: one that is ahead would shut every node out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -56,6 +57,12 @@ impl ClockDoubt {
     /// Whether it is in doubt.
     pub(crate) fn is(&self, clock: &dyn Clock) -> bool {
         self.apart(clock).is_none_or(|apart| apart > CLOCKS_APART)
+    }
+
+    /// By which time it is judged whether a node's certificate has ended: this machine's clock, and while that is in doubt the one of both that
+    /// is behind. Never before this program was made.
+    pub fn judged_by(&self, clock: &dyn Clock) -> SystemTime {
+        self.span(clock).earliest
     }
 
     /// What time it is, as far as that is known. A certificate that is good in all of it is good, and begins no later than it is.
@@ -142,6 +149,19 @@ pub(crate) mod tests {
             assert_eq!(doubt.span(&*clock), wanted);
             doubt.compared(&*clock, theirs.map(|_| today() + 20 * DAY));
             assert!(!doubt.is(&*clock));
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_judged_by_the_clock_that_is_behind() {
+        let (clock, doubt) = (SetClock::at(today()), ClockDoubt::default());
+        for (theirs, judged) in [
+            (today() - 31 * DAY, today() - 31 * DAY),
+            (today() + 31 * DAY, today()),
+            (today() - DAY / 48, today()),
+        ] {
+            doubt.compared(&*clock, Some(theirs));
+            assert_eq!(doubt.judged_by(&*clock), judged);
         }
     }
 

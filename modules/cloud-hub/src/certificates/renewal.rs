@@ -70,6 +70,11 @@ impl Renewals {
         }
     }
 
+    /// By which time it is judged whether a node's certificate has ended.
+    pub(crate) fn judged_by(&self, env: &Env) -> SystemTime {
+        self.settings.doubt.judged_by(&*env.clock())
+    }
+
     /// By what nodes know the cloud, and where they find it.
     pub(crate) fn trust(&self) -> CloudTrust {
         let servers = self.settings.servers.iter().take(SERVERS_MAX).cloned().collect();
