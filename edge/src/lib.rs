@@ -16,4 +16,5 @@ pub use edge_edged::begin_run;
 pub use identity::{Identity, IdentityError};
 pub use known_time::{KnownClock, recall as recall_time};
 pub use topology::Dependencies;
-pub use trusted_files::{UntrustedFile, secure_trusted_files};
+pub use trusted_files::secure_trusted_files;
+pub use trustedfiles::UntrustedFile;

@@ -162,7 +162,7 @@ async fn say_ports(settings: &EdgeCore, say: &mut dyn FnMut(String)) {
 ///
 /// # Errors
 /// While an edgecore runs on the store. When the cloud cannot be reached and `force` is not set. The files stay then, so that it can be tried again. When
-/// mappers could have written the file, which says what is removed.
+/// mappers or another user could have written the file, which says what is removed.
 pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(String)) -> Result<()> {
     // Also what the file itself would hide.
     config.check(&EdgeCore::default())?;
@@ -172,7 +172,8 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
             config.file.display()
         );
     }
-    let settings = EdgeCore::load(&config.file)?;
+    config.check(&EdgeCore::load(&config.file)?)?;
+    let settings = nodeupgrade::trusted_settings(&config.file, say)?;
     config.check(&settings)?;
     let hub = &settings.modules.edge_hub;
     // Until the end, so that no edgecore starts on what is being removed.

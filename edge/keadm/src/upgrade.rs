@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use beehive::Env;
 use clap::{Args, Subcommand};
-use config::edge::{DEFAULT_PATH, EdgeCore};
+use config::edge::DEFAULT_PATH;
 use nodeupgrade::{Journal, JournalFolder, Order, Outcome, Prepared, Source, TakenUp, Trust};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -154,7 +154,7 @@ pub struct RollbackEdge {
 /// When there is nothing to copy, or the disk does not take it.
 pub async fn backup(command: &BackupCommand, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let BackupCommand::Edge(of) = command;
-    let backup = nodeupgrade::back_up(&of.config, &own_program()?, env).await?;
+    let backup = nodeupgrade::back_up(&of.config, &own_program()?, env, say).await?;
     for file in &backup.files {
         say(format!("{} is copied", file.path.display()));
     }
@@ -228,8 +228,8 @@ pub async fn rollback(command: &RollbackCommand, env: &Env, say: &mut dyn FnMut(
     hand_over(&order.health.config, env, say).await
 }
 
-fn journals(config: &Path) -> Result<JournalFolder> {
-    Ok(JournalFolder::of(&EdgeCore::load(config)?.database.data_source))
+fn journals(config: &Path, say: &mut dyn FnMut(String)) -> Result<JournalFolder> {
+    Ok(JournalFolder::of(&nodeupgrade::trusted_settings(config, say)?.database.data_source))
 }
 
 fn own_program() -> Result<PathBuf> {
@@ -237,7 +237,7 @@ fn own_program() -> Result<PathBuf> {
 }
 
 fn status(config: &Path, say: &mut dyn FnMut(String)) -> Result<()> {
-    let journals = journals(config)?;
+    let journals = journals(config, say)?;
     let Some(journal) = journals.load()? else {
         say("no upgrade of this node is known".to_owned());
         return Ok(());
@@ -262,7 +262,7 @@ async fn take_up(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Resul
             }
             Err(error) => {
                 say(format!("nobody looks how edgecore is once it runs: {error:#}"));
-                nodeupgrade::end_unwatched(config)?.map_or(journal, Box::new)
+                nodeupgrade::end_unwatched(config, say)?.map_or(journal, Box::new)
             }
         },
         TakenUp::Finished(journal) => journal,
@@ -285,7 +285,7 @@ fn deaf_to_hangup() -> Result<Signal> {
 /// Starts the supervisor, and says what it does until it has ended.
 async fn hand_over(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let config = std::path::absolute(config).context("where edgecore.yaml is")?;
-    let journals = journals(&config)?;
+    let journals = journals(&config, say)?;
     let shown = journals.load()?.map_or(0, |journal| journal.steps.len());
     start_supervisor(&config, env)?;
     say("handed over to a supervisor: it goes on if this is ended (`keadm upgrade edge --status`)".to_owned());

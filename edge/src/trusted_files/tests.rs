@@ -176,7 +176,7 @@ fn a_link_in_the_place_of_a_file_of_the_store_is_refused_and_not_followed() {
 #[test]
 fn another_users_file_or_folder_is_refused_with_the_cure() {
     if !rustix::process::geteuid().is_root() {
-        // Only root gives files away; `check_permissions` below is the same for everybody.
+        // Only root gives files away; `check_permissions` of `modules/trustedfiles` is the same for everybody.
         return;
     }
     const NOBODY: u32 = 65534;
@@ -196,23 +196,6 @@ fn another_users_file_or_folder_is_refused_with_the_cure() {
     let (said, outcome) = secure_trusted_files(&node.settings, &node.at("etc/edgecore.yaml"));
     assert!(outcome.is_err() && said.len() == 1, "what was repaired before is said: {said:?}");
     assert_eq!(node.mode("db"), 0o777);
-}
-
-#[test]
-fn root_and_oneself_are_trusted_and_nobody_else() {
-    for (owner, mode, closed, is_folder, verdict) in [
-        (0, 0o100_644, WRITE, false, PermissionCheck::Fine),
-        (7, 0o100_644, WRITE, false, PermissionCheck::Fine),
-        (8, 0o100_600, WRITE, false, PermissionCheck::OtherOwner),
-        (8, 0o041_777, WRITE, true, PermissionCheck::OtherOwner),
-        (7, 0o100_664, WRITE, false, PermissionCheck::Close(0o644)),
-        (0, 0o100_644, ALL, false, PermissionCheck::Close(0o600)),
-        (0, 0o041_777, WRITE, true, PermissionCheck::Fine),
-        (0, 0o101_666, WRITE, false, PermissionCheck::Close(0o1644)),
-        (0, 0o040_775, OTHERS_WRITE, true, PermissionCheck::Fine),
-    ] {
-        assert_eq!(check_permissions(owner, mode, 7, closed, is_folder), verdict, "{owner} {mode:o}");
-    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::journal::Before;
 use crate::process::Process;
-use crate::{files, health};
+use crate::{files, health, trusted};
 
 /// 16 MiB beside what is known to be needed, for what is written meanwhile.
 const SPARE: u64 = 16 << 20;
@@ -44,12 +44,15 @@ pub(crate) fn told<T>(
 /// `EdgeCore`: one runs on the store, and its program is the file that has its name.
 pub(crate) fn running(store: &Path) -> Result<(Process, PathBuf)> {
     let process = Process::on_store(store).with_context(|| {
+        let stranger = Process::stranger_on_store(store).map(|stranger| format!(" ({stranger})"));
         format!(
-            "no edgecore runs on {}, so that nobody could see whether the new one does: start it (`systemctl start edgecore`)",
-            store.display()
+            "no edgecore runs on {}, so that nobody could see whether the new one does: start it (`systemctl start edgecore`){}",
+            store.display(),
+            stranger.unwrap_or_default()
         )
     })?;
     let program = process.program()?;
+    trusted::program(&program)?;
     if !process.is_of(&program) {
         bail!("{} was exchanged while edgecore runs: restart it first", program.display());
     }

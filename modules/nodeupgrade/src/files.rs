@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek as _, Write};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest::{Context as Digest, SHA256};
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, openat, renameat_with};
 
 /// 64 KiB are read at once.
 const PIECE: usize = 64 << 10;
@@ -28,7 +29,7 @@ pub(crate) fn sum_of(from: &mut impl Read, most: u64) -> Result<(String, u64)> {
 /// # Errors
 /// When it is there and cannot be read.
 pub(crate) fn sum_of_file(path: &Path) -> Result<Option<String>> {
-    match File::open(path) {
+    match open_named(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         opened => {
             let at = || format!("cannot read {}", path.display());
@@ -93,12 +94,52 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// What has a name, itself no link, and nothing is opened of it: no pipe waits, no device hears of it.
+///
+/// # Errors
+/// When there is nothing.
+pub(crate) fn look_at(path: &Path) -> Result<(OwnedFd, fs::Metadata)> {
+    let at = || format!("cannot see {}", path.display());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(openat(CWD, path, flags, Mode::empty()).with_context(at)?);
+    let found = file.metadata().with_context(at)?;
+    Ok((file.into(), found))
+}
+
+/// Opens a file to add to its end, if it is the very one that had this number on this disk: whatever has its name meanwhile, a link, a
+/// pipe or another file, is not opened.
+///
+/// # Errors
+/// When it is another one, or cannot be written.
+pub(crate) fn open_to_append(path: &Path, (device, number): (u64, u64)) -> Result<File> {
+    let (seen, found) = look_at(path)?;
+    if !found.is_file() || (found.dev(), found.ino()) != (device, number) {
+        bail!("{} is another file by now", path.display());
+    }
+    // By its number that very file.
+    let itself = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    OpenOptions::new().append(true).open(itself).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Opens a file of the node's own, or one that root has named: a link is followed, and no other end of a pipe is waited for.
+///
+/// # Errors
+/// When it is not there, or no regular file.
+fn open_named(path: &Path) -> std::io::Result<File> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(file)
+}
+
 /// Copies a file with this mode, on the disk when this returns, and answers its SHA-256.
 ///
 /// # Errors
 /// When either file cannot be used. The copy is removed then.
 pub(crate) fn copy(from: &Path, into: &Path, mode: u32) -> Result<String> {
-    let source = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let source = open_named(from).with_context(|| format!("cannot read {}", from.display()))?;
     copy_opened(&source, from, into, mode)
 }
 
@@ -288,10 +329,7 @@ pub(crate) fn hidden_beside(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let at = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
-    let file = File::open(path).with_context(at)?;
-    if !file.metadata().with_context(at)?.is_file() {
-        bail!("{} is not a regular file", path.display());
-    }
+    let file = open_named(path).with_context(at)?;
     file.take(most.saturating_add(1)).read_to_end(&mut bytes).with_context(at)?;
     if bytes.len() as u64 > most {
         bail!("{} is longer than {most} bytes", path.display());

@@ -3,9 +3,10 @@
 //! what is found goes where the caller says; sizes are bounded before anything is read, and every part is held against its digest.
 //! Entries are taken as they stand: no extension of theirs (long names, attributes), which could be of any length, is read.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -17,14 +18,18 @@ use crate::files;
 
 /// 4,096 entries: an image has a handful of parts.
 const PARTS_MAX: usize = 4096;
-/// 100,000 entries of a layer: more than a whole distribution has.
-const LAYER_ENTRIES_MAX: usize = 100_000;
+/// 128 layers: no runtime takes more.
+pub(crate) const LAYERS_MAX: usize = 128;
+/// 100,000 entries of all layers: more than a whole distribution has.
+const ENTRIES_MAX: usize = 100_000;
 /// 4 MiB of a document.
 const DOCUMENT_MAX: u64 = 4 << 20;
-/// 2 GiB of a layer, unpacked: eight programs of the largest size.
-const LAYER_MAX: u64 = 2 << 30;
+/// 2 GiB of all layers, unpacked: eight programs of the largest size.
+const UNPACKED_MAX: u64 = 2 << 30;
 /// 2 GiB of an archive: what it holds packed is not more than what it is unpacked.
-pub(crate) const ARCHIVE_MAX: u64 = LAYER_MAX;
+pub(crate) const ARCHIVE_MAX: u64 = UNPACKED_MAX;
+/// So many architectures of an archive are named that has none for this machine.
+const NAMED_MAX: usize = 16;
 /// 256 MiB of a program: ten times what the largest has.
 pub(crate) const PROGRAM_MAX: u64 = 256 << 20;
 /// How deep indexes may lie in each other.
@@ -38,6 +43,8 @@ pub(crate) struct ImageArchive {
     file: File,
     /// Where each part begins and how long it is, by its name.
     parts: BTreeMap<String, (u64, u64)>,
+    /// Which of them have their digest: each is summed once, however often it is named.
+    checked: RefCell<BTreeSet<String>>,
 }
 
 /// An image within an archive.
@@ -55,15 +62,19 @@ struct Layer {
 }
 
 impl ImageArchive {
-    /// Reads which parts there are.
+    /// Reads which parts there are. It may have `most` bytes.
     ///
     /// # Errors
-    /// When it is no archive, or one that no image has.
-    pub(crate) fn open(path: &Path) -> Result<ImageArchive> {
-        Self::of(files::open_regular(path)?, path)
+    /// When it is no archive, or one that no image has, or longer.
+    pub(crate) fn open(path: &Path, most: u64) -> Result<ImageArchive> {
+        let file = files::open_regular(path)?;
+        if file.metadata().with_context(|| format!("cannot see {}", path.display()))?.len() > most {
+            bail!("{} is longer than {most} bytes", path.display());
+        }
+        Self::of(file, path)
     }
 
-    /// The same of a file that is open, from its begin. `path` is only what it is called.
+    /// The same of a file that is open, and has been measured, from its begin. `path` is only what it is called.
     ///
     /// # Errors
     /// See [`ImageArchive::open`].
@@ -90,7 +101,7 @@ impl ImageArchive {
             }
             parts.insert(name, (from, size));
         }
-        Ok(ImageArchive { path: path.to_owned(), file, parts })
+        Ok(ImageArchive { path: path.to_owned(), file, parts, checked: RefCell::default() })
     }
 
     /// The one image in it, for this machine where there are several.
@@ -100,6 +111,9 @@ impl ImageArchive {
     pub(crate) fn image(&self) -> Result<Image> {
         let (digest, manifest) = self.manifest()?;
         let layers = manifest["layers"].as_array().context("the image's manifest has no layers")?;
+        if layers.len() > LAYERS_MAX {
+            bail!("{} has an image of more than {LAYERS_MAX} layers", self.path.display());
+        }
         let layer = |layer: &Value| {
             Ok(Layer { digest: text(layer, "digest")?, media_type: text(layer, "mediaType")? })
         };
@@ -144,7 +158,8 @@ impl ImageArchive {
                 let there: Vec<String> = listed
                     .iter()
                     .filter_map(|one| one["platform"]["architecture"].as_str())
-                    .map(|name| name.escape_debug().to_string())
+                    .map(|name| name.chars().take(NAMED_MAX).collect::<String>().escape_debug().to_string())
+                    .take(NAMED_MAX)
                     .collect();
                 bail!(
                     "{} has no image for this machine ({architecture}), but for {}: take that of {architecture}",
@@ -184,21 +199,35 @@ impl ImageArchive {
     /// When there is none of it, or it is damaged.
     pub(crate) fn blob(&self, digest: &str) -> Result<Vec<u8>> {
         let name = blob_name(digest)?;
-        self.check(&name, digest)?;
-        self.bytes(&name)
+        // Too long a one is refused before it is summed.
+        let bytes = self.bytes(&name)?;
+        self.check_read(&name, digest, &mut bytes.as_slice())?;
+        Ok(bytes)
     }
 
     fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.reader(name)?.take(DOCUMENT_MAX).read_to_end(&mut bytes)?;
+        self.reader(name)?.take(DOCUMENT_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > DOCUMENT_MAX {
+            // A part of it says something else than the whole.
+            bail!("{} in {} is longer than {DOCUMENT_MAX} bytes", name.escape_debug(), self.path.display());
+        }
         Ok(bytes)
     }
 
     fn check(&self, name: &str, digest: &str) -> Result<()> {
-        let (sum, _) = files::sum_of(&mut self.reader(name)?, u64::MAX)?;
+        self.check_read(name, digest, &mut self.reader(name)?)
+    }
+
+    fn check_read(&self, name: &str, digest: &str, part: &mut impl Read) -> Result<()> {
+        if self.checked.borrow().contains(name) {
+            return Ok(());
+        }
+        let (sum, _) = files::sum_of(part, u64::MAX)?;
         if digest.strip_prefix("sha256:") != Some(&sum) {
             bail!("{} is damaged: {name} does not have its digest. Fetch it again", self.path.display());
         }
+        self.checked.borrow_mut().insert(name.to_owned());
         Ok(())
     }
 
@@ -206,7 +235,7 @@ impl ImageArchive {
     /// called once for each layer that has it: the last one counts.
     ///
     /// # Errors
-    /// When a layer is damaged, of a kind that is not read, or larger than it may be.
+    /// When a layer is damaged or of a kind that is not read, or when all of them are larger than an image may be.
     pub(crate) fn program<W: std::io::Write>(
         &self,
         image: &Image,
@@ -215,13 +244,15 @@ impl ImageArchive {
     ) -> Result<Option<(String, W)>> {
         let (wanted, gone) = (format!("{FOLDER}/{name}"), format!("{FOLDER}/.wh.{name}"));
         let mut found = None;
+        let (left, mut entries) = (Cell::new(UNPACKED_MAX), 0_usize);
         for layer in &image.layers {
             let part = blob_name(&layer.digest)?;
             self.check(&part, &layer.digest)?;
-            let mut archive = Archive::new(self.unpacked(&part, layer)?);
-            for (number, entry) in archive.entries()?.raw(true).enumerate() {
-                if number >= LAYER_ENTRIES_MAX {
-                    bail!("a layer of {} has more than {LAYER_ENTRIES_MAX} entries", self.path.display());
+            let mut archive = Archive::new(Bounded { from: self.unpacked(&part, layer)?, left: &left });
+            for entry in archive.entries()?.raw(true) {
+                entries += 1;
+                if entries > ENTRIES_MAX {
+                    bail!("the layers of {} have more than {ENTRIES_MAX} entries", self.path.display());
                 }
                 let mut entry = entry
                     .with_context(|| format!("a layer of {} cannot be unpacked", self.path.display()))?;
@@ -248,14 +279,31 @@ impl ImageArchive {
         let read = self.reader(part)?.read(&mut first)?;
         let packed = self.reader(part)?;
         Ok(match first.get(..read).unwrap_or_default() {
-            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(packed).take(LAYER_MAX)),
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(packed)),
             [0x28, 0xb5, 0x2f, 0xfd] => bail!(
                 "a layer of {} is packed by zstd ({}), which is not read: `skopeo copy --dest-compress-format gzip` packs it anew",
                 self.path.display(),
                 layer.media_type.escape_debug()
             ),
-            _ => Box::new(packed.take(LAYER_MAX)),
+            _ => Box::new(packed),
         })
+    }
+}
+
+/// What is read through several of these has no more bytes in all than are left.
+struct Bounded<'a, R> {
+    from: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(into)?;
+        match self.left.get().checked_sub(read as u64) {
+            Some(left) => self.left.set(left),
+            None => return Err(io::Error::other(format!("it is longer than {UNPACKED_MAX} bytes"))),
+        }
+        Ok(read)
     }
 }
 

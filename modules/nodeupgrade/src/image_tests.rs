@@ -67,7 +67,7 @@ fn found_in(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.tar");
     std::fs::write(&path, bytes).unwrap();
-    let archive = ImageArchive::open(&path)?;
+    let archive = ImageArchive::open(&path, ARCHIVE_MAX)?;
     let image = archive.image()?;
     let found = archive.program(&image, "edgecore", || Ok(Vec::new()))?;
     Ok(found.map(|(told, bytes)| {
@@ -97,7 +97,7 @@ fn the_digest_is_the_one_that_registries_know() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.tar");
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(ImageArchive::open(&path).unwrap().image().unwrap().digest, digest);
+    assert_eq!(ImageArchive::open(&path, ARCHIVE_MAX).unwrap().image().unwrap().digest, digest);
 }
 
 #[test]
@@ -149,4 +149,49 @@ fn a_damaged_archive_is_told_from_a_good_one_wherever_it_is_damaged() {
 fn an_extension_of_any_length_is_not_taken_into_memory() {
     let layer = tar_of(&[("././@LongLink", EntryType::GNULongName, &vec![b'a'; 8 << 20]), PROGRAM]);
     assert_eq!(found_in(&image_of(&[gzip(&layer)], here()).0).unwrap().unwrap(), b"the program");
+}
+
+#[test]
+fn layers_are_bounded_in_number_and_in_all_and_not_one_by_one() {
+    let empty = tar_of(&[]);
+    let error = format!("{:#}", found_in(&image_of(&vec![empty; LAYERS_MAX + 1], here()).0).unwrap_err());
+    assert!(error.contains("more than 128 layers"), "{error}");
+    // Each of them is within its bound; a small part of the archive is named again and again.
+    let names: Vec<String> = (0..1000).map(|number| format!("f{number}")).collect();
+    let entries: Vec<Entry<'_>> =
+        names.iter().map(|name| (name.as_str(), EntryType::Regular, &b""[..])).collect();
+    let layer = gzip(&tar_of(&entries));
+    let error = format!("{:#}", found_in(&image_of(&vec![layer; 101], here()).0).unwrap_err());
+    assert!(error.contains("more than 100000 entries"), "{error}");
+    let left = Cell::new(10);
+    let mut both = [(); 2].map(|()| Bounded { from: io::repeat(0).take(6), left: &left });
+    let mut bytes = Vec::new();
+    assert_eq!(both[0].read_to_end(&mut bytes).unwrap(), 6);
+    assert!(both[1].read_to_end(&mut bytes).is_err());
+}
+
+#[test]
+fn a_part_is_summed_once_however_often_it_is_named() {
+    let (bytes, _) = image_of(&[tar_of(&[PROGRAM])], here());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    std::fs::write(&path, bytes).unwrap();
+    let archive = ImageArchive::open(&path, ARCHIVE_MAX).unwrap();
+    let image = archive.image().unwrap();
+    assert!(archive.program(&image, "keadm", || Ok(Vec::new())).unwrap().is_none());
+    let part = blob_name(&image.layers[0].digest).unwrap();
+    // As nothing else of it is looked at again, a wrong digest is not seen either.
+    archive.check(&part, "sha256:0").unwrap();
+}
+
+#[test]
+fn a_document_that_is_too_long_is_refused_and_not_cut() {
+    let mut index = json!({"manifests": []}).to_string();
+    index.push_str(&" ".repeat(usize::try_from(DOCUMENT_MAX).unwrap()));
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(index.len() as u64);
+    archive.append_data(&mut header, "index.json", index.as_bytes()).unwrap();
+    let error = format!("{:#}", found_in(&archive.into_inner().unwrap()).unwrap_err());
+    assert!(error.contains("longer than"), "{error}");
 }

@@ -35,12 +35,24 @@ pub enum Launch {
         environment: BTreeMap<String, String>,
         /// The working directory.
         folder: PathBuf,
-        /// The file that its standard error went to, if it was one.
-        log: Option<PathBuf>,
+        /// The file that its standard error went to, if it was one. A release that wrote down its name alone has none.
+        #[serde(default, rename = "logFile")]
+        log: Option<Log>,
         /// What else it had of whoever started it.
         #[serde(default)]
         inherited: Inherited,
     },
+}
+
+/// A file, and not whatever has its name by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Its name.
+    pub path: PathBuf,
+    /// The number of its disk.
+    pub device: u64,
+    /// Its number there.
+    pub number: u64,
 }
 
 /// What a process has of whoever started it, beside arguments and environment.

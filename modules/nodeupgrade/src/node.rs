@@ -15,7 +15,7 @@ use crate::plan::{Outcome, Phase};
 use crate::process::Process;
 use crate::program::Program;
 use crate::version::Version;
-use crate::{backup, service};
+use crate::{backup, service, trusted};
 
 /// What is said of an edgecore that does not say its version, and of which no journal knows it.
 const UNKNOWN: &str = "0.0.0-unknown";
@@ -51,7 +51,7 @@ pub(crate) async fn look(
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<Node> {
-    let settings = EdgeCore::load(&order.config)?;
+    let settings = trusted::settings(&order.config, say)?;
     let store = &settings.database.data_source;
     let journals = JournalFolder::of(store);
     let lock = journals.lock()?.context(
@@ -131,6 +131,7 @@ fn where_it_was(last: Option<&Journal>, store: &Path) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} is gone: install that release again", path.display());
     }
+    trusted::program(&path)?;
     Ok(path)
 }
 

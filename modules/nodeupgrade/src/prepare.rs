@@ -5,7 +5,6 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result, anyhow};
 use beehive::Env;
-use config::edge::EdgeCore;
 
 use crate::backup::{self, Backup, Contents};
 use crate::checks::told;
@@ -18,7 +17,7 @@ use crate::order::{EDGECORE, KEADM, Order, SETTINGS};
 use crate::process::Process;
 use crate::program::Program;
 use crate::version::Version;
-use crate::{files, service};
+use crate::{files, service, trusted};
 
 /// What has come of the preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +86,8 @@ pub async fn prepare_rollback(
 ///
 /// # Errors
 /// When there is no edgecore, an upgrade is under way, or the disk does not take the copies.
-pub async fn back_up(config: &Path, keadm: &Path, env: &Env) -> Result<Backup> {
-    let settings = EdgeCore::load(config)?;
+pub async fn back_up(config: &Path, keadm: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<Backup> {
+    let settings = trusted::settings(config, say)?;
     let store = &settings.database.data_source;
     let journals = JournalFolder::of(store);
     let _lock = journals.lock()?.context("an upgrade of this node is under way")?;
@@ -97,6 +96,7 @@ pub async fn back_up(config: &Path, keadm: &Path, env: &Env) -> Result<Backup> {
         None => keadm.with_file_name(EDGECORE),
     };
     let program = std::fs::canonicalize(&program).unwrap_or(program);
+    trusted::program(&program)?;
     let version = Program::open(&program)?.version(EDGECORE, env).await?;
     // One that cannot be read has counted, and nobody knows how far.
     let last = journals.load().ok().flatten();

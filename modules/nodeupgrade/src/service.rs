@@ -1,6 +1,5 @@
 //! How edgecore is stopped and started: by systemd where that started it, else as the process that was found.
 
-use std::fs::OpenOptions;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use beehive::{Clock, Env};
 use edge_store::{HeldStore, StoreError};
 
-use crate::boot;
 use crate::inherited::{Masked, limit};
 use crate::journal::{Inherited, Journal, Launch};
 use crate::process::Process;
+use crate::{boot, files};
 
 /// systemd's own sign that it is there.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -133,6 +132,9 @@ pub(crate) async fn hold(store: &Path, env: &Env) -> Result<HeldStore> {
             Err(error) => return Err(error.into()),
         }
     }
+    if let Some(stranger) = Process::stranger_on_store(store) {
+        bail!("{stranger}");
+    }
     bail!(
         "edgecore was stopped {STOPS_MAX} times, and somebody starts it again each time: stop what starts it (a unit of another name, \
          an init script), then try again"
@@ -163,12 +165,15 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
             let mut command = Command::new(program);
             command.args(arguments).env_clear().envs(environment).current_dir(folder);
             command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-            let log = log.as_ref().and_then(|path| OpenOptions::new().append(true).open(path).ok());
-            let goes = if log.is_some() {
-                ""
-            } else {
-                "; its log goes nowhere, as nobody can hand its terminal or pipe on"
-            };
+            let (log, goes) =
+                match log.as_ref().map(|log| files::open_to_append(&log.path, (log.device, log.number))) {
+                    Some(Ok(log)) => (Some(log), String::new()),
+                    Some(Err(error)) => (None, format!("; its log goes nowhere: {error:#}")),
+                    None => (
+                        None,
+                        "; its log goes nowhere, as nobody can hand its terminal or pipe on".to_owned(),
+                    ),
+                };
             command.stderr(log.map_or_else(Stdio::null, Stdio::from));
             let spawned = {
                 let _masked = Masked::by(inherited);
@@ -177,7 +182,7 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
             let mut child = spawned.with_context(|| format!("cannot start {}", program.display()))?;
             let unlimited = limit(child.id(), &inherited.limits);
             let goes = match unlimited.is_empty() {
-                true => goes.to_owned(),
+                true => goes,
                 false => format!("{goes}; these of its limits could not be set: {}", unlimited.join(", ")),
             };
             let until = clock.now() + STORE_WITHIN;
@@ -237,4 +242,54 @@ pub(crate) async fn run(program: &str, arguments: &[&str], within: Duration, env
 /// Whether a program can be handed over to systemd.
 pub fn has_systemd() -> bool {
     Path::new(SYSTEMD).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use crate::journal::Log;
+
+    /// Starts a program that says something and ends, with this as the log of before.
+    async fn says_into(log: &Log, folder: &Path) -> String {
+        let launch = Launch::Process {
+            arguments: vec!["/nowhere at all".to_owned()],
+            environment: std::collections::BTreeMap::new(),
+            folder: PathBuf::from("/"),
+            log: Some(log.clone()),
+            inherited: Inherited::default(),
+        };
+        let store = folder.join("edgecore.db");
+        let error = start(&launch, Path::new("/bin/ls"), &store, &Env::real()).await.unwrap_err();
+        format!("{error:#}")
+    }
+
+    #[actix_rt::test]
+    async fn edgecores_log_goes_on_in_its_file_and_in_no_other_that_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("log"), "before\n").unwrap();
+        let found = fs::metadata(at("log")).unwrap();
+        let log = Log { path: at("log"), device: found.dev(), number: found.ino() };
+        let error = says_into(&log, folder.path()).await;
+        assert!(error.contains("ended at once"), "{error}");
+        let said = fs::read_to_string(at("log")).unwrap();
+        assert!(said.starts_with("before\n") && said.contains("nowhere at all"), "{said}");
+
+        // Whoever may write in the folder of the log puts something else there.
+        fs::rename(at("log"), at("kept")).unwrap();
+        fs::write(at("victim"), "").unwrap();
+        std::os::unix::fs::symlink(at("victim"), at("log")).unwrap();
+        assert!(says_into(&log, folder.path()).await.contains("ended at once"));
+        fs::remove_file(at("log")).unwrap();
+        fs::hard_link(at("victim"), at("log")).unwrap();
+        assert!(says_into(&log, folder.path()).await.contains("ended at once"));
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "");
+        // A pipe that nobody reads: opened by its name it waits for ever.
+        fs::remove_file(at("log")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("log"), rustix::fs::Mode::RWXU).unwrap();
+        assert!(says_into(&log, folder.path()).await.contains("ended at once"));
+    }
 }

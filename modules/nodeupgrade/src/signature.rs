@@ -15,6 +15,12 @@ use crate::image::{ImageArchive, text};
 
 /// 16 KiB of a key or a signature: both have a few hundred bytes.
 const TEXT_MAX: u64 = 16 << 10;
+/// 16 MiB of an archive of signatures, each of a few hundred bytes.
+const ARCHIVE_MAX: u64 = 16 << 20;
+/// 64 signatures of an image: more people do not sign one.
+const SIGNATURES_MAX: usize = 64;
+/// 64 KiB of what is signed: an image's name and digest, and what the signer adds.
+const PAYLOAD_MAX: usize = 64 << 10;
 /// Where cosign has the signature of a layer.
 const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// What an image's signature says it is.
@@ -37,6 +43,9 @@ impl PublicKey {
     }
 
     fn has_signed(&self, message: &[u8], signature: &str) -> bool {
+        if signature.len() as u64 > TEXT_MAX {
+            return false;
+        }
         let Ok(signature) = STANDARD.decode(signature.trim()) else { return false };
         let by_curve = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.0).verify(message, &signature);
         by_curve.is_ok() || UnparsedPublicKey::new(&ED25519, &self.0).verify(message, &signature).is_ok()
@@ -48,13 +57,16 @@ impl PublicKey {
     /// # Errors
     /// When the archive holds none, another image's, or one of another key.
     pub(crate) fn check_image(&self, digest: &str, archive: &Path) -> Result<()> {
-        let signatures = ImageArchive::open(archive)?;
+        let signatures = ImageArchive::open(archive, ARCHIVE_MAX)?;
         let (_, manifest) = signatures.manifest()?;
         let layers = manifest["layers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if layers.len() > SIGNATURES_MAX {
+            bail!("{} holds more than {SIGNATURES_MAX} signatures", archive.display());
+        }
         for layer in layers {
             let Some(signature) = layer["annotations"][ANNOTATION].as_str() else { continue };
             let payload = signatures.blob(&text(layer, "digest")?)?;
-            if !self.has_signed(&payload, signature) {
+            if payload.len() > PAYLOAD_MAX || !self.has_signed(&payload, signature) {
                 continue;
             }
             let said: Value = serde_json::from_slice(&payload).context("what was signed is not JSON")?;
@@ -133,5 +145,72 @@ mod tests {
         }
         std::fs::write(path("key.pub"), "none").unwrap();
         assert!(PublicKey::read(&path("key.pub")).is_err());
+    }
+
+    /// An archive in cosign's layout, with `times` signatures of which each names the same payload.
+    fn archive(payload: &[u8], signature: &str, times: usize) -> Vec<u8> {
+        let sum = |bytes: &[u8]| files::sum_of(&mut &*bytes, u64::MAX).unwrap().0;
+        let digest = |bytes: &[u8]| format!("sha256:{}", sum(bytes));
+        let layer = serde_json::json!({"digest": digest(payload), "annotations": {ANNOTATION: signature}});
+        let manifest = serde_json::json!({"layers": vec![layer; times]}).to_string().into_bytes();
+        let index =
+            serde_json::json!({"manifests": [{"digest": digest(&manifest)}]}).to_string().into_bytes();
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, bytes) in [
+            ("index.json".to_owned(), index.as_slice()),
+            (format!("blobs/sha256/{}", sum(&manifest)), &manifest),
+            (format!("blobs/sha256/{}", sum(payload)), payload),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, bytes).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn an_archive_of_signatures_costs_no_more_than_one_that_somebody_made_for_an_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (public, sign) = keys().remove(0);
+        std::fs::write(path("key.pub"), pem(&public)).unwrap();
+        let key = PublicKey::read(&path("key.pub")).unwrap();
+        let image = serde_json::json!({"docker-manifest-digest": "sha256:1"});
+        let payload = serde_json::json!({"critical": {"type": KIND, "image": image}}).to_string();
+        let check = |bytes: &[u8]| {
+            std::fs::write(path("sig.tar"), bytes).unwrap();
+            key.check_image("sha256:1", &path("sig.tar")).map_err(|error| format!("{error:#}"))
+        };
+        let signature = sign(payload.as_bytes());
+        assert_eq!(check(&archive(payload.as_bytes(), &signature, 1)), Ok(()));
+        let many = check(&archive(payload.as_bytes(), &signature, SIGNATURES_MAX + 1)).unwrap_err();
+        assert!(many.contains("more than 64 signatures"), "{many}");
+        // What is signed is small, and what is longer is not even decoded.
+        let large = payload.clone() + &" ".repeat(PAYLOAD_MAX);
+        let error = check(&archive(large.as_bytes(), &sign(large.as_bytes()), 1)).unwrap_err();
+        assert!(error.contains("no signature by this key"), "{error}");
+        let mut long = archive(payload.as_bytes(), &signature, 1);
+        long.resize(usize::try_from(ARCHIVE_MAX).unwrap() + 1, 0);
+        assert!(check(&long).unwrap_err().contains("is longer than"));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_key_or_a_signature_is_waited_for_by_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        std::fs::write(path("key.pub"), pem(&keys().remove(0).0)).unwrap();
+        let key = PublicKey::read(&path("key.pub")).unwrap();
+        let pipe = path("pipe");
+        for error in [
+            PublicKey::read(&pipe).map(drop).unwrap_err(),
+            key.check_bytes(b"program", &path("file"), &pipe).unwrap_err(),
+            key.check_image("sha256:1", &pipe).unwrap_err(),
+            files::sum_of_file(&pipe).map(drop).unwrap_err(),
+            files::copy(&pipe, &path("copy"), 0o600).map(drop).unwrap_err(),
+        ] {
+            assert!(format!("{error:#}").contains("not a regular file"), "{error:#}");
+        }
     }
 }

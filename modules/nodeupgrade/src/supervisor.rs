@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use beehive::Env;
-use config::edge::EdgeCore;
 
 use crate::journal::{Journal, Launch};
 use crate::journal_folder::JournalFolder;
 use crate::plan::Finder;
 use crate::process::{self, Process};
 use crate::run::Run;
+use crate::trusted;
 
 /// 10 s in which whoever prepared it lets go of the journal.
 const LOCK_WITHIN: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub enum TakenUp {
 /// # Errors
 /// When there is none, another supervisor does it, or its journal cannot be read.
 pub async fn supervise(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<Journal> {
-    let settings = EdgeCore::load(config)?;
+    let settings = trusted::settings(config, say)?;
     let journals = JournalFolder::of(&settings.database.data_source);
     let until = env.now() + LOCK_WITHIN;
     let _lock = loop {
@@ -61,7 +61,7 @@ pub async fn supervise(config: &Path, env: &Env, say: &mut dyn FnMut(String)) ->
 /// When the journal cannot be read, and is of a release to come. One that is damaged is set aside: each program is whole, whichever it
 /// is.
 pub async fn take_up(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<TakenUp> {
-    let settings = EdgeCore::load(config)?;
+    let settings = trusted::settings(config, say)?;
     let store = &settings.database.data_source;
     let journals = JournalFolder::of(store);
     if !journals.document().exists() {
@@ -101,8 +101,8 @@ fn finder(runs: bool, launch: &Launch, own_unit: Option<&str>) -> Finder {
 ///
 /// # Errors
 /// When its journal cannot be read or written.
-pub fn end_unwatched(config: &Path) -> Result<Option<Journal>> {
-    let journals = JournalFolder::of(&EdgeCore::load(config)?.database.data_source);
+pub fn end_unwatched(config: &Path, say: &mut dyn FnMut(String)) -> Result<Option<Journal>> {
+    let journals = JournalFolder::of(&trusted::settings(config, say)?.database.data_source);
     let Some(_lock) = journals.lock()? else { return Ok(None) };
     let Some(mut journal) = journals.load()?.filter(|journal| journal.progress.awaits_start()) else {
         return Ok(None);
