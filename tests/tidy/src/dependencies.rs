@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 25] = [
+const SHARED: [(&str, &str); 26] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
@@ -22,6 +22,7 @@ const SHARED: [(&str, &str); 25] = [
     ("nodecalls", "HTTP over a node's byte streams, for whoever serves it"),
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("nodeupgrade", "how a node's programs are exchanged, outside of edgecore"),
+    ("slips", "which known name was meant"),
     ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),

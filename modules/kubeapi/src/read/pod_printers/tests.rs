@@ -114,8 +114,10 @@ fn restarts_are_those_of_what_goes_on() {
         status
     };
     let of = |init: Value| {
-        let containers =
-            [restarted("a", 4, "2026-01-01T00:10:00Z", runs(true)), json!({ "name": "b", "restartCount": 0 })];
+        let containers = [
+            restarted("a", 4, "2026-01-01T00:10:00Z", runs(true)),
+            json!({ "name": "b", "restartCount": 0 }),
+        ];
         let up = json!({ "started": true, "ready": true, "state": { "running": {} } });
         let pod = pod(json!({
             "initContainerStatuses": [
