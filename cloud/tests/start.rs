@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use beehive::{Clock, Env, Moment, TokioClock};
-use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport};
+use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport, api_client};
 use config::cloud::CloudCore as Settings;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -194,6 +195,35 @@ fn one_that_starts_with_a_clock_weeks_ahead_compares_it_before_it_dates_anything
         let begins = pki::validity_of(&made[0]).unwrap().not_before;
         assert!(begins <= SystemTime::now(), "{begins:?}");
         started.stop(LONG).await;
+        api.stop(LONG).await;
+    });
+}
+
+/// `kubectl create token` ends its line, and so does every editor.
+#[test]
+fn a_token_file_is_taken_as_kubectl_takes_it() {
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = api(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let (file, token_file) = (folder.path().join("kubeconfig"), folder.path().join("token"));
+        let mut kubeconfig = Kubeconfig::read_from(PathBuf::from(api.kubeconfig_path())).unwrap();
+        let user = kubeconfig.auth_infos[0].auth_info.as_mut().unwrap();
+        let token = user.token.take().unwrap();
+        user.token_file = Some(token_file.to_string_lossy().into_owned());
+        std::fs::write(&file, serde_json::to_string(&kubeconfig).unwrap()).unwrap();
+        let client = async || api_client(&Settings::default(), Some(&file)).await;
+
+        std::fs::write(&token_file, format!("{}\n", token.expose_secret())).unwrap();
+        let (client_of_file, server) = client().await.unwrap();
+        assert_eq!(server.url, format!("https://{}/", api.address()));
+        Api::<Secret>::namespaced(client_of_file, "default").get_opt("none").await.unwrap();
+
+        std::fs::write(&token_file, "two\nlines\n").unwrap();
+        let refused = client().await.map(|_| ()).unwrap_err();
+        let told = daemon::sentence(&refused);
+        for part in [file.to_string_lossy(), token_file.to_string_lossy(), "no HTTP header".into()] {
+            assert!(told.contains(&*part), "{part}: {told}");
+        }
         api.stop(LONG).await;
     });
 }
