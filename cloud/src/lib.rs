@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod addresses;
+mod api_client;
 mod api_server;
 mod certificates;
 mod core;
@@ -22,6 +23,7 @@ mod start_error;
 mod start_pages;
 pub mod topology;
 
+pub use api_client::api_client;
 pub use core::{ApiServer, CloudCore, Transport, identity};
 pub use crds::{CrdError, apply as apply_definitions};
 pub use csi_socket::{CsiSocket, CsiSocketMsg};

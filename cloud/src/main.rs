@@ -8,10 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use beehive::{Ended, Env, Hive, Inspector};
 use clap::{Parser, Subcommand};
-use cloud::{ApiServer, CloudCore, RequestCounts, RequestDeadlines, Transport};
+use cloud::{ApiServer, CloudCore, Transport, api_client};
 use cloud_apiserver::StandAlone;
 use config::cloud::{CloudCore as Settings, DEFAULT_FILE, DEFAULT_PATH};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 #[derive(Parser)]
 #[command(name = "cloudcore", version = buildinfo::TEXT, about = "The cloud's side of KubeHive")]
@@ -98,7 +97,7 @@ async fn run(cli: Cli) -> Result<()> {
         let client = api.client();
         (client, ApiServer { standalone: Some(api), ..ApiServer::default() })
     } else {
-        client(&settings, cli.kubeconfig.as_deref()).await?
+        api_client(&settings, cli.kubeconfig.as_deref()).await?
     };
     let start = CloudCore::start_with(&settings, client, Transport::Quic, env, api);
     match daemon::unless_stopped(start).await? {
@@ -135,39 +134,4 @@ fn settings(path: Option<&Path>) -> Result<Settings> {
         tracing::warn!("{warning}");
     }
     Ok(settings)
-}
-
-/// By which the API server knows CloudCore's requests.
-const USER_AGENT: &str = concat!("cloudcore/", env!("CARGO_PKG_VERSION"), " (kubehive)");
-
-/// A client, and what is known of its API server.
-async fn client(settings: &Settings, flag: Option<&Path>) -> Result<(kube::Client, ApiServer)> {
-    let api = &settings.kube_api_config;
-    let path = flag
-        .map(PathBuf::from)
-        .or_else(|| (!api.kube_config.is_empty()).then(|| api.kube_config.clone().into()));
-    let mut config = match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read kubeconfig `{}`", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("kubeconfig `{}` is not usable", path.display()))?
-        }
-        None => kube::Config::incluster().context(
-            "not in a cluster: give --kubeconfig PATH, or --standalone to serve an API of our own",
-        )?,
-    };
-    if !api.master.is_empty() {
-        config.cluster_url = api.master.parse().context("kubeAPIConfig.master is not a URL")?;
-    }
-    // Who wrote: in managedFields, and in the API server's audit.
-    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
-    // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504. Who asks has pauses of its own, and says why.
-    config.default_retry = false;
-    let url = config.cluster_url.to_string();
-    let requests = RequestCounts::of(config.cluster_url.authority().map_or("", |host| host.as_str()));
-    let builder = kube::client::ClientBuilder::try_from(config)?;
-    let client = builder.with_layer(&RequestDeadlines::default()).with_layer(&requests).build();
-    Ok((client, ApiServer { url, requests, standalone: None }))
 }

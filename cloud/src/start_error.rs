@@ -95,24 +95,42 @@ pub enum ApiServerError {
     },
     /// 401.
     #[error(
-        "the API server {server} does not know CloudCore (401): the token or client certificate of the kubeconfig has expired, or is of another cluster"
+        "the API server {server} does not know CloudCore (401, {answer}): the token or client certificate of the kubeconfig has expired, or is of another cluster"
     )]
     Unauthorized {
         /// Which.
         server: String,
         /// What it says.
-        #[source]
-        source: Box<StartError>,
+        answer: String,
     },
     /// 403.
     #[error(
-        "the API server {server} forbids CloudCore's account what it starts with (403): install with `keadm init --force` or `helm upgrade` of this release"
+        "the API server {server} forbids CloudCore's account what it starts with (403, {answer}): install with `keadm init --force` or `helm upgrade` of this release"
     )]
     Forbidden {
         /// Which.
         server: String,
         /// What it says.
-        #[source]
-        source: Box<StartError>,
+        answer: String,
+    },
+    /// What a program or provider of the kubeconfig gives as a token is none. A written one and a file's are looked at before.
+    #[error(
+        "what the kubeconfig's user (exec, auth-provider) gives as the token for the API server {server} fits in no HTTP header: look at what that program prints"
+    )]
+    NoToken {
+        /// Which.
+        server: String,
+    },
+    /// Another answer that no waiting changes.
+    #[error("{what}: the API server {server} answers {code}, {answer}")]
+    Refused {
+        /// What was not done, with its cure.
+        what: String,
+        /// Which.
+        server: String,
+        /// The code of its answer.
+        code: u16,
+        /// What it says.
+        answer: String,
     },
 }

@@ -10,7 +10,7 @@ use beehive::link::quic::Credentials;
 use beehive::link::quic_dialer::QuicDialer;
 use beehive::link::{Dialer as _, Hello, Link, Routes};
 use beehive::{Clock, Env, Moment, TokioClock};
-use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport};
+use cloud::{ApiServer, ApiServerError, CloudCore, StartError, Transport, api_client};
 use config::SigningDuration;
 use config::cloud::CloudCore as Settings;
 use contract::NodeName;
@@ -20,6 +20,7 @@ use kube::api::Api;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use noderegistry::{Certificate, NewToken, Registry, TokenClaims};
+use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -249,6 +250,35 @@ fn one_whose_clock_is_weeks_ahead_and_in_doubt_lets_its_nodes_in() {
         let link = link.expect("a node whose certificate is good by the API server's clock");
         drop(link);
         started.stop(LONG).await;
+        api.stop(LONG).await;
+    });
+}
+
+/// `kubectl create token` ends its line, and so does every editor.
+#[test]
+fn a_token_file_is_taken_as_kubectl_takes_it() {
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let api = api(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let (file, token_file) = (folder.path().join("kubeconfig"), folder.path().join("token"));
+        let mut kubeconfig = Kubeconfig::read_from(PathBuf::from(api.kubeconfig_path())).unwrap();
+        let user = kubeconfig.auth_infos[0].auth_info.as_mut().unwrap();
+        let token = user.token.take().unwrap();
+        user.token_file = Some(token_file.to_string_lossy().into_owned());
+        std::fs::write(&file, serde_json::to_string(&kubeconfig).unwrap()).unwrap();
+        let client = async || api_client(&Settings::default(), Some(&file)).await;
+
+        std::fs::write(&token_file, format!("{}\n", token.expose_secret())).unwrap();
+        let (client_of_file, server) = client().await.unwrap();
+        assert_eq!(server.url, format!("https://{}/", api.address()));
+        Api::<Secret>::namespaced(client_of_file, "default").get_opt("none").await.unwrap();
+
+        std::fs::write(&token_file, "two\nlines\n").unwrap();
+        let refused = client().await.map(|_| ()).unwrap_err();
+        let told = daemon::sentence(&refused);
+        for part in [file.to_string_lossy(), token_file.to_string_lossy(), "no HTTP header".into()] {
+            assert!(told.contains(&*part), "{part}: {told}");
+        }
         api.stop(LONG).await;
     });
 }

@@ -408,6 +408,39 @@ mod tests {
             error.contains("2 wrong") && error.contains("`modules.cloudHub.nodeLimt` is no setting"),
             "{error}"
         );
+        let told = |text: &str| CloudCore::parse(text).unwrap_err().to_string();
+        let said = told("modules: {cloudHub: {nodeLimt: 3, quic: {adress: x}}}");
+        for part in ["nodeLimt` is no setting: write `nodeLimit`", "adress` is no setting: write `address`"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = told("modules: {cloudHub: {nodeLimt: 3, nodeLimit: 5}}");
+        assert!(said.contains("nodeLimt` is no setting: correct its name"), "the near one is there: {said}");
+    }
+
+    #[test]
+    fn the_other_daemons_file_is_named_as_that() {
+        let told = |text: &str| CloudCore::parse(text).unwrap_err().to_string();
+        for text in [
+            "{kind: EdgeCore, apiVersion: edgecore.config.kubeedge.io/v1alpha2, modules: {edged: {enable: true}}}",
+            "{apiVersion: edgecore.config.kubeedge.io/v1alpha2}",
+        ] {
+            assert!(told(text).contains("this is edgecore's file"), "{}", told(text));
+        }
+        let theirs =
+            load::parse::<crate::edge::EdgeCore>(Path::new("f"), "kind: CloudCore", kubeedge::EDGECORE);
+        let theirs = theirs.unwrap_err().to_string();
+        assert!(theirs.contains("this is cloudcore's file") && theirs.contains("edgecore.yaml"), "{theirs}");
+        assert!(told("kind: ConfigMap").contains("`kind`"), "{}", told("kind: ConfigMap"));
+    }
+
+    #[test]
+    fn a_value_that_says_its_cure_is_not_told_another() {
+        let said = CloudCore::parse("modules: {cloudHub: {edgeCertSigningDuration: 10x}}").unwrap_err();
+        let said = said.to_string();
+        assert!(
+            said.contains("write a number of days, as 365") && !said.contains("as its default"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -13,21 +13,30 @@ pub(crate) const CLOUDCORE: &str = include_str!("../kubeedge/cloudcore.yaml");
 /// 64 characters of a value are shown.
 const SHOWN_MAX: usize = 64;
 
+/// A key of a file that KubeHive does not have.
+pub(crate) struct Foreign {
+    /// The dotted key.
+    pub(crate) key: String,
+    pub(crate) value: Value,
+    /// The key of the same section, not in the file, that somebody may have meant.
+    pub(crate) meant: Option<String>,
+}
+
 /// Sorts keys that KubeHive does not have: a sentence for those of KubeEdge's, a defect for the others.
-pub(crate) fn sort(of_kubeedge: &str, foreign: Vec<(String, Value)>) -> (Vec<String>, Vec<Defect>) {
+pub(crate) fn sort(of_kubeedge: &str, foreign: Vec<Foreign>) -> (Vec<String>, Vec<Defect>) {
     if foreign.is_empty() {
         return (Vec::new(), Vec::new());
     }
     // A file of our own, held by a test.
     let known: Value = serde_saphyr::from_str(of_kubeedge).unwrap_or_default();
     let mut sorted = KeyFindings::default();
-    for (key, value) in foreign {
+    for Foreign { key, value, meant } in foreign {
         match key_in(&known, &key) {
             Some(default) => {
                 sorted.without_effect.push(format!("`{key}`"));
                 sorted.compare(&key, default, &value);
             }
-            None => sorted.unknown(&key),
+            None => sorted.unknown(&key, meant.as_deref()),
         }
     }
     let mut warnings = sorted.demands;
@@ -56,8 +65,9 @@ struct KeyFindings {
 }
 
 impl KeyFindings {
-    fn unknown(&mut self, key: &str) {
-        self.unknown.push(Defect::new(key, "is no setting: correct its name, or remove it"));
+    fn unknown(&mut self, key: &str, meant: Option<&str>) {
+        let cure = meant.map_or_else(|| "correct its name".to_owned(), |meant| format!("write `{meant}`"));
+        self.unknown.push(Defect::new(key, format!("is no setting: {cure}, or remove it")));
     }
 
     fn compare(&mut self, key: &str, default: &Value, value: &Value) {
@@ -69,7 +79,7 @@ impl KeyFindings {
                     let key = format!("{key}.{part}");
                     match defaults.get(part) {
                         Some(default) => self.compare(&key, default, value),
-                        None => self.unknown(&key),
+                        None => self.unknown(&key, None),
                     }
                 }
             }
@@ -117,7 +127,8 @@ mod tests {
     fn what_asks_for_something_has_a_sentence_and_what_nobody_knows_is_a_defect() {
         let foreign = |text: &str| {
             let Value::Object(parts) = tree(text) else { panic!("no mapping") };
-            parts.into_iter().collect::<Vec<_>>()
+            let foreign = parts.into_iter().map(|(key, value)| Foreign { key, value, meant: None });
+            foreign.collect::<Vec<_>>()
         };
         let given = "{modules.dbTest: {enable: true}, modules.taskManager: {enable: false}, \
                      modules.edgeHub.token: secret, edgecoreVersion: v1.23.0}";

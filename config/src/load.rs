@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{ConfigError, Defect, FILE_MAX};
-use crate::kubeedge;
+use crate::kubeedge::{self, Foreign};
+
+/// Whose files these are, as kinds name them.
+const DAEMONS: [&str; 2] = ["cloudcore", "edgecore"];
 
 /// Reads a regular file of at most [`FILE_MAX`] bytes, whoever put it there.
 pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
@@ -84,6 +87,9 @@ where
     let failed = |reason: String| ConfigError::Parse { path: path.to_owned(), reason };
     let file: Value = yaml(text).map_err(failed)?;
     let defaults = serde_json::to_value(T::default()).map_err(|error| failed(error.to_string()))?;
+    if let Some(whose) = of_the_other(&file, &defaults) {
+        return Err(failed(whose));
+    }
     let mut overlay = Overlay::default();
     let is_empty = file.is_null();
     let tree = match file {
@@ -104,7 +110,8 @@ where
             let default = defaults.pointer(&format!("/{}", key.replace('.', "/")));
             let why = match (out_of_range(&why), default) {
                 (Some(why), _) => why,
-                (None, Some(default)) if !default.is_object() => {
+                // What a value of ours says has its cure already.
+                (None, Some(default)) if !default.is_object() && !why.contains(": write ") => {
                     format!("{why}; write it as its default is, {default}")
                 }
                 (None, Some(_) | None) => why,
@@ -119,6 +126,20 @@ where
         }
     };
     Ok(Parsed { config, warnings, unknown })
+}
+
+/// That a file is the other daemon's, which its kind says, or its version where it has none.
+fn of_the_other(file: &Value, defaults: &Value) -> Option<String> {
+    let text = |tree: &Value, key: &str| tree[key].as_str().unwrap_or_default().to_ascii_lowercase();
+    let daemon = |tree: &Value| {
+        let (kind, version) = (text(tree, "kind"), text(tree, "apiVersion"));
+        let group = version.split_once(".config.kubeedge.io/").map_or("", |(group, _)| group);
+        [kind.as_str(), group].into_iter().find_map(|name| DAEMONS.into_iter().find(|daemon| *daemon == name))
+    };
+    let (theirs, ours) = (daemon(file)?, daemon(defaults)?);
+    (theirs != ours).then(|| {
+        format!("this is {theirs}'s file, as its `kind` or `apiVersion` says: name {ours}'s, {ours}.yaml")
+    })
 }
 
 /// What serde says of a whole number that its type does not hold, with the numbers that it does; `None`: it says something else.
@@ -139,8 +160,8 @@ fn out_of_range(why: &str) -> Option<String> {
 /// Lays a file over the defaults.
 #[derive(Default)]
 struct Overlay {
-    /// What has no place among the defaults, by its dotted key.
-    foreign: Vec<(String, Value)>,
+    /// What has no place among the defaults.
+    foreign: Vec<Foreign>,
 }
 
 impl Overlay {
@@ -149,6 +170,8 @@ impl Overlay {
             (default, Value::Null) => default,
             // A mapping whose keys are the user's own, as labels, has no keys among the defaults.
             (Value::Object(defaults), Value::Object(given)) if !defaults.is_empty() => {
+                let absent: Vec<String> =
+                    defaults.keys().filter(|known| !given.contains_key(*known)).cloned().collect();
                 let mut laid = defaults;
                 for (key, value) in given {
                     let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
@@ -156,7 +179,11 @@ impl Overlay {
                         Some(default) => {
                             laid.insert(key, self.lay(&at, default, value));
                         }
-                        None => self.foreign.push((at, value)),
+                        None => {
+                            let meant =
+                                slips::meant(&key, absent.iter().map(String::as_str)).map(str::to_owned);
+                            self.foreign.push(Foreign { key: at, value, meant });
+                        }
                     }
                 }
                 Value::Object(laid)

@@ -12,6 +12,8 @@ use crate::kubelet_values::KubeletDuration;
 const DAY: u64 = 86_400;
 /// 100 years: more is a slip of the pen, and no date for some tools.
 const DAYS_MAX: u64 = 36_500;
+/// 32 characters of what was given are shown.
+const SHOWN_MAX: usize = 32;
 /// 1 min: a shorter life is over before it is renewed.
 const LEAST: Duration = Duration::from_secs(60);
 
@@ -25,6 +27,7 @@ pub struct SigningDuration(pub Duration);
 enum DaysOrText {
     Days(u64),
     Text(String),
+    Other(serde_json::Value),
 }
 
 impl SigningDuration {
@@ -38,17 +41,26 @@ impl TryFrom<DaysOrText> for SigningDuration {
     type Error = String;
 
     fn try_from(value: DaysOrText) -> Result<Self, String> {
-        let too_long = || format!("is longer than {DAYS_MAX} days");
+        let too_long = || format!("is longer than {DAYS_MAX} days: write fewer");
+        let no_life = |given: &str| {
+            let shown: String = given.chars().take(SHOWN_MAX).collect();
+            format!(
+                "`{}` is no life of a certificate: write a number of days, as 365, or a time with its unit, as 720h",
+                shown.escape_debug()
+            )
+        };
         match value {
             DaysOrText::Days(days) if days <= DAYS_MAX => Ok(SigningDuration::days(days)),
             DaysOrText::Days(_) => Err(too_long()),
             DaysOrText::Text(text) => match text.parse::<u64>() {
                 Ok(days) => DaysOrText::Days(days).try_into(),
                 Err(_) => {
-                    let KubeletDuration(life) = KubeletDuration::from_str(&text)?;
+                    let KubeletDuration(life) =
+                        KubeletDuration::from_str(&text).map_err(|_| no_life(&text))?;
                     if life.as_secs() > DAYS_MAX * DAY { Err(too_long()) } else { Ok(SigningDuration(life)) }
                 }
             },
+            DaysOrText::Other(other) => Err(no_life(&other.to_string())),
         }
     }
 }
@@ -111,6 +123,10 @@ mod tests {
         assert_eq!(read("720h"), Ok(SigningDuration::days(30)));
         for wrong in ["-1", "36501", "1000000h", "soon", "\"\"", "[]"] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["10x", "-1", "1.5", "soon"] {
+            let told = read(wrong).unwrap_err();
+            assert!(told.contains("write a number of days"), "{wrong}: {told}");
         }
         let written = |life| serde_json::to_string(&life).unwrap();
         assert_eq!(written(SigningDuration::days(30)), "30");

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use contract::NodeName;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use noderegistry::plan::{self, TokenClaims};
 use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Removal, Revoked};
@@ -25,7 +26,7 @@ const KUBE_CONFIG: &str = "/root/.kube/config";
 /// of `/root/.kube/config`.
 ///
 /// # Errors
-/// When the file is not usable.
+/// When the file is not usable, or the token that it names is none.
 pub async fn client(kube_config: Option<&Path>) -> Result<kube::Client> {
     let of_environment = || Kubeconfig::from_env().context("cannot use the files of $KUBECONFIG").transpose();
     let file = match kube_config {
@@ -35,7 +36,8 @@ pub async fn client(kube_config: Option<&Path>) -> Result<kube::Client> {
     let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504: whoever waits here is told instead.
     config.default_retry = false;
-    Ok(kube::Client::try_from(config)?)
+    let token = kubeconfig::take_token(&mut config).context("the kubeconfig is not usable")?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&token).build())
 }
 
 fn read(path: &Path) -> Result<Kubeconfig> {

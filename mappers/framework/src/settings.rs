@@ -10,8 +10,6 @@ use crate::error::InvalidSetting;
 
 /// 32 keys are told.
 const TOLD: usize = 32;
-/// How many slips make of a key of so many letters what is nearly it: `id` is not nearly `ip`.
-const SLIPS: [(usize, usize); 2] = [(6, 2), (4, 1)];
 
 /// What `configData` holds. Keys are found in any case, as KubeEdge's mappers find them, and numbers may be written as
 /// text.
@@ -157,14 +155,9 @@ impl Settings {
 
     /// The known key, not among those that are there, that somebody may have meant.
     fn nearly(&self, key: &str) -> Option<String> {
-        let key: String = key.chars().take(64).collect::<String>().to_ascii_lowercase();
         let read = self.read.borrow();
         let absent = read.iter().filter(|(known, _)| !self.found.contains_key(*known));
-        let near = absent.filter_map(|(known, shown)| {
-            let (_, most) = SLIPS.into_iter().find(|(letters, _)| known.len() >= *letters)?;
-            Some((strsim::osa_distance(known, &key), shown)).filter(|(slips, _)| *slips <= most)
-        });
-        near.min_by_key(|(slips, _)| *slips).map(|(_, shown)| shown.clone())
+        slips::meant(key, absent.map(|(_, shown)| shown.as_str())).map(str::to_owned)
     }
 
     fn unread(&self) -> Option<String> {

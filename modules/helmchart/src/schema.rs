@@ -125,7 +125,10 @@ fn check_fields(
         match (properties.and_then(|properties| properties.get(name)), schema.get("additionalProperties")) {
             (Some(of), _) => check(of, value, &at(name), defects, depth),
             (None, Some(Value::Bool(false))) => {
-                defects.push(format!("there is no value `{}`", at(&name.escape_debug().to_string())));
+                let meant =
+                    slips::meant(name, properties.into_iter().flat_map(Map::keys).map(String::as_str));
+                let cure = meant.map_or(String::new(), |meant| format!(": write `{}`", at(meant)));
+                defects.push(format!("there is no value `{}`{cure}", at(&name.escape_debug().to_string())));
             }
             (None, Some(of)) => check(of, value, &at(name), defects, depth),
             (None, None) => {}
@@ -216,6 +219,7 @@ mod tests {
             (json!({"name": "a", "mode": "yes"}), "one of `auto`, true, false"),
             (json!({"name": "a", "free": {"k": 1}}), "`free.k` is 1, not string or null"),
             (json!({"name": "a", "other\n": 1}), r"no value `other\n`"),
+            (json!({"name": "a", "prot": 1}), "no value `prot`: write `port`"),
             (json!([]), "the values"),
         ] {
             let defects = schema.defects(&bad);

@@ -4,7 +4,7 @@ use crate::masked;
 use crate::{File, Finding, Package};
 
 /// Modules without an actor, and what they hold instead. Every module may use them.
-const SHARED: [(&str, &str); 26] = [
+const SHARED: [(&str, &str); 28] = [
     ("apimachinery", "keys, kinds, quantities and reasons of Kubernetes' API"),
     ("buildinfo", "which version and commit a program is of"),
     ("contract", "the words of the mailboxes"),
@@ -16,6 +16,7 @@ const SHARED: [(&str, &str); 26] = [
     ("httpclient", "HTTP/1.1 to peers that nobody trusts"),
     ("https", "bounded servers of HTTPS"),
     ("kubeapi", "the rules of the REST API, over a trait"),
+    ("kubeconfig", "whose token a client shows"),
     ("kubeletapi", "the wire of plugins and agents on a node"),
     ("kubewatch", "caches that the cloud's controllers read"),
     ("mountinfo", "the kernel's table of mounts"),
@@ -23,6 +24,7 @@ const SHARED: [(&str, &str); 26] = [
     ("noderegistry", "whose a Node is, and the objects where it stands"),
     ("nodeupgrade", "how a node's programs are exchanged, outside of edgecore"),
     ("trustedfiles", "files that root trusts"),
+    ("slips", "which known name was meant"),
     ("targets", "where another one's wish may lead, pure"),
     ("pki", "certificates and tokens, pure"),
     ("cri", "the container runtime's wire"),

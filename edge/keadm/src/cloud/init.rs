@@ -71,7 +71,11 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     if order.keep_daemonsets_off {
         keep_off(&client, &landing, say).await?;
     }
-    if order.force {
+    if preflight::replicas(&values) == 0 {
+        for line in outside() {
+            say(line);
+        }
+    } else if order.force {
         say("not waiting until the pods are ready (--force): `kubectl -n kubeedge rollout status deployment cloudcore` does".to_owned());
     } else {
         rollout::wait(&client, Duration::from_secs(order.timeout), env, say).await?;
@@ -79,6 +83,18 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     }
     say(next(&first_address(&values), &values));
     Ok(())
+}
+
+/// What is still to be done for a CloudCore that runs outside of the cluster.
+fn outside() -> [String; 2] {
+    [
+        "no pod is asked for (cloudCore.replicaCount=0): what is in the cluster now is for a CloudCore outside of it".to_owned(),
+        format!(
+            "on its machine: modules.cloudHub.advertiseAddress of {} names the addresses at which nodes reach that machine, and \
+             `cloudcore --kubeconfig FILE` has a kubeconfig of the account kubeedge/cloudcore (the README says how it is made)",
+            config::cloud::DEFAULT_PATH
+        ),
+    ]
 }
 
 fn comment(text: &str) -> String {
@@ -173,14 +189,15 @@ fn first_address(values: &Value) -> String {
     }
 }
 
-/// What an administrator does next, with the ports that nodes use.
+/// What an administrator does next, with the ports that nodes use. NodePorts lead to pods, and to no CloudCore outside.
 fn next(address: &str, values: &Value) -> String {
     let number = |pointer: &str| values.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let is_set = |pointer: &str| values.pointer(pointer).and_then(Value::as_bool) == Some(true);
     let (hub, service) = ("/cloudCore/modules/cloudHub", "/cloudCore/service");
     let on_host = is_set("/cloudCore/hostNetWork") || is_set("/cloudCore/hostPorts");
-    let by_node_port =
-        !on_host && values.pointer(&format!("{service}/type")).and_then(Value::as_str) == Some("NodePort");
+    let by_node_port = !on_host
+        && preflight::replicas(values) > 0
+        && values.pointer(&format!("{service}/type")).and_then(Value::as_str) == Some("NodePort");
     let (link, certificates) = if by_node_port {
         (number(&format!("{service}/cloudhubNodePort")), number(&format!("{service}/cloudhubHttpsNodePort")))
     } else {
@@ -228,6 +245,7 @@ mod tests {
             json!({"service": {"type": "LoadBalancer"}}),
             json!({"hostNetWork": true}),
             json!({"hostPorts": true}),
+            json!({"replicaCount": 0}),
         ] {
             let said = with(json!({"cloudCore": choice}));
             assert!(said.contains("ADDRESS:10000 --token-file"), "{said}");

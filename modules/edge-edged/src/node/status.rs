@@ -217,21 +217,22 @@ fn conditions(settings: &Settings, findings: &Findings, before: Option<&Value>, 
         || below(machine.inodes_free, machine.inodes, bounds.nodefs_inodes_free);
     let pids_left = machine.pids_max.saturating_sub(machine.pids);
     let pids = lately.pid || below(pids_left, machine.pids_max, bounds.pid_available);
-    let pressure = |kind: &str, pressed: bool, what: &str, yes: &str, no: &str| {
-        let (reason, verb) = if pressed { (yes, "has no") } else { (no, "has sufficient") };
-        (kind.to_owned(), pressed, reason.to_owned(), format!("edged {verb} {what} available"))
+    // A kubelet's words with edged's name. Of the disk it says otherwise than of memory and process IDs.
+    let shortage = |kind: &str, short: bool, short_of: &str, of: &str| {
+        let how = if short { "Insufficient" } else { "Sufficient" };
+        let message = format!("edged has {} {short_of} available", how.to_ascii_lowercase());
+        (kind.to_owned(), short, format!("EdgedHas{how}{of}"), message)
+    };
+    let (disk_reason, disk_message) = if disk {
+        ("EdgedHasDiskPressure", "edged has disk pressure")
+    } else {
+        ("EdgedHasNoDiskPressure", "edged has no disk pressure")
     };
     let (ready, reason, message) = readiness(settings, findings);
     let mut list = vec![
-        pressure(
-            "MemoryPressure",
-            memory,
-            "memory",
-            "EdgedHasInsufficientMemory",
-            "EdgedHasSufficientMemory",
-        ),
-        pressure("DiskPressure", disk, "disk", "EdgedHasDiskPressure", "EdgedHasNoDiskPressure"),
-        pressure("PIDPressure", pids, "PID", "EdgedHasInsufficientPID", "EdgedHasSufficientPID"),
+        shortage("MemoryPressure", memory, "memory", "Memory"),
+        ("DiskPressure".to_owned(), disk, disk_reason.to_owned(), disk_message.to_owned()),
+        shortage("PIDPressure", pids, "PID", "PID"),
     ];
     list.push(("Ready".to_owned(), ready, reason, message));
     list.extend(mqtt_broker(findings.mqtt_broker.as_ref(), before));
@@ -498,6 +499,34 @@ mod tests {
         assert_eq!(
             [told("DiskPressure"), told("MemoryPressure"), told("PIDPressure")],
             ["True", "False", "False"]
+        );
+    }
+
+    /// Whoever watches nodes for these knows them from a kubelet.
+    #[test]
+    fn what_a_node_is_short_of_is_said_as_a_kubelet_says_it() {
+        let told = |pressure: Pressure| {
+            let node = report(&settings(), &Findings { pressure, ..findings(true) }, None, "T1");
+            ["MemoryPressure", "DiskPressure", "PIDPressure"].map(|kind| {
+                let of = condition(&node, kind);
+                format!("{} `{}`", of["reason"].as_str().unwrap(), of["message"].as_str().unwrap())
+            })
+        };
+        assert_eq!(
+            told(Pressure { memory: true, disk: true, pid: true }),
+            [
+                "EdgedHasInsufficientMemory `edged has insufficient memory available`",
+                "EdgedHasDiskPressure `edged has disk pressure`",
+                "EdgedHasInsufficientPID `edged has insufficient PID available`",
+            ]
+        );
+        assert_eq!(
+            told(Pressure::default()),
+            [
+                "EdgedHasSufficientMemory `edged has sufficient memory available`",
+                "EdgedHasNoDiskPressure `edged has no disk pressure`",
+                "EdgedHasSufficientPID `edged has sufficient PID available`",
+            ]
         );
     }
 

@@ -9,6 +9,7 @@ mod list_options;
 mod openapi;
 #[cfg(feature = "write")]
 mod openapi_schema;
+mod pod_printers;
 mod printers;
 mod shared_events;
 mod volume_printers;

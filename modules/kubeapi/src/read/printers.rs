@@ -1,13 +1,11 @@
 //! Printer columns: what `kubectl get` prints, made by the server.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cells::{AGE, BuiltIn, NAME, age, joined, or_none, or_unknown, or_unset};
 use super::jsonpath::{Effort, json_path};
-use super::volume_printers;
+use super::{pod_printers, volume_printers};
 use crate::kind::{PrinterColumn, ServedKind, Source};
 use crate::unstructured::{list, name, number, text};
 
@@ -17,14 +15,14 @@ const SHOWN: usize = 3;
 fn columns(group_resource: &str) -> Vec<BuiltIn> {
     let own: &[BuiltIn] = match group_resource {
         "pods" => &[
-            ("Ready", "string", 0, |o, _| pod_ready(o)),
-            ("Status", "string", 0, |o, _| json!(pod_status(o))),
-            ("Restarts", "string", 0, |o, now| pod_restarts(o, now)),
+            ("Ready", "string", 0, |o, _| pod_printers::ready(o)),
+            ("Status", "string", 0, |o, _| pod_printers::status(o)),
+            ("Restarts", "string", 0, |o, now| pod_printers::restarts(o, now)),
             AGE,
             ("IP", "string", 1, |o, _| or_none(text(o, "/status/podIP"))),
             ("Node", "string", 1, |o, _| or_none(text(o, "/spec/nodeName"))),
             ("Nominated Node", "string", 1, |o, _| or_none(text(o, "/status/nominatedNodeName"))),
-            ("Readiness Gates", "string", 1, |o, _| readiness_gates(o)),
+            ("Readiness Gates", "string", 1, |o, _| pod_printers::readiness_gates(o)),
         ],
         "nodes" => &[
             ("Status", "string", 0, |o, _| node_status(o)),
@@ -252,119 +250,6 @@ fn containers(object: &Value, field: &str) -> Value {
     json!(joined(all.map(|container| text(container, field).to_owned())))
 }
 
-/// Sidecars count as containers (Kubernetes: `printPod`).
-fn pod_ready(pod: &Value) -> Value {
-    let sidecars = sidecars(pod);
-    let of_sidecars = list(pod, "/status/initContainerStatuses").iter().filter(|c| is_up(c, &sidecars));
-    let all = list(pod, "/status/containerStatuses").iter().chain(of_sidecars);
-    let ready = all.filter(|c| c["ready"] == json!(true)).count();
-    json!(format!("{ready}/{}", list(pod, "/spec/containers").len() + sidecars.len()))
-}
-
-/// How many of the conditions that a pod's readiness waits for are true, of how many.
-fn readiness_gates(pod: &Value) -> Value {
-    let gates = list(pod, "/spec/readinessGates");
-    let is_true = |gate: &&Value| {
-        let mut conditions = list(pod, "/status/conditions").iter();
-        conditions.any(|one| one["type"] == gate["conditionType"] && one["status"] == json!("True"))
-    };
-    let met = gates.iter().filter(is_true).count();
-    json!(if gates.is_empty() { "<none>".to_owned() } else { format!("{met}/{}", gates.len()) })
-}
-
-/// The names of the init containers that run on beside the others.
-fn sidecars(pod: &Value) -> BTreeSet<&str> {
-    let all = list(pod, "/spec/initContainers").iter();
-    all.filter(|container| text(container, "/restartPolicy") == "Always")
-        .map(|one| text(one, "/name"))
-        .collect()
-}
-
-/// Whether it is the status of a sidecar that has started.
-fn is_up(status: &Value, sidecars: &BTreeSet<&str>) -> bool {
-    status["started"] == json!(true) && sidecars.contains(text(status, "/name"))
-}
-
-/// The word in the STATUS column, as kubectl users know it.
-fn pod_status(pod: &Value) -> String {
-    let mut word = text(pod, "/status/phase").to_owned();
-    let reason = text(pod, "/status/reason");
-    if !reason.is_empty() {
-        word = reason.to_owned();
-    }
-    let is_gated =
-        |one: &Value| text(one, "/type") == "PodScheduled" && text(one, "/reason") == "SchedulingGated";
-    if list(pod, "/status/conditions").iter().any(is_gated) {
-        "SchedulingGated".clone_into(&mut word);
-    }
-    let (initial, sidecars) = (list(pod, "/spec/initContainers").len(), sidecars(pod));
-    let mut initialising = false;
-    for (at, status) in list(pod, "/status/initContainerStatuses").iter().enumerate() {
-        let state = &status["state"];
-        if let Some(code) = number(state, "/terminated/exitCode") {
-            if code == 0 {
-                continue;
-            }
-            if is_up(status, &sidecars) {
-                continue;
-            }
-            let reason = text(state, "/terminated/reason");
-            word = if reason.is_empty() { format!("Init:ExitCode:{code}") } else { format!("Init:{reason}") };
-        } else if is_up(status, &sidecars) {
-            continue;
-        } else {
-            let reason = text(state, "/waiting/reason");
-            word = if reason.is_empty() || reason == "PodInitializing" {
-                format!("Init:{at}/{initial}")
-            } else {
-                format!("Init:{reason}")
-            };
-        }
-        initialising = true;
-        break;
-    }
-    if !initialising {
-        let mut running = false;
-        for status in list(pod, "/status/containerStatuses").iter().rev() {
-            let state = &status["state"];
-            let (waiting, ended) = (text(state, "/waiting/reason"), text(state, "/terminated/reason"));
-            if !waiting.is_empty() {
-                word = waiting.to_owned();
-            } else if !ended.is_empty() {
-                word = ended.to_owned();
-            } else if let Some(code) = number(state, "/terminated/exitCode") {
-                word = format!("ExitCode:{code}");
-            } else if status["ready"] == json!(true) && state.get("running").is_some() {
-                running = true;
-            }
-        }
-        if word == "Completed" && running {
-            word = "Running".to_owned();
-        }
-    }
-    if !text(pod, "/metadata/deletionTimestamp").is_empty() {
-        return if reason == "NodeLost" { "Unknown" } else { "Terminating" }.to_owned();
-    }
-    word
-}
-
-fn pod_restarts(pod: &Value, now: Timestamp) -> Value {
-    let statuses =
-        list(pod, "/status/containerStatuses").iter().chain(list(pod, "/status/initContainerStatuses"));
-    let (mut restarts, mut last) = (0, "");
-    for status in statuses {
-        restarts += number(status, "/restartCount").unwrap_or_default();
-        let ended = text(status, "/lastState/terminated/finishedAt");
-        // RFC 3339 in UTC sorts as text.
-        last = last.max(ended);
-    }
-    if restarts > 0 && !last.is_empty() {
-        json!(format!("{restarts} ({} ago)", age(last, now)))
-    } else {
-        json!(restarts.to_string())
-    }
-}
-
 fn node_status(node: &Value) -> Value {
     let ready = list(node, "/status/conditions").iter().find(|c| text(c, "/type") == "Ready");
     let mut word = match ready.map(|condition| text(condition, "/status")) {
@@ -488,26 +373,5 @@ mod tests {
             (json!("1,x,* + 1 more..."), json!("a,b,c + 2 more..."))
         );
         assert_eq!(cell("endpointslices.discovery.k8s.io", "Ports", &json!({})), "<unset>");
-    }
-
-    #[test]
-    fn a_pods_word_is_kubectls() {
-        let status =
-            |status: Value| pod_status(&json!({"spec": {"initContainers": [{}, {}]}, "status": status}));
-        assert_eq!(status(json!({"phase": "Pending"})), "Pending");
-        let creating = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]});
-        assert_eq!(status(creating), "ContainerCreating");
-        let init = json!({"phase": "Pending", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 0}}}, {"state": {"running": {}}}]});
-        assert_eq!(status(init), "Init:1/2");
-        let gates = json!({"spec": {"readinessGates": [{"conditionType": "a"}, {"conditionType": "b"}]},
-            "status": {"conditions": [{"type": "a", "status": "True"}, {"type": "b", "status": "False"}]}});
-        assert_eq!((readiness_gates(&gates), readiness_gates(&json!({}))), (json!("1/2"), json!("<none>")));
-        let gated = json!({"phase": "Pending", "conditions": [
-            {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]});
-        assert_eq!(pod_status(&json!({"status": gated})), "SchedulingGated");
-        let crashed = json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]});
-        assert_eq!(status(crashed), "CrashLoopBackOff");
-        let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}});
-        assert_eq!(pod_status(&going), "Terminating");
     }
 }

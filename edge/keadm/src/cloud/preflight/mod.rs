@@ -10,4 +10,4 @@ pub(crate) use daemon_sets::Landing;
 #[cfg(test)]
 pub(crate) use finding::Finding;
 pub(crate) use finding::Grade;
-pub(crate) use reads::{Checked, check};
+pub(crate) use reads::{Checked, check, replicas};

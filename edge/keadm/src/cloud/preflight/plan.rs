@@ -6,6 +6,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::finding::Finding;
+use super::nodes::NO_PODS;
 
 /// Pod Security's levels, the strictest first.
 const LEVELS: [&str; 3] = ["restricted", "baseline", "privileged"];
@@ -153,8 +154,11 @@ pub(crate) fn node_ports(objects: &[Value], services: &[Service]) -> Finding {
 }
 
 /// Whether the namespace lets the pods in, if it is there and says a level.
-pub(crate) fn pod_security(found: Option<&Namespace>, wanted: &Value) -> Finding {
+pub(crate) fn pod_security(found: Option<&Namespace>, wanted: &Value, replicas: u64) -> Finding {
     const CHECK: &str = "PodSecurity";
+    if replicas == 0 {
+        return Finding::passed(CHECK, NO_PODS);
+    }
     let needed =
         wanted.pointer("/metadata/labels/pod-security.kubernetes.io~1enforce").and_then(Value::as_str);
     let needed = needed.unwrap_or("privileged");
@@ -287,11 +291,16 @@ mod tests {
             helmchart::namespace(&json!({})),
             helmchart::namespace(&json!({"cloudCore": {"hostPorts": true}})),
         );
-        grade(&pod_security(None, &host), Grade::Passed, "privileged");
-        grade(&pod_security(Some(&found("restricted")), &plain), Grade::Passed, "restricted");
-        grade(&pod_security(Some(&found("privileged")), &plain), Grade::Passed, "privileged");
+        grade(&pod_security(None, &host, 2), Grade::Passed, "privileged");
+        grade(&pod_security(Some(&found("restricted")), &plain, 2), Grade::Passed, "restricted");
+        grade(&pod_security(Some(&found("privileged")), &plain, 2), Grade::Passed, "privileged");
+        grade(&pod_security(Some(&found("restricted")), &host, 0), Grade::Passed, "no pod is asked for");
         for level in ["restricted", "baseline"] {
-            grade(&pod_security(Some(&found(level)), &host), Grade::Failed, "enforce=privileged --overwrite");
+            grade(
+                &pod_security(Some(&found(level)), &host, 2),
+                Grade::Failed,
+                "enforce=privileged --overwrite",
+            );
         }
     }
 

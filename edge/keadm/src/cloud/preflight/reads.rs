@@ -46,10 +46,10 @@ pub(crate) async fn check(
         plan::rights(&denied(client, cluster, objects).await?),
     ];
     let nodes = all::<Node>(Api::all(client.clone()), "Nodes").await?;
-    let replicas = values.pointer("/cloudCore/replicaCount").and_then(Value::as_u64).unwrap_or(1);
+    let replicas = replicas(values);
     findings.push(machines::nodes_ready(&nodes, replicas));
     findings.push(machines::cloud_provider(&nodes));
-    findings.push(machines::cluster_dns(&dns_pods(client).await?));
+    findings.push(machines::cluster_dns(&dns_pods(client).await?, replicas));
     findings.push(plan::definitions(&definitions(client).await?));
     let applier = Applier::new(client.clone(), cluster);
     let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
@@ -63,7 +63,7 @@ pub(crate) async fn check(
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace =
         namespaces.get_opt(helmchart::NAMESPACE).await.context("cannot read the namespace kubeedge")?;
-    findings.push(plan::pod_security(namespace.as_ref(), &helmchart::namespace(values)));
+    findings.push(plan::pod_security(namespace.as_ref(), &helmchart::namespace(values), replicas));
     let sets = match cluster.serves("apps/v1", "DaemonSet") {
         true => all::<DaemonSet>(Api::all(client.clone()), "DaemonSets").await?,
         false => Vec::new(),
@@ -71,6 +71,11 @@ pub(crate) async fn check(
     let landing = landing(&sets);
     findings.push(daemon_sets(&landing));
     Ok(Checked { findings, landing })
+}
+
+/// How many pods of CloudCore are asked for; 0: it runs outside of the cluster.
+pub(crate) fn replicas(values: &Value) -> u64 {
+    values.pointer("/cloudCore/replicaCount").and_then(Value::as_u64).unwrap_or(1)
 }
 
 fn daemon_sets(landing: &[Landing]) -> Finding {
