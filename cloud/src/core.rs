@@ -133,6 +133,7 @@ impl CloudCore {
             checks: watched.checks.clone(),
             serving,
             rules,
+            does_jobs: settings.modules.task_manager.enable,
             renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
         };
         let csi_socket = hub.unixsocket.path().map(|path| (path.to_owned(), calls.clone()));

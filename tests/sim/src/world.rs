@@ -280,6 +280,7 @@ impl World {
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
+                does_jobs: false,
                 rules: cloud::topology::RuleSettings { settings: router, door: None },
                 renewal: None,
             };
