@@ -16,7 +16,7 @@ const PROFILE_MAX: u64 = 1 << 20;
 const VERSION_PROFILE: &str = "version=";
 
 /// Values of KubeEdge's chart that are not here, and what does their work.
-const OF_KUBEEDGE: [(&str, &str); 13] = [
+const OF_KUBEEDGE: [(&str, &str); 12] = [
     (
         "/iptablesManager",
         "leave it out: CloudCore is the kubelet endpoint of its nodes, and changes no host's tables",
