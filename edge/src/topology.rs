@@ -34,7 +34,7 @@ use edge_metamanager::MetaManager;
 use edge_servicebus::ServiceBus;
 use edge_store::Store;
 use edge_stream::EdgeStream;
-use edge_taskmanager::TaskManager;
+use edge_taskmanager::{NodePrograms, TaskManager};
 
 const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
@@ -111,6 +111,8 @@ pub struct Dependencies {
     pub runtime: Arc<dyn Runtime>,
     /// The node's store: see [`crate::open_store`].
     pub store: Store,
+    /// What jobs exchange edgecore with; `None`: they do not.
+    pub programs: Option<NodePrograms>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -211,7 +213,8 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     dependencies: Dependencies,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
-    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store } = dependencies;
+    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store, programs } =
+        dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
     let has_services = modules.service_bus.enable;
@@ -260,10 +263,12 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
             .mounting_by(csi)
             .with_containers(mailboxes.edged_to_containers.clone())
     });
-    let (kept, jobs) = (store.clone(), edge_taskmanager::Settings { enable: modules.task_manager.enable });
+    let (kept, jobs) =
+        (store.clone(), edge_taskmanager::Settings { enable: modules.task_manager.enable, programs });
+    let image_runtime = Arc::clone(&runtime);
     hive.supervise(mailboxes.tasks, Policy::default(), move || {
         let (edged, meta) = (mailboxes.tasks_to_edged.clone(), mailboxes.tasks_to_meta.clone());
-        TaskManager::new(jobs, kept.clone(), edged, meta)
+        TaskManager::new(jobs.clone(), kept.clone(), edged, meta, Arc::clone(&image_runtime))
     });
     let (kept, given) = (store.clone(), edge_containermanager::Settings::new(&modules.edged));
     let (own_name, own_runtime) = (node.clone(), Arc::clone(&runtime));

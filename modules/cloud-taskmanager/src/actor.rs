@@ -23,7 +23,7 @@ use crate::writer::{self, Job};
 use crate::{desired, events, secret};
 
 /// The kinds of jobs that are done.
-const KINDS: [TaskKind; 1] = [TaskKind::ImagePrePull];
+const KINDS: [TaskKind; 2] = [TaskKind::ImagePrePull, TaskKind::NodeUpgrade];
 /// 2 s between looks whose time is over, whose turn it is, and what could not be written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use contract::node_task::{self, IMAGES_MAX, TaskKind};
+use contract::node_task::{self, IMAGES_MAX, Release, TaskKind};
 use contract::{NodeName, ids};
 use crd::{ActionStatus, ImageStatus, NodeSelector};
 use serde::de::DeserializeOwned;
@@ -39,7 +39,7 @@ pub struct JobSpec {
     pub nodes: NodeChoice,
     /// How many nodes at once, at least 1.
     pub concurrency: usize,
-    /// How long each action may take.
+    /// How long nothing new may be heard of a node: what an action may take, or several that are told together.
     pub timeout: Duration,
     /// Which part of the nodes may fail: 0 to 1.
     pub failure_tolerate: f64,
@@ -55,9 +55,8 @@ impl JobSpec {
     pub fn read(kind: TaskKind, job: &Value) -> Result<JobSpec, String> {
         match kind {
             TaskKind::ImagePrePull => image_pre_pull(&spec(job)?),
-            TaskKind::NodeUpgrade | TaskKind::ConfigUpdate => {
-                Err(format!("this CloudCore does no {}", kind.word()))
-            }
+            TaskKind::NodeUpgrade => node_upgrade(&spec(job)?),
+            TaskKind::ConfigUpdate => Err(format!("this CloudCore does no {}", kind.word())),
         }
     }
 }
@@ -156,6 +155,28 @@ fn image_pre_pull(spec: &crd::ImagePrePullJobSpec) -> Result<JobSpec, String> {
         check_items: &template.check_items,
     };
     Ok(JobSpec { image_secret: secret_name(&template.image_secrets)?, ..common.read()? })
+}
+
+fn node_upgrade(spec: &crd::NodeUpgradeJobSpec) -> Result<JobSpec, String> {
+    let digests = spec.image_digest_gatter.clone().unwrap_or_default();
+    Release::read(&spec.version, &spec.image, [&digests.amd64, &digests.arm64])?;
+    if digests.registry_api.is_some() {
+        return Err(
+            "imageDigestGatter.registryAPI: no registry is asked for a digest, write amd64 and arm64"
+                .to_owned(),
+        );
+    }
+    let common = Common {
+        node_names: &spec.node_names,
+        label_selector: spec.label_selector.as_ref(),
+        concurrency: spec.concurrency,
+        timeout_seconds: spec.timeout_seconds,
+        failure_tolerate: &spec.failure_tolerate,
+        check_items: &spec.check_items,
+    };
+    let spec = common.read()?;
+    // BackUp, Upgrade and RollBack are told together, by whichever edgecore runs then.
+    Ok(JobSpec { timeout: spec.timeout * 3, ..spec })
 }
 
 fn secret_name(text: &str) -> Result<Option<(String, String)>, String> {
@@ -279,6 +300,34 @@ mod tests {
         .unwrap();
         assert_eq!((spec.concurrency, spec.failure_tolerate), (1, 0.25));
         assert_eq!(spec.image_secret, Some(("shop".to_owned(), "registry".to_owned())));
+    }
+
+    #[test]
+    fn an_upgrade_names_its_release_and_image_and_reaches_no_shell() {
+        let read = |change: &dyn Fn(&mut Value)| {
+            let mut spec =
+                json!({"version": "v0.2.0", "image": "r.example/installation-package", "nodeNames": ["a"]});
+            change(&mut spec);
+            JobSpec::read(TaskKind::NodeUpgrade, &json!({ "spec": spec }))
+        };
+        assert_eq!(read(&|_| {}).unwrap().concurrency, 1);
+        assert_eq!(read(&|_| {}).unwrap().timeout, Duration::from_secs(900));
+        for (key, value, said) in [
+            ("version", json!("v0.2.0; reboot"), "version is no release"),
+            ("version", json!(""), "version is no release"),
+            ("image", json!("kubeedge/installation-package"), "KubeEdge's programs"),
+            ("image", json!("a`id`"), "image is no REGISTRY/NAME"),
+            ("imageDigestGatter", json!({"amd64": "x"}), "imageDigestGatter"),
+            (
+                "imageDigestGatter",
+                json!({"registryAPI": {"host": "h", "token": "t"}}),
+                "no registry is asked",
+            ),
+            ("nodeNames", json!([]), "write nodeNames"),
+        ] {
+            let error = read(&|spec| spec[key] = value.clone()).unwrap_err();
+            assert!(error.contains(said), "{key}: {error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,20 @@
 use beehive::Message;
 
 use crate::ChangedObjects;
-use crate::node_task::TaskImage;
+use crate::node_task::{TaskAction, TaskImage};
+
+/// How an exchange of edgecore has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeEnd {
+    /// Why the new one does not run.
+    pub outcome: Result<(), String>,
+    /// What was done, as the journal has it.
+    pub actions: Vec<TaskAction>,
+    /// The release before; empty: not known.
+    pub from_version: String,
+    /// The release that it was to have; empty: not known.
+    pub to_version: String,
+}
 
 /// Messages to the node's TaskManager.
 #[derive(Debug)]
@@ -24,6 +37,37 @@ pub enum EdgeTaskMsg {
         /// What became of it.
         image: TaskImage,
     },
+    /// The installation package is on the disk, or is not.
+    Fetched {
+        /// The job's uid.
+        uid: String,
+        /// Why not.
+        outcome: Result<(), String>,
+    },
+    /// Somebody on the node has confirmed the part.
+    Confirmed {
+        /// The job's uid.
+        uid: String,
+    },
+    /// Which journal there is before keadm begins.
+    Marked {
+        /// The job's uid.
+        uid: String,
+        /// What tells it from another one.
+        journal: String,
+    },
+    /// The exchange of edgecore has ended.
+    Exchanged {
+        /// The job's uid.
+        uid: String,
+        /// How.
+        end: Box<UpgradeEnd>,
+    },
+    /// What the part waits for has not come yet: look again with the next tick.
+    Waits {
+        /// The job's uid.
+        uid: String,
+    },
     /// Time to try again what the store did not take, or to look whether it has anything to do.
     Tick,
 }
@@ -34,6 +78,11 @@ impl Message for EdgeTaskMsg {
             EdgeTaskMsg::ObjectsChanged(_) => "ObjectsChanged",
             EdgeTaskMsg::Checked { .. } => "Checked",
             EdgeTaskMsg::Pulled { .. } => "Pulled",
+            EdgeTaskMsg::Fetched { .. } => "Fetched",
+            EdgeTaskMsg::Confirmed { .. } => "Confirmed",
+            EdgeTaskMsg::Marked { .. } => "Marked",
+            EdgeTaskMsg::Exchanged { .. } => "Exchanged",
+            EdgeTaskMsg::Waits { .. } => "Waits",
             EdgeTaskMsg::Tick => "Tick",
         }
     }

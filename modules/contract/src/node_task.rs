@@ -170,9 +170,126 @@ pub fn check_image(image: &str) -> Result<(), NoImage> {
     if begins && image.len() <= IMAGE_MAX && image.bytes().all(fits) { Ok(()) } else { Err(NoImage) }
 }
 
+/// 64 bytes of a version.
+const VERSION_MAX: usize = 64;
+/// KubeEdge's repository, where its own programs are.
+const OF_KUBEEDGE: &str = "kubeedge/installation-package";
+
+/// A release and the image that holds it, as a NodeUpgradeJob names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The image without its tag.
+    pub repository: String,
+    /// Its tag: the version as it is written.
+    pub tag: String,
+    /// `sha256:…` for amd64 and arm64; empty: whatever the tag leads to.
+    digests: [String; 2],
+}
+
+impl Release {
+    /// Reads one; `digests` are those for amd64 and arm64, empty where there is none.
+    ///
+    /// # Errors
+    /// A sentence, which names the field and what it has to be.
+    pub fn read(version: &str, image: &str, digests: [&str; 2]) -> Result<Release, String> {
+        if !is_version(version) {
+            return Err("version is no release such as v0.2.0".to_owned());
+        }
+        if image.is_empty() || image == OF_KUBEEDGE {
+            return Err(format!(
+                "image: write the installation package of `cargo dist`, REGISTRY/installation-package; {OF_KUBEEDGE} holds KubeEdge's programs"
+            ));
+        }
+        let has_tag = image.rsplit('/').next().is_some_and(|name| name.contains([':', '@']));
+        if has_tag || check_image(image).is_err() {
+            return Err("image is no REGISTRY/NAME without a tag: the tag is the version".to_owned());
+        }
+        let is_digest = |digest: &str| {
+            let digits = digest.strip_prefix("sha256:").unwrap_or_default();
+            digits.len() == 64
+                && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        };
+        if !digests.iter().all(|digest| digest.is_empty() || is_digest(digest)) {
+            return Err("imageDigestGatter: amd64 and arm64 are sha256: and 64 digits".to_owned());
+        }
+        let digests = digests.map(str::to_owned);
+        Ok(Release { repository: image.to_owned(), tag: version.to_owned(), digests })
+    }
+
+    /// The version without its v.
+    pub fn version(&self) -> &str {
+        self.tag.strip_prefix('v').unwrap_or(&self.tag)
+    }
+
+    /// The digest for an architecture, in Rust's word for it; `None`: none is asked for.
+    ///
+    /// # Errors
+    /// When there are digests, and none for this one.
+    pub fn digest(&self, architecture: &str) -> Result<Option<&str>, String> {
+        let [amd64, arm64] = &self.digests;
+        let digest = match architecture {
+            "x86_64" => amd64.as_str(),
+            "aarch64" => arm64.as_str(),
+            _ => "",
+        };
+        match (digest, amd64.is_empty() && arm64.is_empty()) {
+            ("", true) => Ok(None),
+            ("", false) => Err(format!("imageDigestGatter has no digest for this node ({architecture})")),
+            (digest, _) => Ok(Some(digest)),
+        }
+    }
+}
+
+/// `v1.2.3`, `1.2.3-rc.1`: what can be a tag as well.
+fn is_version(text: &str) -> bool {
+    let plain = text.strip_prefix('v').unwrap_or(text);
+    let (numbers, rest) = plain.split_once('-').unwrap_or((plain, "0"));
+    let is_number =
+        |part: &str| (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    text.len() <= VERSION_MAX
+        && numbers.split('.').count() == 3
+        && numbers.split('.').all(is_number)
+        && !rest.is_empty()
+        && rest.bytes().all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_is_a_version_and_an_image_and_nothing_else() {
+        let image = "r.example:5000/installation-package";
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let release = Release::read("v0.2.0-rc.1", image, [&digest, ""]).unwrap();
+        assert_eq!((release.version(), release.tag.as_str()), ("0.2.0-rc.1", "v0.2.0-rc.1"));
+        assert_eq!(release.digest("x86_64"), Ok(Some(digest.as_str())));
+        assert!(release.digest("aarch64").is_err() && release.digest("riscv64").is_err());
+        assert_eq!(Release::read("0.2.0", image, ["", ""]).unwrap().digest("aarch64"), Ok(None));
+        let long = format!("1.2.3-{}", "a".repeat(64));
+        for version in [
+            "",
+            "v",
+            "1.2",
+            "1.2.3.4",
+            "1.2.x",
+            "v1.2.3;reboot",
+            "$(id)",
+            "1.2.3-",
+            "1.2.3+a",
+            "--help",
+            &long,
+        ] {
+            assert!(Release::read(version, image, ["", ""]).is_err(), "{version}");
+        }
+        for image in ["", OF_KUBEEDGE, "a:1", "a@sha256:0", "-a", "a b", "$(id)", "a\nb"] {
+            assert!(Release::read("1.2.3", image, ["", ""]).is_err(), "{image}");
+        }
+        for digest in ["sha256:0", "md5:0", &digest.to_uppercase()] {
+            assert!(Release::read("1.2.3", image, [digest, ""]).is_err(), "{digest}");
+        }
+    }
 
     #[test]
     fn words_are_read_back() {

@@ -18,6 +18,7 @@ mod image_pre_pull_job;
 mod join_token;
 mod manifest;
 mod node_job;
+mod node_upgrade_job;
 mod rule;
 mod rule_endpoint;
 mod validation;
@@ -45,6 +46,10 @@ pub use image_pre_pull_job::{
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
 pub use node_job::{ActionStatus, NodeSelector, NodeSelectorRequirement};
+pub use node_upgrade_job::{
+    ImageDigestGatter, NodeUpgradeJob, NodeUpgradeJobSpec, NodeUpgradeJobStatus, NodeUpgradeStatus,
+    RegistryApi,
+};
 pub use rule::{Rule, RuleSpec, RuleStatus};
 pub use rule_endpoint::{RuleEndpoint, RuleEndpointSpec, RuleEndpointType};
 

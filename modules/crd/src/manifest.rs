@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::validation::with_validations;
 use crate::{
     Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, ImagePrePullJob, JoinToken,
-    OPERATIONS_GROUP, Rule, RuleEndpoint,
+    NodeUpgradeJob, OPERATIONS_GROUP, Rule, RuleEndpoint,
 };
 
 /// All definitions, ready to be applied.
@@ -23,6 +23,7 @@ pub fn manifests() -> Vec<CustomResourceDefinition> {
         Rule::crd(),
         RuleEndpoint::crd(),
         ImagePrePullJob::crd(),
+        NodeUpgradeJob::crd(),
     ];
     definitions.into_iter().map(finish).map(with_validations).map(with_older).collect()
 }
@@ -36,6 +37,9 @@ const DEVICE_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any mo
 const MODEL_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any more, write v1beta1: spec.properties[] {name, type: INT, \
     accessMode: ReadWrite, minimum: \"0\", maximum: \"100\", unit} instead of type {int: {accessMode, ...}}";
 
+/// And of a NodeUpgradeJob.
+const UPGRADE_V1ALPHA1: &str = "operations.kubeedge.io/v1alpha1 is not served any more, write v1alpha2: the same spec, but for \
+    imageDigestGatter: {amd64: \"sha256:...\", arm64: \"sha256:...\"} instead of imageDigestGatter.value";
 /// And of an ImagePrePullJob.
 const PREPULL_V1ALPHA1: &str =
     "operations.kubeedge.io/v1alpha1 is not served any more, write v1alpha2: the same spec";
@@ -46,6 +50,7 @@ fn with_older(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let (older, current, message) = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
         (GROUP, "Device") => ("v1alpha2", "v1beta1", DEVICE_V1ALPHA2),
         (GROUP, "DeviceModel") => ("v1alpha2", "v1beta1", MODEL_V1ALPHA2),
+        (OPERATIONS_GROUP, "NodeUpgradeJob") => ("v1alpha1", "v1alpha2", UPGRADE_V1ALPHA1),
         (OPERATIONS_GROUP, "ImagePrePullJob") => ("v1alpha1", "v1alpha2", PREPULL_V1ALPHA1),
         _ => return crd,
     };

@@ -100,6 +100,7 @@ fn names_scope_and_subresources_are_the_contract() {
             row("rules", "rules.kubeedge.io", "Rule", Value::Null),
             row("ruleendpoints", "rules.kubeedge.io", "RuleEndpoint", json!(["re"])),
             row("imageprepulljobs", "operations.kubeedge.io", "ImagePrePullJob", Value::Null),
+            row("nodeupgradejobs", "operations.kubeedge.io", "NodeUpgradeJob", Value::Null),
         ]
     );
 }
@@ -231,6 +232,35 @@ fn every_field_of_the_contract_is_there() {
     let endpoint = schema("ruleendpoints");
     assert_eq!(at(&endpoint, "spec.ruleEndpointType")["enum"], json!(["rest", "eventbus", "servicebus"]));
     assert_eq!(at(&endpoint, "spec.properties")["additionalProperties"]["type"], "string");
+    let upgrade = schema("nodeupgradejobs");
+    for (path, kind) in [
+        ("spec.version", "string"),
+        ("spec.image", "string"),
+        ("spec.nodeNames.[]", "string"),
+        ("spec.labelSelector.matchLabels", "object"),
+        ("spec.labelSelector.matchExpressions.[].operator", "string"),
+        ("spec.timeoutSeconds", "integer"),
+        ("spec.concurrency", "integer"),
+        ("spec.checkItems.[]", "string"),
+        ("spec.failureTolerate", "string"),
+        ("spec.requireConfirmation", "boolean"),
+        ("spec.imageDigestGatter.amd64", "string"),
+        ("spec.imageDigestGatter.arm64", "string"),
+        ("spec.imageDigestGatter.registryAPI.host", "string"),
+        ("spec.imageDigestGatter.registryAPI.token", "string"),
+        ("status.phase", "string"),
+        ("status.reason", "string"),
+        ("status.nodeStatus.[].nodeName", "string"),
+        ("status.nodeStatus.[].phase", "string"),
+        ("status.nodeStatus.[].currentVersion", "string"),
+        ("status.nodeStatus.[].historicVersion", "string"),
+        ("status.nodeStatus.[].actionFlow.[].action", "string"),
+        ("status.nodeStatus.[].actionFlow.[].status", "string"),
+        ("status.nodeStatus.[].actionFlow.[].reason", "string"),
+        ("status.nodeStatus.[].actionFlow.[].time", "string"),
+    ] {
+        assert_eq!(at(&upgrade, path)["type"], kind, "{path}");
+    }
     let prepull = schema("imageprepulljobs");
     for (path, kind) in [
         ("spec.imagePrePullTemplate.images.[]", "string"),
@@ -278,8 +308,15 @@ fn only_values_are_required() {
         }
     }
     let mut required = Vec::new();
-    for plural in ["devices", "devicemodels", "devicestatuses", "rules", "ruleendpoints", "imageprepulljobs"]
-    {
+    for plural in [
+        "devices",
+        "devicemodels",
+        "devicestatuses",
+        "rules",
+        "ruleendpoints",
+        "imageprepulljobs",
+        "nodeupgradejobs",
+    ] {
         walk(&schema(plural), plural, &mut required);
     }
     assert_eq!(
@@ -297,6 +334,11 @@ fn only_values_are_required() {
             "imageprepulljobs.spec.imagePrePullTemplate.labelSelector.matchExpressions.[].key",
             "imageprepulljobs.spec.imagePrePullTemplate.labelSelector.matchExpressions.[].operator",
             "imageprepulljobs.status.phase",
+            "nodeupgradejobs.spec.imageDigestGatter.registryAPI.host",
+            "nodeupgradejobs.spec.imageDigestGatter.registryAPI.token",
+            "nodeupgradejobs.spec.labelSelector.matchExpressions.[].key",
+            "nodeupgradejobs.spec.labelSelector.matchExpressions.[].operator",
+            "nodeupgradejobs.status.phase",
         ]
     );
 }

@@ -1,12 +1,16 @@
 //! What comes next of a part, and what its end is. Pure.
 
+use contract::edgetaskmanager::UpgradeEnd;
 use contract::node_task::{self, TaskAction, TaskImage, TaskPhase, TaskProgress};
 
-use crate::task::{CheckItem, Task};
+use crate::task::{CheckItem, Task, Then, Upgrade};
 
 /// KubeEdge's words for the actions.
 const CHECK: &str = "Check";
 const PULL: &str = "Pull";
+const CONFIRM: &str = "WaitingConfirmation";
+/// What is said while it is waited.
+const WAITS: &str = "waits until somebody on the node says `keadm ctl confirm`";
 
 /// How far a part is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,21 @@ pub(crate) struct Progress {
     pub(crate) reason: String,
     pub(crate) actions: Vec<TaskAction>,
     pub(crate) images: Vec<TaskImage>,
+    /// Of an upgrade: how far it is beside its actions.
+    pub(crate) upgrade: UpgradeProgress,
+}
+
+/// How far an upgrade is, beside its actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UpgradeProgress {
+    /// The machine was looked at.
+    pub(crate) is_fit: bool,
+    /// keadm was begun; what told the journal that was there before. Kept before it is begun.
+    pub(crate) begun_after: Option<String>,
+    /// The release before.
+    pub(crate) from: String,
+    /// The release that it is to have.
+    pub(crate) to: String,
 }
 
 /// What is to be done now.
@@ -24,6 +43,14 @@ pub(crate) enum Step {
     Check(Vec<CheckItem>),
     /// Pull this image.
     Pull(String),
+    /// Pull the installation package, and write it into a file.
+    Fetch(Upgrade),
+    /// See whether somebody has confirmed it.
+    AwaitConfirmation,
+    /// Note which journal there is.
+    Mark,
+    /// Have keadm exchange edgecore, or see how that has ended; with what told the journal that was there before.
+    Exchange(Upgrade, String),
 }
 
 impl Progress {
@@ -34,6 +61,7 @@ impl Progress {
             reason: String::new(),
             actions: Vec::new(),
             images: Vec::new(),
+            upgrade: UpgradeProgress::default(),
         };
         match &task.work {
             _ if !is_enabled => progress.failed(
@@ -53,20 +81,95 @@ impl Progress {
         if self.phase.is_final() {
             return None;
         }
-        let pulls = task.work.as_ref().ok()?;
-        if self.actions.is_empty() {
-            return Some(Step::Check(pulls.checks.clone()));
+        let work = task.work.as_ref().ok()?;
+        match &work.then {
+            Then::Pull(_) if self.actions.is_empty() => Some(Step::Check(work.checks.clone())),
+            // They are pulled in order, so as many as there are results are through.
+            Then::Pull(pulls) => pulls.images.get(self.images.len()).cloned().map(Step::Pull),
+            Then::Upgrade(upgrade) => Some(self.next_of_upgrade(upgrade, &work.checks)),
         }
-        // They are pulled in order, so as many as there are results are through.
-        pulls.images.get(self.images.len()).cloned().map(Step::Pull)
+    }
+
+    fn next_of_upgrade(&self, upgrade: &Upgrade, checks: &[CheckItem]) -> Step {
+        if let Some(before) = &self.upgrade.begun_after {
+            return Step::Exchange(upgrade.clone(), before.clone());
+        }
+        match (self.actions.len(), self.upgrade.is_fit) {
+            (0, false) => Step::Check(checks.to_vec()),
+            (0, true) => Step::Fetch(upgrade.clone()),
+            (1, _) if upgrade.confirm => Step::AwaitConfirmation,
+            _ => Step::Mark,
+        }
+    }
+
+    /// Whether edgecore is being exchanged.
+    pub(crate) fn is_exchanging(&self) -> bool {
+        !self.phase.is_final() && self.upgrade.begun_after.is_some()
+    }
+
+    /// Whether what comes next is looked at from time to time, and not at once again.
+    pub(crate) fn is_waiting(&self, task: &Task) -> bool {
+        matches!(self.next(task), Some(Step::AwaitConfirmation | Step::Exchange(..)))
     }
 
     /// The machine was looked at.
-    pub(crate) fn checked(&mut self, outcome: Result<(), String>, time: &str) {
-        if self.phase.is_final() || !self.actions.is_empty() {
+    pub(crate) fn checked(&mut self, task: &Task, outcome: Result<(), String>, time: &str) {
+        if !matches!(self.next(task), Some(Step::Check(_))) {
             return;
         }
-        self.ended(CHECK, outcome, time);
+        let is_upgrade = task.work.as_ref().is_ok_and(|work| matches!(work.then, Then::Upgrade(_)));
+        if is_upgrade && outcome.is_ok() {
+            // The package is a part of it.
+            self.upgrade.is_fit = true;
+        } else {
+            self.ended(CHECK, outcome, time);
+        }
+    }
+
+    /// The package is on the disk, or is not.
+    pub(crate) fn fetched(&mut self, task: &Task, outcome: Result<(), String>, time: &str) {
+        if matches!(self.next(task), Some(Step::Fetch(_))) {
+            self.ended(CHECK, outcome, time);
+            if self.next(task) == Some(Step::AwaitConfirmation) {
+                self.reason = WAITS.to_owned();
+            }
+        }
+    }
+
+    /// Somebody has confirmed it.
+    pub(crate) fn confirmed(&mut self, task: &Task, time: &str) {
+        if self.next(task) == Some(Step::AwaitConfirmation) {
+            self.reason.clear();
+            self.ended(CONFIRM, Ok(()), time);
+        }
+    }
+
+    /// This journal is there before keadm begins.
+    pub(crate) fn marked(&mut self, task: &Task, journal: String) {
+        if self.next(task) == Some(Step::Mark) {
+            self.upgrade.begun_after = Some(journal);
+        }
+    }
+
+    /// The exchange has ended. keadm looks at things itself: its word on that takes the place of ours.
+    pub(crate) fn exchanged(&mut self, task: &Task, end: UpgradeEnd) {
+        if !matches!(self.next(task), Some(Step::Exchange(..))) {
+            return;
+        }
+        for action in end.actions {
+            match self.actions.iter_mut().find(|known| known.action == action.action) {
+                Some(known) => *known = action,
+                None => self.actions.push(action),
+            }
+        }
+        (self.upgrade.from, self.upgrade.to) = (end.from_version, end.to_version);
+        match end.outcome {
+            Ok(()) => self.phase = TaskPhase::Successful,
+            Err(why) => {
+                self.phase = TaskPhase::Failure;
+                self.reason = node_task::sentence(&why);
+            }
+        }
     }
 
     /// An image was pulled, or was not. One of another step counts for nothing.
@@ -121,8 +224,8 @@ impl Progress {
             reason: self.reason.clone(),
             actions: self.actions.clone(),
             images: self.images.clone(),
-            from_version: String::new(),
-            to_version: String::new(),
+            from_version: self.upgrade.from.clone(),
+            to_version: self.upgrade.to.clone(),
         }
     }
 }
@@ -148,8 +251,8 @@ mod tests {
         let task = task(&["a", "b"]);
         let mut progress = Progress::begun(&task, true);
         assert_eq!(progress.next(&task), Some(Step::Check(vec![CheckItem::Disk])));
-        progress.checked(Ok(()), "t1");
-        progress.checked(Err("a second one".into()), "t2");
+        progress.checked(&task, Ok(()), "t1");
+        progress.checked(&task, Err("a second one".into()), "t2");
         assert_eq!(progress.next(&task), Some(Step::Pull("a".into())));
         progress.pulled(&task, image("b", true), "t2");
         assert_eq!(progress.next(&task), Some(Step::Pull("a".into())), "out of turn");
@@ -169,7 +272,7 @@ mod tests {
     fn one_image_that_is_not_there_fails_the_part_and_the_others_are_pulled() {
         let task = task(&["a", "b"]);
         let mut progress = Progress::begun(&task, true);
-        progress.checked(Ok(()), "t");
+        progress.checked(&task, Ok(()), "t");
         progress.pulled(&task, image("a", false), "t");
         assert_eq!(progress.next(&task), Some(Step::Pull("b".into())));
         progress.pulled(&task, image("b", true), "t");
@@ -182,11 +285,83 @@ mod tests {
     fn a_machine_that_is_full_or_does_no_jobs_begins_nothing() {
         let task = task(&["a"]);
         let mut progress = Progress::begun(&task, true);
-        progress.checked(Err("disk: 93 percent are used".into()), "t");
+        progress.checked(&task, Err("disk: 93 percent are used".into()), "t");
         assert_eq!((progress.next(&task), progress.phase), (None, TaskPhase::Failure));
         assert_eq!(progress.reason, "disk: 93 percent are used");
         let progress = Progress::begun(&task, false);
         assert!(progress.reason.contains("modules.taskManager.enable"), "{}", progress.reason);
         assert_eq!((progress.next(&task), progress.phase), (None, TaskPhase::Failure));
+    }
+
+    fn upgrade(confirm: bool) -> Task {
+        let key = ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "j");
+        let spec = json!({"version": "v0.2.0", "image": "r/p", "requireConfirmation": confirm, "checkItems": ["mem"]});
+        Task::read(&key, "u", json!({ "spec": spec }).to_string().as_bytes()).unwrap()
+    }
+
+    fn end(outcome: Result<(), String>, actions: &[(&str, bool)]) -> UpgradeEnd {
+        let action = |(action, succeeded): &(&str, bool)| TaskAction {
+            action: (*action).to_owned(),
+            succeeded: *succeeded,
+            reason: String::new(),
+            time: "t9".to_owned(),
+        };
+        UpgradeEnd {
+            outcome,
+            actions: actions.iter().map(action).collect(),
+            from_version: "0.1.0".into(),
+            to_version: "0.2.0".into(),
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_fetched_confirmed_and_begun_once() {
+        let task = upgrade(true);
+        let mut progress = Progress::begun(&task, true);
+        assert_eq!(progress.next(&task), Some(Step::Check(vec![CheckItem::Mem])));
+        progress.confirmed(&task, "too early");
+        progress.checked(&task, Ok(()), "t1");
+        assert!(matches!(progress.next(&task), Some(Step::Fetch(_))) && progress.actions.is_empty());
+        progress.fetched(&task, Ok(()), "t2");
+        assert_eq!((progress.next(&task), progress.is_waiting(&task)), (Some(Step::AwaitConfirmation), true));
+        assert!(progress.reason.contains("keadm ctl confirm"));
+        progress.confirmed(&task, "t3");
+        assert_eq!((progress.next(&task), progress.reason.as_str()), (Some(Step::Mark), ""));
+        progress.marked(&task, "before".to_owned());
+        let Some(Step::Exchange(_, before)) = progress.next(&task) else { panic!() };
+        assert_eq!(before, "before");
+        progress.marked(&task, "another".to_owned());
+        let Some(Step::Exchange(_, before)) = progress.next(&task) else { panic!() };
+        assert_eq!(before, "before", "it is begun once");
+        progress.exchanged(&task, end(Ok(()), &[("Check", true), ("BackUp", true), ("Upgrade", true)]));
+        let flow: Vec<&str> = progress.actions.iter().map(|one| one.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "WaitingConfirmation", "BackUp", "Upgrade"]);
+        assert_eq!((progress.phase, progress.next(&task)), (TaskPhase::Successful, None));
+        let report = progress.report(&task);
+        assert_eq!((report.from_version.as_str(), report.to_version.as_str()), ("0.1.0", "0.2.0"));
+    }
+
+    #[test]
+    fn an_upgrade_that_goes_back_or_is_refused_is_a_failure_with_its_cause() {
+        let task = upgrade(false);
+        let begun = || {
+            let mut progress = Progress::begun(&task, true);
+            progress.checked(&task, Ok(()), "t");
+            progress.fetched(&task, Ok(()), "t");
+            progress.marked(&task, String::new());
+            progress
+        };
+        let mut progress = begun();
+        let back = [("Check", true), ("BackUp", true), ("Upgrade", false), ("RollBack", true)];
+        progress.exchanged(&task, end(Err("not linked in time".into()), &back));
+        assert_eq!((progress.phase, progress.reason.as_str()), (TaskPhase::Failure, "not linked in time"));
+        assert_eq!(progress.actions.len(), 4);
+        let mut progress = begun();
+        progress.exchanged(&task, end(Err("VersionSkew: …".into()), &[("Check", false)]));
+        assert_eq!((progress.actions.len(), progress.actions[0].succeeded), (1, false));
+        let mut progress = Progress::begun(&task, true);
+        progress.checked(&task, Ok(()), "t");
+        progress.fetched(&task, Err("no route".into()), "t");
+        assert_eq!((progress.phase, progress.next(&task)), (TaskPhase::Failure, None));
     }
 }

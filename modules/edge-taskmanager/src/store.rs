@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use contract::node_task::{TaskAction, TaskImage, TaskKind, TaskPhase};
+use contract::rows::CONFIRMED_TASKS_FACT;
 use contract::{UpReport, rows};
 use edge_store::{Class, Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Progress;
+use crate::plan::{Progress, UpgradeProgress};
 use crate::task::Task;
 
 /// First key of the rows; the second is the job's uid.
@@ -25,6 +26,14 @@ struct ProgressV1 {
     actions: Vec<ActionV1>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     images: Vec<ImageV1>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    fit: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    from: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    to: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +77,9 @@ pub(crate) fn load(store: &Store) -> Result<Loaded, StoreError> {
 }
 
 fn read(value: &[u8]) -> Option<Progress> {
-    let ProgressV1 { v: 1, phase, reason, actions, images } = serde_json::from_slice(value).ok()? else {
+    let ProgressV1 { v: 1, phase, reason, actions, images, fit, begun, from, to } =
+        serde_json::from_slice(value).ok()?
+    else {
         return None;
     };
     let actions = actions.into_iter();
@@ -81,7 +92,8 @@ fn read(value: &[u8]) -> Option<Progress> {
     let images = images.into_iter();
     let images = images.map(|ImageV1 { image, ok, reason }| TaskImage { image, succeeded: ok, reason });
     let phase = TaskPhase::of_word(&phase)?;
-    Some(Progress { phase, reason, actions: actions.collect(), images: images.collect() })
+    let upgrade = UpgradeProgress { is_fit: fit, begun_after: begun, from, to };
+    Some(Progress { phase, reason, actions: actions.collect(), images: images.collect(), upgrade })
 }
 
 /// Keeps how far a part is, and sends it up: one commit.
@@ -99,7 +111,8 @@ pub(crate) fn put(task: &Task, progress: &Progress) -> Result<Vec<Write>, rows::
 }
 
 fn row(uid: &str, progress: &Progress) -> Write {
-    let Progress { phase, reason, actions, images } = progress.clone();
+    let Progress { phase, reason, actions, images, upgrade } = progress.clone();
+    let UpgradeProgress { is_fit, begun_after, from, to } = upgrade;
     let action =
         |TaskAction { action, succeeded, reason, time }| ActionV1 { action, ok: succeeded, reason, time };
     let image = |TaskImage { image, succeeded, reason }| ImageV1 { image, ok: succeeded, reason };
@@ -109,10 +122,24 @@ fn row(uid: &str, progress: &Progress) -> Write {
         reason,
         actions: actions.into_iter().map(action).collect(),
         images: images.into_iter().map(image).collect(),
+        fit: is_fit,
+        begun: begun_after,
+        from,
+        to,
     };
     // A struct of texts and numbers: this cannot fail.
     let value = serde_json::to_vec(&row).unwrap_or_default();
     Write::PutRow { table: Table::Facts, key1: KEY.to_owned(), key2: uid.to_owned(), value }
+}
+
+/// Whether somebody on the node has confirmed the part. Blocks.
+pub(crate) fn is_confirmed(store: &Store, uid: &str) -> Result<bool, StoreError> {
+    Ok(store.get_row(Table::Facts, CONFIRMED_TASKS_FACT, uid)?.is_some())
+}
+
+/// Forgets that a part was confirmed.
+pub(crate) fn delete_confirmation(uid: &str) -> Write {
+    Write::DeleteRow { table: Table::Facts, key1: CONFIRMED_TASKS_FACT.to_owned(), key2: uid.to_owned() }
 }
 
 /// Forgets a part.
@@ -139,6 +166,7 @@ mod tests {
                 time: "t".into(),
             }],
             images: vec![TaskImage { image: "a:1".into(), succeeded: false, reason: "no".into() }],
+            upgrade: UpgradeProgress::default(),
         };
         let written = row("u", &progress);
         let Write::PutRow { key1, key2, value, .. } = written.clone() else { panic!("no row") };

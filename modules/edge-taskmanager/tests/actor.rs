@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::testing::Probe;
@@ -10,8 +11,8 @@ use contract::edged::EdgedMsg;
 use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::metamanager::MetaMsg;
 use contract::{ChangedObjects, ObjectKey, TaskKind, TaskProgress, UpReport, rows};
-use edge_store::{Options, Store, Write};
-use edge_taskmanager::{Settings, TaskManager};
+use edge_store::{Options, Store, Table, Write};
+use edge_taskmanager::{NodePrograms, Settings, TaskManager};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -32,6 +33,10 @@ fn run(test: impl AsyncFnOnce(&Path)) {
 }
 
 async fn start(folder: &Path, enable: bool) -> Node {
+    started(Settings { enable, programs: None }, folder)
+}
+
+fn started(settings: Settings, folder: &Path) -> Node {
     let env = Env::real();
     let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
     let (edged, to_edged) = Probe::new(&env, 8);
@@ -40,8 +45,11 @@ async fn start(folder: &Path, enable: bool) -> Node {
     let mailbox = hive.mailbox::<EdgeTaskMsg>("edge-taskmanager", Capacity::new(16, "a test's choice"));
     let tasks = hive.grant("tester", &mailbox, Flow::Tell);
     let kept = store.clone();
+    // It is not asked: nobody listens there.
+    let runtime: Arc<dyn cri::Runtime> = Arc::new(cri::Grpc::new("/nowhere", "/nowhere", SOON).unwrap());
     hive.supervise(mailbox, Policy::default(), move || {
-        TaskManager::new(Settings { enable }, kept.clone(), to_edged.clone(), to_meta.clone())
+        let (edged, meta) = (to_edged.clone(), to_meta.clone());
+        TaskManager::new(settings.clone(), kept.clone(), edged, meta, Arc::clone(&runtime))
     });
     hive.open().unwrap();
     Node { hive, store, tasks, edged, meta, env }
@@ -139,7 +147,7 @@ fn a_part_is_done_over_a_restart_and_told_with_each_step() {
         // The cloud has heard it, and takes the job away: a later one of that name is another one.
         node.store.commit(vec![Write::DeleteObject { key: key(), uid: None }]).await.unwrap();
         node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
-        let facts = async || node.store.list_rows(edge_store::Table::Facts, Some("node-task")).unwrap().len();
+        let facts = async || node.store.list_rows(Table::Facts, Some("node-task")).unwrap().len();
         let gone = async {
             while facts().await > 0 {
                 node.env.sleep(Duration::from_millis(10)).await;
@@ -189,6 +197,123 @@ fn hostile_names_of_images_reach_no_runtime() {
         let said = node.until("it is refused", |said| said.phase == "Failure").await;
         assert!(said.reason.contains("is no image"), "{}", said.reason);
         assert!(node.edged.next(Duration::from_millis(200)).await.is_none());
+        node.stop().await;
+    });
+}
+
+/// A node that exchanges edgecore with this test's own program, which knows none of keadm's arguments.
+fn upgrading(folder: &Path) -> Node {
+    let programs = NodePrograms {
+        keadm: std::env::current_exe().unwrap(),
+        config: "/etc/edgecore.yaml".into(),
+        store: folder.join("edgecore.db"),
+        runtime_endpoint: "/nowhere".to_owned(),
+    };
+    started(Settings { enable: true, programs: Some(programs) }, folder)
+}
+
+/// A NodeUpgradeJob, and how far its part is.
+async fn upgrade(store: &Store, confirm: bool, kept: &str) {
+    let spec = json!({"version": "v0.2.0", "image": "r.example/package", "requireConfirmation": confirm});
+    let object = Write::PutObject {
+        key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring"),
+        uid: "u".to_owned(),
+        content_hash: "1".to_owned(),
+        resource_version: "1".to_owned(),
+        json: json!({ "spec": spec }).to_string().into_bytes(),
+    };
+    store.commit(vec![object, fact("node-task", kept)]).await.unwrap();
+}
+
+fn fact(key1: &str, value: &str) -> Write {
+    Write::PutRow { table: Table::Facts, key1: key1.into(), key2: "u".into(), value: value.into() }
+}
+
+const FETCHED: &str =
+    r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true}"#;
+const BEGUN: &str = r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true,"begun":"7 0.0.9 0.1.0"}"#;
+
+fn journal(phase: &str, outcome: &str) -> String {
+    let step = |phase: &str, action: &str| json!({"phase": phase, "action": action, "succ": true, "time": 20, "reason": ""});
+    let outcome = if outcome.is_empty() { json!(null) } else { json!(outcome) };
+    json!({
+        "layout": 1, "event": "Upgrade", "fromVersion": "0.1.0", "toVersion": "0.2.0",
+        "progress": {"phase": phase, "outcome": outcome, "cause": null, "resumes": 0, "mustRestoreStore": false, "isBooting": false},
+        "exchanges": [], "config": "/c", "store": "/s", "backup": "/b", "isStoreCurrent": false, "storeFrom": null,
+        "launch": {"Unit": "edgecore.service"}, "bar": {"socket": null, "offlineOk": false, "within": 300},
+        "steps": [step("PreCheck", "Check"), step("BackUp", "BackUp"), step("Swap", "Upgrade")],
+    })
+    .to_string()
+}
+
+#[test]
+fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause() {
+    run(async |folder| {
+        let mut node = upgrading(folder);
+        upgrade(&node.store, true, FETCHED).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        // Images of other jobs are pulled meanwhile.
+        node.sent("v", &["a:1"], &["mem"]).await;
+        let (_, _, reply) = node.asked_to_pull().await;
+        reply.send(Ok(()));
+        node.store.commit(vec![fact("confirmed-task", "")]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::Tick).await.unwrap();
+        let ended = async {
+            loop {
+                let rows = node.store.outbox_head(9, 9999).unwrap();
+                let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
+                let ended = reports.filter_map(|report| match report {
+                    UpReport::NodeTask(said) if said.uid == "u" && said.phase == "Failure" => Some(said),
+                    _ => None,
+                });
+                match ended.last() {
+                    Some(ended) => return ended,
+                    None => node.env.sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let ended = node.env.timeout(SOON, ended).await.expect("the upgrade ends");
+        assert!(ended.reason.starts_with("keadm upgrade edge: "), "{}", ended.reason);
+        let flow: Vec<&str> = ended.actions.iter().map(|action| action.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "WaitingConfirmation"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_upgrade_that_edgecore_did_not_see_the_end_of_is_told_by_the_next_one() {
+    run(async |folder| {
+        let journals = folder.join("upgrade");
+        std::fs::create_dir_all(&journals).unwrap();
+        let document = journals.join("journal.json");
+        std::fs::write(&document, journal("Health", "")).unwrap();
+        let mut node = upgrading(folder);
+        upgrade(&node.store, false, BEGUN).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        node.env.sleep(Duration::from_millis(300)).await;
+        assert_eq!(node.said(), None, "it goes on");
+        // The cloud has not waited for it, and takes the job away: the end is told all the same.
+        let key = ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring");
+        node.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        std::fs::write(&document, journal("Done", "Confirmed")).unwrap();
+        node.tasks.tell(EdgeTaskMsg::Tick).await.unwrap();
+        let said = node.until("its end is told", |said| said.phase == "Successful").await;
+        assert_eq!((said.from_version.as_str(), said.to_version.as_str()), ("0.1.0", "0.2.0"));
+        let flow: Vec<&str> = said.actions.iter().map(|action| action.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "BackUp", "Upgrade"]);
+        node.stop().await;
+
+        // Of one that was not even begun when edgecore ended the cloud hears that.
+        std::fs::remove_dir_all(&journals).unwrap();
+        let mut node = upgrading(folder);
+        upgrade(&node.store, false, BEGUN).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        drop(node.meta.next(Duration::from_millis(1)).await);
+        node.stop().await;
+        let mut node = upgrading(folder);
+        let said = node.until("its end is told", |said| said.phase == "Failure").await;
+        assert!(said.reason.contains("before keadm had begun"), "{}", said.reason);
         node.stop().await;
     });
 }

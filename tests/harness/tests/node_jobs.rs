@@ -7,6 +7,48 @@ use serde_json::{Value, json};
 
 const V1ALPHA2: &str = "operations.kubeedge.io/v1alpha2";
 
+/// These edgecores are no programs that could be exchanged, and say so; how an exchange goes is shown where there is one
+/// (`edge/keadm/tests/upgrade`), and what becomes of its end in the tests of `edge-taskmanager`.
+#[test]
+fn an_upgrade_of_a_fleet_stops_at_the_first_node_that_cannot_and_says_why() {
+    run(async || {
+        let mut cluster = cluster().await;
+        let first = node(&mut cluster, "edge-1").await;
+        let second = node(&mut cluster, "edge-2").await;
+        let upgrade = async |name: &str, spec: Value| {
+            cluster
+                .apply(V1ALPHA2, "NodeUpgradeJob", json!({"metadata": {"name": name}, "spec": spec}))
+                .await;
+            let jobs = cluster.objects(V1ALPHA2, "NodeUpgradeJob", None);
+            let looking = async {
+                loop {
+                    let status =
+                        jobs.get(name).await.unwrap().data.get("status").cloned().unwrap_or_default();
+                    if status["phase"] == "Failure" {
+                        return status;
+                    }
+                    cluster.env().sleep(std::time::Duration::from_millis(50)).await;
+                }
+            };
+            cluster.env().timeout(LONG, looking).await.expect("it fails")
+        };
+        let nodes = json!(["edge-1", "edge-2"]);
+        let spec = json!({"version": "v9.0.0", "image": "r.example/package", "nodeNames": nodes, "timeoutSeconds": 60});
+        let status = upgrade("spring", spec).await;
+        assert_eq!(phases(&status), ["Failure", "Pending"], "{status}");
+        let of = &status["nodeStatus"][0];
+        assert_eq!(
+            (&of["actionFlow"][0]["action"], &of["actionFlow"][0]["status"]),
+            (&json!("Check"), &json!("False"))
+        );
+        assert!(of["reason"].as_str().unwrap().contains("keadm upgrade edge"), "{status}");
+        let hostile = json!({"version": "v1.0.0;reboot", "image": "r.example/package", "nodeNames": nodes});
+        let status = upgrade("shell", hostile).await;
+        assert!(status["reason"].as_str().unwrap().contains("version is no release"), "{status}");
+        drop((first, second));
+    });
+}
+
 async fn cluster() -> Cluster {
     cluster_over(LinkTransport::Memory).await
 }
@@ -19,10 +61,11 @@ async fn cluster_over(carrier: LinkTransport) -> Cluster {
 
 async fn node(cluster: &mut Cluster, name: &str) -> Node {
     let mut node = cluster.node(name).await;
+    // One that is ended in the middle of its first link is let in again a minute later.
+    cluster.until_ready(&node).await;
     node.stop().await;
     node.configure(|settings| settings.modules.task_manager.enable = true);
     node.start().await;
-    cluster.until_ready(&node).await;
     node
 }
 

@@ -373,6 +373,7 @@ impl World {
             endpoints: node.endpoints.clone(),
             certificates: None,
             network: None,
+            programs: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };
