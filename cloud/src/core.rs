@@ -133,6 +133,7 @@ impl CloudCore {
             checks: watched.checks.clone(),
             serving,
             rules,
+            does_jobs: settings.modules.task_manager.enable,
             renewal: Some(certificates::renewal(hub, authorities.clone(), doubt.clone())),
             known: known.clone(),
         };

@@ -13,8 +13,10 @@ use cloud_nodelease::NodeLease;
 use cloud_router::CloudRouter;
 use cloud_stream::CloudStream;
 use cloud_synccontroller::SyncController;
+use cloud_taskmanager::TaskManager;
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
@@ -32,6 +34,7 @@ const HUB: &str = contract::wire::CLOUD_HUB_MAILBOX;
 const EDGE: &str = contract::wire::EDGE_MAILBOX;
 const DEVICE: &str = contract::wire::DEVICE_MAILBOX;
 const ROUTER: &str = contract::wire::ROUTER_MAILBOX;
+const TASKS: &str = contract::wire::TASK_MAILBOX;
 const SYNC: &str = "cloud-synccontroller";
 const LEASE: &str = "cloud-nodelease";
 const STREAM: &str = "cloud-stream";
@@ -43,12 +46,14 @@ pub struct Mailboxes {
     edge: Mailbox<EdgeControllerMsg>,
     device: Mailbox<DeviceControllerMsg>,
     router: Mailbox<RouterMsg>,
+    tasks: Mailbox<CloudTaskMsg>,
     stream: Mailbox<CloudStreamMsg>,
     hub: Mailbox<CloudHubMsg>,
     lease_to_hub: Address<CloudHubMsg>,
     sync_to: cloud_synccontroller::Addresses,
     edge_to: ControllerAddresses,
     device_to: ControllerAddresses,
+    tasks_to: ControllerAddresses,
     edge_to_stream: Address<CloudStreamMsg>,
     stream_to_edge: Address<EdgeControllerMsg>,
     stream_to_hub: Address<CloudHubMsg>,
@@ -94,6 +99,8 @@ pub struct Dependencies {
     pub serving: Option<cloud_stream::Serving>,
     /// How rules are served.
     pub rules: RuleSettings,
+    /// Whether jobs on nodes have an effect.
+    pub does_jobs: bool,
     /// How nodes' certificates are renewed over their links, if they are.
     pub renewal: Option<RenewalSettings>,
     /// Where the hub says which certificates are good.
@@ -121,6 +128,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let edge = hive.mailbox(EDGE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let device = hive.mailbox(DEVICE, Capacity::new(1024, "one report batch of each of a thousand nodes"));
     let router = hive.mailbox(ROUTER, Capacity::new(256, "a frame each, so 64 MiB of telemetry at the most"));
+    let tasks = hive.mailbox(TASKS, Capacity::new(1024, "one report of each of a thousand nodes"));
     let stream = hive.mailbox(STREAM, Capacity::new(1024, "a thousand nodes that come back together"));
     let hub = hive.mailbox(HUB, Capacity::new(1024, "a thousand nodes that come back together"));
     hive.declare_child(HUB, cloud_hub::SESSION);
@@ -131,7 +139,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         lease: hive.grant(name, &lease, Flow::Ask),
         hub: hive.grant(name, &hub, Flow::Spawned),
     };
-    let (edge_to, device_to) = (controller(EDGE), controller(DEVICE));
+    let (edge_to, device_to, tasks_to) = (controller(EDGE), controller(DEVICE), controller(TASKS));
     let mailboxes = Mailboxes {
         lease_to_hub: hive.grant(LEASE, &hub, Flow::Spawned),
         sync_to: cloud_synccontroller::Addresses {
@@ -140,9 +148,11 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
             edge: hive.grant(SYNC, &edge, Flow::Spawned),
             device: hive.grant(SYNC, &device, Flow::Spawned),
             router: hive.grant(SYNC, &router, Flow::Spawned),
+            tasks: hive.grant(SYNC, &tasks, Flow::Spawned),
         },
         edge_to,
         device_to,
+        tasks_to,
         edge_to_stream: hive.grant(EDGE, &stream, Flow::Spawned),
         stream_to_edge: hive.grant(STREAM, &edge, Flow::Tell),
         stream_to_hub: hive.grant(STREAM, &hub, Flow::Spawned),
@@ -153,6 +163,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
             device: hive.grant(HUB, &device, Flow::Tell),
             stream: hive.grant(HUB, &stream, Flow::Tell),
             router: hive.grant(HUB, &router, Flow::Tell),
+            tasks: hive.grant(HUB, &tasks, Flow::Tell),
         },
         router_to_sync: hive.grant(ROUTER, &sync, Flow::Tell),
         router_to_hub: hive.grant(ROUTER, &hub, Flow::Spawned),
@@ -162,6 +173,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         edge,
         device,
         router,
+        tasks,
         stream,
         hub,
     };
@@ -172,6 +184,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     hive.declare_remote(META_MAILBOX, EDGE);
     hive.declare_remote(META_MAILBOX, DEVICE);
     hive.declare_remote(META_MAILBOX, ROUTER);
+    hive.declare_remote(META_MAILBOX, TASKS);
     mailboxes
 }
 
@@ -191,6 +204,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         checks,
         serving,
         rules,
+        does_jobs,
         renewal,
         known,
     } = dependencies;
@@ -244,6 +258,16 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     hive.supervise(mailboxes.stream, Policy::default(), move || {
         CloudStream::new(stream_dependencies.clone())
     });
+    let ControllerAddresses { sync, lease, hub } = mailboxes.tasks_to;
+    let task_dependencies = cloud_taskmanager::Dependencies {
+        client: client.clone(),
+        sync,
+        lease,
+        hub,
+        interruptions: interruptions.clone(),
+        enable: does_jobs,
+    };
+    hive.supervise(mailboxes.tasks, Policy::default(), move || TaskManager::new(task_dependencies.clone()));
     let ControllerAddresses { sync, lease, hub } = mailboxes.device_to;
     let device_dependencies =
         cloud_devicecontroller::Dependencies { client, sync, lease, hub, interruptions };

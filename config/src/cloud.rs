@@ -104,6 +104,16 @@ pub struct Modules {
     pub cloud_stream: CloudStream,
     /// Rules.
     pub router: Router,
+    /// Jobs on nodes.
+    pub task_manager: TaskManager,
+}
+
+/// Jobs on nodes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskManager {
+    /// Whether jobs have an effect.
+    pub enable: bool,
 }
 
 /// Sessions, certificates, enrolment.

@@ -82,6 +82,16 @@ pub struct Modules {
     pub edge_stream: EdgeStream,
     /// HTTP of the node and rules.
     pub service_bus: ServiceBus,
+    /// The node's parts of jobs.
+    pub task_manager: TaskManager,
+}
+
+/// The node's parts of jobs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskManager {
+    /// Whether the node does them: jobs of the cloud pull images here, and exchange edgecore.
+    pub enable: bool,
 }
 
 /// Pods.

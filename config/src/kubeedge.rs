@@ -130,13 +130,15 @@ mod tests {
             let foreign = parts.into_iter().map(|(key, value)| Foreign { key, value, meant: None });
             foreign.collect::<Vec<_>>()
         };
-        let given = "{modules.dbTest: {enable: true}, modules.taskManager: {enable: false}, \
+        let given = "{modules.dbTest: {enable: true}, modules.edgeStream.server: a, \
                      modules.edgeHub.token: secret, edgecoreVersion: v1.23.0}";
         let (said, unknown) = sort(EDGECORE, foreign(given));
         assert_eq!(unknown, []);
         assert_eq!(said.len(), 2, "{said:?}");
         assert_eq!(said[0], "`modules.dbTest.enable` is true, and has no effect in KubeHive");
-        for name in ["modules.dbTest", "modules.taskManager", "modules.edgeHub.token", "edgecoreVersion"] {
+        for name in
+            ["modules.dbTest", "modules.edgeStream.server", "modules.edgeHub.token", "edgecoreVersion"]
+        {
             assert!(said[1].contains(&format!("`{name}`")), "{name}: {said:?}");
         }
         assert!(!said.concat().contains("secret"));

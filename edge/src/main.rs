@@ -4,6 +4,7 @@
 mod cli;
 
 use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use edge::{Dependencies, EdgeCore, Identity};
 use edge_edged::CountedRuntime;
 use edge_hub::network::KernelRoutes;
 use edge_hub::{Endpoints, NamedServers, NodeCertificates};
+use edge_taskmanager::NodePrograms;
 
 use crate::cli::Order;
 
@@ -101,10 +103,22 @@ async fn run(order: Order) -> Result<()> {
         endpoints,
         certificates: Some((Rc::new(certificates), named)),
         network: Some(Rc::new(network)),
+        programs: programs(&settings, &config),
         runtime: Arc::new(CountedRuntime::new(Arc::new(runtime), env.metrics(), env.clock())),
         store,
     };
     daemon::serve(EdgeCore::start(&settings, dependencies, env).await?).await
+}
+
+/// What NodeUpgradeJobs exchange this program with: the keadm that lies beside it.
+fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
+    let own = std::env::current_exe().ok()?;
+    Some(NodePrograms {
+        keadm: own.parent()?.join("keadm"),
+        config: std::path::absolute(config).ok()?,
+        store: settings.database.data_source.clone(),
+        runtime_endpoint: settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint.clone(),
+    })
 }
 
 fn mqtt_password(name: &str, env: &Env) -> Result<()> {

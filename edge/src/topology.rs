@@ -14,11 +14,13 @@ use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
+use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::MetaMsg;
 use contract::servicebus::ServiceBusMsg;
 use contract::wire::{
     CLOUD_HUB_MAILBOX, DEVICE_MAILBOX, EDGE_HUB_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX,
+    TASK_MAILBOX,
 };
 use cri::Runtime;
 use edge_containermanager::ContainerManager;
@@ -32,6 +34,7 @@ use edge_metamanager::MetaManager;
 use edge_servicebus::ServiceBus;
 use edge_store::Store;
 use edge_stream::EdgeStream;
+use edge_taskmanager::{NodePrograms, TaskManager};
 
 const META: &str = META_MAILBOX;
 const EDGED: &str = "edge-edged";
@@ -42,6 +45,7 @@ const CSI: &str = "edge-csi";
 const HUB: &str = EDGE_HUB_MAILBOX;
 const STREAM: &str = "edge-stream";
 const SERVICES: &str = "edge-servicebus";
+const TASKS: &str = "edge-taskmanager";
 const CONTAINERS: &str = "edge-containermanager";
 
 /// Every mailbox of EdgeCore and every address that was granted.
@@ -56,6 +60,7 @@ pub struct Mailboxes {
     stream: Mailbox<EdgeStreamMsg>,
     containers: Mailbox<ContainerManagerMsg>,
     services: Mailbox<ServiceBusMsg>,
+    tasks: Mailbox<EdgeTaskMsg>,
     edged_to_containers: Address<ContainerManagerMsg>,
     containers_to_edged: Address<EdgedMsg>,
     twin_to_bus: Address<EventBusMsg>,
@@ -84,6 +89,9 @@ pub struct Mailboxes {
     services_to_meta: Address<MetaMsg>,
     meta_to_bus: Address<EventBusMsg>,
     meta_to_services: Address<ServiceBusMsg>,
+    meta_to_tasks: Address<EdgeTaskMsg>,
+    tasks_to_edged: Address<EdgedMsg>,
+    tasks_to_meta: Address<MetaMsg>,
 }
 
 /// What the actors are made of.
@@ -103,6 +111,8 @@ pub struct Dependencies {
     pub runtime: Arc<dyn Runtime>,
     /// The node's store: see [`crate::open_store`].
     pub store: Store,
+    /// What jobs exchange edgecore with; `None`: they do not.
+    pub programs: Option<NodePrograms>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
@@ -127,6 +137,8 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     );
     let services =
         hive.mailbox(SERVICES, Capacity::new(64, "calls that come at once; each goes on in a task"));
+    let tasks =
+        hive.mailbox(TASKS, Capacity::new(16, "one step is under way, and words that objects changed"));
     let rules = hive.mailbox(
         RULES,
         Capacity::new(
@@ -144,6 +156,9 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         services_to_meta: hive.grant(SERVICES, &meta, Flow::Ask),
         meta_to_bus: hive.grant(META, &bus, Flow::TryTell),
         meta_to_services: hive.grant(META, &services, Flow::TryTell),
+        meta_to_tasks: hive.grant(META, &tasks, Flow::TryTell),
+        tasks_to_edged: hive.grant(TASKS, &edged, Flow::Ask),
+        tasks_to_meta: hive.grant(TASKS, &meta, Flow::TryTell),
         edged_to_containers: hive.grant(EDGED, &containers, Flow::Ask),
         containers_to_edged: hive.grant(CONTAINERS, &edged, Flow::TryTell),
         twin_to_bus: hive.grant(TWIN, &bus, Flow::TryTell),
@@ -173,12 +188,14 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         stream,
         containers,
         services,
+        tasks,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
     hive.declare_remote(META, DEVICE_MAILBOX);
     hive.declare_remote(HUB, CLOUD_HUB_MAILBOX);
     hive.declare_remote(META, ROUTER_MAILBOX);
+    hive.declare_remote(META, TASK_MAILBOX);
     hive.declare_child(TWIN, "publisher");
     hive.declare_child(TWIN, "dmi-server");
     hive.declare_child("dmi-server", "connection");
@@ -196,7 +213,8 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     dependencies: Dependencies,
     bus: impl Fn(Address<TwinMsg>, Address<MetaMsg>, Address<EdgedMsg>) -> B + 'static,
 ) {
-    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store } = dependencies;
+    let Dependencies { node, common_name, endpoints, certificates, network, runtime, store, programs } =
+        dependencies;
     let modules = settings.modules.clone();
     let kept = store.clone();
     let has_services = modules.service_bus.enable;
@@ -208,7 +226,10 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
             mailboxes.meta_to_twin.clone(),
             mailboxes.meta_to_hub.clone(),
         );
-        manager.telling_bus(mailboxes.meta_to_bus.clone()).telling_service_bus(meta_to_services.clone())
+        manager
+            .telling_bus(mailboxes.meta_to_bus.clone())
+            .telling_service_bus(meta_to_services.clone())
+            .telling_tasks(mailboxes.meta_to_tasks.clone())
     });
     let (kept, name, devices) = (store.clone(), node.clone(), modules.device_twin.clone());
     hive.supervise(mailboxes.twin, Policy::default(), move || {
@@ -241,6 +262,13 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
         Edged::new(pods.clone(), Arc::clone(&own_runtime), kept.clone(), meta)
             .mounting_by(csi)
             .with_containers(mailboxes.edged_to_containers.clone())
+    });
+    let (kept, jobs) =
+        (store.clone(), edge_taskmanager::Settings { enable: modules.task_manager.enable, programs });
+    let image_runtime = Arc::clone(&runtime);
+    hive.supervise(mailboxes.tasks, Policy::default(), move || {
+        let (edged, meta) = (mailboxes.tasks_to_edged.clone(), mailboxes.tasks_to_meta.clone());
+        TaskManager::new(jobs.clone(), kept.clone(), edged, meta, Arc::clone(&image_runtime))
     });
     let (kept, given) = (store.clone(), edge_containermanager::Settings::new(&modules.edged));
     let (own_name, own_runtime) = (node.clone(), Arc::clone(&runtime));

@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = protox::compile(["runtime.proto", "events.proto", "task.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["runtime.proto", "events.proto", "task.proto", "content.proto", "images.proto"],
+        ["proto"],
+    )?;
     tonic_prost_build::configure()
         // A stand-in runtime serves the same interface in tests.
         .build_server(true)

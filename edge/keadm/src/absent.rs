@@ -30,7 +30,7 @@ pub fn absent(verb: &str) -> String {
 pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
-        "there is no `keadm ctl {verb}` here, `keadm ctl call device` and `keadm ctl unhold-upgrade` alone: use kubectl; `keadm store` shows what this node holds without the cloud"
+        "there is no `keadm ctl {verb}` here, `keadm ctl call device`, `confirm` and `unhold-upgrade` alone: use kubectl; `keadm store` shows what this node holds without the cloud"
     )
 }
 

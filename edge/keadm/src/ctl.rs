@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use crate::device_method::Callable;
+use crate::node_socket::OfNode;
 use crate::release::Unhold;
 
 /// What is done on this node.
@@ -14,6 +15,8 @@ pub enum CtlCommand {
     /// Releases pods that are held by the annotation edge.kubeedge.io/hold-upgrade
     #[command(subcommand)]
     UnholdUpgrade(Unhold),
+    /// Confirms the upgrade that a NodeUpgradeJob with requireConfirmation waits with on this node
+    Confirm(OfNode),
     /// Another verb of KubeEdge's.
     #[command(external_subcommand)]
     Other(Vec<String>),

@@ -31,7 +31,7 @@ pub use files::read_token;
 pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfUpgrade, Verb};
 pub use node::{Join, join, reset};
 pub use node_socket::OfNode;
-pub use release::{Unhold, unhold};
+pub use release::{Unhold, confirm, unhold};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
 pub use token::{TOKEN_LIFE, get_token, list_tokens, withdraw_token};

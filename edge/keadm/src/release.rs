@@ -27,6 +27,14 @@ pub enum Unhold {
     },
 }
 
+/// Confirms the upgrade that waits on this node.
+///
+/// # Errors
+/// When edgecore does not answer at its socket, or no upgrade waits.
+pub async fn confirm(node: &OfNode, say: &mut dyn FnMut(String)) -> Result<()> {
+    post(node, "/api/v1/taskupgrade/confirm-upgrade", String::new(), say).await
+}
+
 /// Asks edgecore, and says what it answers.
 ///
 /// # Errors
@@ -38,6 +46,10 @@ pub async fn unhold(order: &Unhold, say: &mut dyn FnMut(String)) -> Result<()> {
         }
         Unhold::Node { node } => ("/api/v1/nodes/unhold-upgrade", String::new(), node),
     };
+    post(node, path, body, say).await
+}
+
+async fn post(node: &OfNode, path: &str, body: String, say: &mut dyn FnMut(String)) -> Result<()> {
     let (status, text) = node_socket::post(node, path, body).await?;
     if status != 200 {
         bail!("edgecore says {status}: {text}");

@@ -103,6 +103,9 @@ kinds! {
     DEVICE_STATUSES: "devices.kubeedge.io" "v1beta1" "DeviceStatus" "devicestatuses" "devicestatuses.devices.kubeedge.io" true;
     RULES: "rules.kubeedge.io" "v1" "Rule" "rules" "rules.rules.kubeedge.io" true;
     RULE_ENDPOINTS: "rules.kubeedge.io" "v1" "RuleEndpoint" "ruleendpoints" "ruleendpoints.rules.kubeedge.io" true;
+    NODE_UPGRADE_JOBS: "operations.kubeedge.io" "v1alpha2" "NodeUpgradeJob" "nodeupgradejobs" "nodeupgradejobs.operations.kubeedge.io" false;
+    IMAGE_PRE_PULL_JOBS: "operations.kubeedge.io" "v1alpha2" "ImagePrePullJob" "imageprepulljobs" "imageprepulljobs.operations.kubeedge.io" false;
+    CONFIG_UPDATE_JOBS: "operations.kubeedge.io" "v1alpha2" "ConfigUpdateJob" "configupdatejobs" "configupdatejobs.operations.kubeedge.io" false;
 }
 
 #[cfg(test)]

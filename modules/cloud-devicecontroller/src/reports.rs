@@ -38,6 +38,7 @@ impl ReportWriter for DeviceStatusWriter {
                     }
                     by_device.entry(device).or_default().push((row, said))
                 }
+                Ok(ParsedReport::OfTask(_)) => refused.push((row, "a report for the task manager")),
                 Ok(ParsedReport::OfNode(_)) => refused.push((row, "a report for the edge controller")),
                 Err(unfit) => {
                     tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");

@@ -48,6 +48,7 @@ impl ReportWriter for NodeReportWriter {
                         step.push((row, said));
                     }
                 }
+                Ok(ParsedReport::OfTask(_)) => sorted.refused.push((row, "a report for the task manager")),
                 Ok(ParsedReport::OfDevice(..)) => {
                     sorted.refused.push((row, "a report for the device controller"))
                 }

@@ -14,6 +14,7 @@ use beehive::{Actor, Address, Clock, Context, Fault, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::CloudStreamMsg;
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::downlink::{DeviceDown, HubDown};
 use contract::edgecontroller::EdgeControllerMsg;
@@ -34,13 +35,14 @@ use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
 
 /// Everybody who is told of sessions.
-const READERS: [SessionReader; 6] = [
+const READERS: [SessionReader; 7] = [
     SessionReader::NodeLease,
     SessionReader::SyncController,
     SessionReader::EdgeController,
     SessionReader::DeviceController,
     SessionReader::CloudStream,
     SessionReader::CloudRouter,
+    SessionReader::CloudTaskManager,
 ];
 
 /// A session that is open.
@@ -296,6 +298,7 @@ impl CloudHub {
             self.addresses.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.router.tell(RouterMsg::NodeDown { node: node.clone(), session }).await;
+        let _ = self.addresses.tasks.tell(CloudTaskMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
     }
 
@@ -308,7 +311,7 @@ impl CloudHub {
     }
 
     async fn tell_none(&self, to: SessionReader) {
-        let Addresses { lease, sync, edge, device, stream, router } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, router, tasks } = &self.addresses;
         let _ = match to {
             SessionReader::NodeLease => lease.tell(NodeLeaseMsg::AllNodesDown).await,
             SessionReader::SyncController => sync.tell(SyncMsg::AllNodesDown).await,
@@ -316,11 +319,12 @@ impl CloudHub {
             SessionReader::DeviceController => device.tell(DeviceControllerMsg::AllNodesDown).await,
             SessionReader::CloudStream => stream.tell(CloudStreamMsg::AllNodesDown).await,
             SessionReader::CloudRouter => router.tell(RouterMsg::AllNodesDown).await,
+            SessionReader::CloudTaskManager => tasks.tell(CloudTaskMsg::AllNodesDown).await,
         };
     }
 
     async fn tell_up(&self, to: SessionReader, node: &NodeName, open: &OpenSession) {
-        let Addresses { lease, sync, edge, device, stream, router } = &self.addresses;
+        let Addresses { lease, sync, edge, device, stream, router, tasks } = &self.addresses;
         let (node, session) = (node.clone(), open.session);
         let _ = match to {
             SessionReader::NodeLease => {
@@ -339,6 +343,7 @@ impl CloudHub {
                 stream.tell(CloudStreamMsg::NodeUp { node, session, streams, version }).await
             }
             SessionReader::CloudRouter => router.tell(RouterMsg::NodeUp { node, session }).await,
+            SessionReader::CloudTaskManager => tasks.tell(CloudTaskMsg::NodeUp { node, session }).await,
         };
     }
 }

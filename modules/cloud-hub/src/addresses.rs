@@ -2,6 +2,7 @@
 
 use beehive::Address;
 use contract::cloudstream::CloudStreamMsg;
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::nodelease::NodeLeaseMsg;
@@ -23,4 +24,6 @@ pub struct Addresses {
     pub stream: Address<CloudStreamMsg>,
     /// CloudRouter.
     pub router: Address<RouterMsg>,
+    /// The task manager.
+    pub tasks: Address<CloudTaskMsg>,
 }

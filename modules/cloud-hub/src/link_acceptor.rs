@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use beehive::link::{Acceptor, Connection, IncomingLink, Link, LinkError, PeerName, Refused, Routes};
 use beehive::{Address, Env, Fault};
 use contract::cloudhub::CloudHubMsg;
+use contract::cloudtaskmanager::{CloudTaskMsg, TaskUp};
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
@@ -320,7 +321,8 @@ impl LinkAcceptor {
 
     /// What the node says is of this node and this session, whatever it says.
     fn routes(&self, node: &NodeName, session: u64) -> Routes {
-        let (edge_node, device_node, router_node) = (node.clone(), node.clone(), node.clone());
+        let (edge_node, device_node) = (node.clone(), node.clone());
+        let (router_node, task_node) = (node.clone(), node.clone());
         let routes = Routes::new();
         let routes = if self.renewals.is_some() {
             routes.accept(self.hub.clone(), hub_route(node, Some(session)))
@@ -338,6 +340,11 @@ impl LinkAcceptor {
             })
             .accept(self.addresses.router.clone(), move |message: RouterUp, _: &PeerName| RouterMsg::Up {
                 node: router_node.clone(),
+                message,
+            })
+            .accept(self.addresses.tasks.clone(), move |message: TaskUp, _: &PeerName| CloudTaskMsg::Up {
+                node: task_node.clone(),
+                session,
                 message,
             })
     }

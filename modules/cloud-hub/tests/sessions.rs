@@ -10,6 +10,7 @@ use beehive::link::{CloseReason, Link, LinkError};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::cloudstream::CloudStreamMsg;
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::nodelease::{ClaimRefused, NodeLeaseMsg};
@@ -222,6 +223,7 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
             (SessionReader::DeviceController, "device"),
             (SessionReader::CloudStream, "stream"),
             (SessionReader::CloudRouter, "router"),
+            (SessionReader::CloudTaskManager, "task manager"),
         ] {
             fixture.hub.tell(CloudHubMsg::TellSessions { to }).await.unwrap();
             let mut told = Vec::new();
@@ -246,6 +248,10 @@ fn whoever_has_begun_anew_is_told_which_sessions_are_open() {
                     SessionReader::CloudStream => match fixture.stream.next(LONG).await.unwrap() {
                         CloudStreamMsg::NodeUp { node, .. } => (false, Some(node)),
                         other => (matches!(other, CloudStreamMsg::AllNodesDown), None),
+                    },
+                    SessionReader::CloudTaskManager => match fixture.tasks.next(LONG).await.unwrap() {
+                        CloudTaskMsg::NodeUp { node, .. } => (false, Some(node)),
+                        other => (matches!(other, CloudTaskMsg::AllNodesDown), None),
                     },
                     SessionReader::CloudRouter => match fixture.router.next(LONG).await.unwrap() {
                         RouterMsg::NodeUp { node, .. } => (false, Some(node)),

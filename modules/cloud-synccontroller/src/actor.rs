@@ -7,6 +7,7 @@ use beehive::defect::{self, Defect};
 use beehive::{Actor, Address, AskError, Context, Env, Fault, Refusal, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{MetaDown, NotApplied};
@@ -38,6 +39,8 @@ pub struct Addresses {
     pub device: Address<DeviceControllerMsg>,
     /// CloudRouter, which is asked for the same.
     pub router: Address<RouterMsg>,
+    /// The task manager.
+    pub tasks: Address<CloudTaskMsg>,
 }
 
 /// Feeds every node the difference between what it holds and what it should.
@@ -62,11 +65,12 @@ impl Actor for SyncController {
         self.env = Some(cx.env().clone());
         cx.every(TICK, || SyncMsg::Tick);
         // What an earlier incarnation knew is gone: the sources say it again, and the hub who is linked.
-        let Addresses { hub, edge, device, router, .. } = &self.addresses;
+        let Addresses { hub, edge, device, router, tasks, .. } = &self.addresses;
         if !defect::is_planted(Defect::NotListedAgain) {
             cx.spawn_tell(edge, EdgeControllerMsg::ListAgain);
             cx.spawn_tell(device, DeviceControllerMsg::ListAgain);
             cx.spawn_tell(router, RouterMsg::ListAgain);
+            cx.spawn_tell(tasks, CloudTaskMsg::ListAgain);
         }
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::SyncController });
         Ok(())

@@ -10,6 +10,7 @@ use beehive::{Address, Capacity, Env, Flow, Hive, Policy};
 use bytes::Bytes;
 use cloud_synccontroller::{Addresses, SyncController};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::DeviceControllerMsg;
 use contract::edgecontroller::EdgeControllerMsg;
 use contract::metamanager::{Inventory, MetaDown, NotApplied};
@@ -32,6 +33,7 @@ struct Fixture {
     edge: Probe<EdgeControllerMsg>,
     device: Probe<DeviceControllerMsg>,
     router: Probe<RouterMsg>,
+    tasks: Probe<CloudTaskMsg>,
 }
 
 fn run(test: impl AsyncFnOnce(Fixture)) {
@@ -48,14 +50,21 @@ fn fixture() -> Fixture {
     let (edge, to_edge) = Probe::new(&env, 16);
     let (device, to_device) = Probe::new(&env, 16);
     let (router, to_router) = Probe::new(&env, 16);
-    let addresses =
-        Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device, router: to_router };
+    let (tasks, to_tasks) = Probe::new(&env, 16);
+    let addresses = Addresses {
+        lease: to_lease,
+        hub: to_hub,
+        edge: to_edge,
+        device: to_device,
+        router: to_router,
+        tasks: to_tasks,
+    };
     let mut hive = Hive::new("test", env.clone());
     let mailbox = hive.mailbox("cloud-synccontroller", Capacity::new(64, "a test's choice"));
     let sync = hive.grant("tester", &mailbox, Flow::Tell);
     hive.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
     hive.open().unwrap();
-    Fixture { env, hive, sync, meta, to_meta, lease, hub, edge, device, router }
+    Fixture { env, hive, sync, meta, to_meta, lease, hub, edge, device, router, tasks }
 }
 
 fn node() -> NodeName {
@@ -200,6 +209,8 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
             fixture.device.find(LONG, of_device).await.unwrap();
             let of_router = |message| matches!(message, RouterMsg::ListAgain).then_some(());
             fixture.router.find(LONG, of_router).await.unwrap();
+            let of_tasks = |message| matches!(message, CloudTaskMsg::ListAgain).then_some(());
+            fixture.tasks.find(LONG, of_tasks).await.unwrap();
         }
         // It knows nothing, and sends nothing before it is told all again.
         fixture.tell(SyncMsg::NodeUp { node: node(), session: 1, meta: fixture.to_meta.clone() }).await;
@@ -214,6 +225,7 @@ fn a_synccontroller_that_begins_has_everybody_tell_it_everything() {
         fixture.current(Source::Device, 1).await;
         assert!(fixture.meta.next(Duration::from_secs(5)).await.is_none());
         fixture.current(Source::Router, 1).await;
+        fixture.current(Source::Task, 1).await;
         assert_eq!(fixture.answers(Ok(())).await, (1, 1, vec!["a".to_owned()]));
     });
 }

@@ -32,6 +32,8 @@ pub const REPORT_DEVICE_CONDITIONS: &str = "report.device-conditions";
 
 /// Reports of the calls of a device's methods.
 pub const REPORT_METHOD_CALLS: &str = "report.method-calls";
+/// Reports of a node's parts of jobs.
+pub const REPORT_NODE_TASK: &str = "report.node-task";
 /// Calls of a device's methods.
 pub const CALL_METHOD: &str = "call-method";
 
@@ -60,6 +62,8 @@ pub const OF_EDGE_CONTROLLER: &[&str] = &[
 /// What the device controller of this release understands.
 pub const OF_DEVICE_CONTROLLER: &[&str] =
     &[DEFLATE, REPORT_TWIN, REPORT_DEVICE_STATE, REPORT_DEVICE_CONDITIONS, REPORT_METHOD_CALLS];
+/// What the task manager of this release understands.
+pub const OF_TASK_MANAGER: &[&str] = &[DEFLATE, REPORT_NODE_TASK];
 /// What the DeviceTwin of a node of this release understands.
 pub const OF_DEVICE_TWIN: &[&str] = &[CALL_METHOD];
 /// What the router of this release understands.

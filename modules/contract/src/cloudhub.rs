@@ -73,6 +73,8 @@ pub enum SessionReader {
     CloudStream,
     /// CloudRouter.
     CloudRouter,
+    /// The task manager.
+    CloudTaskManager,
 }
 
 impl Message for CloudHubMsg {

@@ -72,6 +72,15 @@ pub enum EdgedMsg {
         /// By the pods' uids.
         reply: Reply<VolumesOfPods>,
     },
+    /// Pull an image before a pod needs it. Answered when it is here, or with a sentence why not.
+    PullImage {
+        /// The image, as a container would name it.
+        image: String,
+        /// A Secret with credentials for registries, as JSON.
+        secret: Option<String>,
+        /// What became of it.
+        reply: Reply<Result<(), String>>,
+    },
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
@@ -95,6 +104,7 @@ impl Message for EdgedMsg {
             EdgedMsg::CsiDrivers { .. } => "CsiDrivers",
             EdgedMsg::MqttBroker(_) => "MqttBroker",
             EdgedMsg::VolumeStats { .. } => "VolumeStats",
+            EdgedMsg::PullImage { .. } => "PullImage",
             EdgedMsg::ReportNode => "ReportNode",
             EdgedMsg::Tick => "Tick",
         }

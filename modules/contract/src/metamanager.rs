@@ -6,7 +6,7 @@ use beehive::{Address, Message, Reply};
 pub use crate::downlink::{Inventory, MetaDown, NotApplied};
 pub use crate::report::OutboxQueue;
 use crate::rule_call::{RuleAnswer, RuleCall};
-use crate::uplink::{DeviceUp, EdgeUp, RouterUp};
+use crate::uplink::{DeviceUp, EdgeUp, RouterUp, TaskUp};
 use crate::{TokenGrant, TokenQuery};
 
 /// Messages to MetaManager.
@@ -20,6 +20,8 @@ pub enum MetaMsg {
         device: Address<DeviceUp>,
         /// The router.
         router: Address<RouterUp>,
+        /// The task manager.
+        tasks: Address<TaskUp>,
         /// What they understand: what needs anything else is not sent to them.
         peer: Capabilities,
     },

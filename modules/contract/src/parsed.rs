@@ -9,6 +9,10 @@ use thiserror::Error;
 use crate::device_call::{CALLS_MAX, CallOrigin, CallRecord, CallState, MESSAGE_MAX, MethodCall, WITHIN};
 pub use crate::ids::DeviceName;
 use crate::ids::{Namespace, ObjectName, ParseIdError, PropertyName, Uid};
+use crate::node_task::{
+    self, ACTIONS_MAX, IMAGES_MAX, REASON_MAX, TaskAction, TaskImage, TaskKind, TaskPhase, TaskProgress,
+    WORD_MAX,
+};
 use crate::{DeviceCondition, TokenQuery, TwinValue, UpReport};
 
 /// 128 KiB: the largest status of a node or a pod. A kubelet's largest have some tens of KiB.
@@ -140,6 +144,8 @@ pub enum ParsedReport {
     OfNode(NodeReport),
     /// The device controller: of this device, this.
     OfDevice(DeviceName, DeviceReport),
+    /// The task manager.
+    OfTask(Box<TaskReport>),
 }
 
 /// A report for the edge controller; the fields as in [`UpReport`].
@@ -189,6 +195,29 @@ pub enum NodeReport {
         /// A Pod; `None`: there is to be none.
         pod_json: Option<String>,
     },
+}
+
+/// A report for the task manager; the fields as in [`TaskProgress`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskReport {
+    /// The kind of the job.
+    pub kind: TaskKind,
+    /// The job.
+    pub job: ObjectName,
+    /// The job's uid.
+    pub uid: Uid,
+    /// How far the node is.
+    pub phase: TaskPhase,
+    /// Why.
+    pub reason: String,
+    /// What has ended.
+    pub actions: Vec<TaskAction>,
+    /// Of an ImagePrePullJob.
+    pub images: Vec<TaskImage>,
+    /// Of a NodeUpgradeJob.
+    pub from_version: String,
+    /// Of a NodeUpgradeJob.
+    pub to_version: String,
 }
 
 /// A report of a device; the fields as in [`UpReport`].
@@ -294,6 +323,7 @@ impl Unparsed<UpReport> {
                 calls.iter().try_for_each(check_call)?;
                 ParsedReport::OfDevice(device, DeviceReport::Calls { calls })
             }
+            UpReport::NodeTask(progress) => ParsedReport::OfTask(Box::new(task(progress)?)),
             UpReport::DeviceState { namespace, name, state, last_online_time } => {
                 let device = DeviceName::parse(&namespace, &name)?;
                 for text in [Some(&state), last_online_time.as_ref()].into_iter().flatten() {
@@ -306,6 +336,41 @@ impl Unparsed<UpReport> {
             }
         })
     }
+}
+
+fn task(progress: TaskProgress) -> Result<TaskReport, InvalidReport> {
+    let TaskProgress { kind, job, uid, phase, reason, actions, images, from_version, to_version } = progress;
+    within("the actions of a job", actions.len(), ACTIONS_MAX)?;
+    within("the images of a job", images.len(), IMAGES_MAX)?;
+    let reasons = actions.iter().map(|action| &action.reason).chain(images.iter().map(|image| &image.reason));
+    for text in reasons.chain([&reason]) {
+        within("what is said of a job, in bytes,", text.len(), REASON_MAX)?;
+        is_plain("what is said of a job", text)?;
+    }
+    let words = actions.iter().flat_map(|action| [&action.action, &action.time]);
+    for text in words.chain([&from_version, &to_version]) {
+        within("a word of a job, in bytes,", text.len(), WORD_MAX)?;
+        is_plain("a word of a job", text)?;
+    }
+    for image in &images {
+        node_task::check_image(&image.image)
+            .map_err(|_| InvalidReport::Word { what: "an image of a job" })?;
+    }
+    Ok(TaskReport {
+        kind: TaskKind::of_word(&kind).ok_or(InvalidReport::Word { what: "the kind of a job" })?,
+        job: ObjectName::parse(&job)?,
+        uid: Uid::parse(&uid)?,
+        phase: TaskPhase::of_word(&phase).ok_or(InvalidReport::Word { what: "the phase of a job" })?,
+        reason,
+        actions,
+        images,
+        from_version,
+        to_version,
+    })
+}
+
+fn is_plain(what: &'static str, text: &str) -> Result<(), InvalidReport> {
+    if text.contains(char::is_control) { Err(InvalidReport::Word { what }) } else { Ok(()) }
 }
 
 fn check_call(call: &CallRecord) -> Result<(), InvalidReport> {

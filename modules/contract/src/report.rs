@@ -2,6 +2,7 @@
 
 use crate::capability;
 use crate::device_call::CallRecord;
+use crate::node_task::TaskProgress;
 use crate::parsed::Unparsed;
 
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
@@ -131,6 +132,8 @@ pub enum UpReport {
         /// At most [`crate::device_call::CALLS_MAX`].
         calls: Vec<CallRecord>,
     },
+    /// How far the node is with its part of a job. Newest wins per job.
+    NodeTask(TaskProgress),
     /// A device's state.
     DeviceState {
         /// The device's namespace.
@@ -162,6 +165,7 @@ impl UpReport {
                 Some(format!("conditions/{namespace}/{name}"))
             }
             UpReport::MethodCalls { namespace, name, .. } => Some(format!("calls/{namespace}/{name}")),
+            UpReport::NodeTask(progress) => Some(format!("task/{}", progress.uid)),
             UpReport::DeviceState { namespace, name, .. } => Some(format!("state/{namespace}/{name}")),
         }
     }
@@ -179,6 +183,7 @@ impl UpReport {
             | UpReport::Event { .. }
             | UpReport::MirrorPod { .. }
             | UpReport::ClaimExpansion { .. } => OutboxQueue::Node,
+            UpReport::NodeTask(_) => OutboxQueue::Tasks,
         }
     }
 
@@ -194,6 +199,7 @@ impl UpReport {
             UpReport::Twin { .. } => capability::REPORT_TWIN,
             UpReport::DeviceConditions { .. } => capability::REPORT_DEVICE_CONDITIONS,
             UpReport::MethodCalls { .. } => capability::REPORT_METHOD_CALLS,
+            UpReport::NodeTask(_) => capability::REPORT_NODE_TASK,
             UpReport::DeviceState { .. } => capability::REPORT_DEVICE_STATE,
         }
     }
@@ -211,12 +217,19 @@ pub enum OutboxQueue {
     Telemetry,
     /// What clients published for rules, for the router. A key is a topic, and each topic waits for its own target alone.
     Rules,
+    /// Parts of jobs, for the task manager.
+    Tasks,
 }
 
 impl OutboxQueue {
     /// All of them.
-    pub const ALL: [OutboxQueue; 4] =
-        [OutboxQueue::Node, OutboxQueue::Devices, OutboxQueue::Telemetry, OutboxQueue::Rules];
+    pub const ALL: [OutboxQueue; 5] = [
+        OutboxQueue::Node,
+        OutboxQueue::Devices,
+        OutboxQueue::Telemetry,
+        OutboxQueue::Rules,
+        OutboxQueue::Tasks,
+    ];
 }
 
 /// A request for a service-account token (authentication.k8s.io/v1 ParsedTokenQuery), bound to a pod of the asking node. The

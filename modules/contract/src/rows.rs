@@ -22,6 +22,10 @@ pub const STATIC_PODS_FACT: &str = "static-pod";
 /// them, and Edged begins these pods.
 pub const RELEASED_PODS_FACT: &str = "released-pod";
 
+/// The first key of the parts of jobs that somebody on the node has confirmed, by the jobs' uids, without a value: the node's kubelet API
+/// writes them, and TaskManager goes on with these parts.
+pub const CONFIRMED_TASKS_FACT: &str = "confirmed-task";
+
 const FORMAT_1: u8 = 1;
 
 /// Why something is no row, or bytes are none.

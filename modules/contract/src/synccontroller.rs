@@ -6,7 +6,7 @@ use std::sync::Arc;
 use beehive::{Address, Message};
 
 use crate::downlink::{Inventory, MetaDown};
-use crate::ids::{DEVICE_MODELS, DEVICES, RULES};
+use crate::ids::{CONFIG_UPDATE_JOBS, DEVICE_MODELS, DEVICES, IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, RULES};
 use crate::{NodeName, Object, ObjectKey, ObjectVersion};
 
 /// Who fills the desired maps. Nothing is deleted on a node before every source has listed all it has.
@@ -18,17 +18,20 @@ pub enum Source {
     Device,
     /// CloudRouter: the rules whose source is on the node.
     Router,
+    /// The task manager: the jobs of which a part is the node's now.
+    Task,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 3] = [Source::Edge, Source::Device, Source::Router];
+    pub const ALL: [Source; 4] = [Source::Edge, Source::Device, Source::Router, Source::Task];
 
     /// Who fills in the objects of this kind.
     pub fn of(key: &ObjectKey) -> Source {
         match key.resource.as_str() {
             DEVICES | DEVICE_MODELS => Source::Device,
             RULES => Source::Router,
+            NODE_UPGRADE_JOBS | IMAGE_PRE_PULL_JOBS | CONFIG_UPDATE_JOBS => Source::Task,
             _ => Source::Edge,
         }
     }

@@ -39,6 +39,18 @@ pub enum DeviceUp {
     },
 }
 
+/// What a node may say to the task manager.
+#[derive(Debug)]
+pub enum TaskUp {
+    /// Reports from the outbox, by their sequence.
+    Reports {
+        /// In order.
+        reports: Batch<Report>,
+        /// The sequences whose write succeeded, or can never succeed.
+        reply: Reply<Vec<i64>>,
+    },
+}
+
 /// What a node may say to the router.
 #[derive(Debug)]
 pub enum RouterUp {
@@ -107,6 +119,14 @@ impl Message for DeviceUp {
     fn name(&self) -> &'static str {
         match self {
             DeviceUp::Reports { .. } => "Reports",
+        }
+    }
+}
+
+impl Message for TaskUp {
+    fn name(&self) -> &'static str {
+        match self {
+            TaskUp::Reports { .. } => "Reports",
         }
     }
 }

@@ -17,10 +17,11 @@ use contract::report::OutboxQueue;
 use contract::rule_call::{RuleAnswer, RuleCall};
 use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamRequest, StreamResponse};
-use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
+use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp, TaskUp};
 use contract::{
     CallRecord, Change, DeviceCondition, Digest, MethodCall, Object, ObjectKey, ObjectVersion, Report,
-    Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload, capability, rows,
+    TaskAction, TaskImage, TaskProgress, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload,
+    capability, rows,
 };
 
 const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
@@ -109,6 +110,25 @@ fn reports() -> Vec<(&'static str, UpReport)> {
                     since: s("t"),
                 }],
             },
+        ),
+        (
+            "node-task",
+            UpReport::NodeTask(TaskProgress {
+                kind: s("ImagePrePullJob"),
+                job: s("j"),
+                uid: s("u"),
+                phase: s("Failure"),
+                reason: s("r"),
+                actions: vec![TaskAction {
+                    action: s("Check"),
+                    succeeded: true,
+                    reason: s(""),
+                    time: s("t"),
+                }],
+                images: vec![TaskImage { image: s("i"), succeeded: false, reason: s("n") }],
+                from_version: s("1"),
+                to_version: s("2"),
+            }),
         ),
         (
             "method-calls",
@@ -213,6 +233,7 @@ fn reported(report: UpReport, repeat: bool) -> Vec<u8> {
     match queue {
         OutboxQueue::Node => body(EdgeUp::Reports { reports, reply }),
         OutboxQueue::Devices => body(DeviceUp::Reports { reports, reply }),
+        OutboxQueue::Tasks => body(TaskUp::Reports { reports, reply }),
         OutboxQueue::Telemetry | OutboxQueue::Rules => panic!("no report"),
     }
 }
@@ -391,6 +412,9 @@ fn answers() -> Vec<(String, Vec<u8>)> {
     let (DeviceUp::Reports { reply, .. }, answer) = question(&messages["report-twin"]);
     reply.send(vec![7]);
     keep("device-reports-answer", answer);
+    let (TaskUp::Reports { reply, .. }, answer) = question(&messages["report-node-task"]);
+    reply.send(vec![7]);
+    keep("task-reports-answer", answer);
     let (RouterUp::Telemetry { reply, .. }, answer) = question(&messages["telemetry"]) else { panic!() };
     reply.send(vec![7]);
     keep("telemetry-answer", answer);
@@ -545,6 +569,10 @@ fn golden_reports_are_read_back_with_their_mark() {
                 let DeviceUp::Reports { reports, .. } = read(name);
                 reports
             }
+            OutboxQueue::Tasks => {
+                let TaskUp::Reports { reports, .. } = read(name);
+                reports
+            }
             OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => match read(name) {
                 EdgeUp::Reports { reports, .. } => reports,
                 other => panic!("{other:?}"),
@@ -596,6 +624,8 @@ async fn golden_answers_are_read_back() {
     assert_eq!(answered("reports-answer", reports).await, [7]);
     let reports = |reply| DeviceUp::Reports { reports: vec![].into(), reply };
     assert_eq!(answered("device-reports-answer", reports).await, [7]);
+    let reports = |reply| TaskUp::Reports { reports: vec![].into(), reply };
+    assert_eq!(answered("task-reports-answer", reports).await, [7]);
     let telemetry = |reply| RouterUp::Telemetry { uploads: vec![].into(), reply };
     assert_eq!(answered("telemetry-answer", telemetry).await, [7]);
     let uploads = |reply| RouterUp::RuleUploads { uploads: vec![].into(), reply };

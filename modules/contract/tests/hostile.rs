@@ -9,7 +9,7 @@ use contract::downlink::{DeviceDown, HubDown, MetaDown};
 use contract::rows::{decode_report, decode_telemetry, encode_report, encode_telemetry};
 use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamHeadError, StreamRequest, StreamResponse};
-use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
+use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp, TaskUp};
 use contract::wire::{BODY_MAX, DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, OBJECT_MAX, ROUTER_MAILBOX};
 use contract::{Batch, Change, DecodedBatch, Object, ObjectKey, Report, capability};
 use proptest::prelude::*;
@@ -54,6 +54,9 @@ fn show(bytes: &[u8]) {
         Ok(EdgeUp::Reports { reports, .. }) => reports_are_read_back(reports),
         Ok(other) => assert_eq!(written(other), bytes),
         Err(_) => {}
+    }
+    if let Ok(TaskUp::Reports { reports, .. }) = TaskUp::decode(bytes, way(), &protocol()) {
+        reports_are_read_back(reports);
     }
     if let Ok(DeviceUp::Reports { reports, .. }) = DeviceUp::decode(bytes, way(), &protocol()) {
         reports_are_read_back(reports);

@@ -9,7 +9,9 @@ use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
 use contract::parsed::{self, InvalidReport, NodeReport, ParsedReport};
 use contract::uplink::{DeviceUp, EdgeUp};
-use contract::{DeviceCondition, Report, TokenQuery, TwinValue, Unparsed, UpReport};
+use contract::{
+    DeviceCondition, Report, TaskAction, TaskImage, TaskProgress, TokenQuery, TwinValue, Unparsed, UpReport,
+};
 
 /// What an attacker would put where a name belongs.
 const ODD: [&str; 14] = [
@@ -60,6 +62,19 @@ fn reports_with(odd: &str) -> Vec<UpReport> {
         state: "online".into(),
         last_online_time: None,
     };
+    let task = |[job, uid]: [&str; 2]| {
+        UpReport::NodeTask(TaskProgress {
+            kind: "ImagePrePullJob".into(),
+            job: job.into(),
+            uid: uid.into(),
+            phase: "InProgress".into(),
+            reason: String::new(),
+            actions: vec![],
+            images: vec![],
+            from_version: String::new(),
+            to_version: String::new(),
+        })
+    };
     let mut all = vec![
         pod([odd, "p", "u"]),
         pod(["d", odd, "u"]),
@@ -71,10 +86,11 @@ fn reports_with(odd: &str) -> Vec<UpReport> {
         twin(["d", odd, "t"]),
         state([odd, "n"]),
         state(["d", odd]),
+        task([odd, "u"]),
     ];
     // Some are good where they stand in no path.
     if odd != "A" {
-        all.extend([pod(["d", "p", odd]), gone(["d", "p", odd])]);
+        all.extend([pod(["d", "p", odd]), gone(["d", "p", odd]), task(["j", odd])]);
     }
     if !["A", "..", "-a", "../../nodes/control-plane", "a/b", "a#b"].contains(&odd) {
         all.push(twin(["d", "n", odd]));
@@ -181,6 +197,43 @@ fn what_is_too_large_is_refused() {
     assert!(!fits(twin(parsed::VALUE_MAX + 1, 0, 0)));
     assert!(!fits(twin(1, parsed::METADATA_MAX + 1, 1)));
     assert!(!fits(twin(1, 1, parsed::METADATA_BYTES_MAX + 1)));
+}
+
+#[test]
+fn a_word_of_a_job_that_is_none_is_refused() {
+    let good = TaskProgress {
+        kind: "ImagePrePullJob".into(),
+        job: "j".into(),
+        uid: "u".into(),
+        phase: "Successful".into(),
+        reason: String::new(),
+        actions: vec![],
+        images: vec![],
+        from_version: String::new(),
+        to_version: String::new(),
+    };
+    let parse = |change: &dyn Fn(&mut TaskProgress)| {
+        let mut progress = good.clone();
+        change(&mut progress);
+        Unparsed::from(UpReport::NodeTask(progress)).parse()
+    };
+    assert!(matches!(parse(&|_| {}), Ok(ParsedReport::OfTask(_))));
+    let action = |action: &str| TaskAction {
+        action: action.into(),
+        succeeded: true,
+        reason: String::new(),
+        time: String::new(),
+    };
+    let image = |image: &str| TaskImage { image: image.into(), succeeded: true, reason: String::new() };
+    assert!(parse(&|progress| progress.kind = "Job".into()).is_err());
+    assert!(parse(&|progress| progress.phase = "Unknown".into()).is_err());
+    assert!(parse(&|progress| progress.reason = "a\nb".into()).is_err());
+    assert!(parse(&|progress| progress.reason = "x".repeat(513)).is_err());
+    assert!(parse(&|progress| progress.actions = vec![action("Check"); 17]).is_err());
+    assert!(parse(&|progress| progress.actions = vec![action("a\u{1b}[2J")]).is_err());
+    assert!(parse(&|progress| progress.images = vec![image("a"); 33]).is_err());
+    assert!(parse(&|progress| progress.images = vec![image("$(id)")]).is_err());
+    assert!(parse(&|progress| progress.to_version = "v".repeat(65)).is_err());
 }
 
 #[test]

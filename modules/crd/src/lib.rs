@@ -1,7 +1,8 @@
 //! The custom resources as Rust types, and the YAML made from them.
 //!
 //! Group, names and fields of the devices are KubeEdge's (`devices.kubeedge.io/v1beta1`), and so are those of rules
-//! (`rules.kubeedge.io/v1`), so that its users' manifests apply unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
+//! (`rules.kubeedge.io/v1`) and of jobs on nodes
+//! (`operations.kubeedge.io/v1alpha2`), so that its users' manifests apply unchanged; the register of nodes is ours (`kubehive.io/v1alpha1`). The types here are the only source: [`manifests`] makes the definitions, and a test keeps the files in
 //! `cloud/deploy/chart/crds` equal to them.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
@@ -13,8 +14,11 @@ mod device_model;
 mod device_status;
 mod edge_node;
 mod edge_rule;
+mod image_pre_pull_job;
 mod join_token;
 mod manifest;
+mod node_job;
+mod node_upgrade_job;
 mod rule;
 mod rule_endpoint;
 mod validation;
@@ -35,8 +39,17 @@ pub use edge_rule::{
     EDGE_ACTIONS_MAX, EDGE_RULES_ANNOTATION, EDGE_RULES_BYTES, EDGE_RULES_MAX, EdgeAction, EdgeCondition,
     EdgeRule, LocalUrl, edge_rules, edge_rules_text, parse_edge_rules,
 };
+pub use image_pre_pull_job::{
+    ImagePrePullJob, ImagePrePullJobSpec, ImagePrePullJobStatus, ImagePrePullNodeStatus,
+    ImagePrePullTemplate, ImageStatus,
+};
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
+pub use node_job::{ActionStatus, NodeSelector, NodeSelectorRequirement};
+pub use node_upgrade_job::{
+    ImageDigestGatter, NodeUpgradeJob, NodeUpgradeJobSpec, NodeUpgradeJobStatus, NodeUpgradeStatus,
+    RegistryApi,
+};
 pub use rule::{Rule, RuleSpec, RuleStatus};
 pub use rule_endpoint::{RuleEndpoint, RuleEndpointSpec, RuleEndpointType};
 
@@ -46,6 +59,10 @@ pub const GROUP: &str = "devices.kubeedge.io";
 pub const VERSION: &str = "v1beta1";
 /// The API group of rules.
 pub const RULES_GROUP: &str = "rules.kubeedge.io";
+/// The API group of jobs on nodes.
+pub const OPERATIONS_GROUP: &str = "operations.kubeedge.io";
+/// The version of the API of jobs on nodes that is served and stored.
+pub const OPERATIONS_VERSION: &str = "v1alpha2";
 /// The API group of the register of nodes.
 pub const HIVE_GROUP: &str = "kubehive.io";
 

@@ -7,7 +7,10 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::validation::with_validations;
-use crate::{Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, JoinToken, Rule, RuleEndpoint};
+use crate::{
+    Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, ImagePrePullJob, JoinToken,
+    NodeUpgradeJob, OPERATIONS_GROUP, Rule, RuleEndpoint,
+};
 
 /// All definitions, ready to be applied.
 pub fn manifests() -> Vec<CustomResourceDefinition> {
@@ -19,6 +22,8 @@ pub fn manifests() -> Vec<CustomResourceDefinition> {
         JoinToken::crd(),
         Rule::crd(),
         RuleEndpoint::crd(),
+        ImagePrePullJob::crd(),
+        NodeUpgradeJob::crd(),
     ];
     definitions.into_iter().map(finish).map(with_validations).map(with_older).collect()
 }
@@ -32,20 +37,29 @@ const DEVICE_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any mo
 const MODEL_V1ALPHA2: &str = "devices.kubeedge.io/v1alpha2 is not served any more, write v1beta1: spec.properties[] {name, type: INT, \
     accessMode: ReadWrite, minimum: \"0\", maximum: \"100\", unit} instead of type {int: {accessMode, ...}}";
 
-/// KubeEdge's definitions still serve v1alpha2, and nothing there reads it. Here whoever writes it is told what to write instead:
+/// And of a NodeUpgradeJob.
+const UPGRADE_V1ALPHA1: &str = "operations.kubeedge.io/v1alpha1 is not served any more, write v1alpha2: the same spec, but for \
+    imageDigestGatter: {amd64: \"sha256:...\", arm64: \"sha256:...\"} instead of imageDigestGatter.value";
+/// And of an ImagePrePullJob.
+const PREPULL_V1ALPHA1: &str =
+    "operations.kubeedge.io/v1alpha1 is not served any more, write v1alpha2: the same spec";
+
+/// KubeEdge's definitions still serve an older version, and nothing there reads it. Here whoever writes it is told what to write instead:
 /// the version is known, and takes no object.
 fn with_older(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    let message = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
-        (GROUP, "Device") => DEVICE_V1ALPHA2,
-        (GROUP, "DeviceModel") => MODEL_V1ALPHA2,
+    let (older, current, message) = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
+        (GROUP, "Device") => ("v1alpha2", "v1beta1", DEVICE_V1ALPHA2),
+        (GROUP, "DeviceModel") => ("v1alpha2", "v1beta1", MODEL_V1ALPHA2),
+        (OPERATIONS_GROUP, "NodeUpgradeJob") => ("v1alpha1", "v1alpha2", UPGRADE_V1ALPHA1),
+        (OPERATIONS_GROUP, "ImagePrePullJob") => ("v1alpha1", "v1alpha2", PREPULL_V1ALPHA1),
         _ => return crd,
     };
     let version = json!({
-        "name": "v1alpha2",
+        "name": older,
         "served": true,
         "storage": false,
         "deprecated": true,
-        "deprecationWarning": "devices.kubeedge.io/v1alpha2 takes no object: write v1beta1",
+        "deprecationWarning": format!("{}/{older} takes no object: write {current}", crd.spec.group),
         "schema": { "openAPIV3Schema": {
             "type": "object",
             "x-kubernetes-preserve-unknown-fields": true,
@@ -70,10 +84,12 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
 }
 
 /// Brings a derived definition to the contract: status is written by a plain patch of the object, so there is no
-/// status subresource; nothing is nullable, nothing has a default, and of a device not even the spec is required.
+/// status subresource but of jobs; nothing is nullable, nothing has a default, and of a device not even the spec is required.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        version.subresources = None;
+        if crd.spec.group != OPERATIONS_GROUP {
+            version.subresources = None;
+        }
         let Some(validation) = &mut version.schema else { continue };
         let plain = validation.open_api_v3_schema.take().and_then(|schema| {
             let mut schema = serde_json::to_value(schema).ok()?;

@@ -70,10 +70,11 @@ fn names_scope_and_subresources_are_the_contract() {
         })
         .collect();
     let row = |name: &str, group: &str, kind: &str, short: Value| {
-        let (scope, version) = match group {
-            "devices.kubeedge.io" => ("Namespaced", "v1beta1"),
-            "rules.kubeedge.io" => ("Namespaced", "v1"),
-            _ => ("Cluster", "v1alpha1"),
+        let (scope, version, subresources) = match group {
+            "devices.kubeedge.io" => ("Namespaced", "v1beta1", Value::Null),
+            "rules.kubeedge.io" => ("Namespaced", "v1", Value::Null),
+            "operations.kubeedge.io" => ("Cluster", "v1alpha2", json!({"status": {}})),
+            _ => ("Cluster", "v1alpha1", Value::Null),
         };
         json!([
             format!("{name}.{group}"),
@@ -85,7 +86,7 @@ fn names_scope_and_subresources_are_the_contract() {
             version,
             true,
             true,
-            null
+            subresources
         ])
     };
     assert_eq!(
@@ -98,23 +99,29 @@ fn names_scope_and_subresources_are_the_contract() {
             row("jointokens", "kubehive.io", "JoinToken", Value::Null),
             row("rules", "rules.kubeedge.io", "Rule", Value::Null),
             row("ruleendpoints", "rules.kubeedge.io", "RuleEndpoint", json!(["re"])),
+            row("imageprepulljobs", "operations.kubeedge.io", "ImagePrePullJob", Value::Null),
+            row("nodeupgradejobs", "operations.kubeedge.io", "NodeUpgradeJob", Value::Null),
         ]
     );
 }
 
-/// KubeEdge's v1alpha2 is known, so that whoever writes it reads what to write, and nothing else.
+/// KubeEdge's older versions are known, so that whoever writes it reads what to write, and nothing else.
 #[test]
-fn what_is_written_for_v1alpha2_is_refused_with_what_to_write() {
-    for crd in crd::manifests().iter().filter(|crd| crd.spec.group == crd::GROUP) {
-        let older = crd.spec.versions.iter().find(|version| version.name == "v1alpha2");
-        if crd.spec.names.kind == "DeviceStatus" {
+fn what_is_written_for_an_older_version_is_refused_with_what_to_write() {
+    let of_kubeedge = [crd::GROUP, crd::OPERATIONS_GROUP];
+    for crd in crd::manifests().iter().filter(|crd| of_kubeedge.contains(&crd.spec.group.as_str())) {
+        let is_job = crd.spec.group == crd::OPERATIONS_GROUP;
+        let (name, current) =
+            if is_job { ("v1alpha1", "write v1alpha2: ") } else { ("v1alpha2", "write v1beta1: ") };
+        let older = crd.spec.versions.iter().find(|version| version.name == name);
+        if matches!(crd.spec.names.kind.as_str(), "DeviceStatus") {
             assert!(older.is_none());
             continue;
         }
         let older = serde_json::to_value(older.unwrap()).unwrap();
         let rules = &older["schema"]["openAPIV3Schema"]["x-kubernetes-validations"];
         let message = rules[0]["message"].as_str().unwrap();
-        assert!(message.contains("write v1beta1: spec.") && !message.contains('\n'), "{message}");
+        assert!(message.contains(current) && !message.contains('\n'), "{message}");
         assert_eq!(
             (&rules[0]["rule"], &older["storage"], &older["served"]),
             (&json!("false"), &json!(false), &json!(true))
@@ -225,6 +232,52 @@ fn every_field_of_the_contract_is_there() {
     let endpoint = schema("ruleendpoints");
     assert_eq!(at(&endpoint, "spec.ruleEndpointType")["enum"], json!(["rest", "eventbus", "servicebus"]));
     assert_eq!(at(&endpoint, "spec.properties")["additionalProperties"]["type"], "string");
+    let upgrade = schema("nodeupgradejobs");
+    for (path, kind) in [
+        ("spec.version", "string"),
+        ("spec.image", "string"),
+        ("spec.nodeNames.[]", "string"),
+        ("spec.labelSelector.matchLabels", "object"),
+        ("spec.labelSelector.matchExpressions.[].operator", "string"),
+        ("spec.timeoutSeconds", "integer"),
+        ("spec.concurrency", "integer"),
+        ("spec.checkItems.[]", "string"),
+        ("spec.failureTolerate", "string"),
+        ("spec.requireConfirmation", "boolean"),
+        ("spec.imageDigestGatter.amd64", "string"),
+        ("spec.imageDigestGatter.arm64", "string"),
+        ("spec.imageDigestGatter.registryAPI.host", "string"),
+        ("spec.imageDigestGatter.registryAPI.token", "string"),
+        ("status.phase", "string"),
+        ("status.reason", "string"),
+        ("status.nodeStatus.[].nodeName", "string"),
+        ("status.nodeStatus.[].phase", "string"),
+        ("status.nodeStatus.[].currentVersion", "string"),
+        ("status.nodeStatus.[].historicVersion", "string"),
+        ("status.nodeStatus.[].actionFlow.[].action", "string"),
+        ("status.nodeStatus.[].actionFlow.[].status", "string"),
+        ("status.nodeStatus.[].actionFlow.[].reason", "string"),
+        ("status.nodeStatus.[].actionFlow.[].time", "string"),
+    ] {
+        assert_eq!(at(&upgrade, path)["type"], kind, "{path}");
+    }
+    let prepull = schema("imageprepulljobs");
+    for (path, kind) in [
+        ("spec.imagePrePullTemplate.images.[]", "string"),
+        ("spec.imagePrePullTemplate.nodeNames.[]", "string"),
+        ("spec.imagePrePullTemplate.labelSelector", "object"),
+        ("spec.imagePrePullTemplate.checkItems.[]", "string"),
+        ("spec.imagePrePullTemplate.concurrency", "integer"),
+        ("spec.imagePrePullTemplate.failureTolerate", "string"),
+        ("spec.imagePrePullTemplate.timeoutSeconds", "integer"),
+        ("spec.imagePrePullTemplate.imageSecrets", "string"),
+        ("spec.imagePrePullTemplate.retryTimes", "integer"),
+        ("status.nodeStatus.[].imageStatus.[].image", "string"),
+        ("status.nodeStatus.[].imageStatus.[].status", "string"),
+        ("status.nodeStatus.[].imageStatus.[].reason", "string"),
+    ] {
+        assert_eq!(at(&prepull, path)["type"], kind, "{path}");
+    }
     let status = schema("devicestatuses");
     for path in ["status.twins.[].propertyName", "status.state", "status.lastOnlineTime"] {
         assert_eq!(at(&status, path)["type"], "string", "{path}");
@@ -255,7 +308,15 @@ fn only_values_are_required() {
         }
     }
     let mut required = Vec::new();
-    for plural in ["devices", "devicemodels", "devicestatuses", "rules", "ruleendpoints"] {
+    for plural in [
+        "devices",
+        "devicemodels",
+        "devicestatuses",
+        "rules",
+        "ruleendpoints",
+        "imageprepulljobs",
+        "nodeupgradejobs",
+    ] {
         walk(&schema(plural), plural, &mut required);
     }
     assert_eq!(
@@ -269,6 +330,15 @@ fn only_values_are_required() {
             "rules.spec.target",
             "rules.spec.targetResource",
             "ruleendpoints.spec.ruleEndpointType",
+            "imageprepulljobs.spec.imagePrePullTemplate",
+            "imageprepulljobs.spec.imagePrePullTemplate.labelSelector.matchExpressions.[].key",
+            "imageprepulljobs.spec.imagePrePullTemplate.labelSelector.matchExpressions.[].operator",
+            "imageprepulljobs.status.phase",
+            "nodeupgradejobs.spec.imageDigestGatter.registryAPI.host",
+            "nodeupgradejobs.spec.imageDigestGatter.registryAPI.token",
+            "nodeupgradejobs.spec.labelSelector.matchExpressions.[].key",
+            "nodeupgradejobs.spec.labelSelector.matchExpressions.[].operator",
+            "nodeupgradejobs.status.phase",
         ]
     );
 }

@@ -28,7 +28,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(120);
 /// More handlers are not looked at.
 const HANDLERS_MAX: usize = 256;
 /// containerd's namespace of CRI's containers.
-const NAMESPACE: &str = "k8s.io";
+pub(crate) const NAMESPACE: &str = "k8s.io";
 
 /// A runtime that answers CRI on a unix socket. Connects when first used and again whenever the connection is lost.
 #[derive(Clone)]
@@ -131,7 +131,7 @@ impl Grpc {
     }
 }
 
-fn channel_of(endpoint: &str) -> Result<Channel, Error> {
+pub(crate) fn channel_of(endpoint: &str) -> Result<Channel, Error> {
     let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint).to_owned();
     if !path.starts_with('/') {
         return Err(Error::BadEndpoint(endpoint.to_owned()));
@@ -413,7 +413,7 @@ impl Grpc {
 }
 
 /// What a stream brings, until its end or its first error.
-fn items<A: Message + Default>(answers: Answers) -> BoxStream<'static, Result<A, Status>> {
+pub(crate) fn items<A: Message + Default>(answers: Answers) -> BoxStream<'static, Result<A, Status>> {
     let next = |answers: Option<Answers>| async move {
         let mut answers = answers?;
         match answers.next_as().await {

@@ -1,4 +1,4 @@
-//! The part of CRI v1 and of containerd's events that KubeHive speaks.
+//! The part of CRI v1, and of containerd's events and content, that KubeHive speaks.
 //!
 //! [`Runtime`] is what Edged needs of a container runtime; [`Grpc`] speaks it over a unix socket. A test hands in
 //! something else.
@@ -6,6 +6,7 @@
 
 mod bounded;
 mod cgroup_driver;
+mod content;
 mod error;
 mod events;
 mod exec_output;
@@ -20,17 +21,24 @@ pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-/// containerd's own events, generated.
+/// containerd's own events, images and content, generated.
 pub(crate) mod containerd {
     #![allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::wildcard_enum_match_arm)]
     pub(crate) mod service {
         tonic::include_proto!("containerd.services.events.v1");
+    }
+    pub(crate) mod content {
+        tonic::include_proto!("containerd.services.content.v1");
+    }
+    pub(crate) mod images {
+        tonic::include_proto!("containerd.services.images.v1");
     }
     pub(crate) mod task {
         tonic::include_proto!("containerd.events");
     }
 }
 
+pub use content::{Content, Descriptor};
 pub use error::Error;
 pub use events::{Event, EventKind, EventStream};
 pub use grpc::Grpc;

@@ -1,5 +1,7 @@
 //! The methods that are called.
 
+use crate::containerd::content::{ReadContentRequest, ReadContentResponse};
+use crate::containerd::images::{GetImageRequest, GetImageResponse};
 use crate::containerd::service::{Envelope, SubscribeRequest};
 use crate::v1::*;
 
@@ -51,6 +53,20 @@ unixgrpc::methods! {
     }
 }
 
+unixgrpc::methods! {
+    /// containerd's images.
+    pub(crate) mod images = "containerd.services.images.v1.Images" {
+        GET = Get(GetImageRequest) returns (GetImageResponse);
+    }
+}
+
+unixgrpc::methods! {
+    /// containerd's content.
+    pub(crate) mod content = "containerd.services.content.v1.Content" {
+        READ = Read(ReadContentRequest) returns (ReadContentResponse);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +79,9 @@ mod tests {
         assert_eq!(undeclared(cri, "ImageService", image::DECLARED), [""; 0]);
         let containerd = include_str!("../proto/events.proto");
         assert_eq!(undeclared(containerd, "Events", events::DECLARED), [""; 0]);
+        let of_images = include_str!("../proto/images.proto");
+        assert_eq!(undeclared(of_images, "Images", images::DECLARED), [""; 0]);
+        let of_content = include_str!("../proto/content.proto");
+        assert_eq!(undeclared(of_content, "Content", content::DECLARED), [""; 0]);
     }
 }

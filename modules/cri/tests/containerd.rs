@@ -8,7 +8,7 @@ use cri::v1::{
     CgroupDriver, ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ImageSpec,
     LinuxContainerConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
 };
-use cri::{Error, EventKind, Grpc, Runtime};
+use cri::{Content, Error, EventKind, Grpc, Runtime};
 use futures::StreamExt as _;
 use testhost::TestHost;
 
@@ -37,6 +37,32 @@ fn container(script: &str) -> ContainerConfig {
         linux: Some(LinuxContainerConfig::default()),
         ..ContainerConfig::default()
     }
+}
+
+#[tokio::test]
+async fn the_parts_of_an_image_are_given_out_as_their_digests_say() {
+    let host = TestHost::new("cri-content").unwrap();
+    let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), Duration::from_secs(60)).unwrap();
+    let image = runtime.image_status(testhost::BUSYBOX).await.unwrap().unwrap();
+    let content = Content::new(&host.endpoint()).unwrap();
+    let target = content.target(&image.id).await.unwrap();
+    let mut pieces = content.read(&target.digest).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    assert_eq!(bytes.len() as u64, target.size);
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert!(document["layers"].is_array() || document["manifests"].is_array(), "{document}");
+    let absent = content.target("nothing/of:this").await.unwrap_err();
+    assert!(matches!(absent, Error::NotFound { .. }), "{absent:?}");
+    let none = format!("sha256:{}", "0".repeat(64));
+    let opened = content.read(&none).await;
+    let first = match opened {
+        Ok(mut pieces) => pieces.next().await.unwrap().map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(first.is_err(), "a blob that is not there");
 }
 
 #[tokio::test]

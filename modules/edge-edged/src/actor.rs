@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use beehive::{Actor, Address, Context, Env, Fault, Moment, Sample};
+use beehive::{Actor, Address, Context, Env, Fault, Moment, Reply, Sample};
 use contract::containermanager::{ActivePod, ContainerManagerMsg};
 use contract::csi::CsiMsg;
 use contract::edged::EdgedMsg;
@@ -21,6 +21,7 @@ use crate::disk::folders;
 use crate::events;
 use crate::eviction::actor::{EVICTION_MANAGER, EvictionManager};
 use crate::images::collector::{IMAGE_COLLECTOR, ImageCollector};
+use crate::images::pull;
 use crate::logs::actor::{LOG_MANAGER, LogManager};
 use crate::node::node_events;
 use crate::node::report::NodeReporter;
@@ -250,6 +251,7 @@ impl Actor for Edged {
                     let _ = stats.try_tell(VolumeStatsMsg::Wanted(reply));
                 }
             }
+            EdgedMsg::PullImage { image, secret, reply } => self.pull_image(image, secret, reply, cx),
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);
@@ -273,6 +275,19 @@ impl Actor for Edged {
 }
 
 impl Edged {
+    /// Pulls an image beside the actor. Whoever asks may give up: the pull goes on, and what it brings stays.
+    fn pull_image(
+        &self,
+        image: String,
+        secret: Option<String>,
+        reply: Reply<Result<(), String>>,
+        cx: &Context<EdgedMsg>,
+    ) {
+        // Whoever asks an Edged that has not begun hears that there is no answer.
+        let Some(deps) = self.deps.clone() else { return };
+        cx.spawn(async move { reply.send(pull::ensure_for_job(deps, image, secret).await) });
+    }
+
     /// Nothing is put where others can look.
     async fn secure_folders(&self, env: &Env) -> Result<(), Fault> {
         let root = self.settings.root.clone();

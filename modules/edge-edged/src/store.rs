@@ -328,6 +328,7 @@ fn event_key(report: &UpReport) -> String {
         | UpReport::Twin { .. }
         | UpReport::DeviceConditions { .. }
         | UpReport::MethodCalls { .. }
+        | UpReport::NodeTask(_)
         | UpReport::DeviceState { .. } => String::new(),
     }
 }

@@ -209,7 +209,13 @@ fn tell_silence(
 /// The cloud's mailboxes over a link.
 fn link_up(link: &Link) -> MetaMsg {
     let peer = link.capabilities().clone();
-    MetaMsg::LinkUp { edge: link.remote(), device: link.remote(), router: link.remote(), peer }
+    MetaMsg::LinkUp {
+        edge: link.remote(),
+        device: link.remote(),
+        router: link.remote(),
+        tasks: link.remote(),
+        peer,
+    }
 }
 
 impl EdgeHub {

@@ -11,6 +11,7 @@ use contract::downlink::{Inventory, MetaDown, NotApplied};
 use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
+use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::eventbus::EventBusMsg;
 use contract::metamanager::{MetaMsg, NoToken};
 use contract::report::OutboxQueue;
@@ -50,6 +51,8 @@ pub struct MetaManager {
     /// The two that act by rules, if they are there.
     bus: Option<Address<EventBusMsg>>,
     service_bus: Option<Address<ServiceBusMsg>>,
+    /// Who does the node's parts of jobs, if it is there.
+    tasks: Option<Address<EdgeTaskMsg>>,
     batches: BatchSequencer,
     /// What the others have not been told yet. After a restart nobody knows what it was.
     untold: [(LocalModule, ChangedObjects); LocalModule::ALL.len()],
@@ -68,11 +71,17 @@ enum LocalModule {
     DeviceTwin,
     EventBus,
     ServiceBus,
+    TaskManager,
 }
 
 impl LocalModule {
-    const ALL: [LocalModule; 4] =
-        [LocalModule::Edged, LocalModule::DeviceTwin, LocalModule::EventBus, LocalModule::ServiceBus];
+    const ALL: [LocalModule; 5] = [
+        LocalModule::Edged,
+        LocalModule::DeviceTwin,
+        LocalModule::EventBus,
+        LocalModule::ServiceBus,
+        LocalModule::TaskManager,
+    ];
 }
 
 impl MetaManager {
@@ -93,6 +102,7 @@ impl MetaManager {
             rule_topics: RuleTopics::default(),
             bus: None,
             service_bus: None,
+            tasks: None,
             batches: BatchSequencer::default(),
             untold: LocalModule::ALL.map(|who| (who, ChangedObjects::Any)),
             hub_knows: false,
@@ -114,6 +124,12 @@ impl MetaManager {
         MetaManager { service_bus, ..self }
     }
 
+    /// The same, which tells TaskManager about jobs.
+    #[must_use]
+    pub fn telling_tasks(self, tasks: Address<EdgeTaskMsg>) -> Self {
+        MetaManager { tasks: Some(tasks), ..self }
+    }
+
     fn store(&self, cx: &Context<MetaMsg>) -> MetaStore {
         MetaStore::new(self.store.clone(), cx.env().clone())
     }
@@ -131,8 +147,8 @@ impl Actor for MetaManager {
 
     async fn handle(&mut self, message: MetaMsg, cx: &mut Context<MetaMsg>) -> Result<(), Fault> {
         match message {
-            MetaMsg::LinkUp { edge, device, router, peer } => {
-                self.link_up(CloudAddresses { edge, device, router, peer }, cx).await
+            MetaMsg::LinkUp { edge, device, router, tasks, peer } => {
+                self.link_up(CloudAddresses { edge, device, router, tasks, peer }, cx).await
             }
             MetaMsg::LinkDown => {
                 self.link_down();
@@ -277,6 +293,7 @@ impl MetaManager {
                 LocalModule::Edged => recipients.edged,
                 LocalModule::DeviceTwin => recipients.device_twin,
                 LocalModule::EventBus | LocalModule::ServiceBus => recipients.buses,
+                LocalModule::TaskManager => recipients.tasks,
             };
             if is_concerned {
                 untold.add(key.clone());
@@ -296,6 +313,10 @@ impl MetaManager {
                 LocalModule::DeviceTwin => self.twin.try_tell(TwinMsg::ObjectsChanged(untold.clone())),
                 LocalModule::EventBus => match &self.bus {
                     Some(bus) => bus.try_tell(EventBusMsg::ObjectsChanged(untold.clone())),
+                    None => Ok(()),
+                },
+                LocalModule::TaskManager => match &self.tasks {
+                    Some(tasks) => tasks.try_tell(EdgeTaskMsg::ObjectsChanged(untold.clone())),
                     None => Ok(()),
                 },
                 LocalModule::ServiceBus => match &self.service_bus {

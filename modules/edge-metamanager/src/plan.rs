@@ -6,6 +6,7 @@ use beehive::defect::{self, Defect};
 use beehive::link::Capabilities;
 use contract::capability;
 use contract::ids::{DEVICE_MODELS, DEVICES, PODS, RULES};
+use contract::node_task::TaskKind;
 use contract::report::OutboxQueue;
 use contract::rows::{self, RowError};
 use contract::{Report, Telemetry, UpReport, Upload};
@@ -31,15 +32,19 @@ pub struct Recipients {
     pub device_twin: bool,
     /// EventBus and ServiceBus: rules.
     pub buses: bool,
+    /// TaskManager: jobs.
+    pub tasks: bool,
 }
 
 /// Who needs to hear of objects of this resource.
 pub fn recipients(resource: &str) -> Recipients {
     let device_twin = matches!(resource, DEVICES | DEVICE_MODELS | PODS);
+    let tasks = TaskKind::of_resource(resource).is_some();
     Recipients {
-        edged: !matches!(resource, DEVICES | DEVICE_MODELS | RULES),
+        edged: !tasks && !matches!(resource, DEVICES | DEVICE_MODELS | RULES),
         device_twin,
         buses: resource == RULES,
+        tasks,
     }
 }
 
@@ -50,6 +55,8 @@ pub struct Delivery {
     pub edge: Vec<Report>,
     /// For the device controller.
     pub device: Vec<Report>,
+    /// For the task manager.
+    pub tasks: Vec<Report>,
     /// For the router.
     pub router: Vec<Upload>,
     /// Rows that are broken: they can only be dropped, with a word.
@@ -63,13 +70,14 @@ pub struct Delivery {
 impl Delivery {
     /// Whether there is nothing to send and nothing to drop.
     pub fn is_empty(&self) -> bool {
-        let reports = self.edge.is_empty() && self.device.is_empty() && self.router.is_empty();
+        let reports = self.edge.is_empty() && self.device.is_empty() && self.tasks.is_empty();
+        let reports = reports && self.router.is_empty();
         reports && self.unreadable.is_empty() && self.unsupported.is_empty()
     }
 
     /// The rows that are sent.
     pub fn seqs(&self) -> Vec<i64> {
-        let reports = self.edge.iter().chain(&self.device).map(|report| report.row);
+        let reports = self.edge.iter().chain(&self.device).chain(&self.tasks).map(|report| report.row);
         reports.chain(self.router.iter().map(|upload| upload.row)).collect()
     }
 
@@ -130,6 +138,7 @@ pub fn sort(
             DecodedRow::Report(report) => {
                 let to = match report.queue() {
                     OutboxQueue::Devices => &mut delivery.device,
+                    OutboxQueue::Tasks => &mut delivery.tasks,
                     OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => &mut delivery.edge,
                 };
                 to.push(Report { row: seq, repeat, report: report.into() });
@@ -323,7 +332,12 @@ mod tests {
     }
 
     fn everything() -> Capabilities {
-        let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
+        let of = [
+            capability::OF_EDGE_CONTROLLER,
+            capability::OF_DEVICE_CONTROLLER,
+            capability::OF_ROUTER,
+            capability::OF_TASK_MANAGER,
+        ];
         of.into_iter().flatten().copied().collect()
     }
 
@@ -352,12 +366,20 @@ mod tests {
     #[test]
     fn each_neighbour_hears_of_its_own_objects() {
         let concerned = |resource| {
-            let Recipients { edged, device_twin, buses } = recipients(resource);
-            (edged, device_twin, buses)
+            let Recipients { edged, device_twin, buses, tasks } = recipients(resource);
+            (edged, device_twin, buses, tasks)
         };
         assert_eq!(
             (concerned(PODS), concerned(DEVICES), concerned("secrets"), concerned(RULES)),
-            ((true, true, false), (false, true, false), (true, false, false), (false, false, true))
+            (
+                (true, true, false, false),
+                (false, true, false, false),
+                (true, false, false, false),
+                (false, false, true, false)
+            )
         );
+        for kind in TaskKind::ALL {
+            assert_eq!(concerned(kind.resource()), (false, false, false, true));
+        }
     }
 }

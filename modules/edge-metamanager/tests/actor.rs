@@ -16,6 +16,7 @@ use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
 use contract::parsed::ParsedReport;
 use contract::router::RouterUp;
+use contract::uplink::TaskUp;
 use contract::{Change, ChangedObjects, Object, ObjectKey, Telemetry, UpReport, capability, rows};
 use edge_metamanager::MetaManager;
 use edge_store::{Class, Options, OutboxQueue, Store, Write};
@@ -23,7 +24,12 @@ use edge_store::{Class, Options, OutboxQueue, Store, Write};
 const SOON: Duration = Duration::from_secs(10);
 
 fn everything() -> Capabilities {
-    let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
+    let of = [
+        capability::OF_EDGE_CONTROLLER,
+        capability::OF_DEVICE_CONTROLLER,
+        capability::OF_ROUTER,
+        capability::OF_TASK_MANAGER,
+    ];
     of.into_iter().flatten().copied().collect()
 }
 
@@ -39,6 +45,8 @@ struct Node {
     device: Address<DeviceUp>,
     router_up: Probe<RouterUp>,
     router: Address<RouterUp>,
+    task_up: Probe<TaskUp>,
+    tasks: Address<TaskUp>,
     _folder: tempfile::TempDir,
 }
 
@@ -56,6 +64,7 @@ fn node() -> Node {
     let (edge_up, edge) = Probe::new(&env, 8);
     let (device_up, device) = Probe::new(&env, 8);
     let (router_up, router) = Probe::new(&env, 8);
+    let (task_up, tasks) = Probe::new(&env, 8);
     let (_, hub_address) = Probe::new(&env, 8);
     let mut hive = Hive::new("test", env);
     let mailbox = hive.mailbox::<MetaMsg>("edge-metamanager", Capacity::new(8, "a test's choice"));
@@ -77,6 +86,8 @@ fn node() -> Node {
         device,
         router_up,
         router,
+        task_up,
+        tasks,
         _folder: folder,
     }
 }
@@ -84,7 +95,8 @@ fn node() -> Node {
 impl Node {
     fn up(&self) -> MetaMsg {
         let (edge, device, router) = (self.edge.clone(), self.device.clone(), self.router.clone());
-        MetaMsg::LinkUp { edge, device, router, peer: everything() }
+        let tasks = self.tasks.clone();
+        MetaMsg::LinkUp { edge, device, router, tasks, peer: everything() }
     }
 
     async fn report(&self, report: UpReport) {

@@ -17,6 +17,7 @@ use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::metamanager::MetaMsg;
 use contract::router::RouterUp;
+use contract::uplink::TaskUp;
 use contract::{
     Change, ChangedObjects, Object, ObjectKey, TokenGrant, TokenQuery, UpReport, capability, rows,
 };
@@ -87,6 +88,7 @@ fn node(at: &'static str, when: When) -> Node {
     let (mut edge_up, edge) = Probe::<EdgeUp>::new(&env, 8);
     let (mut device_up, device) = Probe::<DeviceUp>::new(&env, 8);
     let (router_up, router) = Probe::<RouterUp>::new(&env, 8);
+    let (task_up, tasks) = Probe::<TaskUp>::new(&env, 8);
     let mut hive = Hive::new("test", env);
     let mailbox = hive.mailbox::<MetaMsg>("edge-metamanager", Capacity::new(8, "a test's choice"));
     let meta = hive.grant("tester", &mailbox, Flow::Ask);
@@ -105,10 +107,14 @@ fn node(at: &'static str, when: When) -> Node {
     hive.open().unwrap();
     let hand_over = meta.clone();
     tokio::task::spawn_local(async move {
-        let _kept = router_up;
+        let _kept = (router_up, task_up);
         while let Some(EdgeHubMsg::MetaBegan) = hub.next(Duration::from_secs(3600)).await {
             let (edge, device, router) = (edge.clone(), device.clone(), router.clone());
-            hand_over.tell(MetaMsg::LinkUp { edge, device, router, peer: everything() }).await.unwrap();
+            let tasks = tasks.clone();
+            hand_over
+                .tell(MetaMsg::LinkUp { edge, device, router, tasks, peer: everything() })
+                .await
+                .unwrap();
         }
     });
     tokio::task::spawn_local(async move {
@@ -135,7 +141,12 @@ fn node(at: &'static str, when: When) -> Node {
 }
 
 fn everything() -> Capabilities {
-    let of = [capability::OF_EDGE_CONTROLLER, capability::OF_DEVICE_CONTROLLER, capability::OF_ROUTER];
+    let of = [
+        capability::OF_EDGE_CONTROLLER,
+        capability::OF_DEVICE_CONTROLLER,
+        capability::OF_ROUTER,
+        capability::OF_TASK_MANAGER,
+    ];
     of.into_iter().flatten().copied().collect()
 }
 

@@ -153,6 +153,7 @@ pub(crate) fn queue_name(queue: OutboxQueue) -> &'static str {
         OutboxQueue::Devices => "devices",
         OutboxQueue::Telemetry => "telemetry",
         OutboxQueue::Rules => "rules",
+        OutboxQueue::Tasks => "tasks",
     }
 }
 

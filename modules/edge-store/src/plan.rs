@@ -4,10 +4,16 @@ use crate::Table;
 
 /// Secret objects: their data, service-account tokens that are kept as secrets, and image-pull secrets.
 const SECRETS: &str = "secrets";
+/// Jobs on nodes: with them comes the Secret that registries are shown.
+const JOBS: [&str; 3] = [
+    "nodeupgradejobs.operations.kubeedge.io",
+    "imageprepulljobs.operations.kubeedge.io",
+    "configupdatejobs.operations.kubeedge.io",
+];
 
 /// Whether objects of this resource are sealed.
 pub(crate) fn seals_objects(resource: &str) -> bool {
-    resource == SECRETS
+    resource == SECRETS || JOBS.contains(&resource)
 }
 
 /// Whether rows of this table are sealed.
@@ -32,6 +38,7 @@ mod tests {
     #[test]
     fn the_words_are_those_of_the_cloud() {
         assert!(seals_objects(contract::ids::SECRETS));
+        assert!(contract::TaskKind::ALL.into_iter().all(|kind| seals_objects(kind.resource())));
         for resource in [contract::ids::PODS, contract::ids::CONFIG_MAPS, contract::ids::NODES] {
             assert!(!seals_objects(resource), "{resource}");
         }

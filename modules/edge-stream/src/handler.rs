@@ -146,7 +146,7 @@ impl Kubelet {
             Ok(Err(said)) => return said,
             Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        release::keep(self.pods.store(), uids).await
+        release::keep(self.pods.store(), release, uids).await
     }
 
     /// Answers a request from `origin`. Answers the call's name, too.

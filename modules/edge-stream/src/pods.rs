@@ -5,7 +5,7 @@ use std::io;
 
 use apimachinery::static_pod::mirror_of;
 use apimachinery::{NamespacedName, ObjectKey};
-use contract::ids::PODS;
+use contract::ids::{NODE_UPGRADE_JOBS, PODS};
 use contract::rows::STATIC_PODS_FACT;
 use edge_store::{Store, Table};
 use serde_json::Value;
@@ -88,6 +88,16 @@ impl Pods {
             }
         }
         Ok(keys)
+    }
+
+    /// The uids of the NodeUpgradeJobs here that ask for a confirmation.
+    pub(crate) fn upgrades_to_confirm(&self) -> io::Result<Vec<String>> {
+        let jobs = self.store.list_objects(NODE_UPGRADE_JOBS, None).map_err(io::Error::other)?;
+        let asks = |json: &[u8]| {
+            let job: Value = serde_json::from_slice(json).unwrap_or_default();
+            job.pointer("/spec/requireConfirmation").and_then(Value::as_bool) == Some(true)
+        };
+        Ok(jobs.into_iter().filter(|job| asks(&job.json)).map(|job| job.uid).collect())
     }
 
     /// Writes a pod behind `text`; `None`: it has gone, or is another node's.

@@ -1,10 +1,11 @@
-//! The release of pods that are held (`edge.kubeedge.io/hold-upgrade`), as KubeEdge's edge API has it: `POST
+//! What somebody on the node lets go on: an upgrade that waits for a confirmation (`POST /api/v1/taskupgrade/confirm-upgrade`), and the
+//! release of pods that are held (`edge.kubeedge.io/hold-upgrade`), as KubeEdge's edge API has it: `POST
 //! /api/v1/pods/unhold-upgrade` with `NAMESPACE/NAME`, and `POST /api/v1/nodes/unhold-upgrade` for all of the node. Only on the node
 //! itself.
 
 use apimachinery::NamespacedName;
 use contract::ids::HOLD_UPGRADE_ANNOTATION;
-use contract::rows::RELEASED_PODS_FACT;
+use contract::rows::{CONFIRMED_TASKS_FACT, RELEASED_PODS_FACT};
 use edge_store::{Store, Table, Write};
 use http::StatusCode;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) const BODY_MAX: usize = 4096;
 pub(crate) enum Release {
     OnePod,
     AllPods,
+    /// The upgrades of NodeUpgradeJobs that ask for it.
+    Upgrades,
 }
 
 /// Which it is that a request asks for.
@@ -26,6 +29,7 @@ pub(crate) fn of_request(method: &str, path: &str) -> Option<Release> {
     match (method, path) {
         ("POST", "/api/v1/pods/unhold-upgrade") => Some(Release::OnePod),
         ("POST", "/api/v1/nodes/unhold-upgrade") => Some(Release::AllPods),
+        ("POST", "/api/v1/taskupgrade/confirm-upgrade") => Some(Release::Upgrades),
         _ => None,
     }
 }
@@ -75,21 +79,29 @@ pub(crate) fn uids(pods: &Pods, release: Release, body: &str) -> Result<Vec<Stri
             }
             Ok(all)
         }
+        Release::Upgrades => {
+            let waiting = pods.upgrades_to_confirm().map_err(unreadable)?;
+            if waiting.is_empty() {
+                let why = "no upgrade of this node asks for a confirmation (requireConfirmation)".to_owned();
+                return Err((StatusCode::NOT_FOUND, why));
+            }
+            Ok(waiting)
+        }
     }
 }
 
-/// Keeps that they are released: Edged looks there.
-pub(crate) async fn keep(store: &Store, uids: Vec<String>) -> Said {
+/// Keeps that they are released: Edged and TaskManager look there.
+pub(crate) async fn keep(store: &Store, release: Release, uids: Vec<String>) -> Said {
     let count = uids.len();
-    let row = |key2: String| Write::PutRow {
-        table: Table::Facts,
-        key1: RELEASED_PODS_FACT.to_owned(),
-        key2,
-        value: Vec::new(),
+    let (fact, word) = match release {
+        Release::OnePod | Release::AllPods => (RELEASED_PODS_FACT, "released"),
+        Release::Upgrades => (CONFIRMED_TASKS_FACT, "confirmed"),
     };
+    let row =
+        |key2: String| Write::PutRow { table: Table::Facts, key1: fact.to_owned(), key2, value: Vec::new() };
     match store.commit(uids.into_iter().map(row).collect()).await {
-        Ok(_) => (StatusCode::OK, format!("released: {count}")),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the release is not kept: {error}")),
+        Ok(_) => (StatusCode::OK, format!("{word}: {count}")),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("it is not kept: {error}")),
     }
 }
 
@@ -140,10 +152,39 @@ mod tests {
         let mut all = uids(&pods, Release::AllPods, "").unwrap();
         all.sort();
         assert_eq!(all, ["u-waits", "u-waits-too"]);
-        assert_eq!(keep(&store, all).await, (StatusCode::OK, "released: 2".to_owned()));
+        assert_eq!(keep(&store, Release::AllPods, all).await, (StatusCode::OK, "released: 2".to_owned()));
         let rows = store.list_rows(Table::Facts, Some(RELEASED_PODS_FACT)).unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!(of_request("POST", "/api/v1/pods/unhold-upgrade"), Some(Release::OnePod));
         assert_eq!(of_request("GET", "/api/v1/pods/unhold-upgrade"), None);
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_that_asks_for_it_is_confirmed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let pods = Pods::new(store.clone(), "edge-1");
+        assert_eq!(uids(&pods, Release::Upgrades, "").unwrap_err().0, StatusCode::NOT_FOUND);
+        for (name, asks) in [("asks", true), ("does-not", false)] {
+            let job = json!({"spec": {"version": "v0.2.0", "requireConfirmation": asks}});
+            let object = Write::PutObject {
+                key: ObjectKey::new(contract::ids::NODE_UPGRADE_JOBS, "", name),
+                uid: format!("u-{name}"),
+                content_hash: "1".into(),
+                resource_version: "1".into(),
+                json: job.to_string().into_bytes(),
+            };
+            store.commit(vec![object]).await.unwrap();
+        }
+        let waiting = uids(&pods, Release::Upgrades, "").unwrap();
+        assert_eq!(waiting, ["u-asks"]);
+        assert_eq!(
+            keep(&store, Release::Upgrades, waiting).await,
+            (StatusCode::OK, "confirmed: 1".to_owned())
+        );
+        let rows = store.list_rows(Table::Facts, Some(CONFIRMED_TASKS_FACT)).unwrap();
+        assert_eq!(rows.len(), 1);
+        let path = "/api/v1/taskupgrade/confirm-upgrade";
+        assert_eq!(of_request("POST", path), Some(Release::Upgrades));
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contract::ids::{
-    DEVICES, NODES, PERSISTENT_VOLUME_CLAIMS, PODS, REPORTED_ANNOTATION, VOLUME_ATTACHMENTS,
+    CONFIG_UPDATE_JOBS, DEVICES, IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PODS, REPORTED_ANNOTATION, VOLUME_ATTACHMENTS,
 };
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
@@ -236,10 +237,19 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let of_node = status.as_ref().filter(|_| what.group_resource == NODES);
     let readiness = of_node.map(readiness).unwrap_or_default();
     let status_mark = of_node.map(status_mark).unwrap_or_default();
-    // What nodes wait for stands there, and others write it: whether a claim is bound, and a volume attached.
-    if let (Some(status), true) =
-        (&status, matches!(what.group_resource, PERSISTENT_VOLUME_CLAIMS | VOLUME_ATTACHMENTS))
-    {
+    // What nodes wait for stands there, and others write it: whether a claim is bound, and a volume attached. Of a job it says whose turn
+    // it is.
+    if let (Some(status), true) = (
+        &status,
+        matches!(
+            what.group_resource,
+            PERSISTENT_VOLUME_CLAIMS
+                | VOLUME_ATTACHMENTS
+                | NODE_UPGRADE_JOBS
+                | IMAGE_PRE_PULL_JOBS
+                | CONFIG_UPDATE_JOBS
+        ),
+    ) {
         fields.insert("status".to_owned(), status.clone());
     }
     if let Some(wishes) =

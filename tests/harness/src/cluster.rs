@@ -596,6 +596,7 @@ impl Node {
             endpoints,
             certificates,
             network: None,
+            programs: None,
             runtime: Arc::clone(&self.runtime),
             store,
         };

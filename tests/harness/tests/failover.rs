@@ -92,6 +92,7 @@ async fn edge(folder: &Path, servers: Vec<Server>, runtime: &StandInRuntime) -> 
         endpoints: Endpoints(servers),
         certificates: None,
         network: None,
+        programs: None,
         runtime: Arc::new(runtime.clone()),
         store: edge::open_store(&settings, &node, &env).unwrap(),
     };

@@ -260,9 +260,16 @@ impl Fixture {
             Box::new(device),
         ]);
         let (router, to_router) = Probe::new(&env, 64);
-        probes.push(Box::new(router));
-        let addresses =
-            Addresses { lease: to_lease, hub: to_hub, edge: to_edge, device: to_device, router: to_router };
+        let (tasks, to_tasks) = Probe::new(&env, 64);
+        probes.extend([Box::new(router) as Box<dyn std::any::Any>, Box::new(tasks)]);
+        let addresses = Addresses {
+            lease: to_lease,
+            hub: to_hub,
+            edge: to_edge,
+            device: to_device,
+            router: to_router,
+            tasks: to_tasks,
+        };
         cloud.supervise(mailbox, Policy::default(), move || SyncController::new(addresses.clone()));
         cloud.open().unwrap();
         for source in Source::ALL {

@@ -27,7 +27,7 @@ pub enum Daemon {
 
 /// All of them. A run holds every actor that a hive reports against this list, and every message that one with a probe is
 /// delivered.
-pub const ACTORS: [ActorKind; 25] = [
+pub const ACTORS: [ActorKind; 27] = [
     ActorKind {
         name: "cloud-nodelease",
         daemon: Daemon::Cloud,
@@ -116,6 +116,12 @@ pub const ACTORS: [ActorKind; 25] = [
         ],
     },
     ActorKind {
+        name: "cloud-taskmanager",
+        daemon: Daemon::Cloud,
+        is_top: true,
+        messages: &["AllNodesDown", "NodeUp", "NodeDown", "ListAgain"],
+    },
+    ActorKind {
         name: "cloud-hub",
         daemon: Daemon::Cloud,
         is_top: true,
@@ -169,6 +175,12 @@ pub const ACTORS: [ActorKind; 25] = [
             "ServersChanged",
             "CertificateSuperseded",
         ],
+    },
+    ActorKind {
+        name: "edge-taskmanager",
+        daemon: Daemon::Edge,
+        is_top: true,
+        messages: &["ObjectsChanged", "Tick"],
     },
     ActorKind { name: "edge-servicebus", daemon: Daemon::Edge, is_top: true, messages: &["ObjectsChanged"] },
     ActorKind {

@@ -11,6 +11,7 @@ use beehive::{Hive, Message};
 use cloud_hub::CertificatesMsg;
 use contract::cloudhub::CloudHubMsg;
 use contract::cloudstream::CloudStreamMsg;
+use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::devicecontroller::{DeviceControllerMsg, DeviceUp};
 use contract::devicerules::DeviceRulesMsg;
 use contract::devicetwin::TwinMsg;
@@ -18,13 +19,14 @@ use contract::edgecontroller::{EdgeControllerMsg, EdgeUp};
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
 use contract::edgestream::EdgeStreamMsg;
+use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::eventbus::EventBusMsg;
 use contract::ids::PODS;
 use contract::metamanager::{MetaDown, MetaMsg};
 use contract::nodelease::NodeLeaseMsg;
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::SyncMsg;
-use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX};
+use contract::wire::{DEVICE_MAILBOX, EDGE_MAILBOX, META_MAILBOX, ROUTER_MAILBOX, TASK_MAILBOX};
 use contract::{Change, NodeName, ObjectKey};
 use edge::EdgeCore;
 use serde_json::Value;
@@ -104,6 +106,7 @@ impl NodeProbes {
         self.only_note::<EdgeHubMsg>(core, "edge-hub");
         self.only_note::<EventBusMsg>(core, "edge-eventbus");
         self.only_note::<EdgeStreamMsg>(core, "edge-stream");
+        self.only_note::<EdgeTaskMsg>(core, "edge-taskmanager");
         let tapped = core.tap(META_MAILBOX, move |message: &MetaMsg| {
             self.trace.note(self.name.as_str(), format_args!("{META_MAILBOX} {message:?}"));
             self.delivered.note(META_MAILBOX, message.name());
@@ -181,6 +184,7 @@ impl CloudProbes {
         self.tap(hive, "certificates", |_, _: &CertificatesMsg| {});
         self.tap(hive, "cloud-stream", |_, _: &CloudStreamMsg| {});
         self.tap(hive, "cloud-synccontroller", |_, _: &SyncMsg| {});
+        self.tap(hive, TASK_MAILBOX, |_, _: &CloudTaskMsg| {});
         self.tap(hive, EDGE_MAILBOX, |probes, message: &EdgeControllerMsg| {
             if let EdgeControllerMsg::Up { node, message: EdgeUp::Reports { .. }, .. } = message {
                 probes.answer(node);

@@ -280,6 +280,7 @@ impl World {
                 calls: nodecalls::NodeCalls::new(CALLS, env.metrics().clone(), env.clock()),
                 checks: Default::default(),
                 serving: None,
+                does_jobs: false,
                 rules: cloud::topology::RuleSettings { settings: router, door: None },
                 renewal: None,
                 known: cloud_hub::KnownCertificates::default(),
@@ -373,6 +374,7 @@ impl World {
             endpoints: node.endpoints.clone(),
             certificates: None,
             network: None,
+            programs: None,
             runtime: Arc::new(node.runtime.clone()),
             store: store.clone(),
         };

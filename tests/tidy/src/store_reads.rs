@@ -44,6 +44,10 @@ const READERS: &[(&str, &str)] = &[
     ("modules/edge-stream/src/pods.rs", "the pods that calls name: handed to a thread that may wait"),
     ("modules/edge-eventbus/src/kept_time.rs", "where the kept time stood: handed to the thread beside"),
     ("modules/edge-eventbus/src/rule_topics.rs", "the topics of rules: handed to the thread beside"),
+    (
+        "modules/edge-taskmanager/src/store.rs",
+        "jobs and how far their parts are: handed to the thread beside",
+    ),
     ("modules/edge-hub/src/certificates/servers.rs", "where the cloud is: read before the actors start"),
     ("modules/edge-servicebus/src/target_urls.rs", "the URLs of rules: handed to the thread beside"),
     ("edge/src/known_time.rs", "before the actors start, and beside the thread"),

@@ -16,7 +16,7 @@ const PROFILE_MAX: u64 = 1 << 20;
 const VERSION_PROFILE: &str = "version=";
 
 /// Values of KubeEdge's chart that are not here, and what does their work.
-const OF_KUBEEDGE: [(&str, &str); 13] = [
+const OF_KUBEEDGE: [(&str, &str); 12] = [
     (
         "/iptablesManager",
         "leave it out: CloudCore is the kubelet endpoint of its nodes, and changes no host's tables",
@@ -35,7 +35,6 @@ const OF_KUBEEDGE: [(&str, &str); 13] = [
     ("/cloudCore/strategy", "leave it out: it follows from cloudCore.hostNetWork and hostPorts"),
     ("/cloudCore/featureGates", "leave it out: a node is never given what it may not have"),
     ("/cloudCore/modules/dynamicController", "leave it out: MetaServer is not here yet"),
-    ("/cloudCore/modules/taskManager", "leave it out: jobs for nodes are not here yet"),
     (
         "/cloudCore/modules/cloudHub/quic/enable",
         "leave it out: nodes use QUIC, and WebSocket where UDP is blocked",

@@ -77,6 +77,7 @@ fn a_session_gets_nothing_before_every_source_has_sent_all_and_again_after_one_b
     assert!(sent.is_empty() && !plan.view(at(0))["edge-1"].in_sync, "what the node holds may be newer");
     assert!(plan.current(Source::Edge, &name(), all_of(4), at(0)).is_empty());
     assert!(plan.current(Source::Router, &name(), all_of(4), at(0)).is_empty());
+    assert!(plan.current(Source::Task, &name(), all_of(4), at(0)).is_empty());
     assert!(plan.current(Source::Device, &name(), all_of(3), at(0)).is_empty(), "of an older session");
     put(&mut plan, object(PODS, "newer", "1"), at(0));
     let sent = plan.current(Source::Device, &name(), all_of(4), at(0));
@@ -132,6 +133,7 @@ fn what_a_source_cannot_read_stays_on_the_node_and_holds_up_nothing_else() {
     let partly = Current { session: 4, unknown: unknown.into() };
     plan.current(Source::Device, &name(), all_of(4), at(0));
     plan.current(Source::Router, &name(), all_of(4), at(0));
+    plan.current(Source::Task, &name(), all_of(4), at(0));
     plan.current(Source::Edge, &name(), partly, at(0));
     let newer = object(SECRETS, "stale", "2");
     let mut fixture = Fixture::new(plan, Edge::holding(&set(&[&secret, &pod, &newer])));

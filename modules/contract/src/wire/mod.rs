@@ -17,7 +17,7 @@
 //! | Message | Delivery |
 //! |---|---|
 //! | [`MetaDown`] | Level-triggered: the newest version per object, in the order of `sequence` within a session, each batch acknowledged after the node's commit, sent again until then |
-//! | [`EdgeUp::Reports`], [`DeviceUp::Reports`] | At least once, from the outbox: in the order of the rows; status is newest-wins per [`crate::UpReport::newest_key`], events count each; a row leaves when the answer names it |
+//! | [`EdgeUp::Reports`], [`DeviceUp::Reports`], [`TaskUp::Reports`] | At least once, from the outbox: in the order of the rows; status is newest-wins per [`crate::UpReport::newest_key`], events count each; a row leaves when the answer names it |
 //! | [`RouterUp::Telemetry`] | At least once, each one, in the order of the rows and so in order per source; a row leaves when the answer names it |
 //! | [`DeviceDown::CallMethod`] | At most once: sent to a node that is linked, and never again; the node knows by its id one that it has |
 //! | [`HubUp::RenewCertificate`] | Asked again until it was answered; of two certificates that were signed for one node the later is good |
@@ -44,7 +44,7 @@ pub use error::WireError;
 
 use crate::capability;
 use crate::downlink::{DeviceDown, HubDown, MetaDown};
-use crate::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp};
+use crate::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp, TaskUp};
 
 /// 1 MiB: the largest body of a frame.
 pub const BODY_MAX: u64 = 1 << 20;
@@ -69,6 +69,8 @@ pub const CLOUD_HUB_MAILBOX: &str = "cloud-hub";
 pub const EDGE_HUB_MAILBOX: &str = "edge-hub";
 /// The mailbox of the router.
 pub const ROUTER_MAILBOX: &str = "cloud-router";
+/// The mailbox of the task manager.
+pub const TASK_MAILBOX: &str = "cloud-taskmanager";
 
 /// The messages of a mailbox, by the version.
 macro_rules! spoken {
@@ -156,6 +158,13 @@ impl Wire for DeviceUp {
     const CAPABILITIES: &'static [&'static str] = capability::OF_DEVICE_CONTROLLER;
 
     spoken!(v1::device::encode, v1::device::decode);
+}
+
+impl Wire for TaskUp {
+    const MAILBOX: &'static str = TASK_MAILBOX;
+    const CAPABILITIES: &'static [&'static str] = capability::OF_TASK_MANAGER;
+
+    spoken!(v1::task::encode, v1::task::decode);
 }
 
 impl Wire for RouterUp {

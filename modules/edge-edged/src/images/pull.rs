@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use beehive::Moment;
 use cri::Error as RuntimeError;
+use k8s_openapi::api::core::v1::Secret;
 
 use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
@@ -17,20 +18,27 @@ use crate::images::reference::{self, Reference};
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::recorder::EventType;
+use crate::pod::sources::Sources;
 use crate::pod::sync_state::ImageReady;
 
-/// An image that a pod wants.
+/// Who wants an image.
+enum Asker<'a> {
+    /// A pod, for this container; empty: for a volume.
+    Pod(&'a ParsedPod, &'a str),
+    /// A job of the cloud, for pods that may come: with the Secret that it names, if it names one. It raises no events.
+    Job(Sources),
+}
+
+/// An image that is wanted.
 struct Wanted<'a> {
     deps: &'a Rc<Dependencies>,
-    pod: &'a ParsedPod,
-    /// Whose it is; empty: a volume's.
-    container: &'a str,
-    /// As the pod writes it: so it is called in all words.
+    asker: Asker<'a>,
+    /// As it is written by whoever wants it: so it is called in all words.
     named: &'a str,
     /// As the runtime is asked for it.
     image: String,
     reference: Reference,
-    /// The Secrets that the pod names for its pulls.
+    /// The Secrets that are named for its pulls.
     secrets: Vec<String>,
     before: Option<Failure>,
 }
@@ -61,6 +69,40 @@ pub(crate) async fn ensure_volume_image(
     ensure(deps, pod, ("", named), policy, (None, false)).await
 }
 
+/// Sees to it that an image is here before a pod needs it; `secret` has credentials for registries, as JSON. Whoever comes later may use
+/// it by the same rules as one that a pod has pulled: with the Secret that it was pulled with, or everybody where there was none.
+///
+/// # Errors
+/// A sentence.
+pub(crate) async fn ensure_for_job(
+    deps: Rc<Dependencies>,
+    named: String,
+    secret: Option<String>,
+) -> Result<(), String> {
+    let read = Reference::parse(&named).and_then(|reference| Ok((reference, reference::with_tag(&named)?)));
+    let (reference, image) = read.map_err(|reason| format!("`{named}` is no image: {reason}"))?;
+    let mut sources = Sources::default();
+    if let Some(secret) = secret {
+        let secret: Secret =
+            serde_json::from_str(&secret).map_err(|error| format!("imageSecrets: no Secret: {error}"))?;
+        sources.secrets.insert(secret.metadata.name.clone().unwrap_or_default(), Some(secret));
+    }
+    let secrets = sources.secrets.keys().cloned().collect();
+    let policy = credentials::policy_of(None, &named);
+    let asker = Asker::Job(sources);
+    let wanted = Wanted { deps: &deps, asker, named: &named, image, reference, secrets, before: None };
+    let found = match policy {
+        PullPolicy::Always => None,
+        PullPolicy::IfNotPresent | PullPolicy::Never => {
+            wanted.here(policy).await.map_err(|failure| failure.message)?
+        }
+    };
+    match found {
+        Some(_) => Ok(()),
+        None => wanted.fetch(policy, false).await.map(drop).map_err(|failure| failure.message),
+    }
+}
+
 /// An image that a pod has had, if it is still here. Its registry is not asked.
 pub(crate) async fn at_hand(deps: &Rc<Dependencies>, named: &str) -> Option<ImageReady> {
     let image = reference::with_tag(named).ok()?;
@@ -85,7 +127,8 @@ async fn ensure(
         }
     };
     let secrets = pod.spec().image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect();
-    let wanted = Wanted { deps, pod, container: name, named, image, reference, secrets, before };
+    let asker = Asker::Pod(pod, name);
+    let wanted = Wanted { deps, asker, named, image, reference, secrets, before };
     if policy != PullPolicy::Always
         && let Some(found) = wanted.here(policy).await?
     {
@@ -128,7 +171,9 @@ fn ready(image: cri::v1::Image) -> ImageReady {
 
 impl Wanted<'_> {
     fn event(&self, kind: EventType, reason: &str, message: &str) {
-        event_of(self.deps, self.pod, self.container, kind, reason, message);
+        if let Asker::Pod(pod, container) = self.asker {
+            event_of(self.deps, pod, container, kind, reason, message);
+        }
     }
 
     /// The image, if it is here and for this pod; `None`: it has to be fetched.
@@ -155,7 +200,8 @@ impl Wanted<'_> {
         // Here, but not for this pod: to it, it is not here.
         let text = format!("Container image \"{}\" is not present with pull policy of Never", self.named);
         self.event(EventType::Warning, "ErrImageNeverPull", &text);
-        Err(refused(self.deps, self.pod, self.container, "ErrImageNeverPull", text))
+        self.event(EventType::Warning, "Failed", "Error: ErrImageNeverPull");
+        Err(Failure::steady("ErrImageNeverPull", text, false, self.deps.now()))
     }
 
     fn is_present(&self) {
@@ -187,12 +233,12 @@ impl Wanted<'_> {
         Err(Failure { may_come: !self.secrets.is_empty(), ..failure })
     }
 
-    /// The credentials for the image: the pod's, then the node's.
+    /// The credentials for the image: those of whoever wants it, then the node's.
     async fn credentials(&self) -> Result<Vec<Credential>, StepError> {
-        let sources = if self.secrets.is_empty() {
-            crate::pod::sources::Sources::default()
-        } else {
-            self.deps.sources(self.pod).await?
+        let sources = match &self.asker {
+            _ if self.secrets.is_empty() => Sources::default(),
+            Asker::Pod(pod, _) => self.deps.sources(pod).await?,
+            Asker::Job(given) => given.clone(),
         };
         let missing = credentials::missing(&self.secrets, &sources);
         if !missing.is_empty() {
@@ -200,8 +246,10 @@ impl Wanted<'_> {
                 "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
                 missing.join(", ")
             );
-            let (kind, reason) = (EventType::Warning, "FailedToRetrieveImagePullSecret");
-            self.deps.event(&self.pod.id, kind, reason, &text);
+            if let Asker::Pod(pod, _) = self.asker {
+                let (kind, reason) = (EventType::Warning, "FailedToRetrieveImagePullSecret");
+                self.deps.event(&pod.id, kind, reason, &text);
+            }
         }
         let (root, homes) = (self.deps.settings.root.clone(), self.deps.settings.homes.clone());
         let read = move || Ok(credentials::of_node(&root, &homes));

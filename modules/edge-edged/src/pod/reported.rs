@@ -94,6 +94,7 @@ impl ReportedStatuses {
             | UpReport::Twin { .. }
             | UpReport::DeviceConditions { .. }
             | UpReport::MethodCalls { .. }
+            | UpReport::NodeTask(_)
             | UpReport::DeviceState { .. } => {}
         }
     }
@@ -130,6 +131,7 @@ impl ReportedStatuses {
             | UpReport::Twin { .. }
             | UpReport::DeviceConditions { .. }
             | UpReport::MethodCalls { .. }
+            | UpReport::NodeTask(_)
             | UpReport::DeviceState { .. } => None,
         }
     }

@@ -11,6 +11,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::metamanager::MetaMsg;
 use contract::report::OutboxQueue;
 use contract::router::RouterUp;
+use contract::uplink::TaskUp;
 use contract::{Upload, capability};
 use edge_store::{OutboxRow, Write};
 
@@ -27,6 +28,7 @@ pub(super) struct CloudAddresses {
     pub(super) edge: Address<EdgeUp>,
     pub(super) device: Address<DeviceUp>,
     pub(super) router: Address<RouterUp>,
+    pub(super) tasks: Address<TaskUp>,
     /// What the cloud understands.
     pub(super) peer: Capabilities,
 }
@@ -58,12 +60,13 @@ impl MetaManager {
     }
 
     fn queue(&mut self, queue: OutboxQueue) -> &mut QueueDelivery {
-        let [node, devices, telemetry, rules] = &mut self.queues;
+        let [node, devices, telemetry, rules, tasks] = &mut self.queues;
         match queue {
             OutboxQueue::Node => node,
             OutboxQueue::Devices => devices,
             OutboxQueue::Telemetry => telemetry,
             OutboxQueue::Rules => rules,
+            OutboxQueue::Tasks => tasks,
         }
     }
 
@@ -80,7 +83,8 @@ impl MetaManager {
         }
         let Some(number) = self.queue(queue).sender.begin() else { return Ok(()) };
         let next = match queue {
-            OutboxQueue::Devices => self.next_turn(queue, &cloud.peer, cx).await?,
+            // The newest of each key counts alone in both.
+            OutboxQueue::Devices | OutboxQueue::Tasks => self.next_turn(queue, &cloud.peer, cx).await?,
             OutboxQueue::Node | OutboxQueue::Telemetry | OutboxQueue::Rules => {
                 self.next_delivery(queue, &cloud.peer, cx).await?
             }
@@ -106,7 +110,7 @@ impl MetaManager {
         cx.spawn(async move {
             let confirmed = match queue {
                 OutboxQueue::Rules => send_to_rules(delivery, &cloud).await,
-                OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry => {
+                OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry | OutboxQueue::Tasks => {
                     send(delivery, &cloud).await
                 }
             };
@@ -125,7 +129,9 @@ impl MetaManager {
     ) -> Result<Option<Delivery>, Fault> {
         let held = match queue {
             OutboxQueue::Rules => self.rule_topics.held(cx.now()),
-            OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry => Vec::new(),
+            OutboxQueue::Node | OutboxQueue::Devices | OutboxQueue::Telemetry | OutboxQueue::Tasks => {
+                Vec::new()
+            }
         };
         loop {
             let after = self.queue(queue).passed;
@@ -277,8 +283,15 @@ async fn send_to_rules(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec
 
 /// The rows that need not be sent any more; `None` when there is none.
 async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
-    let Delivery { edge: to_edge, device: to_device, router: to_router, unreadable, unsupported, .. } =
-        delivery;
+    let Delivery {
+        edge: to_edge,
+        device: to_device,
+        tasks: of_tasks,
+        router: to_router,
+        unreadable,
+        unsupported,
+        ..
+    } = delivery;
     let for_edge = async {
         if to_edge.is_empty() {
             return Vec::new();
@@ -296,6 +309,14 @@ async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
             .ask(DELIVERY_DEADLINE, |reply| DeviceUp::Reports { reports: to_device.into(), reply });
         ask.await.unwrap_or_default()
     };
+    let for_tasks = async {
+        if of_tasks.is_empty() {
+            return Vec::new();
+        }
+        let ask =
+            cloud.tasks.ask(DELIVERY_DEADLINE, |reply| TaskUp::Reports { reports: of_tasks.into(), reply });
+        ask.await.unwrap_or_default()
+    };
     let for_router = async {
         if to_router.is_empty() {
             return Vec::new();
@@ -305,8 +326,10 @@ async fn send(delivery: Delivery, cloud: &CloudAddresses) -> Option<Vec<i64>> {
             .ask(DELIVERY_DEADLINE, |reply| RouterUp::Telemetry { uploads: to_router.into(), reply });
         ask.await.unwrap_or_default()
     };
-    let (by_edge, by_device, by_router) = futures::future::join3(for_edge, for_device, for_router).await;
+    let all = futures::future::join4(for_edge, for_device, for_tasks, for_router);
+    let (by_edge, by_device, by_tasks, by_router) = all.await;
     let settled = unreadable.into_iter().chain(unsupported.into_iter().map(|(seq, _)| seq));
-    let confirmed: Vec<i64> = settled.chain(by_edge).chain(by_device).chain(by_router).collect();
+    let confirmed: Vec<i64> =
+        settled.chain(by_edge).chain(by_device).chain(by_tasks).chain(by_router).collect();
     (!confirmed.is_empty()).then_some(confirmed)
 }

@@ -15,5 +15,6 @@ pub(crate) mod router;
 pub(crate) mod rule_calls;
 pub(crate) mod rule_streams;
 pub(crate) mod streams;
+pub(crate) mod task;
 pub(crate) mod telemetry;
 pub(crate) mod tokens;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::BatchEntry;
 use crate::batch::SkipReason;
 use crate::device_call::CallRecord;
+use crate::node_task::{TaskAction, TaskImage, TaskProgress};
 use crate::wire::WireError;
 use crate::wire::codec;
 use crate::{DeviceCondition, Report, TwinValue, UpReport};
@@ -23,6 +24,7 @@ const MIRROR_POD: u16 = 7;
 const CLAIM_EXPANSION: u16 = 8;
 const DEVICE_CONDITIONS: u16 = 9;
 const METHOD_CALLS: u16 = 10;
+const NODE_TASK: u16 = 11;
 
 #[derive(Serialize, Deserialize)]
 struct NodeV1 {
@@ -124,6 +126,34 @@ struct ClaimExpansionV1 {
     message: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct NodeTaskV1 {
+    kind: String,
+    job: String,
+    uid: String,
+    phase: String,
+    reason: String,
+    actions: Vec<TaskActionV1>,
+    images: Vec<TaskImageV1>,
+    from_version: String,
+    to_version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TaskActionV1 {
+    action: String,
+    succeeded: bool,
+    reason: String,
+    time: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TaskImageV1 {
+    image: String,
+    succeeded: bool,
+    reason: String,
+}
+
 /// The kind of a report, and its bytes.
 pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
     Ok(match report {
@@ -144,6 +174,7 @@ pub(crate) fn encode(report: UpReport) -> Result<(u16, Vec<u8>), WireError> {
             let body = ClaimExpansionV1 { namespace, name, uid, size, state, message };
             (CLAIM_EXPANSION, codec::encode(&body)?)
         }
+        UpReport::NodeTask(progress) => (NODE_TASK, codec::encode(&NodeTaskV1::from(progress))?),
         UpReport::Twin { namespace, name, property, reported, observed_desired } => {
             let (reported, observed_desired) = (reported.map(Into::into), observed_desired.map(Into::into));
             (TWIN, codec::encode(&TwinV1 { namespace, name, property, reported, observed_desired })?)
@@ -175,6 +206,7 @@ pub(crate) fn decode(kind: u16, bytes: &[u8]) -> Result<UpReport, SkipReason> {
         CLAIM_EXPANSION => read::<ClaimExpansionV1>(kind, bytes),
         DEVICE_CONDITIONS => read::<DeviceConditionsV1>(kind, bytes),
         METHOD_CALLS => read::<MethodCallsV1>(kind, bytes),
+        NODE_TASK => read::<NodeTaskV1>(kind, bytes),
         kind => Err(SkipReason::Unknown { kind }),
     }
 }
@@ -253,6 +285,59 @@ impl From<DeviceConditionsV1> for UpReport {
 impl From<MethodCallsV1> for UpReport {
     fn from(MethodCallsV1 { namespace, name, calls }: MethodCallsV1) -> Self {
         UpReport::MethodCalls { namespace, name, calls: calls.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<NodeTaskV1> for UpReport {
+    fn from(body: NodeTaskV1) -> Self {
+        let NodeTaskV1 { kind, job, uid, phase, reason, actions, images, from_version, to_version } = body;
+        let actions = actions.into_iter().map(Into::into).collect();
+        let images = images.into_iter().map(Into::into).collect();
+        UpReport::NodeTask(TaskProgress {
+            kind,
+            job,
+            uid,
+            phase,
+            reason,
+            actions,
+            images,
+            from_version,
+            to_version,
+        })
+    }
+}
+
+impl From<TaskProgress> for NodeTaskV1 {
+    fn from(progress: TaskProgress) -> Self {
+        let TaskProgress { kind, job, uid, phase, reason, actions, images, from_version, to_version } =
+            progress;
+        let actions = actions.into_iter().map(Into::into).collect();
+        let images = images.into_iter().map(Into::into).collect();
+        NodeTaskV1 { kind, job, uid, phase, reason, actions, images, from_version, to_version }
+    }
+}
+
+impl From<TaskAction> for TaskActionV1 {
+    fn from(TaskAction { action, succeeded, reason, time }: TaskAction) -> Self {
+        TaskActionV1 { action, succeeded, reason, time }
+    }
+}
+
+impl From<TaskActionV1> for TaskAction {
+    fn from(TaskActionV1 { action, succeeded, reason, time }: TaskActionV1) -> Self {
+        TaskAction { action, succeeded, reason, time }
+    }
+}
+
+impl From<TaskImage> for TaskImageV1 {
+    fn from(TaskImage { image, succeeded, reason }: TaskImage) -> Self {
+        TaskImageV1 { image, succeeded, reason }
+    }
+}
+
+impl From<TaskImageV1> for TaskImage {
+    fn from(TaskImageV1 { image, succeeded, reason }: TaskImageV1) -> Self {
+        TaskImage { image, succeeded, reason }
     }
 }
 

@@ -1,0 +1,156 @@
+//! The nodes that a job names, as the API server has them.
+
+use std::collections::BTreeMap;
+
+use contract::NodeName;
+use contract::ids::EDGE_LABEL;
+use crd::NodeSelector;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::api::{Api, ListParams};
+use kube::core::Selector;
+
+use crate::job::{NODES_MAX, NodeChoice};
+use crate::plan::Fitness;
+
+/// 200 Nodes in one answer.
+const PAGE: u32 = 200;
+
+/// What stands in the way of a job before it has begun.
+#[derive(Debug)]
+pub(crate) enum Unfound {
+    /// The job makes no sense, and why.
+    Senseless(String),
+    /// The API server could not be asked.
+    Api(kube::Error),
+}
+
+impl From<kube::Error> for Unfound {
+    fn from(error: kube::Error) -> Self {
+        Unfound::Api(error)
+    }
+}
+
+/// The nodes of a job, in the order of their turns.
+pub(crate) async fn chosen(
+    client: &kube::Client,
+    choice: &NodeChoice,
+) -> Result<Vec<(NodeName, Fitness)>, Unfound> {
+    match choice {
+        NodeChoice::Names(names) => {
+            let mut found = looked_up(client, names).await?;
+            Ok(names.iter().filter_map(|name| found.remove_entry(name)).collect())
+        }
+        NodeChoice::Labels(selector) => with_labels(client, selector).await,
+    }
+}
+
+/// What of some nodes the API server has.
+pub(crate) async fn looked_up(
+    client: &kube::Client,
+    names: &[NodeName],
+) -> Result<BTreeMap<NodeName, Fitness>, kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut found = BTreeMap::new();
+    for name in names {
+        let fitness = match nodes.get_opt(name.as_str()).await? {
+            Some(node) => fitness(&node),
+            None => Fitness::Unfit("there is no Node of this name".to_owned()),
+        };
+        found.insert(name.clone(), fitness);
+    }
+    Ok(found)
+}
+
+async fn with_labels(
+    client: &kube::Client,
+    selector: &NodeSelector,
+) -> Result<Vec<(NodeName, Fitness)>, Unfound> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let labels = format!("{EDGE_LABEL},{}", selector_text(selector).map_err(Unfound::Senseless)?);
+    let mut params = ListParams::default().labels(&labels).limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = match nodes.list(&params).await {
+            Err(kube::Error::Api(status)) if status.code == 400 => {
+                let why = contract::node_task::sentence(&status.message);
+                return Err(Unfound::Senseless(format!("labelSelector: {why}")));
+            }
+            page => page?,
+        };
+        let named = page.items.iter().filter_map(|node| {
+            let name = NodeName::parse(node.metadata.name.as_deref()?).ok()?;
+            Some((name, fitness(node)))
+        });
+        found.extend(named);
+        if found.len() > NODES_MAX {
+            let why = format!("more than {NODES_MAX} nodes have these labels: make several jobs");
+            return Err(Unfound::Senseless(why));
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+fn selector_text(selector: &NodeSelector) -> Result<String, String> {
+    let requirement = |one: &crd::NodeSelectorRequirement| LabelSelectorRequirement {
+        key: one.key.clone(),
+        operator: one.operator.clone(),
+        values: Some(one.values.clone()).filter(|values| !values.is_empty()),
+    };
+    let labels = LabelSelector {
+        match_labels: Some(selector.match_labels.clone()),
+        match_expressions: Some(selector.match_expressions.iter().map(requirement).collect()),
+    };
+    let selector = Selector::try_from(labels).map_err(|error| format!("labelSelector: {error}"))?;
+    Ok(selector.to_string())
+}
+
+fn fitness(node: &Node) -> Fitness {
+    let unfit = |why: &str| Fitness::Unfit(why.to_owned());
+    if !node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EDGE_LABEL)) {
+        return unfit("it is no edge node");
+    }
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    match ready.map(|ready| ready.status.as_str()) {
+        Some("True") => Fitness::Fit,
+        Some("False") => unfit("it is not Ready"),
+        Some(_) | None => unfit("nothing is heard of it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn node(labels: Value, ready: &str) -> Node {
+        let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
+        serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}, "status": status}))
+            .unwrap()
+    }
+
+    #[test]
+    fn an_edge_node_that_is_ready_is_fit() {
+        let edge = json!({ EDGE_LABEL: "" });
+        assert_eq!(fitness(&node(edge.clone(), "True")), Fitness::Fit);
+        assert_eq!(fitness(&node(json!({}), "True")), Fitness::Unfit("it is no edge node".to_owned()));
+        assert_eq!(fitness(&node(edge.clone(), "False")), Fitness::Unfit("it is not Ready".to_owned()));
+        assert_eq!(fitness(&node(edge, "Unknown")), Fitness::Unfit("nothing is heard of it".to_owned()));
+        assert!(matches!(fitness(&Node::default()), Fitness::Unfit(_)));
+    }
+
+    #[test]
+    fn a_selector_is_written_as_the_api_server_reads_it() {
+        let text = |selector: Value| selector_text(&serde_json::from_value(selector).unwrap());
+        assert_eq!(text(json!({"matchLabels": {"a": "b"}})).unwrap(), "a=b");
+        let expressions = json!({"matchExpressions": [
+            {"key": "a", "operator": "In", "values": ["b", "c"]}, {"key": "d", "operator": "DoesNotExist"},
+        ]});
+        assert_eq!(text(expressions).unwrap(), "a in (b,c),!d");
+        assert!(text(json!({"matchExpressions": [{"key": "a", "operator": "Near"}]})).is_err());
+    }
+}

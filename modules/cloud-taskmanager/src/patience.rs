@@ -1,0 +1,81 @@
+//! How long nodes have said nothing new of their parts. No clock is compared with another one: each CloudCore counts for itself from when it
+//! saw the last word, and begins anew when it is restarted. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use beehive::Moment;
+use contract::NodeName;
+
+use crate::job::JobStatus;
+
+/// Since when each part is as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// By the job's uid and the node: how many actions had ended, and since when.
+    since: BTreeMap<(String, NodeName), (usize, Moment)>,
+}
+
+impl Patience {
+    /// The nodes of a job that have said nothing new for `timeout`, each with how many of its actions had ended.
+    pub(crate) fn silent(
+        &mut self,
+        uid: &str,
+        status: &JobStatus,
+        timeout: Duration,
+        now: Moment,
+    ) -> BTreeMap<NodeName, usize> {
+        let mut silent = BTreeMap::new();
+        let mut under_way = BTreeSet::new();
+        for (node, entry) in status.under_way() {
+            let ended = entry.action_flow.len();
+            let known = self.since.entry((uid.to_owned(), node.clone())).or_insert((ended, now));
+            if known.0 != ended {
+                *known = (ended, now);
+            }
+            if now.since(known.1) >= timeout {
+                silent.insert(node.clone(), ended);
+            }
+            under_way.insert(node);
+        }
+        self.since.retain(|(job, node), _| job != uid || under_way.contains(node));
+        silent
+    }
+
+    /// Forgets the jobs that are not among these.
+    pub(crate) fn retain(&mut self, uids: &BTreeSet<&str>) {
+        self.since.retain(|(job, _), _| uids.contains(job.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use beehive::Env;
+    use serde_json::json;
+
+    #[test]
+    fn the_time_counts_anew_with_each_action_and_each_turn() {
+        let mut patience = Patience::default();
+        let begin = Env::seeded(1).now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let timeout = Duration::from_secs(300);
+        let status = |phase: &str, actions: usize| {
+            let flow: Vec<_> = (0..actions).map(|_| json!({"action": "a", "status": "True"})).collect();
+            JobStatus::of(&json!({"status": {"phase": "InProgress", "nodeStatus": [
+                {"nodeName": "n", "phase": phase, "actionFlow": flow},
+            ]}}))
+        };
+        let node = NodeName::parse("n").unwrap();
+        let mut silent = |status: &JobStatus, seconds| patience.silent("u", status, timeout, after(seconds));
+        assert!(silent(&status("InProgress", 0), 0).is_empty());
+        assert!(silent(&status("InProgress", 0), 299).is_empty());
+        assert_eq!(silent(&status("InProgress", 0), 300), [(node.clone(), 0)].into());
+        assert!(silent(&status("InProgress", 1), 301).is_empty());
+        assert_eq!(silent(&status("InProgress", 1), 601), [(node, 1)].into());
+        assert!(silent(&status("Unknown", 1), 602).is_empty());
+        assert!(silent(&status("InProgress", 1), 603).is_empty(), "another turn");
+        patience.retain(&BTreeSet::new());
+        assert!(patience.since.is_empty());
+    }
+}

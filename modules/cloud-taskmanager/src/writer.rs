@@ -1,0 +1,111 @@
+//! Writes the status of a job by compare-and-swap: read, decided, written, and from the beginning where somebody else wrote in between.
+
+use std::collections::BTreeMap;
+
+use beehive::{Env, Fault};
+use contract::ObjectKey;
+use contract::node_task::TaskKind;
+use kube::api::{Api, DynamicObject, PostParams};
+use kubewatch::status_code;
+use serde_json::Value;
+
+use crate::job::{JobSpec, JobStatus};
+use crate::nodes::{self, Unfound};
+use crate::plan::{self, World};
+use crate::watched::watched;
+use crate::{events, secret};
+
+/// How often a write is tried when others write, too.
+const TRIES: usize = 8;
+
+/// The job that is written.
+pub(crate) struct Job {
+    pub(crate) kind: TaskKind,
+    pub(crate) key: ObjectKey,
+    pub(crate) uid: String,
+}
+
+/// Brings the status in line with `world`. Answers whether it is, or never can be.
+pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: World, env: &Env) -> bool {
+    match try_write(client, job, &mut world, env).await {
+        Ok(is_written) => is_written,
+        Err(error) => {
+            events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
+            false
+        }
+    }
+}
+
+async fn try_write(
+    client: &kube::Client,
+    job: &Job,
+    world: &mut World,
+    env: &Env,
+) -> Result<bool, kube::Error> {
+    let jobs: Api<DynamicObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
+    for _ in 0..TRIES {
+        let Some(mut held) = jobs.get_opt(&job.key.name).await? else { return Ok(true) };
+        if held.metadata.uid.as_deref() != Some(job.uid.as_str())
+            || held.metadata.deletion_timestamp.is_some()
+        {
+            return Ok(true);
+        }
+        let status = JobStatus::of(&held.data);
+        let next = next(client, job, &held.data, &status, world).await?;
+        if next == status {
+            return Ok(true);
+        }
+        held.data["status"] = serde_json::to_value(&next).unwrap_or(Value::Null);
+        match jobs.replace_status(&job.key.name, &PostParams::default(), &held).await {
+            Ok(_) => {
+                if (&next.phase, &next.reason) != (&status.phase, &status.reason) {
+                    events::job_moved(env, &job.key, &next.phase, &next.reason);
+                }
+                return Ok(true);
+            }
+            // Another CloudCore was faster, or a person.
+            Err(error) if status_code(&error) == Some(409) => {}
+            Err(error) if status_code(&error) == Some(404) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+async fn next(
+    client: &kube::Client,
+    job: &Job,
+    data: &Value,
+    status: &JobStatus,
+    world: &mut World,
+) -> Result<JobStatus, kube::Error> {
+    let spec = match JobSpec::read(job.kind, data) {
+        Ok(spec) => spec,
+        // What began before somebody changed it is heard to its end.
+        Err(_) if status.is_over() => return Ok(status.clone()),
+        Err(why) => return Ok(JobStatus { node_status: status.node_status.clone(), ..plan::failed(&why) }),
+    };
+    if status.phase.is_empty() {
+        return begun(client, &spec).await;
+    }
+    // Its nodes come back, or not, between two tries.
+    world.looked_up = BTreeMap::new();
+    let to_look_up = plan::to_look_up(status, &spec, &world.linked);
+    world.looked_up = nodes::looked_up(client, &to_look_up).await?;
+    Ok(plan::advance(status, &spec, world))
+}
+
+async fn begun(client: &kube::Client, spec: &JobSpec) -> Result<JobStatus, kube::Error> {
+    if let Some((namespace, name)) = &spec.image_secret {
+        match secret::read(client, namespace, name).await {
+            // What cannot be asked now is asked again before anything goes to a node.
+            Ok(_) | Err((_, true)) => {}
+            Err((why, false)) => return Ok(plan::failed(&why)),
+        }
+    }
+    match nodes::chosen(client, &spec.nodes).await {
+        Ok(found) => Ok(plan::begun(found)),
+        Err(Unfound::Senseless(why)) => Ok(plan::failed(&why)),
+        Err(Unfound::Api(error)) => Err(error),
+    }
+}

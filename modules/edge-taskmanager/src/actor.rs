@@ -1,0 +1,425 @@
+//! The node's TaskManager.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use beehive::{Actor, Address, Context, Env, Fault};
+use contract::edged::EdgedMsg;
+use contract::edgetaskmanager::{EdgeTaskMsg, UpgradeEnd};
+use contract::metamanager::MetaMsg;
+use contract::node_task::{self, TaskImage};
+use cri::{Content, Runtime};
+use edge_store::{Store, Write};
+
+use crate::plan::{Progress, Step};
+use crate::task::{Pulls, Task, Then, Upgrade, Work};
+use crate::upgrade::{self, Keadm, NodePrograms};
+use crate::{checks, events, package, store};
+
+/// 5 s before what the store did not take, or could not be read, is tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// 2 s before a pull is tried again, doubled at each time.
+const PULL_AGAIN: Duration = Duration::from_secs(2);
+
+/// Whether the node does parts of jobs, and with what.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether.
+    pub enable: bool,
+    /// What edgecore is exchanged with; `None`: nothing, as it is not known by which file this one was started.
+    pub programs: Option<NodePrograms>,
+}
+
+/// Does the node's parts of jobs.
+pub struct TaskManager {
+    settings: Settings,
+    store: Store,
+    edged: Address<EdgedMsg>,
+    meta: Address<MetaMsg>,
+    runtime: Arc<dyn Runtime>,
+    tasks: BTreeMap<String, (Task, Progress)>,
+    /// Of which part a step is under way.
+    busy: Option<String>,
+    /// The parts of which the store does not know how far they are.
+    unkept: BTreeSet<String>,
+    /// The store has to be read.
+    is_stale: bool,
+    /// What is waited for was looked at since the last tick.
+    has_looked: bool,
+    /// The parts for which keadm is to be begun, now that it is kept that it is.
+    to_exchange: BTreeSet<String>,
+}
+
+impl TaskManager {
+    /// One over the jobs in `store`. `edged` must allow asking: it pulls images.
+    pub fn new(
+        settings: Settings,
+        store: Store,
+        edged: Address<EdgedMsg>,
+        meta: Address<MetaMsg>,
+        runtime: Arc<dyn Runtime>,
+    ) -> Self {
+        TaskManager {
+            settings,
+            store,
+            edged,
+            meta,
+            runtime,
+            tasks: BTreeMap::new(),
+            busy: None,
+            unkept: BTreeSet::new(),
+            is_stale: true,
+            has_looked: false,
+            to_exchange: BTreeSet::new(),
+        }
+    }
+}
+
+impl Actor for TaskManager {
+    type Message = EdgeTaskMsg;
+
+    async fn started(&mut self, cx: &mut Context<EdgeTaskMsg>) -> Result<(), Fault> {
+        cx.every(LOOK_EVERY, || EdgeTaskMsg::Tick);
+        self.look(cx).await
+    }
+
+    async fn handle(&mut self, message: EdgeTaskMsg, cx: &mut Context<EdgeTaskMsg>) -> Result<(), Fault> {
+        match message {
+            EdgeTaskMsg::ObjectsChanged(_) => self.is_stale = true,
+            EdgeTaskMsg::Checked { uid, outcome } => {
+                self.ended(&uid, cx, |task, progress, time| progress.checked(task, outcome, time));
+            }
+            EdgeTaskMsg::Pulled { uid, image } => {
+                self.ended(&uid, cx, |task, progress, time| progress.pulled(task, image, time));
+            }
+            EdgeTaskMsg::Fetched { uid, outcome } => {
+                self.ended(&uid, cx, |task, progress, time| progress.fetched(task, outcome, time));
+            }
+            EdgeTaskMsg::Confirmed { uid } => {
+                self.ended(&uid, cx, |task, progress, time| progress.confirmed(task, time));
+            }
+            EdgeTaskMsg::Marked { uid, journal } => {
+                self.to_exchange.insert(uid.clone());
+                self.ended(&uid, cx, |task, progress, _| progress.marked(task, journal));
+            }
+            EdgeTaskMsg::Exchanged { uid, end } => {
+                self.ended(&uid, cx, |task, progress, _| progress.exchanged(task, *end));
+            }
+            EdgeTaskMsg::Waits { uid } => {
+                self.busy.take_if(|busy| *busy == uid);
+                self.has_looked = true;
+            }
+            EdgeTaskMsg::Tick => {
+                self.has_looked = false;
+                let waits = self.tasks.values().any(|(task, progress)| progress.is_waiting(task));
+                if !self.is_stale && self.unkept.is_empty() && !waits {
+                    return Ok(());
+                }
+            }
+        }
+        self.look(cx).await
+    }
+
+    fn snapshot(&self) -> serde_json::Value {
+        let phases: BTreeMap<&str, &str> =
+            self.tasks.iter().map(|(uid, (_, progress))| (uid.as_str(), progress.phase.word())).collect();
+        serde_json::json!({"enabled": self.settings.enable, "parts": phases, "atWork": self.busy})
+    }
+}
+
+impl TaskManager {
+    /// A step has ended.
+    fn ended(
+        &mut self,
+        uid: &str,
+        cx: &Context<EdgeTaskMsg>,
+        change: impl FnOnce(&Task, &mut Progress, &str),
+    ) {
+        if self.busy.as_deref() == Some(uid) {
+            self.busy = None;
+        }
+        // Of one that was given up meanwhile nobody wants to know.
+        let Some((task, progress)) = self.tasks.get_mut(uid) else { return };
+        let phase = progress.phase;
+        change(task, progress, &rfc3339(cx.wall()));
+        self.unkept.insert(uid.to_owned());
+        if progress.phase != phase {
+            events::moved(cx.env(), task, progress);
+        }
+    }
+
+    /// Brings what is known in line with the store, keeps what has changed, and begins the next step.
+    async fn look(&mut self, cx: &Context<EdgeTaskMsg>) -> Result<(), Fault> {
+        if self.is_stale {
+            self.read(cx).await?;
+        }
+        if self.keep(cx).await && !self.is_stale {
+            self.begin(cx);
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, cx: &Context<EdgeTaskMsg>) -> Result<(), Fault> {
+        let store = self.store.clone();
+        let loaded = match cx.env().blocking(move || store::load(&store)).await? {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                events::not_kept(cx.env(), &Fault::from_error(&error).reason);
+                return Ok(());
+            }
+        };
+        let store::Loaded { tasks, mut kept } = loaded;
+        let mut known = std::mem::take(&mut self.tasks);
+        for (uid, task) in tasks {
+            let progress = match (known.remove(&uid), kept.remove(&uid)) {
+                // What was not kept yet is newer.
+                (Some((_, progress)), _) | (None, Some(progress)) => progress,
+                (None, None) => {
+                    let progress = Progress::begun(&task, self.settings.enable);
+                    events::moved(cx.env(), &task, &progress);
+                    self.unkept.insert(uid.clone());
+                    progress
+                }
+            };
+            self.tasks.insert(uid, (task, progress));
+        }
+        // Whoever began to exchange edgecore says how that ended, also when the cloud has not waited for it.
+        for (uid, (task, progress)) in known.extract_if(.., |_, (_, progress)| progress.is_exchanging()) {
+            kept.remove(&uid);
+            self.tasks.insert(uid, (task, progress));
+        }
+        // Of jobs that are gone: the step that is under way ends for nobody.
+        let gone: BTreeSet<String> = kept.into_keys().chain(known.keys().cloned()).collect();
+        for uid in &gone {
+            if known.get(uid).is_some_and(|(_, progress)| !progress.phase.is_final()) {
+                events::abandoned(cx.env(), uid);
+            }
+            self.unkept.remove(uid);
+        }
+        let of = |uid: &String| [store::delete(uid), store::delete_confirmation(uid)];
+        let writes: Vec<Write> = gone.iter().flat_map(of).collect();
+        self.to_exchange.retain(|uid| !gone.contains(uid));
+        if !writes.is_empty()
+            && let Err(error) = self.store.commit(writes).await
+        {
+            // The rows are found again at the next reading.
+            events::not_kept(cx.env(), &Fault::from_error(&error).reason);
+        }
+        self.is_stale = false;
+        Ok(())
+    }
+
+    /// Answers whether the store knows how far everything is.
+    async fn keep(&mut self, cx: &Context<EdgeTaskMsg>) -> bool {
+        let mut writes = Vec::new();
+        for uid in &self.unkept {
+            let Some((task, progress)) = self.tasks.get(uid) else { continue };
+            match store::put(task, progress) {
+                Ok(of_task) => writes.extend(of_task),
+                Err(error) => events::not_kept(cx.env(), &error.to_string()),
+            }
+        }
+        if writes.is_empty() {
+            self.unkept.clear();
+            return true;
+        }
+        match self.store.commit(writes).await {
+            Ok(_) => {
+                self.unkept.clear();
+                // A full mailbox looks by itself.
+                let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
+                true
+            }
+            Err(error) => {
+                events::not_kept(cx.env(), &Fault::from_error(&error).reason);
+                false
+            }
+        }
+    }
+
+    /// Begins the next step of the first part that has one, unless one is under way. While edgecore is being exchanged nothing else begins;
+    /// what waits for somebody's confirmation holds nothing up.
+    fn begin(&mut self, cx: &Context<EdgeTaskMsg>) {
+        if self.busy.is_some() {
+            return;
+        }
+        let mut steps: Vec<(String, Step, Work)> = self
+            .tasks
+            .values()
+            .filter_map(|(task, progress)| {
+                Some((task.uid.clone(), progress.next(task)?, task.work.clone().ok()?))
+            })
+            .collect();
+        let exchanges = |(_, step, _): &(String, Step, Work)| matches!(step, Step::Exchange(..));
+        let waits = |(_, step, _): &(String, Step, Work)| matches!(step, Step::AwaitConfirmation);
+        let next = match steps.iter().position(exchanges) {
+            Some(_) if self.has_looked => None,
+            Some(at) => Some(at),
+            None => steps.iter().position(|step| !waits(step)).or((!self.has_looked).then_some(0)),
+        };
+        let Some(at) = next.filter(|at| *at < steps.len()) else { return };
+        let (uid, step, work) = steps.swap_remove(at);
+        self.busy = Some(uid.clone());
+        let begins = self.to_exchange.remove(&uid);
+        let performer = Performer {
+            edged: self.edged.clone(),
+            runtime: Arc::clone(&self.runtime),
+            store: self.store.clone(),
+            programs: self.settings.programs.clone(),
+            env: cx.env().clone(),
+        };
+        let myself = cx.myself();
+        cx.spawn(async move {
+            let message = performer.perform(uid, step, work, begins).await;
+            let _ = myself.tell(message).await;
+        });
+    }
+}
+
+/// What steps are done with.
+struct Performer {
+    edged: Address<EdgedMsg>,
+    runtime: Arc<dyn Runtime>,
+    store: Store,
+    programs: Option<NodePrograms>,
+    env: Env,
+}
+
+impl Performer {
+    /// Does one step, and answers what became of it. `begins`: keadm was not begun yet.
+    async fn perform(&self, uid: String, step: Step, work: Work, begins: bool) -> EdgeTaskMsg {
+        match step {
+            Step::Check(items) => {
+                let outcome = checks::look(&self.env, &items).await;
+                EdgeTaskMsg::Checked { uid, outcome }
+            }
+            Step::Pull(image) => {
+                let outcome = match &work.then {
+                    Then::Pull(pulls) => pull(&self.edged, &image, pulls, work.timeout, &self.env).await,
+                    Then::Upgrade(_) => Err("a part of another kind".to_owned()),
+                };
+                let reason = outcome.err().map(|why| node_task::sentence(&why));
+                let (succeeded, reason) = (reason.is_none(), reason.unwrap_or_default());
+                EdgeTaskMsg::Pulled { uid, image: TaskImage { image, succeeded, reason } }
+            }
+            Step::Fetch(order) => {
+                let outcome = self.fetch(&order, work.timeout).await;
+                EdgeTaskMsg::Fetched { uid, outcome }
+            }
+            Step::AwaitConfirmation => {
+                let (store, named) = (self.store.clone(), uid.clone());
+                match self.env.blocking(move || store::is_confirmed(&store, &named)).await {
+                    Ok(Ok(true)) => EdgeTaskMsg::Confirmed { uid },
+                    // What cannot be read now is read with the next look.
+                    Ok(Ok(false) | Err(_)) | Err(_) => EdgeTaskMsg::Waits { uid },
+                }
+            }
+            Step::Mark => {
+                let Some(programs) = self.programs.clone() else { return without_programs(uid) };
+                match self.env.blocking(move || upgrade::mark_of(&programs)).await {
+                    Ok(journal) => EdgeTaskMsg::Marked { uid, journal },
+                    Err(_) => EdgeTaskMsg::Waits { uid },
+                }
+            }
+            Step::Exchange(order, before) => {
+                let Some(programs) = self.programs.clone() else { return without_programs(uid) };
+                match self.exchange(programs, order, before, work.timeout, begins).await {
+                    Some(end) => EdgeTaskMsg::Exchanged { uid, end: Box::new(end) },
+                    None => EdgeTaskMsg::Waits { uid },
+                }
+            }
+        }
+    }
+
+    /// The installation package, in a file.
+    async fn fetch(&self, order: &Upgrade, within: Duration) -> Result<(), String> {
+        let programs = self.programs.as_ref().ok_or(NO_PROGRAMS)?;
+        let pulls = Pulls { images: Vec::new(), secret: None, retries: 0 };
+        pull(&self.edged, &order.image, &pulls, within, &self.env).await?;
+        let found = self.runtime.image_status(&order.image).await;
+        let image = found.map_err(|error| Fault::from_error(&error).reason)?;
+        let image = image.ok_or("the installation package is gone after the pull")?;
+        let content = Content::new(&programs.runtime_endpoint);
+        let content = content.map_err(|error| Fault::from_error(&error).reason)?;
+        let path = programs.package();
+        let folder = path.clone();
+        let made = self.env.blocking(move || upgrade::make_folder(&folder)).await;
+        made.map_err(|fault| fault.reason)?.map_err(|error| format!("{}: {error}", path.display()))?;
+        package::write(&content, &image.id, &path, &self.env).await
+    }
+
+    async fn keadm(&self, programs: NodePrograms, order: Upgrade, within: Duration) -> Result<(), String> {
+        let begun = self
+            .env
+            .blocking(move || Keadm::begin(&programs, &order.version, order.digest.as_deref(), within));
+        begun.await.map_err(|fault| fault.reason)??.ended(&self.env).await
+    }
+
+    /// Has keadm exchange edgecore, or sees how that has ended; `None`: it has not.
+    async fn exchange(
+        &self,
+        programs: NodePrograms,
+        order: Upgrade,
+        before: String,
+        within: Duration,
+        begins: bool,
+    ) -> Option<UpgradeEnd> {
+        // What keadm says where it ends without a journal of its own.
+        let said = if begins { self.keadm(programs.clone(), order, within).await.err() } else { None };
+        let with = programs.clone();
+        let looked = self.env.blocking(move || upgrade::ended(&with, &before)).await;
+        let end = match (looked.ok().flatten(), said) {
+            (Some(end), Some(why)) if end.actions.is_empty() => Some(upgrade::not_begun(&why)),
+            (end, _) => end,
+        };
+        if end.is_some() {
+            upgrade::forget_package(&programs, &self.env).await;
+        }
+        end
+    }
+}
+
+/// Why this edgecore exchanges nothing.
+const NO_PROGRAMS: &str =
+    "this edgecore does not know by which file it was started: upgrade it by `keadm upgrade edge`";
+
+fn without_programs(uid: String) -> EdgeTaskMsg {
+    EdgeTaskMsg::Exchanged { uid, end: Box::new(upgrade::not_begun(NO_PROGRAMS)) }
+}
+
+/// Has Edged pull an image, and again as often as the job allows, within the time that an action has.
+async fn pull(
+    edged: &Address<EdgedMsg>,
+    image: &str,
+    pulls: &Pulls,
+    timeout: Duration,
+    env: &Env,
+) -> Result<(), String> {
+    let ends = env.now() + timeout;
+    let mut pause = PULL_AGAIN;
+    let mut tries = 0;
+    loop {
+        let within = ends.since(env.now());
+        let ask =
+            |reply| EdgedMsg::PullImage { image: image.to_owned(), secret: pulls.secret.clone(), reply };
+        let why = match edged.ask(within, ask).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(error) => format!("nobody knows whether it was pulled: {error}"),
+        };
+        if tries == pulls.retries || env.now() + pause >= ends {
+            return Err(why);
+        }
+        tries += 1;
+        env.sleep(env.jitter(pause)).await;
+        pause *= 2;
+    }
+}
+
+/// RFC 3339 in whole seconds.
+fn rfc3339(now: SystemTime) -> String {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let second = i64::try_from(since.as_secs()).unwrap_or_default();
+    jiff::Timestamp::from_second(second).unwrap_or_default().to_string()
+}

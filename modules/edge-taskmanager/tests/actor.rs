@@ -1,0 +1,319 @@
+//! The parts of jobs between a real store and probes for the neighbours.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use beehive::testing::Probe;
+use beehive::{Address, Capacity, Env, Flow, Hive, Policy, Reply};
+use contract::edged::EdgedMsg;
+use contract::edgetaskmanager::EdgeTaskMsg;
+use contract::metamanager::MetaMsg;
+use contract::{ChangedObjects, ObjectKey, TaskKind, TaskProgress, UpReport, rows};
+use edge_store::{Options, Store, Table, Write};
+use edge_taskmanager::{NodePrograms, Settings, TaskManager};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(60);
+
+struct Node {
+    hive: Hive,
+    store: Store,
+    tasks: Address<EdgeTaskMsg>,
+    edged: Probe<EdgedMsg>,
+    meta: Probe<MetaMsg>,
+    env: Env,
+}
+
+fn run(test: impl AsyncFnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { test(folder.path()).await });
+}
+
+async fn start(folder: &Path, enable: bool) -> Node {
+    started(Settings { enable, programs: None }, folder)
+}
+
+fn started(settings: Settings, folder: &Path) -> Node {
+    let env = Env::real();
+    let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
+    let (edged, to_edged) = Probe::new(&env, 8);
+    let (meta, to_meta) = Probe::new(&env, 64);
+    let mut hive = Hive::new("test", env.clone());
+    let mailbox = hive.mailbox::<EdgeTaskMsg>("edge-taskmanager", Capacity::new(16, "a test's choice"));
+    let tasks = hive.grant("tester", &mailbox, Flow::Tell);
+    let kept = store.clone();
+    // It is not asked: nobody listens there.
+    let runtime: Arc<dyn cri::Runtime> = Arc::new(cri::Grpc::new("/nowhere", "/nowhere", SOON).unwrap());
+    hive.supervise(mailbox, Policy::default(), move || {
+        let (edged, meta) = (to_edged.clone(), to_meta.clone());
+        TaskManager::new(settings.clone(), kept.clone(), edged, meta, Arc::clone(&runtime))
+    });
+    hive.open().unwrap();
+    Node { hive, store, tasks, edged, meta, env }
+}
+
+impl Node {
+    /// As MetaManager does when the cloud has sent a job.
+    async fn sent(&self, uid: &str, images: &[&str], checks: &[&str]) {
+        let json = json!({"spec": {"imagePrePullTemplate": {
+            "images": images, "checkItems": checks, "retryTimes": 1,
+        }}, "imageSecret": {"type": "kubernetes.io/dockerconfigjson"}});
+        let write = Write::PutObject {
+            key: key(),
+            uid: uid.to_owned(),
+            content_hash: "1".to_owned(),
+            resource_version: "1".to_owned(),
+            json: json.to_string().into_bytes(),
+        };
+        self.store.commit(vec![write]).await.unwrap();
+        self.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+    }
+
+    async fn asked_to_pull(&mut self) -> (String, Option<String>, Reply<Result<(), String>>) {
+        let pulls = |message| match message {
+            EdgedMsg::PullImage { image, secret, reply } => Some((image, secret, reply)),
+            other => panic!("{other:?}"),
+        };
+        self.edged.find(SOON, pulls).await.unwrap()
+    }
+
+    fn said(&self) -> Option<TaskProgress> {
+        let rows = self.store.outbox_head(9, 9999).unwrap();
+        assert!(rows.len() <= 1, "the newest alone waits");
+        match rows::decode_report(&rows.first()?.body).unwrap() {
+            UpReport::NodeTask(progress) => Some(progress),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until what waits for the cloud is so.
+    async fn until(&mut self, what: &str, holds: impl Fn(&TaskProgress) -> bool) -> TaskProgress {
+        let looking = async {
+            loop {
+                match self.said().filter(|said| holds(said)) {
+                    Some(said) => return said,
+                    None => self.env.sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let found = self.env.timeout(SOON, looking).await;
+        found.unwrap_or_else(|| panic!("waited in vain: {what}: {:?}", self.said()))
+    }
+
+    async fn stop(self) {
+        self.hive.shutdown(SOON).await;
+        drop((self.store, self.tasks, self.meta));
+    }
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new(TaskKind::ImagePrePull.resource(), "", "night")
+}
+
+#[test]
+fn a_part_is_done_over_a_restart_and_told_with_each_step() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1", "b:1"], &["mem"]).await;
+        let (image, secret, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "a:1");
+        assert_eq!(secret.as_deref(), Some(r#"{"type":"kubernetes.io/dockerconfigjson"}"#));
+        let said = node.said().unwrap();
+        assert_eq!((said.job.as_str(), said.uid.as_str(), said.phase.as_str()), ("night", "u", "InProgress"));
+        assert_eq!(said.actions.iter().map(|action| action.action.as_str()).collect::<Vec<_>>(), ["Check"]);
+        reply.send(Ok(()));
+        let (image, _, _kept) = node.asked_to_pull().await;
+        assert_eq!(image, "b:1");
+        node.until("the first image is told", |said| said.images.len() == 1).await;
+        node.stop().await;
+
+        // edgecore ends in the middle of the second pull: that one is begun again, the first is not.
+        let mut node = start(folder, true).await;
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "b:1");
+        reply.send(Err("no route".to_owned()));
+        // It is tried once more, as the job says.
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "b:1");
+        reply.send(Err("no route".to_owned()));
+        let said = node.until("its end is told", |said| said.phase == "Failure").await;
+        assert_eq!(said.reason, "1 of 2 images were not pulled: b:1");
+        assert_eq!(said.images.iter().map(|image| image.succeeded).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(said.images[1].reason, "no route");
+
+        // The cloud has heard it, and takes the job away: a later one of that name is another one.
+        node.store.commit(vec![Write::DeleteObject { key: key(), uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        let facts = async || node.store.list_rows(Table::Facts, Some("node-task")).unwrap().len();
+        let gone = async {
+            while facts().await > 0 {
+                node.env.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        node.env.timeout(SOON, gone).await.expect("its row goes");
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_job_that_is_taken_away_begins_no_further_step() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1", "b:1"], &["mem"]).await;
+        let (_, _, reply) = node.asked_to_pull().await;
+        node.store.commit(vec![Write::DeleteObject { key: key(), uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        reply.send(Ok(()));
+        // Another job comes behind it, and is what is done next.
+        node.sent("v", &["c:1"], &["mem"]).await;
+        let (image, _, reply) = node.asked_to_pull().await;
+        assert_eq!(image, "c:1");
+        reply.send(Ok(()));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_node_that_does_no_jobs_says_so() {
+    run(async |folder| {
+        let mut node = start(folder, false).await;
+        node.sent("u", &["a:1"], &[]).await;
+        let said = node.until("it is refused", |said| said.phase == "Failure").await;
+        assert!(said.reason.contains("modules.taskManager.enable"), "{}", said.reason);
+        assert_eq!((said.actions, said.images), (vec![], vec![]));
+        assert!(matches!(node.meta.next(SOON).await, Some(MetaMsg::OutboxGrew)));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn hostile_names_of_images_reach_no_runtime() {
+    run(async |folder| {
+        let mut node = start(folder, true).await;
+        node.sent("u", &["a:1", "$(reboot)"], &[]).await;
+        let said = node.until("it is refused", |said| said.phase == "Failure").await;
+        assert!(said.reason.contains("is no image"), "{}", said.reason);
+        assert!(node.edged.next(Duration::from_millis(200)).await.is_none());
+        node.stop().await;
+    });
+}
+
+/// A node that exchanges edgecore with this test's own program, which knows none of keadm's arguments.
+fn upgrading(folder: &Path) -> Node {
+    let programs = NodePrograms {
+        keadm: std::env::current_exe().unwrap(),
+        config: "/etc/edgecore.yaml".into(),
+        store: folder.join("edgecore.db"),
+        runtime_endpoint: "/nowhere".to_owned(),
+    };
+    started(Settings { enable: true, programs: Some(programs) }, folder)
+}
+
+/// A NodeUpgradeJob, and how far its part is.
+async fn upgrade(store: &Store, confirm: bool, kept: &str) {
+    let spec = json!({"version": "v0.2.0", "image": "r.example/package", "requireConfirmation": confirm});
+    let object = Write::PutObject {
+        key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring"),
+        uid: "u".to_owned(),
+        content_hash: "1".to_owned(),
+        resource_version: "1".to_owned(),
+        json: json!({ "spec": spec }).to_string().into_bytes(),
+    };
+    store.commit(vec![object, fact("node-task", kept)]).await.unwrap();
+}
+
+fn fact(key1: &str, value: &str) -> Write {
+    Write::PutRow { table: Table::Facts, key1: key1.into(), key2: "u".into(), value: value.into() }
+}
+
+const FETCHED: &str =
+    r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true}"#;
+const BEGUN: &str = r#"{"v":1,"phase":"InProgress","actions":[{"action":"Check","ok":true,"time":"t"}],"fit":true,"begun":"7 0.0.9 0.1.0"}"#;
+
+fn journal(phase: &str, outcome: &str) -> String {
+    let step = |phase: &str, action: &str| json!({"phase": phase, "action": action, "succ": true, "time": 20, "reason": ""});
+    let outcome = if outcome.is_empty() { json!(null) } else { json!(outcome) };
+    json!({
+        "layout": 1, "event": "Upgrade", "fromVersion": "0.1.0", "toVersion": "0.2.0",
+        "progress": {"phase": phase, "outcome": outcome, "cause": null, "resumes": 0, "mustRestoreStore": false, "isBooting": false},
+        "exchanges": [], "config": "/c", "store": "/s", "backup": "/b", "isStoreCurrent": false, "storeFrom": null,
+        "launch": {"Unit": "edgecore.service"}, "bar": {"socket": null, "offlineOk": false, "within": 300},
+        "steps": [step("PreCheck", "Check"), step("BackUp", "BackUp"), step("Swap", "Upgrade")],
+    })
+    .to_string()
+}
+
+#[test]
+fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause() {
+    run(async |folder| {
+        let mut node = upgrading(folder);
+        upgrade(&node.store, true, FETCHED).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        // Images of other jobs are pulled meanwhile.
+        node.sent("v", &["a:1"], &["mem"]).await;
+        let (_, _, reply) = node.asked_to_pull().await;
+        reply.send(Ok(()));
+        node.store.commit(vec![fact("confirmed-task", "")]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::Tick).await.unwrap();
+        let ended = async {
+            loop {
+                let rows = node.store.outbox_head(9, 9999).unwrap();
+                let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
+                let ended = reports.filter_map(|report| match report {
+                    UpReport::NodeTask(said) if said.uid == "u" && said.phase == "Failure" => Some(said),
+                    _ => None,
+                });
+                match ended.last() {
+                    Some(ended) => return ended,
+                    None => node.env.sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let ended = node.env.timeout(SOON, ended).await.expect("the upgrade ends");
+        assert!(ended.reason.starts_with("keadm upgrade edge: "), "{}", ended.reason);
+        let flow: Vec<&str> = ended.actions.iter().map(|action| action.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "WaitingConfirmation"]);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_upgrade_that_edgecore_did_not_see_the_end_of_is_told_by_the_next_one() {
+    run(async |folder| {
+        let journals = folder.join("upgrade");
+        std::fs::create_dir_all(&journals).unwrap();
+        let document = journals.join("journal.json");
+        std::fs::write(&document, journal("Health", "")).unwrap();
+        let mut node = upgrading(folder);
+        upgrade(&node.store, false, BEGUN).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        node.env.sleep(Duration::from_millis(300)).await;
+        assert_eq!(node.said(), None, "it goes on");
+        // The cloud has not waited for it, and takes the job away: the end is told all the same.
+        let key = ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring");
+        node.store.commit(vec![Write::DeleteObject { key, uid: None }]).await.unwrap();
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        std::fs::write(&document, journal("Done", "Confirmed")).unwrap();
+        node.tasks.tell(EdgeTaskMsg::Tick).await.unwrap();
+        let said = node.until("its end is told", |said| said.phase == "Successful").await;
+        assert_eq!((said.from_version.as_str(), said.to_version.as_str()), ("0.1.0", "0.2.0"));
+        let flow: Vec<&str> = said.actions.iter().map(|action| action.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "BackUp", "Upgrade"]);
+        node.stop().await;
+
+        // Of one that was not even begun when edgecore ended the cloud hears that.
+        std::fs::remove_dir_all(&journals).unwrap();
+        let mut node = upgrading(folder);
+        upgrade(&node.store, false, BEGUN).await;
+        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
+        drop(node.meta.next(Duration::from_millis(1)).await);
+        node.stop().await;
+        let mut node = upgrading(folder);
+        let said = node.until("its end is told", |said| said.phase == "Failure").await;
+        assert!(said.reason.contains("before keadm had begun"), "{}", said.reason);
+        node.stop().await;
+    });
+}

@@ -1,0 +1,205 @@
+//! Jobs on nodes, both sides together: over restarts of either one, and with nodes that are away.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use harness::{Cluster, LONG, LinkTransport, Node, run};
+use kube::api::{DeleteParams, DynamicObject};
+use serde_json::{Value, json};
+
+const V1ALPHA2: &str = "operations.kubeedge.io/v1alpha2";
+
+/// These edgecores are no programs that could be exchanged, and say so; how an exchange goes is shown where there is one
+/// (`edge/keadm/tests/upgrade`), and what becomes of its end in the tests of `edge-taskmanager`.
+#[test]
+fn an_upgrade_of_a_fleet_stops_at_the_first_node_that_cannot_and_says_why() {
+    run(async || {
+        let mut cluster = cluster().await;
+        let first = node(&mut cluster, "edge-1").await;
+        let second = node(&mut cluster, "edge-2").await;
+        let upgrade = async |name: &str, spec: Value| {
+            cluster
+                .apply(V1ALPHA2, "NodeUpgradeJob", json!({"metadata": {"name": name}, "spec": spec}))
+                .await;
+            let jobs = cluster.objects(V1ALPHA2, "NodeUpgradeJob", None);
+            let looking = async {
+                loop {
+                    let status =
+                        jobs.get(name).await.unwrap().data.get("status").cloned().unwrap_or_default();
+                    if status["phase"] == "Failure" {
+                        return status;
+                    }
+                    cluster.env().sleep(std::time::Duration::from_millis(50)).await;
+                }
+            };
+            cluster.env().timeout(LONG, looking).await.expect("it fails")
+        };
+        let nodes = json!(["edge-1", "edge-2"]);
+        let spec = json!({"version": "v9.0.0", "image": "r.example/package", "nodeNames": nodes, "timeoutSeconds": 60});
+        let status = upgrade("spring", spec).await;
+        assert_eq!(phases(&status), ["Failure", "Pending"], "{status}");
+        let of = &status["nodeStatus"][0];
+        assert_eq!(
+            (&of["actionFlow"][0]["action"], &of["actionFlow"][0]["status"]),
+            (&json!("Check"), &json!("False"))
+        );
+        assert!(of["reason"].as_str().unwrap().contains("keadm upgrade edge"), "{status}");
+        let hostile = json!({"version": "v1.0.0;reboot", "image": "r.example/package", "nodeNames": nodes});
+        let status = upgrade("shell", hostile).await;
+        assert!(status["reason"].as_str().unwrap().contains("version is no release"), "{status}");
+        drop((first, second));
+    });
+}
+
+async fn cluster() -> Cluster {
+    cluster_over(LinkTransport::Memory).await
+}
+
+async fn cluster_over(carrier: LinkTransport) -> Cluster {
+    let mut cluster = Cluster::over(carrier).await;
+    cluster.reconfigure_cloud(|settings| settings.modules.task_manager.enable = true).await;
+    cluster
+}
+
+async fn node(cluster: &mut Cluster, name: &str) -> Node {
+    let mut node = cluster.node(name).await;
+    // One that is ended in the middle of its first link is let in again a minute later.
+    cluster.until_ready(&node).await;
+    node.stop().await;
+    node.configure(|settings| settings.modules.task_manager.enable = true);
+    node.start().await;
+    node
+}
+
+async fn job(cluster: &Cluster, name: &str, template: Value) {
+    let object = json!({"metadata": {"name": name}, "spec": {"imagePrePullTemplate": template}});
+    cluster.apply(V1ALPHA2, "ImagePrePullJob", object).await;
+}
+
+async fn status(cluster: &Cluster, name: &str) -> Value {
+    let jobs = cluster.objects(V1ALPHA2, "ImagePrePullJob", None);
+    let found: DynamicObject = jobs.get(name).await.unwrap();
+    found.data.get("status").cloned().unwrap_or_default()
+}
+
+async fn until(cluster: &Cluster, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let looking = async {
+        loop {
+            let status = status(cluster, name).await;
+            if holds(&status) {
+                return status;
+            }
+            cluster.env().sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    match cluster.env().timeout(LONG, looking).await {
+        Some(status) => status,
+        None => panic!("waited in vain: {what}: {}", status(cluster, name).await),
+    }
+}
+
+fn phases(status: &Value) -> Vec<String> {
+    let nodes = status["nodeStatus"].as_array().cloned().unwrap_or_default();
+    nodes.iter().map(|node| node["phase"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The jobs that a node holds.
+fn held(node: &Node) -> usize {
+    node.core().store().list_objects("imageprepulljobs.operations.kubeedge.io", None).unwrap().len()
+}
+
+#[test]
+fn images_are_pulled_on_one_node_after_the_other_and_what_becomes_of_each_stands_in_the_status() {
+    run(async || {
+        let mut cluster = cluster().await;
+        let first = node(&mut cluster, "edge-1").await;
+        let second = node(&mut cluster, "edge-2").await;
+        for node in [&first, &second] {
+            node.runtime().add_image("web:1");
+        }
+        second.runtime().add_image("only-here:1");
+        let template = json!({
+            "images": ["web:1", "only-here:1"], "labelSelector": {"matchLabels": {"kubernetes.io/os": "linux"}},
+            "checkItems": ["mem"], "failureTolerate": "0.5",
+        });
+        job(&cluster, "night", template).await;
+        let status = until(&cluster, "night", "it ends", |status| status["phase"] == "Completed").await;
+        assert_eq!(phases(&status), ["Failure", "Successful"], "{status}");
+        let of = &status["nodeStatus"][0];
+        assert_eq!(
+            (&of["nodeName"], &of["actionFlow"][0]["action"], &of["actionFlow"][0]["status"]),
+            (&json!("edge-1"), &json!("Check"), &json!("True"))
+        );
+        assert_eq!(
+            (&of["actionFlow"][1]["action"], &of["actionFlow"][1]["status"]),
+            (&json!("Pull"), &json!("False"))
+        );
+        assert_eq!(
+            (
+                &of["imageStatus"][0]["status"],
+                &of["imageStatus"][1]["image"],
+                &of["imageStatus"][1]["status"]
+            ),
+            (&json!("True"), &json!("only-here:1"), &json!("False"))
+        );
+        assert!(!of["imageStatus"][1]["reason"].as_str().unwrap().is_empty(), "{status}");
+        // What is through leaves the nodes.
+        cluster.until("the nodes hold no job any more", || held(&first) + held(&second) == 0).await;
+        // A node that is no edge node of this cluster, and a job that makes no sense.
+        job(&cluster, "nobody", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let status = until(&cluster, "nobody", "it fails", |status| status["phase"] == "Failure").await;
+        assert_eq!(status["nodeStatus"][0]["reason"], "there is no Node of this name");
+        job(&cluster, "both", json!({"images": ["web:1"]})).await;
+        let status = until(&cluster, "both", "it fails", |status| status["phase"] == "Failure").await;
+        assert!(status["reason"].as_str().unwrap().contains("write nodeNames"), "{status}");
+        job(&cluster, "shell", json!({"images": ["$(reboot)"], "nodeNames": ["edge-1"]})).await;
+        let status = until(&cluster, "shell", "it fails", |status| status["phase"] == "Failure").await;
+        assert!(status["reason"].as_str().unwrap().contains("is no image"), "{status}");
+    });
+}
+
+#[test]
+fn a_job_goes_on_over_restarts_of_both_sides_and_while_the_node_is_away() {
+    run(async || {
+        let mut cluster = cluster_over(LinkTransport::Quic).await;
+        let mut node = node(&mut cluster, "edge-1").await;
+        let template = json!({
+            "images": ["web:1"], "nodeNames": ["edge-1"], "checkItems": ["mem"], "timeoutSeconds": 600, "retryTimes": 9,
+        });
+        job(&cluster, "away", template).await;
+        // The image is not there yet: the node tries again for a while, and the cloud goes meanwhile.
+        until(&cluster, "away", "the node is at it", |status| {
+            status["nodeStatus"][0]["actionFlow"][0]["action"] == "Check"
+        })
+        .await;
+        assert_eq!(held(&node), 1);
+        cluster.stop_cloud().await;
+        node.runtime().add_image("web:1");
+        cluster
+            .until_async("the node is through without the cloud", async || {
+                let parts = node.snapshot("edge-taskmanager").await["parts"].clone();
+                parts.as_object().unwrap().values().any(|phase| phase == "Successful")
+            })
+            .await;
+        node.stop().await;
+        node.start().await;
+        cluster.start_cloud().await;
+        let status =
+            until(&cluster, "away", "the end arrives", |status| status["phase"] == "Completed").await;
+        assert_eq!(phases(&status), ["Successful"], "{status}");
+        cluster.until("the node holds no job any more", || held(&node) == 0).await;
+        let jobs = cluster.objects(V1ALPHA2, "ImagePrePullJob", None);
+        jobs.delete("away", &DeleteParams::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_node_that_does_no_jobs_fails_and_says_what_to_do() {
+    run(async || {
+        let mut cluster = cluster().await;
+        let node = cluster.node("edge-1").await;
+        cluster.until_ready(&node).await;
+        job(&cluster, "off", json!({"images": ["web:1"], "nodeNames": ["edge-1"]})).await;
+        let status = until(&cluster, "off", "it fails", |status| status["phase"] == "Failure").await;
+        let reason = status["nodeStatus"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("modules.taskManager.enable"), "{status}");
+    });
+}
