@@ -183,8 +183,13 @@ fn a_full_disk_is_named_before_and_an_end_of_the_room_meanwhile_leaves_the_old_p
 
     // Room for all at first, and none from the stop on.
     fs::remove_file(&ballast).unwrap();
+    // The journal of the refused one is done, which is later than any phase.
+    let refused = node.journal().unwrap().sequence;
     let mut upgrade = node.begin_upgrade(&standin(NEW, "unlinked"), &["--timeout", "10"]);
-    until("the stop", || node.journal().filter(|journal| journal.progress.phase >= Phase::Stop));
+    let is_begun = |journal: &nodeupgrade::Journal| journal.sequence > refused;
+    until("the stop", || {
+        node.journal().filter(|journal| is_begun(journal) && journal.progress.phase >= Phase::Stop)
+    });
     fill(0);
     assert!(!upgrade.wait().unwrap().success());
     until("the end", || node.journal().filter(|journal| journal.progress.is_done()));
