@@ -82,7 +82,7 @@ impl Process {
         let mut with_lock = others().filter(|pid| lock.is_said_of(*pid));
         let (pid, why) = with_lock.find_map(|pid| Some((pid, Whereabouts::of(pid)?.differs_from(&own)?)))?;
         Some(format!(
-            "process {pid} has {}, and is not taken for an edgecore, since it {why}: end it, and let nobody else have that folder",
+            "process {pid} has {}, and is not taken for an edgecore, since it {why}: run keadm beside edgecore as its user, or end who is none",
             lock.path.display()
         ))
     }
@@ -238,8 +238,8 @@ fn others() -> impl Iterator<Item = u32> {
 struct Whereabouts {
     /// Real, effective, saved, and that of the file system.
     users: Vec<u32>,
-    /// By the numbers that the kernel gives its namespaces of users, processes and mounts.
-    namespaces: [(u64, u64); 3],
+    /// By the numbers that the kernel gives its namespaces of users, processes and mounts; `None`: the kernel has no such ones, for anybody.
+    namespaces: [Option<(u64, u64)>; 3],
 }
 
 impl Whereabouts {
@@ -250,7 +250,7 @@ impl Whereabouts {
             let found = fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok()?;
             Some((found.dev(), found.ino()))
         };
-        Some(Whereabouts { users, namespaces: [namespace("user")?, namespace("pid")?, namespace("mnt")?] })
+        Some(Whereabouts { users, namespaces: ["user", "pid", "mnt"].map(namespace) })
     }
 
     /// The same, for whoever is one user alone.
@@ -261,7 +261,7 @@ impl Whereabouts {
 
     fn differs_from(&self, own: &Whereabouts) -> Option<&'static str> {
         match (self.users == own.users, self.namespaces == own.namespaces) {
-            (_, false) => Some("is in namespaces of its own, as a container is"),
+            (_, false) => Some("is in other namespaces than keadm, as a container is"),
             (false, true) => Some("is another user's"),
             (true, true) => None,
         }
@@ -538,9 +538,7 @@ mod tests {
             let found = Process::on_store(&store).map(|found| found.pid());
             // Who has opened another namespace for his children is not within it himself.
             assert_eq!(found, (namespace == "--pid").then_some(child.0.id()), "{namespace}");
-            assert!(
-                Process::stranger_on_store(&store).is_some_and(|said| said.contains("namespaces of its own"))
-            );
+            assert!(Process::stranger_on_store(&store).is_some_and(|said| said.contains("other namespaces")));
             assert_ne!(found, Some(inner));
             drop(child);
         }

@@ -183,8 +183,13 @@ fn a_full_disk_is_named_before_and_an_end_of_the_room_meanwhile_leaves_the_old_p
 
     // Room for all at first, and none from the stop on.
     fs::remove_file(&ballast).unwrap();
+    // The journal of the refused one is done, which is later than any phase.
+    let refused = node.journal().unwrap().sequence;
     let mut upgrade = node.begin_upgrade(&standin(NEW, "unlinked"), &["--timeout", "10"]);
-    until("the stop", || node.journal().filter(|journal| journal.progress.phase >= Phase::Stop));
+    let is_begun = |journal: &nodeupgrade::Journal| journal.sequence > refused;
+    until("the stop", || {
+        node.journal().filter(|journal| is_begun(journal) && journal.progress.phase >= Phase::Stop)
+    });
     fill(0);
     assert!(!upgrade.wait().unwrap().success());
     until("the end", || node.journal().filter(|journal| journal.progress.is_done()));
@@ -403,4 +408,68 @@ async fn a_file_that_is_exchanged_once_its_sum_was_looked_at_is_not_what_is_run(
     assert!(fs::read(&waits).unwrap() == fs::read(&new).unwrap());
     assert_eq!(node.journal().unwrap().exchanges[0].new, sum_of(&new));
     assert!(!node.folder.join("upgrade/incoming").exists());
+}
+
+/// edgecore does not start on them: whoever may write there would have root run what he likes.
+#[test]
+fn settings_of_another_user_are_gone_by_in_nothing() {
+    let node = running(&standin(OLD, "healthy"));
+    let new = standin(NEW, "healthy");
+    std::os::unix::fs::chown(&node.config, Some(65534), None).unwrap();
+    let from = new.to_str().unwrap();
+    for (verb, arguments) in [
+        ("backup", &[] as &[&str]),
+        ("upgrade", &["--from", from]),
+        ("upgrade", &["--status"]),
+        ("upgrade", &["--take-up"]),
+        ("upgrade", &["--supervise"]),
+        ("rollback", &[]),
+        ("reset", &["--force"]),
+    ] {
+        let (good, said) = node.keadm(verb, arguments);
+        assert!(!good && said.contains("chown root: ") && said.contains("--config"), "{verb}: {said}");
+    }
+    assert!(!node.folder.join("backup").exists() && node.config.exists());
+    std::os::unix::fs::chown(&node.config, Some(0), None).unwrap();
+    let (good, said) = node.keadm("backup", &[]);
+    assert!(good, "{said}");
+}
+
+/// A pod that mounts the node's folder and runs what it likes under the store's lock.
+#[test]
+fn a_container_that_has_the_stores_lock_is_no_edgecore() {
+    let node = Node::new(&standin(OLD, "healthy"));
+    let new = standin(NEW, "healthy");
+    let evil = node.folder.join("evil");
+    fs::copy(standin(OLD, "healthy"), &evil).unwrap();
+    // In a namespace of mounts of its own, with an edgecore's whole behaviour.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--fork", "--kill-child"]).arg(&evil).arg("--config").arg(&node.config);
+    let null = std::process::Stdio::null;
+    let mut pod = command.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+    until("the lock", || node.folder.join("kubelet.sock").exists().then_some(()));
+    let (good, said) = node.upgrade(&new, &[]);
+    let backed_up = node.keadm("backup", &[]);
+    pod.kill().unwrap();
+    pod.wait().unwrap();
+    assert!(!good && said.contains("failed  EdgeCore: no edgecore runs"), "{said}");
+    assert!(said.contains("other namespaces"), "{said}");
+    // The one beside keadm is copied, if any is: here there is none.
+    assert!(!backed_up.1.contains(&evil.display().to_string()), "{}", backed_up.1);
+}
+
+#[test]
+fn a_pipe_is_waited_for_in_the_place_of_no_file() {
+    let node = running(&standin(OLD, "healthy"));
+    let new = standin(NEW, "healthy");
+    let pipe = node.folder.join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let (new, pipe) = (new.to_str().unwrap(), pipe.to_str().unwrap());
+    for flags in [
+        ["--from", new, "--key", pipe, "--signature", pipe],
+        ["--image-archive", pipe, "--key", pipe, "--signature", pipe],
+    ] {
+        let (good, said) = node.keadm("upgrade", &flags);
+        assert!(!good && said.contains("not a regular file"), "{said}");
+    }
 }
