@@ -199,7 +199,7 @@ fn one_that_starts_with_a_clock_weeks_ahead_compares_it_before_it_dates_anything
     });
 }
 
-/// `kubectl create token` ends its line, and so does every editor.
+/// Editors and `echo` end the line.
 #[test]
 fn a_token_file_is_taken_as_kubectl_takes_it() {
     actix_rt::System::new().block_on(async {
