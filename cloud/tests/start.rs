@@ -254,7 +254,7 @@ fn one_whose_clock_is_weeks_ahead_and_in_doubt_lets_its_nodes_in() {
     });
 }
 
-/// `kubectl create token` ends its line, and so does every editor.
+/// Editors and `echo` end the line.
 #[test]
 fn a_token_file_is_taken_as_kubectl_takes_it() {
     actix_rt::System::new().block_on(async {

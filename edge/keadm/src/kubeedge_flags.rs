@@ -38,6 +38,56 @@ impl Verb for OfUpgrade {
     const FLAGS: &'static [Flag] = &UPGRADE;
 }
 
+/// `keadm upgrade` without a side, as releases of KubeEdge's before 1.20 had it.
+#[derive(Debug, Clone, Copy)]
+pub struct OfUpgradeAlone;
+
+impl Verb for OfUpgradeAlone {
+    const FLAGS: &'static [Flag] = &UPGRADE_ALONE;
+}
+
+/// `keadm reset` and `keadm reset edge`.
+#[derive(Debug, Clone, Copy)]
+pub struct OfReset;
+
+impl Verb for OfReset {
+    const FLAGS: &'static [Flag] = &RESET;
+}
+
+const OF_EDGE: &str = "it is one of `keadm upgrade edge`, with --from FILE or --image-archive FILE";
+const RUN_BEFORE: &str = "run the program yourself before";
+const RUN_AFTER: &str = "run the program yourself after";
+
+const UPGRADE_ALONE: [Flag; 12] = [
+    ("toVersion", None, OF_EDGE),
+    ("config", None, OF_EDGE),
+    ("force", None, OF_EDGE),
+    ("image-digest", None, OF_EDGE),
+    (
+        "image",
+        None,
+        "nothing is pulled here: `keadm upgrade edge --image-archive FILE` takes what `skopeo copy docker://REGISTRY/installation-package:TAG oci-archive:FILE` wrote",
+    ),
+    ("pre-run", None, RUN_BEFORE),
+    ("post-run", None, RUN_AFTER),
+    ("upgradeID", None, "leave it out: `keadm upgrade edge --status` tells how the last one went"),
+    ("historyID", None, "leave it out: `keadm upgrade edge --status` tells how the last one went"),
+    ("fromVersion", None, "leave it out: edgecore says which version runs"),
+    ("type", None, "write `keadm upgrade edge`, or `keadm rollback edge`"),
+    ("disable-backup", None, "leave it out: the way back needs the backup; the newest three are kept"),
+];
+
+const RESET: [Flag; 4] = [
+    (
+        "remote-runtime-endpoint",
+        None,
+        "leave it out: no container is ended; `crictl rmp -fa` does that where nobody else has pods",
+    ),
+    ("pre-run", None, RUN_BEFORE),
+    ("post-run", None, RUN_AFTER),
+    ("kube-config", None, "`keadm reset cloud --kube-config FILE` is for a cluster"),
+];
+
 const UPGRADE: [Flag; 8] = [
     (
         "image",
@@ -53,7 +103,14 @@ const UPGRADE: [Flag; 8] = [
     ("disable-backup", None, "leave it out: the way back needs the backup; the newest three are kept"),
 ];
 
-const INIT: [Flag; 4] = [
+const INIT: [Flag; 7] = [
+    (
+        "domainname",
+        None,
+        "--set 'cloudCore.modules.cloudHub.dnsNames={NAME}' has the name in CloudCore's certificate, beside --advertise-address",
+    ),
+    ("master", None, "leave it out: the API server is that of --kube-config"),
+    ("tarballpath", None, "leave it out: nothing is downloaded; the chart is within keadm"),
     ("manifests", None, "apply files of yours with kubectl, before or after"),
     (
         "files",
@@ -182,6 +239,8 @@ mod tests {
         refused::<OfJoin>();
         refused::<OfInit>();
         refused::<OfUpgrade>();
+        refused::<OfUpgradeAlone>();
+        refused::<OfReset>();
         let line = ["keadm", "-l", "a=b", "--labels=c=d", "--with-mqtt"];
         let told = Cli::<OfJoin>::try_parse_from(line).unwrap_err().to_string();
         assert!(told.contains("no --labels") && told.contains("no --with-mqtt"), "{told}");

@@ -118,8 +118,7 @@ enum Command {
         edge: ResetEdge,
     },
     /// Exchanges edgecore for a new one, and puts the old one back if that is not healthy in time
-    #[command(subcommand)]
-    Upgrade(keadm::UpgradeCommand),
+    Upgrade(keadm::Upgrade),
     /// Puts edgecore and its settings of a backup back
     #[command(subcommand)]
     Rollback(keadm::RollbackCommand),
@@ -168,6 +167,8 @@ struct ResetEdge {
     /// Remove the files even if the cloud cannot be told
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    of_kubeedge: keadm::NoKubeEdgeFlags<keadm::OfReset>,
 }
 
 /// Which cluster.

@@ -14,7 +14,7 @@ use config::edge::DEFAULT_PATH;
 use nodeupgrade::{Journal, JournalFolder, Order, Outcome, Prepared, Source, TakenUp, Trust};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::kubeedge_flags::{NoKubeEdgeFlags, OfUpgrade};
+use crate::kubeedge_flags::{NoKubeEdgeFlags, OfUpgrade, OfUpgradeAlone};
 
 /// What the unit of each supervisor begins with, where systemd is. Each has a name of its own: one that failed may still have its.
 const UNIT: &str = "kubehive-upgrade";
@@ -43,9 +43,20 @@ pub enum BackupCommand {
     Edge(OfConfig),
 }
 
+/// `keadm upgrade`.
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub struct Upgrade {
+    #[command(flatten)]
+    of_kubeedge: NoKubeEdgeFlags<OfUpgradeAlone>,
+    /// `None` only beside flags that are refused.
+    #[command(subcommand)]
+    side: Option<UpgradeCommand>,
+}
+
 /// Which side is upgraded.
 #[derive(Subcommand)]
-pub enum UpgradeCommand {
+enum UpgradeCommand {
     /// Exchanges edgecore for a new one, and puts the old one back if that is not healthy in time
     Edge(Box<UpgradeEdge>),
     /// Another side, or none.
@@ -95,7 +106,7 @@ impl OfHealth {
 /// settings and store are copied, then a supervisor of its own exchanges the program (and keadm, where an archive has both), starts
 /// it, and waits until the node is linked and Ready. If it is not in time, what was there before is put back.
 #[derive(Args)]
-pub struct UpgradeEdge {
+struct UpgradeEdge {
     #[command(flatten)]
     health: OfHealth,
     /// The new edgecore
@@ -170,13 +181,14 @@ pub async fn backup(command: &BackupCommand, env: &Env, say: &mut dyn FnMut(Stri
 ///
 /// # Errors
 /// When a check fails, or what was there before had to be put back.
-pub async fn upgrade(command: &UpgradeCommand, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
-    let order = match command {
-        UpgradeCommand::Edge(order) => order,
-        UpgradeCommand::Other(words) if words.first().is_some_and(|word| word == "cloud") => bail!(
+pub async fn upgrade(command: &Upgrade, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
+    let order = match &command.side {
+        Some(UpgradeCommand::Edge(order)) => order,
+        None => bail!("`keadm upgrade edge` upgrades this node"),
+        Some(UpgradeCommand::Other(words)) if words.first().is_some_and(|word| word == "cloud") => bail!(
             "there is no `keadm upgrade cloud` here: `keadm init --force` of the new release, with the flags of the first time, upgrades CloudCore"
         ),
-        UpgradeCommand::Other(words) => {
+        Some(UpgradeCommand::Other(words)) => {
             bail!(
                 "`{}` is nothing that is upgraded: edge",
                 words.first().map_or("", String::as_str).escape_debug()
@@ -398,6 +410,35 @@ mod tests {
             }
         }
         assert!(parsed(&["--status", "--take-up"]).is_err() && parsed(&["--supervise", "--status"]).is_err());
+    }
+
+    #[test]
+    fn a_flag_of_an_older_keadm_that_knew_no_sides_is_refused_with_what_to_write() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            upgrade: Upgrade,
+        }
+        let parsed = |words: &[&str]| {
+            let words = ["upgrade"].iter().chain(words);
+            let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| error.to_string())?;
+            Ok::<_, String>(line.upgrade.side)
+        };
+        for words in [
+            &["--toVersion=v1.20.0"] as &[&str],
+            &["--toVersion", "v1.20.0", "--upgradeID", "x"],
+            &["--toVersion"],
+        ] {
+            let told = parsed(words).map(|_| ()).unwrap_err();
+            assert!(told.contains("no --toVersion here: it is one of `keadm upgrade edge`"), "{told}");
+        }
+        let edge = parsed(&["edge", "--toVersion", "1.2.3", "--from", "f"]).unwrap();
+        assert!(
+            matches!(edge, Some(UpgradeCommand::Edge(order)) if order.to_version.as_deref() == Some("1.2.3"))
+        );
+        let cloud = parsed(&["cloud", "--set", "a=b"]).unwrap();
+        assert!(matches!(cloud, Some(UpgradeCommand::Other(words)) if words[0] == "cloud"));
+        assert!(parsed(&[]).map(|_| ()).unwrap_err().contains("edge"), "help");
     }
 
     #[test]

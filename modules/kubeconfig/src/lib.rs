@@ -1,7 +1,7 @@
 //! The token of a kubeconfig, as kubectl reads it: blanks and line ends around it do not count, and a file of it (`tokenFile`) is read
 //! again about once a minute, since whoever put it there makes it anew before it ends.
 //!
-//! kube takes a file as it is: one that ends in a line break, as `kubectl create token` and every editor write it, fails each request as
+//! kube takes a file as it is: one that ends in a line break, as editors and `echo` write it, fails each request as
 //! if the API server were away; and a token in the kubeconfig itself that fits in no header ends the program by a panic.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -185,21 +185,21 @@ impl TokenFile {
 }
 
 impl<S> Layer<S> for Token {
-    type Service = Shown<S>;
+    type Service = WithToken<S>;
 
-    fn layer(&self, inner: S) -> Shown<S> {
-        Shown { inner, token: self.clone() }
+    fn layer(&self, inner: S) -> WithToken<S> {
+        WithToken { inner, token: self.clone() }
     }
 }
 
 /// A client's service whose requests show the token.
 #[derive(Debug, Clone)]
-pub struct Shown<S> {
+pub struct WithToken<S> {
     inner: S,
     token: Token,
 }
 
-impl<S, B> Service<Request<B>> for Shown<S>
+impl<S, B> Service<Request<B>> for WithToken<S>
 where
     S: Service<Request<B>>,
 {

@@ -44,6 +44,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// 500 objects a page.
 const PAGE: u32 = 500;
 
+/// Said where no pod is CloudCore's.
+const ELSEWHERE: &str = "No pod of CloudCore is in the cluster: one that runs outside of it (`cloudcore --kubeconfig FILE`) is ended first, since it would go on with its nodes by a CA and rights that are gone.";
+
 /// `keadm reset cloud`.
 #[derive(Debug, Args)]
 pub struct Teardown {
@@ -81,12 +84,12 @@ pub async fn teardown(
     if objects.is_empty() && !has_namespace && definitions.is_empty() {
         bail!("nothing of CloudCore is in this cluster");
     }
-    let question = format!(
-        "{} objects of the release cloudcore go, and the namespace kubeedge with the CA: nodes that are joined now cannot come back without joining anew.",
-        objects.len()
-    );
-    if !order.force && !is_meant(&question) {
+    let has_pods = !cloudcore_pods(&client).await.context("cannot list CloudCore's pods")?.is_empty();
+    if !order.force && !is_meant(&question(objects.len(), has_pods)) {
         bail!("nothing was removed");
+    }
+    if order.force && !has_pods {
+        say(ELSEWHERE.to_owned());
     }
     let applier = Applier::new(client.clone(), &cluster);
     for object in &objects {
@@ -109,6 +112,14 @@ pub async fn teardown(
         ));
     }
     Ok(())
+}
+
+/// What is asked before anything goes.
+fn question(objects: usize, has_pods: bool) -> String {
+    let what = format!(
+        "{objects} objects of the release cloudcore go, and the namespace kubeedge with the CA: nodes that are joined now cannot come back without joining anew."
+    );
+    if has_pods { what } else { format!("{what}\n{ELSEWHERE}") }
 }
 
 /// All objects of the release, in the order in which they go.
@@ -157,12 +168,16 @@ async fn definitions(client: &Client) -> Result<Vec<CustomResourceDefinition>> {
     Ok(there)
 }
 
-/// CloudCore ends in order while it has its rights still.
-async fn pods_gone(client: &Client, env: &Env) -> Result<()> {
+async fn cloudcore_pods(client: &Client) -> Result<Vec<Pod>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), helmchart::NAMESPACE);
     let of_cloudcore = ListParams::default().labels("k8s-app=kubeedge,kubeedge=cloudcore");
+    Ok(pods.list(&of_cloudcore).await?.items)
+}
+
+/// CloudCore ends in order while it has its rights still.
+async fn pods_gone(client: &Client, env: &Env) -> Result<()> {
     let gone = env.timeout(GONE_WITHIN, async {
-        while !pods.list(&of_cloudcore).await?.items.is_empty() {
+        while !cloudcore_pods(client).await?.is_empty() {
             env.sleep(PAUSE).await;
         }
         Ok::<(), kube::Error>(())
@@ -258,4 +273,18 @@ async fn left_nodes(client: &Client) -> Result<Vec<String>> {
     let nodes: Api<Node> = Api::all(client.clone());
     let edge = nodes.list(&ListParams::default().labels("node-role.kubernetes.io/edge")).await;
     Ok(edge.context("cannot list the Nodes")?.items.iter().map(ResourceExt::name_any).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_cloudcore_outside_of_the_cluster_is_told_to_end_it_first() {
+        assert!(
+            question(3, false).contains("cloudcore --kubeconfig FILE")
+                && question(3, false).contains("ended first")
+        );
+        assert!(!question(3, true).contains("outside"), "its own pods are ended by this");
+    }
 }
