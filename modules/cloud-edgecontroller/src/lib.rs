@@ -25,6 +25,7 @@ mod event_reports;
 mod event_writer;
 mod events;
 mod eviction;
+mod extended_resources;
 mod kubelet_endpoint;
 mod last_status;
 mod mirror_pods;
