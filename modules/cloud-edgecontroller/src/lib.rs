@@ -20,6 +20,7 @@
 mod actor;
 mod claim_expansion;
 mod csi_node;
+mod default_labels;
 mod error;
 mod event_reports;
 mod event_writer;

@@ -77,6 +77,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) csi_written: RefCell<BTreeMap<NodeName, (u64, Vec<CsiNodeDriver>)>>,
     /// In which session each node's Node was said to be CloudCore's.
     pub(crate) own_said: RefCell<BTreeMap<NodeName, u64>>,
+    /// In which session each node's Node was refused its default labels.
+    pub(crate) labels_refused: RefCell<BTreeMap<NodeName, u64>>,
     /// How many reports of each node had fields that were left out.
     pub(crate) left_out: RefCell<BTreeMap<NodeName, u64>>,
     /// Why reports of each node are not written.
@@ -218,6 +220,7 @@ impl NodeReportWriter {
                     self.last_status.written(from, reported);
                     self.name_left_out(from, "its Node", &left_out);
                     self.say_own(from, &nodes, &node).await;
+                    self.say_default_labels(from, &nodes, &node, &report).await;
                     self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
                 }
