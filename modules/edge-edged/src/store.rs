@@ -388,7 +388,7 @@ mod tests {
             resource_version: "1".into(),
             json: serde_json::json!({"status": {"allocatable": amounts}}).to_string().into_bytes(),
         };
-        store.write(Class::System, vec![node]).await.unwrap();
+        store.commit(vec![node]).await.unwrap();
         let view = EdgedStore::new(store).view("edge-1", &BTreeMap::new()).unwrap();
         let wanted = [("example.com/foo", 3), ("example.com/k", 2000)];
         assert_eq!(view.node_resources, wanted.map(|(name, amount)| (name.to_owned(), amount)).into());
