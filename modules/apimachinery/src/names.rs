@@ -45,6 +45,15 @@ pub fn is_qualified_name(text: &str) -> bool {
     }
 }
 
+/// Whether a resource of a Node or a container is one that Kubernetes itself knows nothing of (`IsExtendedResourceName`).
+pub fn is_extended_resource(name: &str) -> bool {
+    // A quota writes `requests.` before it, and that has to be a name, too.
+    name.contains('/')
+        && !name.contains("kubernetes.io/")
+        && !name.starts_with("requests.")
+        && is_qualified_name(&format!("requests.{name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +74,19 @@ mod tests {
         assert!(
             is_dns1123_subdomain("a.b-c") && !is_dns1123_subdomain("a..b") && !is_dns1123_subdomain("a_b")
         );
+    }
+
+    #[test]
+    fn an_extended_resource_is_one_that_kubernetes_does_not_know() {
+        for name in ["example.com/foo", "nvidia.com/gpu", "example.com/Foo_1.x"] {
+            assert!(is_extended_resource(name), "{name}");
+        }
+        let long = format!("{}/x", "a".repeat(245));
+        for name in ["cpu", "hugepages-2Mi", "kubernetes.io/x", "a.kubernetes.io/x", "requests.example.com/x"]
+            .into_iter()
+            .chain(["attachable-volumes-csi-x", "/x", "x/", "example.com/-x", "example.com/x/y", &long])
+        {
+            assert!(!is_extended_resource(name), "{name}");
+        }
     }
 }

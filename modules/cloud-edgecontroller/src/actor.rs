@@ -157,6 +157,7 @@ impl Actor for EdgeController {
             rates: Default::default(),
             csi_written: Default::default(),
             own_said: Default::default(),
+            labels_refused: Default::default(),
             left_out: Default::default(),
             unwritten: Default::default(),
             traffic: Default::default(),

@@ -47,6 +47,12 @@ pub(crate) fn own_not_said(env: &Env, node: &NodeName, reason: &str) {
     tracing::warn!(%node, reason, "the Node got no label kubehive.io/own, so that policies look at it whenever a node joins: bring the policies to this version (keadm init --force, or helm upgrade)");
 }
 
+/// A Node does not say of which system and architecture its node is; tried again in its node's next session.
+pub(crate) fn default_labels_not_said(env: &Env, node: &NodeName, reason: &str) {
+    env.count("edgecontroller_default_labels_not_said");
+    tracing::warn!(%node, reason, "the Node did not get the labels of its node (kubernetes.io/hostname, os, arch), by which pods are placed: bring the policies to this version (keadm init --force, or helm upgrade)");
+}
+
 /// Fields of a report were left out, which no API server takes; `times`, counted of this node, thins out the log.
 pub(crate) fn fields_left_out(env: &Env, node: &NodeName, of: &str, left_out: &LeftOut, times: u64) {
     env.count("edgecontroller_report_field_left_out");

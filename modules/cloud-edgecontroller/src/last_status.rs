@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 
 use crate::error::NodeReportError;
 use crate::kubelet_endpoint::{self, Endpoints};
-use crate::{events, session_lease};
+use crate::{events, extended_resources, session_lease};
 
 /// 5 s between two looks at one Node: a node says more often that it is alive than anybody has to write it.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// What is compared beside conditions and addresses, key by key: what others add stays.
+/// What is compared beside conditions and addresses, key by key: what others add stays, and an extended resource in the capacity is
+/// allocatable.
 const PARTS: [&str; 3] = ["capacity", "allocatable", "nodeInfo"];
 
 /// What a node reported, as far as it is said again.
@@ -167,6 +168,8 @@ fn status_again(reported: &Reported, node: &Value, now: &str) -> Value {
             status[part] = reported.clone();
         }
     }
+    let [capacity, ..] = &reported.parts;
+    extended_resources::complete(&mut status, capacity, node);
     status
 }
 
@@ -253,22 +256,24 @@ mod tests {
     }
 
     #[test]
-    fn amounts_that_somebody_wrote_are_said_again_and_what_others_add_stays() {
-        let node = |cpu: &str| -> Node {
+    fn amounts_that_somebody_wrote_are_said_again_and_what_others_add_is_allocatable() {
+        let node = |cpu: &str, gpu: &str| -> Node {
             serde_json::from_value(
-                json!({ "status": { "capacity": { "cpu": cpu, "example.com/gpu": "1" }, "allocatable": {} } }),
+                json!({ "status": { "capacity": { "cpu": cpu, "example.com/gpu": "1" }, "allocatable": { "example.com/gpu": gpu } } }),
             )
             .unwrap()
         };
         let said = json!({ "capacity": { "cpu": "2000m" } });
-        let reported = Reported::new(&json!(null), &[], &said, &node("2"));
+        let reported = Reported::new(&json!(null), &[], &said, &node("2", "1"));
         assert_eq!(
-            status_again(&reported, &json!(node("2")), "now"),
+            status_again(&reported, &json!(node("2", "1")), "now"),
             json!({}),
             "the server's way to write it"
         );
-        let again = status_again(&reported, &json!(node("64")), "now");
+        let again = status_again(&reported, &json!(node("64", "1")), "now");
         assert_eq!(again, json!({ "capacity": { "cpu": "2" } }));
+        let again = status_again(&reported, &json!(node("2", "0")), "now");
+        assert_eq!(again, json!({ "allocatable": { "example.com/gpu": "1" } }));
     }
 
     #[test]

@@ -20,11 +20,13 @@
 mod actor;
 mod claim_expansion;
 mod csi_node;
+mod default_labels;
 mod error;
 mod event_reports;
 mod event_writer;
 mod events;
 mod eviction;
+mod extended_resources;
 mod kubelet_endpoint;
 mod last_status;
 mod mirror_pods;

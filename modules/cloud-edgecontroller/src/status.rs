@@ -23,6 +23,7 @@ use crate::csi_node;
 use crate::error::{NodeReportError, is_final, is_final_of_status};
 use crate::event_reports::EventRates;
 use crate::events;
+use crate::extended_resources;
 use crate::kubelet_endpoint::{self, Endpoints};
 use crate::last_status::{self, LastStatus, Reported};
 use crate::mirror_pods::{self, MirrorRates};
@@ -76,6 +77,8 @@ pub(crate) struct NodeReportWriter {
     pub(crate) csi_written: RefCell<BTreeMap<NodeName, (u64, Vec<CsiNodeDriver>)>>,
     /// In which session each node's Node was said to be CloudCore's.
     pub(crate) own_said: RefCell<BTreeMap<NodeName, u64>>,
+    /// In which session each node's Node was refused its default labels.
+    pub(crate) labels_refused: RefCell<BTreeMap<NodeName, u64>>,
     /// How many reports of each node had fields that were left out.
     pub(crate) left_out: RefCell<BTreeMap<NodeName, u64>>,
     /// Why reports of each node are not written.
@@ -200,8 +203,9 @@ impl NodeReportWriter {
             }
             let mut metadata = report_version::patch_of(&found.metadata, ours);
             let said = &mut status;
-            let mut status = said.clone();
-            last_status::as_of(&mut status, &json!(found), &last_status::now(&self.env));
+            let (mut status, held) = (said.clone(), json!(found));
+            last_status::as_of(&mut status, &held, &last_status::now(&self.env));
+            extended_resources::complete(&mut status, &said["capacity"], &held);
             kubelet_endpoint::complete(&mut metadata, &mut status, (self.endpoints.of(from), &own), &found);
             registration::complete(&mut metadata);
             if let Some(drivers) = &drivers {
@@ -212,10 +216,11 @@ impl NodeReportWriter {
             match nodes.patch_status(from.node.as_str(), &PatchParams::default(), &patch).await {
                 Ok(node) => {
                     self.traffic.add(&from.node, &node);
-                    let reported = Reported::new(&status["conditions"], &own, &status, &node);
+                    let reported = Reported::new(&status["conditions"], &own, said, &node);
                     self.last_status.written(from, reported);
                     self.name_left_out(from, "its Node", &left_out);
                     self.say_own(from, &nodes, &node).await;
+                    self.say_default_labels(from, &nodes, &node, &report).await;
                     self.csi_node(from, uid, drivers).await?;
                     return Ok(Outcome::Done);
                 }

@@ -309,14 +309,23 @@ impl Edged {
             Ok(Err(error)) => return self.store_unreadable(kept, &error, cx.env()),
             Err(fault) => return self.store_unreadable(kept, &fault, cx.env()),
         };
-        let StoreView { mut pods, parsed, damaged, versions, node_labels, node_taints, is_cordoned } = view;
+        let StoreView {
+            mut pods,
+            parsed,
+            damaged,
+            versions,
+            node_labels,
+            node_taints,
+            node_resources,
+            is_cordoned,
+        } = view;
         self.parsed = parsed;
         let mirrors = mirrors::take(&mut pods.valid);
         self.add_static_pods(&mut pods, &mirrors, cx);
         let reported = &pods.reported;
         let asking =
             self.allocations.apply(&mut pods.valid, |pod| reported.get(&pod.id.uid).map(Arc::as_ref));
-        let capacity = self.capacity();
+        let capacity = Capacity { of_node: node_resources, ..self.capacity() };
         let labels = node_labels.unwrap_or_else(|| status::labels(&self.settings));
         if let Some(deps) = &self.deps {
             deps.images_wanted.replace(plan::images(&pods));
@@ -338,7 +347,7 @@ impl Edged {
                 .as_ref()
                 .and_then(|deps| deps.node.borrow().features.as_ref().map(|features| features.of(""))),
         };
-        let admission = Admission::new(self.capacity(), node);
+        let admission = Admission::new(capacity.clone(), node);
         let before = self.pods.intents();
         let pressure = self.deps.as_ref().map(|deps| deps.pressure.get()).unwrap_or_default();
         let mut updates = plan::updates(&pods, &before, pressure, admission);
@@ -519,7 +528,8 @@ impl Edged {
         let pods = u64::from(self.settings.max_pods);
         let huge_pages =
             machine.huge_pages.iter().map(|(size, bytes)| (huge_pages::resource(*size), *bytes)).collect();
-        Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown }
+        let of_node = BTreeMap::new();
+        Capacity { pods, cpu_milli, memory, ephemeral_storage, huge_pages, devices, devices_unknown, of_node }
     }
 
     /// Gives a pod that has none a worker.

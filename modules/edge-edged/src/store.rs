@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::names::is_extended_resource;
 use apimachinery::resource::{RUNTIME_CLASSES, SERVICES};
-use apimachinery::{NamespacedName, ObjectKey};
+use apimachinery::{NamespacedName, ObjectKey, Quantity};
 use beehive::Env;
 use contract::ids::{
     CONFIG_MAPS, CSI_DRIVERS, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SECRETS,
@@ -63,6 +64,8 @@ pub(crate) struct StoreView {
     pub(crate) node_labels: Option<BTreeMap<String, String>>,
     /// As the cloud has them.
     pub(crate) node_taints: Vec<Taint>,
+    /// The extended resources that the Node has, as the cloud has them.
+    pub(crate) node_resources: BTreeMap<String, u64>,
     /// No pod may be scheduled to the node.
     pub(crate) is_cordoned: bool,
 }
@@ -86,6 +89,16 @@ impl StoreView {
             }
         }
     }
+}
+
+/// Of a Node, whole amounts of what Kubernetes knows nothing of.
+fn extended_resources(node: &Value) -> BTreeMap<String, u64> {
+    let said = node.pointer("/status/allocatable").and_then(Value::as_object).into_iter().flatten();
+    let amounts = said.filter(|(name, _)| is_extended_resource(name)).filter_map(|(name, amount)| {
+        let amount = u64::try_from(Quantity::from_json(amount)?.units()).ok()?;
+        Some((name.clone(), amount))
+    });
+    amounts.collect()
 }
 
 /// The store as Edged sees it. What reads from it blocks: it is called beside the hive's thread
@@ -127,6 +140,7 @@ impl EdgedStore {
                 .pointer("/metadata/labels")
                 .and_then(|labels| serde_json::from_value(labels.clone()).ok());
             view.is_cordoned = node.pointer("/spec/unschedulable").is_some_and(|told| *told == true);
+            view.node_resources = extended_resources(&node);
             let taints = node.pointer("/spec/taints").cloned();
             view.node_taints =
                 taints.and_then(|taints| serde_json::from_value(taints).ok()).unwrap_or_default();
@@ -360,6 +374,25 @@ mod tests {
         edged_store.forget_tokens(&Env::seeded(1), "u/").await.unwrap();
         assert_eq!(edged_store.token("u/a"), None);
         assert!(!edged_store.absence_counts("another"), "a fresh store knows of no pod");
+    }
+
+    #[tokio::test]
+    async fn whole_amounts_of_extended_resources_are_taken_of_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let amounts = serde_json::json!({"example.com/foo": "3", "example.com/k": "2k", "example.com/below": "-1",
+            "example.com/odd": [], "cpu": "2", "hugepages-2Mi": "4Mi"});
+        let node = Write::PutObject {
+            key: ObjectKey::new(NODES, "", "edge-1"),
+            uid: "u".into(),
+            content_hash: "1".into(),
+            resource_version: "1".into(),
+            json: serde_json::json!({"status": {"allocatable": amounts}}).to_string().into_bytes(),
+        };
+        store.commit(vec![node]).await.unwrap();
+        let view = EdgedStore::new(store).view("edge-1", &BTreeMap::new()).unwrap();
+        let wanted = [("example.com/foo", 3), ("example.com/k", 2000)];
+        assert_eq!(view.node_resources, wanted.map(|(name, amount)| (name.to_owned(), amount)).into());
     }
 
     #[tokio::test]

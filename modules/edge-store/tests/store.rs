@@ -400,7 +400,7 @@ async fn a_full_file_refuses_and_recovers() {
         assert!(kept < 100);
     };
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
-    assert!(error.to_string().contains("edgecore.db") && error.to_string().contains("max_bytes"), "{error}");
+    assert!(error.to_string().contains("edgecore.db") && error.to_string().contains("512 MiB"), "{error}");
     assert_eq!(store.list_rows(Table::Facts, None).unwrap().len(), kept);
     assert_eq!(store.revision(), kept as u64);
     // Neighbours in the queue do not pay for the one that does not fit.

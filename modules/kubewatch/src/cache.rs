@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use apimachinery::names::is_extended_resource;
 use bytes::Bytes;
 use contract::ids::{
     CONFIG_UPDATE_JOBS, DEVICES, IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS, NODES, PERSISTENT_VOLUME_CLAIMS,
@@ -13,7 +14,7 @@ use contract::ids::{
 use contract::{Object, ObjectKey, content_hash};
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{Unreadable, WatchedKind, pod_status};
 
@@ -252,6 +253,10 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     ) {
         fields.insert("status".to_owned(), status.clone());
     }
+    if let Some(amounts) = status.as_ref().filter(|_| what.group_resource == NODES).and_then(extended_amounts)
+    {
+        fields.insert("status".to_owned(), amounts);
+    }
     if let Some(wishes) =
         status.as_ref().filter(|_| what.group_resource == DEVICES).and_then(wishes_of_device)
     {
@@ -301,6 +306,17 @@ fn wishes_of_device(status: &Value) -> Option<Value> {
     let wishes = ["reportCycle", "reportToCloud"].into_iter().filter(said);
     let wishes: Map<String, Value> = wishes.map(|key| (key.to_owned(), status[key].clone())).collect();
     (!wishes.is_empty()).then_some(Value::Object(wishes))
+}
+
+/// What a Node has of resources that Kubernetes knows nothing of: operators write them there, the scheduler places pods by them, and
+/// the node admits pods by them as a kubelet does. The other amounts are the node's own word, and so is all else.
+fn extended_amounts(status: &Value) -> Option<Value> {
+    let said = status["allocatable"].as_object().into_iter().flatten();
+    let extended: Map<String, Value> = said
+        .filter(|(name, _)| is_extended_resource(name))
+        .map(|(name, amount)| (name.clone(), amount.clone()))
+        .collect();
+    (!extended.is_empty()).then(|| json!({ "allocatable": extended }))
 }
 
 fn readiness(status: &Value) -> Readiness {

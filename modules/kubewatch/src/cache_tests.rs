@@ -206,6 +206,26 @@ fn the_status_of_what_is_no_pod_is_not_sent() {
 }
 
 #[test]
+fn of_a_nodes_status_what_it_has_of_extended_resources_is_sent_and_makes_a_new_version() {
+    const NODE: WatchedKind = WatchedKind::core("nodes", "Node");
+    let mut cache = Cache::default();
+    let node = |version: &str, cpu: &str, foo: Value| {
+        let allocatable = json!({ "cpu": cpu, "hugepages-2Mi": "0", "example.com/foo": foo });
+        let node = json!({ "metadata": { "name": "edge-1", "uid": "u", "resourceVersion": version },
+            "status": { "phase": "Running", "allocatable": allocatable, "capacity": { "example.com/bar": "7" } } });
+        Event::Apply(serde_json::from_value(node).unwrap())
+    };
+    let of = |cache: &Cache| cache.objects[&ObjectKey::new(NODES, "", "edge-1")].object.clone();
+    assert!(cache.take(&NODE, node("1", "2", json!("3"))));
+    let before = of(&cache);
+    let sent: Value = serde_json::from_slice(&before.json).unwrap();
+    assert_eq!(sent["status"], json!({ "allocatable": { "example.com/foo": "3" } }));
+    assert!(!cache.take(&NODE, node("2", "1", json!("3"))), "what the node says itself moves nothing");
+    assert!(cache.take(&NODE, node("3", "1", json!("4"))));
+    assert_ne!(of(&cache).content_hash, before.content_hash);
+}
+
+#[test]
 fn how_the_state_of_a_device_is_reported_goes_down_from_where_it_stood_before() {
     const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
     let mut cache = Cache::default();

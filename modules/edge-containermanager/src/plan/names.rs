@@ -1,6 +1,6 @@
 //! Which names a plugin may register. Pure.
 
-use apimachinery::names::{is_dns1123_subdomain, is_label_value};
+use apimachinery::names::is_extended_resource;
 
 /// The one version of the interface that is spoken.
 pub(crate) const VERSION: &str = "v1beta1";
@@ -33,20 +33,6 @@ pub(crate) fn refusal(
         return Some(format!("the endpoint {endpoint:?} is longer than the path of a socket may be"));
     }
     None
-}
-
-/// Whether a name can be that of an extended resource: qualified, not of Kubernetes' own, not a quota's (Kubernetes:
-/// `IsExtendedResourceName`).
-pub(crate) fn is_extended_resource(name: &str) -> bool {
-    let Some((domain, rest)) = name.split_once('/') else { return false };
-    if name.contains("kubernetes.io/") || name.starts_with("requests.") {
-        return false;
-    }
-    // A quota is named with nine bytes before it.
-    is_dns1123_subdomain(domain)
-        && domain.len() + "requests.".len() <= 253
-        && !rest.is_empty()
-        && is_label_value(rest)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use apimachinery::names::is_extended_resource;
 use contract::containermanager::DeviceCount;
 use k8s_openapi::api::core::v1::Taint;
 
@@ -10,7 +11,6 @@ use crate::pod::node_match;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::preemption::{self, PODS, PREEMPTED, Standing};
-use crate::pod::resource_demand;
 use crate::runtime::app_armor;
 use crate::runtime::demand::{self, Amounts};
 use crate::runtime::huge_pages;
@@ -33,6 +33,8 @@ pub(crate) struct Capacity {
     pub(crate) devices: BTreeMap<String, DeviceCount>,
     /// Which these are is not known yet.
     pub(crate) devices_unknown: bool,
+    /// The extended resources that the Node has. Of what no plugin has, these count, as operators wrote them there.
+    pub(crate) of_node: BTreeMap<String, u64>,
 }
 
 impl Capacity {
@@ -44,12 +46,13 @@ impl Capacity {
             "memory" => self.memory,
             "ephemeral-storage" => self.ephemeral_storage,
             name if name.starts_with(huge_pages::PREFIX) => self.huge_pages.get(name).copied().unwrap_or(0),
-            name if self.devices_unknown && resource_demand::is_extended(name) => u64::MAX,
-            // Whoever asks for devices whose plugin may yet come waits for it.
-            name => self
-                .devices
-                .get(name)
-                .map_or(0, |one| if one.is_awaited { u64::MAX } else { one.allocatable }),
+            name => match self.devices.get(name) {
+                // Whoever asks for devices whose plugin may yet come waits for it.
+                Some(devices) if devices.is_awaited => u64::MAX,
+                Some(devices) => devices.allocatable,
+                None if self.devices_unknown && is_extended_resource(name) => u64::MAX,
+                None => self.of_node.get(name).copied().unwrap_or(0),
+            },
         };
         i64::try_from(amount).unwrap_or(i64::MAX)
     }

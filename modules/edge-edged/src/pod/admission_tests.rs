@@ -93,6 +93,21 @@ fn devices_are_given_while_they_are_healthy_and_waited_for_while_their_plugin_ma
 }
 
 #[test]
+fn what_an_operator_added_to_the_node_is_given_and_a_plugins_own_word_is_the_plugins() {
+    let of_node = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 3)).collect();
+    let devices =
+        [("example.com/x".to_owned(), DeviceCount { capacity: 4, ..DeviceCount::default() })].into();
+    let known = Capacity { of_node: of_node(&["example.com/foo", "example.com/x"]), devices, ..room() };
+    let mut admission = Admission::new(known, plain_node());
+    assert_eq!(reason(&admission.decide(&asks("example.com/foo", "2"), History::New)), "Run");
+    let words = "Node didn't have enough resource: example.com/foo, requested: 2, used: 2, capacity: 3";
+    let refusal = refused(&mut admission, &asks("example.com/foo", "2"));
+    assert_eq!(refusal, ("OutOfexample.com/foo".into(), words.into()));
+    assert_eq!(refused(&mut admission, &asks("example.com/x", "1")).0, "OutOfexample.com/x");
+    assert_eq!(refused(&mut admission, &asks("example.com/other", "1")).0, "OutOfexample.com/other");
+}
+
+#[test]
 fn what_the_node_does_not_have_is_named_in_order() {
     let mut admission = Admission::new(room(), plain_node());
     for (resource, amount, wanted, capacity) in [

@@ -1,12 +1,13 @@
 //! Pods that wait for news of their own node. Pure.
 //!
 //! Who schedules a pod sees the Node as the API server has it; the Node reaches this node by another way than the pod, and
-//! may come after it: a label that the pod was placed by, the end of a taint. The kubelet reads the Node once more before it
+//! may come after it: a label that the pod was placed by, the end of a taint, a resource that an operator added. The kubelet reads the Node once more before it
 //! turns such a pod away. Here the refusal, which is for ever, waits a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use apimachinery::names::is_extended_resource;
 use beehive::Moment;
 
 use crate::pod::plan::Intent;
@@ -15,6 +16,10 @@ use crate::pod::plan::Intent;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// The refusals that news of the Node may take back.
 const BY_THE_NODE: [&str; 2] = ["NodeAffinity", "TaintToleration"];
+
+fn is_by_the_node(reason: &str) -> bool {
+    BY_THE_NODE.contains(&reason) || reason.strip_prefix("OutOf").is_some_and(is_extended_resource)
+}
 
 /// Since when pods wait, by their uids.
 #[derive(Debug, Default)]
@@ -34,9 +39,7 @@ pub(crate) enum Wait {
 impl LateNode {
     /// Whether the refusal of a pod that nothing was decided of before waits.
     pub(crate) fn waits(&mut self, uid: &str, intent: &Intent, now: Moment) -> Wait {
-        let by_the_node =
-            matches!(intent, Intent::Fail { reason, .. } if BY_THE_NODE.contains(&reason.as_str()));
-        if !by_the_node {
+        if !matches!(intent, Intent::Fail { reason, .. } if is_by_the_node(reason)) {
             return Wait::No;
         }
         match self.0.get(uid) {
@@ -71,6 +74,9 @@ mod tests {
         assert_eq!(late.waits("a", &fail("NodeAffinity"), at(4)), Wait::GoesOn);
         assert_eq!(late.waits("a", &fail("NodeAffinity"), at(5)), Wait::No);
         assert_eq!(late.waits("b", &fail("TaintToleration"), at(5)), Wait::GoesOn);
+        assert_eq!(late.waits("c", &fail("OutOfexample.com/foo"), at(5)), Wait::Begins);
+        assert_eq!(late.waits("c", &fail("OutOfexample.com/foo"), at(10)), Wait::No);
+        assert_eq!(late.waits("d", &fail("OutOfhugepages-2Mi"), at(5)), Wait::No);
         late.retain(&BTreeSet::from(["b".to_owned()]));
         assert_eq!(late.waits("a", &fail("NodeAffinity"), at(6)), Wait::Begins);
     }

@@ -3,18 +3,13 @@
 use std::collections::BTreeMap;
 
 use apimachinery::Quantity;
+use apimachinery::names::is_extended_resource;
 use contract::containermanager::{ActivePod, ContainerDemand, ContainerKind, PodDemand};
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::runtime::huge_pages;
 use crate::runtime::resources::{self, Qos, quantity};
-
-/// Whether a resource is one that Kubernetes itself knows nothing of (`IsExtendedResourceName`, as far as the API server has
-/// checked the rest).
-pub(crate) fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
-}
 
 /// What a pod asks for. `with_memory`: the node gives memory by NUMA nodes.
 pub(crate) fn of(pod: &ParsedPod, with_memory: bool) -> PodDemand {
@@ -54,7 +49,7 @@ pub(crate) fn active(pod: &ParsedPod) -> ActivePod {
 /// Of extended resources the limit counts, which is the request, too.
 fn of_container(pod: &ParsedPod, container: &Container, kind: ContainerKind) -> ContainerDemand {
     let limits = container.resources.as_ref().and_then(|own| own.limits.as_ref());
-    let extended = limits.into_iter().flatten().filter(|(name, _)| is_extended(name));
+    let extended = limits.into_iter().flatten().filter(|(name, _)| is_extended_resource(name));
     let devices = extended.filter_map(|(name, text)| {
         let amount = u64::try_from(Quantity::units(quantity(text)?)).ok()?;
         (amount > 0).then(|| (name.clone(), amount))

@@ -251,6 +251,15 @@ pub(crate) async fn nodes(fixture: &Fixture) -> Vec<Attack> {
         let by_others = call(&fixture.admin, "MERGE", &path, None, labels).await;
         t.1.push((format!("an administrator {what} and leaves it the label"), by_others));
     }
+    for (what, labels) in [
+        ("takes the architecture off a Node", json!({"kubernetes.io/arch": null})),
+        ("takes the hostname off a Node", json!({"kubernetes.io/hostname": null})),
+        ("moves a Node to another zone", json!({"topology.kubernetes.io/zone": "elsewhere"})),
+        ("changes a label of an administrator's", json!({"site": "elsewhere"})),
+    ] {
+        let labels = json!({"metadata": {"labels": labels}});
+        t.tries(what, "MERGE", &format!("{nodes}/{}/status", fixture.edge), labels).await;
+    }
     let mut copied = joined("kubehive-x", json!({"kubehive.io/own": ""}));
     t.tries("make a Node with the label", "POST", made, copied.clone()).await;
     copied["metadata"]["annotations"] = json!({"kubehive.io/adopted": "u"});

@@ -326,6 +326,9 @@ async fn work(fixture: &Fixture) {
     // What follows is done to a Node that is not asked any more.
     let own = json!({"metadata": {"labels": {"kubehive.io/own": ""}}});
     must("say that a Node is its own", "MERGE", &format!("{node}/status"), own).await;
+    let machine = json!({"metadata": {"labels": {"kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": edge, "topology.kubernetes.io/region": "north"}}});
+    must("say of which machine a Node is", "MERGE", &format!("{node}/status"), machine).await;
     claim(fixture).await;
     must("write a Node's status", "PATCH", &format!("{node}/status"), status).await;
     let endpoint = json!({"metadata": {"annotations": {"kubehive.io/kubelet-address": "192.0.2.10"}},
