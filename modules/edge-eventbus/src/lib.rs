@@ -109,6 +109,7 @@ mod upload_sources;
 mod uploader;
 mod uploads;
 mod web_socket;
+mod wills;
 
 pub use access::line as password_line;
 pub use actor::EventBus;
