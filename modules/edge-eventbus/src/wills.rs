@@ -98,10 +98,6 @@ impl Wills {
         }
     }
 
-    pub(crate) fn has(&self, client: &ClientId) -> bool {
-        self.kept.contains_key(client)
-    }
-
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.kept.len()

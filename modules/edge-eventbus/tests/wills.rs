@@ -7,9 +7,10 @@ mod node;
 use std::path::Path;
 use std::rc::Rc;
 
+use contract::devicetwin::TwinMsg;
 use edge_store::{Options, Store, Table};
 use node::child::lines;
-use node::{Node, RawClient, connect, packet, publish, run, subscribe, text};
+use node::{Node, RawClient, SOON, connect, packet, publish, run, subscribe, text};
 
 /// CONNECT of MQTT 3.1.1 with a clean session, and a will of QoS 1 that is retained.
 fn leaves(id: &str, topic: &str, payload: &str) -> Vec<u8> {
@@ -105,7 +106,7 @@ fn wills_of_clients_that_were_connected_when_edgecore_was_killed_are_published_a
         assert_eq!(lines(node.mosquitto("sub", &["-t", "fp/late", "-C", "1"])).await, ["gone"]);
         node.wait("all in the store", |view| view["wills"] == 0).await;
         drop((keeper, sub));
-        let until = node.env.now() + node::SOON;
+        let until = node.env.now() + SOON;
         while !in_the_store(&store).is_empty() {
             assert!(node.env.now() < until, "{:?}", in_the_store(&store));
             node.env.sleep(std::time::Duration::from_millis(5)).await;
@@ -163,5 +164,22 @@ fn a_broker_that_is_stopped_publishes_the_wills_before_it_closes_the_connections
         let mut all = lines(late).await;
         all.sort();
         assert_eq!(all, ["fp/clean5 gone", "fp/waits gone", "fp/wk5 gone5"]);
+    });
+}
+
+/// DeviceTwin, or whoever else a will is for, may be gone before the broker.
+#[test]
+fn a_will_that_was_not_taken_where_it_was_to_go_is_published_again_at_the_next_start() {
+    run(|store| async move {
+        let state = "$hw/events/device/default/sensor-1/state/update";
+        let node = Node::start(store.clone()).await;
+        let _device = come(&node, &leaves("device", state, "off"), WELCOME).await;
+        node.stop().await;
+        assert_eq!(in_the_store(&store), ["device"]);
+        let node = Node::start(store.clone()).await;
+        let Some(TwinMsg::Mqtt { topic, payload, reply, .. }) = node.asked(SOON).await else { panic!() };
+        assert_eq!((topic.as_str(), payload.as_ref()), (state, b"off".as_slice()));
+        reply.send(Ok(()));
+        node.wait("the end of the will", |view| view["wills"] == 0).await;
     });
 }
