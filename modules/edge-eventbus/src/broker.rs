@@ -16,7 +16,7 @@ use crate::access::Acl;
 use crate::events::Counters;
 use crate::filters::Filters;
 use crate::message::Message;
-use crate::packet::Publish;
+use crate::packet::Will;
 use crate::plan;
 use crate::quotas::{Quotas, SessionRoom};
 use crate::rate_limit::RateLimiter;
@@ -24,6 +24,7 @@ use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterCaps, RouterTx};
 use crate::session::{CloseReason, ConnectInfo, ConnectionHandle, KEPT_FOR_EVER, RowKey, Session};
 use crate::topic;
+use crate::wills::Wills;
 
 type ClientId = Rc<str>;
 
@@ -99,8 +100,12 @@ pub(crate) struct Broker {
     change: u64,
     /// Clients whose rows in the store are nobody's any more.
     forgotten: BTreeSet<ClientId>,
+    /// Those that are not published yet, for the store.
+    wills: Wills,
     /// Wills of sessions that have ended.
-    due_wills: Vec<(ClientId, Publish)>,
+    due_wills: Vec<(ClientId, Rc<Will>)>,
+    /// The broker ends, and lets nobody in.
+    pub(crate) is_ending: bool,
     /// A session or a will has got an end.
     pub(crate) timers: Rc<Notify>,
     /// There is something for the store.
@@ -136,7 +141,9 @@ impl Broker {
             retained,
             change: 0,
             forgotten: BTreeSet::new(),
+            wills: Wills::default(),
             due_wills: Vec::new(),
+            is_ending: false,
             timers: Rc::default(),
             to_store: Rc::default(),
             moved: Rc::default(),
@@ -288,7 +295,7 @@ impl Broker {
             self.to_store.notify_one();
         }
         if let Some(will) = session.will {
-            self.due_wills.push((Rc::clone(client), will.publish));
+            self.due_wills.push((Rc::clone(client), will.will));
             self.timers.notify_one();
         }
         // A later session of the same name is owed nothing.
@@ -308,3 +315,4 @@ mod routing;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod wills;

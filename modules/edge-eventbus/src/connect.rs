@@ -26,7 +26,6 @@ pub(crate) struct Accepted {
     pub(crate) incoming: Incoming,
     pub(crate) id: Rc<str>,
     pub(crate) handle: Rc<ConnectionHandle>,
-    pub(crate) will: Option<Will>,
 }
 
 /// Lets a client in; `None` when it was told why not. All of it together has one deadline.
@@ -62,11 +61,11 @@ pub(crate) async fn accept_client(
             let (version, label, most) = (connect.version, peer.label.clone(), connect.packet_maximum);
             let judged = shared.env.timeout(left(), admit(shared, connect, peer)).await;
             match judged.unwrap_or(Ok(Err(ConnectCode::ServerUnavailable)))? {
-                Ok((id, handle, will)) => {
+                Ok((id, handle)) => {
                     allowance.lift();
                     let limit = shared.packet_bytes;
                     let incoming = Incoming::new(buffer, version, limit, Arc::clone(&shared.large));
-                    return Ok(Some(Accepted { reader, writer, incoming, id, handle, will }));
+                    return Ok(Some(Accepted { reader, writer, incoming, id, handle }));
                 }
                 Err(code) => {
                     let answer = packet::connack(version, false, code, &ServerLimits::default());
@@ -141,7 +140,7 @@ async fn first(
     }
 }
 
-type Admitted = (Rc<str>, Rc<ConnectionHandle>, Option<Will>);
+type Admitted = (Rc<str>, Rc<ConnectionHandle>);
 
 /// Judges a CONNECT, and takes its client in.
 async fn admit(
@@ -232,14 +231,17 @@ fn take_in(
         return Err(ConnectCode::NotAuthorized);
     }
     let ends = clean && info.session_expiry.unwrap_or_default() == 0;
-    if !broker.has_room(id, ends) || !broker.make_place(id, &info, shared.limits, info.at) {
+    if broker.is_ending || !broker.has_room(id, ends) || !broker.make_place(id, &info, shared.limits, info.at)
+    {
         return Err(ConnectCode::ServerUnavailable);
     }
     tracing::debug!(client = ?id, peer = %info.peer.label, version = ?info.version, "client connected");
     let version = info.version;
     let (handle, present) = broker.attach(id, clean, info);
+    // In the same commit as its session, and ahead of what it publishes: a message of its that the store has says that the will is there.
+    broker.set_will(id, &handle, will);
     handle.send(packet::connack(version, present, ConnectCode::Accepted, limits));
-    Ok((Rc::clone(id), handle, will))
+    Ok((Rc::clone(id), handle))
 }
 
 /// What a client is to keep to where the settings have a bound (0: none) and it asks for more, in seconds. Before MQTT 5 nothing

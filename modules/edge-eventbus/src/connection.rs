@@ -12,7 +12,7 @@ use crate::error::ConnectionError;
 use crate::held_back::{HeldBack, Waiting};
 use crate::incoming::Incoming;
 use crate::outgoing::write_all;
-use crate::packet::{self, Packet, Publish, Version, Will};
+use crate::packet::{self, Packet, Version, Will};
 use crate::peer::Peer;
 use crate::pending_connects::PendingConnect;
 use crate::rate_limit::{Cost, RateAccount};
@@ -39,23 +39,23 @@ pub(crate) async fn serve(shared: Rc<Shared>, stream: Stream, peer: Peer, pendin
         Ok(None) => return,
         Err(error) => return shared.broker.borrow().counts.newcomer_ended(&from, &error),
     };
-    let Accepted { mut reader, mut writer, incoming, id, handle, will } = accepted;
+    let Accepted { mut reader, mut writer, incoming, id, handle } = accepted;
     let mut client = Client::new(shared, id, handle);
     let end = client.run(&mut reader, &mut writer, incoming).await;
-    client.leave(&end, will);
+    client.leave(&end);
     if let Err(error) = &end {
         client.say_goodbye(&mut reader, &mut writer, error).await;
     }
     drop((reader, writer));
     // A device that sends one value and leaves has still sent it.
-    while client.settling.next().await.is_some() {}
+    client.settle_all().await;
 }
 
-/// Publishes the will of a client whose session waited with it.
-pub(crate) async fn publish_will(shared: Rc<Shared>, id: Rc<str>, publish: Publish) {
+/// Publishes the will of a client at once. What comes back waits until it is where it is to be, and the store may forget it.
+pub(crate) fn publish_will(shared: Rc<Shared>, id: Rc<str>, will: Rc<Will>) -> impl Future<Output = ()> {
     let mut client = Client::new(shared, id, Rc::default());
-    client.publish_will(publish);
-    while client.settling.next().await.is_some() {}
+    client.publish_will(will);
+    async move { client.settle_all().await }
 }
 
 enum Event {
@@ -92,6 +92,8 @@ pub(crate) struct Client {
     pub(crate) aliases: BTreeMap<u16, String>,
     /// What the receive maximum counts: publishes of QoS 2 of MQTT 5 that came over this connection and are not released.
     pub(crate) open: BTreeSet<u16>,
+    /// Its will, which is the last in `settling`.
+    said: Option<Rc<Will>>,
 }
 
 impl Client {
@@ -100,7 +102,7 @@ impl Client {
             shared.broker.borrow_mut().rates.open(&id, handle.connect_info.peer.source, shared.env.now());
         let (line, settling, aliases) = (Rc::default(), FuturesOrdered::new(), BTreeMap::new());
         let (held, open) = (HeldBack::default(), BTreeSet::new());
-        Client { shared, id, handle, line, account, looks: 0, settling, held, aliases, open }
+        Client { shared, id, handle, line, account, looks: 0, settling, held, aliases, open, said: None }
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -152,46 +154,66 @@ impl Client {
     }
 
     /// The connection is over: the session goes its way, and so does the will.
-    fn leave(&mut self, end: &Result<Farewell, ConnectionError>, will: Option<Will>) {
+    fn leave(&mut self, end: &Result<Farewell, ConnectionError>) {
         let now = self.shared.env.now();
         if let Err(error) = end {
             self.shared.broker.borrow().counts.connection_ended(&self.id, error);
         }
-        // Clients outlive a broker that ends, and come back to the next one.
-        let will = match (end, will) {
-            (Ok(Farewell::Polite) | Err(ConnectionError::Ending), _) => None,
-            // Its client goes on with the session in time.
-            (Err(ConnectionError::TakenOver { resumed: true }), Some(Will { delay: 1.., .. })) => None,
-            (_, will) => will,
-        };
+        let will = self.handle.will.take();
         let expiry = self.session(|session| session.expiry);
         let mut broker = self.shared.broker.borrow_mut();
         broker.rates.close(&self.account, now);
         broker.detach(&self.id, &self.handle, now);
-        drop(broker);
-        let Some(Will { publish, delay }) = will else { return };
-        if matches!(end, Err(ConnectionError::Revoked)) {
-            // A user that is no more has no last word.
-            let counts = self.shared.broker.borrow().counts.clone();
-            return counts.will_refused(&self.id, &publish.topic, "its client lost the right");
-        }
-        let wait = delay.min(expiry);
-        if wait > 0 {
-            let due = now + std::time::Duration::from_secs(wait.into());
-            self.shared.broker.borrow_mut().delay_will(&self.id, publish, due);
-        } else {
-            self.publish_will(publish);
+        let Some(will) = will else { return };
+        let wait = will.delay.min(expiry);
+        match end {
+            Ok(Farewell::Polite) => broker.will_done(&self.id, &will),
+            // Its client goes on with the session in time.
+            Err(ConnectionError::TakenOver { resumed: true }) if will.delay > 0 => {}
+            // One that has no delay was published before; the others wait in the store for the next broker.
+            Err(ConnectionError::Ending) => {}
+            Err(ConnectionError::Revoked) => {
+                // A user that is no more has no last word.
+                broker.will_done(&self.id, &will);
+                broker.counts.will_refused(&self.id, &will.publish.topic, "its client lost the right");
+            }
+            _ if wait > 0 => {
+                broker.delay_will(&self.id, will, now + std::time::Duration::from_secs(wait.into()))
+            }
+            _ => {
+                drop(broker);
+                self.publish_will(will);
+            }
         }
     }
 
     /// Another may have lost the right since its CONNECT.
-    fn publish_will(&mut self, publish: Publish) {
-        let may = self.shared.broker.borrow().may_write(&self.id, &publish.topic);
-        if may {
-            self.publish(publish, None);
+    fn publish_will(&mut self, will: Rc<Will>) {
+        let mut broker = self.shared.broker.borrow_mut();
+        if !broker.may_write(&self.id, &will.publish.topic) {
+            broker.will_done(&self.id, &will);
+            broker.counts.will_refused(&self.id, &will.publish.topic, "its client lost the right");
+            return;
+        }
+        drop(broker);
+        let earlier = self.settling.len();
+        self.publish(will.publish.clone(), None);
+        if self.settling.len() > earlier {
+            self.said = Some(will);
         } else {
-            let counts = self.shared.broker.borrow().counts.clone();
-            counts.will_refused(&self.id, &publish.topic, "its client lost the right");
+            // Nothing of it is waited for, and what the store has to take of it goes there in the same commit.
+            self.shared.broker.borrow_mut().will_done(&self.id, &will);
+        }
+    }
+
+    /// Waits for all that is not settled yet. A will that was not taken where it was to go stays in the store, for the next start.
+    async fn settle_all(&mut self) {
+        let mut is_taken = true;
+        while let Some(settled) = self.settling.next().await {
+            is_taken = settled.result.is_ok();
+        }
+        if let Some(will) = self.said.take().filter(|_| is_taken) {
+            self.shared.broker.borrow_mut().will_done(&self.id, &will);
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) const TOPIC_REFUSED: &str = "eventbus_topic_refused";
 pub(crate) const PUBLISH_REFUSED: &str = "eventbus_publish_refused";
 /// A will that its client may not publish.
 pub(crate) const WILL_REFUSED: &str = "eventbus_will_refused";
+/// There was no room to keep a will over a power cut.
+pub(crate) const WILL_NOT_KEPT: &str = "eventbus_will_not_kept";
 /// A connection was refused, whatever the reason.
 pub(crate) const CONNECTION_REFUSED: &str = "eventbus_connection_refused";
 /// Of those, for its user name or password.
@@ -152,6 +154,19 @@ impl Counters {
     pub(crate) fn will_refused(&self, client: &str, topic: &str, reason: &str) {
         let times = self.count(WILL_REFUSED);
         tell!(warn, WILL_REFUSED, times, ?client, ?topic, reason, "will refused");
+    }
+
+    /// See [`WILL_NOT_KEPT`].
+    pub(crate) fn will_not_kept(&self, client: &str, topic: &str) {
+        let times = self.count(WILL_NOT_KEPT);
+        tell!(
+            warn,
+            WILL_NOT_KEPT,
+            times,
+            ?client,
+            ?topic,
+            "no room to keep another will over a power cut; it is published if its client goes while edgecore runs"
+        );
     }
 
     /// See [`CONNECTION_REFUSED`]; with the reasons that have a counter of their own.

@@ -13,7 +13,10 @@ use crate::{connection, events, plan};
 /// 5 s: a store that is full or read-only is tried again.
 pub(crate) const STORE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Brings retained messages and sessions into the store as they change.
+/// 5 ms between two looks whether subscribers have been written the last messages.
+const WRITTEN_LOOK: Duration = Duration::from_millis(5);
+
+/// Brings retained messages, sessions and wills into the store as they change.
 pub(crate) async fn keep(shared: Rc<Shared>, store: Store) {
     let changed = Rc::clone(&shared.broker.borrow().to_store);
     loop {
@@ -69,6 +72,24 @@ pub(crate) async fn store_once(shared: &Shared, store: &Store, env: &Env) -> boo
     // Also when it failed: the message is delivered and kept here, and the store is tried again.
     shared.stored.send_replace(change);
     taken
+}
+
+/// Publishes what connected clients have left for their end, before a broker that ends closes their connections: to subscribers and into
+/// the store, as long as these are quick. What is not settled by then is published again at the next start.
+pub(crate) async fn publish_last_wills(shared: &Rc<Shared>) {
+    let wills = shared.broker.borrow_mut().begin_end();
+    if wills.is_empty() {
+        return;
+    }
+    let until = shared.env.now() + plan::LAST_WILLS;
+    let publishing: FuturesUnordered<_> = wills
+        .into_iter()
+        .map(|(client, will)| connection::publish_will(Rc::clone(shared), client, will))
+        .collect();
+    shared.env.timeout(plan::LAST_WILLS, publishing.collect::<()>()).await;
+    while !shared.broker.borrow().is_written() && !until.since(shared.env.now()).is_zero() {
+        shared.env.sleep(WRITTEN_LOOK).await;
+    }
 }
 
 /// Ends sessions and publishes wills when their time has come.

@@ -44,9 +44,11 @@
 //! # Keeps across a restart
 //! What a broker elsewhere has not acknowledged. Where the time stood by which messages expire (`kept_time.rs`). Retained messages, in the store; a retained publish of QoS 1 or 2 is acknowledged after its commit. Sessions that outlive
 //! their connection, with their subscriptions, what their client has not acknowledged, and what it has not released: a
-//! publish of QoS 1 or 2 for one of them is acknowledged when it is in the store. What is only to be deleted there waits
-//! for the next commit, a second at most; a power cut in that second brings a message of QoS 1 once more. What is not kept:
-//! wills that wait for their delay, and retained messages that a new subscription had not been sent yet.
+//! publish of QoS 1 or 2 for one of them is acknowledged when it is in the store. Wills, of clients that are connected and of those that are
+//! away for less than its delay, until what they say is where it is to be (`wills.rs`): a broker that ends in order publishes those
+//! without a delay before it closes the connections, and one that was killed does so at its next start. What is only to be deleted there waits
+//! for the next commit, a second at most; a power cut in that second brings a message of QoS 1 once more, or a will. What is not kept:
+//! retained messages that a new subscription had not been sent yet.
 //!
 //! Listeners and connections are tasks of the actor and no children of it: each changes the sessions, filters and queues that all
 //! of them share, and a panic on the way leaves these half changed, which no connection of its own could mend. So such a
@@ -109,6 +111,7 @@ mod upload_sources;
 mod uploader;
 mod uploads;
 mod web_socket;
+mod wills;
 
 pub use access::line as password_line;
 pub use actor::EventBus;

@@ -19,7 +19,7 @@ use crate::connection_limits::ConnectionLimits;
 use crate::error::RouterError;
 use crate::incoming::large_packets;
 use crate::intake::Intake;
-use crate::keeper::{end_in_time, keep, store_once};
+use crate::keeper::{end_in_time, keep, publish_last_wills, store_once};
 use crate::kept_time::KeptTime;
 use crate::message::Message;
 use crate::places::{self, Places};
@@ -74,6 +74,7 @@ impl OwnBroker {
             shared.broker.borrow_mut().forget_users(|user| access.knows(user));
         }
         cx.spawn(files.keep(Rc::clone(&shared)));
+        // Before the listeners, so that what an earlier run left to be said is said before any client is back.
         cx.spawn(end_in_time(Rc::clone(&shared)));
         cx.spawn(figures::tell(Rc::clone(&shared)));
         let bound = Rc::<RefCell<Places>>::default();
@@ -159,6 +160,7 @@ impl Bus for OwnBroker {
 
     fn stop(&self) -> LocalBoxFuture<'_, ()> {
         async {
+            publish_last_wills(&self.shared).await;
             self.shared.broker.borrow().close_all();
             store_once(&self.shared, &self.store, &self.shared.env).await;
             self.places.borrow_mut().unix = None;
@@ -263,6 +265,7 @@ fn show(shared: &Shared, places: &Places, config: &config::edge::EventBus, view:
         "sessions": sessions,
         "subscriptions": subscriptions,
         "retained": broker.retained.len(),
+        "wills": broker.wills(),
     });
     view.extend(seen.as_object().cloned().unwrap_or_default());
     for (key, event) in COUNTED {
@@ -271,7 +274,7 @@ fn show(shared: &Shared, places: &Places, config: &config::edge::EventBus, view:
 }
 
 /// What is counted, under the name that it is shown by.
-const COUNTED: [(&str, &str); 28] = [
+const COUNTED: [(&str, &str); 29] = [
     ("messagesIn", events::MESSAGE_IN),
     ("messagesOut", events::MESSAGE_OUT),
     ("refusedTopics", events::TOPIC_REFUSED),
@@ -294,6 +297,7 @@ const COUNTED: [(&str, &str); 28] = [
     ("lostQos1", events::QOS1_LOST),
     ("cutOff", events::CLIENT_CUT_OFF),
     ("notRetained", events::NOT_RETAINED),
+    ("notKeptWills", events::WILL_NOT_KEPT),
     ("routerDeaths", events::ROUTER_DIED),
     ("routerRebuilds", events::ROUTER_REPLACED),
     ("forgottenSessions", events::SESSION_FORGOTTEN),

@@ -90,6 +90,10 @@ pub(crate) const RECEIVE_MAXIMUM: u16 = 256;
 pub(crate) const OUTGOING_ALIASES: u16 = 16;
 /// 16 topics that a client of MQTT 5 may give a number.
 pub(crate) const TOPIC_ALIASES: u16 = 16;
+/// 4 MiB of wills are kept over a power cut, shared as `quotas.rs` says: 3,000 of 1 KiB.
+pub(crate) const WILL_BYTES: usize = 4 << 20;
+/// 2 s for the wills of connected clients when the broker ends.
+pub(crate) const LAST_WILLS: Duration = Duration::from_secs(2);
 /// 1 s: what only has to be deleted from the store waits for so long, as it may be the next commit's.
 pub(crate) const LAZY_STORE: Duration = Duration::from_secs(1);
 /// 128 bytes: the longest name of a client that is taken, see `identity.rs`; of an anonymous one it is its client id.

@@ -14,7 +14,7 @@ use beehive::Moment;
 
 use crate::access::{AuthMethod, Rights};
 use crate::message::Message;
-use crate::packet::Publish;
+use crate::packet::Will;
 use crate::plan;
 use crate::qos2::Unreleased;
 
@@ -96,7 +96,7 @@ pub(crate) enum EnqueueOutcome {
 /// A will that waits for its delay to pass.
 #[derive(Debug)]
 pub(crate) struct PendingWill {
-    pub(crate) publish: Publish,
+    pub(crate) will: Rc<Will>,
     pub(crate) due: Moment,
 }
 

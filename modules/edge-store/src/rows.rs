@@ -96,7 +96,8 @@ pub enum Table {
     Mappers,
     /// A retained MQTT message: (topic, "").
     Retained,
-    /// An MQTT session that outlives its connection: (client, ""); and its subscriptions and messages: (client, what).
+    /// An MQTT session that outlives its connection: (client, ""); and its subscriptions and messages: (client, what). The will of an MQTT
+    /// client, whether it has such a session or not: (client, "w").
     MqttSessions,
     /// A service-account token: (what it was asked for, "").
     Tokens,

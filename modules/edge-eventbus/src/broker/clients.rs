@@ -45,6 +45,7 @@ impl Broker {
     pub(crate) fn with_shares(mut self, quotas: Quotas) -> Self {
         self.quotas = quotas;
         self.retained.quota(quotas);
+        self.wills.quota(quotas);
         self
     }
 
@@ -123,6 +124,7 @@ impl Broker {
             let Some(ends) = fate(user, hash) else { continue };
             if ends {
                 session.will = None;
+                self.wills.remove(client);
             }
             match &session.handle {
                 Some(handle) => {

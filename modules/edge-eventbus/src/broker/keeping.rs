@@ -10,8 +10,9 @@ use super::{Broker, ClientId};
 use crate::access::AuthMethod;
 use crate::identity;
 use crate::message::Clocks;
-use crate::packet::Publish;
-use crate::session::{ConnectionHandle, PendingWill, Restored, RowKey, Session};
+use crate::packet::Will;
+use crate::session::{ConnectionHandle, Restored, RowKey, Session};
+use crate::wills;
 
 /// What the store has to take, and what to do if it does not.
 pub(crate) struct Batch {
@@ -21,11 +22,13 @@ pub(crate) struct Batch {
     topics: Vec<String>,
     forgotten: Vec<ClientId>,
     rows: Vec<(ClientId, Vec<RowKey>)>,
+    wills: Vec<ClientId>,
 }
 
 impl Broker {
-    /// Takes up the sessions that the store has.
+    /// Takes up the sessions and the wills that the store has.
     pub(crate) fn restore(&mut self, rows: Vec<Row>, clocks: Clocks) {
+        let (wills, rows): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(wills::is_will);
         let mut by_client: BTreeMap<String, Vec<Row>> = BTreeMap::new();
         for row in rows {
             by_client.entry(row.key1.clone()).or_default().push(row);
@@ -48,10 +51,14 @@ impl Broker {
             self.sessions.insert(Rc::clone(&id), session);
             self.join_restored(&id);
         }
+        for will in wills {
+            self.restore_will(&will.key1.as_str().into(), &will, clocks.now);
+        }
     }
 
-    /// Users that are no more leave no session behind either.
+    /// Users that are no more leave no session and no will behind either.
     pub(crate) fn forget_users(&mut self, is_known: impl Fn(&str) -> bool) {
+        self.forget_wills(&is_known);
         let of_none = |(client, session): (&ClientId, &Session)| {
             let by_password = session.auth_method == AuthMethod::Restored;
             let gone = identity::parts(client).0.is_some_and(|user| !is_known(user));
@@ -64,9 +71,10 @@ impl Broker {
     /// Whether there is something for the store, and whether somebody waits for that.
     pub(crate) fn to_store(&self) -> (bool, bool) {
         let now = self.retained.is_dirty() || !self.forgotten.is_empty();
+        let wills = self.wills.to_store();
         let mut sessions = self.sessions.values().map(Session::to_store);
         sessions
-            .try_fold((now, now), |(any, urgent), (one, waits)| {
+            .try_fold((now || wills.0, now || wills.1), |(any, urgent), (one, waits)| {
                 let both = (any || one, urgent || waits);
                 if both.1 { Err(both) } else { Ok(both) }
             })
@@ -92,7 +100,8 @@ impl Broker {
                 rows.push((Rc::clone(client), keys));
             }
         }
-        Batch { writes, change: self.change, topics, forgotten, rows }
+        let wills = self.wills.take_writes(&forgotten, &mut writes);
+        Batch { writes, change: self.change, topics, forgotten, rows, wills }
     }
 
     /// The store took the last batch.
@@ -104,6 +113,7 @@ impl Broker {
     pub(crate) fn not_taken(&mut self, batch: Batch) {
         self.retained.not_written(batch.topics);
         self.forgotten.extend(batch.forgotten);
+        self.wills.not_written(batch.wills);
         for (client, keys) in batch.rows {
             if let Some(session) = self.sessions.get_mut(&client) {
                 session.not_written(keys);
@@ -139,19 +149,8 @@ impl Broker {
         Some(self.change)
     }
 
-    /// A will that is published when its delay has passed, or its session ends.
-    pub(crate) fn delay_will(&mut self, client: &ClientId, publish: Publish, due: Moment) {
-        if let Some(session) = self.sessions.get_mut(client) {
-            session.will = Some(PendingWill { publish, due });
-            self.timers.notify_one();
-        } else {
-            self.due_wills.push((Rc::clone(client), publish));
-            self.timers.notify_one();
-        }
-    }
-
     /// Ends what is over by now. Returns the wills that are due, and when to look again.
-    pub(crate) fn sweep(&mut self, now: Moment) -> (Vec<(ClientId, Publish)>, Option<Moment>) {
+    pub(crate) fn sweep(&mut self, now: Moment) -> (Vec<(ClientId, Rc<Will>)>, Option<Moment>) {
         let over = self.sessions.iter().filter(|(_, session)| session.ends().is_some_and(|at| at <= now));
         let over: Vec<ClientId> = over.map(|(client, _)| Rc::clone(client)).collect();
         for client in over {
@@ -161,7 +160,7 @@ impl Broker {
         let mut wills = std::mem::take(&mut self.due_wills);
         for (client, session) in &mut self.sessions {
             if let Some(will) = session.will.take_if(|will| will.due <= now) {
-                wills.push((Rc::clone(client), will.publish));
+                wills.push((Rc::clone(client), will.will));
             }
         }
         let ends = self.sessions.values().filter_map(Session::ends);

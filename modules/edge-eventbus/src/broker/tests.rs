@@ -4,6 +4,7 @@ mod keeping;
 mod model;
 mod routing;
 mod subscriptions;
+mod wills;
 
 use super::*;
 use crate::error::RouterError;

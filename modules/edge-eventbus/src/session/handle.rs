@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::patience::Patience;
 use crate::access::AuthMethod;
 use crate::error::ConnectionError;
-use crate::packet::{OutgoingAliases, Version};
+use crate::packet::{OutgoingAliases, Version, Will};
 use crate::peer::Peer;
 
 /// How a connection came.
@@ -78,6 +78,8 @@ pub(crate) struct ConnectionHandle {
     pub(crate) patience: Patience,
     /// Nothing is read from it, be it an acknowledgement, as others have no room for what it publishes.
     held_up: Cell<bool>,
+    /// What is to be published when it has ended.
+    pub(crate) will: RefCell<Option<Rc<Will>>>,
     /// Its writer is half-way through a packet: nothing else may be written.
     pub(crate) writing: Cell<bool>,
 }

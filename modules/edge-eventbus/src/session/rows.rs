@@ -1,5 +1,5 @@
 //! A session in the store: a row for itself, for each subscription, for each message of QoS 1 or 2 that its client has not
-//! acknowledged, and for up to 256 publishes of QoS 2 each that its client has not released (see `qos2.rs`).
+//! acknowledged, and for up to 256 publishes of QoS 2 each that its client has not released (see `qos2.rs`). The row of its will is in `wills.rs`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -81,6 +81,13 @@ impl Session {
         count
     }
 
+    /// Whether something waits for nothing but its client's socket.
+    pub(crate) fn may_send(&self) -> bool {
+        let Some(handle) = self.handle.as_ref().filter(|handle| !handle.is_closing()) else { return false };
+        let window = plan::INFLIGHT.min(handle.connect_info.receive_maximum.into());
+        self.queue.front().is_some_and(|next| !self.has_to_wait(next, window))
+    }
+
     /// Whether earlier messages of QoS 1 and 2 have to be acknowledged first, or the store has to have this one.
     fn has_to_wait(&self, next: &Queued, window: usize) -> bool {
         let large = self.flying > 0 && self.flying + next.message.size() > plan::INFLIGHT_BYTES;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::qos2::Progress;
 
-fn will(payload: &'static [u8]) -> crate::packet::Publish {
+pub(super) fn will(payload: &'static [u8]) -> crate::packet::Publish {
     crate::packet::Publish {
         topic: "will".into(),
         payload: Bytes::from_static(payload),
@@ -63,7 +63,7 @@ fn unreleased_publishes_are_rows_of_256_and_those_of_before_are_taken_over() {
 }
 
 /// What the store has of a broker, in the order of its keys.
-fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) {
+pub(super) fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) {
     let mut batch = broker.take_batch(crate::message::Clocks::default());
     for write in std::mem::take(&mut batch.writes) {
         match write {
@@ -80,7 +80,7 @@ fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String), Vec<u8>>) 
     broker.taken();
 }
 
-fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
+pub(super) fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
     let row = |((key1, key2), value): (&(String, String), &Vec<u8>)| Row {
         key1: key1.clone(),
         key2: key2.clone(),
@@ -204,9 +204,10 @@ fn a_session_ends_in_its_time_and_its_will_is_published_then_or_before() {
         let id: ClientId = name.into();
         let (handle, _) = broker.attach(&id, false, info());
         broker.detach(&id, &handle, at(100));
-        broker.delay_will(&id, will(name.as_bytes()), at(100 + due));
+        let publish = will(name.as_bytes());
+        broker.delay_will(&id, Rc::new(crate::packet::Will { publish, delay: 0 }), at(100 + due));
     }
-    let wills = |(wills, next): (Vec<(ClientId, crate::packet::Publish)>, Option<Moment>)| {
+    let wills = |(wills, next): (Vec<(ClientId, Rc<crate::packet::Will>)>, Option<Moment>)| {
         (wills.into_iter().map(|(client, _)| client.to_string()).collect::<Vec<_>>(), next)
     };
     assert_eq!(wills(broker.sweep(at(110))), (vec![], Some(at(120))));
