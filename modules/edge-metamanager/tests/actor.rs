@@ -14,6 +14,7 @@ use contract::edgecontroller::EdgeUp;
 use contract::edged::EdgedMsg;
 use contract::ids::DEVICES;
 use contract::metamanager::MetaMsg;
+use contract::node_task::TaskProgress;
 use contract::parsed::ParsedReport;
 use contract::router::RouterUp;
 use contract::uplink::TaskUp;
@@ -226,6 +227,18 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
             .await;
         }
         node.report(UpReport::PodGone { namespace: "d".into(), name: "a".into(), uid: "u".into() }).await;
+        node.report(UpReport::NodeTask(TaskProgress {
+            kind: "ImagePrePullJob".into(),
+            job: "warm-up".into(),
+            uid: "u".into(),
+            phase: "InProgress".into(),
+            reason: String::new(),
+            actions: Vec::new(),
+            images: Vec::new(),
+            from_version: String::new(),
+            to_version: String::new(),
+        }))
+        .await;
         node.meta.tell(node.up()).await.unwrap();
         // Neither the router nor the device controller answers.
         let Some(RouterUp::Telemetry { uploads, reply: _kept }) = node.router_up.next(SOON).await else {
@@ -238,6 +251,8 @@ fn neither_devices_nor_telemetry_hold_up_the_status_of_a_pod() {
         let Some(EdgeUp::Reports { reports, .. }) = node.edge_up.next(SOON).await else { panic!() };
         let reports = reports.open().unwrap().items;
         assert_eq!(reports.len(), 1);
+        let Some(TaskUp::Reports { reports, .. }) = node.task_up.next(SOON).await else { panic!() };
+        assert_eq!(reports.open().unwrap().items.len(), 1);
     });
 }
 

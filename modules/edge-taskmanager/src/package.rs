@@ -264,7 +264,7 @@ mod tests {
 
     impl Blobs for Memory {
         async fn target(&self, _: &str) -> Result<Descriptor, RuntimeError> {
-            self.target.clone().ok_or_else(|| RuntimeError::Unsupported { call: "x" })
+            self.target.clone().ok_or(RuntimeError::Unsupported { call: "x" })
         }
 
         async fn read(

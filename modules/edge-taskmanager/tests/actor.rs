@@ -262,11 +262,11 @@ fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause
             loop {
                 let rows = node.store.outbox_head(9, 9999).unwrap();
                 let reports = rows.iter().map(|row| rows::decode_report(&row.body).unwrap());
-                let ended = reports.filter_map(|report| match report {
+                let mut ended = reports.filter_map(|report| match report {
                     UpReport::NodeTask(said) if said.uid == "u" && said.phase == "Failure" => Some(said),
                     _ => None,
                 });
-                match ended.last() {
+                match ended.next_back() {
                     Some(ended) => return ended,
                     None => node.env.sleep(Duration::from_millis(10)).await,
                 }
