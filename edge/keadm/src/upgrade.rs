@@ -151,7 +151,7 @@ struct UpgradeEdge {
 pub struct RollbackEdge {
     #[command(flatten)]
     health: OfHealth,
-    /// The version of the backup; the newest other one if left out
+    /// The version of the backup; the newest one before the version that runs if left out
     #[arg(long)]
     historical_version: Option<String>,
     /// Put the store of the backup back as well: what came in since then is lost, and what the cloud holds comes from there again

@@ -85,7 +85,7 @@ pub(crate) fn desired_not_written(
 ) {
     env.count("mapper_desired_values_not_written");
     if is_new {
-        tracing::warn!(%device, property, reason, "desired value not written; will retry");
+        tracing::warn!(%device, property, reason, "desired value not written");
     }
 }
 

@@ -212,8 +212,9 @@ fn upgrading(folder: &Path) -> Node {
     started(Settings { enable: true, programs: Some(programs) }, folder)
 }
 
-/// A NodeUpgradeJob, and how far its part is.
-async fn upgrade(store: &Store, confirm: bool, kept: &str) {
+/// A NodeUpgradeJob, and how far its part is, as an edgecore before has left both: nobody looks at them yet.
+async fn upgrade(folder: &Path, confirm: bool, kept: &str) {
+    let store = Store::open(folder.join("edgecore.db"), Options::new([1; 16])).unwrap();
     let spec = json!({"version": "v0.2.0", "image": "r.example/package", "requireConfirmation": confirm});
     let object = Write::PutObject {
         key: ObjectKey::new(TaskKind::NodeUpgrade.resource(), "", "spring"),
@@ -249,9 +250,8 @@ fn journal(phase: &str, outcome: &str) -> String {
 #[test]
 fn an_upgrade_waits_for_somebody_on_the_node_and_what_keadm_refuses_is_its_cause() {
     run(async |folder| {
+        upgrade(folder, true, FETCHED).await;
         let mut node = upgrading(folder);
-        upgrade(&node.store, true, FETCHED).await;
-        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
         // Images of other jobs are pulled meanwhile.
         node.sent("v", &["a:1"], &["mem"]).await;
         let (_, _, reply) = node.asked_to_pull().await;
@@ -287,9 +287,8 @@ fn an_upgrade_that_edgecore_did_not_see_the_end_of_is_told_by_the_next_one() {
         std::fs::create_dir_all(&journals).unwrap();
         let document = journals.join("journal.json");
         std::fs::write(&document, journal("Health", "")).unwrap();
+        upgrade(folder, false, BEGUN).await;
         let mut node = upgrading(folder);
-        upgrade(&node.store, false, BEGUN).await;
-        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
         node.env.sleep(Duration::from_millis(300)).await;
         assert_eq!(node.said(), None, "it goes on");
         // The cloud has not waited for it, and takes the job away: the end is told all the same.
@@ -306,11 +305,7 @@ fn an_upgrade_that_edgecore_did_not_see_the_end_of_is_told_by_the_next_one() {
 
         // Of one that was not even begun when edgecore ended the cloud hears that.
         std::fs::remove_dir_all(&journals).unwrap();
-        let mut node = upgrading(folder);
-        upgrade(&node.store, false, BEGUN).await;
-        node.tasks.tell(EdgeTaskMsg::ObjectsChanged(ChangedObjects::Any)).await.unwrap();
-        drop(node.meta.next(Duration::from_millis(1)).await);
-        node.stop().await;
+        upgrade(folder, false, BEGUN).await;
         let mut node = upgrading(folder);
         let said = node.until("its end is told", |said| said.phase == "Failure").await;
         assert!(said.reason.contains("before keadm had begun"), "{}", said.reason);

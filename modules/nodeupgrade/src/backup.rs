@@ -1,6 +1,7 @@
 //! Copies of a node's program, settings and store, a folder for each version, beside the store. The newest few are kept; which those are
 //! is counted, since a node's clock may stand anywhere.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -204,7 +205,8 @@ fn read(folder: &Path) -> Option<Backup> {
     })
 }
 
-/// The backup of the version that is named, or else the newest of another version than the one that runs.
+/// The backup of the version that is named, or else the newest of another version than the one that runs, and of none that is newer than
+/// that: who goes back twice is not to be on the release that was left.
 ///
 /// # Errors
 /// When there is none: then it names those that there are.
@@ -218,7 +220,10 @@ pub(crate) fn find(store: &Path, named: Option<&str>, running: &Version) -> Resu
         }
     };
     let wanted = match named {
-        None => there.iter().find(|one| one.version != *running),
+        None => there.iter().find(|one| {
+            let is_back = !running.is_known() || one.version.newness(running) != Ordering::Greater;
+            one.version != *running && is_back
+        }),
         Some(named) => {
             let version = Version::parse(named)
                 .with_context(|| format!("`{}` is no version, as 0.1.0", named.escape_debug()))?;
@@ -229,7 +234,9 @@ pub(crate) fn find(store: &Path, named: Option<&str>, running: &Version) -> Resu
         }
     };
     wanted.cloned().with_context(|| match named {
-        None => format!("no backup of another version than {running}: {}", shown()),
+        None => {
+            format!("no backup of a version before {running}: {} (`--historical-version` names one)", shown())
+        }
         Some(named) => format!("no backup of {named}: {}", shown()),
     })
 }

@@ -100,6 +100,11 @@ fn a_version_is_found_by_its_name_or_as_the_newest_other_one() {
     let running = Version::parse("0.3.0+123").unwrap();
     let found = |named| find(&fixture.store, named, &running).map(|one| one.version.to_string());
     assert_eq!(found(None).unwrap(), "0.2.0+def");
+    let back = |running: &Version| find(&fixture.store, None, running).map(|one| one.version.to_string());
+    assert_eq!(back(&Version::parse("0.2.0+def").unwrap()).unwrap(), "0.1.0+abc", "not forward again");
+    let error = format!("{:#}", back(&Version::parse("0.1.0+abc").unwrap()).unwrap_err());
+    assert!(error.contains("0.3.0+123") && error.contains("--historical-version"), "{error}");
+    assert_eq!(back(&Version::unknown("a program that says nothing")).unwrap(), "0.3.0+123");
     assert_eq!(found(Some("v0.1.0")).unwrap(), "0.1.0+abc");
     for (named, word) in [("0.0.1", "0.2.0+def"), ("0.3.0", "that runs"), ("../x", "no version")] {
         let error = format!("{:#}", found(Some(named)).unwrap_err());

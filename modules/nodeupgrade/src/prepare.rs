@@ -59,7 +59,7 @@ pub async fn prepare(
     Ok(Prepared::Ready)
 }
 
-/// Takes the programs and settings of a backup as the new ones: of the version that is named, else of the newest other one. It goes
+/// Takes the programs and settings of a backup as the new ones: of the version that is named, else of the newest one before. It goes
 /// without an edgecore that runs, and from one that cannot.
 ///
 /// # Errors

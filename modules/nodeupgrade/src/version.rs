@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 /// What a version may be long: it names a folder.
 const LENGTH_MAX: usize = 80;
+/// What stands for a version that nobody knows.
+const UNKNOWN: &str = "unknown";
 
 /// A version as semver.org has it, with the commit behind a `+`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,12 @@ impl Version {
 
     /// One that nobody knows, by this word.
     pub(crate) fn unknown(text: &str) -> Version {
-        Version { text: text.to_owned(), numbers: [0; 3], pre: Some("unknown".to_owned()) }
+        Version { text: text.to_owned(), numbers: [0; 3], pre: Some(UNKNOWN.to_owned()) }
+    }
+
+    /// Whether its program has said it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.pre.as_deref() != Some(UNKNOWN)
     }
 
     /// From what `PROGRAM --version` prints: `PROGRAM 1.2.3 (commit 00f9c82c…)`.
