@@ -54,9 +54,12 @@ fn a_healthy_program_is_confirmed_and_the_way_back_is_open() {
     assert!(fs::read(&edited).unwrap().ends_with(b"# changed\n"));
     assert!(node.pods().contains(&"later".to_owned()));
 
-    // And with the store of the backup: what came after it is gone.
+    // Back goes to no newer version unless that is named; with the store of its backup, what came after it is gone.
     node.put_while_it_is_stopped("last");
     let (good, said) = node.keadm("rollback", &["--restore-store"]);
+    assert!(!good && said.contains("no backup of a version before 0.1.0: there is 0.1.1, 0.1.0"), "{said}");
+    node.runs_only(&old);
+    let (good, said) = node.keadm("rollback", &["--historical-version", NEW, "--restore-store"]);
     assert!(good, "{said}");
     node.runs_only(&new);
     assert_eq!(node.pods(), ["a", "later"]);
