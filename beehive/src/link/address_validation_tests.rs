@@ -373,9 +373,10 @@ fn of_several_dials_after_an_outage_one_has_its_handshake() {
             sleep(Duration::from_millis(late)).await;
             dialer.dial().await
         };
-        let (first, second, third) = futures::join!(dial(0), dial(200), dial(400));
+        let (first, second, third) = futures::join!(dial(0), dial(300), dial(600));
         assert!(first.is_ok() && second.is_err() && third.is_err());
-        assert_eq!((came.get(), handshakes.pending()), (1, 0));
+        assert_eq!(came.get(), 1);
+        until("half a handshake stays", || handshakes.pending() == 0).await;
         let sent = all.load(Ordering::Relaxed);
         assert!(sent < 20, "{sent} packets");
         // Nothing of it stands in the way of the next one.

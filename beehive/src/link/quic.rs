@@ -214,6 +214,12 @@ impl Subscriber for EndpointEvents {
         state.pending = None;
     }
 
+    fn on_packet_sent(&mut self, state: &mut ConnectionState, meta: &ConnectionMeta, _: &events::PacketSent) {
+        if let Some(Pending::Dialled(dial)) = &mut state.pending {
+            dial.sent(meta.timestamp.duration_since_start());
+        }
+    }
+
     fn on_packet_received(
         &mut self,
         state: &mut ConnectionState,
