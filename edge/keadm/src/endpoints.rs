@@ -5,7 +5,7 @@
 //! ports: the other one stands beside the given one, as 10001 beside 10000 and the shipped NodePort 30001 beside 30000, or is
 //! told.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use config::parse_host_port;
 
@@ -59,6 +59,12 @@ impl CloudPorts {
     /// # Errors
     /// When `cloudcore` is not host:port, or has no port beside it.
     pub(crate) fn endpoints(&self) -> Result<Endpoints> {
+        if self.cloudcore.contains(',') {
+            bail!(
+                "--cloudcore-ipport is not usable: one CloudCore is joined at; name them all with `--set modules.edgeHub.quic.server=A:10001,B:10001 \
+                 --set modules.edgeHub.websocket.server=A:10000,B:10000`"
+            );
+        }
         let (host, port) = parse_host_port(&self.cloudcore)
             .map_err(|what| anyhow::anyhow!("--cloudcore-ipport is not usable: {what}"))?;
         let (websocket, quic) = match self.protocol {
@@ -114,5 +120,11 @@ mod tests {
         let below = CloudPorts { protocol: HubProtocol::Quic, ..told("h:1") }.endpoints().unwrap_err();
         assert!(below.to_string().contains("--websocketport"), "{below}");
         assert!(told("h").endpoints().unwrap_err().to_string().contains("--cloudcore-ipport"));
+    }
+
+    #[test]
+    fn a_list_is_told_where_it_goes() {
+        let error = told("a:10000,b:10000").endpoints().err().unwrap().to_string();
+        assert!(error.contains("--set modules.edgeHub.quic.server="), "{error}");
     }
 }

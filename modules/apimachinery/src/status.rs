@@ -127,8 +127,16 @@ pub fn failure(code: u16, message: &str) -> Value {
     status
 }
 
-/// The same for an upgrade that was refused with this text. client-go puts these words before a text itself, and a Status is shown as
-/// it is.
-pub fn upgrade_refused(code: u16, text: &str) -> Value {
-    failure(code, &format!("unable to upgrade connection: {}", text.trim()))
+/// The body that refuses an upgrade with this text, and its type: the text, as with kubelets, before which client-go puts `unable to upgrade
+/// connection: `. client-go reads it as YAML first, in which a sentence with a colon is an object without a message, and `kubectl exec`
+/// would say nothing at all: such a one is a Status.
+pub fn upgrade_refused(code: u16, text: &str) -> (&'static str, String) {
+    let text = text.trim();
+    if text.contains(':')
+        || text.starts_with(['{', '[', '&', '*', '!', '|', '>', '%', '@', '`', '#', '-', '?'])
+    {
+        ("application/json", failure(code, text).to_string())
+    } else {
+        ("text/plain; charset=utf-8", text.to_owned())
+    }
 }

@@ -13,6 +13,9 @@ const FIELD: usize = 256;
 /// 4 KiB of a message: a sentence with its causes.
 const MESSAGE: usize = 4 << 10;
 
+/// 22 bytes: what says that some are left out.
+const NOTE: usize = 22;
+
 /// What `tracing` calls the sentence of a line.
 const MESSAGE_FIELD: &str = "message";
 
@@ -36,7 +39,8 @@ impl Visit for Cutting<'_> {
         }
         let end = value.floor_char_boundary(most(field));
         match value.split_at_checked(end) {
-            Some((kept, cut)) if !cut.is_empty() => {
+            // To say that so little is left out takes more room.
+            Some((kept, cut)) if cut.len() > NOTE => {
                 self.0.record_debug(field, &format_args!("{kept:?}{}", Omitted(cut.len())));
             }
             _ => self.0.record_str(field, value),

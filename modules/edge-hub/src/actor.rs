@@ -262,7 +262,7 @@ impl EdgeHub {
         let caller = AttemptContext { env, greeting, meta, twin, streams, hub };
         let certificates = self.keeping.as_ref().map(|keeping| Rc::clone(&keeping.certificates));
         let (links, myself) = (Rc::clone(&self.links), cx.myself());
-        let patience = self.plan.patience(server);
+        let patience = self.plan.patience();
         let task = cx.spawn(async move {
             let made = match (head_start, &target.quic) {
                 (Some(head_start), _) => {

@@ -25,8 +25,8 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
 /// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
 pub const PATIENCE: Duration = Duration::from_secs(6);
-/// 1.2 s: the same of one that has just ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
-/// silent link. A packet of its, be it an answer to the first one, has it waited for on.
+/// 1.2 s: the same right after one has ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
+/// silent link: how the link was made is known to work. A packet of its, be it an answer to the first one, has it waited for on.
 pub const SHORT_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// 60 s without a link before servers are tried that the cloud has named and the settings have not.
@@ -113,7 +113,7 @@ pub struct Plan {
     unlinked: Option<Moment>,
     /// Which of the servers that the cloud has named is tried next.
     next_named: usize,
-    /// How the link of the server that served last ended, until that is known to be there again, or not.
+    /// How the link of the server that served last ended, until each has had its turn.
     last_end: LinkEnd,
     /// The link that is up is silent: which servers were dialled beside it.
     beside: Option<BTreeSet<usize>>,
@@ -172,6 +172,7 @@ impl Plan {
             let first = of_turn.map(|server| server.not_before).min().unwrap_or(now);
             first.since(now)
         };
+        self.last_end = LinkEnd::Other;
         self.new_turn();
         NextStep::Wait(pause)
     }
@@ -208,10 +209,10 @@ impl Plan {
         tried.insert(server).then_some(server)
     }
 
-    /// How long this server may be silent before another one is tried; `None`: there is no other.
-    pub fn patience(&self, server: usize) -> Option<Duration> {
+    /// How long a server may be silent before another one is tried; `None`: there is no other.
+    pub fn patience(&self) -> Option<Duration> {
         let others = self.servers.iter().filter(|server| !server.is_out).count() > 1;
-        let is_leaving = self.last_end == LinkEnd::ClosedByCloud && server == self.preferred;
+        let is_leaving = self.last_end == LinkEnd::ClosedByCloud;
         // Each moment that is spent on one while a link is silent, or has just ended in order, is one in which the node is cut off.
         let is_urgent = self.beside.is_some() || is_leaving;
         others.then_some(if is_urgent { SHORT_PATIENCE } else { PATIENCE })
@@ -256,9 +257,6 @@ impl Plan {
         now: Moment,
         jitter: impl Fn(Duration) -> Duration,
     ) {
-        if server == self.preferred {
-            self.last_end = LinkEnd::Other;
-        }
         let Some(server) = self.servers.get_mut(server) else { return };
         server.tried = true;
         if let Some(wait) = wait {
@@ -366,14 +364,17 @@ mod tests {
             plan.linked(1, Carrier::Quic);
             plan.ended(end);
             assert_eq!(plan.next(at(0), whole), dial(1), "it may be back");
-            assert_eq!((plan.patience(1), plan.patience(0)), (Some(patience), Some(PATIENCE)));
+            assert_eq!(plan.patience(), Some(patience));
             plan.failed(1, None, at(0), whole);
             assert_eq!(plan.next(at(0), whole), dial(0));
-            assert_eq!(plan.patience(1), Some(PATIENCE), "once");
+            assert_eq!(plan.patience(), Some(patience), "the next may be gone as well");
+            plan.failed(0, None, at(0), whole);
+            assert!(matches!(plan.next(at(0), whole), NextStep::Wait(_)));
+            assert_eq!(plan.patience(), Some(PATIENCE), "each once");
         }
         let mut alone = Plan::new(1);
         alone.ended(LinkEnd::ClosedByCloud);
-        assert_eq!(alone.patience(0), None);
+        assert_eq!(alone.patience(), None);
     }
 
     #[test]
@@ -389,10 +390,10 @@ mod tests {
         plan.silence_begins();
         plan.failed(0, Some(seconds(30)), at(0), whole);
         assert_eq!((plan.beside(2, at(10)), plan.beside(2, at(10))), (Some(1), None), "one asked to wait");
-        assert_eq!((plan.beside(2, at(31)), plan.patience(0)), (Some(0), Some(SHORT_PATIENCE)));
+        assert_eq!((plan.beside(2, at(31)), plan.patience()), (Some(0), Some(SHORT_PATIENCE)));
         // Heard again, and silent again: everybody has another turn.
         plan.silence_ends();
-        assert_eq!((plan.beside(2, at(31)), plan.patience(0)), (None, Some(PATIENCE)));
+        assert_eq!((plan.beside(2, at(31)), plan.patience()), (None, Some(PATIENCE)));
         plan.silence_begins();
         assert_eq!(plan.beside(2, at(31)), Some(0));
     }
@@ -441,7 +442,7 @@ mod tests {
         let mut plan = Plan::new(1);
         plan.named();
         plan.named();
-        assert_eq!(plan.patience(0), None);
+        assert_eq!(plan.patience(), None);
         let turn = |plan: &mut Plan, second| {
             let mut dialled = Vec::new();
             while let NextStep::Dial { server, .. } = plan.next(at(second), whole) {

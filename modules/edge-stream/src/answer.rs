@@ -54,14 +54,13 @@ impl Reply {
 }
 
 impl Reply {
-    /// What refuses an upgrade is said in a `metav1.Status`, because client-go reads it as YAML: there a sentence with a colon is an object
-    /// without a message.
+    /// What refuses an upgrade is said so that client-go can read it ([`apimachinery::upgrade_refused`]).
     pub(crate) fn refuse_upgrade(&mut self) {
         let (400.., Body::Whole(text)) = (self.status, &self.body) else { return };
-        let status = apimachinery::upgrade_refused(self.status, &String::from_utf8_lossy(text));
-        self.body = Body::Whole(status.to_string().into_bytes());
+        let (content_type, body) = apimachinery::upgrade_refused(self.status, &String::from_utf8_lossy(text));
+        self.body = Body::Whole(body.into_bytes());
         self.headers.retain(|(name, _)| name != "content-type");
-        self.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        self.headers.push(("content-type".to_owned(), content_type.to_owned()));
     }
 }
 

@@ -4,15 +4,15 @@ use http::{HeaderValue, header};
 use http_body_util::BodyExt as _;
 use https::{Answer, body};
 
-/// An answer that refuses an upgrade, as a `metav1.Status`: client-go reads what it says as YAML, in which a sentence with a colon is an
-/// object without a message, and `kubectl exec` would say nothing at all.
+/// An answer that refuses an upgrade, so that client-go can read it ([`apimachinery::upgrade_refused`]).
 pub async fn upgrade_refusal(answer: Answer) -> Answer {
     let (mut parts, said) = answer.into_parts();
     // A sentence, which is there already.
     let said = said.collect().await.map(|said| said.to_bytes()).unwrap_or_default();
-    let status = apimachinery::upgrade_refused(parts.status.as_u16(), &String::from_utf8_lossy(&said));
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Answer::from_parts(parts, body::whole(status.to_string()))
+    let (content_type, said) =
+        apimachinery::upgrade_refused(parts.status.as_u16(), &String::from_utf8_lossy(&said));
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Answer::from_parts(parts, body::whole(said))
 }
 
 #[cfg(test)]
@@ -33,10 +33,19 @@ mod tests {
         assert_eq!(answer.headers()["content-type"], "application/json");
         let said = answer.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
         let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
-        assert_eq!(said["message"], "unable to upgrade connection: node `a` is full: wait");
+        assert_eq!(said["message"], "node `a` is full: wait");
         assert_eq!(
             (&said["kind"], &said["reason"], &said["code"]),
             (&"Status".into(), &"TooManyRequests".into(), &429.into())
         );
+    }
+
+    #[test]
+    fn a_plain_sentence_is_a_kubelets() {
+        let answer = body::sentence(StatusCode::INTERNAL_SERVER_ERROR, "container not found (\"c\")\n");
+        let answer = upgrade_refusal(answer).now_or_never().unwrap();
+        assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
+        let said = answer.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        assert_eq!(said, "container not found (\"c\")");
     }
 }

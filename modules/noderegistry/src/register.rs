@@ -293,11 +293,12 @@ impl Registry {
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())
     }
 
-    /// Takes the living certificate of `node` back: the name is free for whoever has a token for it, and the Node stays.
+    /// Takes the living certificate of `node` back: the name is free for whoever has a token for it, and the Node stays. Answers whether
+    /// the name is barred: then it is free for nobody until [`Registry::free`].
     ///
     /// # Errors
     /// [`Refusal::NothingToGiveBack`]: an older certificate cannot free the name of a newer one.
-    pub async fn release(&self, node: &NodeName, serial: &str) -> Result<(), EnrolmentError> {
+    pub async fn release(&self, node: &NodeName, serial: &str) -> Result<bool, EnrolmentError> {
         for _ in 0..SWAP_TRIES {
             let found = self.edge_node(node).await?;
             let is_its_own = |found: &EdgeNode| Entry::of(found).is_good(serial);
@@ -306,7 +307,7 @@ impl Registry {
             };
             plan::given_back(&mut found);
             if self.swap(node, &found).await? {
-                return Ok(());
+                return Ok(plan::is_barred(&found.metadata));
             }
         }
         Err(RegistryError::contended(EDGE_NODE, node.as_str()).into())

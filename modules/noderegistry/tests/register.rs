@@ -187,7 +187,7 @@ async fn a_node_is_admitted_for_the_node_that_was_made_for_it_and_for_no_other()
     assert_eq!(refused(fixture.join(&open, "edge-1", "bb").await), Refusal::NeedsBoundToken(edge.clone()));
     let bound = fixture.token("bound", Some("edge-1"), 1).await;
     fixture.join(&bound, "edge-1", "bb").await.unwrap();
-    registry.release(&edge, "bb").await.unwrap();
+    assert!(!registry.release(&edge, "bb").await.unwrap());
     assert_eq!(refused(fixture.join(&open, "edge-1", "cc").await), Refusal::NeedsBoundToken(edge.clone()));
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
     fixture.join(&open, "edge-1", "cc").await.unwrap();
@@ -206,7 +206,7 @@ async fn a_name_that_was_revoked_stays_barred_until_it_is_freed() {
         assert_eq!(refused(fixture.join(claims, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
     }
     assert_eq!(fixture.used(&bound).await, 0, "a refusal costs no use");
-    registry.release(&edge, "aa").await.unwrap();
+    assert!(registry.release(&edge, "aa").await.unwrap(), "it is barred");
     assert_eq!(refused(fixture.join(&bound, "edge-1", "bb").await), Refusal::Barred(edge.clone()));
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::Gone);
     assert_eq!(registry.free(&edge).await.unwrap(), Removal::NotThere);

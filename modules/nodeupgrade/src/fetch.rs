@@ -262,7 +262,8 @@ pub(crate) async fn fetch_backup(
     }
     let first = staged.first().context("nothing is staged")?;
     let program = program_of(first)?;
-    told("Program", program.fits_machine(), |()| "is for this machine".to_owned(), say)?;
+    let says = |()| format!("{} of the backup is for this machine", first.name);
+    told("Program", program.fits_machine(), says, say)?;
     let version = program.version(EDGECORE, env).await;
     told("VersionSkew", version, |old| format!("{} back to {old}", node.version), say)?;
     Ok(staged)

@@ -241,18 +241,21 @@ impl EnrolmentHandler {
         taken.map_err(|wait| ErrorAnswer::too_often("certificate", wait))?;
         peer.identify(&serial, false).map_err(|_| ErrorAnswer::too_many("certificate"))?;
         let released = self.settings.registry.release(&node, &serial).await;
-        released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
+        let is_barred = released.map_err(|error| ErrorAnswer::not_enrolled(&error))?;
         self.metrics.add("cloudhub_enrolment_names_given_back", 1);
         tracing::info!(%node, serial, "enrolment undone: the node released its name");
         let found = self.settings.registry.node_metadata(&node).await;
-        Ok(given_back(&node, found.ok().map(|found| found.is_some())))
+        Ok(given_back(&node, is_barred, found.ok().map(|found| found.is_some())))
     }
 }
 
 /// What a node is told that gave its name back. `has_node`: whether the cluster has a Node of it; `None`: nobody knows now.
-fn given_back(node: &NodeName, has_node: Option<bool>) -> String {
-    let again =
-        format!("a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again");
+fn given_back(node: &NodeName, is_barred: bool, has_node: Option<bool>) -> String {
+    let again = if is_barred {
+        format!("nobody joins under it before `keadm free {node}`, since it was revoked")
+    } else {
+        format!("a token that is bound to it (`keadm gettoken --edgenode-name={node}`) joins under it again")
+    };
     match has_node {
         Some(true) => format!(
             "the name `{node}` is given back; its Node stays until `kubectl delete node {node}`, and {again}"
@@ -266,4 +269,19 @@ fn given_back(node: &NodeName, has_node: Option<bool>) -> String {
 
 fn unix(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_gives_a_name_back_is_told_who_may_have_it() {
+        let node = NodeName::parse("edge-1").unwrap();
+        for has_node in [Some(true), Some(false), None] {
+            let (free, barred) = (given_back(&node, false, has_node), given_back(&node, true, has_node));
+            assert!(free.contains("--edgenode-name=edge-1") && !free.contains("keadm free"), "{free}");
+            assert!(barred.contains("keadm free edge-1") && !barred.contains("token"), "{barred}");
+        }
+    }
 }

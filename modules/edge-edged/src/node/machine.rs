@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) swap: u64,
     /// How that can be bounded.
     pub(crate) swap_control: SwapControl,
+    /// Whether the kernel's cgroups are mounted here.
+    pub(crate) has_cgroups: bool,
 }
 
 /// Where a machine's own number is, in the order in which a kubelet looks (cadvisor's `GetSystemUUID`): small boards have no DMI.
@@ -83,6 +85,7 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
         huge_pages: huge_pages::of_machine(Path::new("/sys/kernel/mm/hugepages")),
         swap: kilobytes(&text("/proc/meminfo"), "SwapTotal:"),
         swap_control: swap::control(Path::new(CGROUPS), &text("/proc/self/cgroup")),
+        has_cgroups: has_cgroups(Path::new(CGROUPS)),
         ..Machine::default()
     };
     let disk = disk_of(root);
@@ -91,6 +94,11 @@ pub(crate) fn look(root: &Path, ips: &[String]) -> Machine {
     machine.inodes = disk.inodes;
     machine.inodes_free = disk.inodes_free;
     machine
+}
+
+/// Whether there is a hierarchy below `root`, of either version.
+fn has_cgroups(root: &Path) -> bool {
+    ["cgroup.controllers", "memory", "cpu"].iter().any(|name| root.join(name).exists())
 }
 
 /// Memory and processes.
@@ -195,5 +203,16 @@ mod tests {
         let meminfo = "MemTotal: 100 kB\nMemFree: 1 kB\nBuffers: 5 kB\nCached: 40 kB\nAnonPages: 30 kB\nInactive(file): 20 kB\n";
         assert_eq!(memory(meminfo), (100 << 10, 45 << 10));
         assert!(machine.memory_available > 0 && machine.memory_available < machine.memory);
+    }
+
+    #[test]
+    fn cgroups_of_either_version_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has_cgroups(dir.path()) && !has_cgroups(&dir.path().join("none")));
+        for shown in ["cgroup.controllers", "memory"] {
+            fs::write(dir.path().join(shown), "").unwrap();
+            assert!(has_cgroups(dir.path()), "{shown}");
+            fs::remove_file(dir.path().join(shown)).unwrap();
+        }
     }
 }

@@ -60,6 +60,15 @@ pub(crate) fn of_report(
     told
 }
 
+/// What is told of a machine where no cgroups are mounted: nothing else names it before pods fail one by one, by the runtime's words.
+pub(crate) fn no_cgroups(root: &str) -> NodeEvent {
+    let message = format!(
+        "no cgroups are mounted at {root}, and runtimes start no container without: mount them (`mount -t cgroup2 none {root}`), or run the \
+         runtime and edgecore where they are (`ip netns exec` hides them)"
+    );
+    NodeEvent { kind: EventType::Warning, reason: "NoCgroups", message }
+}
+
 /// What is told when pods may not be scheduled to the node any more, or may again.
 pub(crate) fn of_cordon(name: &str, is_cordoned: bool) -> NodeEvent {
     let reason = if is_cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" };

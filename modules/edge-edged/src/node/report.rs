@@ -11,7 +11,7 @@ use contract::csi_node::CsiNodeDriver;
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::Value;
 
-use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
+use crate::dependencies::{CGROUPS, CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
 use crate::node::cpu_classes;
@@ -244,7 +244,11 @@ impl NodeReporter {
             Ok(()) => {
                 self.forced.set(false);
                 // Behind the report: a node's first makes the Node that events are about.
-                let told = node_events::of_report(&deps.settings.node_name, known.as_ref(), &node, is_first);
+                let mut told =
+                    node_events::of_report(&deps.settings.node_name, known.as_ref(), &node, is_first);
+                if is_first && !self.machine.borrow().has_cgroups {
+                    told.push(node_events::no_cgroups(CGROUPS));
+                }
                 for event in told {
                     deps.node_event(event.kind, event.reason, &event.message);
                 }
