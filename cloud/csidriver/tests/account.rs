@@ -47,7 +47,7 @@ async fn a_token_file_that_ends_with_its_line_is_shown_as_the_token() {
         }
     });
     let client = api_client(account(&file), &url).unwrap();
-    let request = http::Request::post("/api/v1/nodes/edge-1/proxy/x").body(Vec::new().into()).unwrap();
+    let request = http::Request::post("/api/v1/nodes/edge-1/proxy/x").body(Vec::<u8>::new().into()).unwrap();
     assert_eq!(client.send(request).await.unwrap().status(), 200);
     assert_eq!(*shown.borrow(), [Some("Bearer abc.def".to_owned())]);
 }
