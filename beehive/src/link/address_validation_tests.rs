@@ -359,3 +359,26 @@ fn a_handshake_beyond_the_slots_is_closed_at_once() {
         assert_eq!(handshakes.pending(), 2);
     });
 }
+
+/// The first packets of three dials go nowhere; then the way is whole.
+const CUT: Way = Way { name: "cut", up: |n| if n < 3 { &[] } else { &[0] }, down: whole };
+
+#[test]
+fn of_several_dials_after_an_outage_one_has_its_handshake() {
+    run(async |ca, handshakes, address, came| {
+        let (port, _, all) = relay_of([127, 0, 0, 1], address, CUT).await;
+        let dialer = QuicDialer::new("127.0.0.1", port, &ca.issue("edge")).unwrap();
+        // Each sends its first packet again after 600 ms.
+        let dial = async |late| {
+            sleep(Duration::from_millis(late)).await;
+            dialer.dial().await
+        };
+        let (first, second, third) = futures::join!(dial(0), dial(200), dial(400));
+        assert!(first.is_ok() && second.is_err() && third.is_err());
+        assert_eq!((came.get(), handshakes.pending()), (1, 0));
+        let sent = all.load(Ordering::Relaxed);
+        assert!(sent < 20, "{sent} packets");
+        // Nothing of it stands in the way of the next one.
+        link(&dialer).await;
+    });
+}

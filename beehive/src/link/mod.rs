@@ -58,6 +58,7 @@ pub mod memory;
 pub mod mux;
 mod ordered_watch;
 mod outbound;
+mod pending_dials;
 pub mod quic;
 pub mod quic_dialer;
 mod receive_budget;

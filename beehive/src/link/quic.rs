@@ -23,6 +23,7 @@ pub use super::tls::{Credentials, EndpointError, LiveCredentials};
 
 use super::byte_stream::BYTE_STREAMS_MAX;
 use super::handshake_limiter::{self, HandshakeLimiter, PendingHandshake};
+use super::pending_dials::{PendingDial, PendingDials};
 use super::tls;
 use super::transport::{Acceptor, Connection, PeerName, Reader, Transport, Urgency, Writer};
 use crate::TokioClock;
@@ -35,6 +36,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// 200 ms: how soon a handshake that has lost its slot to another address is closed. 512 that look cost a few percent of a core.
 const SLOT_CHECK: Duration = Duration::from_millis(200);
+/// 100 ms: how soon a dial that nobody needs any more is closed.
+const DIAL_CHECK: Duration = Duration::from_millis(100);
 /// 1 ms: one that found no slot is closed at once.
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
@@ -84,15 +87,28 @@ pub(super) fn limits(asked: u64, offered: u64) -> Result<Limits, EndpointError> 
 /// there.
 pub(super) struct EndpointEvents {
     pub(super) heard: Arc<AtomicU64>,
+    pub(super) handshakes: Handshakes,
+}
+
+/// The handshakes of an endpoint, as its side of them has them.
+pub(super) enum Handshakes {
     /// Of an accepting end.
-    pub(super) handshakes: Option<HandshakeLimiter>,
+    Accepted(HandshakeLimiter),
+    /// Of a dialling one.
+    Dialled(PendingDials),
 }
 
 /// What is known of one connection.
 pub(super) struct ConnectionState {
     peer: Option<PeerName>,
     admission: Arc<Admission>,
-    pending: Option<PendingHandshake>,
+    /// Until its handshake is over.
+    pending: Option<Pending>,
+}
+
+enum Pending {
+    Accepted(PendingHandshake),
+    Dialled(PendingDial),
 }
 
 /// Whether an end was let in, and what it did before.
@@ -122,9 +138,15 @@ impl Admission {
 impl Subscriber for EndpointEvents {
     type ConnectionContext = ConnectionState;
 
-    fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo) -> ConnectionState {
-        let admission = Admission { admitted: self.handshakes.is_none().into(), ..Admission::default() };
-        ConnectionState { peer: None, admission: Arc::new(admission), pending: None }
+    fn create_connection_context(&mut self, meta: &ConnectionMeta, _: &ConnectionInfo) -> ConnectionState {
+        let pending = match &self.handshakes {
+            Handshakes::Accepted(_) => None,
+            Handshakes::Dialled(dials) => {
+                Some(Pending::Dialled(dials.begin(meta.timestamp.duration_since_start())))
+            }
+        };
+        let admission = Admission { admitted: pending.is_some().into(), ..Admission::default() };
+        ConnectionState { peer: None, admission: Arc::new(admission), pending }
     }
 
     /// Ends with the handshake.
@@ -134,20 +156,29 @@ impl Subscriber for EndpointEvents {
         _: &ConnectionMeta,
         _: &supervisor::Context,
     ) -> Option<Duration> {
-        let pending = state.pending.as_ref()?;
-        Some(if pending.has_slot() { SLOT_CHECK } else { AT_ONCE })
+        Some(match state.pending.as_ref()? {
+            Pending::Accepted(handshake) if handshake.has_slot() => SLOT_CHECK,
+            Pending::Accepted(_) => AT_ONCE,
+            Pending::Dialled(_) => DIAL_CHECK,
+        })
     }
 
-    /// Without a CONNECTION_CLOSE: whoever holds the most slots is told nothing, and nothing is kept of it.
+    /// Without a CONNECTION_CLOSE: whoever holds the most slots is told nothing, and nothing is kept of it; a dial that has had no answer
+    /// has nobody to tell. One that is under way when another is taken is closed in order, so that the other end is done with it, too.
     fn on_supervisor_timeout(
         &mut self,
         state: &mut ConnectionState,
-        _: &ConnectionMeta,
+        meta: &ConnectionMeta,
         _: &supervisor::Context,
     ) -> supervisor::Outcome {
-        match &state.pending {
-            Some(pending) if !pending.has_slot() => {
+        match (&state.pending, &self.handshakes) {
+            (Some(Pending::Accepted(handshake)), _) if !handshake.has_slot() => {
                 supervisor::Outcome::ImmediateClose { reason: "its slot was given to another address" }
+            }
+            (Some(Pending::Dialled(dial)), Handshakes::Dialled(dials))
+                if dials.is_over(dial, meta.timestamp.duration_since_start()) =>
+            {
+                supervisor::Outcome::Close { error_code: 0_u8.into() }
             }
             _ => supervisor::Outcome::Continue,
         }
@@ -160,8 +191,8 @@ impl Subscriber for EndpointEvents {
         event: &events::ConnectionStarted,
     ) {
         let address = handshake_limiter::ip_of(&event.path.remote_addr);
-        if let (Some(handshakes), Some(address)) = (&self.handshakes, address) {
-            state.pending = Some(handshakes.start(address));
+        if let (Handshakes::Accepted(handshakes), Some(address)) = (&self.handshakes, address) {
+            state.pending = Some(Pending::Accepted(handshakes.start(address)));
         }
     }
 
@@ -185,11 +216,16 @@ impl Subscriber for EndpointEvents {
 
     fn on_packet_received(
         &mut self,
-        _: &mut ConnectionState,
-        _: &ConnectionMeta,
+        state: &mut ConnectionState,
+        meta: &ConnectionMeta,
         _: &events::PacketReceived,
     ) {
         self.heard.fetch_add(1, Ordering::Relaxed);
+        if let (Some(Pending::Dialled(dial)), Handshakes::Dialled(dials)) =
+            (&mut state.pending, &self.handshakes)
+        {
+            dials.answered(dial, meta.timestamp.duration_since_start());
+        }
     }
 
     fn on_frame_received(
@@ -322,7 +358,8 @@ impl QuicAcceptor {
             reason: reason.to_string(),
         };
         let tls = quic_tls::Server::from(Arc::new(tls::server_by(credentials, PROTOCOL)?));
-        let events_of = EndpointEvents { heard: Arc::default(), handshakes: Some(handshakes.clone()) };
+        let events_of =
+            EndpointEvents { heard: Arc::default(), handshakes: Handshakes::Accepted(handshakes.clone()) };
         let server = s2n_quic::Server::builder()
             .with_tls(tls)
             .map_err(|error| socket(&error))?

@@ -9,7 +9,10 @@ use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::provider::tls::rustls as quic_tls;
 
-use super::quic::{ANSWER_WITHIN, EndpointEvents, PROTOCOL, QuicConnection, STREAMS, limits, short_ids};
+use super::pending_dials::PendingDials;
+use super::quic::{
+    ANSWER_WITHIN, EndpointEvents, Handshakes, PROTOCOL, QuicConnection, STREAMS, limits, short_ids,
+};
 use super::tls;
 use super::tls::{Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer};
@@ -25,6 +28,7 @@ pub struct QuicDialer {
     port: u16,
     lookups: Lookups,
     received: Arc<AtomicU64>,
+    pending: PendingDials,
     /// Which of a name's addresses is dialled: the next one when this one came to nothing.
     turn: AtomicUsize,
 }
@@ -63,6 +67,7 @@ impl QuicDialer {
             port,
             lookups: Lookups::at_most(1),
             received: Arc::default(),
+            pending: PendingDials::default(),
             turn: AtomicUsize::new(0),
         };
         // What stands in the way of a socket is said at once where it is known which one is needed.
@@ -96,7 +101,8 @@ impl QuicDialer {
             address: any,
             reason: reason.to_string(),
         };
-        let events = EndpointEvents { heard: Arc::clone(&self.received), handshakes: None };
+        let handshakes = Handshakes::Dialled(self.pending.clone());
+        let events = EndpointEvents { heard: Arc::clone(&self.received), handshakes };
         s2n_quic::Client::builder()
             .with_tls(quic_tls::Client::from(Arc::clone(&self.tls)))
             .map_err(|error| socket(&error))?
@@ -122,6 +128,7 @@ impl QuicDialer {
         let failed = |reason: String| DialError::Connect { target: self.target(), reason };
         let client = self.client(address.is_ipv6()).map_err(|error| failed(error.to_string()))?;
         let before = self.received.load(Ordering::Relaxed);
+        let caller = self.pending.wait();
         let mut attempt = std::pin::pin!(client.connect(connect));
         let connection = match tokio::time::timeout(ANSWER_WITHIN, &mut attempt).await {
             Ok(connection) => connection,
@@ -132,6 +139,7 @@ impl QuicDialer {
             Err(_) => attempt.await,
         };
         let connection = connection.map_err(|error| failed(error.to_string()))?;
+        caller.connected();
         let connection = QuicConnection::new(connection)
             .ok_or_else(|| failed("its certificate has no common name".to_owned()))?;
         Ok(Box::new(connection) as Box<dyn Connection>)

@@ -81,9 +81,9 @@ impl Address {
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
         let instance: Option<u32> = match settings.whole("deviceInstance")? {
             None => None,
-            Some(_) => Some(within(settings, "deviceInstance", 0, 0, i64::from(ANY_INSTANCE) - 1)?),
+            Some(_) => Some(settings.whole_within("deviceInstance", 0, 0..=i64::from(ANY_INSTANCE) - 1)?),
         };
-        let port = within(settings, "port", PORT, 1, 65_535)?;
+        let port = settings.whole_within("port", PORT, 1..=65_535)?;
         let through = through(settings, port)?;
         let remote = remote(settings)?;
         let place = match (settings.text("ip")?, instance) {
@@ -107,13 +107,13 @@ impl Address {
                 ));
             }
         };
-        let millis: u64 = within(settings, "timeoutMs", ANSWER_MILLIS, 10, 60_000)?;
+        let millis: u64 = settings.whole_within("timeoutMs", ANSWER_MILLIS, 10..=60_000)?;
         Ok(Address {
-            local_port: within(settings, "localPort", PORT, 0, 65_535)?,
+            local_port: settings.whole_within("localPort", PORT, 0..=65_535)?,
             place,
             answer: Duration::from_millis(millis),
-            retries: within(settings, "retries", RETRIES, 0, 10)?,
-            cov_lifetime: within(settings, "covLifetime", COV_LIFETIME, 10, 86_400)?,
+            retries: settings.whole_within("retries", RETRIES, 0..=10)?,
+            cov_lifetime: settings.whole_within("covLifetime", COV_LIFETIME, 10..=86_400)?,
         })
     }
 }
@@ -139,7 +139,7 @@ fn through(settings: &Settings, port: u16) -> Result<Option<Through>, InvalidSet
             let (host, port) = text.rsplit_once(':').unwrap_or((&text, "47808"));
             match port.parse() {
                 Ok(port) if port != 0 && !host.is_empty() => {
-                    let ttl = within(settings, "ttl", TTL, 10, 65_535)?;
+                    let ttl = settings.whole_within("ttl", TTL, 10..=65_535)?;
                     Ok(Some(Through::Bbmd { host: host.to_owned(), port, ttl }))
                 }
                 _ => Err(InvalidSetting::new(format!(
@@ -155,7 +155,7 @@ fn remote(settings: &Settings) -> Result<Option<Remote>, InvalidSetting> {
     match (settings.whole("network")?, settings.text("mac")?) {
         (None, None) => Ok(None),
         (Some(_), Some(text)) => {
-            let network = within(settings, "network", 1, 1, 65_534)?;
+            let network = settings.whole_within("network", 1, 1..=65_534)?;
             let mac = mac(&text).ok_or_else(|| {
                 InvalidSetting::new(format!(
                     "setting `mac` is `{}`; write a number up to 255 (MS/TP), ADDRESS:PORT (BACnet/IP), or bytes as 0x0a0b0c",
@@ -186,21 +186,6 @@ fn mac(text: &str) -> Option<Vec<u8>> {
 
 fn short(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-/// A whole number between two others.
-pub(crate) fn within<T: TryFrom<i64>>(
-    settings: &Settings,
-    key: &str,
-    default: i64,
-    least: i64,
-    most: i64,
-) -> Result<T, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    let inside = (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten();
-    inside.ok_or_else(|| {
-        InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}"))
-    })
 }
 
 #[cfg(test)]

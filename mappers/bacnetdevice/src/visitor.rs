@@ -2,7 +2,6 @@
 
 use framework::{InvalidSetting, Kind, Property, Scale, Settings};
 
-use crate::address::within;
 use crate::data_type::DataType;
 use crate::encoding::Encoding;
 use crate::names;
@@ -41,7 +40,7 @@ impl Visitor {
         let is_present = target.property == names::PRESENT_VALUE && target.index.is_none();
         let priority = match settings.whole("priority")? {
             None => None,
-            Some(_) => Some(within(settings, "priority", 0, 1, LOWEST.into())?),
+            Some(_) => Some(settings.whole_within("priority", 0, 1..=LOWEST.into())?),
         };
         if priority == Some(RESERVED) {
             let sentence =
@@ -119,7 +118,7 @@ fn target(settings: &Settings) -> Result<Target, InvalidSetting> {
     };
     let index = match settings.whole("index")? {
         None => None,
-        Some(_) => Some(within(settings, "index", 0, 0, u32::MAX.into())?),
+        Some(_) => Some(settings.whole_within("index", 0, 0..=u32::MAX.into())?),
     };
     Ok(Target { object, property, index })
 }

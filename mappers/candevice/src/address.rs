@@ -83,12 +83,7 @@ impl Address {
             }
         };
         let usual = if speech == Speech::Raw { FRAMES_MILLIS } else { ANSWER_MILLIS };
-        let millis = settings.whole("timeoutMs")?.unwrap_or(usual);
-        if !(10..=600_000).contains(&millis) {
-            let sentence = format!("setting `timeoutMs` is {millis}, which is not between 10 and 600000");
-            return Err(InvalidSetting::new(sentence));
-        }
-        let timeout = Duration::from_millis(millis.unsigned_abs());
+        let timeout = Duration::from_millis(settings.whole_within("timeoutMs", usual, 10..=600_000)?);
         Ok(Address { interface: Interface { name, gateway }, speech, timeout })
     }
 }

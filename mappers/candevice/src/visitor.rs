@@ -90,7 +90,7 @@ fn signal(property: &Property, settings: &Settings, id: &str) -> Result<Visitor,
     };
     let id = named("canID", id)?;
     let written = settings.text("writeID")?.map_or(Ok(id), |id| named("writeID", &id))?;
-    let start = within(settings, "startBit", 0, 0, 63)?;
+    let start = settings.whole_within("startBit", 0, 0..=63)?;
     let order = match settings.text("byteOrder")?.unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "intel" | "little" => Order::Intel,
         "motorola" | "big" => Order::Motorola,
@@ -106,7 +106,7 @@ fn signal(property: &Property, settings: &Settings, id: &str) -> Result<Visitor,
         (Kind::Double, "real" | "double") => 64,
         _ => 8,
     };
-    let length = within(settings, "length", usual, 1, 64)?;
+    let length = settings.whole_within("length", usual, 1..=64)?;
     let is_signed = settings.flag("signed")?;
     let bits = match data_type.as_str() {
         "real" | "float" | "double" if length == 32 || length == 64 => Bits::Real,
@@ -134,7 +134,7 @@ fn signal(property: &Property, settings: &Settings, id: &str) -> Result<Visitor,
             "`startBit` {start} and `length` {length} go beyond the 64 bits of a frame"
         ))
     })?;
-    let size = within(settings, "dlc", i64::try_from(BYTES_MAX).unwrap_or(8), 1, 8)?;
+    let size = settings.whole_within("dlc", i64::try_from(BYTES_MAX).unwrap_or(8), 1..=8)?;
     if size < bytes {
         return Err(InvalidSetting::new(format!(
             "setting `dlc` is {size}, and the value is in {bytes} bytes"
@@ -166,20 +166,6 @@ fn number(text: &str) -> Option<u32> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
-}
-
-fn within(
-    settings: &Settings,
-    key: &str,
-    default: i64,
-    least: i64,
-    most: i64,
-) -> Result<usize, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    let inside = (least..=most).contains(&number).then(|| usize::try_from(number).ok()).flatten();
-    inside.ok_or_else(|| {
-        InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}"))
-    })
 }
 
 #[cfg(test)]

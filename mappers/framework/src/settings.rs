@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use dmi::Scalar;
 use prost_types::Any;
@@ -67,6 +68,26 @@ impl Settings {
             Scalar::Bool(_) => None,
         };
         number.map(Some).ok_or_else(|| wrong(key, value, "a whole number"))
+    }
+
+    /// A whole number within bounds; `default` when it is not there.
+    ///
+    /// # Errors
+    /// When it is something else, or beyond them.
+    pub fn whole_within<T: TryFrom<i64>>(
+        &self,
+        key: &str,
+        default: i64,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<T, InvalidSetting> {
+        let number = self.whole(key)?.unwrap_or(default);
+        let inside = bounds.contains(&number).then(|| T::try_from(number).ok()).flatten();
+        inside.ok_or_else(|| {
+            let (least, most) = bounds.into_inner();
+            InvalidSetting::new(format!(
+                "setting `{key}` is {number}, which is not between {least} and {most}"
+            ))
+        })
     }
 
     /// A number.

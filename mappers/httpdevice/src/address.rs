@@ -84,15 +84,15 @@ impl Address {
                 "has a user or a query; write `userName` and `password`, or the visitor's `query`",
             ));
         }
-        let millis = whole(settings, "timeoutMs", ANSWER_MILLIS, 10, 60_000)?;
-        let bytes = whole(settings, "maxBytes", BYTES, 1, i64::try_from(BYTES_MAX).unwrap_or(i64::MAX))?;
+        let millis = settings.whole_within("timeoutMs", ANSWER_MILLIS, 10..=60_000)?;
+        let most = i64::try_from(BYTES_MAX).unwrap_or(i64::MAX);
         Ok(Address {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(80),
             base: uri.path().trim_end_matches('/').to_owned(),
             login: Login(login(settings)?),
-            answer: Duration::from_millis(millis.unsigned_abs()),
-            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            answer: Duration::from_millis(millis),
+            bytes: settings.whole_within("maxBytes", BYTES, 1..=most)?,
         })
     }
 
@@ -137,14 +137,6 @@ fn login(settings: &Settings) -> Result<Option<(HeaderName, HeaderValue)>, Inval
         .map_err(|_| InvalidSetting::new("what logs in has characters that no header can have"))?;
     value.set_sensitive(true);
     Ok(Some((header, value)))
-}
-
-fn whole(settings: &Settings, key: &str, default: i64, least: i64, most: i64) -> Result<i64, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    if (least..=most).contains(&number) {
-        return Ok(number);
-    }
-    Err(InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}")))
 }
 
 #[cfg(test)]

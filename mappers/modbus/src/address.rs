@@ -136,24 +136,24 @@ impl Address {
         settings.without_effect(&["ip", "port", "timeout"]);
         settings.without_effect(&SERIAL);
         let place = place(settings)?;
-        let unit = within(settings, "slaveID", DEFAULT_UNIT, 0, 255)?;
+        let unit = settings.whole_within("slaveID", DEFAULT_UNIT, 0..=255)?;
         if matches!(place, Place::Serial(_)) && !(1..=SERIAL_UNIT_MAX).contains(&unit) {
             return Err(InvalidSetting::new(format!(
                 "setting `slaveID` is {unit}; units on a serial line are 1 to {SERIAL_UNIT_MAX}"
             )));
         }
         let millis =
-            |key, default| within::<u64>(settings, key, default, 0, MILLIS_MAX).map(Duration::from_millis);
+            |key, default| settings.whole_within(key, default, 0..=MILLIS_MAX).map(Duration::from_millis);
         let timing = Timing {
             answer: millis("timeoutMs", 1000)?.max(Duration::from_millis(10)),
-            retries: within(settings, "retries", 1, 0, 10)?,
+            retries: settings.whole_within("retries", 1, 0..=10)?,
             after_connect: millis("connectDelayMs", 0)?,
             between: millis("requestDelayMs", 0)?,
         };
         let sizes = Sizes {
-            registers: within(settings, "maxRegisters", 125, 1, 125)?,
-            bits: within(settings, "maxBits", 2000, 1, 2000)?,
-            gap: within(settings, "maxGap", 0, 0, 124)?,
+            registers: settings.whole_within("maxRegisters", 125, 1..=125)?,
+            bits: settings.whole_within("maxBits", 2000, 1..=2000)?,
+            gap: settings.whole_within("maxGap", 0, 0..=124)?,
         };
         Ok(Address { place, unit, timing, sizes })
     }
@@ -193,7 +193,7 @@ fn place(settings: &Settings) -> Result<Place, InvalidSetting> {
             "setting `ip` is missing; write the address or name of the device, or `serialPort` for a serial line",
         )
     })?;
-    let port = within(settings, "port", DEFAULT_PORT, 1, 65_535)?;
+    let port = settings.whole_within("port", DEFAULT_PORT, 1..=65_535)?;
     Ok(Place::Tcp { host, port, framing })
 }
 
@@ -220,26 +220,11 @@ fn serial_line(settings: &Settings) -> Result<SerialLine, InvalidSetting> {
     let kind = settings.text("serialType")?.unwrap_or_default();
     Ok(SerialLine {
         path,
-        baud_rate: within(settings, "baudRate", 9600, 50, 4_000_000)?,
-        data_bits: within(settings, "dataBits", 8, 7, 8)?,
-        stop_bits: within(settings, "stopBits", 1, 1, 2)?,
+        baud_rate: settings.whole_within("baudRate", 9600, 50..=4_000_000)?,
+        data_bits: settings.whole_within("dataBits", 8, 7..=8)?,
+        stop_bits: settings.whole_within("stopBits", 1, 1..=2)?,
         parity,
         rs485: kind.eq_ignore_ascii_case("rs485") || settings.flag("rs485Enabled")?,
-    })
-}
-
-/// A whole number between two others.
-fn within<T: TryFrom<i64>>(
-    settings: &Settings,
-    key: &str,
-    default: i64,
-    least: i64,
-    most: i64,
-) -> Result<T, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    let inside = (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten();
-    inside.ok_or_else(|| {
-        InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}"))
     })
 }
 

@@ -63,17 +63,16 @@ impl Address {
     pub fn read(settings: &Settings) -> Result<Self, InvalidSetting> {
         // KubeEdge's mapper had them for TLS, which is not spoken.
         settings.without_effect(&["cert", "remoteCert", "key"]);
-        let millis = whole(settings, "timeoutMs", ANSWER_MILLIS, (100, 60_000))?;
+        let millis: u64 = settings.whole_within("timeoutMs", ANSWER_MILLIS, 100..=60_000)?;
         let most = i64::try_from(BYTES_MAX).unwrap_or(i64::MAX);
-        let bytes = whole(settings, "maxBytes", most, (1, most))?;
         Ok(Address {
             place: place(settings)?,
             user: user(settings)?,
             way: way(settings)?,
             may_basic: settings.flag("allowBasic")?,
             profile: settings.text("profile")?,
-            answer: Duration::from_millis(millis.unsigned_abs()),
-            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            answer: Duration::from_millis(millis),
+            bytes: settings.whole_within("maxBytes", most, 1..=most)?,
         })
     }
 }
@@ -160,19 +159,6 @@ fn way(settings: &Settings) -> Result<Way, InvalidSetting> {
             "setting `auth` is `{other}`; write usernameToken or digest, or leave it out and the camera says it"
         ))),
     }
-}
-
-pub(crate) fn whole(
-    settings: &Settings,
-    key: &str,
-    default: i64,
-    (least, most): (i64, i64),
-) -> Result<i64, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    if (least..=most).contains(&number) {
-        return Ok(number);
-    }
-    Err(InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}")))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use framework::payload::plain;
 use framework::{InvalidSetting, Kind, Payload, Property, Settings};
 
-use crate::address::whole;
 use crate::ask::{Ask, Path, Service, Template};
 use crate::motion::{Axis, Motion};
 use crate::topic::Topic;
@@ -213,8 +212,8 @@ fn motion(name: &str, property: &Property, settings: &Settings) -> Result<Motion
     if name != "ContinuousMove" {
         return Ok(if name == "AbsoluteMove" { Motion::Absolute(axis) } else { Motion::Relative(axis) });
     }
-    let millis = whole(settings, "moveMs", MOVE_MILLIS, (10, MOVE_MAX))?;
-    Ok(Motion::Continuous(axis, Duration::from_millis(millis.unsigned_abs())))
+    let millis: u64 = settings.whole_within("moveMs", MOVE_MILLIS, 10..=MOVE_MAX)?;
+    Ok(Motion::Continuous(axis, Duration::from_millis(millis)))
 }
 
 fn event(topic: &str, settings: &Settings) -> Result<Topic, InvalidSetting> {

@@ -177,11 +177,7 @@ fn certificate(settings: &Settings) -> Result<Option<(PathBuf, PathBuf)>, Invali
 }
 
 fn timeout(settings: &Settings) -> Result<Duration, InvalidSetting> {
-    let seconds = settings.whole("timeout")?.unwrap_or(TIMEOUT);
-    let found = u64::try_from(seconds).ok().filter(|_| (1..=TIMEOUT_MAX).contains(&seconds));
-    found.map(Duration::from_secs).ok_or_else(|| {
-        InvalidSetting::new(format!("setting `timeout` is {seconds}; write 1 to {TIMEOUT_MAX} seconds"))
-    })
+    settings.whole_within("timeout", TIMEOUT, 1..=TIMEOUT_MAX).map(Duration::from_secs)
 }
 
 #[cfg(test)]

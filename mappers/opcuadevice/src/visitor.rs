@@ -115,21 +115,9 @@ fn index(settings: &Settings) -> Result<NumericRange, InvalidSetting> {
 fn monitoring(property: &Property, settings: &Settings) -> Result<Option<Monitoring>, InvalidSetting> {
     let sampling = match settings.whole("samplingMs")? {
         None => property.cycle.unwrap_or(SAMPLING),
-        Some(given) => match u64::try_from(given) {
-            Ok(given) if (1..=SAMPLING_MAX_MS.unsigned_abs()).contains(&given) => {
-                Duration::from_millis(given)
-            }
-            _ => {
-                return Err(InvalidSetting::new(format!(
-                    "setting `samplingMs` is {given}; write 1 to {SAMPLING_MAX_MS}"
-                )));
-            }
-        },
+        Some(_) => Duration::from_millis(settings.whole_within("samplingMs", 0, 1..=SAMPLING_MAX_MS)?),
     };
-    let queue = settings.whole("queueSize")?.unwrap_or(1);
-    let queue = u32::try_from(queue).ok().filter(|_| (1..=QUEUE_MAX).contains(&queue)).ok_or_else(|| {
-        InvalidSetting::new(format!("setting `queueSize` is {queue}; write 1 to {QUEUE_MAX}"))
-    })?;
+    let queue = settings.whole_within("queueSize", 1, 1..=QUEUE_MAX)?;
     let deadband = settings.number("deadband")?.filter(|deadband| *deadband != 0.0);
     if deadband.is_some_and(|deadband| deadband < 0.0) {
         return Err(InvalidSetting::new(

@@ -51,12 +51,12 @@ impl Address {
         let host = settings.text("ip")?.ok_or_else(|| {
             InvalidSetting::new("setting `ip` is missing; write the address or name of the PLC")
         })?;
-        let port = within(settings, "port", PORT, 1, 65_535)?;
-        let rack: u16 = within(settings, "rack", 0, 0, 7)?;
+        let port = settings.whole_within("port", PORT, 1..=65_535)?;
+        let rack: u16 = settings.whole_within("rack", 0, 0..=7)?;
         let slot = settings.whole("slot")?;
         let slots = match slot {
             None => SLOTS.to_vec(),
-            Some(_) => vec![within(settings, "slot", 0, 0, 31)?],
+            Some(_) => vec![settings.whole_within("slot", 0, 0..=31)?],
         };
         let class: u16 =
             match settings.text("connectionType")?.unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -77,13 +77,13 @@ impl Address {
             Some(tsap) => vec![tsap],
             None => slots.into_iter().map(|slot| (class << 8) | (rack << 5) | slot).collect(),
         };
-        let millis: u64 = within(settings, "timeoutMs", ANSWER_MILLIS, 10, 60_000)?;
+        let millis: u64 = settings.whole_within("timeoutMs", ANSWER_MILLIS, 10..=60_000)?;
         let plc = Plc {
             host,
             port,
             local_tsap: tsap(settings, "localTSAP")?.unwrap_or(LOCAL_TSAP),
             remote_tsaps,
-            pdu: within(settings, "pduSize", PDU, PDU_LEAST, PDU_MOST)?,
+            pdu: settings.whole_within("pduSize", PDU, PDU_LEAST..=PDU_MOST)?,
         };
         Ok(Address { plc, answer: Duration::from_millis(millis) })
     }
@@ -97,21 +97,6 @@ fn tsap(settings: &Settings, key: &str) -> Result<Option<u16>, InvalidSetting> {
     found.map(Some).ok_or_else(|| {
         let shown: String = text.chars().take(32).collect();
         InvalidSetting::new(format!("setting `{key}` is `{shown}`; write two bytes in hexadecimal, as 02.00"))
-    })
-}
-
-/// A whole number between two others.
-pub(crate) fn within<T: TryFrom<i64>>(
-    settings: &Settings,
-    key: &str,
-    default: i64,
-    least: i64,
-    most: i64,
-) -> Result<T, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    let inside = (least..=most).contains(&number).then(|| T::try_from(number).ok()).flatten();
-    inside.ok_or_else(|| {
-        InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}"))
     })
 }
 

@@ -2,7 +2,6 @@
 
 use framework::{InvalidSetting, Kind, Property, Scale, Settings};
 
-use crate::address::within;
 use crate::format::{Encoding, Format, LETTERS_MAX, Letters};
 use crate::place::Place;
 
@@ -25,7 +24,7 @@ impl Visitor {
         let most = i64::try_from(LETTERS_MAX).unwrap_or(i64::MAX);
         let length = match settings.text("length")? {
             None => None,
-            Some(_) => Some(within(settings, "length", 1, 1, most)?),
+            Some(_) => Some(settings.whole_within("length", 1, 1..=most)?),
         };
         let format = match settings.text("dataType")? {
             Some(name) => Format::named(&name, length).ok_or_else(|| {

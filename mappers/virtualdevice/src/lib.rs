@@ -101,11 +101,7 @@ impl Protocol for VirtualDevice {
                 )));
             }
         };
-        let period = settings.whole("periodMs")?.unwrap_or(60_000);
-        let period = u64::try_from(period).ok().filter(|millis| (1..=86_400_000).contains(millis));
-        let period = period.map(Duration::from_millis).ok_or_else(|| {
-            InvalidSetting::new("setting `periodMs` is a number of milliseconds from 1 to 86400000")
-        })?;
+        let period = Duration::from_millis(settings.whole_within("periodMs", 60_000, 1..=86_400_000)?);
         let (minimum, maximum) = (property.minimum.unwrap_or(0.0), property.maximum.unwrap_or(100.0));
         let generator = shape.map(|shape| Generator { shape, kind: property.kind, period, minimum, maximum });
         Ok(Visitor { name: property.name.clone(), initial, generator })

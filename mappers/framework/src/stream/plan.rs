@@ -72,10 +72,10 @@ impl StreamPlan {
                 "setting `outputDir` is missing; write a folder of the node, below the mapper's `common.stream_dir`",
             ));
         }
-        let frames = whole(settings, "frameCount", 1, 1, FRAMES_MAX)?;
-        let films = whole(settings, "videoNum", 1, 1, KEPT_MAX)?;
-        let nanos = whole(settings, "frameInterval", 0, 0, i64::MAX)?;
-        let interval = Duration::from_nanos(nanos.unsigned_abs());
+        let frames = settings.whole_within("frameCount", 1, 1..=FRAMES_MAX)?;
+        let films = settings.whole_within("videoNum", 1, 1..=KEPT_MAX)?;
+        let nanos = settings.whole_within("frameInterval", 0, 0..=i64::MAX)?;
+        let interval = Duration::from_nanos(nanos);
         if interval > PAUSE_MAX {
             return Err(InvalidSetting::new(format!(
                 "setting `frameInterval` is {nanos} nanoseconds, which is more than a day"
@@ -84,28 +84,23 @@ impl StreamPlan {
         let longest = i64::try_from(PAUSE_MAX.as_millis()).unwrap_or(i64::MAX);
         let repeat = match settings.text("repeatMs")? {
             None => None,
-            Some(_) => Some(whole(settings, "repeatMs", REPEAT_MIN, REPEAT_MIN, longest)?),
+            Some(_) => Some(Duration::from_millis(settings.whole_within(
+                "repeatMs",
+                REPEAT_MIN,
+                REPEAT_MIN..=longest,
+            )?)),
         };
-        let keep = whole(settings, "keep", KEPT, 1, KEPT_MAX)?;
         Ok(StreamPlan {
             is_film,
             format,
             folder: folder.into(),
-            frames: u32::try_from(frames).unwrap_or(u32::MAX),
-            films: u32::try_from(films).unwrap_or(u32::MAX),
+            frames,
+            films,
             interval,
-            repeat: repeat.map(|millis| Duration::from_millis(millis.unsigned_abs())),
-            keep: usize::try_from(keep).unwrap_or(usize::MAX),
+            repeat,
+            keep: settings.whole_within("keep", KEPT, 1..=KEPT_MAX)?,
         })
     }
-}
-
-fn whole(settings: &Settings, key: &str, default: i64, least: i64, most: i64) -> Result<i64, InvalidSetting> {
-    let number = settings.whole(key)?.unwrap_or(default);
-    if (least..=most).contains(&number) {
-        return Ok(number);
-    }
-    Err(InvalidSetting::new(format!("setting `{key}` is {number}, which is not between {least} and {most}")))
 }
 
 #[cfg(test)]
