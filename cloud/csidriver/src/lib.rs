@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
+mod api_client;
 mod error;
 mod events;
 mod plan;
@@ -22,6 +23,7 @@ mod service;
 mod way;
 
 pub use actor::{CsiDriver, CsiDriverMsg, Settings};
+pub use api_client::api_client;
 pub use error::EndpointError;
 pub use plan::{KubeEdgeEndpoint, socket_path};
 pub use way::Way;

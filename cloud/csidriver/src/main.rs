@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use beehive::{Capacity, Ended, Env, Hive, Inspector, Policy};
 use clap::Parser;
 use contract::NodeName;
-use contract::csi_call::WITHIN_MAX;
 use contract::csi_node::is_driver_name;
-use csidriver::{CsiDriver, KubeEdgeEndpoint, Settings, Way, socket_path};
+use csidriver::{CsiDriver, KubeEdgeEndpoint, Settings, Way, api_client, socket_path};
 
 #[derive(Parser)]
 #[command(
@@ -53,7 +52,11 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<()> {
     let way = match cli.kubeedge_endpoint {
         KubeEdgeEndpoint::Socket(path) => Way::Socket(path),
-        KubeEdgeEndpoint::ApiServer(url) => Way::ApiServer(api_server(&url)?),
+        KubeEdgeEndpoint::ApiServer(url) => {
+            let account = kube::Config::incluster();
+            let account = account.context("not in a cluster: --kubeedge-endpoint is an API server")?;
+            Way::ApiServer(api_client(account, &url)?)
+        }
     };
     let settings = Settings { socket: cli.endpoint, driver: cli.drivername, node: cli.nodeid, way };
     let mut hive = Hive::new("csidriver", Env::real());
@@ -61,18 +64,6 @@ async fn run(cli: Cli) -> Result<()> {
     hive.supervise(mailbox, Policy::default(), move || CsiDriver::new(settings.clone()));
     hive.open()?;
     daemon::serve(Daemon(hive)).await
-}
-
-/// As the pod's service account.
-fn api_server(url: &str) -> Result<kube::Client> {
-    let mut config =
-        kube::Config::incluster().context("not in a cluster: --kubeedge-endpoint is an API server")?;
-    config.cluster_url = url.parse().context("--kubeedge-endpoint is not a URL")?;
-    // Each call has its own time.
-    config.read_timeout = Some(WITHIN_MAX + Duration::from_secs(60));
-    // kube would ask again, unseen, what is answered with 503: the sidecar is told, and asks again itself.
-    config.default_retry = false;
-    Ok(kube::Client::try_from(config)?)
 }
 
 struct Daemon(Hive);

@@ -5,7 +5,7 @@ const ABSENT: [(&str, &str); 6] = [
     ("deprecated", "there are no older ways to install"),
     (
         "config-update",
-        "change the settings in edgecore.yaml, and `systemctl restart edgecore`: what is wrong with them is in its log",
+        "change the settings in edgecore.yaml, and `systemctl restart edgecore`: what is wrong with them is in its log (`journalctl -u edgecore`)",
     ),
     (
         "check",
@@ -13,7 +13,7 @@ const ABSENT: [(&str, &str); 6] = [
     ),
     (
         "diagnose",
-        "`keadm store` and `keadm sync` look into a node, and `systemctl kill -s USR1 edgecore` writes its state into its log",
+        "`keadm store` and `keadm sync` look into a node, and `systemctl kill -s USR1 edgecore` writes its state into its log (`journalctl -u edgecore`)",
     ),
     ("debug", "`keadm store` looks into the node's store, and `keadm sync` compares a node with the cloud"),
     (

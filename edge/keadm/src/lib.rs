@@ -34,6 +34,6 @@ pub use node_socket::OfNode;
 pub use release::{Unhold, confirm, unhold};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
-pub use token::{TOKEN_LIFE, get_token, list_tokens, withdraw_token};
+pub use token::{TOKEN_LIFE, get_token, list_tokens, token_life, ttl, withdraw_token};
 pub use upgrade::{BackupCommand, RollbackCommand, Upgrade, backup, rollback, upgrade};
 pub use version::{VersionFormat, version};

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use beehive::Env;
@@ -34,7 +35,7 @@ enum Command {
     /// Shows the images of this release, and the values of the chart
     #[command(subcommand)]
     Config(keadm::ImagesCommand),
-    /// Prints a token that new nodes can join with for 24 hours
+    /// Prints a token that new nodes can join with for 24 hours, or for --ttl
     ///
     /// Good for new names, and as often as --uses says. A name that has or had a Node in the cluster, or that a Lease or a pod
     /// there names, needs a token of its own: --edgenode-name. `keadm token list` shows the tokens, `keadm token revoke` withdraws one.
@@ -48,6 +49,10 @@ enum Command {
         /// How many nodes may join with it
         #[arg(long, default_value_t = TOKEN_USES, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "edgenode_name")]
         uses: u32,
+        /// How long it is good, as 90m or 72h: from 1m to 8760h. As long as CloudCore takes one if left out, which is twice
+        /// modules.cloudHub.tokenRefreshDuration, 24 hours by default
+        #[arg(long, value_parser = keadm::ttl)]
+        ttl: Option<Duration>,
     },
     /// Lists tokens and withdraws them
     #[command(subcommand)]
@@ -230,10 +235,15 @@ fn say(line: String) {
 
 async fn run(cli: Cli) -> Result<()> {
     match cli.verb {
-        Command::Gettoken { cluster, edgenode_name, uses } => {
+        Command::Gettoken { cluster, edgenode_name, uses, ttl } => {
             let node = edgenode_name.map(|name| NodeName::parse(&name)).transpose()?;
             let client = keadm::client(cluster.kube_config.as_deref()).await?;
-            say(keadm::get_token(client, node.as_ref(), uses, &Env::real()).await?);
+            let (life, warning) = keadm::token_life(&client, ttl).await?;
+            // Not on the standard output, which is the token.
+            if let Some(warning) = warning {
+                let _ = writeln!(std::io::stderr(), "keadm: {warning}");
+            }
+            say(keadm::get_token(client, node.as_ref(), uses, life, &Env::real()).await?);
             Ok(())
         }
         Command::Token(TokenCommand::List { cluster }) => {

@@ -1,5 +1,6 @@
 //! `keadm join` and `keadm reset`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,21 @@ const PORT_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 /// 16 KiB: more than any file that joining writes.
 const FILE_MAX: usize = 16 << 10;
 
+/// Above the values in `edgecore.yaml`.
+const HEAD: &str = "\
+# Written by `keadm join`. What does not stand here is as this release of edgecore has it: `edgecore --defaultconfig` prints all of it,
+# with what each value means. Add here what is to be otherwise, then restart edgecore.
+";
+/// What stands there whatever the defaults are.
+const JOINED: [&str; 6] = [
+    "apiVersion",
+    "kind",
+    "modules.edged.hostnameOverride",
+    "modules.edgeHub.httpServer",
+    "modules.edgeHub.quic.server",
+    "modules.edgeHub.websocket.server",
+];
+
 /// What a node joins with.
 #[derive(Debug, Clone)]
 pub struct Join {
@@ -52,7 +68,7 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
     let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
     let token = JoinToken::parse(&order.token)?;
     let endpoints = order.cloud.endpoints()?;
-    let (settings, warnings) = settings(order, &node, &endpoints)?;
+    let Settings { settings, text, warnings } = settings(order, &node, &endpoints)?;
     let hub = &settings.modules.edge_hub;
     let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
     let written = [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file];
@@ -94,7 +110,7 @@ pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
         request.key_pem.clone(),
         pki::pem_of("CERTIFICATE", &answer.body),
         pki::pem_of("CERTIFICATE", &answer.ca_der),
-        serde_saphyr::to_string(&settings)?,
+        text,
     ];
     if let Err(error) = write_all(&places, &texts, say) {
         let given_back = async {
@@ -294,8 +310,17 @@ fn told(status: StatusCode, body: &[u8]) -> String {
     if text.is_empty() { format!("CloudCore answered {status}") } else { text }
 }
 
-/// The defaults, what joining knows, then `--set`; and a sentence for everything that is taken otherwise.
-fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(EdgeCore, Vec<String>)> {
+/// What a node is to have.
+struct Settings {
+    settings: EdgeCore,
+    /// `edgecore.yaml`.
+    text: String,
+    /// A sentence for everything that is taken otherwise.
+    warnings: Vec<String>,
+}
+
+/// The defaults, what joining knows, then `--set`.
+fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<Settings> {
     let mut settings = EdgeCore::default();
     settings.modules.edged.hostname_override = node.as_str().to_owned();
     settings.modules.edge_hub.http_server.clone_from(&endpoints.https);
@@ -313,7 +338,29 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     if let Some(defect) = settings.defects_here().first() {
         bail!("`{}` {}", defect.key, defect.what);
     }
-    Ok((settings, warnings))
+    let named = JOINED.iter().map(|key| pointer(key));
+    let named: BTreeSet<String> =
+        named.chain(order.set.iter().filter_map(|pair| Some(pointer(pair.split_once('=')?.0)))).collect();
+    let said = said("", &serde_json::to_value(&settings)?, Some(&defaults), &named);
+    let text = format!("{HEAD}{}", serde_saphyr::to_string(&said.unwrap_or_default())?);
+    Ok(Settings { settings, text, warnings })
+}
+
+/// What of the settings stands in the file: what is otherwise than by default, and each value that was named, be it the default. What
+/// does not stand there is the release's own, so that the next one may have another default, or none of that name.
+fn said(at: &str, own: &Value, default: Option<&Value>, named: &BTreeSet<String>) -> Option<Value> {
+    match (own, default) {
+        (Value::Object(own), Some(Value::Object(default))) if !default.is_empty() => {
+            let part = |(name, own): (&String, &Value)| {
+                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                Some((name.clone(), said(&at, own, default.get(name), named)?))
+            };
+            let parts: serde_json::Map<String, Value> = own.iter().filter_map(part).collect();
+            (!parts.is_empty()).then_some(Value::Object(parts))
+        }
+        (own, Some(default)) if own == default && !named.contains(at) => None,
+        (own, _) => Some(own.clone()),
+    }
 }
 
 /// One `--set`. As in a file, a section that is given in part keeps the rest; the keys of one that is empty by default, as labels, are
@@ -436,6 +483,54 @@ mod tests {
             let error = format!("{:#}", with(&[&format!("{key}.{pair}")]).unwrap_err());
             assert!(error.contains(words), "{pair}: {error}");
         }
+    }
+
+    #[test]
+    fn the_file_says_what_is_otherwise_and_what_was_named_and_leaves_the_rest_to_the_release() {
+        let pairs = [
+            "modules.edgeHub.heartbeat=10",
+            "modules.eventBus.mqttMode=2",
+            r"modules.edged.tailoredKubeletConfig.evictionHard.memory\.available=200Mi",
+            "modules.edged.nodeLabels.a/b=1",
+            "database.dataSource=/var/lib/other.db",
+        ];
+        let order = Join {
+            cloud: CloudPorts::new("192.0.2.1:10000", 10002),
+            token: String::new(),
+            node: "edge-1".to_owned(),
+            config: PathBuf::from("/etc/kubehive/edgecore.yaml").into(),
+            set: pairs.map(str::to_owned).to_vec(),
+        };
+        assert_eq!(EdgeCore::default().modules.edge_hub.heartbeat, 10, "named, and the default");
+        let node = NodeName::parse("edge-1").unwrap();
+        let Settings { settings, text, .. } =
+            super::settings(&order, &node, &order.cloud.endpoints().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edgecore.yaml");
+        fs::write(&file, &text).unwrap();
+        assert_eq!(EdgeCore::load(&file).unwrap(), settings);
+        let values = text.strip_prefix(HEAD).unwrap();
+        let read: Value = serde_saphyr::from_str(values).unwrap();
+        let wanted = serde_json::json!({
+            "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
+            "kind": "EdgeCore",
+            "database": { "dataSource": "/var/lib/other.db" },
+            "modules": {
+                "edgeHub": {
+                    "heartbeat": 10,
+                    "httpServer": "https://192.0.2.1:10002",
+                    "quic": { "server": "192.0.2.1:10001" },
+                    "websocket": { "server": "192.0.2.1:10000" },
+                },
+                "edged": {
+                    "hostnameOverride": "edge-1",
+                    "nodeLabels": { "a/b": "1" },
+                    "tailoredKubeletConfig": { "evictionHard": { "memory.available": "200Mi" } },
+                },
+                "eventBus": { "mqttMode": 2 },
+            },
+        });
+        assert_eq!(read, wanted, "{values}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use beehive::Env;
 use config::edge::EdgeCore;
@@ -40,7 +41,7 @@ async fn a_node_joins_with_a_token_of_gettoken_and_is_reset() {
     let api = StandAlone::start(&env).await;
     let cloud = EnrolmentCloud::start(api.client(), &env).await;
     let folder = tempfile::tempdir().unwrap();
-    let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
+    let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
     let order = order(folder.path(), &cloud, token);
     let mut said = Vec::new();
     join(&order, &mut |line| said.push(line)).await.unwrap();
@@ -85,7 +86,7 @@ async fn kubeedges_places_mean_safe_ones_and_a_link_where_its_users_look() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().canonicalize().unwrap();
     let (shared, own) = (path.join("kubeedge"), path.join("own"));
-    let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
+    let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
     let mut order = order(&shared, &cloud, token);
     order.set.push(format!("modules.deviceTwin.dmiSockPath={}", shared.display()));
     order.set.push(format!("database.dataSource={}", own.join("edgecore.db").display()));
@@ -201,7 +202,11 @@ async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_
     let api = StandAlone::start(&env).await;
     let cloud = EnrolmentCloud::start(api.client(), &env).await;
     let folder = tempfile::tempdir().unwrap();
-    let order = order(folder.path(), &cloud, keadm::get_token(api.client(), None, 1, &env).await.unwrap());
+    let order = order(
+        folder.path(),
+        &cloud,
+        keadm::get_token(api.client(), None, 1, keadm::TOKEN_LIFE, &env).await.unwrap(),
+    );
 
     // A file where a folder is to be: found before the cloud is asked.
     let in_the_way = folder.path().join("config");
@@ -225,7 +230,7 @@ async fn what_fails_on_the_machine_spends_no_token_and_leaves_neither_files_nor_
         .collect();
     assert_eq!(left, ["config/edgecore.yaml"], "somebody else's stays");
     std::fs::remove_file(&order.config.file).unwrap();
-    let token = keadm::get_token(api.client(), None, 1, &env).await.unwrap();
+    let token = keadm::get_token(api.client(), None, 1, keadm::TOKEN_LIFE, &env).await.unwrap();
     join(&Join { token, ..order }, &mut |_| {}).await.expect("the name is free");
     cloud.server.stop().await;
 }
@@ -239,7 +244,7 @@ async fn a_node_is_reset_in_the_middle_of_a_renewal_and_no_key_of_it_stays() {
     let node = contract::NodeName::parse("edge-1").unwrap();
     for steps in 1..edge_hub::WriteStep::ALL.len() {
         let folder = tempfile::tempdir().unwrap();
-        let token = keadm::get_token(api.client(), Some(&node), 1, &env).await.unwrap();
+        let token = keadm::get_token(api.client(), Some(&node), 1, keadm::TOKEN_LIFE, &env).await.unwrap();
         let order = order(folder.path(), &cloud, token);
         join(&order, &mut |_| {}).await.unwrap();
         let hub = EdgeCore::load(&order.config.file).unwrap().modules.edge_hub;
@@ -268,5 +273,44 @@ async fn a_node_is_reset_in_the_middle_of_a_renewal_and_no_key_of_it_stays() {
         let left: Vec<_> = std::fs::read_dir(folder.path().join("certs")).unwrap().collect();
         assert!(left.is_empty(), "after {steps} steps: {left:?}");
     }
+    cloud.server.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_token_lives_as_long_as_cloudcore_takes_one_and_no_longer() {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, PostParams};
+    let env = Env::real();
+    let api = StandAlone::start(&env).await;
+    let cloud = EnrolmentCloud::start(api.client(), &env).await;
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    // Nobody can say here how long CloudCore takes one.
+    let life = async |asked: Option<u64>| keadm::token_life(&api.client(), asked.map(hours)).await;
+    assert_eq!(life(None).await.unwrap(), (hours(24), None));
+    assert_eq!(life(Some(1)).await.unwrap(), (hours(1), None));
+    let (long, warning) = life(Some(72)).await.unwrap();
+    assert!(
+        long == hours(72)
+            && warning.is_some_and(|words| words.contains("tokenRefreshDuration of CloudCore to 36"))
+    );
+
+    let map = serde_json::json!({
+        "metadata": { "name": "cloudcore" },
+        "data": { "cloudcore.yaml": "{modules: {cloudHub: {tokenRefreshDuration: 36, advertiseAddress: [192.0.2.1]}}}" },
+    });
+    let map: ConfigMap = serde_json::from_value(map).unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(api.client(), "kubeedge");
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    assert_eq!(life(None).await.unwrap(), (hours(72), None));
+    assert_eq!(life(Some(72)).await.unwrap(), (hours(72), None));
+    let refused = format!("{:#}", life(Some(73)).await.unwrap_err());
+    assert!(refused.contains("older than 72h") && refused.contains("to 37"), "{refused}");
+
+    // What is printed has that end.
+    let token = keadm::get_token(api.client(), None, 1, hours(72), &env).await.unwrap();
+    let now = env.wall().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let token = pki::JoinToken::parse(&token).unwrap();
+    let claims = cloud.token_key.verify(&token.jwt, now, "edge-1").unwrap();
+    assert!((now + 72 * 3600 - 60..=now + 72 * 3600).contains(&claims.exp), "{}", claims.exp);
     cloud.server.stop().await;
 }

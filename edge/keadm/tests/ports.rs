@@ -62,7 +62,7 @@ async fn the_port_of_the_command_is_used_and_the_link_is_found_at_both_of_its_po
         ("edge-1", format!("127.0.0.1:{port}"), HubProtocol::Websocket),
         ("edge-2", format!("127.0.0.1:{}", port + 1), HubProtocol::Quic),
     ] {
-        let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
+        let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let cloud = CloudPorts { protocol, ..CloudPorts::new(cloudcore, certs) };
         let order = order(folder.path(), cloud, token, node);
@@ -85,7 +85,7 @@ async fn the_port_of_the_command_is_used_and_the_link_is_found_at_both_of_its_po
         assert!(dialer.dial().await.is_ok(), "{node}: QUIC at {quic}");
     }
     // A port where nothing of the link is: joined, and said.
-    let token = keadm::get_token(api.client(), None, 5, &env).await.unwrap();
+    let token = keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let wrong = CloudPorts::new(format!("127.0.0.1:{}", port + 1), certs);
     let mut said = Vec::new();

@@ -109,7 +109,7 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         };
         let env = Env::real();
         // One more than join: it is good still.
-        let token = keadm::get_token(cluster.client(), None, 4, &env).await.unwrap();
+        let token = keadm::get_token(cluster.client(), None, 4, keadm::TOKEN_LIFE, &env).await.unwrap();
         let joined =
             async |node: &str| join(&a, folder.path().join(node), node, token.clone()).await.unwrap();
         let (one, two, three) = (joined("edge-1").await, joined("edge-2").await, joined("edge-3").await);
@@ -174,7 +174,9 @@ fn a_revoked_node_receives_nothing_more_and_its_name_does_not_come_back_until_it
         let before = refusals(&a).await;
         first.start().await;
         cluster.until_async("it is refused", async || refusals(&a).await > before).await;
-        let bound = keadm::get_token(cluster.client(), Some(&name("edge-1")), 1, &env).await.unwrap();
+        let bound = keadm::get_token(cluster.client(), Some(&name("edge-1")), 1, keadm::TOKEN_LIFE, &env)
+            .await
+            .unwrap();
         let barred = join(&b, folder.path().join("again"), "edge-1", bound.clone()).await;
         let error = barred.err().unwrap();
         assert!(error.contains("was revoked") && error.contains("keadm free edge-1"), "{error}");
@@ -298,7 +300,9 @@ fn what_finalizers_hold_is_gone_and_the_verbs_say_that_it_is_held() {
         let error = keadm::free(admin.clone(), &edge, &mut |_| {}).await.unwrap_err();
         assert!(error.to_string().contains("no edge node"), "{error:#}");
         // A token.
-        let text = keadm::get_token(admin.clone(), Some(&name("held")), 1, &Env::real()).await.unwrap();
+        let text = keadm::get_token(admin.clone(), Some(&name("held")), 1, keadm::TOKEN_LIFE, &Env::real())
+            .await
+            .unwrap();
         assert!(!text.is_empty());
         let listed = async || say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
         let table = listed().await;
@@ -321,7 +325,8 @@ fn a_revoked_node_that_never_linked_has_neither_a_node_nor_a_good_token() {
         for (node, bound, is_good) in [("edge-1", true, false), ("edge-2", false, true)] {
             let of = name(node);
             let of = bound.then_some(&of);
-            let token = keadm::get_token(cluster.client(), of, 3, &Env::real()).await.unwrap();
+            let token =
+                keadm::get_token(cluster.client(), of, 3, keadm::TOKEN_LIFE, &Env::real()).await.unwrap();
             join(&cloud, folder.path().join(node), node, token).await.unwrap();
             let words =
                 say(async |say| keadm::revoke(cluster.client(), &name(node), Env::real().wall(), say).await)
@@ -353,7 +358,7 @@ fn an_odd_token_is_shown_as_such_and_withdrawn_and_stops_no_other() {
         let tokens = cluster.objects("kubehive.io/v1alpha1", "JoinToken", None);
         let plant = async || tokens.create(&PostParams::default(), &odd).await.is_ok();
         cluster.until_async("the odd token is there", plant).await;
-        keadm::get_token(cluster.client(), None, 7, &Env::real()).await.unwrap();
+        keadm::get_token(cluster.client(), None, 7, keadm::TOKEN_LIFE, &Env::real()).await.unwrap();
         let table = say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
         assert!(table.contains("0/7"), "{table}");
         let line = table.lines().find(|line| line.starts_with("odd ")).unwrap();
@@ -376,8 +381,8 @@ fn tokens_are_listed_and_withdrawn_one_by_one() {
         let env = Env::real();
         let listed = async || say(async |say| keadm::list_tokens(cluster.client(), say).await).await;
         assert!(listed().await.contains("no token is good"));
-        keadm::get_token(cluster.client(), None, 7, &env).await.unwrap();
-        keadm::get_token(cluster.client(), Some(&name("edge-1")), 7, &env).await.unwrap();
+        keadm::get_token(cluster.client(), None, 7, keadm::TOKEN_LIFE, &env).await.unwrap();
+        keadm::get_token(cluster.client(), Some(&name("edge-1")), 7, keadm::TOKEN_LIFE, &env).await.unwrap();
         let table = listed().await;
         assert!(table.contains("0/7") && table.contains("0/1") && table.contains("edge-1"), "{table}");
         let bound = table.lines().find(|line| line.contains("edge-1")).unwrap();

@@ -151,7 +151,8 @@ fn outcome(answer: Result<(), Status>) -> ReportOutcome {
     match status.code() {
         // KubeEdge before 1.23 knows no states.
         Code::InvalidArgument | Code::Unimplemented => ReportOutcome::Rejected(described(&status)),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+        // As long as this mapper is not the one of the device's protocol, which it is again once it has registered, nothing of it is taken.
+        Code::PermissionDenied | Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
             ReportOutcome::Unavailable(described(&status))
         }
         // KubeEdge's edgecore has one code for all that it does not like, a passing lack of tokens included.
@@ -204,5 +205,21 @@ impl AsyncWrite for CountedStream {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_denied_holds_up_the_device_and_is_not_asked_again_property_by_property() {
+        let of = |code: Code| outcome(Err(Status::new(code, "why")));
+        let said = || "why".to_owned();
+        for code in [Code::PermissionDenied, Code::Unavailable, Code::DeadlineExceeded] {
+            assert_eq!(of(code), ReportOutcome::Unavailable(said()), "{code:?}");
+        }
+        assert_eq!(of(Code::InvalidArgument), ReportOutcome::Rejected(said()));
+        assert_eq!(of(Code::FailedPrecondition), ReportOutcome::Deferred(said()));
     }
 }

@@ -19,7 +19,8 @@ pub enum Fault {
     /// The device answered, and this one request cannot be served. The connection is fine.
     #[error("the device refused: {0}")]
     Device(String),
-    /// The value cannot be written there, whatever the device would say: nothing was written.
+    /// The value cannot be written there, whatever the device would say: nothing was written, and a set point is not tried again
+    /// until another one is desired. What hangs on what the device holds now is [`Fault::Device`].
     #[error("not written: {0}")]
     Unfit(String),
     /// The device answered that it has no value there now: no number, its own mark for that, a bad quality.

@@ -197,7 +197,7 @@ async fn a_bit_of_a_register_leaves_the_others_as_they_are() {
     assert_eq!(quirky.asked(22), 2, "it is not tried again");
     // Without a bit, a register that holds more than a truth is left alone.
     let plain = visitor(Kind::Bool, HOLDING, 8, &[]);
-    let Err(Fault::Unfit(said)) = one.write(&plain, &Value::Bool(false)).await else { panic!("written") };
+    let Err(Fault::Device(said)) = one.write(&plain, &Value::Bool(false)).await else { panic!("written") };
     assert!(said.contains("0xa5ad") && said.contains("`bit`"), "{said}");
     quirky.set(8, 1);
     assert_eq!(one.write(&plain, &Value::Bool(false)).await, Ok(()));

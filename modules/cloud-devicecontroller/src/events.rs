@@ -5,10 +5,10 @@ use contract::parsed::DeviceName;
 use contract::{NodeName, ObjectKey};
 
 /// A report could not be written now; the node sends it again, soon. `times`, in a row for this reason, thins out the log.
-pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str, times: u64) {
+pub(crate) fn report_not_written(env: &Env, node: &NodeName, device: &DeviceName, reason: &str, times: u64) {
     env.count("devicecontroller_report_not_written");
     if fairshare::is_logged(times) {
-        tracing::warn!(%node, reason, times, "twin not written; the node sends it again");
+        tracing::warn!(%node, %device, reason, times, "twin not written; the node sends it again");
     }
 }
 

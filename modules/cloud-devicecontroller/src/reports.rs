@@ -7,7 +7,7 @@ use beehive::Fault;
 use contract::nodelease::SessionState;
 use contract::parsed::{DeviceName, ParsedReport};
 use contract::{NodeName, Report};
-use fairshare::{ReportSender, ReportWriter, SortedReports};
+use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports};
 
 use crate::error::DeviceReportError;
 use crate::report_versions::Row;
@@ -31,20 +31,25 @@ impl ReportWriter for DeviceStatusWriter {
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(DeviceName, Vec<Row>)> {
         let (mut by_device, mut refused) = (BTreeMap::<DeviceName, Vec<Row>>::new(), Vec::new());
         for Report { row, report, .. } in reports {
-            match report.parse() {
+            let kind = report.kind();
+            let why = match report.parse() {
                 Ok(ParsedReport::OfDevice(device, mut said)) => {
                     if plan::without_odd_time(&mut said) {
                         events::time_left_out(&self.env, &from.node, &device);
                     }
-                    by_device.entry(device).or_default().push((row, said))
+                    by_device.entry(device).or_default().push((row, said));
+                    continue;
                 }
-                Ok(ParsedReport::OfTask(_)) => refused.push((row, "a report for the task manager")),
-                Ok(ParsedReport::OfNode(_)) => refused.push((row, "a report for the edge controller")),
-                Err(unfit) => {
-                    tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
-                    refused.push((row, "a report with an odd name or size"));
+                Ok(said @ ParsedReport::OfTask(_)) => {
+                    RefusedReport::new(said.about(), "it is for the task manager")
                 }
-            }
+                Ok(said @ ParsedReport::OfNode(_)) => {
+                    RefusedReport::new(said.about(), "it is for the edge controller")
+                }
+                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
+            };
+            tracing::debug!(node = %from.node, row, ?why, "report refused");
+            refused.push((row, why));
         }
         SortedReports { steps: vec![by_device.into_iter().collect()], refused }
     }
@@ -54,7 +59,7 @@ impl ReportWriter for DeviceStatusWriter {
         from: &ReportSender,
         state: SessionState,
         (device, rows): (DeviceName, Vec<Row>),
-    ) -> (Vec<i64>, Option<&'static str>) {
+    ) -> (Vec<i64>, Option<RefusedReport>) {
         // A node that has no Node yet has no devices either.
         if !matches!(state, SessionState::Open { .. }) {
             return (Vec::new(), None);
@@ -72,7 +77,7 @@ impl ReportWriter for DeviceStatusWriter {
             Err(error) => {
                 let reason = Fault::from_error(&error).reason;
                 let times = self.unwritten.count(&from.node, &reason);
-                events::report_not_written(&self.env, &from.node, &reason, times);
+                events::report_not_written(&self.env, &from.node, &device, &reason, times);
                 (Vec::new(), None)
             }
         }

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use beehive::defect::{self, Defect};
-use beehive::{Address, Env};
+use beehive::{Address, Env, Fault};
 use contract::ids::REPORTED_ANNOTATION;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::DeviceName;
-use fairshare::{RepeatedReasons, ReportSender, Traffic};
+use fairshare::{RefusedReport, RepeatedReasons, ReportSender, Traffic};
 use kube::api::{Api, ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use kubewatch::status_code;
 use serde_json::{Value, json};
@@ -161,8 +161,8 @@ impl DeviceStatusWriter {
         from: &ReportSender,
         device: &DeviceName,
         reports: &[Row],
-    ) -> Result<Option<&'static str>, DeviceReportError> {
-        let (namespace, name) = (&*device.namespace, &*device.name);
+    ) -> Result<Option<RefusedReport>, DeviceReportError> {
+        let (about, namespace, name) = (format!("Device {device}"), &*device.namespace, &*device.name);
         let devices: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource("devices", "Device"));
         let statuses = statuses(&self.client, namespace);
@@ -174,7 +174,7 @@ impl DeviceStatusWriter {
             let Some(device) = devices.get_opt(name).await? else { return Ok(None) };
             self.traffic.add(&from.node, &device);
             if plan::node_of(&device.data).as_ref() != Some(&from.node) {
-                return Ok(Some("a report about a device of another node"));
+                return Ok(Some(RefusedReport::new(about, "it is a device of another node")));
             }
             let uid = device.metadata.uid.unwrap_or_default();
             let Some(held) = held else {
@@ -194,8 +194,8 @@ impl DeviceStatusWriter {
                 }
                 Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
                 Err(error) if matches!(status_code(&error), Some(400 | 413 | 422)) => {
-                    tracing::debug!(node = %from.node, namespace, name, %error, "report dropped");
-                    return Ok(Some("a report that the API server can never take"));
+                    let why = RefusedReport::new(about, "the API server can never take it");
+                    return Ok(Some(why.because(Fault::from_error(&error).reason)));
                 }
                 Err(error) => return Err(error.into()),
             }

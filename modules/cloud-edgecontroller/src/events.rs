@@ -8,10 +8,10 @@ use contract::{NodeName, ObjectKey};
 use crate::reported_fields::LeftOut;
 
 /// A report could not be written now; the node sends it again, soon. `times`, in a row for this reason, thins out the log.
-pub(crate) fn report_not_written(env: &Env, node: &NodeName, reason: &str, times: u64) {
+pub(crate) fn report_not_written(env: &Env, node: &NodeName, about: &str, reason: &str, times: u64) {
     env.count("edgecontroller_report_not_written");
     if fairshare::is_logged(times) {
-        tracing::warn!(%node, reason, times, "report not written; the node sends it again");
+        tracing::warn!(%node, about, reason, times, "report not written; the node sends it again");
     }
 }
 

@@ -7,7 +7,7 @@ use beehive::defect::{self, Defect};
 use contract::nodelease::SessionState;
 use contract::parsed::{NodeReport, ParsedReport};
 use contract::{NodeName, Report};
-use fairshare::{ReportSender, ReportWriter, SortedReports};
+use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports};
 
 use crate::events;
 use crate::status::{NodeReportWriter, Outcome};
@@ -42,21 +42,24 @@ impl ReportWriter for NodeReportWriter {
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<(i64, NodeReport)> {
         let mut sorted = SortedReports { steps: vec![Vec::new(); STEPS], refused: Vec::new() };
         for Report { row, report, .. } in reports {
-            match report.parse() {
+            let kind = report.kind();
+            let why = match report.parse() {
                 Ok(ParsedReport::OfNode(said)) => {
                     if let Some(step) = sorted.steps.get_mut(step_of(&said)) {
                         step.push((row, said));
                     }
+                    continue;
                 }
-                Ok(ParsedReport::OfTask(_)) => sorted.refused.push((row, "a report for the task manager")),
-                Ok(ParsedReport::OfDevice(..)) => {
-                    sorted.refused.push((row, "a report for the device controller"))
+                Ok(said @ ParsedReport::OfTask(_)) => {
+                    RefusedReport::new(said.about(), "it is for the task manager")
                 }
-                Err(unfit) => {
-                    tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
-                    sorted.refused.push((row, "a report with an odd name or size"));
+                Ok(said @ ParsedReport::OfDevice(..)) => {
+                    RefusedReport::new(said.about(), "it is for the device controller")
                 }
-            }
+                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
+            };
+            tracing::debug!(node = %from.node, row, ?why, "report refused");
+            sorted.refused.push((row, why));
         }
         sorted
     }
@@ -66,13 +69,19 @@ impl ReportWriter for NodeReportWriter {
         from: &ReportSender,
         state: SessionState,
         (row, said): (i64, NodeReport),
-    ) -> (Vec<i64>, Option<&'static str>) {
+    ) -> (Vec<i64>, Option<RefusedReport>) {
+        let about = said.about();
         match NodeReportWriter::write(self, from, state, row, said).await {
             Ok(Outcome::Done) => (vec![row], None),
             Ok(Outcome::Refused(why)) => {
                 // An object of somebody else's may have been read to find that out.
                 self.traffic.add_bytes(&from.node, REFUSED);
-                (vec![row], Some(why))
+                (vec![row], Some(RefusedReport::new(about, why)))
+            }
+            Ok(Outcome::NeverTaken(reason)) => {
+                self.traffic.add_bytes(&from.node, REFUSED);
+                let why = RefusedReport::new(about, "the API server can never take it");
+                (vec![row], Some(why.because(reason)))
             }
             Ok(Outcome::TooMany) => {
                 let dropped = self.rates.borrow_mut().entry(from.node.clone()).or_default().drop_one();
@@ -86,7 +95,7 @@ impl ReportWriter for NodeReportWriter {
             Err(error) => {
                 let reason = Fault::from_error(&error).reason;
                 let times = self.unwritten.count(&from.node, &reason);
-                events::report_not_written(&self.env, &from.node, &reason, times);
+                events::report_not_written(&self.env, &from.node, &about, &reason, times);
                 let is_confirmed = defect::is_planted(Defect::ConfirmBeforeWrite);
                 (is_confirmed.then_some(row).into_iter().collect(), None)
             }

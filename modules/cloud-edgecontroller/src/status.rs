@@ -42,7 +42,7 @@ pub(crate) const WRITE_TRIES: usize = 5;
 const WHILE_IT_HOLDS: [&str; 2] = ["reason", "message"];
 
 /// What became of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It is written, was before, or never can be.
     Done,
@@ -50,6 +50,8 @@ pub(crate) enum Outcome {
     Superseded,
     /// It is not the node's to say, or makes no sense: it is forgotten and counted.
     Refused(&'static str),
+    /// The API server can never take it, for this reason: it is forgotten and counted.
+    NeverTaken(String),
     /// It is more than a node may say: it is forgotten and counted.
     TooMany,
 }
@@ -131,9 +133,7 @@ impl NodeReportWriter {
         };
         match result {
             Err(NodeReportError::Api(error)) if is_given_up(&error) => {
-                let reason = Fault::from_error(&error).reason;
-                tracing::debug!(node = %from.node, %reason, "report dropped");
-                Ok(Outcome::Refused("a report that the API server can never take"))
+                Ok(Outcome::NeverTaken(Fault::from_error(&error).reason))
             }
             other => other,
         }

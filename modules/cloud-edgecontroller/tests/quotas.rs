@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use beehive::testing::Probe;
@@ -38,6 +38,7 @@ struct Server {
     bytes_of_pods: AtomicUsize,
     tokens: AtomicUsize,
     takes_no_events: AtomicBool,
+    can_never_take_events: AtomicBool,
     events: AtomicUsize,
 }
 
@@ -77,6 +78,13 @@ impl Server {
                     "reason": "ServiceUnavailable", "message": "away"});
                 let mut answer = whole(&away);
                 *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                return answer;
+            }
+            if self.can_never_take_events.load(Ordering::Relaxed) {
+                let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
+                    "reason": "NotFound", "message": "namespaces \"default\" not found"});
+                let mut answer = whole(&gone);
+                *answer.status_mut() = http::StatusCode::NOT_FOUND;
                 return answer;
             }
             self.events.fetch_add(1, Ordering::Relaxed);
@@ -301,4 +309,50 @@ fn an_event_about_a_device_is_its_own_nodes_to_say() {
         assert_eq!(fixture.say("edge-1", vec![event(3, "d1")]).await, [3]);
         assert_eq!(written(), 1);
     });
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_refused_is_named_with_the_object_that_it_is_about() {
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        run(async |fixture| {
+            let event = |row: i64, namespace: &str| {
+                let said = json!({"type": "Warning", "reason": "BackOff", "message": "m", "involvedObject":
+                    {"kind": "Pod", "namespace": "default", "name": "usual-edge-1", "uid": "usual-edge-1"}});
+                let (namespace, name) = (namespace.to_owned(), "usual-edge-1.17".to_owned());
+                let report = UpReport::Event { namespace, name, event_json: said.to_string() };
+                Report { row, repeat: false, report: report.into() }
+            };
+            fixture.server.can_never_take_events.store(true, Ordering::Relaxed);
+            assert_eq!(fixture.say("edge-1", vec![event(1, "default")]).await, [1]);
+            assert_eq!(fixture.say("edge-2", vec![status(1, "usual-edge-1")]).await, [1]);
+            assert_eq!(fixture.say("edge-3", vec![event(1, "a/b")]).await, [1]);
+        });
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for (node, words) in [
+        ("edge-1", r#"about="Event default/usual-edge-1.17" why="the API server can never take it" reason="#),
+        ("edge-1", "not found"),
+        ("edge-2", r#"about="Pod default/usual-edge-1" why="a report about a pod of another node""#),
+        ("edge-3", r#"about="an Event" why="its name or size is odd" reason="#),
+    ] {
+        let of_node = |line: &&str| line.contains(&format!("node={node} "));
+        assert!(text.lines().filter(of_node).any(|line| line.contains(words)), "{words}: {text}");
+    }
 }

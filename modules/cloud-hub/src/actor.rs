@@ -34,7 +34,7 @@ use crate::plan::{SessionDecision, decide};
 use crate::revocation::CertificateCheck;
 use crate::session::{ENDS_WITHIN, Session};
 
-/// Everybody who is told of sessions.
+/// Everybody who is told of sessions, in this order: what others have NodeLease show, it knows before.
 const READERS: [SessionReader; 7] = [
     SessionReader::NodeLease,
     SessionReader::SyncController,
@@ -292,14 +292,17 @@ impl CloudHub {
         // It goes on by itself; a child that has ended is not there any more.
         drop(cx.stop_child(Session::name(&node, session), ENDS_WITHIN));
         events::session_ended(cx.env(), &node, session, reason);
+        // SyncController's word that there is no link is shown by what NodeLease knows of it: that comes first, as with a session that
+        // opens.
+        let down = NodeLeaseMsg::NodeDown { node: node.clone(), session };
+        let _ = self.addresses.lease.tell(down).await;
         let _ = self.addresses.sync.tell(SyncMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.edge.tell(EdgeControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ =
             self.addresses.device.tell(DeviceControllerMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.stream.tell(CloudStreamMsg::NodeDown { node: node.clone(), session }).await;
         let _ = self.addresses.router.tell(RouterMsg::NodeDown { node: node.clone(), session }).await;
-        let _ = self.addresses.tasks.tell(CloudTaskMsg::NodeDown { node: node.clone(), session }).await;
-        let _ = self.addresses.lease.tell(NodeLeaseMsg::NodeDown { node, session }).await;
+        let _ = self.addresses.tasks.tell(CloudTaskMsg::NodeDown { node, session }).await;
     }
 
     /// Says to one who has begun anew which sessions are open.

@@ -82,6 +82,27 @@ fn a_node_is_who_its_certificate_says_and_its_end_is_told() {
     });
 }
 
+/// What SyncController has shown of the end is shown by what NodeLease knows of it.
+#[test]
+fn nodelease_hears_of_a_sessions_end_before_whoever_has_it_shown() {
+    actix_rt::System::new().block_on(async {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        let mut fixture = fixture::Fixture::with_busy_edge(&env, Registry::new(api.client()));
+        let none = fixture.edge.next(LONG).await;
+        assert!(matches!(none, Some(EdgeControllerMsg::AllNodesDown)), "{none:?}");
+        let link = fixture.link("system:node:a", "aa").await.unwrap();
+        let opened = |message| matches!(message, CloudTaskMsg::NodeUp { .. }).then_some(());
+        fixture.tasks.find(LONG, opened).await.expect("all have been told of it");
+        // Whoever is told after EdgeController waits for that one from now on.
+        drop(link);
+        let ended = |message| matches!(message, SyncMsg::NodeDown { .. }).then_some(());
+        fixture.sync.find(LONG, ended).await.expect("SyncController is told");
+        let ended = |message| matches!(message, NodeLeaseMsg::NodeDown { .. }).then_some(());
+        fixture.lease.find(LONG, ended).await.expect("NodeLease was told before");
+    });
+}
+
 #[test]
 fn the_newer_link_of_a_node_wins() {
     run(async |mut fixture| {

@@ -14,7 +14,7 @@ use kubewatch::Interruptions;
 use noderegistry::Registry;
 
 use crate::claim::{ClaimHandler, Resolved, not_now};
-use crate::condition::{CertificateState, ConditionWriter, NewestWrites, Synced};
+use crate::condition::{ConditionWriter, NewestWrites, Outcome, Synced};
 use crate::last_conditions::LastConditions;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::{Renewal, Sessions};
@@ -281,25 +281,32 @@ impl NodeLease {
         }
         let (writer, synced, env) =
             (self.condition_writer(), self.synced(&node, status, cx), cx.env().clone());
-        cx.spawn(async move { reply.send(writer.write(&env, &node, &synced).await) });
+        let last = Rc::clone(&self.last_conditions);
+        cx.spawn(async move {
+            let outcome = writer.write(&env, &node, &synced).await;
+            note(&last, &node, &synced, outcome.as_ref());
+            // Nothing is left to do: it is there, or is not ours to write.
+            reply.send(!matches!(outcome, None | Some(Outcome::Later)));
+        });
     }
 
     /// The node is alive: if its Node says something else of it than CloudCore did, CloudCore says it again.
     fn say_conditions_again(&self, node: &NodeName, session: u64, cx: &Context<NodeLeaseMsg>) {
         let version = self.sessions.borrow().node(node).and_then(|node| node.resource_version.clone());
         let Some(version) = version.filter(|_| !self.newest_writes.is_any(node)) else { return };
-        let certificate = self.sessions.borrow().certificate_valid(node);
-        let wall = jiff::Timestamp::try_from(cx.wall()).unwrap_or_default();
-        let certificate = certificate.map(|valid| CertificateState::of(valid, wall));
-        let status =
-            self.last_conditions.borrow_mut().begin_look(node, session, (&version, certificate), cx.now());
-        let Some(status) = status else { return };
+        let mut last = self.last_conditions.borrow_mut();
+        let Some(status) = last.status(node, session) else { return };
         let synced = self.synced(node, status, cx);
+        if !last.begin_look(node, session, (&version, synced.content()), cx.now()) {
+            return;
+        }
+        drop(last);
         let (writer, last) = (self.condition_writer(), Rc::clone(&self.last_conditions));
         let (node, env) = (node.clone(), cx.env().clone());
         cx.spawn(async move {
-            if let Some(version) = writer.write_again(&env, &node, &synced).await {
-                last.borrow_mut().seen(&node, &synced.status, (&version, certificate));
+            let outcome = writer.write(&env, &node, &synced).await;
+            if note(&last, &node, &synced, outcome.as_ref()) {
+                events::condition_said_again(&env, &node);
             }
         });
     }
@@ -318,6 +325,19 @@ impl NodeLease {
             sessions: Rc::clone(&self.sessions),
             newest: self.newest_writes.clone(),
         }
+    }
+}
+
+/// Keeps what the Node says now. Answers whether CloudCore wrote there what it had written before: somebody else has been there since.
+fn note(last: &RefCell<LastConditions>, node: &NodeName, synced: &Synced, outcome: Option<&Outcome>) -> bool {
+    let mut last = last.borrow_mut();
+    match outcome {
+        Some(Outcome::Said(Some(version))) => {
+            last.seen(node, &synced.status, version, synced.content());
+            false
+        }
+        Some(Outcome::Written) => last.told(node, &synced.status, synced.content()),
+        Some(Outcome::Said(None) | Outcome::NotOurs | Outcome::Later) | None => false,
     }
 }
 

@@ -44,6 +44,23 @@ pub(crate) struct Synced {
     pub(crate) now: jiff::Timestamp,
 }
 
+impl Synced {
+    /// What it says beside the status.
+    pub(crate) fn content(&self) -> Content {
+        let certificate = self.certificate_valid.map(|valid| CertificateState::of(valid, self.now));
+        Content { transport: self.link.map(|(transport, ..)| transport), certificate }
+    }
+}
+
+/// What the conditions say beside [`SyncStatus`], as far as it is a reason to write them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// What carries the link.
+    pub(crate) transport: Option<Transport>,
+    /// Of the certificate.
+    pub(crate) certificate: Option<CertificateState>,
+}
+
 /// Which writing of each node's conditions was asked for last. An API server that is slow may still be busy with an older one:
 /// that one must not come after it.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +93,8 @@ impl NewestWrites {
 }
 
 /// What became of a writing.
-enum Outcome {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
     /// The Node says so already, at this resourceVersion.
     Said(Option<String>),
     /// It is written.
@@ -96,26 +114,8 @@ pub(crate) struct ConditionWriter {
 }
 
 impl ConditionWriter {
-    /// Writes it on the Node. Answers whether nothing is left to do: it is there, or is not ours to write.
-    pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> bool {
-        !matches!(self.numbered(env, node, synced).await, None | Some(Outcome::Later))
-    }
-
-    /// Writes it again where the Node says something else, because somebody wrote there. Answers the resourceVersion at which the Node
-    /// says so.
-    pub(crate) async fn write_again(&self, env: &Env, node: &NodeName, synced: &Synced) -> Option<String> {
-        match self.numbered(env, node, synced).await? {
-            Outcome::Said(version) => version,
-            Outcome::Written => {
-                crate::events::condition_said_again(env, node);
-                None
-            }
-            Outcome::NotOurs | Outcome::Later => None,
-        }
-    }
-
-    /// `None`: it failed.
-    async fn numbered(&self, env: &Env, node: &NodeName, synced: &Synced) -> Option<Outcome> {
+    /// Writes it on the Node, where that says something else. `None`: it failed.
+    pub(crate) async fn write(&self, env: &Env, node: &NodeName, synced: &Synced) -> Option<Outcome> {
         let number = self.newest.begin(node);
         let written = self.try_write(node, synced, number).await;
         self.newest.end(node, number);

@@ -44,6 +44,8 @@ struct SessionEntry {
     is_planned: bool,
     /// Its link, while it is open.
     link: Option<OpenLink>,
+    /// The session before, while its link is open: the one of this session may be long in coming, and the node may have given it up.
+    linked_before: Option<u64>,
 }
 
 /// What became of a question to the API server about a session's Node.
@@ -122,9 +124,14 @@ impl Sessions {
         uid: Option<String>,
         lease_version: Option<LeaseVersion>,
     ) {
-        if self.sessions.get(node).is_some_and(|held| held.number >= number) {
+        let held = self.sessions.get(node);
+        if held.is_some_and(|held| held.number >= number) {
             return;
         }
+        let linked_before = held.and_then(|held| match held.link {
+            Some(_) => Some(held.number),
+            None => held.linked_before,
+        });
         let session = SessionEntry {
             number,
             certificate: certificate.into(),
@@ -135,6 +142,7 @@ impl Sessions {
             renewed: None,
             is_planned: false,
             link: None,
+            linked_before,
         };
         self.sessions.insert(node.clone(), session);
     }
@@ -143,7 +151,7 @@ impl Sessions {
     pub fn all_down(&mut self) {
         self.is_told = true;
         for session in self.sessions.values_mut() {
-            (session.link, session.is_planned) = (None, false);
+            (session.link, session.linked_before, session.is_planned) = (None, None, false);
         }
     }
 
@@ -155,8 +163,11 @@ impl Sessions {
                 held.link = Some(link);
                 return false;
             }
-            // The end of an older one, told late.
-            Some(held) if held.number > number => return false,
+            // An older one, whose end is about to be told: nothing that is said in it counts.
+            Some(held) if held.number > number => {
+                held.linked_before = Some(number);
+                return false;
+            }
             Some(_) | None => {}
         }
         self.begin(node, number, certificate, None, None);
@@ -168,6 +179,11 @@ impl Sessions {
 
     /// A session's link ended.
     pub fn down(&mut self, node: &NodeName, number: u64) {
+        if let Some(session) = self.sessions.get_mut(node)
+            && session.linked_before == Some(number)
+        {
+            session.linked_before = None;
+        }
         if let Some(session) = self.session_mut(node, number) {
             (session.link, session.is_planned) = (None, false);
         }
@@ -356,9 +372,11 @@ impl Sessions {
         }
     }
 
-    /// How many nodes have a session here, and how many of those are linked.
+    /// How many nodes have a session here, and how many of those are linked: by the link of the session before, too, until the one of
+    /// theirs is there.
     pub fn counts(&self) -> (usize, usize) {
-        let linked = self.sessions.values().filter(|session| session.link.is_some());
+        let is_linked = |session: &&SessionEntry| session.link.is_some() || session.linked_before.is_some();
+        let linked = self.sessions.values().filter(is_linked);
         (self.sessions.len(), linked.count())
     }
 

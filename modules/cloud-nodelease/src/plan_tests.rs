@@ -117,6 +117,32 @@ fn after_a_restart_nothing_is_called_ended_before_the_hub_has_said_who_is_linked
 }
 
 #[test]
+fn a_node_whose_later_session_has_no_link_yet_is_linked_as_long_as_the_one_before_is() {
+    let mut sessions = told();
+    sessions.up(&node(), 4, "0a", link());
+    // It dials anew while its link is silent, and may give that up.
+    sessions.begin(&node(), 5, "0a", Some("u".into()), None);
+    sessions.begin(&node(), 6, "0a", Some("u".into()), None);
+    assert_eq!((sessions.counts(), sessions.link(&node())), ((1, 1), None), "nothing said over it counts");
+    sessions.down(&node(), 4);
+    assert_eq!(sessions.counts(), (1, 0));
+    sessions.up(&node(), 6, "0a", link());
+    assert_eq!(sessions.counts(), (1, 1));
+    // The link of an older one is told late, and its end after that.
+    sessions.begin(&node(), 8, "0a", Some("u".into()), None);
+    sessions.down(&node(), 6);
+    assert!(!sessions.up(&node(), 7, "0a", link()));
+    assert_eq!(sessions.counts(), (1, 1));
+    sessions.down(&node(), 7);
+    assert_eq!(sessions.counts(), (1, 0));
+    sessions.begin(&node(), 9, "0a", Some("u".into()), None);
+    sessions.up(&node(), 9, "0a", link());
+    sessions.begin(&node(), 10, "0a", Some("u".into()), None);
+    sessions.all_down();
+    assert_eq!(sessions.counts(), (1, 0));
+}
+
+#[test]
 fn a_lease_is_renewed_once_in_its_period_while_its_node_is_alive() {
     let (period, at) = (Duration::from_secs(10), |second| Moment(Duration::from_secs(second)));
     let mut sessions = told();

@@ -410,7 +410,7 @@ impl Plan {
         }
         wanted.sort_by_key(|(_, node, _)| node.published.at());
         let writes = wanted.into_iter().take(WRITES_AT_ONCE).map(|(name, node, status)| {
-            node.published.begin(now.moment);
+            node.published.begin(&status, now.moment);
             Effect::WriteStatus { node: name.clone(), status }
         });
         writes.collect()

@@ -10,6 +10,8 @@ use contract::synccontroller::{SyncState, SyncStatus};
 const LATE_AFTER: Duration = Duration::from_secs(3);
 /// 10 s between two writes about one node.
 pub const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// 3 s between two writes of which the later one says that a link has come or gone: that is what somebody waits for who looks.
+const LINK_EVERY: Duration = Duration::from_secs(3);
 /// 5 min: the shortest time between writes that say only when the node last confirmed something, as kubelet reports a node in
 /// which nothing has changed.
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
@@ -120,16 +122,24 @@ pub(crate) struct PublishedStatus {
     is_under_way: bool,
     /// A session began while a write was under way.
     is_overtaken: bool,
+    /// A session began since the last write began.
+    is_new_session: bool,
+    /// Whether there was a link by the last write, be it done or not.
+    tried_linked: Option<bool>,
 }
 
 impl PublishedStatus {
     /// Whether `status` is to be written now.
     pub(crate) fn wants(&self, status: &SyncStatus, now: Moment) -> bool {
-        let Some(written) = &self.written else { return self.may_write(WRITE_EVERY, now) };
+        // What failed waits as long as all else.
+        let is_of_link =
+            self.is_new_session || self.tried_linked.is_some_and(|linked| linked != status.linked);
+        let every = if is_of_link { LINK_EVERY } else { WRITE_EVERY };
+        let Some(written) = &self.written else { return self.may_write(every, now) };
         // That the link is down, or up again, is shown, too.
         let lasting = SyncStatus { last_confirmed: status.last_confirmed, ..written.clone() };
         if lasting != *status {
-            return self.may_write(WRITE_EVERY, now);
+            return self.may_write(every, now);
         }
         // A node that changes all the time and is always in sync.
         written.last_confirmed != status.last_confirmed && self.may_write(REFRESH_EVERY, now)
@@ -143,6 +153,7 @@ impl PublishedStatus {
     pub(crate) fn forget(&mut self) {
         self.written = None;
         self.is_overtaken = self.is_under_way;
+        self.is_new_session = true;
     }
 
     /// When something was written last: whoever waits longest comes first.
@@ -150,9 +161,11 @@ impl PublishedStatus {
         self.at
     }
 
-    pub(crate) fn begin(&mut self, now: Moment) {
+    /// The status is being written.
+    pub(crate) fn begin(&mut self, status: &SyncStatus, now: Moment) {
         self.at = Some(now);
-        self.is_under_way = true;
+        (self.is_under_way, self.is_new_session) = (true, false);
+        self.tried_linked = Some(status.linked);
     }
 
     pub(crate) fn end(&mut self, status: SyncStatus, is_written: bool) {
@@ -215,14 +228,15 @@ mod tests {
         };
         let mut published = PublishedStatus::default();
         assert!(published.wants(&status(1, true), at(0).moment));
-        published.begin(at(0).moment);
+        published.begin(&status(1, true), at(0).moment);
         assert!(!published.wants(&status(1, true), at(11).moment), "one write at a time");
         published.end(status(1, true), true);
         assert!(!published.wants(&status(1, true), at(11).moment), "nothing new");
-        assert!(published.wants(&status(1, false), at(11).moment), "the link is down");
+        assert!(!published.wants(&status(1, false), at(2).moment));
+        assert!(published.wants(&status(1, false), at(3).moment), "the link is down");
         assert!(!published.wants(&status(2, true), at(9).moment), "too soon");
         assert!(published.wants(&status(2, true), at(10).moment));
-        published.begin(at(10).moment);
+        published.begin(&status(2, true), at(10).moment);
         published.end(status(2, true), false);
         assert!(
             !published.wants(&status(2, true), at(19).moment)
@@ -237,7 +251,7 @@ mod tests {
             ..status_of(0, None, None, true, at(0)).unwrap()
         };
         let mut published = PublishedStatus::default();
-        published.begin(at(0).moment);
+        published.begin(&confirmed(0), at(0).moment);
         published.end(confirmed(0), true);
         assert!(!published.wants(&confirmed(200), at(299).moment));
         assert!(published.wants(&confirmed(200), at(300).moment));
@@ -248,17 +262,24 @@ mod tests {
     fn a_new_session_writes_everything_again() {
         let status = |linked| SyncStatus { linked, ..status_of(0, None, None, true, at(0)).unwrap() };
         let mut published = PublishedStatus::default();
-        published.begin(at(0).moment);
+        published.begin(&status(true), at(0).moment);
         published.end(status(true), true);
         assert!(!published.wants(&status(true), at(20).moment));
         published.forget();
         assert!(published.wants(&status(true), at(20).moment), "another CloudCore may have had the node");
-        published.begin(at(20).moment);
+        published.begin(&status(true), at(20).moment);
         published.forget();
         published.end(status(false), true);
+        assert!(!published.wants(&status(true), at(22).moment));
         assert!(
-            published.wants(&status(true), at(40).moment),
+            published.wants(&status(true), at(23).moment),
             "what was under way was said without the link"
+        );
+        // One that is not written waits as long as all else.
+        published.begin(&status(true), at(23).moment);
+        published.end(status(true), false);
+        assert!(
+            !published.wants(&status(true), at(32).moment) && published.wants(&status(true), at(33).moment)
         );
     }
 

@@ -7,7 +7,7 @@ use contract::cloudtaskmanager::CloudTaskMsg;
 use contract::nodelease::SessionState;
 use contract::parsed::{ParsedReport, TaskReport};
 use contract::{NodeName, Report};
-use fairshare::{ReportSender, ReportWriter, SortedReports, Traffic, json_bytes};
+use fairshare::{RefusedReport, ReportSender, ReportWriter, SortedReports, Traffic, json_bytes};
 use serde_json::json;
 
 /// 15 s for a write: less than a delivery has.
@@ -33,20 +33,23 @@ impl ReportWriter for TaskReports {
     fn sort(&self, from: &ReportSender, reports: Vec<Report>) -> SortedReports<Self::Write> {
         let mut sorted = SortedReports { steps: Vec::new(), refused: Vec::new() };
         for Report { row, report, .. } in reports {
-            match report.parse() {
+            let kind = report.kind();
+            let why = match report.parse() {
                 // One after the other: the newest of a job is the last.
-                Ok(ParsedReport::OfTask(report)) => sorted.steps.push(vec![(row, report)]),
-                Ok(ParsedReport::OfNode(_)) => {
-                    sorted.refused.push((row, "a report for the edge controller"));
+                Ok(ParsedReport::OfTask(report)) => {
+                    sorted.steps.push(vec![(row, report)]);
+                    continue;
                 }
-                Ok(ParsedReport::OfDevice(..)) => {
-                    sorted.refused.push((row, "a report for the device controller"));
+                Ok(said @ ParsedReport::OfNode(_)) => {
+                    RefusedReport::new(said.about(), "it is for the edge controller")
                 }
-                Err(unfit) => {
-                    tracing::debug!(node = %from.node, row, reason = %unfit, "report refused");
-                    sorted.refused.push((row, "a report with an odd name or size"));
+                Ok(said @ ParsedReport::OfDevice(..)) => {
+                    RefusedReport::new(said.about(), "it is for the device controller")
                 }
-            }
+                Err(unfit) => RefusedReport::new(kind, "its name or size is odd").because(unfit.to_string()),
+            };
+            tracing::debug!(node = %from.node, row, ?why, "report refused");
+            sorted.refused.push((row, why));
         }
         sorted
     }
@@ -56,7 +59,7 @@ impl ReportWriter for TaskReports {
         from: &ReportSender,
         state: SessionState,
         (row, report): Self::Write,
-    ) -> (Vec<i64>, Option<&'static str>) {
+    ) -> (Vec<i64>, Option<RefusedReport>) {
         // A node that has no Node yet has no part in a job either.
         if !matches!(state, SessionState::Open { .. }) {
             return (Vec::new(), None);

@@ -251,7 +251,51 @@ pub enum DeviceReport {
     },
 }
 
+impl ParsedReport {
+    /// Which object it is about, for people: `Pod default/web`.
+    pub fn about(&self) -> String {
+        match self {
+            ParsedReport::OfNode(report) => report.about(),
+            ParsedReport::OfDevice(device, _) => format!("Device {device}"),
+            ParsedReport::OfTask(report) => format!("{} {}", report.kind.word(), report.job),
+        }
+    }
+}
+
+impl NodeReport {
+    /// Which object it is about, for people: `Pod default/web`.
+    pub fn about(&self) -> String {
+        match self {
+            NodeReport::Node { .. } => "its Node".to_owned(),
+            NodeReport::PodStatus { pod, .. } | NodeReport::PodGone { pod } => {
+                format!("Pod {}/{}", pod.namespace, pod.name)
+            }
+            NodeReport::ClaimExpansion { claim, .. } => {
+                format!("PersistentVolumeClaim {}/{}", claim.namespace, claim.name)
+            }
+            NodeReport::Event { namespace, name, .. } => format!("Event {namespace}/{name}"),
+            NodeReport::MirrorPod { namespace, name, .. } => format!("mirror Pod {namespace}/{name}"),
+        }
+    }
+}
+
 impl Unparsed<UpReport> {
+    /// What kind of object it is about: all of it that nobody has to check.
+    pub fn kind(&self) -> &'static str {
+        match &self.0 {
+            UpReport::Node { .. } => "a Node",
+            UpReport::PodStatus { .. } | UpReport::PodGone { .. } => "a Pod",
+            UpReport::Event { .. } => "an Event",
+            UpReport::MirrorPod { .. } => "a mirror Pod",
+            UpReport::ClaimExpansion { .. } => "a PersistentVolumeClaim",
+            UpReport::Twin { .. }
+            | UpReport::DeviceConditions { .. }
+            | UpReport::MethodCalls { .. }
+            | UpReport::DeviceState { .. } => "a Device",
+            UpReport::NodeTask(_) => "a job",
+        }
+    }
+
     /// What it says.
     ///
     /// # Errors

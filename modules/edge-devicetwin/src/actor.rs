@@ -29,6 +29,7 @@ use self::publisher::Publications;
 use crate::calls::Calls;
 use crate::catalog::{self, Catalog};
 use crate::connections::CallerQuotas;
+use crate::denials::Denials;
 use crate::events::Event;
 use crate::mapper::{PushOutcome, Session};
 use crate::members::Member;
@@ -66,7 +67,7 @@ pub struct DeviceTwin {
     /// The reports that wait have their turn soon.
     reporting: bool,
     /// Calls of mappers that were not theirs to make.
-    denied: u64,
+    denials: Denials,
     /// Who waits for the calls of methods that are under way, by device and id.
     waiters: BTreeMap<(DeviceName, String), calls::Waiter>,
     /// How often it was looked whether anybody has fallen silent.
@@ -109,7 +110,7 @@ impl DeviceTwin {
             pods: BTreeMap::new(),
             usages: BTreeMap::new(),
             reporting: false,
-            denied: 0,
+            denials: Denials::default(),
             waiters: BTreeMap::new(),
             probes: 0,
             probing: false,
@@ -205,7 +206,7 @@ impl Actor for DeviceTwin {
         serde_json::json!({
             "devices": self.members.len(), "twins": twins, "mappers": mappers, "droppedPublications": self.dropped,
             "methodsUnderWay": self.waiters.len(),
-            "deniedCalls": self.denied, "connectionsTurnedAway": self.caller_quotas.turned_away(),
+            "deniedCalls": self.denials.total(), "connectionsTurnedAway": self.caller_quotas.turned_away(),
         })
     }
 }

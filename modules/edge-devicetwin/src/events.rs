@@ -31,7 +31,9 @@ pub(crate) enum Event<'a> {
     /// A mapper reported a state that is none.
     StateRefused { device: &'a DeviceName, said: &'a str },
     /// A call over DMI that was not the caller's to make.
-    CallDenied { denied: u64, reason: &'a str },
+    CallDenied { caller: &'a str, reason: &'a str, is_said: bool },
+    /// More of them followed.
+    CallsDenied { caller: &'a str, more: u64, reason: &'a str },
     /// The broker does not keep up.
     PublicationDropped { dropped: u64 },
     /// Reports that had waited are not kept; tried again.
@@ -54,6 +56,7 @@ impl Event<'_> {
             Event::MethodCalled { .. } => "devicetwin_method_called",
             Event::StateRefused { .. } => "devicetwin_state_refused",
             Event::CallDenied { .. } => "devicetwin_call_denied",
+            Event::CallsDenied { .. } => "devicetwin_calls_denied",
             Event::PublicationDropped { .. } => "devicetwin_publication_dropped",
             Event::ReportsNotKept { .. } => "devicetwin_reports_not_kept",
             Event::DmiNotServed { .. } => "devicetwin_dmi_not_served",
@@ -94,12 +97,22 @@ impl Event<'_> {
             Event::MethodCalled { device, method, by, state, message } => {
                 tracing::info!(%device, method, by, state, message, "a method of a device was called");
             }
-            // The log thins both out.
+            // The log thins it out.
             Event::StateRefused { device, said } => {
                 tracing::warn!(%device, said, "a mapper reported a state that is none");
             }
-            Event::CallDenied { denied, reason } => {
-                tracing::warn!(denied, reason, "a call over DMI was denied");
+            Event::CallDenied { caller, reason, is_said } => {
+                if is_said {
+                    tracing::warn!(caller, reason, "a call over DMI was denied");
+                }
+            }
+            Event::CallsDenied { caller, more, reason } => {
+                tracing::warn!(
+                    caller,
+                    more,
+                    reason,
+                    "more calls over DMI were denied; the reason is the last one's"
+                );
             }
             Event::PublicationDropped { dropped } => {
                 if dropped.is_power_of_two() {

@@ -25,6 +25,7 @@ mod calls;
 mod catalog;
 mod connections;
 mod convert;
+mod denials;
 mod device_manager_service;
 mod error;
 mod events;

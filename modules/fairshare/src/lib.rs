@@ -12,7 +12,7 @@ mod traffic;
 
 pub use queues::{NodeQueue, NodeQueues};
 pub use repeated::RepeatedReasons;
-pub use reports::{Delivery, ReportQueues, ReportSender, ReportWriter, SortedReports};
+pub use reports::{Delivery, RefusedReport, ReportQueues, ReportSender, ReportWriter, SortedReports};
 pub use skipped::{SkippedEvents, rows_skipped};
 pub use traffic::{Traffic, json_bytes};
 

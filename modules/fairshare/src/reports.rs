@@ -51,13 +51,37 @@ pub struct ReportSender {
     pub session: u64,
 }
 
+/// Why the node should not have said something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedReport {
+    /// Which object it is about, for people; of a report that cannot be read its kind.
+    pub about: String,
+    /// Why it is not taken.
+    pub why: &'static str,
+    /// What the API server, or whoever read it, says of it; empty: nothing more.
+    pub reason: String,
+}
+
+impl RefusedReport {
+    /// Of which nobody says more.
+    pub fn new(about: impl Into<String>, why: &'static str) -> Self {
+        RefusedReport { about: about.into(), why, reason: String::new() }
+    }
+
+    /// The same, with what was said of it.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        RefusedReport { reason: reason.into(), ..self }
+    }
+}
+
 /// A message's reports, taken apart.
 #[derive(Debug)]
 pub struct SortedReports<W> {
     /// What is written, one step after the other; within one side by side.
     pub steps: Vec<Vec<W>>,
     /// The rows of what can never be written, and why not: they are confirmed, so that the node forgets them.
-    pub refused: Vec<(i64, &'static str)>,
+    pub refused: Vec<(i64, RefusedReport)>,
 }
 
 /// What a controller makes of reports.
@@ -88,7 +112,7 @@ pub trait ReportWriter: 'static {
         from: &ReportSender,
         state: SessionState,
         write: Self::Write,
-    ) -> impl Future<Output = (Vec<i64>, Option<&'static str>)>;
+    ) -> impl Future<Output = (Vec<i64>, Option<RefusedReport>)>;
 
     /// The bytes of objects that were read and written for the node since this was asked last.
     fn take_traffic(&self, node: &NodeName) -> usize;
@@ -163,14 +187,14 @@ impl<W: ReportWriter> Shared<W> {
         what(self.quotas.borrow_mut().entry(node.clone()).or_insert_with(|| Quota::new(W::KIB)))
     }
 
-    fn refused(&self, env: &Env, node: &NodeName, why: &str) {
+    fn refused(&self, env: &Env, node: &NodeName, RefusedReport { about, why, reason }: &RefusedReport) {
         env.count(W::REFUSED);
         let times = self.with(node, |quota| {
             quota.refused += 1;
             quota.refused
         });
         if is_logged(times) {
-            tracing::warn!(%node, times, why, "reports of the node were refused");
+            tracing::warn!(%node, times, about, why, reason, "a report of the node was refused");
         }
     }
 
@@ -236,7 +260,7 @@ impl<W: ReportWriter> Shared<W> {
                     reply.send(confirmed);
                 }
                 Err(error) => {
-                    self.refused(&env, &node, "a message that is none");
+                    self.refused(&env, &node, &RefusedReport::new("a message", "it is none"));
                     // It may have been as large as any before that was known.
                     self.pay_bytes(&env, &node, usize::try_from(BODY_MAX).unwrap_or(usize::MAX)).await;
                     reply.fail(AskError::Rejected(error.to_string()));
@@ -257,7 +281,7 @@ impl<W: ReportWriter> Shared<W> {
         self.pay(env, &from.node, count).await;
         let confirmed = RefCell::new(Vec::new());
         for (row, why) in refused {
-            self.refused(env, &from.node, why);
+            self.refused(env, &from.node, &why);
             confirmed.borrow_mut().push(row);
         }
         let writes = async {
@@ -279,7 +303,7 @@ impl<W: ReportWriter> Shared<W> {
         }
         let (rows, refused) = self.writer.write(from, state, write).await;
         if let Some(why) = refused {
-            self.refused(env, &from.node, why);
+            self.refused(env, &from.node, &why);
         }
         confirmed.borrow_mut().extend(rows);
         // It is confirmed whatever it costs: said again it would cost more.

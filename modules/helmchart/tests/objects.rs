@@ -173,3 +173,11 @@ fn the_ports_of_the_kubelet_endpoints_are_the_same_everywhere() {
     assert!(text.contains(r#""endPort":20499"#), "the NetworkPolicy");
     assert!(!text.contains("12000"));
 }
+
+#[test]
+fn no_node_port_is_taken_that_would_lead_to_no_pod() {
+    let services = |name: &str| rendered(name).iter().filter(|object| object["kind"] == "Service").count();
+    assert_eq!((services("plain"), services("outside")), (1, 0));
+    let deployment = rendered("outside").into_iter().find(|object| object["kind"] == "Deployment").unwrap();
+    assert_eq!(deployment["spec"]["replicas"], 0);
+}

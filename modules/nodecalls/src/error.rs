@@ -28,7 +28,9 @@ pub enum CallError {
         reason: String,
     },
     /// The stream broke off, or what came was no answer.
-    #[error("node `{node}` broke the call off ({reason}): see edgecore's log on the node")]
+    #[error(
+        "node `{node}` broke the call off ({reason}): edgecore's log on the node says more (`journalctl -u edgecore`)"
+    )]
     Broken {
         /// The node.
         node: NodeName,

@@ -13,24 +13,46 @@ use serde_json::Value;
 
 use crate::journal::Before;
 use crate::process::Process;
-use crate::{files, health, trusted};
+use crate::{files, health, store_lock, trusted};
 
 /// 16 MiB beside what is known to be needed, for what is written meanwhile.
 const SPARE: u64 = 16 << 20;
+
+/// What is said of a check that ends no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// It is as it has to be.
+    Ok(String),
+    /// It is as it has to be once the person who reads this has done this.
+    ToDo(String),
+    /// Nobody knows, and it goes on all the same.
+    Unknown(String),
+}
+
+impl From<String> for Passed {
+    fn from(says: String) -> Self {
+        Passed::Ok(says)
+    }
+}
 
 /// Says how a check came out; one that failed ends the order.
 ///
 /// # Errors
 /// With the check's name before what is wrong.
-pub(crate) fn told<T>(
+pub(crate) fn told<T, S: Into<Passed>>(
     check: &str,
     came: Result<T>,
-    says: impl FnOnce(&T) -> String,
+    says: impl FnOnce(&T) -> S,
     say: &mut dyn FnMut(String),
 ) -> Result<T> {
     match came {
         Ok(value) => {
-            say(format!("ok      {check}: {}", says(&value)));
+            let (sign, says) = match says(&value).into() {
+                Passed::Ok(says) => ("ok     ", says),
+                Passed::ToDo(what) => ("to do  ", what),
+                Passed::Unknown(why) => ("unknown", why),
+            };
+            say(format!("{sign} {check}: {says}"));
             Ok(value)
         }
         Err(error) => {
@@ -43,8 +65,8 @@ pub(crate) fn told<T>(
 
 /// `EdgeCore`: one runs on the store, and its program is the file that has its name.
 pub(crate) fn running(store: &Path) -> Result<(Process, PathBuf)> {
-    let process = Process::on_store(store).with_context(|| {
-        let stranger = Process::stranger_on_store(store).map(|stranger| format!(" ({stranger})"));
+    let process = store_lock::edgecore_on(store).with_context(|| {
+        let stranger = store_lock::stranger_on(store).map(|stranger| format!(" ({stranger})"));
         format!(
             "no edgecore runs on {}, so that nobody could see whether the new one does: start it (`systemctl start edgecore`){}",
             store.display(),
@@ -145,4 +167,21 @@ pub(crate) fn room(programs: (&Path, u64), store: (&Path, u64)) -> Result<String
         found.push(format!("{} MiB at {}", room >> 20, folder.display()));
     }
     Ok(found.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_has_to_do_and_what_nobody_knows_is_not_said_to_be_ok() {
+        let mut said = Vec::new();
+        let mut say = |line: String| said.push(line);
+        for passed in ["a".to_owned().into(), Passed::ToDo("b".to_owned()), Passed::Unknown("c".to_owned())] {
+            told("Check", Ok(passed), Passed::clone, &mut say).unwrap();
+        }
+        let failed = told("Check", Err::<(), _>(anyhow!("d")), |()| String::new(), &mut say).unwrap_err();
+        assert_eq!(said, ["ok      Check: a", "to do   Check: b", "unknown Check: c", "failed  Check: d"]);
+        assert_eq!(failed.to_string(), "Check: d");
+    }
 }

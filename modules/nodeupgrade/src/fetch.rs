@@ -105,12 +105,16 @@ pub(crate) async fn fetch(
         return Ok(Fetched::Already);
     }
     for staged in &staged {
-        let program = program_of(staged).and_then(|program| program.fits_machine().map(|()| program));
-        let says = |_: &Program| format!("{} of {} is for this machine", staged.name, path.display());
-        let program = told("Program", program.context(staged.name), says, say)?;
+        let called = match source {
+            Source::Program(path) => path.display().to_string(),
+            Source::Image(path) => format!("{} of {}", staged.name, path.display()),
+        };
+        let version = version_of(staged, &called, env).await;
+        let says = |_: &Version| format!("{called} is for this machine, and says its version");
+        let version = told("Program", version, says, say)?;
         let version = match staged.name {
-            EDGECORE => new_version(node, &program, trust, env).await,
-            name => of_the_same_release(&program, name, &journal.to_version, env).await,
+            EDGECORE => new_version(node, version, trust),
+            name => of_the_same_release(version, name, &journal.to_version),
         };
         let version = told("VersionSkew", version, |new| format!("{} to {new}", node.version), say)?;
         if staged.name == EDGECORE {
@@ -120,20 +124,21 @@ pub(crate) async fn fetch(
     Ok(Fetched::Staged(staged))
 }
 
-/// A staged program, by one open: what has its name is what was written there, and is what is run.
-fn program_of(staged: &Staged) -> Result<Program> {
+/// Which version a staged program is of that this machine can start. It is looked at by one open: what has its name is what was
+/// written there, and is what is run. Errors are about what the person knows, by what that is called.
+async fn version_of(staged: &Staged, called: &str, env: &Env) -> Result<Version> {
     let waits = Exchange::staged(&staged.path);
-    let program = Program::open(&waits)?;
+    let program = Program::open(&waits)?.called(called.to_owned());
     let sum = program.sum()?;
     if sum != staged.sum {
         bail!("{} was changed: its SHA-256 is {sum}, and was {}", waits.display(), staged.sum);
     }
-    Ok(program)
+    program.fits_machine()?;
+    program.version(staged.name, env).await
 }
 
 /// keadm goes with its edgecore: another one's would not know what to do with it.
-async fn of_the_same_release(program: &Program, name: &str, wanted: &str, env: &Env) -> Result<Version> {
-    let version = program.version(name, env).await?;
+fn of_the_same_release(version: Version, name: &str, wanted: &str) -> Result<Version> {
     if version.as_str() != wanted {
         bail!("{name} is {version}, and edgecore beside it {wanted}: take the image of one release");
     }
@@ -174,8 +179,7 @@ fn trusted(trust: &Trust, copy: &WorkingCopy, digest: Option<&str>) -> Result<&'
     Ok("the signature is of that key")
 }
 
-async fn new_version(node: &Node, program: &Program, trust: &Trust, env: &Env) -> Result<Version> {
-    let version = program.version(EDGECORE, env).await?;
+fn new_version(node: &Node, version: Version, trust: &Trust) -> Result<Version> {
     if let Some(wanted) = &trust.version {
         let named = Version::parse(wanted)
             .with_context(|| format!("--toVersion {} is no version, as 0.1.0", wanted.escape_debug()))?;
@@ -261,10 +265,10 @@ pub(crate) async fn fetch_backup(
         bail!("the backup {} holds the program that runs", backup.folder.display());
     }
     let first = staged.first().context("nothing is staged")?;
-    let program = program_of(first)?;
-    let says = |()| format!("{} of the backup is for this machine", first.name);
-    told("Program", program.fits_machine(), says, say)?;
-    let version = program.version(EDGECORE, env).await;
-    told("VersionSkew", version, |old| format!("{} back to {old}", node.version), say)?;
+    let called = format!("{} of the backup {}", first.name, backup.folder.display());
+    let version = version_of(first, &called, env).await;
+    let says = |_: &Version| format!("{called} is for this machine, and says its version");
+    let version = told("Program", version, says, say)?;
+    say(format!("ok      VersionSkew: {} back to {version}", node.version));
     Ok(staged)
 }

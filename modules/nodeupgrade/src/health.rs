@@ -10,8 +10,9 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use tokio::net::UnixStream;
 
-use crate::journal::{Bar, Before};
+use crate::journal::{Bar, Before, Launch};
 use crate::process::Process;
+use crate::store_lock;
 
 /// 5 s: an edgecore that ends by itself does so before that.
 const STAYS_FOR: Duration = Duration::from_secs(5);
@@ -108,6 +109,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) program: &'a Path,
     /// Its store.
     pub(crate) store: &'a Path,
+    /// How it was started, which says where its log is.
+    pub(crate) launch: &'a Launch,
     /// What it has to show.
     pub(crate) bar: &'a Bar,
     /// It is enough that it answers and stays, whatever the bar says.
@@ -127,10 +130,10 @@ struct Seen {
 impl Seen {
     /// Since when the process that is there now is there.
     fn look(&mut self, watched: &Watched<'_>, now: Moment) -> Result<Option<Moment>> {
-        let Some(found) = Process::on_store(watched.store) else {
+        let Some(found) = store_lock::edgecore_on(watched.store) else {
             let since = *self.away_since.get_or_insert(now);
             if now.since(since) > AWAY_MAX {
-                bail!("edgecore ended, and nothing starts it: its log says why");
+                bail!("edgecore ended, and nothing starts it: {}", watched.launch.log_says_why());
             }
             return Ok(None);
         };
@@ -145,7 +148,8 @@ impl Seen {
         if self.process.as_ref().is_none_or(|(known, _)| !known.is(&found)) {
             self.processes += 1;
             if self.processes > PROCESSES_MAX {
-                bail!("edgecore ended {PROCESSES_MAX} times by itself: its log says why");
+                let why = watched.launch.log_says_why();
+                bail!("edgecore ended {PROCESSES_MAX} times by itself: {why}");
             }
             self.process = Some((found, now));
         }

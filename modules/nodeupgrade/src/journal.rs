@@ -44,6 +44,20 @@ pub enum Launch {
     },
 }
 
+impl Launch {
+    /// Where it can be read why edgecore ended.
+    pub(crate) fn log_says_why(&self) -> String {
+        match self {
+            Launch::Unit(unit) => format!("`journalctl -u {unit}` says why"),
+            Launch::Process { log: Some(log), .. } => format!("its log, {}, says why", log.path.display()),
+            Launch::Process { log: None, .. } => NO_LOG.to_owned(),
+        }
+    }
+}
+
+/// How it can be seen why an edgecore ended whose log is in no file.
+pub(crate) const NO_LOG: &str = "start it by hand to see why";
+
 /// A file, and not whatever has its name by now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
@@ -192,5 +206,28 @@ impl Journal {
             let action = phase.action().to_owned();
             self.steps.push(StepRecord { phase, action, succ, time, reason });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_to_read_edgecores_log_is_told_where_it_is() {
+        assert_eq!(
+            Launch::Unit("edge.service".to_owned()).log_says_why(),
+            "`journalctl -u edge.service` says why"
+        );
+        let process = |log: Option<Log>| Launch::Process {
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            folder: PathBuf::from("/"),
+            log,
+            inherited: Inherited::default(),
+        };
+        let log = Log { path: PathBuf::from("/var/log/edgecore.log"), device: 1, number: 2 };
+        assert_eq!(process(Some(log)).log_says_why(), "its log, /var/log/edgecore.log, says why");
+        assert_eq!(process(None).log_says_why(), NO_LOG);
     }
 }

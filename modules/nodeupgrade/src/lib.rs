@@ -39,6 +39,7 @@ mod run;
 mod service;
 mod signature;
 mod status;
+mod store_lock;
 mod supervisor;
 mod trusted;
 mod version;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use beehive::Env;
 use config::edge::EdgeCore;
 
-use crate::checks::{self, told};
+use crate::checks::{self, Passed, told};
 use crate::journal::{Before, Event, Journal, Launch};
 use crate::journal_folder::{JournalFolder, JournalLock};
 use crate::order::{EDGECORE, Order};
@@ -15,7 +15,7 @@ use crate::plan::{Outcome, Phase};
 use crate::process::Process;
 use crate::program::Program;
 use crate::version::Version;
-use crate::{backup, service, trusted};
+use crate::{backup, service, store_lock, trusted};
 
 /// What is said of an edgecore that does not say its version, and of which no journal knows it.
 const UNKNOWN: &str = "0.0.0-unknown";
@@ -68,7 +68,7 @@ pub(crate) async fn look(
             last.progress.phase
         );
     }
-    let (program, launch, runs) = match (Process::on_store(store), event) {
+    let (program, launch, runs) = match (store_lock::edgecore_on(store), event) {
         (None, Event::Rollback) => {
             let program = where_it_was(last.as_ref(), store);
             let says = |path: &PathBuf| format!("none runs; {} is exchanged", path.display());
@@ -102,13 +102,13 @@ pub(crate) async fn look(
     let version = told("Version", version, says, say)?;
     let held = match (checks::not_held(store), event) {
         // edgecore says it of itself in the log, and mends it.
-        (Err(checks::NotSeen::Unreadable(error)), Event::Rollback) => {
-            Ok(format!("nobody knows whether this node is held, as its store cannot be read ({error})"))
-        }
+        (Err(checks::NotSeen::Unreadable(error)), Event::Rollback) => Ok(Passed::Unknown(format!(
+            "nobody knows whether this node is held, as its store cannot be read ({error})"
+        ))),
         (Err(error), _) => Err(error.into()),
-        (Ok(()), _) => Ok("nobody holds this node as it is".to_owned()),
+        (Ok(()), _) => Ok("nobody holds this node as it is".to_owned().into()),
     };
-    told("Held", held, String::clone, say)?;
+    told("Held", held, Passed::clone, say)?;
     let (ready, before) = if runs {
         let before = checks::before(&settings, env).await;
         (checks::ready(&settings, order.offline_ok, env).await, before)

@@ -7,17 +7,16 @@ use anyhow::{Context as _, Result, anyhow};
 use beehive::Env;
 
 use crate::backup::{self, Backup, Contents};
-use crate::checks::told;
+use crate::checks::{Passed, told};
 use crate::exchange::Exchange;
 use crate::fetch::{Fetched, Source, Staged, Trust, fetch, fetch_backup};
 use crate::journal::{Bar, Before, Event, Journal};
 use crate::journal_folder::JournalFolder;
 use crate::node::{Node, look};
 use crate::order::{EDGECORE, KEADM, Order, SETTINGS};
-use crate::process::Process;
 use crate::program::Program;
 use crate::version::Version;
-use crate::{files, service, trusted};
+use crate::{files, service, store_lock, trusted};
 
 /// What has come of the preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +90,7 @@ pub async fn back_up(config: &Path, keadm: &Path, env: &Env, say: &mut dyn FnMut
     let store = &settings.database.data_source;
     let journals = JournalFolder::of(store);
     let _lock = journals.lock()?.context("an upgrade of this node is under way")?;
-    let program = match Process::on_store(store) {
+    let program = match store_lock::edgecore_on(store) {
         Some(process) => process.program()?,
         None => keadm.with_file_name(EDGECORE),
     };
@@ -131,7 +130,7 @@ async fn begin(
 ) -> Result<Journal> {
     let config = std::path::absolute(&order.config).context("where edgecore.yaml is")?;
     let seen_to = service::see_to_take_up(&node.launch, &order.keadm, &config, env).await;
-    told("TakeUp", seen_to, String::clone, say)?;
+    told("TakeUp", seen_to, Passed::clone, say)?;
     let mut journal = Journal::new(event, node.version.as_str(), "", &config, node.store());
     journal.sequence = next_sequence(node.last.as_ref(), node.store())?;
     journal.launch = node.launch.clone();

@@ -25,7 +25,8 @@ const SAYS_MAX: u64 = 4 << 10;
 /// A program, by one open of its file: what is looked at is what is run, whatever its name leads to meanwhile.
 pub(crate) struct Program {
     file: File,
-    shown: PathBuf,
+    /// What whoever handed it in calls it.
+    called: String,
 }
 
 impl Program {
@@ -34,7 +35,12 @@ impl Program {
     /// # Errors
     /// When it is not there, no regular file, or a link.
     pub(crate) fn open(path: &Path) -> Result<Program> {
-        Ok(Program { file: files::open_regular(path)?, shown: path.to_owned() })
+        Ok(Program { file: files::open_regular(path)?, called: path.display().to_string() })
+    }
+
+    /// The same, called as whoever reads of it knows it: a copy has a name that nobody has given it.
+    pub(crate) fn called(self, called: String) -> Program {
+        Program { called, ..self }
     }
 
     /// SHA-256 in hexadecimal.
@@ -42,7 +48,7 @@ impl Program {
     /// # Errors
     /// When the disk does not read it.
     pub(crate) fn sum(&self) -> Result<String> {
-        let at = || format!("cannot read {}", self.shown.display());
+        let at = || format!("cannot read {}", self.called);
         (&self.file).rewind().with_context(at)?;
         Ok(files::sum_of(&mut &self.file, u64::MAX).with_context(at)?.0)
     }
@@ -53,20 +59,20 @@ impl Program {
     /// What is wrong with it, and the cure.
     pub(crate) fn fits_machine(&self) -> Result<()> {
         let mut head = Vec::new();
-        let at = || format!("cannot read {}", self.shown.display());
+        let at = || format!("cannot read {}", self.called);
         (&self.file).rewind().with_context(at)?;
         (&self.file).take(HEAD).read_to_end(&mut head).with_context(at)?;
-        fits_machine(&head)
+        fits_machine(&head).with_context(|| self.called.clone())
     }
 
     /// Which version it says it is of.
     ///
     /// # Errors
-    /// When it does not start, does not end, or says something else.
+    /// By what it is called, when it does not start, does not end, or says something else.
     pub(crate) async fn version(&self, name: &str, env: &Env) -> Result<Version> {
         // The descriptor is there until the program is, and closed then.
         let own = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        version_of(&own, &self.shown, name, env).await
+        version_of(&own, name, env).await.with_context(|| self.called.clone())
     }
 }
 
@@ -96,13 +102,12 @@ fn fits_machine(head: &[u8]) -> Result<()> {
     }
 }
 
-async fn version_of(path: &Path, shown: &Path, name: &str, env: &Env) -> Result<Version> {
-    let shown = shown.display();
+async fn version_of(path: &Path, name: &str, env: &Env) -> Result<Version> {
     let mut command = tokio::process::Command::new(path);
-    command.arg0(shown.to_string()).arg("--version").env_clear().current_dir("/").kill_on_drop(true);
+    command.arg0(name).arg("--version").env_clear().current_dir("/").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().with_context(|| format!("{shown} does not start"))?;
-    let stdout = child.stdout.take().with_context(|| format!("{shown} cannot be heard"))?;
+    let mut child = command.spawn().context("it does not start")?;
+    let stdout = child.stdout.take().context("it cannot be heard")?;
     let says = async {
         let mut said = Vec::new();
         stdout.take(SAYS_MAX).read_to_end(&mut said).await?;
@@ -111,15 +116,15 @@ async fn version_of(path: &Path, shown: &Path, name: &str, env: &Env) -> Result<
     };
     let says = env.timeout(SAYS_WITHIN, says).await;
     let says =
-        says.with_context(|| format!("{shown} --version has not ended within {} s", SAYS_WITHIN.as_secs()))?;
-    let (said, status) = says.with_context(|| format!("{shown} --version"))?;
+        says.with_context(|| format!("it has not ended within {} s with --version", SAYS_WITHIN.as_secs()))?;
+    let (said, status) = says.context("it cannot be heard with --version")?;
     if !status.success() {
-        bail!("{shown} --version ended with {status}");
+        bail!("it ended with {status} when asked for its --version");
     }
     let said = String::from_utf8_lossy(&said).into_owned();
     Version::said(&said, name).with_context(|| {
         let first: String = said.chars().take(80).collect();
-        format!("{shown} --version says `{}`, and not `{name} VERSION`", first.trim().escape_debug())
+        format!("its --version says `{}`, and not `{name} VERSION`", first.trim().escape_debug())
     })
 }
 
@@ -140,10 +145,10 @@ mod tests {
         fs::copy("/bin/false", folder.path().join("other")).unwrap();
         fs::rename(folder.path().join("other"), &path).unwrap();
         let error = format!("{:#}", program.version("edgecore", &Env::real()).await.unwrap_err());
-        assert!(error.contains("--version says") && !error.contains("ended with"), "{error}");
+        assert!(error.contains("its --version says") && error.starts_with(path.to_str().unwrap()), "{error}");
         assert_eq!(program.sum().unwrap(), sum);
-        let other = Program::open(&path).unwrap();
+        let other = Program::open(&path).unwrap().called("what was handed in".to_owned());
         let error = format!("{:#}", other.version("edgecore", &Env::real()).await.unwrap_err());
-        assert!(error.contains("ended with"), "{error}");
+        assert!(error.starts_with("what was handed in: it ended with"), "{error}");
     }
 }

@@ -12,8 +12,7 @@ use crate::health::{self, Watched};
 use crate::journal::{Before, Event, Journal};
 use crate::journal_folder::JournalFolder;
 use crate::plan::{Outcome, Phase};
-use crate::process::Process;
-use crate::{backup, service, working};
+use crate::{backup, service, store_lock, working};
 
 /// 300 s in which whoever starts the machine, or has called for the taking up, starts edgecore.
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
@@ -173,8 +172,10 @@ impl<'a> Run<'a> {
 
     async fn watch(&self, only_stays: bool) -> Result<String> {
         let (program, store) = (self.program()?, &self.journal.store);
+        let launch = &self.journal.launch;
         let (bar, is_booting) = (&self.journal.bar, only_stays && !self.journal.progress.boot.is_empty());
-        health::wait(&Watched { program: &program, store, bar, only_stays, is_booting }, self.env).await
+        let watched = Watched { program: &program, store, launch, bar, only_stays, is_booting };
+        health::wait(&watched, self.env).await
     }
 
     /// Whether edgecore has been started by whoever starts the machine: he is given time for it.
@@ -183,9 +184,9 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         let until = self.env.now() + STARTED_WITHIN;
-        while Process::on_store(&self.journal.store).is_none() {
+        while store_lock::edgecore_on(&self.journal.store).is_none() {
             if service::ends_by_itself(&self.journal.launch, self.env).await {
-                bail!("edgecore ends by itself again and again: its log says why");
+                bail!("edgecore ends by itself again and again: {}", self.journal.launch.log_says_why());
             }
             if self.env.now() >= until {
                 return Ok(false);

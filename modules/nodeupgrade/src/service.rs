@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use beehive::{Clock, Env};
 use edge_store::{HeldStore, StoreError};
 
+use crate::checks::Passed;
 use crate::inherited::{Masked, limit};
 use crate::journal::{Inherited, Journal, Launch};
 use crate::process::Process;
-use crate::{boot, files};
+use crate::{boot, files, journal, store_lock};
 
 /// systemd's own sign that it is there.
 const SYSTEMD: &str = "/run/systemd/system";
@@ -81,16 +82,18 @@ pub(crate) async fn see_to_take_up(
     keadm: &Path,
     config: &Path,
     env: &Env,
-) -> Result<String> {
+) -> Result<Passed> {
     let Launch::Unit(unit) = launch else {
-        return Ok(
-            "after a power cut whoever starts edgecore has to run `keadm upgrade edge --take-up` before"
-                .to_owned(),
-        );
+        return Ok(Passed::ToDo(format!(
+            "no unit of systemd starts edgecore here: have what starts it run `{} upgrade edge --take-up --config {}` before, \
+             each time; without that nothing finishes an upgrade that a power cut has ended",
+            keadm.display(),
+            config.display()
+        )));
     };
     let said = systemctl(&["show", "--property=ExecStartPre", "--value", unit], env).await;
     if said.is_ok_and(|said| boot::has_line(&said, config)) {
-        return Ok(format!("after a power cut {unit} finishes it before edgecore starts"));
+        return Ok(format!("after a power cut {unit} finishes it before edgecore starts").into());
     }
     let added = boot::add(unit, Path::new(boot::UNITS), keadm, config).with_context(|| {
         format!(
@@ -102,7 +105,7 @@ pub(crate) async fn see_to_take_up(
     })?;
     // The next start of the machine reads it in any case.
     drop(systemctl(&["daemon-reload"], env).await);
-    Ok(format!("after a power cut {unit} finishes it before edgecore starts, by {}", added.display()))
+    Ok(format!("after a power cut {unit} finishes it before edgecore starts, by {}", added.display()).into())
 }
 
 /// Stops edgecore and holds its store, so that nobody starts one on it.
@@ -123,7 +126,7 @@ pub(crate) async fn stop(launch: &Launch, store: &Path, env: &Env) -> Result<Hel
 pub(crate) async fn hold(store: &Path, env: &Env) -> Result<HeldStore> {
     let clock = env.clock();
     for _ in 0..STOPS_MAX {
-        if let Some(process) = Process::on_store(store) {
+        if let Some(process) = store_lock::edgecore_on(store) {
             process.end(STOP_WITHIN, clock.as_ref()).await?;
         }
         match edge_store::hold(store) {
@@ -132,7 +135,7 @@ pub(crate) async fn hold(store: &Path, env: &Env) -> Result<HeldStore> {
             Err(error) => return Err(error.into()),
         }
     }
-    if let Some(stranger) = Process::stranger_on_store(store) {
+    if let Some(stranger) = store_lock::stranger_on(store) {
         bail!("{stranger}");
     }
     bail!(
@@ -165,15 +168,18 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
             let mut command = Command::new(program);
             command.args(arguments).env_clear().envs(environment).current_dir(folder);
             command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-            let (log, goes) =
-                match log.as_ref().map(|log| files::open_to_append(&log.path, (log.device, log.number))) {
-                    Some(Ok(log)) => (Some(log), String::new()),
-                    Some(Err(error)) => (None, format!("; its log goes nowhere: {error:#}")),
-                    None => (
-                        None,
-                        "; its log goes nowhere, as nobody can hand its terminal or pipe on".to_owned(),
-                    ),
-                };
+            let opened = log.as_ref().map(|log| files::open_to_append(&log.path, (log.device, log.number)));
+            let (log, goes) = match opened {
+                Some(Ok(log)) => (Some(log), String::new()),
+                Some(Err(error)) => (None, format!("; its log goes nowhere: {error:#}")),
+                None => {
+                    (None, "; its log goes nowhere, as nobody can hand its terminal or pipe on".to_owned())
+                }
+            };
+            let why = match log {
+                Some(_) => launch.log_says_why(),
+                None => journal::NO_LOG.to_owned(),
+            };
             command.stderr(log.map_or_else(Stdio::null, Stdio::from));
             let spawned = {
                 let _masked = Masked::by(inherited);
@@ -188,14 +194,14 @@ pub(crate) async fn start(launch: &Launch, program: &Path, store: &Path, env: &E
             let until = clock.now() + STORE_WITHIN;
             while clock.now() < until {
                 if let Some(status) = child.try_wait().context("the edgecore that was started")? {
-                    bail!("edgecore ended at once ({status}): its log says why");
+                    bail!("edgecore ended at once ({status}): {why}{goes}");
                 }
-                if Process::on_store(store).is_some_and(|found| found.pid() == child.id()) {
+                if store_lock::edgecore_on(store).is_some_and(|found| found.pid() == child.id()) {
                     return Ok(format!("edgecore is started (process {}){goes}", child.id()));
                 }
                 clock.sleep(LOOK_EVERY).await;
             }
-            bail!("edgecore has not opened its store within {} s", STORE_WITHIN.as_secs())
+            bail!("edgecore has not opened its store within {} s: {why}{goes}", STORE_WITHIN.as_secs())
         }
     }
 }
@@ -210,7 +216,7 @@ pub(crate) async fn ends_by_itself(launch: &Launch, env: &Env) -> bool {
 async fn until_on_store(store: &Path, within: Duration, clock: &dyn Clock) -> bool {
     let until = clock.now() + within;
     while clock.now() < until {
-        if Process::on_store(store).is_some() {
+        if store_lock::edgecore_on(store).is_some() {
             return true;
         }
         clock.sleep(LOOK_EVERY).await;
@@ -274,7 +280,10 @@ mod tests {
         let found = fs::metadata(at("log")).unwrap();
         let log = Log { path: at("log"), device: found.dev(), number: found.ino() };
         let error = says_into(&log, folder.path()).await;
-        assert!(error.contains("ended at once"), "{error}");
+        assert!(
+            error.contains("ended at once") && error.contains(&at("log").display().to_string()),
+            "{error}"
+        );
         let said = fs::read_to_string(at("log")).unwrap();
         assert!(said.starts_with("before\n") && said.contains("nowhere at all"), "{said}");
 
@@ -282,7 +291,8 @@ mod tests {
         fs::rename(at("log"), at("kept")).unwrap();
         fs::write(at("victim"), "").unwrap();
         std::os::unix::fs::symlink(at("victim"), at("log")).unwrap();
-        assert!(says_into(&log, folder.path()).await.contains("ended at once"));
+        let error = says_into(&log, folder.path()).await;
+        assert!(error.contains("ended at once") && error.contains("start it by hand to see why"), "{error}");
         fs::remove_file(at("log")).unwrap();
         fs::hard_link(at("victim"), at("log")).unwrap();
         assert!(says_into(&log, folder.path()).await.contains("ended at once"));

@@ -9,9 +9,9 @@ use beehive::Env;
 use crate::journal::{Journal, Launch};
 use crate::journal_folder::JournalFolder;
 use crate::plan::Finder;
-use crate::process::{self, Process};
+use crate::process;
 use crate::run::Run;
-use crate::trusted;
+use crate::{store_lock, trusted};
 
 /// 10 s in which whoever prepared it lets go of the journal.
 const LOCK_WITHIN: Duration = Duration::from_secs(10);
@@ -81,7 +81,8 @@ pub async fn take_up(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> R
             return Ok(TakenUp::Nothing);
         }
     };
-    let finder = finder(Process::on_store(store).is_some(), &journal.launch, process::own_unit().as_deref());
+    let finder =
+        finder(store_lock::edgecore_on(store).is_some(), &journal.launch, process::own_unit().as_deref());
     let journal = Box::new(found(&journals, journal, finder, env, say).await);
     Ok(match journal.progress.awaits_start() {
         true => TakenUp::AwaitsStart(journal),

@@ -29,25 +29,18 @@ use beehive::link::memory::{MemoryPort, NetworkPath, listen};
 use beehive::link::{Dialer, Hello, Link, LinkError, PeerName, Routes};
 use beehive::{Env, Message};
 use cloud::{CloudCore, StartError, Transport};
-use config::Threshold;
-use config::edge::CgroupDriver;
-use contract::NodeName;
 use contract::metamanager::MetaDown;
-use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
+use crate::node::{LONG, LOOK_EVERY, Node};
 use crate::real::{ClusterApi, RealCluster};
 use crate::resource::objects;
 use crate::{Recorded, StandInRuntime, account, enter, identity};
 
-/// 60 s of the environment's clock: what a test waits for a fact at the most.
-pub const LONG: Duration = Duration::from_secs(60);
 /// A day.
 const DAY: Duration = Duration::from_secs(86_400);
-/// 20 ms between looks at a fact.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What carries the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,9 +287,7 @@ impl Cluster {
     ) -> Node {
         let runtime = StandInRuntime::default();
         let mut node = self.unstarted(name, Arc::new(runtime.clone()), network_path, endpoints);
-        node.stand_in = Some(runtime);
-        // Nothing runs, so nothing is bounded: the runtime is said to make the pods' cgroups.
-        node.settings.modules.edged.tailored_kubelet_config.cgroup_driver = CgroupDriver::Systemd;
+        node.stands_on(runtime);
         node.start().await;
         node
     }
@@ -324,51 +315,11 @@ impl Cluster {
         endpoints: Option<Endpoints>,
     ) -> Node {
         let (folder, settings) = (self.folder_of(name), self.node_settings(name));
-        std::fs::create_dir_all(&folder).unwrap();
-        Node {
-            name: NodeName::parse(name).unwrap(),
-            env: self.env.clone(),
-            settings,
-            folder,
-            network_path,
-            endpoints,
-            runtime,
-            stand_in: None,
-            core: None,
-        }
+        Node::unstarted((name, folder), settings, runtime, (network_path, endpoints), self.env.clone())
     }
 
     fn node_settings(&self, name: &str) -> config::edge::EdgeCore {
-        let folder = self.folder_of(name);
-        let mut settings = config::edge::EdgeCore::default();
-        // The machine's own plugins are none of a test's.
-        settings.modules.edged.device_plugin_path = Default::default();
-        settings.modules.edged.pod_resources_path = Default::default();
-        settings.database.data_source = folder.join("edgecore.db");
-        settings.modules.edged.hostname_override = name.to_owned();
-        settings.modules.edged.node_ip = "127.0.0.1".to_owned();
-        settings.modules.edged.root_directory = folder.join("kubelet");
-        settings.modules.edged.tailored_kubelet_config.pod_logs_dir = folder.join("logs");
-        // Many nodes share this machine.
-        settings.modules.edged.tailored_kubelet_config.read_only_port = 0;
-        settings.modules.edge_stream.socket = PathBuf::new();
-        // A test is not about how full this machine's disk is.
-        settings.modules.edged.tailored_kubelet_config.eviction_hard.nodefs_available = Threshold::Part(0);
-        settings.modules.edged.tailored_kubelet_config.eviction_hard.imagefs_available = Threshold::Part(0);
-        settings.modules.edged.tailored_kubelet_config.image_gc_high_threshold_percent = 100;
-        settings.modules.event_bus.mqtt_server_internal = "127.0.0.1:0".to_owned();
-        let hub = &mut settings.modules.edge_hub;
-        let (quic, websocket) = self.lists();
-        hub.websocket.enable = !websocket.is_empty();
-        hub.quic.server = quic;
-        if hub.websocket.enable {
-            hub.websocket.server = websocket;
-        }
-        hub.tls_ca_file = folder.join("pki/rootCA.crt");
-        hub.tls_cert_file = folder.join("pki/server.crt");
-        hub.tls_private_key_file = folder.join("pki/server.key");
-        settings.modules.device_twin.dmi_sock_path = folder;
-        settings
+        Node::settings_in(self.folder_of(name), name, self.lists())
     }
 
     /// Over a network path in memory; `None` where the node dials by its own files, which are written here.
@@ -470,7 +421,7 @@ impl Cluster {
     pub async fn until_ready(&self, node: &Node) {
         let nodes = self.objects("v1", "Node", None);
         self.until_async("the node is Ready", async || {
-            let Ok(Some(found)) = nodes.get_opt(node.name.as_str()).await else { return false };
+            let Ok(Some(found)) = nodes.get_opt(node.name()).await else { return false };
             let conditions = found.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
         })
@@ -485,165 +436,6 @@ impl Drop for Cluster {
         for point in mounts.filter(|point| point.starts_with(self.folder.path())) {
             // A node that was not stopped may still have files open there.
             let _ = std::process::Command::new("umount").arg("--lazy").arg(point).status();
-        }
-    }
-}
-
-/// An EdgeCore of a cluster.
-pub struct Node {
-    name: NodeName,
-    env: Env,
-    settings: config::edge::EdgeCore,
-    folder: PathBuf,
-    network_path: NetworkPath,
-    /// `None`: by its own files.
-    endpoints: Option<Endpoints>,
-    runtime: Arc<dyn cri::Runtime>,
-    stand_in: Option<StandInRuntime>,
-    core: Option<EdgeCore>,
-}
-
-impl Node {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        self.name.as_str()
-    }
-
-    /// Its folder: store, volumes, `dmi.sock`.
-    pub fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
-    /// The network path to the cloud. A carrier of packets has none that can be cut: use a relay.
-    pub fn network_path(&self) -> &NetworkPath {
-        &self.network_path
-    }
-
-    /// Its runtime in memory.
-    ///
-    /// # Panics
-    /// When it was made over another one.
-    pub fn runtime(&self) -> &StandInRuntime {
-        self.stand_in.as_ref().unwrap()
-    }
-
-    /// The EdgeCore itself: its store and its actors.
-    ///
-    /// # Panics
-    /// While it is stopped.
-    pub fn core(&self) -> &EdgeCore {
-        self.core.as_ref().unwrap()
-    }
-
-    /// Puts a probe at one of its mailboxes: what `pick` makes of each message is noted before the actor is handed
-    /// it. A mailbox has room for one probe, and an EdgeCore that is started again has none.
-    ///
-    /// # Panics
-    /// When no mailbox of `M` has that name.
-    pub fn probe<M: Message, T: Send + 'static>(
-        &self,
-        mailbox: &str,
-        pick: impl Fn(&M) -> Option<T> + Send + Sync + 'static,
-    ) -> Recorded<T> {
-        let recorded = Recorded::default();
-        self.core().tap(mailbox, recorded.tap(pick)).unwrap();
-        recorded
-    }
-
-    /// The snapshot of one of its actors.
-    pub async fn snapshot(&self, actor: &str) -> Value {
-        let report = self.core().inspector().report(LONG).await;
-        report.actors.into_iter().find(|a| a.name == actor).map(|a| a.snapshot).unwrap_or_default()
-    }
-
-    /// Whether it runs.
-    pub fn is_up(&self) -> bool {
-        self.core.is_some()
-    }
-
-    /// Its settings, as `edgecore.yaml` would have them.
-    pub fn settings(&self) -> &config::edge::EdgeCore {
-        &self.settings
-    }
-
-    /// Other settings, for its next start.
-    pub fn configure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
-        set(&mut self.settings);
-    }
-
-    /// Starts it. Neither the cloud nor the runtime has to be there.
-    pub async fn start(&mut self) {
-        // The tasks of one that was stopped a moment ago may still hold the store: a process would have ended.
-        let opened = async {
-            loop {
-                match edge::open_store(&self.settings, &self.name, &self.env) {
-                    Err(edge_store::StoreError::InUse { .. }) => self.env.sleep(LOOK_EVERY).await,
-                    other => return other.unwrap(),
-                }
-            }
-        };
-        let store = self.env.timeout(LONG, opened).await.expect("the store is let go");
-        let (endpoints, certificates) = match self.endpoints.clone() {
-            Some(endpoints) => (endpoints, None),
-            None => {
-                let (endpoints, certificates, named) = identity::identity(&self.settings, &store, &self.env);
-                (endpoints, Some((certificates, named)))
-            }
-        };
-        let parts = Dependencies {
-            node: self.name.clone(),
-            common_name: format!("system:node:{}", self.name),
-            endpoints,
-            certificates,
-            network: None,
-            programs: None,
-            runtime: Arc::clone(&self.runtime),
-            store,
-        };
-        self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
-    }
-
-    /// Ends it and starts it with other settings.
-    pub async fn reconfigure(&mut self, set: impl FnOnce(&mut config::edge::EdgeCore)) {
-        self.stop().await;
-        set(&mut self.settings);
-        self.start().await;
-    }
-
-    /// As when `edgecore` has begun so often in one boot of the machine, each time soon after the last, and nobody told it to end.
-    ///
-    /// # Panics
-    /// While it runs.
-    pub async fn begin_runs(&self, times: usize) {
-        assert!(self.core.is_none(), "the store is in use");
-        let boot_id = self.settings.database.data_source.with_extension("boot_id");
-        std::fs::write(&boot_id, "one boot").unwrap();
-        let store = edge::open_store(&self.settings, &self.name, &self.env).unwrap();
-        for _ in 0..times {
-            edge::begin_run(&store, &self.env, &boot_id).await.unwrap();
-        }
-    }
-
-    /// Takes its store away, as when its disk was replaced; the settings and the certificate stay.
-    ///
-    /// # Panics
-    /// While it runs.
-    pub fn lose_store(&self) {
-        assert!(self.core.is_none(), "the store is in use");
-        let path = &self.settings.database.data_source;
-        let folder = path.parent().unwrap();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            if entry.file_name().to_str().is_some_and(|found| found.starts_with(name)) {
-                std::fs::remove_file(entry.path()).unwrap();
-            }
-        }
-    }
-
-    /// Ends it in order; containers go on.
-    pub async fn stop(&mut self) {
-        if let Some(core) = self.core.take() {
-            core.stop(LONG).await;
         }
     }
 }

@@ -6,14 +6,16 @@ mod cloud;
 mod cluster;
 pub mod identity;
 mod memory_api;
+mod node;
 mod probe;
 mod real;
 mod resource;
 mod runtime;
 
 pub use cloud::{EnrolmentCloud, StandAlone, enter};
-pub use cluster::{Cluster, LONG, LinkTransport, Node, run};
+pub use cluster::{Cluster, LinkTransport, run};
 pub use memory_api::MemoryApi;
+pub use node::{LONG, Node};
 pub use probe::Recorded;
 pub use real::RealCluster;
 pub use resource::{objects, resource};

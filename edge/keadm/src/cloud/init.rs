@@ -88,7 +88,8 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
 /// What is still to be done for a CloudCore that runs outside of the cluster.
 fn outside() -> [String; 2] {
     [
-        "no pod is asked for (cloudCore.replicaCount=0): what is in the cluster now is for a CloudCore outside of it".to_owned(),
+        "no pod is asked for (cloudCore.replicaCount=0), and so no Service with NodePorts: what is in the cluster now is for a CloudCore outside of it"
+            .to_owned(),
         format!(
             "on its machine: modules.cloudHub.advertiseAddress of {} names the addresses at which nodes reach that machine, and \
              `cloudcore --kubeconfig FILE` has a kubeconfig of the account kubeedge/cloudcore (the README says how it is made)",

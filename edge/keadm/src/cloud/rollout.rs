@@ -115,7 +115,11 @@ fn reason(pod: &Pod) -> Option<String> {
         false => format!("{name} is not placed yet (kube-scheduler does)"),
         true if containers.is_empty() => format!("{name}: its machine has not begun it"),
         true => {
-            format!("{name} runs and is not ready: it waits for the API server, or for what its log says")
+            format!(
+                "{name} runs and is not ready: it waits for the API server, or for what its log says \
+                 (`kubectl -n {} logs {name}`)",
+                helmchart::NAMESPACE
+            )
         }
     })
 }
@@ -217,7 +221,7 @@ mod tests {
                 pod(waiting("CreateContainerConfigError", "no such key")),
                 "CreateContainerConfigError no such key",
             ),
-            (pod(waiting("ContainerCreating", "")), "not ready"),
+            (pod(waiting("ContainerCreating", "")), "(`kubectl -n kubeedge logs cloudcore-a`)"),
             (pod(json!({})), "has not begun it"),
         ] {
             let said = why(&[pod]);

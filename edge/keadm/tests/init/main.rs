@@ -164,7 +164,7 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
         let cloud =
             CloudCore::start(&settings, cluster.account(), Transport::Quic, Env::real()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let token = keadm::get_token(admin.clone(), None, 1, &Env::real()).await.unwrap();
+        let token = keadm::get_token(admin.clone(), None, 1, keadm::TOKEN_LIFE, &Env::real()).await.unwrap();
         let held = joined(&cloud, folder.path().join("edge-1"), token).await;
         let address = cloud.link_address().unwrap().to_string();
         let endpoints = Endpoints::from_lists(&address, "", &held, &cluster.env().clock()).unwrap();

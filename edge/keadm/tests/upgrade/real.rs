@@ -67,7 +67,7 @@ async fn the_edgecore_of_this_release_is_exchanged_and_goes_back() {
     ];
     let order = Join {
         cloud: CloudPorts::new("127.0.0.1:1", cloud.server.address.port()),
-        token: keadm::get_token(api.client(), None, 5, &env).await.unwrap(),
+        token: keadm::get_token(api.client(), None, 5, keadm::TOKEN_LIFE, &env).await.unwrap(),
         node: "edge-1".to_owned(),
         config: node.config.clone().into(),
         set,

@@ -222,13 +222,20 @@ impl<P: Protocol> Device<P> {
                 property.was_not_written(None, now + env.jitter(self.rewrite.delay()));
                 Some(fault)
             }
+            // Whatever the device would say: with each try the same comes of it.
+            Err(fault @ Fault::Unfit(_)) => {
+                let reason = format!("{fault}; it is not tried again until another value is desired");
+                let is_new = property.is_given_up(reason.clone());
+                events::desired_not_written(env, device, &planned.name, &reason, is_new);
+                // The device has answered all the same, when it was read.
+                None
+            }
             Err(fault) => {
                 let reason = fault.to_string();
                 let again = now + env.jitter(self.rewrite.delay());
                 let is_new = property.was_not_written(Some(reason.clone()), again);
                 events::desired_not_written(env, device, &planned.name, &reason, is_new);
-                // The device has answered all the same, when it was read.
-                Some(fault).filter(|fault| !matches!(fault, Fault::Unfit(_)))
+                Some(fault)
             }
         }
     }
@@ -290,7 +297,7 @@ impl<P: Protocol> Device<P> {
             match self.commands.outcome(self.instance.name(), &planned.name, &desired.version) {
                 None => {}
                 Some(Outcome::Done) => drop(property.was_written(now)),
-                Some(Outcome::Failed(reason)) => property.is_given_up(reason),
+                Some(Outcome::Failed(reason)) => drop(property.is_given_up(reason)),
                 Some(Outcome::Sent) => {
                     let fault = Fault::Link("the mapper ended before the answer came".to_owned());
                     property.is_given_up(given_up(&fault));

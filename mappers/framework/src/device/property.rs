@@ -205,10 +205,11 @@ impl PropertyState {
         !std::mem::replace(&mut self.is_unwritable, true)
     }
 
-    /// It is not tried again until something else is desired.
-    pub(crate) fn is_given_up(&mut self, reason: String) {
+    /// It is not tried again until something else is desired, or the device is connected anew. Whether that is news.
+    pub(crate) fn is_given_up(&mut self, reason: String) -> bool {
         self.write = Write::Done;
         self.refusal = Some(reason);
+        !std::mem::replace(&mut self.is_unwritable, true)
     }
 
     pub(crate) fn to_read(&self, now: Moment) -> bool {

@@ -71,6 +71,28 @@ async fn what_is_refused_is_told_to_the_cloud() {
 }
 
 #[tokio::test]
+async fn what_can_never_be_written_is_refused_for_good_and_told_so() {
+    let mut fixture = fixture().await;
+    fixture.shelf.0.lock().unwrap().unfit = [1].into();
+    let calls = &mut fixture.mapper.calls;
+    let request = UpdateDeviceRequest { device: Some(desiring(room("one"), "level", "42")) };
+    calls.update_device(request).await.unwrap();
+    let words = "42 does not fit into a slot; it is not tried again until another value is desired";
+    fixture.edgecore.until_refusal("one", "level", words).await;
+    // It would fit by now: what was said holds.
+    fixture.shelf.0.lock().unwrap().unfit.clear();
+    fixture.shelf.put(2, Value::Text("later".to_owned()));
+    fixture.edgecore.until_value("one", "label", "later").await;
+    assert_eq!(fixture.shelf.writes(), [(1, Value::Int(42))]);
+    let request = UpdateDeviceRequest { device: Some(desiring(room("one"), "level", "43")) };
+    calls.update_device(request).await.unwrap();
+    fixture.edgecore.until_value("one", "level", "43").await;
+    let mended = |heard: &ReceivedReports| heard.refusal("one", "level").is_none().then_some(());
+    fixture.edgecore.until("no refusal", mended).await;
+    assert_eq!(fixture.shelf.writes(), [(1, Value::Int(42)), (1, Value::Int(43))]);
+}
+
+#[tokio::test]
 async fn a_command_is_sent_once_over_cuts_and_restarts_of_the_mapper() {
     let mut fixture = fixture().await;
     let mut commanded = desiring(room("one"), "level", "5");

@@ -40,6 +40,8 @@ pub(crate) struct FakeDevices {
     pub(crate) silent: BTreeSet<i64>,
     /// Slots that answer that they have no value.
     pub(crate) without_value: BTreeSet<i64>,
+    /// Slots into which nothing fits, whatever the device would say.
+    pub(crate) unfit: BTreeSet<i64>,
     /// The link breaks when a write has arrived.
     pub(crate) cuts_at_writes: bool,
     /// It sends by itself what is in the slots, to whom, and at which places.
@@ -183,6 +185,9 @@ impl Session for Connection {
             return Err(inside.link_fault());
         }
         inside.writes.push((*slot, value.clone()));
+        if inside.unfit.contains(slot) {
+            return Err(Fault::Unfit(format!("{value} does not fit into a slot")));
+        }
         inside.slots.insert(*slot, value.clone());
         if inside.cuts_at_writes {
             return Err(Fault::Link("door slammed".to_owned()));

@@ -152,7 +152,8 @@ async fn is_a_truth(turn: &mut Turn<'_>, visitor: &Visitor) -> Result<(), Fault>
     if there <= 1 {
         return Ok(());
     }
-    Err(Fault::Unfit(format!(
+    // It may hold something else by the next time.
+    Err(Fault::Device(format!(
         "the register holds {there:#06x}, which is more than true or false; say with `bit` which of its bits is meant"
     )))
 }

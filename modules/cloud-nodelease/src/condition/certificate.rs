@@ -61,7 +61,7 @@ pub(super) fn condition(synced: &Synced, before: Option<&NodeCondition>) -> Opti
             "False",
             "RenewalOverdue",
             format!(
-                "the node's certificate ends at {end} and was not renewed: its log says why (edgehub_certificate_not_renewed)"
+                "the node's certificate ends at {end} and was not renewed: edgecore's log there says why (`journalctl -u edgecore`: edgehub_certificate_not_renewed)"
             ),
         ),
         Phase::Valid => ("True", "Valid", format!("the node's certificate ends at {end}")),

@@ -63,7 +63,7 @@ impl DeviceTwin {
              registered for a protocol reports its devices",
             catalog::whole(&protocol)
         );
-        Err(self.deny(reason, cx))
+        Err(self.deny(&identity.to_string(), reason, cx))
     }
 
     /// Keeps who speaks for a device: a protocol's mapper, or only MQTT clients.

@@ -51,7 +51,10 @@ impl DeviceTwin {
             self.take_pods(found.map_err(|fault| DmiRefusal::Refused(fault.reason))?.pods);
         }
         let known = self.pods.values().find(|pod| pod.uid == *uid).and_then(|pod| pod.identity.clone());
-        known.ok_or_else(|| self.deny(format!("pod {uid} is not one that runs on this node"), cx))
+        known.ok_or_else(|| {
+            let who = format!("pod {uid}");
+            self.deny(&who, format!("{who} is not one that runs on this node"), cx)
+        })
     }
 
     /// The uids of the pods of a workload that have not ended.
@@ -227,7 +230,7 @@ impl DeviceTwin {
         if !identity::may_be_mapper(&self.settings.mappers, identity, whole) {
             let reason =
                 format!("modules.deviceTwin.mappers does not let {identity} be the mapper of `{whole}`");
-            return Err(self.deny(reason, cx));
+            return Err(self.deny(&identity.to_string(), reason, cx));
         }
         if let Some(session) = self.sessions.get(protocol) {
             if session.mapper.identity == *identity && session.mapper.name == name {
@@ -239,7 +242,7 @@ impl DeviceTwin {
                     "`{whole}` has a mapper, `{}` of {}, and it is there; end that one first, or let devices name this one (annotation kubehive.io/mapper)",
                     before.name, before.identity
                 );
-                return Err(self.deny(reason, cx));
+                return Err(self.deny(&identity.to_string(), reason, cx));
             }
             let shown = catalog::shown(protocol);
             Event::MapperReplaced { protocol: &shown, before: &before.identity, after: identity }
@@ -303,10 +306,11 @@ impl DeviceTwin {
         Ok(())
     }
 
-    /// Counts a call that was not the caller's to make, and says why.
-    pub(super) fn deny(&mut self, reason: String, cx: &Context<TwinMsg>) -> DmiRefusal {
-        self.denied += 1;
-        Event::CallDenied { denied: self.denied, reason: &reason }.happened(cx.env());
+    /// Counts a call that was not the caller's to make, and says why, unless much the same was said of him just now.
+    pub(super) fn deny(&mut self, caller: &str, reason: String, cx: &Context<TwinMsg>) -> DmiRefusal {
+        let is_said = self.denials.denied(caller, &reason, cx.now());
+        Event::CallDenied { caller, reason: &reason, is_said }.happened(cx.env());
+        self.probe_later(cx);
         DmiRefusal::Denied(reason)
     }
 }

@@ -12,6 +12,7 @@ use contract::{DeviceCondition, UpReport};
 use super::updates::rfc3339;
 use super::{DeviceTwin, millis};
 use crate::catalog;
+use crate::denials::Followed;
 use crate::events::Event;
 use crate::health::{self, MapperHealth};
 use crate::members::{self, Member, StateSpeaker};
@@ -45,6 +46,9 @@ impl DeviceTwin {
         self.tell_silence(cx).await;
         self.tell_conditions(cx).await;
         self.tell_calls(cx).await;
+        for Followed { caller, more, reason } in self.denials.due(cx.now()) {
+            Event::CallsDenied { caller: &caller, more, reason: &reason }.happened(cx.env());
+        }
         Ok(())
     }
 
@@ -61,9 +65,10 @@ impl DeviceTwin {
         }
     }
 
-    /// Without devices there is nothing to look at.
+    /// Without devices there is nothing to look at, unless somebody was denied something.
     pub(super) fn probe_later(&mut self, cx: &Context<TwinMsg>) {
-        if !self.members.is_empty() && !std::mem::replace(&mut self.probing, true) {
+        let has_to_look = !self.members.is_empty() || self.denials.is_any();
+        if has_to_look && !std::mem::replace(&mut self.probing, true) {
             cx.after(PROBE_EVERY, TwinMsg::Probe);
         }
     }

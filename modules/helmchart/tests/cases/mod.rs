@@ -58,6 +58,11 @@ pub(crate) const CASES: &[(&str, &str, &str)] = &[
         "1.36.2",
     ),
     (
+        "outside",
+        r#"{"cloudCore": {"replicaCount": 0, "service": {"separateQuic": true}, "modules": {"cloudHub": {"advertiseAddress": ["192.0.2.10"]}}}}"#,
+        "1.36.2",
+    ),
+    (
         "every right",
         r#"{"cloudCore": {"modules": {"cloudHub": {"advertiseAddress": ["192.0.2.10"]},
             "cloudStream": {"kubeletEndpoint": {"certificate": {"signerName": "kubernetes.io/kubelet-serving"}}}}},

@@ -227,6 +227,20 @@ fn what_is_given_up_is_so_at_once_and_after_each_new_connection() {
 }
 
 #[test]
+fn a_set_point_that_can_never_be_written_is_tried_again_by_a_new_connection_alone() {
+    let now = Moment::default();
+    let mut property = PropertyState::new(&plan("5"), now);
+    assert!(property.to_write(now).is_some());
+    assert!(property.is_given_up("it does not fit".to_owned()), "that is news");
+    let later = now + REREAD_MAX * 100;
+    assert_eq!(property.to_write(later), None);
+    property.reconnected(&plan("5"), false, later);
+    assert!(property.to_write(later).is_some(), "the device may be another one");
+    assert!(!property.is_given_up("it does not fit".to_owned()), "and that is none");
+    assert_eq!(property.twin().unwrap().twin.refusal.as_deref(), Some("it does not fit"));
+}
+
+#[test]
 fn a_command_is_not_repeated_for_a_new_connection() {
     let now = Moment::default();
     let mut property = PropertyState::new(&command("5"), now);

@@ -4,218 +4,29 @@
 //! `GOLDEN=add cargo nextest run -p contract --test golden` adds the lines that the files lack; it changes none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod file;
+mod samples;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use beehive::Reply;
 use beehive::link::wire::{ReplyTo, Wire};
 use beehive::link::{Capabilities, Protocol, WireVersion};
-use bytes::Bytes;
-use contract::certificate::{CloudTrust, RenewalRefused, RenewedCertificate};
-use contract::downlink::{DeviceDown, HubDown, Inventory, MetaDown, NotApplied};
+use contract::certificate::RenewalRefused;
+use contract::downlink::{DeviceDown, HubDown, MetaDown, NotApplied};
 use contract::report::OutboxQueue;
-use contract::rule_call::{RuleAnswer, RuleCall};
 use contract::rule_stream::{self, RuleStreamAnswer, RuleStreamRequest};
 use contract::stream::{self, StreamRequest, StreamResponse};
 use contract::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp, TaskUp};
-use contract::{
-    CallRecord, Change, DeviceCondition, Digest, MethodCall, Object, ObjectKey, ObjectVersion, Report,
-    TaskAction, TaskImage, TaskProgress, Telemetry, TokenGrant, TokenQuery, TwinValue, UpReport, Upload,
-    capability, rows,
+use contract::{Change, Report, UpReport, capability, rows};
+
+use file::{ROWS, WIRE, compare, golden};
+use samples::{
+    grant, inventory, key, long_status, method_call, object, object_version, query, renewed, reports,
+    rule_answer, rule_call, rule_stream_answer, rule_streams, s, stream_request, stream_response, telemetry,
+    trust, uploads,
 };
-
-const WIRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/wire-1.txt");
-const ROWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rows-1.txt");
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-fn golden(path: &str) -> BTreeMap<String, Vec<u8>> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let lines = lines.map(|line| line.split_once(' ').unwrap());
-    lines.map(|(name, bytes)| (name.to_owned(), unhex(bytes))).collect()
-}
-
-/// Compares what is written with the file, or adds to the file what it lacks.
-fn compare(path: &str, written: &[(String, Vec<u8>)]) {
-    let held = golden(path);
-    let missing: Vec<&(String, Vec<u8>)> =
-        written.iter().filter(|(name, _)| !held.contains_key(name)).collect();
-    if std::env::var_os("GOLDEN").is_some_and(|word| word == "add") {
-        let mut text = std::fs::read_to_string(path).unwrap();
-        text.extend(missing.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))));
-        std::fs::write(path, text).unwrap();
-    } else {
-        assert!(missing.is_empty(), "{path} lacks {missing:?}");
-    }
-    for (name, bytes) in written.iter().filter(|(name, _)| !name.starts_with("deflated-")) {
-        if let Some(held) = held.get(name) {
-            assert_eq!(hex(held), hex(bytes), "{name}");
-        }
-    }
-}
-
-fn s(text: &str) -> String {
-    text.to_owned()
-}
-
-fn reports() -> Vec<(&'static str, UpReport)> {
-    let (namespace, name, uid) = (s("d"), s("p"), s("u"));
-    let value = TwinValue { value: s("21"), metadata: BTreeMap::from([(s("type"), s("int"))]) };
-    vec![
-        ("node", UpReport::Node { node_json: s("{}") }),
-        (
-            "pod-status",
-            UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json: s("{}") },
-        ),
-        ("pod-gone", UpReport::PodGone { namespace, name, uid }),
-        ("event", UpReport::Event { namespace: s("d"), name: s("e"), event_json: s("{}") }),
-        ("mirror-pod", UpReport::MirrorPod { namespace: s("d"), name: s("p"), pod_json: Some(s("{}")) }),
-        (
-            "claim-expansion",
-            UpReport::ClaimExpansion {
-                namespace: s("d"),
-                name: s("c"),
-                uid: s("u"),
-                size: s("2Gi"),
-                state: s("Finished"),
-                message: s(""),
-            },
-        ),
-        (
-            "twin",
-            UpReport::Twin {
-                namespace: s("d"),
-                name: s("n"),
-                property: s("t"),
-                reported: Some(value),
-                observed_desired: None,
-            },
-        ),
-        (
-            "device-conditions",
-            UpReport::DeviceConditions {
-                namespace: s("d"),
-                name: s("n"),
-                conditions: vec![DeviceCondition {
-                    kind: s("Reporting"),
-                    reason: s("Stale"),
-                    message: s("m"),
-                    since: s("t"),
-                }],
-            },
-        ),
-        (
-            "node-task",
-            UpReport::NodeTask(TaskProgress {
-                kind: s("ImagePrePullJob"),
-                job: s("j"),
-                uid: s("u"),
-                phase: s("Failure"),
-                reason: s("r"),
-                actions: vec![TaskAction {
-                    action: s("Check"),
-                    succeeded: true,
-                    reason: s(""),
-                    time: s("t"),
-                }],
-                images: vec![TaskImage { image: s("i"), succeeded: false, reason: s("n") }],
-                from_version: s("1"),
-                to_version: s("2"),
-            }),
-        ),
-        (
-            "method-calls",
-            UpReport::MethodCalls {
-                namespace: s("d"),
-                name: s("n"),
-                calls: vec![CallRecord {
-                    id: s("i"),
-                    method: s("m"),
-                    values: BTreeMap::from([(s("a"), s("1"))]),
-                    by: s("mqtt"),
-                    state: s("Failed"),
-                    message: s("no"),
-                    time: s("t"),
-                }],
-            },
-        ),
-        (
-            "device-state",
-            UpReport::DeviceState {
-                namespace: s("d"),
-                name: s("n"),
-                state: s("online"),
-                last_online_time: Some(s("t")),
-            },
-        ),
-    ]
-}
-
-fn long_status() -> UpReport {
-    let status_json = format!("{{\"message\":\"{}\"}}", "as it was ".repeat(100));
-    UpReport::PodStatus { namespace: s("d"), name: s("p"), uid: s("u"), status_json }
-}
-
-fn telemetry() -> Telemetry {
-    Telemetry {
-        client: s("c"),
-        topic: s("a/user/b"),
-        boot: *b"0123456789abcdef",
-        sequence: 5,
-        dup: true,
-        qos: 1,
-        payload: Bytes::from_static(b"21.5"),
-    }
-}
-
-fn uploads() -> Vec<Upload> {
-    vec![Upload { row: 7, repeat: true, telemetry: telemetry() }]
-}
-
-fn query() -> TokenQuery {
-    TokenQuery {
-        namespace: s("d"),
-        service_account: s("a"),
-        audiences: vec![s("x")],
-        expiration_seconds: 3600,
-        pod_name: s("p"),
-        pod_uid: s("u"),
-    }
-}
-
-fn grant() -> TokenGrant {
-    TokenGrant { token: s("t"), expires_unix: 1, lifetime_seconds: 2 }
-}
-
-fn key() -> ObjectKey {
-    ObjectKey::new("pods", "d", "p")
-}
-
-fn object() -> Object {
-    Object {
-        key: key(),
-        uid: s("u"),
-        content_hash: s("9"),
-        resource_version: s("41"),
-        json: Bytes::from_static(b"{\"kind\":\"Pod\"}"),
-    }
-}
-
-fn object_version() -> ObjectVersion {
-    ObjectVersion { key: key(), uid: s("u"), content_hash: s("9") }
-}
-
-fn inventory() -> Inventory {
-    // The hashes themselves are of the wire, too.
-    Inventory { number: 5, digest: Digest::of([(&key(), "u", "9")], 2) }
-}
 
 /// Version 1 with a peer that inflates.
 fn protocol() -> Protocol {
@@ -242,57 +53,8 @@ fn apply(change: Change) -> Vec<u8> {
     body(MetaDown::Apply { inventory: 5, sequence: 6, changes: vec![change], reply: Reply::channel().0 })
 }
 
-fn method_call() -> MethodCall {
-    let values = BTreeMap::from([(s("a"), s("1"))]);
-    MethodCall::new("i", "m", values, std::time::Duration::from_millis(500)).unwrap()
-}
-
 fn call_method(reply: Reply<Result<(), String>>) -> DeviceDown {
     DeviceDown::CallMethod { namespace: s("d"), name: s("n"), uid: s("u"), call: method_call(), reply }
-}
-
-fn rule_call() -> RuleCall {
-    RuleCall { method: s("POST"), target_url: s("http://a/b"), payload: Bytes::from_static(b"{}") }
-}
-
-fn rule_answer() -> RuleAnswer {
-    RuleAnswer { code: 200, message: s("m"), body: Bytes::from_static(b"b") }
-}
-
-fn rule_streams() -> [(&'static str, RuleStreamRequest); 2] {
-    let headers = vec![(s("accept"), b"x".to_vec())];
-    [
-        ("rule-stream-publish", RuleStreamRequest::Publish { topic: s("a/b") }),
-        (
-            "rule-stream-call",
-            RuleStreamRequest::Call { port: 8080, method: s("PUT"), path: s("/p?q"), headers },
-        ),
-    ]
-}
-
-fn rule_stream_answer() -> RuleStreamAnswer {
-    RuleStreamAnswer { status: 404, headers: vec![(s("etag"), b"x".to_vec())] }
-}
-
-fn stream_request() -> StreamRequest {
-    StreamRequest {
-        method: s("POST"),
-        target: s("/exec/d/p/c?command=ls"),
-        headers: vec![(s("upgrade"), s("SPDY/3.1"))],
-        user: s("u"),
-    }
-}
-
-fn stream_response() -> StreamResponse {
-    StreamResponse { status: 101, headers: vec![(s("upgrade"), s("SPDY/3.1"))] }
-}
-
-fn trust() -> CloudTrust {
-    CloudTrust { authorities: vec![b"ca".to_vec()], servers: vec![s("192.0.2.1")] }
-}
-
-fn renewed() -> RenewedCertificate {
-    RenewedCertificate { certificate: b"der".to_vec(), trust: trust() }
 }
 
 /// What is said of certificates.
