@@ -9,9 +9,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use config::edge::{DEFAULT_PATH, EdgeCore, KUBEEDGE_PATH};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkdirat, openat, readlinkat, symlinkat, unlinkat};
 use rustix::io::Errno;
+
+/// Reads `--config` of what goes by a node's settings: KubeEdge's place means the file in the safe one, whatever lies there by now.
+pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|config| ConfigLocation::of(&config).file)
+}
 
 /// The place of `edgecore.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]

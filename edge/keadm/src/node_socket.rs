@@ -10,6 +10,8 @@ use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::net::UnixStream;
 
+use crate::config_location;
+
 /// 30 s for edgecore's answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// 64 KiB of an answer are read.
@@ -19,7 +21,7 @@ const ANSWER_MAX: usize = 64 << 10;
 #[derive(Args)]
 pub struct OfNode {
     /// The edgecore.yaml of the node
-    #[arg(long, default_value = DEFAULT_PATH)]
+    #[arg(long, default_value = DEFAULT_PATH, value_parser = config_location::parser())]
     config: PathBuf,
 }
 

@@ -14,6 +14,7 @@ use config::edge::DEFAULT_PATH;
 use nodeupgrade::{Journal, JournalFolder, Order, Outcome, Prepared, Source, TakenUp, Trust};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::config_location;
 use crate::kubeedge_flags::{NoKubeEdgeFlags, OfUpgrade, OfUpgradeAlone};
 
 /// What the unit of each supervisor begins with, where systemd is. Each has a name of its own: one that failed may still have its.
@@ -75,7 +76,7 @@ pub enum RollbackCommand {
 #[derive(Args)]
 pub struct OfConfig {
     /// The node's edgecore.yaml
-    #[arg(long, default_value = DEFAULT_PATH)]
+    #[arg(long, default_value = DEFAULT_PATH, value_parser = config_location::parser())]
     config: PathBuf,
 }
 
@@ -83,7 +84,7 @@ pub struct OfConfig {
 #[derive(Args)]
 struct OfHealth {
     /// The node's edgecore.yaml
-    #[arg(long, default_value = DEFAULT_PATH)]
+    #[arg(long, default_value = DEFAULT_PATH, value_parser = config_location::parser())]
     config: PathBuf,
     /// It is enough that the new edgecore answers and stays: for a node without the cloud, or one that is not Ready before
     #[arg(long)]
@@ -388,6 +389,16 @@ mod tests {
         let words = ["edge"].iter().chain(arguments);
         let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| error.to_string())?;
         Ok(line.order)
+    }
+
+    #[test]
+    fn kubeedges_place_means_the_file_that_mappers_do_not_reach() {
+        for (told, meant) in
+            [(config::edge::KUBEEDGE_PATH, DEFAULT_PATH), ("/srv/edgecore.yaml", "/srv/edgecore.yaml")]
+        {
+            let order = parsed(&["--status", "--config", told]).unwrap();
+            assert_eq!(order.health.config, Path::new(meant));
+        }
     }
 
     #[test]

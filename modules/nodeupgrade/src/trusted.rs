@@ -15,14 +15,11 @@ use crate::files;
 /// # Errors
 /// When the settings cannot be read, or they or the store are another user's to change, which names the file or folder and the cure.
 pub fn settings(config: &Path, say: &mut dyn FnMut(String)) -> Result<EdgeCore> {
-    // What mappers may write to is closed to nobody. Of a file that is not known to be ours only the default counts for that.
-    let shared = EdgeCore::default().modules.device_twin.dmi_sock_path;
-    let first = EdgeCore::load(config)?;
-    if first.modules.device_twin.dmi_sock_path != shared
-        && let Some(defect) = first.reached(config)
-    {
-        bail!("`{}` {}", defect.key, defect.what);
-    }
+    // What mappers may write to is closed to nobody. A file that lies there may name another folder as theirs.
+    let usual = EdgeCore::default();
+    unreached(&usual, config)?;
+    unreached(&EdgeCore::load(config)?, config)?;
+    let shared = usual.modules.device_twin.dmi_sock_path;
     let of_config =
         TrustedEntry { key: "--config", path: config.to_owned(), closed: WRITE, may_be_link: true };
     closed(&[of_config], &shared, say)?;
@@ -37,6 +34,14 @@ pub fn settings(config: &Path, say: &mut dyn FnMut(String)) -> Result<EdgeCore> 
     });
     closed(&of_store, &settings.modules.device_twin.dmi_sock_path, say)?;
     Ok(settings)
+}
+
+/// Refuses a file that mappers could have put there, by these settings.
+fn unreached(settings: &EdgeCore, config: &Path) -> Result<()> {
+    match settings.reached(config) {
+        Some(defect) => bail!("`{}` {}", defect.key, defect.what),
+        None => Ok(()),
+    }
 }
 
 fn closed(entries: &[TrustedEntry], shared: &Path, say: &mut dyn FnMut(String)) -> Result<(), UntrustedFile> {
@@ -103,5 +108,19 @@ mod tests {
         std::os::unix::fs::symlink(at("db/other"), &store).unwrap();
         let error = format!("{:#}", read().unwrap_err());
         assert!(error.contains("is a link"), "{error}");
+    }
+
+    #[test]
+    fn settings_in_the_folder_of_mappers_are_refused_whatever_folder_they_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = folder.path().join("usual");
+        std::os::unix::fs::symlink(EdgeCore::default().modules.device_twin.dmi_sock_path, &usual).unwrap();
+        let theirs = folder.path().join("edgecore.yaml");
+        fs::write(&theirs, format!("modules: {{deviceTwin: {{dmiSockPath: {}/}}}}", folder.path().display()))
+            .unwrap();
+        for config in [usual.join("config/edgecore.yaml"), theirs] {
+            let error = format!("{:#}", settings(&config, &mut |_| {}).unwrap_err());
+            assert!(error.contains("is named by a path through it"), "{error}");
+        }
     }
 }
