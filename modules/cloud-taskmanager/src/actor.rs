@@ -1,6 +1,6 @@
 //! TaskManager's actor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Reply};
@@ -14,9 +14,9 @@ use contract::{NodeName, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
 use kubewatch::{DesiredObjects, Interruptions, Publisher, SharedCache};
 
-use crate::job::{JobSpec, JobStatus};
 use crate::patience::Patience;
 use crate::plan::{self, World};
+use crate::read_jobs::{OpenJob, ReadJob, ReadJobs};
 use crate::reports::TaskReports;
 use crate::watched::watched;
 use crate::writer::{self, Job};
@@ -26,6 +26,8 @@ use crate::{desired, events, secret};
 const KINDS: [TaskKind; 2] = [TaskKind::ImagePrePull, TaskKind::NodeUpgrade];
 /// 2 s between looks whose time is over, whose turn it is, and what could not be written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// 4 jobs are worked on at once: each costs the API server some requests, and whoever may make jobs decides how many there are.
+const AT_ONCE: usize = 4;
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -51,6 +53,8 @@ pub struct Dependencies {
 struct Work {
     /// Its status is being written.
     is_busy: bool,
+    /// It waits for its turn to be written.
+    is_waiting: bool,
     /// What nodes have said since.
     reports: BTreeMap<NodeName, (TaskReport, Vec<Reply<bool>>)>,
 }
@@ -63,7 +67,12 @@ pub struct TaskManager {
     reports: Option<ReportQueues<TaskReports>>,
     publisher: Publisher,
     linked: BTreeMap<NodeName, u64>,
+    jobs: ReadJobs,
     work: BTreeMap<ObjectKey, Work>,
+    /// The jobs whose status is to be written, in the order in which that was found.
+    due: VecDeque<ObjectKey>,
+    /// How many are being written.
+    busy: usize,
     patience: Patience,
     /// The Secrets of jobs, by the jobs' uids; `None`: it is being read.
     secrets: BTreeMap<String, Option<String>>,
@@ -81,7 +90,10 @@ impl TaskManager {
             caches: Vec::new(),
             reports: None,
             linked: BTreeMap::new(),
+            jobs: ReadJobs::default(),
             work: BTreeMap::new(),
+            due: VecDeque::new(),
+            busy: 0,
             patience: Patience::default(),
             secrets: BTreeMap::new(),
             published: BTreeSet::new(),
@@ -141,13 +153,16 @@ impl Actor for TaskManager {
             }
             CloudTaskMsg::Reported { node, report, reply } => self.reported(node, *report, reply, cx),
             CloudTaskMsg::StatusWritten { job, is_written } => {
-                if let Some(work) = self.work.get_mut(&job) {
-                    work.is_busy = false;
-                }
+                self.busy = self.busy.saturating_sub(1);
                 // What could not be written is tried again at the next look.
-                if is_written && self.work.get(&job).is_some_and(|work| !work.reports.is_empty()) {
-                    self.consider(&job, cx);
+                let is_due = self.work.get_mut(&job).is_some_and(|work| {
+                    work.is_busy = false;
+                    is_written && !work.reports.is_empty()
+                });
+                if is_due {
+                    self.enlist(job);
                 }
+                self.write_next(cx);
             }
             CloudTaskMsg::SecretRead { uid, secret } => {
                 match secret {
@@ -175,6 +190,7 @@ impl Actor for TaskManager {
             "jobs": jobs,
             "unreadable": unreadable,
             "nodesAtWork": self.published.len(),
+            "waiting": self.due.len(),
             "deliveries": self.reports.as_ref().map_or(0, ReportQueues::in_work),
         })
     }
@@ -233,25 +249,26 @@ impl TaskManager {
         let mut uids = BTreeSet::new();
         for (kind, cache) in &self.caches {
             for (key, job) in &cache.borrow().objects {
-                let uid = job.object.uid.clone();
+                let ReadJob::Open(OpenJob { uid, spec: Ok(spec), under_way, .. }) =
+                    self.jobs.read(*kind, &job.object, &job.value)
+                else {
+                    continue;
+                };
                 uids.insert(uid.clone());
-                let status = JobStatus::of(&job.value);
-                let Ok(spec) = JobSpec::read(*kind, &job.value) else { continue };
-                let nodes: Vec<NodeName> = status.under_way().map(|(node, _)| node).collect();
-                if nodes.is_empty() {
+                if under_way.is_empty() {
                     continue;
                 }
                 let secret = match &spec.image_secret {
                     None => None,
-                    Some(named) => match self.secrets.get(&uid) {
+                    Some(named) => match self.secrets.get(uid) {
                         Some(Some(secret)) => Some(secret.as_str()),
                         known => {
                             if known.is_none() {
                                 self.secrets.insert(uid.clone(), None);
                                 read_secret(&self.dependencies.client, uid.clone(), named.clone(), cx);
                             }
-                            for node in nodes {
-                                unknown.entry(node).or_insert_with(BTreeSet::new).insert(key.clone());
+                            for node in under_way {
+                                unknown.entry(node.clone()).or_insert_with(BTreeSet::new).insert(key.clone());
                             }
                             continue;
                         }
@@ -259,8 +276,8 @@ impl TaskManager {
                 };
                 let version = (uid.as_str(), job.object.resource_version.as_str());
                 let Some(object) = desired::object(key, version, &job.value, secret) else { continue };
-                for node in nodes {
-                    wanted.entry(node).or_default().insert(key.clone(), object.clone());
+                for node in under_way {
+                    wanted.entry(node.clone()).or_default().insert(key.clone(), object.clone());
                 }
             }
         }
@@ -313,24 +330,37 @@ impl TaskManager {
                 let (newest, replies) = work.reports.entry(node).or_insert((report.clone(), Vec::new()));
                 *newest = report;
                 replies.push(reply);
-                self.consider(&key, cx);
+                self.enlist(key);
+                self.write_next(cx);
             }
         }
     }
 
+    /// Looks which jobs' status is to be another one.
     fn consider_all(&mut self, cx: &Context<CloudTaskMsg>) {
         if !self.is_listed() {
             return;
         }
-        let mut keys = BTreeSet::new();
-        let mut uids = BTreeSet::new();
-        for (_, cache) in &self.caches {
+        let linked: BTreeSet<NodeName> = self.linked.keys().cloned().collect();
+        let (mut keys, mut open, mut due) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for (kind, cache) in &self.caches {
             for (key, job) in &cache.borrow().objects {
                 keys.insert(key.clone());
-                uids.insert(job.object.uid.clone());
+                let ReadJob::Open(job) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
+                let timeout = job.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
+                let silent = self.patience.silent(&job.uid, &job.status, timeout, cx.now());
+                let is_due = match &job.spec {
+                    Err(_) => !job.status.is_over(),
+                    Ok(spec) => plan::is_due(&job.status, spec, &linked, &silent),
+                };
+                if is_due {
+                    due.push(key.clone());
+                }
+                open.insert(job.uid.clone());
             }
         }
-        self.patience.retain(&uids.iter().map(String::as_str).collect());
+        self.jobs.retain(&keys);
+        self.patience.retain(&open.iter().map(String::as_str).collect());
         // Who waits for an answer about a job that is gone hears that there is nothing to wait for.
         self.work.retain(|key, work| {
             let is_kept = work.is_busy || keys.contains(key);
@@ -339,49 +369,60 @@ impl TaskManager {
             }
             is_kept
         });
-        for key in keys {
-            self.consider(&key, cx);
+        self.due.retain(|key| keys.contains(key));
+        let reported = self.work.iter().filter(|(_, work)| !work.reports.is_empty());
+        due.extend(reported.map(|(key, _)| key.clone()));
+        due.into_iter().for_each(|key| self.enlist(key));
+        self.write_next(cx);
+    }
+
+    /// The status of this job is to be written when its turn has come.
+    fn enlist(&mut self, key: ObjectKey) {
+        let work = self.work.entry(key.clone()).or_default();
+        if !work.is_busy && !std::mem::replace(&mut work.is_waiting, true) {
+            self.due.push_back(key);
         }
     }
 
-    /// Has the status of a job written, if it is to be another one.
-    fn consider(&mut self, key: &ObjectKey, cx: &Context<CloudTaskMsg>) {
-        let Some(kind) = TaskKind::of_resource(&key.resource) else { return };
-        let Some((_, cache)) = self.caches.iter().find(|(watched, _)| *watched == kind) else { return };
-        let (value, uid) = {
-            let cache = cache.borrow();
-            let Some(job) = cache.objects.get(key) else { return };
-            (job.value.clone(), job.object.uid.clone())
-        };
-        let status = JobStatus::of(&value);
-        let spec = JobSpec::read(kind, &value);
-        let timeout = spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
-        let silent = self.patience.silent(&uid, &status, timeout, cx.now());
-        let work = self.work.entry(key.clone()).or_default();
-        if work.is_busy {
-            return;
+    /// Has the next ones written, as many as may be at once.
+    fn write_next(&mut self, cx: &Context<CloudTaskMsg>) {
+        while self.busy < AT_ONCE {
+            let Some(key) = self.due.pop_front() else { return };
+            self.write(key, cx);
         }
+    }
+
+    /// Has the status of a job written, if that is there still.
+    fn write(&mut self, key: ObjectKey, cx: &Context<CloudTaskMsg>) {
+        let Some(work) = self.work.get_mut(&key) else { return };
+        work.is_waiting = false;
+        let found = self.caches.iter().find_map(|(kind, cache)| {
+            let cache = cache.borrow();
+            let job = cache.objects.get(&key)?;
+            let silent = match self.jobs.read(*kind, &job.object, &job.value) {
+                ReadJob::Over => BTreeMap::new(),
+                ReadJob::Open(open) => {
+                    let timeout = open.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
+                    self.patience.silent(&open.uid, &open.status, timeout, cx.now())
+                }
+            };
+            Some((*kind, job.object.uid.clone(), silent))
+        });
+        let Some((kind, uid, silent)) = found else {
+            confirm(std::mem::take(&mut work.reports), true);
+            return;
+        };
         let linked: BTreeSet<NodeName> = self.linked.keys().cloned().collect();
         let mut world = World { linked, silent, ..World::default() };
-        let is_due = match &spec {
-            Err(_) => !status.is_over(),
-            Ok(spec) => {
-                let is_quiet = plan::advance(&status, spec, &world) == status;
-                let looks_up = !plan::to_look_up(&status, spec, &world.linked).is_empty();
-                status.phase.is_empty() || !is_quiet || looks_up || !work.reports.is_empty()
-            }
-        };
-        if !is_due {
-            return;
-        }
         let mut replies = BTreeMap::new();
         for (node, (report, waiting)) in std::mem::take(&mut work.reports) {
             world.reports.insert(node.clone(), report.clone());
             replies.insert(node, (report, waiting));
         }
         work.is_busy = true;
+        self.busy += 1;
         let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
-        let job = Job { kind, key: key.clone(), uid };
+        let job = Job { kind, key, uid };
         cx.spawn(async move {
             let is_written = writer::write(&client, &job, world, &env).await;
             confirm(replies, is_written);

@@ -13,7 +13,8 @@
 //! Nothing: all of it stands in the jobs' status, which every CloudCore reads alike. The nodes keep what they have done.
 //! # Never
 //! Begins the part of a node that is linked to another CloudCore, or takes the word of a node about another one's part. Writes a status
-//! over a newer one, begins more nodes than a job allows whichever CloudCore begins them, or lets a status outgrow its bound.
+//! over a newer one, begins more nodes than a job allows whichever CloudCore begins them, or lets a status outgrow its bound. Works on more
+//! than a few jobs at once, however many there are, or asks for each Node of a large one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod actor;
@@ -23,6 +24,7 @@ pub mod job;
 mod nodes;
 mod patience;
 pub mod plan;
+mod read_jobs;
 mod reports;
 mod secret;
 mod watched;

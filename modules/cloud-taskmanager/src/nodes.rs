@@ -1,6 +1,6 @@
 //! The nodes that a job names, as the API server has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::NodeName;
 use contract::ids::EDGE_LABEL;
@@ -15,6 +15,8 @@ use crate::plan::Fitness;
 
 /// 200 Nodes in one answer.
 const PAGE: u32 = 200;
+/// 16 Nodes are asked for one by one. For more all edge nodes are listed: what that costs is the cluster's size, and not the job's.
+const ONE_BY_ONE: usize = 16;
 
 /// What stands in the way of a job before it has begun.
 #[derive(Debug)]
@@ -37,9 +39,23 @@ pub(crate) async fn chosen(
     choice: &NodeChoice,
 ) -> Result<Vec<(NodeName, Fitness)>, Unfound> {
     match choice {
-        NodeChoice::Names(names) => {
+        NodeChoice::Names(names) if names.len() <= ONE_BY_ONE => {
             let mut found = looked_up(client, names).await?;
             Ok(names.iter().filter_map(|name| found.remove_entry(name)).collect())
+        }
+        NodeChoice::Names(names) => {
+            let wanted: BTreeSet<&NodeName> = names.iter().collect();
+            let mut found = BTreeMap::new();
+            let keep = |name: NodeName, fitness| {
+                if wanted.contains(&name) {
+                    found.insert(name, fitness);
+                }
+                Ok(())
+            };
+            each_edge_node(client, EDGE_LABEL, keep).await?;
+            let missing = || Fitness::Unfit("there is no edge node of this name".to_owned());
+            let fitness = |name: &NodeName| found.remove(name).unwrap_or_else(missing);
+            Ok(names.iter().cloned().zip(names.iter().map(fitness)).collect())
         }
         NodeChoice::Labels(selector) => with_labels(client, selector).await,
     }
@@ -66,10 +82,28 @@ async fn with_labels(
     client: &kube::Client,
     selector: &NodeSelector,
 ) -> Result<Vec<(NodeName, Fitness)>, Unfound> {
-    let nodes: Api<Node> = Api::all(client.clone());
     let labels = format!("{EDGE_LABEL},{}", selector_text(selector).map_err(Unfound::Senseless)?);
-    let mut params = ListParams::default().labels(&labels).limit(PAGE);
     let mut found = Vec::new();
+    let keep = |name, fitness| {
+        found.push((name, fitness));
+        if found.len() > NODES_MAX {
+            let why = format!("more than {NODES_MAX} nodes have these labels: make several jobs");
+            return Err(Unfound::Senseless(why));
+        }
+        Ok(())
+    };
+    each_edge_node(client, &labels, keep).await?;
+    Ok(found)
+}
+
+/// Lists the Nodes with these labels, and hands each of them out.
+async fn each_edge_node(
+    client: &kube::Client,
+    labels: &str,
+    mut keep: impl FnMut(NodeName, Fitness) -> Result<(), Unfound>,
+) -> Result<(), Unfound> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut params = ListParams::default().labels(labels).limit(PAGE);
     loop {
         let page = match nodes.list(&params).await {
             Err(kube::Error::Api(status)) if status.code == 400 => {
@@ -78,18 +112,15 @@ async fn with_labels(
             }
             page => page?,
         };
-        let named = page.items.iter().filter_map(|node| {
-            let name = NodeName::parse(node.metadata.name.as_deref()?).ok()?;
-            Some((name, fitness(node)))
-        });
-        found.extend(named);
-        if found.len() > NODES_MAX {
-            let why = format!("more than {NODES_MAX} nodes have these labels: make several jobs");
-            return Err(Unfound::Senseless(why));
+        for node in &page.items {
+            let Some(name) = node.metadata.name.as_deref() else { continue };
+            if let Ok(name) = NodeName::parse(name) {
+                keep(name, fitness(node))?;
+            }
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
+            None => return Ok(()),
         }
     }
 }

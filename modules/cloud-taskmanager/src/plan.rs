@@ -70,6 +70,25 @@ pub fn to_look_up(status: &JobStatus, spec: &JobSpec, linked: &BTreeSet<NodeName
     next.filter(|node| !linked.contains(node)).collect()
 }
 
+/// Whether [`advance`] may come to another status by what this CloudCore knows without asking.
+pub fn is_due(
+    status: &JobStatus,
+    spec: &JobSpec,
+    linked: &BTreeSet<NodeName>,
+    silent: &BTreeMap<NodeName, usize>,
+) -> bool {
+    if !silent.is_empty() || status.phase.is_empty() {
+        return true;
+    }
+    if status.is_over() || status.under_way().count() >= spec.concurrency {
+        return false;
+    }
+    // Whoever is not linked here is asked for, whoever is begins.
+    let mut pending = status.node_status.iter().filter(|node| node.phase == node_phase::PENDING);
+    pending.any(|node| NodeName::parse(&node.node_name).is_ok_and(|name| linked.contains(&name)))
+        || !to_look_up(status, spec, linked).is_empty()
+}
+
 /// What the status is to be.
 pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
     let mut next = status.clone();
@@ -282,6 +301,20 @@ mod tests {
         let status = advance(&status, &spec, &said(&["b", "c"], "c", done));
         assert_eq!((status.phase.as_str(), phases(&status)), ("Completed", vec!["Successful"; 4]));
         assert_eq!(advance(&status, &spec, &linked(&all)), status, "nothing more to be done");
+    }
+
+    #[test]
+    fn a_job_is_due_when_something_may_follow() {
+        let (spec, status, nobody) = (spec(1, 0.0), job(&["a", "b"]), BTreeSet::new());
+        let due =
+            |status: &JobStatus, linked: &BTreeSet<NodeName>| is_due(status, &spec, linked, &BTreeMap::new());
+        assert!(due(&JobStatus::default(), &nobody), "nobody has looked at it");
+        assert!(due(&status, &names(&["a"])) && due(&status, &nobody), "it begins, or is asked for");
+        let running = advance(&status, &spec, &linked(&["a"]));
+        assert!(!due(&running, &names(&["a", "b"])), "one at once");
+        assert!(is_due(&running, &spec, &nobody, &[(name("a"), 0)].into()), "it is silent");
+        let failed = advance(&running, &spec, &said(&["a"], "a", report(TaskPhase::Failure, &["Check"])));
+        assert!(failed.is_over() && !due(&failed, &names(&["b"])));
     }
 
     #[test]
