@@ -249,11 +249,8 @@ impl TaskManager {
         let mut uids = BTreeSet::new();
         for (kind, cache) in &self.caches {
             for (key, job) in &cache.borrow().objects {
-                let ReadJob::Open(OpenJob { uid, spec: Ok(spec), under_way, .. }) =
-                    self.jobs.read(*kind, &job.object, &job.value)
-                else {
-                    continue;
-                };
+                let ReadJob::Open(open) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
+                let OpenJob { uid, spec: Ok(spec), under_way, .. } = &**open else { continue };
                 uids.insert(uid.clone());
                 if under_way.is_empty() {
                     continue;

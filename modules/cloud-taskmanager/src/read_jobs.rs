@@ -16,7 +16,7 @@ pub(crate) enum ReadJob {
     /// No node begins any more, and none is at it.
     Over,
     /// Something is still to be done, or heard.
-    Open(OpenJob),
+    Open(Box<OpenJob>),
 }
 
 /// A job that is not over, or that nodes are at.
@@ -59,7 +59,8 @@ impl ReadJob {
         if status.is_over() && under_way.is_empty() {
             return ReadJob::Over;
         }
-        ReadJob::Open(OpenJob { uid: uid.to_owned(), status, spec: JobSpec::read(kind, job), under_way })
+        let spec = JobSpec::read(kind, job);
+        ReadJob::Open(Box::new(OpenJob { uid: uid.to_owned(), status, spec, under_way }))
     }
 }
 

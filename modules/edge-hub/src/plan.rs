@@ -25,9 +25,9 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(300);
 
 /// 6 s: how long one of several servers may be silent over both carriers before the next is tried.
 pub const PATIENCE: Duration = Duration::from_secs(6);
-/// 1.2 s: the same right after one has ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
+/// 900 ms: the same right after one has ended its link in order, as a CloudCore does that stops, and of those that are dialled beside a
 /// silent link: how the link was made is known to work. A packet of its, be it an answer to the first one, has it waited for on.
-pub const SHORT_PATIENCE: Duration = Duration::from_millis(1200);
+pub const SHORT_PATIENCE: Duration = Duration::from_millis(900);
 
 /// 60 s without a link before servers are tried that the cloud has named and the settings have not.
 pub const NAMED_AFTER: Duration = Duration::from_secs(60);
