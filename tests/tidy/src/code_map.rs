@@ -28,7 +28,7 @@ const OTHER_WORDS: [&str; 15] = [
 ];
 
 /// Every place of the map, and every file or folder that a row names, which is not below the row's places (or at the root, by its whole
-/// path).
+/// path); and beside the rows, as in the index, every path.
 pub fn not_there(files: &[File]) -> Vec<Finding> {
     let Some(page) = files.iter().find(|file| file.path == PAGE) else { return Vec::new() };
     let Some(begin) = page.text.find(HEADING) else {
@@ -60,7 +60,7 @@ fn known(files: &[File]) -> BTreeSet<&str> {
 
 fn missing_in(line: &str, paths: &BTreeSet<&str>) -> Vec<String> {
     let Some((places, what)) = line.strip_prefix("| `").and_then(|row| row.split_once(" | ")) else {
-        return Vec::new();
+        return missing_paths(line, paths);
     };
     let places: Vec<&str> = places.split('`').step_by(2).map(|place| place.trim_end_matches('/')).collect();
     let gone = places.iter().filter(|place| !paths.contains(**place));
@@ -82,6 +82,13 @@ fn missing_in(line: &str, paths: &BTreeSet<&str>) -> Vec<String> {
     missing
 }
 
+/// Of a line that is no row: there a name with a `/` is a path from the root.
+fn missing_paths(line: &str, paths: &BTreeSet<&str>) -> Vec<String> {
+    let written = line.split('`').skip(1).step_by(2).filter(|word| is_name(word) && word.contains('/'));
+    let gone = written.filter(|word| !paths.contains(word.strip_suffix(".rs").unwrap_or(word)));
+    gone.map(|word| format!("`{word}` is not there: write its path from the root")).collect()
+}
+
 /// What names a file or folder looks so: `^[a-z0-9_./-]+$`.
 fn is_name(word: &str) -> bool {
     let of_path = |each: char| each.is_ascii_lowercase() || each.is_ascii_digit() || "_/.-".contains(each);
@@ -96,6 +103,7 @@ mod tests {
 
     const MAP: &str = "# A\n\n## Code map\n\n| Place | What |\n|---|---|\n\
         | `modules/a/src`, `modules/gone` | `plan` (with `maxGap`), `pod/worker`, `left`, `modules/b/src/lib`, `join` |\n\n\
+        * **T** things: `modules/b/src/left`, `modules/a/src/plan.rs`; others: `modules/b/src/gone`; no path: `plan`, `and/Or`\n\n\
         ## Limits\n| `nowhere` | `nothing` |\n";
 
     #[test]
@@ -115,6 +123,7 @@ mod tests {
             [
                 (7, "the code map's `modules/gone` is not there"),
                 (7, "`left` is no file or folder of modules/a/src and modules/gone: name what is there"),
+                (9, "`modules/b/src/gone` is not there: write its path from the root"),
             ]
         );
     }
