@@ -106,7 +106,7 @@ pub async fn enter(client: kube::Client, node: &str, serial: &str, now: SystemTi
     let found = registry.edge_node(&name).await.unwrap();
     match found.as_ref().and_then(|found| Entry::of(found).living) {
         Some(living) if living == serial => return,
-        Some(living) => registry.release(&name, &living).await.unwrap(),
+        Some(living) => drop(registry.release(&name, &living).await.unwrap()),
         None => {}
     }
     let id = format!("{node}.{serial}");
