@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fchmod, mkdirat, openat, readlinkat
 use rustix::io::Errno;
 
 /// Reads `--config` of what goes by a node's settings: KubeEdge's place means the file in the safe one, whatever lies there by now.
-pub fn parser() -> impl TypedValueParser<Value = PathBuf> {
+pub(crate) fn parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|config| ConfigLocation::of(&config).file)
 }
 

@@ -50,11 +50,8 @@ pub async fn token_life(
     client: &kube::Client,
     asked: Option<Duration>,
 ) -> Result<(Duration, Option<String>)> {
-    let taken = match taken_for(client).await {
-        Ok(taken) => taken,
-        // Whoever may make tokens need not be allowed to see that.
-        Err(_) => None,
-    };
+    // Whoever may make tokens need not be allowed to see that.
+    let taken = taken_for(client).await.unwrap_or_default();
     let cure = |hours: u64| {
         format!("set modules.cloudHub.tokenRefreshDuration of CloudCore to {hours}, half of that in hours")
     };
