@@ -1,0 +1,42 @@
+//! The link as the node's page shows it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use beehive::Moment;
+use contract::edgepage::{CertificateView, LinkView, ViewBounds};
+
+use super::EdgeHub;
+use super::keeping::Keeping;
+
+impl EdgeHub {
+    /// What there is to say of the link at `now`.
+    pub(super) fn describe(&self, bounds: ViewBounds, now: Moment) -> LinkView {
+        let server = self.up.as_ref().and_then(|up| self.endpoints.0.get(up.server));
+        let servers = self.endpoints.0.iter().take(bounds.rows);
+        LinkView {
+            up: self.up.is_some(),
+            since_seconds: self.history.since(now).as_secs(),
+            server: server.map(|server| bounds.cut(&server.name)),
+            carrier: self.up.as_ref().map(|up| up.carrier.name()),
+            servers: servers.map(|server| bounds.cut(&server.name)).collect(),
+            failed_dials: self.history.failed_dials(),
+            last_failure: self.history.last_failure(now),
+            certificate: self.keeping.as_ref().and_then(Keeping::describe),
+            events: self.history.events().cloned().collect(),
+        }
+    }
+}
+
+impl Keeping {
+    /// The node's certificate, as far as it could be read.
+    fn describe(&self) -> Option<CertificateView> {
+        let plan = self.plan.as_ref()?;
+        let unix = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Some(CertificateView {
+            ends_unix: unix(plan.not_after()),
+            renewed_unix: unix(plan.renew_at()),
+            rotates: self.certificates.rotates(),
+            is_renewing: self.is_renewing,
+        })
+    }
+}
