@@ -265,8 +265,8 @@ pub enum EdgePageMsg {
         /// A URL that opens it once.
         reply: Reply<Result<String, NoPage>>,
     },
-    /// The page was made.
-    Made(MadePage),
+    /// The page was made, or could not be.
+    Made(Option<MadePage>),
     /// Nobody has asked for a while: what was made is let go.
     Forget,
     /// The server has ended, or could not begin: try again.
