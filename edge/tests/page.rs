@@ -82,13 +82,17 @@ async fn at_socket(folder: &Path, method: &str, path: &str) -> (u16, String) {
         }
     };
     let stream = tokio::time::timeout(LONG, connect).await.expect("the socket");
-    answer(stream, format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
-        .await
+    answer(
+        stream,
+        format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
+    )
+    .await
 }
 
 async fn at_port(address: SocketAddr, path: &str, cookie: &str) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
-    answer(stream, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n")).await
+    answer(stream, format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n"))
+        .await
 }
 
 fn header<'a>(text: &'a str, name: &str) -> &'a str {

@@ -43,7 +43,9 @@ pub async fn page(order: &PageArgs, say: &mut dyn FnMut(String)) -> Result<()> {
             say(how_to_open(&settings));
         }
         // A page that is off in the running edgecore, or an edgecore that knows of none.
-        404 => bail!("the edgecore that runs has no page yet: `systemctl restart edgecore`, then again ({text})"),
+        404 => {
+            bail!("the edgecore that runs has no page yet: `systemctl restart edgecore`, then again ({text})")
+        }
         _ => bail!("edgecore says {status}: {text}"),
     }
     Ok(())

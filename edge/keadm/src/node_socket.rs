@@ -68,8 +68,7 @@ async fn ask_node(
             node.file()
         );
     };
-    let request =
-        Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?;
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?;
     let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), request, most));
     answer.await.context("edgecore does not answer")?
 }

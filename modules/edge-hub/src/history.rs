@@ -91,7 +91,8 @@ impl LinkHistory {
     fn happened(&mut self, is_warning: bool, reason: &str, message: String, wall: SystemTime) {
         let unix = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let unix = i64::try_from(unix).unwrap_or(i64::MAX);
-        if let Some(last) = self.events.front_mut().filter(|last| last.reason == reason && last.message == message)
+        if let Some(last) =
+            self.events.front_mut().filter(|last| last.reason == reason && last.message == message)
         {
             (last.unix, last.count) = (unix, last.count.saturating_add(1));
             return;
@@ -135,11 +136,13 @@ mod tests {
             history.events().map(|event| (event.reason.as_str(), event.count, event.unix)).collect();
         assert_eq!(
             events,
-            [("DialFailed", 1000, 1010), ("LinkEnded", 1, 10), ("Linked", 1, 7), ("Linked", 1, 5), (
-                "DialFailed",
-                1,
-                1
-            )]
+            [
+                ("DialFailed", 1000, 1010),
+                ("LinkEnded", 1, 10),
+                ("Linked", 1, 7),
+                ("Linked", 1, 5),
+                ("DialFailed", 1, 1)
+            ]
         );
     }
 

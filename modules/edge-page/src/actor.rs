@@ -98,6 +98,7 @@ impl Actor for EdgePage {
     fn snapshot(&self) -> serde_json::Value {
         serde_json::json!({
             "listening": self.port.as_ref().ok().map(|port| port.address),
+            "sessions": self.port.as_ref().ok().map(|port| lock(&port.sessions).count()),
             "waiting": self.waiting.len(),
         })
     }

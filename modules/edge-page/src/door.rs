@@ -95,8 +95,12 @@ impl Door {
     fn refused(&self, refused: Refused) -> Answer {
         let (status, why) = match refused {
             Refused::Host => (StatusCode::FORBIDDEN, "this page is 127.0.0.1's: ask for it by that name"),
-            Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, "this page is read, with GET, and nothing else"),
-            Refused::OtherPage => (StatusCode::FORBIDDEN, "another page asks for this one: open it by itself"),
+            Refused::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "this page is read, with GET, and nothing else")
+            }
+            Refused::OtherPage => {
+                (StatusCode::FORBIDDEN, "another page asks for this one: open it by itself")
+            }
         };
         events::refused(&self.metrics, why);
         let mut answer = html(status, pages::sentence("Not like this", why));
@@ -147,8 +151,9 @@ impl Handler for Door {
             Ok(Route::Page { path, form }) => (path, form),
         };
         let shown = request.headers().get_all(header::COOKIE);
-        let shown = shown.iter().filter_map(|value| value.to_str().ok()).flat_map(plan::cookies);
-        let is_in = lock(&self.sessions).is_in(path, shown, self.clock.now());
+        let shown: Vec<&str> =
+            shown.iter().filter_map(|value| value.to_str().ok()).flat_map(plan::cookies).collect();
+        let is_in = lock(&self.sessions).is_in(path, &shown, self.clock.now());
         if !is_in {
             return self.denied();
         }

@@ -75,13 +75,14 @@ async fn look_at_outbox(owners: &Owners, env: &Env) -> OutboxView {
         drop(reading);
         read
     });
-    let (store_bytes, oldest): (Option<u64>, Option<OldestReport>) = match env.timeout(ANSWER_WITHIN, read).await {
-        Some(Ok(read)) => read,
-        Some(Err(_)) | None => {
-            events::unanswered(env.metrics(), "the node's store");
-            (None, None)
-        }
-    };
+    let (store_bytes, oldest): (Option<u64>, Option<OldestReport>) =
+        match env.timeout(ANSWER_WITHIN, read).await {
+            Some(Ok(read)) => read,
+            Some(Err(_)) | None => {
+                events::unanswered(env.metrics(), "the node's store");
+                (None, None)
+            }
+        };
     OutboxView { store_bytes, oldest, ..figures }
 }
 

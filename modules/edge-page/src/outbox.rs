@@ -72,7 +72,8 @@ mod tests {
         assert_eq!(read(&store, bounds).1, None);
         let event = |second: u8| {
             let event_json = format!(r#"{{"lastTimestamp":"1970-01-01T00:00:0{second}Z"}}"#);
-            rows::encode_report(&UpReport::Event { namespace: "d".into(), name: "e".into(), event_json }).unwrap()
+            rows::encode_report(&UpReport::Event { namespace: "d".into(), name: "e".into(), event_json })
+                .unwrap()
         };
         let append = |body: Vec<u8>, class| Write::Enqueue {
             queue: OutboxQueue::Node,

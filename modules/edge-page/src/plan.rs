@@ -93,10 +93,11 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The values of [`COOKIE`] in a header `Cookie`.
-pub(crate) fn cookies(header: &str) -> impl Iterator<Item = &str> + Clone {
-    header.split(';').filter_map(|pair| pair.trim().split_once('=')).filter_map(|(name, value)| {
-        (name == COOKIE).then_some(value)
-    })
+pub(crate) fn cookies(header: &str) -> impl Iterator<Item = &str> {
+    header
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter_map(|(name, value)| (name == COOKIE).then_some(value))
 }
 
 /// What to do for somebody who wants to see the page.
@@ -151,18 +152,40 @@ impl Making {
 mod tests {
     use super::*;
 
-    const GOOD: RequestHead<'_> =
-        RequestHead { method: "GET", path: "/s/abc/", authority: None, host: Some("127.0.0.1:10360"), fetch_site: None };
+    const GOOD: RequestHead<'_> = RequestHead {
+        method: "GET",
+        path: "/s/abc/",
+        authority: None,
+        host: Some("127.0.0.1:10360"),
+        fetch_site: None,
+    };
 
     #[test]
     fn only_names_of_loopback_are_answered() {
-        for host in ["127.0.0.1", "127.0.0.1:10360", "127.8.9.1:1", "[::1]:8080", "[::1]", "localhost:3", "LOCALHOST"] {
+        for host in
+            ["127.0.0.1", "127.0.0.1:10360", "127.8.9.1:1", "[::1]:8080", "[::1]", "localhost:3", "LOCALHOST"]
+        {
             assert!(route(&RequestHead { host: Some(host), ..GOOD }).is_ok(), "{host}");
         }
         let rebound = [
-            "evil.example", "evil.example:10360", "127.0.0.1.evil.example", "localhost.evil.example:10360", "192.0.2.1",
-            "0.0.0.0:10360", "[::]:10360", "::1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:99999", "[::1", "[::1]x", "",
-            "user@127.0.0.1:1", "127.1", "2130706433", "a.localhost",
+            "evil.example",
+            "evil.example:10360",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:10360",
+            "192.0.2.1",
+            "0.0.0.0:10360",
+            "[::]:10360",
+            "::1",
+            "127.0.0.1:",
+            "127.0.0.1:x",
+            "127.0.0.1:99999",
+            "[::1",
+            "[::1]x",
+            "",
+            "user@127.0.0.1:1",
+            "127.1",
+            "2130706433",
+            "a.localhost",
         ];
         for host in rebound {
             assert_eq!(route(&RequestHead { host: Some(host), ..GOOD }), Err(Refused::Host), "{host}");
@@ -175,7 +198,11 @@ mod tests {
     fn nothing_writes() {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", ""] {
             for path in ["/", "/s/abc/", "/enter/abc"] {
-                assert_eq!(route(&RequestHead { method, path, ..GOOD }), Err(Refused::Method), "{method} {path}");
+                assert_eq!(
+                    route(&RequestHead { method, path, ..GOOD }),
+                    Err(Refused::Method),
+                    "{method} {path}"
+                );
             }
         }
         assert!(route(&RequestHead { method: "HEAD", ..GOOD }).is_ok());
@@ -189,7 +216,18 @@ mod tests {
         assert_eq!(to("/enter/abc"), Route::Enter("abc"));
         assert_eq!(to("/s/abc/"), Route::Page { path: "abc", form: PageForm::Html });
         assert_eq!(to("/s/abc/page.json"), Route::Page { path: "abc", form: PageForm::Json });
-        for path in ["/", "", "/s/abc", "/s//x", "/s/abc/x", "/s/abc/page.json/", "/enter", "/enter/a/b", "//s/abc/", "/s/abc//"] {
+        for path in [
+            "/",
+            "",
+            "/s/abc",
+            "/s//x",
+            "/s/abc/x",
+            "/s/abc/page.json/",
+            "/enter",
+            "/enter/a/b",
+            "//s/abc/",
+            "/s/abc//",
+        ] {
             assert_eq!(to(path), Route::Elsewhere, "{path}");
         }
     }

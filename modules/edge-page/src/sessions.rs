@@ -73,19 +73,14 @@ impl Sessions {
     }
 
     /// Whether one of these cookies is of the session that looks below this path.
-    pub(crate) fn is_in<'a>(
-        &self,
-        path: &str,
-        cookies: impl Iterator<Item = &'a str> + Clone,
-        now: Moment,
-    ) -> bool {
+    pub(crate) fn is_in(&self, path: &str, cookies: &[&str], now: Moment) -> bool {
         let own = self.sessions.iter().filter(|(_, until)| now < *until).map(|(session, _)| session);
-        own.filter(|own| own.path.is(path)).any(|own| cookies.clone().any(|shown| own.cookie.is(shown)))
+        own.filter(|own| own.path.is(path)).any(|own| cookies.iter().any(|shown| own.cookie.is(shown)))
     }
 
-    /// How many browsers are in.
-    pub(crate) fn open(&self, now: Moment) -> usize {
-        self.sessions.iter().filter(|(_, until)| now < *until).count()
+    /// How many browsers came in and were not forgotten for newer ones.
+    pub(crate) fn count(&self) -> usize {
+        self.sessions.len()
     }
 }
 
@@ -106,7 +101,7 @@ mod tests {
     }
 
     fn is_in(sessions: &Sessions, path: u8, cookie: u8, now: Moment) -> bool {
-        sessions.is_in(secret(path).text(), [secret(cookie).text()].into_iter(), now)
+        sessions.is_in(secret(path).text(), &[secret(cookie).text()], now)
     }
 
     #[test]
@@ -114,11 +109,13 @@ mod tests {
         let mut sessions = Sessions::default();
         sessions.invite(secret(1), at(0));
         sessions.invite(secret(2), at(0));
-        assert!(!sessions.enter("", session(3), at(1)) && !sessions.enter(secret(9).text(), session(3), at(1)));
+        assert!(
+            !sessions.enter("", session(3), at(1)) && !sessions.enter(secret(9).text(), session(3), at(1))
+        );
         assert!(sessions.enter(secret(1).text(), session(3), at(1)));
         assert!(!sessions.enter(secret(1).text(), session(4), at(1)), "once");
         assert!(!sessions.enter(secret(2).text(), session(4), at(120)), "too late");
-        assert_eq!(sessions.open(at(120)), 1);
+        assert_eq!(sessions.count(), 1);
     }
 
     #[test]
@@ -130,9 +127,9 @@ mod tests {
         }
         assert!(is_in(&sessions, 1, 101, at(5)) && is_in(&sessions, 2, 102, at(5)));
         assert!(!is_in(&sessions, 1, 102, at(5)) && !is_in(&sessions, 3, 101, at(5)));
-        assert!(!sessions.is_in(secret(1).text(), std::iter::empty(), at(5)));
-        let both = [secret(102).text().to_owned(), secret(101).text().to_owned()];
-        assert!(sessions.is_in(secret(1).text(), both.iter().map(String::as_str), at(5)));
+        assert!(!sessions.is_in(secret(1).text(), &[], at(5)));
+        let both = [secret(102), secret(101)];
+        assert!(sessions.is_in(secret(1).text(), &both.each_ref().map(Secret::text), at(5)));
         assert!(!is_in(&sessions, 1, 101, at(12 * 3600)), "its time is over");
     }
 
@@ -148,7 +145,7 @@ mod tests {
             sessions.invite(secret(number), at(0));
             assert!(sessions.enter(secret(number).text(), session(number), at(0)));
         }
-        assert_eq!(sessions.open(at(1)), 8);
+        assert_eq!(sessions.count(), 8);
         assert!(!is_in(&sessions, 1, 101, at(1)) && is_in(&sessions, 30, 130, at(1)));
     }
 }

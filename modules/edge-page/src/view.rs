@@ -1,8 +1,8 @@
 //! The page: facts as a document. Pure.
 
 use contract::edgepage::{
-    CertificateView, ConditionView, DeviceView, DevicesView, EventView, LinkView, NodeView, PodView, PropertyView,
-    ResourceView,
+    CertificateView, ConditionView, DeviceView, DevicesView, EventView, LinkView, NodeView, PodView,
+    PropertyView, ResourceView,
 };
 
 use crate::facts::{Facts, OutboxView};
@@ -26,7 +26,11 @@ pub(crate) fn page(facts: &Facts) -> String {
     html.text(&state).raw("</p><p class=\"soft\">");
     html.around("As of ", &time(facts.unix), " by this node's clock; this page renews itself every 10 s. ");
     html.around("edgecore ", facts.version, " has run for ");
-    html.around("", &span(facts.running_seconds), ". <a href=\"page.json\">The same as JSON</a></p></header><main>");
+    html.around(
+        "",
+        &span(facts.running_seconds),
+        ". <a href=\"page.json\">The same as JSON</a></p></header><main>",
+    );
     link(&mut html, facts);
     outbox(&mut html, &facts.outbox, facts.unix);
     match &facts.node_view {
@@ -128,7 +132,11 @@ fn outbox(html: &mut Html, outbox: &OutboxView, now: i64) {
     }
     let is_full = rows >= rows_max || outbox.bytes >= *bytes_max;
     let room = format!("{rows_max} reports or {}; beyond that status alone is kept", bytes(*bytes_max));
-    if is_full { bad_line(html, "Full at", &room) } else { line(html, "Full at", &room) }
+    if is_full {
+        bad_line(html, "Full at", &room)
+    } else {
+        line(html, "Full at", &room)
+    }
     match outbox.refused {
         0 => line(html, "Refused", "nothing since edgecore began"),
         refused => bad_line(html, "Refused", &format!("{refused} commits since edgecore began")),
@@ -169,7 +177,11 @@ fn room(html: &mut Html, resources: &[ResourceView]) {
         let is_size = !(signal.ends_with("inodesFree") || signal.starts_with("pid"));
         let amount = |number: u64| if is_size { bytes(number) } else { number.to_string() };
         html.raw("<dt>").raw(resource_name(signal)).raw("</dt><dd>");
-        html.around("<meter min=\"0\" max=\"100\" low=\"10\" high=\"20\" optimum=\"100\" value=\"", &percent.to_string(), "\"></meter> ");
+        html.around(
+            "<meter min=\"0\" max=\"100\" low=\"10\" high=\"20\" optimum=\"100\" value=\"",
+            &percent.to_string(),
+            "\"></meter> ",
+        );
         html.raw(if percent < LOW_PERCENT { "<span class=\"bad\">" } else { "<span>" });
         html.text(&format!("{} of {} left, {percent} %", amount(*available), amount(*capacity)));
         html.raw("</span></dd>");
@@ -192,7 +204,10 @@ fn conditions(html: &mut Html, conditions: &[ConditionView], now: i64) {
     for own in wrong {
         html.raw("<p class=\"bad\">");
         html.text(&format!("{}: {} ({})", own.kind, own.status, own.reason)).raw("</p><p>");
-        html.text(&own.message).raw(" <span class=\"soft\">").text(&time_ago(&own.since, now)).raw("</span></p>");
+        html.text(&own.message)
+            .raw(" <span class=\"soft\">")
+            .text(&time_ago(&own.since, now))
+            .raw("</span></p>");
     }
 }
 
@@ -242,7 +257,12 @@ fn pod_row(html: &mut Html, pod: &PodView, now: i64) {
     cell(html, "Pod", &format!("{}/{}", pod.namespace, pod.name));
     judged_cell(html, "State", pod.reason.as_deref().unwrap_or(phase), is_bad);
     let is_done = pod.phase == "Succeeded";
-    judged_cell(html, "Ready", &format!("{}/{}", pod.ready, pod.containers), !is_done && pod.ready < pod.containers);
+    judged_cell(
+        html,
+        "Ready",
+        &format!("{}/{}", pod.ready, pod.containers),
+        !is_done && pod.ready < pod.containers,
+    );
     cell(html, "Restarts", &pod.restarts.to_string());
     cell(html, "Began", &pod.started.as_deref().map(|started| time_ago(started, now)).unwrap_or_default());
     cell(html, "What is wrong", pod.message.as_deref().unwrap_or_default());
@@ -272,10 +292,11 @@ fn one_device(html: &mut Html, device: &DeviceView, now: i64) {
     html.raw(if is_good { "<span class=\"good\">" } else { "<span class=\"bad\">" });
     html.text(&device.state).raw("</span></h3><p class=\"soft\">").text(&device.protocol);
     if let Some(last) = device.last_online.as_ref().filter(|_| !is_good) {
-        html.around(" last online ", &time_ago(last, now), "");
+        html.around(", last online ", &time_ago(last, now), "");
     }
     html.raw("</p>");
-    let has_said = |reason: &String| !device.conditions.iter().any(|own| own.message.contains(reason.as_str()));
+    let has_said =
+        |reason: &String| !device.conditions.iter().any(|own| own.message.contains(reason.as_str()));
     if let Some(reason) = device.reason.as_ref().filter(|reason| has_said(reason)) {
         html.around("<p class=\"bad\">", reason, "</p>");
     }

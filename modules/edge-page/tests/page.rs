@@ -65,13 +65,19 @@ fn run(test: impl AsyncFnOnce()) {
 impl Owners {
     /// Answers one question to each.
     async fn answer_once(&mut self, pod: &str) {
-        let Some(EdgeHubMsg::Describe { reply, .. }) = self.hub.next(LONG).await else { panic!("the hub is asked") };
+        let Some(EdgeHubMsg::Describe { reply, .. }) = self.hub.next(LONG).await else {
+            panic!("the hub is asked")
+        };
         reply.send(LinkView { up: true, since_seconds: 61, ..LinkView::default() });
-        let Some(EdgedMsg::Describe { reply, bounds }) = self.edged.next(LONG).await else { panic!("Edged is asked") };
+        let Some(EdgedMsg::Describe { reply, bounds }) = self.edged.next(LONG).await else {
+            panic!("Edged is asked")
+        };
         assert!(bounds.rows <= 128 && bounds.text <= 256, "{bounds:?}");
         let pod = PodView { namespace: "d".to_owned(), name: pod.to_owned(), ..PodView::default() };
         reply.send(NodeView { pods: vec![pod], pods_in_all: 1, ..NodeView::default() });
-        let Some(TwinMsg::Describe { reply, .. }) = self.twin.next(LONG).await else { panic!("DeviceTwin is asked") };
+        let Some(TwinMsg::Describe { reply, .. }) = self.twin.next(LONG).await else {
+            panic!("DeviceTwin is asked")
+        };
         reply.send(DevicesView::default());
     }
 
@@ -187,7 +193,10 @@ fn owners_that_never_answer_hold_up_nothing() {
 fn it_is_off_unless_it_is_asked_for() {
     run(async || {
         let node = start(None);
-        assert_eq!((node.view(PageForm::Json).await, node.invitation().await), (Err(NoPage::Off), Err(NoPage::Off)));
+        assert_eq!(
+            (node.view(PageForm::Json).await, node.invitation().await),
+            (Err(NoPage::Off), Err(NoPage::Off))
+        );
         assert!(NoPage::Off.to_string().contains("modules.edgePage.enable: true"));
         assert_eq!(node.hive.inspector().report(LONG).await.gauge("page_port_served"), Some(0.0));
     });
@@ -235,7 +244,11 @@ fn a_browser_comes_in_once_by_a_ticket_and_stays_by_path_and_cookie() {
         let read: Value = serde_json::from_str(&json.body).unwrap();
         assert_eq!((json.status, &read["nodeStatus"]["pods"][0]["name"]), (200, &"till".into()));
         assert_eq!(json.header("content-type"), Some("application/json"));
-        let head = send(address, &format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n")).await;
+        let head = send(
+            address,
+            &format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n"),
+        )
+        .await;
         assert_eq!((head.status, head.body.as_str()), (200, ""));
     });
 }
@@ -261,7 +274,11 @@ fn nobody_else_sees_anything() {
         for (path, cookie) in denied {
             let answer = get(address, path, cookie).await;
             assert_eq!(answer.status, 401, "{path} {cookie}");
-            assert!(answer.body.contains("keadm ctl page") && !answer.body.contains("edge-1"), "{}", answer.body);
+            assert!(
+                answer.body.contains("keadm ctl page") && !answer.body.contains("edge-1"),
+                "{}",
+                answer.body
+            );
             assert_eq!(answer.header("connection"), Some("close"));
         }
         let request = |line: &str, host: &str, more: &str| {
@@ -285,7 +302,9 @@ fn nobody_else_sees_anything() {
         ] {
             let answer = send(address, &request).await;
             assert_eq!(answer.status, status, "{request}");
-            assert!(!answer.body.contains("edge-1") && !answer.head.to_lowercase().contains("access-control"));
+            assert!(
+                !answer.body.contains("edge-1") && !answer.head.to_lowercase().contains("access-control")
+            );
             assert_eq!(answer.header("allow"), (status == 405).then_some("GET, HEAD"));
         }
         let events = node.env.metrics().clone();

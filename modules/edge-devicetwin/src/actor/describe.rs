@@ -12,8 +12,7 @@ use crate::twin::Twin;
 impl DeviceTwin {
     /// The devices: first those of which something is wrong. What is left out costs a look at its state.
     pub(super) fn describe(&self, bounds: ViewBounds) -> DevicesView {
-        let (good, troubled): (Vec<_>, Vec<_>) =
-            self.members.iter().partition(|(_, member)| is_well(member));
+        let (good, troubled): (Vec<_>, Vec<_>) = self.members.iter().partition(|(_, member)| is_well(member));
         let devices = troubled.into_iter().chain(good).take(bounds.rows);
         DevicesView {
             devices: devices.map(|(id, member)| self.describe_device(id, member, bounds)).collect(),
@@ -40,7 +39,10 @@ impl DeviceTwin {
             last_online: state.last_online.clone(),
             protocol: bounds.cut(&catalog::shown(protocol)),
             conditions: conditions.collect(),
-            properties: living().take(bounds.parts).map(|(name, twin)| property(name, twin, bounds)).collect(),
+            properties: living()
+                .take(bounds.parts)
+                .map(|(name, twin)| property(name, twin, bounds))
+                .collect(),
             properties_in_all: living().count(),
         }
     }

@@ -209,8 +209,9 @@ impl PodManager {
     /// The pods for people; `reported`: what was reported last of the one with that uid.
     pub(crate) fn describe(&self, reported: impl Fn(&str) -> Option<Arc<PodStatus>>) -> Vec<PodView> {
         let there = self.0.iter().filter(|(_, pod)| !pod.is_removed);
-        let views = there
-            .map(|(uid, pod)| pod_view(&pod.entry.update().pod, &pod.entry.phase(), reported(uid).as_deref()));
+        let views = there.map(|(uid, pod)| {
+            pod_view(&pod.entry.update().pod, &pod.entry.phase(), reported(uid).as_deref())
+        });
         views.collect()
     }
 

@@ -47,7 +47,8 @@ fn what_is_wrong(own: &ContainerStatus) -> Option<(String, Option<String>)> {
     let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
     let word = ended.reason.clone().unwrap_or_else(|| "Error".to_owned());
     let sentence = ended.message.clone();
-    let sentence = sentence.unwrap_or_else(|| format!("container {} ended with {}", own.name, ended.exit_code));
+    let sentence =
+        sentence.unwrap_or_else(|| format!("container {} ended with {}", own.name, ended.exit_code));
     Some((word, Some(sentence)))
 }
 
@@ -65,24 +66,34 @@ mod tests {
 
     #[test]
     fn a_pod_says_what_is_wrong_with_it() {
-        let well = view(json!({"phase": "Running", "startTime": "2026-11-30T10:00:00Z", "containerStatuses": [
+        let well = view(
+            json!({"phase": "Running", "startTime": "2026-11-30T10:00:00Z", "containerStatuses": [
             {"name": "a", "ready": true, "restartCount": 2, "image": "", "imageID": "", "state": {"running": {}}},
-            {"name": "b", "ready": true, "restartCount": 1, "image": "", "imageID": "", "state": {"running": {}}}]}));
+            {"name": "b", "ready": true, "restartCount": 1, "image": "", "imageID": "", "state": {"running": {}}}]}),
+        );
         assert_eq!((well.ready, well.containers, well.restarts, &well.reason), (2, 2, 3, &None));
         assert_eq!(well.started.as_deref(), Some("2026-11-30T10:00:00Z"));
         assert!(is_well(&well));
         let waits = |reason: &str| {
-            view(json!({"phase": "Pending", "containerStatuses": [{"name": "a", "ready": false, "restartCount": 0,
-                "image": "", "imageID": "", "state": {"waiting": {"reason": reason, "message": "m"}}}]}))
+            view(
+                json!({"phase": "Pending", "containerStatuses": [{"name": "a", "ready": false, "restartCount": 0,
+                "image": "", "imageID": "", "state": {"waiting": {"reason": reason, "message": "m"}}}]}),
+            )
         };
         let pulls = waits("ImagePullBackOff");
-        assert_eq!((pulls.reason.as_deref(), pulls.message.as_deref()), (Some("ImagePullBackOff"), Some("m")));
+        assert_eq!(
+            (pulls.reason.as_deref(), pulls.message.as_deref()),
+            (Some("ImagePullBackOff"), Some("m"))
+        );
         assert_eq!(waits("ContainerCreating").reason, None);
         let ended = view(json!({"phase": "Failed", "containerStatuses": [{"name": "a", "ready": false,
             "restartCount": 0, "image": "", "imageID": "", "state": {"terminated": {"exitCode": 3}}}]}));
         assert_eq!(ended.message.as_deref(), Some("container a ended with 3"));
         let evicted = view(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}));
-        assert_eq!((evicted.reason.as_deref(), evicted.message.as_deref()), (Some("Evicted"), Some("low on memory")));
+        assert_eq!(
+            (evicted.reason.as_deref(), evicted.message.as_deref()),
+            (Some("Evicted"), Some("low on memory"))
+        );
         assert!(!is_well(&pulls) && !is_well(&evicted));
         let unknown = pod_view(&pod(json!({"containers": []})), "", None);
         assert_eq!((unknown.phase.as_str(), unknown.containers), ("", 0));

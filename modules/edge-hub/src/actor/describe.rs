@@ -1,9 +1,7 @@
 //! The link as the node's page shows it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use beehive::Moment;
-use contract::edgepage::{CertificateView, LinkView, ViewBounds};
+use contract::edgepage::{LinkView, ViewBounds};
 
 use super::EdgeHub;
 use super::keeping::Keeping;
@@ -24,19 +22,5 @@ impl EdgeHub {
             certificate: self.keeping.as_ref().and_then(Keeping::describe),
             events: self.history.events().cloned().collect(),
         }
-    }
-}
-
-impl Keeping {
-    /// The node's certificate, as far as it could be read.
-    fn describe(&self) -> Option<CertificateView> {
-        let plan = self.plan.as_ref()?;
-        let unix = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Some(CertificateView {
-            ends_unix: unix(plan.not_after()),
-            renewed_unix: unix(plan.renew_at()),
-            rotates: self.certificates.rotates(),
-            is_renewing: self.is_renewing,
-        })
     }
 }

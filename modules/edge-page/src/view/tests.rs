@@ -6,7 +6,8 @@ use super::*;
 use crate::facts::OldestReport;
 
 /// What others may write into names and words.
-const HOSTILE: &str = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\" onmouseover='x' &lt;\u{202e}\u{0}";
+const HOSTILE: &str =
+    "</td><script>alert(1)</script><img src=x onerror=alert(1)>\" onmouseover='x' &lt;\u{202e}\u{0}";
 const NOW: i64 = 1_796_045_191;
 
 fn event(unix: i64, about: &str, is_warning: bool) -> EventView {
@@ -135,7 +136,11 @@ fn a_node_that_is_cut_off_says_since_when_why_and_what_waits() {
         refused: 3,
         disk_refuses: Some("the disk is full".to_owned()),
         store_bytes: Some(7 << 20),
-        oldest: Some(OldestReport { class: "event", key: "event/shop/till.1".to_owned(), unix: Some(NOW - 200_000) }),
+        oldest: Some(OldestReport {
+            class: "event",
+            key: "event/shop/till.1".to_owned(),
+            unix: Some(NOW - 200_000),
+        }),
         ..facts.outbox
     };
     let node = facts.node_view.as_mut().unwrap();
@@ -174,7 +179,9 @@ fn a_node_that_is_cut_off_says_since_when_why_and_what_waits() {
 fn who_does_not_answer_is_named_and_the_rest_is_shown() {
     let facts = Facts { link: None, devices: None, node_view: None, ..well() };
     let page = page(&facts);
-    for words in ["EdgeHub does not answer", "Edged does not answer", "DeviceTwin does not answer", "<h2>Outbox</h2>"] {
+    for words in
+        ["EdgeHub does not answer", "Edged does not answer", "DeviceTwin does not answer", "<h2>Outbox</h2>"]
+    {
         assert!(page.contains(words), "{words}: {page}");
     }
     assert!(page.contains("nobody says whether there is a link") && page.contains("Nothing has happened"));
@@ -197,13 +204,8 @@ fn a_certificate_near_its_end_is_red() {
 fn hostile() -> Facts {
     let text = || HOSTILE.to_owned();
     let event = || EventView { about: text(), reason: text(), message: text(), ..event(NOW, "", true) };
-    let condition = ConditionView {
-        kind: text(),
-        status: text(),
-        reason: text(),
-        message: text(),
-        since: text(),
-    };
+    let condition =
+        ConditionView { kind: text(), status: text(), reason: text(), message: text(), since: text() };
     let mut facts = well();
     facts.node = text();
     let link = facts.link.as_mut().unwrap();
@@ -262,8 +264,9 @@ fn no_name_or_word_of_others_is_markup() {
         for tag in page.split('<').skip(1) {
             let name = tag.split(['>', ' ', '\n']).next().unwrap();
             let known = [
-                "!doctype", "html", "head", "meta", "title", "style", "body", "header", "main", "h1", "h2", "h3", "p",
-                "a", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "span", "meter", "code",
+                "!doctype", "html", "head", "meta", "title", "style", "body", "header", "main", "h1", "h2",
+                "h3", "p", "a", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td", "span",
+                "meter", "code",
             ];
             assert!(known.contains(&name.trim_start_matches('/')), "{tag}");
         }
@@ -284,6 +287,9 @@ fn a_page_stays_small_and_counts_what_is_left_out() {
     (devices.devices, devices.devices_in_all) = (vec![devices.devices[0].clone(); 5000], 5000);
     let page = page(&facts);
     assert!(page.len() < 400 << 10, "{}", page.len());
-    assert!(page.contains("And 5000 more.") && page.ends_with("</html>\n"), "devices, which had no room at all");
+    assert!(
+        page.contains("And 5000 more.") && page.ends_with("</html>\n"),
+        "devices, which had no room at all"
+    );
     assert!(page.contains("And 5001 more."), "events");
 }
