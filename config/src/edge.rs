@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::edge_page::EdgePage;
 pub use crate::eventbus::{EventBus, MqttTls, MqttUnixSocket, MqttWebSocket};
 pub use crate::external_broker::{ExternalServer, ExternalTls, Password};
 pub use crate::service_bus::ServiceBus;
@@ -80,6 +81,8 @@ pub struct Modules {
     pub device_twin: DeviceTwin,
     /// The node's kubelet API.
     pub edge_stream: EdgeStream,
+    /// A page for people on the node.
+    pub edge_page: EdgePage,
     /// HTTP of the node and rules.
     pub service_bus: ServiceBus,
     /// The node's parts of jobs.

@@ -84,6 +84,7 @@ impl EdgeCore {
         }
         modules.event_bus.defects(&mut defects);
         modules.service_bus.check(&mut defects);
+        modules.edge_page.check(&mut defects);
         load::check_socket("modules.edgeStream.socket", &modules.edge_stream.socket, &mut defects);
         if !modules.edged.node_ip.is_empty() {
             load::check_ip("modules.edged.nodeIP", &modules.edged.node_ip, &mut defects);

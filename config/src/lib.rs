@@ -9,6 +9,7 @@ pub mod cloud;
 pub mod cloud_stream;
 pub mod edge;
 mod edge_file;
+mod edge_page;
 mod error;
 mod eventbus;
 mod eviction;

@@ -14,7 +14,7 @@ impl EdgeCore {
         let bus = &modules.event_bus;
         let brokers = [&bus.mqtt_server_internal, &bus.tls.listen, &bus.web_socket.listen];
         let kubelet = modules.edged.tailored_kubelet_config.read_only_port;
-        let others = [modules.service_bus.port, kubelet, MAPPER_PORT];
+        let others = [modules.service_bus.port, modules.edge_page.port, kubelet, MAPPER_PORT];
         let mappers = modules.device_twin.mapper_ports.values().copied();
         let all = brokers.into_iter().filter_map(of).chain(others).chain(mappers);
         all.filter(|port| *port != 0).collect()
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn all_that_edgecore_and_mappers_listen_at_is_their_own() {
         let mut settings = EdgeCore::default();
-        assert_eq!(settings.own_ports(), [1883, 7777, 8083, 8883, 9060, 10350].into());
+        assert_eq!(settings.own_ports(), [1883, 7777, 8083, 8883, 9060, 10350, 10360].into());
         settings.modules.device_twin.mapper_ports = [("modbus-mapper".to_owned(), 7800)].into();
         assert!(
             settings.own_ports().is_superset(&[7777, 7800].into()),

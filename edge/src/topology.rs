@@ -13,6 +13,7 @@ use contract::devicerules::DeviceRulesMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
 use contract::edgehub::EdgeHubMsg;
+use contract::edgepage::EdgePageMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::edgetaskmanager::EdgeTaskMsg;
 use contract::eventbus::EventBusMsg;
@@ -31,6 +32,7 @@ use edge_edged::Edged;
 use edge_hub::network::Network;
 use edge_hub::{EdgeHub, Endpoints, NamedServers, NodeCertificates};
 use edge_metamanager::MetaManager;
+use edge_page::EdgePage;
 use edge_servicebus::ServiceBus;
 use edge_store::Store;
 use edge_stream::EdgeStream;
@@ -47,6 +49,7 @@ const STREAM: &str = "edge-stream";
 const SERVICES: &str = "edge-servicebus";
 const TASKS: &str = "edge-taskmanager";
 const CONTAINERS: &str = "edge-containermanager";
+const PAGE: &str = "edge-page";
 
 /// Every mailbox of EdgeCore and every address that was granted.
 pub struct Mailboxes {
@@ -61,6 +64,7 @@ pub struct Mailboxes {
     containers: Mailbox<ContainerManagerMsg>,
     services: Mailbox<ServiceBusMsg>,
     tasks: Mailbox<EdgeTaskMsg>,
+    page: Mailbox<EdgePageMsg>,
     edged_to_containers: Address<ContainerManagerMsg>,
     containers_to_edged: Address<EdgedMsg>,
     twin_to_bus: Address<EventBusMsg>,
@@ -92,6 +96,10 @@ pub struct Mailboxes {
     meta_to_tasks: Address<EdgeTaskMsg>,
     tasks_to_edged: Address<EdgedMsg>,
     tasks_to_meta: Address<MetaMsg>,
+    stream_to_page: Address<EdgePageMsg>,
+    page_to_hub: Address<EdgeHubMsg>,
+    page_to_edged: Address<EdgedMsg>,
+    page_to_twin: Address<TwinMsg>,
 }
 
 /// What the actors are made of.
@@ -146,6 +154,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
             "a word on each of a few hundred devices; the newest of what does not fit comes later",
         ),
     );
+    let page = hive.mailbox(PAGE, Capacity::new(32, "as many who want to see the page as may wait for it"));
     let mailboxes = Mailboxes {
         twin_to_rules: hive.grant(TWIN, &rules, Flow::TryTell),
         rules_to_twin: hive.grant(RULES, &twin, Flow::Ask),
@@ -178,6 +187,10 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         stream_to_twin: hive.grant(STREAM, &twin, Flow::Ask),
         stream_to_edged: hive.grant(STREAM, &edged, Flow::Ask),
         stream_to_csi: hive.grant(STREAM, &csi, Flow::Ask),
+        stream_to_page: hive.grant(STREAM, &page, Flow::Ask),
+        page_to_hub: hive.grant(PAGE, &hub, Flow::Ask),
+        page_to_edged: hive.grant(PAGE, &edged, Flow::Ask),
+        page_to_twin: hive.grant(PAGE, &twin, Flow::Ask),
         bus,
         twin,
         rules,
@@ -189,6 +202,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         containers,
         services,
         tasks,
+        page,
     };
     hive.declare_remote(META, EDGE_MAILBOX);
     hive.declare_child(EDGED, edge_edged::POD_WORKER);
@@ -281,6 +295,11 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
     hive.supervise(mailboxes.services, Policy::default(), move || {
         ServiceBus::new(bus_settings.clone(), kept.clone(), mailboxes.services_to_meta.clone())
     });
+    let (of_page, kept) = (edge_page::Settings::new(node.as_str(), settings), store.clone());
+    hive.supervise(mailboxes.page, Policy::default(), move || {
+        let (hub, edged) = (mailboxes.page_to_hub.clone(), mailboxes.page_to_edged.clone());
+        EdgePage::new(of_page.clone(), hub, edged, mailboxes.page_to_twin.clone(), kept.clone())
+    });
     let calls = edge_stream::Settings { version, ..edge_stream::Settings::new(node.as_str(), settings) };
     let (is_served, liveness) = (modules.edge_stream.enable, hive.inspector().liveness());
     hive.supervise(mailboxes.stream, Policy::default(), move || {
@@ -288,6 +307,7 @@ pub fn actors<B: Actor<Message = EventBusMsg>>(
             .measuring_by(mailboxes.stream_to_edged.clone())
             .calling_drivers_by(mailboxes.stream_to_csi.clone())
             .calling_methods_by(mailboxes.stream_to_twin.clone())
+            .inviting_to(mailboxes.stream_to_page.clone())
             .serving_rules_by(mailboxes.stream_to_bus.clone(), stream_to_services.clone())
     });
     hive.supervise(mailboxes.hub, Policy::default(), move || {

@@ -34,7 +34,7 @@ pub fn absent(verb: &str) -> String {
 pub fn absent_of_ctl(verb: &str) -> String {
     let verb = verb.escape_debug();
     format!(
-        "there is no `keadm ctl {verb}` here, `keadm ctl call device`, `confirm` and `unhold-upgrade` alone: use kubectl; `keadm store` shows what this node holds without the cloud"
+        "there is no `keadm ctl {verb}` here, `keadm ctl call device`, `confirm`, `page` and `unhold-upgrade` alone: use kubectl; `keadm ctl page` and `keadm store` show what this node holds without the cloud"
     )
 }
 

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use crate::device_method::Callable;
+use crate::node_page::PageArgs;
 use crate::node_socket::OfNode;
 use crate::release::Unhold;
 
@@ -17,6 +18,9 @@ pub enum CtlCommand {
     UnholdUpgrade(Unhold),
     /// Confirms the upgrade that a NodeUpgradeJob with requireConfirmation waits with on this node
     Confirm(OfNode),
+    /// Prints a URL that opens this node's page in a browser, once, within 2 minutes: link, outbox, pods, devices and last events, also
+    /// while the node is cut off (modules.edgePage)
+    Page(PageArgs),
     /// Another verb of KubeEdge's.
     #[command(external_subcommand)]
     Other(Vec<String>),

@@ -252,6 +252,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Token(TokenCommand::Revoke { id, cluster }) => {
             keadm::withdraw_token(keadm::client(cluster.kube_config.as_deref()).await?, &id, &mut say).await
         }
+        Command::Ctl(keadm::CtlCommand::Page(order)) => keadm::page(&order, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Confirm(node)) => keadm::confirm(&node, &mut say).await,
         Command::Ctl(keadm::CtlCommand::UnholdUpgrade(order)) => keadm::unhold(&order, &mut say).await,
         Command::Ctl(keadm::CtlCommand::Call(keadm::Callable::Device(order))) => {

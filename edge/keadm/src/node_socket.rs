@@ -25,23 +25,57 @@ pub struct OfNode {
     config: PathBuf,
 }
 
+impl OfNode {
+    /// The node's settings.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are wrong.
+    pub(crate) fn settings(&self) -> Result<EdgeCore> {
+        Ok(EdgeCore::load(&self.config)?)
+    }
+
+    /// Where they stand, for people.
+    pub(crate) fn file(&self) -> std::path::Display<'_> {
+        self.config.display()
+    }
+}
+
 /// Posts a body to edgecore. Answers the status and the text.
 ///
 /// # Errors
 /// When edgecore serves no socket, or does not answer at it.
 pub(crate) async fn post(node: &OfNode, path: &str, body: String) -> Result<(u16, String)> {
-    let settings = EdgeCore::load(&node.config)?;
+    ask_node(node, Method::POST, path, body, ANSWER_MAX).await
+}
+
+/// Gets a text of at most `most` bytes from edgecore. Answers the status and the text.
+///
+/// # Errors
+/// When edgecore serves no socket, or does not answer at it.
+pub(crate) async fn get(node: &OfNode, path: &str, most: usize) -> Result<(u16, String)> {
+    ask_node(node, Method::GET, path, String::new(), most).await
+}
+
+async fn ask_node(
+    node: &OfNode,
+    method: Method,
+    path: &str,
+    body: String,
+    most: usize,
+) -> Result<(u16, String)> {
+    let settings = node.settings()?;
     let Some(socket) = settings.modules.edge_stream.socket() else {
         bail!(
             "edgecore serves no socket: set modules.edgeStream.enable and modules.edgeStream.socket in {}",
-            node.config.display()
+            node.file()
         );
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), path, body));
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "node").body(body)?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, ask(Path::new(socket), request, most));
     answer.await.context("edgecore does not answer")?
 }
 
-async fn ask(socket: &Path, path: &str, body: String) -> Result<(u16, String)> {
+async fn ask(socket: &Path, request: Request<String>, most: usize) -> Result<(u16, String)> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!(
             "edgecore cannot be reached at {}: it has to run, and this has to be its user",
@@ -49,12 +83,10 @@ async fn ask(socket: &Path, path: &str, body: String) -> Result<(u16, String)> {
         )
     })?;
     let (mut sender, connection) = httpclient::handshake(stream).await?;
-    let request =
-        Request::builder().method(Method::POST).uri(path).header(header::HOST, "node").body(body)?;
     let exchange = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
-        let text = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        let text = Limited::new(answer.into_body(), most).collect().await;
         let text = text.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
         Ok::<_, anyhow::Error>((status, for_terminal(&String::from_utf8_lossy(&text))))
     };

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::devicerules::{DeviceFacts, RuleCondition};
 pub use crate::downlink::DeviceDown;
+use crate::edgepage::{DevicesView, ViewBounds};
 use crate::ids::DeviceName;
 use crate::{CallOutcome, ChangedObjects, MethodCall};
 
@@ -175,6 +176,13 @@ pub enum TwinMsg {
         /// What does not hold.
         conditions: Vec<RuleCondition>,
     },
+    /// Somebody looks at the node's page.
+    Describe {
+        /// How much is shown.
+        bounds: ViewBounds,
+        /// The devices.
+        reply: Reply<DevicesView>,
+    },
     /// Reports on devices that came too fast have waited: it is their turn.
     Report,
     /// Probe whether devices or mappers have fallen silent.
@@ -211,6 +219,7 @@ impl Message for TwinMsg {
             TwinMsg::ListFacts { .. } => "ListFacts",
             TwinMsg::SetDesired { .. } => "SetDesired",
             TwinMsg::RulesSay { .. } => "RulesSay",
+            TwinMsg::Describe { .. } => "Describe",
             TwinMsg::Report => "Report",
             TwinMsg::Probe => "Probe",
             TwinMsg::Push { .. } => "Push",

@@ -8,6 +8,7 @@ use beehive::{Message, Reply};
 use crate::ChangedObjects;
 use crate::containermanager::{DeviceReport, Rejection};
 use crate::csi_node::CsiNodeDriver;
+use crate::edgepage::{NodeView, ViewBounds};
 use crate::eventbus::BrokerReport;
 use crate::volume_stats::VolumesOfPods;
 
@@ -84,6 +85,13 @@ pub enum EdgedMsg {
     /// There is a new link: whoever watches nodes may have written over the node's conditions while nothing was heard of it, and
     /// only the node's own report undoes that. Report the node although nothing has changed.
     ReportNode,
+    /// Somebody looks at the node's page.
+    Describe {
+        /// How much is shown.
+        bounds: ViewBounds,
+        /// The node and its pods.
+        reply: Reply<NodeView>,
+    },
     /// Time to say that Edged makes progress, and to look whether the node is to be reported.
     Tick,
 }
@@ -106,6 +114,7 @@ impl Message for EdgedMsg {
             EdgedMsg::VolumeStats { .. } => "VolumeStats",
             EdgedMsg::PullImage { .. } => "PullImage",
             EdgedMsg::ReportNode => "ReportNode",
+            EdgedMsg::Describe { .. } => "Describe",
             EdgedMsg::Tick => "Tick",
         }
     }

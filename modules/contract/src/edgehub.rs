@@ -1,8 +1,9 @@
 //! What EdgeHub accepts.
 
-use beehive::Message;
+use beehive::{Message, Reply};
 
 use crate::downlink::HubDown;
+use crate::edgepage::{LinkView, ViewBounds};
 
 /// How a link ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,13 @@ pub enum EdgeHubMsg {
     },
     /// Another CA signs than the one that has signed the node's certificate.
     CertificateSuperseded,
+    /// Somebody looks at the node's page.
+    Describe {
+        /// How much is shown.
+        bounds: ViewBounds,
+        /// The link.
+        reply: Reply<LinkView>,
+    },
 }
 
 impl Message for EdgeHubMsg {
@@ -91,6 +99,7 @@ impl Message for EdgeHubMsg {
             EdgeHubMsg::RenewalEnded { .. } => "RenewalEnded",
             EdgeHubMsg::ServersChanged { .. } => "ServersChanged",
             EdgeHubMsg::CertificateSuperseded => "CertificateSuperseded",
+            EdgeHubMsg::Describe { .. } => "Describe",
         }
     }
 }

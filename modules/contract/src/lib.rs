@@ -24,6 +24,7 @@ pub mod downlink;
 pub mod edgecontroller;
 pub mod edged;
 pub mod edgehub;
+pub mod edgepage;
 pub mod edgestream;
 pub mod edgetaskmanager;
 pub mod eventbus;

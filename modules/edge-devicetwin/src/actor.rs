@@ -1,6 +1,7 @@
 //! DeviceTwin's actor.
 
 mod calls;
+mod describe;
 mod dmi;
 mod mqtt;
 mod objects;
@@ -172,6 +173,7 @@ impl Actor for DeviceTwin {
             TwinMsg::MethodCalled { device, id, outcome } => {
                 self.method_called(&device, &id, outcome, cx).await;
             }
+            TwinMsg::Describe { bounds, reply } => reply.send(self.describe(bounds)),
             TwinMsg::Report => self.report_now(cx).await,
             TwinMsg::Push { protocol } => self.retry(&protocol, cx),
             TwinMsg::Pushed { protocol, session, done, refused, failure } => {

@@ -252,6 +252,7 @@ impl Actor for Edged {
                 }
             }
             EdgedMsg::PullImage { image, secret, reply } => self.pull_image(image, secret, reply, cx),
+            EdgedMsg::Describe { bounds, reply } => reply.send(self.describe(bounds)),
             EdgedMsg::ReportNode => {
                 self.node.force();
                 self.tick(cx);

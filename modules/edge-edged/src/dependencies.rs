@@ -13,6 +13,7 @@ use contract::containermanager::{ContainerManagerMsg, DeviceReport};
 use contract::csi::CsiMsg;
 use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
+use contract::edgepage::ResourceView;
 use contract::eventbus::BrokerReport;
 use contract::metamanager::MetaMsg;
 use cri::Runtime;
@@ -114,6 +115,8 @@ pub(crate) struct Dependencies {
     pub(crate) told_no_cluster_dns: Cell<bool>,
     /// What the node is short of.
     pub(crate) pressure: Cell<Pressure>,
+    /// What it has left, as it was measured last.
+    pub(crate) measured: RefCell<Vec<ResourceView>>,
     /// The images of the pods that are wanted here.
     pub(crate) images_wanted: RefCell<BTreeSet<String>>,
     /// Held by who works on the records of images.
@@ -142,7 +145,7 @@ impl Dependencies {
         let (ids, tokens) = (RuntimeIds::default(), TokenManager::default());
         let (pulling, image_uses, images_wanted, image_records) = Default::default();
         let (images_mount, active_pods, static_pods, pressure) = Default::default();
-        let (shutting_down, (containers, devices)) = (Cell::new(false), Default::default());
+        let (shutting_down, (containers, devices, measured)) = (Cell::new(false), Default::default());
         let (csi, csi_volumes, mqtt_broker) = Default::default();
         let counts = KubeletMetrics::new(env.metrics());
         Dependencies {
@@ -172,6 +175,7 @@ impl Dependencies {
             shutting_down,
             told_no_cluster_dns: Cell::new(false),
             pressure,
+            measured,
             image_records,
             node,
             containers,

@@ -26,6 +26,7 @@
 
 mod actor;
 mod dependencies;
+mod describe;
 mod devices;
 mod disk;
 mod error;

@@ -1,5 +1,6 @@
 //! EdgeHub's actor.
 
+mod describe;
 mod keeping;
 
 use std::cell::RefCell;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::link::{CloseReason, Hello, Link};
-use beehive::{Actor, Address, Context, Fault};
+use beehive::{Actor, Address, Context, Fault, Moment};
 use contract::capability;
 use contract::devicetwin::TwinMsg;
 use contract::downlink::HubDown;
@@ -24,6 +25,7 @@ use crate::certificates::NodeCertificates;
 use crate::dial_schedule::DialSchedule;
 use crate::endpoints::{Endpoints, NamedServers};
 use crate::events;
+use crate::history::LinkHistory;
 use crate::network::Network;
 use crate::plan::{Carrier, NextStep, Outage, Plan};
 use crate::stream_handler::StreamHandler;
@@ -49,6 +51,7 @@ pub struct EdgeHub {
     links: Links,
     last_end: Option<String>,
     outage: Outage,
+    history: LinkHistory,
     probes: u64,
     keeping: Option<Keeping>,
 }
@@ -91,6 +94,7 @@ impl EdgeHub {
             links: Rc::default(),
             last_end: None,
             outage: Outage::default(),
+            history: LinkHistory::new(Moment::default()),
             probes: 0,
             keeping: None,
         }
@@ -129,6 +133,7 @@ impl Actor for EdgeHub {
     type Message = EdgeHubMsg;
 
     async fn started(&mut self, cx: &mut Context<EdgeHubMsg>) -> Result<(), Fault> {
+        self.history = LinkHistory::new(cx.now());
         // An earlier incarnation's link ended with it.
         let _ = self.meta.tell(MetaMsg::LinkDown).await;
         self.watch(cx);
@@ -157,6 +162,7 @@ impl Actor for EdgeHub {
             }
             EdgeHubMsg::ServersChanged { servers } => self.add_servers(&servers),
             EdgeHubMsg::CertificateSuperseded => self.certificate_superseded(cx),
+            EdgeHubMsg::Describe { bounds, reply } => reply.send(self.describe(bounds, cx.now())),
         }
         Ok(())
     }
@@ -318,6 +324,8 @@ impl EdgeHub {
         let before = self.up.replace(ActiveLink { attempt, server: trying.server, carrier, _in_use: in_use });
         self.plan.linked(trying.server, carrier);
         self.outage = Outage::default();
+        let name = self.endpoints.0.get(trying.server).map_or("", |server| &server.name);
+        self.history.linked(name, carrier.name(), cx.now(), cx.wall());
         if before.is_some() {
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
         }
@@ -366,6 +374,7 @@ impl EdgeHub {
         self.links.borrow_mut().remove(&attempt);
         if self.up.take_if(|up| up.attempt == attempt).is_some() {
             events::link_ended(attempt, &reason);
+            self.history.ended(&reason, cx.now(), cx.wall());
             self.last_end = Some(reason);
             self.plan.ended(end);
             let _ = self.meta.tell(MetaMsg::LinkDown).await;
@@ -387,6 +396,7 @@ impl EdgeHub {
             return;
         }
         events::dial_failed(cx.env(), attempt, &reason, self.outage.dial_failed(cx.env().now()));
+        self.history.dial_failed(&reason, cx.now(), cx.wall());
         self.last_end = Some(reason);
         self.plan.failed(trying.server, wait, cx.env().now(), |pause| cx.env().jitter(pause));
         self.dial(cx);

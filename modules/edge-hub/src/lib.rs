@@ -24,6 +24,7 @@ pub mod dial_schedule;
 mod endpoints;
 mod error;
 pub mod events;
+mod history;
 pub mod network;
 pub mod plan;
 mod stream_handler;

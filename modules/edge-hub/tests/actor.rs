@@ -9,6 +9,7 @@ use beehive::link::{Acceptor, CloseReason, Dialer, IncomingLink, Link, PeerName,
 use beehive::testing::Probe;
 use beehive::{Capacity, Env, Hive, Moment, Policy};
 use contract::edgehub::EdgeHubMsg;
+use contract::edgepage::{LinkView, ViewBounds};
 use contract::edgestream::EdgeStreamMsg;
 use contract::metamanager::{MetaDown, MetaMsg};
 use edge_hub::{EdgeHub, Endpoints, Server};
@@ -38,7 +39,7 @@ fn run(test: impl AsyncFnOnce(Fixture)) {
         let (streams, streams_address) = Probe::new(&env, 16);
         let mut hive = Hive::new("test", env.clone());
         let mailbox = hive.mailbox::<EdgeHubMsg>("edge-hub", Capacity::new(8, "a test's choice"));
-        let hub = hive.grant("tester", &mailbox, beehive::Flow::Tell);
+        let hub = hive.grant("tester", &mailbox, beehive::Flow::Ask);
         hive.supervise(mailbox, Policy::default(), move || {
             EdgeHub::new(dialer.clone(), "system:node:a", meta_address.clone())
                 .streaming_to(streams_address.clone())
@@ -62,6 +63,11 @@ impl Fixture {
         self.env.now()
     }
 
+    async fn described(&self) -> LinkView {
+        let bounds = ViewBounds { rows: 4, parts: 4, text: 64 };
+        self.hub.ask(LONG, |reply| EdgeHubMsg::Describe { bounds, reply }).await.unwrap()
+    }
+
     async fn until_down(&mut self) {
         self.meta.find(LONG, |message| matches!(message, MetaMsg::LinkDown).then_some(())).await.unwrap();
     }
@@ -83,6 +89,31 @@ fn the_cloud_reaches_metamanager_over_the_link() {
         };
         let (held, ()) = tokio::join!(ask, answer);
         assert_eq!(held.unwrap(), []);
+    });
+}
+
+#[test]
+fn whoever_looks_is_told_since_when_there_is_a_link_or_none_and_why() {
+    run(async |mut fixture| {
+        let nothing = fixture.described().await;
+        assert_eq!((nothing.up, nothing.last_failure, nothing.servers.len()), (false, None, 1));
+        let link = fixture.admit().await;
+        fixture.until_up().await;
+        fixture.env.sleep(Duration::from_secs(70)).await;
+        let up = fixture.described().await;
+        assert_eq!(
+            (up.up, up.since_seconds, up.carrier, up.server.as_deref()),
+            (true, 70, Some("quic"), Some("the cloud"))
+        );
+        link.close();
+        fixture.until_down().await;
+        let down = fixture.described().await;
+        let failure = down.last_failure.unwrap();
+        assert_eq!((down.up, down.server, failure.seconds_ago), (false, None, 0));
+        assert!(!failure.reason.is_empty());
+        let events: Vec<_> =
+            down.events.iter().map(|event| (event.reason.as_str(), event.is_warning)).collect();
+        assert_eq!(events, [("LinkEnded", true), ("Linked", false)]);
     });
 }
 

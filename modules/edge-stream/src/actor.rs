@@ -11,6 +11,7 @@ use beehive::{Actor, Address, Context, Env, Fault, Liveness, Sample};
 use contract::csi::CsiMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
+use contract::edgepage::EdgePageMsg;
 use contract::edgestream::EdgeStreamMsg;
 use contract::eventbus::EventBusMsg;
 use contract::servicebus::ServiceBusMsg;
@@ -49,6 +50,8 @@ pub struct EdgeStream {
     csi: Option<Address<CsiMsg>>,
     /// Who calls methods of devices.
     twin: Option<Address<TwinMsg>>,
+    /// Who makes the node's page.
+    page: Option<Address<EdgePageMsg>>,
     /// Who does what rules bring.
     rules: RuleServers,
     kubelet: Option<Arc<Kubelet>>,
@@ -94,6 +97,7 @@ impl EdgeStream {
             edged: None,
             csi: None,
             twin: None,
+            page: None,
             rules: RuleServers::default(),
             kubelet: None,
             permits: Arc::new(Semaphore::new(BYTE_STREAMS_MAX)),
@@ -122,6 +126,12 @@ impl EdgeStream {
         EdgeStream { twin: Some(twin), ..self }
     }
 
+    /// With the node's page, which must allow asking, for who comes to the socket.
+    #[must_use]
+    pub fn inviting_to(self, page: Address<EdgePageMsg>) -> Self {
+        EdgeStream { page: Some(page), ..self }
+    }
+
     /// With the EventBus, which must allow asking, and the ServiceBus, if it is on, for what rules bring.
     #[must_use]
     pub fn serving_rules_by(
@@ -144,6 +154,7 @@ impl Actor for EdgeStream {
         kubelet.edged = self.edged.clone();
         kubelet.csi = self.csi.clone();
         kubelet.twin = self.twin.clone();
+        kubelet.page = self.page.clone();
         kubelet.rules = self.rules.clone();
         self.kubelet = Some(Arc::new(kubelet));
         self.serve(cx).await;

@@ -9,6 +9,7 @@ use beehive::{Address, Clock, Liveness, Metrics};
 use contract::csi::CsiMsg;
 use contract::devicetwin::TwinMsg;
 use contract::edged::EdgedMsg;
+use contract::edgepage::EdgePageMsg;
 use contract::stream::{StreamRequest, header};
 use contract::volume_stats::VolumesOfPods;
 use cri::Runtime;
@@ -61,6 +62,8 @@ pub(crate) struct Kubelet {
     pub(crate) csi: Option<Address<CsiMsg>>,
     /// Who calls methods of devices.
     pub(crate) twin: Option<Address<TwinMsg>>,
+    /// The node's page, for who asks at the socket.
+    pub(crate) page: Option<Address<EdgePageMsg>>,
     /// Who does what rules bring.
     pub(crate) rules: RuleServers,
     /// The port for agents on the node is asked for, and not ours.
@@ -108,6 +111,7 @@ impl Kubelet {
             edged: None,
             csi: None,
             twin: None,
+            page: None,
             rules: RuleServers::default(),
             is_port_missing: AtomicBool::new(false),
             disk,

@@ -20,7 +20,7 @@
 //! # Accepts
 //! [`contract::edgestream::EdgeStreamMsg`]: byte streams of the link, each a call.
 //! # Tells
-//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of volumes, of CSI drivers and of devices;
+//! Nobody but who called; Edged, EdgeCsi and DeviceTwin, which it asks for what calls want of volumes, of CSI drivers and of devices; the node's page;
 //! EventBus and ServiceBus, what rules bring.
 //! # Keeps across a restart
 //! Nothing. A call ends with the incarnation that took it.
@@ -47,6 +47,7 @@ mod local_server;
 mod log;
 mod method_calls;
 mod node_logs;
+mod page_calls;
 mod pages;
 mod pieces;
 mod plan;

@@ -20,6 +20,7 @@ use crate::error::SOON_SECONDS;
 use crate::events;
 use crate::handler::Kubelet;
 use crate::method_calls;
+use crate::page_calls;
 use crate::pieces;
 use crate::release::{self, Release};
 use crate::token::Token;
@@ -86,6 +87,11 @@ impl Handler for LocalServer {
         }
         if let Some(release) = release::of_request(request.method().as_str(), request.uri().path()) {
             return self.release(release, request.into_body()).await;
+        }
+        let page = page_calls::of_request(request.method().as_str(), request.uri().path());
+        // Who reads figures at the port is not therefore who may see the page.
+        if let (Some(call), None) = (page, &self.token) {
+            return page_calls::answer(self.kubelet.page.as_ref(), call).await;
         }
         let device =
             device_call::device_of(request.uri().path()).filter(|_| request.method() == Method::POST);

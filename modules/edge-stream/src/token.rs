@@ -14,11 +14,9 @@ use std::path::Path;
 pub(crate) struct Token(String);
 
 impl Token {
-    /// Whether `shown` is this token; how long that takes says nothing about how much of it is right.
+    /// Whether `shown` is this token.
     pub(crate) fn is(&self, shown: &str) -> bool {
-        let (own, shown) = (self.0.as_bytes(), shown.as_bytes());
-        let differences = own.iter().zip(shown).fold(0, |sum, (own, shown)| sum | (own ^ shown));
-        own.len() == shown.len() && std::hint::black_box(differences) == 0
+        https::is_same_secret(&self.0, shown)
     }
 
     /// A new token of `random` in `file`, whatever is there.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use beehive::Clock;
+use futures::future::{FutureExt as _, LocalBoxFuture};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -31,30 +32,41 @@ pub trait Handler: 'static {
     fn handle(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Answer>;
 }
 
+/// Any [`Handler`]: a program carries the machinery of HTTP once, however many servers it has.
+trait AnyHandler {
+    fn answer<'a>(&'a self, request: Request<Incoming>, peer: &'a Peer) -> LocalBoxFuture<'a, Answer>;
+}
+
+impl<H: Handler> AnyHandler for H {
+    fn answer<'a>(&'a self, request: Request<Incoming>, peer: &'a Peer) -> LocalBoxFuture<'a, Answer> {
+        self.handle(request, peer).boxed_local()
+    }
+}
+
 /// HTTP/1.1 with a [`Handler`], and HTTP/2 where a client has chosen it in its TLS handshake.
-pub struct Http<H>(Http1<H>);
+pub struct Http(Http1);
 
 /// HTTP/1.1 alone with a [`Handler`], for servers without TLS: nobody can choose HTTP/2 there, and a program that has no other
 /// servers does not carry it.
-pub struct Http1<H> {
-    handler: H,
+pub struct Http1 {
+    handler: Box<dyn AnyHandler>,
 }
 
-impl<H: Handler> Http<H> {
+impl Http {
     /// Requests go to `handler`.
-    pub fn new(handler: H) -> Self {
+    pub fn new(handler: impl Handler) -> Self {
         Http(Http1::new(handler))
     }
 }
 
-impl<H: Handler> Http1<H> {
+impl Http1 {
     /// Requests go to `handler`.
-    pub fn new(handler: H) -> Self {
-        Http1 { handler }
+    pub fn new(handler: impl Handler) -> Self {
+        Http1 { handler: Box::new(handler) }
     }
 }
 
-impl<H: Handler> Protocol for Http<H> {
+impl Protocol for Http {
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         if stream.is_http2() {
             let answer = |request| self.0.answer(request, &peer, context);
@@ -64,7 +76,7 @@ impl<H: Handler> Protocol for Http<H> {
     }
 }
 
-impl<H: Handler> Protocol for Http1<H> {
+impl Protocol for Http1 {
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {
         let served = Rc::new(peer);
         let service = {
@@ -99,7 +111,7 @@ impl<H: Handler> Protocol for Http1<H> {
     }
 }
 
-impl<H: Handler> Http1<H> {
+impl Http1 {
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -107,7 +119,7 @@ impl<H: Handler> Http1<H> {
         context: &crate::server::ServerContext,
     ) -> Answer {
         peer.counters().request();
-        let answer = self.handler.handle(request, peer);
+        let answer = self.handler.answer(request, peer);
         let Some(within) = context.limits.answer_within else { return answer.await };
         let (clock, on_event): (&Arc<dyn Clock>, &EventHandler) = (&context.clock, &context.on_event);
         tokio::select! {

@@ -146,6 +146,18 @@ impl Server {
         on_event: impl Fn(Event) + Send + Sync + 'static,
         protocol: impl FnOnce() -> P + Send + 'static,
     ) -> Self {
+        Self::of_any(name, tls, limits, clock, Arc::new(on_event), Box::new(protocol))
+    }
+
+    /// The same once for all of a protocol, whatever makes it.
+    fn of_any<P: Protocol>(
+        name: &'static str,
+        tls: Option<Tls>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        on_event: EventHandler,
+        protocol: Box<dyn FnOnce() -> P + Send>,
+    ) -> Self {
         let (connections, stop, cut) =
             (Connections::new(&limits), CancellationToken::new(), CancellationToken::new());
         let over = CancellationToken::new();
@@ -153,7 +165,7 @@ impl Server {
         let (opening, opened) = mpsc::channel(OPENING_MAX);
         let listener = {
             let (connections, stop, cut) = (Arc::clone(&connections), stop.clone(), cut.clone());
-            let (clock, on_event): (_, EventHandler) = (Arc::clone(&clock), Arc::new(on_event));
+            let clock = Arc::clone(&clock);
             move || {
                 let context = ServerContext { name, limits, clock, on_event, said: RefCell::default() };
                 let handshakes = limits.handshakes.map(|rate| RateLimiter::new(rate.per_second, rate.burst));

@@ -294,9 +294,10 @@ pub const ACTORS: [ActorKind; 27] = [
     ActorKind { name: "publisher", daemon: Daemon::Edge, is_top: false, messages: &["Publish"] },
 ];
 
-/// Actors that a run's hives have and that are never told anything there: their doors are sockets, the machine's logind and callers of
-/// the node's kubelet API, which the simulation has none of. Their restarts are looked at in their own crates' tests.
-pub(crate) const SILENT: [&str; 4] = ["dmi-server", "edge-stream", "node-shutdown", "volume-stats"];
+/// Actors that a run's hives have and that are never told anything there: their doors are sockets, the machine's logind, callers of
+/// the node's kubelet API and browsers, which the simulation has none of. Their restarts are looked at in their own crates' tests.
+pub(crate) const SILENT: [&str; 5] =
+    ["dmi-server", "edge-page", "edge-stream", "node-shutdown", "volume-stats"];
 
 /// An actor and one of its messages.
 pub type ActorMessage = (&'static str, &'static str);

@@ -41,6 +41,7 @@ const READERS: &[(&str, &str)] = &[
     ("modules/edge-devicetwin/src/store.rs", "what DeviceTwin keeps: called beside the thread"),
     ("modules/edge-devicetwin/src/object_reader.rs", "what DeviceTwin reads: called beside the thread"),
     ("modules/edge-containermanager/src/store.rs", "what pods have: called beside the thread"),
+    ("modules/edge-page/src/outbox.rs", "the head of the outbox: handed to the thread beside"),
     ("modules/edge-stream/src/pods.rs", "the pods that calls name: handed to a thread that may wait"),
     ("modules/edge-eventbus/src/kept_time.rs", "where the kept time stood: handed to the thread beside"),
     ("modules/edge-eventbus/src/rule_topics.rs", "the topics of rules: handed to the thread beside"),

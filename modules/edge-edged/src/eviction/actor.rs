@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use beehive::{Actor, Capacity, Context, Fault, Message, Policy};
 use contract::edged::EdgedMsg;
+use contract::edgepage::ResourceView;
 use contract::pod_status::is_terminal;
 use cri::v1::{Container, ContainerFilter, ContainerState, PodSandboxFilter};
 use serde_json::{Value, json};
@@ -111,6 +112,12 @@ impl EvictionManager {
 
     fn observed(&mut self, observation: Observation, cx: &Context<EvictionMsg>) {
         self.count(observation.own_imagefs, cx);
+        let measured = observation.observed.iter().map(|own| ResourceView {
+            signal: own.signal.name(),
+            available: own.available,
+            capacity: own.capacity,
+        });
+        self.deps.measured.replace(measured.collect());
         let settings = &self.deps.settings.eviction_rules;
         let now = self.deps.now();
         let decision =

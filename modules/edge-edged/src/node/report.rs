@@ -70,6 +70,13 @@ impl NodeReporter {
         conditions.iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
     }
 
+    /// The node's conditions, as they were reported last.
+    pub(crate) fn conditions(&self) -> Vec<Value> {
+        let last = self.last.borrow();
+        let conditions = last.as_ref().and_then(|(node, _)| node.pointer("/status/conditions")?.as_array());
+        conditions.cloned().unwrap_or_default()
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready().is_some_and(|status| status == "True")
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use apimachinery::NamespacedName;
 use beehive::{Address, Refusal};
+use contract::edgepage::PodView;
+use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::pod::end_reason::TERMINATED;
 use crate::pod::entry::{Eviction, PodEntry, PodUpdate};
@@ -13,6 +15,7 @@ use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::pod_view::pod_view;
 use crate::pod::preemption::PREEMPTED;
 use crate::runtime::pods::ListedPod;
 use crate::store::ChangedObjects;
@@ -201,6 +204,15 @@ impl PodManager {
             pod.entry.clear_eviction();
             pod.tell(PodWorkerMsg::Updated);
         }
+    }
+
+    /// The pods for people; `reported`: what was reported last of the one with that uid.
+    pub(crate) fn describe(&self, reported: impl Fn(&str) -> Option<Arc<PodStatus>>) -> Vec<PodView> {
+        let there = self.0.iter().filter(|(_, pod)| !pod.is_removed);
+        let views = there.map(|(uid, pod)| {
+            pod_view(&pod.entry.update().pod, &pod.entry.phase(), reported(uid).as_deref())
+        });
+        views.collect()
     }
 
     /// How many pods are in each phase.

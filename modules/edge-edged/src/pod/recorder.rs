@@ -4,11 +4,13 @@ use std::cell::RefCell;
 
 use beehive::Moment;
 use contract::UpReport;
+use contract::edgepage::EventView;
 use serde_json::{Value, json};
 
 pub(crate) use crate::pod::event_series::EventType;
 use crate::pod::event_series::{EventSeries, Said};
 use crate::pod::id::PodId;
+use crate::pod::recent_events::RecentEvents;
 
 /// As whom a kubelet tells events: consumers select by it.
 const COMPONENT: &str = "kubelet";
@@ -30,12 +32,14 @@ pub(crate) struct About<'a> {
 pub(crate) struct Recorder {
     node: String,
     series: RefCell<EventSeries>,
+    /// For the node's page.
+    pub(crate) recent: RecentEvents,
 }
 
 impl Recorder {
     /// A recorder for `node`.
     pub(crate) fn new(node: &str) -> Self {
-        Recorder { node: node.to_owned(), series: RefCell::default() }
+        Recorder { node: node.to_owned(), series: RefCell::default(), recent: RecentEvents::default() }
     }
 
     /// An event about a pod; `None` when there are too many.
@@ -85,6 +89,20 @@ impl Recorder {
         let told = self.series.borrow_mut().take(&Said { message: &message, ..*said }, now, wall)?;
         let in_seconds =
             |time: jiff::Timestamp| jiff::Timestamp::from_second(time.as_second()).unwrap_or_default();
+        // The node has no namespace; its events do.
+        let about = match object["kind"] == "Node" {
+            true => format!("Node {name}"),
+            false => format!("Pod {namespace}/{name}"),
+        };
+        let event = EventView {
+            unix: wall.as_second(),
+            is_warning: false,
+            about,
+            reason: said.reason.to_owned(),
+            message: told.message.clone(),
+            count: told.count.into(),
+        };
+        self.recent.add(told.series, said.kind, event);
         let head: String = name.chars().take(NAME_MAX).collect();
         let name = format!("{}.{:016x}", head.trim_end_matches(['.', '-']), told.series);
         let kind = match said.kind {

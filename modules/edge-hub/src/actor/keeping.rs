@@ -8,6 +8,7 @@ use beehive::{Address, Context, Env, Reply};
 use contract::capability;
 use contract::certificate::{CloudTrust, SERVERS_MAX};
 use contract::edgehub::EdgeHubMsg;
+use contract::edgepage::CertificateView;
 use contract::uplink::HubUp;
 use futures::channel::oneshot;
 use futures::future::AbortHandle;
@@ -38,8 +39,18 @@ impl Keeping {
         Keeping { certificates, named, added: Vec::new(), plan: None, is_renewing: false, next_look: None }
     }
 
+    /// The node's certificate as the node's page shows it, as far as it could be read.
+    pub(super) fn describe(&self) -> Option<CertificateView> {
+        let plan = self.plan.as_ref()?;
+        Some(CertificateView {
+            ends_unix: unix(plan.not_after()),
+            renewed_unix: unix(plan.renew_at()),
+            rotates: self.certificates.rotates(),
+            is_renewing: self.is_renewing,
+        })
+    }
+
     pub(super) fn snapshot(&self) -> serde_json::Value {
-        let unix = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         serde_json::json!({
             "rotates": self.certificates.rotates(),
             "endsUnix": self.plan.as_ref().map(|plan| unix(plan.not_after())),
@@ -48,6 +59,11 @@ impl Keeping {
             "namedServers": self.certificates.servers(),
         })
     }
+}
+
+/// Seconds since 1970.
+fn unix(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A number from 0 to 1 by lot.
