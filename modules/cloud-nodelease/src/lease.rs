@@ -54,7 +54,7 @@ pub enum LeaseOwner {
 
 /// What a Lease says.
 pub fn holder_of(lease: &Lease) -> LeaseHolder {
-    let annotation = |key| lease.metadata.annotations.as_ref()?.get(key).cloned();
+    let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).cloned();
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
     LeaseHolder {
         cloudcore: annotation(CLOUDCORE_ANNOTATION),

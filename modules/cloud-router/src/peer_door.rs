@@ -94,6 +94,6 @@ impl Handler for PeerDoor {
 
 /// The answer is no service's.
 fn outcome(mut answer: Answer, what: &'static str) -> Answer {
-    answer.headers_mut().insert(OUTCOME, HeaderValue::from_static(what));
+    answer.headers_mut().insert(&OUTCOME, HeaderValue::from_static(what));
     answer
 }

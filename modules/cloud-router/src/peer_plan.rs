@@ -32,9 +32,9 @@ const IDENTITY_MAX: usize = 63;
 /// What stands before the headers with which CloudCores pass calls on.
 const OWN: &str = "kubehive-forward-";
 /// How long the call may take yet, in milliseconds.
-pub const WITHIN: HeaderName = HeaderName::from_static("kubehive-forward-within");
+pub static WITHIN: HeaderName = HeaderName::from_static("kubehive-forward-within");
 /// On an answer that is the other CloudCore's own refusal, and no service's: [`REFUSED`] or [`MOVED`].
-pub const OUTCOME: HeaderName = HeaderName::from_static("kubehive-forward-outcome");
+pub static OUTCOME: HeaderName = HeaderName::from_static("kubehive-forward-outcome");
 /// The call was refused.
 pub const REFUSED: &str = "refused";
 /// The node is not there any more.
@@ -170,7 +170,7 @@ pub fn left(within: Duration, began: Moment, now: Moment) -> Option<Duration> {
 /// How long a call may take that another CloudCore has passed on: as it says, and not longer than `most`. `None`: it says nothing of
 /// the kind, and is no such call.
 pub fn within_of(headers: &HeaderMap, most: Duration) -> Option<Duration> {
-    let mut said = headers.get_all(WITHIN).iter();
+    let mut said = headers.get_all(&WITHIN).iter();
     let (text, None) = (said.next()?.to_str().ok()?, said.next()) else { return None };
     let is_number = !text.is_empty() && text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     let milliseconds = text.parse().ok().filter(|milliseconds| is_number && *milliseconds > 0)?;
@@ -341,7 +341,7 @@ mod tests {
         let of = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(WITHIN, HeaderValue::from_str(value).unwrap());
+                headers.append(&WITHIN, HeaderValue::from_str(value).unwrap());
             }
             within_of(&headers, 20 * second)
         };

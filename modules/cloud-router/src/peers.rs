@@ -94,7 +94,7 @@ impl Peers {
         }
         let late = || PassError::Late { peer: peer.clone(), within };
         let left = peer_plan::left(within, began, self.clock.now()).ok_or_else(late)?;
-        call.headers.insert(WITHIN, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        call.headers.insert(&WITHIN, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
         events::passed_on(&self.metrics, node, peer);
         let answered = connection.call(call, left, &*self.clock).await;
         let mut answer = answered.inspect_err(|error| {
@@ -102,7 +102,7 @@ impl Peers {
                 events::passed_call_lost(&self.metrics, node, peer, &error.answer().1);
             }
         })?;
-        let outcome = answer.headers_mut().remove(OUTCOME);
+        let outcome = answer.headers_mut().remove(&OUTCOME);
         Ok(match outcome.as_ref().and_then(|outcome| outcome.to_str().ok()) {
             None => Passed::Answer(answer),
             Some(MOVED) => {

@@ -27,7 +27,7 @@ use crate::rule_table::KnownRule;
 /// 30 s for the body of what is to be published.
 pub(crate) const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// 1 s after which a call is worth to be tried again that was not made.
-const AGAIN_AFTER: HeaderValue = HeaderValue::from_static("1");
+const AGAIN_AFTER: &str = "1";
 /// 4 MiB and 2 s of what a refused caller still sends.
 const DISCARDED: usize = 4 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(2);
@@ -284,7 +284,7 @@ async fn pass_on(
     // What finding it out took is of the call's time.
     let left = peer_plan::left(caller.within, began, clock.now());
     let left = left.ok_or_else(|| of_pass(&PassError::Late { peer: peer.clone(), within: caller.within }))?;
-    match peers.pass((node, &peer), call, left).await {
+    match peers.pass((*node, &peer), call, left).await {
         Ok(Passed::Answer(answer)) => Ok(Answered::There(without_own(answer))),
         Ok(Passed::Refused(answer)) => Err(Refused::There(without_own(answer))),
         Ok(Passed::Moved(answer)) => Err(Refused::Moved(without_own(answer))),
@@ -337,7 +337,7 @@ fn refusal(status: StatusCode, words: &str) -> Refusal {
 
 /// Nothing was done, and it may be tried again.
 fn again(mut refusal: Refusal) -> Refusal {
-    refusal.answer.headers_mut().insert(header::RETRY_AFTER, AGAIN_AFTER);
+    refusal.answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(AGAIN_AFTER));
     refusal
 }
 

@@ -550,7 +550,7 @@ async fn bodies_have_the_bounds_of_the_door_and_none_is_taken_for_a_whole_one_th
     assert_eq!((broken.status, broken.body), (StatusCode::OK, None), "half an answer");
     // Of a length that is said, and of one that is not.
     let large = Bytes::from(vec![b'x'; 256 << 10]);
-    let published = call(&door, MQTT, &[], [&large[..], b"x"].concat()).await;
+    let published = call(&door, MQTT, &[], [&large[..], &b"x"[..]].concat()).await;
     published.says(413, "what is published has at most 262144 bytes");
     let pieces = BODY_MAX as usize / large.len();
     let pieces = std::iter::repeat_n(large, pieces).chain([Bytes::from("x")]);
@@ -579,7 +579,7 @@ async fn a_ca_that_gives_way_to_its_successor_parts_nobody() {
     let cross = elder.signing().cross_sign(&successor, env.wall(), env.random_id()).unwrap();
     let both = || {
         let signing = Authority::from_pem(successor.cert_pem(), successor.key_pem()).unwrap();
-        Authorities::with(signing, &[elder.signing().cert_pem()], Some(&cross)).unwrap()
+        Authorities::with(signing, &[elder.signing().cert_pem()], Some(cross.as_str())).unwrap()
     };
     let at = b.clone();
     let door = cluster.door(a.clone(), move || holder(&at, "cloudcore-b"));
