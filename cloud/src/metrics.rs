@@ -36,6 +36,10 @@ const HELP: [(&str, &str); 26] = [
     ("kubehive_actor_restarts_total", "Restarts of an actor, or of all children of a kind, after a fault"),
     ("kubehive_actor_queued", "Messages that wait in the mailbox of an actor, or of all children of a kind"),
     ("kubehive_nodelease_sessions", "Nodes that have a session with this CloudCore, linked or not"),
+    (
+        "kubehive_router_peers_unreached",
+        "CloudCores that were not reached when a rule's call was last passed on to them",
+    ),
     ("kubehive_watch_broken", "Whether the watch of a resource has broken off and has not listed again"),
     ("kubehive_nodelease_linked", "Nodes with a session whose link is up"),
     (
