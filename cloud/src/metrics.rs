@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use beehive::{ActorReport, HiveReport, Sample};
 
 /// What the series say that are for people outside this repository.
-const HELP: [(&str, &str); 26] = [
+const HELP: [(&str, &str); 27] = [
     ("KubeEdge_CloudCore_connected_nodes", "Number of nodes that connected to the cloudHub instance"),
     ("kubehive_node_linked", "Whether this CloudCore has a session with the node"),
     ("kubehive_node_in_sync", "Whether the node has confirmed all that it should hold"),

@@ -55,7 +55,8 @@ impl Handler for Door {
         };
         match self.calls.answer(request, &caller).await {
             Ok(answer) => answer,
-            Err(refusal) => closing(refusal.answer),
+            Err(refusal) if refusal.ends_connection => closing(refusal.answer),
+            Err(refusal) => refusal.answer,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Clock;
-use bytes::Bytes;
 use contract::rule_stream::{BODY_MAX, Header, PUBLISH_MAX, RuleStreamRequest, passes};
 use contract::{NodeName, rule_stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
@@ -58,6 +57,8 @@ pub(crate) struct Refusal {
     pub(crate) answer: Answer,
     /// Whether the node is not linked here: it may be elsewhere.
     pub(crate) is_moved: bool,
+    /// Whether something of the call may not have been read: nothing else comes on its connection.
+    pub(crate) ends_connection: bool,
 }
 
 /// Why a call is not led on, and what of the rule that says.
@@ -100,7 +101,8 @@ impl RuleCalls {
         caller: &Caller<'_>,
     ) -> Result<Answer, Refusal> {
         let path = request.uri().path().to_owned();
-        let not_found = |words: &str| refusal(StatusCode::NOT_FOUND, words);
+        let unread = |status, words: &str| Refusal { ends_connection: false, ..refusal(status, words) };
+        let not_found = |words: &str| unread(StatusCode::NOT_FOUND, words);
         let Some(called) = CalledPath::parse(&path) else {
             return Err(not_found("Request error: call /NODE/NAMESPACE/PATH"));
         };
@@ -111,7 +113,7 @@ impl RuleCalls {
         let Some((rule, rest)) = table.of_call(called) else {
             return Err(match table.is_listed {
                 true => not_found("No rule match"),
-                false => refusal(StatusCode::SERVICE_UNAVAILABLE, "the rules have not been read yet"),
+                false => unread(StatusCode::SERVICE_UNAVAILABLE, "the rules have not been read yet"),
             });
         };
         let taken =
@@ -140,10 +142,10 @@ impl RuleCalls {
                 let refused = refusal(StatusCode::SERVICE_UNAVAILABLE, &words);
                 Err(Refusal { is_moved: true, ..if caller.is_passed_on { again(refused) } else { refused } })
             }
-            Err(Refused::There(answer)) => Err(Refusal { answer, is_moved: false }),
+            Err(Refused::There(answer)) => Err(of_answer(answer)),
             Err(Refused::Moved(answer)) => {
                 failed(&format!("node `{node}` has gone on to another CloudCore with the call on its way"));
-                Err(Refusal { answer, is_moved: false })
+                Err(of_answer(answer))
             }
         }
     }
@@ -332,7 +334,11 @@ fn of_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn refusal(status: StatusCode, words: &str) -> Refusal {
-    Refusal { answer: body::sentence(status, format!("{words}\n")), is_moved: false }
+    of_answer(body::sentence(status, format!("{words}\n")))
+}
+
+fn of_answer(answer: Answer) -> Refusal {
+    Refusal { answer, is_moved: false, ends_connection: true }
 }
 
 /// Nothing was done, and it may be tried again.

@@ -12,6 +12,7 @@ use contract::ObjectKey;
 use contract::ids::RULES;
 use contract::nodelease::NodeHolder;
 use contract::rule_stream::BODY_MAX;
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -130,7 +131,11 @@ impl Cluster {
     }
 
     /// In its place: one that answers as the test has it.
-    fn stand_in(&self, settings: &PeerSettings, answer: fn() -> Answer) -> (Server, Arc<Mutex<Vec<Seen>>>) {
+    fn stand_in(
+        &self,
+        settings: &PeerSettings,
+        answer: impl Fn() -> Answer + Send + 'static,
+    ) -> (Server, Arc<Mutex<Vec<Seen>>>) {
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
         let handler = StandIn { seen: Arc::clone(&seen), answer };
         let (tls, limits) = (Some(settings.tls.clone()), Limits::default());
@@ -203,12 +208,12 @@ struct Seen {
     body: Bytes,
 }
 
-struct StandIn {
+struct StandIn<F> {
     seen: Arc<Mutex<Vec<Seen>>>,
-    answer: fn() -> Answer,
+    answer: F,
 }
 
-impl Handler for StandIn {
+impl<F: Fn() -> Answer + 'static> Handler for StandIn<F> {
     async fn handle(&self, request: Request<Incoming>, _: &https::Peer) -> Answer {
         let (head, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return (self.answer)() };
@@ -240,6 +245,22 @@ async fn call(door: &OpenDoor, path: &str, headers: &[(&str, &str)], body: impl 
 }
 
 async fn call_with(door: &OpenDoor, path: &str, headers: &[(&str, &str)], body: https::Body) -> Answered {
+    read(head_of(door, path, headers, body).await).await
+}
+
+async fn read(answer: Response<Incoming>) -> Answered {
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.ok().map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
+    Answered { status: head.status, headers: head.headers, body }
+}
+
+/// The answer as soon as its head has come.
+async fn head_of(
+    door: &OpenDoor,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: https::Body,
+) -> Response<Incoming> {
     let socket = TcpStream::connect(door.address).await.unwrap();
     let (mut sender, connection) = httpclient::handshake(socket).await.unwrap();
     actix_rt::spawn(async move {
@@ -250,10 +271,7 @@ async fn call_with(door: &OpenDoor, path: &str, headers: &[(&str, &str)], body: 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.ok().map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
-    Answered { status: head.status, headers: head.headers, body }
+    sender.send_request(request.body(body).unwrap()).await.unwrap()
 }
 
 fn holder(of: &PeerSettings, identity: &str) -> Option<Result<Option<NodeHolder>, String>> {
@@ -541,12 +559,21 @@ async fn where_nobody_can_say_who_has_the_node_what_was_heard_last_counts() {
 async fn bodies_have_the_bounds_of_the_door_and_none_is_taken_for_a_whole_one_that_is_not() {
     let cluster = Cluster::new();
     let b = cluster.peer("cloudcore-b");
-    let (_server, seen) = cluster.stand_in(&b, || {
-        let pieces = [Ok(Frame::data(Bytes::from("half"))), Err(std::io::Error::other("the link is cut"))];
-        Response::new(https::Body::new(StreamBody::new(futures::stream::iter(pieces))))
+    let cut = Arc::new(tokio::sync::Notify::new());
+    let cutting = Arc::clone(&cut);
+    let (_server, seen) = cluster.stand_in(&b, move || {
+        let cut = Arc::clone(&cutting);
+        let half = futures::stream::iter([Ok(Frame::data(Bytes::from("half")))]);
+        let broken = futures::stream::once(async move {
+            cut.notified().await;
+            Err(std::io::Error::other("the link is cut"))
+        });
+        Response::new(https::Body::new(StreamBody::new(half.chain(broken))))
     });
     let door = cluster.door(cluster.peer("cloudcore-a"), move || holder(&b, "cloudcore-b"));
-    let broken = call(&door, HTTP, &[], "x").await;
+    let broken = head_of(&door, HTTP, &[], https::body::whole("x")).await;
+    cut.notify_one();
+    let broken = read(broken).await;
     assert_eq!((broken.status, broken.body), (StatusCode::OK, None), "half an answer");
     // Of a length that is said, and of one that is not.
     let large = Bytes::from(vec![b'x'; 256 << 10]);

@@ -113,6 +113,9 @@ fn either_cloudcore_is_called_and_the_answers_are_the_same() {
         assert_eq!(told[..2], [("PUT", "/v1/items/7?q=a%20b"); 2], "either way it is the same request");
         until_status(&cluster, "lamp", "counts each call once", |status| status["successMessages"] == 4)
             .await;
+        let passed_on = second.inspector().report(LONG).await.counters["router_calls_passed_on"];
+        let taken = cluster.state().await.counters["router_calls_of_peers"];
+        assert!(passed_on >= 7 && taken == passed_on, "{passed_on} passed on, {taken} taken");
         // Without a token the second one asks nobody.
         let stranger = ask(doors[1], "POST", "/edge-1/default/lamp", &[], "on").await;
         assert_eq!(stranger.status, 401);
