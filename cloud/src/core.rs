@@ -13,12 +13,13 @@ use cloud_hub::{
     KeeperDependencies, KnownCertificates, SecretStore, ServerCertificate, ShownChain, WebSocketListener,
     websocket_queue,
 };
-use cloud_router::DoorSettings;
+use cloud_router::{DoorSettings, PeerSettings};
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
 use kubewatch::{Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
+use pki::CurrentAuthorities;
 
 use crate::addresses::{bind, ip, socket};
 use crate::api_server;
@@ -111,7 +112,8 @@ impl CloudCore {
         let enrolment_address = enrolment.port.address();
         let calls = kubelet_endpoint::calls(settings, &env);
         let serving = kubelet_endpoint::serving(settings, &authorities, api.is_none())?;
-        let rules = rules(&settings.modules.router, &chain, &mut server)?;
+        let peers = peers(settings, &identity, &authorities, &env)?;
+        let rules = rules(&settings.modules.router, (&chain, &mut server), peers)?;
         let watched = Watched { interruptions: interruptions.clone(), checks: Checks::default(), requests };
         let frequency = u64::from(settings.modules.edge_controller.node_update_frequency);
         let door = rules.door.as_ref().map(DoorSettings::address);
@@ -238,8 +240,8 @@ fn monitor_ports(settings: &config::cloud::MonitorServer) -> Result<MonitorPorts
 /// the own CA as everybody else, unless the settings name another.
 fn rules(
     settings: &config::router::Router,
-    chain: &ShownChain,
-    server: &mut ServerCertificate,
+    (chain, server): (&ShownChain, &mut ServerCertificate),
+    peers: Option<PeerSettings>,
 ) -> Result<RuleSettings, StartError> {
     let door = settings.has_door().then(|| DoorSettings::open(settings, (&chain.chain, &chain.key)));
     let door = door.transpose()?;
@@ -248,7 +250,29 @@ fn rules(
             door.show((&chain.chain, &chain.key)).map_err(|error| Fault::from_error(&error).reason)
         });
     }
-    Ok(RuleSettings { settings: settings.clone(), door })
+    Ok(RuleSettings { settings: settings.clone(), door, peers })
+}
+
+/// How other CloudCores are known and reached, if rules have an effect: at the pod's address, or at the first that nodes are told, unless the
+/// settings name another.
+fn peers(
+    settings: &Settings,
+    identity: &str,
+    authorities: &CurrentAuthorities,
+    env: &Env,
+) -> Result<Option<PeerSettings>, StartError> {
+    let router = &settings.modules.router;
+    if !router.has_peers() {
+        return Ok(None);
+    }
+    let address = match router.peers.address.as_str() {
+        "" => match kubelet_endpoint::of_environment(kubelet_endpoint::POD_IP)? {
+            None => settings.modules.cloud_hub.advertise_address.first().map(|text| ip(text)).transpose()?,
+            pod => pod,
+        },
+        text => Some(ip(text)?),
+    };
+    Ok(Some(PeerSettings::open(router, address, identity, authorities.clone(), env)?))
 }
 
 /// Where nodes arrive.

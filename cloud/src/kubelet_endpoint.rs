@@ -12,7 +12,7 @@ use pki::CurrentAuthorities;
 use thiserror::Error;
 
 /// What the chart sets from the pod's own status.
-const POD_IP: &str = "POD_IP";
+pub(crate) const POD_IP: &str = "POD_IP";
 const HOST_IP: &str = "HOST_IP";
 /// 4096 calls at once in all: a follower of a log is one.
 const CALLS_MAX: usize = 4096;
@@ -86,7 +86,7 @@ pub(crate) fn serving(
     }))
 }
 
-fn of_environment(name: &str) -> Result<Option<IpAddr>, KubeletEndpointError> {
+pub(crate) fn of_environment(name: &str) -> Result<Option<IpAddr>, KubeletEndpointError> {
     match std::env::var(name) {
         Ok(text) if !text.is_empty() => ip(&text).map(Some),
         _ => Ok(None),

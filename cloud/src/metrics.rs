@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use beehive::{ActorReport, HiveReport, Sample};
 
 /// What the series say that are for people outside this repository.
-const HELP: [(&str, &str); 26] = [
+const HELP: [(&str, &str); 27] = [
     ("KubeEdge_CloudCore_connected_nodes", "Number of nodes that connected to the cloudHub instance"),
     ("kubehive_node_linked", "Whether this CloudCore has a session with the node"),
     ("kubehive_node_in_sync", "Whether the node has confirmed all that it should hold"),
@@ -36,6 +36,10 @@ const HELP: [(&str, &str); 26] = [
     ("kubehive_actor_restarts_total", "Restarts of an actor, or of all children of a kind, after a fault"),
     ("kubehive_actor_queued", "Messages that wait in the mailbox of an actor, or of all children of a kind"),
     ("kubehive_nodelease_sessions", "Nodes that have a session with this CloudCore, linked or not"),
+    (
+        "kubehive_router_peers_unreached",
+        "CloudCores that were not reached when a rule's call was last passed on to them",
+    ),
     ("kubehive_watch_broken", "Whether the watch of a resource has broken off and has not listed again"),
     ("kubehive_nodelease_linked", "Nodes with a session whose link is up"),
     (

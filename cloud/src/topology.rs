@@ -60,6 +60,7 @@ pub struct Mailboxes {
     hub_to: Addresses,
     router_to_sync: Address<SyncMsg>,
     router_to_hub: Address<CloudHubMsg>,
+    router_to_lease: Address<NodeLeaseMsg>,
     /// For who keeps certificates good, whom CloudCore makes beside what listens.
     pub certificates_to_hub: Address<CloudHubMsg>,
 }
@@ -113,13 +114,15 @@ pub struct RuleSettings {
     pub settings: config::router::Router,
     /// Where HTTP clients call, if they may.
     pub door: Option<cloud_router::DoorSettings>,
+    /// How other CloudCores are known and reached, if they are.
+    pub peers: Option<cloud_router::PeerSettings>,
 }
 
 /// Registers all mailboxes, sinks before sources, and declares every flow. Nothing of the outside is needed, so that
 /// the map can be printed anywhere. What listens comes after it: see [`crate::listeners`].
 ///
 /// Who waits for whom goes one way: the hub for the controllers and CloudStream, that for EdgeController, those for
-/// SyncController, all for NodeLease. What goes the other way waits in tasks beside the actor.
+/// SyncController, all for NodeLease; the router's callers for NodeLease, too. What goes the other way waits in tasks beside the actor.
 pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
     let lease =
         hive.mailbox(LEASE, Capacity::new(1024, "a claim and a question of each of a thousand nodes"));
@@ -167,6 +170,7 @@ pub fn mailboxes(hive: &mut Hive) -> Mailboxes {
         },
         router_to_sync: hive.grant(ROUTER, &sync, Flow::Tell),
         router_to_hub: hive.grant(ROUTER, &hub, Flow::Spawned),
+        router_to_lease: hive.grant(ROUTER, &lease, Flow::Ask),
         certificates_to_hub: hive.grant(CERTIFICATES, &hub, Flow::Tell),
         lease,
         sync,
@@ -212,6 +216,7 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
         client: client.clone(),
         hub: mailboxes.lease_to_hub,
         cloudcore: identity,
+        address: rules.peers.as_ref().and_then(cloud_router::PeerSettings::address),
         lease_period,
         interruptions: interruptions.clone(),
     };
@@ -235,17 +240,20 @@ pub fn actors(hive: &mut Hive, mailboxes: Mailboxes, dependencies: Dependencies)
     let RuleSettings {
         settings: config::router::Router { enable, allowed_targets, target_ca_file, .. },
         door,
+        peers,
     } = rules;
     let router_dependencies = cloud_router::Dependencies {
         client: client.clone(),
         sync: mailboxes.router_to_sync,
         hub: mailboxes.router_to_hub,
+        lease: mailboxes.router_to_lease,
         interruptions: interruptions.clone(),
         calls: calls.clone(),
         enable,
         allowed_targets,
         target_ca_file,
         door,
+        peers,
     };
     let stream_dependencies = cloud_stream::Dependencies {
         client: client.clone(),

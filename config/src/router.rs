@@ -1,5 +1,6 @@
 //! `modules.router` of `cloudcore.yaml`: rules, and where the REST ends of them are.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,26 @@ pub struct Router {
     pub target_ca_file: PathBuf,
     /// Networks (`ADDRESS/BITS`) that rules may lead to although they are closed to them: loopback, link-local and the like.
     pub allowed_targets: Vec<String>,
+    /// Where other CloudCores pass calls on to this one.
+    pub peers: Peers,
+}
+
+/// Where other CloudCores of the cluster reach this one, for calls of nodes that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peers {
+    /// An IP address of this host, or 0.0.0.0, at which they are listened for.
+    pub bind_address: String,
+    /// The port; 0: calls are neither passed on nor taken from others.
+    pub port: u16,
+    /// The IP address at which they reach it; empty: the variable POD_IP, else the first of `modules.cloudHub.advertiseAddress`.
+    pub address: String,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Peers { bind_address: "0.0.0.0".to_owned(), port: 9444, address: String::new() }
+    }
 }
 
 impl Default for Router {
@@ -54,6 +75,7 @@ impl Default for Router {
             allow_anonymous: false,
             target_ca_file: PathBuf::new(),
             allowed_targets: Vec::new(),
+            peers: Peers::default(),
         }
     }
 }
@@ -62,6 +84,28 @@ impl Router {
     /// Whether the REST ends of rules are served.
     pub fn has_door(&self) -> bool {
         self.enable && self.port != 0
+    }
+
+    /// Whether calls are passed on to other CloudCores, and taken from them.
+    pub fn has_peers(&self) -> bool {
+        self.enable && self.peers.port != 0
+    }
+
+    fn check_peers(&self, defects: &mut Vec<Defect>) {
+        let Peers { bind_address, port, address } = &self.peers;
+        load::check_ip("modules.router.peers.bindAddress", bind_address, defects);
+        if !address.is_empty() {
+            load::check_ip("modules.router.peers.address", address, defects);
+        }
+        if address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified() || ip.is_multicast()) {
+            let what =
+                format!("is `{address}`, which leads to no machine: name one at which others reach this");
+            defects.push(Defect::new("modules.router.peers.address", what));
+        }
+        if self.has_door() && self.has_peers() && *port == self.port {
+            let what = "is that of modules.router.port: other CloudCores come to a port of their own";
+            defects.push(Defect::new("modules.router.peers.port", what));
+        }
     }
 
     pub(crate) fn check(&self, defects: &mut Vec<Defect>) {
@@ -90,6 +134,7 @@ impl Router {
             let what = "is true, and so tokenFile would have no effect: remove one or the other";
             defects.push(Defect::new("modules.router.allowAnonymous", what));
         }
+        self.check_peers(defects);
         for (key, path) in [
             ("tlsCertFile", &self.tls_cert_file),
             ("tlsPrivateKeyFile", &self.tls_private_key_file),
@@ -142,6 +187,21 @@ mod tests {
         let mut off = Vec::new();
         Router::default().check(&mut off);
         assert_eq!(off, []);
+    }
+
+    #[test]
+    fn where_other_cloudcores_come_is_a_place_of_its_own() {
+        let with = |port, address: &str| {
+            told(|router| (router.peers.port, router.peers.address) = (port, address.to_owned()))
+        };
+        assert_eq!(with(9444, "192.0.2.1"), [] as [&str; 0]);
+        assert_eq!((with(9443, ""), with(0, "")), (vec!["peers.port".to_owned()], Vec::new()));
+        for wrong in ["0.0.0.0", "::", "224.0.0.1", "cloud.example", "192.0.2.1:9444"] {
+            assert_eq!(with(9444, wrong), ["peers.address"], "{wrong}");
+        }
+        assert_eq!(told(|router| router.peers.bind_address = "x".to_owned()), ["peers.bindAddress"]);
+        let router = Router { enable: true, ..Router::default() };
+        assert!(router.has_peers() && !Router::default().has_peers());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! NodeLease's actor. Whatever asks the API server goes on beside it, so that no message waits for another.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use beehive::{Actor, Address, Context, Fault, Moment, Reply, Sample};
 use contract::NodeName;
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::ids::{NODES, PODS};
-use contract::nodelease::{ClaimRefused, NodeLeaseMsg, SessionState};
+use contract::nodelease::{ClaimRefused, NodeHolder, NodeLeaseMsg, SessionState};
 use contract::synccontroller::SyncStatus;
 use kubewatch::Interruptions;
 use noderegistry::Registry;
@@ -16,6 +17,7 @@ use noderegistry::Registry;
 use crate::claim::{ClaimHandler, Resolved, not_now};
 use crate::condition::{ConditionWriter, NewestWrites, Outcome, Synced};
 use crate::last_conditions::LastConditions;
+use crate::lease::NamedCloudCore;
 use crate::lease_client::{LeaseClient, LeaseOwnership};
 use crate::plan::{Renewal, Sessions};
 use crate::{events, nodes};
@@ -36,6 +38,8 @@ pub struct Dependencies {
     pub hub: Address<CloudHubMsg>,
     /// Who this CloudCore is among those that run: the same in all incarnations of this actor.
     pub cloudcore: String,
+    /// Where other CloudCores reach this one, if they do.
+    pub address: Option<SocketAddr>,
     /// How often the Lease of a node that is alive is renewed, at most.
     pub lease_period: Duration,
     /// Whether the controllers' watches are whole: a CloudCore that lags behind in Nodes or pods takes no node.
@@ -57,11 +61,11 @@ impl NodeLease {
     pub fn new(dependencies: Dependencies) -> Self {
         let sessions = Rc::<RefCell<Sessions>>::default();
         let registry = Registry::new(dependencies.client.clone());
-        let leases = LeaseClient::new(
-            dependencies.client.clone(),
-            dependencies.cloudcore.as_str().into(),
-            Rc::clone(&sessions),
-        );
+        let own = NamedCloudCore {
+            cloudcore: dependencies.cloudcore.clone(),
+            address: dependencies.address.map(|address| address.to_string()),
+        };
+        let leases = LeaseClient::new(dependencies.client.clone(), own, Rc::clone(&sessions));
         NodeLease {
             dependencies,
             registry,
@@ -107,6 +111,7 @@ impl Actor for NodeLease {
             NodeLeaseMsg::NodeCreated { node, session, reply } => self.node_created(node, session, reply, cx),
             NodeLeaseMsg::NodeMissing { node, session } => self.check(node, session, cx),
             NodeLeaseMsg::Holds { node, session, reply } => self.holds(node, session, reply, cx),
+            NodeLeaseMsg::Holder { node, reply } => self.holder(node, reply, cx),
             NodeLeaseMsg::Renew { node, session } => self.renew(node, session, cx),
             NodeLeaseMsg::ShowSynced { node, status, reply } => self.show_synced(node, status, reply, cx),
         }
@@ -239,6 +244,30 @@ impl NodeLease {
                 Err(error) => Err(Fault::from_error(error).reason),
             });
             ending.lost(&node, session, holding.ok()).await;
+        });
+    }
+
+    /// Whoever calls a rule may name any node: the API server is asked about those alone that the watch shows.
+    fn holder(
+        &self,
+        node: NodeName,
+        reply: Reply<Result<Option<NodeHolder>, String>>,
+        cx: &Context<NodeLeaseMsg>,
+    ) {
+        if self.sessions.borrow().node(&node).is_none() {
+            let is_listed = self.sessions.borrow().are_nodes_listed();
+            return reply.send(match is_listed && self.dependencies.interruptions.are_whole(&[NODES]) {
+                true => Ok(None),
+                false => Err("the watch of Nodes has not listed them".to_owned()),
+            });
+        }
+        let leases = self.leases.clone();
+        cx.spawn(async move {
+            // Whoever asked may have given up by now.
+            if !reply.is_abandoned() {
+                let holder = leases.holder(&node).await;
+                reply.send(holder.map_err(|error| Fault::from_error(&error).reason));
+            }
         });
     }
 

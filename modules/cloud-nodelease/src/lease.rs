@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 /// On a node's Lease: the CloudCore that has the node. `spec.holderIdentity` is the node's own name, as Kubernetes has it.
 pub const CLOUDCORE_ANNOTATION: &str = "kubehive.io/cloudcore";
+/// On a node's Lease: where other CloudCores reach that CloudCore, as `IP:PORT`. A claim writes both. One of an earlier release leaves
+/// the address of whoever had the node before: whoever dials it finds that it is not the CloudCore that he wants.
+pub const ADDRESS_ANNOTATION: &str = "kubehive.io/cloudcore-address";
 /// 40 s: how long a Lease counts (kubelet's default).
 const LEASE_SECONDS: i32 = 40;
 /// `spec.leaseTransitions`, which holds the session's number, has 32 bits.
@@ -17,6 +20,8 @@ const SESSION_MAX: u64 = i32::MAX as u64;
 pub struct LeaseHolder {
     /// The CloudCore; `None` before one has taken the node.
     pub cloudcore: Option<String>,
+    /// Where others reach that CloudCore, if it says so.
+    pub address: Option<String>,
     /// The session since which it has the node: the Lease's `leaseTransitions`.
     pub session: u64,
     /// The Lease as it was read or written.
@@ -49,10 +54,11 @@ pub enum LeaseOwner {
 
 /// What a Lease says.
 pub fn holder_of(lease: &Lease) -> LeaseHolder {
-    let annotations = lease.metadata.annotations.as_ref();
+    let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).cloned();
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
     LeaseHolder {
-        cloudcore: annotations.and_then(|all| all.get(CLOUDCORE_ANNOTATION)).cloned(),
+        cloudcore: annotation(CLOUDCORE_ANNOTATION),
+        address: annotation(ADDRESS_ANNOTATION),
         session: u64::try_from(transitions).unwrap_or_default(),
         lease: LeaseVersion {
             resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
@@ -71,12 +77,22 @@ pub fn next_session(highest: u64) -> Option<u64> {
     (highest < SESSION_MAX).then(|| highest + 1)
 }
 
+/// A CloudCore as a Lease names it: who it is, and where others reach it, if they do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCloudCore {
+    /// Its identity.
+    pub cloudcore: String,
+    /// `IP:PORT`.
+    pub address: Option<String>,
+}
+
 /// The patch that takes a node over. It does not renew: that is Edged's word.
-pub fn claim_patch(node: &NodeName, cloudcore: &str, session: u64, resource_version: &str) -> Value {
+pub fn claim_patch(node: &NodeName, holder: &NamedCloudCore, session: u64, resource_version: &str) -> Value {
     json!({
         "metadata": {
             "resourceVersion": resource_version,
-            "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
+            // Without an address that of the one before goes.
+            "annotations": { CLOUDCORE_ANNOTATION: holder.cloudcore, ADDRESS_ANNOTATION: holder.address },
         },
         "spec": {
             "holderIdentity": node.as_str(),
@@ -127,18 +143,21 @@ fn own(lease: &mut Value, node: &NodeName, owner: Option<&str>) {
 /// the first renewal that time is 1970, which is no sign of life.
 pub fn new_lease(
     node: &NodeName,
-    cloudcore: &str,
+    holder: &NamedCloudCore,
     session: u64,
     renewed: Option<jiff::Timestamp>,
     owner: Option<&str>,
 ) -> Value {
-    let mut lease = claim_patch(node, cloudcore, session, "");
+    let mut lease = claim_patch(node, holder, session, "");
     lease["apiVersion"] = json!("coordination.k8s.io/v1");
     lease["kind"] = json!("Lease");
     lease["metadata"] = json!({
         "name": node.as_str(),
-        "annotations": { CLOUDCORE_ANNOTATION: cloudcore },
+        "annotations": { CLOUDCORE_ANNOTATION: holder.cloudcore },
     });
+    if let Some(address) = &holder.address {
+        lease["metadata"]["annotations"][ADDRESS_ANNOTATION] = json!(address);
+    }
     lease["spec"]["renewTime"] = json!(MicroTime(renewed.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
     own(&mut lease, node, owner);
     lease
@@ -148,10 +167,27 @@ pub fn new_lease(
 mod tests {
     use super::*;
 
+    fn named(address: Option<&str>) -> NamedCloudCore {
+        NamedCloudCore { cloudcore: "cloudcore-a".into(), address: address.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_claim_says_where_its_cloudcore_is_or_takes_the_address_of_the_one_before_away() {
+        let node = NodeName::parse("edge-1").unwrap();
+        let patch = claim_patch(&node, &named(Some("192.0.2.1:9444")), 3, "9");
+        assert_eq!(patch["metadata"]["annotations"][ADDRESS_ANNOTATION], "192.0.2.1:9444");
+        let patch = claim_patch(&node, &named(None), 3, "9");
+        let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+        assert_eq!(annotations.get(ADDRESS_ANNOTATION), Some(&Value::Null), "a merge patch removes it");
+        let made = new_lease(&node, &named(Some("192.0.2.1:9444")), 3, None, None);
+        let made: Lease = serde_json::from_value(made).unwrap();
+        assert_eq!(holder_of(&made).address.as_deref(), Some("192.0.2.1:9444"));
+    }
+
     #[test]
     fn a_lease_names_its_cloudcore_and_a_kubelets_names_none() {
         let node = NodeName::parse("edge-1").unwrap();
-        let mut lease = new_lease(&node, "cloudcore-a", 3, None, None);
+        let mut lease = new_lease(&node, &named(None), 3, None, None);
         lease["metadata"]["resourceVersion"] = json!("9");
         let held: Lease = serde_json::from_value(lease).unwrap();
         let lease = LeaseVersion {
@@ -159,7 +195,8 @@ mod tests {
             renewed: Some(jiff::Timestamp::UNIX_EPOCH),
             owner: LeaseOwner::Missing,
         };
-        let expected = LeaseHolder { cloudcore: Some("cloudcore-a".into()), session: 3, lease };
+        let expected =
+            LeaseHolder { cloudcore: Some("cloudcore-a".into()), address: None, session: 3, lease };
         assert_eq!(holder_of(&held), expected);
         let renewed = held.spec.unwrap().renew_time.unwrap().0;
         assert_eq!(
@@ -167,7 +204,8 @@ mod tests {
             jiff::Timestamp::UNIX_EPOCH,
             "a claim is no sign of life, and a Lease has a time"
         );
-        let nobody = LeaseHolder { cloudcore: None, session: 0, lease: LeaseVersion::default() };
+        let nobody =
+            LeaseHolder { cloudcore: None, address: None, session: 0, lease: LeaseVersion::default() };
         assert_eq!(holder_of(&Lease::default()), nobody);
     }
 
@@ -179,7 +217,7 @@ mod tests {
         assert_eq!(patch["metadata"], json!({ "resourceVersion": "9", "ownerReferences": owners }));
         let patch = renewal_patch(&node, jiff::Timestamp::UNIX_EPOCH, "9", None);
         assert_eq!(patch["metadata"], json!({ "resourceVersion": "9" }), "those that it has stay");
-        let made = new_lease(&node, "cloudcore-a", 3, None, Some("u"));
+        let made = new_lease(&node, &named(None), 3, None, Some("u"));
         assert_eq!(made["metadata"]["ownerReferences"], owners);
         let held: Lease = serde_json::from_value(made).unwrap();
         assert_eq!(holder_of(&held).lease.owner, LeaseOwner::Named);

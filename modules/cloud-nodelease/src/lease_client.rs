@@ -10,7 +10,7 @@ use beehive::Env;
 use beehive::defect::{self, Defect};
 use contract::NodeName;
 use contract::ids::REPORTED_ANNOTATION;
-use contract::nodelease::ReportVersion;
+use contract::nodelease::{NodeHolder, ReportVersion};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::error::LeaseError;
 use crate::events;
-use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion};
+use crate::lease::{self, LeaseHolder, LeaseOwner, LeaseVersion, NamedCloudCore};
 use crate::plan::Sessions;
 use crate::rights::NodeRights;
 
@@ -44,7 +44,7 @@ pub(crate) struct LeaseClaim {
     /// The Lease as it was written.
     pub(crate) version: LeaseVersion,
     /// Who had the node until then, and since which session.
-    before: Option<(String, u64)>,
+    before: Option<(NamedCloudCore, u64)>,
 }
 
 /// The nodes' Leases.
@@ -52,15 +52,15 @@ pub(crate) struct LeaseClaim {
 pub(crate) struct LeaseClient {
     client: kube::Client,
     /// This CloudCore.
-    cloudcore: Rc<str>,
+    own: Rc<NamedCloudCore>,
     sessions: Rc<RefCell<Sessions>>,
     rights: NodeRights,
 }
 
 impl LeaseClient {
-    pub(crate) fn new(client: kube::Client, cloudcore: Rc<str>, sessions: Rc<RefCell<Sessions>>) -> Self {
+    pub(crate) fn new(client: kube::Client, own: NamedCloudCore, sessions: Rc<RefCell<Sessions>>) -> Self {
         let rights = NodeRights::new(client.clone());
-        LeaseClient { client, cloudcore, sessions, rights }
+        LeaseClient { client, own: Rc::new(own), sessions, rights }
     }
 
     /// The right to the node, of the Node with this uid, by which policies let CloudCore write about it.
@@ -105,16 +105,15 @@ impl LeaseClient {
             let session = lease::next_session(highest).ok_or_else(exhausted)?;
             let written = match &found {
                 Some(found) => {
-                    let patch =
-                        lease::claim_patch(node, &self.cloudcore, session, &found.lease.resource_version);
+                    let patch = lease::claim_patch(node, &self.own, session, &found.lease.resource_version);
                     self.patch(node, &patch).await?
                 }
-                None => {
-                    self.create(node, lease::new_lease(node, &self.cloudcore, session, None, None)).await?
-                }
+                None => self.create(node, lease::new_lease(node, &self.own, session, None, None)).await?,
             };
             if let Some(version) = written {
-                let before = found.and_then(|found| Some((found.cloudcore?, found.session)));
+                let before = found.and_then(|LeaseHolder { cloudcore, address, session, .. }| {
+                    Some((NamedCloudCore { cloudcore: cloudcore?, address }, session))
+                });
                 return Ok(LeaseClaim { session, version, before });
             }
         }
@@ -123,8 +122,8 @@ impl LeaseClient {
 
     /// Undoes a claim of which nobody was told: whoever had the node has it again, unless somebody has taken it since.
     pub(crate) async fn give_back(&self, node: &NodeName, claim: LeaseClaim) -> Result<(), LeaseError> {
-        let Some((cloudcore, session)) = claim.before else { return Ok(()) };
-        let patch = lease::claim_patch(node, &cloudcore, session, &claim.version.resource_version);
+        let Some((holder, session)) = claim.before else { return Ok(()) };
+        let patch = lease::claim_patch(node, &holder, session, &claim.version.resource_version);
         self.patch(node, &patch).await.map(drop)
     }
 
@@ -158,7 +157,7 @@ impl LeaseClient {
                     self.patch(node, &lease::renewal_patch(node, at, resource_version, owner)).await
                 }
                 None => {
-                    let made = lease::new_lease(node, &self.cloudcore, session, Some(now), owner);
+                    let made = lease::new_lease(node, &self.own, session, Some(now), owner);
                     self.create(node, made).await
                 }
             };
@@ -203,11 +202,20 @@ impl LeaseClient {
     pub(crate) async fn may_speak_of(&self, node: &NodeName) -> Result<bool, LeaseError> {
         let found = self.read(node).await?;
         let holder = found.as_ref().and_then(|found| found.cloudcore.as_deref());
-        Ok(holder.is_none_or(|holder| holder == &*self.cloudcore))
+        Ok(holder.is_none_or(|holder| holder == self.own.cloudcore))
+    }
+
+    /// The CloudCore that has the node, whoever that is.
+    pub(crate) async fn holder(&self, node: &NodeName) -> Result<Option<NodeHolder>, LeaseError> {
+        let Some(LeaseHolder { cloudcore: Some(cloudcore), address, .. }) = self.read(node).await? else {
+            return Ok(None);
+        };
+        let is_here = cloudcore == self.own.cloudcore;
+        Ok(Some(NodeHolder { cloudcore, address, is_here }))
     }
 
     fn is_ours(&self, found: &LeaseHolder, session: u64) -> bool {
-        found.cloudcore.as_deref() == Some(&*self.cloudcore) && found.session == session
+        found.cloudcore.as_ref() == Some(&self.own.cloudcore) && found.session == session
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -2,12 +2,12 @@
 //!
 //! # Owns
 //! The nodes' Leases in `kube-node-lease`, as far as this CloudCore writes them: the annotation `kubehive.io/cloudcore` says
-//! which CloudCore has the node, `spec.leaseTransitions` since which session. The newest session of each node here. A watch
-//! of the metadata of Nodes. The condition `kubehive.io/Synced`. The right to each node in `kubehive-nodes`, by which admission policies
+//! which CloudCore has the node, `kubehive.io/cloudcore-address` where the others reach that one, `spec.leaseTransitions` since which
+//! session. The newest session of each node here. A watch of the metadata of Nodes. The condition `kubehive.io/Synced`. The right to each node in `kubehive-nodes`, by which admission policies
 //! know whose it is.
 //! # Accepts
 //! [`contract::nodelease::NodeLeaseMsg`]: claims from the hub and which sessions are open, renewals, questions of the
-//! controllers what a session is worth, what SyncController has to show.
+//! controllers what a session is worth and of the router who has a node, what SyncController has to show.
 //! # Tells
 //! The hub which session is over; the API server the Leases and the condition.
 //! # Keeps across a restart

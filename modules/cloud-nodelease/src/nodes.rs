@@ -84,6 +84,7 @@ fn take(
             let gone: Vec<NodeName> =
                 sessions.node_names().filter(|name| !listed.contains(*name)).cloned().collect();
             gone.iter().for_each(|name| sessions.node_deleted(name));
+            sessions.nodes_listed();
             listed.clear();
             gone
         }

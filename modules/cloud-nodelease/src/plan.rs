@@ -76,6 +76,8 @@ pub enum Renewal {
 pub struct Sessions {
     sessions: BTreeMap<NodeName, SessionEntry>,
     nodes: BTreeMap<NodeName, ObjectMeta>,
+    /// Whether the watch has shown all of them once.
+    are_listed: bool,
     /// Whether the hub has said who is linked.
     is_told: bool,
 }
@@ -102,6 +104,16 @@ impl Sessions {
     /// A Node was deleted.
     pub fn node_deleted(&mut self, node: &NodeName) {
         self.nodes.remove(node);
+    }
+
+    /// All Nodes have been shown.
+    pub fn nodes_listed(&mut self) {
+        self.are_listed = true;
+    }
+
+    /// Whether they have been: before that one that is not here may be there.
+    pub fn are_nodes_listed(&self) -> bool {
+        self.are_listed
     }
 
     /// The names of all Nodes that the watch has.

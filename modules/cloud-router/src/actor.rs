@@ -4,11 +4,13 @@ mod uploads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Env, Fault, Sample};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
 use contract::ids::{RULE_ENDPOINTS, RULES};
+use contract::nodelease::NodeLeaseMsg;
 use contract::router::RouterMsg;
 use contract::synccontroller::{Source, SyncMsg};
 use futures::future::join_all;
@@ -22,7 +24,11 @@ use crate::door::Door;
 use crate::door_settings::DoorSettings;
 use crate::events;
 use crate::forwarding::{CurrentRules, Forwarding, SharedStatus};
+use crate::peer_door::PeerDoor;
+use crate::peer_settings::PeerSettings;
+use crate::peers::{Peers, SharedPeers};
 use crate::plan::TelemetryTracker;
+use crate::rule_calls::RuleCalls;
 use crate::rule_table::RuleTable;
 use crate::rules::{Rules, Wanted};
 use crate::status::StatusBook;
@@ -33,6 +39,8 @@ use crate::target_client::TargetClient;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// 500 ms before a session is looked at again that is not current because a watch has broken off.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// 60 s between looks whether the certificate for other CloudCores is to be made anew.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(60);
 /// 10 s until the door is tried again.
 const SERVE_AGAIN: Duration = Duration::from_secs(10);
 /// 1 s for callers that are being answered while CloudCore stops.
@@ -50,6 +58,8 @@ pub struct Dependencies {
     pub sync: Address<SyncMsg>,
     /// CloudHub, which is asked who is linked.
     pub hub: Address<CloudHubMsg>,
+    /// NodeLease, which is asked who has a node.
+    pub lease: Address<NodeLeaseMsg>,
     /// Counts the watches that have broken off.
     pub interruptions: Interruptions,
     /// The way to the nodes.
@@ -62,6 +72,8 @@ pub struct Dependencies {
     pub target_ca_file: PathBuf,
     /// Where HTTP clients call, if they may.
     pub door: Option<DoorSettings>,
+    /// How other CloudCores are known and reached, if they are.
+    pub peers: Option<PeerSettings>,
 }
 
 /// Brings messages between the cloud's HTTP and nodes by rules, takes telemetry, and says what came.
@@ -77,6 +89,9 @@ pub struct CloudRouter {
     said: BTreeMap<(String, String), String>,
     forwarding: Option<Forwarding>,
     server: Option<Server>,
+    /// For other CloudCores.
+    peer_server: Option<Server>,
+    known_peers: SharedPeers,
     is_timed: bool,
 }
 
@@ -93,6 +108,8 @@ impl CloudRouter {
             said: BTreeMap::new(),
             forwarding: None,
             server: None,
+            peer_server: None,
+            known_peers: SharedPeers::default(),
             is_timed: false,
         }
     }
@@ -107,6 +124,10 @@ impl Actor for CloudRouter {
             self.rules = Some(Rules::watch(client, interruptions, cx));
             self.forwarding = self.forwarding(cx.env()).await?;
             cx.every(LOOK_EVERY, || RouterMsg::WriteStatus);
+            if self.dependencies.peers.is_some() {
+                cx.every(CERTIFICATE_LOOK, || RouterMsg::RenewCertificate);
+            }
+            self.serve_peers(cx);
             self.serve(cx).await;
         }
         cx.spawn_tell(&self.dependencies.hub, CloudHubMsg::TellSessions { to: SessionReader::CloudRouter });
@@ -141,14 +162,18 @@ impl Actor for CloudRouter {
                 self.server = None;
                 self.serve(cx).await;
             }
+            RouterMsg::ServePeers => {
+                self.peer_server = None;
+                self.serve_peers(cx);
+            }
+            RouterMsg::RenewCertificate => self.renew_certificate(cx),
         }
         Ok(())
     }
 
     async fn stopping(&mut self, cx: &mut Context<RouterMsg>) {
-        if let Some(server) = self.server.take() {
-            server.stop(STOP_WITHIN).await;
-        }
+        let servers = [self.server.take(), self.peer_server.take()];
+        join_all(servers.iter().flatten().map(|server| server.stop(STOP_WITHIN))).await;
         let (client, env) = (self.dependencies.client.clone(), cx.env().clone());
         let rest = self.status.with(StatusBook::rest);
         let written = rest.into_iter().map(|status| status_writer::write(&client, status, &env));
@@ -169,11 +194,27 @@ impl Actor for CloudRouter {
             "busyTopics": self.forwarding.as_ref().map_or(0, Forwarding::busy),
             "door": self.server.as_ref().and(self.dependencies.door.as_ref()).map(DoorSettings::address),
         });
+        if let (Some(peers), Some(server)) = (&self.dependencies.peers, &self.peer_server) {
+            let known = self.known_peers.lock();
+            let unreached: BTreeMap<&str, u64> = known.unreached().collect();
+            view["peers"] = serde_json::json!({
+                "address": peers.address(),
+                "nodesKnown": known.count(),
+                "unreached": unreached,
+                "connections": server.counts(),
+            });
+        }
         view
     }
 
     fn samples(&self) -> Vec<Sample> {
-        self.tracker.samples()
+        let mut samples = self.tracker.samples();
+        if self.dependencies.enable && self.dependencies.peers.is_some() {
+            // At most 64.
+            let unreached = self.known_peers.lock().unreached().count() as f64;
+            samples.push(Sample::new("kubehive_router_peers_unreached", unreached));
+        }
+        samples
     }
 }
 
@@ -265,15 +306,29 @@ impl CloudRouter {
         }
     }
 
-    async fn serve(&mut self, cx: &Context<RouterMsg>) {
-        let Some(settings) = &self.dependencies.door else { return };
-        let door = Door {
-            callers: settings.callers.clone(),
+    fn calls(&self, cx: &Context<RouterMsg>) -> RuleCalls {
+        RuleCalls {
             rules: self.current.clone(),
             status: self.status.clone(),
             calls: self.dependencies.calls.clone(),
-            within: settings.within,
             clock: cx.env().clock(),
+        }
+    }
+
+    async fn serve(&mut self, cx: &Context<RouterMsg>) {
+        let Some(settings) = &self.dependencies.door else { return };
+        let peers = self.dependencies.peers.clone().map(|settings| Peers {
+            lease: self.dependencies.lease.clone(),
+            settings,
+            known: self.known_peers.clone(),
+            clock: cx.env().clock(),
+            metrics: cx.env().metrics().clone(),
+        });
+        let door = Door {
+            callers: settings.callers.clone(),
+            calls: self.calls(cx),
+            within: settings.within,
+            peers,
             metrics: cx.env().metrics().clone(),
         };
         match settings.serve(door, cx.env()) {
@@ -284,6 +339,37 @@ impl CloudRouter {
             Err(error) => {
                 events::door_not_served(cx.env(), &error.to_string());
                 cx.after(SERVE_AGAIN, RouterMsg::Serve);
+            }
+        }
+    }
+
+    fn serve_peers(&mut self, cx: &Context<RouterMsg>) {
+        let Some(settings) = &self.dependencies.peers else { return };
+        let door = PeerDoor {
+            calls: self.calls(cx),
+            within: settings.within,
+            metrics: cx.env().metrics().clone(),
+            refused: AtomicU64::new(0),
+        };
+        match door.serve(settings, cx.env()) {
+            Ok(server) => {
+                server.tell_end(cx, RouterMsg::ServePeers);
+                self.peer_server = Some(server);
+            }
+            Err(error) => {
+                events::peers_not_served(cx.env(), &error.to_string());
+                cx.after(SERVE_AGAIN, RouterMsg::ServePeers);
+            }
+        }
+    }
+
+    fn renew_certificate(&self, cx: &Context<RouterMsg>) {
+        let Some(settings) = &self.dependencies.peers else { return };
+        match settings.renew(cx.env()) {
+            Ok(false) => {}
+            Ok(true) => events::peer_certificate_renewed(cx.env()),
+            Err(error) => {
+                events::peer_certificate_not_renewed(cx.env(), &Fault::from_error(&error).reason);
             }
         }
     }

@@ -9,8 +9,9 @@ use beehive::Env;
 use contract::rule_stream::{HEADER_BYTES_MAX, HEADERS_MAX, PATH_MAX};
 use https::{ClientCertificates, Http, Limits, Port, Server, Tls};
 
-use crate::door::{BODY_WITHIN, Door};
+use crate::door::Door;
 use crate::error::DoorError;
+use crate::rule_calls::BODY_WITHIN;
 use crate::tokens::{Callers, Tokens};
 
 /// 512 connections of callers.

@@ -25,6 +25,20 @@ pub enum DoorError {
     /// The certificate and the key are not usable.
     #[error("modules.router: the certificate")]
     Tls(#[from] https::TlsError),
+    /// The CA does not sign the certificate that other CloudCores are shown.
+    #[error("modules.router.peers: the certificate")]
+    Authority(#[source] pki::AuthorityError),
+    /// The port for other CloudCores cannot be had.
+    #[error(
+        "modules.router.peers: cannot listen at {address}: another program has it, or this host has not that address; set bindAddress and port, or port: 0 where there is one CloudCore"
+    )]
+    ListenPeers {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The port cannot be had.
     #[error(
         "modules.router: cannot listen at {address}: another program has it, or this host has not that address"

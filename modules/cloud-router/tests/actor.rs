@@ -10,6 +10,7 @@ use beehive::testing::Probe;
 use beehive::{Address, Capacity, Env, Flow, Hive, Policy, Reply};
 use cloud_router::{CloudRouter, Dependencies, UPLOAD_LOG};
 use contract::cloudhub::CloudHubMsg;
+use contract::nodelease::NodeLeaseMsg;
 use contract::router::{RouterMsg, RouterUp};
 use contract::synccontroller::{Source, SyncMsg};
 use contract::wire::ROUTER_MAILBOX;
@@ -156,6 +157,7 @@ fn start() -> (Hive, Address<RouterMsg>, Probe<SyncMsg>, Probe<CloudHubMsg>) {
     let mailbox = hive.mailbox(ROUTER_MAILBOX, Capacity::new(8, "a test's choice"));
     let router = hive.grant("tester", &mailbox, Flow::Ask);
     let ((sync, to_sync), (hub, to_hub)) = (Probe::new(&env, 16), Probe::new(&env, 16));
+    let (_, to_lease) = Probe::<NodeLeaseMsg>::new(&env, 1);
     // Nobody is there, and nobody is asked: rules have no effect.
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let limits = nodecalls::Limits { of_node: 1, of_user: 1, all: 1 };
@@ -163,12 +165,14 @@ fn start() -> (Hive, Address<RouterMsg>, Probe<SyncMsg>, Probe<CloudHubMsg>) {
         client: kube::Client::try_from(config).unwrap(),
         sync: to_sync,
         hub: to_hub,
+        lease: to_lease,
         interruptions: Default::default(),
         calls: nodecalls::NodeCalls::new(limits, env.metrics().clone(), env.clock()),
         enable: false,
         allowed_targets: Vec::new(),
         target_ca_file: Default::default(),
         door: None,
+        peers: None,
     };
     hive.supervise(mailbox, Policy::default(), move || CloudRouter::new(dependencies.clone()));
     hive.open().unwrap();

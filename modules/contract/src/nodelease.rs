@@ -90,6 +90,13 @@ pub enum NodeLeaseMsg {
         /// Whether, or a sentence why nobody can say now.
         reply: Reply<Result<bool, String>>,
     },
+    /// Which CloudCore has the node by its Lease, whoever that is.
+    Holder {
+        /// The node.
+        node: NodeName,
+        /// It, or a sentence why nobody can say now; `None`: no Node has that name, or no CloudCore has it.
+        reply: Reply<Result<Option<NodeHolder>, String>>,
+    },
     /// Edged makes progress: renew the Lease.
     Renew {
         /// The node.
@@ -116,6 +123,17 @@ pub struct ClaimRefused {
     /// When it is worth to come again: seconds where something is out of reach, a minute where an administrator has to act.
     /// `None`: the node's own pace.
     pub wait: Option<Duration>,
+}
+
+/// The CloudCore that has a node, as the node's Lease names it. Nobody has looked whether it is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHolder {
+    /// Its identity.
+    pub cloudcore: String,
+    /// Where other CloudCores reach it, as it stands there; `None`: it says nothing of that.
+    pub address: Option<String>,
+    /// Whether it is the one that was asked.
+    pub is_here: bool,
 }
 
 /// What a node's word is worth in a session.
@@ -196,6 +214,7 @@ impl Message for NodeLeaseMsg {
             NodeLeaseMsg::NodeCreated { .. } => "NodeCreated",
             NodeLeaseMsg::NodeMissing { .. } => "NodeMissing",
             NodeLeaseMsg::Holds { .. } => "Holds",
+            NodeLeaseMsg::Holder { .. } => "Holder",
             NodeLeaseMsg::Renew { .. } => "Renew",
             NodeLeaseMsg::ShowSynced { .. } => "ShowSynced",
         }

@@ -87,6 +87,10 @@ pub enum RouterMsg {
     },
     /// The server of the REST door has ended by itself, or could not begin: try again.
     Serve,
+    /// The same of the one for other CloudCores.
+    ServePeers,
+    /// Time to look whether the certificate for other CloudCores is to be made anew.
+    RenewCertificate,
 }
 
 impl Message for RouterMsg {
@@ -101,6 +105,8 @@ impl Message for RouterMsg {
             RouterMsg::WriteStatus => "WriteStatus",
             RouterMsg::StatusWritten { .. } => "StatusWritten",
             RouterMsg::Serve => "Serve",
+            RouterMsg::ServePeers => "ServePeers",
+            RouterMsg::RenewCertificate => "RenewCertificate",
         }
     }
 }

@@ -181,3 +181,24 @@ fn no_node_port_is_taken_that_would_lead_to_no_pod() {
     let deployment = rendered("outside").into_iter().find(|object| object["kind"] == "Deployment").unwrap();
     assert_eq!(deployment["spec"]["replicas"], 0);
 }
+
+#[test]
+fn cloudcores_reach_each_other_for_rules_and_nobody_else_reaches_that_port() {
+    let spec = |name| {
+        let policy = rendered(name).into_iter().find(|object| object["kind"] == "NetworkPolicy");
+        policy.unwrap()["spec"].clone()
+    };
+    let (own, ports) = (
+        json!([{"podSelector": {"matchLabels": {"k8s-app": "kubeedge", "kubeedge": "cloudcore"}}}]),
+        json!([{"port": 9444, "protocol": "TCP"}]),
+    );
+    let with_rules = spec("rules and metrics");
+    for (way, peers) in
+        [("ingress", json!({"from": own, "ports": ports})), ("egress", json!({"to": own, "ports": ports}))]
+    {
+        let there: Vec<&Value> = with_rules[way].as_array().unwrap().iter().collect();
+        let with_port = there.iter().filter(|rule| rule.to_string().contains("9444"));
+        assert_eq!(with_port.copied().collect::<Vec<_>>(), [&peers], "{way}");
+    }
+    assert!(!spec("ports").to_string().contains("9444"), "without rules nobody listens there");
+}

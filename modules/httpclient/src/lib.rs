@@ -7,11 +7,15 @@
 //!
 //! [`handshake`] is the way for one connection; whoever keeps a pool puts [`Guarded`] around its streams and has each request
 //! [watched](watch). As whom our programs call is [`agent`].
+//!
+//! HTTP/2 is for one peer, which is ours and has proven it: `http2`, with the feature of that name.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod agent;
 mod connection;
 mod guard;
+#[cfg(feature = "http2")]
+pub mod http2;
 
 pub use connection::{Error, SendRequest, handshake, handshake_title_case};
 pub use guard::{Guard, Guarded, INFORMATIONAL_MAX, READ_MAX, TooManyInformational, watch};

@@ -100,6 +100,18 @@ impl Tls {
         Self::of(&versions, &[ALPN_HTTP2, ALPN], chain_pem, key_pem, clients)
     }
 
+    /// TLS 1.3 alone, with HTTP/2 offered before HTTP/1.1: among programs of ours.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn http2_among_ours(
+        chain_pem: &str,
+        key_pem: &str,
+        clients: &ClientCertificates,
+    ) -> Result<Self, TlsError> {
+        Self::of(&[&rustls::version::TLS13], &[ALPN_HTTP2, ALPN], chain_pem, key_pem, clients)
+    }
+
     fn of(
         versions: &[&'static rustls::SupportedProtocolVersion],
         protocols: &[&[u8]],

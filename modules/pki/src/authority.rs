@@ -83,7 +83,7 @@ pub(crate) fn node_subject(node: &str) -> DistinguishedName {
 
 /// From when to when a certificate is good that is signed at `now`. It is not earlier than this program: a machine whose clock
 /// stands at 1970 would else sign what has ended long ago for everybody else.
-fn window(
+pub(crate) fn window(
     params: &mut CertificateParams,
     now: SystemTime,
     life: Duration,
@@ -102,7 +102,7 @@ fn window(
     Ok(not_after)
 }
 
-fn serial_number(random: [u8; 16]) -> SerialNumber {
+pub(crate) fn serial_number(random: [u8; 16]) -> SerialNumber {
     let mut bytes = random.to_vec();
     // Positive and not empty, as RFC 5280 4.1.2.2 wants it.
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
@@ -186,7 +186,7 @@ impl Authority {
         Ok(authority)
     }
 
-    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+    pub(crate) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
         let key = KeyPair::from_pem(&self.key_pem).map_err(AuthorityError::BadAuthority)?;
         Issuer::from_ca_cert_pem(&self.cert_pem, key).map_err(AuthorityError::BadAuthority)
     }
@@ -266,7 +266,7 @@ impl Authority {
     }
 }
 
-fn issued(cert: &rcgen::Certificate, not_after: SystemTime) -> Result<Issued, AuthorityError> {
+pub(crate) fn issued(cert: &rcgen::Certificate, not_after: SystemTime) -> Result<Issued, AuthorityError> {
     Ok(Issued { pem: cert.pem(), der: cert.der().to_vec(), serial: serial_of(cert.der())?, not_after })
 }
 

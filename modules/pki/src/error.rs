@@ -35,4 +35,7 @@ pub enum AuthorityError {
     /// The certificate is not a node's.
     #[error("certificate's common name `{0}` is not system:node:<name>")]
     NotANode(String),
+    /// The certificate is not a CloudCore's.
+    #[error("certificate of `{0}` is not one that CloudCores show each other")]
+    NotACloudCore(String),
 }

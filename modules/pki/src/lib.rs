@@ -3,6 +3,7 @@
 //!
 //! * The authority signs one server certificate for CloudCore and a client certificate per node. A request's own subject
 //!   and usages are not looked at: the node's name comes from the token or from its present certificate.
+//! * Among themselves CloudCores show certificates that say so ([`Authority::cloudcore`]), and nobody is given one by a request.
 //! * While a CA gives way to its successor both are trusted, one of them signs, and the elder has signed the successor, so that
 //!   whoever knows only the elder trusts what the successor signs ([`Authorities`]).
 //! * Where another CA signs for a server, the server makes its key and its request here, and looks at what it is given.
@@ -12,6 +13,7 @@
 
 mod authorities;
 mod authority;
+mod cloudcore;
 mod error;
 mod server_request;
 mod token;
@@ -24,6 +26,7 @@ pub use authority::{
     Authority, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames, node_of_certificate,
     node_of_request, serial_of, user_of_certificate,
 };
+pub use cloudcore::cloudcore_of_certificate;
 pub use error::AuthorityError;
 pub use server_request::{ServerKey, ServerSubject, UnfitCertificate, check_server_certificate};
 pub use token::{JoinToken, JoinTokenClaims, TOKEN_MAX, TokenError, TokenKey};

@@ -138,6 +138,9 @@ impl Cluster {
         endpoint.bind_address = "127.0.0.1".to_owned();
         // A real API server holds CloudCore's account to the ports that policy.yaml names.
         endpoint.first_port = if matches!(api, ClusterApi::Real(_)) { 12_000 } else { 0 };
+        // Many clusters share this machine.
+        settings.modules.router.peers.bind_address = "127.0.0.1".to_owned();
+        settings.modules.router.peers.port = 0;
         let websocket = &mut settings.modules.cloud_hub.websocket;
         websocket.enable = carrier == LinkTransport::WebSocket;
         websocket.address = "127.0.0.1".to_owned();

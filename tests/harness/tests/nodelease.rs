@@ -106,6 +106,7 @@ fn a_claim_is_answered_while_edgecontroller_is_busy_with_ten_thousand_objects() 
             client: client.clone(),
             hub: hub.clone(),
             cloudcore: "cloudcore-a".to_owned(),
+            address: None,
             lease_period: Duration::from_secs(10),
             interruptions: interruptions.clone(),
         };
@@ -180,6 +181,7 @@ fn a_lease_that_is_written_after_the_claim_was_refused_says_again_what_it_said()
             client: with_a_late_answer(api.client()),
             hub,
             cloudcore: "cloudcore-a".to_owned(),
+            address: None,
             lease_period: Duration::from_secs(10),
             interruptions: Interruptions::default(),
         };
@@ -218,6 +220,7 @@ fn a_link_that_goes_on_under_an_older_claim_is_ended_at_its_next_sign_of_life() 
             client: api.client(),
             hub: to_hub,
             cloudcore: "cloudcore-a".to_owned(),
+            address: None,
             lease_period: Duration::from_secs(10),
             interruptions: Interruptions::default(),
         };
@@ -261,6 +264,7 @@ fn a_count_at_its_end_is_refused_by_name_and_begins_anew_when_its_lease_is_delet
             client: api.client(),
             hub,
             cloudcore: "cloudcore-a".to_owned(),
+            address: None,
             lease_period: Duration::from_secs(10),
             interruptions: Interruptions::default(),
         };
@@ -277,5 +281,87 @@ fn a_count_at_its_end_is_refused_by_name_and_begins_anew_when_its_lease_is_delet
         assert_eq!(kept.data["spec"]["leaseTransitions"], i32::MAX, "nothing was written");
         leases.delete("edge-1", &Default::default()).await.unwrap();
         assert_eq!(lease_to.ask(LONG, claim).await.unwrap(), Ok(1));
+    });
+}
+
+#[test]
+fn the_lease_says_which_cloudcore_has_a_node_and_where_that_is() {
+    run(async || {
+        let env = Env::real();
+        let api = StandAlone::start(&env).await;
+        for name in ["edge-1", "edge-2", "edge-3"] {
+            enter(api.client(), name, "01", env.wall()).await;
+        }
+        let nodes = harness::objects(api.client(), "v1", "Node", None);
+        let make_node = async |name: &str| {
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+            nodes.create(&Default::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+        };
+        make_node("edge-2").await;
+        let leases =
+            harness::objects(api.client(), "coordination.k8s.io/v1", "Lease", Some("kube-node-lease"));
+        let of_another = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "edge-2", "annotations": {
+                "kubehive.io/cloudcore": "cloudcore-b", "kubehive.io/cloudcore-address": "192.0.2.2:9444",
+            }},
+            "spec": {"holderIdentity": "edge-2", "leaseTransitions": 3, "renewTime": "2026-01-01T00:00:00.000000Z"},
+        });
+        leases.create(&Default::default(), &serde_json::from_value(of_another).unwrap()).await.unwrap();
+        let start = |name: &str, address: Option<&str>| {
+            let mut hive = Hive::new("test", env.clone());
+            let lease = hive.mailbox::<NodeLeaseMsg>("lease", Capacity::new(16, "a test's choice"));
+            let lease_to = hive.grant("a test", &lease, Flow::Ask);
+            let (hub_probe, hub) = Probe::new(&env, 16);
+            let parts = cloud_nodelease::Dependencies {
+                client: api.client(),
+                hub,
+                cloudcore: name.to_owned(),
+                address: address.map(|address| address.parse().unwrap()),
+                lease_period: Duration::from_secs(10),
+                interruptions: Interruptions::default(),
+            };
+            hive.supervise(lease, Policy::default(), move || NodeLease::new(parts.clone()));
+            hive.open().unwrap();
+            (hive, lease_to, hub_probe)
+        };
+        let (_hive, lease_to, _hub) = start("cloudcore-a", Some("192.0.2.1:9444"));
+        let holder = async |name: &str| {
+            let node = NodeName::parse(name).unwrap();
+            lease_to.ask(LONG, |reply| NodeLeaseMsg::Holder { node, reply }).await.unwrap()
+        };
+        let held = |cloudcore: &str, address: Option<&str>, is_here| {
+            Ok(Some(contract::nodelease::NodeHolder {
+                cloudcore: cloudcore.to_owned(),
+                address: address.map(str::to_owned),
+                is_here,
+            }))
+        };
+        let until_shown = async |name: &str| {
+            let until = env.now() + LONG;
+            loop {
+                match holder(name).await {
+                    // Nobody says that it is nowhere before the watch has listed; and then it shows a Node as soon as it can.
+                    Err(_) | Ok(None) if env.now() < until => env.sleep(Duration::from_millis(10)).await,
+                    found => return found,
+                }
+            }
+        };
+        assert_eq!(until_shown("edge-2").await, held("cloudcore-b", Some("192.0.2.2:9444"), false));
+        assert_eq!(holder("edge-1").await, Ok(None), "there is no such Node");
+        let (_other_hive, other, _other_hub) = start("cloudcore-c", None);
+        let claim = |name: &str| {
+            let node = NodeName::parse(name).unwrap();
+            move |reply| NodeLeaseMsg::Claim { node, certificate: "01".to_owned(), reply }
+        };
+        for name in ["edge-1", "edge-3"] {
+            lease_to.ask(LONG, claim(name)).await.unwrap().unwrap();
+        }
+        // One to which nobody can pass anything takes the address of the one before away.
+        other.ask(LONG, claim("edge-3")).await.unwrap().unwrap();
+        make_node("edge-1").await;
+        make_node("edge-3").await;
+        assert_eq!(until_shown("edge-1").await, held("cloudcore-a", Some("192.0.2.1:9444"), true));
+        assert_eq!(until_shown("edge-3").await, held("cloudcore-c", None, false));
     });
 }

@@ -42,6 +42,7 @@ pub const ACTORS: [ActorKind; 27] = [
             "NodeCreated",
             "NodeMissing",
             "Holds",
+            "Holder",
             "Renew",
             "ShowSynced",
         ],

@@ -281,7 +281,7 @@ impl World {
                 checks: Default::default(),
                 serving: None,
                 does_jobs: false,
-                rules: cloud::topology::RuleSettings { settings: router, door: None },
+                rules: cloud::topology::RuleSettings { settings: router, door: None, peers: None },
                 renewal: None,
                 known: cloud_hub::KnownCertificates::default(),
             };

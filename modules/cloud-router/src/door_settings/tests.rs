@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
+use crate::rule_calls::RuleCalls;
 
 const TOKENS: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
 /// What a test waits for a fact at the most.
@@ -22,15 +23,13 @@ fn door(callers: Callers) -> (Server, SocketAddr) {
         callers: callers.clone(),
     };
     let limits = nodecalls::Limits { of_node: 1, of_user: 1, all: 1 };
-    let door = Door {
-        callers,
+    let calls = RuleCalls {
         rules: Default::default(),
         status: Default::default(),
         calls: NodeCalls::new(limits, Metrics::default(), env.clock()),
-        within: LONG,
         clock: env.clock(),
-        metrics: Metrics::default(),
     };
+    let door = Door { callers, calls, within: LONG, peers: None, metrics: Metrics::default() };
     (settings.serve(door, &env).unwrap(), address)
 }
 

@@ -9,14 +9,14 @@ use tokio::net::TcpStream;
 use crate::fixture::{self, Mqtt, TOKEN, broker, endpoint, free_port, rule, until_status};
 use crate::target::Target;
 
-struct Answered {
-    status: u16,
-    headers: http::HeaderMap,
-    body: String,
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
 }
 
 /// A request over a connection of its own.
-async fn ask(
+pub(crate) async fn ask(
     port: u16,
     method: &str,
     path: &str,
@@ -42,7 +42,7 @@ async fn ask(
     }
 }
 
-const BEARER: (&str, &str) = ("authorization", "Bearer a-token-of-sixteen-and-more");
+pub(crate) const BEARER: (&str, &str) = ("authorization", "Bearer a-token-of-sixteen-and-more");
 
 async fn call(cluster: &Cluster, method: &str, path: &str, body: &str) -> Answered {
     assert_eq!(BEARER.1, format!("Bearer {TOKEN}"));
@@ -50,7 +50,7 @@ async fn call(cluster: &Cluster, method: &str, path: &str, body: &str) -> Answer
 }
 
 /// A node that is linked and calls services; where its applications call.
-async fn node_with_services(cluster: &mut Cluster) -> (Node, u16) {
+pub(crate) async fn node_with_services(cluster: &mut Cluster) -> (Node, u16) {
     let mut node = cluster.node("edge-1").await;
     let port = free_port();
     node.reconfigure(|settings| {
@@ -62,7 +62,7 @@ async fn node_with_services(cluster: &mut Cluster) -> (Node, u16) {
     (node, port)
 }
 
-async fn linked(cluster: &Cluster, node: &Node) {
+pub(crate) async fn linked(cluster: &Cluster, node: &Node) {
     cluster.until_async("the link is up", async || node.snapshot("edge-hub").await["up"] == true).await;
 }
 

@@ -125,6 +125,7 @@ impl Cloud {
             client: client.clone(),
             hub: to_hub.clone(),
             cloudcore: name.to_owned(),
+            address: None,
             lease_period: Duration::ZERO,
             interruptions: interruptions.clone(),
         };
