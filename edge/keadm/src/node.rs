@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
-use config::parse_host_port;
+use config::{Defect, parse_host_port};
 use contract::NodeName;
 use edge_hub::IdentityFiles;
 use edge_store::{HeldStore, StoreError, StoreInspector};
@@ -16,7 +16,6 @@ use hyper::body::Bytes;
 use pki::{JoinToken, NodeRequest};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::Value;
 
 use crate::config_location::ConfigLocation;
 use crate::endpoints::{CloudPorts, Endpoints};
@@ -205,6 +204,10 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         file.push(suffix);
         files.push(file.into());
     }
+    // What an update of the settings left of those before.
+    let mut before = config.file.clone().into_os_string();
+    before.push(".before");
+    files.push(before.into());
     files.push(config.file.clone());
     for path in &files {
         match fs::remove_file(path) {
@@ -301,13 +304,7 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     settings.modules.edge_hub.http_server.clone_from(&endpoints.https);
     settings.modules.edge_hub.quic.server.clone_from(&endpoints.quic);
     settings.modules.edge_hub.websocket.server.clone_from(&endpoints.websocket);
-    let mut tree = serde_json::to_value(&settings)?;
-    let defaults = serde_json::to_value(EdgeCore::default())?;
-    for pair in &order.set {
-        set(&mut tree, &defaults, pair)?;
-    }
-    let mut settings: EdgeCore =
-        serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
+    let mut settings = settings.with(pairs(&order.set)?).map_err(|defect| not_set(&defect))?;
     let warnings = settings.take_counterparts();
     order.config.check(&settings)?;
     if let Some(defect) = settings.defects_here().first() {
@@ -316,62 +313,15 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<(Edg
     Ok((settings, warnings))
 }
 
-/// One `--set`. As in a file, a section that is given in part keeps the rest; the keys of one that is empty by default, as labels, are
-/// the user's own, and their values texts.
-fn set(tree: &mut Value, defaults: &Value, pair: &str) -> Result<()> {
-    let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-    let at = pointer(key);
-    if let Some(config_location) = tree.pointer_mut(&at) {
-        let given = match config_location {
-            Value::String(_) => Value::from(value),
-            _ => serde_json::from_str(value)
-                .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
-        };
-        return lay(config_location, defaults.pointer(&at), given, key);
-    }
-    let (section, name) = at.rsplit_once('/').unwrap_or_default();
-    match tree.pointer_mut(section) {
-        Some(Value::Object(own)) if is_users(defaults.pointer(section)) => {
-            own.insert(name.replace("~1", "/").replace("~0", "~"), Value::from(value));
-            Ok(())
-        }
-        _ => bail!("--set {key}: edgecore.yaml has no such key"),
-    }
+/// What stands on both sides of each `--set`.
+pub(crate) fn pairs(set: &[String]) -> Result<Vec<(&str, &str)>> {
+    set.iter()
+        .map(|pair| pair.split_once('=').with_context(|| format!("--set {pair} is not key=value")))
+        .collect()
 }
 
-fn is_users(default: Option<&Value>) -> bool {
-    default.and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
-}
-
-fn lay(location: &mut Value, default: Option<&Value>, given: Value, key: &str) -> Result<()> {
-    match (location, given) {
-        (Value::Object(own), Value::Object(given)) if !is_users(default) => {
-            for (name, value) in given {
-                let Some(below) = own.get_mut(&name) else {
-                    bail!("--set {key}: edgecore.yaml has no `{name}` there");
-                };
-                lay(below, default.and_then(|own| own.get(&name)), value, &format!("{key}.{name}"))?;
-            }
-        }
-        (location, given) => *location = given,
-    }
-    Ok(())
-}
-
-/// The JSON pointer of a key as Helm writes it: dots between the parts, `\.` for a dot inside of one.
-fn pointer(key: &str) -> String {
-    let mut pointer = String::from("/");
-    let mut letters = key.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' => pointer.extend(letters.next()),
-            '.' => pointer.push('/'),
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
-        }
-    }
-    pointer
+fn not_set(defect: &Defect) -> anyhow::Error {
+    anyhow::anyhow!("--set: `{}` {}", defect.key, defect.what)
 }
 
 #[cfg(test)]
@@ -389,13 +339,9 @@ mod tests {
         }
     }
 
-    fn with(pairs: &[&str]) -> Result<EdgeCore> {
-        let defaults = serde_json::to_value(EdgeCore::default())?;
-        let mut tree = defaults.clone();
-        for pair in pairs {
-            set(&mut tree, &defaults, pair)?;
-        }
-        Ok(serde_json::from_value(tree)?)
+    fn with(set: &[&str]) -> Result<EdgeCore> {
+        let set: Vec<String> = set.iter().map(|pair| (*pair).to_owned()).collect();
+        EdgeCore::default().with(pairs(&set)?).map_err(|defect| not_set(&defect))
     }
 
     #[test]
@@ -439,9 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_set_may_hold_dots() {
-        assert_eq!(pointer("modules.edged.nodeIP"), "/modules/edged/nodeIP");
-        assert_eq!(pointer("a.evictionHard.nodefs\\.available"), "/a/evictionHard/nodefs.available");
-        assert_eq!(pointer("labels.x/y~z"), "/labels/x~1y~0z");
+    fn what_is_no_pair_is_named() {
+        assert!(with(&["modules.edgeHub.heartbeat"]).unwrap_err().to_string().contains("is not key=value"));
     }
 }

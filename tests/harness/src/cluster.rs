@@ -20,7 +20,7 @@
 //! # }
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use contract::NodeName;
 use contract::metamanager::MetaDown;
 use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
+use edge_taskmanager::NodePrograms;
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::Value;
 
@@ -334,6 +335,7 @@ impl Cluster {
             endpoints,
             runtime,
             stand_in: None,
+            programs: None,
             core: None,
         }
     }
@@ -500,6 +502,8 @@ pub struct Node {
     endpoints: Option<Endpoints>,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
+    /// What jobs exchange; `None`: nothing.
+    programs: Option<NodePrograms>,
     core: Option<EdgeCore>,
 }
 
@@ -596,11 +600,25 @@ impl Node {
             endpoints,
             certificates,
             network: None,
-            programs: None,
+            programs: self.programs.clone(),
             runtime: Arc::clone(&self.runtime),
             store,
         };
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+    }
+
+    /// Has jobs exchange an `edgecore.yaml` that says this and nothing else, by this `keadm`, from the next start on. Answers where it is.
+    pub fn exchange_settings_by(&mut self, keadm: &Path, text: &str) -> PathBuf {
+        let config = self.folder.join("edgecore.yaml");
+        std::fs::write(&config, text).unwrap();
+        self.programs = Some(NodePrograms {
+            keadm: keadm.to_owned(),
+            config: config.clone(),
+            store: self.settings.database.data_source.clone(),
+            runtime_endpoint: String::new(),
+            settings: Arc::new(config::edge::EdgeCore::load(&config).unwrap()),
+        });
+        config
     }
 
     /// Ends it and starts it with other settings.
