@@ -81,8 +81,9 @@ mod tests {
             assert!(why.contains("since edgecore started"), "{why}");
         }
         fs::remove_file(&config).unwrap();
-        assert!(
-            examined("modules.edgeHub.heartbeat", "20").unwrap_err().starts_with("as it is, cannot read")
-        );
+        assert!(examined("modules.edgeHub.heartbeat", "20").unwrap_err().contains("is wrong as it is"));
+        fs::write(&config, "modules:\n  eventBus:\n    mqttPassword: hush\n   x: [\n").unwrap();
+        let why = examined("modules.edgeHub.heartbeat", "20").unwrap_err();
+        assert!(why.contains("is wrong as it is") && !why.contains("hush"), "{why}");
     }
 }

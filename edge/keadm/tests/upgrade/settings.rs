@@ -143,8 +143,7 @@ fn what_is_wrong_is_refused_by_name_and_nothing_is_changed() {
         "`modules.edgeStream.socket` is where the supervisor looks",
     );
     refused(&[HEARTBEAT], "is not key=value");
-    node.until_free();
-    let lock = JournalFolder::of(&node.store).lock().unwrap();
+    let lock = until("the journal's lock", || JournalFolder::of(&node.store).lock().unwrap());
     refused(&[&pair("20")], "Lock: another upgrade of this node is under way");
     drop(lock);
     let (good, said) = node.update(&[]);
