@@ -93,7 +93,7 @@ pub struct Modules {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TaskManager {
-    /// Whether the node does them: jobs of the cloud pull images here, and exchange edgecore.
+    /// Whether the node does them: jobs of the cloud pull images here, exchange edgecore, and change some of these settings.
     pub enable: bool,
 }
 

@@ -21,7 +21,12 @@ impl EdgeCore {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load_with_warnings(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
-        let parsed = load::parse::<EdgeCore>(path, &load::read(path)?, kubeedge::EDGECORE)?;
+        Self::of_text(path, &load::read(path)?)
+    }
+
+    /// The same for what was read, or is to be read, at `path`.
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let parsed = load::parse::<EdgeCore>(path, text, kubeedge::EDGECORE)?;
         let Parsed { mut config, mut warnings, unknown: mut defects } = parsed;
         warnings.extend(config.take_counterparts());
         defects.extend(config.defects_here());

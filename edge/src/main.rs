@@ -110,7 +110,7 @@ async fn run(order: Order) -> Result<()> {
     daemon::serve(EdgeCore::start(&settings, dependencies, env).await?).await
 }
 
-/// What NodeUpgradeJobs exchange this program with: the keadm that lies beside it.
+/// What NodeUpgradeJobs and ConfigUpdateJobs exchange this program and its settings with: the keadm that lies beside it.
 fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
     let own = std::env::current_exe().ok()?;
     Some(NodePrograms {
@@ -118,6 +118,7 @@ fn programs(settings: &Settings, config: &Path) -> Option<NodePrograms> {
         config: std::path::absolute(config).ok()?,
         store: settings.database.data_source.clone(),
         runtime_endpoint: settings.modules.edged.tailored_kubelet_config.container_runtime_endpoint.clone(),
+        settings: Arc::new(settings.clone()),
     })
 }
 

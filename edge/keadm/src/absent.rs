@@ -1,12 +1,8 @@
 //! Verbs of KubeEdge's keadm that this one does not have.
 
 /// Each verb, and what does its work here.
-const ABSENT: [(&str, &str); 6] = [
+const ABSENT: [(&str, &str); 5] = [
     ("deprecated", "there are no older ways to install"),
-    (
-        "config-update",
-        "change the settings in edgecore.yaml, and `systemctl restart edgecore`: what is wrong with them is in its log (`journalctl -u edgecore`)",
-    ),
     (
         "check",
         "nothing is checked before joining; edgecore names in its log what it misses on this machine (`journalctl -u edgecore`)",

@@ -124,6 +124,8 @@ enum Command {
     },
     /// Exchanges edgecore for a new one, and puts the old one back if that is not healthy in time
     Upgrade(keadm::Upgrade),
+    /// Writes values into edgecore.yaml and restarts edgecore, and puts the file of before back if the node is not healthy in time
+    ConfigUpdate(keadm::ConfigUpdate),
     /// Puts edgecore and its settings of a backup back
     #[command(subcommand)]
     Rollback(keadm::RollbackCommand),
@@ -318,6 +320,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Command::Upgrade(command) => keadm::upgrade(&command, &Env::real(), &mut say).await,
+        Command::ConfigUpdate(order) => keadm::config_update(&order, &Env::real(), &mut say).await,
         Command::Rollback(command) => keadm::rollback(&command, &Env::real(), &mut say).await,
         Command::Backup(command) => keadm::backup(&command, &Env::real(), &mut say).await,
         Command::Version { output } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use config::edge::EdgeCore;
-use config::parse_host_port;
+use config::{Defect, parse_host_port};
 use contract::NodeName;
 use edge_hub::IdentityFiles;
 use edge_store::{HeldStore, StoreError, StoreInspector};
@@ -221,6 +221,10 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         file.push(suffix);
         files.push(file.into());
     }
+    // What an update of the settings left of those before.
+    let mut before = config.file.clone().into_os_string();
+    before.push(".before");
+    files.push(before.into());
     files.push(config.file.clone());
     for path in &files {
         match fs::remove_file(path) {
@@ -326,36 +330,39 @@ fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<Sett
     settings.modules.edge_hub.http_server.clone_from(&endpoints.https);
     settings.modules.edge_hub.quic.server.clone_from(&endpoints.quic);
     settings.modules.edge_hub.websocket.server.clone_from(&endpoints.websocket);
-    let mut tree = serde_json::to_value(&settings)?;
-    let defaults = serde_json::to_value(EdgeCore::default())?;
-    for pair in &order.set {
-        set(&mut tree, &defaults, pair)?;
-    }
-    let mut settings: EdgeCore =
-        serde_json::from_value(tree).context("--set gives a value of the wrong type")?;
+    let mut settings = settings.with(pairs(&order.set)?).map_err(|defect| not_set(&defect))?;
     let warnings = settings.take_counterparts();
     order.config.check(&settings)?;
     if let Some(defect) = settings.defects_here().first() {
         bail!("`{}` {}", defect.key, defect.what);
     }
-    let named = JOINED.iter().map(|key| pointer(key));
-    let named: BTreeSet<String> =
-        named.chain(order.set.iter().filter_map(|pair| Some(pointer(pair.split_once('=')?.0)))).collect();
-    let said = said("", &serde_json::to_value(&settings)?, Some(&defaults), &named);
+    let set = pairs(&order.set)?;
+    let named = JOINED.into_iter().chain(set.into_iter().map(|(key, _)| key));
+    let named: BTreeSet<Vec<String>> = named.map(config::key_parts).collect();
+    let defaults = serde_json::to_value(EdgeCore::default())?;
+    let said = said(&mut Vec::new(), &serde_json::to_value(&settings)?, Some(&defaults), &named);
     let text = format!("{HEAD}{}", serde_saphyr::to_string(&said.unwrap_or_default())?);
     Ok(Settings { settings, text, warnings })
 }
 
 /// What of the settings stands in the file: what is otherwise than by default, and each value that was named, be it the default. What
 /// does not stand there is the release's own, so that the next one may have another default, or none of that name.
-fn said(at: &str, own: &Value, default: Option<&Value>, named: &BTreeSet<String>) -> Option<Value> {
+fn said(
+    at: &mut Vec<String>,
+    own: &Value,
+    default: Option<&Value>,
+    named: &BTreeSet<Vec<String>>,
+) -> Option<Value> {
     match (own, default) {
         (Value::Object(own), Some(Value::Object(default))) if !default.is_empty() => {
-            let part = |(name, own): (&String, &Value)| {
-                let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-                Some((name.clone(), said(&at, own, default.get(name), named)?))
-            };
-            let parts: serde_json::Map<String, Value> = own.iter().filter_map(part).collect();
+            let mut parts = serde_json::Map::new();
+            for (name, own) in own {
+                at.push(name.clone());
+                if let Some(part) = said(at, own, default.get(name), named) {
+                    parts.insert(name.clone(), part);
+                }
+                at.pop();
+            }
             (!parts.is_empty()).then_some(Value::Object(parts))
         }
         (own, Some(default)) if own == default && !named.contains(at) => None,
@@ -363,62 +370,15 @@ fn said(at: &str, own: &Value, default: Option<&Value>, named: &BTreeSet<String>
     }
 }
 
-/// One `--set`. As in a file, a section that is given in part keeps the rest; the keys of one that is empty by default, as labels, are
-/// the user's own, and their values texts.
-fn set(tree: &mut Value, defaults: &Value, pair: &str) -> Result<()> {
-    let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair} is not key=value") };
-    let at = pointer(key);
-    if let Some(config_location) = tree.pointer_mut(&at) {
-        let given = match config_location {
-            Value::String(_) => Value::from(value),
-            _ => serde_json::from_str(value)
-                .with_context(|| format!("--set {key}: `{value}` is not of its type"))?,
-        };
-        return lay(config_location, defaults.pointer(&at), given, key);
-    }
-    let (section, name) = at.rsplit_once('/').unwrap_or_default();
-    match tree.pointer_mut(section) {
-        Some(Value::Object(own)) if is_users(defaults.pointer(section)) => {
-            own.insert(name.replace("~1", "/").replace("~0", "~"), Value::from(value));
-            Ok(())
-        }
-        _ => bail!("--set {key}: edgecore.yaml has no such key"),
-    }
+/// What stands on both sides of each `--set`.
+pub(crate) fn pairs(set: &[String]) -> Result<Vec<(&str, &str)>> {
+    set.iter()
+        .map(|pair| pair.split_once('=').with_context(|| format!("--set {pair} is not key=value")))
+        .collect()
 }
 
-fn is_users(default: Option<&Value>) -> bool {
-    default.and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
-}
-
-fn lay(location: &mut Value, default: Option<&Value>, given: Value, key: &str) -> Result<()> {
-    match (location, given) {
-        (Value::Object(own), Value::Object(given)) if !is_users(default) => {
-            for (name, value) in given {
-                let Some(below) = own.get_mut(&name) else {
-                    bail!("--set {key}: edgecore.yaml has no `{name}` there");
-                };
-                lay(below, default.and_then(|own| own.get(&name)), value, &format!("{key}.{name}"))?;
-            }
-        }
-        (location, given) => *location = given,
-    }
-    Ok(())
-}
-
-/// The JSON pointer of a key as Helm writes it: dots between the parts, `\.` for a dot inside of one.
-fn pointer(key: &str) -> String {
-    let mut pointer = String::from("/");
-    let mut letters = key.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' => pointer.extend(letters.next()),
-            '.' => pointer.push('/'),
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
-        }
-    }
-    pointer
+fn not_set(defect: &Defect) -> anyhow::Error {
+    anyhow::anyhow!("--set: `{}` {}", defect.key, defect.what)
 }
 
 #[cfg(test)]
@@ -436,13 +396,9 @@ mod tests {
         }
     }
 
-    fn with(pairs: &[&str]) -> Result<EdgeCore> {
-        let defaults = serde_json::to_value(EdgeCore::default())?;
-        let mut tree = defaults.clone();
-        for pair in pairs {
-            set(&mut tree, &defaults, pair)?;
-        }
-        Ok(serde_json::from_value(tree)?)
+    fn with(set: &[&str]) -> Result<EdgeCore> {
+        let set: Vec<String> = set.iter().map(|pair| (*pair).to_owned()).collect();
+        EdgeCore::default().with(pairs(&set)?).map_err(|defect| not_set(&defect))
     }
 
     #[test]
@@ -534,9 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_set_may_hold_dots() {
-        assert_eq!(pointer("modules.edged.nodeIP"), "/modules/edged/nodeIP");
-        assert_eq!(pointer("a.evictionHard.nodefs\\.available"), "/a/evictionHard/nodefs.available");
-        assert_eq!(pointer("labels.x/y~z"), "/labels/x~1y~0z");
+    fn what_is_no_pair_is_named() {
+        assert!(with(&["modules.edgeHub.heartbeat"]).unwrap_err().to_string().contains("is not key=value"));
     }
 }

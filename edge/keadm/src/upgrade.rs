@@ -82,10 +82,10 @@ pub struct OfConfig {
 
 /// When the new edgecore is good.
 #[derive(Args)]
-struct OfHealth {
+pub(crate) struct OfHealth {
     /// The node's edgecore.yaml
     #[arg(long, default_value = DEFAULT_PATH, value_parser = config_location::parser())]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     /// It is enough that the new edgecore answers and stays: for a node without the cloud, or one that is not Ready before
     #[arg(long)]
     offline_ok: bool,
@@ -95,7 +95,11 @@ struct OfHealth {
 }
 
 impl OfHealth {
-    fn order(&self) -> Result<Order> {
+    /// The order of this.
+    ///
+    /// # Errors
+    /// When nobody knows where keadm is.
+    pub(crate) fn order(&self) -> Result<Order> {
         let (config, keadm) = (self.config.clone(), own_program()?);
         Ok(Order { config, keadm, offline_ok: self.offline_ok, within: self.timeout })
     }
@@ -296,7 +300,10 @@ fn deaf_to_hangup() -> Result<Signal> {
 }
 
 /// Starts the supervisor, and says what it does until it has ended.
-async fn hand_over(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be started, was ended, or what was there before had to be put back.
+pub(crate) async fn hand_over(config: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let config = std::path::absolute(config).context("where edgecore.yaml is")?;
     let journals = journals(&config, say)?;
     let shown = journals.load()?.map_or(0, |journal| journal.steps.len());

@@ -22,8 +22,6 @@ use crate::watched::watched;
 use crate::writer::{self, Job};
 use crate::{desired, events, secret};
 
-/// The kinds of jobs that are done.
-const KINDS: [TaskKind; 2] = [TaskKind::ImagePrePull, TaskKind::NodeUpgrade];
 /// 2 s between looks whose time is over, whose turn it is, and what could not be written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// 4 jobs are worked on at once: each costs the API server some requests, and whoever may make jobs decides how many there are.
@@ -112,7 +110,7 @@ impl Actor for TaskManager {
                 let what = watched(kind);
                 kubewatch::watch(client, what, None, interruptions, cx, || CloudTaskMsg::Reconcile)
             };
-            self.caches = KINDS.map(|kind| (kind, watch(kind))).into();
+            self.caches = TaskKind::ALL.map(|kind| (kind, watch(kind))).into();
             cx.every(LOOK_EVERY, || CloudTaskMsg::Tick);
         }
         let reports = TaskReports { myself: cx.myself(), env: cx.env().clone(), traffic: Default::default() };

@@ -56,7 +56,7 @@ impl JobSpec {
         match kind {
             TaskKind::ImagePrePull => image_pre_pull(&spec(job)?),
             TaskKind::NodeUpgrade => node_upgrade(&spec(job)?),
-            TaskKind::ConfigUpdate => Err(format!("this CloudCore does no {}", kind.word())),
+            TaskKind::ConfigUpdate => config_update(&spec(job)?),
         }
     }
 }
@@ -67,30 +67,19 @@ fn spec<T: DeserializeOwned>(job: &Value) -> Result<T, String> {
 }
 
 /// What all jobs have.
-struct Common<'a> {
-    node_names: &'a [String],
-    label_selector: Option<&'a NodeSelector>,
-    concurrency: Option<i32>,
-    timeout_seconds: Option<i32>,
-    failure_tolerate: &'a str,
-    check_items: &'a [String],
-}
-
-impl Common<'_> {
-    fn read(self) -> Result<JobSpec, String> {
-        let check = self.check_items.iter().find(|item| !CHECK_ITEMS.contains(&item.as_str()));
-        if let Some(item) = check {
-            let item: String = item.chars().take(32).collect();
-            return Err(format!("checkItems: `{item}` is none of cpu, mem and disk"));
-        }
-        Ok(JobSpec {
-            nodes: choice(self.node_names, self.label_selector)?,
-            concurrency: usize::try_from(self.concurrency.unwrap_or(CONCURRENCY)).unwrap_or(1).max(1),
-            timeout: timeout(self.timeout_seconds)?,
-            failure_tolerate: tolerate(self.failure_tolerate)?,
-            image_secret: None,
-        })
+fn common(job: &crd::NodeJobSpec, check_items: &[String]) -> Result<JobSpec, String> {
+    let check = check_items.iter().find(|item| !CHECK_ITEMS.contains(&item.as_str()));
+    if let Some(item) = check {
+        let item: String = item.chars().take(32).collect();
+        return Err(format!("checkItems: `{item}` is none of cpu, mem and disk"));
     }
+    Ok(JobSpec {
+        nodes: choice(&job.node_names, job.label_selector.as_ref())?,
+        concurrency: usize::try_from(job.concurrency.unwrap_or(CONCURRENCY)).unwrap_or(1).max(1),
+        timeout: timeout(job.timeout_seconds)?,
+        failure_tolerate: tolerate(&job.failure_tolerate)?,
+        image_secret: None,
+    })
 }
 
 fn choice(names: &[String], selector: Option<&NodeSelector>) -> Result<NodeChoice, String> {
@@ -146,15 +135,8 @@ fn image_pre_pull(spec: &crd::ImagePrePullJobSpec) -> Result<JobSpec, String> {
     if template.retry_times.is_some_and(|times| !(0..=RETRIES_MAX).contains(&times)) {
         return Err(format!("retryTimes is not 0 to {RETRIES_MAX}"));
     }
-    let common = Common {
-        node_names: &template.node_names,
-        label_selector: template.label_selector.as_ref(),
-        concurrency: template.concurrency,
-        timeout_seconds: template.timeout_seconds,
-        failure_tolerate: &template.failure_tolerate,
-        check_items: &template.check_items,
-    };
-    Ok(JobSpec { image_secret: secret_name(&template.image_secrets)?, ..common.read()? })
+    let common = common(&template.job, &template.check_items)?;
+    Ok(JobSpec { image_secret: secret_name(&template.image_secrets)?, ..common })
 }
 
 fn node_upgrade(spec: &crd::NodeUpgradeJobSpec) -> Result<JobSpec, String> {
@@ -166,17 +148,17 @@ fn node_upgrade(spec: &crd::NodeUpgradeJobSpec) -> Result<JobSpec, String> {
                 .to_owned(),
         );
     }
-    let common = Common {
-        node_names: &spec.node_names,
-        label_selector: spec.label_selector.as_ref(),
-        concurrency: spec.concurrency,
-        timeout_seconds: spec.timeout_seconds,
-        failure_tolerate: &spec.failure_tolerate,
-        check_items: &spec.check_items,
-    };
-    let spec = common.read()?;
-    // BackUp, Upgrade and RollBack are told together, by whichever edgecore runs then.
-    Ok(JobSpec { timeout: spec.timeout * 3, ..spec })
+    Ok(told_together(common(&spec.job, &spec.check_items)?))
+}
+
+fn config_update(spec: &crd::ConfigUpdateJobSpec) -> Result<JobSpec, String> {
+    node_task::check_fields(&spec.update_fields)?;
+    Ok(told_together(common(&spec.job, &[])?))
+}
+
+/// BackUp, Upgrade or Update, and RollBack are told together, by whichever edgecore runs then.
+fn told_together(spec: JobSpec) -> JobSpec {
+    JobSpec { timeout: spec.timeout * 3, ..spec }
 }
 
 fn secret_name(text: &str) -> Result<Option<(String, String)>, String> {
@@ -327,6 +309,30 @@ mod tests {
         ] {
             let error = read(&|spec| spec[key] = value.clone()).unwrap_err();
             assert!(error.contains(said), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_of_settings_are_one_line_each_and_what_they_say_is_the_nodes_to_judge() {
+        let read = |fields: Value| {
+            let spec =
+                json!({"updateFields": fields, "nodeNames": ["a"], "timeoutSeconds": 60, "concurrency": 3});
+            JobSpec::read(TaskKind::ConfigUpdate, &json!({ "spec": spec }))
+        };
+        let spec = read(json!({"modules.edgeHub.heartbeat": "20", "no.such.key": "x"})).unwrap();
+        assert_eq!((spec.concurrency, spec.timeout), (3, Duration::from_secs(180)));
+        for (fields, said) in [
+            (json!({}), "updateFields has 0; write 1 to 64"),
+            (
+                json!({"modules.edgeHub.heartbeat": "20\nkind: x"}),
+                "`modules.edgeHub.heartbeat` has a line break",
+            ),
+            (json!({"a;reboot": "1"}), "`a;reboot` is no key"),
+            (json!({"a": 1}), "spec: "),
+            (json!(null), "spec: "),
+        ] {
+            let error = read(fields).unwrap_err();
+            assert!(error.contains(said), "{error}");
         }
     }
 

@@ -5,7 +5,7 @@ use beehive::Message;
 use crate::ChangedObjects;
 use crate::node_task::{TaskAction, TaskImage};
 
-/// How an exchange of edgecore has ended.
+/// How an exchange of edgecore, or of its settings, has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeEnd {
     /// Why the new one does not run.
@@ -44,6 +44,13 @@ pub enum EdgeTaskMsg {
         /// Why not.
         outcome: Result<(), String>,
     },
+    /// The settings were held against what the job wants of them.
+    Examined {
+        /// The job's uid.
+        uid: String,
+        /// Whether they are to be others; or why they cannot be.
+        outcome: Result<bool, String>,
+    },
     /// Somebody on the node has confirmed the part.
     Confirmed {
         /// The job's uid.
@@ -79,6 +86,7 @@ impl Message for EdgeTaskMsg {
             EdgeTaskMsg::Checked { .. } => "Checked",
             EdgeTaskMsg::Pulled { .. } => "Pulled",
             EdgeTaskMsg::Fetched { .. } => "Fetched",
+            EdgeTaskMsg::Examined { .. } => "Examined",
             EdgeTaskMsg::Confirmed { .. } => "Confirmed",
             EdgeTaskMsg::Marked { .. } => "Marked",
             EdgeTaskMsg::Exchanged { .. } => "Exchanged",

@@ -4,6 +4,8 @@
 //! that has ended. Beside the job's `spec` that object may have the Secret of its `imageSecrets` ([`SECRET_FIELD`]), so the rows of these
 //! kinds are sealed on the node.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use crate::ids::{CONFIG_UPDATE_JOBS, IMAGE_PRE_PULL_JOBS, NODE_UPGRADE_JOBS};
@@ -16,6 +18,12 @@ pub const ACTIONS_MAX: usize = 16;
 pub const IMAGES_MAX: usize = 32;
 /// 512 bytes of an image's name: longer ones are none.
 pub const IMAGE_MAX: usize = 512;
+/// 64 values of one ConfigUpdateJob.
+pub const FIELDS_MAX: usize = 64;
+/// 256 bytes of the key of a value.
+pub const FIELD_KEY_MAX: usize = 256;
+/// 4 KiB of a value.
+pub const FIELD_VALUE_MAX: usize = 4 << 10;
 /// 512 bytes of a sentence.
 pub const REASON_MAX: usize = 512;
 /// 64 bytes of an action's name, a time or a version.
@@ -170,6 +178,34 @@ pub fn check_image(image: &str) -> Result<(), NoImage> {
     if begins && image.len() <= IMAGE_MAX && image.bytes().all(fits) { Ok(()) } else { Err(NoImage) }
 }
 
+/// Whether these can be values of `edgecore.yaml` by their keys: what they say, and whether a job may say it, is for the node to judge.
+///
+/// # Errors
+/// A sentence, which names the key and what it has to be.
+pub fn check_fields(fields: &BTreeMap<String, String>) -> Result<(), String> {
+    if fields.is_empty() || fields.len() > FIELDS_MAX {
+        return Err(format!("updateFields has {}; write 1 to {FIELDS_MAX}", fields.len()));
+    }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/\\".contains(&byte);
+    for (key, value) in fields {
+        let shown: String = key.chars().take(64).flat_map(char::escape_default).collect();
+        let begins = key.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        if !begins || key.len() > FIELD_KEY_MAX || !key.bytes().all(fits) {
+            return Err(format!(
+                "updateFields: `{shown}` is no key such as modules.edgeHub.heartbeat, of at most {FIELD_KEY_MAX} bytes"
+            ));
+        }
+        if value.len() > FIELD_VALUE_MAX {
+            let bytes = value.len();
+            return Err(format!("updateFields: `{shown}` has {bytes} bytes, and may have {FIELD_VALUE_MAX}"));
+        }
+        if value.contains(char::is_control) {
+            return Err(format!("updateFields: `{shown}` has a line break or another control character"));
+        }
+    }
+    Ok(())
+}
+
 /// 64 bytes of a version.
 const VERSION_MAX: usize = 64;
 /// KubeEdge's repository, where its own programs are.
@@ -315,6 +351,38 @@ mod tests {
         {
             assert_eq!(check_image(none), Err(NoImage), "{none}");
         }
+    }
+
+    #[test]
+    fn values_of_settings_are_bounded_and_one_line_each() {
+        let check = |key: &str, value: &str| check_fields(&[(key.to_owned(), value.to_owned())].into());
+        for (key, value) in [
+            ("modules.edgeHub.heartbeat", "20"),
+            ("modules.edged.tailoredKubeletConfig.evictionHard.memory\\.available", "5%"),
+            ("a", ""),
+            ("a", "é; $(reboot) `id` \"&*!|>"),
+        ] {
+            assert_eq!(check(key, value), Ok(()), "{key}");
+        }
+        let (long_key, long_value) = ("a".repeat(FIELD_KEY_MAX + 1), "a".repeat(FIELD_VALUE_MAX + 1));
+        for (key, value, said) in [
+            ("", "1", "is no key"),
+            ("--config", "1", "is no key"),
+            ("a b", "1", "is no key"),
+            ("a=b", "1", "is no key"),
+            ("a: {b", "1", "is no key"),
+            ("a\nb", "1", "`a\\nb` is no key"),
+            (&long_key, "1", "is no key"),
+            ("a", "1\nkind: CloudCore", "`a` has a line break"),
+            ("a", "\0", "control character"),
+            ("a", "\u{85}", "control character"),
+            ("a", &long_value, "may have 4096"),
+        ] {
+            let why = check(key, value).unwrap_err();
+            assert!(why.contains(said) && !why.contains(char::is_control), "{why}");
+        }
+        let many = (0..=FIELDS_MAX).map(|n| (format!("a{n}"), String::new())).collect();
+        assert!(check_fields(&many).is_err() && check_fields(&BTreeMap::new()).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::node_job::{ActionStatus, NodeSelector};
+use crate::node_job::{NodeJobSpec, NodeJobStatus, NodePartStatus};
 
 /// Images that edge nodes pull before they are needed.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,24 +35,12 @@ pub struct ImagePrePullTemplate {
     /// The images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
-    /// Which nodes, by name. This or `labelSelector`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub node_names: Vec<String>,
-    /// Which nodes, by their labels. This or `nodeNames`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_selector: Option<NodeSelector>,
+    /// Where.
+    #[serde(flatten)]
+    pub job: NodeJobSpec,
     /// What of a node has to be at most 80 percent full: cpu, mem, disk; disk if left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check_items: Vec<String>,
-    /// Which part of the nodes may fail, such as 0.1; none if left out.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub failure_tolerate: String,
-    /// How many nodes at once; 1 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<i32>,
-    /// How long each action may take, in seconds; 300 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<i32>,
     /// The Secret, as NAMESPACE/NAME, that registries are shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image_secrets: String,
@@ -62,35 +50,15 @@ pub struct ImagePrePullTemplate {
 }
 
 /// How far an ImagePrePullJob is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ImagePrePullJobStatus {
-    /// Init, InProgress, Completed or Failure.
-    pub phase: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Of each node.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub node_status: Vec<ImagePrePullNodeStatus>,
-}
+pub type ImagePrePullJobStatus = NodeJobStatus<ImagePrePullNodeStatus>;
 
 /// How far a node's pulls are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImagePrePullNodeStatus {
-    /// The node.
-    #[serde(default)]
-    pub node_name: String,
-    /// Pending, InProgress, Successful, Failure or Unknown.
-    #[serde(default)]
-    pub phase: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// What was done.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub action_flow: Vec<ActionStatus>,
+    /// How far its part is.
+    #[serde(flatten)]
+    pub part: NodePartStatus,
     /// What became of each image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_status: Vec<ImageStatus>,

@@ -8,6 +8,7 @@
 // kube's derive takes one `printcolumn(…)` per column: the lint sees their `type_` as repeated.
 #![allow(clippy::duplicated_attributes)]
 
+mod config_update_job;
 mod desired;
 mod device;
 mod device_model;
@@ -23,6 +24,7 @@ mod rule;
 mod rule_endpoint;
 mod validation;
 
+pub use config_update_job::{ConfigUpdateJob, ConfigUpdateJobSpec, ConfigUpdateJobStatus};
 pub use device::{
     CYCLE_MAX, DbMethod, DesiredValue, Device, DeviceMethod, DeviceProperty, DeviceSpec, Influxdb2,
     Influxdb2Client, Influxdb2Data, LegacyStatus, ModelReference, Mysql, MysqlClient, ProtocolConfig,
@@ -45,7 +47,9 @@ pub use image_pre_pull_job::{
 };
 pub use join_token::{JoinToken, JoinTokenSpec};
 pub use manifest::{file_name, manifests, to_yaml};
-pub use node_job::{ActionStatus, NodeSelector, NodeSelectorRequirement};
+pub use node_job::{
+    ActionStatus, NodeJobSpec, NodeJobStatus, NodePartStatus, NodeSelector, NodeSelectorRequirement,
+};
 pub use node_upgrade_job::{
     ImageDigestGatter, NodeUpgradeJob, NodeUpgradeJobSpec, NodeUpgradeJobStatus, NodeUpgradeStatus,
     RegistryApi,

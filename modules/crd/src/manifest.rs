@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::validation::with_validations;
 use crate::{
-    Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, ImagePrePullJob, JoinToken,
-    NodeUpgradeJob, OPERATIONS_GROUP, Rule, RuleEndpoint,
+    ConfigUpdateJob, Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, ImagePrePullJob,
+    JoinToken, NodeUpgradeJob, OPERATIONS_GROUP, Rule, RuleEndpoint,
 };
 
 /// All definitions, ready to be applied.
@@ -24,6 +24,7 @@ pub fn manifests() -> Vec<CustomResourceDefinition> {
         RuleEndpoint::crd(),
         ImagePrePullJob::crd(),
         NodeUpgradeJob::crd(),
+        ConfigUpdateJob::crd(),
     ];
     definitions.into_iter().map(finish).map(with_validations).map(with_older).collect()
 }

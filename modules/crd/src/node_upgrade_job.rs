@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::node_job::{ActionStatus, NodeSelector};
+use crate::node_job::{NodeJobSpec, NodeJobStatus, NodePartStatus};
 
 /// A new release on edge nodes.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,24 +31,12 @@ pub struct NodeUpgradeJobSpec {
     /// The image that holds it; its tag is the version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
-    /// Which nodes, by name. This or `labelSelector`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub node_names: Vec<String>,
-    /// Which nodes, by their labels. This or `nodeNames`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_selector: Option<NodeSelector>,
-    /// How long each action may take, in seconds; 300 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<i32>,
-    /// How many nodes at once; 1 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<i32>,
+    /// Where.
+    #[serde(flatten)]
+    pub job: NodeJobSpec,
     /// What of a node has to be at most 80 percent full: cpu, mem, disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check_items: Vec<String>,
-    /// Which part of the nodes may fail, such as 0.1; none if left out.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub failure_tolerate: String,
     /// Somebody on each node has to confirm it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_confirmation: bool,
@@ -83,39 +71,19 @@ pub struct RegistryApi {
 }
 
 /// How far a NodeUpgradeJob is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeUpgradeJobStatus {
-    /// Init, InProgress, Completed or Failure.
-    pub phase: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Of each node.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub node_status: Vec<NodeUpgradeStatus>,
-}
+pub type NodeUpgradeJobStatus = NodeJobStatus<NodeUpgradeStatus>;
 
 /// How far a node's upgrade is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeUpgradeStatus {
-    /// The node.
-    #[serde(default)]
-    pub node_name: String,
-    /// Pending, InProgress, Successful, Failure or Unknown.
-    #[serde(default)]
-    pub phase: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+    /// How far its part is.
+    #[serde(flatten)]
+    pub part: NodePartStatus,
     /// The release before.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub historic_version: String,
     /// The release that it is to have.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current_version: String,
-    /// What was done.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub action_flow: Vec<ActionStatus>,
 }

@@ -101,6 +101,7 @@ fn names_scope_and_subresources_are_the_contract() {
             row("ruleendpoints", "rules.kubeedge.io", "RuleEndpoint", json!(["re"])),
             row("imageprepulljobs", "operations.kubeedge.io", "ImagePrePullJob", Value::Null),
             row("nodeupgradejobs", "operations.kubeedge.io", "NodeUpgradeJob", Value::Null),
+            row("configupdatejobs", "operations.kubeedge.io", "ConfigUpdateJob", Value::Null),
         ]
     );
 }
@@ -114,7 +115,7 @@ fn what_is_written_for_an_older_version_is_refused_with_what_to_write() {
         let (name, current) =
             if is_job { ("v1alpha1", "write v1alpha2: ") } else { ("v1alpha2", "write v1beta1: ") };
         let older = crd.spec.versions.iter().find(|version| version.name == name);
-        if matches!(crd.spec.names.kind.as_str(), "DeviceStatus") {
+        if matches!(crd.spec.names.kind.as_str(), "DeviceStatus" | "ConfigUpdateJob") {
             assert!(older.is_none());
             continue;
         }
@@ -278,6 +279,22 @@ fn every_field_of_the_contract_is_there() {
     ] {
         assert_eq!(at(&prepull, path)["type"], kind, "{path}");
     }
+    let update = schema("configupdatejobs");
+    for (path, kind) in [
+        ("spec.nodeNames.[]", "string"),
+        ("spec.labelSelector", "object"),
+        ("spec.timeoutSeconds", "integer"),
+        ("spec.concurrency", "integer"),
+        ("spec.failureTolerate", "string"),
+        ("status.reason", "string"),
+        ("status.nodeStatus.[].nodeName", "string"),
+        ("status.nodeStatus.[].phase", "string"),
+        ("status.nodeStatus.[].reason", "string"),
+        ("status.nodeStatus.[].actionFlow.[].action", "string"),
+    ] {
+        assert_eq!(at(&update, path)["type"], kind, "{path}");
+    }
+    assert_eq!(at(&update, "spec.updateFields")["additionalProperties"]["type"], "string");
     let status = schema("devicestatuses");
     for path in ["status.twins.[].propertyName", "status.state", "status.lastOnlineTime"] {
         assert_eq!(at(&status, path)["type"], "string", "{path}");
@@ -316,6 +333,7 @@ fn only_values_are_required() {
         "ruleendpoints",
         "imageprepulljobs",
         "nodeupgradejobs",
+        "configupdatejobs",
     ] {
         walk(&schema(plural), plural, &mut required);
     }
@@ -339,6 +357,10 @@ fn only_values_are_required() {
             "nodeupgradejobs.spec.labelSelector.matchExpressions.[].key",
             "nodeupgradejobs.spec.labelSelector.matchExpressions.[].operator",
             "nodeupgradejobs.status.phase",
+            "configupdatejobs.spec.updateFields",
+            "configupdatejobs.spec.labelSelector.matchExpressions.[].key",
+            "configupdatejobs.spec.labelSelector.matchExpressions.[].operator",
+            "configupdatejobs.status.phase",
         ]
     );
 }

@@ -12,10 +12,10 @@ use contract::node_task::{self, TaskImage};
 use cri::{Content, Runtime};
 use edge_store::{Store, Write};
 
-use crate::plan::{Progress, Step};
+use crate::plan::{Order, Progress, Step};
 use crate::task::{Pulls, Task, Then, Upgrade, Work};
 use crate::upgrade::{self, Keadm, NodePrograms};
-use crate::{checks, events, package, store};
+use crate::{checks, events, package, settings, store};
 
 /// 5 s before what the store did not take, or could not be read, is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const PULL_AGAIN: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// Whether.
     pub enable: bool,
-    /// What edgecore is exchanged with; `None`: nothing, as it is not known by which file this one was started.
+    /// What edgecore and its settings are exchanged with; `None`: nothing, as it is not known by which file this one was started.
     pub programs: Option<NodePrograms>,
 }
 
@@ -95,6 +95,9 @@ impl Actor for TaskManager {
             }
             EdgeTaskMsg::Fetched { uid, outcome } => {
                 self.ended(&uid, cx, |task, progress, time| progress.fetched(task, outcome, time));
+            }
+            EdgeTaskMsg::Examined { uid, outcome } => {
+                self.ended(&uid, cx, |task, progress, time| progress.examined(task, outcome, time));
             }
             EdgeTaskMsg::Confirmed { uid } => {
                 self.ended(&uid, cx, |task, progress, time| progress.confirmed(task, time));
@@ -297,7 +300,7 @@ impl Performer {
             Step::Pull(image) => {
                 let outcome = match &work.then {
                     Then::Pull(pulls) => pull(&self.edged, &image, pulls, work.timeout, &self.env).await,
-                    Then::Upgrade(_) => Err("a part of another kind".to_owned()),
+                    Then::Upgrade(_) | Then::Configure(_) => Err("a part of another kind".to_owned()),
                 };
                 let reason = outcome.err().map(|why| node_task::sentence(&why));
                 let (succeeded, reason) = (reason.is_none(), reason.unwrap_or_default());
@@ -306,6 +309,14 @@ impl Performer {
             Step::Fetch(order) => {
                 let outcome = self.fetch(&order, work.timeout).await;
                 EdgeTaskMsg::Fetched { uid, outcome }
+            }
+            Step::Examine(fields) => {
+                let Some(programs) = self.programs.clone() else {
+                    return EdgeTaskMsg::Examined { uid, outcome: Err(NO_PROGRAMS.to_owned()) };
+                };
+                let examined = self.env.blocking(move || settings::examine(&programs, &fields)).await;
+                let outcome = examined.unwrap_or_else(|fault| Err(fault.reason));
+                EdgeTaskMsg::Examined { uid, outcome }
             }
             Step::AwaitConfirmation => {
                 let (store, named) = (self.store.clone(), uid.clone());
@@ -349,28 +360,27 @@ impl Performer {
         package::write(&content, &image.id, &path, &self.env).await
     }
 
-    async fn keadm(&self, programs: NodePrograms, order: Upgrade, within: Duration) -> Result<(), String> {
-        let begun = self
-            .env
-            .blocking(move || Keadm::begin(&programs, &order.version, order.digest.as_deref(), within));
+    async fn keadm(&self, programs: NodePrograms, order: Order, within: Duration) -> Result<(), String> {
+        let begun = self.env.blocking(move || Keadm::begin(&programs, &order, within));
         begun.await.map_err(|fault| fault.reason)??.ended(&self.env).await
     }
 
-    /// Has keadm exchange edgecore, or sees how that has ended; `None`: it has not.
+    /// Has keadm do it, or sees how that has ended; `None`: it has not.
     async fn exchange(
         &self,
         programs: NodePrograms,
-        order: Upgrade,
+        order: Order,
         before: String,
         within: Duration,
         begins: bool,
     ) -> Option<UpgradeEnd> {
-        // What keadm says where it ends without a journal of its own.
-        let said = if begins { self.keadm(programs.clone(), order, within).await.err() } else { None };
+        // How keadm ends counts where it ends without a journal of its own.
+        let came = if begins { Some(self.keadm(programs.clone(), order, within).await) } else { None };
         let with = programs.clone();
         let looked = self.env.blocking(move || upgrade::ended(&with, &before)).await;
-        let end = match (looked.ok().flatten(), said) {
-            (Some(end), Some(why)) if end.actions.is_empty() => Some(upgrade::not_begun(&why)),
+        let end = match (looked.ok().flatten(), came) {
+            (Some(end), Some(Err(why))) if end.actions.is_empty() => Some(upgrade::not_begun(&why)),
+            (Some(end), Some(Ok(()))) if end.actions.is_empty() => Some(upgrade::already()),
             (end, _) => end,
         };
         if end.is_some() {
@@ -381,8 +391,7 @@ impl Performer {
 }
 
 /// Why this edgecore exchanges nothing.
-const NO_PROGRAMS: &str =
-    "this edgecore does not know by which file it was started: upgrade it by `keadm upgrade edge`";
+const NO_PROGRAMS: &str = "this edgecore does not know by which file it was started: `keadm upgrade edge` and `keadm config-update` on the node do it";
 
 fn without_programs(uid: String) -> EdgeTaskMsg {
     EdgeTaskMsg::Exchanged { uid, end: Box::new(upgrade::not_begun(NO_PROGRAMS)) }

@@ -1,5 +1,7 @@
 //! What comes next of a part, and what its end is. Pure.
 
+use std::collections::BTreeMap;
+
 use contract::edgetaskmanager::UpgradeEnd;
 use contract::node_task::{self, TaskAction, TaskImage, TaskPhase, TaskProgress};
 
@@ -12,6 +14,9 @@ const CONFIRM: &str = "WaitingConfirmation";
 /// What is said while it is waited.
 const WAITS: &str = "waits until somebody on the node says `keadm ctl confirm`";
 
+/// What is said where nothing had to be done.
+const ALREADY: &str = "the settings are so already: nothing was changed, and edgecore not restarted";
+
 /// How far a part is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -19,7 +24,7 @@ pub(crate) struct Progress {
     pub(crate) reason: String,
     pub(crate) actions: Vec<TaskAction>,
     pub(crate) images: Vec<TaskImage>,
-    /// Of an upgrade: how far it is beside its actions.
+    /// Of an upgrade, and of other settings: how far it is beside its actions.
     pub(crate) upgrade: UpgradeProgress,
 }
 
@@ -45,12 +50,23 @@ pub(crate) enum Step {
     Pull(String),
     /// Pull the installation package, and write it into a file.
     Fetch(Upgrade),
+    /// Hold the settings against these values.
+    Examine(BTreeMap<String, String>),
     /// See whether somebody has confirmed it.
     AwaitConfirmation,
     /// Note which journal there is.
     Mark,
-    /// Have keadm exchange edgecore, or see how that has ended; with what told the journal that was there before.
-    Exchange(Upgrade, String),
+    /// Have keadm do it, or see how that has ended; with what told the journal that was there before.
+    Exchange(Order, String),
+}
+
+/// What keadm is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Exchange edgecore.
+    Upgrade(Upgrade),
+    /// Write these values into its settings, and restart it.
+    Configure(BTreeMap<String, String>),
 }
 
 impl Progress {
@@ -87,12 +103,17 @@ impl Progress {
             // They are pulled in order, so as many as there are results are through.
             Then::Pull(pulls) => pulls.images.get(self.images.len()).cloned().map(Step::Pull),
             Then::Upgrade(upgrade) => Some(self.next_of_upgrade(upgrade, &work.checks)),
+            Then::Configure(fields) => Some(match &self.upgrade.begun_after {
+                Some(before) => Step::Exchange(Order::Configure(fields.clone()), before.clone()),
+                None if self.actions.is_empty() => Step::Examine(fields.clone()),
+                None => Step::Mark,
+            }),
         }
     }
 
     fn next_of_upgrade(&self, upgrade: &Upgrade, checks: &[CheckItem]) -> Step {
         if let Some(before) = &self.upgrade.begun_after {
-            return Step::Exchange(upgrade.clone(), before.clone());
+            return Step::Exchange(Order::Upgrade(upgrade.clone()), before.clone());
         }
         match (self.actions.len(), self.upgrade.is_fit) {
             (0, false) => Step::Check(checks.to_vec()),
@@ -102,7 +123,7 @@ impl Progress {
         }
     }
 
-    /// Whether edgecore is being exchanged.
+    /// Whether edgecore, or what it is started with, is being exchanged.
     pub(crate) fn is_exchanging(&self) -> bool {
         !self.phase.is_final() && self.upgrade.begun_after.is_some()
     }
@@ -133,6 +154,19 @@ impl Progress {
             if self.next(task) == Some(Step::AwaitConfirmation) {
                 self.reason = WAITS.to_owned();
             }
+        }
+    }
+
+    /// The settings were held against what is wanted of them: whether they are to be others, or why they cannot be.
+    pub(crate) fn examined(&mut self, task: &Task, outcome: Result<bool, String>, time: &str) {
+        if !matches!(self.next(task), Some(Step::Examine(_))) {
+            return;
+        }
+        let is_so_already = outcome == Ok(false);
+        self.ended(CHECK, outcome.map(drop), time);
+        if is_so_already {
+            self.phase = TaskPhase::Successful;
+            self.reason = ALREADY.to_owned();
         }
     }
 
@@ -339,6 +373,57 @@ mod tests {
         assert_eq!((progress.phase, progress.next(&task)), (TaskPhase::Successful, None));
         let report = progress.report(&task);
         assert_eq!((report.from_version.as_str(), report.to_version.as_str()), ("0.1.0", "0.2.0"));
+    }
+
+    fn update() -> Task {
+        let key = ObjectKey::new(TaskKind::ConfigUpdate.resource(), "", "j");
+        let spec = json!({"updateFields": {"modules.edgeHub.heartbeat": "20"}});
+        Task::read(&key, "u", json!({ "spec": spec }).to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn other_settings_are_examined_and_written_once() {
+        let task = update();
+        let mut progress = Progress::begun(&task, true);
+        let Some(Step::Examine(fields)) = progress.next(&task) else { panic!() };
+        assert_eq!(fields.len(), 1);
+        progress.checked(&task, Ok(()), "of another step");
+        progress.marked(&task, "too early".to_owned());
+        progress.examined(&task, Ok(true), "t1");
+        assert_eq!((progress.next(&task), progress.is_exchanging()), (Some(Step::Mark), false));
+        progress.examined(&task, Err("a second one".to_owned()), "t2");
+        progress.marked(&task, "before".to_owned());
+        assert_eq!(progress.next(&task), Some(Step::Exchange(Order::Configure(fields), "before".to_owned())));
+        assert!(progress.is_exchanging() && progress.is_waiting(&task));
+        let mut back = progress.clone();
+        let (from_version, to_version) = (String::new(), String::new());
+        let end = UpgradeEnd {
+            from_version,
+            to_version,
+            ..end(Ok(()), &[("Check", true), ("BackUp", true), ("Update", true)])
+        };
+        progress.exchanged(&task, end.clone());
+        let flow: Vec<&str> = progress.actions.iter().map(|one| one.action.as_str()).collect();
+        assert_eq!(flow, ["Check", "BackUp", "Update"]);
+        assert_eq!((progress.phase, progress.report(&task).to_version.as_str()), (TaskPhase::Successful, ""));
+        back.exchanged(&task, UpgradeEnd { outcome: Err("not linked in time".to_owned()), ..end });
+        assert_eq!((back.phase, back.reason.as_str()), (TaskPhase::Failure, "not linked in time"));
+    }
+
+    #[test]
+    fn settings_that_are_so_already_or_cannot_be_are_not_touched() {
+        let task = update();
+        let mut progress = Progress::begun(&task, true);
+        progress.examined(&task, Ok(false), "t");
+        assert_eq!((progress.phase, progress.next(&task)), (TaskPhase::Successful, None));
+        assert!(progress.reason.contains("nothing was changed"));
+        let mut progress = Progress::begun(&task, true);
+        progress.examined(&task, Err("`modules.x` is no setting".to_owned()), "t");
+        assert_eq!((progress.phase, progress.next(&task)), (TaskPhase::Failure, None));
+        assert_eq!(
+            (progress.actions[0].succeeded, progress.reason.as_str()),
+            (false, "`modules.x` is no setting")
+        );
     }
 
     #[test]

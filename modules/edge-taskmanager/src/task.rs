@@ -1,5 +1,6 @@
 //! A part of a job as its object on the node says it. Pure; what makes no sense ends the part with a sentence.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::ObjectKey;
@@ -52,6 +53,8 @@ pub(crate) enum Then {
     Pull(Pulls),
     /// edgecore is exchanged.
     Upgrade(Upgrade),
+    /// These values of its settings, by their keys.
+    Configure(BTreeMap<String, String>),
 }
 
 /// Images that are pulled.
@@ -97,7 +100,7 @@ impl Task {
             .and_then(|object: Value| match kind {
                 TaskKind::ImagePrePull => image_pre_pull(&object),
                 TaskKind::NodeUpgrade => node_upgrade(&object),
-                TaskKind::ConfigUpdate => Err(format!("this edgecore does no {}", kind.word())),
+                TaskKind::ConfigUpdate => config_update(&object),
             });
         Some(Task { kind, job: key.name.clone(), uid: uid.to_owned(), work })
     }
@@ -141,7 +144,7 @@ fn image_pre_pull(object: &Value) -> Result<Work, String> {
         retries: template.retry_times.unwrap_or(0).clamp(0, RETRIES_MAX).unsigned_abs(),
     };
     let checks = checks(&template.check_items, &[CheckItem::Disk])?;
-    Ok(Work { checks, timeout: timeout(template.timeout_seconds), then: Then::Pull(pulls) })
+    Ok(Work { checks, timeout: timeout(template.job.timeout_seconds), then: Then::Pull(pulls) })
 }
 
 fn node_upgrade(object: &Value) -> Result<Work, String> {
@@ -159,7 +162,15 @@ fn node_upgrade(object: &Value) -> Result<Work, String> {
         confirm: spec.require_confirmation,
     };
     let checks = checks(&spec.check_items, &[])?;
-    Ok(Work { checks, timeout: timeout(spec.timeout_seconds), then: Then::Upgrade(upgrade) })
+    Ok(Work { checks, timeout: timeout(spec.job.timeout_seconds), then: Then::Upgrade(upgrade) })
+}
+
+fn config_update(object: &Value) -> Result<Work, String> {
+    let spec: crd::ConfigUpdateJobSpec = spec(object)?;
+    // The cloud has looked at them, and is not the only one who may have written here.
+    node_task::check_fields(&spec.update_fields)?;
+    let timeout = timeout(spec.job.timeout_seconds);
+    Ok(Work { checks: Vec::new(), timeout, then: Then::Configure(spec.update_fields) })
 }
 
 #[cfg(test)]
@@ -217,6 +228,24 @@ mod tests {
             json!({"version": "v0.2.0", "image": image, "imageDigestGatter": {"amd64": "sha256:x", "arm64": "y"}}),
         ] {
             assert!(read(spec.clone()).is_err(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn values_of_settings_are_one_line_each() {
+        let key = ObjectKey::new(TaskKind::ConfigUpdate.resource(), "", "j");
+        let read = |fields: Value| {
+            let object = json!({"spec": {"updateFields": fields, "timeoutSeconds": 60}});
+            Task::read(&key, "u", object.to_string().as_bytes()).unwrap().work
+        };
+        let work = read(json!({"modules.edgeHub.heartbeat": "20"})).unwrap();
+        assert_eq!(work.timeout, Duration::from_secs(60));
+        let Then::Configure(fields) = work.then else { panic!() };
+        assert_eq!(fields, [("modules.edgeHub.heartbeat".to_owned(), "20".to_owned())].into());
+        for fields in
+            [json!({}), json!({"--config": "/x"}), json!({"a": "1\nb: 2"}), json!({"a": 1}), json!(null)]
+        {
+            assert!(read(fields.clone()).is_err(), "{fields}");
         }
     }
 

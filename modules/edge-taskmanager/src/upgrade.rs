@@ -1,18 +1,22 @@
-//! The exchange of edgecore: `keadm upgrade edge` begins it, with its checks, its backup and a supervisor that outlives edgecore; how it ends
-//! stands in its journal, which is read again after a restart.
+//! The exchange of edgecore or of its settings: `keadm upgrade edge` or `keadm config-update` begins it, with its checks, its backup and a
+//! supervisor that outlives edgecore; how it ends stands in its journal, which is read again after a restart.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use beehive::Env;
+use config::edge::EdgeCore;
 use contract::TaskAction;
 use contract::edgetaskmanager::UpgradeEnd;
 use contract::node_task::{self, ACTIONS_MAX};
-use nodeupgrade::{Journal, JournalFolder, Outcome};
+use nodeupgrade::{Event, Journal, JournalFolder, Outcome};
+
+use crate::plan::Order;
 
 /// 500 ms between looks whether keadm has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -20,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOG_MAX: u64 = 64 << 10;
 
 /// What keadm is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodePrograms {
     /// keadm.
     pub keadm: PathBuf,
@@ -30,6 +34,8 @@ pub struct NodePrograms {
     pub store: PathBuf,
     /// The socket of the node's runtime.
     pub runtime_endpoint: String,
+    /// The settings that this edgecore was started with.
+    pub settings: Arc<EdgeCore>,
 }
 
 impl NodePrograms {
@@ -51,7 +57,7 @@ impl NodePrograms {
 /// What tells a journal from the one before it.
 fn mark(journal: &Journal) -> String {
     let first = journal.steps.first().map_or(0, |step| step.time);
-    format!("{first} {} {}", journal.from_version, journal.to_version)
+    format!("{} {first} {} {}", journal.sequence, journal.from_version, journal.to_version)
 }
 
 /// The mark of the journal that is there; empty: there is none, or one that cannot be read. Blocks.
@@ -59,18 +65,30 @@ pub(crate) fn mark_of(programs: &NodePrograms) -> String {
     programs.journals().load().ok().flatten().as_ref().map(mark).unwrap_or_default()
 }
 
+/// The verb of keadm that does it.
+fn verb(order: &Order) -> &'static [&'static str] {
+    match order {
+        Order::Upgrade(_) => &["upgrade", "edge"],
+        Order::Configure(_) => &["config-update"],
+    }
+}
+
 /// The arguments of keadm, each as it is: there is no shell between.
-fn arguments(programs: &NodePrograms, version: &str, digest: Option<&str>, within: Duration) -> Vec<String> {
+fn arguments(programs: &NodePrograms, order: &Order, within: Duration) -> Vec<String> {
     let within = within.as_secs().clamp(10, 3600);
-    let mut arguments = vec![
-        "upgrade".to_owned(),
-        "edge".to_owned(),
-        format!("--config={}", programs.config.display()),
-        format!("--image-archive={}", programs.package().display()),
-        format!("--toVersion={version}"),
-        format!("--timeout={within}"),
-    ];
-    arguments.extend(digest.map(|digest| format!("--image-digest={digest}")));
+    let mut arguments: Vec<String> = verb(order).iter().map(|word| (*word).to_owned()).collect();
+    arguments.push(format!("--config={}", programs.config.display()));
+    arguments.push(format!("--timeout={within}"));
+    match order {
+        Order::Upgrade(upgrade) => {
+            arguments.push(format!("--image-archive={}", programs.package().display()));
+            arguments.push(format!("--toVersion={}", upgrade.version));
+            arguments.extend(upgrade.digest.as_ref().map(|digest| format!("--image-digest={digest}")));
+        }
+        Order::Configure(fields) => {
+            arguments.extend(fields.iter().map(|(key, value)| format!("--set={key}={value}")));
+        }
+    }
     arguments
 }
 
@@ -78,6 +96,7 @@ fn arguments(programs: &NodePrograms, version: &str, digest: Option<&str>, withi
 pub(crate) struct Keadm {
     child: Child,
     log: PathBuf,
+    verb: String,
 }
 
 impl Keadm {
@@ -85,22 +104,17 @@ impl Keadm {
     ///
     /// # Errors
     /// A sentence, where it cannot be started.
-    pub(crate) fn begin(
-        programs: &NodePrograms,
-        version: &str,
-        digest: Option<&str>,
-        within: Duration,
-    ) -> Result<Keadm, String> {
+    pub(crate) fn begin(programs: &NodePrograms, order: &Order, within: Duration) -> Result<Keadm, String> {
         let log = programs.log();
         let at = |error: io::Error| format!("{}: {error}", log.display());
         make_folder(&log).map_err(at)?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&log);
         let mut command = Command::new(&programs.keadm);
-        command.args(arguments(programs, version, digest, within));
+        command.args(arguments(programs, order, within));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.map_err(at)?);
         let started = command.spawn();
         let child = started.map_err(|error| format!("{}: {error}", programs.keadm.display()))?;
-        Ok(Keadm { child, log })
+        Ok(Keadm { child, log, verb: verb(order).join(" ") })
     }
 
     /// Waits for its end.
@@ -118,10 +132,11 @@ impl Keadm {
         if status.success() {
             return Ok(());
         }
-        let said = env.blocking(move || last_line(&self.log)).await;
+        let log = self.log;
+        let said = env.blocking(move || last_line(&log)).await;
         let said = said.unwrap_or_default();
         let said = if said.is_empty() { "it said nothing" } else { &said };
-        Err(node_task::sentence(&format!("keadm upgrade edge: {said}")))
+        Err(node_task::sentence(&format!("keadm {}: {said}", self.verb)))
     }
 }
 
@@ -159,6 +174,11 @@ pub(crate) fn not_begun(why: &str) -> UpgradeEnd {
     }
 }
 
+/// Where keadm found that all is as it is to be.
+pub(crate) fn already() -> UpgradeEnd {
+    UpgradeEnd { outcome: Ok(()), ..not_begun("") }
+}
+
 /// A journal in the words of a job: the steps of one action are one.
 fn end_of(journal: &Journal) -> UpgradeEnd {
     let mut actions: Vec<TaskAction> = Vec::new();
@@ -182,16 +202,19 @@ fn end_of(journal: &Journal) -> UpgradeEnd {
         }
     }
     let cause = journal.progress.cause.clone().unwrap_or_else(|| "no cause is known".to_owned());
+    let is_of_settings = journal.event == Event::ConfigUpdate;
     let outcome = match journal.progress.outcome {
         Some(Outcome::Confirmed) => Ok(()),
+        Some(Outcome::RolledBack) if is_of_settings => Err(format!("edgecore.yaml is as it was: {cause}")),
         Some(Outcome::RolledBack) => {
             Err(format!("edgecore {} is there again: {cause}", journal.from_version))
         }
         Some(Outcome::Refused) => Err(cause),
         Some(Outcome::Failed) | None => Err(format!("look at this machine: {cause}")),
     };
-    let version =
-        |text: &str| text.chars().filter(|c| !c.is_control()).take(node_task::WORD_MAX / 4).collect();
+    // The release stays the same.
+    let most = if is_of_settings { 0 } else { node_task::WORD_MAX / 4 };
+    let version = |text: &str| text.chars().filter(|c| !c.is_control()).take(most).collect();
     UpgradeEnd {
         outcome: outcome.map_err(|why| node_task::sentence(&why)),
         actions,
@@ -220,6 +243,7 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Upgrade;
     use serde_json::{Value, json};
 
     fn programs(folder: &Path) -> NodePrograms {
@@ -228,6 +252,7 @@ mod tests {
             config: "/etc/a b;reboot.yaml".into(),
             store: folder.join("edgecore.db"),
             runtime_endpoint: "/run/c.sock".into(),
+            settings: Arc::default(),
         }
     }
 
@@ -256,7 +281,7 @@ mod tests {
         write(journal(begun, "Stop", json!(null), json!(null)));
         assert_eq!(ended(&programs, ""), None, "it goes on");
         let before = mark_of(&programs);
-        assert_eq!(before, "7 0.1.0 0.2.0");
+        assert_eq!(before, "0 7 0.1.0 0.2.0");
         let all = json!([
             step("PreCheck", "Check", true, 17),
             step("BackUp", "BackUp", true, 18),
@@ -293,17 +318,34 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (programs, env) = (programs(folder.path()), Env::real());
         let within = Duration::from_secs(5);
-        let arguments = arguments(&programs, "0.2.0", Some("sha256:0"), within);
-        assert_eq!(arguments[2], "--config=/etc/a b;reboot.yaml");
-        assert_eq!(arguments[4..], ["--toVersion=0.2.0", "--timeout=10", "--image-digest=sha256:0"]);
-        let why = Keadm::begin(&programs, "0.2.0", None, within).err().unwrap();
+        let order = Order::Upgrade(Upgrade {
+            image: "r/p@sha256:0".to_owned(),
+            digest: Some("sha256:0".to_owned()),
+            version: "0.2.0".to_owned(),
+            confirm: false,
+        });
+        let of_upgrade = arguments(&programs, &order, within);
+        assert_eq!(of_upgrade[2], "--config=/etc/a b;reboot.yaml");
+        assert_eq!(of_upgrade[5..], ["--toVersion=0.2.0", "--image-digest=sha256:0"]);
+        let fields = [("a.b".to_owned(), "$(reboot) --config=/x".to_owned())];
+        let update = Order::Configure(fields.into());
+        let of_update = [
+            "config-update",
+            "--config=/etc/a b;reboot.yaml",
+            "--timeout=10",
+            "--set=a.b=$(reboot) --config=/x",
+        ];
+        assert_eq!(arguments(&programs, &update, within), of_update);
+        let why = Keadm::begin(&programs, &order, within).err().unwrap();
         assert!(why.contains("keadm: No such file"), "{why}");
         // Whatever refuses these arguments will do: this one names what it does not know.
         let refusing = NodePrograms { keadm: "/bin/ls".into(), ..programs };
-        let keadm = Keadm::begin(&refusing, "0.2.0", None, within).unwrap();
-        let why = keadm.ended(&env).await.unwrap_err();
-        assert!(why.starts_with("keadm upgrade edge: ") && why.len() > 30, "{why}");
+        for (order, said) in [(&order, "keadm upgrade edge: "), (&update, "keadm config-update: ")] {
+            let keadm = Keadm::begin(&refusing, order, within).unwrap();
+            let why = keadm.ended(&env).await.unwrap_err();
+            assert!(why.starts_with(said) && why.len() > 30, "{why}");
+        }
         let fine = NodePrograms { keadm: "/bin/true".into(), ..refusing };
-        assert_eq!(Keadm::begin(&fine, "0.2.0", None, within).unwrap().ended(&env).await, Ok(()));
+        assert_eq!(Keadm::begin(&fine, &order, within).unwrap().ended(&env).await, Ok(()));
     }
 }

@@ -11,6 +11,8 @@ use crate::files;
 /// backup.
 const EDITED: &str = ".edited";
 const REPLACED: &str = ".replaced";
+/// What the settings are called that made way for the newest update of them.
+const BEFORE: &str = ".before";
 
 /// When a file is exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,13 +40,16 @@ pub struct Exchange {
     /// Whether it is one that a person edits: what he has written there is kept beside, whichever way the exchange goes.
     #[serde(default)]
     pub is_edited: bool,
+    /// Whether what makes way for good is kept as `NAME.before`, and what was kept so goes.
+    #[serde(default)]
+    pub is_update: bool,
 }
 
 impl Exchange {
     /// A file that may be exchanged: nothing is known of either yet.
     pub(crate) fn candidate(path: PathBuf) -> Exchange {
         let (old, new, backup) = (String::new(), String::new(), PathBuf::new());
-        Exchange { path, old, new, when: When::Swap, backup, is_edited: false }
+        Exchange { path, old, new, when: When::Swap, backup, is_edited: false, is_update: false }
     }
 
     /// Where the new file waits for its name: in the same folder, so that a rename is enough.
@@ -148,6 +153,11 @@ impl Exchange {
     pub(crate) fn settle(&self) -> Result<Option<PathBuf>> {
         files::remove(&Self::staged(&self.path))?;
         let previous = self.previous();
+        if self.is_update && previous.exists() {
+            let before = files::beside(&self.path, BEFORE);
+            files::rename(&previous, &before)?;
+            return Ok(Some(before));
+        }
         if self.is_edited && previous.exists() {
             return files::keep_as(&previous, &self.path, REPLACED).map(Some);
         }
@@ -186,7 +196,8 @@ mod tests {
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let (old, new) = (sum("old"), sum("new"));
-        let exchange = Exchange { path, old, new, when: When::Swap, backup, is_edited: false };
+        let exchange =
+            Exchange { path, old, new, when: When::Swap, backup, is_edited: false, is_update: false };
         Fixture { _folder: folder, exchange }
     }
 
@@ -292,6 +303,16 @@ mod tests {
         assert_eq!(kept, Some(files::beside(&second.exchange.path, ".replaced")));
         assert_eq!(beside(&second, ".replaced"), "old");
         is(&second, "new");
+        // Of updates the newest alone is kept.
+        let mut updated = fixture();
+        (updated.exchange.is_edited, updated.exchange.is_update) = (true, true);
+        fs::write(files::beside(&updated.exchange.path, ".before"), "older").unwrap();
+        updated.exchange.swap().unwrap();
+        for kept in [Some(files::beside(&updated.exchange.path, ".before")), None] {
+            assert_eq!(updated.exchange.settle().unwrap(), kept);
+        }
+        assert_eq!(beside(&updated, ".before"), "old");
+        is(&updated, "new");
         let third = fixture();
         third.exchange.swap().unwrap();
         fs::write(&third.exchange.path, "torn").unwrap();

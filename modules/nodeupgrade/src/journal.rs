@@ -20,6 +20,8 @@ pub enum Event {
     Upgrade,
     /// One of a backup.
     Rollback,
+    /// Other values in the settings; the program stays.
+    ConfigUpdate,
 }
 
 /// How edgecore is stopped and started.
@@ -149,8 +151,11 @@ pub struct Journal {
     pub to_version: String,
     /// Where it stands.
     pub progress: Progress,
-    /// What is exchanged. The first is edgecore.
+    /// What is exchanged. The first is edgecore, but where only its settings are.
     pub exchanges: Vec<Exchange>,
+    /// edgecore, where it is not exchanged.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
     /// The node's `edgecore.yaml`.
     pub config: PathBuf,
     /// The node's store.
@@ -183,6 +188,7 @@ impl Journal {
             to_version: to.to_owned(),
             progress: Progress::default(),
             exchanges: Vec::new(),
+            program: None,
             config: config.to_owned(),
             store: store.to_owned(),
             backup: PathBuf::new(),
@@ -195,6 +201,12 @@ impl Journal {
         }
     }
 
+    /// edgecore; `None`: nothing says where it is.
+    pub(crate) fn program(&self) -> Option<&Path> {
+        let exchanged = || self.exchanges.first().map(|exchange| exchange.path.as_path());
+        self.program.as_deref().or_else(exchanged)
+    }
+
     /// Notes how the phase came out, at this time in seconds since 1970.
     pub(crate) fn note(&mut self, time: u64, came: &Result<String, String>) {
         let phase = self.progress.phase;
@@ -203,7 +215,7 @@ impl Journal {
             Err(why) => (false, why.clone()),
         };
         if self.steps.len() < STEPS_MAX {
-            let action = phase.action().to_owned();
+            let action = phase.action(self.event).to_owned();
             self.steps.push(StepRecord { phase, action, succ, time, reason });
         }
     }

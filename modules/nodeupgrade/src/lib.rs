@@ -1,10 +1,11 @@
-//! Exchanges a node's programs, and puts them back where the new ones do not hold.
+//! Exchanges a node's programs or values of its settings, and puts them back where the new ones do not hold.
 //!
 //! # Owns
 //! The folders `upgrade` (journal, lock, report) and `backup` beside the node's store, and beside each program the hidden files that wait
 //! for its name or were kept for the way back.
 //! # Accepts
-//! An order to upgrade ([`prepare`]) or to go back to a backup ([`prepare_rollback`]); that a prepared one is done ([`supervise`]); that
+//! An order to upgrade ([`prepare`]), to go back to a backup ([`prepare_rollback`]), or for other values in `edgecore.yaml`
+//! ([`prepare_settings`]); that a prepared one is done ([`supervise`]); that
 //! an unfinished one is taken up before edgecore starts ([`take_up`]).
 //! # Tells
 //! Whoever calls, a line for each check and phase; the journal, what was done and why it ended so ([`status`]).
@@ -37,6 +38,7 @@ mod process;
 mod program;
 mod run;
 mod service;
+mod settings;
 mod signature;
 mod status;
 mod store_lock;
@@ -55,6 +57,7 @@ pub use order::Order;
 pub use plan::{Finder, Outcome, Phase, Progress};
 pub use prepare::{Prepared, back_up, prepare, prepare_rollback};
 pub use service::has_systemd;
+pub use settings::prepare_settings;
 pub use status::lines as status;
 pub use supervisor::{TakenUp, end_unwatched, supervise, take_up};
 pub use trusted::settings as trusted_settings;

@@ -122,7 +122,7 @@ pub(crate) async fn look(
 
 /// Where edgecore is that does not run: as the last upgrade knew it, else as the newest backup does.
 fn where_it_was(last: Option<&Journal>, store: &Path) -> Result<PathBuf> {
-    let known = last.and_then(|last| last.exchanges.first()).map(|exchange| exchange.path.clone());
+    let known = last.and_then(Journal::program).map(Path::to_owned);
     let known = match known {
         Some(path) => Some(path),
         None => backup::list(store)?.iter().find_map(|one| Some(one.file(EDGECORE)?.path.clone())),

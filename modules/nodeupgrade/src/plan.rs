@@ -1,9 +1,11 @@
-//! What comes next in an upgrade or a rollback of a node's programs, after each effect and after an end at any instant.
+//! What comes next in an upgrade or a rollback of a node's programs, or an update of its settings, after each effect and after an end at any instant.
 //!
 //! The phase that is written down is the one that is being done. Each effect can be done again wherever it was cut off, so whoever finds
 //! an unfinished journal begins with the phase that stands there.
 
 use serde::{Deserialize, Serialize};
+
+use crate::journal::Event;
 
 /// Three: a supervisor that is ended more often than this is not begun again with the new program.
 const RESUMES_MAX: u32 = 3;
@@ -57,11 +59,22 @@ impl Phase {
         Phase::Confirm,
     ];
 
-    /// KubeEdge's action of a NodeUpgradeJob that this phase is a part of.
-    pub fn action(self) -> &'static str {
+    /// KubeEdge's action of a NodeUpgradeJob or ConfigUpdateJob that this phase is a part of.
+    pub fn action(self, event: Event) -> &'static str {
         match self {
             Phase::PreCheck => "Check",
             Phase::BackUp => "BackUp",
+            Phase::Stop
+            | Phase::BackUpStore
+            | Phase::Swap
+            | Phase::Start
+            | Phase::Health
+            | Phase::Confirm
+            | Phase::Done
+                if event == Event::ConfigUpdate =>
+            {
+                "Update"
+            }
             Phase::Stop
             | Phase::BackUpStore
             | Phase::Swap

@@ -110,7 +110,7 @@ pub async fn back_up(config: &Path, keadm: &Path, env: &Env, say: &mut dyn FnMut
     copies.make(seconds(env), None)
 }
 
-fn seconds(env: &Env) -> u64 {
+pub(crate) fn seconds(env: &Env) -> u64 {
     env.wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -121,7 +121,7 @@ fn next_sequence(last: Option<&Journal>, store: &Path) -> Result<u64> {
 }
 
 /// The journal, on the disk before anything is made.
-async fn begin(
+pub(crate) async fn begin(
     node: &Node,
     order: &Order,
     event: Event,
@@ -234,5 +234,6 @@ fn exchange(staged: &Staged, backup: &Path) -> Result<Exchange> {
         files::sum_of_file(&staged.path)?.with_context(|| format!("{} is gone", staged.path.display()))?;
     let (path, new, when) = (staged.path.clone(), staged.sum.clone(), staged.when);
     let is_edited = staged.name == SETTINGS;
-    Ok(Exchange { path, old, new, when, backup: backup.join(staged.name), is_edited })
+    let backup = backup.join(staged.name);
+    Ok(Exchange { path, old, new, when, backup, is_edited, is_update: false })
 }

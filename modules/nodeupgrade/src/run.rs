@@ -86,6 +86,10 @@ impl<'a> Run<'a> {
                 self.hold().await?;
                 Ok("edgecore is stopped".to_owned())
             }
+            // The release stays, and reads what it has written.
+            Phase::BackUpStore | Phase::RestoreStore if self.is_of_settings() => {
+                Ok("the store stays as it is".to_owned())
+            }
             Phase::BackUpStore => self.back_up_store().await,
             Phase::Swap => self.swap().await,
             Phase::Start => self.start().await,
@@ -105,7 +109,10 @@ impl<'a> Run<'a> {
             },
             Phase::Confirm => self.confirm(),
             Phase::RestorePrograms => {
-                let mut said = format!("edgecore {} has its name again", self.journal.from_version);
+                let mut said = match self.is_of_settings() {
+                    true => "edgecore.yaml is as it was".to_owned(),
+                    false => format!("edgecore {} has its name again", self.journal.from_version),
+                };
                 for exchange in self.journal.exchanges.iter().rev() {
                     if let Some(kept) = exchange.restore()? {
                         said += &format!(
@@ -119,6 +126,10 @@ impl<'a> Run<'a> {
             }
             Phase::RestoreStore => self.restore_store().await,
         }
+    }
+
+    fn is_of_settings(&self) -> bool {
+        self.journal.event == Event::ConfigUpdate
     }
 
     async fn start(&mut self) -> Result<String> {
@@ -145,7 +156,7 @@ impl<'a> Run<'a> {
     }
 
     fn program(&self) -> Result<PathBuf> {
-        Ok(self.journal.exchanges.first().context("the journal names no program")?.path.clone())
+        Ok(self.journal.program().context("the journal names no program")?.to_owned())
     }
 
     /// The store, with edgecore stopped.
@@ -167,7 +178,10 @@ impl<'a> Run<'a> {
         if let Some(from) = self.journal.store_from.clone() {
             self.put_back(&from).await.context("the store of the backup")?;
         }
-        Ok(format!("edgecore {} has its name", self.journal.to_version))
+        Ok(match self.is_of_settings() {
+            true => "edgecore.yaml has the new values".to_owned(),
+            false => format!("edgecore {} has its name", self.journal.to_version),
+        })
     }
 
     async fn watch(&self, only_stays: bool) -> Result<String> {
@@ -217,7 +231,10 @@ impl<'a> Run<'a> {
         let late = exchanges.iter().filter(|exchange| exchange.when == When::Confirm);
         let swapped: Vec<Result<()>> = late.map(crate::exchange::Exchange::swap).collect();
         let (to, backup) = (&self.journal.to_version, self.journal.backup.display());
-        let mut said = format!("edgecore {to} stays; the one before is kept in {backup}");
+        let mut said = match self.is_of_settings() {
+            true => "the new values stay".to_owned(),
+            false => format!("edgecore {to} stays; the one before is kept in {backup}"),
+        };
         for exchange in exchanges {
             if let Some(kept) = exchange.settle()? {
                 said += &format!("; {} as it was is {}", exchange.path.display(), kept.display());

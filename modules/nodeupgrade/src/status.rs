@@ -10,6 +10,7 @@ pub fn lines(journal: &Journal, is_supervised: bool) -> Vec<String> {
     let mut lines = vec![match journal.event {
         Event::Upgrade => format!("upgrade of edgecore from {from} to {to}"),
         Event::Rollback => format!("rollback of edgecore from {from} to {to}"),
+        Event::ConfigUpdate => format!("other values in edgecore.yaml of edgecore {from}"),
     }];
     for step in &journal.steps {
         let sign = if step.succ { "ok    " } else { "failed" };
@@ -17,7 +18,16 @@ pub fn lines(journal: &Journal, is_supervised: bool) -> Vec<String> {
     }
     let progress = &journal.progress;
     let cause = progress.cause.as_deref().unwrap_or("no cause is known");
+    let is_of_settings = journal.event == Event::ConfigUpdate;
     lines.push(match (progress.is_done(), progress.outcome) {
+        (true, Some(Outcome::Confirmed)) if is_of_settings => match &progress.cause {
+            None => "confirmed: edgecore runs with the new values".to_owned(),
+            Some(left) => format!("confirmed: edgecore runs with the new values; not done beside it: {left}"),
+        },
+        (true, Some(Outcome::RolledBack)) if is_of_settings => {
+            format!("rolled back: edgecore.yaml is as it was. {cause}")
+        }
+        (true, Some(Outcome::Refused)) if is_of_settings => format!("refused: edgecore.yaml stays. {cause}"),
         (true, Some(Outcome::Confirmed)) => match &progress.cause {
             None => format!("confirmed: edgecore {to} runs"),
             Some(left) => format!("confirmed: edgecore {to} runs; not done beside it: {left}"),
@@ -53,6 +63,15 @@ mod tests {
             (Outcome::Confirmed, "confirmed: edgecore 0.2.0 runs"),
             (Outcome::RolledBack, "rolled back: edgecore 0.1.0 is there again"),
             (Outcome::Failed, "look at this machine"),
+        ] {
+            journal.progress.outcome = Some(outcome);
+            assert!(last(&journal, false).contains(words), "{outcome:?}");
+        }
+        journal.event = Event::ConfigUpdate;
+        for (outcome, words) in [
+            (Outcome::Confirmed, "edgecore runs with the new values; not done beside it: PreCheck: no room"),
+            (Outcome::RolledBack, "edgecore.yaml is as it was. PreCheck: no room"),
+            (Outcome::Refused, "edgecore.yaml stays"),
         ] {
             journal.progress.outcome = Some(outcome);
             assert!(last(&journal, false).contains(words), "{outcome:?}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use config::cloud::CloudCore;
 use config::edge::EdgeCore;
+use config::{ChangedBy, EdgeUpdate};
 use fuzz::{SplitMix64, endure};
 
 const EDGE: &str = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\ndatabase: {dataSource: /var/lib/x.db}\n\
@@ -57,6 +58,34 @@ fn load(path: &Path) {
     let _ = CloudCore::load(path);
 }
 
+/// What a job may name, and what it may not.
+const KEYS: [&[u8]; 5] = [
+    b"modules.edgeHub.heartbeat",
+    b"modules.edged.tailoredKubeletConfig.evictionHard.memory\\.available",
+    b"modules.edged.tailoredKubeletConfig.systemReserved.cpu",
+    b"modules.edgeHub",
+    b"modules.edgeHub.quic.server",
+];
+const VALUES: [&[u8]; 4] =
+    [b"20", b"5%", br#"{"heartbeat": 20, "quic": {"server": "evil.example:1"}}"#, ODD.as_bytes()];
+
+/// Whatever a job wants, and whatever the file is: the node is nobody else's by it.
+fn update(path: &Path, random: &mut SplitMix64) {
+    let mut one = |valid: &[&[u8]]| {
+        let bytes = if random.below(2) == 0 { random.of(valid).to_vec() } else { random.damaged(valid) };
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (key, value) = (one(&KEYS), one(&VALUES));
+    let updated = EdgeUpdate::of_file(path, [(key.as_str(), value.as_str())], ChangedBy::Job);
+    let Ok(Some(EdgeUpdate { settings: mut after, text, .. })) = updated else { return };
+    let before = EdgeCore::load(path).unwrap();
+    std::fs::write(path, text).unwrap();
+    assert_eq!(EdgeCore::load(path).unwrap(), after);
+    after.modules.edge_hub.heartbeat = before.modules.edge_hub.heartbeat;
+    after.modules.edged.tailored_kubelet_config = before.modules.edged.tailored_kubelet_config.clone();
+    assert_eq!(after, before, "{key:?} {value:?}");
+}
+
 #[test]
 fn a_config_file_is_taken_or_refused_and_leaves_nothing() {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -66,6 +95,7 @@ fn a_config_file_is_taken_or_refused_and_leaves_nothing() {
         std::fs::write(&path, input(random)).unwrap();
         let begun = Instant::now();
         load(&path);
+        update(&path, random);
         slowest = slowest.max(begun.elapsed());
     });
     println!("{} KiB are left; the slowest took {} ms", left.unwrap(), slowest.as_millis());

@@ -1,6 +1,6 @@
 //! One EdgeCore of a cluster: its settings and its folder, how it starts and ends, and what a test sees of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use config::edge::CgroupDriver;
 use contract::NodeName;
 use edge::{Dependencies, EdgeCore};
 use edge_hub::Endpoints;
+use edge_taskmanager::NodePrograms;
 use serde_json::Value;
 
 use crate::{Recorded, StandInRuntime, identity};
@@ -31,6 +32,8 @@ pub struct Node {
     endpoints: Option<Endpoints>,
     runtime: Arc<dyn cri::Runtime>,
     stand_in: Option<StandInRuntime>,
+    /// What jobs exchange; `None`: nothing.
+    programs: Option<NodePrograms>,
     core: Option<EdgeCore>,
 }
 
@@ -45,7 +48,18 @@ impl Node {
     ) -> Node {
         std::fs::create_dir_all(&folder).unwrap();
         let name = NodeName::parse(name).unwrap();
-        Node { name, env, settings, folder, network_path, endpoints, runtime, stand_in: None, core: None }
+        Node {
+            name,
+            env,
+            settings,
+            folder,
+            network_path,
+            endpoints,
+            runtime,
+            stand_in: None,
+            programs: None,
+            core: None,
+        }
     }
 
     /// Settings of a node whose folder this is, and which dials QUIC's and WebSocket's lists; an empty one: not that.
@@ -182,11 +196,25 @@ impl Node {
             endpoints,
             certificates,
             network: None,
-            programs: None,
+            programs: self.programs.clone(),
             runtime: Arc::clone(&self.runtime),
             store,
         };
         self.core = Some(EdgeCore::start(&self.settings, parts, self.env.clone()).await.unwrap());
+    }
+
+    /// Has jobs exchange an `edgecore.yaml` that says this and nothing else, by this `keadm`, from the next start on. Answers where it is.
+    pub fn exchange_settings_by(&mut self, keadm: &Path, text: &str) -> PathBuf {
+        let config = self.folder.join("edgecore.yaml");
+        std::fs::write(&config, text).unwrap();
+        self.programs = Some(NodePrograms {
+            keadm: keadm.to_owned(),
+            config: config.clone(),
+            store: self.settings.database.data_source.clone(),
+            runtime_endpoint: String::new(),
+            settings: Arc::new(config::edge::EdgeCore::load(&config).unwrap()),
+        });
+        config
     }
 
     /// Ends it and starts it with other settings.

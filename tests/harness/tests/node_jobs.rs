@@ -1,6 +1,8 @@
 //! Jobs on nodes, both sides together: over restarts of either one, and with nodes that are away.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::Path;
+
 use harness::{Cluster, LONG, LinkTransport, Node, run};
 use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
@@ -46,6 +48,75 @@ fn an_upgrade_of_a_fleet_stops_at_the_first_node_that_cannot_and_says_why() {
         let status = upgrade("shell", hostile).await;
         assert!(status["reason"].as_str().unwrap().contains("version is no release"), "{status}");
         drop((first, second));
+    });
+}
+
+/// What keadm does with it is shown where there is one (`edge/keadm/tests/upgrade`): here it finds that nothing is left to do.
+#[test]
+fn values_of_settings_are_judged_in_the_cloud_and_on_the_node_and_a_fleet_stops_where_they_are_refused() {
+    run(async || {
+        let mut cluster = cluster().await;
+        let mut first = node(&mut cluster, "edge-1").await;
+        let mut second = node(&mut cluster, "edge-2").await;
+        let mut files = Vec::new();
+        for (node, heartbeat) in [(&mut first, 15), (&mut second, 20)] {
+            cluster.until_ready(node).await;
+            node.stop().await;
+            let text = format!("modules:\n  edgeHub:\n    heartbeat: {heartbeat}\n");
+            files.push((node.exchange_settings_by(Path::new("/bin/true"), &text), text));
+            node.start().await;
+            cluster.until_ready(node).await;
+        }
+        let update = async |name: &str, fields: Value| {
+            let spec = json!({"updateFields": fields, "labelSelector": {"matchLabels": {"kubernetes.io/os": "linux"}}});
+            cluster
+                .apply(V1ALPHA2, "ConfigUpdateJob", json!({"metadata": {"name": name}, "spec": spec}))
+                .await;
+            let jobs = cluster.objects(V1ALPHA2, "ConfigUpdateJob", None);
+            let looking = async {
+                loop {
+                    let status =
+                        jobs.get(name).await.unwrap().data.get("status").cloned().unwrap_or_default();
+                    if status["phase"] == "Failure" || status["phase"] == "Completed" {
+                        return status;
+                    }
+                    cluster.env().sleep(std::time::Duration::from_millis(50)).await;
+                }
+            };
+            cluster.env().timeout(LONG, looking).await.expect("it ends")
+        };
+        let status = update("calm", json!({"modules.edgeHub.heartbeat": "20"})).await;
+        assert_eq!(
+            (&status["phase"], phases(&status)),
+            (&json!("Completed"), vec!["Successful".to_owned(); 2]),
+            "{status}"
+        );
+        let of = |status: &Value, node: usize| status["nodeStatus"][node].clone();
+        assert_eq!(of(&status, 0)["actionFlow"][0]["action"], "Check");
+        assert!(of(&status, 1)["reason"].as_str().unwrap().contains("nothing was changed"), "{status}");
+        for (name, fields, said) in [
+            (
+                "mistyped",
+                json!({"modules.edgeHub.heartbeet": "20"}),
+                "`modules.edgeHub.heartbeet` is no setting",
+            ),
+            (
+                "stolen",
+                json!({"modules.edgeHub.quic.server": "evil.example:1"}),
+                "may be changed by no job: it decides to which cloud",
+            ),
+        ] {
+            let status = update(name, fields).await;
+            assert_eq!(phases(&status), ["Failure", "Pending"], "{status}");
+            assert_eq!(of(&status, 0)["actionFlow"][0]["status"], "False");
+            assert!(of(&status, 0)["reason"].as_str().unwrap().contains(said), "{status}");
+        }
+        let status = update("lines", json!({"modules.edgeHub.heartbeat": "20\nkind: CloudCore"})).await;
+        assert!(status["reason"].as_str().unwrap().contains("has a line break"), "{status}");
+        assert!(status.get("nodeStatus").is_none(), "{status}");
+        for (file, text) in files {
+            assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+        }
     });
 }
 

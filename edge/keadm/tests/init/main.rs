@@ -143,7 +143,7 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
             actix_rt::spawn(kubelet(client.clone()));
             let said = init(&order(&kubeconfig, |order| order.skip_preflight_checks = true)).await.unwrap();
             let has = |words: &str| said.iter().any(|line| line.contains(words));
-            assert!(has("CloudCore is ready") && has("9 definitions"), "{said:?}");
+            assert!(has("CloudCore is ready") && has("10 definitions"), "{said:?}");
             assert!(has("--cloudcore-ipport=192.0.2.10:30000 --certport=30002"), "{said:?}");
             // The pods ran on machines, and not on one of the edge.
             let pods = objects(client.clone(), "v1", "Pod", Some("kubeedge"))

@@ -5,6 +5,7 @@
 mod ends;
 mod node;
 mod real;
+mod settings;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -216,6 +216,23 @@ impl Node {
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    /// `keadm config-update ARGUMENTS`.
+    pub(crate) fn update(&self, arguments: &[&str]) -> (bool, String) {
+        said(self.update_command(arguments).output().unwrap())
+    }
+
+    /// The same, left to itself.
+    pub(crate) fn begin_update(&self, arguments: &[&str]) -> Child {
+        let mut command = self.update_command(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn update_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keadm"));
+        command.arg("config-update").args(arguments).arg("--config").arg(&self.config);
+        command
+    }
+
     pub(crate) fn journal(&self) -> Option<Journal> {
         JournalFolder::of(&self.store).load().unwrap()
     }
@@ -241,7 +258,8 @@ impl Node {
 
     fn upgrades(&self) -> Vec<u32> {
         self.processes(|words| {
-            words.iter().any(|word| word == "upgrade") && !words.iter().any(|word| word == "--supervise")
+            words.iter().any(|word| word == "upgrade" || word == "config-update")
+                && !words.iter().any(|word| word == "--supervise")
         })
     }
 

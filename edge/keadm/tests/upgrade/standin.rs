@@ -17,12 +17,14 @@ fn main() {
         },
         ["--version"] if BEHAVIOUR == "keadm" => println!("keadm {VERSION} (commit unknown)"),
         ["--version"] => println!("edgecore {VERSION} (commit unknown)"),
-        ["--config", config] => run(Path::new(config).parent().unwrap()),
+        ["--config", config] => run(Path::new(config)),
         other => panic!("{other:?}"),
     }
 }
 
-fn run(folder: &Path) {
+fn run(config: &Path) {
+    let folder = config.parent().unwrap();
+    let settings = fs::read_to_string(config).unwrap();
     let store = folder.join("edgecore.db");
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(store.with_extension("db.lock")).unwrap();
     if lock.try_lock().is_err() {
@@ -38,6 +40,11 @@ fn run(folder: &Path) {
         std::thread::sleep(std::time::Duration::from_secs(1));
         std::process::exit(4);
     }
+    // Settings that keep an edgecore from the cloud, and such that it ends by.
+    if settings.contains("heartbeat: 77\n") {
+        std::process::exit(3);
+    }
+    let behaviour = if settings.contains("heartbeat: 66\n") { "unlinked" } else { BEHAVIOUR };
     match BEHAVIOUR {
         "dies" => std::process::exit(3),
         "spoils" => spoil(&store),
@@ -48,7 +55,7 @@ fn run(folder: &Path) {
         },
         _ => {}
     }
-    serve(folder.join("kubelet.sock"));
+    serve(folder.join("kubelet.sock"), behaviour);
 }
 
 /// A byte of the file's head that means nothing to SQLite.
@@ -75,7 +82,7 @@ fn spoil(store: &Path) {
     File::open(store).unwrap().sync_all().unwrap();
 }
 
-fn serve(socket: PathBuf) {
+fn serve(socket: PathBuf, behaviour: &str) {
     let _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     for stream in listener.incoming() {
@@ -85,7 +92,7 @@ fn serve(socket: PathBuf) {
         while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
             head.push(byte[0]);
         }
-        let page = match (head.starts_with(b"GET /metrics "), BEHAVIOUR) {
+        let page = match (head.starts_with(b"GET /metrics "), behaviour) {
             (false, _) => "ok".to_owned(),
             (true, "unlinked" | "spoils" | "poisons" | "anew") => event("edged_node_became_ready", 1),
             (true, "unready") => {

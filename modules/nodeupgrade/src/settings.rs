@@ -1,0 +1,156 @@
+//! Other values in `edgecore.yaml`, until edgecore is stopped: the checks, the new file beside the old one, a copy of the old one. The
+//! supervisor does the rest as it does an upgrade.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use beehive::Env;
+use config::edge::EdgeCore;
+use config::{ChangedBy, EdgeUpdate, FILE_MAX};
+
+use crate::checks::{self, told};
+use crate::exchange::{Exchange, When};
+use crate::files;
+use crate::journal::{Event, Journal};
+use crate::node::{Node, look};
+use crate::order::{Order, SETTINGS};
+use crate::prepare::{Prepared, begin, seconds};
+
+/// Looks whether the file may have these values by their keys, and writes it anew beside itself. [`crate::supervise`] does the rest.
+///
+/// # Errors
+/// With the name of the check that failed, and its cure. Nothing is changed then.
+pub async fn prepare_settings(
+    order: &Order,
+    values: &[(&str, &str)],
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) -> Result<Prepared> {
+    let node = look(order, Event::ConfigUpdate, env, say).await?;
+    // A link stays one: it is the file that is exchanged.
+    let path = std::fs::canonicalize(&order.config).context("where edgecore.yaml is")?;
+    let old = files::read(&path, FILE_MAX)?;
+    let updated = update(&node, &path, &old, values);
+    let Some(updated) = told("Settings", updated, words, say)? else { return Ok(Prepared::Already) };
+    let length = updated.text.len() as u64;
+    let needed = (old.len() as u64).saturating_add(length);
+    let room = checks::room((files::folder_of(&path), length), (files::folder_of(node.store()), needed));
+    told("Room", room, String::clone, say)?;
+    let mut journal = begin(&node, order, Event::ConfigUpdate, env, say).await?;
+    journal.to_version = node.version.to_string();
+    journal.program = Some(node.program.clone());
+    journal.exchanges = vec![Exchange::candidate(path.clone())];
+    let made = node.journals.save(&journal).and_then(|()| stage(&node, &path, &old, &updated.text));
+    finish(&node, journal, made, seconds(env), say)
+}
+
+fn words(updated: &Option<EdgeUpdate>) -> String {
+    match updated {
+        None => "they are so already: there is nothing to do".to_owned(),
+        Some(EdgeUpdate { keeps_comments: true, .. }) => "edgecore.yaml may have these values".to_owned(),
+        Some(_) => {
+            "edgecore.yaml may have these values; it is written in a way in which its comments do not stay"
+                .to_owned()
+        }
+    }
+}
+
+fn update(node: &Node, path: &Path, old: &[u8], values: &[(&str, &str)]) -> Result<Option<EdgeUpdate>> {
+    let text = std::str::from_utf8(old).with_context(|| format!("{} is no text", path.display()))?;
+    let updated = EdgeUpdate::of_text(path, text, values.iter().copied(), ChangedBy::Administrator)?;
+    if let Some(key) = updated.as_ref().and_then(|updated| watched(&node.settings, &updated.settings)) {
+        bail!(
+            "`{key}` is where the supervisor looks for edgecore: change it in the file, and restart edgecore"
+        );
+    }
+    Ok(updated)
+}
+
+/// What is another one, of what the supervisor finds edgecore by.
+fn watched(before: &EdgeCore, after: &EdgeCore) -> Option<&'static str> {
+    if before.database.data_source != after.database.data_source {
+        Some("database.dataSource")
+    } else if before.modules.edge_stream.socket() != after.modules.edge_stream.socket() {
+        Some("modules.edgeStream.socket")
+    } else {
+        None
+    }
+}
+
+/// Writes the new file beside the old one, with its owner and mode, and copies the old one into the folder of the journal.
+fn stage(node: &Node, path: &Path, old: &[u8], text: &str) -> Result<Exchange> {
+    let waits = Exchange::staged(path);
+    let at = || format!("cannot write {}", waits.display());
+    let (_, found) = files::look_at(path)?;
+    let mode = files::mode_of(path)?;
+    let mut file = files::make(&waits, mode)?;
+    fchown(&file, Some(found.uid()), Some(found.gid())).with_context(at)?;
+    file.write_all(text.as_bytes()).with_context(at)?;
+    file.sync_all().with_context(at)?;
+    files::sync_folder_of(&waits)?;
+    let backup = node.journals.path().join(SETTINGS);
+    files::replace(&backup, old, mode)?;
+    let sum = |mut bytes: &[u8]| files::sum_of(&mut bytes, FILE_MAX).map(|(sum, _)| sum);
+    let (old, new) = (sum(old)?, sum(text.as_bytes())?);
+    Ok(Exchange {
+        path: path.to_owned(),
+        old,
+        new,
+        when: When::Swap,
+        backup,
+        is_edited: true,
+        is_update: true,
+    })
+}
+
+/// Leaves the journal where the supervisor begins; or notes why it does not come to that.
+fn finish(
+    node: &Node,
+    mut journal: Journal,
+    made: Result<Exchange>,
+    now: u64,
+    say: &mut dyn FnMut(String),
+) -> Result<Prepared> {
+    match made {
+        Ok(exchange) => {
+            journal.note(now, &Ok("edgecore.yaml may have these values".to_owned()));
+            journal.progress.succeeded();
+            let said = format!("{} is copied to {}", exchange.path.display(), exchange.backup.display());
+            journal.exchanges = vec![exchange];
+            say(format!("ok      BackUp: {said}"));
+            journal.note(now, &Ok(said));
+            journal.progress.succeeded();
+            node.journals.save(&journal)?;
+            Ok(Prepared::Ready)
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            journal.note(now, &Err(why.clone()));
+            journal.progress.failed(&why);
+            journal.exchanges.iter().for_each(Exchange::forget);
+            // The cause is told to whoever waits; a disk that is full keeps nothing.
+            drop(node.journals.report(&journal));
+            drop(node.journals.save(&journal));
+            Err(anyhow!("{why}. Nothing was changed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_supervisor_finds_edgecore_by_stays() {
+        let before = EdgeCore::default();
+        let with = |key: &str, value: &str| watched(&before, &before.with([(key, value)]).unwrap());
+        assert_eq!(with("database.dataSource", "/x.db"), Some("database.dataSource"));
+        for (key, value) in [("modules.edgeStream.socket", "/x.sock"), ("modules.edgeStream.enable", "false")]
+        {
+            assert_eq!(with(key, value), Some("modules.edgeStream.socket"));
+        }
+        assert_eq!(with("modules.edgeHub.heartbeat", "20"), None);
+    }
+}
