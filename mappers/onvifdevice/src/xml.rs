@@ -382,6 +382,8 @@ mod tests {
         let document = format!("<r xmlns:b='{}'><b:y>{names}</b:y></r>", "b".repeat(NAMESPACE_MAX));
         let read = parse(document.as_bytes()).unwrap();
         assert_eq!(to_xml(&read.children, 4 << 10), None);
+        let mut some = Bounded { xml: String::new(), most: 4 << 10 };
+        assert!(read.write(&mut some).is_err() && some.xml.len() <= 4 << 10);
         let mut full = Full(0);
         assert!(read.write(&mut full).is_err());
         assert_eq!(full.0, 1);
