@@ -11,7 +11,7 @@ use crate::ask::{Ask, Service};
 use crate::exchange::{Camera, Failure, Line, Manner, ONCE};
 use crate::services::Target;
 use crate::topic::{Said, Topic, messages};
-use crate::xml::{Element, escape};
+use crate::xml::{Element, escape, to_xml};
 
 /// A minute: how long a camera keeps a pull point of which it hears nothing.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(60);
@@ -131,12 +131,10 @@ impl Point {
             .target(address)
             .map_err(|why| Fault::Device(format!("the camera's pull point: {why}")))?;
         let parts = reference.and_then(|reference| reference.child("ReferenceParameters"));
-        let back: String = parts.iter().flat_map(|parts| &parts.children).map(Element::to_xml).collect();
-        if back.len() > BACK_MAX {
-            return Err(Fault::Device(format!(
-                "the camera's pull point wants more than {BACK_MAX} bytes back"
-            )));
-        }
+        let parts = parts.map(|parts| parts.children.as_slice()).unwrap_or_default();
+        let back = to_xml(parts, BACK_MAX).ok_or_else(|| {
+            Fault::Device(format!("the camera's pull point wants more than {BACK_MAX} bytes back"))
+        })?;
         Ok(Point { target, address: address.to_owned(), back })
     }
 

@@ -12,7 +12,8 @@ use crate::ask::Service;
 use crate::soap::short;
 use crate::xml::Element;
 
-/// 2 KiB of a path.
+/// 4 KiB of an address, and 2 KiB of the path in it.
+const ADDRESS_MAX: usize = 4096;
 const PATH_MAX: usize = 2048;
 /// 256 profiles.
 const PROFILES_MAX: usize = 256;
@@ -42,6 +43,10 @@ impl Dialled {
     /// A sentence, when it is none that is spoken.
     pub(crate) fn target(&self, address: &str) -> Result<Target, String> {
         let address = address.trim();
+        // Some of it is said back with each request.
+        if address.len() > ADDRESS_MAX {
+            return Err(format!("`{}` has more than {ADDRESS_MAX} bytes", short(address)));
+        }
         let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
         let (authority, path) = match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
@@ -190,6 +195,7 @@ mod tests {
             assert!(dialled().target(address).is_err(), "{address}");
         }
         assert!(dialled().target(&format!("/{}", "a".repeat(PATH_MAX))).is_err());
+        assert!(dialled().target(&format!("http://door.local/a#{}", "a".repeat(ADDRESS_MAX))).is_err());
         assert_eq!(
             (dialled().authority(80).as_str(), dialled().authority(81).as_str()),
             ("door.local", "door.local:81")

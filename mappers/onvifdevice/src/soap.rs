@@ -107,8 +107,10 @@ fn without_prefix(name: &str) -> String {
 
 /// 200 letters on one line, of what a camera says to people.
 pub(crate) fn short(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().filter(|letter| !letter.is_control()).take(200).collect()
+    // As it goes: of a text of half a MiB nothing more is made.
+    let mut line = text.split_whitespace().flat_map(|word| std::iter::once(' ').chain(word.chars()));
+    line.next();
+    line.filter(|letter| !letter.is_control()).take(200).collect()
 }
 
 #[cfg(test)]

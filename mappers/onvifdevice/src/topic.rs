@@ -102,7 +102,9 @@ fn steps(topic: &str) -> Vec<String> {
     if topic.is_empty() {
         return Vec::new();
     }
-    topic.split('/').map(|step| step.rsplit(':').next().unwrap_or(step).to_owned()).collect()
+    // One more than there may be, so that a longer one is no other's.
+    let steps = topic.split('/').take(STEPS_MAX + 1);
+    steps.map(|step| step.rsplit(':').next().unwrap_or(step).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +170,7 @@ mod tests {
     #[test]
     fn what_is_no_topic_is_none() {
         let long = "a/".repeat(STEPS_MAX + 1);
+        assert_eq!(steps(&"a/".repeat(10_000)).len(), STEPS_MAX + 1);
         for none in ["", "/", "a//b", "a/tns1:", long.as_str()] {
             assert_eq!(Topic::new(none, None, BTreeMap::new()), None, "{none}");
         }

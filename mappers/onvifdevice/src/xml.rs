@@ -3,7 +3,8 @@
 //! There are no entities but XML's own five, and a document type is refused: nothing grows by being read.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::collections::HashSet;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use quick_xml::events::{BytesStart, Event};
@@ -16,6 +17,10 @@ const ELEMENTS_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 64;
 /// 64 attributes of one element.
 const ATTRIBUTES_MAX: usize = 64;
+/// 1 KiB of a namespace: those of ONVIF have less than 100 bytes.
+const NAMESPACE_MAX: usize = 1 << 10;
+/// 8 MiB of all that is kept of a document; of an answer of 512 KiB from a real camera it is half of that at most.
+const KEPT_MAX: usize = 8 << 20;
 
 /// An element with all that is in it. Names are without their prefixes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,10 +45,9 @@ pub(crate) fn parse(document: &[u8]) -> Result<Element, String> {
     let mut reader = NsReader::from_str(&text);
     reader.config_mut().expand_empty_elements = true;
     let (mut open, mut root): (Vec<Element>, Option<Element>) = (Vec::new(), None);
-    let (mut elements, mut last) = (0_usize, Arc::<str>::from(""));
+    let (mut elements, mut kept) = (0_usize, Kept::default());
     loop {
         let (resolved, event) = reader.read_resolved_event().map_err(|error| error.to_string())?;
-        let namespace = name_of(&resolved, &mut last);
         match event {
             Event::Start(start) => {
                 elements += 1;
@@ -52,7 +56,8 @@ pub(crate) fn parse(document: &[u8]) -> Result<Element, String> {
                         "it has more than {ELEMENTS_MAX} elements, or is more than {DEPTH_MAX} deep"
                     ));
                 }
-                open.push(begun(&reader, namespace, &start, &mut last)?);
+                let namespace = kept.namespace(&resolved)?;
+                open.push(begun(&reader, namespace, &start, &mut kept)?);
             }
             Event::End(_) => {
                 let Some(done) = open.pop() else { return Err("an element ends twice".to_owned()) };
@@ -62,11 +67,11 @@ pub(crate) fn parse(document: &[u8]) -> Result<Element, String> {
                     None => return Err("it has two roots".to_owned()),
                 }
             }
-            Event::Text(part) => add(&mut open, &part.xml10_content()),
-            Event::CData(part) => add(&mut open, &part.into_inner()),
+            Event::Text(part) => add(&mut open, &part.xml10_content(), &mut kept)?,
+            Event::CData(part) => add(&mut open, &part.into_inner(), &mut kept)?,
             Event::GeneralRef(reference) => match reference.resolve_char_ref() {
-                Ok(Some(letter)) => add(&mut open, letter.encode_utf8(&mut [0; 4])),
-                Ok(None) => add(&mut open, own_entity(&reference.into_inner())?),
+                Ok(Some(letter)) => add(&mut open, letter.encode_utf8(&mut [0; 4]), &mut kept)?,
+                Ok(None) => add(&mut open, own_entity(&reference.into_inner())?, &mut kept)?,
                 Err(error) => return Err(error.to_string()),
             },
             Event::DocType(_) => return Err("it has a document type, which is not read".to_owned()),
@@ -84,8 +89,10 @@ fn begun(
     reader: &NsReader<&[u8]>,
     namespace: Arc<str>,
     start: &BytesStart<'_>,
-    last: &mut Arc<str>,
+    kept: &mut Kept,
 ) -> Result<Element, String> {
+    let name = start.local_name().as_ref().to_owned();
+    kept.count(size_of::<Element>() + name.len())?;
     let mut attributes = Vec::new();
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
@@ -97,30 +104,55 @@ fn begun(
         }
         let (resolved, name) = reader.resolver().resolve_attribute(attribute.key);
         let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?;
-        attributes.push((name_of(&resolved, last), name.as_ref().to_owned(), value.into_owned()));
+        kept.count(size_of::<(Arc<str>, String, String)>() + name.as_ref().len() + value.len())?;
+        attributes.push((kept.namespace(&resolved)?, name.as_ref().to_owned(), value.into_owned()));
     }
-    let name = start.local_name().as_ref().to_owned();
     Ok(Element { namespace, name, attributes, ..Element::default() })
 }
 
-/// One namespace is kept once, as long as it is the same from one element to the next.
-fn name_of(resolved: &ResolveResult<'_>, last: &mut Arc<str>) -> Arc<str> {
-    let name = match resolved {
-        ResolveResult::Bound(namespace) => namespace.0,
-        ResolveResult::Unbound => "",
-        // Some cameras do not declare what they write: names are known without.
-        ResolveResult::Unknown(_) => "",
-    };
-    if **last != *name {
-        *last = Arc::from(name);
-    }
-    Arc::clone(last)
+/// What is kept of a document. A prefix of a letter may stand for a long namespace at each of thousands of names: that is kept once.
+#[derive(Default)]
+struct Kept {
+    namespaces: HashSet<Arc<str>>,
+    bytes: usize,
 }
 
-fn add(open: &mut [Element], text: &str) {
-    if let Some(element) = open.last_mut() {
-        element.text.push_str(text);
+impl Kept {
+    /// So many bytes more.
+    fn count(&mut self, bytes: usize) -> Result<(), String> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > KEPT_MAX {
+            return Err(format!("it would take more than {} MiB", KEPT_MAX >> 20));
+        }
+        Ok(())
     }
+
+    fn namespace(&mut self, resolved: &ResolveResult<'_>) -> Result<Arc<str>, String> {
+        let name = match resolved {
+            ResolveResult::Bound(namespace) => namespace.0,
+            ResolveResult::Unbound => "",
+            // Some cameras do not declare what they write: names are known without.
+            ResolveResult::Unknown(_) => "",
+        };
+        // Before it is looked for: that reads all of it, for each name.
+        if name.len() > NAMESPACE_MAX {
+            return Err(format!("a namespace has more than {NAMESPACE_MAX} bytes"));
+        }
+        if let Some(known) = self.namespaces.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        self.count(size_of::<Arc<str>>() + name.len())?;
+        let fresh = Arc::<str>::from(name);
+        self.namespaces.insert(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+}
+
+fn add(open: &mut [Element], text: &str, kept: &mut Kept) -> Result<(), String> {
+    let Some(element) = open.last_mut() else { return Ok(()) };
+    kept.count(text.len())?;
+    element.text.push_str(text);
+    Ok(())
 }
 
 fn own_entity(name: &str) -> Result<&'static str, String> {
@@ -162,28 +194,49 @@ impl Element {
     }
 
     /// The whole as it may stand in another document.
-    pub(crate) fn to_xml(&self) -> String {
-        let mut xml = String::new();
-        self.write(&mut xml);
-        xml
-    }
-
-    fn write(&self, xml: &mut String) {
-        // Writing into a text does not fail.
-        let _ = write!(xml, "<n:{} xmlns:n=\"{}\"", self.name, escape(&self.namespace));
+    fn write(&self, xml: &mut impl Write) -> fmt::Result {
+        write!(xml, "<n:{} xmlns:n=\"", self.name)?;
+        put(xml, &self.namespace)?;
+        xml.write_char('"')?;
         for (at, (namespace, name, value)) in self.attributes.iter().enumerate() {
-            let value = escape(value);
-            let _ = if namespace.is_empty() {
-                write!(xml, " {name}=\"{value}\"")
+            if namespace.is_empty() {
+                write!(xml, " {name}=\"")?;
             } else {
-                write!(xml, " xmlns:a{at}=\"{}\" a{at}:{name}=\"{value}\"", escape(namespace))
-            };
+                write!(xml, " xmlns:a{at}=\"")?;
+                put(xml, namespace)?;
+                write!(xml, "\" a{at}:{name}=\"")?;
+            }
+            put(xml, value)?;
+            xml.write_char('"')?;
         }
-        let _ = write!(xml, ">{}", escape(&self.text));
-        for child in &self.children {
-            child.write(xml);
+        xml.write_char('>')?;
+        put(xml, &self.text)?;
+        self.children.iter().try_for_each(|child| child.write(xml))?;
+        write!(xml, "</n:{}>", self.name)
+    }
+}
+
+/// These one after the other, as they may stand in another document. Each says its namespace anew, so that this may be much longer than
+/// what they were read from. None: more than `most` bytes, of which no more than these were written.
+pub(crate) fn to_xml(elements: &[Element], most: usize) -> Option<String> {
+    let mut xml = Bounded { xml: String::new(), most };
+    elements.iter().try_for_each(|element| element.write(&mut xml)).ok()?;
+    Some(xml.xml)
+}
+
+/// A text that takes no more than so many bytes.
+struct Bounded {
+    xml: String,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if part.len() > self.most.saturating_sub(self.xml.len()) {
+            return Err(fmt::Error);
         }
-        let _ = write!(xml, "</n:{}>", self.name);
+        self.xml.push_str(part);
+        Ok(())
     }
 }
 
@@ -198,18 +251,22 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&apos;"),
-            letter if is_letter(letter) => escaped.push(letter),
-            _ => escaped.push('\u{FFFD}'),
-        }
-    }
+    // Writing into a text does not fail.
+    let _ = put(&mut escaped, text);
     Cow::Owned(escaped)
+}
+
+/// The same, written letter by letter: nothing is made of what has no room.
+fn put(xml: &mut impl Write, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|letter| match letter {
+        '&' => xml.write_str("&amp;"),
+        '<' => xml.write_str("&lt;"),
+        '>' => xml.write_str("&gt;"),
+        '"' => xml.write_str("&quot;"),
+        '\'' => xml.write_str("&apos;"),
+        letter if is_letter(letter) => xml.write_char(letter),
+        _ => xml.write_char('\u{FFFD}'),
+    })
 }
 
 #[cfg(test)]
@@ -230,8 +287,10 @@ mod tests {
         assert_eq!(read.text_at("b"), Some("x<&><AB"));
         assert_eq!(read.child("b").unwrap().attribute("k"), Some("1 & 2"));
         assert_eq!((read.text_at("c"), read.all("b").count(), read.at("b/c")), (None, 2, None));
-        let again = parse(read.to_xml().as_bytes()).unwrap();
-        assert_eq!(again, read, "{}", read.to_xml());
+        let written = to_xml(std::slice::from_ref(&read), 1 << 10).unwrap();
+        assert_eq!(parse(written.as_bytes()).unwrap(), read, "{written}");
+        assert_eq!(to_xml(std::slice::from_ref(&read), written.len()).as_ref(), Some(&written));
+        assert_eq!(to_xml(std::slice::from_ref(&read), written.len() - 1), None);
     }
 
     #[test]
@@ -268,8 +327,66 @@ mod tests {
 
     #[test]
     fn many_namespaces_cost_no_more_than_their_length() {
-        let declared: String = (0..300).map(|at| format!(" xmlns:n{at}='urn:{at}'")).collect();
-        drop(parse(format!("<r{declared}>{}</r>", "<n299:a/>".repeat(1000)).as_bytes()));
+        let declared: String = (0..120).map(|at| format!(" xmlns:n{at}='urn:{at}'")).collect();
+        let read = parse(format!("<r{declared}>{}</r>", "<n119:a/>".repeat(1000)).as_bytes()).unwrap();
+        assert_eq!(read.children.len(), 1000);
+    }
+
+    /// Of all names, those of attributes included, how many texts are kept for their namespaces.
+    fn namespaces(element: &Element) -> HashSet<*const str> {
+        let own = std::iter::once(&element.namespace).chain(element.attributes.iter().map(|(of, ..)| of));
+        let own = own.map(Arc::as_ptr).collect::<HashSet<_>>();
+        element.children.iter().map(namespaces).fold(own, |all, more| &all | &more)
+    }
+
+    #[test]
+    fn a_namespace_is_kept_once_however_its_names_alternate() {
+        let names = "<b:x c:k='1' b:k='2' k='3'/><c:x/><x/>".repeat(1000);
+        let document = format!("<r xmlns:b='urn:{}' xmlns:c='urn:c'>{names}</r>", "b".repeat(1000));
+        let read = parse(document.as_bytes()).unwrap();
+        assert_eq!((read.children.len(), namespaces(&read).len()), (3000, 3));
+    }
+
+    #[test]
+    fn what_would_be_kept_in_all_is_bounded() {
+        let long = "n".repeat(NAMESPACE_MAX + 1);
+        // The reader's own bound, as each name is looked for among them.
+        let declared: String = (0..130).map(|at| format!(" xmlns:n{at}='urn:{at}'")).collect();
+        for (document, said) in [
+            (format!("<r xmlns='{long}'/>"), "namespace"),
+            (format!("<r xmlns:a='{long}'><a:b/></r>"), "namespace"),
+            (format!("<r xmlns:a='{long}' a:k='1'/>"), "namespace"),
+            (format!("<r{declared}/>"), "128 namespace"),
+            (format!("<r>{}</r>", "x".repeat(KEPT_MAX)), "MiB"),
+            (format!("<r>{}</r>", format!("<a>{}</a>", "x".repeat(1000)).repeat(KEPT_MAX / 1000)), "MiB"),
+            (format!("<r>{}</r>", format!("<a k='{}'/>", "x".repeat(1000)).repeat(KEPT_MAX / 1000)), "MiB"),
+        ] {
+            let refused = parse(document.as_bytes()).unwrap_err();
+            assert!(refused.contains(said), "{}: {refused}", &document[..document.len().min(80)]);
+        }
+    }
+
+    /// Takes nothing, and counts how often it is asked.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write_str(&mut self, _: &str) -> fmt::Result {
+            self.0 += 1;
+            Err(fmt::Error)
+        }
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_written_first() {
+        let names = "<b:x/>".repeat(ELEMENTS_MAX - 2);
+        let document = format!("<r xmlns:b='{}'><b:y>{names}</b:y></r>", "b".repeat(NAMESPACE_MAX));
+        let read = parse(document.as_bytes()).unwrap();
+        assert_eq!(to_xml(&read.children, 4 << 10), None);
+        let mut some = Bounded { xml: String::new(), most: 4 << 10 };
+        assert!(read.write(&mut some).is_err() && some.xml.len() <= 4 << 10);
+        let mut full = Full(0);
+        assert!(read.write(&mut full).is_err());
+        assert_eq!(full.0, 1);
     }
 
     proptest! {

@@ -1,11 +1,12 @@
 //! Who gets in, and as whom.
 
+mod absent;
 mod acl;
 mod files;
 mod login_limiter;
 mod users;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -16,8 +17,9 @@ use beehive::Env;
 use crate::identity;
 use crate::packet::{ConnectCode, Password};
 use crate::peer::Peer;
-use crate::plan;
+use crate::{places, plan};
 
+pub(crate) use absent::{Chain, Proof, Verdict};
 pub(crate) use acl::{Acl, Rights};
 pub(crate) use files::{Content, Files, content};
 pub(crate) use login_limiter::LoginLimiter;
@@ -71,6 +73,10 @@ pub(crate) struct Access {
     allow_anonymous: bool,
     password_file: Option<PathBuf>,
     acl_file: Option<PathBuf>,
+    /// Whether `acl_file` has been understood.
+    pub(crate) knows_acl: Cell<bool>,
+    /// Whether there is a listener that wants no certificate of a client.
+    has_open_place: bool,
     /// `None` while the file has never been understood: then nobody logs in by password.
     users: RefCell<Option<Rc<Users>>>,
     login_limiter: LoginLimiter,
@@ -85,6 +91,8 @@ impl Access {
             allow_anonymous: config.allow_anonymous,
             password_file: set(&config.password_file),
             acl_file: set(&config.acl_file),
+            knows_acl: Cell::new(false),
+            has_open_place: places::of(config).iter().any(|place| !place.wants_certificates(&config.tls)),
             users: RefCell::default(),
             login_limiter: LoginLimiter::default(),
             problems: RefCell::default(),
@@ -121,8 +129,8 @@ impl Access {
         user: Option<String>,
         password: Option<Password>,
     ) -> Result<Login, ConnectCode> {
-        if let Some(user) = &peer.certified {
-            return Ok(Login { user: Some(user.clone()), auth_method: AuthMethod::Certificate });
+        if let Some(certified) = &peer.certified {
+            return Ok(Login { user: Some(certified.user.clone()), auth_method: AuthMethod::Certificate });
         }
         match user {
             Some(user) if self.password_file.is_some() => {

@@ -104,6 +104,8 @@ pub(crate) struct Broker {
     wills: Wills,
     /// Wills of sessions that have ended.
     due_wills: Vec<(ClientId, Rc<Will>)>,
+    /// Clients with a will of an earlier run of which it is not known yet whether they could connect now.
+    unjudged: BTreeSet<ClientId>,
     /// The broker ends, and lets nobody in.
     pub(crate) is_ending: bool,
     /// A session or a will has got an end.
@@ -143,6 +145,7 @@ impl Broker {
             forgotten: BTreeSet::new(),
             wills: Wills::default(),
             due_wills: Vec::new(),
+            unjudged: BTreeSet::new(),
             is_ending: false,
             timers: Rc::default(),
             to_store: Rc::default(),

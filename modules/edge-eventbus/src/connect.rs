@@ -39,8 +39,8 @@ pub(crate) async fn accept_client(
     let stream = match stream {
         Stream::Tcp(socket) if peer.listener.has_tls() => {
             let shaken = shared.env.timeout(left(), shared.tls.accept(&shared.env, socket)).await;
-            let (stream, user) = shaken.ok_or(ConnectionError::Silent)??;
-            peer.certified = user;
+            let (stream, certified) = shaken.ok_or(ConnectionError::Silent)??;
+            peer.certified = certified;
             Stream::Tls(Box::new(stream))
         }
         stream => stream,

@@ -67,12 +67,8 @@ impl OwnBroker {
         start_router(&shared, cx)?;
         cx.spawn(keep(Rc::clone(&shared), store.clone()));
         let mut files = Files::new(config);
-        // Before the first client, so that nobody gets in by what does not hold.
+        // Before the first client, so that nobody gets in by what does not hold, and before the first will of those that may not any more.
         files.look(&shared).await;
-        if !config.password_file.as_os_str().is_empty() {
-            let access = &shared.access;
-            shared.broker.borrow_mut().forget_users(|user| access.knows(user));
-        }
         cx.spawn(files.keep(Rc::clone(&shared)));
         // Before the listeners, so that what an earlier run left to be said is said before any client is back.
         cx.spawn(end_in_time(Rc::clone(&shared)));

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::access::Chain;
+
 /// Which listener took a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ListenerKind {
@@ -60,8 +62,16 @@ pub(crate) struct Peer {
     pub(crate) source: PeerOrigin,
     /// For logs.
     pub(crate) label: String,
-    /// The user that its certificate names.
-    pub(crate) certified: Option<String>,
+    /// What its certificate says.
+    pub(crate) certified: Option<Certified>,
+}
+
+/// A client with a certificate that is trusted.
+#[derive(Debug, Clone)]
+pub(crate) struct Certified {
+    /// Whom it names.
+    pub(crate) user: String,
+    pub(crate) chain: Chain,
 }
 
 impl Peer {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::edge::EventBus as Settings;
+use config::edge::{EventBus as Settings, MqttTls};
 use tokio::net::TcpListener;
 
 use crate::listener::{Listener, listen};
@@ -75,6 +75,12 @@ pub(crate) fn of(settings: &Settings) -> Vec<Place> {
 }
 
 impl Place {
+    /// Whether nobody comes in there without a certificate.
+    pub(crate) fn wants_certificates(&self, tls: &MqttTls) -> bool {
+        let has_tls = matches!(self, Place::Tls(_) | Place::WebSocket { tls: true, .. });
+        has_tls && !tls.client_ca_file.as_os_str().is_empty()
+    }
+
     fn setting(&self) -> &'static str {
         match self {
             Place::Plain(_) => "modules.eventBus.mqttServerInternal",

@@ -206,7 +206,12 @@ impl Session {
     /// A connection takes the session; what was not acknowledged is sent again.
     pub(crate) fn attach(&mut self, handle: Rc<ConnectionHandle>) {
         self.written = 0;
-        self.auth_method = handle.connect_info.auth_method.clone();
+        let auth_method = handle.connect_info.auth_method.clone();
+        // Whether its user has to be in the password file is asked of the row after a restart.
+        if rows::auth_code(&auth_method) != rows::auth_code(&self.auth_method) {
+            self.soil(RowKey::Session);
+        }
+        self.auth_method = auth_method;
         self.handle = Some(handle);
         self.will = None;
     }

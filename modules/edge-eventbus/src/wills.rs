@@ -11,6 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use edge_store::{Row, Table, Write};
 
+use crate::access::{Chain, Proof};
 use crate::packet::{Publish, Will};
 use crate::quotas::{Quotas, Usage};
 use crate::{identity, plan, topic};
@@ -23,6 +24,8 @@ const VERSION: u8 = 1;
 const RETAIN: u8 = 1 << 2;
 const BY_PASSWORD: u8 = 1 << 3;
 const EXPIRES: u8 = 1 << 4;
+/// The certificates of its client stand before what it says.
+const CERTIFIED: u8 = 1 << 5;
 /// What a row takes beside what it says.
 const OVERHEAD: usize = 256;
 
@@ -45,14 +48,18 @@ pub(crate) struct Wills {
 
 struct Kept {
     will: Rc<Will>,
-    /// Whether a password proved who its client is.
-    by_password: bool,
+    /// What proved who its client is.
+    proof: Proof,
 }
 
 impl Kept {
     fn weight(&self) -> usize {
         let Publish { topic, payload, properties, .. } = &self.will.publish;
-        OVERHEAD + topic.len() + payload.len() + properties.len()
+        let certificates = match &self.proof {
+            Proof::Certificate(chain) => chain.iter().map(Vec::len).sum(),
+            Proof::None | Proof::Password => 0,
+        };
+        OVERHEAD + topic.len() + payload.len() + properties.len() + certificates
     }
 }
 
@@ -63,9 +70,9 @@ impl Wills {
     }
 
     /// Keeps the will of a client that comes, in the place of what it left before. Says whether there was room.
-    pub(crate) fn put(&mut self, client: &ClientId, will: Rc<Will>, by_password: bool) -> bool {
-        let fresh = Kept { will, by_password };
-        let is_known = |old: &Kept| old.will == fresh.will && old.by_password == by_password;
+    pub(crate) fn put(&mut self, client: &ClientId, will: Rc<Will>, proof: Proof) -> bool {
+        let fresh = Kept { will, proof };
+        let is_known = |old: &Kept| old.will == fresh.will && old.proof == fresh.proof;
         let is_known = self.kept.get(client).is_some_and(is_known);
         let had = self.take(client);
         let (owner, size) = (identity::owner(client), fresh.weight());
@@ -105,18 +112,27 @@ impl Wills {
 
     /// Clients that a password has proved.
     pub(crate) fn by_password(&self) -> impl Iterator<Item = &ClientId> {
-        self.kept.iter().filter(|(_, kept)| kept.by_password).map(|(client, _)| client)
+        self.kept.iter().filter(|(_, kept)| kept.proof == Proof::Password).map(|(client, _)| client)
+    }
+
+    /// What a client has left, and what proved who it is.
+    pub(crate) fn get(&self, client: &ClientId) -> Option<(&Rc<Will>, &Proof)> {
+        self.kept.get(client).map(|kept| (&kept.will, &kept.proof))
     }
 
     /// Takes up the row of an earlier run. One that cannot be read is to be deleted.
     pub(crate) fn restore(&mut self, client: &ClientId, row: &Row) -> Option<Rc<Will>> {
         self.stored.insert(Rc::clone(client));
-        let Some((will, by_password)) = from_bytes(&row.value) else {
+        let Some((will, proof)) = from_bytes(&row.value) else {
             self.dirty.insert(Rc::clone(client));
             return None;
         };
         let will = Rc::new(will);
-        self.insert(client, Kept { will: Rc::clone(&will), by_password });
+        // An earlier edgecore kept no certificates.
+        let is_users = identity::parts(client).0.is_some();
+        let proof =
+            if proof == Proof::None && is_users { Proof::Certificate(Chain::default()) } else { proof };
+        self.insert(client, Kept { will: Rc::clone(&will), proof });
         Some(will)
     }
 
@@ -132,9 +148,9 @@ impl Wills {
         let clients: Vec<ClientId> = std::mem::take(&mut self.dirty).into_iter().collect();
         for client in &clients {
             let (table, key1, key2) = (Table::MqttSessions, client.to_string(), KEY.to_owned());
-            if let Some(Kept { will, by_password }) = self.kept.get(client) {
+            if let Some(Kept { will, proof }) = self.kept.get(client) {
                 self.stored.insert(Rc::clone(client));
-                into.push(Write::PutRow { table, key1, key2, value: to_bytes(will, *by_password) });
+                into.push(Write::PutRow { table, key1, key2, value: to_bytes(will, proof) });
             } else if self.stored.remove(client) {
                 into.push(Write::DeleteRow { table, key1, key2 });
             }
@@ -172,12 +188,17 @@ pub(crate) fn is_will(row: &Row) -> bool {
     row.key2 == KEY
 }
 
-/// Version; QoS, RETAIN, whether a password proved its client, whether it expires; delay and expiry in seconds; topic; properties; payload.
-fn to_bytes(will: &Will, by_password: bool) -> Vec<u8> {
+/// Version; QoS, RETAIN, what proved its client, whether it expires; delay and expiry in seconds; topic; properties; of a client with
+/// certificates their number, and each with its length; payload.
+fn to_bytes(will: &Will, proof: &Proof) -> Vec<u8> {
     let Publish { topic, payload, qos, retain, expiry, properties, .. } = &will.publish;
     let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-    let flags =
-        qos | flag(*retain, RETAIN) | flag(by_password, BY_PASSWORD) | flag(expiry.is_some(), EXPIRES);
+    let proved = match proof {
+        Proof::None => 0,
+        Proof::Password => BY_PASSWORD,
+        Proof::Certificate(_) => CERTIFIED,
+    };
+    let flags = qos | flag(*retain, RETAIN) | proved | flag(expiry.is_some(), EXPIRES);
     let mut bytes = Vec::with_capacity(16 + topic.len() + properties.len() + payload.len());
     bytes.extend([VERSION, flags]);
     bytes.extend(will.delay.to_be_bytes());
@@ -187,21 +208,35 @@ fn to_bytes(will: &Will, by_password: bool) -> Vec<u8> {
     bytes.extend(topic.as_bytes());
     bytes.extend(u32::try_from(properties.len()).unwrap_or_default().to_be_bytes());
     bytes.extend(properties);
+    if let Proof::Certificate(chain) = proof {
+        // Together they are capped at 8 KiB at the handshake.
+        bytes.push(u8::try_from(chain.len()).unwrap_or_default());
+        for one in chain.iter().take(u8::MAX.into()) {
+            bytes.extend(u16::try_from(one.len()).unwrap_or_default().to_be_bytes());
+            bytes.extend(one);
+        }
+    }
     bytes.extend(payload);
     bytes
 }
 
-/// The will of [`to_bytes`], if it is one, and whether a password proved its client.
-fn from_bytes(bytes: &[u8]) -> Option<(Will, bool)> {
+/// The will of [`to_bytes`], if it is one, and what proved its client.
+fn from_bytes(bytes: &[u8]) -> Option<(Will, Proof)> {
     let ([version, flags], rest) = bytes.split_first_chunk()?;
     let (delay, rest) = rest.split_first_chunk()?;
     let (expiry, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
     let (name, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
     let (length, rest) = rest.split_first_chunk()?;
-    let (properties, payload) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let (properties, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    let (proof, payload) = match flags & (BY_PASSWORD | CERTIFIED) {
+        0 => (Proof::None, rest),
+        BY_PASSWORD => (Proof::Password, rest),
+        CERTIFIED => chain(rest).map(|(chain, payload)| (Proof::Certificate(chain), payload))?,
+        _ => return None,
+    };
     let (name, qos) = (std::str::from_utf8(name).ok()?, flags & 3);
-    let is_ours = *version == VERSION && qos < 3 && *flags < EXPIRES << 1;
+    let is_ours = *version == VERSION && qos < 3 && *flags < CERTIFIED << 1;
     if !is_ours || topic::name_defect(name).is_some() {
         return None;
     }
@@ -216,7 +251,20 @@ fn from_bytes(bytes: &[u8]) -> Option<(Will, bool)> {
         expiry: (flags & EXPIRES != 0).then_some(u32::from_be_bytes(*expiry)),
         properties: Bytes::copy_from_slice(properties),
     };
-    Some((Will { publish, delay: u32::from_be_bytes(*delay) }, flags & BY_PASSWORD != 0))
+    Some((Will { publish, delay: u32::from_be_bytes(*delay) }, proof))
+}
+
+/// Certificates, and what stands behind them.
+fn chain(bytes: &[u8]) -> Option<(Chain, &[u8])> {
+    let (count, mut rest) = bytes.split_first()?;
+    let mut all = Vec::new();
+    for _ in 0..*count {
+        let (length, more) = rest.split_first_chunk()?;
+        let (one, behind) = more.split_at_checked(u16::from_be_bytes(*length).into())?;
+        all.push(one.to_vec());
+        rest = behind;
+    }
+    Some((all.into(), rest))
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use config::edge::{EventBus as Settings, MqttTls, MqttUnixSocket, MqttWebSocket};
-use node::certificates::Ca;
+use node::certificates::{Ca, secure};
 use node::child::{fails, lines, mosquitto};
 use node::{Node, SOON, connect, publish, run, subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::Child;
 
 #[test]
 fn the_unix_socket_serves_its_group_and_knows_who_connects() {
@@ -76,20 +75,6 @@ fn settings(ca: &Ca) -> Settings {
 async fn port(node: &Node) -> String {
     let view = node.view().await;
     view["listeningTls"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
-}
-
-/// The tool with a certificate, or without one.
-fn secure(tool: &str, port: &str, ca: &Ca, certificate: Option<&str>, arguments: &[&str]) -> Child {
-    let mut all = vec!["-h", "127.0.0.1", "-p", port, "--cafile"];
-    let (authority, crt, key);
-    authority = ca.shown("ca");
-    all.push(&authority);
-    if let Some(name) = certificate {
-        crt = ca.shown(&format!("{name}.crt"));
-        key = ca.shown(&format!("{name}.key"));
-        all.extend(["--cert", &crt, "--key", &key]);
-    }
-    mosquitto(tool, &[&all, arguments].concat())
 }
 
 #[test]

@@ -7,9 +7,12 @@ mod node;
 use std::path::Path;
 use std::rc::Rc;
 
+use config::edge::{EventBus as Settings, MqttTls};
 use contract::devicetwin::TwinMsg;
 use edge_store::{Options, Store, Table};
+use node::certificates::{Ca, secure};
 use node::child::lines;
+use node::users::{Files, MOSQUITTOS, SECRET, UNAVAILABLE, answer};
 use node::{Node, RawClient, SOON, connect, packet, publish, run, subscribe, text};
 
 /// CONNECT of MQTT 3.1.1 with a clean session, and a will of QoS 1 that is retained.
@@ -59,10 +62,19 @@ fn in_the_store(store: &Store) -> Vec<String> {
 
 /// Edgecore over the store at `path`, which is killed at the end of the test: nothing of it goes on.
 fn killed_after<F: Future<Output = ()>>(path: &Path, test: impl FnOnce(Rc<Node>, Store) -> F) {
+    killed_after_as(path, &Settings::default(), test);
+}
+
+/// The same with other settings.
+fn killed_after_as<F: Future<Output = ()>>(
+    path: &Path,
+    settings: &Settings,
+    test: impl FnOnce(Rc<Node>, Store) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = Store::open(path, Options::new([1; 16])).unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let node = Node::start(store.clone()).await;
+        let node = Node::start_as(store.clone(), settings.clone()).await;
         test(node, store).await;
     });
 }
@@ -181,5 +193,192 @@ fn a_will_that_was_not_taken_where_it_was_to_go_is_published_again_at_the_next_s
         assert_eq!((topic.as_str(), payload.as_ref()), (state, b"off".as_slice()));
         reply.send(Ok(()));
         node.wait("the end of the will", |view| view["wills"] == 0).await;
+    });
+}
+
+/// CONNECT of a user with a session that is kept, and a will of QoS 1 that is retained.
+fn leaves_as(id: &str, user: &str, password: &str, topic: &str) -> Vec<u8> {
+    let all = [id, topic, "gone", user, password].map(text).concat();
+    packet(0x10, &[b"\x00\x04MQTT\x04\xec\0\0", &all])
+}
+
+/// The same of MQTT 5, with a delay that is longer than a test.
+fn leaves5_as(id: &str, user: &str, password: &str, topic: &str) -> Vec<u8> {
+    let (expiry, delay) = ([5, 0x11, 0, 0, 0x10, 0], [5, 0x18, 0, 0, 0x10, 0]);
+    let [id, topic, payload, user, password] = [id, topic, "gone", user, password].map(text);
+    packet(0x10, &[b"\x00\x04MQTT\x05\xec\0\0", &expiry, &id, &delay, &topic, &payload, &user, &password])
+}
+
+const RIGHTS: &str = "topic #\nuser plc\ntopic #\nuser plc2\ntopic #";
+
+/// What is not understood says of nobody that he is gone, nor that he may do nothing.
+#[test]
+fn files_that_are_not_understood_at_a_start_cost_nobody_his_session_or_his_will() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let files = Files::new();
+    let settings = files.settings(Some(RIGHTS));
+    killed_after_as(&path, &settings, |node, store| async move {
+        let mut plc = come(&node, &leaves_as("x", "plc", SECRET, "fp/plc"), WELCOME).await;
+        plc.send(&subscribe("q", 1)).await;
+        plc.expect(b"\x90\x03\x00\x09\x01").await;
+        let _other = come(&node, &leaves("other", "fp/other", "gone"), WELCOME).await;
+        stored(&node, &store, &["other", "user=plc;x"]).await;
+    });
+    files.write("passwords", &format!("{MOSQUITTOS}plc4:secret\n"));
+    files.write("acl", "nonsense");
+    killed_after_as(&path, &settings, |node, _| async move {
+        let view = node.view().await;
+        assert_eq!(view["refusedFiles"].as_object().unwrap().len(), 2, "{view}");
+        let kept = [&view["sessions"], &view["subscriptions"], &view["wills"], &view["refusedWills"]];
+        assert_eq!(kept, [1, 1, 2, 0], "{view}");
+        assert_eq!(answer(&node, &leaves_as("x", "plc", SECRET, "fp/plc")).await, UNAVAILABLE);
+        assert_eq!(node.view().await["retained"], 0);
+    });
+    files.write("acl", RIGHTS);
+    std::fs::remove_file(files.path("passwords")).unwrap();
+    killed_after_as(&path, &settings, |node, _| async move {
+        node.wait("the will of which all is known", |view| view["wills"] == 1 && view["retained"] == 1).await;
+        let view = node.view().await;
+        assert_eq!([&view["sessions"], &view["subscriptions"], &view["refusedWills"]], [1, 1, 0], "{view}");
+        files.write("passwords", MOSQUITTOS);
+        node.wait("the other will", |view| view["wills"] == 0 && view["retained"] == 2).await;
+        let mut plc = node.raw().await;
+        plc.send(&leaves_as("x", "plc", SECRET, "fp/plc")).await;
+        plc.expect(b"\x20\x02\x01\x00").await;
+    });
+}
+
+#[test]
+fn a_user_who_is_taken_out_before_he_comes_again_leaves_no_session_and_no_will() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let files = Files::new();
+    let settings = files.settings(None);
+    killed_after_as(&path, &settings, |node, store| async move {
+        let (_plc, _plc2) = (
+            come(&node, &leaves5_as("x", "plc", SECRET, "fp/plc"), WELCOME5).await,
+            come(&node, &leaves5_as("x", "plc2", "alpha", "fp/plc2"), WELCOME5).await,
+        );
+        stored(&node, &store, &["user=plc2;x", "user=plc;x"]).await;
+    });
+    killed_after_as(&path, &settings, |node, store| async move {
+        node.wait("both", |view| view["sessions"] == 2 && view["wills"] == 2).await;
+        let rest: Vec<&str> = MOSQUITTOS.lines().filter(|line| !line.starts_with("plc:")).collect();
+        files.write("passwords", &rest.join("\n"));
+        node.wait("one of them", |view| view["sessions"] == 1 && view["wills"] == 1).await;
+        stored(&node, &store, &["user=plc2;x"]).await;
+        assert_eq!(node.view().await["retained"], 0);
+    });
+}
+
+async fn stored(node: &Node, store: &Store, clients: &[&str]) {
+    let until = node.env.now() + SOON;
+    while in_the_store(store) != clients {
+        assert!(node.env.now() < until, "{:?}", in_the_store(store));
+        node.env.sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn anonymous_clients_that_may_not_connect_any_more_have_no_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let files = Files::new();
+    let settings = files.settings(Some(RIGHTS));
+    killed_after_as(&path, &settings, |node, store| async move {
+        let _plc = come(&node, &leaves_as("x", "plc", SECRET, "fp/plc"), WELCOME).await;
+        let _plc2 = come(&node, &leaves_as("x", "plc2", "alpha", "fp/plc2"), WELCOME).await;
+        let _other = come(&node, &leaves("other", "fp/other", "gone"), WELCOME).await;
+        stored(&node, &store, &["other", "user=plc2;x", "user=plc;x"]).await;
+    });
+    // One of the users may connect, and publish it no more.
+    files.write("acl", "topic #\nuser plc\ntopic #\nuser plc2\ntopic read #");
+    let settings = Settings { allow_anonymous: false, ..settings };
+    killed_after_as(&path, &settings, |node, store| async move {
+        node.wait("all of them", |view| view["wills"] == 0).await;
+        let view = node.view().await;
+        assert_eq!([&view["refusedWills"], &view["retained"]], [2, 1], "{view}");
+        stored(&node, &store, &[]).await;
+    });
+}
+
+#[test]
+fn a_client_whose_certificate_is_not_trusted_any_more_has_no_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let ca = Rc::new(Ca::new(folder.path(), "ours"));
+    for (serial, name) in [(1, "broker"), (2, "plc"), (3, "meter")] {
+        ca.issue(name, &[name], serial);
+    }
+    ca.revoke(&[]);
+    let tls = MqttTls {
+        enable: true,
+        listen: "127.0.0.1:0".to_owned(),
+        cert_file: ca.path("broker.crt"),
+        key_file: ca.path("broker.key"),
+        client_ca_file: ca.path("ca"),
+        crl_file: ca.path("crl"),
+    };
+    let settings = Settings { tls, ..Settings::default() };
+    let of = Rc::clone(&ca);
+    let come_and_be_killed = |node: Rc<Node>, store: Store| async move {
+        let view = node.view().await;
+        let port = view["listeningTls"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        let client = |name: &str| {
+            let topic = format!("fp/{name}");
+            let will = ["--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1", "--will-retain"];
+            secure("sub", &port, &of, Some(name), &[&will[..], &["-i", "x", "-t", "x"]].concat())
+        };
+        let _both = (client("plc"), client("meter"));
+        stored(&node, &store, &["user=meter;x", "user=plc;x"]).await;
+    };
+    killed_after_as(&path, &settings, come_and_be_killed);
+    // While it is not known who is trusted, nobody's is said and nobody's is lost.
+    ca.revoke(&[3]);
+    ca.write("broker.crt", "none");
+    let of = Rc::clone(&ca);
+    killed_after_as(&path, &settings, |node, _| async move {
+        let view = node.view().await;
+        assert!(view["refusedFiles"]["tls"].is_string(), "{view}");
+        assert_eq!([&view["wills"], &view["retained"], &view["refusedWills"]], [2, 0, 0], "{view}");
+        of.issue("broker", &["broker"], 1);
+        node.wait("both", |view| view["wills"] == 0).await;
+        let view = node.view().await;
+        assert_eq!([&view["refusedWills"], &view["retained"]], [1, 1], "{view}");
+        let mut sub = node.client("sub").await;
+        hears(&mut sub, "fp/#", &[kept("fp/plc", "gone", 0, 0)]).await;
+    });
+}
+
+#[test]
+fn certificates_of_another_authority_prove_nothing_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edgecore.db");
+    let (ca, other) = (Rc::new(Ca::new(folder.path(), "ours")), Ca::new(folder.path(), "other"));
+    ca.issue("broker", &["broker"], 1);
+    ca.issue("plc", &["plc"], 2);
+    let tls = MqttTls {
+        enable: true,
+        listen: "127.0.0.1:0".to_owned(),
+        cert_file: ca.path("broker.crt"),
+        key_file: ca.path("broker.key"),
+        client_ca_file: ca.path("ca"),
+        ..MqttTls::default()
+    };
+    let settings = Settings { tls, ..Settings::default() };
+    let of = Rc::clone(&ca);
+    killed_after_as(&path, &settings, |node, store| async move {
+        let view = node.view().await;
+        let port = view["listeningTls"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        let will = ["--will-topic", "fp/plc", "--will-payload", "gone", "--will-qos", "1", "--will-retain"];
+        let _plc = secure("sub", &port, &of, Some("plc"), &[&will[..], &["-i", "x", "-t", "x"]].concat());
+        stored(&node, &store, &["user=plc;x"]).await;
+    });
+    let tls = MqttTls { client_ca_file: other.path("ca"), ..settings.tls.clone() };
+    killed_after_as(&path, &Settings { tls, ..Settings::default() }, |node, _| async move {
+        node.wait("its end", |view| view["wills"] == 0).await;
+        let view = node.view().await;
+        assert_eq!([&view["refusedWills"], &view["retained"]], [1, 0], "{view}");
     });
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use beehive::Env;
 
-use crate::access::{Acl, FileDefect, Users};
+use crate::access::{Acl, FileDefect, Proof, Users};
 use crate::shared::Shared;
 use crate::{events, tls};
 
@@ -73,6 +73,23 @@ pub(crate) fn content(path: &Path) -> Result<Content, FileDefect> {
     Ok(Content { bytes, open: found.mode() & 0o007 != 0 })
 }
 
+/// What the state of files was before they were read, and what they hold.
+type Looked = (Option<Vec<Option<Stamp>>>, Result<Vec<Content>, FileDefect>);
+
+/// What is to be made of files that had these states before and after they were read. Whoever is just writing one is let finish: half a
+/// file may be one without some users. At the start that is said, as nothing holds meanwhile.
+fn whole(
+    is_start: bool,
+    before: Vec<Option<Stamp>>,
+    after: Vec<Option<Stamp>>,
+    read: Result<Vec<Content>, FileDefect>,
+) -> Option<Looked> {
+    if before == after {
+        return Some((Some(before), read));
+    }
+    is_start.then(|| (None, Err(FileDefect::new(0, "is being written; it is read again"))))
+}
+
 /// Files that are read together.
 struct Watched {
     key: &'static str,
@@ -101,11 +118,10 @@ impl Watched {
                 })
             });
             let read: Result<Vec<Content>, FileDefect> = read.collect();
-            // Whoever is just writing it is let finish; at the start there is nothing to keep meanwhile.
-            (seen.is_none() || stamps() == before).then_some((before, read))
+            whole(seen.is_none(), before, stamps(), read)
         });
         let (stamps, read) = looked.await.ok()??;
-        self.seen = Some(stamps);
+        self.seen = stamps;
         Some(read)
     }
 }
@@ -115,6 +131,7 @@ pub(crate) struct Files {
     users: Option<Watched>,
     acl: Option<Watched>,
     tls: Option<Watched>,
+    has_looked: bool,
 }
 
 impl Files {
@@ -127,25 +144,34 @@ impl Files {
             users: one("passwordFile", &config.password_file),
             acl: one("aclFile", &config.acl_file),
             tls,
+            has_looked: false,
         }
     }
 
     /// Takes what has changed.
     pub(crate) async fn look(&mut self, shared: &Shared) {
+        let mut is_new = !std::mem::replace(&mut self.has_looked, true);
         if let Some(watched) = &mut self.users
             && let Some(news) = watched.news(&shared.env).await
         {
+            is_new = true;
             settle(shared, watched, news.and_then(|all| take_users(shared, &all)));
         }
         if let Some(watched) = &mut self.acl
             && let Some(news) = watched.news(&shared.env).await
         {
+            is_new = true;
             settle(shared, watched, news.and_then(|all| take_acl(shared, &all)));
         }
         if let Some(watched) = &mut self.tls
             && let Some(news) = watched.news(&shared.env).await
         {
+            is_new = true;
             settle(shared, watched, news.and_then(|all| shared.tls.take(&all, &shared.broker)));
+        }
+        if is_new {
+            let verdict = |client: &str, proof: &Proof| shared.access.judge(client, proof, &shared.tls);
+            shared.broker.borrow_mut().judge_wills(verdict);
         }
     }
 
@@ -184,9 +210,14 @@ fn take_users(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
         tracing::warn!("{weakness}");
     }
     shared.access.set_users(users);
-    let cut = shared.broker.borrow_mut().revoke(|user, hash| {
-        if shared.access.still(user, hash) { None } else { Some(!shared.access.knows(user)) }
-    });
+    let mut broker = shared.broker.borrow_mut();
+    let cut =
+        broker.revoke(
+            |user, hash| {
+                if shared.access.still(user, hash) { None } else { Some(!shared.access.knows(user)) }
+            },
+        );
+    broker.forget_users(|user| shared.access.knows(user));
     if cut > 0 {
         tracing::info!(cut, "users that are gone or have another password are disconnected");
     }
@@ -197,6 +228,7 @@ fn take_acl(shared: &Shared, all: &[Content]) -> Result<(), FileDefect> {
     let content = all.first().ok_or_else(|| FileDefect::new(0, "is not there"))?;
     let acl = Acl::parse(content.text()?)?;
     shared.broker.borrow_mut().set_acl(acl);
+    shared.access.knows_acl.set(true);
     Ok(())
 }
 
@@ -217,6 +249,24 @@ mod tests {
         assert_eq!(what(&path), "has more than 1 MiB");
         let bad = Content { bytes: b"a\nb\n\xff".to_vec(), open: false };
         assert_eq!(bad.text().unwrap_err(), FileDefect::new(3, "is not UTF-8"));
+    }
+
+    #[test]
+    fn half_a_file_is_none() {
+        let stamp = |size| {
+            let (file, written, changed) = ((1, 2), (3, 4), (3, 4));
+            vec![Some(Stamp { file, size, written, changed })]
+        };
+        let read = || Ok(vec![Content { bytes: b"plc:".to_vec(), open: false }]);
+        let looked = |is_start, after| whole(is_start, stamp(4), after, read());
+        let (seen, read_whole) = looked(true, stamp(4)).unwrap();
+        assert!(seen == Some(stamp(4)) && read_whole.is_ok());
+        for after in [stamp(9), vec![None]] {
+            assert!(looked(false, after.clone()).is_none());
+            // It is told, and looked at again.
+            let (seen, refused) = looked(true, after).unwrap();
+            assert!(seen.is_none() && refused.is_err_and(|defect| defect.what.contains("being written")));
+        }
     }
 
     #[test]

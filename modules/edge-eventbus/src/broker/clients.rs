@@ -143,12 +143,16 @@ impl Broker {
         cut
     }
 
-    /// Other certificates are trusted than before: who came with one shows it again.
-    pub(crate) fn revoke_certified(&self) {
-        for session in self.sessions.values().filter(|session| session.auth_method == AuthMethod::Certificate)
-        {
-            if let Some(handle) = &session.handle {
-                handle.close(CloseReason::Revoked);
+    /// Other certificates are trusted than before: who came with one shows it again. What is kept of those that are away is judged by
+    /// [`Broker::judge_wills`]; a will for which there was no room has no certificate by it that could be looked at.
+    pub(crate) fn revoke_certified(&mut self) {
+        for (client, session) in &mut self.sessions {
+            if session.auth_method != AuthMethod::Certificate {
+                continue;
+            }
+            match &session.handle {
+                Some(handle) => handle.close(CloseReason::Revoked),
+                None => drop(session.will.take_if(|_| self.wills.get(client).is_none())),
             }
         }
     }

@@ -56,7 +56,7 @@ impl Broker {
         }
     }
 
-    /// Users that are no more leave no session and no will behind either.
+    /// Users that are no more leave no session and no will behind, also where their clients have not come since the start.
     pub(crate) fn forget_users(&mut self, is_known: impl Fn(&str) -> bool) {
         self.forget_wills(&is_known);
         let of_none = |(client, session): (&ClientId, &Session)| {
@@ -157,14 +157,19 @@ impl Broker {
             self.counts.session_expired(&client);
             self.forget(&client);
         }
-        let mut wills = std::mem::take(&mut self.due_wills);
+        let unjudged = &self.unjudged;
+        let (held, mut wills): (Vec<_>, Vec<_>) = std::mem::take(&mut self.due_wills)
+            .into_iter()
+            .partition(|(client, _)| unjudged.contains(client));
+        self.due_wills = held;
         for (client, session) in &mut self.sessions {
-            if let Some(will) = session.will.take_if(|will| will.due <= now) {
+            if let Some(will) = session.will.take_if(|will| will.due <= now && !unjudged.contains(client)) {
                 wills.push((Rc::clone(client), will.will));
             }
         }
         let ends = self.sessions.values().filter_map(Session::ends);
-        let dues = self.sessions.values().filter_map(|session| session.will.as_ref().map(|will| will.due));
+        let judged = self.sessions.iter().filter(|(client, _)| !unjudged.contains(*client));
+        let dues = judged.filter_map(|(_, session)| session.will.as_ref().map(|will| will.due));
         (wills, ends.chain(dues).min())
     }
 }

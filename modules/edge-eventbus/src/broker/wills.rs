@@ -1,5 +1,6 @@
 //! What clients have left to be said when they are gone, from CONNECT to its publication.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use beehive::Moment;
 use edge_store::Row;
 
 use super::{Broker, ClientId};
-use crate::access::AuthMethod;
+use crate::access::{Proof, Verdict};
 use crate::identity;
 use crate::packet::Will;
 use crate::session::{ConnectionHandle, PendingWill};
@@ -15,10 +16,13 @@ use crate::session::{ConnectionHandle, PendingWill};
 impl Broker {
     /// A client that has come leaves a will, or none: what it left before is not to be published by the store any more.
     pub(crate) fn set_will(&mut self, client: &ClientId, handle: &ConnectionHandle, will: Option<Will>) {
+        if self.unjudged.remove(client) {
+            self.due_wills.retain(|(owner, _)| owner != client);
+        }
         match will.map(Rc::new) {
             Some(will) => {
-                let by_password = matches!(handle.connect_info.auth_method, AuthMethod::Password(_));
-                if !self.wills.put(client, Rc::clone(&will), by_password) {
+                let proof = Proof::of(&handle.connect_info);
+                if !self.wills.put(client, Rc::clone(&will), proof) {
                     self.counts.will_not_kept(client, &will.publish.topic);
                 }
                 handle.will.replace(Some(will));
@@ -55,6 +59,7 @@ impl Broker {
             tracing::warn!(?client, "row is no will of an MQTT client and is left out");
             return;
         };
+        self.unjudged.insert(Rc::clone(client));
         let expiry = self.sessions.get(client).map(|session| session.expiry).unwrap_or_default();
         let wait = Duration::from_secs(will.delay.min(expiry).into());
         if wait.is_zero() {
@@ -65,17 +70,44 @@ impl Broker {
         }
     }
 
+    /// Settings or files have been read: who could not connect now has no last word. A will of an earlier run waits until that is known.
+    pub(crate) fn judge_wills(&mut self, verdict: impl Fn(&str, &Proof) -> Verdict) {
+        let due = self.due_wills.iter().map(|(client, _)| client);
+        let delayed = self.sessions.iter().filter(|(_, session)| session.will.is_some());
+        let absent = due
+            .chain(delayed.map(|(client, _)| client))
+            .filter(|client| self.sessions.get(*client).is_none_or(|session| session.handle.is_none()));
+        let waiting: BTreeSet<ClientId> = absent.map(Rc::clone).collect();
+        for client in waiting {
+            let Some((will, proof)) = self.wills.get(&client) else { continue };
+            match verdict(&client, proof) {
+                Verdict::Could => drop(self.unjudged.remove(&client)),
+                Verdict::Unknown => {}
+                Verdict::CouldNot(why) => {
+                    self.counts.will_refused(&client, &will.publish.topic, why);
+                    self.drop_will(&client);
+                }
+            }
+        }
+        self.timers.notify_one();
+    }
+
+    /// Whatever a client that is away has left is not said.
+    fn drop_will(&mut self, client: &ClientId) {
+        self.unjudged.remove(client);
+        self.wills.remove(client);
+        if let Some(session) = self.sessions.get_mut(client) {
+            session.will = None;
+        }
+        self.due_wills.retain(|(owner, _)| owner != client);
+        self.to_store.notify_one();
+    }
+
     /// Users that are no more have no last word.
     pub(super) fn forget_wills(&mut self, is_known: impl Fn(&str) -> bool) {
         let is_gone = |client: &&ClientId| identity::parts(client).0.is_some_and(|user| !is_known(user));
         let gone: Vec<ClientId> = self.wills.by_password().filter(is_gone).map(Rc::clone).collect();
-        for client in gone {
-            self.wills.remove(&client);
-            if let Some(session) = self.sessions.get_mut(&client) {
-                session.will = None;
-            }
-            self.due_wills.retain(|(owner, _)| *owner != client);
-        }
+        gone.iter().for_each(|client| self.drop_will(client));
     }
 
     /// The broker ends. No client is let in from now on. Returns the wills of those that are connected, in the order of their names; one

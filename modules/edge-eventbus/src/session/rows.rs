@@ -125,12 +125,7 @@ impl Session {
     fn value(&self, key: &RowKey, clocks: Clocks) -> Option<Vec<u8>> {
         match key {
             RowKey::Session => {
-                let by = match self.auth_method {
-                    AuthMethod::None => 0,
-                    AuthMethod::Password(_) | AuthMethod::Restored => 1,
-                    AuthMethod::Certificate => 2,
-                };
-                Some([self.expiry.to_be_bytes().as_slice(), &[by]].concat())
+                Some([self.expiry.to_be_bytes().as_slice(), &[auth_code(&self.auth_method)]].concat())
             }
             RowKey::Subscription(filter) => {
                 let Subscription { qos, no_local, retain_as_published, id } =
@@ -151,6 +146,15 @@ impl Session {
             RowKey::OneUnreleased(_) => None,
             RowKey::Unreleased(page) => self.unreleased.row(*page),
         }
+    }
+}
+
+/// What proved who its client is, in the row of a session.
+pub(super) fn auth_code(auth_method: &AuthMethod) -> u8 {
+    match auth_method {
+        AuthMethod::None => 0,
+        AuthMethod::Password(_) | AuthMethod::Restored => 1,
+        AuthMethod::Certificate => 2,
     }
 }
 

@@ -6,6 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
 };
 
+use tokio::process::Child;
+
+use super::child::mosquitto;
+
 /// An authority with its folder of files.
 pub(crate) struct Ca {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -69,4 +73,24 @@ impl Ca {
         };
         self.write("crl", &list.signed_by(&self.issuer).unwrap().pem().unwrap());
     }
+}
+
+/// The tool with a certificate, or without one.
+pub(crate) fn secure(
+    tool: &str,
+    port: &str,
+    ca: &Ca,
+    certificate: Option<&str>,
+    arguments: &[&str],
+) -> Child {
+    let mut all = vec!["-h", "127.0.0.1", "-p", port, "--cafile"];
+    let (authority, crt, key);
+    authority = ca.shown("ca");
+    all.push(&authority);
+    if let Some(name) = certificate {
+        crt = ca.shown(&format!("{name}.crt"));
+        key = ca.shown(&format!("{name}.key"));
+        all.extend(["--cert", &crt, "--key", &key]);
+    }
+    mosquitto(tool, &[&all, arguments].concat())
 }

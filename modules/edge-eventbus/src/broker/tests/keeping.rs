@@ -1,6 +1,7 @@
 //! What outlives the daemon, what ends by time, and who makes room.
 
 use super::*;
+use crate::access::AuthMethod;
 use crate::qos2::Progress;
 
 pub(super) fn will(payload: &'static [u8]) -> crate::packet::Publish {
@@ -81,6 +82,13 @@ pub(super) fn rows_of(broker: &mut Broker, rows: &mut BTreeMap<(String, String),
 }
 
 pub(super) fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
+    let mut broker = unjudged(rows);
+    broker.judge_wills(|_, _| crate::access::Verdict::Could);
+    broker
+}
+
+/// Of whose wills it is not known yet whether their clients could connect.
+pub(super) fn unjudged(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
     let row = |((key1, key2), value): (&(String, String), &Vec<u8>)| Row {
         key1: key1.clone(),
         key2: key2.clone(),
@@ -90,6 +98,22 @@ pub(super) fn restarted(rows: &BTreeMap<(String, String), Vec<u8>>) -> Broker {
     let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
     broker.restore(rows.iter().map(row).collect(), crate::message::Clocks::default());
     broker
+}
+
+/// Whether its user has to be in the password file.
+#[test]
+fn a_session_says_after_a_restart_how_its_client_came_last() {
+    let (mut rows, users) = (BTreeMap::new(), crate::access::Users::parse(super::wills::USER).unwrap());
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    let id: ClientId = "user=plc2;a".into();
+    let password = AuthMethod::Password(std::sync::Arc::clone(users.hash("plc2").unwrap()));
+    for (auth_method, sessions) in [(password.clone(), 0), (AuthMethod::Certificate, 1), (password, 0)] {
+        broker.attach(&id, false, ConnectInfo { auth_method, ..ConnectInfo::default() });
+        rows_of(&mut broker, &mut rows);
+        let mut after = restarted(&rows);
+        after.forget_users(|_| false);
+        assert_eq!(after.sizes().1, sessions);
+    }
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keeping::{restarted, rows_of, will};
+use super::keeping::{restarted, rows_of, unjudged, will};
 use super::*;
+use crate::access::{Proof, Verdict};
 use crate::packet::Will;
 
 /// Of mosquitto_passwd.
-const USER: &str = "plc2:$7$101$SK+en7NDuaw9SQJD$f5g1D1btrcHAtFm98KRsCzRKrhDw2DdOibkp5uS9jI5+iuSkeWiWl1OG00i3OSndaOeJYP3OcfaNz8XYv7dLGQ==\n";
+pub(super) const USER: &str = "plc2:$7$101$SK+en7NDuaw9SQJD$f5g1D1btrcHAtFm98KRsCzRKrhDw2DdOibkp5uS9jI5+iuSkeWiWl1OG00i3OSndaOeJYP3OcfaNz8XYv7dLGQ==\n";
 
 fn leaves(broker: &mut Broker, name: &str, (delay, expiry): (u32, u32), payload: &'static [u8]) {
     let id: ClientId = name.into();
@@ -133,6 +134,38 @@ fn a_user_that_is_no_more_has_no_last_word_at_the_next_start_either() {
     assert_eq!(names(&due(&mut broker, 0).0), ["user=stays;0", "user=stays;60"]);
     rows_of(&mut broker, &mut rows);
     assert!(rows.keys().all(|(client, _)| client.starts_with("user=stays")), "{rows:?}");
+}
+
+#[test]
+fn a_will_of_before_waits_until_it_is_known_whether_its_client_could_connect() {
+    let mut rows = BTreeMap::new();
+    let mut broker = Broker::new(Retained::default(), rumqttd_router::CAPS, Acl::KubeEdge);
+    for (name, times) in
+        [("a", (0, 0)), ("back", (0, 0)), ("delayed", (20, 60)), ("gone", (20, 60)), ("short", (60, 30))]
+    {
+        leaves(&mut broker, name, times, b"gone");
+    }
+    rows_of(&mut broker, &mut rows);
+    let mut broker = unjudged(&rows);
+    broker.judge_wills(|_, _| Verdict::Unknown);
+    // Neither at once nor with its delay or its session; and nobody is woken for it meanwhile.
+    let (wills, next) = due(&mut broker, 0);
+    assert_eq!((names(&wills), next), (vec![], Some(30)));
+    assert_eq!((names(&due(&mut broker, 30).0), broker.sizes().1, broker.wills()), (vec![], 2, 5));
+    // It has come, and says itself what is so.
+    leaves(&mut broker, "back", (0, 0), b"later");
+    broker.judge_wills(|client, proof| {
+        assert_eq!(proof, &Proof::None);
+        if client == "gone" { Verdict::CouldNot("of this test") } else { Verdict::Could }
+    });
+    let (wills, _) = due(&mut broker, 30);
+    assert_eq!(names(&wills), ["a", "short", "delayed"]);
+    assert_eq!(broker.counts.of(events::WILL_REFUSED), 1);
+    wills.iter().for_each(|(client, will)| broker.will_done(client, will));
+    rows_of(&mut broker, &mut rows);
+    let left: Vec<&str> =
+        rows.keys().filter(|(_, key)| key == "w").map(|(client, _)| client.as_str()).collect();
+    assert_eq!(left, ["back"]);
 }
 
 #[test]
