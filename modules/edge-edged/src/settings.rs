@@ -7,6 +7,7 @@ use std::time::Duration;
 use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, SwapBehavior, Taint};
 
+use crate::dependencies::CGROUPS;
 use crate::eviction::plan::{self, Bound};
 use crate::shutdown::{self, plan::Group};
 use crate::versions;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub cgroup_driver: CgroupDriver,
     /// How much containers may have of the machine's swap.
     pub swap_behavior: SwapBehavior,
+    /// Where the kernel shows its cgroups: `/sys/fs/cgroup`.
+    pub cgroups: PathBuf,
     /// Below which cgroup the pods' are: `/kubepods`.
     pub cgroup_root: String,
     /// How many pods the node takes.
@@ -182,6 +185,7 @@ impl Settings {
             cluster_domain: kubelet.cluster_domain.clone(),
             cgroup_driver: kubelet.cgroup_driver,
             swap_behavior: kubelet.memory_swap.swap_behavior,
+            cgroups: PathBuf::from(CGROUPS),
             cgroup_root: "/kubepods".to_owned(),
             max_pods: kubelet.max_pods,
             eviction: kubelet.eviction_hard.clone(),

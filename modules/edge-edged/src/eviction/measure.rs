@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::limits::Limits;
 use super::plan::{Observed, Signal};
 use super::rank::{ContainerUse, PodStats, PodUse, Usage, VolumeUse};
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Counted, Folder};
 use crate::disk::layout;
 use crate::disk::removal::in_turn;
@@ -53,9 +53,10 @@ pub(super) async fn observe(deps: &Rc<Dependencies>) -> Observation {
     let settings = &deps.settings;
     let (driver, cgroup, reserved) =
         (settings.cgroup_driver, settings.cgroup_root.clone(), settings.reserved.memory);
+    let cgroups = settings.cgroups.clone();
     let look = move || {
         let mut observation = look(&root, images.as_deref());
-        let pods = cgroup::working_set_of_pods(Path::new(CGROUPS), driver, &cgroup);
+        let pods = cgroup::working_set_of_pods(&cgroups, driver, &cgroup);
         let whole = observation.observed.iter().find(|own| own.signal == Signal::Memory);
         if let (Some(used), Some(whole)) = (pods, whole) {
             let capacity = whole.capacity.saturating_sub(reserved);

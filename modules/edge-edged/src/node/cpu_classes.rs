@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::events;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::cgroup;
@@ -20,7 +20,8 @@ fn burstable(pods: &[Arc<ParsedPod>]) -> i64 {
 pub(crate) async fn weigh(deps: &Dependencies) {
     let burstable = burstable(&deps.active_pods.borrow());
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
-    let weigh = move || Ok(cgroup::weigh_classes(CGROUPS.as_ref(), (driver, &root), burstable));
+    let cgroups = deps.settings.cgroups.clone();
+    let weigh = move || Ok(cgroup::weigh_classes(&cgroups, (driver, &root), burstable));
     let weighed = blocking(&deps.env, "weigh the classes of pods in", weigh).await;
     let error = weighed.map(Result::err).unwrap_or_else(|error| Some(std::io::Error::other(error)));
     if let Some(error) = error {

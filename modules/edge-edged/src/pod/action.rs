@@ -37,6 +37,8 @@ pub(crate) enum Action {
     Resize {
         id: String,
     },
+    /// Gives the pod's cgroup what the pod has now.
+    BoundPod,
     StopSandbox {
         id: String,
     },
@@ -72,6 +74,7 @@ impl Action {
             | Action::Sandbox { .. }
             | Action::Start { .. }
             | Action::Resize { .. }
+            | Action::BoundPod
             | Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
             | Action::RemoveContainer { .. }

@@ -12,7 +12,7 @@ use futures::future::{AbortRegistration, LocalBoxFuture};
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 use serde_json::{Map, Value};
 
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::disk::folders;
 use crate::disk::layout;
 use crate::disk::removal;
@@ -34,7 +34,7 @@ use crate::pod::resizing;
 use crate::pod::sandbox_step;
 use crate::pod::sync_state::ImageReady;
 use crate::runtime::bounds;
-use crate::runtime::cgroup;
+use crate::runtime::cgroup::{self, Bounds};
 use crate::runtime::container::{self, Start};
 use crate::runtime::env;
 use crate::runtime::expansion::ArgumentSpace;
@@ -60,6 +60,8 @@ pub(crate) enum Outcome {
     Done(Result<(), StepError>),
     /// What the container was given, or why not.
     Resize(Result<Box<ResourceRequirements>, String>),
+    /// What the pod's cgroup was to be, and why it is not.
+    Bounded(Bounds, Result<(), String>),
     /// Why a hook has failed.
     Hook(Result<(), String>),
     Report(Result<Box<PodStatus>, String>),
@@ -99,6 +101,8 @@ pub(crate) enum ActionInput {
         container: RuntimeContainer,
         before: Amounts,
     },
+    /// What the pod's cgroup is to be.
+    Bounds(Bounds),
     /// The instance that is removed.
     Container(RuntimeContainer),
     /// The container's name, what is left of the grace, and the event that says why, unless it was said.
@@ -143,6 +147,9 @@ pub(crate) fn perform(
         (Action::Resize { .. }, ActionInput::Resize { container, before }) => {
             resizing::resize(deps, pod, container, before).map(Outcome::Resize).boxed_local()
         }
+        (Action::BoundPod, ActionInput::Bounds(wanted)) => resizing::bound_pod(deps, pod, wanted)
+            .map(move |result| Outcome::Bounded(wanted, result))
+            .boxed_local(),
         (Action::PostStart { .. }, ActionInput::Hook { container, ip, .. }) => {
             hooks::post_start(deps, pod, container, ip).map(Outcome::Hook).boxed_local()
         }
@@ -174,7 +181,8 @@ pub(crate) fn perform(
         }
         (action @ (Action::Image { .. } | Action::Start { .. } | Action::Stop { .. }), _)
         | (action @ (Action::PostStart { .. } | Action::PreStop { .. } | Action::Resize { .. }), _)
-        | (action @ (Action::RemoveContainer { .. } | Action::Report | Action::Volumes), _) => {
+        | (action @ (Action::RemoveContainer { .. } | Action::Report | Action::Volumes), _)
+        | (action @ Action::BoundPod, _) => {
             let error = StepError::Config(format!("{action:?} without what it needs"));
             futures::future::ready(Outcome::Done(Err(error))).boxed_local()
         }
@@ -447,10 +455,10 @@ async fn teardown(deps: Rc<Dependencies>, pod: PodId) -> Result<(), StepError> {
     deps.tokens.forget(&pod.uid, &deps.store, &deps.env).await;
     let (root, logs) = (deps.settings.root.clone(), deps.settings.logs.clone());
     let (cgroup_root, links) = (deps.settings.cgroup_root.clone(), deps.settings.links.clone());
-    let begun = deps.now();
+    let (begun, cgroups) = (deps.now(), deps.settings.cgroups.clone());
     let begin = move || {
         files::remove_links_of(&links, &logs, &pod)?;
-        cgroup::remove(CGROUPS.as_ref(), &pod.uid, &cgroup_root);
+        cgroup::remove(&cgroups, &pod.uid, &cgroup_root);
         Teardown::begin(&root, &logs, &pod.uid, &layout::pod_logs(&pod))
     };
     let cleared = removal::clear(&deps.env, begin).await;

@@ -100,8 +100,10 @@ fn resizes(phase: &str, state: &SyncState) -> Vec<PodCondition> {
         list.push(condition(RESIZE_PENDING, true, reason, message.clone()));
     }
     if state.is_resizing {
-        let reason = if state.resize_error.is_some() { "Error" } else { "" };
-        let message = state.resize_error.clone().unwrap_or_default();
+        let of_pod = state.cgroup_fault.as_ref().map(|fault| &fault.message);
+        let error = state.resize_error.as_ref().or(of_pod);
+        let reason = if error.is_some() { "Error" } else { "" };
+        let message = error.cloned().unwrap_or_default();
         list.push(condition(RESIZE_IN_PROGRESS, true, reason, message));
     }
     list

@@ -35,6 +35,7 @@ pub(crate) mod outcomes;
 pub(crate) mod parsed_pod;
 pub(crate) mod plan;
 pub(crate) mod planned;
+pub(crate) mod pod_cgroup;
 pub(crate) mod pod_view;
 pub(crate) mod preemption;
 pub(crate) mod probes;

@@ -57,6 +57,7 @@ impl PodWorker {
                 self.try_again(Action::Report, now);
             }
             (Outcome::Resize(result), Action::Resize { id }) => self.resize_ended(id, result, now),
+            (Outcome::Bounded(wanted, result), _) => self.pod_bounded(wanted, result, now),
             (Outcome::Hook(result), Action::PostStart { id }) => self.post_start_ended(id, result, now),
             (Outcome::Hook(_), Action::PreStop { id, .. }) => {
                 self.state.pre_stopped.insert(id.clone());

@@ -9,6 +9,7 @@ use crate::eviction::pressure::EVICTED;
 use crate::pod::action::{Action, StopReason};
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::planned::Plan;
+use crate::pod::pod_cgroup;
 use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::starting::{candidates, has_post_start, start};
@@ -101,6 +102,7 @@ fn run(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: Moment, plan:
             break;
         }
     }
+    pod_cgroup::order(pod, seen, state, now, plan);
 }
 
 fn volumes(state: &SyncState, now: Moment, plan: &mut Plan) {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
 
 use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::pod_cgroup;
 use crate::pod::resize_policy::ContainerResources;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
@@ -55,8 +56,12 @@ pub(crate) fn is_due(
         && differ(actuated(pod, container, instance, state), container.resources.as_ref())
 }
 
-/// Whether a resize is still under way: a container has other resources than it is given, or is to start again with them.
+/// Whether a resize is still under way: a container has other resources than it is given, or is to start again with them, or the pod's
+/// cgroup does not follow yet.
 pub(crate) fn is_under_way(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> bool {
+    if state.is_resizing && !pod_cgroup::is_as_wanted(pod, seen, state) {
+        return true;
+    }
     all_of(pod.spec()).any(|container| match seen.newest(&container.name) {
         Some(instance) if instance.state == RuntimeState::Running => is_due(pod, container, instance, state),
         Some(instance) => state.is_resizing && restart_policy::restarts(pod, container, instance),

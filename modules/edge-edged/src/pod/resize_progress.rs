@@ -6,10 +6,12 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use crate::pod::action::Action;
 use crate::pod::entry::PodUpdate;
 use crate::pod::plan::Intent;
+use crate::pod::pod_cgroup::{self, CgroupFault, PodCgroup};
 use crate::pod::recorder::EventType;
 use crate::pod::resize;
 use crate::pod::resize_policy::Pending;
-use crate::pod::worker::PodWorker;
+use crate::pod::worker::{PodWorker, STEP_RETRY};
+use crate::runtime::cgroup::Bounds;
 
 impl PodWorker {
     /// A newer update may give the pod other resources, or have it wait for them.
@@ -18,9 +20,11 @@ impl PodWorker {
         let is_given = new
             .iter()
             .any(|(name, given)| old.get(name).is_some_and(|old| resize::differ(Some(old), Some(given))));
+        pod_cgroup::note_change(&mut self.state, &self.update.pod, &newer.pod);
         if is_given {
             self.state.is_resizing = true;
             self.state.resize_error = None;
+            self.state.cgroup_fault = None;
             let text = format!("Pod resize started: {}", resize::described(&newer.pod, None));
             self.deps.event(&newer.pod.id, EventType::Normal, "ResizeStarted", &text);
         }
@@ -63,6 +67,24 @@ impl PodWorker {
                 self.try_again(Action::Resize { id: id.to_owned() }, now);
             }
         }
+    }
+
+    /// Notes what became of giving the pod's cgroup other bounds. Outside of a resize nobody asked for it, and the containers keep
+    /// their own without the pod's.
+    pub(crate) fn pod_bounded(&mut self, wanted: Bounds, result: Result<(), String>, now: Moment) {
+        let Err(message) = result else {
+            (self.state.cgroup, self.state.cgroup_fault) = (PodCgroup::Bound(wanted), None);
+            return;
+        };
+        let is_news = self.state.cgroup_fault.as_ref().is_none_or(|fault| fault.message != message);
+        let pod = &self.update.pod;
+        if is_news && self.state.is_resizing {
+            let text = format!("Pod resize error: {}", resize::described(pod, Some(&message)));
+            self.deps.event(&pod.id, EventType::Warning, "ResizeError", &text);
+        } else if is_news {
+            tracing::warn!(pod = %pod.id.name, message, "bounds of a pod could not be changed");
+        }
+        self.state.cgroup_fault = Some(CgroupFault { wanted, message, until: now + STEP_RETRY });
     }
 
     /// Notes whether a resize is under way, and tells of its end.

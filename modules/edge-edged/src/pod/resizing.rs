@@ -6,17 +6,17 @@ use std::sync::Arc;
 use cri::v1::{ContainerStatsFilter, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_demand;
 use crate::runtime::bounds;
-use crate::runtime::cgroup;
+use crate::runtime::cgroup::{self, Bounds};
 use crate::runtime::grant;
 use crate::runtime::oom_score;
 use crate::runtime::pods::RuntimeContainer;
 use crate::runtime::resources::{self, Amounts};
 
-/// Gives a container what the pod has for it. The pod's own bounds are raised before the container's, and lowered after them.
+/// Gives a container what the pod has for it. The plan has seen to the pod's own bounds.
 ///
 /// # Errors
 /// In the kubelet's words, or the runtime's.
@@ -32,26 +32,9 @@ pub(crate) async fn resize(
     if after.memory_limit > 0 && (before.memory_limit == 0 || after.memory_limit < before.memory_limit) {
         check_usage(&deps, &instance, after.memory_limit).await?;
     }
-    let wanted = bounds::of_update(&pod, spec, &deps.node.borrow().limits);
-    let grows = after.cpu_limit > before.cpu_limit
-        || after.memory_limit > before.memory_limit
-        || after.cpu_request > before.cpu_request;
-    if grows {
-        bound_pod(&deps, &pod).await;
-    }
-    let wanted = as_placed(&deps, &pod, spec, wanted);
+    let wanted = as_placed(&deps, &pod, spec, bounds::of_update(&pod, spec, &deps.node.borrow().limits));
     let updated = deps.runtime.update_resources(&instance.id, wanted).await;
     updated.map_err(|error| error.grpc_text())?;
-    if !grows {
-        bound_pod(&deps, &pod).await;
-    }
-    if resource_demand::of(&pod, false)
-        .containers
-        .iter()
-        .any(|own| grant::has_own_cpus(&deps, &pod, &own.name))
-    {
-        grant::lift_quota(&deps, &pod).await;
-    }
     Ok(Box::new(given))
 }
 
@@ -82,19 +65,27 @@ async fn check_usage(deps: &Rc<Dependencies>, instance: &RuntimeContainer, limit
     ))
 }
 
-/// The containers keep their own bounds without the pod's.
-async fn bound_pod(deps: &Rc<Dependencies>, pod: &Arc<ParsedPod>) {
-    let (own, driver) = (Arc::clone(pod), deps.settings.cgroup_driver);
+/// Gives the pod's cgroup its bounds, but for that of its CPUs where a container has its own.
+///
+/// # Errors
+/// What could not be set and why.
+pub(crate) async fn bound_pod(
+    deps: Rc<Dependencies>,
+    pod: Arc<ParsedPod>,
+    wanted: Bounds,
+) -> Result<(), String> {
+    let may_have_cpus = resource_demand::of(&pod, false).containers.iter().any(|own| own.cpus > 0);
+    if may_have_cpus && deps.containers.is_some() && deps.devices.borrow().is_none() {
+        return Err("ContainerManager has not told yet whether containers have CPUs of their own".to_owned());
+    }
+    let has_cpus =
+        may_have_cpus && deps.devices.borrow().as_ref().is_some_and(|devices| devices.manages_cpus);
+    let wanted = if has_cpus { Bounds { quota: None, ..wanted } } else { wanted };
+    let (sys, driver) = (deps.settings.cgroups.clone(), deps.settings.cgroup_driver);
     let root = deps.settings.cgroup_root.clone();
-    let sizes = deps.node.borrow().limits.huge_page_sizes.clone();
-    let make = move || {
-        if let Err(error) = cgroup::make(CGROUPS.as_ref(), &own, (driver, &root), &sizes) {
-            tracing::warn!(pod = %own.id.name, %error, "bounds of a pod could not be changed");
-        }
-        Ok(())
-    };
+    let set = move || Ok(cgroup::set(&sys, (&pod.id, pod.qos), (driver, &root), wanted));
     let begun = deps.now();
-    // It has said what went wrong.
-    let _ = blocking(&deps.env, "change the bounds of a pod in", make).await;
+    let done = blocking(&deps.env, "change the bounds of a pod in", set).await;
     deps.counts.cgroups_changed("update", deps.now().since(begun));
+    done.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -13,6 +13,7 @@ use crate::pod::end::Stopped;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
+use crate::pod::pod_cgroup::{self, PodCgroup};
 use crate::pod::resize;
 use crate::pod::stopping;
 use crate::pod::sync_state::{ImageState, VolumeState};
@@ -117,6 +118,15 @@ impl PodWorker {
                 let before = resources::amounts(resize::actuated(pod, spec, &container, &self.state));
                 ActionInput::Resize { container, before }
             }
+            Action::BoundPod => {
+                // Until it has ended, nobody knows.
+                self.state.cgroup = PodCgroup::Unknown;
+                ActionInput::Bounds(pod_cgroup::wanted(pod, &self.seen, &self.state))
+            }
+            Action::Sandbox { .. } => {
+                (self.state.cgroup, self.state.cgroup_fault) = (PodCgroup::AsMade, None);
+                ActionInput::None
+            }
             Action::PostStart { id } => {
                 ActionInput::Hook { container: self.instance(id)?, ip: self.pod_ip(), event: None }
             }
@@ -128,8 +138,7 @@ impl PodWorker {
             Action::RemoveContainer { id } => ActionInput::Container(self.instance(id)?),
             // Begun by `sync`, which knows the status.
             Action::Report => return None,
-            Action::Sandbox { .. }
-            | Action::StopSandbox { .. }
+            Action::StopSandbox { .. }
             | Action::RemoveSandbox { .. }
             | Action::Reset { .. }
             | Action::Unmount

@@ -1,12 +1,13 @@
 //! Making a pod's sandbox: what the node and the runtime have to be able to do for it, and what it is made with.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
 use config::edge::CgroupDriver;
 use cri::v1::UserNamespace;
 
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::disk::beneath::{Access, Folder};
 use crate::disk::{folders, layout};
 use crate::error::StepError;
@@ -53,11 +54,11 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
     user_namespace::put_into_sandbox(&mut config, &users_of(deps, &pod, &handler).await?);
     let (driver, root) = (deps.settings.cgroup_driver, deps.settings.cgroup_root.clone());
     let sizes = deps.node.borrow().limits.huge_page_sizes.clone();
-    let logs = deps.settings.logs.clone();
+    let (logs, cgroups) = (deps.settings.logs.clone(), deps.settings.cgroups.clone());
     let own = Arc::clone(&pod);
     let make = move || {
         Folder::make_root(&logs, LOGS)?.make(&layout::pod_logs(&pod.id), Access::mode(LOGS))?;
-        bound(&pod, (driver, &root), &sizes);
+        bound(&cgroups, &pod, (driver, &root), &sizes);
         Ok(())
     };
     let begun = deps.now();
@@ -67,8 +68,9 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
     if driver == CgroupDriver::Systemd {
         let (root, sizes) =
             (deps.settings.cgroup_root.clone(), deps.node.borrow().limits.huge_page_sizes.clone());
+        let cgroups = deps.settings.cgroups.clone();
         let bound = move || {
-            bound(&own, (driver, &root), &sizes);
+            bound(&cgroups, &own, (driver, &root), &sizes);
             Ok(())
         };
         blocking(&deps.env, "bound the slice of a pod in", bound).await?;
@@ -78,8 +80,8 @@ async fn make(deps: &Rc<Dependencies>, pod: Arc<ParsedPod>, attempt: u32) -> Res
 }
 
 /// The containers keep their own limits without the pod's.
-fn bound(pod: &ParsedPod, place: (CgroupDriver, &str), huge_page_sizes: &[u64]) {
-    if let Err(error) = cgroup::make(CGROUPS.as_ref(), pod, place, huge_page_sizes) {
+fn bound(cgroups: &Path, pod: &ParsedPod, place: (CgroupDriver, &str), huge_page_sizes: &[u64]) {
+    if let Err(error) = cgroup::make(cgroups, pod, place, huge_page_sizes) {
         tracing::warn!(pod = %pod.id.name, %error, "cgroup of a pod could not be made with its limits");
     }
 }

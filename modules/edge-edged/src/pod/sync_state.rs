@@ -15,6 +15,7 @@ use crate::pod::active_time::ActiveTime;
 use crate::pod::backoff::{self, Failure};
 use crate::pod::lost_container::counts_the_next;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
+use crate::pod::pod_cgroup::{CgroupFault, PodCgroup};
 use crate::pod::probes::plan::{ProbeKind, Verdict};
 use crate::pod::probes::results::ProbeResults;
 use crate::pod::resize_policy::Pending;
@@ -117,6 +118,10 @@ pub(crate) struct SyncState {
     pub(crate) is_resizing: bool,
     /// Why it could not be done the last time.
     pub(crate) resize_error: Option<String>,
+    /// What its cgroup is bound to.
+    pub(crate) cgroup: PodCgroup,
+    /// Why it could not be bound to what it is to be the last time.
+    pub(crate) cgroup_fault: Option<CgroupFault>,
     /// Everything of the pod is gone.
     pub(crate) torn_down: bool,
     /// The volumes that it had of others are given back.

@@ -26,6 +26,7 @@ use crate::pod::entry::{PodEntry, PodUpdate};
 use crate::pod::id::PodId;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::plan::{self, Intent};
+use crate::pod::pod_cgroup::PodCgroup;
 use crate::pod::probes::Probes;
 use crate::pod::recorder::EventType;
 use crate::pod::runtime_status::{Reading, StatusReader};
@@ -128,8 +129,13 @@ impl PodWorker {
         let was_resizing = state.reported.as_deref().is_some_and(|status| {
             status.conditions.iter().flatten().any(|own| own.type_ == RESIZE_IN_PROGRESS)
         });
-        let state =
-            SyncState { is_resizing: was_resizing, resize_pending: update.resize_pending.clone(), ..state };
+        // A run before may have ended between a container and its pod, or have been of a release that bound the pod wrongly.
+        let state = SyncState {
+            is_resizing: was_resizing,
+            resize_pending: update.resize_pending.clone(),
+            cgroup: PodCgroup::Unknown,
+            ..state
+        };
         let times = SyncTimes::new(state.reported.is_none(), deps.now());
         let effects = Effects::of(&deps.runtime, &update.pod.id.uid);
         PodWorker {

@@ -19,18 +19,49 @@ use crate::runtime::sandbox::cgroup_parts;
 /// The controllers of version 1 in which a pod has a folder.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "hugetlb"];
 
-/// What a pod as a whole may use; `None`: no bound.
+/// What a pod as a whole may use of CPUs and memory; `None`: no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Its weight beside others: `cpu.shares`, 2 to 262,144.
+    pub(crate) shares: i64,
+    /// Microseconds of CPUs in a period of 100 ms.
+    pub(crate) quota: Option<i64>,
+    /// Bytes.
+    pub(crate) memory: Option<i64>,
+}
+
+impl Bounds {
+    /// The least in which both have room.
+    pub(crate) fn covering(self, other: Bounds) -> Bounds {
+        let wider = |one: Option<i64>, other: Option<i64>| Some(one?.max(other?));
+        Bounds {
+            shares: self.shares.max(other.shares),
+            quota: wider(self.quota, other.quota),
+            memory: wider(self.memory, other.memory),
+        }
+    }
+}
+
+/// What a pod's cgroup is made with.
 #[derive(Debug, PartialEq, Eq)]
 struct Limits {
-    shares: i64,
-    quota: Option<i64>,
-    memory: Option<i64>,
+    bounds: Bounds,
     /// Bytes of huge pages, by the kernel's name of their size.
     huge_pages: Vec<(String, i64)>,
 }
 
-/// The kubelet's `ResourceConfigForPod`. One container without a limit leaves the pod without one, unless it has one of its own.
+/// With the huge pages that its containers ask for.
 fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
+    let requests = demand::of_pod(spec);
+    let huge_page = |size: &u64| {
+        let amount = requests.get(&huge_pages::resource(*size)).copied().unwrap_or(0);
+        (huge_pages::kernel_name(*size), amount)
+    };
+    Limits { bounds: bounds(spec), huge_pages: huge_page_sizes.iter().map(huge_page).collect() }
+}
+
+/// The kubelet's `ResourceConfigForPod`. One container without a limit leaves the pod without one, unless it has one of its own.
+pub(crate) fn bounds(spec: &PodSpec) -> Bounds {
     let all: Vec<_> = all_of(spec).map(|container| amounts(container.resources.as_ref())).collect();
     let (requests, limits) = (demand::of_pod(spec), demand::limits_of_pod(spec));
     let amount = |of: &demand::Amounts, name: &str| of.get(name).copied().unwrap_or(0);
@@ -39,8 +70,6 @@ fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
         Qos::BestEffort => resources::shares(0),
         Qos::Burstable | Qos::Guaranteed => resources::shares(amount(&requests, "cpu")),
     };
-    let huge_page =
-        |size: &u64| (huge_pages::kernel_name(*size), amount(&requests, &huge_pages::resource(*size)));
     let whole = demand::limits_of_whole(spec);
     // A bound of the pod as a whole is one, whatever its containers say.
     let is_bound = |name: &str, of_containers: bool| {
@@ -48,22 +77,21 @@ fn limits(spec: &PodSpec, huge_page_sizes: &[u64]) -> Limits {
     };
     let bounds_cpu = is_bound("cpu", all.iter().all(|own| own.cpu_limit > 0));
     let bounds_memory = is_bound("memory", all.iter().all(|own| own.memory_limit > 0));
-    Limits {
+    Bounds {
         shares,
         quota: bounds_cpu.then(|| resources::quota(amount(&limits, "cpu"))),
         memory: bounds_memory.then(|| amount(&limits, "memory")),
-        huge_pages: huge_page_sizes.iter().map(huge_page).collect(),
     }
 }
 
 /// How much of the CPUs the pod as a whole may use, if there is a bound. Thousandths of one.
 pub(crate) fn cpu_limit(spec: &PodSpec) -> Option<i64> {
-    limits(spec, &[]).quota.and_then(|_| demand::limits_of_pod(spec).get("cpu").copied())
+    bounds(spec).quota.and_then(|_| demand::limits_of_pod(spec).get("cpu").copied())
 }
 
 /// How much memory the pod as a whole may use, if there is a bound. Bytes.
 pub(crate) fn memory_limit(spec: &PodSpec) -> Option<i64> {
-    limits(spec, &[]).memory
+    bounds(spec).memory
 }
 
 /// Where a cgroup lies in its hierarchy. A slice lies in those that its name begins with.
@@ -158,8 +186,8 @@ fn make_v1(sys: &Path, own: &Path, makes: bool, limits: &Limits) -> io::Result<(
         }
         match controller {
             "cpu" => {
-                fs::write(path.join("cpu.shares"), limits.shares.to_string())?;
-                if let Some(quota) = limits.quota {
+                fs::write(path.join("cpu.shares"), limits.bounds.shares.to_string())?;
+                if let Some(quota) = limits.bounds.quota {
                     fs::write(path.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
                     fs::write(path.join("cpu.cfs_quota_us"), quota.to_string())?;
                 }
@@ -170,7 +198,7 @@ fn make_v1(sys: &Path, own: &Path, makes: bool, limits: &Limits) -> io::Result<(
                 }
             }
             _ => {
-                if let Some(memory) = limits.memory {
+                if let Some(memory) = limits.bounds.memory {
                     fs::write(path.join("memory.limit_in_bytes"), memory.to_string())?;
                 }
             }
@@ -195,11 +223,11 @@ fn make_v2(sys: &Path, parts: &[String], limits: &Limits) -> io::Result<()> {
 }
 
 fn bound_v2(path: &Path, limits: &Limits) -> io::Result<()> {
-    write_if_there(&path.join("cpu.weight"), &weight(limits.shares).to_string())?;
-    if let Some(quota) = limits.quota {
+    write_if_there(&path.join("cpu.weight"), &weight(limits.bounds.shares).to_string())?;
+    if let Some(quota) = limits.bounds.quota {
         write_if_there(&path.join("cpu.max"), &format!("{quota} {PERIOD_US}"))?;
     }
-    if let Some(memory) = limits.memory {
+    if let Some(memory) = limits.bounds.memory {
         write_if_there(&path.join("memory.max"), &memory.to_string())?;
     }
     for (size, limit) in &limits.huge_pages {
@@ -219,6 +247,75 @@ fn write_if_other(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(_) | Err(_) => fs::write(path, text),
     }
+}
+
+/// Gives a pod's cgroup below `sys` other bounds, as far as the kernel has others, memory first; each is tried also where another was
+/// refused. What is to have no bound is left as it is, as by a kubelet, and so is a cgroup that is not there.
+///
+/// # Errors
+/// What could not be set and why; in the kubelet's words where the pod uses more memory than it is to have.
+pub(crate) fn set(
+    sys: &Path,
+    (pod, class): (&PodId, Qos),
+    (driver, root): (CgroupDriver, &str),
+    bounds: Bounds,
+) -> Result<(), String> {
+    let own = folder(&cgroup_parts(pod, class, root), driver);
+    let is_v2 = is_v2(sys);
+    let at = |controller: &str| if is_v2 { sys.join(&own) } else { sys.join(controller).join(&own) };
+    let memory = bounds.memory.map_or(Ok(()), |limit| set_memory(&at("memory"), is_v2, limit));
+    let cpu = at("cpu");
+    let put = |file: &str, text: String| {
+        let path = cpu.join(file);
+        write_if_other(&path, &text).map_err(|error| refused(&path, &text, &error))
+    };
+    let quota = match bounds.quota {
+        None => Ok(()),
+        Some(quota) if is_v2 => put("cpu.max", format!("{quota} {PERIOD_US}")),
+        Some(quota) => put("cpu.cfs_period_us", PERIOD_US.to_string())
+            .and_then(|()| put("cpu.cfs_quota_us", quota.to_string())),
+    };
+    let shares = if is_v2 {
+        put("cpu.weight", weight(bounds.shares).to_string())
+    } else {
+        put("cpu.shares", bounds.shares.to_string())
+    };
+    let errors: Vec<String> = [memory, quota, shares].into_iter().filter_map(Result::err).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}
+
+fn refused(path: &Path, text: &str, error: &io::Error) -> String {
+    format!("the pod's cgroup: {text} could not be written to {}: {error}", path.display())
+}
+
+/// The kernel would end processes of a pod that uses more, with version 2 at least. Pages of files don't count: it takes those back.
+fn set_memory(at: &Path, is_v2: bool, limit: i64) -> Result<(), String> {
+    let (file, usage, prefix) = if is_v2 {
+        ("memory.max", "memory.current", "")
+    } else {
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    };
+    let (path, number) = (at.join(file), |text: &str| text.trim().parse::<i64>().ok());
+    let read = |file: &str| fs::read_to_string(at.join(file)).unwrap_or_default();
+    // `max` is none.
+    let before = number(&read(file)).unwrap_or(i64::MAX);
+    if limit < before
+        && let Some(used) = number(&read(usage))
+    {
+        let stat = read("memory.stat");
+        let of_files = |kind: &str| {
+            let name = format!("{prefix}{kind}_file ");
+            stat.lines().find_map(|line| number(line.strip_prefix(&name)?)).unwrap_or(0)
+        };
+        let used = used.saturating_sub(of_files("inactive")).saturating_sub(of_files("active"));
+        if used >= limit {
+            return Err(format!(
+                "cannot decrease memory limits: attempting to set pod memory limit ({limit}) below current usage ({used})"
+            ));
+        }
+    }
+    let text = limit.to_string();
+    write_if_other(&path, &text).map_err(|error| refused(&path, &text, &error))
 }
 
 /// Takes the bound of its CPUs off a pod: nothing holds back a container that has its own (the kubelet's
@@ -297,6 +394,62 @@ mod tests {
         assert_eq!(at("cpu/kubepods/burstable/podu-1/cpu.cfs_quota_us"), "-1");
     }
 
+    /// What is written in which order shows in what is left where the kernel refuses a part.
+    #[test]
+    fn other_bounds_are_set_in_both_versions_and_memory_that_is_in_use_is_not_taken() {
+        let pod = limited();
+        let place = (CgroupDriver::Cgroupfs, "/kubepods");
+        let wanted = Bounds { shares: 204, quota: Some(20_000), memory: Some(96 << 20) };
+        for (cpu, memory, files) in [
+            (
+                "cpu/",
+                "memory/",
+                ["memory.limit_in_bytes", "memory.usage_in_bytes", "cpu.cfs_quota_us", "cpu.shares"],
+            ),
+            ("", "", ["memory.max", "memory.current", "cpu.max", "cpu.weight"]),
+        ] {
+            let is_v2 = cpu.is_empty();
+            let sys = tempfile::tempdir().unwrap();
+            if is_v2 {
+                fs::write(sys.path().join("cgroup.controllers"), "cpu memory").unwrap();
+            }
+            let path =
+                |top: &str, file: &str| sys.path().join(format!("{top}kubepods/burstable/podu-1/{file}"));
+            let set = |bounds| set(sys.path(), (&pod.id, pod.qos), place, bounds);
+            set(wanted).unwrap();
+            assert!(!path(cpu, "").exists(), "one that is not there is not made");
+            for top in [cpu, memory] {
+                fs::create_dir_all(path(top, "")).unwrap();
+            }
+            let [limit, usage, quota, shares] = files;
+            let all = [path(memory, limit), path(cpu, quota), path(cpu, shares)];
+            let read = || all.clone().map(|path| fs::read_to_string(path).unwrap().trim().to_owned());
+            let before = if is_v2 { ["max", "max 100000", "100"] } else { ["67108864", "10000", "102"] };
+            for (path, text) in all.iter().zip(before) {
+                fs::write(path, format!("{text}\n")).unwrap();
+            }
+            fs::write(path(memory, usage), "60000000\n").unwrap();
+            set(wanted).unwrap();
+            let cpus = if is_v2 { ["20000 100000", "8"] } else { ["20000", "204"] };
+            assert_eq!(read(), [&(96 << 20).to_string(), cpus[0], cpus[1]]);
+            // The pages of files are taken back; the rest would be too much.
+            let stat = "inactive_file 1000000\nactive_file 1000000\ntotal_inactive_file 1000000\ntotal_active_file 1000000\n";
+            fs::write(path(memory, "memory.stat"), stat).unwrap();
+            let smaller = |memory| Bounds { shares: 2, quota: None, memory: Some(memory) };
+            let words = "cannot decrease memory limits: attempting to set pod memory limit (58000000) below current usage (58000000)";
+            assert_eq!(set(smaller(58_000_000)).unwrap_err(), words);
+            assert_eq!(read(), [&(96 << 20).to_string(), cpus[0], if is_v2 { "1" } else { "2" }]);
+            set(smaller(58_000_001)).unwrap();
+            assert_eq!(read()[0], "58000001");
+            // What can't be written is named, and the rest is set all the same.
+            fs::remove_file(&all[1]).unwrap();
+            fs::create_dir(&all[1]).unwrap();
+            let error = set(Bounds { memory: Some(80 << 20), ..wanted }).unwrap_err();
+            assert!(error.contains(&all[1].display().to_string()) && error.contains("20000"), "{error}");
+            assert_eq!(fs::read_to_string(&all[0]).unwrap(), (80 << 20).to_string());
+        }
+    }
+
     #[test]
     fn version_two_has_one_tree() {
         let sys = tempfile::tempdir().unwrap();
@@ -366,18 +519,27 @@ mod tests {
         let containers = json!([{"name": "c", "image": "x", "resources": resources}]);
         let whole = pod(json!({"containers": containers, "overhead": {"cpu": "250m", "memory": "120Mi"}}));
         let found = limits(whole.spec(), &[2 << 20, 1 << 30]);
-        assert_eq!((found.shares, found.quota, found.memory), (1280, Some(125_000), Some(184 << 20)));
+        assert_eq!(
+            (found.bounds.shares, found.bounds.quota, found.bounds.memory),
+            (1280, Some(125_000), Some(184 << 20))
+        );
         assert_eq!(found.huge_pages, [("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)]);
         let of_whole = |own: serde_json::Value| limits(pod(json!({"resources": own})).spec(), &[2 << 20]);
         let found =
             of_whole(json!({"limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1"}}));
-        assert_eq!((found.shares, found.quota, found.memory), (1024, Some(200_000), None));
+        assert_eq!(
+            (found.bounds.shares, found.bounds.quota, found.bounds.memory),
+            (1024, Some(200_000), None)
+        );
         assert_eq!(found.huge_pages, [("2MB".to_owned(), 4 << 20)]);
         let found = of_whole(json!({"limits": {"cpu": "2", "memory": "64Mi"}}));
-        assert_eq!((found.shares, found.quota, found.memory), (2048, Some(200_000), Some(64 << 20)));
+        assert_eq!(
+            (found.bounds.shares, found.bounds.quota, found.bounds.memory),
+            (2048, Some(200_000), Some(64 << 20))
+        );
         let best_effort = pod(json!({"overhead": {"cpu": "250m"}}));
         let found = limits(best_effort.spec(), &[]);
-        assert_eq!((found.shares, found.quota, found.memory), (2, None, None));
+        assert_eq!((found.bounds.shares, found.bounds.quota, found.bounds.memory), (2, None, None));
         // Files of the kernel are there when the folder is.
         let sys = tempfile::tempdir().unwrap();
         let at = sys.path().join("kubepods/podu-1");

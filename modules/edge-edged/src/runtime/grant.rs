@@ -7,7 +7,7 @@ use beehive::AskError;
 use contract::containermanager::{ContainerGrant, ContainerManagerMsg, GrantRefusal};
 use cri::v1::{CdiDevice, ContainerConfig, Device, Mount};
 
-use crate::dependencies::{CGROUPS, Dependencies, blocking};
+use crate::dependencies::{Dependencies, blocking};
 use crate::error::StepError;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::resource_demand;
@@ -71,9 +71,9 @@ pub(crate) fn has_own_cpus(deps: &Dependencies, pod: &ParsedPod, container: &str
 /// Takes the bound of its CPUs off a pod of which a container has its own. What fails is said; the pod is slower for it.
 pub(crate) async fn lift_quota(deps: &Dependencies, pod: &ParsedPod) {
     let (id, class, driver) = (pod.id.clone(), pod.qos, deps.settings.cgroup_driver);
-    let root = deps.settings.cgroup_root.clone();
+    let (root, cgroups) = (deps.settings.cgroup_root.clone(), deps.settings.cgroups.clone());
     let lift = move || {
-        if let Err(error) = cgroup::lift_quota(CGROUPS.as_ref(), &id, class, driver, &root) {
+        if let Err(error) = cgroup::lift_quota(&cgroups, &id, class, driver, &root) {
             tracing::warn!(pod = %id.name, %error, "the bound of a pod's CPUs stays although it has its own");
         }
         Ok(())

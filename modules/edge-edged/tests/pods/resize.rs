@@ -1,6 +1,10 @@
 //! Pods that are given other resources while they run.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
+use testnode::uid;
 
 use crate::node::{Machine, Node, WAITS, condition, container_id, first, pod, put, run};
 
@@ -77,8 +81,43 @@ fn a_container_is_given_more_and_less_while_it_runs_also_after_a_restart_of_edge
     });
 }
 
+/// Where the kernel keeps what a Guaranteed pod may use: the quota of its CPUs and its memory.
+fn files_of_pod(node: &Node, pod: &str) -> [PathBuf; 2] {
+    let (sys, root) = (&node.settings.cgroups, node.settings.cgroup_root.trim_matches('/'));
+    let own = format!("{root}/pod{}", uid(pod));
+    if sys.join("cgroup.controllers").exists() {
+        ["cpu.max", "memory.max"].map(|file| sys.join(&own).join(file))
+    } else {
+        [("cpu", "cpu.cfs_quota_us"), ("memory", "memory.limit_in_bytes")]
+            .map(|(controller, file)| sys.join(controller).join(&own).join(file))
+    }
+}
+
+/// The same as it is read, in thousandths of a CPU and in MiB.
+fn of_pod(node: &Node, pod: &str) -> (i64, i64) {
+    let read = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        text.split_whitespace().next().unwrap().parse::<i64>().unwrap_or(-1)
+    };
+    let [quota, memory] = files_of_pod(node, pod);
+    (read(&quota) / 100, read(&memory) >> 20)
+}
+
+/// Waits until the resize has ended, and looks at the pod's cgroup and the container's.
+async fn resized(node: &Node, generation: u64, cpu: &str, memory: &str) -> Value {
+    let status = node
+        .until("web", "the resize", |status| {
+            settled(status, generation, cpu) && first(status)["resources"]["limits"]["memory"] == memory
+        })
+        .await;
+    let amount = |text: &str| text.trim_end_matches(char::is_alphabetic).parse::<i64>().unwrap();
+    assert_eq!(of_pod(node, "web"), (amount(cpu), amount(memory)), "the pod's, at {generation}");
+    assert_eq!(quota(node, &status).await, amount(cpu), "the container's, at {generation}");
+    status
+}
+
 #[test]
-fn a_container_starts_again_where_its_policy_asks_for_it() {
+fn a_container_starts_again_where_its_policy_asks_for_it_and_its_pod_is_bound_anew() {
     run(async {
         let host = Machine::new("restarts");
         let node = Node::start(&host);
@@ -86,16 +125,62 @@ fn a_container_starts_again_where_its_policy_asks_for_it() {
         node.apply(&[sized("web", 1, "100m", "64Mi", policy.clone())]).await;
         let before = node.until_ready("web").await;
         node.apply(&[sized("web", 2, "200m", "64Mi", policy.clone())]).await;
-        let after = node.until("web", "the resize", |status| settled(status, 2, "200m")).await;
+        let after = resized(&node, 2, "200m", "64Mi").await;
         assert_eq!(container_id(&after), container_id(&before));
-        node.apply(&[sized("web", 3, "200m", "128Mi", policy)]).await;
-        let after = node
-            .until("web", "the restart", |status| {
-                settled(status, 3, "200m") && first(status)["resources"]["limits"]["memory"] == "128Mi"
+        node.apply(&[sized("web", 3, "200m", "128Mi", policy.clone())]).await;
+        let after = resized(&node, 3, "200m", "128Mi").await;
+        assert_eq!(first(&after)["restartCount"], 1);
+        node.until_event("web", "Killing", "Container c resize requires restart").await;
+        // In a pod of 200m the kernel refuses a container of 300m (version 1).
+        node.apply(&[sized("web", 4, "300m", "160Mi", policy.clone())]).await;
+        resized(&node, 4, "300m", "160Mi").await;
+        node.apply(&[sized("web", 5, "100m", "96Mi", policy)]).await;
+        let after = resized(&node, 5, "100m", "96Mi").await;
+        assert_eq!(first(&after)["restartCount"], 3);
+        // Whatever became of the pod's cgroup is put right when EdgeCore starts.
+        let [quota, memory] = files_of_pod(&node, "web");
+        let node = node
+            .restart(&host, async |_, _| {
+                fs::write(&quota, "40000").unwrap();
+                fs::write(&memory, (200 << 20).to_string()).unwrap();
             })
             .await;
-        assert_eq!((first(&after)["restartCount"].clone(), quota(&node, &after).await), (json!(1), 200));
-        node.until_event("web", "Killing", "Container c resize requires restart").await;
+        let is_bound = async || (of_pod(&node, "web") == (100, 96)).then_some(());
+        crate::node::eventually(is_bound).await.expect("the pod's cgroup is bound anew");
+    });
+}
+
+/// The files of version 1 lie in a folder of the test's, where one that is a folder is refused.
+#[test]
+fn a_pod_whose_cgroup_cannot_be_raised_says_so_and_its_container_keeps_what_it_has() {
+    run(async {
+        let host = Machine::new("refused");
+        let sys = host.dir().join("cgroups");
+        for controller in ["cpu", "memory"] {
+            fs::create_dir_all(sys.join(controller)).unwrap();
+        }
+        let node = Node::start_set(&host, |settings| settings.cgroups = sys);
+        node.apply(&[sized("web", 1, "100m", "64Mi", json!(null))]).await;
+        let before = node.until_ready("web").await;
+        assert_eq!(of_pod(&node, "web"), (100, 64));
+        let [file, _] = files_of_pod(&node, "web");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        node.apply(&[sized("web", 2, "200m", "96Mi", json!(null))]).await;
+        let error = |status: &Value| condition(status, "PodResizeInProgress")["reason"] == "Error";
+        let status = node.until("web", "the refusal", error).await;
+        let words = condition(&status, "PodResizeInProgress")["message"].as_str().unwrap().to_owned();
+        assert!(
+            words.contains("20000 could not be written to") && words.contains("cpu.cfs_quota_us"),
+            "{words}"
+        );
+        node.until_event("web", "ResizeError", "Pod resize error: {\"containers\":").await;
+        assert_eq!(quota(&node, &status).await, 100, "it has no more than its pod");
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, "10000").unwrap();
+        let after = resized(&node, 2, "200m", "96Mi").await;
+        assert_eq!(container_id(&after), container_id(&before));
+        node.until_event("web", "ResizeCompleted", "\"generation\":2").await;
     });
 }
 
