@@ -13,7 +13,7 @@ pub mod agent;
 mod connection;
 mod guard;
 
-pub use connection::{Error, SendRequest, handshake, handshake_title_case};
+pub use connection::{Error, SendRequest, handshake, handshake_title_case, handshake_with_device};
 pub use guard::{Guard, Guarded, INFORMATIONAL_MAX, READ_MAX, TooManyInformational, watch};
 
 /// 64 KiB: the longest head of an answer that is read.
