@@ -58,8 +58,14 @@ async fn a_camera_that_hangs_is_silent_within_its_time_and_no_late_answer_is_ano
 
 #[tokio::test]
 async fn old_firmware_may_write_blanks_before_colons_and_letters_in_latin_1() {
-    let hostname =
-        || visitor(Kind::Text, &[("request", "GetHostname"), ("element", "HostnameInformation/Name")]);
+    let hostname = || {
+        let pairs = [
+            ("request", "GetHostname"),
+            ("element", "HostnameInformation/Name"),
+            ("write", "<tds:A>{{value}}</tds:A>"),
+        ];
+        visitor(Kind::Text, &pairs)
+    };
     for modes in ["token blanks", "token latin", "token"] {
         let camera = Camera::odd(modes);
         camera.tell("set Name \u{c9}tage");
