@@ -189,7 +189,7 @@ mod tests {
         let answer = answered(message.clone(), most).await.unwrap();
         assert_eq!(*answer.get_ref(), message);
         assert_eq!(answer.metadata().get("grpc-encoding"), None, "answers are plain");
-        let bomb = Bytes::from(vec![0; 64 << 20]);
+        let bomb = Bytes::from(vec![0; 8 << 20]);
         let refused = answered(bomb, most).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     }
