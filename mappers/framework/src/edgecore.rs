@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tower::service_fn;
@@ -67,8 +68,9 @@ impl EdgeCore {
                 Ok::<_, io::Error>(TokioIo::new(CountedStream { stream, lost }))
             }
         }));
-        let client =
-            DeviceManagerServiceClient::new(channel).max_decoding_message_size(dmi::REGISTRATION_MAX);
+        let client = DeviceManagerServiceClient::new(channel)
+            .max_decoding_message_size(dmi::REGISTRATION_MAX)
+            .accept_compressed(CompressionEncoding::Gzip);
         (EdgeCore { client }, losses)
     }
 

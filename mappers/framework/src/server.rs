@@ -11,6 +11,7 @@ use dmi::v1beta1::{
     UpdateDeviceModelResponse, UpdateDeviceRequest, UpdateDeviceResponse,
 };
 use tokio::net::UnixListener;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::error::PanelError;
@@ -25,8 +26,9 @@ pub(crate) async fn serve(
     listener: UnixListener,
     mapper: Address<MapperMsg>,
 ) -> Result<(), tonic::transport::Error> {
-    let service =
-        DeviceMapperServiceServer::new(Service { mapper }).max_decoding_message_size(dmi::MESSAGE_MAX);
+    let service = DeviceMapperServiceServer::new(Service { mapper })
+        .max_decoding_message_size(dmi::MESSAGE_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
     dmi::server().serve_with_incoming(service, dmi::incoming(listener)).await
 }
 

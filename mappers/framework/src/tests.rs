@@ -20,12 +20,18 @@ use crate::commands::CommandLog;
 use crate::device::{Description, Device as DeviceActor, DeviceInstance, DeviceMsg, policy};
 use crate::push::Pushers;
 use crate::run::{close, open, run_watched};
-use crate::{Fault, InvalidSetting, MapperError, Property, Protocol, Scalar, Session, Settings, Value};
+use crate::{
+    Fault, InvalidSetting, MapperError, Property, Protocol, Scalar, Session, Settings, Subscription, Value,
+};
 use edgecore::{EdgeCore, Mapper, desiring, device, eventually, model, modelled, property};
 
-/// A protocol whose devices do what their address says: `answers`, `panics`, `blocks`, or `parse-panics`.
+/// A protocol whose devices do what their address says: `answers`, `panics`, `blocks`, `breaks-off` (it answers, and ends each
+/// session soon after it was subscribed to), or `parse-panics`.
 #[derive(Clone, Default)]
-struct ScriptedProtocol(Arc<Mutex<Recorded>>);
+struct ScriptedProtocol(Arc<Mutex<Recorded>>, BreaksOff);
+
+/// Whether a session ends soon after it was subscribed to.
+type BreaksOff = bool;
 
 #[derive(Default)]
 struct Recorded {
@@ -62,7 +68,7 @@ impl Protocol for ScriptedProtocol {
             "blocks" => std::thread::sleep(Duration::from_secs(30)),
             _ => {}
         }
-        Ok(self.clone())
+        Ok(ScriptedProtocol(Arc::clone(&self.0), mood == "breaks-off"))
     }
 }
 
@@ -70,6 +76,15 @@ impl Session for ScriptedProtocol {
     type Visitor = ();
     async fn read(&mut self, (): &()) -> Result<Value, Fault> {
         Ok(self.0.lock().unwrap().written.clone().unwrap_or(Value::Int(7)))
+    }
+    async fn subscribe(&mut self, _: &[&()], values: Subscription) -> Vec<usize> {
+        if self.1 {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                values.push(0, Err(Fault::Link("reset".to_owned())));
+            });
+        }
+        Vec::new()
     }
     async fn write(&mut self, (): &(), value: &Value) -> Result<(), Fault> {
         self.0.lock().unwrap().written = Some(value.clone());
@@ -120,8 +135,8 @@ async fn devices_whose_protocol_panics_again_and_again_are_unhealthy_and_the_oth
     mapper.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_unhealthy_device_is_tried_again_every_minute() {
+/// Runs a test in virtual time, with one device in this mood.
+async fn alone<F: Future<Output = ()>>(mood: &str, test: impl FnOnce(ScriptedProtocol, Env) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let protocol = ScriptedProtocol::default();
     let seen = protocol.clone();
@@ -129,7 +144,7 @@ async fn an_unhealthy_device_is_tried_again_every_minute() {
         .run_until(async move {
             let (client, _) =
                 crate::edgecore::EdgeCore::at(&folder.path().join("none").display().to_string());
-            let description = Description { device: moody("bad", "panics"), model: Some(boxes()) };
+            let description = Description { device: moody("bad", mood), model: Some(boxes()) };
             let name = NamespacedName::new("default", "bad");
             let instance = Rc::new(DeviceInstance::new(name, description));
             let mut hive = Hive::new("test", Env::seeded(1));
@@ -147,18 +162,39 @@ async fn an_unhealthy_device_is_tried_again_every_minute() {
                 )
             });
             hive.open().unwrap();
-            let env = hive.env().clone();
-            env.sleep(Duration::from_secs(30)).await;
-            assert_eq!(seen.connects("panics"), 5);
-            env.sleep(Duration::from_secs(600)).await;
-            // A minute each, and the hive's pause of at most half a minute.
-            let retries = seen.connects("panics") - 5;
-            assert!((6..=10).contains(&retries), "{retries}");
-            let unhealthy = env.metrics().count_of("mapper_devices_unhealthy");
-            assert!((retries..=retries + 1).contains(&usize::try_from(unhealthy).unwrap()), "{unhealthy}");
+            test(seen, hive.env().clone()).await;
             hive.shutdown(Duration::from_secs(1)).await;
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_device_is_tried_again_every_minute() {
+    alone("panics", |seen, env| async move {
+        env.sleep(Duration::from_secs(30)).await;
+        assert_eq!(seen.connects("panics"), 5);
+        env.sleep(Duration::from_secs(600)).await;
+        // A minute each, and the hive's pause of at most half a minute.
+        let retries = seen.connects("panics") - 5;
+        assert!((6..=10).contains(&retries), "{retries}");
+        let unhealthy = env.metrics().count_of("mapper_devices_unhealthy");
+        assert!((retries..=retries + 1).contains(&usize::try_from(unhealthy).unwrap()), "{unhealthy}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_answers_and_breaks_off_each_time_is_dialled_ever_later() {
+    alone("breaks-off", |seen, env| async move {
+        env.sleep(Duration::from_secs(600)).await;
+        let connects = seen.connects("breaks-off");
+        // At once, after 1 s to 32 s, and then after half a minute to a minute.
+        assert!((8..=30).contains(&connects), "{connects}");
+        // In between it is offline; not for the one that came at once.
+        let offline = env.metrics().count_of("mapper_devices_offline");
+        assert!(offline > 0, "{offline}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use framework::Fault;
 use framework::payload::beginning;
 use http_body_util::Full;
-use httpclient::{SendRequest, agent, handshake};
+use httpclient::{SendRequest, agent, handshake_with_device};
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use tokio::net::TcpStream;
@@ -57,7 +57,8 @@ pub(crate) async fn connect(
         Err(_) => return Err(failed("nobody answers".to_owned())),
     };
     stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) = handshake(stream).await.map_err(|error| failed(error.to_string()))?;
+    let (sender, connection) =
+        handshake_with_device(stream).await.map_err(|error| failed(error.to_string()))?;
     // It ends with the sender, or with the device's end of it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -6,11 +6,25 @@ use jiff::tz::TimeZone;
 
 use crate::xml::Element;
 
-/// From the answer to `GetSystemDateAndTime` (Core §8.3.6). None: it does not say it, or says what is no time.
+/// 64 letters of a time zone; the longest of POSIX's in use has 40.
+const ZONE_MAX: usize = 64;
+
+/// From the answer to `GetSystemDateAndTime` (Core §8.3.6): its UTC, or else its local time by the zone that it names, which is written as
+/// POSIX has it (`CET-1CEST,M3.5.0,M10.5.0/3`). None: it does not say it, or says what is no time.
 pub(crate) fn of_answer(answer: &Element) -> Option<Timestamp> {
-    let utc = answer.at("SystemDateAndTime/UTCDateTime")?;
-    let number = |path: &str| utc.text_at(path)?.parse::<i8>().ok();
-    let year = utc.text_at("Date/Year")?.parse().ok()?;
+    let said = answer.child("SystemDateAndTime")?;
+    let utc = said.child("UTCDateTime").and_then(time);
+    if let Some(utc) = utc {
+        return Some(utc.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    }
+    let zone = said.text_at("TimeZone/TZ").filter(|zone| zone.len() <= ZONE_MAX)?;
+    let zone = TimeZone::posix(zone).ok()?;
+    Some(time(said.child("LocalDateTime")?)?.to_zoned(zone).ok()?.timestamp())
+}
+
+fn time(said: &Element) -> Option<DateTime> {
+    let number = |path: &str| said.text_at(path)?.parse::<i8>().ok();
+    let year = said.text_at("Date/Year")?.parse().ok()?;
     let time = DateTime::new(
         year,
         number("Date/Month")?,
@@ -21,7 +35,7 @@ pub(crate) fn of_answer(answer: &Element) -> Option<Timestamp> {
         number("Time/Second")?.min(59),
         0,
     );
-    Some(time.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    time.ok()
 }
 
 /// From the head of any answer (`Date`, RFC 9110 §6.6.1), for cameras that do not say it otherwise.
@@ -50,5 +64,25 @@ mod tests {
         assert_eq!(said("<Year>99999</Year><Month>1</Month><Day>1</Day>", time), None);
         assert_eq!(of_header("Sun, 06 Nov 1994 08:49:37 GMT").unwrap().to_string(), "1994-11-06T08:49:37Z");
         assert_eq!(of_header("yesterday"), None);
+    }
+
+    #[test]
+    fn local_time_counts_with_its_zone_where_nothing_else_is_said() {
+        let said = |zone: &str, month: u8, utc: &str| {
+            let answer = format!(
+                "<r><SystemDateAndTime><TimeZone><TZ>{zone}</TZ></TimeZone>{utc}<LocalDateTime><Time><Hour>12</Hour><Minute>0</Minute>\
+                 <Second>0</Second></Time><Date><Year>2026</Year><Month>{month}</Month><Day>1</Day></Date></LocalDateTime>\
+                 </SystemDateAndTime></r>"
+            );
+            of_answer(&parse(answer.as_bytes()).unwrap()).map(|time| time.to_string())
+        };
+        let berlin = "CET-1CEST,M3.5.0,M10.5.0/3";
+        assert_eq!(said(berlin, 1, "").as_deref(), Some("2026-01-01T11:00:00Z"));
+        assert_eq!(said(berlin, 7, "").as_deref(), Some("2026-07-01T10:00:00Z"));
+        assert_eq!(said("CST-8", 1, "<UTCDateTime/>").as_deref(), Some("2026-01-01T04:00:00Z"));
+        assert_eq!(said("&lt;+0530&gt;-5:30", 1, "").as_deref(), Some("2026-01-01T06:30:00Z"));
+        for none in ["", "Mitteleuropa", "CET", &"A".repeat(1000)] {
+            assert_eq!(said(none, 1, ""), None, "{none}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use framework::Fault;
 use framework::answers::Said;
 use http_body_util::Full;
-use httpclient::{SendRequest, agent, handshake_title_case};
+use httpclient::{SendRequest, agent, handshake_with_device};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderValue, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
@@ -212,6 +212,7 @@ impl Line {
             Ok(Answer::Said(said)) => clock::of_answer(&said),
             Ok(Answer::Refused(_)) | Err(_) => None,
         };
+        self.camera.login().clock_was_said(said.is_some());
         let its = said.or(reply.date);
         if let Some(its) = its {
             self.camera.login().clock(its, Timestamp::now());
@@ -424,7 +425,7 @@ async fn connect(camera: &Camera, port: u16) -> Result<SendRequest<Full<Bytes>>,
     };
     stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
     let (sender, connection) =
-        handshake_title_case(stream).await.map_err(|error| failed(error.to_string()))?;
+        handshake_with_device(stream).await.map_err(|error| failed(error.to_string()))?;
     // It ends with the sender, or with the camera's end of it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -3,7 +3,7 @@
 //! What a device's `protocol.configData` and a property's `visitors.configData` may say stands in the README beside this crate.
 //!
 //! A camera is asked in SOAP over HTTP/1.1 without TLS: `exchange` sends a request with the login that the camera asks for (`login`), at
-//! that one of its services which has it (`services`). `soap` and `xml` are the words, `ask` requests that a Device may write; `media` is
+//! that one of its services which has it (`services`). `soap` and `xml` are the words, `charset` their letters, `ask` requests that a Device may write; `media` is
 //! the camera's pictures, `motion` its moves, and `monitor` what it says by itself (`topic`). One that may change its
 //! address is looked for (`discovery`). A Device leads to no address that is its machine's alone, unless the mapper's file says so, and a
 //! camera leads to no other address than its own.
@@ -11,6 +11,7 @@
 
 mod address;
 mod ask;
+mod charset;
 mod clock;
 mod discovery;
 mod exchange;

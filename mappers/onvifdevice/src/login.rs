@@ -85,6 +85,8 @@ pub(crate) struct Login {
     may_basic: bool,
     /// The camera's clock before ours.
     ahead: SignedDuration,
+    /// It does not say what its clock is, or in words that are not read: what tokens have is a guess.
+    is_clock_unknown: bool,
     /// SOAP is asked by HTTP's login, and without a token.
     is_http: bool,
     /// The camera has taken it.
@@ -100,6 +102,7 @@ impl Login {
             way,
             may_basic,
             ahead: SignedDuration::ZERO,
+            is_clock_unknown: false,
             is_http: way == Way::Digest,
             is_proved: false,
             refused: 0,
@@ -110,6 +113,11 @@ impl Login {
     /// The camera's clock says this now.
     pub(crate) fn clock(&mut self, its: Timestamp, ours: Timestamp) {
         self.ahead = its.duration_since(ours);
+    }
+
+    /// Whether the camera has said what its clock is, when it was asked.
+    pub(crate) fn clock_was_said(&mut self, is_said: bool) {
+        self.is_clock_unknown = !is_said;
     }
 
     /// Whether something may be sent at all.
@@ -199,9 +207,15 @@ impl Login {
         if self.is_proved && self.refused < REFUSED_MAX {
             return Next::Stop(format!("{said}: may `userName` do this there?"));
         }
+        let clock = match sent.is_token && self.is_clock_unknown {
+            true => {
+                ", or its clock is wrong, which it does not tell, and by which it judges who asks: set the camera's clock (NTP) to UTC's"
+            }
+            false => "",
+        };
         self.stop(
             format!(
-                "it refuses `userName` and `password` ({said}); it is asked again {} minutes later, since cameras lock users out",
+                "it refuses `userName` and `password` ({said}){clock}; it is asked again {} minutes later, since cameras lock users out",
                 LEFT_ALONE.as_secs() / 60
             ),
             now,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use framework::{Fault, Payload, Subscription, Value};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -23,6 +24,8 @@ const MESSAGES: u32 = 64;
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// 1 s after a camera has refused, doubling up to a minute.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A pull point that has lived for a minute was none that a camera drops.
+const STEADY: Duration = Duration::from_secs(60);
 /// 4 KiB of what a camera wants back with each request to its pull point.
 const BACK_MAX: usize = 4 << 10;
 /// 1 s to take leave.
@@ -64,8 +67,15 @@ struct Point {
 }
 
 impl Drop for Monitor {
+    /// Also a session that has ended gives its pull point back: a camera has few of them, and the next session makes another.
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(point) = lock(&self.point).take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let line = Line::to(Arc::clone(&self.camera));
+            runtime.spawn(async move { point.give_back(line).await });
+        }
     }
 }
 
@@ -109,12 +119,8 @@ impl Monitor {
     pub(crate) async fn leave(self) {
         self.task.abort();
         let point = lock(&self.point).take();
-        let Some(point) = point else { return };
-        let mut line = Line::to(Arc::clone(&self.camera));
-        let asked =
-            point.ask(&mut line, "wsnt:Unsubscribe", "", (TO_NOTIFY, "UnsubscribeRequest"), Duration::ZERO);
-        if !matches!(timeout(LEAVE_WITHIN, asked).await, Ok(Ok(_))) {
-            tracing::debug!("a pull point was not given back; it ends by itself");
+        if let Some(point) = point {
+            point.give_back(Line::to(Arc::clone(&self.camera))).await;
         }
     }
 }
@@ -136,6 +142,14 @@ impl Point {
             Fault::Device(format!("the camera's pull point wants more than {BACK_MAX} bytes back"))
         })?;
         Ok(Point { target, address: address.to_owned(), back })
+    }
+
+    async fn give_back(&self, mut line: Line) {
+        let action = (TO_NOTIFY, "UnsubscribeRequest");
+        let asked = self.ask(&mut line, "wsnt:Unsubscribe", "", action, Duration::ZERO);
+        if !matches!(timeout(LEAVE_WITHIN, asked).await, Ok(Ok(_))) {
+            tracing::debug!("a pull point was not given back; it ends by itself");
+        }
     }
 
     async fn ask(
@@ -176,19 +190,42 @@ struct Pulling {
 impl Pulling {
     /// Until the camera is away.
     async fn run(mut self) {
-        let mut retry = RETRY.0;
+        let (mut retry, mut dropped) = (RETRY.0, 0_u32);
         self.tell_all(&nothing_yet());
         loop {
+            let began = Instant::now();
             let failure = match self.subscribed(&mut retry).await {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
+            let former = lock(&self.point).take();
             if failure.fault.is_unanswered() {
-                // The session is at its end with it: the camera forgets what it was asked to say.
-                return self.tell_all(&Fault::Link(failure.fault.to_string()));
+                // One that answers other questions has dropped the pull point alone: there are too many of them.
+                let mut line = Line::to(Arc::clone(&self.line.camera));
+                if let Err(fault) = line.clock().await
+                    && fault.is_unanswered()
+                {
+                    // The session is at its end with it: the camera forgets what it was asked to say.
+                    return self.tell_all(&Fault::Link(failure.fault.to_string()));
+                }
+                if let Some(former) = former {
+                    former.give_back(line).await;
+                }
+                dropped = if began.elapsed() >= STEADY { 1 } else { dropped.saturating_add(1) };
+                let pause = if dropped == 1 { RETRY.0 } else { RETRY.1 };
+                if dropped == 1 {
+                    tracing::warn!(camera = %self.line.camera.dialled.at, reason = %failure.fault, "a camera drops whoever listens to what it says by itself");
+                }
+                self.tell_all(&Fault::NoValue(format!(
+                    "the camera drops whoever listens to what it says by itself, and answers other questions ({}); it may have too many \
+                     listeners, and is asked again within {} s",
+                    failure.fault,
+                    RETRY.1.as_secs()
+                )));
+                sleep(pause).await;
+                continue;
             }
-            let was_there = lock(&self.point).take().is_some();
-            if was_there && retry == RETRY.0 {
+            if former.is_some() && retry == RETRY.0 {
                 tracing::debug!(reason = %failure.fault, "a pull point has ended, and is made anew");
             } else {
                 self.tell_all(&Fault::NoValue(format!(

@@ -11,6 +11,8 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::{NsReader, XmlVersion};
 
+use crate::charset::decoded;
+
 /// 20,000 elements: a camera with 64 profiles has a fifth of that.
 const ELEMENTS_MAX: usize = 20_000;
 /// 64 deep.
@@ -40,8 +42,7 @@ pub(crate) struct Element {
 /// # Errors
 /// A sentence, when it is none, or more than is read.
 pub(crate) fn parse(document: &[u8]) -> Result<Element, String> {
-    // Names of profiles are in whatever letters somebody has typed: what is no UTF-8 in them spoils nothing else.
-    let text = String::from_utf8_lossy(document.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(document));
+    let text = decoded(document);
     let mut reader = NsReader::from_str(&text);
     reader.config_mut().expand_empty_elements = true;
     let (mut open, mut root): (Vec<Element>, Option<Element>) = (Vec::new(), None);

@@ -1,7 +1,7 @@
 //! A session at a server: how it is kept, and known to have ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use framework::Fault;
 use futures::TryStreamExt as _;
@@ -10,8 +10,10 @@ use opcua_types::{
     Error, NamespaceMap, NodeId, ReadValueId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::chunk_sizes::Breach;
+use crate::connections::Dropped;
 use crate::connector::Dialler;
 use crate::status;
 
@@ -34,6 +36,10 @@ pub(crate) struct Connection {
     subscriptions: Arc<AtomicUsize>,
     /// There is a session to take leave of.
     is_open: bool,
+    /// What is known of the server's ends.
+    pub(crate) dropped: Arc<Dropped>,
+    /// This one's end is among them.
+    is_noted: AtomicBool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -73,6 +79,8 @@ impl Connection {
             items_max: NODES_MAX,
             subscriptions,
             is_open: false,
+            dropped: Arc::default(),
+            is_noted: AtomicBool::new(false),
         }
     }
 
@@ -142,6 +150,13 @@ impl Connection {
     /// The server has lost what it was asked for: all begins anew.
     pub(crate) fn end(&self) -> watch::Sender<Option<String>> {
         self.end.clone()
+    }
+
+    /// It has ended for what the server was to send by itself.
+    pub(crate) fn was_dropped(&self) {
+        if !self.is_noted.swap(true, Ordering::Relaxed) {
+            self.dropped.note(Instant::now());
+        }
     }
 
     /// How many subscriptions there are.

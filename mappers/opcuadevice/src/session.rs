@@ -10,6 +10,7 @@ use opcua_types::{
     VariantScalarTypeId, WriteValue,
 };
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::method;
@@ -22,6 +23,8 @@ use crate::visitor::{Part, Visitor};
 
 /// The first and the last of the types that a variant has, by their numbers in the namespace of OPC UA (Part 6 §5.1.2).
 const BUILT_IN: std::ops::RangeInclusive<u32> = 1..=25;
+/// 10 s: an end that follows so soon after a server was asked to send by itself is one for that.
+const SOON: Duration = Duration::from_secs(10);
 /// Enumeration, whose values are Int32 (Part 3 §8.14).
 const ENUMERATION: u32 = 29;
 
@@ -41,6 +44,8 @@ pub struct OpcUaSession {
     monitor: Option<Monitor>,
     /// Tells the end of the connection.
     ending: Option<JoinHandle<()>>,
+    /// When the server was asked to send by itself.
+    asked_at: Option<Instant>,
 }
 
 /// What a node takes.
@@ -57,6 +62,9 @@ impl Drop for OpcUaSession {
         if let Some(ending) = &self.ending {
             ending.abort();
         }
+        if self.asked_at.is_some_and(|asked| asked.elapsed() < SOON) && self.connection.has_ended() {
+            self.connection.was_dropped();
+        }
     }
 }
 
@@ -72,6 +80,7 @@ impl OpcUaSession {
             outputs: HashMap::new(),
             monitor: None,
             ending: None,
+            asked_at: None,
         }
     }
 
@@ -211,7 +220,15 @@ impl Session for OpcUaSession {
                 items.push(Item { place, node, visitor, monitoring });
             }
         }
-        if items.is_empty() {
+        let is_spared = self.connection.dropped.is_to_be_spared(Instant::now()) && !items.is_empty();
+        let is_asked = !items.is_empty() && !is_spared;
+        self.asked_at = is_asked.then(Instant::now);
+        if is_spared {
+            tracing::warn!(
+                "the server ends each session in which it is to send by itself what changes; it is not asked for that, and all is read in its cycle"
+            );
+        }
+        if !is_asked {
             return Vec::new();
         }
         match Monitor::of(&self.connection, items, values, self.look_every).await {
@@ -221,6 +238,9 @@ impl Session for OpcUaSession {
                 places
             }
             Err(error) => {
+                if status::of_request(&error).ends_the_session() {
+                    self.connection.was_dropped();
+                }
                 tracing::info!(
                     reason = status::named(error.status()),
                     "the server takes no subscription; all is read in its cycle"

@@ -7,11 +7,16 @@ mod edgecore;
 #[path = "../../framework/tests/python/mod.rs"]
 mod python;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use asyncua::{Asyncua, node, text};
 use dmi::Scalar;
 use dmi::v1beta1::{Device, DeviceProperty, UpdateDeviceRequest};
 use edgecore::{EdgeCore, Mapper, desiring, device, model, modelled, property};
 use opcuadevice::OpcUa;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A server, a mapper that has its device, and the edgecore that hears of it.
 struct Fixture {
@@ -38,12 +43,20 @@ fn fixture(properties: Vec<Wanted>) -> Fixture {
 }
 
 fn fixture_of(properties: Vec<Wanted>, protocol: impl FnOnce(OpcUa) -> OpcUa) -> Fixture {
+    fixture_at(properties, protocol, |server| server.place(&[]))
+}
+
+fn fixture_at(
+    properties: Vec<Wanted>,
+    protocol: impl FnOnce(OpcUa) -> OpcUa,
+    place: impl FnOnce(&Asyncua) -> Vec<(&'static str, Scalar)>,
+) -> Fixture {
     let server = Asyncua::open();
     let folder = tempfile::tempdir().unwrap();
     let edgecore = EdgeCore::at(folder.path());
     let kinds = properties.iter().map(|(name, kind, _)| modelled(name, kind, "ReadWrite")).collect();
     let each = |(name, _, visitors): &Wanted| -> DeviceProperty { property(name, "opcua", visitors) };
-    let device = device("plant", "plant", "opcua", &server.place(&[]), properties.iter().map(each).collect());
+    let device = device("plant", "plant", "opcua", &place(&server), properties.iter().map(each).collect());
     {
         let mut objects = edgecore.objects.lock().unwrap();
         objects.models = vec![model("plant", kinds)];
@@ -247,4 +260,66 @@ async fn a_node_that_is_deleted_and_made_anew_is_asked_for_anew() {
     fixture.server.script.tell("set level 6");
     fixture.until_value("level", "6").await;
     fixture.server.until("subscriptions", "1").await;
+}
+
+/// A way to a server on which a connection ends as soon as `request` is in it, by its number in OPC UA's own namespace (Part 6 §5.2.2.9).
+/// The port of this way, and how often that was.
+fn ending_at(request: u16, server: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (port, ended) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let (listener, count) = (TcpListener::from_std(listener).unwrap(), Arc::clone(&ended));
+    let [low, high] = request.to_le_bytes();
+    let number = [1, 0, low, high];
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+                let ((mut asking, mut to_client), (mut answering, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let asked = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(length @ 1..) = asking.read(&mut bytes).await {
+                        if bytes[..length].windows(number.len()).any(|at| at == number) {
+                            count.fetch_add(1, Ordering::Relaxed);
+                            return;
+                        }
+                        to_server.write_all(&bytes[..length]).await.unwrap();
+                    }
+                };
+                tokio::select! {
+                    () = asked => {}
+                    _ = tokio::io::copy(&mut answering, &mut to_client) => {}
+                }
+            });
+        }
+    });
+    (port, ended)
+}
+
+#[tokio::test]
+async fn a_server_that_ends_each_session_with_a_subscription_is_asked_for_none_and_read_in_cycles() {
+    // CreateSubscription and CreateMonitoredItems.
+    for request in [787, 751] {
+        let mut ended = None;
+        let mut fixture = fixture_at(
+            vec![of("level", "INT")],
+            |protocol| protocol,
+            |server| {
+                let (port, count) = ending_at(request, server.port);
+                ended = Some(count);
+                vec![("url", text(&format!("opc.tcp://127.0.0.1:{port}/plant"))), ("timeout", Scalar::Int(5))]
+            },
+        );
+        let ended = ended.unwrap();
+        let count = || ended.load(Ordering::Relaxed);
+        edgecore::eventually("two ended sessions", async || count() >= 2).await;
+        for level in 1..=20 {
+            fixture.server.script.tell(&format!("set level {level}"));
+            fixture.until_value("level", &level.to_string()).await;
+        }
+        assert_eq!(count(), 2, "{request}");
+        fixture.mapper.stop().await;
+    }
 }

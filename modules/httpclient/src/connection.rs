@@ -109,6 +109,24 @@ where
     by(builder().title_case_headers(true), stream).await
 }
 
+/// The same as [`handshake_title_case`], for devices: an answer may have blanks between a header's name and its colon (`Server : x`), which
+/// RFC 9112 (5.1) forbids and old firmware writes. Behind such a device there is nobody who would read it otherwise.
+///
+/// # Errors
+/// As [`handshake`].
+pub async fn handshake_with_device<T, B>(
+    stream: T,
+) -> Result<(SendRequest<B>, impl Future<Output = hyper::Result<()>> + use<T, B>), Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: Body + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = builder();
+    by(builder.title_case_headers(true).allow_spaces_after_header_name_in_responses(true), stream).await
+}
+
 /// hyper takes 100 headers in a head, unless told otherwise.
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
@@ -154,11 +172,15 @@ mod tests {
 
     /// A peer that answers each request with `heads` informational ones and then with [`ANSWER`], in one piece.
     async fn peer(heads: usize) -> TcpStream {
+        saying([HINTS.repeat(heads), ANSWER.to_vec()].concat()).await
+    }
+
+    /// A peer that answers each request with this.
+    async fn saying(answer: Vec<u8>) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let answer = [HINTS.repeat(heads), ANSWER.to_vec()].concat();
             let mut asked = [0; 4096];
             while socket.read(&mut asked).await.is_ok_and(|count| count > 0) {
                 socket.write_all(&answer).await.unwrap();
@@ -189,6 +211,19 @@ mod tests {
         tokio::spawn(connection);
         let error = sender.send_request(request()).await.unwrap_err();
         assert_eq!(error.to_string(), "the peer answers with more than 5 informational heads");
+    }
+
+    #[tokio::test]
+    async fn a_device_may_write_a_blank_before_a_colon_and_others_may_not() {
+        const ODD: &[u8] = b"HTTP/1.1 200 OK\r\nServer : gSOAP/2.8\r\nContent-Length : 2\r\n\r\nok";
+        let (mut sender, connection) = handshake_with_device(saying(ODD.to_vec()).await).await.unwrap();
+        tokio::spawn(connection);
+        let answer = sender.send_request(request()).await.unwrap();
+        assert_eq!(answer.headers().get("server").unwrap(), "gSOAP/2.8");
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        let (mut sender, connection) = handshake(saying(ODD.to_vec()).await).await.unwrap();
+        tokio::spawn(connection);
+        assert!(sender.send_request(request()).await.is_err());
     }
 
     /// A stream that has more and more informational heads once something was written, and says how much was read of it.

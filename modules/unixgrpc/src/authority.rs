@@ -7,7 +7,9 @@
 //! length, frames, padding and flow control are not touched, nothing is held back or buffered, and every bound and every
 //! flood is the library's affair as before.
 //!
-//! An authority of no sign at all can't be overwritten and stays refused; RFC 9113 (8.3.1) has none.
+//! An authority of no sign at all can't be overwritten. It is an entry of HPACK's own table, which clients name by one byte: that byte is
+//! taken out, and one that names a header without a value is put at the end of the same frame, since nothing but the authority's own kind
+//! may stand in its place. One that a client spells out, or whose headers go on in another frame, stays refused; RFC 9113 (8.3.1) has none.
 
 use std::io;
 use std::pin::Pin;
@@ -26,6 +28,8 @@ const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
+/// `accept-charset` without a value, as HPACK's own table has it (RFC 7541, appendix A).
+const NO_VALUE: u8 = 0x8f;
 /// Of a stream's priority (6.2).
 const PRIORITY_LENGTH: u32 = 5;
 
@@ -59,6 +63,17 @@ pub(crate) struct Rewriter {
     blocks: HeaderBlocks,
     /// A header block has begun and goes on in the next frame.
     open: bool,
+    /// A byte was taken out of this frame, and another one is to be put at its end.
+    owed: bool,
+}
+
+/// What changes the places of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edit {
+    /// The byte there goes.
+    Out(usize),
+    /// Before the byte there comes the header without a value.
+    In(usize),
 }
 
 impl Default for Rewriter {
@@ -68,17 +83,30 @@ impl Default for Rewriter {
             head: [0; HEAD],
             blocks: HeaderBlocks::default(),
             open: false,
+            owed: false,
         }
     }
 }
 
 impl Rewriter {
-    /// The next bytes of the client, in their order.
-    pub(crate) fn rewrite(&mut self, mut bytes: &mut [u8]) {
+    /// The next bytes of the client, in their order; `Some`: what stands for them, where that is not as long.
+    pub(crate) fn rewrite(&mut self, bytes: &mut [u8]) -> Option<Vec<u8>> {
+        let edits = self.walk(bytes);
+        (!edits.is_empty()).then(|| edited(bytes, &edits))
+    }
+
+    fn walk(&mut self, mut bytes: &mut [u8]) -> Vec<Edit> {
+        let (mut edits, length) = (Vec::new(), bytes.len());
         loop {
+            let at = length - bytes.len();
+            if matches!(self.place, Place::Fragment(Fragment { left: 0, .. }))
+                && std::mem::take(&mut self.owed)
+            {
+                edits.push(Edit::In(at));
+            }
             self.place = self.settled();
             if bytes.is_empty() {
-                return;
+                return edits;
             }
             let wanted = match self.place {
                 Place::Skipped(left) | Place::Priority { left, .. } => left,
@@ -93,7 +121,10 @@ impl Rewriter {
                 Place::Skipped(_) => Place::Skipped(left),
                 Place::Priority { fragment, .. } => Place::Priority { left, fragment },
                 Place::Fragment(Fragment { padding, .. }) => {
-                    self.blocks.rewrite(part);
+                    if let Some(within) = self.blocks.rewrite(part) {
+                        edits.push(Edit::Out(at + within));
+                        self.owed = true;
+                    }
                     Place::Fragment(Fragment { left, padding })
                 }
                 Place::Head(at) => match (self.head.get_mut(at), part) {
@@ -130,8 +161,8 @@ impl Rewriter {
         let length = u32::from_be_bytes([0, a, b, c]);
         match kind {
             HEADERS => {
-                self.blocks.begin();
                 self.open = flags & END_HEADERS == 0;
+                self.blocks.begin(!self.open);
                 if flags & PADDED != 0 && length > 0 {
                     Place::PadLength { length, flags }
                 } else {
@@ -157,17 +188,34 @@ impl Rewriter {
     }
 }
 
+fn edited(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let (mut edited, mut from) = (Vec::with_capacity(bytes.len() + 1), 0);
+    for edit in edits {
+        let (Edit::Out(at) | Edit::In(at)) = *edit;
+        edited.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        from = at;
+        match edit {
+            Edit::Out(_) => from += 1,
+            Edit::In(_) => edited.push(NO_VALUE),
+        }
+    }
+    edited.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    edited
+}
+
 /// A connection whose client may name any authority.
 #[derive(Debug)]
 pub struct AnyAuthority<C> {
     connection: C,
     rewriter: Rewriter,
+    /// What had no room when it was read: a byte or two.
+    rest: Vec<u8>,
 }
 
 impl<C> AnyAuthority<C> {
     /// A connection on which nothing was read yet.
     pub fn new(connection: C) -> Self {
-        AnyAuthority { connection, rewriter: Rewriter::default() }
+        AnyAuthority { connection, rewriter: Rewriter::default(), rest: Vec::new() }
     }
 }
 
@@ -177,12 +225,27 @@ impl<C: AsyncRead + Unpin> AsyncRead for AnyAuthority<C> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.connection).poll_read(cx, buf))?;
-        if let Some(new) = buf.filled_mut().get_mut(before..) {
-            self.rewriter.rewrite(new);
+        if !self.rest.is_empty() {
+            let room = self.rest.len().min(buf.remaining());
+            buf.put_slice(&self.rest.drain(..room).collect::<Vec<u8>>());
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        loop {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.connection).poll_read(cx, buf))?;
+            let Some(new) = buf.filled_mut().get_mut(before..).filter(|new| !new.is_empty()) else {
+                return Poll::Ready(Ok(()));
+            };
+            let Some(mut edited) = self.rewriter.rewrite(new) else { return Poll::Ready(Ok(())) };
+            buf.set_filled(before);
+            let rest = edited.split_off(edited.len().min(buf.remaining()));
+            buf.put_slice(&edited);
+            self.rest = rest;
+            // Nothing at all would be the end.
+            if !edited.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

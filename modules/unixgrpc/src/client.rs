@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::{Service, StdError, http};
 use tonic::{Request, Status, Streaming};
@@ -160,7 +161,10 @@ impl Client {
     }
 
     fn grpc(&self) -> tonic::client::Grpc<AnyChannel> {
-        tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(self.answer_max)
+        // The bound is of what was unpacked.
+        tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(self.answer_max)
+            .accept_compressed(CompressionEncoding::Gzip)
     }
 }
 

@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 
 /// `:authority` in HPACK's static table.
 const STATIC_AUTHORITY: u32 = 1;
+/// The same as an entry: it has no value.
+const EMPTY_AUTHORITY: u8 = 0x81;
 /// The first index of the dynamic table.
 const DYNAMIC_FIRST: u32 = 62;
 /// Entries of a dynamic table of 4096 bytes, the most that is ever granted here: an entry counts at least 32.
@@ -65,6 +67,8 @@ pub(crate) struct HeaderBlocks {
     /// Of each entry of the dynamic table, the newest first, whether it is the authority. The client may have dropped the
     /// last ones, and then it does not name them.
     entries: VecDeque<bool>,
+    /// An authority without a sign, in this frame, may be taken out: once.
+    may_go: bool,
 }
 
 impl Default for HeaderBlocks {
@@ -75,20 +79,24 @@ impl Default for HeaderBlocks {
             is_authority: false,
             matched: None,
             entries: VecDeque::new(),
+            may_go: false,
         }
     }
 }
 
 impl HeaderBlocks {
-    /// A block begins.
-    pub(crate) fn begin(&mut self) {
+    /// A block begins, of which this frame `is_all`.
+    pub(crate) fn begin(&mut self, is_all: bool) {
+        self.may_go = is_all;
         if self.step != Step::Broken {
             self.step = Step::Begin;
         }
     }
 
-    /// The next bytes of a block, in which the authority is overwritten.
-    pub(crate) fn rewrite(&mut self, mut bytes: &mut [u8]) {
+    /// The next bytes of a block, in which the authority is overwritten. Answers the place of the one byte that is one without a sign, and
+    /// is to go.
+    pub(crate) fn rewrite(&mut self, mut bytes: &mut [u8]) -> Option<usize> {
+        let (length, mut goes) = (bytes.len(), None);
         while !bytes.is_empty() {
             if let Step::Bytes { part, left, huffman } = self.step {
                 let here = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -102,9 +110,13 @@ impl HeaderBlocks {
                 }
                 continue;
             }
-            let Some((first, rest)) = bytes.split_first_mut() else { return };
+            let Some((first, rest)) = bytes.split_first_mut() else { return goes };
             let byte = *first;
             bytes = rest;
+            if self.step == Step::Begin && byte == EMPTY_AUTHORITY && std::mem::take(&mut self.may_go) {
+                goes = Some(length - bytes.len() - 1);
+                continue;
+            }
             self.step = match self.step {
                 Step::Begin => self.representation(byte),
                 Step::Index { value, shift, literal } => match number(byte, value, shift) {
@@ -129,9 +141,10 @@ impl HeaderBlocks {
                     Number::TooLarge => Step::Broken,
                 },
                 Step::Bytes { .. } => Step::Broken,
-                Step::Broken => return,
+                Step::Broken => return goes,
             };
         }
+        goes
     }
 
     /// The first byte of a representation (RFC 7541, 6).

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use prost::Message;
 use prost::bytes::Bytes;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
 use tonic::codegen::http::Response as HttpResponse;
 use tonic::{Request, Response, Status, Streaming};
@@ -80,17 +81,25 @@ impl Call {
             return self.unknown();
         }
         Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(BytesCodec).max_decoding_message_size(self.message_max);
+            let mut grpc = grpc(self.message_max);
             grpc.streaming(Questions(interface), self.request).await
         })
     }
 
     fn exchange(self, handle: Handle) -> Answering {
         Box::pin(async move {
-            let mut grpc = tonic::server::Grpc::new(BytesCodec).max_decoding_message_size(self.message_max);
+            let mut grpc = grpc(self.message_max);
             grpc.unary(Once(Some(handle)), self.request).await
         })
     }
+}
+
+/// Takes messages of at most so many bytes, also after they were unpacked, plainly or by gzip as servers in Go take them that link its
+/// codec. Answers are plain.
+fn grpc(message_max: usize) -> tonic::server::Grpc<BytesCodec> {
+    tonic::server::Grpc::new(BytesCodec)
+        .max_decoding_message_size(message_max)
+        .accept_compressed(CompressionEncoding::Gzip)
 }
 
 /// The questions of a call, one after the other.
@@ -132,5 +141,56 @@ impl Service<Request<Bytes>> for Once {
                 None => Err(Status::internal("called twice")),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::net::UnixStream;
+    use tonic::Code;
+    use tonic::codegen::http::uri::PathAndQuery;
+
+    use super::*;
+    use crate::{Bounds, Connector, serve_connection};
+
+    /// What is answered to `message`, which is sent by gzip; the server sends back what it got, and takes `most` bytes.
+    async fn answered(message: Bytes, most: usize) -> Result<Response<Bytes>, Status> {
+        let (client, server) = UnixStream::pair().unwrap();
+        let client = Mutex::new(Some(client));
+        let connect = move || {
+            let client = client.lock().unwrap().take();
+            async move { client.ok_or_else(|| std::io::ErrorKind::ConnectionRefused.into()) }
+        };
+        let channel =
+            Connector::new(connect).lazy(&tonic::transport::Endpoint::from_static("http://localhost"));
+        let calls: Calls = Rc::new(move |request| {
+            Call::new(request, most).answer_bytes(|request| async { Ok(request.into_inner()) })
+        });
+        let mut grpc = tonic::client::Grpc::new(channel)
+            .send_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(usize::MAX);
+        let asked = async {
+            grpc.ready().await.unwrap();
+            grpc.unary(Request::new(message), PathAndQuery::from_static("/a/B"), BytesCodec).await
+        };
+        tokio::select! {
+            answer = asked => answer,
+            () = serve_connection(server, Bounds::DEFAULT, calls) => panic!("the server ended"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_may_come_by_gzip_and_is_bounded_by_what_it_is_unpacked() {
+        let most = 1 << 20;
+        let message = Bytes::from(vec![b'a'; most]);
+        let answer = answered(message.clone(), most).await.unwrap();
+        assert_eq!(*answer.get_ref(), message);
+        assert_eq!(answer.metadata().get("grpc-encoding"), None, "answers are plain");
+        let bomb = Bytes::from(vec![0; 8 << 20]);
+        let refused = answered(bomb, most).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     }
 }

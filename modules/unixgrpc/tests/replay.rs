@@ -89,3 +89,34 @@ async fn python() {
 async fn go() {
     plays(include_str!("recorded/go.hex")).await;
 }
+
+/// Whoever names no authority at all writes an entry of HPACK's own table, among the headers that may come nowhere else.
+#[tokio::test]
+async fn an_authority_without_a_sign_is_as_good_as_any() {
+    let (client, server) = UnixStream::pair().unwrap();
+    let calls: Calls = Rc::new(|request| {
+        assert_eq!((request.uri().path(), request.uri().authority()), ("/a/B", None));
+        Box::pin(async { Status::ok("").into_http() })
+    });
+    // POST, no authority, http, and the path spelled out; both calls end with their heads.
+    let block = [[0x83, 0x81, 0x86, 0x04, 4].as_slice(), b"/a/B"].concat();
+    let head = |stream| [[0, 0, 9, HEADERS, 0x4 | END_STREAM, 0, 0, 0, stream].as_slice(), &block].concat();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0].as_slice();
+    let asked = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings, &head(1), &head(3)].concat();
+    let (mut reading, mut writing) = client.into_split();
+    let talk = async {
+        writing.write_all(&asked).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = |answer: &[u8]| frames(answer).iter().filter(|(kind, ..)| *kind == HEADERS).count();
+        while ended(&answer) < 2 {
+            let bad = frames(&answer).into_iter().find(|(kind, ..)| matches!(*kind, RST_STREAM | GOAWAY));
+            assert_eq!(bad, None, "the server refuses");
+            assert!(reading.read_buf(&mut answer).await.unwrap() > 0, "the server closed");
+        }
+    };
+    let talk = tokio::time::timeout(Duration::from_secs(30), talk);
+    tokio::select! {
+        done = talk => done.expect("both calls have an answer"),
+        () = serve_connection(server, Bounds::DEFAULT, calls) => panic!("the server ended"),
+    }
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use beehive::{Actor, Capacity, Context, Env, Fault as ActorFault, Lane, Message, Moment, Policy, Reply};
 use futures::future::AbortHandle;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Redial};
 use crate::commands::CommandLog;
 use crate::device::crash_budget::RETRY_UNHEALTHY;
 use crate::device::instance::{Description, DeviceInstance};
@@ -28,8 +28,8 @@ use crate::protocol::Protocol;
 use crate::push::{Outlets, Pushers};
 use crate::subscription::Pushed;
 
-/// 500 ms before the first second try to reach a device, or to write what it refused; doubles up to 30 s.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// 500 ms before the first second try to write what a device refused; doubles up to 30 s.
+const REWRITE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// 500 ms: on a slow device, reports do not wait longer than that for a round of reads.
 const REPORT_AT_LEAST: Duration = Duration::from_millis(500);
 
@@ -128,7 +128,7 @@ pub(crate) struct Device<P: Protocol> {
     pub(super) answered_at: Moment,
     /// The protocol fails again and again, and is left alone until then.
     unhealthy_until: Option<Moment>,
-    reconnect: Backoff,
+    pub(super) redial: Redial,
     /// What the device sends by itself, and which properties those are by their places.
     pub(super) pushed: Pushed,
     pub(super) subscribed: Vec<usize>,
@@ -176,9 +176,9 @@ impl<P: Protocol> Device<P> {
             pushed: Pushed::default(),
             subscribed: Vec::new(),
             is_unsubscribed: true,
-            reconnect: RETRY,
+            redial: Redial::new(),
             recorders: Recorders::below(streams),
-            rewrite: RETRY,
+            rewrite: REWRITE,
             link_fault: None,
             reporter: Reporter::new(edgecore),
             reported_at: Moment::default(),
@@ -362,7 +362,7 @@ impl<P: Protocol> Device<P> {
 
     /// Goes on with what is known of the properties that have not changed.
     fn follow_plan(&mut self, plan: Rc<DevicePlan<P>>, now: Moment) {
-        (self.reconnect, self.rewrite, self.connect_at) = (RETRY, RETRY, now);
+        (self.redial, self.rewrite, self.connect_at) = (Redial::new(), REWRITE, now);
         (self.answered_at, self.next_property, self.is_unsubscribed) = (now, 0, true);
         self.unanswered.clear();
         let before = self.plan.replace(Rc::clone(&plan));
@@ -389,7 +389,7 @@ impl<P: Protocol> Device<P> {
     }
 
     pub(super) fn is_online(&mut self, env: &Env) {
-        self.reconnect.reset();
+        self.redial.answered(env.now());
         self.reporter.is(DeviceState::Online, None);
         if self.link_fault.take().is_some() {
             events::device_online(env, self.instance.name());
@@ -397,7 +397,6 @@ impl<P: Protocol> Device<P> {
     }
 
     pub(super) fn is_offline(&mut self, fault: &Fault, env: &Env) {
-        self.connect_at = env.now() + env.jitter(self.reconnect.delay());
         let fault = fault.to_string();
         // Another reason than before is news: the way to a device may be mended in one place and fail in the next.
         let is_new = self.link_fault.as_ref() != Some(&fault);

@@ -52,6 +52,7 @@ impl<P: Protocol> Device<P> {
         match read_write::connect(&*self.protocol, &plan.address, env).await {
             Ok(session) => (self.session, self.is_unsubscribed) = (Some(session), true),
             Err(fault) => {
+                self.connect_at = env.now() + env.jitter(self.redial.failed());
                 self.is_offline(&fault, env);
                 return false;
             }
@@ -86,9 +87,25 @@ impl<P: Protocol> Device<P> {
     /// Takes what the device has sent by itself.
     pub(super) fn take_pushed(&mut self, plan: &DevicePlan<P>, env: &Env) {
         for (place, outcome) in self.pushed.take() {
-            if let Some(at) = self.subscribed.get(place).copied() {
-                self.was_read(plan, at, outcome, env);
+            let Some(at) = self.subscribed.get(place).copied() else { continue };
+            if let Err(fault) = &outcome
+                && fault.ends_the_session()
+            {
+                self.has_broken_off(fault, env);
             }
+            self.was_read(plan, at, outcome, env);
+        }
+    }
+
+    /// The device has ended the session by itself. If it does so again and again it is out of reach between two sessions.
+    fn has_broken_off(&mut self, fault: &Fault, env: &Env) {
+        if self.session.take().is_none() {
+            return;
+        }
+        let pause = self.redial.lost(env.now());
+        self.connect_at = env.now() + env.jitter(pause);
+        if !pause.is_zero() {
+            self.is_offline(fault, env);
         }
     }
 
@@ -317,10 +334,6 @@ impl<P: Protocol> Device<P> {
             self.answered_at = now;
             return self.is_online(env);
         };
-        if fault.ends_the_session() {
-            self.session = None;
-            self.connect_at = now;
-        }
         self.unanswered.insert(at);
         let polled = self.properties.iter().filter(|property| property.is_polled()).count();
         // A stream that is silent says nothing of what is asked for and answers.
@@ -328,8 +341,16 @@ impl<P: Protocol> Device<P> {
         let cycle = plan.properties.iter().filter_map(|planned| planned.collect).max().unwrap_or_default();
         let is_long = now.since(self.answered_at) >= SILENT_MAX.max(cycle * 2);
         let is_gone = self.unanswered.len() >= asked.max(1) || (self.unanswered.len() > 1 && is_long);
-        if is_gone || self.link_fault.is_some() {
-            self.session = None;
+        let is_gone = is_gone || self.link_fault.is_some();
+        if (is_gone || fault.ends_the_session()) && self.session.take().is_some() {
+            let pause = match (is_gone, fault.ends_the_session()) {
+                (true, true) => self.redial.lost(now),
+                (true, false) => self.redial.silent(),
+                (false, _) => self.redial.lost_with_one(now),
+            };
+            self.connect_at = now + env.jitter(pause);
+        }
+        if is_gone {
             self.is_offline(fault, env);
         }
     }

@@ -15,12 +15,15 @@ specifications do not allow is refused, and kept for `faults`. Every line of inp
 Modes: token and digest and both (which logins it takes), hour (its clock is an hour ahead), noclock (GetSystemDateAndTime wants a
 login), nat (addresses are those of somebody else), wrongport (its picture is at a port of its own, at the right address), old (it has
 no GetServices), media2, noptz, rtsp (its picture is rtsp://), norenew, nosync, nowait (pulls are answered at once), closes (after
-each answer), silent, text, deep, entity, huge, cut, faulty, forbidden (everything that writes), slowptz (moves are not answered).
+each answer), silent, text, deep, entity, huge, cut, faulty, forbidden (everything that writes), slowptz (moves are not answered), dropcreate and
+droppull (the connection is reset at CreatePullPointSubscription, or at PullMessages), local (its clock is told in its own zone alone, which
+is the setting `zone`), blanks (before the colons of its headers), latin (what it answers is in ISO-8859-1).
 """
 
 import base64
 import hashlib
 import socket
+import struct
 import sys
 import threading
 import time
@@ -54,7 +57,7 @@ port = int(sys.argv[1])
 lock = threading.Condition()
 modes = {"token"}
 values = {"Name": "door", "Brightness": "50", "Contrast": "0.5", "BitrateLimit": "1", "GuaranteedFrameRate": "true",
-          "FrameRateLimit": "25", "Quality": "5"}
+          "FrameRateLimit": "25", "Quality": "5", "zone": "EET-2"}
 moves, faults, counts, nonces, digests, points, bodies = [], [], {}, set(), {}, {}, {}
 position = {"x": "0", "y": "0", "z": "0"}
 pictures = [0]
@@ -91,6 +94,10 @@ def profile(body):
     return token
 
 
+class Dropped(Exception):
+    pass
+
+
 class Camera(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
@@ -101,8 +108,9 @@ class Camera(BaseHTTPRequestHandler):
     def answer(self, status, kind, body, headers=()):
         body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        blank = " " if "blanks" in modes else ""
+        self.send_header(f"Content-Type{blank}", kind)
+        self.send_header(f"Content-Length{blank}", str(len(body)))
         for name, value in headers:
             self.send_header(name, value)
         if "closes" in modes:
@@ -160,8 +168,15 @@ class Camera(BaseHTTPRequestHandler):
                 return self.answer(200, "application/soap+xml", body)
         try:
             said = self.asked(document)
-            self.answer(200, "application/soap+xml; charset=utf-8",
-                        f"<s:Envelope {PREFIXES}><s:Header/><s:Body>{said}</s:Body></s:Envelope>")
+            whole = f"<s:Envelope {PREFIXES}><s:Header/><s:Body>{said}</s:Body></s:Envelope>"
+            if "latin" in modes:
+                whole = f"<?xml version='1.0' encoding='ISO-8859-1'?>{whole}".encode("latin-1")
+            self.answer(200, "application/soap+xml" if "latin" in modes else "application/soap+xml; charset=utf-8", whole)
+        except Dropped:
+            self.close_connection = True
+            # Not an orderly end.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
         except Refused as refused:
             headers = self.challenge() if refused.status == 401 else []
             self.answer(refused.status, "application/soap+xml; charset=utf-8",
@@ -177,6 +192,8 @@ class Camera(BaseHTTPRequestHandler):
         body = body[0]
         namespace, operation = body.tag[1:].split("}")
         counts[operation] = counts.get(operation, 0) + 1
+        if ("dropcreate" in modes and operation == "CreatePullPointSubscription") or ("droppull" in modes and operation == "PullMessages"):
+            raise Dropped
         bodies[operation] = base64.b64encode(ET.tostring(body)).decode()
         kind = self.headers["Content-Type"]
         if not kind.startswith("application/soap+xml; charset=utf-8; action="):
@@ -224,6 +241,14 @@ class Camera(BaseHTTPRequestHandler):
 
     def GetSystemDateAndTime(self, _):
         at = now()
+        if "local" in modes:
+            # Two hours east of Greenwich, whatever it calls that.
+            at += timedelta(hours=2)
+            return "<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeType>Manual</tt:DateTimeType>" \
+                f"<tt:TimeZone><tt:TZ>{escape(values['zone'])}</tt:TZ></tt:TimeZone><tt:LocalDateTime>" \
+                f"<tt:Time><tt:Hour>{at.hour}</tt:Hour><tt:Minute>{at.minute}</tt:Minute><tt:Second>{at.second}</tt:Second></tt:Time>" \
+                f"<tt:Date><tt:Year>{at.year}</tt:Year><tt:Month>{at.month}</tt:Month><tt:Day>{at.day}</tt:Day></tt:Date></tt:LocalDateTime>" \
+                "</tds:SystemDateAndTime></tds:GetSystemDateAndTimeResponse>"
         return "<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeType>NTP</tt:DateTimeType><tt:UTCDateTime>" \
             f"<tt:Time><tt:Hour>{at.hour}</tt:Hour><tt:Minute>{at.minute}</tt:Minute><tt:Second>{at.second}</tt:Second></tt:Time>" \
             f"<tt:Date><tt:Year>{at.year}</tt:Year><tt:Month>{at.month}</tt:Month><tt:Day>{at.day}</tt:Day></tt:Date></tt:UTCDateTime>" \

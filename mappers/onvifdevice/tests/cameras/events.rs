@@ -145,3 +145,21 @@ async fn a_pull_point_is_renewed_or_made_anew_where_that_is_refused() {
     listening.mapper.stop().await;
     assert_eq!(listening.camera.ask("faults"), "none");
 }
+
+#[tokio::test]
+async fn a_camera_that_drops_whoever_listens_is_online_and_is_soon_left_alone_with_it() {
+    for mode in ["token dropcreate", "token droppull"] {
+        let listening = Listening::to(mode).await;
+        let edgecore = &listening.edgecore;
+        edgecore.until_fault("door", "motion", "drops whoever listens").await;
+        eventually("a second try", async || listening.camera.count("CreatePullPointSubscription") >= 2).await;
+        // What is wrong is told again each second.
+        let before = edgecore.heard().count("door", "motion");
+        edgecore.until("it again", |heard| (heard.count("door", "motion") >= before + 4).then_some(())).await;
+        assert_eq!(listening.camera.count("CreatePullPointSubscription"), 2, "{mode}");
+        assert_eq!(listening.camera.ask("points"), "0", "{mode}: each was given back");
+        assert!(!edgecore.heard().states.iter().any(|(_, state)| state == "offline"), "{mode}");
+        listening.mapper.stop().await;
+        assert_eq!(listening.camera.ask("faults"), "none", "{mode}");
+    }
+}

@@ -57,6 +57,25 @@ async fn a_camera_that_hangs_is_silent_within_its_time_and_no_late_answer_is_ano
 }
 
 #[tokio::test]
+async fn old_firmware_may_write_blanks_before_colons_and_letters_in_latin_1() {
+    let hostname = || {
+        let pairs = [
+            ("request", "GetHostname"),
+            ("element", "HostnameInformation/Name"),
+            ("write", "<tds:A>{{value}}</tds:A>"),
+        ];
+        visitor(Kind::Text, &pairs)
+    };
+    for modes in ["token blanks", "token latin", "token"] {
+        let camera = Camera::odd(modes);
+        camera.tell("set Name \u{c9}tage");
+        let mut session = camera.session(&[]).await;
+        let read = session.read(&hostname()).await;
+        assert_eq!(read, Ok(Value::Text("\u{c9}tage".to_owned())), "{modes}");
+    }
+}
+
+#[tokio::test]
 async fn addresses_of_somebody_else_lead_to_the_camera_that_was_dialled() {
     for modes in ["token nat", "token nat old", "token old", "token nat media2", "token noptz"] {
         let camera = Camera::odd(modes);

@@ -15,6 +15,7 @@ async fn a_token_has_the_cameras_own_time_and_digest_is_answered_where_it_is_ask
         ("token hour", &[]),
         ("token closes", &[]),
         ("token noclock hour", &[]),
+        ("token local hour", &[]),
         ("digest", &[]),
         ("digest closes", &[("auth", "digest")]),
         ("both hour", &[("auth", "usernameToken")]),
@@ -57,6 +58,19 @@ async fn a_wrong_password_is_tried_a_few_times_and_then_no_more() {
     let mut session = camera.session(&[("userName", ""), ("password", "")]).await;
     let Err(Fault::Device(reason)) = session.read(&model()).await else { panic!() };
     assert!(reason.contains("write `userName` and `password`"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_understood_is_named_where_a_login_fails() {
+    let camera = Camera::odd("token local hour");
+    camera.tell("set zone Mitteleuropa");
+    let mut session = camera.session(&[]).await;
+    let Err(Fault::Device(reason)) = session.read(&model()).await else { panic!() };
+    assert!(reason.contains("`password`") && reason.contains("set the camera's clock"), "{reason}");
+    camera.tell("mode token");
+    let mut session = camera.session(&[("password", "wrong")]).await;
+    let Err(Fault::Device(reason)) = session.read(&model()).await else { panic!() };
+    assert!(!reason.contains("clock"), "{reason}");
 }
 
 #[tokio::test]

@@ -89,9 +89,8 @@ impl DeviceTwin {
         let base = Self::base(None, cx);
         let device = self.catalog.device(id);
         let model = device.and_then(|device| self.catalog.model_of(id, device).1);
-        let named = device.map(plan::named_by).unwrap_or_default();
+        let modelled = plan::Modelled::of(device, model);
         let member = self.member(id).map_err(|refused| refused.reason)?;
-        let modelled = plan::Modelled { types: plan::types(model), named };
         let mut changes =
             plan::observe(&member.twins, reports, &modelled, base.timestamp).map_err(DmiRefusal::Unfit)?;
         let news = self.save(id, &mut changes, cx).await?;

@@ -1,11 +1,12 @@
 //! What a mapper's report makes of the twins. Pure.
 
-use dmi::notes::ELLIPSIS;
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::devicetwin::ObservedTwin;
+use crd::{Device, DeviceModel};
+use dmi::notes::ELLIPSIS;
 
-use super::{TWINS_MAX, TwinChange, VALUE_MAX, begin, check_name, check_room};
+use super::{TWINS_MAX, TwinChange, VALUE_MAX, begin, check_name, check_room, named_by, types};
 use crate::twin::{Side, Twin};
 
 /// 500 bytes of why there is no value: with it a twin's metadata is within what the cloud takes.
@@ -18,6 +19,53 @@ pub(crate) struct Modelled<'a> {
     pub(crate) types: BTreeMap<&'a str, &'static str>,
     /// Those that the device names.
     pub(crate) named: BTreeSet<String>,
+    /// Those that the model has, where there is a model.
+    pub(crate) has: Option<BTreeSet<&'a str>>,
+}
+
+impl<'a> Modelled<'a> {
+    /// Of a device with this model.
+    pub(crate) fn of(device: Option<&Device>, model: Option<&'a DeviceModel>) -> Self {
+        let names = |model: &'a DeviceModel| model.spec.properties.iter().map(|has| has.name.as_str());
+        Modelled {
+            types: types(model),
+            named: device.map(named_by).unwrap_or_default(),
+            has: model.map(|model| names(model).collect()),
+        }
+    }
+
+    /// What is wrong with a value that a mapper tells as a good one. It is kept, since KubeEdge keeps it, and said.
+    fn fault(&self, property: &str, value: &str) -> Option<String> {
+        if self.is_foreign(property) {
+            return Some(
+                "neither the device nor its model has this property; correct its name in the mapper"
+                    .to_owned(),
+            );
+        }
+        let value_type = self.types.get(property)?;
+        (!is_of_type(value, value_type))
+            .then(|| format!("the value that the mapper tells is not of the property's type, {value_type}"))
+    }
+
+    fn is_foreign(&self, property: &str) -> bool {
+        !self.named.contains(property) && self.has.as_ref().is_some_and(|has| !has.contains(property))
+    }
+}
+
+/// Whether a mapper means a value of this type, however it spells that: those of KubeEdge write `1.0` for a whole number and Go's words for
+/// true and false. No value is of every type.
+fn is_of_type(value: &str, value_type: &str) -> bool {
+    let value = value.trim();
+    let number = || value.parse::<f64>().ok().filter(|number| number.is_finite());
+    match value_type {
+        _ if value.is_empty() => true,
+        "int" | "integer" => number().is_some_and(|number| number.fract() == 0.0),
+        "float" => number().is_some(),
+        "boolean" => {
+            ["true", "false", "t", "f", "1", "0"].iter().any(|word| word.eq_ignore_ascii_case(value))
+        }
+        _ => true,
+    }
 }
 
 /// What a report makes of the twins. A property that has gone is not brought back by a mapper that has not heard of it yet.
@@ -27,7 +75,7 @@ pub(crate) struct Modelled<'a> {
 pub(crate) fn observe(
     held: &BTreeMap<String, Twin>,
     reports: &[ObservedTwin],
-    Modelled { types, named }: &Modelled<'_>,
+    modelled: &Modelled<'_>,
     now: i64,
 ) -> Result<Vec<TwinChange>, String> {
     if reports.len() > TWINS_MAX {
@@ -39,33 +87,37 @@ pub(crate) fn observe(
     let mut changes = Vec::with_capacity(last.len());
     for (property, report) in last {
         check_name(property)?;
-        let value_type = types.get(property).copied();
+        let value_type = modelled.types.get(property).copied();
         for value in [&report.observed, &report.reported] {
             check_reported(property, value, value_type)?;
         }
         let before = held.get(property);
-        if before.is_some_and(|twin| twin.deleted) && !named.contains(property) {
+        if before.is_some_and(|twin| twin.deleted) && !modelled.named.contains(property) {
             continue;
         }
-        let after = observed(before, report, value_type, now);
+        let after = observed(before, report, modelled, now);
         changes.push(TwinChange { property: property.to_owned(), before: before.cloned(), after });
     }
     check_room(held, &changes)?;
     Ok(changes)
 }
 
-fn observed(before: Option<&Twin>, report: &ObservedTwin, value_type: Option<&str>, now: i64) -> Twin {
-    let mut after = begin(before, value_type);
+fn observed(before: Option<&Twin>, report: &ObservedTwin, modelled: &Modelled<'_>, now: i64) -> Twin {
+    let property = report.property.as_str();
+    let mut after = begin(before, modelled.types.get(property).copied());
     after.actual = Some(Side { value: report.reported.clone(), timestamp: now });
     after.actual_version.edge += 1;
     after.stale = None;
-    after.actual_error = report.fault.as_deref().map(sentence);
+    let fault = report.fault.clone().or_else(|| modelled.fault(property, &report.reported));
+    after.actual_error = fault.as_deref().map(sentence);
     after.observed_error = report.refusal.as_deref().map(sentence);
     let observed =
         (!report.observed.is_empty()).then(|| Side { value: report.observed.clone(), timestamp: now });
     // Without a word of the cloud or of an application, what the mapper works towards is what the property should be (KubeEdge).
+    // What nobody has is ordered from nobody.
     if after.desired.is_none()
         && after.edge_desired.is_none()
+        && !modelled.is_foreign(property)
         && let Some(observed) = &observed
     {
         after.expected = Some(observed.clone());
@@ -131,5 +183,63 @@ mod tests {
         let twin = &next[0].after;
         assert_eq!((&twin.actual_error, &twin.observed_error, twin.stale), (&None, &None, None));
         assert!(next[0].is_new());
+    }
+
+    #[test]
+    fn a_value_that_is_not_of_its_type_is_kept_and_said_to_be_none() {
+        let model: DeviceModel = serde_json::from_value(serde_json::json!({ "metadata": { "name": "m" }, "spec": { "properties": [
+            { "name": "int", "type": "INT" }, { "name": "float", "type": "FLOAT" }, { "name": "boolean", "type": "BOOLEAN" },
+            { "name": "text", "type": "STRING" }, { "name": "untyped" }] } }))
+        .unwrap();
+        let of = |property: &str, reported: &str, model: Option<&DeviceModel>| {
+            let report = ObservedTwin {
+                property: property.to_owned(),
+                observed: reported.to_owned(),
+                reported: reported.to_owned(),
+                ..ObservedTwin::default()
+            };
+            let changes = observe(&BTreeMap::new(), &[report], &Modelled::of(None, model), 1).unwrap();
+            let after = changes[0].after.clone();
+            assert_eq!(after.actual.as_ref().unwrap().value, reported, "it is kept");
+            after
+        };
+        for (property, value) in [
+            ("int", "7"),
+            ("int", "-7.0"),
+            ("int", "1e3"),
+            ("int", " 7 "),
+            ("int", "18446744073709551615"),
+            ("int", ""),
+            ("float", "1"),
+            ("float", "-1.5e-3"),
+            ("boolean", "TRUE"),
+            ("boolean", "False"),
+            ("boolean", "0"),
+            ("text", "abc"),
+            ("untyped", "abc"),
+        ] {
+            assert_eq!(of(property, value, Some(&model)).actual_error, None, "{property}: {value}");
+        }
+        for (property, value) in [
+            ("int", "abc"),
+            ("int", "1.5"),
+            ("int", "true"),
+            ("float", "1,5"),
+            ("float", "no reading"),
+            ("boolean", "2"),
+            ("boolean", "on"),
+        ] {
+            let error = of(property, value, Some(&model)).actual_error.unwrap();
+            assert!(
+                error.contains("not of the property's type") && error.ends_with(property),
+                "{value}: {error}"
+            );
+            assert_eq!(of(property, value, None).actual_error, None, "its type is not known yet");
+        }
+        let foreign = of("intt", "7", Some(&model));
+        assert!(foreign.actual_error.unwrap().contains("correct its name"));
+        assert_eq!(foreign.expected, None, "it is in no delta");
+        let known = of("intt", "7", None);
+        assert_eq!((known.actual_error, known.expected.unwrap().value), (None, "7".to_owned()));
     }
 }

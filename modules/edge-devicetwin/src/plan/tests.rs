@@ -394,7 +394,7 @@ fn a_property_that_its_device_names_no_more_goes_with_its_twin() {
     assert_eq!(desire(&twins, &bare, None, &named_by(&whole), 9), [], "once");
     // The mapper was not told yet.
     let late = |device: &Device| {
-        let modelled = Modelled { types: BTreeMap::new(), named: named_by(device) };
+        let modelled = Modelled { named: named_by(device), ..Modelled::default() };
         observe(&twins, &[report("heat", "", "22")], &modelled, 10).unwrap().len()
     };
     assert_eq!((late(&bare), late(&whole)), (0, 1));
