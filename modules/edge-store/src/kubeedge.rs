@@ -105,7 +105,7 @@ pub(crate) fn is_kubeedges(path: &Path) -> bool {
 /// [`StoreError::Missing`]; when the file is larger than 256 MiB or no database of KubeEdge's; when the copy cannot be made. Rows that
 /// cannot be read are no error.
 pub fn read_kubeedge(path: &Path, copy: &Path) -> Result<KubeEdgeRows, StoreError> {
-    let copy = Copy::make(path, copy)?;
+    let copy = PrivateCopy::make(path, copy)?;
     let unreadable = |reason: String| StoreError::NotKubeEdges { path: path.to_owned(), reason };
     let conn = connection::copied(&copy.0).map_err(|error| unreadable(error.to_string()))?;
     let columns: i64 = conn
@@ -115,10 +115,10 @@ pub fn read_kubeedge(path: &Path, copy: &Path) -> Result<KubeEdgeRows, StoreErro
         return Err(unreadable("it has no table `meta` as KubeEdge's has it".to_owned()));
     }
     let mut rows = KubeEdgeRows::default();
-    rows.metas = rows.of(&conn, &META)?;
+    rows.metas = rows.of(&conn, &META);
     // Without the module's table there are none of it: KubeEdge makes one only for a module that is on.
-    rows.devices = rows.of(&conn, &DEVICE)?;
-    rows.twins = rows.of(&conn, &TWIN)?;
+    rows.devices = rows.of(&conn, &DEVICE);
+    rows.twins = rows.of(&conn, &TWIN);
     Ok(rows)
 }
 
@@ -186,7 +186,7 @@ fn text(row: &rusqlite::Row<'_>, at: usize) -> Result<String, String> {
 
 impl KubeEdgeRows {
     /// The rows of a table, each by itself: one that cannot be read costs itself.
-    fn of<T>(&mut self, conn: &Connection, source: &Source<T>) -> Result<Vec<T>, StoreError> {
+    fn of<T>(&mut self, conn: &Connection, source: &Source<T>) -> Vec<T> {
         let mut read = Vec::new();
         let mut named = 0;
         for rowid in self.rowids(conn, source.table) {
@@ -210,7 +210,7 @@ impl KubeEdgeRows {
                 self.named.push(format!("{} `{name}`: {reason}", source.table));
             }
         }
-        Ok(read)
+        read
     }
 
     /// The numbers of a table's rows. Behind a page that cannot be read they are found from the other end.
@@ -254,10 +254,10 @@ fn shown(text: &str) -> String {
 }
 
 /// The copy, which goes with this.
-struct Copy(PathBuf);
+struct PrivateCopy(PathBuf);
 
-impl Copy {
-    fn make(from: &Path, to: &Path) -> Result<Copy, StoreError> {
+impl PrivateCopy {
+    fn make(from: &Path, to: &Path) -> Result<PrivateCopy, StoreError> {
         check_regular(from)?;
         if !from.exists() {
             return Err(StoreError::Missing { path: from.to_owned() });
@@ -270,7 +270,7 @@ impl Copy {
             let reason = format!("it has {bytes} bytes, and at most {FILE_MAX} are read");
             return Err(StoreError::NotKubeEdges { path: from.to_owned(), reason });
         }
-        let copy = Copy(to.to_owned());
+        let copy = PrivateCopy(to.to_owned());
         copy.remove();
         copy_private(from, to).map_err(|error| StoreError::file("copy KubeEdge's database to", to, error))?;
         for suffix in BESIDE {
@@ -291,7 +291,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for PrivateCopy {
     fn drop(&mut self) {
         self.remove();
     }

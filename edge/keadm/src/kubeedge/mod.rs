@@ -273,12 +273,13 @@ async fn undo(
         }
         Ok(())
     };
-    let undone = back.await;
+    let undone: Result<()> = back.await;
     let restored = match before.is_active && !before.is_ours {
         true => "the node has not moved over, and KubeEdge's edgecore runs again",
         false => "the node has not moved over",
     };
-    (undone, restored.to_owned())
+    let token = if has_joined { "; the token is used up: `keadm gettoken --edgenode-name`" } else { "" };
+    (undone, format!("{restored}{token}"))
 }
 
 /// Removes a store that nobody has used yet.

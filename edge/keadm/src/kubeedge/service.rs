@@ -22,7 +22,9 @@ const KEADM: &str = "/usr/local/bin/keadm";
 const UNIT_MAX: u64 = 64 << 10;
 
 /// What `systemctl` printed.
-type Said<'a> = Pin<Box<dyn Future<Output = Result<String>> + 'a>>;
+type Said = Pin<Box<dyn Future<Output = Result<String>>>>;
+/// Runs `systemctl` with these arguments.
+type Systemctl = Box<dyn Fn(Vec<String>) -> Said>;
 
 /// The machine, as far as a move changes it.
 pub struct Machine {
@@ -33,8 +35,7 @@ pub struct Machine {
     /// The folder of the programs of this release, `edgecore` and `keadm`.
     pub programs: PathBuf,
     /// Runs `systemctl` with these arguments and answers what it printed; `None`: there is no systemd.
-    #[allow(clippy::type_complexity, reason = "a stand-in for one program")]
-    pub systemctl: Option<Box<dyn Fn(Vec<String>) -> Said<'static>>>,
+    pub systemctl: Option<Systemctl>,
 }
 
 impl Machine {
@@ -46,18 +47,18 @@ impl Machine {
         let own = std::env::current_exe().context("where keadm itself lies is not known")?;
         let programs = own.parent().context("keadm lies in no folder")?.to_owned();
         let env = env.clone();
-        let run = move |arguments: Vec<String>| -> Said<'static> {
+        let run: Systemctl = Box::new(move |arguments| {
             let env = env.clone();
             Box::pin(async move {
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 nodeupgrade::systemctl(&arguments, &env).await
             })
-        };
+        });
         Ok(Machine {
             units: PathBuf::from("/etc/systemd/system"),
             proc: PathBuf::from("/proc"),
             programs,
-            systemctl: nodeupgrade::has_systemd().then(|| Box::new(run) as Box<_>),
+            systemctl: nodeupgrade::has_systemd().then_some(run),
         })
     }
 
