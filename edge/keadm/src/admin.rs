@@ -122,7 +122,10 @@ pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn 
         match rights.delete(node.as_str(), &DeleteParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot delete the RoleBinding {OWN_NODES}/{node}")),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot delete the RoleBinding {OWN_NODES}/{node}"));
+            }
         }
         match nodes.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => {

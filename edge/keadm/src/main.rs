@@ -318,7 +318,8 @@ async fn run(cli: Cli) -> Result<()> {
             match from_kubeedge {
                 Some(from) => {
                     let env = Env::real();
-                    keadm::join_from_kubeedge(&order, &from, &keadm::Machine::here(&env)?, &env, &mut say).await
+                    keadm::join_from_kubeedge(&order, &from, &keadm::Machine::here(&env)?, &env, &mut say)
+                        .await
                 }
                 None => keadm::join(&order, &mut say).await,
             }
@@ -352,7 +353,8 @@ async fn reset_edge(of: &ResetEdge) -> Result<()> {
     }
     keadm::reset(&config, of.force, &mut say).await?;
     if keadm::came_from_kubeedge(&config) {
-        say("the node came from KubeEdge, whose unit is kept: `keadm reset --to-kubeedge` puts it back".to_owned());
+        say("the node came from KubeEdge, whose unit is kept: `keadm reset --to-kubeedge` puts it back"
+            .to_owned());
     }
     Ok(())
 }

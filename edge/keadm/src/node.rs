@@ -66,7 +66,11 @@ pub(crate) struct Enrolment<'a> {
 
 impl<'a> Enrolment<'a> {
     /// Looks whether everything can be done. `base`: the settings that are changed where joining knows better.
-    pub(crate) fn plan(order: &'a Join, base: EdgeCore, say: &mut dyn FnMut(String)) -> Result<Enrolment<'a>> {
+    pub(crate) fn plan(
+        order: &'a Join,
+        base: EdgeCore,
+        say: &mut dyn FnMut(String),
+    ) -> Result<Enrolment<'a>> {
         let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
         let token = JoinToken::parse(&order.token)?;
         let endpoints = order.cloud.endpoints()?;

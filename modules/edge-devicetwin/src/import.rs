@@ -54,7 +54,8 @@ pub fn device(
     let mut imported = ImportedDevice::default();
     let said = row.map(|row| row.state.as_str()).unwrap_or_default();
     let state = plan::state_of_mapper(said).unwrap_or("unknown").to_ascii_lowercase();
-    let last_online = row.map(|row| row.last_online.clone()).filter(|time| time.parse::<jiff::Timestamp>().is_ok());
+    let last_online =
+        row.map(|row| row.last_online.clone()).filter(|time| time.parse::<jiff::Timestamp>().is_ok());
     let protocol = object.spec.protocol.as_ref().and_then(|protocol| protocol.protocol_name.clone());
     let state = State {
         last_online,
@@ -198,7 +199,11 @@ pub fn mapper(json: &str) -> Result<(String, String, Write), String> {
 
 /// Forgets a known mapper: one has registered.
 pub(crate) fn forget_mapper(protocol: &str) -> Write {
-    Write::DeleteRow { table: Table::Facts, key1: rows::KNOWN_MAPPERS_FACT.to_owned(), key2: protocol.to_owned() }
+    Write::DeleteRow {
+        table: Table::Facts,
+        key1: rows::KNOWN_MAPPERS_FACT.to_owned(),
+        key2: protocol.to_owned(),
+    }
 }
 
 /// The mapper of a row; `None`: another release wrote it.
@@ -288,12 +293,20 @@ mod tests {
         let loaded = store::load(&kept).unwrap();
         let id = DeviceName::parse("d", "pump").unwrap();
         let state = &loaded.states[&id];
-        assert_eq!((state.uid.as_str(), state.state.as_str(), state.last_online.as_deref()), ("u-1", "online", None));
-        assert!(state.unreported && state.named.contains("speed") && state.mapper.as_deref() == Some("modbus"));
+        assert_eq!(
+            (state.uid.as_str(), state.state.as_str(), state.last_online.as_deref()),
+            ("u-1", "online", None)
+        );
+        assert!(
+            state.unreported && state.named.contains("speed") && state.mapper.as_deref() == Some("modbus")
+        );
         let speed = &loaded.twins[&id]["speed"];
         assert_eq!(speed.expected, Some(Side { value: "7".to_owned(), timestamp: 5 }));
         assert_eq!(speed.actual, Some(Side { value: "6".to_owned(), timestamp: 6 }));
-        assert_eq!((speed.expected_version, speed.actual_version), (Version { cloud: 3, edge: 4 }, Version { cloud: 0, edge: 9 }));
+        assert_eq!(
+            (speed.expected_version, speed.actual_version),
+            (Version { cloud: 3, edge: 4 }, Version { cloud: 0, edge: 9 })
+        );
         assert_eq!((speed.desired.as_deref(), speed.value_type.as_str()), (Some("7"), "int"));
         assert!(!speed.optional && speed.unreported);
         // What the cloud wanted since is taken over when DeviceTwin begins.
@@ -310,7 +323,12 @@ mod tests {
         let known = known_mapper(&value).unwrap();
         assert_eq!(known.address, "/etc/kubeedge/modbus.sock");
         assert_eq!(known.version, "v1.13.0 v1.0.0");
-        for bad in ["{}", "[]", r#"{"name":"a","protocol":"b","address":"*"}"#, r#"{"name":"a","protocol":"b","address":"/w=="}"#] {
+        for bad in [
+            "{}",
+            "[]",
+            r#"{"name":"a","protocol":"b","address":"*"}"#,
+            r#"{"name":"a","protocol":"b","address":"/w=="}"#,
+        ] {
             assert!(mapper(bad).is_err(), "{bad}");
         }
         assert_eq!(known_mapper(br#"{"v":2,"name":"a","address":"b","version":"c"}"#), None);

@@ -43,12 +43,15 @@ fn it_is_taken_by_its_first_report_and_told_what_its_devices_should_be() {
         for _ in 0..4 {
             calls.push(called(&mut seen).await);
         }
-        assert_eq!(calls, [
-            "create model pumps",
-            "update model pumps",
-            "register default/pump speed=8",
-            "update default/pump speed=8"
-        ]);
+        assert_eq!(
+            calls,
+            [
+                "create model pumps",
+                "update model pumps",
+                "register default/pump speed=8",
+                "update default/pump speed=8"
+            ]
+        );
         assert_eq!(speed(&node.reports()), Some((Some("6"), Some("7"))));
         assert_eq!(known(&node.store), 0, "it is registered now, as any other");
         assert_eq!(node.snapshot().await["mappers"]["modbus"]["name"], "modbus-mapper");

@@ -440,7 +440,8 @@ impl Edged {
         // What is there nobody knows before the runtime was listed.
         let (Some(wanted), Some(left)) = (wanted, &self.left) else { return };
         let is_left = |uid: &String| left.iter().any(|(id, _)| id.uid == *uid);
-        let gone: Vec<String> = adopted.difference(wanted).filter(|uid| !self.pods.has(uid)).cloned().collect();
+        let gone: Vec<String> =
+            adopted.difference(wanted).filter(|uid| !self.pods.has(uid)).cloned().collect();
         let gone: Vec<String> = gone.into_iter().filter(|uid| !is_left(uid)).collect();
         if gone.is_empty() {
             return;

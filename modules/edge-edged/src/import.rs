@@ -64,7 +64,10 @@ fn asked_for(key: &str) -> Option<(String, i64)> {
     let audience = match audiences {
         "[]string(nil)" | "[]string{}" => "",
         // One alone, and none with a letter that Go escapes.
-        named => named.strip_prefix("[]string{\"")?.strip_suffix("\"}").filter(|name| !name.contains(['"', '\\']))?,
+        named => named
+            .strip_prefix("[]string{\"")?
+            .strip_suffix("\"}")
+            .filter(|name| !name.contains(['"', '\\']))?,
     };
     Some((audience.to_owned(), seconds.parse().ok()?))
 }
@@ -87,10 +90,15 @@ mod tests {
         for (audiences, key1) in [("[]string(nil)", "u/3607/"), (r#"[]string{"vault"}"#, "u/3607/vault")] {
             let key = format!(r#""default"/"d"/{audiences}/3607/{rest}"#);
             let (uid, write) = token(&key, &kept("u")).unwrap();
-            let Write::PutRow { table: Table::Tokens, key1: found, value, .. } = write else { panic!("{write:?}") };
+            let Write::PutRow { table: Table::Tokens, key1: found, value, .. } = write else {
+                panic!("{write:?}")
+            };
             assert_eq!((uid.as_str(), found.as_str()), ("u", key1));
             let grant = token_row::decode(&value).unwrap();
-            assert_eq!((grant.token.as_str(), grant.expires_unix, grant.lifetime_seconds), ("t", 1_796_040_000, 3607));
+            assert_eq!(
+                (grant.token.as_str(), grant.expires_unix, grant.lifetime_seconds),
+                ("t", 1_796_040_000, 3607)
+            );
         }
         let good = format!(r#""default"/"d"/[]string(nil)/3607/{rest}"#);
         for (key, value) in [

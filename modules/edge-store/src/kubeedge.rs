@@ -108,9 +108,8 @@ pub fn read_kubeedge(path: &Path, copy: &Path) -> Result<KubeEdgeRows, StoreErro
     let copy = PrivateCopy::make(path, copy)?;
     let unreadable = |reason: String| StoreError::NotKubeEdges { path: path.to_owned(), reason };
     let conn = connection::copied(&copy.0).map_err(|error| unreadable(error.to_string()))?;
-    let columns: i64 = conn
-        .query_row(IS_KUBEEDGES, [], |row| row.get(0))
-        .map_err(|error| unreadable(error.to_string()))?;
+    let columns: i64 =
+        conn.query_row(IS_KUBEEDGES, [], |row| row.get(0)).map_err(|error| unreadable(error.to_string()))?;
     if columns != 3 {
         return Err(unreadable("it has no table `meta` as KubeEdge's has it".to_owned()));
     }
@@ -190,9 +189,9 @@ impl KubeEdgeRows {
         let mut read = Vec::new();
         let mut named = 0;
         for rowid in self.rowids(conn, source.table) {
-            let found = conn.prepare_cached(source.select).and_then(|mut select| {
-                select.query_row([rowid], |row| Ok((source.make)(row)))
-            });
+            let found = conn
+                .prepare_cached(source.select)
+                .and_then(|mut select| select.query_row([rowid], |row| Ok((source.make)(row))));
             let reason = match found {
                 Ok(Ok(row)) => {
                     read.push(row);
@@ -237,7 +236,8 @@ impl KubeEdgeRows {
 /// Adds the numbers of a table's rows; whether these are all.
 fn listed(conn: &Connection, table: &str, order: &str, found: &mut Vec<i64>) -> rusqlite::Result<bool> {
     // Of a name of ours: see the sources.
-    let mut select = conn.prepare(&format!("SELECT rowid FROM {table} NOT INDEXED ORDER BY rowid {order}"))?;
+    let mut select =
+        conn.prepare(&format!("SELECT rowid FROM {table} NOT INDEXED ORDER BY rowid {order}"))?;
     let mut rows = select.query([])?;
     for _ in 0..ROWS_MAX {
         match rows.next()? {
@@ -365,7 +365,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "INSERT INTO meta VALUES ('d/pod/a', 'pod', '{}')");
         let conn = Connection::open(&path).unwrap();
-        conn.execute_batch("PRAGMA journal_mode = WAL; INSERT INTO meta VALUES ('d/pod/b', 'pod', '{}')").unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; INSERT INTO meta VALUES ('d/pod/b', 'pod', '{}')")
+            .unwrap();
         // As after a kill: the log was not moved.
         let killed = tempfile::tempdir().unwrap();
         for suffix in ["", "-wal"] {
@@ -414,7 +415,10 @@ mod tests {
         conn.execute_batch("CREATE TABLE meta (key TEXT, value BLOB, sum INTEGER)").unwrap();
         assert!(words(&path).contains("no table `meta`"), "{}", words(&path));
         // A view in a table's place runs what whoever planted it wants.
-        conn.execute_batch("DROP TABLE meta; CREATE VIEW meta AS SELECT 'a' AS key, 'pod' AS type, '{}' AS value").unwrap();
+        conn.execute_batch(
+            "DROP TABLE meta; CREATE VIEW meta AS SELECT 'a' AS key, 'pod' AS type, '{}' AS value",
+        )
+        .unwrap();
         let read = read(&path);
         assert!(read.as_ref().is_err() || read.as_ref().is_ok_and(|rows| rows.metas.is_empty()), "{read:?}");
         drop(conn);

@@ -73,7 +73,8 @@ pub(super) fn plan(found: &KubeEdgeRows, node: &str) -> Imported {
     let mut pods = BTreeSet::new();
     let (mut tokens, mut mappers) = (Vec::new(), BTreeSet::new());
     for row in &found.metas {
-        let Some((kind, resource, namespaced)) = KINDS.into_iter().find(|(kind, ..)| *kind == row.kind) else {
+        let Some((kind, resource, namespaced)) = KINDS.into_iter().find(|(kind, ..)| *kind == row.kind)
+        else {
             match row.kind.as_str() {
                 TOKEN => tokens.push(row),
                 MAPPER => mappers.extend(imported.mapper(row)),
@@ -113,7 +114,8 @@ fn sort<'a>(
     if row.value.len() > OBJECT_MAX {
         return Err(format!("it has {} bytes, and at most {OBJECT_MAX} are taken", row.value.len()));
     }
-    let object: Value = serde_json::from_str(&row.value).map_err(|error| format!("its value is no JSON: {error}"))?;
+    let object: Value =
+        serde_json::from_str(&row.value).map_err(|error| format!("its value is no JSON: {error}"))?;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (namespace, name, uid) = (text("/metadata/namespace"), text("/metadata/name"), text("/metadata/uid"));
     if !is_dns1123_subdomain(name) || namespaced != is_dns1123_subdomain(namespace) {
@@ -268,12 +270,19 @@ mod tests {
             meta("d/pod/b", "pod", &pod("b", "edge-2")),
             meta("kube-system/pod/static", "pod", &mirror),
             meta("d/configmap/x", "configmap", &no_uid),
-            MetaRow { value: "{\"metadata\":".to_owned(), ..meta("d/secret/\u{1b}[31m", "secret", &Value::Null) },
+            MetaRow {
+                value: "{\"metadata\":".to_owned(),
+                ..meta("d/secret/\u{1b}[31m", "secret", &Value::Null)
+            },
             meta("d/configmap/big", "configmap", &json!("x".repeat(OBJECT_MAX + 1))),
             meta("d/podstatus/a", "podstatus", &json!({})),
             meta("d/podpatch/a", "podpatch", &json!({})),
             meta("null/node/edge-1", "node", &json!({ "metadata": { "name": "edge-1", "uid": "n" } })),
-            meta("null/persistentvolume/../x", "persistentvolume", &json!({ "metadata": { "name": "../x", "uid": "p" } })),
+            meta(
+                "null/persistentvolume/../x",
+                "persistentvolume",
+                &json!({ "metadata": { "name": "../x", "uid": "p" } }),
+            ),
         ];
         let found = KubeEdgeRows { metas, ..KubeEdgeRows::default() };
         let imported = plan(&found, "edge-1");

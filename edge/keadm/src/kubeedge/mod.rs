@@ -160,23 +160,40 @@ async fn move_over(
     }
     let node = &plan.node;
     if machine.systemctl.is_some() {
-        machine.begin().await.context("the node has joined, and its edgecore does not start: `systemctl status edgecore`")?;
-        say(format!("node `{node}` has moved over, and {UNIT} runs; `keadm reset --to-kubeedge` takes it back"));
+        machine
+            .begin()
+            .await
+            .context("the node has joined, and its edgecore does not start: `systemctl status edgecore`")?;
+        say(format!(
+            "node `{node}` has moved over, and {UNIT} runs; `keadm reset --to-kubeedge` takes it back"
+        ));
     } else {
-        say(format!("node `{node}` has moved over; start {} --config {}", machine.edgecore().display(), config.file.display()));
+        say(format!(
+            "node `{node}` has moved over; start {} --config {}",
+            machine.edgecore().display(),
+            config.file.display()
+        ));
     }
     Ok(())
 }
 
 /// Fills the node's store with what KubeEdge's database holds.
-async fn take_over(plan: &Enrolment<'_>, database: &Path, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
+async fn take_over(
+    plan: &Enrolment<'_>,
+    database: &Path,
+    env: &Env,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
     let path = &plan.settings.database.data_source;
     let mut copy = path.clone().into_os_string();
     copy.push(".import");
     let rows = match edge_store::read_kubeedge(database, Path::new(&copy)) {
         Ok(rows) => rows,
         Err(StoreError::Missing { .. }) => {
-            say(format!("{} is not there: nothing is taken over, and the cloud sends what it has", database.display()));
+            say(format!(
+                "{} is not there: nothing is taken over, and the cloud sends what it has",
+                database.display()
+            ));
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -290,7 +307,9 @@ fn remove_store(path: &Path) -> Result<()> {
         match fs::remove_file(&file) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", Path::new(&file).display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", Path::new(&file).display()));
+            }
         }
     }
     Ok(())
@@ -319,7 +338,8 @@ pub async fn back_to_kubeedge(
         bail!("{} has {size} bytes, which no record has", path.display());
     }
     let text = fs::read_to_string(&path).with_context(missing)?;
-    let record: Record = serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
+    let record: Record =
+        serde_json::from_str(&text).with_context(|| format!("{} is not understood", path.display()))?;
     if record.v != 1 {
         bail!("{} is of a later release: go back with its keadm", path.display());
     }

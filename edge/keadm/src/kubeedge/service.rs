@@ -85,7 +85,8 @@ impl Machine {
         let fragment = self.property("FragmentPath").await?;
         let fragment = Some(PathBuf::from(fragment)).filter(|path| path.is_absolute());
         let is_ours = fragment.as_deref().is_some_and(|path| starts_from(path, config));
-        let is_active = matches!(self.property("ActiveState").await?.as_str(), "active" | "activating" | "reloading");
+        let is_active =
+            matches!(self.property("ActiveState").await?.as_str(), "active" | "activating" | "reloading");
         let is_enabled = self.property("UnitFileState").await? == "enabled";
         Ok(UnitState { fragment, is_ours, is_active, is_enabled })
     }
@@ -97,7 +98,9 @@ impl Machine {
 
     /// Ends the edgecore of this release, if it has a unit.
     pub(super) async fn stop_ours(&self, exchanged: &Exchanged) -> Result<()> {
-        let is_there = exchanged.made.is_some() || exchanged.kept.is_some() || !self.property("FragmentPath").await?.is_empty();
+        let is_there = exchanged.made.is_some()
+            || exchanged.kept.is_some()
+            || !self.property("FragmentPath").await?.is_empty();
         if !is_there {
             return Ok(());
         }
@@ -134,7 +137,12 @@ impl Machine {
 
     /// Puts the unit of this release in the place of KubeEdge's. `before`: what [`Machine::look`] found. `done` says what is to be undone,
     /// also when it fails.
-    pub(super) async fn exchange(&self, before: &UnitState, config: &Path, done: &mut Exchanged) -> Result<()> {
+    pub(super) async fn exchange(
+        &self,
+        before: &UnitState,
+        config: &Path,
+        done: &mut Exchanged,
+    ) -> Result<()> {
         if self.systemctl.is_none() || before.is_ours {
             return Ok(());
         }
@@ -193,7 +201,8 @@ impl Machine {
     fn unit(&self, config: &Path) -> Result<String> {
         let path = |path: &Path| -> Result<String> {
             let text = path.to_str().filter(|text| text.bytes().all(is_plain));
-            let cure = || format!("{} has letters that a unit of systemd takes for something else", path.display());
+            let cure =
+                || format!("{} has letters that a unit of systemd takes for something else", path.display());
             text.map(str::to_owned).with_context(cure)
         };
         let text = OURS
@@ -241,6 +250,8 @@ fn starts_from(unit: &Path, config: &Path) -> bool {
     let small = fs::metadata(unit).is_ok_and(|found| found.is_file() && found.len() <= UNIT_MAX);
     let text = if small { fs::read_to_string(unit).unwrap_or_default() } else { String::new() };
     let Some(config) = config.to_str() else { return false };
-    let starts = |line: &str| line.trim_start().starts_with("ExecStart=") && line.split_whitespace().any(|word| word == config);
+    let starts = |line: &str| {
+        line.trim_start().starts_with("ExecStart=") && line.split_whitespace().any(|word| word == config)
+    };
     text.lines().any(starts)
 }

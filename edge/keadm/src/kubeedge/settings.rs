@@ -31,7 +31,10 @@ pub(super) struct Found {
 /// When the file is not there or not understood.
 pub(super) fn read(path: &Path) -> Result<Found> {
     let (settings, mut said) = EdgeCore::load_with_warnings(path).with_context(|| {
-        format!("KubeEdge's settings are not usable: mend {}, or join without --from-kubeedge", path.display())
+        format!(
+            "KubeEdge's settings are not usable: mend {}, or join without --from-kubeedge",
+            path.display()
+        )
     })?;
     // Of the places of certificates, which are told anew, and of the file itself, from which nothing starts here.
     let shown = path.display().to_string();
@@ -97,7 +100,10 @@ modules:
 ";
         std::fs::write(&path, text).unwrap();
         let found = read(&path).unwrap();
-        assert_eq!((found.node.as_str(), found.database.as_path()), ("edge-1", Path::new("/var/lib/kubeedge/edgecore.db")));
+        assert_eq!(
+            (found.node.as_str(), found.database.as_path()),
+            ("edge-1", Path::new("/var/lib/kubeedge/edgecore.db"))
+        );
         assert_eq!(found.base.modules.edge_hub, EdgeHub::default());
         assert_eq!(found.base.database.data_source, Path::new(STORE));
         for key in [
@@ -106,7 +112,11 @@ modules:
             "modules.edged.tailoredKubeletConfig.containerRuntimeEndpoint",
             "modules.eventBus.mqttMode",
         ] {
-            assert!(found.carried.iter().any(|carried| carried.starts_with(key)), "{key}: {:?}", found.carried);
+            assert!(
+                found.carried.iter().any(|carried| carried.starts_with(key)),
+                "{key}: {:?}",
+                found.carried
+            );
         }
         let of_hub = |line: &String| line.contains("edgeHub.tls") || line.contains("hostnameOverride");
         assert!(!found.carried.iter().chain(&found.said).any(of_hub), "{found:?}");

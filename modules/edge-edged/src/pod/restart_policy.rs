@@ -23,7 +23,9 @@ pub(crate) fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> b
         let own = pod.hash(&instance.name);
         let changed = |made_of: MadeOf| match made_of {
             MadeOf::Own(hash) => hash != own,
-            MadeOf::Kubelet(hash) => hash != own && pod.container(&instance.name).map(kubelet_hash::of) != Some(hash),
+            MadeOf::Kubelet(hash) => {
+                hash != own && pod.container(&instance.name).map(kubelet_hash::of) != Some(hash)
+            }
         };
         is_first || instance.hash.is_some_and(changed)
     };

@@ -5,75 +5,13 @@ use std::fs;
 use std::time::Duration;
 
 use contract::rows::{ADOPTED_PODS_FACT, IMPORTED_STORE_FACT};
-use cri::v1::{
-    ContainerConfig, ContainerFilter, ContainerMetadata, ContainerState, ImageSpec, LinuxContainerConfig,
-    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata,
-};
+use cri::v1::{ContainerFilter, ContainerState};
 use cri::{Grpc, Runtime};
 use edge_store::{Options, Store, Table, Write};
-use serde_json::{Value, json};
+use serde_json::json;
+use testnode::{kubelet_hash, made_by_a_kubelet};
 
 use crate::node::{Machine, Node, SOON, WAITS, container_id, eventually, first, pod, put, run, text};
-
-/// What a kubelet of 1.31 or later writes for a container: FNV-1a, 32 bits, over Go's words for the bytes of its image and name.
-fn kubelet_hash(name: &str, image: &str) -> String {
-    let json = format!(r#"{{"image":"{image}","name":"{name}"}}"#);
-    let bytes: Vec<String> = json.bytes().map(|byte| byte.to_string()).collect();
-    let printed = format!("([]uint8)[{}]", bytes.join(" "));
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    format!("{:x}", printed.bytes().fold(0x811c_9dc5, step))
-}
-
-/// Makes a pod's sandbox and its container with the words of a kubelet, and starts it; answers the container's id.
-async fn made_by_a_kubelet(host: &Machine, runtime: &dyn Runtime, pod: &Value) -> String {
-    let (name, uid) = (text(&pod["metadata"]["name"]), text(&pod["metadata"]["uid"]));
-    let labels = HashMap::from([
-        ("io.kubernetes.pod.name".to_owned(), name.clone()),
-        ("io.kubernetes.pod.namespace".to_owned(), "default".to_owned()),
-        ("io.kubernetes.pod.uid".to_owned(), uid.clone()),
-    ]);
-    let logs = host.dir().join("pods").join(format!("default_{name}_{uid}"));
-    let metadata =
-        PodSandboxMetadata { name: name.clone(), uid: uid.clone(), namespace: "default".to_owned(), attempt: 0 };
-    let sandbox = PodSandboxConfig {
-        metadata: Some(metadata),
-        hostname: name,
-        log_directory: logs.display().to_string(),
-        labels: labels.clone(),
-        annotations: HashMap::from([("kubernetes.io/config.source".to_owned(), "api".to_owned())]),
-        linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}/besteffort/pod{uid}", host.netns()),
-            ..LinuxPodSandboxConfig::default()
-        }),
-        ..PodSandboxConfig::default()
-    };
-    fs::create_dir_all(logs.join("c")).unwrap();
-    let id = runtime.run_sandbox(sandbox.clone(), "").await.unwrap();
-    let own = &pod["spec"]["containers"][0];
-    let image = text(&own["image"]);
-    let mut labels = labels;
-    labels.insert("io.kubernetes.container.name".to_owned(), "c".to_owned());
-    let annotations = [
-        ("io.kubernetes.container.hash", kubelet_hash("c", &image)),
-        ("io.kubernetes.container.restartCount", "0".to_owned()),
-        ("io.kubernetes.container.terminationMessagePath", "/dev/termination-log".to_owned()),
-        ("io.kubernetes.container.terminationMessagePolicy", "File".to_owned()),
-        ("io.kubernetes.pod.terminationGracePeriod", "2".to_owned()),
-    ];
-    let container = ContainerConfig {
-        metadata: Some(ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
-        image: Some(ImageSpec { image, annotations: HashMap::new() }),
-        command: own["command"].as_array().unwrap().iter().map(text).collect(),
-        labels,
-        annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into(),
-        log_path: "c/0.log".to_owned(),
-        linux: Some(LinuxContainerConfig::default()),
-        ..ContainerConfig::default()
-    };
-    let made = runtime.create_container(&id, container, sandbox).await.unwrap();
-    runtime.start_container(&made).await.unwrap();
-    made
-}
 
 fn fact(key1: &str, key2: &str) -> Write {
     let (key1, key2) = (key1.to_owned(), key2.to_owned());
@@ -93,18 +31,26 @@ fn they_go_on_with_their_ids_and_what_could_not_be_imported_runs_until_the_cloud
         let host = Machine::new("adopted");
         let runtime = Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
         let (known, lost) = (pod("known", WAITS, json!({})), pod("lost", WAITS, json!({})));
-        let (known_id, lost_id) =
-            (made_by_a_kubelet(&host, &runtime, &known).await, made_by_a_kubelet(&host, &runtime, &lost).await);
+        let (known_id, lost_id) = (
+            made_by_a_kubelet(&host, &runtime, &known).await,
+            made_by_a_kubelet(&host, &runtime, &lost).await,
+        );
         let lost_folder = host.dir().join("kubelet/pods/uid-of-lost");
         fs::create_dir_all(&lost_folder).unwrap();
         let store = Store::open(host.dir().join("edge.db"), Options::new([1; 16])).unwrap();
-        store.commit(vec![fact(IMPORTED_STORE_FACT, ""), fact(ADOPTED_PODS_FACT, "uid-of-known")]).await.unwrap();
+        store
+            .commit(vec![fact(IMPORTED_STORE_FACT, ""), fact(ADOPTED_PODS_FACT, "uid-of-known")])
+            .await
+            .unwrap();
         put(&store, std::slice::from_ref(&known)).await;
         drop(store);
 
         let node = Node::start(&host);
         let status = node.until_ready("known").await;
-        assert_eq!((container_id(&status), first(&status)["restartCount"].as_i64()), (known_id.clone(), Some(0)));
+        assert_eq!(
+            (container_id(&status), first(&status)["restartCount"].as_i64()),
+            (known_id.clone(), Some(0))
+        );
         // Its row was damaged: it is left alone, and its folder.
         let kept = eventually(async || {
             (node.hive.inspector().report(SOON).await.counter("edged_orphans_kept") > 0).then_some(())
@@ -117,7 +63,10 @@ fn they_go_on_with_their_ids_and_what_could_not_be_imported_runs_until_the_cloud
         assert!(is_imported());
         node.apply(std::slice::from_ref(&lost)).await;
         let status = node.until_ready("lost").await;
-        assert_eq!((container_id(&status), first(&status)["restartCount"].as_i64()), (lost_id.clone(), Some(0)));
+        assert_eq!(
+            (container_id(&status), first(&status)["restartCount"].as_i64()),
+            (lost_id.clone(), Some(0))
+        );
         let done = eventually(async || (!is_imported()).then_some(()));
         done.await.expect("all that runs is known");
 

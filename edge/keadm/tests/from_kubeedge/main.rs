@@ -1,179 +1,20 @@
 //! A node moves over from KubeEdge and back, against the real enrolment server and a stand-in of systemd.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+mod containers;
+mod machine;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::rc::Rc;
+use std::path::Path;
 
 use beehive::Env;
 use config::edge::EdgeCore;
 use contract::rows::{ADOPTED_PODS_FACT, IMPORTED_STORE_FACT, KNOWN_MAPPERS_FACT};
 use edge_store::{ObjectKey, Options, Store, Table};
 use harness::{EnrolmentCloud, StandAlone};
-use keadm::{CloudPorts, ConfigLocation, Join, Machine, back_to_kubeedge, join, join_from_kubeedge};
+use keadm::{ConfigLocation, Join, back_to_kubeedge, join, join_from_kubeedge};
+use machine::{Edge, KUBEEDGES_UNIT};
 use serde_json::{Value, json};
-
-const KUBEEDGES_UNIT: &str = "[Unit]\nDescription=edgecore.service\n\n[Service]\nType=simple\nExecStart=/usr/local/bin/edgecore --config /etc/kubeedge/config/edgecore.yaml\nRestart=always\n\n[Install]\nWantedBy=multi-user.target\n";
-
-/// As gorm makes them (KubeEdge 1.23).
-const TABLES: &str = "
-    CREATE TABLE `device` (`id` text,`name` text,`description` text,`state` text,`last_online` text,PRIMARY KEY (`id`));
-    CREATE TABLE `device_attr` (`id` integer PRIMARY KEY AUTOINCREMENT,`deviceid` text,`name` text,`description` text,`value` text,
-        `optional` numeric,`attr_type` text,`metadata` text);
-    CREATE TABLE `device_twin` (`id` integer PRIMARY KEY AUTOINCREMENT,`deviceid` text,`name` text,`description` text,`expected` text,
-        `actual` text,`expected_meta` text,`actual_meta` text,`expected_version` text,`actual_version` text,`optional` numeric,
-        `attr_type` text,`metadata` text);
-    CREATE TABLE `sub_topics` (`topic` text,PRIMARY KEY (`topic`));
-    CREATE TABLE `meta` (`key` text,`type` text,`value` text,PRIMARY KEY (`key`));
-    CREATE TABLE `meta_v2` (`key` text,`group_version_resource` text,`namespace` text,`name` text,`resource_version` integer,
-        `value` text,PRIMARY KEY (`key`));
-    CREATE TABLE `target_urls` (`url` text,PRIMARY KEY (`url`));";
-
-/// What systemd knows of the unit.
-#[derive(Default)]
-struct Systemd {
-    units: PathBuf,
-    active: bool,
-    enabled: bool,
-    /// What was asked of it.
-    calls: Vec<String>,
-    /// The call that fails.
-    fails: Option<&'static str>,
-}
-
-impl Systemd {
-    fn call(&mut self, arguments: &[String]) -> anyhow::Result<String> {
-        let line = arguments.join(" ");
-        let unit = self.units.join("edgecore.service");
-        if arguments[0] == "show" {
-            let said = match arguments[1].strip_prefix("--property=").unwrap() {
-                "FragmentPath" if unit.exists() => unit.display().to_string(),
-                "ActiveState" => if self.active { "active" } else { "inactive" }.to_owned(),
-                "UnitFileState" => if self.enabled { "enabled" } else { "disabled" }.to_owned(),
-                _ => String::new(),
-            };
-            return Ok(format!("{said}\n"));
-        }
-        self.calls.push(line.clone());
-        if self.fails.is_some_and(|fails| line.starts_with(fails)) {
-            anyhow::bail!("systemctl {line} ended with 1");
-        }
-        match arguments[0].as_str() {
-            "stop" => self.active = false,
-            "start" => self.active = unit.exists(),
-            "disable" => self.enabled = false,
-            "enable" => {
-                self.enabled = true;
-                self.active |= line.contains("--now");
-            }
-            "daemon-reload" => {}
-            other => panic!("{other}"),
-        }
-        Ok(String::new())
-    }
-}
-
-/// A machine with KubeEdge's edgecore on it.
-struct Edge {
-    root: tempfile::TempDir,
-    systemd: Rc<RefCell<Systemd>>,
-}
-
-impl Edge {
-    fn new() -> Edge {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path();
-        for folder in ["kubeedge/config", "kubeedge/certs", "units", "programs", "proc", "lib", "own"] {
-            fs::create_dir_all(path.join(folder)).unwrap();
-        }
-        fs::write(path.join("units/edgecore.service"), KUBEEDGES_UNIT).unwrap();
-        let systemd = Systemd { units: path.join("units"), active: true, enabled: true, ..Systemd::default() };
-        let edge = Edge { systemd: Rc::new(RefCell::new(systemd)), root };
-        let source = edge.at("programs/edgecore.rs");
-        fs::write(&source, "fn main() { println!(\"edgecore 0.1.0 (commit unknown)\") }").unwrap();
-        let compiled = Command::new("rustc").arg("-o").arg(edge.at("programs/edgecore")).arg(&source).status();
-        assert!(compiled.unwrap().success());
-        let yaml = format!(
-            "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\ndatabase: {{aliasName: default, driverName: sqlite3, dataSource: {db}}}\n\
-             modules:\n  edged:\n    hostnameOverride: edge-1\n    nodeLabels: {{hall: '3'}}\n    tailoredKubeletConfig: {{cgroupDriver: systemd}}\n  \
-             edgeHub:\n    httpServer: https://old.example:10002\n    websocket: {{enable: true, server: 'old.example:10000'}}\n  \
-             deviceTwin: {{dmiSockPath: {shared}}}\n  dbTest: {{enable: true}}\n",
-            db = edge.database().display(),
-            shared = edge.at("kubeedge").display(),
-        );
-        fs::write(edge.settings(), yaml).unwrap();
-        let conn = rusqlite::Connection::open(edge.database()).unwrap();
-        conn.execute_batch(TABLES).unwrap();
-        edge
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn settings(&self) -> PathBuf {
-        self.at("kubeedge/config/edgecore.yaml")
-    }
-
-    fn database(&self) -> PathBuf {
-        self.at("lib/edgecore.db")
-    }
-
-    fn store(&self) -> PathBuf {
-        self.at("lib/kubehive.db")
-    }
-
-    fn unit(&self) -> PathBuf {
-        self.at("units/edgecore.service")
-    }
-
-    fn meta(&self, key: &str, kind: &str, value: &Value) {
-        let conn = rusqlite::Connection::open(self.database()).unwrap();
-        conn.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", [key, kind, &value.to_string()]).unwrap();
-    }
-
-    fn sql(&self, sql: &str) {
-        rusqlite::Connection::open(self.database()).unwrap().execute_batch(sql).unwrap();
-    }
-
-    fn machine(&self) -> Machine {
-        let systemd = Rc::clone(&self.systemd);
-        Machine {
-            units: self.at("units"),
-            proc: self.at("proc"),
-            programs: self.at("programs"),
-            systemctl: Some(Box::new(move |arguments| {
-                let said = systemd.borrow_mut().call(&arguments);
-                Box::pin(async move { said })
-            })),
-        }
-    }
-
-    fn order(&self, cloud: &EnrolmentCloud, token: String) -> Join {
-        let path = |name: &str| self.at(name).display().to_string();
-        Join {
-            cloud: CloudPorts::new("127.0.0.1:10000", cloud.server.address.port()),
-            token,
-            node: "edge-1".to_owned(),
-            config: ConfigLocation { file: self.at("own/edgecore.yaml"), link: Some(self.settings()) },
-            set: vec![
-                format!("modules.edgeHub.tlsCaFile={}", path("own/rootCA.crt")),
-                format!("modules.edgeHub.tlsCertFile={}", path("own/server.crt")),
-                format!("modules.edgeHub.tlsPrivateKeyFile={}", path("own/server.key")),
-                format!("database.dataSource={}", path("lib/kubehive.db")),
-            ],
-        }
-    }
-
-    /// Every file of KubeEdge's with its bytes; its unit is looked at by itself.
-    fn of_kubeedge(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let files = [self.settings(), self.database()].into_iter();
-        files.map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
-    }
-}
 
 fn pod(name: &str, uid: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod",
@@ -184,7 +25,11 @@ fn pod(name: &str, uid: &str) -> Value {
 /// What a node has that does something.
 fn fill(edge: &Edge) {
     edge.meta("shop/pod/till", "pod", &pod("till", "u-till"));
-    edge.meta("shop/configmap/prices", "configmap", &json!({ "metadata": { "namespace": "shop", "name": "prices", "uid": "u-c" } }));
+    edge.meta(
+        "shop/configmap/prices",
+        "configmap",
+        &json!({ "metadata": { "namespace": "shop", "name": "prices", "uid": "u-c" } }),
+    );
     edge.meta("shop/secret/key", "secret", &json!({ "metadata": { "namespace": "shop", "name": "key", "uid": "u-s" }, "data": { "k": "c2VjcmV0" } }));
     edge.meta("shop/podstatus/till", "podstatus", &json!({}));
     let device = json!({ "metadata": { "namespace": "shop", "name": "scale", "uid": "u-d" },
@@ -252,7 +97,8 @@ async fn a_node_moves_over_with_all_that_it_holds_and_back_as_it_was() {
     );
     assert!(unit.contains(&started) && unit.contains("RuntimeDirectory="), "{unit}");
     assert!(edge.systemd.borrow().active && edge.systemd.borrow().enabled);
-    let left = fs::read_dir(edge.at("lib")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left =
+        fs::read_dir(edge.at("lib")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.into_iter().all(|name| !name.contains("import")));
 
     let settings = EdgeCore::load(&edge.at("own/edgecore.yaml")).unwrap();
@@ -262,15 +108,29 @@ async fn a_node_moves_over_with_all_that_it_holds_and_back_as_it_was() {
     assert_eq!(settings.database.data_source, edge.store());
 
     let store = open(&edge);
-    for (resource, name) in [("pods", "till"), ("configmaps", "prices"), ("secrets", "key"), ("devices.devices.kubeedge.io", "scale")] {
+    for (resource, name) in [
+        ("pods", "till"),
+        ("configmaps", "prices"),
+        ("secrets", "key"),
+        ("devices.devices.kubeedge.io", "scale"),
+    ] {
         assert!(store.get_object(&ObjectKey::new(resource, "shop", name)).unwrap().is_some(), "{resource}");
     }
-    let rows = |fact: &str| store.list_rows(Table::Facts, Some(fact)).unwrap().into_iter().map(|row| row.key2).collect::<Vec<_>>();
-    assert_eq!((rows(ADOPTED_PODS_FACT), rows(IMPORTED_STORE_FACT), rows(KNOWN_MAPPERS_FACT)),
-        (vec!["u-till".to_owned()], vec![String::new()], vec!["modbus".to_owned()]));
-    let twin: Value = serde_json::from_slice(&store.get_row(Table::Twins, "shop/scale", "weight").unwrap().unwrap()).unwrap();
+    let rows = |fact: &str| {
+        store.list_rows(Table::Facts, Some(fact)).unwrap().into_iter().map(|row| row.key2).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (rows(ADOPTED_PODS_FACT), rows(IMPORTED_STORE_FACT), rows(KNOWN_MAPPERS_FACT)),
+        (vec!["u-till".to_owned()], vec![String::new()], vec!["modbus".to_owned()])
+    );
+    let twin: Value =
+        serde_json::from_slice(&store.get_row(Table::Twins, "shop/scale", "weight").unwrap().unwrap())
+            .unwrap();
     assert_eq!(twin["expected"], json!({ "value": "7", "timestamp": 1 }));
-    assert_eq!((&twin["actual"]["value"], &twin["actual_version"]), (&json!("6"), &json!({ "cloud": 0, "edge": 9 })));
+    assert_eq!(
+        (&twin["actual"]["value"], &twin["actual_version"]),
+        (&json!("6"), &json!({ "cloud": 0, "edge": 9 }))
+    );
     drop(store);
     // A Secret is sealed, and stands nowhere in the open.
     let bytes = fs::read(edge.store()).unwrap();
@@ -299,15 +159,31 @@ async fn a_node_moves_over_with_all_that_it_holds_and_back_as_it_was() {
 async fn whatever_fails_kubeedges_edgecore_runs_again_and_nothing_is_left() {
     let (_api, cloud, env) = cloud().await;
     let faults: [(&str, fn(&Edge), &str); 5] = [
-        ("the database is none", |edge| fs::write(edge.database(), "x".repeat(8192)).unwrap(), "no database of KubeEdge's"),
+        (
+            "the database is none",
+            |edge| fs::write(edge.database(), "x".repeat(8192)).unwrap(),
+            "no database of KubeEdge's",
+        ),
         ("the token is none", |_| {}, "paste it whole"),
-        ("somebody has the database open", |edge| {
-            let fd = edge.at("proc/4711/fd");
-            fs::create_dir_all(&fd).unwrap();
-            std::os::unix::fs::symlink(edge.database(), fd.join("7")).unwrap();
-        }, "open in process 4711"),
-        ("the unit cannot be exchanged", |edge| edge.systemd.borrow_mut().fails = Some("disable"), "systemctl disable"),
-        ("it does not start", |edge| edge.systemd.borrow_mut().fails = Some("enable --now"), "does not start"),
+        (
+            "somebody has the database open",
+            |edge| {
+                let fd = edge.at("proc/4711/fd");
+                fs::create_dir_all(&fd).unwrap();
+                std::os::unix::fs::symlink(edge.database(), fd.join("7")).unwrap();
+            },
+            "open in process 4711",
+        ),
+        (
+            "the unit cannot be exchanged",
+            |edge| edge.systemd.borrow_mut().fails = Some("disable"),
+            "systemctl disable",
+        ),
+        (
+            "it does not start",
+            |edge| edge.systemd.borrow_mut().fails = Some("enable --now"),
+            "does not start",
+        ),
     ];
     for (what, fault, words) in faults {
         let edge = Edge::new();
@@ -318,15 +194,16 @@ async fn whatever_fails_kubeedges_edgecore_runs_again_and_nothing_is_left() {
         if what.starts_with("the token") {
             order.token = "pasted.half".to_owned();
         }
-        let result =
-            join_from_kubeedge(&order, &edge.settings(), &edge.machine(), &env, &mut |_| {}).await;
+        let result = join_from_kubeedge(&order, &edge.settings(), &edge.machine(), &env, &mut |_| {}).await;
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains(words), "{what}: {error}");
         assert!(edge.systemd.borrow().active, "{what}: {error} {:?}", edge.systemd.borrow().calls);
         assert_eq!(fs::read_to_string(edge.unit()).unwrap(), KUBEEDGES_UNIT, "{what}");
         assert_eq!(edge.of_kubeedge(), before, "{what}");
         let left = |folder: &str| {
-            let names = fs::read_dir(edge.at(folder)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let names = fs::read_dir(edge.at(folder))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap());
             names.collect::<Vec<_>>()
         };
         assert_eq!(left("own"), [] as [String; 0], "{what}: {error}");
