@@ -390,7 +390,7 @@ mod tests {
             conn.execute("INSERT INTO meta VALUES (?1, ?2, ?3)", row).unwrap();
         }
         let page = "SELECT pageno FROM dbstat WHERE name = 'meta' AND pagetype = 'leaf' LIMIT 1 OFFSET 20";
-        let page: u64 = conn.query_row(page, [], |row| row.get(0)).unwrap_or(40);
+        let page: i64 = conn.query_row(page, [], |row| row.get(0)).unwrap_or(40);
         drop(conn);
         let mut bytes = fs::read(&path).unwrap();
         let at = usize::try_from((page - 1) * 4096).unwrap();

@@ -82,9 +82,6 @@ pub async fn join_from_kubeedge(
     let order = Join { config: ConfigLocation { link: None, ..order.config.clone() }, ..order.clone() };
     let plan = Enrolment::plan(&order, found.base, say)?;
     let store = &plan.settings.database.data_source;
-    if *store == found.database {
-        bail!("database.dataSource is KubeEdge's own database, which stays as it is: name another file");
-    }
     if is_there(store) {
         bail!("{} is there already: run `keadm reset` first, or move it away", store.display());
     }
@@ -97,11 +94,10 @@ pub async fn join_from_kubeedge(
         machine.stop().await?;
         say(format!("stopped {UNIT} of KubeEdge"));
     }
-    let mut exchanged = Exchanged::default();
-    let moved = move_over(&plan, (&found.database, machine), (&before, &mut exchanged), env, say).await;
+    let moved = move_over(&plan, (&found.database, machine), &before, env, say).await;
     let Err(error) = moved else { return Ok(()) };
     let has_joined = is_there(&order.config.file);
-    let (undone, restored) = undo(&order, store, (machine, &before, &exchanged), has_joined).await;
+    let (undone, restored) = undo(&order, store, (machine, &before), has_joined).await;
     Err(error.context(match undone {
         Ok(()) => restored,
         Err(undone) => format!("{restored}, but: {}", daemon::sentence(&undone)),
@@ -135,7 +131,7 @@ async fn look(machine: &Machine, order: &Join, env: &Env) -> Result<UnitState> {
 async fn move_over(
     plan: &Enrolment<'_>,
     (database, machine): (&Path, &Machine),
-    (before, exchanged): (&UnitState, &mut Exchanged),
+    before: &UnitState,
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
@@ -151,10 +147,11 @@ async fn move_over(
     take_over(plan, database, env, say).await?;
     plan.enrol(say).await?;
     let config = &plan.order().config;
-    machine.exchange(before, &config.file, exchanged).await?;
-    // Before it runs: whatever happens then, there is a way back.
+    // Before anything is exchanged: whatever happens then, there is a way back.
+    let exchanged = machine.exchange_of(before);
     let record = Record { v: 1, before: before.clone(), exchanged: exchanged.clone() };
     write(&record_of(config), &serde_json::to_string_pretty(&record)?, 0o600)?;
+    machine.exchange(&exchanged, &config.file).await?;
     if let Some(kept) = &exchanged.kept {
         say(format!("KubeEdge's unit is kept beside {}", kept.display()));
     }
@@ -272,19 +269,20 @@ fn say_imported(
 async fn undo(
     order: &Join,
     store: &Path,
-    (machine, before, exchanged): (&Machine, &UnitState, &Exchanged),
+    (machine, before): (&Machine, &UnitState),
     has_joined: bool,
 ) -> (Result<()>, String) {
     let back = async {
         if has_joined {
-            machine.stop_ours(exchanged).await?;
+            let exchanged = machine.exchange_of(before);
+            machine.stop_ours(&exchanged).await?;
+            machine.restore(&exchanged, before, &order.config.file).await?;
             // What the cloud does not take back now `keadm free` does.
             node::reset(&order.config, true, &mut |_| {}).await?;
             drop(fs::remove_file(record_of(&order.config)));
         } else {
             remove_store(store)?;
         }
-        machine.restore(exchanged, before).await?;
         if before.is_active && !before.is_ours {
             machine.start().await.context("KubeEdge's edgecore does not start again")?;
         }
@@ -350,7 +348,7 @@ pub async fn back_to_kubeedge(
     if is_there(&config.file) {
         node::reset(config, force, say).await?;
     }
-    machine.restore(&record.exchanged, &record.before).await?;
+    machine.restore(&record.exchanged, &record.before, &config.file).await?;
     if let Some(unit) = &record.exchanged.kept {
         say(format!("{} is KubeEdge's again", unit.display()));
     }

@@ -135,34 +135,32 @@ impl Machine {
         Ok(holders)
     }
 
-    /// Puts the unit of this release in the place of KubeEdge's. `before`: what [`Machine::look`] found. `done` says what is to be undone,
-    /// also when it fails.
-    pub(super) async fn exchange(
-        &self,
-        before: &UnitState,
-        config: &Path,
-        done: &mut Exchanged,
-    ) -> Result<()> {
+    /// What an exchange changes. `before`: what [`Machine::look`] found.
+    pub(super) fn exchange_of(&self, before: &UnitState) -> Exchanged {
         if self.systemctl.is_none() || before.is_ours {
-            return Ok(());
+            return Exchanged::default();
         }
+        let own = before.fragment.clone().filter(|path| path.starts_with(&self.units));
+        Exchanged { kept: own, made: Some(self.units.join(UNIT)) }
+    }
+
+    /// Puts the unit of this release in the place of KubeEdge's.
+    pub(super) async fn exchange(&self, exchange: &Exchanged, config: &Path) -> Result<()> {
+        let Some(unit) = &exchange.made else { return Ok(()) };
         // Links of the targets that want it, which the new file makes anew.
         self.systemctl(&["disable", UNIT]).await?;
-        if let Some(own) = before.fragment.as_deref().filter(|path| path.starts_with(&self.units)) {
+        if let Some(own) = &exchange.kept {
             let kept = kept(own);
             if is_there(&kept) {
                 bail!("{} is there already: move it away, it is of an earlier move", kept.display());
             }
             fs::rename(own, &kept).with_context(|| format!("cannot rename {}", own.display()))?;
-            done.kept = Some(own.to_owned());
         }
         self.systemctl(&["daemon-reload"]).await?;
         // That of a package of this release, which KubeEdge's had hidden.
         let packaged = self.property("FragmentPath").await?;
         if !starts_from(Path::new(&packaged), config) {
-            let unit = self.units.join(UNIT);
-            write(&unit, &self.unit(config)?, 0o644)?;
-            done.made = Some(unit);
+            write(unit, &self.unit(config)?, 0o644)?;
             self.systemctl(&["daemon-reload"]).await?;
         }
         Ok(())
@@ -173,18 +171,20 @@ impl Machine {
         self.systemctl(&["enable", "--now", UNIT]).await.map(drop)
     }
 
-    /// Puts KubeEdge's unit back as it was.
-    pub(super) async fn restore(&self, exchanged: &Exchanged, before: &UnitState) -> Result<()> {
-        if self.systemctl.is_none() {
-            return Ok(());
-        }
-        if *exchanged != Exchanged::default() {
-            self.systemctl(&["disable", UNIT]).await?;
-        }
-        if let Some(made) = exchanged.made.as_deref().filter(|path| is_there(path)) {
+    /// Puts KubeEdge's unit back as it was, however far an exchange has come.
+    pub(super) async fn restore(
+        &self,
+        exchange: &Exchanged,
+        before: &UnitState,
+        config: &Path,
+    ) -> Result<()> {
+        let Some(made) = &exchange.made else { return Ok(()) };
+        // What cannot be disabled has no links, or keeps them for the unit that comes back.
+        drop(self.systemctl(&["disable", UNIT]).await);
+        if starts_from(made, config) {
             fs::remove_file(made).with_context(|| format!("cannot remove {}", made.display()))?;
         }
-        if let Some(own) = &exchanged.kept {
+        if let Some(own) = &exchange.kept {
             let kept = kept(own);
             if is_there(&kept) {
                 fs::rename(&kept, own).with_context(|| format!("cannot rename {}", kept.display()))?;
@@ -230,12 +230,12 @@ pub(super) struct UnitState {
     pub(super) is_enabled: bool,
 }
 
-/// What was changed.
+/// What an exchange changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Exchanged {
-    /// KubeEdge's unit file, which has another name now.
+    /// KubeEdge's unit file, which gets another name.
     pub(super) kept: Option<PathBuf>,
-    /// The unit file that was written.
+    /// The unit file of this release, unless a package brings one.
     pub(super) made: Option<PathBuf>,
 }
 

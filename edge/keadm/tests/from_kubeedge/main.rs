@@ -223,7 +223,7 @@ async fn without_the_flag_kubeedges_database_is_no_place_for_a_store() {
     assert!(refused.contains("keadm join --from-kubeedge"), "{refused}");
     let env = Env::real();
     let refused = join_from_kubeedge(&order, &edge.settings(), &edge.machine(), &env, &mut |_| {}).await;
-    assert!(format!("{:#}", refused.unwrap_err()).contains("KubeEdge's own database"));
+    assert!(format!("{:#}", refused.unwrap_err()).contains("another file in database.dataSource"));
     // A name that is not KubeEdge's, and no settings of KubeEdge's.
     let order = Join { node: "edge-2".to_owned(), ..edge.order(&cloud, cloud.token(3600, None).await) };
     let refused = join_from_kubeedge(&order, &edge.settings(), &edge.machine(), &env, &mut |_| {}).await;
