@@ -14,8 +14,11 @@ fn pods_keep_their_containers_over_the_move_and_mount_what_was_imported_when_the
         let host = Machine::new("moves");
         let runtime = cri::Grpc::new(&host.endpoint(), &host.endpoint(), SOON).unwrap();
         let mount = json!({ "volumes": [{ "name": "prices", "configMap": { "name": "prices" } }] });
-        let mut till =
-            pod("till", "cat /prices/apple; trap 'exit 0' TERM; while true; do sleep 0.1; done", mount);
+        let mut till = pod(
+            "till",
+            "read apple < /prices/apple; echo \"$apple\"; trap 'exit 0' TERM; while true; do sleep 0.1; done",
+            mount,
+        );
         till["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "prices", "mountPath": "/prices" }]);
         let plain = pod("plain", WAITS, json!({}));
         let made = [
@@ -26,7 +29,7 @@ fn pods_keep_their_containers_over_the_move_and_mount_what_was_imported_when_the
         for pod in [&till, &plain] {
             edge.meta(&format!("default/pod/{}", pod["metadata"]["name"].as_str().unwrap()), "pod", pod);
         }
-        let prices = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "apple": "three" },
+        let prices = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "apple": "three\n" },
             "metadata": { "namespace": "default", "name": "prices", "uid": "u-prices" } });
         edge.meta("default/configmap/prices", "configmap", &prices);
 

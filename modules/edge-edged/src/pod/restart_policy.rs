@@ -102,16 +102,17 @@ mod tests {
 
     #[test]
     fn a_container_of_a_kubelet_is_what_its_pod_says_until_its_image_is_another() {
-        let made = pod(json!({"containers": [{"name": "test_container", "image": "foo/image:v1"}]}));
-        let mut running = instance(&made, "test_container", "s", 0, RuntimeState::Running);
-        running.hash = Some(MadeOf::Kubelet(0x8e45_cbd0));
+        let made = pod(json!({"containers": [{"name": "c", "image": "foo/image:v1"}]}));
+        let mut running = instance(&made, "c", "s", 0, RuntimeState::Running);
+        let kubelets = kubelet_hash::of(&made.spec().containers[0]);
+        running.hash = Some(MadeOf::Kubelet(kubelets));
         assert!(!changed(&made, Some(&running)));
-        let other = pod(json!({"containers": [{"name": "test_container", "image": "foo/image:v2"}]}));
+        let other = pod(json!({"containers": [{"name": "c", "image": "foo/image:v2"}]}));
         assert!(changed(&other, Some(&running)));
         // Of the first Edged, which wrote its own hash in the kubelet's place.
-        running.hash = Some(MadeOf::Kubelet(made.hash("test_container")));
+        running.hash = Some(MadeOf::Kubelet(made.hash("c")));
         assert!(!changed(&made, Some(&running)) && changed(&other, Some(&running)));
-        running.hash = Some(MadeOf::Own(0x8e45_cbd0));
+        running.hash = Some(MadeOf::Own(kubelets));
         assert!(changed(&made, Some(&running)), "its own hash is no kubelet's");
         running.hash = None;
         assert!(!changed(&other, Some(&running)), "nothing is known of it");

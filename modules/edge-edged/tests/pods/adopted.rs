@@ -87,8 +87,11 @@ fn they_go_on_with_their_ids_and_what_could_not_be_imported_runs_until_the_cloud
         // They end as any others, and nothing of the move is left.
         node.forget("known").await;
         node.forget("lost").await;
-        node.until_gone("known").await;
-        node.until_gone("lost").await;
+        let ended = eventually(async || {
+            let left = node.runtime.list_sandboxes(Default::default()).await.unwrap();
+            (left.is_empty() && !lost_folder.exists()).then_some(())
+        });
+        ended.await.expect("nothing of them is left");
         let adopted = || node.store.list_rows(Table::Facts, Some(ADOPTED_PODS_FACT)).unwrap();
         let forgotten = eventually(async || adopted().is_empty().then_some(()));
         forgotten.await.expect("nobody needs to know whose they were");
