@@ -6,18 +6,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use contract::NodeName;
+use contract::ids::{KUBELET_ADDRESS_ANNOTATION, OWN_LABEL};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use noderegistry::plan::{self, TokenClaims};
-use noderegistry::{ADOPTED_ANNOTATION, Entry, Registry, Removal, Revoked};
+use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION, Entry, Registry, Removal, Revoked};
 use serde_json::json;
 
 /// The labels that KubeEdge's nodes have.
 const EDGE_LABELS: [&str; 2] = ["node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent"];
 /// Labels of nodes that hold the cluster up: no edge machine is one.
 const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+/// Where a RoleBinding of each Node of CloudCore's says so.
+const OWN_NODES: &str = "kubehive-nodes";
+/// So often a Node is tried to be taken from CloudCore.
+const UNDO_TRIES: usize = 5;
 
 /// Where a kubeconfig is that nobody names, as with KubeEdge's keadm.
 const KUBE_CONFIG: &str = "/root/.kube/config";
@@ -83,6 +90,58 @@ pub async fn adopt(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(St
         next(node)
     });
     Ok(())
+}
+
+/// Takes an adoption back, for a Node that goes back to KubeEdge: the Node stays as it is, an edge node, and is none of CloudCore's any
+/// more. The name is free.
+///
+/// # Errors
+/// When there is no such Node, when CloudCore made it itself, and when the cluster cannot be written.
+pub async fn undo_adoption(client: kube::Client, node: &NodeName, say: &mut dyn FnMut(String)) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let found = nodes.get_opt(node.as_str()).await.context("cannot read the Node")?;
+    let found = found.with_context(|| format!("there is no Node `{node}`"))?;
+    let annotations = found.metadata.annotations.clone().unwrap_or_default();
+    if annotations.contains_key(ENROLMENT_ANNOTATION) {
+        bail!("Node `{node}` was made by CloudCore and is no other's: `kubectl delete node {node}`");
+    }
+    let uid = found.metadata.uid.as_deref().context("the Node has no uid")?;
+    // First who may have it: a policy keeps the label on the Node while it is there.
+    let rights: Api<RoleBinding> = Api::namespaced(client.clone(), OWN_NODES);
+    match Registry::new(client).free(node).await? {
+        Removal::Gone | Removal::NotThere => {}
+        Removal::Held(finalizers) => {
+            bail!("the name is not free yet: {}", held("edgenode", node.as_str(), &finalizers))
+        }
+    }
+    let patch = json!({ "metadata": { "uid": uid, "labels": { OWN_LABEL: null },
+        "annotations": { ADOPTED_ANNOTATION: null, KUBELET_ADDRESS_ANNOTATION: null } } });
+    let mut refused = None;
+    // CloudCore may say once more that the Node is its own until it has seen that it is not.
+    for _ in 0..UNDO_TRIES {
+        match rights.delete(node.as_str(), &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot delete the RoleBinding {OWN_NODES}/{node}"));
+            }
+        }
+        match nodes.patch(node.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => {
+                say(format!(
+                    "Node `{node}` is none of this CloudCore's any more; its label {} stays, by which KubeEdge has it",
+                    EDGE_LABELS[0]
+                ));
+                return Ok(());
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) => Err(error).context("the Node's annotation is not taken away"),
+        None => Ok(()),
+    }
 }
 
 /// What brings a machine to a name. One that was a node has that node's certificate and store still, and `keadm join` refuses it.

@@ -60,7 +60,13 @@ enum Command {
     /// Lets an edge node have the cluster's Node of its name: one of KubeEdge, one made by hand, or one that was deleted
     ///
     /// Annotates the Node with its own uid and labels it as an edge node. Without a Node, CloudCore makes a new one.
-    Adopt(NodeArgs),
+    Adopt {
+        #[command(flatten)]
+        of: NodeArgs,
+        /// Take it back: the Node stays, and is none of this CloudCore's any more. For one that goes back to KubeEdge
+        #[arg(long)]
+        undo: bool,
+    },
     /// Evicts a node: its links end within seconds and its name is barred until `keadm free`
     ///
     /// The same as `kubectl label edgenode NODE kubehive.io/revoked=true`. Its Node and pods stay in the cluster until
@@ -99,6 +105,13 @@ enum Command {
         /// The node's name; the host's if left out
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
+        /// Take the node over from KubeEdge's edgecore on this machine: its settings, its database and its running containers
+        ///
+        /// KubeEdge's edgecore is stopped, what its database holds is copied into a store of this release, and this edgecore starts in its
+        /// place and takes up the containers as they are. Nothing of KubeEdge's is written; `keadm reset --to-kubeedge` goes back. The
+        /// node's Node is to be adopted before (`keadm adopt NODE`). FILE: KubeEdge's edgecore.yaml, if it lies elsewhere.
+        #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = config::edge::KUBEEDGE_PATH)]
+        from_kubeedge: Option<PathBuf>,
         /// CloudCore's port for certificates (10002, or the NodePort 30002)
         #[arg(short = 's', long, default_value_t = 10002)]
         certport: u16,
@@ -174,6 +187,9 @@ struct ResetEdge {
     /// Remove the files even if the cloud cannot be told
     #[arg(long)]
     force: bool,
+    /// Stop edgecore and start KubeEdge's again, from which the node came (`keadm join --from-kubeedge`); containers run on
+    #[arg(long)]
+    to_kubeedge: bool,
     #[command(flatten)]
     of_kubeedge: keadm::NoKubeEdgeFlags<keadm::OfReset>,
 }
@@ -263,9 +279,13 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Ctl(keadm::CtlCommand::Other(words)) => {
             bail!("{}", keadm::absent_of_ctl(words.first().map_or("", String::as_str)))
         }
-        Command::Adopt(of) => {
+        Command::Adopt { of, undo } => {
             let (client, node) = of.open().await?;
-            keadm::adopt(client, &node, &mut say).await
+            if undo {
+                keadm::undo_adoption(client, &node, &mut say).await
+            } else {
+                keadm::adopt(client, &node, &mut say).await
+            }
         }
         Command::Revoke { of, unused } => {
             let (client, node) = of.open().await?;
@@ -287,6 +307,7 @@ async fn run(cli: Cli) -> Result<()> {
             token,
             token_file,
             edgenode_name,
+            from_kubeedge,
             certport,
             config,
             set,
@@ -300,13 +321,21 @@ async fn run(cli: Cli) -> Result<()> {
                 cert: certport,
             };
             let token = token_of(token, token_file.as_deref())?;
-            let node = match edgenode_name {
+            let known = from_kubeedge.as_deref().map(keadm::kubeedge_node).transpose()?.flatten();
+            let node = match edgenode_name.or(known) {
                 Some(name) => name,
                 None => host_name()?,
             };
             let config = ConfigLocation::of(&config);
             let order = Join { cloud, token, node, config, set };
-            keadm::join(&order, &mut say).await
+            match from_kubeedge {
+                Some(from) => {
+                    let env = Env::real();
+                    keadm::join_from_kubeedge(&order, &from, &keadm::Machine::here(&env)?, &env, &mut say)
+                        .await
+                }
+                None => keadm::join(&order, &mut say).await,
+            }
         }
         Command::Init(order) => keadm::init(&order, &Env::real(), &mut say).await,
         Command::Manifest(order) => keadm::manifest(&order, &mut say).await,
@@ -315,9 +344,7 @@ async fn run(cli: Cli) -> Result<()> {
             keadm::teardown(&order, &Env::real(), &mut is_meant, &mut say).await
         }
         Command::Reset { side: Some(ResetCommand::Edge(of)), .. }
-        | Command::Reset { side: None, edge: of } => {
-            keadm::reset(&ConfigLocation::of(&of.config), of.force, &mut say).await
-        }
+        | Command::Reset { side: None, edge: of } => reset_edge(&of).await,
         Command::Sync(order) => keadm::show_sync(&order, Env::real().wall(), &mut say).await,
         Command::Upgrade(command) => keadm::upgrade(&command, &Env::real(), &mut say).await,
         Command::ConfigUpdate(order) => keadm::config_update(&order, &Env::real(), &mut say).await,
@@ -330,6 +357,20 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Other(words) => bail!("{}", keadm::absent(words.first().map_or("", String::as_str))),
         Command::Store(verb) => keadm::show_store(&verb, Env::real().wall(), &mut say),
     }
+}
+
+async fn reset_edge(of: &ResetEdge) -> Result<()> {
+    let config = ConfigLocation::of(&of.config);
+    if of.to_kubeedge {
+        let machine = keadm::Machine::here(&Env::real())?;
+        return keadm::back_to_kubeedge(&config, of.force, &machine, &mut say).await;
+    }
+    keadm::reset(&config, of.force, &mut say).await?;
+    if keadm::came_from_kubeedge(&config) {
+        say("the node came from KubeEdge, whose unit is kept: `keadm reset --to-kubeedge` puts it back"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// Whether a person at the terminal says yes.

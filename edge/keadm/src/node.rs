@@ -65,69 +65,111 @@ pub struct Join {
 /// # Errors
 /// A sentence with the cure. No file is left behind then, and the name is given back where the cloud had given it.
 pub async fn join(order: &Join, say: &mut dyn FnMut(String)) -> Result<()> {
-    let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
-    let token = JoinToken::parse(&order.token)?;
-    let endpoints = order.cloud.endpoints()?;
-    let Settings { settings, text, warnings } = settings(order, &node, &endpoints)?;
-    let hub = &settings.modules.edge_hub;
-    let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
-    let written = [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file];
-    for path in written.into_iter().chain([&renewed]) {
-        if is_there(path) {
-            bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
-        }
-    }
-    check_store(&settings.database.data_source, &node)?;
-    // The token is used up by asking: first what can fail here.
-    let places = [
-        (&hub.tls_private_key_file, 0o600),
-        (&hub.tls_cert_file, 0o644),
-        (&hub.tls_ca_file, 0o644),
-        (&order.config.file, 0o640),
-    ];
-    for (path, _) in places {
-        try_write(path, FILE_MAX)?;
-    }
-    warnings.into_iter().for_each(&mut *say);
-    let request = NodeRequest::new(node.as_str())?;
-    let ask = Request::get("/edge.crt")
-        .header("Authorization", format!("Bearer {}", token.jwt))
-        .header("NodeName", node.as_str())
-        .body(Full::new(Bytes::from(request.csr_der.clone())))?;
-    let trust = ServerTrust::Pin(token.ca_pin.clone());
-    let (host, port) = (endpoints.host, order.cloud.cert);
-    let answer = exchange(HttpsRequest { host, port, trust, identity: None, request: ask }).await?;
-    if answer.status != StatusCode::OK {
-        bail!("{}", told(answer.status, &answer.body));
-    }
-    say(format!("CloudCore's CA has the hash that the token pins ({}…)", &token.ca_pin[..12]));
-    let named =
-        pki::node_of_certificate(&answer.body).context("CloudCore did not answer with a certificate")?;
-    if named != node.as_str() {
-        bail!("CloudCore answered with the certificate of `{named}`");
-    }
-    let texts = [
-        request.key_pem.clone(),
-        pki::pem_of("CERTIFICATE", &answer.body),
-        pki::pem_of("CERTIFICATE", &answer.ca_der),
-        text,
-    ];
-    if let Err(error) = write_all(&places, &texts, say) {
-        let given_back = async {
-            let key = PrivateKeyDer::from_pem_slice(request.key_pem.as_bytes())?;
-            let identity = (vec![CertificateDer::from(answer.body.clone())], key);
-            give_back(&hub.http_server, vec![answer.ca_der.clone()], identity).await
-        };
-        let told = match given_back.await {
-            Ok(_) => "the name was given back; print another token with `keadm gettoken`".to_owned(),
-            Err(error) => not_given_back(error).to_string(),
-        };
-        return Err(error.context(format!("the node has not joined, and {told}")));
-    }
-    order.config.leave_link(&settings).into_iter().for_each(&mut *say);
-    say_ports(&settings, say).await;
-    say(format!("node `{node}` has joined; start edgecore --config {}", order.config.file.display()));
+    let plan = Enrolment::plan(order, EdgeCore::default(), say)?;
+    plan.enrol(say).await?;
+    say(format!("node `{}` has joined; start edgecore --config {}", plan.node, order.config.file.display()));
     Ok(())
+}
+
+/// A join that nothing on this machine stands against.
+pub(crate) struct Enrolment<'a> {
+    order: &'a Join,
+    pub(crate) node: NodeName,
+    token: JoinToken,
+    endpoints: Endpoints,
+    pub(crate) settings: EdgeCore,
+    /// `edgecore.yaml`.
+    text: String,
+}
+
+impl<'a> Enrolment<'a> {
+    /// Looks whether everything can be done. `base`: the settings that are changed where joining knows better.
+    pub(crate) fn plan(
+        order: &'a Join,
+        base: EdgeCore,
+        say: &mut dyn FnMut(String),
+    ) -> Result<Enrolment<'a>> {
+        let node = NodeName::parse(&order.node).context("--edgenode-name is not usable")?;
+        let token = JoinToken::parse(&order.token)?;
+        let endpoints = order.cloud.endpoints()?;
+        let Settings { settings, text, warnings } = settings(order, base, &node, &endpoints)?;
+        let hub = &settings.modules.edge_hub;
+        let renewed = IdentityFiles::renewed_beside(&hub.tls_cert_file);
+        let written = [&order.config.file, &hub.tls_cert_file, &hub.tls_private_key_file, &hub.tls_ca_file];
+        for path in written.into_iter().chain([&renewed]) {
+            if is_there(path) {
+                bail!("{} is there already: run `keadm reset` first, or move it away", path.display());
+            }
+        }
+        check_store(&settings.database.data_source, &node)?;
+        let plan = Enrolment { order, node, token, endpoints, settings, text };
+        // The token is used up by asking: first what can fail here.
+        for (path, _) in plan.places() {
+            try_write(path, FILE_MAX)?;
+        }
+        warnings.into_iter().for_each(&mut *say);
+        Ok(plan)
+    }
+
+    /// What was asked for.
+    pub(crate) fn order(&self) -> &Join {
+        self.order
+    }
+
+    /// What is written, and for whom.
+    fn places(&self) -> [(&PathBuf, u32); 4] {
+        let hub = &self.settings.modules.edge_hub;
+        [
+            (&hub.tls_private_key_file, 0o600),
+            (&hub.tls_cert_file, 0o644),
+            (&hub.tls_ca_file, 0o644),
+            (&self.order.config.file, 0o640),
+        ]
+    }
+
+    /// Asks the cloud and writes the files.
+    pub(crate) async fn enrol(&self, say: &mut dyn FnMut(String)) -> Result<()> {
+        let Enrolment { order, node, token, endpoints, settings, text } = self;
+        let hub = &settings.modules.edge_hub;
+        let request = NodeRequest::new(node.as_str())?;
+        let ask = Request::get("/edge.crt")
+            .header("Authorization", format!("Bearer {}", token.jwt))
+            .header("NodeName", node.as_str())
+            .body(Full::new(Bytes::from(request.csr_der.clone())))?;
+        let trust = ServerTrust::Pin(token.ca_pin.clone());
+        let (host, port) = (endpoints.host.clone(), order.cloud.cert);
+        let answer = exchange(HttpsRequest { host, port, trust, identity: None, request: ask }).await?;
+        if answer.status != StatusCode::OK {
+            bail!("{}", told(answer.status, &answer.body));
+        }
+        say(format!("CloudCore's CA has the hash that the token pins ({}…)", &token.ca_pin[..12]));
+        let named =
+            pki::node_of_certificate(&answer.body).context("CloudCore did not answer with a certificate")?;
+        if named != node.as_str() {
+            bail!("CloudCore answered with the certificate of `{named}`");
+        }
+        let texts = [
+            request.key_pem.clone(),
+            pki::pem_of("CERTIFICATE", &answer.body),
+            pki::pem_of("CERTIFICATE", &answer.ca_der),
+            text.clone(),
+        ];
+        if let Err(error) = write_all(&self.places(), &texts, say) {
+            let given_back = async {
+                let key = PrivateKeyDer::from_pem_slice(request.key_pem.as_bytes())?;
+                let identity = (vec![CertificateDer::from(answer.body.clone())], key);
+                give_back(&hub.http_server, vec![answer.ca_der.clone()], identity).await
+            };
+            let told = match given_back.await {
+                Ok(_) => "the name was given back; print another token with `keadm gettoken`".to_owned(),
+                Err(error) => not_given_back(error).to_string(),
+            };
+            return Err(error.context(format!("the node has not joined, and {told}")));
+        }
+        order.config.leave_link(settings).into_iter().for_each(&mut *say);
+        say_ports(settings, say).await;
+        Ok(())
+    }
 }
 
 /// All of them, or none.
@@ -146,9 +188,14 @@ fn write_all(places: &[(&PathBuf, u32)], texts: &[String], say: &mut dyn FnMut(S
     Ok(())
 }
 
-/// Refuses the store of another node, which a disk image has brought along, while somebody looks: edgecore would not start on it.
+/// Refuses the store of another node, which a disk image has brought along, and KubeEdge's, while somebody looks: edgecore would not
+/// start on it.
 fn check_store(path: &Path, node: &NodeName) -> Result<()> {
-    let of = is_there(path).then(|| StoreInspector::open(path).ok()?.node()).flatten();
+    let of = match is_there(path).then(|| StoreInspector::open(path)) {
+        Some(Err(error @ StoreError::OfKubeEdge { .. })) => return Err(error.into()),
+        Some(Ok(store)) => store.node(),
+        Some(Err(_)) | None => None,
+    };
     match of {
         Some(of) if of != node.as_str() => {
             Err(StoreError::OtherNode { path: path.to_owned(), of, node: node.to_string() }.into())
@@ -211,6 +258,11 @@ pub async fn reset(config: &ConfigLocation, force: bool, say: &mut dyn FnMut(Str
         ".salvage",
         ".mended",
         ".restored",
+        // KubeEdge's database, while it is read.
+        ".import",
+        ".import-wal",
+        ".import-shm",
+        ".import-journal",
         ".replaced",
         ".replaced-wal",
         ".replaced.key",
@@ -323,9 +375,9 @@ struct Settings {
     warnings: Vec<String>,
 }
 
-/// The defaults, what joining knows, then `--set`.
-fn settings(order: &Join, node: &NodeName, endpoints: &Endpoints) -> Result<Settings> {
-    let mut settings = EdgeCore::default();
+/// `base`, what joining knows, then `--set`.
+fn settings(order: &Join, base: EdgeCore, node: &NodeName, endpoints: &Endpoints) -> Result<Settings> {
+    let mut settings = base;
     settings.modules.edged.hostname_override = node.as_str().to_owned();
     settings.modules.edge_hub.http_server.clone_from(&endpoints.https);
     settings.modules.edge_hub.quic.server.clone_from(&endpoints.quic);
@@ -460,7 +512,7 @@ mod tests {
         assert_eq!(EdgeCore::default().modules.edge_hub.heartbeat, 10, "named, and the default");
         let node = NodeName::parse("edge-1").unwrap();
         let Settings { settings, text, .. } =
-            super::settings(&order, &node, &order.cloud.endpoints().unwrap()).unwrap();
+            super::settings(&order, EdgeCore::default(), &node, &order.cloud.endpoints().unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("edgecore.yaml");
         fs::write(&file, &text).unwrap();

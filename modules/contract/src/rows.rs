@@ -26,6 +26,20 @@ pub const RELEASED_PODS_FACT: &str = "released-pod";
 /// writes them, and TaskManager goes on with these parts.
 pub const CONFIRMED_TASKS_FACT: &str = "confirmed-task";
 
+/// The first key of the pods that another daemon's edge node (KubeEdge's) ran before this one took the node over, by their uids,
+/// without a value: what the runtime has of them carries no node's name. Who imports its store writes them; Edged forgets those that
+/// are gone.
+pub const ADOPTED_PODS_FACT: &str = "adopted-pod";
+
+/// The first key of the one row, with an empty second key and no value, that says that the store was filled from another daemon's, of
+/// which a part may have been unreadable. While it is there a pod that the store does not have counts as unwanted only if this node has
+/// reported it; Edged removes it once all that runs is known.
+pub const IMPORTED_STORE_FACT: &str = "imported-store";
+
+/// The first key of the mappers that were registered with another daemon, by their protocols: whoever speaks first for a device of such a
+/// protocol is taken as registered. The value is DeviceTwin's own.
+pub const KNOWN_MAPPERS_FACT: &str = "known-mapper";
+
 const FORMAT_1: u8 = 1;
 
 /// Why something is no row, or bytes are none.

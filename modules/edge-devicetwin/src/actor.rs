@@ -32,6 +32,7 @@ use crate::catalog::{self, Catalog};
 use crate::connections::CallerQuotas;
 use crate::denials::Denials;
 use crate::events::Event;
+use crate::import::KnownMapper;
 use crate::mapper::{PushOutcome, Session};
 use crate::members::Member;
 use crate::object_reader::Pod;
@@ -59,6 +60,8 @@ pub struct DeviceTwin {
     /// The mapper of each protocol.
     sessions: BTreeMap<String, Session>,
     session_number: u64,
+    /// Mappers that had registered with KubeEdge's edgecore, by their protocols, and did not speak since.
+    known_mappers: BTreeMap<String, KnownMapper>,
     /// Protocols whose mappers have to be told of changes that the store has not taken yet.
     unpushed: BTreeSet<String>,
     /// The node's pods, for mappers may be in one.
@@ -107,6 +110,7 @@ impl DeviceTwin {
             members: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_number: 0,
+            known_mappers: BTreeMap::new(),
             unpushed: BTreeSet::new(),
             pods: BTreeMap::new(),
             usages: BTreeMap::new(),
@@ -220,6 +224,7 @@ impl DeviceTwin {
         let kept = cx.env().blocking(move || store::load(&store)).await?;
         let mut kept = kept.map_err(|error| Fault::from_error(&error))?;
         kept.tell(cx.env());
+        self.known_mappers = std::mem::take(&mut kept.known_mappers);
         let now = updates::rfc3339(cx.wall()).unwrap_or_default();
         for (id, state) in std::mem::take(&mut kept.states) {
             let twins = kept.twins.remove(&id).unwrap_or_default();

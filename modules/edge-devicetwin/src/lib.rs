@@ -31,6 +31,7 @@ mod error;
 mod events;
 mod health;
 mod identity;
+pub mod import;
 mod listeners;
 mod mapper;
 mod mapper_connection;

@@ -127,7 +127,8 @@ impl ReadObjects {
     }
 }
 
-fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+/// An object's JSON; members that are null are none.
+pub(crate) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     let mut value: serde_json::Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     crd::without_nulls(&mut value);
     serde_json::from_value(value).map_err(|error| error.to_string())

@@ -114,7 +114,7 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// Whether a property may be called that (KubeEdge).
-fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(is_plain) {
         return Ok(());
     }

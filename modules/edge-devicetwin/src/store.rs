@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calls::{Calls, Remembered};
 use crate::events::Event;
+use crate::import::{self, KnownMapper};
 use crate::mapper::MapperRecord;
 use crate::push::{Acknowledged, Call};
 use crate::twin::{State, Twin};
@@ -82,6 +83,8 @@ pub(crate) struct StoredState {
     pub(crate) twins: BTreeMap<DeviceName, BTreeMap<String, Twin>>,
     pub(crate) mappers: BTreeMap<String, (MapperRecord, Acknowledged)>,
     pub(crate) calls: BTreeMap<DeviceName, Vec<Remembered>>,
+    /// Mappers that had registered with KubeEdge's edgecore, by their protocols.
+    pub(crate) known_mappers: BTreeMap<String, KnownMapper>,
     unreadable: Vec<UnreadableRow>,
 }
 
@@ -144,6 +147,9 @@ pub(crate) fn load(store: &Store) -> Result<StoredState, StoreError> {
         } else if let Some(id) = model.and_then(|key| key.parse::<DeviceName>().ok()) {
             has.models.insert(id, digest);
         }
+    }
+    for row in store.list_rows(Table::Facts, Some(rows::KNOWN_MAPPERS_FACT))? {
+        stored.known_mappers.extend(import::known_mapper(&row.value).map(|known| (row.key2, known)));
     }
     for (protocol, has) in acknowledged {
         if let Some((_, known)) = stored.mappers.get_mut(&protocol) {

@@ -319,6 +319,7 @@ impl Edged {
             node_taints,
             node_resources,
             is_cordoned,
+            adopted,
         } = view;
         self.parsed = parsed;
         let mirrors = mirrors::take(&mut pods.valid);
@@ -389,6 +390,7 @@ impl Edged {
             self.reconcile_at(cx.now() + RELEASES_EVERY, cx);
         }
         self.forget_released(released, cx);
+        self.forget_adopted(adopted, cx);
         let changed = self.versions.as_ref().map(|before| versions.changed_since(before));
         self.versions = Some(versions);
         if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
@@ -428,6 +430,27 @@ impl Edged {
         cx.spawn(async move {
             if let Err(error) = store.forget_released(gone).await {
                 tracing::warn!(%error, "releases of pods that are gone stay in the store");
+            }
+        });
+    }
+
+    /// Forgets of which pods another daemon made the containers once nobody wants them and nothing of them is left. What fails now is
+    /// done the next time.
+    fn forget_adopted(&self, adopted: BTreeSet<String>, cx: &Context<EdgedMsg>) {
+        let wanted = self.wanted.as_ref().filter(|_| !adopted.is_empty() && self.store.is_whole());
+        // What is there nobody knows before the runtime was listed.
+        let (Some(wanted), Some(left)) = (wanted, &self.left) else { return };
+        let is_left = |uid: &String| left.iter().any(|(id, _)| id.uid == *uid);
+        let gone: Vec<String> =
+            adopted.difference(wanted).filter(|uid| !self.pods.has(uid)).cloned().collect();
+        let gone: Vec<String> = gone.into_iter().filter(|uid| !is_left(uid)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        cx.spawn(async move {
+            if let Err(error) = store.forget_adopted(gone).await {
+                tracing::warn!(%error, "which pods were another daemon's stays in the store");
             }
         });
     }

@@ -65,8 +65,8 @@ pub(crate) fn orphan_kept(env: &Env, pod: &PodId) {
     tracing::warn!(
         pod = %pod.name,
         uid = %pod.uid,
-        "pod is not in the store, which is new or has lost rows: left alone. After a join edgecore ends it at its second start, if nobody \
-         wants it; `crictl rmp` ends it now"
+        "pod is not in the store, which is new, has lost rows or was another daemon's: left alone. After a join edgecore ends it at its \
+         second start, if nobody wants it, unless the node came from KubeEdge; `crictl rmp` ends it now"
     );
 }
 

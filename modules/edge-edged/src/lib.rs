@@ -33,6 +33,7 @@ mod error;
 mod events;
 mod eviction;
 mod images;
+pub mod import;
 mod json_error;
 mod kubelet_metrics;
 mod logs;

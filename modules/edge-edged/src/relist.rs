@@ -29,6 +29,7 @@ impl Edged {
         for (id, grace) in left.clone() {
             self.orphan(id, grace, cx);
         }
+        self.import_done(&left, cx);
         self.left = Some(left);
         if is_first && self.is_waited_for {
             self.reconcile_at(cx.now(), cx);
@@ -37,6 +38,24 @@ impl Edged {
         if !self.node.is_ready() {
             self.tick(cx);
         }
+    }
+
+    /// A store that was filled from another daemon's is as any other once all that is here is known: nothing is left that it could
+    /// not read there.
+    fn import_done(&self, left: &[(PodId, Option<u32>)], cx: &Context<EdgedMsg>) {
+        let Some(wanted) = self.wanted.as_ref().filter(|_| self.store.is_imported() && self.store.is_whole())
+        else {
+            return;
+        };
+        if !left.iter().all(|(id, _)| wanted.contains(&id.uid) || self.pods.has(&id.uid)) {
+            return;
+        }
+        let store = self.store.clone();
+        cx.spawn(async move {
+            if let Err(error) = store.import_done().await {
+                tracing::warn!(%error, "that the import is done is not kept");
+            }
+        });
     }
 
     /// In a start that needs care those of which something runs are taken up as soon as that is known.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use apimachinery::names::is_extended_resource;
@@ -68,6 +69,8 @@ pub(crate) struct StoreView {
     pub(crate) node_resources: BTreeMap<String, u64>,
     /// No pod may be scheduled to the node.
     pub(crate) is_cordoned: bool,
+    /// The uids of the pods that another daemon ran here before.
+    pub(crate) adopted: BTreeSet<String>,
 }
 
 impl StoreView {
@@ -106,13 +109,15 @@ fn extended_resources(node: &Value) -> BTreeMap<String, u64> {
 #[derive(Clone)]
 pub(crate) struct EdgedStore {
     store: Store,
+    /// It was filled from another daemon's, and not all that runs is known yet. Known once there was a [`EdgedStore::view`].
+    imported: Arc<AtomicBool>,
     /// What was reported of each pod last. Known once there was a [`EdgedStore::view`].
     pub(crate) reported: ReportedStatuses,
 }
 
 impl EdgedStore {
     pub(crate) fn new(store: Store) -> Self {
-        EdgedStore { store, reported: ReportedStatuses::default() }
+        EdgedStore { store, imported: Arc::default(), reported: ReportedStatuses::default() }
     }
 
     /// Reads everything that says which pods should run here. `parsed`: pods of the last time, by the hash of their JSON.
@@ -127,6 +132,9 @@ impl EdgedStore {
         self.reported.load(&self.store)?;
         let mut view = StoreView { versions: self.versions()?, ..StoreView::default() };
         view.pods.reported = self.reported.all();
+        let imported = self.store.get_row(Table::Facts, rows::IMPORTED_STORE_FACT, "")?;
+        self.imported.store(imported.is_some(), Ordering::Relaxed);
+        view.adopted = self.adopted_pods()?;
         let released = self.store.list_rows(Table::Facts, Some(rows::RELEASED_PODS_FACT))?;
         view.pods.released = released.into_iter().map(|row| row.key2).collect();
         for object in self.store.list_objects(PODS, None)? {
@@ -212,9 +220,10 @@ impl EdgedStore {
     }
 
     /// Whether a pod that is not in the store is really not wanted. A store that lost rows cannot say so; one that began
-    /// empty knows only of the pods that it has held since, whose status was reported.
+    /// empty, or with what could be read of another daemon's, knows only of the pods that it has held since, whose status was reported.
     pub(crate) fn absence_counts(&self, uid: &str) -> bool {
         let held = match self.store.opened() {
+            Opened::Clean if self.imported.load(Ordering::Relaxed) => self.reported.of(uid).status.is_some(),
             Opened::Clean => true,
             Opened::Fresh | Opened::Emptied => self.reported.of(uid).status.is_some(),
             Opened::Quarantined { .. } => false,
@@ -265,6 +274,40 @@ impl EdgedStore {
         };
         let writes = gone.into_iter().map(forget).collect();
         self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The uids of the pods that another daemon ran here before. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn adopted_pods(&self) -> Result<BTreeSet<String>, StoreError> {
+        let rows = self.store.list_rows(Table::Facts, Some(rows::ADOPTED_PODS_FACT))?;
+        Ok(rows.into_iter().map(|row| row.key2).collect())
+    }
+
+    /// Whether the store was filled from another daemon's, and not all that runs was known yet.
+    pub(crate) fn is_imported(&self) -> bool {
+        self.imported.load(Ordering::Relaxed)
+    }
+
+    /// Forgets of which pods another daemon made the containers: they are gone.
+    pub(crate) async fn forget_adopted(&self, gone: Vec<String>) -> Result<(), String> {
+        let forget = |key2: String| Write::DeleteRow {
+            table: Table::Facts,
+            key1: rows::ADOPTED_PODS_FACT.to_owned(),
+            key2,
+        };
+        let writes = gone.into_iter().map(forget).collect();
+        self.store.commit(writes).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// All that runs is known: from now on the store is as any other.
+    pub(crate) async fn import_done(&self) -> Result<(), String> {
+        let key1 = rows::IMPORTED_STORE_FACT.to_owned();
+        let done = Write::DeleteRow { table: Table::Facts, key1, key2: String::new() };
+        self.store.commit(vec![done]).await.map_err(|error| error.to_string())?;
+        self.imported.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Keeps how long a pod has been active, for the next start. When that fails the pod has more time.
@@ -374,6 +417,33 @@ mod tests {
         edged_store.forget_tokens(&Env::seeded(1), "u/").await.unwrap();
         assert_eq!(edged_store.token("u/a"), None);
         assert!(!edged_store.absence_counts("another"), "a fresh store knows of no pod");
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_imported_is_not_unwanted_until_all_that_runs_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let fact = |key1: &str, key2: &str| Write::PutRow {
+            table: Table::Facts,
+            key1: key1.to_owned(),
+            key2: key2.to_owned(),
+            value: Vec::new(),
+        };
+        let open = || Store::open(dir.path().join("db"), Options::new([1; 16])).unwrap();
+        let imported = vec![fact(rows::IMPORTED_STORE_FACT, ""), fact(rows::ADOPTED_PODS_FACT, "a")];
+        let store = open();
+        store.commit(imported).await.unwrap();
+        drop(store);
+        let store = open();
+        assert_eq!(*store.opened(), Opened::Clean);
+        let edged_store = EdgedStore::new(store.clone());
+        let view = edged_store.view("edge-1", &BTreeMap::new()).unwrap();
+        assert_eq!(view.adopted, BTreeSet::from(["a".to_owned()]));
+        assert!(edged_store.is_imported() && !edged_store.absence_counts("u"));
+        edged_store.forget_adopted(vec!["a".to_owned()]).await.unwrap();
+        edged_store.import_done().await.unwrap();
+        assert!(edged_store.absence_counts("u"));
+        let view = edged_store.view("edge-1", &BTreeMap::new()).unwrap();
+        assert!(view.adopted.is_empty() && edged_store.absence_counts("u"));
     }
 
     #[tokio::test]

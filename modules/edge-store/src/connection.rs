@@ -85,6 +85,13 @@ pub(crate) fn without_writes(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// A connection to a copy of another program's file: its log, or its journal, is folded in.
+pub(crate) fn copied(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    settings(&conn, 512)?;
+    Ok(conn)
+}
+
 /// A connection that may write the list of tables itself: for a copy that is nobody's only one.
 pub(crate) fn repairer(path: &Path) -> rusqlite::Result<Connection> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

@@ -82,6 +82,26 @@ pub enum StoreError {
         /// The node that opens it.
         node: String,
     },
+    /// The file is that of KubeEdge's edgecore, which the node may go back to.
+    #[error(
+        "{} is the database of KubeEdge's edgecore, and stays as it is: `keadm join --from-kubeedge` takes over what it holds, into \
+         another file; without that name another file in database.dataSource", path.display()
+    )]
+    OfKubeEdge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing can be read out of a file that was to be KubeEdge's.
+    #[error(
+        "{} is no database of KubeEdge's that can be read ({reason}): move it away, and nothing is taken over from it; the cloud \
+         sends what it held", path.display()
+    )]
+    NotKubeEdges {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is no file.
     #[error("{} does not exist; edgecore makes it when it starts, or name another one", path.display())]
     Missing {

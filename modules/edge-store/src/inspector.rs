@@ -16,7 +16,7 @@ use crate::read::{self, IntactRow};
 use crate::schema::{self, Meta, SchemaError};
 use crate::soundness::header;
 use crate::state::Damage;
-use crate::{StoreError, Table, connection, plan};
+use crate::{StoreError, Table, connection, kubeedge, plan};
 
 /// The resources whose objects a node is given.
 const RESOURCES: [&str; 14] = [
@@ -111,6 +111,9 @@ impl StoreInspector {
         }
         if let Some(reason) = header(&path)? {
             return Err(not_ours(reason));
+        }
+        if kubeedge::is_kubeedges(&path) {
+            return Err(StoreError::OfKubeEdge { path });
         }
         let (conn, meta) = connect(&path).map_err(|unfit| match unfit {
             SchemaError::Broken(reason) => not_ours(reason),

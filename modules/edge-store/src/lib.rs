@@ -34,6 +34,8 @@
 //! Without the key, or with another one, they count as damaged and come again from the cloud, as does a secret that
 //! stands in the open.
 //!
+//! KubeEdge's `edgecore.db` is no broken store: it is refused as it is, and [`read_kubeedge`] reads a copy of it.
+//!
 //! A copy for a backup is made beside a running store ([`back_up`]), and goes back while nobody has it ([`HeldStore::put_back`]).
 //!
 //! On a disk that takes no writes the file is opened all the same: it is read, each commit is refused with the reason
@@ -56,6 +58,7 @@ mod error;
 mod files;
 mod foreign;
 mod inspector;
+mod kubeedge;
 mod layout;
 mod mended_copy;
 mod node_key;
@@ -81,6 +84,7 @@ pub use copy::back_up;
 pub use error::StoreError;
 pub use files::{HeldStore, hold};
 pub use inspector::{InspectedReport, InspectedRow, StoreInspector};
+pub use kubeedge::{DeviceRow, KubeEdgeRows, MetaRow, TwinRow, read_kubeedge};
 pub use opening::Opened;
 pub use rows::{Class, Committed, Lookup, OutboxRow, Row, StoredObject, Table, UnknownRows, Write};
 pub use state::{Damage, DamagedRow, Snapshot};

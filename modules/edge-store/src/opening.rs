@@ -16,7 +16,7 @@ use crate::quarantine::{self, Interrupted, LOG, Quarantine};
 use crate::schema::{self, Meta, SchemaError};
 use crate::soundness::{header, log_is_lost};
 use crate::state::{Damage, DamagedRow};
-use crate::{Options, StoreError, UnknownRows, connection};
+use crate::{Options, StoreError, UnknownRows, connection, kubeedge};
 
 /// In the place of a table's name: all of the file.
 const WHOLE_FILE: &str = "file";
@@ -88,10 +88,13 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<OpenedStore, StoreE
     Ok(OpenedStore { conn, meta, opened: Opened::Clean, damaged: findings.damaged, unknown, node_key, lock })
 }
 
-/// Refuses a file that is no database and beside which nothing of ours lies: the name is a wrong one, and what has it is somebody
+/// Refuses a file of KubeEdge's, whose node may go back, and a file that is no database and beside which nothing of ours lies: the name is a wrong one, and what has it is somebody
 /// else's, to set aside least of all. A broken store of ours has its lock beside it, which is made first.
 fn check_never_ours(path: &Path) -> Result<(), StoreError> {
     check_regular(path)?;
+    if size(path)? > 0 && kubeedge::is_kubeedges(path) {
+        return Err(StoreError::OfKubeEdge { path: path.to_owned() });
+    }
     let is_ours = || [".lock", ".key", "-wal", ".salvage"].iter().any(|suffix| beside(path, suffix).exists());
     if size(path)? == 0 || header(path)?.is_none() || is_ours() {
         return Ok(());

@@ -76,6 +76,14 @@ impl Program {
     }
 }
 
+/// Which version the program at `path` says it is of, if it is one called `name`.
+///
+/// # Errors
+/// When there is none, it does not start, does not end, or says something else.
+pub async fn says_version(path: &Path, name: &str, env: &Env) -> Result<Version> {
+    Program::open(path)?.version(name, env).await
+}
+
 fn fits_machine(head: &[u8]) -> Result<()> {
     let (machine, is_64_bit) = elf::HERE;
     let name =

@@ -225,7 +225,11 @@ async fn until_on_store(store: &Path, within: Duration, clock: &dyn Clock) -> bo
 }
 
 /// Asks systemd, and answers what it prints.
-async fn systemctl(arguments: &[&str], env: &Env) -> Result<String> {
+/// Runs `systemctl` to its end, within two minutes, and answers what it printed.
+///
+/// # Errors
+/// When it does not start, does not end or fails, with what it said.
+pub async fn systemctl(arguments: &[&str], env: &Env) -> Result<String> {
     run("systemctl", arguments, SYSTEMD_WITHIN, env).await
 }
 

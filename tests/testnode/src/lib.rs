@@ -3,6 +3,7 @@
 //! the node reports is read from its outbox.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod kubelet;
 mod machine;
 mod node;
 mod objects;
@@ -11,6 +12,7 @@ mod reports;
 use std::future::Future;
 use std::time::Duration;
 
+pub use kubelet::{kubelet_hash, made_by_a_kubelet};
 pub use machine::Machine;
 pub use node::{Heard, Node, Plan, Stopped};
 pub use objects::{WAITS, condition, container, container_id, deleted, first, forget, pod, put, text, uid};

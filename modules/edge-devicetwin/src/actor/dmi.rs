@@ -51,6 +51,9 @@ impl DeviceTwin {
         let identity = self.identity_of(caller, cx).await?;
         // A device that is not in the catalog could not be read, and is nobody's.
         let protocol = self.catalog.protocol_of(&id).unwrap_or_default().to_owned();
+        if !self.sessions.contains_key(&protocol) {
+            self.take_known_mapper(caller, &identity, &protocol, cx).await?;
+        }
         if let Some(session) =
             self.sessions.get_mut(&protocol).filter(|session| session.mapper.identity == identity)
         {

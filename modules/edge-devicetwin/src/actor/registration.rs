@@ -14,6 +14,7 @@ use super::DeviceTwin;
 use crate::catalog;
 use crate::events::Event;
 use crate::identity::{self, MapperIdentity};
+use crate::import::{self, KnownMapper};
 use crate::mapper::{self, MapperRecord, Session};
 use crate::mapper_socket::{self, ExpectedPeer, MapperSocket};
 use crate::push::{Acknowledged, Pending, SentThisRun};
@@ -136,6 +137,39 @@ impl DeviceTwin {
         Ok(answer)
     }
 
+    /// Takes who speaks for a device of `protocol` as the mapper that had registered for it with KubeEdge's edgecore before the node
+    /// moved over: KubeEdge's mappers register once, when they begin. It is the one who listens at the address that was told then.
+    /// Whether it is.
+    pub(super) async fn take_known_mapper(
+        &mut self,
+        caller: &DmiCaller,
+        identity: &MapperIdentity,
+        protocol: &str,
+        cx: &Context<TwinMsg>,
+    ) -> Result<bool, DmiRefusal> {
+        let Some(KnownMapper { name, address, version }) = self.known_mappers.get(protocol).cloned() else {
+            return Ok(false);
+        };
+        let (uid, process, identity) = (caller.uid, caller.process.clone(), identity.clone());
+        let mapper =
+            MapperRecord { name, address, version, identity, uid, process, with_data: true, doubles: false };
+        let Ok(socket) = self.socket_of(&mapper) else { return Ok(false) };
+        if !matches!(cx.env().timeout(LIFE_SIGN_WITHIN, socket.connect()).await, Some(Ok(_))) {
+            return Ok(false);
+        }
+        self.claim(&mapper.identity, &mapper.name, protocol, cx).await?;
+        // It has the devices in some state or other, which no digest is of: each is told to it anew.
+        let pending = Pending::all(protocol, &self.catalog, &Acknowledged::default());
+        let of = |ids: &BTreeSet<DeviceName>| ids.iter().map(|id| (id.clone(), 0)).collect();
+        let has = Acknowledged { devices: of(&pending.devices), models: of(&pending.models) };
+        self.begin_session(protocol.to_owned(), mapper, (has, SentThisRun::default()), cx).await?;
+        if let Some(session) = self.sessions.get_mut(protocol) {
+            session.pending = pending;
+        }
+        self.push(protocol, cx);
+        Ok(true)
+    }
+
     /// What a mapper registers for: the protocol, or, while another mapper has that, the devices that name this one.
     async fn part_for(
         &self,
@@ -195,7 +229,11 @@ impl DeviceTwin {
             self.sessions.iter().filter(|entry| has_left(*entry)).map(|(other, _)| other.clone()).collect();
         let mut writes: Vec<_> = left.iter().map(|other| store::delete_mapper(other)).collect();
         writes.extend(store::put_mapper(&protocol, &mapper, &has));
+        if self.known_mappers.contains_key(&protocol) {
+            writes.push(import::forget_mapper(&protocol));
+        }
         self.commit(writes).await?;
+        self.known_mappers.remove(&protocol);
         self.sessions.retain(|other, _| !left.contains(other));
         for part in &left {
             let devices = self.catalog.put_part(part, false);

@@ -2,7 +2,7 @@ use super::*;
 use crate::pod::backoff::Failure;
 use crate::pod::parsed_pod::tests::pod;
 use crate::pod::sync_state::{ImageReady, ImageState};
-use crate::runtime::pods::RuntimeSandbox;
+use crate::runtime::pods::{MadeOf, RuntimeSandbox};
 use crate::volumes::PreparedVolumes;
 use serde_json::json;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(crate) fn instance(
         message: String::new(),
         image: String::new(),
         image_ref: String::new(),
-        hash: Some(pod.hash(name)),
+        hash: Some(MadeOf::Own(pod.hash(name))),
         message_path: String::new(),
         message_policy: String::new(),
         user: None,

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::parsed_pod::{ParsedPod, RestartPolicy, is_sidecar};
 use crate::pod::restart_rule::RuleAction;
-use crate::runtime::pods::{RuntimeContainer, RuntimeState};
+use crate::runtime::kubelet_hash;
+use crate::runtime::pods::{MadeOf, RuntimeContainer, RuntimeState};
 
 /// What the runtime says of a container that was ended for want of memory.
 const OUT_OF_MEMORY: &str = "OOMKilled";
@@ -19,7 +20,14 @@ pub(crate) fn has_failed(instance: &RuntimeContainer) -> bool {
 pub(crate) fn changed(pod: &ParsedPod, instance: Option<&RuntimeContainer>) -> bool {
     let differs = |instance: &RuntimeContainer| {
         let is_first = instance.attempt == 0 && defect::is_planted(Defect::NeedlessRestart);
-        is_first || instance.hash.is_some_and(|hash| hash != pod.hash(&instance.name))
+        let own = pod.hash(&instance.name);
+        let changed = |made_of: MadeOf| match made_of {
+            MadeOf::Own(hash) => hash != own,
+            MadeOf::Kubelet(hash) => {
+                hash != own && pod.container(&instance.name).map(kubelet_hash::of) != Some(hash)
+            }
+        };
+        is_first || instance.hash.is_some_and(changed)
     };
     instance.is_some_and(differs)
 }
@@ -90,6 +98,24 @@ mod tests {
         let mut ended = instance(&pod, &container.name, "s", 0, RuntimeState::Exited);
         ended.exit_code = code;
         restarts(&pod, container, &ended)
+    }
+
+    #[test]
+    fn a_container_of_a_kubelet_is_what_its_pod_says_until_its_image_is_another() {
+        let made = pod(json!({"containers": [{"name": "c", "image": "foo/image:v1"}]}));
+        let mut running = instance(&made, "c", "s", 0, RuntimeState::Running);
+        let kubelets = kubelet_hash::of(&made.spec().containers[0]);
+        running.hash = Some(MadeOf::Kubelet(kubelets));
+        assert!(!changed(&made, Some(&running)));
+        let other = pod(json!({"containers": [{"name": "c", "image": "foo/image:v2"}]}));
+        assert!(changed(&other, Some(&running)));
+        // Of the first Edged, which wrote its own hash in the kubelet's place.
+        running.hash = Some(MadeOf::Kubelet(made.hash("c")));
+        assert!(!changed(&made, Some(&running)) && changed(&other, Some(&running)));
+        running.hash = Some(MadeOf::Own(kubelets));
+        assert!(changed(&made, Some(&running)), "its own hash is no kubelet's");
+        running.hash = None;
+        assert!(!changed(&other, Some(&running)), "nothing is known of it");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
 use crate::pod::pod_cgroup::{self, PodCgroup};
 use crate::pod::resize;
+use crate::pod::restart_policy;
 use crate::pod::stopping;
 use crate::pod::sync_state::{ImageState, VolumeState};
 use crate::pod::worker::PodWorker;
@@ -91,8 +92,11 @@ impl PodWorker {
                     Some(ImageState::Failed(failure)) => Some(failure.clone()),
                     Some(ImageState::Ready(_)) | None => None,
                 };
-                let hash = Some(pod.hash(container));
-                let ran_before = self.seen.newest(container).is_some_and(|instance| instance.hash == hash);
+                // With the definition that it has now.
+                let ran = |instance: &RuntimeContainer| {
+                    instance.hash.is_some() && !restart_policy::changed(pod, Some(instance))
+                };
+                let ran_before = self.seen.newest(container).is_some_and(ran);
                 ActionInput::Image { before, ran_before }
             }
             Action::Start { container, .. } => {

@@ -39,7 +39,8 @@ pub(crate) struct TokenManager {
     cached: RefCell<BTreeMap<(String, TokenRequest), CachedToken>>,
 }
 
-fn key(uid: &str, want: &TokenRequest) -> String {
+/// The first key of a token's row.
+pub(crate) fn key(uid: &str, want: &TokenRequest) -> String {
     format!("{uid}/{}/{}", want.seconds, want.audience)
 }
 

@@ -8,10 +8,13 @@ use k8s_openapi::api::core::v1::Container;
 use crate::disk::layout;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::runtime::expansion::{ArgumentSpace, TooLong};
-use crate::runtime::sandbox;
+use crate::runtime::{kubelet_hash, sandbox};
 
 pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+/// The kubelet's hash of a container, which it compares as well: so a kubelet that takes the container up leaves it running.
 pub(crate) const HASH: &str = "io.kubernetes.container.hash";
+/// Edged's own hash, which covers more ([`ParsedPod::hash`]).
+pub(crate) const OWN_HASH: &str = "kubehive.io/container.hash";
 pub(crate) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 pub(crate) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
@@ -49,7 +52,8 @@ pub(crate) fn config(
     labels.insert(CONTAINER_NAME.to_owned(), container.name.clone());
     let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned());
     let annotations = HashMap::from([
-        (HASH.to_owned(), format!("{:x}", pod.hash(&container.name))),
+        (HASH.to_owned(), format!("{:x}", kubelet_hash::of(container))),
+        (OWN_HASH.to_owned(), format!("{:x}", pod.hash(&container.name))),
         (RESTART_COUNT.to_owned(), start.attempt.to_string()),
         (MESSAGE_PATH.to_owned(), message_path(container).to_owned()),
         (MESSAGE_POLICY.to_owned(), policy),

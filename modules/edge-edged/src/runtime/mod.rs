@@ -15,6 +15,7 @@ pub(crate) mod grant;
 pub(crate) mod hostname;
 pub(crate) mod huge_pages;
 pub(crate) mod ids;
+pub(crate) mod kubelet_hash;
 pub(crate) mod oom_score;
 pub(crate) mod pleg;
 pub(crate) mod pods;

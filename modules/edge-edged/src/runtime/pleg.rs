@@ -2,7 +2,7 @@
 //! now and then in any case.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -116,7 +116,8 @@ impl Pleg {
 
     async fn relist(&self) -> Result<(), Error> {
         let begun = self.env.now();
-        match pods::get_pods(&self.runtime, &self.node).await {
+        let adopted = self.adopted().await;
+        match pods::get_pods(&self.runtime, &self.node, &adopted).await {
             Ok(mut found) => {
                 self.list_disk(&mut found).await;
                 let since = self.relisted_at.replace(Some(begun)).map(|before| begun.since(before));
@@ -135,6 +136,21 @@ impl Pleg {
                 Err(error)
             }
         }
+    }
+
+    /// The pods whose containers may be another daemon's: those that were taken over with the node, and with them, whatever of theirs
+    /// could not be read then, all that should run here. Nothing on a node that was none of another's.
+    async fn adopted(&self) -> BTreeSet<String> {
+        let store = self.deps.store.clone();
+        let mut adopted = match self.env.blocking(move || store.adopted_pods()).await {
+            Ok(Ok(adopted)) => adopted,
+            // It is read again at the next list.
+            Ok(Err(_)) | Err(_) => BTreeSet::new(),
+        };
+        if !adopted.is_empty() {
+            adopted.extend(self.deps.active_pods.borrow().iter().map(|pod| pod.id.uid.clone()));
+        }
+        adopted
     }
 
     /// Adds the pods of which only a folder is left. An end that was cut short, when the pod was gone from the store and

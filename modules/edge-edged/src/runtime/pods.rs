@@ -1,6 +1,6 @@
 //! What the runtime has of a pod.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use beehive::defect::{self, Defect};
@@ -11,8 +11,8 @@ use cri::v1::{
 };
 use futures::future::{try_join, try_join_all};
 
-use crate::runtime::container::{CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY};
-use crate::runtime::sandbox::{POD_NAME, POD_NAMESPACE, POD_UID};
+use crate::runtime::container::{CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, OWN_HASH};
+use crate::runtime::sandbox::{NODE, POD_NAME, POD_NAMESPACE, POD_UID};
 
 /// Instances of one container that are looked at, those of the latest attempts: ours remove what is older.
 const INSTANCES_MAX: usize = 16;
@@ -81,12 +81,22 @@ pub(crate) struct RuntimeContainer {
     pub(crate) message: String,
     pub(crate) image: String,
     pub(crate) image_ref: String,
-    pub(crate) hash: Option<u64>,
+    /// What it was made of, as whoever made it reckons that.
+    pub(crate) hash: Option<MadeOf>,
     /// `terminationMessagePath` and its policy, as they were at the start.
     pub(crate) message_path: String,
     pub(crate) message_policy: String,
     /// As whom it was started, where the runtime says it (containerd from 2.0 on).
     pub(crate) user: Option<ContainerUser>,
+}
+
+/// What a container was made of, as a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MadeOf {
+    /// By Edged's own reckoning.
+    Own(u64),
+    /// By the annotation that kubelets write, and the first Edged, too: the container may be of KubeEdge's edged.
+    Kubelet(u64),
 }
 
 /// As whom a container's first process is started.
@@ -272,11 +282,16 @@ pub(crate) fn container_of(status: &ContainerStatus, sandbox: &str) -> RuntimeCo
         message: cut(&status.message, MESSAGE_MAX),
         image: status.image.as_ref().map(|image| cut(&image.image, WORD_MAX)).unwrap_or_default(),
         image_ref: cut(&status.image_ref, WORD_MAX),
-        hash: u64::from_str_radix(&note(HASH), 16).ok(),
+        hash: hash_of(&note(OWN_HASH), &note(HASH)),
         message_path: note(MESSAGE_PATH),
         message_policy: note(MESSAGE_POLICY),
         user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(user_of),
     }
+}
+
+fn hash_of(own: &str, kubelets: &str) -> Option<MadeOf> {
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    number(own).map(MadeOf::Own).or_else(|| number(kubelets).map(MadeOf::Kubelet))
 }
 
 fn user_of(user: &cri::v1::LinuxContainerUser) -> ContainerUser {
@@ -297,12 +312,22 @@ pub(crate) struct ListedPod {
     pub(crate) grace: Option<u32>,
 }
 
-/// Everything in the runtime that is of this node, by pod uid.
+/// Everything in the runtime that is of this node, by pod uid. What carries no node's name, as of a kubelet, is of this one where its
+/// pod is among the `adopted`.
 pub(crate) async fn get_pods(
     runtime: &Arc<dyn Runtime>,
     node: &str,
+    adopted: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, ListedPod>, cri::Error> {
-    let own = || HashMap::from([(crate::runtime::sandbox::NODE.to_owned(), node.to_owned())]);
+    let own = || match adopted.is_empty() {
+        true => HashMap::from([(NODE.to_owned(), node.to_owned())]),
+        // There is no selector for what lacks a label.
+        false => HashMap::new(),
+    };
+    let is_own = |labels: &HashMap<String, String>, uid: &str| match labels.get(NODE) {
+        Some(named) => named == node,
+        None => adopted.contains(uid),
+    };
     let sandboxes = runtime.list_sandboxes(PodSandboxFilter { label_selector: own(), ..Default::default() });
     let containers = runtime.list_containers(ContainerFilter { label_selector: own(), ..Default::default() });
     let (sandboxes, containers) = try_join(sandboxes, containers).await?;
@@ -319,7 +344,7 @@ pub(crate) async fn get_pods(
     for (labels, id, state, runs, grace) in sandboxes.chain(containers) {
         let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
         let uid = label(POD_UID);
-        if !crate::pod::parsed_pod::is_path_safe(&uid) {
+        if !crate::pod::parsed_pod::is_path_safe(&uid) || !is_own(&labels, &uid) {
             continue;
         }
         // They become parts of paths, too.

@@ -2,6 +2,7 @@
 // What the starts took is shown with --nocapture.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod adopted;
 mod attacks;
 mod cases;
 mod clocks;
