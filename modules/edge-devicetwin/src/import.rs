@@ -215,7 +215,7 @@ pub(crate) fn known_mapper(row: &[u8]) -> Option<KnownMapper> {
 /// Standard Base64 with its padding, as Go writes bytes into JSON.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
     let (mut bytes, mut bits, mut count) = (Vec::with_capacity(digits.len()), 0_u32, 0);
