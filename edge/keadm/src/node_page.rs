@@ -6,8 +6,8 @@ use config::edge::EdgeCore;
 
 use crate::node_socket::{self, OfNode};
 
-/// 4 MiB: the page has bounds of its own.
-const JSON_MAX: usize = 4 << 20;
+/// 8 MiB: the page has bounds of its own.
+const JSON_MAX: usize = 8 << 20;
 
 /// What is shown.
 #[derive(Args)]

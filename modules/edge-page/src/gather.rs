@@ -17,8 +17,8 @@ use crate::{events, outbox, view};
 
 /// 2 s for each of them to answer: an actor that is busy for longer is shown as that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// 128 pods or devices, 16 properties of a device, 256 bytes of a text.
-const BOUNDS: ViewBounds = ViewBounds { rows: 128, parts: 16, text: 256 };
+/// 128 pods or devices, 16 properties of a device, 512 bytes of a text: a sentence with its cure.
+const BOUNDS: ViewBounds = ViewBounds { rows: 128, parts: 16, text: 512 };
 
 /// Who is asked.
 #[derive(Clone)]

@@ -2,8 +2,8 @@
 
 /// 320 KiB: from then on rows are left out and counted.
 const ROOM: usize = 320 << 10;
-/// 400 bytes of one text, whatever its owner has cut it to.
-const TEXT_MAX: usize = 400;
+/// 600 bytes of one text, whatever its owner has cut it to.
+const TEXT_MAX: usize = 600;
 
 /// A document that grows.
 #[derive(Debug, Default)]

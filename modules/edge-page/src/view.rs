@@ -225,6 +225,10 @@ fn cell(html: &mut Html, column: &'static str, text: &str) {
 
 /// The same, in red where something is wrong.
 fn judged_cell(html: &mut Html, column: &'static str, text: &str, is_bad: bool) {
+    if text.is_empty() {
+        // A narrow page leaves out the name of a column of which there is nothing.
+        return cell(html, column, text);
+    }
     html.raw("<td data-l=\"").raw(column).raw(if is_bad { "\"><span class=\"bad\">" } else { "\"><span>" });
     html.text(text).raw("</span></td>");
 }

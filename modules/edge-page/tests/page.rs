@@ -72,7 +72,7 @@ impl Owners {
         let Some(EdgedMsg::Describe { reply, bounds }) = self.edged.next(LONG).await else {
             panic!("Edged is asked")
         };
-        assert!(bounds.rows <= 128 && bounds.text <= 256, "{bounds:?}");
+        assert!(bounds.rows <= 128 && bounds.text <= 512, "{bounds:?}");
         let pod = PodView { namespace: "d".to_owned(), name: pod.to_owned(), ..PodView::default() };
         reply.send(NodeView { pods: vec![pod], pods_in_all: 1, ..NodeView::default() });
         let Some(TwinMsg::Describe { reply, .. }) = self.twin.next(LONG).await else {

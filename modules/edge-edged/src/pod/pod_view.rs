@@ -95,7 +95,7 @@ mod tests {
             (Some("Evicted"), Some("low on memory"))
         );
         assert!(!is_well(&pulls) && !is_well(&evicted));
-        let unknown = pod_view(&pod(json!({"containers": []})), "", None);
-        assert_eq!((unknown.phase.as_str(), unknown.containers), ("", 0));
+        let unknown = pod_view(&pod(json!({})), "", None);
+        assert_eq!((unknown.phase.as_str(), unknown.containers), ("", 1));
     }
 }
