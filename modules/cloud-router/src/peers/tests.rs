@@ -40,7 +40,7 @@ use crate::tokens::{Callers, Tokens};
 
 const TOKEN: &str = "0123456789abcdef";
 const DAY: Duration = Duration::from_secs(86_400);
-/// 20 s that a call has.
+/// 20 s that a call has: half of it is far from that also where the machine is busy.
 const WITHIN_20: Duration = Duration::from_secs(20);
 
 /// What all CloudCores of a cluster have.
@@ -463,7 +463,7 @@ async fn a_cloudcore_that_is_gone_hangs_or_is_another_one_costs_a_known_time() {
         answered.says(503, words);
         answered.says(503, "the call was not made, try again");
         assert_eq!(answered.headers["retry-after"], "1");
-        assert!(took >= least && took < 3 * CONNECT_WITHIN, "{words}: {took:?}");
+        assert!(took >= least && took < WITHIN_20 / 2, "{words}: {took:?}");
         assert_eq!(counted(&door.status), (0, 1));
         assert_eq!(door.metrics.counters()["router_peer_unreached"], 1);
         call(&door, MQTT, &[], "on").await;
@@ -509,8 +509,7 @@ async fn a_cloudcore_that_falls_silent_with_a_call_in_hand_is_given_up_soon() {
     let answered = call(&door, MQTT, &[], "on").await;
     answered.says(502, "whether the call was made is not known");
     assert!(!answered.headers.contains_key("retry-after"), "it may have been made");
-    // A call has 20 s.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < WITHIN_20 / 2, "{:?}", began.elapsed());
     assert_eq!((counted(&door.status), door.metrics.counters()["router_passed_calls_lost"]), ((0, 1), 1));
 }
 
@@ -527,7 +526,7 @@ async fn where_nobody_can_say_who_has_the_node_what_was_heard_last_counts() {
     let silent = cluster.door(cluster.peer("cloudcore-a"), || None);
     let began = Instant::now();
     call(&silent, MQTT, &[], "on").await.says(503, "cannot be found out now");
-    assert!((LOOKUP_WITHIN..3 * LOOKUP_WITHIN).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!((LOOKUP_WITHIN..WITHIN_20 / 2).contains(&began.elapsed()), "{:?}", began.elapsed());
     // Nobody has it; and a CloudCore to which nothing can be passed.
     let nowhere = cluster.door(cluster.peer("cloudcore-a"), || Some(Ok(None)));
     call(&nowhere, MQTT, &[], "on").await.says(503, "no other one has it");
