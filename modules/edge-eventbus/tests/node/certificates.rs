@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
 };
-
 use tokio::process::Child;
 
 use super::child::mosquitto;
