@@ -428,17 +428,18 @@ mod tests {
             for (path, text) in all.iter().zip(before) {
                 fs::write(path, format!("{text}\n")).unwrap();
             }
+            let big = (96 << 20).to_string();
             fs::write(path(memory, usage), "60000000\n").unwrap();
             set(wanted).unwrap();
             let cpus = if is_v2 { ["20000 100000", "8"] } else { ["20000", "204"] };
-            assert_eq!(read(), [&(96 << 20).to_string(), cpus[0], cpus[1]]);
+            assert_eq!(read(), [big.as_str(), cpus[0], cpus[1]]);
             // The pages of files are taken back; the rest would be too much.
             let stat = "inactive_file 1000000\nactive_file 1000000\ntotal_inactive_file 1000000\ntotal_active_file 1000000\n";
             fs::write(path(memory, "memory.stat"), stat).unwrap();
             let smaller = |memory| Bounds { shares: 2, quota: None, memory: Some(memory) };
             let words = "cannot decrease memory limits: attempting to set pod memory limit (58000000) below current usage (58000000)";
             assert_eq!(set(smaller(58_000_000)).unwrap_err(), words);
-            assert_eq!(read(), [&(96 << 20).to_string(), cpus[0], if is_v2 { "1" } else { "2" }]);
+            assert_eq!(read(), [big.as_str(), cpus[0], if is_v2 { "1" } else { "2" }]);
             set(smaller(58_000_001)).unwrap();
             assert_eq!(read()[0], "58000001");
             // What can't be written is named, and the rest is set all the same.
