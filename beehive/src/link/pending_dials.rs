@@ -8,8 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::quic::ANSWER_WITHIN;
-
+/// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 450 ms after its last packet the answer to a dial is not on its way any more, mostly, and the packet is not yet sent again (600 ms). One
 /// that ends while it is on its way leaves the other end with half a handshake: a close of ours before its keys are there is too small a
 /// packet to be heeded (RFC 9000 section 14.1), and the answer is sent again for 10 s.

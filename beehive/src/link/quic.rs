@@ -40,8 +40,6 @@ const SLOT_CHECK: Duration = Duration::from_millis(200);
 const DIAL_CHECK: Duration = Duration::from_millis(100);
 /// 1 ms: one that found no slot is closed at once.
 const AT_ONCE: Duration = Duration::from_millis(1);
-/// 3 s without one packet from there: nobody answers, or UDP is blocked on the way.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// 200 ms: the round trip that a handshake assumes at first. First packets are then sent again after 0.6 s, 1.2 s…, so that
 /// an attempt that began before the way was whole finds it soon after.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(200);

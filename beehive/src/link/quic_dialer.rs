@@ -9,10 +9,8 @@ use rustls::pki_types::ServerName;
 use s2n_quic::client::Connect;
 use s2n_quic::provider::tls::rustls as quic_tls;
 
-use super::pending_dials::PendingDials;
-use super::quic::{
-    ANSWER_WITHIN, EndpointEvents, Handshakes, PROTOCOL, QuicConnection, STREAMS, limits, short_ids,
-};
+use super::pending_dials::{ANSWER_WITHIN, PendingDials};
+use super::quic::{EndpointEvents, Handshakes, PROTOCOL, QuicConnection, STREAMS, limits, short_ids};
 use super::tls;
 use super::tls::{Credentials, EndpointError, LiveCredentials};
 use super::transport::{Connection, DialError, Dialer};

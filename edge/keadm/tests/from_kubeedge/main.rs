@@ -158,7 +158,8 @@ async fn a_node_moves_over_with_all_that_it_holds_and_back_as_it_was() {
 #[actix_rt::test]
 async fn whatever_fails_kubeedges_edgecore_runs_again_and_nothing_is_left() {
     let (_api, cloud, env) = cloud().await;
-    let faults: [(&str, fn(&Edge), &str); 5] = [
+    type Fault = (&'static str, fn(&Edge), &'static str);
+    let faults: [Fault; 5] = [
         (
             "the database is none",
             |edge| fs::write(edge.database(), "x".repeat(8192)).unwrap(),
