@@ -151,7 +151,7 @@ mod tests {
             None => found.push(at.to_owned()),
             Some(section) => {
                 for (key, value) in section {
-                    leaves(&[at, &[key.clone()]].concat(), value, found);
+                    leaves(&[at, std::slice::from_ref(key)].concat(), value, found);
                 }
             }
         }
