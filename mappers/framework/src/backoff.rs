@@ -106,7 +106,7 @@ mod tests {
     fn what_breaks_off_again_and_again_is_dialled_ever_later_until_it_was_good_for_a_minute() {
         let at = |seconds| Moment(Duration::from_secs(seconds));
         let mut redial = Redial::new();
-        let mut lost = |redial: &mut Redial, answered: u64, ended: u64| {
+        let lost = |redial: &mut Redial, answered: u64, ended: u64| {
             redial.answered(at(answered));
             redial.answered(at(answered + 1));
             redial.lost(at(ended)).as_secs()
