@@ -225,7 +225,12 @@ impl Pulling {
                 sleep(pause).await;
                 continue;
             }
-            if former.is_some() && retry == RETRY.0 {
+            let was_there = former.is_some();
+            let is_gone = failure.refusal.codes.iter().any(|code| code.starts_with("ResourceUnknown"));
+            if let Some(former) = former.filter(|_| !is_gone) {
+                former.give_back(Line::to(Arc::clone(&self.line.camera))).await;
+            }
+            if was_there && retry == RETRY.0 {
                 tracing::debug!(reason = %failure.fault, "a pull point has ended, and is made anew");
             } else {
                 self.tell_all(&Fault::NoValue(format!(
