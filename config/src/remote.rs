@@ -65,7 +65,7 @@ const SEEN_BY: &str = "it is where it is seen whether edgecore is well";
 const NOTHING: &str = "it has no effect";
 
 /// What no job may change, and why.
-const CLOSED: [(&str, &str); 58] = [
+const CLOSED: [(&str, &str); 59] = [
     ("apiVersion", FORM),
     ("kind", FORM),
     ("database.dataSource", PATH),
@@ -118,6 +118,7 @@ const CLOSED: [(&str, &str); 58] = [
     ("modules.deviceTwin.mapperPorts", ACCESS),
     ("modules.deviceTwin.ruleCalls", ACCESS),
     ("modules.edgeStream", SEEN_BY),
+    ("modules.edgePage", ACCESS),
     ("modules.serviceBus.enable", ACCESS),
     ("modules.serviceBus.server", LISTENER),
     ("modules.serviceBus.port", LISTENER),
