@@ -80,6 +80,9 @@ pub fn is_due(
     if !silent.is_empty() || status.phase.is_empty() {
         return true;
     }
+    if verdict(status, spec).is_some() {
+        return true;
+    }
     if status.is_over() || status.under_way().count() >= spec.concurrency {
         return false;
     }
@@ -172,8 +175,18 @@ fn dispatch(status: &mut JobStatus, spec: &JobSpec, world: &World) {
 
 /// What the nodes come to. A job that has failed stays so, whatever those that are still at it come to.
 fn judge(status: &mut JobStatus, spec: &JobSpec) {
+    if let Some((phase, reason)) = verdict(status, spec) {
+        status.phase = phase.to_owned();
+        if let Some(reason) = reason {
+            status.reason = reason;
+        }
+    }
+}
+
+/// The phase that a job has by its nodes, and why it failed; `None`: the one that it has.
+fn verdict(status: &JobStatus, spec: &JobSpec) -> Option<(&'static str, Option<String>)> {
     if status.is_over() {
-        return;
+        return None;
     }
     let of = |phases: &[&str]| {
         status.node_status.iter().filter(|node| phases.contains(&node.phase.as_str())).count()
@@ -184,14 +197,18 @@ fn judge(status: &mut JobStatus, spec: &JobSpec) {
     // Rounded to two places, as KubeEdge does.
     let rate = ((failed * 100 + total / 2) / total.max(1)) as f64 / 100.0;
     if rate > spec.failure_tolerate {
-        status.phase = job_phase::FAILURE.to_owned();
-        status.reason =
-            format!("{failed} of {total} nodes failed, and failureTolerate is {}", spec.failure_tolerate);
-    } else if ended == total {
-        status.phase = job_phase::COMPLETED.to_owned();
-    } else if ended > 0 || of(&[node_phase::IN_PROGRESS]) > 0 {
-        status.phase = job_phase::IN_PROGRESS.to_owned();
+        let tolerate = spec.failure_tolerate;
+        let reason = format!("{failed} of {total} nodes failed, and failureTolerate is {tolerate}");
+        return Some((job_phase::FAILURE, Some(reason)));
     }
+    let phase = if ended == total {
+        job_phase::COMPLETED
+    } else if ended > 0 || of(&[node_phase::IN_PROGRESS]) > 0 {
+        job_phase::IN_PROGRESS
+    } else {
+        return None;
+    };
+    (status.phase != phase).then_some((phase, None))
 }
 
 /// Shortens what is said of each node to its share, what is needed least first: images that are there, then sentences about images,
@@ -310,6 +327,8 @@ mod tests {
             |status: &JobStatus, linked: &BTreeSet<NodeName>| is_due(status, &spec, linked, &BTreeMap::new());
         assert!(due(&JobStatus::default(), &nobody), "nobody has looked at it");
         assert!(due(&status, &names(&["a"])) && due(&status, &nobody), "it begins, or is asked for");
+        let gone = begun(vec![(name("gone"), Fitness::Unfit("no Node".to_owned()))]);
+        assert!(due(&gone, &nobody), "nobody is left, and that is still to be said");
         let running = advance(&status, &spec, &linked(&["a"]));
         assert!(!due(&running, &names(&["a", "b"])), "one at once");
         assert!(is_due(&running, &spec, &nobody, &[(name("a"), 0)].into()), "it is silent");

@@ -79,7 +79,7 @@ fn a_program_that_does_not_hold_is_put_back_with_its_cause() {
         ("unlinked", "Health", "no link to the cloud"),
         ("unready", "Health", "not Ready"),
         ("silent", "Health", "does not answer"),
-        ("dies", "Start", "start it by hand to see why"),
+        ("dies", "Start", "says why"),
         ("spoils", "Health", "no link to the cloud"),
     ];
     let put_back = |old: &Path, (behaviour, phase, cause): (&str, &str, &str)| {
