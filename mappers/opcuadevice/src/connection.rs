@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::chunk_sizes::Breach;
-use crate::connections::Dropped;
 use crate::connector::Dialler;
+use crate::dropped_sessions::Dropped;
 use crate::status;
 
 /// 3 signs of life without an answer.

@@ -13,6 +13,7 @@ mod chunk_sizes;
 mod connection;
 mod connections;
 mod connector;
+mod dropped_sessions;
 mod endpoint;
 mod last_sent;
 mod method;

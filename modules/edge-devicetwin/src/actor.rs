@@ -32,7 +32,7 @@ use crate::catalog::{self, Catalog};
 use crate::connections::CallerQuotas;
 use crate::denials::Denials;
 use crate::events::Event;
-use crate::import::KnownMapper;
+use crate::known_mapper::KnownMapper;
 use crate::mapper::{PushOutcome, Session};
 use crate::members::Member;
 use crate::object_reader::Pod;

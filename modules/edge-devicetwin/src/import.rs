@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
-use contract::rows;
 use crd::Device;
-use edge_store::{DeviceRow, Table, TwinRow, Write};
-use serde::{Deserialize, Serialize};
+use edge_store::{DeviceRow, TwinRow, Write};
+use serde::Deserialize;
 
+use crate::known_mapper::KnownMapper;
 use crate::mapper;
 use crate::plan::{self, TWINS_MAX};
 use crate::twin::{Side, State, Twin, Version};
@@ -20,8 +20,6 @@ const VALUE_MAX: usize = 4096;
 const DELETED: &str = "deleted";
 /// The types of values that twins have; any other is taken for the first.
 const TYPES: [&str; 5] = ["string", "int", "integer", "float", "boolean"];
-/// The version of a row of a mapper that is written.
-const VERSION: u32 = 1;
 
 /// What comes of a device.
 #[derive(Debug, Default)]
@@ -146,23 +144,6 @@ fn json<T: Default + for<'a> Deserialize<'a>>(what: &str, text: &str) -> Result<
     }
 }
 
-/// A mapper that had registered with KubeEdge, and does not know that it has another edgecore now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KnownMapper {
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) version: String,
-}
-
-/// The row of a mapper, frozen.
-#[derive(Serialize, Deserialize)]
-struct KnownMapperV1 {
-    v: u32,
-    name: String,
-    address: String,
-    version: String,
-}
-
 /// KubeEdge's record of a mapper (`MapperInfo`), as JSON; its address is in Base64.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -185,31 +166,9 @@ pub fn mapper(json: &str) -> Result<(String, String, Write), String> {
     let address = address.ok_or_else(|| "its address is not understood".to_owned())?;
     let version = format!("{} {}", info.version, info.api_version);
     let version: String = version.trim().chars().filter(|c| !c.is_control()).take(128).collect();
-    let row = KnownMapperV1 { v: VERSION, name: info.name.clone(), address, version };
-    // Texts under text keys: this cannot fail. An empty row is left out when it is read.
-    let value = serde_json::to_vec(&row).unwrap_or_default();
-    let write = Write::PutRow {
-        table: Table::Facts,
-        key1: rows::KNOWN_MAPPERS_FACT.to_owned(),
-        key2: info.protocol.clone(),
-        value,
-    };
+    let known = KnownMapper { name: info.name.clone(), address, version };
+    let write = known.put(&info.protocol);
     Ok((info.name, info.protocol, write))
-}
-
-/// Forgets a known mapper: one has registered.
-pub(crate) fn forget_mapper(protocol: &str) -> Write {
-    Write::DeleteRow {
-        table: Table::Facts,
-        key1: rows::KNOWN_MAPPERS_FACT.to_owned(),
-        key2: protocol.to_owned(),
-    }
-}
-
-/// The mapper of a row; `None`: another release wrote it.
-pub(crate) fn known_mapper(row: &[u8]) -> Option<KnownMapper> {
-    let KnownMapperV1 { v, name, address, version } = serde_json::from_slice(row).ok()?;
-    (v == VERSION).then_some(KnownMapper { name, address, version })
 }
 
 /// Standard Base64 with its padding, as Go writes bytes into JSON.
@@ -243,6 +202,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_mapper;
     use edge_store::{Options, Store};
     use serde_json::json;
 
@@ -320,7 +280,7 @@ mod tests {
         let (name, protocol, write) = mapper(record).unwrap();
         let Write::PutRow { key2, value, .. } = write else { panic!("{write:?}") };
         assert_eq!((name.as_str(), protocol.as_str(), key2.as_str()), ("modbus-mapper", "modbus", "modbus"));
-        let known = known_mapper(&value).unwrap();
+        let known = known_mapper::read(&value).unwrap();
         assert_eq!(known.address, "/etc/kubeedge/modbus.sock");
         assert_eq!(known.version, "v1.13.0 v1.0.0");
         for bad in [
@@ -331,6 +291,6 @@ mod tests {
         ] {
             assert!(mapper(bad).is_err(), "{bad}");
         }
-        assert_eq!(known_mapper(br#"{"v":2,"name":"a","address":"b","version":"c"}"#), None);
+        assert_eq!(known_mapper::read(br#"{"v":2,"name":"a","address":"b","version":"c"}"#), None);
     }
 }

@@ -32,6 +32,7 @@ mod events;
 mod health;
 mod identity;
 pub mod import;
+mod known_mapper;
 mod listeners;
 mod mapper;
 mod mapper_connection;

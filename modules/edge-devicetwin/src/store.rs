@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calls::{Calls, Remembered};
 use crate::events::Event;
-use crate::import::{self, KnownMapper};
+use crate::known_mapper::{self, KnownMapper};
 use crate::mapper::MapperRecord;
 use crate::push::{Acknowledged, Call};
 use crate::twin::{State, Twin};
@@ -149,7 +149,7 @@ pub(crate) fn load(store: &Store) -> Result<StoredState, StoreError> {
         }
     }
     for row in store.list_rows(Table::Facts, Some(rows::KNOWN_MAPPERS_FACT))? {
-        stored.known_mappers.extend(import::known_mapper(&row.value).map(|known| (row.key2, known)));
+        stored.known_mappers.extend(known_mapper::read(&row.value).map(|known| (row.key2, known)));
     }
     for (protocol, has) in acknowledged {
         if let Some((_, known)) = stored.mappers.get_mut(&protocol) {

@@ -44,9 +44,6 @@ use crate::static_pods::source::StaticPods;
 use crate::store::EdgedStore;
 use crate::typed_json;
 
-/// Where the kernel shows its cgroups.
-pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
-
 /// What is known of the node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeInfo {

@@ -7,10 +7,12 @@ use std::time::Duration;
 use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, SwapBehavior, Taint};
 
-use crate::dependencies::CGROUPS;
 use crate::eviction::plan::{self, Bound};
 use crate::shutdown::{self, plan::Group};
 use crate::versions;
+
+/// Where the kernel shows its cgroups.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;

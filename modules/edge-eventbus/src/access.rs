@@ -17,9 +17,9 @@ use beehive::Env;
 use crate::identity;
 use crate::packet::{ConnectCode, Password};
 use crate::peer::Peer;
-use crate::{places, plan};
+use crate::{place, plan};
 
-pub(crate) use absent::{Chain, Proof, Verdict};
+pub(crate) use absent::{Proof, Verdict};
 pub(crate) use acl::{Acl, Rights};
 pub(crate) use files::{Content, Files, content};
 pub(crate) use login_limiter::LoginLimiter;
@@ -92,7 +92,7 @@ impl Access {
             password_file: set(&config.password_file),
             acl_file: set(&config.acl_file),
             knows_acl: Cell::new(false),
-            has_open_place: places::of(config).iter().any(|place| !place.wants_certificates(&config.tls)),
+            has_open_place: place::of(config).iter().any(|place| !place.wants_certificates(&config.tls)),
             users: RefCell::default(),
             login_limiter: LoginLimiter::default(),
             problems: RefCell::default(),

@@ -89,6 +89,7 @@ mod own_broker;
 mod packet;
 mod peer;
 mod pending_connects;
+mod place;
 mod places;
 mod plan;
 mod publishing;

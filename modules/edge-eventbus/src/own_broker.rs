@@ -28,7 +28,7 @@ use crate::retained::Retained;
 use crate::rumqttd_router::{self, RouterRx};
 use crate::shared::Shared;
 use crate::tls::Tls;
-use crate::{events, figures, topic, web_socket};
+use crate::{events, figures, place, topic, web_socket};
 
 /// 5 s: a router that has been handed a message and has not answered by then never will.
 const STALL: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ impl OwnBroker {
         cx.spawn(end_in_time(Rc::clone(&shared)));
         cx.spawn(figures::tell(Rc::clone(&shared)));
         let bound = Rc::<RefCell<Places>>::default();
-        for place in places::of(config) {
+        for place in place::of(config) {
             cx.spawn(places::serve(place, Rc::clone(&shared), Rc::clone(&bound)).await);
         }
         news.notify_one();

@@ -1,8 +1,11 @@
 //! Where a connection comes from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
-use crate::access::Chain;
+/// Certificates in DER: that of a client, and those between it and a CA. None: they were too long to be kept, or an earlier edgecore kept
+/// none.
+pub(crate) type Chain = Arc<[Vec<u8>]>;
 
 /// Which listener took a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

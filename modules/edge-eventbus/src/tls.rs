@@ -16,11 +16,12 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::{Chain, Content, FileDefect};
+use crate::access::{Content, FileDefect};
 use crate::broker::Broker;
 use crate::error::ConnectionError;
 use crate::identity;
 use crate::peer::Certified;
+use crate::peer::Chain;
 
 /// 4 handshakes at once, and each keeps its place for 20 ms at least: at most 200 a second, whoever asks for them,
 /// because each takes a signature on the hive's own thread.

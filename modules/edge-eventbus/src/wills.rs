@@ -11,8 +11,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use edge_store::{Row, Table, Write};
 
-use crate::access::{Chain, Proof};
+use crate::access::Proof;
 use crate::packet::{Publish, Will};
+use crate::peer::Chain;
 use crate::quotas::{Quotas, Usage};
 use crate::{identity, plan, topic};
 

@@ -6,23 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Exchange;
+pub use crate::plan::Event;
 use crate::plan::{Phase, Progress};
 
 /// The first layout of the document.
 pub(crate) const LAYOUT: u32 = 1;
 /// 200 steps: with every resume a run has fewer.
 const STEPS_MAX: usize = 200;
-
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
-    /// A new program.
-    Upgrade,
-    /// One of a backup.
-    Rollback,
-    /// Other values in the settings; the program stays.
-    ConfigUpdate,
-}
 
 /// How edgecore is stopped and started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

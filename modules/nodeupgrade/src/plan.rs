@@ -5,7 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Event;
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A new program.
+    Upgrade,
+    /// One of a backup.
+    Rollback,
+    /// Other values in the settings; the program stays.
+    ConfigUpdate,
+}
 
 /// Three: a supervisor that is ended more often than this is not begun again with the new program.
 const RESUMES_MAX: u32 = 3;

@@ -11,7 +11,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_a_client_sends_keeps_its_length_and_leaves_nothing() {
+fn whatever_a_client_sends_keeps_its_length_but_for_empty_authorities_and_leaves_nothing() {
     let recorded = [
         bytes(include_str!("../../../modules/unixgrpc/tests/recorded/python.hex")),
         bytes(include_str!("../../../modules/unixgrpc/tests/recorded/go.hex")),
@@ -34,7 +34,9 @@ fn whatever_a_client_sends_keeps_its_length_and_leaves_nothing() {
                 }
             }
         });
-        assert_eq!(out.len(), input.len());
+        // An empty authority goes, a byte of a frame, which has nine before it.
+        let gone = input.len().checked_sub(out.len());
+        assert!(gone.is_some_and(|gone| gone <= input.len() / 10), "{gone:?} of {}", input.len());
         // What comes before the first call is nobody's authority.
         assert_eq!(out.get(..24), input.get(..24));
     });

@@ -14,7 +14,7 @@ use super::DeviceTwin;
 use crate::catalog;
 use crate::events::Event;
 use crate::identity::{self, MapperIdentity};
-use crate::import::{self, KnownMapper};
+use crate::known_mapper::{self, KnownMapper};
 use crate::mapper::{self, MapperRecord, Session};
 use crate::mapper_socket::{self, ExpectedPeer, MapperSocket};
 use crate::push::{Acknowledged, Pending, SentThisRun};
@@ -230,7 +230,7 @@ impl DeviceTwin {
         let mut writes: Vec<_> = left.iter().map(|other| store::delete_mapper(other)).collect();
         writes.extend(store::put_mapper(&protocol, &mapper, &has));
         if self.known_mappers.contains_key(&protocol) {
-            writes.push(import::forget_mapper(&protocol));
+            writes.push(known_mapper::forget(&protocol));
         }
         self.commit(writes).await?;
         self.known_mappers.remove(&protocol);

@@ -6,9 +6,9 @@ use std::io::Read as _;
 use std::net::UdpSocket;
 use std::path::Path;
 
-use crate::dependencies::CGROUPS;
 use crate::runtime::huge_pages;
 use crate::runtime::swap::{self, SwapControl};
+use crate::settings::CGROUPS;
 
 /// More of a file of the kernel's is not read.
 const FILE_MAX: u64 = 256 << 10;

@@ -11,7 +11,7 @@ use contract::csi_node::CsiNodeDriver;
 use cri::v1::{Image, RuntimeStatus, VersionResponse};
 use serde_json::Value;
 
-use crate::dependencies::{CGROUPS, CsiVolumes, Dependencies, NodeInfo, blocking};
+use crate::dependencies::{CsiVolumes, Dependencies, NodeInfo, blocking};
 use crate::error::StepError;
 use crate::events;
 use crate::node::cpu_classes;
@@ -23,6 +23,7 @@ use crate::node::status::{self, Findings};
 use crate::runtime::bounds::NodeLimits;
 use crate::runtime::dns::{self, NodeDns};
 use crate::runtime::swap::Swap;
+use crate::settings::CGROUPS;
 use crate::settings::Settings;
 
 /// 5 min: a node whose report has not changed is reported again after this, as by kubelet (nodeStatusReportFrequency).

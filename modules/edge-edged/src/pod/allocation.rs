@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, PodStatus, ResourceRequirements};
 
+use crate::pod::actuated;
 use crate::pod::admission::Capacity;
 use crate::pod::entry::PodUpdate;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
@@ -75,7 +76,7 @@ impl Allocations {
             });
             let wanted = resize::resources_of(pod);
             let differs = wanted.iter().any(|(name, wanted)| {
-                given.containers.get(name).is_some_and(|given| resize::differ(Some(given), Some(wanted)))
+                given.containers.get(name).is_some_and(|given| actuated::differ(Some(given), Some(wanted)))
             });
             if differs || given.whole != pod.spec().resources {
                 let as_given = pod.with_resources(&given.containers).with_resources_of_whole(&given.whole);

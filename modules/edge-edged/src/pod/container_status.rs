@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::actuated;
 use crate::pod::container_facts;
 use crate::pod::lost_container::{LOST, LOST_CODE, LOST_RUNNING, lost};
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::plan::{self, Intent};
-use crate::pod::resize;
 use crate::pod::restart_all;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
@@ -108,7 +108,7 @@ pub(crate) fn container(
     let id = newest.map(|c| format!("{}://{}", around.runtime, c.id));
     let runs = newest.filter(|instance| instance.state == RuntimeState::Running);
     let has = match runs {
-        Some(instance) => resize::actuated(pod, spec, instance, state),
+        Some(instance) => actuated::actuated(pod, spec, instance, state),
         None => spec.resources.as_ref(),
     };
     let restarts = newest.map(|c| i32::try_from(c.attempt).unwrap_or(i32::MAX));

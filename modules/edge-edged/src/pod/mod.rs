@@ -3,9 +3,11 @@
 pub(crate) mod action;
 pub(crate) mod actions;
 pub(crate) mod active_time;
+pub(crate) mod actuated;
 pub(crate) mod admission;
 pub(crate) mod allocation;
 pub(crate) mod backoff;
+pub(crate) mod cgroup_state;
 pub(crate) mod conditions;
 mod container_facts;
 pub(crate) mod container_status;

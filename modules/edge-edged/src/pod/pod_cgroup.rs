@@ -4,9 +4,10 @@
 use beehive::Moment;
 
 use crate::pod::action::Action;
+use crate::pod::actuated::{actuated, is_due};
+use crate::pod::cgroup_state::PodCgroup;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::planned::Plan;
-use crate::pod::resize;
 use crate::pod::resize_policy::ContainerResources;
 use crate::pod::restart_policy::changed;
 use crate::pod::sync_state::SyncState;
@@ -14,35 +15,15 @@ use crate::runtime::cgroup::{self, Bounds};
 use crate::runtime::pods::{RuntimePod, RuntimeState};
 use crate::runtime::resources::{Amounts, amounts};
 
-/// What a pod's cgroup is bound to, as far as its worker knows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum PodCgroup {
-    /// It was made with the sandbox, with what the pod has.
-    #[default]
-    AsMade,
-    /// Somebody else made it, or the last try failed or goes on.
-    Unknown,
-    Bound(Bounds),
-}
-
-/// A try that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CgroupFault {
-    pub(crate) wanted: Bounds,
-    pub(crate) message: String,
-    /// When the same is tried again. Other bounds are tried at once.
-    pub(crate) until: Moment,
-}
-
 /// What the cgroup is to be now: there is room for what the pod is given, and for what those of its containers have that run.
 pub(crate) fn wanted(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState) -> Bounds {
     let given = cgroup::bounds(pod.spec());
     let mut had = ContainerResources::new();
     for container in all_of(pod.spec()) {
         let Some(instance) = seen.newest(&container.name).filter(|own| state.may_run(own)) else { continue };
-        if resize::is_due(pod, container, instance, state) {
-            let actuated = resize::actuated(pod, container, instance, state);
-            had.insert(container.name.clone(), actuated.cloned().unwrap_or_default());
+        if is_due(pod, container, instance, state) {
+            let has = actuated(pod, container, instance, state);
+            had.insert(container.name.clone(), has.cloned().unwrap_or_default());
         }
     }
     if had.is_empty() { given } else { given.covering(cgroup::bounds(pod.with_resources(&had).spec())) }
@@ -88,14 +69,14 @@ pub(crate) fn order(pod: &ParsedPod, seen: &RuntimePod, state: &SyncState, now: 
     let growing = |id: &str| {
         let instance = seen.containers.iter().find(|own| own.id == id)?;
         let container = pod.container(&instance.name)?;
-        let actuated = resize::actuated(pod, container, instance, state);
-        Some(grows(amounts(actuated), amounts(container.resources.as_ref())))
+        let has = actuated(pod, container, instance, state);
+        Some(grows(amounts(has), amounts(container.resources.as_ref())))
     };
     // Also those whose change failed and is tried again.
     let shrinks = all_of(pod.spec()).any(|container| {
         seen.newest(&container.name).is_some_and(|instance| {
             instance.state == RuntimeState::Running
-                && resize::is_due(pod, container, instance, state)
+                && is_due(pod, container, instance, state)
                 && !changed(pod, Some(instance))
                 && growing(&instance.id) == Some(false)
         })

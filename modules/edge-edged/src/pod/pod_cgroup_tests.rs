@@ -1,7 +1,9 @@
 use super::*;
 use crate::pod::action::StopReason;
+use crate::pod::cgroup_state::CgroupFault;
 use crate::pod::plan::tests::{instance, ready, seen};
 use crate::pod::plan::{Intent, plan};
+use crate::pod::resize;
 use crate::runtime::pods::RuntimeContainer;
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,19 +1,14 @@
 //! In-place resize of one pod: what its containers are given beside what they have. Pure.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodStatus, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, PodStatus};
 
+use crate::pod::actuated::is_due;
 use crate::pod::parsed_pod::{ParsedPod, all_of};
 use crate::pod::pod_cgroup;
 use crate::pod::resize_policy::ContainerResources;
 use crate::pod::restart_policy;
 use crate::pod::sync_state::SyncState;
-use crate::runtime::pods::{RuntimeContainer, RuntimePod, RuntimeState};
-use crate::runtime::resources::amounts;
-
-/// Whether two say another thing of CPU or memory.
-pub(crate) fn differ(one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {
-    amounts(one) != amounts(other)
-}
+use crate::runtime::pods::{RuntimePod, RuntimeState};
 
 /// What a pod's containers are given.
 pub(crate) fn resources_of(pod: &ParsedPod) -> ContainerResources {
@@ -25,35 +20,6 @@ pub(crate) fn resources_of(pod: &ParsedPod) -> ContainerResources {
 pub(crate) fn reported(status: &PodStatus) -> ContainerResources {
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     all.filter_map(|own| Some((own.name.clone(), own.resources.clone()?))).collect()
-}
-
-/// What an instance that runs has: as it was set, as it was reported when that was before the last restart, or as the pod has it.
-pub(crate) fn actuated<'a>(
-    pod: &'a ParsedPod,
-    container: &'a Container,
-    instance: &RuntimeContainer,
-    state: &'a SyncState,
-) -> Option<&'a ResourceRequirements> {
-    let is_it = |own: &&ContainerStatus| {
-        own.container_id.as_deref().is_some_and(|id| id.ends_with(&format!("://{}", instance.id)))
-    };
-    let known = || {
-        let known = state.known_status(pod)?;
-        let mut all = known.init_container_statuses.iter().chain(&known.container_statuses).flatten();
-        all.find(is_it)?.resources.as_ref()
-    };
-    state.actuated.get(&instance.id).or_else(known).or(container.resources.as_ref())
-}
-
-/// Whether an instance that runs has other resources than it is given.
-pub(crate) fn is_due(
-    pod: &ParsedPod,
-    container: &Container,
-    instance: &RuntimeContainer,
-    state: &SyncState,
-) -> bool {
-    pod.ephemeral(&container.name).is_none()
-        && differ(actuated(pod, container, instance, state), container.resources.as_ref())
 }
 
 /// Whether a resize is still under way: a container has other resources than it is given, or is to start again with them, or the pod's

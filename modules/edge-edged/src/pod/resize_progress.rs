@@ -4,9 +4,11 @@ use beehive::Moment;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::pod::action::Action;
+use crate::pod::actuated;
+use crate::pod::cgroup_state::{CgroupFault, PodCgroup};
 use crate::pod::entry::PodUpdate;
 use crate::pod::plan::Intent;
-use crate::pod::pod_cgroup::{self, CgroupFault, PodCgroup};
+use crate::pod::pod_cgroup;
 use crate::pod::recorder::EventType;
 use crate::pod::resize;
 use crate::pod::resize_policy::Pending;
@@ -19,7 +21,7 @@ impl PodWorker {
         let (old, new) = (resize::resources_of(&self.update.pod), resize::resources_of(&newer.pod));
         let is_given = new
             .iter()
-            .any(|(name, given)| old.get(name).is_some_and(|old| resize::differ(Some(old), Some(given))));
+            .any(|(name, given)| old.get(name).is_some_and(|old| actuated::differ(Some(old), Some(given))));
         pod_cgroup::note_change(&mut self.state, &self.update.pod, &newer.pod);
         if is_given {
             self.state.is_resizing = true;

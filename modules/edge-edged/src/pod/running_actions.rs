@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::pod::action::Action;
 use crate::pod::actions::{self, ActionInput, Outcome, StartContext};
+use crate::pod::actuated;
+use crate::pod::cgroup_state::PodCgroup;
 use crate::pod::end::Stopped;
 use crate::pod::message::PodWorkerMsg;
 use crate::pod::parsed_pod::ParsedPod;
 use crate::pod::plan::Intent;
-use crate::pod::pod_cgroup::{self, PodCgroup};
-use crate::pod::resize;
+use crate::pod::pod_cgroup;
 use crate::pod::restart_policy;
 use crate::pod::stopping;
 use crate::pod::sync_state::{ImageState, VolumeState};
@@ -119,7 +120,7 @@ impl PodWorker {
             Action::Resize { id } => {
                 let container = self.instance(id)?;
                 let spec = pod.container(&container.name)?;
-                let before = resources::amounts(resize::actuated(pod, spec, &container, &self.state));
+                let before = resources::amounts(actuated::actuated(pod, spec, &container, &self.state));
                 ActionInput::Resize { container, before }
             }
             Action::BoundPod => {

@@ -4,10 +4,10 @@ use beehive::Moment;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::pod::action::{Action, StopReason};
+use crate::pod::actuated;
 use crate::pod::parsed_pod::{ParsedPod, is_sidecar};
 use crate::pod::planned::Plan;
 use crate::pod::probes::plan::{ProbeKind, Verdict};
-use crate::pod::resize;
 use crate::pod::restart_policy::{changed, has_failed, restarts};
 use crate::pod::stopping::stop;
 use crate::pod::sync_state::{ImageState, SyncState, VolumeState};
@@ -165,7 +165,7 @@ impl<'a> Look<'a, '_> {
         let why = if state.failed_hooks.contains(&instance.id) {
             StopReason::PostStart
         } else if changed(self.pod, Some(instance)) {
-            if resize::is_due(self.pod, container, instance, state) {
+            if actuated::is_due(self.pod, container, instance, state) {
                 StopReason::Resize
             } else {
                 StopReason::Changed
@@ -175,7 +175,7 @@ impl<'a> Look<'a, '_> {
         } else if container.startup_probe.is_some() && failed(ProbeKind::Startup) {
             StopReason::Startup
         } else {
-            if resize::is_due(self.pod, container, instance, state) {
+            if actuated::is_due(self.pod, container, instance, state) {
                 self.plan.actions.push(Action::Resize { id: instance.id.clone() });
             }
             if state.post_starts.contains(&instance.id) {

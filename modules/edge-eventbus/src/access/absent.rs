@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use crate::access::{Access, AuthMethod};
 use crate::identity;
+use crate::peer::Chain;
 use crate::session::ConnectInfo;
 use crate::tls::Tls;
-
-/// Certificates in DER: that of a client, and those between it and a CA. None: they were too long to be kept, or an earlier edgecore kept
-/// none.
-pub(crate) type Chain = Arc<[Vec<u8>]>;
 
 /// What proved who a client is, as far as it can be looked at again without the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
