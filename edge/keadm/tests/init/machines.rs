@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use beehive::Env;
-use harness::objects;
+use harness::{LONG, objects};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -43,6 +43,15 @@ pub(crate) async fn machines(client: &kube::Client) {
     }
     let metadata = json!({ "name": "keadm-test-coredns", "namespace": "kube-system", "labels": { "k8s-app": "kube-dns" } });
     let spec = json!({ "nodeName": "keadm-test-machine-1", "containers": [{ "name": "coredns", "image": "coredns:1" }] });
+    // Pods of a namespace are refused until its controller has made the account.
+    let accounts = objects(client.clone(), "v1", "ServiceAccount", Some("kube-system"));
+    let env = Env::real();
+    let made = async {
+        while accounts.get_opt("default").await.unwrap().is_none() {
+            env.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    env.timeout(LONG, made).await.expect("the namespace has no account");
     create(client, "v1", "Pod", json!({ "metadata": metadata, "spec": spec })).await;
     status(
         client,
