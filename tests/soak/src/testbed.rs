@@ -153,7 +153,7 @@ impl Testbed {
              commonConfig: {{monitorServer: {{bindAddress: '127.0.0.1:{}'}}}}\n\
              modules:\n  cloudHub:\n    advertiseAddress: [127.0.0.1, {}{more}]\n    {}\
              quic: {{address: 127.0.0.1, port: {}}}\n    websocket: {{enable: true, address: 127.0.0.1, port: {}}}\n    https: {{address: 127.0.0.1, port: {}}}\n  \
-             router: {{enable: true, port: 0, allowedTargets: [127.0.0.0/8]}}\n",
+             router: {{enable: true, port: 0, peers: {{port: 0}}, allowedTargets: [127.0.0.0/8]}}\n",
             ports.monitor, self.addresses.1, self.hub_settings, ports.link, ports.websocket, ports.enrolment,
         );
         std::fs::write(self.folder.join("cloudcore.yaml"), config).context("write cloudcore.yaml")
