@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use apimachinery::names::is_dns1123_subdomain;
+use apimachinery::names::{is_dns1123_label, is_dns1123_subdomain};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud_stream::CloudStream;
@@ -59,11 +59,19 @@ pub enum Kind {
 }
 
 /// What all modules share.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommonConfig {
+    /// The namespace of CloudCore's own Secrets: its CA and the key of the join tokens.
+    pub namespace: String,
     /// The admin endpoint.
     pub monitor_server: MonitorServer,
+}
+
+impl Default for CommonConfig {
+    fn default() -> Self {
+        CommonConfig { namespace: "kubeedge".to_owned(), monitor_server: MonitorServer::default() }
+    }
 }
 
 /// The admin endpoint: state of every actor as JSON, health.
@@ -291,6 +299,12 @@ impl CloudCore {
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = Vec::new();
         let hub = &self.modules.cloud_hub;
+        let namespace = &self.common_config.namespace;
+        if !is_dns1123_label(namespace) {
+            let what =
+                format!("is `{}`, no namespace: write 1 to 63 of a-z, 0-9 and -", namespace.escape_debug());
+            defects.push(Defect::new("commonConfig.namespace", what));
+        }
         self.common_config.monitor_server.check(&mut defects);
         for (key, listener) in
             [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]

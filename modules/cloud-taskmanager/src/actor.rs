@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Reply};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
-use contract::cloudtaskmanager::{CloudTaskMsg, TaskUp};
+use contract::cloudtaskmanager::{CloudTaskMsg, JobWrite, TaskUp};
 use contract::node_task::TaskKind;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::TaskReport;
@@ -19,6 +19,7 @@ use crate::plan::{self, World};
 use crate::read_jobs::{OpenJob, ReadJob, ReadJobs};
 use crate::reports::TaskReports;
 use crate::watched::watched;
+use crate::whose::{Ownership, Whose};
 use crate::writer::{self, Job};
 use crate::{desired, events, secret};
 
@@ -49,6 +50,8 @@ pub struct Dependencies {
 /// What is done about one job.
 #[derive(Default)]
 struct Work {
+    /// The uid of the job that was written last.
+    uid: String,
     /// Its status is being written.
     is_busy: bool,
     /// It waits for its turn to be written.
@@ -67,6 +70,7 @@ pub struct TaskManager {
     linked: BTreeMap<NodeName, u64>,
     jobs: ReadJobs,
     work: BTreeMap<ObjectKey, Work>,
+    whose: Ownership,
     /// The jobs whose status is to be written, in the order in which that was found.
     due: VecDeque<ObjectKey>,
     /// How many are being written.
@@ -90,6 +94,7 @@ impl TaskManager {
             linked: BTreeMap::new(),
             jobs: ReadJobs::default(),
             work: BTreeMap::new(),
+            whose: Ownership::default(),
             due: VecDeque::new(),
             busy: 0,
             patience: Patience::default(),
@@ -150,13 +155,14 @@ impl Actor for TaskManager {
                 self.consider_all(cx);
             }
             CloudTaskMsg::Reported { node, report, reply } => self.reported(node, *report, reply, cx),
-            CloudTaskMsg::StatusWritten { job, is_written } => {
+            CloudTaskMsg::StatusWritten { job, outcome } => {
                 self.busy = self.busy.saturating_sub(1);
                 // What could not be written is tried again at the next look.
                 let is_due = self.work.get_mut(&job).is_some_and(|work| {
                     work.is_busy = false;
-                    is_written && !work.reports.is_empty()
+                    outcome != JobWrite::Failed && !work.reports.is_empty()
                 });
+                self.learn_whose(&job, outcome, cx);
                 if is_due {
                     self.enlist(job);
                 }
@@ -187,6 +193,7 @@ impl Actor for TaskManager {
             "enabled": self.dependencies.enable,
             "jobs": jobs,
             "unreadable": unreadable,
+            "leftAlone": self.whose.left_alone(),
             "nodesAtWork": self.published.len(),
             "waiting": self.due.len(),
             "deliveries": self.reports.as_ref().map_or(0, ReportQueues::in_work),
@@ -345,6 +352,7 @@ impl TaskManager {
                 let timeout = job.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
                 let silent = self.patience.silent(&job.uid, &job.status, timeout, cx.now());
                 let is_due = match &job.spec {
+                    _ if self.whose.is_left_alone(&job.uid, cx.now()) => false,
                     Err(_) => !job.status.is_over(),
                     Ok(spec) => plan::is_due(&job.status, spec, &linked, &silent),
                 };
@@ -355,7 +363,9 @@ impl TaskManager {
             }
         }
         self.jobs.retain(&keys);
-        self.patience.retain(&open.iter().map(String::as_str).collect());
+        let open = open.iter().map(String::as_str).collect();
+        self.patience.retain(&open);
+        self.whose.retain(&open);
         // Who waits for an answer about a job that is gone hears that there is nothing to wait for.
         self.work.retain(|key, work| {
             let is_kept = work.is_busy || keys.contains(key);
@@ -369,6 +379,19 @@ impl TaskManager {
         due.extend(reported.map(|(key, _)| key.clone()));
         due.into_iter().for_each(|key| self.enlist(key));
         self.write_next(cx);
+    }
+
+    /// Whose the job is whose status was to be written.
+    fn learn_whose(&mut self, job: &ObjectKey, outcome: JobWrite, cx: &Context<CloudTaskMsg>) {
+        let whose = match outcome {
+            JobWrite::Done => Whose::Ours,
+            JobWrite::LeftAlone => Whose::Anothers,
+            JobWrite::Failed => return,
+        };
+        let Some(work) = self.work.get(job) else { return };
+        if self.whose.found(&work.uid, whose, cx.now()) {
+            events::job_left_alone(cx.env(), job);
+        }
     }
 
     /// The status of this job is to be written when its turn has come.
@@ -415,13 +438,15 @@ impl TaskManager {
             replies.insert(node, (report, waiting));
         }
         work.is_busy = true;
+        work.uid.clone_from(&uid);
         self.busy += 1;
         let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
-        let job = Job { kind, key, uid };
+        let is_ours = self.whose.is_ours(&uid);
+        let job = Job { kind, key, uid, is_ours };
         cx.spawn(async move {
-            let is_written = writer::write(&client, &job, world, &env).await;
-            confirm(replies, is_written);
-            let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
+            let outcome = writer::write(&client, &job, world, &env).await;
+            confirm(replies, outcome != JobWrite::Failed);
+            let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, outcome }).await;
         });
     }
 }

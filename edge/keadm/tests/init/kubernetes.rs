@@ -39,7 +39,12 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// What an earlier run left.
 async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client) {
-    let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
+    let away = Teardown {
+        kube_config: Some(kubeconfig.to_owned()),
+        namespace: None,
+        force: true,
+        with_devices: true,
+    };
     let _ = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await;
     for (kind, namespace, name) in [
         ("Node", None, "keadm-test-machine-1"),
@@ -162,7 +167,12 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
         init(&order).await.unwrap();
         assert_eq!(deployments.get("cloudcore").await.unwrap().data["spec"]["replicas"], 2);
 
-        let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
+        let away = Teardown {
+            kube_config: Some(kubeconfig.to_owned()),
+            namespace: None,
+            force: true,
+            with_devices: true,
+        };
         keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap();
         assert!(namespaces.get_opt("kubeedge").await.unwrap().is_none());
         let policies =
