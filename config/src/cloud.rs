@@ -482,6 +482,17 @@ mod tests {
     }
 
     #[test]
+    fn cloudcores_namespace_is_one() {
+        let of = |namespace: &str| parsed(&format!("commonConfig: {{namespace: '{namespace}'}}"));
+        assert_eq!(parsed("{}").common_config.namespace, "kubeedge");
+        assert!(of("hive-1").defects().is_empty());
+        for wrong in ["", "Hive", "a/b", "a.b"] {
+            let told: Vec<String> = of(wrong).defects().into_iter().map(|defect| defect.key).collect();
+            assert_eq!(told, ["commonConfig.namespace"], "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_asks_for_no_credential_listens_on_loopback_alone() {
         let told = |text: &str| {
             let config = parsed(text);

@@ -1,16 +1,17 @@
 //! KubeEdge's CloudCore and ours beside each other in one cluster: what is of KubeEdge's is written by nobody, from `init` to `reset cloud`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use beehive::Env;
 use cloud::{CloudCore, Transport};
 use contract::NodeName;
 use harness::{LONG, objects, run};
-use keadm::Teardown;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use keadm::{Init, Teardown};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::kubernetes;
 use crate::machines::{create, machines};
 use crate::{client, init, installed_settings, joined, kubeconfig_of, order};
 
@@ -220,135 +221,180 @@ fn beside_kubeedges_cloudcore_ours_writes_nothing_of_its_until_it_is_gone_again(
             ..cloud_apiserver::Settings::default()
         };
         let api = cloud_apiserver::start(server, Env::real()).await.unwrap();
-        let (kubeconfig, admin): (PathBuf, _) = (api.kubeconfig_path().to_owned(), api.client());
+        let (kubeconfig, admin) = (api.kubeconfig_path().to_owned(), api.client());
         machines(&admin).await;
-        kubeedge(&admin).await;
-        let before = of_kubeedge(&admin).await;
-
-        // In its place, whatever is skipped and forced.
-        for skip in [false, true] {
-            let over = order(&kubeconfig, |order| (order.skip_preflight_checks, order.force) = (skip, true));
-            let told = init(&over).await.unwrap_err();
-            assert!(told.contains("`--namespace=kubehive` installs CloudCore beside it"), "{told}");
-        }
-        // Beside it: what collides is named with what is free.
-        let beside = |more: &str| {
-            order(&kubeconfig, |order| {
-                order.chart.namespace = "hive".to_owned();
-                (order.skip_preflight_checks, order.force) = (!more.is_empty(), true);
-                order.chart.set.extend((!more.is_empty()).then(|| more.to_owned()));
-            })
-        };
-        let told = init(&beside("")).await.unwrap_err();
-        for words in [
-            "ok   Installed: none of ours is there, beside KubeEdge's: kubeedge/cloudcore (kubeedge/cloudcore:v1.22.0)",
-            "ok   Definitions: 7 of KubeEdge's stay as they are",
-            "FAIL NodePorts: taken: 30000 (Service kubeedge/cloudcore)",
-        ] {
-            assert!(told.contains(words), "{words}: {told}");
-        }
-        unchanged(&before, &of_kubeedge(&admin).await);
-        let free = told.rsplit("--set ").next().unwrap().lines().next().unwrap().to_owned();
-        assert!(free.starts_with("cloudCore.service.cloudhubNodePort=30010,"), "{free}");
-        let said = init(&beside(&free)).await.unwrap();
-        for words in [
-            "the namespace hive is made",
-            "7 of them are KubeEdge's, and stay as they are",
-            "KubeEdge's CloudCore runs beside it",
-            "--cloudcore-ipport=192.0.2.10:30010 --certport=30012",
-        ] {
-            assert!(said.iter().any(|line| line.contains(words)), "{words}: {said:?}");
-        }
-        // What was not there of KubeEdge 1.22 is made, and is ours.
-        let definitions = objects(admin.clone(), "apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
-        let made = definitions.get("configupdatejobs.operations.kubeedge.io").await.unwrap();
-        assert_eq!(made.metadata.labels.unwrap()["app.kubernetes.io/part-of"], "kubehive");
-        let before: Vec<(String, Value)> = {
-            let mut all = before;
-            let now = of_kubeedge(&admin).await;
-            all.extend(
-                now.into_iter()
-                    .filter(|(name, _)| name.ends_with("/configupdatejobs.operations.kubeedge.io")),
-            );
-            all.sort_by(|one, other| one.0.cmp(&other.0));
-            all
-        };
-        unchanged(&before, &of_kubeedge(&admin).await);
-
-        // CloudCore works by what was installed, with its own CA and by KubeEdge's definitions, as an account that may write none.
-        let cloud = cloudcore(&admin, &kubeconfig, folder.path()).await;
-        let token = keadm::get_token(admin.clone(), None, 1, keadm::TOKEN_LIFE, &Env::real()).await.unwrap();
-        joined(&cloud, folder.path().join("edge-1"), token).await;
-        assert!(
-            objects(admin.clone(), "v1", "Secret", Some("hive")).get_opt("casecret").await.unwrap().is_some()
-        );
-        // Of what no node has it says that it is wrong, and of what KubeEdge's node has it says nothing.
-        let statuses = objects(admin.clone(), "devices.kubeedge.io/v1beta1", "DeviceStatus", Some("default"));
-        until("the lost device", async || {
-            let lost = statuses.get_opt("lost").await.unwrap();
-            lost.is_some_and(|lost| lost.data.to_string().contains("the cluster has no Node of that name"))
-        })
-        .await;
-        let jobs = objects(admin.clone(), "operations.kubeedge.io/v1alpha2", "ImagePrePullJob", None);
-        until("the lost job", async || {
-            jobs.get("lost-job").await.unwrap().data["status"]["phase"] == "Failure"
-        })
-        .await;
-        until("the old job is looked at", async || {
-            let report = serde_json::to_string(&cloud.inspector().report(LONG).await).unwrap();
-            report.contains(r#""leftAlone":1"#)
-        })
-        .await;
-        assert!(statuses.get_opt("old-valve").await.unwrap().is_none(), "KubeEdge makes it");
-        unchanged(&before, &of_kubeedge(&admin).await);
-
-        // One node moves, and back again.
-        let old = NodeName::parse("old-2").unwrap();
-        keadm::adopt(admin.clone(), &old, &mut |_| {}).await.unwrap();
-        keadm::undo_adoption(admin.clone(), &old, &mut |_| {}).await.unwrap();
-        let nodes = objects(admin.clone(), "v1", "Node", None);
-        let node = nodes.get("old-2").await.unwrap();
-        assert!(node.metadata.labels.unwrap().contains_key("node-role.kubernetes.io/edge"));
-        assert!(node.metadata.annotations.unwrap_or_default().is_empty());
-        // What CloudCore said of a device while it had the node it takes back.
-        let stale = json!({ "status": { "extensions": { "conditions": [
-            { "type": "Reachable", "status": "False", "reason": "NodeSilent", "message": "m", "lastTransitionTime": "t" },
-            { "type": "Mine", "status": "False", "reason": "Stays", "message": "n", "lastTransitionTime": "t" } ] } } });
-        statuses.patch("old-pump", &PatchParams::default(), &Patch::Merge(&stale)).await.unwrap();
-        cloud.stop(LONG).await;
-        let cloud = cloudcore(&admin, &kubeconfig, folder.path()).await;
-        until("the condition is taken back", async || {
-            let pump = statuses.get("old-pump").await.unwrap().data.to_string();
-            !pump.contains("NodeSilent") && pump.contains("Stays") && pump.contains("speed")
-        })
-        .await;
-        cloud.stop(LONG).await;
-
-        // Ours goes, and KubeEdge's stays.
-        let before = of_kubeedge(&admin).await;
-        let mut away =
-            Teardown { kube_config: Some(kubeconfig), namespace: None, force: true, with_devices: true };
-        let mut said = Vec::new();
-        keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |line| said.push(line)).await.unwrap();
-        let has = |words: &str| said.iter().any(|line| line.contains(words));
-        assert!(
-            has("removed the namespace hive") && has("devicestatuses.devices.kubeedge.io stays"),
-            "{said:?}"
-        );
-        assert!(!has("the Node old-1 stays"), "it is KubeEdge's: {said:?}");
-        unchanged(&before, &of_kubeedge(&admin).await);
-        let namespaces: Api<DynamicObject> = objects(admin.clone(), "v1", "Namespace", None);
-        assert!(namespaces.get_opt("hive").await.unwrap().is_none());
-        let roles = objects(admin.clone(), "rbac.authorization.k8s.io/v1", "ClusterRole", None);
-        assert!(roles.get_opt("hive-cloudcore").await.unwrap().is_none());
-        assert!(definitions.get_opt("edgenodes.kubehive.io").await.unwrap().is_none());
-        // And once more it is KubeEdge's alone that is there.
-        for namespace in [None, Some("kubeedge".to_owned())] {
-            away.namespace = namespace;
-            let told = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap_err();
-            assert!(told.to_string().contains("is KubeEdge's"), "{told:#}");
-        }
-        unchanged(&before, &of_kubeedge(&admin).await);
+        beside_each_other(&admin, &kubeconfig, false).await;
         api.stop(LONG).await;
     });
+}
+
+/// The same on a real Kubernetes, with policies that are asked, and server-side apply.
+pub(crate) async fn on_kubernetes(admin: &kube::Client, kubeconfig: &Path) {
+    gone(admin, kubeconfig).await;
+    machines(admin).await;
+    beside_each_other(admin, kubeconfig, true).await;
+    gone(admin, kubeconfig).await;
+}
+
+/// What an earlier run left.
+async fn gone(admin: &kube::Client, kubeconfig: &Path) {
+    kubernetes::clean(kubeconfig, admin, Some("hive")).await;
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    for (api_version, kind, name) in [
+        ("v1", "Namespace", "kubeedge"),
+        ("v1", "Node", "old-1"),
+        ("v1", "Node", "old-2"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", "cloudcore"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", "cloudcore-common"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "cloudcore"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "objectsyncs.reliablesyncs.kubeedge.io"),
+    ] {
+        let api = objects(admin.clone(), api_version, kind, None);
+        let _ = api.delete(name, &now).await;
+        until(name, async || api.get_opt(name).await.unwrap().is_none()).await;
+    }
+    let definitions = objects(admin.clone(), "apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
+    for ours in crd::manifests() {
+        let name = ours.metadata.name.unwrap();
+        let _ = definitions.delete(&name, &now).await;
+        until(&name, async || definitions.get_opt(&name).await.unwrap().is_none()).await;
+    }
+}
+
+async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let order = |change: &dyn Fn(&mut Init)| {
+        order(kubeconfig, |order| {
+            if is_real {
+                order.chart.set.clear();
+            }
+            change(order);
+        })
+    };
+    kubeedge(admin).await;
+    let before = of_kubeedge(admin).await;
+
+    // In its place, whatever is skipped and forced.
+    for skip in [false, true] {
+        let over = order(&|order| (order.skip_preflight_checks, order.force) = (skip, true));
+        let told = init(&over).await.unwrap_err();
+        assert!(told.contains("`--namespace=kubehive` installs CloudCore beside it"), "{told}");
+    }
+    // Beside it: what collides is named with what is free.
+    let beside = |more: &str| {
+        order(&|order| {
+            order.chart.namespace = "hive".to_owned();
+            // The stand-alone API is no place for the chart, and says so.
+            (order.skip_preflight_checks, order.force) = (!is_real && !more.is_empty(), true);
+            order.chart.set.extend((!more.is_empty()).then(|| more.to_owned()));
+        })
+    };
+    let told = init(&beside("")).await.unwrap_err();
+    for words in [
+        "ok   Installed: none of ours is there, beside KubeEdge's: kubeedge/cloudcore (kubeedge/cloudcore:v1.22.0)",
+        "ok   Definitions: 7 of KubeEdge's stay as they are",
+        "FAIL NodePorts: taken: 30000 (Service kubeedge/cloudcore)",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    unchanged(&before, &of_kubeedge(admin).await);
+    let free = told.rsplit("--set ").next().unwrap().lines().next().unwrap().to_owned();
+    assert!(free.starts_with("cloudCore.service.cloudhubNodePort=30010,"), "{free}");
+    let said = init(&beside(&free)).await.unwrap();
+    for words in [
+        "the namespace hive is made",
+        "7 of them are KubeEdge's, and stay as they are",
+        "KubeEdge's CloudCore runs beside it",
+        "--cloudcore-ipport=192.0.2.10:30010 --certport=30012",
+    ] {
+        assert!(said.iter().any(|line| line.contains(words)), "{words}: {said:?}");
+    }
+    // What was not there of KubeEdge 1.22 is made, and is ours.
+    let definitions = objects(admin.clone(), "apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
+    let made = definitions.get("configupdatejobs.operations.kubeedge.io").await.unwrap();
+    assert_eq!(made.metadata.labels.unwrap()["app.kubernetes.io/part-of"], "kubehive");
+    let before: Vec<(String, Value)> = {
+        let mut all = before;
+        let now = of_kubeedge(admin).await;
+        all.extend(
+            now.into_iter().filter(|(name, _)| name.ends_with("/configupdatejobs.operations.kubeedge.io")),
+        );
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
+    };
+    unchanged(&before, &of_kubeedge(admin).await);
+
+    // CloudCore works by what was installed, with its own CA and by KubeEdge's definitions, as an account that may write none.
+    let cloud = cloudcore(admin, kubeconfig, folder.path()).await;
+    let token = keadm::get_token(admin.clone(), None, 1, keadm::TOKEN_LIFE, &Env::real()).await.unwrap();
+    joined(&cloud, folder.path().join("edge-1"), token).await;
+    assert!(
+        objects(admin.clone(), "v1", "Secret", Some("hive")).get_opt("casecret").await.unwrap().is_some()
+    );
+    // Of what no node has it says that it is wrong, and of what KubeEdge's node has it says nothing.
+    let statuses = objects(admin.clone(), "devices.kubeedge.io/v1beta1", "DeviceStatus", Some("default"));
+    until("the lost device", async || {
+        let lost = statuses.get_opt("lost").await.unwrap();
+        lost.is_some_and(|lost| lost.data.to_string().contains("the cluster has no Node of that name"))
+    })
+    .await;
+    let jobs = objects(admin.clone(), "operations.kubeedge.io/v1alpha2", "ImagePrePullJob", None);
+    until("the lost job", async || jobs.get("lost-job").await.unwrap().data["status"]["phase"] == "Failure")
+        .await;
+    until("the old job is looked at", async || {
+        let report = serde_json::to_string(&cloud.inspector().report(LONG).await).unwrap();
+        report.contains(r#""leftAlone":1"#)
+    })
+    .await;
+    assert!(statuses.get_opt("old-valve").await.unwrap().is_none(), "KubeEdge makes it");
+    unchanged(&before, &of_kubeedge(admin).await);
+
+    // One node moves, and back again.
+    let old = NodeName::parse("old-2").unwrap();
+    keadm::adopt(admin.clone(), &old, &mut |_| {}).await.unwrap();
+    keadm::undo_adoption(admin.clone(), &old, &mut |_| {}).await.unwrap();
+    let nodes = objects(admin.clone(), "v1", "Node", None);
+    let node = nodes.get("old-2").await.unwrap();
+    assert!(node.metadata.labels.unwrap().contains_key("node-role.kubernetes.io/edge"));
+    assert!(node.metadata.annotations.unwrap_or_default().is_empty());
+    // What CloudCore said of a device while it had the node it takes back.
+    let stale = json!({ "status": { "extensions": { "conditions": [
+            { "type": "Reachable", "status": "False", "reason": "NodeSilent", "message": "m", "lastTransitionTime": "t" },
+            { "type": "Mine", "status": "False", "reason": "Stays", "message": "n", "lastTransitionTime": "t" } ] } } });
+    statuses.patch("old-pump", &PatchParams::default(), &Patch::Merge(&stale)).await.unwrap();
+    cloud.stop(LONG).await;
+    let cloud = cloudcore(admin, kubeconfig, folder.path()).await;
+    until("the condition is taken back", async || {
+        let pump = statuses.get("old-pump").await.unwrap().data.to_string();
+        !pump.contains("NodeSilent") && pump.contains("Stays") && pump.contains("speed")
+    })
+    .await;
+    cloud.stop(LONG).await;
+
+    // Ours goes, and KubeEdge's stays.
+    let before = of_kubeedge(admin).await;
+    let mut away = Teardown {
+        kube_config: Some(kubeconfig.to_owned()),
+        namespace: None,
+        force: true,
+        with_devices: true,
+    };
+    let mut said = Vec::new();
+    keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |line| said.push(line)).await.unwrap();
+    let has = |words: &str| said.iter().any(|line| line.contains(words));
+    assert!(has("removed the namespace hive") && has("devicestatuses.devices.kubeedge.io stays"), "{said:?}");
+    assert!(!has("the Node old-1 stays"), "it is KubeEdge's: {said:?}");
+    unchanged(&before, &of_kubeedge(admin).await);
+    let namespaces: Api<DynamicObject> = objects(admin.clone(), "v1", "Namespace", None);
+    assert!(namespaces.get_opt("hive").await.unwrap().is_none());
+    let roles = objects(admin.clone(), "rbac.authorization.k8s.io/v1", "ClusterRole", None);
+    assert!(roles.get_opt("hive-cloudcore").await.unwrap().is_none());
+    assert!(definitions.get_opt("edgenodes.kubehive.io").await.unwrap().is_none());
+    // And once more it is KubeEdge's alone that is there.
+    for namespace in [None, Some("kubeedge".to_owned())] {
+        away.namespace = namespace;
+        let told = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap_err();
+        assert!(told.to_string().contains("is KubeEdge's"), "{told:#}");
+    }
+    unchanged(&before, &of_kubeedge(admin).await);
 }

@@ -38,7 +38,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// What an earlier run left.
-async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client) {
+pub(crate) async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client, namespace: Option<&str>) {
     let away = Teardown {
         kube_config: Some(kubeconfig.to_owned()),
         namespace: None,
@@ -83,7 +83,7 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
     run(async || {
         let admin = client(&kubeconfig).await;
         actix_rt::spawn(kubelet(admin.clone()));
-        clean(&kubeconfig, &admin).await;
+        clean(&kubeconfig, &admin, None).await;
         machines(&admin).await;
         // As kube-proxy has it: everywhere, whatever taints there are.
         let pod = json!({
@@ -179,6 +179,8 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
             objects(admin.clone(), "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None);
         let left = policies.get_opt("kubehive-cloudcore-secrets").await;
         assert!(left.is_err() || left.unwrap().is_none());
-        clean(&kubeconfig, &admin).await;
+        clean(&kubeconfig, &admin, None).await;
+        // One test of one cluster: they would be in each other's way.
+        crate::beside::on_kubernetes(&admin, &kubeconfig).await;
     });
 }
