@@ -57,8 +57,11 @@ pub(crate) async fn find(client: &Client, namespace: &str) -> Result<Vec<FoundCl
         let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let named = api.get_opt(helmchart::RELEASE).await;
         let named = named.with_context(|| format!("cannot read the Deployment {namespace}/cloudcore"))?;
-        let named = named.as_ref().map(FoundCloudCore::of);
-        found.extend(named.filter(|named| !found.contains(named)));
+        if let Some(named) = named.as_ref().map(FoundCloudCore::of)
+            && !found.contains(&named)
+        {
+            found.push(named);
+        }
     }
     Ok(found)
 }

@@ -173,11 +173,9 @@ fn cure(
     let mut pairs = Vec::new();
     for (of, value) in values {
         let Some((_, port, _)) = taken.iter().find(|(taken, ..)| taken == of) else { continue };
-        let above = (port + 10..=*range.end()).chain(range.clone());
-        let Some(free) = above.into_iter().find(|port| range.contains(port) && !occupied.contains(port))
-        else {
-            continue;
-        };
+        let mut above = (port + 10..=*range.end()).chain(range.clone());
+        let is_free = |port: &i64| range.contains(port) && !occupied.contains(port);
+        let Some(free) = above.find(is_free) else { continue };
         occupied.insert(free);
         pairs.push(format!("{before}{value}={free}"));
     }
