@@ -28,8 +28,8 @@ use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
 use crate::events;
 use crate::known_certificates::{Holder, KnownCertificates};
 use crate::plan::{NodeLimit, NodePermit};
-use crate::rate_limit::SessionRateLimiter;
 use crate::revocation::CertificateCheck;
+use crate::session_rate::SessionRateLimiter;
 
 /// 64: nodes that are claimed at once; those of a storm that were let through wait for their turn.
 const CLAIMS_MAX: usize = 64;
