@@ -72,7 +72,7 @@ pub async fn teardown(
     is_meant: &mut dyn FnMut(&str) -> bool,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
-    let client = crate::admin::client(order.kube_config.as_deref()).await?;
+    let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
     let objects = of_release(&client, &cluster).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
