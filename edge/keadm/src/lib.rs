@@ -11,6 +11,7 @@ mod device_method;
 mod endpoints;
 mod files;
 mod https;
+mod kube_client;
 mod kubeedge;
 mod kubeedge_flags;
 mod node;
@@ -24,7 +25,7 @@ mod upgrade;
 mod version;
 
 pub use absent::{absent, absent_of_ctl};
-pub use admin::{adopt, bar, client, free, revoke, undo_adoption};
+pub use admin::{adopt, bar, free, revoke, undo_adoption};
 pub use cloud::{
     ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, namespace, namespace_of, show_images,
     teardown,
@@ -35,6 +36,7 @@ pub use ctl::CtlCommand;
 pub use device_method::{Callable, MethodArgs, call_method};
 pub use endpoints::{CloudPorts, HubProtocol};
 pub use files::read_token;
+pub use kube_client::client;
 pub use kubeedge::{Machine, back_to_kubeedge, came_from_kubeedge, join_from_kubeedge, kubeedge_node};
 pub use kubeedge_flags::{NoKubeEdgeFlags, OfInit, OfJoin, OfReset, OfUpgrade, OfUpgradeAlone, Verb};
 pub use node::{Join, join, reset};

@@ -21,7 +21,7 @@ pub use ownership::{
     NAMESPACE, NODES_NAMESPACE, RELEASE, is_of_release, namespace, owned, release_namespace,
 };
 pub use render::{Capabilities, image, render};
-pub use values::{defaults, parse, with_defaults};
+pub use values::{VALUES_MAX, defaults, parse, with_defaults};
 
 /// The version of the chart, and of the programs that it installs: `0.1.0`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -8,6 +8,11 @@ use config::Threshold;
 
 use super::pressure::Pressure;
 
+/// 10 s between two looks at what the node has left: a kubelet's.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// 5 min for which a condition holds after its reason has gone, where the settings say nothing, as with a kubelet.
+pub(crate) const TRANSITION: Duration = Duration::from_secs(300);
+
 /// What is watched. The order is that in which it is acted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Signal {
