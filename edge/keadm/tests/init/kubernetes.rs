@@ -41,7 +41,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub(crate) async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client, namespace: Option<&str>) {
     let away = Teardown {
         kube_config: Some(kubeconfig.to_owned()),
-        namespace: None,
+        namespace: namespace.map(str::to_owned),
         force: true,
         with_devices: true,
     };
