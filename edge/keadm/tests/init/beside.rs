@@ -12,7 +12,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use serde_json::{Value, json};
 
 use crate::kubernetes;
-use crate::machines::{create, machines};
+use crate::machines::{create, kubelet, machines};
 use crate::{client, init, installed_settings, joined, kubeconfig_of, order};
 
 /// The kinds of which KubeEdge 1.22 and 1.23 have objects in a cluster, and ours have, too.
@@ -271,6 +271,7 @@ async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: boo
             change(order);
         })
     };
+    actix_rt::spawn(kubelet(admin.clone(), "hive"));
     kubeedge(admin).await;
     let before = of_kubeedge(admin).await;
 

@@ -82,7 +82,7 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
     };
     run(async || {
         let admin = client(&kubeconfig).await;
-        actix_rt::spawn(kubelet(admin.clone()));
+        actix_rt::spawn(kubelet(admin.clone(), "kubeedge"));
         clean(&kubeconfig, &admin, None).await;
         machines(&admin).await;
         // As kube-proxy has it: everywhere, whatever taints there are.

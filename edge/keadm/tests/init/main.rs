@@ -141,7 +141,7 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
             let client = client(&kubeconfig).await;
             machines(&client).await;
             before = everything(&client).await;
-            actix_rt::spawn(kubelet(client.clone()));
+            actix_rt::spawn(kubelet(client.clone(), "kubeedge"));
             let said = init(&order(&kubeconfig, |order| order.skip_preflight_checks = true)).await.unwrap();
             let has = |words: &str| said.iter().any(|line| line.contains(words));
             assert!(has("CloudCore is ready") && has("10 definitions"), "{said:?}");
