@@ -1,22 +1,8 @@
 //! Why the hub's parts did not start.
 
+use apimachinery::NamespacedName;
 use pki::AuthorityError;
 use thiserror::Error;
-
-/// A Secret of CloudCore's, as it is told to people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretName {
-    /// CloudCore's namespace.
-    pub namespace: String,
-    /// The name in it.
-    pub name: &'static str,
-}
-
-impl std::fmt::Display for SecretName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// Why a Secret did not answer.
 #[derive(Debug, Error)]
@@ -25,21 +11,21 @@ pub enum SecretError {
     #[error("cannot read or write Secret `{secret}`: check CloudCore's RBAC and the API server")]
     Api {
         /// The Secret.
-        secret: SecretName,
+        secret: NamespacedName,
         /// Why.
         #[source]
         source: kube::Error,
     },
     /// What the API server answered is no Secret. Without the reader's own words, which may quote what is secret.
     #[error("Secret `{0}` cannot be decoded: look at it with kubectl; is what answers an API server?")]
-    Undecodable(SecretName),
+    Undecodable(NamespacedName),
     /// A Secret holds something else than it should.
     #[error(
         "Secret `{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again). Where it is that of KubeEdge's CloudCore leave it, and give this one another namespace (`keadm init --namespace`, commonConfig.namespace)"
     )]
     Broken {
         /// The Secret.
-        secret: SecretName,
+        secret: NamespacedName,
         /// The key in it.
         key: &'static str,
     },
@@ -47,12 +33,12 @@ pub enum SecretError {
     #[error(
         "Secret `{0}` is gone: restore it; this CloudCore goes on with what it knows, and one that starts makes a new CA (all nodes join again)"
     )]
-    Gone(SecretName),
+    Gone(NamespacedName),
     /// A Secret holds a CA of somebody else.
     #[error(
         "Secret `{0}` holds a CA that has nothing to do with those that are trusted: restore it, or restart CloudCore to take it (all nodes join again)"
     )]
-    Foreign(SecretName),
+    Foreign(NamespacedName),
     /// One of two clocks is wrong.
     #[error(
         "this machine's clock and the API server's are {seconds} s apart: set them; no certificate is renewed until then, and no CA gives way to its successor"
@@ -66,5 +52,5 @@ pub enum SecretError {
     Authority(#[from] AuthorityError),
     /// Others wrote all the time.
     #[error("Secret `{0}` is written by others all the time: try again")]
-    Contended(SecretName),
+    Contended(NamespacedName),
 }

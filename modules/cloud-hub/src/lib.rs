@@ -48,7 +48,7 @@ pub use certificates::{
     ServerCertificate, ShownChain,
 };
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
-pub use error::{SecretError, SecretName};
+pub use error::SecretError;
 pub use known_certificates::KnownCertificates;
 pub use session::SESSION;
 pub use store::SecretStore;

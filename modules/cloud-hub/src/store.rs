@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use apimachinery::NamespacedName;
 use beehive::Env;
 use http::Request;
 use http::header::DATE;
@@ -15,7 +16,7 @@ use pki::{Authorities, Authority, AuthorityError, SubjectAltNames, TokenKey};
 use crate::certificates::ClockDoubt;
 use crate::certificates::record::{AuthorityRecord, Data};
 use crate::certificates::rotation::{AuthorityLives, RotationStep, next_step, signing_validity, taken};
-use crate::error::{SecretError, SecretName};
+use crate::error::SecretError;
 
 /// CloudCore's namespace, where nobody names another: KubeEdge's.
 const NAMESPACE: &str = "kubeedge";
@@ -35,7 +36,7 @@ fn code_of(error: &kube::Error) -> Option<u16> {
     }
 }
 
-fn unread(secret: SecretName, source: kube::Error) -> SecretError {
+fn unread(secret: NamespacedName, source: kube::Error) -> SecretError {
     match source {
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(secret),
         source => SecretError::Api { secret, source },
@@ -73,8 +74,8 @@ impl SecretStore {
         SecretStore { namespace: namespace.to_owned(), secrets, ..self }
     }
 
-    fn named(&self, name: &'static str) -> SecretName {
-        SecretName { namespace: self.namespace.clone(), name }
+    fn named(&self, name: &'static str) -> NamespacedName {
+        NamespacedName::new(self.namespace.as_str(), name)
     }
 
     fn record_of(&self, secret: &Secret) -> Result<AuthorityRecord, SecretError> {
