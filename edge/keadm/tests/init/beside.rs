@@ -223,6 +223,7 @@ fn beside_kubeedges_cloudcore_ours_writes_nothing_of_its_until_it_is_gone_again(
         let api = cloud_apiserver::start(server, Env::real()).await.unwrap();
         let (kubeconfig, admin) = (api.kubeconfig_path().to_owned(), api.client());
         machines(&admin).await;
+        actix_rt::spawn(kubelet(admin.clone(), "hive"));
         beside_each_other(&admin, &kubeconfig, false).await;
         api.stop(LONG).await;
     });
@@ -230,6 +231,8 @@ fn beside_kubeedges_cloudcore_ours_writes_nothing_of_its_until_it_is_gone_again(
 
 /// The same on a real Kubernetes, with policies that are asked, and server-side apply.
 pub(crate) async fn on_kubernetes(admin: &kube::Client, kubeconfig: &Path) {
+    // Also what an earlier run left has to end.
+    actix_rt::spawn(kubelet(admin.clone(), "hive"));
     gone(admin, kubeconfig).await;
     machines(admin).await;
     beside_each_other(admin, kubeconfig, true).await;
@@ -271,7 +274,6 @@ async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: boo
             change(order);
         })
     };
-    actix_rt::spawn(kubelet(admin.clone(), "hive"));
     kubeedge(admin).await;
     let before = of_kubeedge(admin).await;
 
@@ -357,7 +359,8 @@ async fn beside_each_other(admin: &kube::Client, kubeconfig: &Path, is_real: boo
     let nodes = objects(admin.clone(), "v1", "Node", None);
     let node = nodes.get("old-2").await.unwrap();
     assert!(node.metadata.labels.unwrap().contains_key("node-role.kubernetes.io/edge"));
-    assert!(node.metadata.annotations.unwrap_or_default().is_empty());
+    let annotations = node.metadata.annotations.unwrap_or_default();
+    assert!(!annotations.keys().any(|key| key.starts_with("kubehive.io/")), "{annotations:?}");
     // What CloudCore said of a device while it had the node it takes back.
     let stale = json!({ "status": { "extensions": { "conditions": [
             { "type": "Reachable", "status": "False", "reason": "NodeSilent", "message": "m", "lastTransitionTime": "t" },
