@@ -265,7 +265,7 @@ impl EdgeController {
         }
     }
 
-    /// The node is alive: if its Node says something else than the node reported, it is said again.
+    /// The node is alive: if its Node says something else than the node reported, it is said again; its heartbeat, now and then.
     fn say_status_again(&self, node: &NodeName, session: u64, cx: &Context<EdgeControllerMsg>) {
         let key = ObjectKey::new(NODES, "", node.as_str());
         let mark = self.informers.as_ref().and_then(|informers| {
@@ -274,7 +274,7 @@ impl EdgeController {
         });
         if let Some(mark) = mark
             && self.publisher.session_of(node) == Some(session)
-            && self.last_status.begin_look(node, mark, cx.now())
+            && let Some(look) = self.last_status.begin_look(node, mark, cx.now())
         {
             let writer = StatusWriter {
                 client: self.dependencies.client.clone(),
@@ -283,7 +283,7 @@ impl EdgeController {
                 endpoints: self.endpoints.clone(),
                 env: cx.env().clone(),
             };
-            cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark));
+            cx.spawn(writer.write(ReportSender { node: node.clone(), session }, mark, look));
         }
     }
 

@@ -217,7 +217,7 @@ impl NodeReportWriter {
                 Ok(node) => {
                     self.traffic.add(&from.node, &node);
                     let reported = Reported::new(&status["conditions"], &own, said, &node);
-                    self.last_status.written(from, reported);
+                    self.last_status.written(from, reported, self.env.now());
                     self.name_left_out(from, "its Node", &left_out);
                     self.say_own(from, &nodes, &node).await;
                     self.say_default_labels(from, &nodes, &node, &report).await;
