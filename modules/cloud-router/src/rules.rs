@@ -17,17 +17,13 @@ pub(crate) const RULE: WatchedKind = WatchedKind {
     group_resource: RULES,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "rules",
-    kind: "Rule",
-    reads: &[],
+    ..WatchedKind::core("rules", "Rule")
 };
 const RULE_ENDPOINT: WatchedKind = WatchedKind {
     group_resource: RULE_ENDPOINTS,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "ruleendpoints",
-    kind: "RuleEndpoint",
-    reads: &[],
+    ..WatchedKind::core("ruleendpoints", "RuleEndpoint")
 };
 
 /// What nodes should hold.

@@ -20,7 +20,8 @@ use crate::{Unreadable, WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
-    /// As it goes to nodes: without what only the API server's bookkeeping moves.
+    /// As it goes to nodes: without what only the API server's bookkeeping moves. Without text where nothing but a
+    /// [rest](WatchedKind::rest) is kept.
     pub object: Arc<Object>,
     /// Its content, taken apart: without its resourceVersion, without what a node itself reported, and of some kinds only what is
     /// read of it here ([`WatchedKind::reads`]).
@@ -178,10 +179,13 @@ impl Cache {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
         self.unreadable.remove(&key);
+        let rest = (what.rest)(&trimmed.value);
+        let is_whole = what.reads.is_empty() && rest.is_none();
         let same = |cached: &Cached| {
-            let content = match what.reads {
-                [] => cached.value == trimmed.value,
-                _ => cached.object.content_hash == content_hash(&trimmed.value),
+            let content = if is_whole {
+                cached.value == trimmed.value
+            } else {
+                cached.object.content_hash == content_hash(&trimmed.value)
             };
             content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
         };
@@ -191,9 +195,9 @@ impl Cache {
             cached.status_mark = trimmed.status_mark;
             return Some((key, false));
         }
-        let object = Arc::new(to_send(&trimmed)?);
+        let object = Arc::new(if rest.is_some() { named(&trimmed)? } else { to_send(&trimmed)? });
         let Trimmed { value, status, readiness, status_mark, .. } = trimmed;
-        let value = parts(value, what.reads);
+        let value = rest.unwrap_or_else(|| parts(value, what.reads));
         self.objects.insert(key.clone(), Cached { object, value, status, readiness, status_mark });
         self.note(&key);
         Some((key, true))
@@ -354,17 +358,23 @@ pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> 
     to_send(&trim(what, object)?)
 }
 
-fn to_send(trimmed: &Trimmed) -> Option<Object> {
-    let Trimmed { key, resource_version, value, status, .. } = trimmed;
+/// Which version of which object it is, without its text.
+fn named(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { key, resource_version, value, .. } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
-    let content_hash = content_hash(value);
+    let (content_hash, json) = (content_hash(value), Bytes::new());
+    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+}
+
+fn to_send(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { resource_version, value, status, .. } = trimmed;
     let mut sent = value.clone();
     sent["metadata"]["resourceVersion"] = Value::from(resource_version.as_str());
     if let Some(status) = status {
         sent["status"] = Value::Object(status.clone());
     }
     let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
-    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+    Some(Object { json, ..named(trimmed)? })
 }
 
 // What the objects take is shown with --nocapture.

@@ -83,6 +83,28 @@ fn of_what_is_only_passed_on_no_more_is_held_than_is_read_and_nothing_of_its_cha
     assert!(cache.put(&kind, volume("2Gi")).unwrap().1, "what is not read here is news on the node");
 }
 
+#[test]
+fn of_what_has_ended_a_rest_is_held_and_nothing_of_its_change_is_missed() {
+    let rest = |value: &Value| {
+        let phase = value.pointer("/status/phase")?;
+        (phase == "Bound").then(|| json!({ "status": { "phase": phase } }))
+    };
+    let kind = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").keeping(rest);
+    let mut cache = Cache::default();
+    let (key, _) = cache.put(&kind, named("c", "1", "x", "Pending")).unwrap();
+    assert!(!cache.objects[&key].object.json.is_empty() && cache.objects[&key].value["spec"].is_object());
+    let (_, moved) = cache.put(&kind, named("c", "2", "x", "Bound")).unwrap();
+    let held = &cache.objects[&key];
+    assert!(moved && held.object.json.is_empty() && held.object.resource_version == "2");
+    assert_eq!((&held.value, held.object.uid.is_empty()), (&json!({ "status": { "phase": "Bound" } }), false));
+    let (_, moved) = cache.put(&kind, named("c", "3", "x", "Bound")).unwrap();
+    assert!(!moved, "only its version");
+    let (_, moved) = cache.put(&kind, named("c", "4", "y", "Bound")).unwrap();
+    assert!(moved, "another spec");
+    let (_, moved) = cache.put(&kind, named("c", "5", "y", "Pending")).unwrap();
+    assert!(moved && !cache.objects[&key].object.json.is_empty(), "it goes on");
+}
+
 /// The memory of this process, in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();

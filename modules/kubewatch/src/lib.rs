@@ -42,6 +42,7 @@ use futures::StreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+use serde_json::Value;
 
 /// 80 s: how long one request of a watch lives. The server ends it in order then, and it is taken up where it was, whether anything came
 /// or not: an API server whose etcd tells it of no progress sends no bookmarks, and says nothing at all of a kind of which
@@ -70,18 +71,26 @@ pub struct WatchedKind {
     /// What CloudCore itself reads of each object, as JSON pointers; empty: everything. Of ten thousand objects that it only passes
     /// on it holds the text alone.
     pub reads: &'static [&'static str],
+    /// What is kept, in the place of the whole object, of one that goes to no node any more; `None`: all of it.
+    pub rest: fn(&Value) -> Option<Value>,
 }
 
 impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[] }
+        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[], rest: |_| None }
     }
 
     /// The same, of whose objects CloudCore itself reads these parts alone.
     #[must_use]
     pub const fn reading(self, reads: &'static [&'static str]) -> Self {
         WatchedKind { reads, ..self }
+    }
+
+    /// The same, of which this is kept of objects that go to no node any more: there may be thousands that have ended.
+    #[must_use]
+    pub const fn keeping(self, rest: fn(&Value) -> Option<Value>) -> Self {
+        WatchedKind { rest, ..self }
     }
 
     fn api_version(&self) -> String {
@@ -171,7 +180,7 @@ fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreada
         Event::InitApply(object) => Event::InitApply(object.into_read()?),
         Event::Apply(object) => Event::Apply(object.into_read()?),
         Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
-            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: Value::Null }
         })),
     })
 }
