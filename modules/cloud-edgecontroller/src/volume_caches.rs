@@ -27,7 +27,7 @@ const KINDS: [WatchedKind; 5] = [
         group_resource: RUNTIME_CLASSES,
         group: "node.k8s.io",
         version: "v1",
-                ..WatchedKind::core("runtimeclasses", "RuntimeClass")
+        ..WatchedKind::core("runtimeclasses", "RuntimeClass")
     },
 ];
 

@@ -96,7 +96,10 @@ fn of_what_has_ended_a_rest_is_held_and_nothing_of_its_change_is_missed() {
     let (_, moved) = cache.put(&kind, named("c", "2", "x", "Bound")).unwrap();
     let held = &cache.objects[&key];
     assert!(moved && held.object.json.is_empty() && held.object.resource_version == "2");
-    assert_eq!((&held.value, held.object.uid.is_empty()), (&json!({ "status": { "phase": "Bound" } }), false));
+    assert_eq!(
+        (&held.value, held.object.uid.is_empty()),
+        (&json!({ "status": { "phase": "Bound" } }), false)
+    );
     let (_, moved) = cache.put(&kind, named("c", "3", "x", "Bound")).unwrap();
     assert!(!moved, "only its version");
     let (_, moved) = cache.put(&kind, named("c", "4", "y", "Bound")).unwrap();

@@ -78,7 +78,15 @@ pub struct WatchedKind {
 impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[], rest: |_| None }
+        WatchedKind {
+            group_resource: plural,
+            group: "",
+            version: "v1",
+            plural,
+            kind,
+            reads: &[],
+            rest: |_| None,
+        }
     }
 
     /// The same, of whose objects CloudCore itself reads these parts alone.
