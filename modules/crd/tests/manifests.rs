@@ -372,7 +372,10 @@ fn a_property_is_itself_by_its_name_and_no_other_list_has_keys() {
     fn walk(schema: &Value, path: &str, keyed: &mut Vec<String>) {
         if schema["x-kubernetes-list-type"] == "map" {
             keyed.push(format!("{path} {}", schema["x-kubernetes-list-map-keys"]));
-            assert_eq!(schema["items"]["required"], schema["x-kubernetes-list-map-keys"], "an API server asks for it");
+            assert_eq!(
+                schema["items"]["required"], schema["x-kubernetes-list-map-keys"],
+                "an API server asks for it"
+            );
         }
         for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
             walk(inner, &format!("{path}.{name}"), keyed);

@@ -16,7 +16,7 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value, json};
 
-use crate::{Unreadable, WatchedKind, pod_status};
+use crate::{Reads, Unreadable, WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
@@ -26,8 +26,8 @@ pub struct Cached {
     /// Its content, taken apart: without its resourceVersion, without what a node itself reported, and of some kinds only what is
     /// read of it here ([`WatchedKind::reads`]).
     pub value: Value,
-    /// The status that goes with it, what the node reported included.
-    status: Option<Map<String, Value>>,
+    /// A mark of the status that goes with it, what the node reported included.
+    status: Option<String>,
     /// Of a Node: what stands there of its node.
     pub readiness: Readiness,
     /// Of a Node: a mark of its status, so that a reader sees that somebody wrote it. Nothing is told when it moves.
@@ -180,14 +180,15 @@ impl Cache {
         let key = trimmed.key.clone();
         self.unreadable.remove(&key);
         let rest = (what.rest)(&trimmed.value);
-        let is_whole = what.reads.is_empty() && rest.is_none();
+        let is_whole = matches!(what.reads, Reads::All) && rest.is_none();
+        let status = trimmed.status.as_ref().map(|status| content_hash(&Value::Object(status.clone())));
         let same = |cached: &Cached| {
             let content = if is_whole {
                 cached.value == trimmed.value
             } else {
                 cached.object.content_hash == content_hash(&trimmed.value)
             };
-            content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
+            content && cached.status == status && cached.readiness == trimmed.readiness
         };
         if let Some(cached) = self.objects.get_mut(&key)
             && same(cached)
@@ -196,8 +197,12 @@ impl Cache {
             return Some((key, false));
         }
         let object = Arc::new(if rest.is_some() { named(&trimmed)? } else { to_send(&trimmed)? });
-        let Trimmed { value, status, readiness, status_mark, .. } = trimmed;
-        let value = rest.unwrap_or_else(|| parts(value, what.reads));
+        let Trimmed { value, readiness, status_mark, .. } = trimmed;
+        let value = rest.unwrap_or_else(|| match what.reads {
+            Reads::All => value,
+            Reads::At(pointers) => parts(&value, pointers),
+            Reads::By(parts) => parts(&value),
+        });
         self.objects.insert(key.clone(), Cached { object, value, status, readiness, status_mark });
         self.note(&key);
         Some((key, true))
@@ -224,7 +229,7 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         mark = annotations.remove(REPORTED_ANNOTATION);
-        if !what.reads.is_empty() {
+        if matches!(what.reads, Reads::At(_)) {
             annotations.remove(LAST_APPLIED);
         }
         if annotations.is_empty() {
@@ -279,11 +284,8 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     Some(Trimmed { key, resource_version, value, status, readiness, status_mark })
 }
 
-/// What is read of an object here; `reads`: where, or nothing for everything.
-fn parts(value: Value, reads: &[&str]) -> Value {
-    if reads.is_empty() {
-        return value;
-    }
+/// What is read of an object here, by these pointers.
+fn parts(value: &Value, reads: &[&str]) -> Value {
     let mut kept = Value::Object(Map::new());
     for pointer in reads {
         let Some(found) = value.pointer(pointer) else { continue };

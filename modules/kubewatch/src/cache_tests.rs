@@ -161,6 +161,45 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
     assert_eq!(of_claims.objects.len() + of_volumes.objects.len(), 20_000);
 }
 
+/// As a pod of a Deployment is stored, with what kubelets say of it. What is read of each here is its node.
+#[test]
+fn ten_thousand_pods_are_held_in_little_memory() {
+    let kind = POD.reading_by(|pod| json!({ "spec": { "nodeName": pod.pointer("/spec/nodeName") } }));
+    let condition = |of: &str| json!({"type": of, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T10:00:00Z"});
+    let before = resident();
+    let mut cache = Cache::default();
+    for number in 0..10_000 {
+        let name = format!("web-5d4f8c7b9-{number:05}");
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("0f1e2d3c-{number}"), "resourceVersion": "1",
+                "labels": {"app": "web", "pod-template-hash": "5d4f8c7b9"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": "9", "controller": true}]},
+            "spec": {"nodeName": format!("edge-{}", number % 1000), "serviceAccountName": "default", "restartPolicy": "Always",
+                "containers": [{"name": "web", "image": "registry.example/shop/web:1.4", "imagePullPolicy": "IfNotPresent",
+                    "env": [{"name": "A", "value": "b"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+                    "livenessProbe": {"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}, "periodSeconds": 10},
+                    "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]}],
+                "volumes": [{"name": "token", "projected": {"defaultMode": 420, "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}}],
+                "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+                "securityContext": {}, "schedulerName": "default-scheduler", "dnsPolicy": "ClusterFirst"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "qosClass": "Burstable",
+                "conditions": ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition),
+                "containerStatuses": [{"name": "web", "ready": true, "started": true, "restartCount": 0, "imageID": "sha256:0f1e2d3c",
+                    "containerID": "containerd://0f1e2d3c", "state": {"running": {"startedAt": "2026-11-29T10:00:00Z"}}, "lastState": {}}]}});
+        cache.put(&kind, serde_json::from_value(pod).unwrap()).unwrap();
+    }
+    let bytes = resident().saturating_sub(before);
+    println!("{} MiB", bytes >> 20);
+    assert!(bytes < 80 << 20, "{} MiB", bytes >> 20);
+    assert_eq!(cache.objects.len(), 10_000);
+}
+
 fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {
     named("p", version, image, phase)
 }
