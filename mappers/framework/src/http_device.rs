@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use httpclient::{SendRequest, handshake_with_device};
+use httpclient::{Dialect, SendRequest, handshake_as};
 use hyper::Uri;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -71,7 +71,8 @@ pub async fn connect(at: &[SocketAddr], within: Duration) -> Result<SendRequest<
         Err(_) => return Err("nobody answers".to_owned()),
     };
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let (sender, connection) = handshake_with_device(stream).await.map_err(|error| error.to_string())?;
+    let (sender, connection) =
+        handshake_as(Dialect::Device, stream).await.map_err(|error| error.to_string())?;
     // It ends with the sender, or with the device's end of it.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
