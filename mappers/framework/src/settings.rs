@@ -8,7 +8,7 @@ use dmi::Scalar;
 use prost_types::Any;
 
 use crate::error::InvalidSetting;
-use crate::shown::shown;
+use crate::quoting::shown;
 
 /// 32 keys are told.
 const TOLD: usize = 32;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::shown::shown;
+use crate::quoting::shown;
 
 /// What 64 bits can hold, with a sign or without one.
 const WHOLE_NUMBERS: std::ops::RangeInclusive<i128> = i64::MIN as i128..=u64::MAX as i128;
