@@ -112,7 +112,7 @@ async fn half_requests_shut_nobody_out() {
     let mapper = Mapper::start_with(config, FakeProtocol::default());
     eventually("the port", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     let mut held = Vec::new();
-    for _ in 0..600 {
+    for _ in 0..400 {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // One that has given way already is none that is wanted.
         let _ = stream.write_all(b"GET /api/v1/pi").await;
