@@ -115,7 +115,9 @@ impl Pushers {
     pub(crate) fn all_have_come(&self) -> usize {
         let inside = &mut *self.inside.borrow_mut();
         let left = inside.targets.extract_if(.., |_, served| served.devices.is_empty());
-        let lost: usize = left.map(|(_, served)| served.outbox.len()).sum();
+        // What is on the disk is counted there.
+        let in_memory = left.filter(|(_, served)| !served.outbox.is_kept());
+        let lost: usize = in_memory.map(|(_, served)| served.outbox.len()).sum();
         let Some(folder) = &self.kept else { return lost };
         lost + folder.retain(inside.targets.keys()).unwrap_or_else(|error| {
             events::push_not_removed(&error);
