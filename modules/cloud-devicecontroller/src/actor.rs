@@ -31,17 +31,13 @@ const DEVICE: WatchedKind = WatchedKind {
     group_resource: DEVICES,
     group: "devices.kubeedge.io",
     version: "v1beta1",
-    plural: "devices",
-    kind: "Device",
-    reads: &[],
+    ..WatchedKind::core("devices", "Device")
 };
 const DEVICE_MODEL: WatchedKind = WatchedKind {
     group_resource: DEVICE_MODELS,
     group: "devices.kubeedge.io",
     version: "v1beta1",
-    plural: "devicemodels",
-    kind: "DeviceModel",
-    reads: &[],
+    ..WatchedKind::core("devicemodels", "DeviceModel")
 };
 
 /// 10 s before a DeviceStatus that could not be written is tried again.

@@ -24,6 +24,7 @@ use crate::kubelet_endpoint::{EndpointWriter, Endpoints};
 use crate::last_status::{LastStatus, StatusWriter};
 use crate::pod_addresses::PodAddresses;
 use crate::pod_index::{PodIndex, Reconciled};
+use crate::read_of_pod::read_of_pod;
 use crate::status::NodeReportWriter;
 use crate::token_rates::TokenRates;
 use crate::tokens::{self, QueuedTokenRequest, TokenGranter, TokenQueues};
@@ -138,13 +139,13 @@ impl Actor for EdgeController {
 
     async fn started(&mut self, cx: &mut Context<EdgeControllerMsg>) -> Result<(), Fault> {
         let Dependencies { client, lease, hub, stream, interruptions, read_as, .. } = &self.dependencies;
-        let watch = |resource, kind, selector| {
-            let what = WatchedKind::core(resource, kind);
+        let watch = |what: WatchedKind, selector| {
             kubewatch::watch(client, what, selector, interruptions, cx, || EdgeControllerMsg::Reconcile)
         };
         let needs = [WatchedKind::core(CONFIG_MAPS, "ConfigMap"), WatchedKind::core(SECRETS, "Secret")];
-        let (nodes, pods) = (watch(NODES, "Node", None), watch(PODS, "Pod", Some(BOUND)));
-        let services = watch(SERVICES, "Service", None);
+        let nodes = watch(WatchedKind::core(NODES, "Node"), None);
+        let pods = watch(WatchedKind::core(PODS, "Pod").reading_by(read_of_pod), Some(BOUND));
+        let services = watch(WatchedKind::core(SERVICES, "Service"), None);
         let writer = NodeReportWriter {
             client: client.clone(),
             lease: lease.clone(),

@@ -35,6 +35,7 @@ mod own_label;
 pub mod plan;
 mod pod_addresses;
 pub mod pod_index;
+mod read_of_pod;
 pub mod references;
 mod registration;
 pub mod report_version;

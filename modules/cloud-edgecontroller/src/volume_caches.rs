@@ -27,14 +27,12 @@ const KINDS: [WatchedKind; 5] = [
         group_resource: RUNTIME_CLASSES,
         group: "node.k8s.io",
         version: "v1",
-        plural: "runtimeclasses",
-        kind: "RuntimeClass",
-        reads: &[],
+        ..WatchedKind::core("runtimeclasses", "RuntimeClass")
     },
 ];
 
 const fn of_storage(group_resource: &'static str, plural: &'static str, kind: &'static str) -> WatchedKind {
-    WatchedKind { group_resource, group: "storage.k8s.io", version: "v1", plural, kind, reads: &[] }
+    WatchedKind { group_resource, group: "storage.k8s.io", ..WatchedKind::core(plural, kind) }
 }
 
 /// A token that a CSI driver wants of the pods that have its volumes.

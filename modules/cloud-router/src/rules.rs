@@ -8,6 +8,7 @@ use contract::NodeName;
 use contract::ids::{RULE_ENDPOINTS, RULES};
 use contract::router::RouterMsg;
 use kubewatch::{DesiredObjects, Interruptions, NodeIndex, Placement, SharedCache, WatchedKind};
+use serde_json::Value;
 
 use crate::rule;
 use crate::rule_table::{ReadRule, RuleTable};
@@ -17,18 +18,24 @@ pub(crate) const RULE: WatchedKind = WatchedKind {
     group_resource: RULES,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "rules",
-    kind: "Rule",
-    reads: &[],
+    ..WatchedKind::core("rules", "Rule")
 };
 const RULE_ENDPOINT: WatchedKind = WatchedKind {
     group_resource: RULE_ENDPOINTS,
     group: "rules.kubeedge.io",
     version: "v1",
-    plural: "ruleendpoints",
-    kind: "RuleEndpoint",
-    reads: &[],
+    ..WatchedKind::core("ruleendpoints", "RuleEndpoint")
 };
+
+/// Watches Rules, of which nothing is kept but which there are.
+pub(crate) fn watch_names(
+    client: &kube::Client,
+    interruptions: &Interruptions,
+    cx: &Context<RouterMsg>,
+) -> SharedCache {
+    let names = RULE.keeping(|_| Some(Value::Null));
+    kubewatch::watch(client, names, None, interruptions, cx, || RouterMsg::Reconcile)
+}
 
 /// What nodes should hold.
 pub(crate) type Wanted = BTreeMap<NodeName, DesiredObjects>;

@@ -18,7 +18,7 @@ use crate::patience::Patience;
 use crate::plan::{self, World};
 use crate::read_jobs::{OpenJob, ReadJob, ReadJobs};
 use crate::reports::TaskReports;
-use crate::watched::watched;
+use crate::watched::{watched, watched_without_effect};
 use crate::writer::{self, Job};
 use crate::{desired, events, secret};
 
@@ -55,12 +55,15 @@ struct Work {
     is_waiting: bool,
     /// What nodes have said since.
     reports: BTreeMap<NodeName, (TaskReport, Vec<Reply<bool>>)>,
+    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect. It does so once: another CloudCore, whose
+    /// settings are others, may take it back.
+    is_told: Option<String>,
 }
 
 /// Whose turn it is in jobs on nodes.
 pub struct TaskManager {
     dependencies: Dependencies,
-    /// Empty: jobs have no effect.
+    /// All jobs. Where they have no effect each is told so, and that is all.
     caches: Vec<(TaskKind, SharedCache)>,
     reports: Option<ReportQueues<TaskReports>>,
     publisher: Publisher,
@@ -105,14 +108,12 @@ impl Actor for TaskManager {
 
     async fn started(&mut self, cx: &mut Context<CloudTaskMsg>) -> Result<(), Fault> {
         let Dependencies { client, lease, hub, interruptions, enable, .. } = &self.dependencies;
-        if *enable {
-            let watch = |kind| {
-                let what = watched(kind);
-                kubewatch::watch(client, what, None, interruptions, cx, || CloudTaskMsg::Reconcile)
-            };
-            self.caches = TaskKind::ALL.map(|kind| (kind, watch(kind))).into();
-            cx.every(LOOK_EVERY, || CloudTaskMsg::Tick);
-        }
+        let watch = |kind| {
+            let what = if *enable { watched(kind) } else { watched_without_effect(kind) };
+            kubewatch::watch(client, what, None, interruptions, cx, || CloudTaskMsg::Reconcile)
+        };
+        self.caches = TaskKind::ALL.map(|kind| (kind, watch(kind))).into();
+        cx.every(LOOK_EVERY, || CloudTaskMsg::Tick);
         let reports = TaskReports { myself: cx.myself(), env: cx.env().clone(), traffic: Default::default() };
         self.reports = Some(ReportQueues::new(reports, lease.clone()));
         cx.spawn_tell(hub, CloudHubMsg::TellSessions { to: SessionReader::CloudTaskManager });
@@ -155,6 +156,9 @@ impl Actor for TaskManager {
                 // What could not be written is tried again at the next look.
                 let is_due = self.work.get_mut(&job).is_some_and(|work| {
                     work.is_busy = false;
+                    if !is_written {
+                        work.is_told = None;
+                    }
                     is_written && !work.reports.is_empty()
                 });
                 if is_due {
@@ -207,7 +211,8 @@ impl TaskManager {
     /// Compares what nodes should hold with what was sent, and sends the difference; then whose turn it is. Where jobs have no effect no
     /// node should hold any.
     async fn reconcile(&mut self, cx: &Context<CloudTaskMsg>) {
-        if !self.is_listed() {
+        // What nodes hold does not wait for jobs that have no effect.
+        if self.dependencies.enable && !self.is_listed() {
             return;
         }
         for (_, cache) in &self.caches {
@@ -222,7 +227,8 @@ impl TaskManager {
         self.publisher.publish(&wanted).await;
         self.published = holding;
         self.publisher.complete().await;
-        let resources: Vec<&str> = self.caches.iter().map(|(kind, _)| kind.resource()).collect();
+        let resources: Vec<&str> =
+            if self.dependencies.enable { TaskKind::ALL.map(TaskKind::resource).into() } else { Vec::new() };
         if self.dependencies.interruptions.are_whole(&resources) {
             for node in self.publisher.not_current() {
                 let unknown = unknown.get(&node).cloned().unwrap_or_default();
@@ -245,7 +251,8 @@ impl TaskManager {
     ) -> (BTreeMap<NodeName, DesiredObjects>, BTreeMap<NodeName, BTreeSet<ObjectKey>>) {
         let (mut wanted, mut unknown) = (BTreeMap::<_, DesiredObjects>::new(), BTreeMap::new());
         let mut uids = BTreeSet::new();
-        for (kind, cache) in &self.caches {
+        let caches = if self.dependencies.enable { self.caches.as_slice() } else { &[] };
+        for (kind, cache) in caches {
             for (key, job) in &cache.borrow().objects {
                 let ReadJob::Open(open) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
                 let OpenJob { uid, spec: Ok(spec), under_way, .. } = &**open else { continue };
@@ -304,7 +311,8 @@ impl TaskManager {
         reply: Reply<bool>,
         cx: &Context<CloudTaskMsg>,
     ) {
-        let Some((_, cache)) = self.caches.iter().find(|(kind, _)| *kind == report.kind) else {
+        let cache = self.caches.iter().find(|(kind, _)| *kind == report.kind && self.dependencies.enable);
+        let Some((_, cache)) = cache else {
             reply.send(true);
             return;
         };
@@ -345,6 +353,10 @@ impl TaskManager {
                 let timeout = job.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
                 let silent = self.patience.silent(&job.uid, &job.status, timeout, cx.now());
                 let is_due = match &job.spec {
+                    _ if !self.dependencies.enable => {
+                        let told = self.work.get(key).and_then(|work| work.is_told.as_ref());
+                        told != Some(&job.uid) && plan::without_effect(&job.status) != job.status
+                    }
                     Err(_) => !job.status.is_over(),
                     Ok(spec) => plan::is_due(&job.status, spec, &linked, &silent),
                 };
@@ -409,6 +421,8 @@ impl TaskManager {
         };
         let linked: BTreeSet<NodeName> = self.linked.keys().cloned().collect();
         let mut world = World { linked, silent, ..World::default() };
+        let has_effect = self.dependencies.enable;
+        work.is_told = (!has_effect).then(|| uid.clone());
         let mut replies = BTreeMap::new();
         for (node, (report, waiting)) in std::mem::take(&mut work.reports) {
             world.reports.insert(node.clone(), report.clone());
@@ -419,7 +433,7 @@ impl TaskManager {
         let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
         let job = Job { kind, key, uid };
         cx.spawn(async move {
-            let is_written = writer::write(&client, &job, world, &env).await;
+            let is_written = writer::write(&client, &job, has_effect.then_some(world), &env).await;
             confirm(replies, is_written);
             let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
         });

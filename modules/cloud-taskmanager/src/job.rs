@@ -245,6 +245,11 @@ impl JobStatus {
         matches!(self.phase.as_str(), job_phase::COMPLETED | job_phase::FAILURE)
     }
 
+    /// Whether nothing is left to be done, or heard.
+    pub fn is_ended(&self) -> bool {
+        self.is_over() && self.under_way().next().is_none()
+    }
+
     /// The nodes that are at it.
     pub fn under_way(&self) -> impl Iterator<Item = (NodeName, &NodeStatus)> {
         let busy = self.node_status.iter().filter(|node| node.phase == node_phase::IN_PROGRESS);

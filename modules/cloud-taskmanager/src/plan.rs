@@ -16,6 +16,9 @@ const NODE_BYTES_MIN: usize = 400;
 /// 16 Nodes are asked for in one look.
 const LOOK_UPS_MAX: usize = 16;
 
+/// What is said of a job where jobs have no effect: whoever made it waits for something that does not come.
+pub const WITHOUT_EFFECT: &str = "nothing is done: modules.taskManager.enable is false in cloudcore.yaml (cloudCore.modules.taskManager.enable in the chart); set it, and restart CloudCore";
+
 /// What is known of a node that a job names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fitness {
@@ -59,6 +62,12 @@ pub fn failed(reason: &str) -> JobStatus {
     JobStatus { phase: job_phase::FAILURE.to_owned(), reason: reason.to_owned(), ..JobStatus::default() }
 }
 
+/// The status of a job where jobs have no effect. Its phase stays: the job goes on where it was when they have one.
+pub fn without_effect(status: &JobStatus) -> JobStatus {
+    let reason = if status.is_over() { status.reason.clone() } else { WITHOUT_EFFECT.to_owned() };
+    JobStatus { reason, ..status.clone() }
+}
+
 /// The nodes whose turn it is and that are not linked here: what the API server says of them decides whether they are waited for.
 pub fn to_look_up(status: &JobStatus, spec: &JobSpec, linked: &BTreeSet<NodeName>) -> Vec<NodeName> {
     if status.is_over() {
@@ -77,7 +86,7 @@ pub fn is_due(
     linked: &BTreeSet<NodeName>,
     silent: &BTreeMap<NodeName, usize>,
 ) -> bool {
-    if !silent.is_empty() || status.phase.is_empty() {
+    if !silent.is_empty() || status.phase.is_empty() || status.reason == WITHOUT_EFFECT {
         return true;
     }
     if verdict(status, spec).is_some() {
@@ -95,6 +104,9 @@ pub fn is_due(
 /// What the status is to be.
 pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
     let mut next = status.clone();
+    if next.reason == WITHOUT_EFFECT {
+        next.reason.clear();
+    }
     for node in &mut next.node_status {
         let Ok(name) = NodeName::parse(&node.node_name) else { continue };
         if let Some(report) = world.reports.get(&name) {
@@ -334,6 +346,23 @@ mod tests {
         assert!(is_due(&running, &spec, &nobody, &[(name("a"), 0)].into()), "it is silent");
         let failed = advance(&running, &spec, &said(&["a"], "a", report(TaskPhase::Failure, &["Check"])));
         assert!(failed.is_over() && !due(&failed, &names(&["b"])));
+    }
+
+    #[test]
+    fn a_job_without_effect_says_so_until_it_has_one() {
+        let spec = spec(1, 0.0);
+        let fresh = without_effect(&JobStatus::default());
+        assert_eq!((fresh.phase.as_str(), fresh.reason.as_str()), ("", WITHOUT_EFFECT));
+        assert!(WITHOUT_EFFECT.len() <= contract::node_task::REASON_MAX);
+        let running = advance(&job(&["a"]), &spec, &linked(&["a"]));
+        let off = without_effect(&running);
+        assert_eq!(JobStatus { reason: String::new(), ..off.clone() }, running);
+        assert_eq!(without_effect(&off), off);
+        let due = |status: &JobStatus| is_due(status, &spec, &names(&["a"]), &BTreeMap::new());
+        assert!(due(&off) && !due(&running));
+        assert_eq!(advance(&off, &spec, &linked(&["a"])), running);
+        let over = failed("it makes no sense");
+        assert_eq!(without_effect(&over), over);
     }
 
     #[test]

@@ -55,10 +55,10 @@ impl ReadJobs {
 impl ReadJob {
     fn of(kind: TaskKind, uid: &str, job: &Value) -> ReadJob {
         let status = JobStatus::of(job);
-        let under_way: Vec<NodeName> = status.under_way().map(|(node, _)| node).collect();
-        if status.is_over() && under_way.is_empty() {
+        if status.is_ended() {
             return ReadJob::Over;
         }
+        let under_way: Vec<NodeName> = status.under_way().map(|(node, _)| node).collect();
         let spec = JobSpec::read(kind, job);
         ReadJob::Open(Box::new(OpenJob { uid: uid.to_owned(), status, spec, under_way }))
     }

@@ -25,9 +25,9 @@ pub(crate) struct Job {
     pub(crate) uid: String,
 }
 
-/// Brings the status in line with `world`. Answers whether it is, or never can be.
-pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: World, env: &Env) -> bool {
-    match try_write(client, job, &mut world, env).await {
+/// Brings the status in line with `world`; `None`: jobs have no effect. Answers whether it is, or never can be.
+pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: Option<World>, env: &Env) -> bool {
+    match try_write(client, job, world.as_mut(), env).await {
         Ok(is_written) => is_written,
         Err(error) => {
             events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
@@ -39,7 +39,7 @@ pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: World, en
 async fn try_write(
     client: &kube::Client,
     job: &Job,
-    world: &mut World,
+    mut world: Option<&mut World>,
     env: &Env,
 ) -> Result<bool, kube::Error> {
     let jobs: Api<DynamicObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
@@ -51,7 +51,10 @@ async fn try_write(
             return Ok(true);
         }
         let status = JobStatus::of(&held.data);
-        let next = next(client, job, &held.data, &status, world).await?;
+        let next = match &mut world {
+            Some(world) => next(client, job, &held.data, &status, world).await?,
+            None => plan::without_effect(&status),
+        };
         if next == status {
             return Ok(true);
         }

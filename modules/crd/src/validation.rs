@@ -4,7 +4,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::RULES_GROUP;
+use crate::{GROUP, RULES_GROUP};
 
 /// 8 keys of a resource: KubeEdge knows two.
 const KEYS_MAX: u32 = 8;
@@ -13,23 +13,21 @@ const VALUE_MAX: u32 = 2048;
 /// 253 characters: the name of a RuleEndpoint.
 const NAME_MAX: u32 = 253;
 
-/// Adds to the definitions of rules what is looked at by CEL, and the bounds without which no API server would take that.
+/// Adds to the definitions of rules what is looked at by CEL, and the bounds without which no API server would take that; to that of devices
+/// by what a property is told from others.
 pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    if crd.spec.group != RULES_GROUP {
-        return crd;
-    }
-    let is_rule = crd.spec.names.kind == "Rule";
+    let of_spec: fn(&mut Value) = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
+        (RULES_GROUP, "Rule") => rule,
+        (RULES_GROUP, _) => endpoint,
+        (GROUP, "Device") => device,
+        _ => return crd,
+    };
     for version in &mut crd.spec.versions {
         let Some(validation) = &mut version.schema else { continue };
         let checked = validation.open_api_v3_schema.take().and_then(|schema| {
             let mut schema = serde_json::to_value(schema).ok()?;
             // As KubeEdge's: what has no spec has nothing to be looked at.
-            let spec = &mut schema["properties"]["spec"];
-            if is_rule {
-                rule(spec)
-            } else {
-                endpoint(spec)
-            }
+            of_spec(&mut schema["properties"]["spec"]);
             serde_json::from_value(schema).ok()
         });
         validation.open_api_v3_schema = checked;
@@ -76,6 +74,17 @@ fn rule(spec: &mut Value) {
             "message": "targetResource.topic is one topic, without `+` and `#`, and begins neither with `$` nor with `SYS/`, where edgecore alone publishes",
         },
     ]);
+}
+
+/// A property of a device is itself by its name: whoever wants a value (`desired`) and whoever keeps the rest in a repository apply one Device
+/// side by side. KubeEdge's definition has an atomic list, where each of them would take the whole of it from the other. That refuses two of
+/// one name, as KubeEdge's webhook does, and one without a name, which nothing reads. What is stored with either stays as long as the list
+/// itself is not changed (seen with Kubernetes 1.36). Methods and the lists of models have one writer: theirs are as KubeEdge's.
+fn device(spec: &mut Value) {
+    let properties = &mut spec["properties"]["properties"];
+    (properties["x-kubernetes-list-type"], properties["x-kubernetes-list-map-keys"]) =
+        (json!("map"), json!(["name"]));
+    properties["items"]["required"] = json!(["name"]);
 }
 
 fn endpoint(spec: &mut Value) {

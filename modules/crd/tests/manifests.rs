@@ -340,6 +340,7 @@ fn only_values_are_required() {
     assert_eq!(
         required,
         [
+            "devices.spec.properties.[].name",
             "devices.spec.properties.[].desired.value",
             "devicestatuses.status.twins.[].observedDesired.value",
             "devicestatuses.status.twins.[].reported.value",
@@ -363,6 +364,33 @@ fn only_values_are_required() {
             "configupdatejobs.status.phase",
         ]
     );
+}
+
+/// Two who apply one Device each have what they wrote, property by property. What KubeEdge has as one value stays one.
+#[test]
+fn a_property_is_itself_by_its_name_and_no_other_list_has_keys() {
+    fn walk(schema: &Value, path: &str, keyed: &mut Vec<String>) {
+        if schema["x-kubernetes-list-type"] == "map" {
+            keyed.push(format!("{path} {}", schema["x-kubernetes-list-map-keys"]));
+            assert_eq!(
+                schema["items"]["required"], schema["x-kubernetes-list-map-keys"],
+                "an API server asks for it"
+            );
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            walk(inner, &format!("{path}.{name}"), keyed);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if schema[inner].is_object() {
+                walk(&schema[inner], path, keyed);
+            }
+        }
+    }
+    let mut keyed = Vec::new();
+    for crd in crd::manifests() {
+        walk(&schema(&crd.spec.names.plural), &crd.spec.names.plural, &mut keyed);
+    }
+    assert_eq!(keyed, [r#"devices.spec.properties ["name"]"#]);
 }
 
 #[test]

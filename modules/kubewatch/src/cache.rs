@@ -16,17 +16,18 @@ use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Map, Value, json};
 
-use crate::{Unreadable, WatchedKind, pod_status};
+use crate::{Reads, Unreadable, WatchedKind, pod_status};
 
 /// One object: what is sent, and what is read here.
 pub struct Cached {
-    /// As it goes to nodes: without what only the API server's bookkeeping moves.
+    /// As it goes to nodes: without what only the API server's bookkeeping moves. Without text where nothing but a
+    /// [rest](WatchedKind::rest) is kept.
     pub object: Arc<Object>,
     /// Its content, taken apart: without its resourceVersion, without what a node itself reported, and of some kinds only what is
     /// read of it here ([`WatchedKind::reads`]).
     pub value: Value,
-    /// The status that goes with it, what the node reported included.
-    status: Option<Map<String, Value>>,
+    /// A mark of the status that goes with it, what the node reported included.
+    status: Option<String>,
     /// Of a Node: what stands there of its node.
     pub readiness: Readiness,
     /// Of a Node: a mark of its status, so that a reader sees that somebody wrote it. Nothing is told when it moves.
@@ -178,12 +179,16 @@ impl Cache {
         let trimmed = trim(what, object)?;
         let key = trimmed.key.clone();
         self.unreadable.remove(&key);
+        let rest = (what.rest)(&trimmed.value);
+        let is_whole = matches!(what.reads, Reads::All) && rest.is_none();
+        let status = trimmed.status.as_ref().map(|status| content_hash(&Value::Object(status.clone())));
         let same = |cached: &Cached| {
-            let content = match what.reads {
-                [] => cached.value == trimmed.value,
-                _ => cached.object.content_hash == content_hash(&trimmed.value),
+            let content = if is_whole {
+                cached.value == trimmed.value
+            } else {
+                cached.object.content_hash == content_hash(&trimmed.value)
             };
-            content && cached.status == trimmed.status && cached.readiness == trimmed.readiness
+            content && cached.status == status && cached.readiness == trimmed.readiness
         };
         if let Some(cached) = self.objects.get_mut(&key)
             && same(cached)
@@ -191,9 +196,13 @@ impl Cache {
             cached.status_mark = trimmed.status_mark;
             return Some((key, false));
         }
-        let object = Arc::new(to_send(&trimmed)?);
-        let Trimmed { value, status, readiness, status_mark, .. } = trimmed;
-        let value = parts(value, what.reads);
+        let object = Arc::new(if rest.is_some() { named(&trimmed)? } else { to_send(&trimmed)? });
+        let Trimmed { value, readiness, status_mark, .. } = trimmed;
+        let value = rest.unwrap_or_else(|| match what.reads {
+            Reads::All => value,
+            Reads::At(pointers) => parts(&value, pointers),
+            Reads::By(parts) => parts(&value),
+        });
         self.objects.insert(key.clone(), Cached { object, value, status, readiness, status_mark });
         self.note(&key);
         Some((key, true))
@@ -220,7 +229,7 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     let mut mark = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         mark = annotations.remove(REPORTED_ANNOTATION);
-        if !what.reads.is_empty() {
+        if matches!(what.reads, Reads::At(_)) {
             annotations.remove(LAST_APPLIED);
         }
         if annotations.is_empty() {
@@ -275,11 +284,8 @@ fn trim(what: &WatchedKind, mut object: DynamicObject) -> Option<Trimmed> {
     Some(Trimmed { key, resource_version, value, status, readiness, status_mark })
 }
 
-/// What is read of an object here; `reads`: where, or nothing for everything.
-fn parts(value: Value, reads: &[&str]) -> Value {
-    if reads.is_empty() {
-        return value;
-    }
+/// What is read of an object here, by these pointers.
+fn parts(value: &Value, reads: &[&str]) -> Value {
     let mut kept = Value::Object(Map::new());
     for pointer in reads {
         let Some(found) = value.pointer(pointer) else { continue };
@@ -354,17 +360,23 @@ pub(crate) fn sent(what: &WatchedKind, object: DynamicObject) -> Option<Object> 
     to_send(&trim(what, object)?)
 }
 
-fn to_send(trimmed: &Trimmed) -> Option<Object> {
-    let Trimmed { key, resource_version, value, status, .. } = trimmed;
+/// Which version of which object it is, without its text.
+fn named(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { key, resource_version, value, .. } = trimmed;
     let uid = value.pointer("/metadata/uid")?.as_str()?.to_owned();
-    let content_hash = content_hash(value);
+    let (content_hash, json) = (content_hash(value), Bytes::new());
+    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+}
+
+fn to_send(trimmed: &Trimmed) -> Option<Object> {
+    let Trimmed { resource_version, value, status, .. } = trimmed;
     let mut sent = value.clone();
     sent["metadata"]["resourceVersion"] = Value::from(resource_version.as_str());
     if let Some(status) = status {
         sent["status"] = Value::Object(status.clone());
     }
     let json = Bytes::from(serde_json::to_vec(&sent).ok()?);
-    Some(Object { key: key.clone(), uid, content_hash, resource_version: resource_version.to_owned(), json })
+    Some(Object { json, ..named(trimmed)? })
 }
 
 // What the objects take is shown with --nocapture.

@@ -83,6 +83,34 @@ fn of_what_is_only_passed_on_no_more_is_held_than_is_read_and_nothing_of_its_cha
     assert!(cache.put(&kind, volume("2Gi")).unwrap().1, "what is not read here is news on the node");
 }
 
+#[test]
+fn of_what_has_ended_a_rest_is_held_and_nothing_of_its_change_is_missed() {
+    let rest = |value: &Value| {
+        let phase = value.pointer("/status/phase")?;
+        (phase == "Bound").then(|| json!({ "status": { "phase": phase } }))
+    };
+    let kind = WatchedKind::core(PERSISTENT_VOLUME_CLAIMS, "PersistentVolumeClaim").keeping(rest);
+    let mut cache = Cache::default();
+    let (key, _) = cache.put(&kind, named("c", "1", "x", "Pending")).unwrap();
+    assert!(!cache.objects[&key].object.json.is_empty() && cache.objects[&key].value["spec"].is_object());
+    let (_, moved) = cache.put(&kind, named("c", "2", "x", "Bound")).unwrap();
+    let held = &cache.objects[&key];
+    assert!(moved && held.object.json.is_empty() && held.object.resource_version == "2");
+    assert_eq!(
+        (&held.value, held.object.uid.is_empty()),
+        (&json!({ "status": { "phase": "Bound" } }), false)
+    );
+    let (_, moved) = cache.put(&kind, named("c", "3", "x", "Bound")).unwrap();
+    assert!(!moved, "only its version");
+    let (_, moved) = cache.put(&kind, named("c", "4", "y", "Bound")).unwrap();
+    assert!(moved, "another spec");
+    let (_, moved) = cache.put(&kind, named("c", "5", "y", "Pending")).unwrap();
+    assert!(moved && !cache.objects[&key].object.json.is_empty(), "it goes on");
+}
+
+/// One test at a time looks at the memory of this process, which is all that they have in common.
+static LOOKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// The memory of this process, in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -113,6 +141,7 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
                 "volume.kubernetes.io/storage-provisioner": "csi.example.com", LAST_APPLIED: "x".repeat(600)},
             "managedFields": owner})
     };
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = resident();
     let (mut of_claims, mut of_volumes) = (Cache::default(), Cache::default());
     for number in 0..10_000 {
@@ -134,6 +163,47 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
     println!("{} MiB", bytes >> 20);
     assert!(bytes < 120 << 20, "{} MiB", bytes >> 20);
     assert_eq!(of_claims.objects.len() + of_volumes.objects.len(), 20_000);
+}
+
+/// As a pod of a Deployment is stored, with what kubelets say of it. What is read of each here is its node.
+#[test]
+fn ten_thousand_pods_are_held_in_little_memory() {
+    let kind = POD.reading_by(|pod| json!({ "spec": { "nodeName": pod.pointer("/spec/nodeName") } }));
+    let condition = |of: &str| json!({"type": of, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T10:00:00Z"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let before = resident();
+    let mut cache = Cache::default();
+    for number in 0..10_000 {
+        let name = format!("web-5d4f8c7b9-{number:05}");
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": format!("0f1e2d3c-{number}"), "resourceVersion": "1",
+                "labels": {"app": "web", "pod-template-hash": "5d4f8c7b9"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f8c7b9", "uid": "9", "controller": true}]},
+            "spec": {"nodeName": format!("edge-{}", number % 1000), "serviceAccountName": "default", "restartPolicy": "Always",
+                "containers": [{"name": "web", "image": "registry.example/shop/web:1.4", "imagePullPolicy": "IfNotPresent",
+                    "env": [{"name": "A", "value": "b"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+                    "livenessProbe": {"httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}, "periodSeconds": 10},
+                    "volumeMounts": [{"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]}],
+                "volumes": [{"name": "token", "projected": {"defaultMode": 420, "sources": [
+                    {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}}],
+                "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+                "securityContext": {}, "schedulerName": "default-scheduler", "dnsPolicy": "ClusterFirst"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "qosClass": "Burstable",
+                "conditions": conditions,
+                "containerStatuses": [{"name": "web", "ready": true, "started": true, "restartCount": 0, "imageID": "sha256:0f1e2d3c",
+                    "containerID": "containerd://0f1e2d3c", "state": {"running": {"startedAt": "2026-11-29T10:00:00Z"}}, "lastState": {}}]}});
+        cache.put(&kind, serde_json::from_value(pod).unwrap()).unwrap();
+    }
+    let bytes = resident().saturating_sub(before);
+    println!("{} MiB", bytes >> 20);
+    assert!(bytes < 80 << 20, "{} MiB", bytes >> 20);
+    assert_eq!(cache.objects.len(), 10_000);
 }
 
 fn pod(version: &str, image: &str, phase: &str) -> DynamicObject {

@@ -41,6 +41,7 @@ use futures::StreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+use serde_json::Value;
 
 use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX};
 
@@ -49,10 +50,14 @@ use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX};
 /// nothing changes. Whoever waits for longer than that for the next part of an answer waits for a connection that is dead.
 pub const WATCH_SECONDS: u32 = 80;
 
+/// 200 objects in one answer of a list: it is read as a whole, and all kinds are listed at once when a CloudCore starts.
+const PAGE: u32 = 200;
+
 /// How objects are watched, as far as the field selector takes them.
 pub fn watch_config(selector: Option<&str>) -> watcher::Config {
     watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() }
         .timeout(WATCH_SECONDS)
+        .page_size(PAGE)
 }
 
 /// Which objects are watched.
@@ -68,21 +73,54 @@ pub struct WatchedKind {
     pub plural: &'static str,
     /// The kind.
     pub kind: &'static str,
-    /// What CloudCore itself reads of each object, as JSON pointers; empty: everything. Of ten thousand objects that it only passes
-    /// on it holds the text alone.
-    pub reads: &'static [&'static str],
+    /// What CloudCore itself reads of each object. Of ten thousand objects that it only passes on it holds the text alone: what is taken apart
+    /// has ten times its size.
+    pub reads: Reads,
+    /// What is kept, in the place of the whole object, of one that goes to no node any more; `None`: all of it.
+    pub rest: fn(&Value) -> Option<Value>,
+}
+
+/// What CloudCore itself reads of an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Reads {
+    /// All of it.
+    All,
+    /// These parts, as JSON pointers. They do not lead into lists.
+    At(&'static [&'static str]),
+    /// What this makes of it, in the shape of the object.
+    By(fn(&Value) -> Value),
 }
 
 impl WatchedKind {
     /// Objects of the core group.
     pub const fn core(plural: &'static str, kind: &'static str) -> Self {
-        WatchedKind { group_resource: plural, group: "", version: "v1", plural, kind, reads: &[] }
+        WatchedKind {
+            group_resource: plural,
+            group: "",
+            version: "v1",
+            plural,
+            kind,
+            reads: Reads::All,
+            rest: |_| None,
+        }
     }
 
     /// The same, of whose objects CloudCore itself reads these parts alone.
     #[must_use]
     pub const fn reading(self, reads: &'static [&'static str]) -> Self {
-        WatchedKind { reads, ..self }
+        WatchedKind { reads: Reads::At(reads), ..self }
+    }
+
+    /// The same, of whose objects CloudCore itself reads what this makes of each.
+    #[must_use]
+    pub const fn reading_by(self, parts: fn(&Value) -> Value) -> Self {
+        WatchedKind { reads: Reads::By(parts), ..self }
+    }
+
+    /// The same, of which this is kept of objects that go to no node any more: there may be thousands that have ended.
+    #[must_use]
+    pub const fn keeping(self, rest: fn(&Value) -> Option<Value>) -> Self {
+        WatchedKind { rest, ..self }
     }
 
     fn api_version(&self) -> String {
@@ -168,7 +206,7 @@ fn readable(event: Event<WatchedObject>) -> Result<Event<DynamicObject>, Unreada
         Event::InitApply(object) => Event::InitApply(object.into_read()?),
         Event::Apply(object) => Event::Apply(object.into_read()?),
         Event::Delete(object) => Event::Delete(object.into_read().unwrap_or_else(|unreadable| {
-            DynamicObject { types: None, metadata: *unreadable.metadata, data: serde_json::Value::Null }
+            DynamicObject { types: None, metadata: *unreadable.metadata, data: Value::Null }
         })),
     })
 }

@@ -274,3 +274,19 @@ fn a_node_that_does_no_jobs_fails_and_says_what_to_do() {
         assert!(reason.contains("modules.taskManager.enable"), "{status}");
     });
 }
+
+#[test]
+fn a_job_while_the_cloud_does_none_says_so_until_it_does() {
+    run(async || {
+        let mut cluster = Cluster::over(LinkTransport::Memory).await;
+        job(&cluster, "off", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let status = until(&cluster, "off", "it says so", |status| status["reason"].is_string()).await;
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains("modules.taskManager.enable is false in cloudcore.yaml"), "{status}");
+        assert_eq!((&status["phase"], phases(&status).len()), (&json!(""), 0), "nobody has begun it");
+        cluster.reconfigure_cloud(|settings| settings.modules.task_manager.enable = true).await;
+        let status = until(&cluster, "off", "it is looked at", |status| status["phase"] == "Failure").await;
+        assert_eq!(status["nodeStatus"][0]["reason"], "there is no Node of this name");
+        assert!(status["reason"].as_str().unwrap().contains("1 of 1 nodes failed"), "{status}");
+    });
+}

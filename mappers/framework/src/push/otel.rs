@@ -24,7 +24,7 @@ const DEVICE: &str = "device.id";
 const SCOPE: &str = "kubehive.mapper";
 
 /// A collector.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OtelTarget {
     endpoint: Endpoint,
     path: String,

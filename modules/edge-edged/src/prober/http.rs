@@ -8,6 +8,7 @@ use futures::future::{Either, select};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Empty};
+use httpclient::Dialect;
 use hyper::body::Bytes;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -193,7 +194,7 @@ async fn exchange(
     let host = host.map_or_else(own, |host| Ok(host.clone()))?;
     request.headers_mut().insert(HOST, host);
     let (mut sender, connection) =
-        httpclient::handshake_title_case(stream).await.map_err(|error| failed(&error))?;
+        httpclient::handshake_as(Dialect::TitleCase, stream).await.map_err(|error| failed(&error))?;
     let talk = std::pin::pin!(async move {
         let response = sender.send_request(request).await.map_err(|error| told(&error))?;
         read(response).await
