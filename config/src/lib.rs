@@ -5,6 +5,7 @@
 //! annotated default files in this folder are what `--defaultconfig` prints; a test holds them to the structs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod capacity;
 pub mod cloud;
 pub mod cloud_stream;
 pub mod edge;

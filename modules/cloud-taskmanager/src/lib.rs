@@ -19,6 +19,7 @@
 
 mod actor;
 mod desired;
+mod due;
 mod events;
 pub mod job;
 mod nodes;

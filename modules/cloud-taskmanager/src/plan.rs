@@ -116,8 +116,7 @@ pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
         let is_silent = world.silent.get(&name) == Some(&node.action_flow.len());
         if node.phase == node_phase::IN_PROGRESS && is_silent && !world.reports.contains_key(&name) {
             node.phase = node_phase::UNKNOWN.to_owned();
-            let seconds = spec.timeout.as_secs();
-            node.reason = format!("nothing new was heard of it for {seconds} s (timeoutSeconds)");
+            node.reason = silence(spec);
         }
     }
     judge(&mut next, spec);
@@ -127,6 +126,17 @@ pub fn advance(status: &JobStatus, spec: &JobSpec, world: &World) -> JobStatus {
     }
     bound(&mut next);
     next
+}
+
+/// Why nobody waits for a node any more: in the numbers that stand in the job.
+fn silence(spec: &JobSpec) -> String {
+    let (silence, timeout) = (spec.silence.as_secs(), spec.timeout.as_secs());
+    if silence == timeout {
+        format!("nothing new was heard of it for {timeout} s (timeoutSeconds)")
+    } else {
+        // Several actions are told together.
+        format!("nothing new was heard of it for {silence} s, three times the {timeout} s of timeoutSeconds")
+    }
 }
 
 /// What a node says of its part. What has ended stays ended, and of two reports that one counts in which more has ended: whichever
@@ -268,7 +278,7 @@ mod tests {
 
     fn spec(concurrency: usize, failure_tolerate: f64) -> JobSpec {
         let (nodes, timeout) = (NodeChoice::Names(Vec::new()), Duration::from_secs(300));
-        JobSpec { nodes, concurrency, timeout, failure_tolerate, image_secret: None }
+        JobSpec { nodes, concurrency, timeout, silence: timeout, failure_tolerate, image_secret: None }
     }
 
     fn job(nodes: &[&str]) -> JobStatus {
@@ -414,6 +424,11 @@ mod tests {
         assert_eq!(advance(&status, &spec, &other), status, "it has said something since");
         let status = advance(&status, &spec, &silent);
         assert_eq!(phases(&status), ["Unknown", "InProgress"]);
+        assert_eq!(status.node_status[0].reason, "nothing new was heard of it for 300 s (timeoutSeconds)");
+        let together = JobSpec { silence: spec.timeout * 3, ..spec.clone() };
+        let told = advance(&advance(&job(&all), &spec, &linked(&all)), &together, &silent);
+        let sentence = "nothing new was heard of it for 900 s, three times the 300 s of timeoutSeconds";
+        assert_eq!(told.node_status[0].reason, sentence);
         let late = said(&all, "a", report(TaskPhase::InProgress, &["Check"]));
         assert_eq!(phases(&advance(&status, &spec, &late)), ["Unknown", "InProgress"]);
         let late = said(&all, "a", report(TaskPhase::Successful, &["Check", "Pull"]));

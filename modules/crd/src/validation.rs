@@ -4,7 +4,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::{GROUP, RULES_GROUP};
+use crate::{GROUP, OPERATIONS_GROUP, RULES_GROUP};
 
 /// 8 keys of a resource: KubeEdge knows two.
 const KEYS_MAX: u32 = 8;
@@ -13,10 +13,15 @@ const VALUE_MAX: u32 = 2048;
 /// 253 characters: the name of a RuleEndpoint.
 const NAME_MAX: u32 = 253;
 
+/// What whoever changes a job is answered.
+const JOB_STAYS: &str =
+    "a job stays as it was made, since nodes may be at it: delete it, and make another one";
+
 /// Adds to the definitions of rules what is looked at by CEL, and the bounds without which no API server would take that; to that of devices
-/// by what a property is told from others.
+/// by what a property is told from others; to those of jobs that they stay as they were made.
 pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let of_spec: fn(&mut Value) = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
+        (OPERATIONS_GROUP, _) => job,
         (RULES_GROUP, "Rule") => rule,
         (RULES_GROUP, _) => endpoint,
         (GROUP, "Device") => device,
@@ -28,6 +33,11 @@ pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResou
             let mut schema = serde_json::to_value(schema).ok()?;
             // As KubeEdge's: what has no spec has nothing to be looked at.
             of_spec(&mut schema["properties"]["spec"]);
+            if crd.spec.group == OPERATIONS_GROUP {
+                // Whoever took the spec away and wrote another one would never have changed it.
+                schema["x-kubernetes-validations"] =
+                    json!([{ "rule": "has(self.spec) == has(oldSelf.spec)", "message": JOB_STAYS }]);
+            }
             serde_json::from_value(schema).ok()
         });
         validation.open_api_v3_schema = checked;
@@ -85,6 +95,12 @@ fn device(spec: &mut Value) {
     (properties["x-kubernetes-list-type"], properties["x-kubernetes-list-map-keys"]) =
         (json!("map"), json!(["name"]));
     properties["items"]["required"] = json!(["name"]);
+}
+
+/// What a node has looked at, and what somebody there has confirmed, is what is done. (KubeEdge's webhook refuses changes of NodeUpgradeJobs; its
+/// programs write the status and finalizers alone.)
+fn job(spec: &mut Value) {
+    spec["x-kubernetes-validations"] = json!([{ "rule": "self == oldSelf", "message": JOB_STAYS }]);
 }
 
 fn endpoint(spec: &mut Value) {

@@ -133,6 +133,21 @@ fn what_is_written_for_an_older_version_is_refused_with_what_to_write() {
     }
 }
 
+/// Nodes act upon what they have looked at. A rule on the spec alone would let go of one that is taken away and written anew.
+#[test]
+fn a_job_stays_as_it_was_made() {
+    for plural in ["imageprepulljobs", "nodeupgradejobs", "configupdatejobs"] {
+        let schema = schema(plural);
+        let rules = |schema: &Value| schema["x-kubernetes-validations"][0].clone();
+        let (of_job, of_spec) = (rules(&schema), rules(at(&schema, "spec")));
+        assert_eq!(of_job["rule"], "has(self.spec) == has(oldSelf.spec)", "{plural}");
+        assert_eq!(of_spec["rule"], "self == oldSelf", "{plural}");
+        for message in [&of_job["message"], &of_spec["message"]] {
+            assert!(message.as_str().unwrap().contains("make another one"), "{message}");
+        }
+    }
+}
+
 /// A server shows the first result of a path with `[*]`, and no other.
 #[test]
 fn kubectl_get_shows_what_was_reported() {

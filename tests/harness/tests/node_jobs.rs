@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use harness::{Cluster, LONG, LinkTransport, Node, run};
-use kube::api::{DeleteParams, DynamicObject};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 const V1ALPHA2: &str = "operations.kubeedge.io/v1alpha2";
@@ -259,6 +259,23 @@ fn a_job_goes_on_over_restarts_of_both_sides_and_while_the_node_is_away() {
         cluster.until("the node holds no job any more", || held(&node) == 0).await;
         let jobs = cluster.objects(V1ALPHA2, "ImagePrePullJob", None);
         jobs.delete("away", &DeleteParams::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_job_stays_as_it_was_made() {
+    run(async || {
+        let cluster = Cluster::over(LinkTransport::Memory).await;
+        job(&cluster, "night", json!({"images": ["web:1"], "nodeNames": ["edge-9"]})).await;
+        let jobs = cluster.objects(V1ALPHA2, "ImagePrePullJob", None);
+        let patched = async |patch: Value| {
+            jobs.patch("night", &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+        };
+        for spec in [json!({"imagePrePullTemplate": {"images": ["web:2"]}}), json!(null)] {
+            let refused = patched(json!({ "spec": spec })).await.unwrap_err();
+            assert!(refused.to_string().contains("make another one"), "{spec}: {refused}");
+        }
+        patched(json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
     });
 }
 
