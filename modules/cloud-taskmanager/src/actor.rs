@@ -55,8 +55,8 @@ struct Work {
     is_waiting: bool,
     /// What nodes have said since.
     reports: BTreeMap<NodeName, (TaskReport, Vec<Reply<bool>>)>,
-    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect. It does so once: another CloudCore, whose
-    /// settings are others, may take it back.
+    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect, or that it is not read. It does so once:
+    /// another CloudCore, whose settings are others, may take it back.
     is_told: Option<String>,
 }
 
@@ -254,7 +254,7 @@ impl TaskManager {
         let caches = if self.dependencies.enable { self.caches.as_slice() } else { &[] };
         for (kind, cache) in caches {
             for (key, job) in &cache.borrow().objects {
-                let ReadJob::Open(open) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
+                let ReadJob::Open(open) = self.jobs.read(*kind, job) else { continue };
                 let OpenJob { uid, spec: Ok(spec), under_way, .. } = &**open else { continue };
                 uids.insert(uid.clone());
                 if under_way.is_empty() {
@@ -277,7 +277,7 @@ impl TaskManager {
                     },
                 };
                 let version = (uid.as_str(), job.object.resource_version.as_str());
-                let Some(object) = desired::object(key, version, &job.value, secret) else { continue };
+                let Some(object) = desired::object(key, version, &job.value(), secret) else { continue };
                 for node in under_way {
                     wanted.entry(node.clone()).or_default().insert(key.clone(), object.clone());
                 }
@@ -349,7 +349,7 @@ impl TaskManager {
         for (kind, cache) in &self.caches {
             for (key, job) in &cache.borrow().objects {
                 keys.insert(key.clone());
-                let ReadJob::Open(job) = self.jobs.read(*kind, &job.object, &job.value) else { continue };
+                let ReadJob::Open(job) = self.jobs.read(*kind, job) else { continue };
                 let timeout = job.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);
                 let silent = self.patience.silent(&job.uid, &job.status, timeout, cx.now());
                 let is_due = match &job.spec {
@@ -364,6 +364,14 @@ impl TaskManager {
                     due.push(key.clone());
                 }
                 open.insert(job.uid.clone());
+            }
+            for (key, unread) in cache.borrow().unreadable.iter().filter(|(_, unread)| !unread.uid.is_empty())
+            {
+                let is_new = keys.insert(key.clone());
+                let told = self.work.get(key).and_then(|work| work.is_told.as_ref());
+                if is_new && self.dependencies.enable && told != Some(&unread.uid) {
+                    due.push(key.clone());
+                }
             }
         }
         self.jobs.retain(&keys);
@@ -403,10 +411,27 @@ impl TaskManager {
     fn write(&mut self, key: ObjectKey, cx: &Context<CloudTaskMsg>) {
         let Some(work) = self.work.get_mut(&key) else { return };
         work.is_waiting = false;
+        let refused = self.caches.iter().find_map(|(kind, cache)| {
+            let cache = cache.borrow();
+            let unread = cache.unreadable.get(&key).filter(|_| !cache.objects.contains_key(&key))?;
+            Some((*kind, unread.uid.clone(), unread.why.clone()))
+        });
+        if let Some((kind, uid, why)) = refused {
+            confirm(std::mem::take(&mut work.reports), true);
+            (work.is_busy, work.is_told) = (true, Some(uid.clone()));
+            self.busy += 1;
+            let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
+            let job = Job { kind, key, uid };
+            cx.spawn(async move {
+                let is_written = writer::refuse(&client, &job, &why, &env).await;
+                let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
+            });
+            return;
+        }
         let found = self.caches.iter().find_map(|(kind, cache)| {
             let cache = cache.borrow();
             let job = cache.objects.get(&key)?;
-            let silent = match self.jobs.read(*kind, &job.object, &job.value) {
+            let silent = match self.jobs.read(*kind, job) {
                 ReadJob::Over => BTreeMap::new(),
                 ReadJob::Open(open) => {
                     let timeout = open.spec.as_ref().map_or(Duration::MAX, |spec| spec.timeout);

@@ -293,6 +293,7 @@ fn nobody_else_sees_anything() {
             (403, request(&line, &format!("{own}Host: evil.example\r\n"), "")),
             (403, request(&line, "", "")),
             (403, request(&line, &own, "Sec-Fetch-Site: cross-site\r\n")),
+            (403, request(&line, &own, "Sec-Fetch-Site: none\r\nSec-Fetch-Site: cross-site\r\n")),
             // A page that somebody serves at another port of this machine.
             (403, request(&line, &own, "Sec-Fetch-Site: same-site\r\n")),
             (405, request(&format!("POST {path}"), &own, "Content-Length: 0\r\n")),
