@@ -274,7 +274,7 @@ impl DeviceController {
             let is_linked = node.as_ref().is_some_and(|node| self.twins.contains_key(node));
             let step = self.calls.put(&uid, asked(&value), is_linked);
             let model = plan::model_of(&key, &value);
-            let word = self.word(&key, &uid, &value, (&devices, &models));
+            let word = self.word(&key, &uid, &value, (&*devices, &*models));
             to_call.push((key.clone(), uid.clone(), node, step));
             to_write.extend(self.devices.put(key, uid, model, word));
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::plan::KEEP_EVICTION_LABEL;
 
 /// These fields alone, with what the pod refers to in as few volumes as name it.
-pub fn read_of_pod(pod: &Value) -> Value {
+pub(crate) fn read_of_pod(pod: &Value) -> Value {
     let metadata = fields(&pod["metadata"], &["name", "namespace", "uid", "deletionTimestamp"]);
     let mut kept = json!({
         "metadata": metadata,

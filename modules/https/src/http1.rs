@@ -93,7 +93,7 @@ impl Protocol for Http {
 
 impl Protocol for Http1 {
     fn admits(&self, peer: &Peer) -> bool {
-        self.0.admits(peer)
+        self.handler.admits(peer)
     }
 
     async fn serve(&self, stream: Stream, peer: Peer, context: &crate::server::ServerContext) {

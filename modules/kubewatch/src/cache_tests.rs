@@ -185,6 +185,7 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
 fn ten_thousand_pods_are_held_in_little_memory() {
     let kind = POD.reading_by(|pod| json!({ "spec": { "nodeName": pod.pointer("/spec/nodeName") } }));
     let condition = |of: &str| json!({"type": of, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T10:00:00Z"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
     let before = resident();
     let mut cache = Cache::default();
     for number in 0..10_000 {
@@ -208,7 +209,7 @@ fn ten_thousand_pods_are_held_in_little_memory() {
                     {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
                 "securityContext": {}, "schedulerName": "default-scheduler", "dnsPolicy": "ClusterFirst"},
             "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "qosClass": "Burstable",
-                "conditions": ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition),
+                "conditions": conditions,
                 "containerStatuses": [{"name": "web", "ready": true, "started": true, "restartCount": 0, "imageID": "sha256:0f1e2d3c",
                     "containerID": "containerd://0f1e2d3c", "state": {"running": {"startedAt": "2026-11-29T10:00:00Z"}}, "lastState": {}}]}});
         cache.put(&kind, serde_json::from_value(pod).unwrap()).unwrap();

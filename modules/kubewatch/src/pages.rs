@@ -60,6 +60,7 @@ impl Service<Request<Body>> for Pages {
                 let mut request = Request::new(Body::empty());
                 *request.method_mut() = parts.method.clone();
                 *request.headers_mut() = parts.headers.clone();
+                *request.extensions_mut() = parts.extensions.clone();
                 *request.uri_mut() = with_limit(&parts.uri, limit)?;
                 let (head, body) = client.send(request).await?.into_parts();
                 if !head.status.is_success() {

@@ -61,7 +61,7 @@ impl DeviceController {
             let Some(device) = devices.objects.get(&key) else { continue };
             let (uid, value) = (device.object.uid.clone(), device.value());
             let model = plan::model_of(&key, &value);
-            let word = self.word(&key, &uid, &value, (&devices, &models));
+            let word = self.word(&key, &uid, &value, (&*devices, &*models));
             to_write.extend(self.devices.put(key, uid, model, word));
         }
         drop((devices, models));

@@ -195,8 +195,11 @@ impl WatchAttempt<'_> {
                 return Err(AttemptEnd::Broken("a list without a version".to_owned()));
             };
             match listed.items.into_iter().find(|object| self.is_it(object)) {
-                Some(object) if !self.tell(object).await => return Err(AttemptEnd::Unwatched),
-                Some(_) => {}
+                Some(object) => {
+                    if !self.tell(object).await {
+                        return Err(AttemptEnd::Unwatched);
+                    }
+                }
                 None => drop(self.reflectors.told(self.key, None).await),
             }
             return Ok((version, reader));

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 
 use super::*;

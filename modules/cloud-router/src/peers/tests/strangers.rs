@@ -3,7 +3,6 @@
 use http_body_util::Full;
 use pki::{NodeRequest, SubjectAltNames};
 use rustls_pki_types::ServerName;
-use rustls_pki_types::pem::PemObject as _;
 use tokio_rustls::TlsConnector;
 
 use super::*;
