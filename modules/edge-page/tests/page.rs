@@ -309,7 +309,7 @@ fn nobody_else_sees_anything() {
             assert_eq!(answer.header("allow"), (status == 405).then_some("GET, HEAD"));
         }
         let events = node.env.metrics().clone();
-        assert_eq!((events.count_of("page_denied"), events.count_of("page_refused")), (9, 11));
+        assert_eq!((events.count_of("page_denied"), events.count_of("page_refused")), (9, 12));
     });
 }
 
