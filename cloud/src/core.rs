@@ -16,7 +16,7 @@ use cloud_hub::{
 use cloud_router::{DoorSettings, PeerSettings};
 use cloud_stream::Checks;
 use config::cloud::{CloudCore as Settings, CloudHub as HubSettings};
-use kubewatch::{Interruptions, ReadAs};
+use kubewatch::{Budget, Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use pki::CurrentAuthorities;
@@ -94,7 +94,8 @@ impl CloudCore {
         let identity = identity(&env);
         tracing::info!(identity, "this CloudCore");
         let monitor = monitor_ports(&settings.common_config.monitor_server)?;
-        let interruptions = Interruptions::default();
+        let budget = daemon::memory::limit().map_or_else(Budget::default, Budget::of_memory);
+        let interruptions = Interruptions::within(budget);
         let registry = Registry::new(client.clone()).with_interruptions(interruptions.clone());
         let asked = async || {
             crds::apply(&client, &env).await?;

@@ -48,6 +48,7 @@ mod status;
 mod status_texts;
 mod token_rates;
 mod tokens;
+mod unread_pods;
 mod volume_caches;
 
 pub use actor::{Dependencies, EdgeController};

@@ -108,8 +108,8 @@ impl NodeReportWriter {
     fn has_room_for_mirror(&self, node: &NodeName) -> bool {
         let pods = self.pods.borrow();
         let of_node = pods.objects.values().filter(|pod| {
-            mirror_of(&pod.value).is_some()
-                && pod.value.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
+            mirror_of(&pod.value()).is_some()
+                && pod.value().pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str())
         });
         let (count, bytes) =
             of_node.fold((0, 0), |(count, bytes), pod| (count + 1, bytes + pod.object.json.len()));

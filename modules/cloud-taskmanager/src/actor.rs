@@ -13,7 +13,7 @@ use contract::parsed::TaskReport;
 use contract::synccontroller::{Source, SyncMsg};
 use contract::{NodeName, Object, ObjectKey};
 use fairshare::{Delivery, ReportQueues};
-use kubewatch::{DesiredObjects, Interruptions, Publisher, SharedCache};
+use kubewatch::{Cache, Cached, DesiredObjects, Interruptions, Publisher, SharedCache};
 
 use crate::due::{DueQueue, Rest};
 use crate::job::node_phase;
@@ -62,8 +62,8 @@ struct Work {
     rest: Rest,
     /// What nodes have said since.
     reports: BTreeMap<NodeName, (TaskReport, Vec<Reply<bool>>)>,
-    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect. It does so once: another CloudCore, whose
-    /// settings are others, may take it back.
+    /// Of which job of this name, by its uid, this CloudCore has said that it has no effect, or that it is not read. It does so once:
+    /// another CloudCore, whose settings are others, may take it back.
     is_told: Option<String>,
 }
 
@@ -282,7 +282,13 @@ impl TaskManager {
         for (kind, cache) in &self.caches {
             let mut cache = cache.borrow_mut();
             for key in cache.take_moved() {
-                let now = cache.objects.get(&key).map(|job| (&job.object, &job.value));
+                let now = cache.objects.get(&key);
+                if now.is_some_and(|job| self.jobs.has(&key, &job.object)) {
+                    self.moved.insert(key);
+                    continue;
+                }
+                let value = now.map(Cached::value);
+                let now = now.zip(value.as_deref()).map(|(job, value)| (&job.object, value));
                 let Moved { nodes, ended } = self.jobs.put(*kind, &key, now);
                 self.touched.extend(nodes);
                 if let Some(uid) = ended {
@@ -338,7 +344,7 @@ impl TaskManager {
         Ok(self.jobs.sent(key, |job, version| {
             let version = (job.uid.as_str(), version.resource_version.as_str());
             caches.iter().find_map(|(_, cache)| {
-                desired::object(key, version, &cache.borrow().objects.get(key)?.value, secret)
+                desired::object(key, version, &cache.borrow().objects.get(key)?.value(), secret)
             })
         }))
     }
@@ -445,6 +451,12 @@ impl TaskManager {
         let has_effect = self.dependencies.enable;
         for key in keys {
             let told = self.work.get(&key).and_then(|work| work.is_told.as_ref());
+            if let Some((_, uid, _)) = self.unread(&key) {
+                if has_effect && told != Some(&uid) {
+                    self.enlist(key);
+                }
+                continue;
+            }
             let patience = &mut self.patience;
             let is_due = self.jobs.is_due(&key, |job| match &job.spec {
                 _ if !has_effect => told != Some(&job.uid) && plan::without_effect(&job.status) != job.status,
@@ -462,7 +474,18 @@ impl TaskManager {
     }
 
     fn is_gone(&self, key: &ObjectKey) -> bool {
-        !self.caches.iter().any(|(_, cache)| cache.borrow().objects.contains_key(key))
+        let has = |cache: &Cache| cache.objects.contains_key(key) || cache.unreadable.contains_key(key);
+        !self.caches.iter().any(|(_, cache)| has(&cache.borrow()))
+    }
+
+    /// The kind and the uid of a job that is there and could not be read, and why.
+    fn unread(&self, key: &ObjectKey) -> Option<(TaskKind, String, String)> {
+        self.caches.iter().find_map(|(kind, cache)| {
+            let cache = cache.borrow();
+            let is_read = cache.objects.contains_key(key);
+            let unread = cache.unreadable.get(key).filter(|unread| !is_read && !unread.uid.is_empty())?;
+            Some((*kind, unread.uid.clone(), unread.why.clone()))
+        })
     }
 
     /// Who waits for an answer about a job that is gone hears that there is nothing to wait for.
@@ -494,7 +517,20 @@ impl TaskManager {
 
     /// Has the status of a job written, if that is there still.
     fn write(&mut self, key: ObjectKey, cx: &Context<CloudTaskMsg>) {
+        let refused = self.unread(&key);
         let Some(work) = self.work.get_mut(&key) else { return };
+        if let Some((kind, uid, why)) = refused {
+            confirm(std::mem::take(&mut work.reports), true);
+            (work.is_busy, work.is_told) = (true, Some(uid.clone()));
+            self.busy += 1;
+            let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
+            let job = Job { kind, key, uid };
+            cx.spawn(async move {
+                let is_written = writer::refuse(&client, &job, &why, &env).await;
+                let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
+            });
+            return;
+        }
         let found = self.caches.iter().find_map(|(kind, cache)| {
             let cache = cache.borrow();
             let job = cache.objects.get(&key)?;

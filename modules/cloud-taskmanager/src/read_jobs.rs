@@ -66,10 +66,7 @@ impl ReadJobs {
         key: &ObjectKey,
         now: Option<(&Arc<Object>, &Value)>,
     ) -> Moved {
-        let same = |(object, _): (&Arc<Object>, &Value)| {
-            self.jobs.get(key).is_some_and(|held| Arc::ptr_eq(&held.version, object))
-        };
-        if now.is_some_and(same) {
+        if now.is_some_and(|(object, _)| self.has(key, object)) {
             return Moved::default();
         }
         let mut moved = Moved::default();
@@ -95,6 +92,11 @@ impl ReadJobs {
         }
         self.jobs.insert(key.clone(), KnownJob { version: Arc::clone(object), job, sent: None });
         moved
+    }
+
+    /// Whether this version of an open job is known.
+    pub(crate) fn has(&self, key: &ObjectKey, version: &Arc<Object>) -> bool {
+        self.jobs.get(key).is_some_and(|held| Arc::ptr_eq(&held.version, version))
     }
 
     /// One that is open.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use beehive::{Env, Fault};
 use contract::ObjectKey;
 use contract::node_task::TaskKind;
-use kube::api::{Api, DynamicObject, PostParams};
-use kubewatch::status_code;
-use serde_json::Value;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kubewatch::{WatchedObject, status_code};
+use serde_json::{Value, json};
 
 use crate::job::{JobSpec, JobStatus};
 use crate::nodes::{self, Unfound};
@@ -29,6 +29,30 @@ pub(crate) struct Job {
 pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: Option<World>, env: &Env) -> bool {
     match try_write(client, job, world.as_mut(), env).await {
         Ok(is_written) => is_written,
+        Err(error) => {
+            events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
+            false
+        }
+    }
+}
+
+/// Says of a job that is not read that it has failed, and why. Nothing of it is read for that: it may be large. Answers whether that is
+/// written, or never can be.
+pub(crate) async fn refuse(client: &kube::Client, job: &Job, why: &str, env: &Env) -> bool {
+    let jobs: Api<WatchedObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
+    let reason = format!("CloudCore does not read the job: {why}");
+    let failed = plan::failed(&reason);
+    // With the uid, so that it is of no other job of this name.
+    let patch = json!({
+        "metadata": { "uid": job.uid },
+        "status": { "phase": failed.phase, "reason": failed.reason },
+    });
+    match jobs.patch_status(&job.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => {
+            events::job_moved(env, &job.key, &failed.phase, &reason);
+            true
+        }
+        Err(error) if matches!(status_code(&error), Some(404 | 409 | 422)) => true,
         Err(error) => {
             events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
             false

@@ -29,6 +29,7 @@ pub mod edgestream;
 pub mod edgetaskmanager;
 pub mod eventbus;
 pub mod ids;
+pub mod json_values;
 pub mod metamanager;
 pub mod node_task;
 pub mod nodelease;

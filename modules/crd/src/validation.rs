@@ -17,14 +17,24 @@ const NAME_MAX: u32 = 253;
 const JOB_STAYS: &str =
     "a job stays as it was made, since nodes may be at it: delete it, and make another one";
 
+/// 4096 properties of a device and of a model, and methods of a device: four times what a node takes, so that what KubeEdge's users have
+/// goes on. What a definition cannot bound, the settings of a protocol, CloudCore does.
+const PROPERTIES_MAX: u32 = 4096;
+/// 10,000 nodes that a job names: ten times what CloudCore takes, which says so in the job.
+const NODES_MAX: u32 = 10_000;
+/// 1024 values of a job.
+const FIELDS_MAX: u32 = 1024;
+
 /// Adds to the definitions of rules what is looked at by CEL, and the bounds without which no API server would take that; to that of devices
-/// by what a property is told from others; to those of jobs that they stay as they were made.
+/// by what a property is told from others; to those of jobs that they stay as they were made; and to lists that anybody may fill how long they may be.
 pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let of_spec: fn(&mut Value) = match (crd.spec.group.as_str(), crd.spec.names.kind.as_str()) {
         (OPERATIONS_GROUP, _) => job,
         (RULES_GROUP, "Rule") => rule,
         (RULES_GROUP, _) => endpoint,
         (GROUP, "Device") => device,
+        (GROUP, "DeviceModel") => model,
+        (OPERATIONS_GROUP, _) => job,
         _ => return crd,
     };
     for version in &mut crd.spec.versions {
@@ -95,12 +105,33 @@ fn device(spec: &mut Value) {
     (properties["x-kubernetes-list-type"], properties["x-kubernetes-list-map-keys"]) =
         (json!("map"), json!(["name"]));
     properties["items"]["required"] = json!(["name"]);
+    for list in ["properties", "methods"] {
+        spec["properties"][list]["maxItems"] = json!(PROPERTIES_MAX);
+    }
+}
+
+fn model(spec: &mut Value) {
+    spec["properties"]["properties"]["maxItems"] = json!(PROPERTIES_MAX);
 }
 
 /// What a node has looked at, and what somebody there has confirmed, is what is done. (KubeEdge's webhook refuses changes of NodeUpgradeJobs; its
-/// programs write the status and finalizers alone.)
+/// programs write the status and finalizers alone.) What only some kinds have is bounded where it is.
 fn job(spec: &mut Value) {
     spec["x-kubernetes-validations"] = json!([{ "rule": "self == oldSelf", "message": JOB_STAYS }]);
+    bound_names(spec);
+    if let Some(template) = spec["properties"].get_mut("imagePrePullTemplate") {
+        bound_names(template);
+    }
+    if let Some(fields) = spec["properties"].get_mut("updateFields") {
+        fields["maxProperties"] = json!(FIELDS_MAX);
+    }
+}
+
+fn bound_names(of: &mut Value) {
+    if let Some(names) = of["properties"].get_mut("nodeNames") {
+        names["maxItems"] = json!(NODES_MAX);
+        names["items"]["maxLength"] = json!(NAME_MAX);
+    }
 }
 
 fn endpoint(spec: &mut Value) {

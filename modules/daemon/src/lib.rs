@@ -22,6 +22,7 @@ mod cut;
 mod files;
 mod journal;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod notify;
 mod run;

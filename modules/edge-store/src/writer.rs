@@ -19,6 +19,14 @@ use crate::{Committed, Options, StoreError, Write, connection, numbers, read, sc
 /// More batches in one transaction save little, and make the first of them wait.
 const GROUP: usize = 64;
 
+/// 256 free pages (1 MiB), and a quarter of the file, are kept for what is written next.
+const FREE_MIN: u64 = 256;
+const FREE_PART: u64 = 4;
+/// 256 pages (1 MiB) are given back after a transaction at the most, where more are free: what waits behind it waits for no more.
+const GIVEN_BACK: u64 = 256;
+/// 4096 pages (16 MiB) when the log is moved.
+const GIVEN_BACK_AT_REST: u64 = 4096;
+
 pub(crate) type CommitReply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked for.
@@ -147,6 +155,24 @@ impl Writer {
             // Whoever asked may have left; what is committed stays committed.
             let _ = answer.send(outcome);
         }
+        // Without it the file would only be smaller when the log is moved the next time.
+        if let Err(error) = self.give_back() {
+            tracing::debug!(path = %self.shared.path.display(), %error, "free pages stay");
+        }
+    }
+
+    /// Gives pages back to the disk if many are free: objects that are gone were large.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let Some(conn) = &self.conn else { return Ok(()) };
+        let count = |pragma: &str| {
+            conn.query_row(pragma, [], |row| row.get::<_, i64>(0))
+                .map(|count| u64::try_from(count).unwrap_or(0))
+        };
+        let free = count("PRAGMA freelist_count")?;
+        if free > FREE_MIN && free > count("PRAGMA page_count")? / FREE_PART {
+            vacuum(conn, GIVEN_BACK)?;
+        }
+        Ok(())
     }
 
     /// What is written again or deleted is no damage any more.
@@ -312,10 +338,7 @@ impl Writer {
 
     fn checkpoint(&self) -> rusqlite::Result<()> {
         let conn = self.conn()?;
-        let mut vacuum = conn.prepare("PRAGMA incremental_vacuum")?;
-        let mut steps = vacuum.query([])?;
-        while steps.next()?.is_some() {}
-        drop(steps);
+        vacuum(conn, GIVEN_BACK_AT_REST)?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
 
@@ -330,6 +353,14 @@ impl Writer {
     fn stopped(&self) -> StoreError {
         StoreError::Stopped { path: PathBuf::from(&self.shared.path) }
     }
+}
+
+/// Gives free pages back, so many at the most.
+fn vacuum(conn: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let mut vacuum = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut steps = vacuum.query([])?;
+    while steps.next()?.is_some() {}
+    Ok(())
 }
 
 impl Drop for Writer {

@@ -416,6 +416,30 @@ async fn a_full_file_refuses_and_recovers() {
     assert!(store.size_on_disk().unwrap() < before.min(100_000), "{before} {:?}", store.size_on_disk());
 }
 
+/// Large objects that came and went, and then what an idle node writes.
+#[tokio::test]
+async fn a_file_gets_small_again_as_it_is_written_a_bounded_part_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("edgecore.db"), Options::new([1; 16])).unwrap();
+    for n in 0..20 {
+        let row = put_row(Table::Facts, "big", &n.to_string(), &vec![1; 400_000]);
+        store.commit(vec![row]).await.unwrap();
+    }
+    let file = || std::fs::metadata(dir.path().join("edgecore.db")).unwrap().len();
+    store.checkpoint().await.unwrap();
+    let full = file();
+    assert!(full > 7 << 20, "{full}");
+    store.commit(vec![Write::DeleteRows { table: Table::Facts, key1: "big".to_owned() }]).await.unwrap();
+    let mut commits = 0;
+    while file() > 3 << 20 {
+        store.commit(vec![put_row(Table::Facts, "small", "", &[commits; 2000])]).await.unwrap();
+        commits += 1;
+        assert!(commits < 200, "{} of {full}", file());
+    }
+    assert!(commits > 2, "no transaction waits for all of it");
+    assert_eq!(store.list_rows(Table::Facts, None).unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_writer_that_panics_is_heard_by_who_owns_the_store() {
     let dir = tempfile::tempdir().unwrap();

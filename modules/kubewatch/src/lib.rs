@@ -6,17 +6,21 @@
 //! it has seen of the object's history: a node that another CloudCore takes over costs by the difference, and so does a
 //! CloudCore that restarts. Its resourceVersion could not do that.
 //!
-//! An object that cannot be read - it is nested too deep, or its metadata is of a wrong type - is skipped, named and counted
-//! alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
+//! An object that cannot be read - it is nested too deep, it has too many values, or its metadata is of a wrong type - is skipped, named
+//! and counted alone: the rest of its list and of its watch goes on. See [`Cache::unreadable`] for what becomes of its last version.
+//! So is one for which there is no room: what a CloudCore holds is bounded by namespace ([`Budget`]), and it holds text, no trees.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api_error;
+mod budget;
 mod cache;
 mod events;
 mod interruption;
 mod last_sent;
 mod node_index;
+mod object_text;
 mod object_watches;
+mod pages;
 mod pod_status;
 mod publisher;
 mod read_as;
@@ -24,16 +28,19 @@ mod watch_pause;
 mod watched_object;
 
 pub use api_error::status_code;
-pub use cache::{Cache, Cached, Readiness, SharedCache};
+pub use budget::Budget;
+pub use cache::{Cache, Cached, Readiness, SharedCache, Unread};
 pub use interruption::{Interruption, Interruptions};
 pub use last_sent::{DesiredObjects, LastSent};
 pub use node_index::{NodeIndex, Placement};
+pub use object_text::{DEPTH_MAX, VALUES_MAX};
 pub use object_watches::{NEEDS_MAX, ObjectWatches, Presence, WATCHES_MAX};
 pub use publisher::Publisher;
 pub use read_as::{ReadAs, ReadAsError};
 pub use watch_pause::WatchPause;
-pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
+pub use watched_object::{Unreadable, WatchedMetadata, WatchedObject};
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use beehive::{Context, Message};
@@ -50,14 +57,11 @@ use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX};
 /// nothing changes. Whoever waits for longer than that for the next part of an answer waits for a connection that is dead.
 pub const WATCH_SECONDS: u32 = 80;
 
-/// 200 objects in one answer of a list: it is read as a whole, and all kinds are listed at once when a CloudCore starts.
-const PAGE: u32 = 200;
-
 /// How objects are watched, as far as the field selector takes them.
 pub fn watch_config(selector: Option<&str>) -> watcher::Config {
     watcher::Config { field_selector: selector.map(str::to_owned), ..Default::default() }
         .timeout(WATCH_SECONDS)
-        .page_size(PAGE)
+        .page_size(pages::PAGE)
 }
 
 /// Which objects are watched.
@@ -73,8 +77,8 @@ pub struct WatchedKind {
     pub plural: &'static str,
     /// The kind.
     pub kind: &'static str,
-    /// What CloudCore itself reads of each object. Of ten thousand objects that it only passes on it holds the text alone: what is taken apart
-    /// has ten times its size.
+    /// What CloudCore itself reads of each object. Of ten thousand objects that it only passes on it holds the text and these parts: what is
+    /// taken apart has ten times its size and more. Of an object that is read whole it holds the text alone.
     pub reads: Reads,
     /// What is kept, in the place of the whole object, of one that goes to no node any more; `None`: all of it.
     pub rest: fn(&Value) -> Option<Value>,
@@ -143,6 +147,9 @@ impl WatchedKind {
     }
 }
 
+/// 30 s between looks whether there is room again for what was not kept for want of it.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(30);
+
 /// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `notify_change` makes when something moved
 /// since it called [`Cache::take_moved`].
 ///
@@ -156,15 +163,29 @@ pub fn watch<M: Message>(
     cx: &Context<M>,
     notify_change: fn() -> M,
 ) -> SharedCache {
-    let shared = SharedCache::default();
-    let api: Api<WatchedObject> = Api::all_with(client.clone(), &what.api_resource());
+    let shared: SharedCache = Rc::new(RefCell::new(Cache::within(interruptions.budget().clone())));
+    let api: Api<WatchedObject> = Api::all_with(pages::paged(client), &what.api_resource());
     let cache = Rc::clone(&shared);
     let (myself, env, interruptions) = (cx.myself(), cx.env().clone(), interruptions.clone());
     cx.spawn(async move {
         let (mut interruption, mut pause) = (None, WatchPause::new(AGAIN_AFTER, AGAIN_MAX, env.now()));
         loop {
             let mut events = std::pin::pin!(watcher(api.clone(), watch_config(selector)));
-            while let Some(event) = events.next().await {
+            let mut is_listing_again = false;
+            loop {
+                let lacks_room = cache.borrow().listed && cache.borrow().lacks_room();
+                let next = match lacks_room {
+                    false => events.next().await,
+                    true => match env.timeout(LOOK_FOR_ROOM, events.next()).await {
+                        Some(next) => next,
+                        None if cache.borrow().has_room_again() => {
+                            is_listing_again = true;
+                            break;
+                        }
+                        None => continue,
+                    },
+                };
+                let Some(event) = next else { break };
                 let event = match event {
                     Ok(event) => event,
                     Err(error) => {
@@ -174,7 +195,13 @@ pub fn watch<M: Message>(
                 };
                 let is_whole = matches!(event, Event::InitDone);
                 let is_due = match readable(event) {
-                    Ok(event) => cache.borrow_mut().apply(&what, event),
+                    Ok(event) => {
+                        let (refused, is_due) = cache.borrow_mut().apply(&what, event);
+                        if let Some((key, why)) = refused {
+                            events::object_too_large(&env, &key, &why);
+                        }
+                        is_due
+                    }
                     Err(unreadable) => {
                         let (news, is_due) = cache.borrow_mut().apply_unreadable(&what, &unreadable);
                         if let Some(key) = news {
@@ -190,6 +217,9 @@ pub fn watch<M: Message>(
                 if is_whole && interruption.take().is_some() {
                     events::watch_whole_again(&env, what.group_resource);
                 }
+            }
+            if is_listing_again {
+                continue;
             }
             interruption.get_or_insert_with(|| interruptions.begin(what.group_resource, env.now()));
             env.sleep(env.jitter(pause.broke(env.now()))).await;
