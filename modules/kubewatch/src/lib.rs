@@ -42,6 +42,7 @@ pub use watched_object::{Unreadable, WatchedMetadata, WatchedObject};
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use beehive::{Context, Message};
 use futures::StreamExt;
