@@ -11,6 +11,7 @@ use beehive::{Bucket, Moment};
 use contract::NodeName;
 use contract::ids::{DeviceName, Namespace, ObjectName, Uid, is_dns1123_label};
 use contract::parsed::PodId;
+use contract::report::EVENT_COMPONENT;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
@@ -31,8 +32,6 @@ const MESSAGE_MAX: usize = 1 << 10;
 const REASON_MAX: usize = 128;
 /// 128 bytes of the path to a container: a container's name has at most 63.
 const PATH_MAX: usize = 128;
-/// As whom nodes tell events, as kubelets do: consumers select by it.
-const COMPONENT: &str = "kubelet";
 /// The namespace of events about what has none (Kubernetes).
 const CLUSTER: &str = "default";
 
@@ -191,8 +190,11 @@ pub(crate) fn event(
         count: Some(draft.count),
         first_timestamp: draft.first.map(Time),
         last_timestamp: draft.last.map(Time),
-        source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: Some(node.to_string()) }),
-        reporting_component: Some(COMPONENT.to_owned()),
+        source: Some(EventSource {
+            component: Some(EVENT_COMPONENT.to_owned()),
+            host: Some(node.to_string()),
+        }),
+        reporting_component: Some(EVENT_COMPONENT.to_owned()),
         reporting_instance: Some(node.to_string()),
         ..Event::default()
     }

@@ -5,6 +5,9 @@ use crate::device_call::CallRecord;
 use crate::node_task::TaskProgress;
 use crate::parsed::Unparsed;
 
+/// As whom nodes tell events (`source.component`, `reportingComponent`): consumers select by a kubelet's.
+pub const EVENT_COMPONENT: &str = "kubelet";
+
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwinValue {

@@ -1,12 +1,11 @@
 //! Events (core v1) about a Device, named by what they say: what is said again counts on in the one that is there.
 
+use contract::report::EVENT_COMPONENT;
 use contract::{UpReport, content_hash};
 use serde_json::json;
 
 use crate::rule_set::{HappeningKind, RuleHappening};
 
-/// As whom a node tells events: consumers select by it.
-const COMPONENT: &str = "kubelet";
 /// An API server takes so many bytes.
 const MESSAGE_MAX: usize = 1024;
 /// Of the device's name so much is in the event's, so that the rest of that has room.
@@ -45,8 +44,8 @@ pub(crate) fn event(node: &str, happening: &RuleHappening, seconds: i64) -> UpRe
         "type": if is_warning { "Warning" } else { "Normal" },
         "reason": reason,
         "message": message,
-        "source": { "component": COMPONENT, "host": node },
-        "reportingComponent": COMPONENT,
+        "source": { "component": EVENT_COMPONENT, "host": node },
+        "reportingComponent": EVENT_COMPONENT,
         "reportingInstance": node,
         "firstTimestamp": time,
         "lastTimestamp": time,
