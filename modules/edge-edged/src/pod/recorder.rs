@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use beehive::Moment;
 use contract::UpReport;
 use contract::edgepage::EventView;
+use contract::report::EVENT_COMPONENT;
 use serde_json::{Value, json};
 
 pub(crate) use crate::pod::event_series::EventType;
@@ -12,8 +13,6 @@ use crate::pod::event_series::{EventSeries, Said};
 use crate::pod::id::PodId;
 use crate::pod::recent_events::RecentEvents;
 
-/// As whom a kubelet tells events: consumers select by it.
-const COMPONENT: &str = "kubelet";
 /// An API server takes so much.
 const MESSAGE_MAX: usize = 1024;
 /// Of the object's name so much is in the event's, so that the rest of that has room.
@@ -117,8 +116,8 @@ impl Recorder {
             "type": kind,
             "reason": said.reason,
             "message": told.message,
-            "source": {"component": COMPONENT, "host": self.node},
-            "reportingComponent": COMPONENT,
+            "source": {"component": EVENT_COMPONENT, "host": self.node},
+            "reportingComponent": EVENT_COMPONENT,
             "reportingInstance": self.node,
             "firstTimestamp": in_seconds(told.first).to_string(),
             "lastTimestamp": in_seconds(wall).to_string(),
