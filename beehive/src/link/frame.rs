@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::version::WireVersion;
 
 /// 1 MiB: the largest body.
-pub(crate) const BODY_MAX: usize = 1 << 20;
+pub const BODY_MAX: usize = 1 << 20;
 /// 1 MiB of body and 4 KiB around it: the largest frame.
 pub const FRAME_MAX: usize = BODY_MAX + (4 << 10);
 /// What follows `len` at the least.

@@ -76,7 +76,7 @@ pub use byte_stream::{
 };
 pub use capability::{CAPABILITIES_MAX, Capabilities, NAME_MAX as CAPABILITY_NAME_MAX};
 pub use close_reason::CloseReason;
-pub use frame::FRAME_MAX;
+pub use frame::{BODY_MAX, FRAME_MAX};
 pub use inbound::Routes;
 pub use incoming::IncomingLink;
 pub use keepalive::{IDLE_TIMEOUT, KEEPALIVE_AFTER};

@@ -1,7 +1,6 @@
 //! An administrator's word about a node: `keadm adopt`, `keadm revoke`, `keadm free`. Everything here is a change of an object
 //! that kubectl makes as well.
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -10,8 +9,6 @@ use contract::ids::{KUBELET_ADDRESS_ANNOTATION, OWN_LABEL};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use kube::client::ClientBuilder;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use noderegistry::plan::{self, TokenClaims};
 use noderegistry::{ADOPTED_ANNOTATION, ENROLMENT_ANNOTATION, Entry, Registry, Removal, Revoked};
 use serde_json::json;
@@ -25,31 +22,6 @@ const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node
 const OWN_NODES: &str = "kubehive-nodes";
 /// So often a Node is tried to be taken from CloudCore.
 const UNDO_TRIES: usize = 5;
-
-/// Where a kubeconfig is that nobody names, as with KubeEdge's keadm.
-const KUBE_CONFIG: &str = "/root/.kube/config";
-
-/// A client of the cluster of this kubeconfig; without one of those that `$KUBECONFIG` lists, as with kubectl, and without that
-/// of `/root/.kube/config`.
-///
-/// # Errors
-/// When the file is not usable, or the token that it names is none.
-pub async fn client(kube_config: Option<&Path>) -> Result<kube::Client> {
-    let of_environment = || Kubeconfig::from_env().context("cannot use the files of $KUBECONFIG").transpose();
-    let file = match kube_config {
-        Some(path) => read(path)?,
-        None => of_environment().unwrap_or_else(|| read(Path::new(KUBE_CONFIG)))?,
-    };
-    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    // kube would ask again for minutes, unseen, what is answered with 429, 503 or 504: whoever waits here is told instead.
-    config.default_retry = false;
-    let token = kubeconfig::take_token(&mut config).context("the kubeconfig is not usable")?;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&token).build())
-}
-
-fn read(path: &Path) -> Result<Kubeconfig> {
-    Kubeconfig::read_from(path).with_context(|| format!("cannot use kubeconfig {}", path.display()))
-}
 
 /// Lets the edge node of this name have the Node of this name; without a Node, lets one be made for it again.
 ///

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use config::edge::EdgeCore;
 use contract::NodeName;
+use contract::ids::EDGE_LABEL;
 use crd::EdgeNode;
 use edge_store::StoreInspector;
 use kube::ResourceExt as _;
@@ -17,8 +18,6 @@ use serde_json::Value;
 
 use crate::store::{age, plain, table};
 
-/// The label of an edge node's Node.
-const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 const HEADS: [&str; 5] = ["NODE", "SYNCED", "REASON", "FOR", "WRITTEN"];
 /// The condition that CloudCore writes on the Node.
 const SYNCED: &str = "kubehive.io/Synced";

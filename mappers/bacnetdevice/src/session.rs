@@ -20,7 +20,7 @@ use crate::reads;
 use crate::routes;
 use crate::service;
 use crate::target::{ANY_INSTANCE, ObjectId, Target};
-use crate::visitor::Visitor;
+use crate::visitor::{LOWEST, Visitor};
 
 /// The protocol's name in devices and in the mapper's config.
 pub const NAME: &str = "bacnet";
@@ -28,8 +28,6 @@ pub const NAME: &str = "bacnet";
 const QUEUE: Duration = Duration::from_secs(60);
 /// Requests that one call may take: several properties at ever fewer, or one with its flags.
 const REQUESTS: u32 = 10;
-/// 16: the lowest priority, which is a write's that names none.
-const LOWEST: u8 = 16;
 
 /// Devices that speak BACnet/IP, or are behind a router that does.
 #[derive(Debug, Clone, Default)]

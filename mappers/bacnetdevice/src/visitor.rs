@@ -9,8 +9,8 @@ use crate::target::{ANY_INSTANCE, ObjectId, Target};
 
 /// The priority that the standard keeps for minimum on and off times (19.2.3).
 const RESERVED: u8 = 6;
-/// The lowest, which a write has that names none.
-const LOWEST: u8 = 16;
+/// 16: the lowest priority, which a write has that names none.
+pub(crate) const LOWEST: u8 = 16;
 
 /// Which property of which object is meant, and how it is dealt with.
 #[derive(Debug, Clone, Copy, PartialEq)]

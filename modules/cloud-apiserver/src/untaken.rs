@@ -12,7 +12,7 @@ use futures::stream::{self, BoxStream};
 use kubeapi::ApiError;
 use serde_json::json;
 
-use crate::quota::{ByteQuota, BytesPermit};
+use crate::byte_quota::{ByteQuota, BytesPermit};
 
 /// A line that somebody has not taken. It keeps the bytes, so that no others come to lie at their place.
 struct Untaken {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::NodeName;
 use contract::ids::PropertyName;
+use contract::parsed::VALUE_MAX;
 use crd::{AnyMap, Device, DeviceModel, ModelProperty};
 use serde_json::Value;
 
@@ -14,8 +15,6 @@ use serde_json::Value;
 const TOLD: usize = 12;
 /// 300 letters of each.
 const FAULT_MAX: usize = 300;
-/// 4096 bytes of a desired value, as on the node.
-const VALUE_MAX: usize = 4096;
 /// 2^63: from here on a whole number is beyond what API servers and mappers carry.
 const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DEVICE_MODELS;
 use contract::parsed::DeviceReport;
+pub use contract::parsed::TWINS_MAX;
 use contract::{NodeName, ObjectKey, TwinValue};
 use kubewatch::Placement;
 use serde_json::{Value, json};
@@ -25,10 +26,6 @@ pub fn model_of(key: &ObjectKey, device: &Value) -> ObjectKey {
     let model = device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str).unwrap_or_default();
     ObjectKey::new(DEVICE_MODELS, &key.namespace, model)
 }
-
-/// 1024 properties of one device, as on the node (KubeEdge has no bound). With the longest values that is more than an API
-/// server takes, and refused there.
-pub const TWINS_MAX: usize = 1024;
 
 /// 35 characters: the longest time with nanoseconds and an offset.
 const TIME_MAX: usize = 35;

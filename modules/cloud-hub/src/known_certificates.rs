@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use beehive::link::PeerName;
 use contract::NodeName;
 use noderegistry::RegistryEvent;
-
-/// What stands before a node's name in its certificate (Kubernetes' node authorizer).
-pub(crate) const NODE_PREFIX: &str = "system:node:";
+use pki::NODE_PREFIX;
 
 /// Whose places a connection takes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

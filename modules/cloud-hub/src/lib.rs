@@ -35,9 +35,9 @@ mod events;
 mod known_certificates;
 mod link_acceptor;
 mod plan;
-mod rate_limit;
 mod revocation;
 mod session;
+mod session_rate;
 mod store;
 mod websocket;
 

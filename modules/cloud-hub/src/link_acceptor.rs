@@ -19,16 +19,17 @@ use contract::{NodeName, capability};
 use futures::StreamExt;
 use futures::future::Abortable;
 use futures::stream::FuturesUnordered;
+use pki::NODE_PREFIX;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use crate::addresses::Addresses;
 use crate::certificates::Renewals;
 use crate::connection_limiter::{ConnectionLimiter, CountedConnection, Progress};
 use crate::events;
-use crate::known_certificates::{Holder, KnownCertificates, NODE_PREFIX};
+use crate::known_certificates::{Holder, KnownCertificates};
 use crate::plan::{NodeLimit, NodePermit};
-use crate::rate_limit::SessionRateLimiter;
 use crate::revocation::CertificateCheck;
+use crate::session_rate::SessionRateLimiter;
 
 /// 64: nodes that are claimed at once; those of a storm that were let through wait for their turn.
 const CLAIMS_MAX: usize = 64;

@@ -28,6 +28,7 @@ use crate::peer_door::PeerDoor;
 use crate::peer_settings::PeerSettings;
 use crate::peers::{Peers, SharedPeers};
 use crate::plan::TelemetryTracker;
+use crate::rule::does_nothing;
 use crate::rule_calls::RuleCalls;
 use crate::rule_table::RuleTable;
 use crate::rules::{Rules, Wanted};
@@ -262,7 +263,7 @@ impl CloudRouter {
             let Err(why) = &rule.action else { continue };
             let named = (rule.key.to_string(), rule.uid.clone());
             if self.said.get(&named) != Some(why) {
-                let why = format!("the rule does nothing: {why}");
+                let why = does_nothing(why);
                 self.status.with(|status| status.said(&rule.key, &rule.uid, &why, cx.now()));
             }
             said.insert(named, why.clone());

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::delivery_plan::{DeliveredMessages, Outcome, by_topic, idempotency_key, outcome};
 use crate::events;
-use crate::rule::RuleAction;
+use crate::rule::{RuleAction, does_nothing};
 use crate::rule_table::{KnownRule, RuleTable};
 use crate::status::StatusBook;
 use crate::target_client::TargetClient;
@@ -191,7 +191,7 @@ impl Inside {
             Ok(RuleAction::PostPublished { url, .. }) => url,
             Ok(_) => return false,
             Err(why) => {
-                let why = format!("the rule does nothing: {why}");
+                let why = does_nothing(why);
                 self.status.with(|status| status.said(&rule.key, &rule.uid, &why, now));
                 return false;
             }
@@ -272,7 +272,7 @@ impl Inside {
         let url = match &rule.action {
             Ok(RuleAction::PostCalled { url, .. }) => url,
             Ok(_) => return Err((404, "the rule is of another kind".to_owned())),
-            Err(why) => return Err((503, format!("the rule does nothing: {why}"))),
+            Err(why) => return Err((503, does_nothing(why))),
         };
         let permit = self.posts.try_acquire();
         let _permit = permit.map_err(|_| (429, "too many calls are under way: call again".to_owned()))?;

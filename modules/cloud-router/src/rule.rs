@@ -49,6 +49,11 @@ pub enum RuleAction {
     },
 }
 
+/// What is said of a rule that does nothing, because of `why`.
+pub(crate) fn does_nothing(why: &str) -> String {
+    format!("the rule does nothing: {why}")
+}
+
 fn text<'a>(rule: &'a Value, pointer: &str) -> Result<&'a str, String> {
     let found = rule.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     found.ok_or_else(|| format!("{} is missing", pointer.trim_start_matches('/').replace('/', ".")))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use contract::node_task::{self, IMAGES_MAX, Release, TaskKind};
+use contract::node_task::{self, IMAGES_MAX, RETRIES_MAX, Release, TIMEOUT_SECONDS, TaskKind};
 use contract::{NodeName, ids};
 use crd::{ActionStatus, ImageStatus, NodeSelector};
 use serde::de::DeserializeOwned;
@@ -14,12 +14,8 @@ use serde_json::Value;
 pub const NODES_MAX: usize = 1000;
 /// KubeEdge's: how many nodes at once.
 const CONCURRENCY: i32 = 1;
-/// KubeEdge's: how long an action may take, in seconds.
-const TIMEOUT_SECONDS: i32 = 300;
 /// A day, in seconds.
 const TIMEOUT_MAX: i32 = 86_400;
-/// 10: how often a pull is tried again.
-const RETRIES_MAX: i32 = 10;
 /// What may be looked at on a node.
 const CHECK_ITEMS: [&str; 3] = ["cpu", "mem", "disk"];
 
@@ -104,7 +100,7 @@ fn choice(names: &[String], selector: Option<&NodeSelector>) -> Result<NodeChoic
 }
 
 fn timeout(seconds: Option<i32>) -> Result<Duration, String> {
-    let seconds = seconds.filter(|seconds| *seconds != 0).unwrap_or(TIMEOUT_SECONDS);
+    let seconds = seconds.filter(|seconds| *seconds != 0).unwrap_or(i32::from(TIMEOUT_SECONDS));
     match u64::try_from(seconds) {
         Ok(whole) if seconds <= TIMEOUT_MAX => Ok(Duration::from_secs(whole)),
         _ => Err(format!("timeoutSeconds is {seconds}; write 1 to {TIMEOUT_MAX}")),

@@ -8,6 +8,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
+/// 40 events of pods and of the node are kept for the page, and so many are on it: what a screen or two shows. What is older stands in the
+/// outbox or in the cluster.
+pub const EVENTS_MAX: usize = 40;
+
 /// The link to the cloud, as EdgeHub sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

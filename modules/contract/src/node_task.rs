@@ -18,6 +18,10 @@ pub const ACTIONS_MAX: usize = 16;
 pub const IMAGES_MAX: usize = 32;
 /// 512 bytes of an image's name: longer ones are none.
 pub const IMAGE_MAX: usize = 512;
+/// 10: how often a pull is tried again at the most.
+pub const RETRIES_MAX: i32 = 10;
+/// KubeEdge's: how long an action may take, in seconds, where the job does not say.
+pub const TIMEOUT_SECONDS: u16 = 300;
 /// 64 values of one ConfigUpdateJob.
 pub const FIELDS_MAX: usize = 64;
 /// 256 bytes of the key of a value.

@@ -25,7 +25,10 @@ pub const MIRROR_MAX: usize = 128 << 10;
 pub const EXPANSION_MAX: usize = 4 << 10;
 /// 64 bytes: the longest size of one.
 pub const SIZE_MAX: usize = 64;
-/// 4 KiB: the longest value of a twin, as on the node.
+/// 1024 twins of a device, and in a message about one (KubeEdge has no bound). With the longest values that is more than an API server
+/// takes, and refused there.
+pub const TWINS_MAX: usize = 1024;
+/// 4 KiB: the longest value of a twin, whoever says it.
 pub const VALUE_MAX: usize = 4 << 10;
 /// 16 entries of a value's metadata.
 pub const METADATA_MAX: usize = 16;

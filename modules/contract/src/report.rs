@@ -5,7 +5,7 @@ use crate::device_call::CallRecord;
 use crate::node_task::TaskProgress;
 use crate::parsed::Unparsed;
 
-/// As whom nodes tell events (`source.component`, `reportingComponent`): consumers select by a kubelet's.
+/// As whom a node tells Events, as kubelets do: consumers select by it.
 pub const EVENT_COMPONENT: &str = "kubelet";
 
 /// A value of a twin with its metadata (`timestamp` in milliseconds as text, `type`).

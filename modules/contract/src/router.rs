@@ -40,7 +40,8 @@ impl Telemetry {
 pub struct Upload {
     /// The row's seq, by which it is confirmed.
     pub row: i64,
-    /// The node may have sent this row before.
+    /// The node may have sent this row before. Of a row's copies at most one, the first that was sent, says no; where the node has gone on to
+    /// another CloudCore a copy that says yes may arrive before it.
     pub repeat: bool,
     /// What the client published.
     pub telemetry: Telemetry,

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-/// 1 KiB: the longest topic that a node's broker takes.
-const TOPIC_MAX: usize = 1 << 10;
+use crate::rule_stream::TOPIC_MAX;
 
 /// The topic on which an application publishes for a rule: `<namespace>/<topic>`, without empty levels, as KubeEdge joins it. `None`
 /// where it is none.

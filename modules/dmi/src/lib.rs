@@ -5,6 +5,8 @@
 //! its mappers and SDKs fit. [`Scalar`] is the one place that knows how settings travel inside `Any`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+use std::time::Duration;
+
 pub mod methods;
 pub mod notes;
 mod scalar;
@@ -21,6 +23,9 @@ pub use scalar::{NotAScalar, Scalar};
 pub use server::server;
 pub use socket::{BoundSocket, SocketError, channel, incoming, listen, path_of, take};
 
+/// 10 s: so often a mapper tells a value again that did not change, where no `reportCycle` says otherwise, and edgecore expects that: what
+/// is steady and what is dead look alike without it.
+pub const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 /// The file name of edgecore's socket inside the configured folder.
 pub const SOCKET_NAME: &str = "dmi.sock";
 /// 4 MiB: what a gRPC server takes by default, and far above any one device.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
+use contract::parsed::VALUE_MAX;
 use crd::Device;
 use edge_store::{DeviceRow, TwinRow, Write};
 use serde::Deserialize;
@@ -14,8 +15,6 @@ use crate::plan::{self, TWINS_MAX};
 use crate::twin::{Side, State, Twin, Version};
 use crate::{object_reader, store};
 
-/// 4 KiB of a value, as from a mapper.
-const VALUE_MAX: usize = 4096;
 /// The type of a twin that KubeEdge has deleted.
 const DELETED: &str = "deleted";
 /// The types of values that twins have; any other is taken for the first.

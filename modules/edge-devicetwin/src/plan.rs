@@ -6,6 +6,8 @@ mod observe;
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::ids::DeviceName;
+pub(crate) use contract::parsed::TWINS_MAX;
+use contract::parsed::VALUE_MAX;
 use crd::DeviceModel;
 
 use crate::twin::{Side, Twin};
@@ -13,14 +15,10 @@ use crate::twin::{Side, Twin};
 pub(crate) use desire::{desire, named_by, types};
 pub(crate) use observe::{Modelled, observe};
 
-/// 1024 twins in a message and on a device.
-pub(crate) const TWINS_MAX: usize = 1024;
 /// 128 characters of a property's name (KubeEdge).
 const NAME_MAX: usize = 128;
 /// 512 characters of a value over MQTT (KubeEdge).
 const MQTT_VALUE_MAX: usize = 512;
-/// 4 KiB of a value from the cloud or a mapper.
-const VALUE_MAX: usize = 4096;
 /// The type of a property that nobody gave one.
 const TEXT: &str = "string";
 

@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use beehive::Moment;
 use crd::{Device, DeviceProperty};
+pub(crate) use dmi::REPEAT_CYCLE;
 
 use crate::twin::Twin;
 
-/// 10 s: within that time a mapper says a value again that did not change.
-pub(crate) const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 /// A longer cycle counts as this one.
 const CYCLE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How late a look may be: so much earlier than after two cycles silence is noticed.

@@ -204,8 +204,6 @@ impl Actor for Edged {
             lost: Cell::new(false),
             relisted_at: Cell::new(None),
             deps: Rc::clone(&deps),
-            relist_every: self.settings.relist_every,
-            poll_every: self.settings.poll_every,
         };
         cx.spawn(pleg.run());
         cx.every(self.settings.report_node_every, || EdgedMsg::Tick);

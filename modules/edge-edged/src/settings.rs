@@ -8,6 +8,7 @@ use config::EvictionHard;
 use config::edge::{CgroupDriver, ImageVerification, SwapBehavior, Taint};
 
 use crate::eviction::plan::{self, Bound};
+use crate::images::collection;
 use crate::shutdown::{self, plan::Group};
 use crate::versions;
 
@@ -16,6 +17,8 @@ pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Pulls at a time when they are not serial.
 const PULLS: usize = 5;
+/// 5.7 s: see [`Settings::report_node_every`].
+const REPORT_NODE_EVERY: Duration = Duration::from_millis(5700);
 
 /// Edged's settings: those of `edgecore.yaml`, and what has no key there yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,12 +98,6 @@ pub struct Settings {
     /// How often Edged says that it makes progress, and looks whether the node is to be reported. A little less than the
     /// silence after which the link asks: on an idle node nothing else travels.
     pub report_node_every: Duration,
-    /// How often the runtime is looked at although it tells of its changes.
-    pub relist_every: Duration,
-    /// How often the runtime is looked at when it does not tell of its changes.
-    pub poll_every: Duration,
-    /// How many images the node's status names.
-    pub images_max: usize,
     /// Whether ordinary events of pods are sent; what was not honoured is told in any case.
     pub report_events: bool,
     /// The version in `status.nodeInfo.kubeletVersion`.
@@ -125,11 +122,9 @@ impl EvictionRules {
         let transition = kubelet.eviction_pressure_transition_period.0;
         EvictionRules {
             bounds: plan::bounds(kubelet),
-            // As the kubelet: none is five minutes, too.
-            transition: if transition.is_zero() { Duration::from_secs(300) } else { transition },
+            transition: if transition.is_zero() { plan::TRANSITION } else { transition },
             max_grace: Duration::from_secs(u64::from(kubelet.eviction_max_pod_grace_period)),
-            // As the kubelet's.
-            every: Duration::from_secs(10),
+            every: plan::LOOK_EVERY,
         }
     }
 }
@@ -210,18 +205,13 @@ impl Settings {
                 low_percent: u64::from(kubelet.image_gc_low_threshold_percent),
                 min_age: kubelet.image_minimum_gc_age.0,
                 max_age: Some(kubelet.image_maximum_gc_age.0).filter(|age| !age.is_zero()),
-                // As the kubelet's.
-                every: Duration::from_secs(300),
+                every: collection::LOOK_EVERY,
             },
             volume_stats_every: kubelet.volume_stats_agg_period.0,
             dead_kept: usize::try_from(edged.max_per_pod_container_count).unwrap_or(0),
             dead_min_age: edged.minimum_gc_age.0,
             serial_pulls: true,
-            report_node_every: Duration::from_millis(5700),
-            // containerd 1.7 gives each CRI event to one listener only, so that one can be lost to a neighbour.
-            relist_every: Duration::from_secs(20),
-            poll_every: Duration::from_secs(1),
-            images_max: 50,
+            report_node_every: REPORT_NODE_EVERY,
             report_events: true,
             version: format!("{}-kubehive-{}", versions::NODE, buildinfo::SEMANTIC),
         }

@@ -1,8 +1,8 @@
 //! The page: facts as a document. Pure.
 
 use contract::edgepage::{
-    CertificateView, ConditionView, DeviceView, DevicesView, EventView, LinkView, NodeView, PodView,
-    PropertyView, ResourceView,
+    CertificateView, ConditionView, DeviceView, DevicesView, EVENTS_MAX, EventView, LinkView, NodeView,
+    PodView, PropertyView, ResourceView,
 };
 
 use crate::facts::{Facts, OutboxView};
@@ -10,8 +10,6 @@ use crate::html::Html;
 use crate::pages;
 use crate::quantities::{ago, bytes, span, time, time_ago};
 
-/// 40 events on the page.
-const EVENTS: usize = 40;
 /// A week before a certificate's end it is said in red: by then it should have been renewed.
 const WEEK: u64 = 7 * 86_400;
 /// Less than a tenth left of something is said in red.
@@ -344,7 +342,7 @@ fn events(html: &mut Html, facts: &Facts) {
     }
     html.raw("<table><thead><tr><th>When</th><th>About</th><th>Event</th><th>Words</th></tr></thead><tbody>");
     let mut listed = 0;
-    for event in all.iter().take(EVENTS) {
+    for event in all.iter().take(EVENTS_MAX) {
         if !html.has_room() {
             break;
         }

@@ -4,14 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::ObjectKey;
-use contract::node_task::{self, IMAGES_MAX, Release, SECRET_FIELD, TaskKind};
+use contract::node_task::{self, IMAGES_MAX, RETRIES_MAX, Release, SECRET_FIELD, TIMEOUT_SECONDS, TaskKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-/// 10: how often a pull is tried again.
-const RETRIES_MAX: i32 = 10;
-/// KubeEdge's: how long an action may take, in seconds, where the job does not say.
-const TIMEOUT_SECONDS: u64 = 300;
 
 /// What may be looked at on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +115,7 @@ fn checks(words: &[String], of_none: &[CheckItem]) -> Result<Vec<CheckItem>, Str
 
 fn timeout(seconds: Option<i32>) -> Duration {
     let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(TIMEOUT_SECONDS))
+    Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(u64::from(TIMEOUT_SECONDS)))
 }
 
 fn spec<T: DeserializeOwned>(object: &Value) -> Result<T, String> {

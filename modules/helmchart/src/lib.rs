@@ -19,7 +19,7 @@ pub use error::ChartError;
 pub use override_values::set;
 pub use ownership::{NAMESPACE, RELEASE, is_of_release, namespace, owned};
 pub use render::{Capabilities, image, render};
-pub use values::{defaults, parse, with_defaults};
+pub use values::{VALUES_MAX, defaults, parse, with_defaults};
 
 /// The version of the chart, and of the programs that it installs: `0.1.0`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -7,7 +7,7 @@ use crate::files::{SCHEMA, VALUES};
 use crate::schema::Schema;
 
 /// 1 MiB of values: an object of Kubernetes holds no more.
-const VALUES_MAX: usize = 1 << 20;
+pub const VALUES_MAX: usize = 1 << 20;
 
 /// Values from a file, as `helm install --values` takes them.
 ///

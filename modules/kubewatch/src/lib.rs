@@ -35,13 +35,14 @@ pub use watch_pause::WatchPause;
 pub use watched_object::{DEPTH_MAX, Unreadable, WatchedMetadata, WatchedObject};
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use beehive::{Context, Message};
 use futures::StreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
+
+use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX};
 
 /// 80 s: how long one request of a watch lives. The server ends it in order then, and it is taken up where it was, whether anything came
 /// or not: an API server whose etcd tells it of no progress sends no bookmarks, and says nothing at all of a kind of which
@@ -103,10 +104,6 @@ impl WatchedKind {
         }
     }
 }
-
-/// 1 s, doubled at each time up to 8 s: the pause before a watch that broke off lists again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Watches `what` in all namespaces, as far as the field selector takes it, into a cache, and tells the actor what `notify_change` makes when something moved
 /// since it called [`Cache::take_moved`].

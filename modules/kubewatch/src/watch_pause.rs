@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use beehive::Moment;
 
+/// 1 s, doubled at each time up to 8 s: the pause before a watch that broke off lists again.
+pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN_MAX: Duration = Duration::from_secs(8);
+
 /// 30 s: a watch that was cut off after this time is taken for one that works; those that are cut sooner and sooner again are asked
 /// for with growing pauses, since each begins with a list. That a list was answered says nothing of watches.
 pub(crate) const LIVED: Duration = Duration::from_secs(30);

@@ -21,7 +21,7 @@ const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// One CA below it: its successor, which it signs for those who know no other yet.
 const PATH_LENGTH: u8 = 1;
 /// What stands before a node's name in its certificate (Kubernetes' node authorizer).
-const NODE_PREFIX: &str = "system:node:";
+pub const NODE_PREFIX: &str = "system:node:";
 
 /// The CA: its certificate and its key.
 pub struct Authority {

@@ -23,8 +23,8 @@ pub use authorities::{
     AUTHORITIES_MAX, Authorities, CurrentAuthorities, authorities_of_pem, is_authority, pem_of,
 };
 pub use authority::{
-    Authority, CSR_MAX, CertificateUser, Issued, NodeRequest, SubjectAltNames, node_of_certificate,
-    node_of_request, serial_of, user_of_certificate,
+    Authority, CSR_MAX, CertificateUser, Issued, NODE_PREFIX, NodeRequest, SubjectAltNames,
+    node_of_certificate, node_of_request, serial_of, user_of_certificate,
 };
 pub use cloudcore::cloudcore_of_certificate;
 pub use error::AuthorityError;

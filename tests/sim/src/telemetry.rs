@@ -1,6 +1,6 @@
 //! Clients of a node's broker that publish for the cloud, and what the cloud's router is handed of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -87,6 +87,8 @@ async fn send(connection: &Publisher, topic: &str, number: u64, dup: bool) -> Re
 struct SourceLog {
     /// The last number of each boot.
     boots: BTreeMap<[u8; 16], u64>,
+    /// Of which a copy came without the node's mark, by boot and place.
+    unmarked: BTreeSet<([u8; 16], u64)>,
     newest: u64,
 }
 
@@ -121,16 +123,20 @@ impl UploadLog {
 }
 
 impl SourceLog {
-    /// In order and without a gap, within a boot and over all boots; and what was here before says so.
+    /// In order and without a gap, within a boot and over all boots; and of the copies of one at most one, the first that was sent, has no mark.
+    /// It need not be the first to arrive: a node whose link is silent goes on to another CloudCore, and what the old one still hears comes after.
     fn take(&mut self, upload: &Upload) -> Result<(), String> {
         let Upload { repeat, telemetry, .. } = upload;
         let number: u64 = std::str::from_utf8(&telemetry.payload)
             .ok()
             .and_then(|text| text.parse().ok())
             .ok_or("a payload that nobody published")?;
+        if !repeat && !self.unmarked.insert((telemetry.boot, telemetry.sequence)) {
+            return Err(format!("{number} came again without a mark"));
+        }
         let last = self.boots.entry(telemetry.boot).or_default();
         if telemetry.sequence <= *last {
-            return if *repeat { Ok(()) } else { Err(format!("{number} came again without a mark")) };
+            return Ok(());
         }
         if telemetry.sequence > *last + 1 {
             return Err(format!("{number} has place {} after {last}", telemetry.sequence));

@@ -10,8 +10,6 @@ use serde_json::{Value, json};
 
 use crate::kubeedge_flags::{NoKubeEdgeFlags, OfInit};
 
-/// 1 MiB of values.
-const PROFILE_MAX: u64 = 1 << 20;
 /// How KubeEdge's profile names a version.
 const VERSION_PROFILE: &str = "version=";
 
@@ -153,10 +151,10 @@ fn read_profile(path: &Path) -> Result<Value> {
     if !std::fs::metadata(path).with_context(at)?.is_file() {
         bail!("{} is no file of values", at());
     }
+    // One byte more, so that what is too long is seen to be.
+    let most = helmchart::VALUES_MAX as u64 + 1;
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(PROFILE_MAX + 1).read_to_string(&mut text))
-        .with_context(at)?;
+    std::fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)).with_context(at)?;
     helmchart::parse(&text).with_context(at)
 }
 

@@ -49,7 +49,7 @@ pub struct Init {
 /// A sentence with the cure. What a check finds stops it before anything is written.
 pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Result<()> {
     let values = order.chart.values()?;
-    let client = crate::admin::client(order.kube_config.as_deref()).await?;
+    let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
     let objects = helmchart::render(&values, &cluster.capabilities())?;
     check_settings(&objects)?;

@@ -45,7 +45,7 @@ pub struct Manifest {
 pub async fn manifest(order: &Manifest, say: &mut dyn FnMut(String)) -> Result<()> {
     let values = order.chart.values()?;
     let capabilities = match &order.kube_config {
-        Some(path) => Cluster::ask(&crate::admin::client(Some(path)).await?).await?.capabilities(),
+        Some(path) => Cluster::ask(&crate::client(Some(path)).await?).await?.capabilities(),
         None => {
             let version = order.kube_version.clone().unwrap_or_else(|| VERSION.to_owned());
             Capabilities { version, kinds: Vec::new() }

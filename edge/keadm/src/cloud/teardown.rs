@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use beehive::Env;
 use clap::Args;
+use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams};
@@ -71,7 +72,7 @@ pub async fn teardown(
     is_meant: &mut dyn FnMut(&str) -> bool,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
-    let client = crate::admin::client(order.kube_config.as_deref()).await?;
+    let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
     let objects = of_release(&client, &cluster).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -271,7 +272,7 @@ async fn remove_definition(
 /// Nodes that CloudCore made or was given.
 async fn left_nodes(client: &Client) -> Result<Vec<String>> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let edge = nodes.list(&ListParams::default().labels("node-role.kubernetes.io/edge")).await;
+    let edge = nodes.list(&ListParams::default().labels(EDGE_LABEL)).await;
     Ok(edge.context("cannot list the Nodes")?.items.iter().map(ResourceExt::name_any).collect())
 }
 

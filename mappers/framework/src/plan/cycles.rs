@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub(super) use dmi::REPEAT_CYCLE;
 use dmi::v1beta1::{Device, DeviceProperty};
 
 use crate::anomaly::is_watched;
@@ -15,9 +16,6 @@ pub(super) const SHORTEST_CYCLE: Duration = Duration::from_millis(10);
 const SUSPICIOUS_CYCLE: Duration = Duration::from_secs(24 * 3600);
 /// What a clock can add without running over.
 pub(super) const LONGEST_CYCLE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// 10 s: so often is a value told again that did not change, unless `reportCycle` says otherwise: what is steady and what is dead
-/// look alike without it.
-pub(super) const REPEAT_CYCLE: Duration = Duration::from_secs(10);
 
 /// How the state is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

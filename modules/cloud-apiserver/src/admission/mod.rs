@@ -2,9 +2,9 @@
 //! plugins, called in its order.
 
 mod cluster_ip;
+mod default_tolerations;
 mod edge_taints;
 mod namespace_lifecycle;
-mod pod_defaults;
 mod pod_security;
 mod priority;
 mod rbac_escalation;
@@ -60,7 +60,7 @@ impl<S: Store> ClusterPolicy<S> {
             resource::PODS if creates => {
                 priority::mutate(request.user, object)
                     .map_err(|what| ApiError::forbidden_by_admission(request.kind(), name(object), &what))?;
-                pod_defaults::mutate(object);
+                default_tolerations::mutate(object);
                 // The mirror of a static pod has no account.
                 if static_pod::mirror_of(object).is_some() {
                     return Ok(());

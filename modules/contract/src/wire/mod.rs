@@ -47,7 +47,7 @@ use crate::downlink::{DeviceDown, HubDown, MetaDown};
 use crate::uplink::{DeviceUp, EdgeUp, HubUp, RouterUp, TaskUp};
 
 /// 1 MiB: the largest body of a frame.
-pub const BODY_MAX: u64 = 1 << 20;
+pub const BODY_MAX: u64 = beehive::link::BODY_MAX as u64;
 
 /// 3 MiB: the largest object that an API server takes, and so the most that the objects of a message may inflate to.
 pub const OBJECT_MAX: usize = 3 << 20;

@@ -8,6 +8,11 @@ use config::Threshold;
 use super::shortage::{self, Shortage};
 use super::signal::{Condition, Observed, Signal};
 
+/// 10 s between two looks at what the node has left: a kubelet's.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// 5 min for which a condition holds after its reason has gone, where the settings say nothing, as with a kubelet.
+pub(crate) const TRANSITION: Duration = Duration::from_secs(300);
+
 /// How much has to be left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bound {

@@ -8,6 +8,8 @@ use cri::v1::Image;
 
 use crate::images::reference::Reference;
 
+/// 5 min between two looks whether images are to go: a kubelet's.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How the images of sandboxes are called that a runtime does not name.
 const PAUSE: &str = "pause";
 

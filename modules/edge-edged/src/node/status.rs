@@ -22,6 +22,8 @@ use crate::node::machine::Machine;
 use crate::runtime::huge_pages;
 use crate::settings::Settings;
 
+/// Images that are told, the largest first.
+const IMAGES_MAX: usize = 50;
 /// Names of one image that are told.
 const NAMES_MAX: usize = 5;
 /// Longer names of images are left out, and longer words of the runtime cut.
@@ -154,7 +156,7 @@ pub(crate) fn report(settings: &Settings, findings: &Findings, before: Option<&V
             "addresses": addresses(settings, machine),
             "nodeInfo": info(settings, findings),
             "declaredFeatures": DECLARED,
-            "images": images(&findings.images, settings.images_max),
+            "images": images(&findings.images),
             "volumesInUse": in_use,
             "runtimeHandlers": handlers(&findings.features),
             "features": features(&findings.features),
@@ -325,12 +327,12 @@ pub(crate) fn complaints(status: &RuntimeStatus) -> BTreeSet<String> {
 }
 
 /// The largest images, as the kubelet tells them.
-fn images(all: &[Image], max: usize) -> Vec<Value> {
+fn images(all: &[Image]) -> Vec<Value> {
     let mut all: Vec<&Image> = all.iter().collect();
     all.sort_by(|a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
     let short = |name: &&String| name.len() <= IMAGE_NAME_MAX;
     all.into_iter()
-        .take(max)
+        .take(IMAGES_MAX)
         .map(|image| {
             let names: Vec<&String> =
                 image.repo_digests.iter().chain(&image.repo_tags).filter(short).take(NAMES_MAX).collect();

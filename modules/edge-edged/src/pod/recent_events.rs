@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use contract::edgepage::EventView;
+use contract::edgepage::{EVENTS_MAX, EventView};
 
 use crate::pod::event_series::EventType;
 
-/// 40: what a screen or two shows; what is older stands in the outbox or in the cluster.
-const KEPT: usize = 40;
 /// 256 bytes of a message.
 const MESSAGE_MAX: usize = 256;
 
@@ -21,7 +19,7 @@ impl RecentEvents {
     pub(crate) fn add(&self, series: i64, kind: EventType, event: EventView) {
         let mut kept = self.0.borrow_mut();
         kept.retain(|(own, _)| *own != series);
-        kept.truncate(KEPT - 1);
+        kept.truncate(EVENTS_MAX - 1);
         let message = event.message[..event.message.floor_char_boundary(MESSAGE_MAX)].to_owned();
         let is_warning = kind == EventType::Warning;
         kept.push_front((series, EventView { message, is_warning, ..event }));
@@ -52,10 +50,10 @@ mod tests {
             recent.add(number % 90, EventType::Warning, event(number));
         }
         let kept = recent.all();
-        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept.len(), EVENTS_MAX);
         assert!(kept.iter().all(|event| event.is_warning && event.message.len() == MESSAGE_MAX));
         assert_eq!((kept[0].unix, kept[10].unix), (99, 89));
         recent.add(80, EventType::Normal, event(100));
-        assert_eq!((recent.all().len(), recent.all()[0].unix), (KEPT, 100));
+        assert_eq!((recent.all().len(), recent.all()[0].unix), (EVENTS_MAX, 100));
     }
 }

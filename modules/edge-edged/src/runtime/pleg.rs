@@ -20,6 +20,11 @@ use crate::runtime::pods::{self, ListedPod};
 
 /// After the runtime was lost.
 const RETRY: Duration = Duration::from_secs(1);
+/// 20 s between two looks at a runtime that tells of its changes: containerd 1.7 gives each CRI event to one listener only, so
+/// that one can be lost to a neighbour.
+const RELIST_EVERY: Duration = Duration::from_secs(20);
+/// 1 s between two looks at one that does not.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// The last list of everything, until Edged takes it.
 pub(crate) type Listing = Rc<RefCell<Option<BTreeMap<String, ListedPod>>>>;
@@ -39,15 +44,12 @@ pub(crate) struct Pleg {
     /// When it was made.
     pub(crate) relisted_at: Cell<Option<Moment>>,
     pub(crate) deps: Rc<Dependencies>,
-    /// With events, and without.
-    pub(crate) relist_every: Duration,
-    pub(crate) poll_every: Duration,
 }
 
 impl Pleg {
     /// Pleges as long as it is polled.
     pub(crate) async fn run(self) {
-        let mut every = self.relist_every;
+        let mut every = RELIST_EVERY;
         loop {
             if self.relist().await.is_err() {
                 self.env.sleep(RETRY).await;
@@ -55,11 +57,11 @@ impl Pleg {
             }
             let supported = self.follow(every).await;
             if supported {
-                every = self.relist_every;
+                every = RELIST_EVERY;
                 self.env.sleep(RETRY).await;
             } else {
-                events::runtime_without_events(&self.env, self.poll_every);
-                every = self.poll_every;
+                events::runtime_without_events(&self.env, POLL_EVERY);
+                every = POLL_EVERY;
                 self.poll(every).await;
             }
         }

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use contract::pod_status::TERMINATION_MESSAGE_MAX;
+
 use crate::disk::beneath::Folder;
 use crate::disk::layout;
 use crate::pod::id::PodId;
 use crate::runtime::pods::RuntimeContainer;
 
 /// Kubernetes' bounds: of a message file, and of the log where it stands in for one.
-const MESSAGE_MAX: u64 = 4096;
+const MESSAGE_MAX: u64 = TERMINATION_MESSAGE_MAX as u64;
 const LOG_MAX: u64 = 2048;
 const LOG_LINES: usize = 80;
 

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use super::Reflectors;
 use crate::cache::sent;
 use crate::read_as::as_node;
-use crate::watch_pause::LIVED;
-use crate::{AGAIN_AFTER, AGAIN_MAX, ReadAs, WATCH_SECONDS, WatchedKind, WatchedObject, events};
+use crate::watch_pause::{AGAIN_AFTER, AGAIN_MAX, LIVED};
+use crate::{ReadAs, WATCH_SECONDS, WatchedKind, WatchedObject, events};
 
 /// 30 s for an answer to begin.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

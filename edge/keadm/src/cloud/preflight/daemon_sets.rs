@@ -3,12 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use serde_json::{Value, json};
-
-/// The label of edge nodes.
-const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 
 /// A daemon set that would land on edge nodes.
 #[derive(Debug, Clone, PartialEq)]

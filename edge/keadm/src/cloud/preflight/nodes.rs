@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::finding::Finding;
 
-/// The label of edge nodes.
-const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
 /// What a check says that is about CloudCore's pods where there are to be none.
 pub(crate) const NO_PODS: &str = "no pod is asked for";
 /// Providers whose Nodes nobody deletes: clusters on one machine.

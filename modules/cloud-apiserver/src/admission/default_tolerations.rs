@@ -1,4 +1,5 @@
-//! What plugins of a plain cluster add to every new pod: DefaultTolerationSeconds, and the Priority plugin's policy.
+//! What plugins of a plain cluster add to every new pod: how long it tolerates a node that is away (DefaultTolerationSeconds), the
+//! Priority plugin's policy, and `enableServiceLinks`, which a template must not have.
 
 use kubeapi::unstructured::{default, entry, text};
 use serde_json::{Value, json};
