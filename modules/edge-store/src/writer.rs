@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::apply::{self, ApplyError, BatchContext, Bounds};
+use crate::exchanged::{self, OpenFiles, PutBack};
 use crate::layout::{OBJECTS_TABLE, ROWS_TABLE};
 use crate::node_key::NodeKey;
 use crate::opening::{self, FileAccess};
@@ -37,6 +38,8 @@ pub(crate) enum Job {
     Checkpoint(CommitReply<()>),
     /// Takes rows out of the outbox that nobody can ever send.
     Drop(Vec<i64>),
+    /// Looks whether the files' names still lead to them.
+    Look,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,14 @@ pub(crate) struct Writer {
     bounds: Bounds,
     usage: Usage,
     revision: u64,
+    /// What the connection has open.
+    files: Option<Arc<OpenFiles>>,
+    /// The files were taken away, and what they held was put back.
+    put_back: Option<PutBack>,
+    /// They were, and it could not be.
+    is_torn_away: bool,
+    /// The node's key is not in its file, and could not be put back there.
+    is_key_gone: bool,
 }
 
 impl Writer {
@@ -76,9 +87,59 @@ impl Writer {
         };
         let (revision, bounds) = (shared.revision(), Bounds::from(&options));
         let readers = Arc::new(readers);
-        let writer = Writer { conn, shared, readers, node_key, options, bounds, usage, revision };
+        let (files, put_back, is_torn_away, is_key_gone) = (None, None, false, false);
+        let mut writer = Writer {
+            conn,
+            shared,
+            readers,
+            node_key,
+            options,
+            bounds,
+            usage,
+            revision,
+            files,
+            put_back,
+            is_torn_away,
+            is_key_gone,
+        };
         writer.note_running();
+        writer.note_files();
         writer
+    }
+
+    /// From now on it is missed when one of them goes.
+    fn note_files(&mut self) {
+        if self.conn.is_some() {
+            let files = Arc::new(OpenFiles::of(&self.shared.path));
+            self.readers.beside_files(Arc::clone(&files));
+            self.files = Some(files);
+        }
+    }
+
+    /// Looks whether the files' names still lead to what is open. If not, all of it is put back, and nothing is committed any more;
+    /// where that cannot be done, the store goes on in what is open.
+    fn look(&mut self) {
+        let (Some(files), None) = (&self.files, &self.put_back) else { return };
+        let path = &self.shared.path;
+        let Some(found) = files.exchanged() else {
+            self.shared.exchanged(None);
+            self.is_torn_away = false;
+            return;
+        };
+        let done = self.conn().map_err(|error| StoreError::sqlite(path, error));
+        match done.and_then(|conn| exchanged::put_back(conn, path, files, &self.node_key, &found)) {
+            Ok(done) => {
+                self.shared.exchanged(None);
+                self.shared.ends_for(done.words.clone());
+                self.put_back = Some(done);
+            }
+            Err(error) => {
+                self.is_torn_away = true;
+                let path = path.clone();
+                let found = format!("{found}, and it cannot be put back yet: {error}");
+                self.shared.exchanged(Some(StoreError::Exchanged { path, found }.to_string()));
+            }
+        }
     }
 
     /// From now on a log that is gone is missed. On a full disk it would not be.
@@ -131,6 +192,11 @@ impl Writer {
                     self.commit(std::mem::take(&mut group));
                     self.forget(&seqs);
                 }
+                Job::Look => {
+                    self.commit(std::mem::take(&mut group));
+                    self.look();
+                    self.look_after_key();
+                }
             }
         }
         self.commit(group);
@@ -142,6 +208,11 @@ impl Writer {
         }
         let (batches, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|b| (b.writes, b.answer)).unzip();
         let outcomes = self.commit_group(&batches);
+        // Before anybody is answered: what is answered is in the file of that name. Where it is known that it is not, a minute passes
+        // until that is tried again.
+        if !self.is_torn_away {
+            self.look();
+        }
         for ((answer, outcome), batch) in answers.into_iter().zip(outcomes).zip(&batches) {
             match &outcome {
                 Ok(_) => self.healed(batch),
@@ -202,7 +273,20 @@ impl Writer {
         self.revision = meta.revision;
         self.conn = Some(conn);
         self.note_running();
+        self.note_files();
         Ok(())
+    }
+
+    /// Without its file the next start could not open what is sealed.
+    fn look_after_key(&mut self) {
+        if self.conn.is_none() {
+            return;
+        }
+        let gone = self.node_key.put_back().err();
+        if let Some(error) = gone.as_ref().filter(|_| !self.is_key_gone) {
+            tracing::error!(key = %self.node_key.path().display(), %error, "node key is not in its file any more and cannot be put back");
+        }
+        self.is_key_gone = gone.is_some();
     }
 
     fn conn(&self) -> rusqlite::Result<&Connection> {
@@ -216,6 +300,11 @@ impl Writer {
         {
             let full = || StoreError::NoSpace { path: self.shared.path.clone() };
             return batches.iter().map(|_| Err(full())).collect();
+        }
+        if let Some(done) = &self.put_back {
+            let path = &self.shared.path;
+            let again = || StoreError::Exchanged { path: path.clone(), found: done.words.clone() };
+            return batches.iter().map(|_| Err(again())).collect();
         }
         if let Err(error) = self.ensure_connection() {
             return batches.iter().map(|_| Err(error.again(&self.shared.path))).collect();
@@ -309,6 +398,10 @@ impl Writer {
         if conn.is_autocommit() || conn.execute_batch("ROLLBACK").is_ok() {
             return;
         }
+        // By its name another file would be opened.
+        if self.files.as_ref().is_some_and(|files| files.exchanged().is_some()) {
+            return;
+        }
         match connection::writer(&self.shared.path, self.options.max_bytes) {
             Ok(conn) => self.conn = Some(conn),
             Err(error) => {
@@ -367,6 +460,11 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // Of a transaction that a panic left behind: what is noted in it would go with it.
         self.leave_transaction();
+        self.look();
+        // To fold the log in would remove the log at that name, which is another file's.
+        if self.put_back.is_some() || self.is_torn_away {
+            return;
+        }
         let Some(conn) = &self.conn else { return };
         // Where that cannot be noted the log stays, and the next start sees that nothing of it is lost.
         if let Err(error) = schema::note_end(conn).and_then(|()| connection::fold_on_close(conn)) {

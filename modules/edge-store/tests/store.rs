@@ -336,6 +336,7 @@ fn a_file_is_open_once() {
     let store = open(&dir);
     let error = open_with(&dir, |_| ()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("(pid {})", std::process::id())), "{error}");
     let clone = store.clone();
     drop(store);
     assert!(open_with(&dir, |_| ()).is_err());

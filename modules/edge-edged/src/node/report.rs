@@ -217,7 +217,7 @@ impl NodeReporter {
         let runtime = self.lately(runtime, now);
         let wall = deps.wall().to_string();
         let before = self.last.borrow().clone();
-        let (pressure, shutting_down) = (deps.pressure.get(), deps.shutting_down.get());
+        let (shortages, shutting_down) = (deps.shortages.borrow().clone(), deps.shutting_down.get());
         let devices =
             deps.devices.borrow().as_ref().map(|report| report.resources.clone()).unwrap_or_default();
         let (features, cgroup_driver) = {
@@ -236,7 +236,7 @@ impl NodeReporter {
             features,
             cgroup_driver,
             images: self.images.borrow().clone(),
-            pressure,
+            shortages,
             shutting_down,
             devices,
             csi,

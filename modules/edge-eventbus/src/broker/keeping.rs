@@ -47,6 +47,7 @@ impl Broker {
             self.departures += 1;
             let mut session = session.with_queue(self.queue);
             (session.left, session.left_at) = (self.departures, clocks.now);
+            session.count_in(&self.held);
             self.sessions.insert(Rc::clone(&id), session);
             self.join_restored(&id);
         }
