@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use beehive::{Blocked, BlockingWork, Ended, HiveReport, Inspector, Thread};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{files, log, names, notify, sentence};
+use crate::{files, log, names, notify, sentence, text_pages};
 
 /// 10 s: what a stop may take. Kubernetes kills after 30, systemd after 90.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -104,8 +104,10 @@ async fn serve_within(mut daemon: impl Running, stop_within: Duration) -> Result
     let mut signals = Signals::listen()?;
     daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
+    let mut idle = text_pages::times();
     let ended_by = loop {
         tokio::select! {
+            _ = idle.tick() => text_pages::give_back(),
             reason = daemon.gave_up() => break Err(reason),
             signal = signals.next() => match signal {
                 Signalled::Stop(signal) => {
