@@ -62,10 +62,11 @@ pub(crate) fn script(map: &LinkMap, trace: &Trace) -> (String, Figures) {
         figures.sections += 1;
     }
     with_variants(map, &mut ran);
-    let mut text = format!("{HEAD}SECTIONS\n{{\n");
+    // In one section: what came to the same machine code is linked once, but not over two of them.
+    let mut text = format!("{HEAD}SECTIONS\n{{\n.text : {{\n");
     let mut kin = Vec::new();
     for (wanted, name, letter) in
-        [(Ran::Steady, "steady", STEADY_LETTER), (Ran::Start, "start", START_LETTER)]
+        [(Ran::Steady, "always", STEADY_LETTER), (Ran::Start, "at the start, and seldom", START_LETTER)]
     {
         let functions = list(map, &ran, wanted, Place::function, Price { letter, around: ".text.\n".len() });
         let members =
@@ -73,8 +74,8 @@ pub(crate) fn script(map: &LinkMap, trace: &Trace) -> (String, Figures) {
         write(&mut text, name, &functions.wanted, &members.wanted);
         kin.extend(functions.kin);
     }
-    write(&mut text, "kin", &kin, &[]);
-    text.push_str("}\nINSERT BEFORE .text;\n");
+    write(&mut text, "the same functions for other types, and for these with another compiler", &kin, &[]);
+    text.push_str("}\n}\nINSERT BEFORE .init;\n");
     (text, figures)
 }
 
@@ -105,16 +106,18 @@ fn list(
     patterns(&names, price)
 }
 
-fn write(text: &mut String, name: &str, functions: &[String], members: &[String]) {
-    text.push_str(&format!(".text.{name} : {{\n*(\n"));
-    for pattern in functions {
-        text.push_str(&format!(".text.{pattern}\n"));
+fn write(text: &mut String, what: &str, functions: &[String], members: &[String]) {
+    text.push_str(&format!("/* {what} */\n"));
+    if !functions.is_empty() {
+        text.push_str("*(\n");
+        for pattern in functions {
+            text.push_str(&format!(".text.{pattern}\n"));
+        }
+        text.push_str(")\n");
     }
-    text.push_str(")\n");
     for pattern in members {
         text.push_str(&format!("*{pattern}(.text .text.*)\n"));
     }
-    text.push_str("}\n");
 }
 
 /// C's library has some functions once for each kind of processor, and the emulator's is not that of a node: where one has run, any may.
@@ -174,25 +177,16 @@ mod tests {
         // So little is cheaper than patterns that leave it out.
         assert_eq!(
             script,
-            "SECTIONS\n{\n.text.steady : {\n*(\n.text.*\n)\n**(.text .text.*)\n}\n\
-             .text.start : {\n*(\n.text.*\n)\n**(.text .text.*)\n}\n.text.kin : {\n*(\n)\n}\n}\nINSERT BEFORE .text;\n"
+            "SECTIONS\n{\n.text : {\n/* always */\n*(\n.text.*\n)\n**(.text .text.*)\n\
+             /* at the start, and seldom */\n*(\n.text.*\n)\n**(.text .text.*)\n\
+             /* the same functions for other types, and for these with another compiler */\n\
+             }\n}\nINSERT BEFORE .init;\n"
         );
         assert_eq!(figures, Figures { sections: 6, steady: 48, start: 48 });
     }
 
     #[test]
     fn what_another_processor_would_run_stands_with_what_ran() {
-        let names = |script: &str| {
-            let (_, steady) = script.split_once(".text.steady").unwrap();
-            steady.split_once(".text.start").unwrap().0.lines().filter(|line| line.starts_with('*')).count()
-        };
-        let family = |ran| {
-            let sections =
-                [("libc.a(strlen-avx2.o):(.text.avx)", ran), ("libc.a(strlen-evex.o):(.text.evex)", 0)];
-            made(&sections).0
-        };
-        // The line of functions, which is empty, and one of members.
-        assert_eq!((names(&family(0x1f_0000)), names(&family(0))), (2, 1));
         let (map, mut ran) = (
             LinkMap::read(
                 "1 1 1 1 .text\n1 1 1 1                 _start\n1 1 1 1         libc.a(strlen-avx2.o):(.text.avx)\n\
@@ -209,10 +203,9 @@ mod tests {
     fn the_script_that_edgecore_is_linked_with_is_one_of_these() {
         let committed = include_str!("../../../../edge/code_order.ld");
         let (lists, end) = committed.strip_prefix(HEAD).unwrap().rsplit_once("}\n}\n").unwrap();
-        assert_eq!(end, "INSERT BEFORE .text;\n");
+        assert_eq!(end, "INSERT BEFORE .init;\n");
         assert!(committed.len() < 128 << 10, "{} bytes", committed.len());
-        let patterns =
-            lists.lines().filter(|line| line.starts_with(".text.") && !line.ends_with('{')).count();
+        let patterns = lists.lines().filter(|line| line.starts_with(".text.")).count();
         assert!(patterns > 1_000, "{patterns}");
     }
 }
