@@ -104,10 +104,10 @@ async fn serve_within(mut daemon: impl Running, stop_within: Duration) -> Result
     let mut signals = Signals::listen()?;
     daemon.inspector().when_blocked(BLOCKED_FOR, |blocked| end(&blocked));
     notify::tell("READY=1");
-    let mut idle = text_pages::times();
+    let mut idle = text_pages::Times::begin();
     let ended_by = loop {
         tokio::select! {
-            _ = idle.tick() => text_pages::give_back(),
+            () = idle.next() => text_pages::give_back(),
             reason = daemon.gave_up() => break Err(reason),
             signal = signals.next() => match signal {
                 Signalled::Stop(signal) => {

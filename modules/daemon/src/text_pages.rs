@@ -5,10 +5,11 @@
 //! It gains as much as what is used all the time stands together in the file: EdgeCore's does, by `edge/code_order.ld`.
 #![allow(unsafe_code)] // One call of the system, which has no safe form: it says why it is sound.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Sleep, sleep};
 
 /// 30 s after it is up a daemon has its link, and its start behind it.
 const START_TAKES: Duration = Duration::from_secs(30);
@@ -17,11 +18,19 @@ const START_TAKES: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(600);
 
 /// When the pages are to be given back.
-pub(crate) fn times() -> Interval {
-    let mut times = interval_at(Instant::now() + START_TAKES, EVERY);
-    // A machine that slept has nothing to make up for.
-    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    times
+pub(crate) struct Times(Pin<Box<Sleep>>);
+
+impl Times {
+    /// For a daemon that is up now.
+    pub(crate) fn begin() -> Times {
+        Times(Box::pin(sleep(START_TAKES)))
+    }
+
+    /// Waits for the next time. Who stops waiting misses none.
+    pub(crate) async fn next(&mut self) {
+        self.0.as_mut().await;
+        self.0 = Box::pin(sleep(EVERY));
+    }
 }
 
 /// Gives back the pages of this program's code. Where the kernel does not tell them apart (no `/proc`, no `smaps`), they stay.
@@ -115,6 +124,20 @@ VmFlags: rd ex mr mw me
             assert_ne!(changed, MAPPING);
             assert_eq!(Text::find(&changed, 0x7f85_d2bd_c000), None, "{other}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_time_is_after_the_start_and_waiting_anew_misses_none() {
+        let begun = tokio::time::Instant::now();
+        let mut times = Times::begin();
+        let mut at = Vec::new();
+        while at.len() < 3 {
+            // As a signal would have it.
+            if tokio::time::timeout(Duration::from_secs(7), times.next()).await.is_ok() {
+                at.push(begun.elapsed().as_secs());
+            }
+        }
+        assert_eq!(at, [30, 630, 1230]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const SELDOM: u32 = 5;
 /// A letter of what runs always is worth this many bytes of what is taken in with it, of what runs once more of them: its pages are
 /// given back.
 const STEADY_LETTER: u64 = 8;
-const START_LETTER: u64 = 60;
+const START_LETTER: u64 = 100;
 
 /// What was found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
