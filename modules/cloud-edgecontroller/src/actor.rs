@@ -339,7 +339,7 @@ impl EdgeController {
             let Some((found, mut desired_keys)) = self.changed(cx.now()) else { return };
             self.withhold(&mut desired_keys, cx).await;
             self.keep_pods(&found, cx);
-            self.publisher.publish(&desired_keys).await;
+            self.publisher.publish(&desired_keys, cx.env().traces()).await;
             if found.is_complete {
                 self.publisher.complete().await;
             }

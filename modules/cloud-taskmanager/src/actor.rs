@@ -219,7 +219,7 @@ impl TaskManager {
         for node in self.published.difference(&holding) {
             wanted.entry(node.clone()).or_default();
         }
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.published = holding;
         self.publisher.complete().await;
         let resources: Vec<&str> = self.caches.iter().map(|(kind, _)| kind.resource()).collect();
