@@ -59,13 +59,15 @@ impl Actor for Worker {
 
     async fn handle(&mut self, order: Order, cx: &mut Context<Order>) -> Result<(), Fault> {
         match order {
-            Order::Tell => drop(self.says.try_tell(found("told"))),
+            Order::Tell => {
+                let _ = self.says.try_tell(found("told"));
+            }
             Order::Ask(reply) => reply.send(found("asked")),
             Order::Spawn => {
                 let (env, says) = (cx.env().clone(), self.says.clone());
                 cx.spawn(async move {
                     env.sleep(Duration::from_millis(1)).await;
-                    drop(says.try_tell(found("in a task")));
+                    let _ = says.try_tell(found("in a task"));
                 });
             }
             Order::Later => {
@@ -74,9 +76,11 @@ impl Actor for Worker {
             Order::Child => {
                 let says = self.says.clone();
                 let child = cx.child("child", Policy::default(), move || Worker { says: says.clone() });
-                drop(child.try_tell(Order::Tell));
+                let _ = child.try_tell(Order::Tell);
             }
-            Order::Heard => drop(self.says.try_tell(found("heard"))),
+            Order::Heard => {
+                let _ = self.says.try_tell(found("heard"));
+            }
         }
         Ok(())
     }

@@ -106,16 +106,16 @@ mod tests {
     #[test]
     fn what_was_put_back_is_the_oldest() {
         let mut queue = SpanQueue::default();
-        (0..4).for_each(|number| drop(queue.push(span(number, 1))));
+        assert_eq!((0..4).map(|number| queue.push(span(number, 1))).sum::<u64>(), 0);
         let taken = queue.take(2);
         assert_eq!(queue.put_back(taken), 0);
         assert_eq!(numbers(&mut queue, 4), [0, 1, 2, 3]);
         // While the queue is full it is they who go.
         let taken = {
-            (0..3).for_each(|number| drop(queue.push(span(number, 1))));
+            assert_eq!((0..3).map(|number| queue.push(span(number, 1))).sum::<u64>(), 0);
             queue.take(2)
         };
-        (0..QUEUE_SPANS).for_each(|_| drop(queue.push(span(9, 1))));
+        assert_eq!((0..QUEUE_SPANS).map(|_| queue.push(span(9, 1))).sum::<u64>(), 1);
         assert_eq!(queue.put_back(taken), 2);
         assert_eq!(numbers(&mut queue, 1), [9]);
     }
