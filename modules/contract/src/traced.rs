@@ -63,7 +63,7 @@ mod tests {
         let state = UpReport::DeviceState { namespace, name, state: "ok".to_owned(), last_online_time: None };
         for report in [twin, state] {
             let about = about(&report.newest_key().unwrap()).unwrap();
-            assert_eq!(about, ObjectKey::new("devices", "plant", "horn"));
+            assert_eq!(about, ObjectKey::new(crate::ids::DEVICES, "plant", "horn"));
         }
         for other in ["node", "pod/u-1", "gone/u-1", "task/u", "twin/x", ""] {
             assert_eq!(about(other), None, "{other}");
