@@ -20,6 +20,7 @@ use kubewatch::{Budget, Interruptions, ReadAs};
 use nodecalls::NodeCalls;
 use noderegistry::Registry;
 use pki::CurrentAuthorities;
+use trace_exporter::Service;
 
 use crate::addresses::{bind, ip, socket};
 use crate::api_server;
@@ -91,6 +92,8 @@ impl CloudCore {
         ApiServer { url, standalone: api, requests }: ApiServer,
     ) -> Result<Self, StartError> {
         let hub = &settings.modules.cloud_hub;
+        let traces = &settings.common_config.tracing;
+        let env = trace_exporter::traced(env, traces, ("CloudHub send", "CloudHub receive"));
         let identity = identity(&env);
         tracing::info!(identity, "this CloudCore");
         let monitor = monitor_ports(&settings.common_config.monitor_server)?;
@@ -154,6 +157,8 @@ impl CloudCore {
         let lives = certificates::lives(hub);
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.
+        trace_exporter::supervise(&mut hive, traces, Service { name: "cloudcore", node: None });
+        // And before the others, for the same reason.
         if let Some(api) = &api {
             api.reach_nodes(calls.clone());
             let mailboxes = cloud_apiserver::mailboxes(&mut hive);

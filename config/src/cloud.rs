@@ -11,6 +11,7 @@ use crate::kubeedge;
 use crate::load::{self, Parsed};
 use crate::router::Router;
 use crate::signing_duration::{Lives, SigningDuration};
+use crate::traces::Tracing;
 
 /// The annotated default file.
 pub const DEFAULT_FILE: &str = include_str!("../cloudcore.yaml");
@@ -64,6 +65,8 @@ pub enum Kind {
 pub struct CommonConfig {
     /// The admin endpoint.
     pub monitor_server: MonitorServer,
+    /// Where traces go, and how many.
+    pub tracing: Tracing,
 }
 
 /// The admin endpoint: state of every actor as JSON, health.
@@ -292,6 +295,7 @@ impl CloudCore {
         let mut defects = Vec::new();
         let hub = &self.modules.cloud_hub;
         self.common_config.monitor_server.check(&mut defects);
+        self.common_config.tracing.check("commonConfig.tracing", &mut defects);
         for (key, listener) in
             [("modules.cloudHub.quic.address", &hub.quic), ("modules.cloudHub.https.address", &hub.https)]
         {

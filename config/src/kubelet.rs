@@ -29,6 +29,7 @@ pub(crate) fn defects(edged: &Edged) -> Vec<Defect> {
         let what = format!("is {}; it must be at most {DEAD_MAX}", edged.max_per_pod_container_count);
         defects.push(Defect::new("modules.edged.maxPerPodContainerCount", what));
     }
+    kubelet.tracing.check("modules.edged.tailoredKubeletConfig.tracing", &mut defects);
     static_pods(kubelet, &mut defects);
     shutdown(kubelet, &mut defects);
     address(kubelet, &mut defects);

@@ -13,6 +13,7 @@ use edge_eventbus::EventBus;
 use edge_store::{Options, Store, StoreError, WallClock};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use trace_exporter::Service;
 
 use crate::topology::Dependencies;
 use crate::{known_time, topology};
@@ -85,7 +86,12 @@ impl EdgeCore {
     ) -> Result<Self, StartError> {
         let store = dependencies.store.clone();
         tracing::info!(opened = ?store.opened(), revision = store.revision(), "store is open");
+        let traces = &settings.modules.edged.tailored_kubelet_config.tracing;
+        let env = trace_exporter::traced(env, traces, ("EdgeHub send", "EdgeHub receive"));
         let mut hive = Hive::new("edgecore", env.clone());
+        // First, so that it stops last.
+        let service = Service { name: "edgecore", node: Some(dependencies.node.to_string()) };
+        trace_exporter::supervise(&mut hive, traces, service);
         let mailboxes = topology::mailboxes(&mut hive);
         topology::actors(&mut hive, mailboxes, settings, dependencies, bus);
         hive.open()?;

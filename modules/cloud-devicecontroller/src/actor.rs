@@ -210,7 +210,7 @@ impl DeviceController {
         }) else {
             return;
         };
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         self.reconcile(cx).await;
     }
@@ -225,7 +225,7 @@ impl DeviceController {
             self.write(device, cx);
         }
         self.look_for_nodes(false, cx);
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         if self.dependencies.interruptions.are_whole(&[DEVICES, DEVICE_MODELS]) {
             for node in self.publisher.not_current() {

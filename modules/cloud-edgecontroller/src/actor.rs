@@ -352,7 +352,7 @@ impl EdgeController {
             }
             self.withhold(&mut desired_keys, cx).await;
             self.keep_pods(&found, cx);
-            self.publisher.publish(&desired_keys).await;
+            self.publisher.publish(&desired_keys, cx.env().traces()).await;
             if found.is_complete {
                 self.publisher.complete().await;
             }

@@ -239,7 +239,7 @@ impl CloudRouter {
             return;
         }
         let wanted = self.rules.as_ref().map(Rules::all).unwrap_or_default();
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         self.reconcile(cx).await;
     }
@@ -258,7 +258,7 @@ impl CloudRouter {
                 wanted
             }
         };
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         let watched: &[&str] = if self.rules.is_some() { &[RULES, RULE_ENDPOINTS] } else { &[] };
         if self.dependencies.interruptions.are_whole(watched) {

@@ -258,7 +258,7 @@ impl TaskManager {
             nodes.clear();
         }
         let (wanted, mut unknown) = self.wanted(&nodes, cx);
-        self.publisher.publish(&wanted).await;
+        self.publisher.publish(&wanted, cx.env().traces()).await;
         self.publisher.complete().await;
         let resources: Vec<&str> =
             if has_effect { TaskKind::ALL.map(TaskKind::resource).into() } else { Vec::new() };

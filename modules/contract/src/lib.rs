@@ -45,6 +45,8 @@ pub mod rule_stream;
 pub mod servicebus;
 pub mod stream;
 pub mod synccontroller;
+pub mod traced;
+pub mod traceexporter;
 pub mod uplink;
 pub mod volume_stats;
 pub mod wire;

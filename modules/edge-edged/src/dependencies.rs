@@ -7,15 +7,17 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use apimachinery::PodReferences;
+use beehive::trace::Span;
 use beehive::{Address, Env, Lookups, Moment};
-use contract::UpReport;
 use contract::containermanager::{ContainerManagerMsg, DeviceReport};
 use contract::csi::CsiMsg;
 use contract::csi_node::CsiNodeDriver;
 use contract::edged::EdgedMsg;
 use contract::edgepage::ResourceView;
 use contract::eventbus::BrokerReport;
+use contract::ids::PODS;
 use contract::metamanager::MetaMsg;
+use contract::{ObjectKey, UpReport, traced};
 use cri::Runtime;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -250,7 +252,10 @@ impl Dependencies {
 
     /// Puts a report into the outbox and nudges MetaManager.
     pub(crate) async fn report(&self, report: &UpReport) -> Result<(), String> {
-        self.store.report(report).await?;
+        let mut span = self.reporting(report);
+        let kept = self.store.report(report).await;
+        self.reported(|| report.newest_key(), &mut span, &kept);
+        kept?;
         // A full mailbox already holds a nudge to look.
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         Ok(())
@@ -258,9 +263,41 @@ impl Dependencies {
 
     /// The same with a pod's status, which the cloud reads under the uid `reader`, if it has a reader there.
     pub(crate) async fn report_status(&self, own: UpReport, reader: Option<String>) -> Result<(), String> {
-        self.store.report_status(own, reader).await?;
+        let mut span = self.reporting(&own);
+        let key = reader.as_deref().filter(|_| span.is_followed()).map(UpReport::pod_status_key);
+        let kept = self.store.report_status(own, reader).await;
+        self.reported(|| key, &mut span, &kept);
+        kept?;
         let _ = self.meta.try_tell(MetaMsg::OutboxGrew);
         Ok(())
+    }
+
+    /// The step of a pod's trace in which something of it is reported.
+    fn reporting(&self, report: &UpReport) -> Span {
+        let (UpReport::PodStatus { namespace, name, uid, .. } | UpReport::PodGone { namespace, name, uid }) =
+            report
+        else {
+            return Span::none();
+        };
+        let traces = self.env.traces();
+        if !traces.is_on() {
+            return Span::none();
+        }
+        let key = ObjectKey::new(PODS, namespace, name);
+        let span = traces.step("Edged report status", traces.of(|| traced::held(&key)));
+        traced::named(span, &key).with("k8s.pod.uid", || uid.as_str())
+    }
+
+    /// It is in the outbox under this key, or could not be kept.
+    fn reported(&self, key: impl FnOnce() -> Option<String>, span: &mut Span, kept: &Result<(), String>) {
+        if !span.is_followed() {
+            return;
+        }
+        match (kept, key()) {
+            (Ok(()), Some(key)) => self.env.traces().follow(|| traced::reported(&key), span.context()),
+            (Ok(()), None) => {}
+            (Err(why), _) => span.fail(|| why.as_str()),
+        }
     }
 
     /// Raises an event about a pod as a whole beside what goes on. One that cannot be kept is logged and forgotten.
