@@ -168,7 +168,7 @@ impl Settings {
     pub(crate) fn note_unread(&self) -> Result<Option<String>, InvalidSetting> {
         for key in self.unread_keys() {
             if let Some(meant) = self.nearly(&key) {
-                let key = shown(key);
+                let key = shown(&key);
                 return Err(InvalidSetting::new(format!("setting `{key}` is not known; write `{meant}`")));
             }
         }

@@ -127,6 +127,9 @@ fn of_what_has_ended_a_rest_is_held_and_nothing_of_its_change_is_missed() {
     assert!(moved && !cache.objects[&key].object.json.is_empty(), "it goes on");
 }
 
+/// One test at a time looks at the memory of this process, which is all that they have in common.
+static LOOKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// The memory of this process, in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -157,6 +160,7 @@ fn ten_thousand_claims_and_their_volumes_are_held_in_little_memory() {
                 "volume.kubernetes.io/storage-provisioner": "csi.example.com", LAST_APPLIED: "x".repeat(600)},
             "managedFields": owner})
     };
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = resident();
     let (mut of_claims, mut of_volumes) = (Cache::default(), Cache::default());
     for number in 0..10_000 {
@@ -186,6 +190,7 @@ fn ten_thousand_pods_are_held_in_little_memory() {
     let kind = POD.reading_by(|pod| json!({ "spec": { "nodeName": pod.pointer("/spec/nodeName") } }));
     let condition = |of: &str| json!({"type": of, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T10:00:00Z"});
     let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = resident();
     let mut cache = Cache::default();
     for number in 0..10_000 {
@@ -240,6 +245,7 @@ fn device(name: &str, values: usize) -> String {
 #[test]
 fn devices_of_many_values_take_no_more_than_three_times_their_text() {
     const DEVICE: WatchedKind = WatchedKind { group_resource: DEVICES, ..WatchedKind::core("", "Device") };
+    let _alone = LOOKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut cache = Cache::default();
     // One, so that what one look takes does not count.
     told(&mut cache, &DEVICE, &device("first", 99_000));

@@ -76,7 +76,7 @@ mod tests {
         drop(having.pop());
         let next = waiting[0].as_mut().now_or_never().unwrap();
         assert!(next.is_some(), "the first of them");
-        waiting.remove(0);
+        drop(waiting.remove(0));
         assert!(turns.take(&env).now_or_never().is_none(), "there is room to wait");
         assert!(busy().contains("32") && busy().contains("128"), "{}", busy());
     }
