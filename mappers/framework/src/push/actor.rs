@@ -65,6 +65,8 @@ pub(crate) struct Pusher {
     timer: Option<AbortHandle>,
     /// When nothing waited last, or what did was brought to the disk.
     kept_at: Moment,
+    /// The last reading that waited then.
+    seen: u64,
     /// It could not be, and that was said.
     is_not_kept: bool,
 }
@@ -82,6 +84,7 @@ impl Pusher {
             one_by_one: 0,
             timer: None,
             kept_at: Moment::default(),
+            seen: 0,
             is_not_kept: false,
         }
     }
@@ -133,13 +136,13 @@ impl Actor for Pusher {
         let left = self.outbox.len();
         let is_kept = match self.pushers.is_served_by(&self.outbox) {
             // The mapper ends, or begins anew.
-            Some(true) => self.keep(&env).await,
+            Some(true) => self.keep(false, &env).await,
             // Another actor has the file, and what was in it.
             Some(false) => false,
             // Nobody pushes there any more.
             None => {
                 self.outbox.clear();
-                self.keep(&env).await;
+                self.keep(true, &env).await;
                 false
             }
         };
@@ -197,21 +200,25 @@ impl Pusher {
         true
     }
 
-    /// Brings what has waited for long to the disk, and takes away from there what waits no more.
+    /// Brings what has waited for long to the disk, and takes away from there what waits no more. A target that answers has readings on their
+    /// way all the time, and none for long.
     async fn keep_sometimes(&mut self, env: &Env) {
-        let (is_empty, now) = (self.outbox.len() == 0, env.now());
-        let is_due = if is_empty { self.outbox.is_kept() } else { now.since(self.kept_at) >= KEEP_EVERY };
+        let (span, now) = (self.outbox.span(), env.now());
+        let is_time = now.since(self.kept_at) >= KEEP_EVERY;
+        let is_due = is_time && span.is_some_and(|(first, _)| first <= self.seen);
         if is_due {
-            self.keep(env).await;
+            self.keep(false, env).await;
+        } else if self.outbox.is_stale(span.map_or(u64::MAX, |(first, _)| first)) {
+            self.keep(true, env).await;
         }
-        if is_due || is_empty {
-            self.kept_at = now;
+        if is_time || span.is_none() {
+            (self.kept_at, self.seen) = (now, span.map_or(0, |(_, last)| last));
         }
     }
 
     /// Brings what waits to the disk. Whether it is there.
-    async fn keep(&mut self, env: &Env) -> bool {
-        let Some((path, change)) = self.outbox.to_keep() else { return self.outbox.is_kept() };
+    async fn keep(&mut self, nothing: bool, env: &Env) -> bool {
+        let Some((path, change)) = self.outbox.to_keep(nothing) else { return self.outbox.is_kept() };
         let written = match env.blocking(move || change.apply(&path)).await {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(fault) => Err(fault.reason),

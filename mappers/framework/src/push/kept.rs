@@ -180,8 +180,10 @@ impl KeptFolder {
         };
         let is_known = matches!(&found, Ok(found) if found.is_empty()) && size == 0;
         self.total.set(self.total.get() + size);
+        // They wait from number 0 on.
+        let newest = found.as_ref().ok().and_then(|found| (found.len() as u64).checked_sub(1));
         let lines = VecDeque::new();
-        (KeptFile { path, lines, size, next: 0, is_known, total: Rc::clone(&self.total) }, found)
+        (KeptFile { newest, path, lines, size, next: 0, is_known, total: Rc::clone(&self.total) }, found)
     }
 
     /// Removes the files of all other targets. How many readings are lost with them.
@@ -246,6 +248,8 @@ pub(crate) struct KeptFile {
     size: usize,
     /// Readings from this number on are not in it.
     next: u64,
+    /// The newest reading in it.
+    newest: Option<u64>,
     /// It holds what this says.
     is_known: bool,
     total: Rc<Cell<usize>>,
@@ -261,14 +265,20 @@ impl KeptFile {
         self.size > 0 || !self.is_known
     }
 
+    /// Whether there is a file, and nothing of it waits any more.
+    pub(crate) fn is_stale(&self, first: u64) -> bool {
+        self.is_there() && self.newest.is_none_or(|newest| newest < first)
+    }
+
     /// What is to be done so that it holds what waits. It counts as done, unless it [has failed](KeptFile::failed).
     pub(crate) fn change(&mut self, waiting: &[(u64, Rc<Parcel>)]) -> Option<Change> {
         let Some((first, _)) = waiting.first() else {
             let is_there = self.is_there();
-            (self.lines, self.is_known) = (VecDeque::new(), true);
+            (self.lines, self.is_known, self.newest) = (VecDeque::new(), true, None);
             self.resize(0);
             return is_there.then_some(Change::Remove);
         };
+        self.newest = waiting.last().map(|(last, _)| *last);
         let before = self.lines.len();
         while self.lines.front().is_some_and(|(number, _)| number < first) {
             self.lines.pop_front();

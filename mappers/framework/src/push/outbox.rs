@@ -66,11 +66,16 @@ impl Outbox {
         (self, found)
     }
 
-    /// What is to be done so that the disk holds what waits, and to which file.
-    pub(crate) fn to_keep(&self) -> Option<(PathBuf, Change)> {
+    /// The numbers of the first and the last that wait.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        self.inside.borrow().spool.span()
+    }
+
+    /// What is to be done so that the disk holds what waits, or (`nothing`) that it holds nothing; and to which file.
+    pub(crate) fn to_keep(&self, nothing: bool) -> Option<(PathBuf, Change)> {
         let mut kept = self.kept.borrow_mut();
         let file = kept.as_mut()?;
-        let change = file.change(&self.first(usize::MAX))?;
+        let change = file.change(&self.first(if nothing { 0 } else { usize::MAX }))?;
         Some((file.path().to_owned(), change))
     }
 
@@ -79,6 +84,11 @@ impl Outbox {
         if let Some(file) = &mut *self.kept.borrow_mut() {
             file.failed();
         }
+    }
+
+    /// Whether the file holds nothing that waits still.
+    pub(crate) fn is_stale(&self, first: u64) -> bool {
+        self.kept.borrow().as_ref().is_some_and(|file| file.is_stale(first))
     }
 
     /// Whether something of it is on the disk.

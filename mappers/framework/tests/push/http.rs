@@ -75,7 +75,8 @@ async fn what_waits_for_a_target_outlives_the_mapper() {
     pushing.until_said("level", "readings wait").await;
     let mut pushing = pushing.restart().await;
     assert_eq!(pushing.kept(), 1);
-    pushing.until_said("level", "readings wait").await;
+    // It has begun.
+    pushing.level(13).await;
     pushing.update(device(None, None)).await;
     eventually("what was kept is gone", async || pushing.kept() == 0).await;
     pushing.mapper.stop().await;
