@@ -20,10 +20,10 @@ pub(crate) const OBJECT_BYTES: usize = 512;
 
 /// What all caches of a CloudCore may hold together.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Mutex<Held>>);
+pub struct Budget(Arc<Mutex<Usage>>);
 
 #[derive(Debug)]
-struct Held {
+struct Usage {
     memory: usize,
     all: usize,
     /// By namespace, or by resource where there is none. None is empty.
@@ -39,16 +39,16 @@ impl Default for Budget {
 impl Budget {
     /// Of a process that may have so many bytes of memory.
     pub fn of_memory(memory: usize) -> Budget {
-        Budget(Arc::new(Mutex::new(Held { memory, all: 0, places: BTreeMap::new() })))
+        Budget(Arc::new(Mutex::new(Usage { memory, all: 0, places: BTreeMap::new() })))
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn usage(&self) -> MutexGuard<'_, Usage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All bytes that are held.
     pub fn bytes(&self) -> usize {
-        self.held().all
+        self.usage().all
     }
 
     /// Takes so many bytes for an object, until the charge is dropped; `before` is what it has taken so far, which is to be dropped next.
@@ -63,7 +63,7 @@ impl Budget {
     ) -> Result<Charge, String> {
         let place = place_of(key);
         let free = before.and_then(|before| before.0.as_ref()).map_or(0, |before| before.bytes);
-        let mut held = self.held();
+        let mut held = self.usage();
         held.check(place, bytes, free)?;
         held.all += bytes;
         *held.places.entry(place.to_owned()).or_default() += bytes;
@@ -73,11 +73,11 @@ impl Budget {
 
     /// Whether so many bytes could be taken now.
     pub(crate) fn has_room(&self, key: &ObjectKey, bytes: usize) -> bool {
-        self.held().check(place_of(key), bytes, 0).is_ok()
+        self.usage().check(place_of(key), bytes, 0).is_ok()
     }
 }
 
-impl Held {
+impl Usage {
     fn check(&self, place: &str, bytes: usize, free: usize) -> Result<(), String> {
         // What gets no larger takes nothing from anybody.
         if bytes <= free {
@@ -121,7 +121,7 @@ struct Taken {
 impl Drop for Charge {
     fn drop(&mut self) {
         let Some(Taken { of, place, bytes }) = self.0.take() else { return };
-        let mut held = of.held();
+        let mut held = of.usage();
         held.all = held.all.saturating_sub(bytes);
         match held.places.get(&place).map_or(0, |all| all.saturating_sub(bytes)) {
             0 => drop(held.places.remove(&place)),
@@ -153,7 +153,7 @@ mod tests {
         assert!(budget.take(&key("a"), 64 << 20, Some(&a)).is_ok(), "in the place of its version before");
         drop(a);
         assert!(budget.has_room(&key("c"), 1 << 20) && budget.has_room(&key("a"), 63 << 20));
-        assert_eq!((budget.bytes(), budget.held().places.len()), (65 << 20, 2));
+        assert_eq!((budget.bytes(), budget.usage().places.len()), (65 << 20, 2));
     }
 
     #[test]
