@@ -347,9 +347,7 @@ impl PropertyState {
 
     /// edgecore refuses it for good. Unless it refuses the reason as well, the reason is told next.
     pub(crate) fn was_rejected(&mut self, twin: TwinValue, reason: &str, now: Moment) {
-        let is_reason =
-            self.rejected.is_some() && self.told().is_some_and(|told| told.says_the_same_as(&twin));
-        if is_reason || self.value().is_none_or(|value| !value.says_the_same_as(&twin)) {
+        if self.value().is_none_or(|value| !value.says_the_same_as(&twin)) {
             return self.reported(twin, now);
         }
         self.rejected = Some((twin, reason.to_owned()));
