@@ -43,7 +43,7 @@ pub(crate) struct Whose<'a> {
 }
 
 #[derive(Debug)]
-struct Held {
+struct ShareOfCall {
     node: NodeName,
     user: Option<String>,
     lasts: bool,
@@ -54,7 +54,7 @@ struct Held {
 #[derive(Debug)]
 pub(crate) struct Shares {
     limits: Limits,
-    calls: BTreeMap<u64, Held>,
+    calls: BTreeMap<u64, ShareOfCall>,
     next: u64,
     nodes: BTreeMap<NodeName, usize>,
     /// Of those the ones that last.
@@ -101,7 +101,7 @@ impl Shares {
         let id = self.next;
         self.next += 1;
         let (user, progress) = (user.map(str::to_owned), Arc::clone(progress));
-        self.calls.insert(id, Held { node: node.clone(), user, lasts, progress });
+        self.calls.insert(id, ShareOfCall { node: node.clone(), user, lasts, progress });
         Ok(id)
     }
 
@@ -124,7 +124,7 @@ impl Shares {
     }
 
     fn longest_stalled(&self, full: Full, whose: Whose<'_>, now: Moment) -> Option<u64> {
-        let in_share = |call: &&Held| match full {
+        let in_share = |call: &&ShareOfCall| match full {
             Full::All(_) => true,
             Full::Node(_) => call.node == *whose.node,
             Full::Lasting(_) => call.lasts && call.node == *whose.node,
@@ -138,7 +138,7 @@ impl Shares {
 
     /// One that was open has ended. One that has made room has left its share already.
     pub(crate) fn close(&mut self, id: u64) {
-        let Some(Held { node, user, lasts, .. }) = self.calls.remove(&id) else { return };
+        let Some(ShareOfCall { node, user, lasts, .. }) = self.calls.remove(&id) else { return };
         leave(&mut self.nodes, &node);
         if lasts {
             leave(&mut self.lasting, &node);
