@@ -74,6 +74,37 @@ fn the_start_is_kept_whoever_forgot_it() {
 }
 
 #[test]
+fn of_a_resize_it_is_told_when_it_was_found_and_its_time_moves_with_its_reason() {
+    let mut pod = pod(json!({}));
+    pod.pod.metadata.generation = Some(2);
+    let told = |reason: &str, generation: i64| -> PodStatus {
+        let mut old = json!({"type": "PodResizeInProgress", "status": "True", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "lastProbeTime": "2026-01-02T00:00:00Z"});
+        if !reason.is_empty() {
+            old["reason"] = json!(reason);
+        }
+        serde_json::from_value(json!({"conditions": [old]})).unwrap()
+    };
+    let state = SyncState { is_resizing: true, ..SyncState::default() };
+    let times = |old: Option<&PodStatus>| {
+        let status = status(&pod, &Intent::Run, &seen(vec![]), &state, old);
+        assert!(condition(&status, "Ready").get("lastProbeTime").is_none(), "{status}");
+        let resize = condition(&status, "PodResizeInProgress").clone();
+        let time = |key: &str| resize[key].as_str().unwrap().to_owned();
+        (time("lastTransitionTime"), time("lastProbeTime"))
+    };
+    let (now, first) = ("2027-01-15T08:00:00Z".to_owned(), "2026-01-01T00:00:00Z".to_owned());
+    assert_eq!(times(None), (now.clone(), now.clone()));
+    assert_eq!(
+        times(Some(&told("", 2))),
+        (first.clone(), "2026-01-02T00:00:00Z".into()),
+        "no look is a report"
+    );
+    assert_eq!(times(Some(&told("", 1))), (first, now.clone()), "another spec");
+    assert_eq!(times(Some(&told("Error", 2))), (now.clone(), now));
+}
+
+#[test]
 fn the_time_of_a_condition_moves_with_its_truth_only() {
     let pod = pod(json!({}));
     let old: PodStatus = serde_json::from_value(json!({"conditions": [
