@@ -33,18 +33,18 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Reads or makes the CA and the key of the join tokens, makes what CloudCore shows, and binds enrolment's port.
+    /// Reads or makes, in CloudCore's namespace, the CA and the key of the join tokens, makes what CloudCore shows, and binds enrolment's port.
     ///
     /// # Errors
     /// See [`StartError`].
     pub(crate) async fn make(
         hub: &Settings,
-        client: &kube::Client,
+        (client, namespace): (&kube::Client, &str),
         registry: Registry,
         env: &Env,
     ) -> Result<Self, StartError> {
         let doubt = ClockDoubt::default();
-        let secrets = SecretStore::new(client.clone()).doubting(doubt.clone());
+        let secrets = SecretStore::new(client.clone()).in_namespace(namespace).doubting(doubt.clone());
         // Before anything is dated: nodes take from a certificate what time it is.
         secrets.compare_clocks(&doubt, env).await?;
         let authorities = CurrentAuthorities::new(secrets.authorities(&lives(hub), env).await?);

@@ -91,7 +91,7 @@ impl CloudCore {
         env: Env,
         ApiServer { url, standalone: api, requests }: ApiServer,
     ) -> Result<Self, StartError> {
-        let hub = &settings.modules.cloud_hub;
+        let (hub, namespace) = (&settings.modules.cloud_hub, settings.common_config.namespace.as_str());
         let traces = &settings.common_config.tracing;
         let env = trace_exporter::traced(env, traces, ("CloudHub send", "CloudHub receive"));
         let identity = identity(&env);
@@ -103,8 +103,8 @@ impl CloudCore {
         let asked = async || {
             crds::apply(&client, &env).await?;
             tracing::info!("custom resources are served");
-            let read_as = ReadAs::probe(&client).await?;
-            Ok((read_as, Certificates::make(hub, &client, registry.clone(), &env).await?))
+            let read_as = ReadAs::probe(&client, namespace).await?;
+            Ok((read_as, Certificates::make(hub, (&client, namespace), registry.clone(), &env).await?))
         };
         let mut pages = StartPages::new(monitor.clone());
         let answered = api_server::until_answered(&url, &mut pages, &env, asked).await;
@@ -153,7 +153,7 @@ impl CloudCore {
             csi_socket,
             known,
         };
-        let (secrets, server) = (SecretStore::new(keeper_client), Rc::new(server));
+        let (secrets, server) = (SecretStore::new(keeper_client).in_namespace(namespace), Rc::new(server));
         let lives = certificates::lives(hub);
         let mut hive = Hive::new("cloudcore", env);
         // First, so that it stops last.

@@ -48,7 +48,7 @@ pub enum CrdError {
 }
 
 /// Looks that every definition is there as this release has it, and waits until all are served. One that is missing or older
-/// is created or updated, if this account may.
+/// is created or updated, if this account may. If it may not, one of KubeEdge's will do that has what is read and written.
 ///
 /// # Errors
 /// See [`CrdError`].
@@ -82,7 +82,8 @@ async fn put(
     let failed = |source| CrdError::Apply { name: name.to_owned(), source };
     let mut last = None;
     for _ in 0..TRIES {
-        let (state, outcome) = match api.get_opt(name).await.map_err(failed)? {
+        let found = api.get_opt(name).await.map_err(failed)?;
+        let (state, outcome) = match found.clone() {
             Some(theirs) if is_current(&theirs, ours) => return Ok(()),
             None => ("is not there", api.create(&PostParams::default(), ours).await),
             Some(theirs) => {
@@ -95,6 +96,13 @@ async fn put(
             Ok(_) => return Ok(()),
             // Another CloudCore was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => last = Some(kube::Error::Api(status)),
+            // KubeEdge's, which `keadm init` leaves as they are while its CloudCore runs beside this one.
+            Err(kube::Error::Api(status))
+                if status.code == 403 && found.as_ref().is_some_and(|found| does(found, ours)) =>
+            {
+                tracing::info!(name, "the definition is KubeEdge's, and stays");
+                return Ok(());
+            }
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 return Err(CrdError::NotOurs { name: name.to_owned(), state, file: crd::file_name(ours) });
             }
@@ -108,6 +116,11 @@ async fn put(
 /// versions.
 fn is_current(theirs: &CustomResourceDefinition, ours: &CustomResourceDefinition) -> bool {
     theirs.spec.versions == ours.spec.versions && theirs.spec.scope == ours.spec.scope
+}
+
+/// Whether it is KubeEdge's and will do.
+fn does(theirs: &CustomResourceDefinition, ours: &CustomResourceDefinition) -> bool {
+    crd::is_kubeedges(theirs) && crd::stands_in(theirs, ours).is_ok()
 }
 
 async fn until_served(api: &Api<CustomResourceDefinition>, name: &str, env: &Env) -> Result<(), kube::Error> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use apimachinery::names::is_dns1123_subdomain;
+use apimachinery::names::{is_dns1123_label, is_dns1123_subdomain};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud_stream::CloudStream;
@@ -60,13 +60,21 @@ pub enum Kind {
 }
 
 /// What all modules share.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommonConfig {
+    /// The namespace of CloudCore's own Secrets: its CA and the key of the join tokens.
+    pub namespace: String,
     /// The admin endpoint.
     pub monitor_server: MonitorServer,
     /// Where traces go, and how many.
     pub tracing: Tracing,
+}
+
+impl Default for CommonConfig {
+    fn default() -> Self {
+        CommonConfig { namespace: "kubeedge".to_owned(), monitor_server: MonitorServer::default() }
+    }
 }
 
 /// The admin endpoint: state of every actor as JSON, health.
@@ -294,6 +302,12 @@ impl CloudCore {
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects = Vec::new();
         let hub = &self.modules.cloud_hub;
+        let namespace = &self.common_config.namespace;
+        if !is_dns1123_label(namespace) {
+            let what =
+                format!("is `{}`, no namespace: write 1 to 63 of a-z, 0-9 and -", namespace.escape_debug());
+            defects.push(Defect::new("commonConfig.namespace", what));
+        }
         self.common_config.monitor_server.check(&mut defects);
         self.common_config.tracing.check("commonConfig.tracing", &mut defects);
         for (key, listener) in
@@ -468,6 +482,17 @@ mod tests {
         for wrong in ["", "unix://", "unix://run/k.sock", "/run/k.sock", "tcp://127.0.0.1:1"] {
             let told: Vec<String> = of(wrong).defects().into_iter().map(|defect| defect.key).collect();
             assert_eq!(told, ["modules.cloudHub.unixsocket.address"], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cloudcores_namespace_is_one() {
+        let of = |namespace: &str| parsed(&format!("commonConfig: {{namespace: '{namespace}'}}"));
+        assert_eq!(parsed("{}").common_config.namespace, "kubeedge");
+        assert!(of("hive-1").defects().is_empty());
+        for wrong in ["", "Hive", "a/b", "a.b"] {
+            let told: Vec<String> = of(wrong).defects().into_iter().map(|defect| defect.key).collect();
+            assert_eq!(told, ["commonConfig.namespace"], "{wrong}");
         }
     }
 

@@ -26,7 +26,10 @@ mod version;
 
 pub use absent::{absent, absent_of_ctl};
 pub use admin::{adopt, bar, free, revoke, undo_adoption};
-pub use cloud::{ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, show_images, teardown};
+pub use cloud::{
+    ChartArgs, ImagesCommand, Init, Manifest, Teardown, init, manifest, namespace, namespace_of, show_images,
+    teardown,
+};
 pub use config_location::ConfigLocation;
 pub use config_update::{ConfigUpdate, config_update};
 pub use ctl::CtlCommand;
@@ -42,6 +45,6 @@ pub use node_socket::OfNode;
 pub use release::{Unhold, confirm, unhold};
 pub use store::{StoreCommand, show_store};
 pub use sync::{Sync, show_sync};
-pub use token::{TOKEN_LIFE, get_token, list_tokens, token_life, ttl, withdraw_token};
+pub use token::{TOKEN_LIFE, get_token, get_token_in, list_tokens, token_life, ttl, withdraw_token};
 pub use upgrade::{BackupCommand, RollbackCommand, Upgrade, backup, rollback, upgrade};
 pub use version::{VersionFormat, version};

@@ -43,6 +43,9 @@ enum Command {
     Gettoken {
         #[command(flatten)]
         cluster: ClusterArgs,
+        /// The namespace of CloudCore; where this project's is in the cluster if left out
+        #[arg(short = 'n', long, value_parser = keadm::namespace)]
+        namespace: Option<String>,
         /// Bind the token to this name and to one use
         #[arg(short = 'i', long)]
         edgenode_name: Option<String>,
@@ -253,15 +256,17 @@ fn say(line: String) {
 
 async fn run(cli: Cli) -> Result<()> {
     match cli.verb {
-        Command::Gettoken { cluster, edgenode_name, uses, ttl } => {
+        Command::Gettoken { cluster, namespace, edgenode_name, uses, ttl } => {
             let node = edgenode_name.map(|name| NodeName::parse(&name)).transpose()?;
             let client = keadm::client(cluster.kube_config.as_deref()).await?;
-            let (life, warning) = keadm::token_life(&client, ttl).await?;
+            let namespace = keadm::namespace_of(&client, namespace.as_deref()).await?;
+            let (life, warning) = keadm::token_life(&client, &namespace, ttl).await?;
             // Not on the standard output, which is the token.
             if let Some(warning) = warning {
                 let _ = writeln!(std::io::stderr(), "keadm: {warning}");
             }
-            say(keadm::get_token(client, node.as_ref(), uses, life, &Env::real()).await?);
+            let node = node.as_ref();
+            say(keadm::get_token_in(client, &namespace, node, uses, life, &Env::real()).await?);
             Ok(())
         }
         Command::Token(TokenCommand::List { cluster }) => {

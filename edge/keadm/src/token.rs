@@ -13,6 +13,7 @@ use kube::Api;
 use noderegistry::{ListedToken, NewToken, Registry, Removal};
 
 use crate::admin::held;
+use crate::cloud::namespace_of;
 use crate::store::table;
 
 /// 24 h, as KubeEdge's tokens: twice `tokenRefreshDuration`, if nobody has set that.
@@ -41,17 +42,18 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How long a token is to live: as asked for, else as long as CloudCore takes one (`tokenRefreshDuration`); and a word of warning where
+/// How long a token of the CloudCore in this namespace is to live: as asked for, else as long as CloudCore takes one (`tokenRefreshDuration`); and a word of warning where
 /// nobody can say that.
 ///
 /// # Errors
 /// When CloudCore would take it for a shorter time than is asked for, with the cure.
 pub async fn token_life(
     client: &kube::Client,
+    namespace: &str,
     asked: Option<Duration>,
 ) -> Result<(Duration, Option<String>)> {
     // Whoever may make tokens need not be allowed to see that.
-    let taken = taken_for(client).await.unwrap_or_default();
+    let taken = taken_for(client, namespace).await.unwrap_or_default();
     let cure = |hours: u64| {
         format!("set modules.cloudHub.tokenRefreshDuration of CloudCore to {hours}, half of that in hours")
     };
@@ -80,9 +82,9 @@ fn half_in_hours(life: Duration) -> u64 {
 }
 
 /// For how long CloudCore takes a token, by the settings that the chart has made; `None`: there are none.
-async fn taken_for(client: &kube::Client) -> Result<Option<Duration>> {
+async fn taken_for(client: &kube::Client, namespace: &str) -> Result<Option<Duration>> {
     let (name, file) = SETTINGS;
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), helmchart::NAMESPACE);
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let Some(map) = maps.get_opt(name).await? else { return Ok(None) };
     let text = map.data.unwrap_or_default().remove(file);
     let Some(text) = text else { return Ok(None) };
@@ -91,7 +93,8 @@ async fn taken_for(client: &kube::Client) -> Result<Option<Duration>> {
     Ok(Some(Duration::from_secs(2 * 3600 * hours).min(TTL_MAX)))
 }
 
-/// A token for the cluster behind `client` that lives so long; with a `node`, good for that name and once, else for `uses` new nodes.
+/// A token for the cluster behind `client` that lives so long; with a `node`, good for that name and once, else for `uses` new nodes. It is of
+/// the CloudCore that the cluster has, in whichever namespace.
 ///
 /// # Errors
 /// When the cluster cannot be reached, its Secrets may not be read, or tokens may not be entered there.
@@ -102,7 +105,23 @@ pub async fn get_token(
     life: Duration,
     env: &Env,
 ) -> Result<String> {
-    let secrets = SecretStore::new(client.clone());
+    let namespace = namespace_of(&client, None).await?;
+    get_token_in(client, &namespace, node, uses, life, env).await
+}
+
+/// [`get_token`], of the CloudCore in this namespace.
+///
+/// # Errors
+/// As there.
+pub async fn get_token_in(
+    client: kube::Client,
+    namespace: &str,
+    node: Option<&NodeName>,
+    uses: u32,
+    life: Duration,
+    env: &Env,
+) -> Result<String> {
+    let secrets = SecretStore::new(client.clone()).in_namespace(namespace);
     let authority = secrets.authority(env).await?;
     let key = secrets.token_key(env).await?;
     let now = env.wall().duration_since(SystemTime::UNIX_EPOCH);

@@ -285,7 +285,8 @@ async fn a_token_lives_as_long_as_cloudcore_takes_one_and_no_longer() {
     let cloud = EnrolmentCloud::start(api.client(), &env).await;
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     // Nobody can say here how long CloudCore takes one.
-    let life = async |asked: Option<u64>| keadm::token_life(&api.client(), asked.map(hours)).await;
+    let life =
+        async |asked: Option<u64>| keadm::token_life(&api.client(), "kubeedge", asked.map(hours)).await;
     assert_eq!(life(None).await.unwrap(), (hours(24), None));
     assert_eq!(life(Some(1)).await.unwrap(), (hours(1), None));
     let (long, warning) = life(Some(72)).await.unwrap();

@@ -24,8 +24,8 @@ use tokio::sync::Semaphore;
 
 use crate::calls::{Calls, Step, asked};
 use crate::conditions::{NodeHeard, OwnWord};
-use crate::devices::{Devices, ToWrite};
-use crate::nodes::Nodes;
+use crate::devices::{Devices, ToWrite, Word};
+use crate::nodes::{Nodes, Say};
 use crate::status::{self, DeviceStatusWriter};
 use crate::{events, faults, plan};
 
@@ -263,7 +263,7 @@ impl DeviceController {
                         let word =
                             OwnWord { invalid: Some(faults::unread(&unread.why)), ..OwnWord::default() };
                         let model = plan::model_of(&key, &Value::Null);
-                        to_write.extend(self.devices.put(key, unread.uid.clone(), model, word));
+                        to_write.extend(self.devices.put(key, unread.uid.clone(), model, Word::Own(word)));
                     }
                     None => self.devices.remove(&key).iter().for_each(|uid| self.calls.remove(uid)),
                 }
@@ -286,14 +286,13 @@ impl DeviceController {
     }
 
     /// What CloudCore says of a device. What cannot be read of it or of its model comes first.
-    fn word(
-        &self,
-        key: &ObjectKey,
-        uid: &str,
-        device: &Value,
-        (devices, models): (&Cache, &Cache),
-    ) -> OwnWord {
+    fn word(&self, key: &ObjectKey, uid: &str, device: &Value, (devices, models): (&Cache, &Cache)) -> Word {
         let (node, named) = (plan::node_of(device), plan::model_of(key, device));
+        match node.as_ref().filter(|node| !self.twins.contains_key(*node)).map(|node| self.nodes.say(node)) {
+            Some(Say::Later) => return Word::AsItIs,
+            Some(Say::Nothing) => return Word::Nothing,
+            Some(Say::Own) | None => {}
+        }
         let of_node = node.as_ref().and_then(|node| self.nodes.fault(node));
         let model = models.objects.get(&named).map(Cached::value);
         let unread = devices.unreadable.get(key).map(|unread| faults::unread(&unread.why));
@@ -305,7 +304,7 @@ impl DeviceController {
             Some(node) if !self.twins.contains_key(node) => self.nodes.heard(node),
             Some(_) | None => NodeHeard::Yes,
         };
-        OwnWord { invalid: faults::told(&faults), node, heard, unsent: self.calls.unsent(uid) }
+        Word::Own(OwnWord { invalid: faults::told(&faults), node, heard, unsent: self.calls.unsent(uid) })
     }
 
     fn desired(&self, node: &NodeName, devices: &Cache, models: &Cache) -> DesiredObjects {
@@ -318,15 +317,22 @@ impl DeviceController {
         objects.collect()
     }
 
-    /// Every device has a DeviceStatus of its name (KubeEdge), and what of it is not honoured stands there.
+    /// Every device has a DeviceStatus of its name (KubeEdge), and what of it is not honoured stands there. That of a device whose node is
+    /// another's is the other's.
     fn write(&self, (key, uid, word): ToWrite, cx: &Context<DeviceControllerMsg>) {
         let (client, myself, env) = (self.dependencies.client.clone(), cx.myself(), cx.env().clone());
         let writes = Arc::clone(&self.writes);
         cx.spawn(async move {
             // It is never closed.
             let room = writes.acquire().await;
-            let written =
-                status::ensure_status(&client, &key.namespace, &key.name, &uid, &word, env.wall()).await;
+            let (namespace, name) = (&key.namespace, &key.name);
+            let written = match &word {
+                Word::Own(word) => {
+                    status::ensure_status(&client, namespace, name, &uid, word, env.wall()).await
+                }
+                Word::Nothing => status::take_back(&client, namespace, name, &uid).await,
+                Word::AsItIs => Ok(false),
+            };
             if matches!(written, Ok(true)) {
                 env.sleep(WRITE_PAUSE).await;
             }

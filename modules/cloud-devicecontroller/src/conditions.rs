@@ -113,6 +113,21 @@ pub(crate) fn forget_nodes(status: &mut Value) {
     put(status, own);
 }
 
+/// Forgets what CloudCore has said. Answers whether anything has changed.
+pub(crate) fn forget_own(status: &mut Value) -> bool {
+    let before = held(status);
+    let others: Vec<Value> = before
+        .iter()
+        .filter(|condition| !is_own(condition) && condition["reason"] != MOVED)
+        .cloned()
+        .collect();
+    let changed = others.len() != before.len();
+    if changed {
+        put(status, others);
+    }
+    changed
+}
+
 /// Takes over what CloudCore says, `reporter` being the node that the status is of. Answers whether anything has changed.
 pub(crate) fn take_own(status: &mut Value, word: &OwnWord, reporter: Option<&str>, now: &str) -> bool {
     let before = held(status);
@@ -189,6 +204,26 @@ mod tests {
 
     fn pair(kind: &str, reason: &str) -> (String, String) {
         (kind.to_owned(), reason.to_owned())
+    }
+
+    #[test]
+    fn what_cloudcore_has_said_goes_and_the_rest_stays() {
+        let mut status = json!({ "twins": [{ "propertyName": "speed" }], "extensions": { "a": "b" } });
+        assert!(!forget_own(&mut status));
+        take(&mut status, &[said("Stale")]);
+        take_own(
+            &mut status,
+            &OwnWord { heard: NodeHeard::No, ..word(Some("no model"), "a") },
+            Some("a"),
+            "5",
+        );
+        assert_eq!(shown(&status).len(), 3);
+        assert!(forget_own(&mut status) && !forget_own(&mut status));
+        assert_eq!(shown(&status), [pair("Reporting", "Stale")]);
+        assert_eq!(
+            (&status["extensions"]["a"], &status["twins"][0]["propertyName"]),
+            (&json!("b"), &json!("speed"))
+        );
     }
 
     #[test]

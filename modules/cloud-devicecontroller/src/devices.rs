@@ -7,14 +7,25 @@ use contract::ObjectKey;
 use crate::calls::UnsentCall;
 use crate::conditions::OwnWord;
 
+/// What is to stand of CloudCore's in a DeviceStatus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// This.
+    Own(OwnWord),
+    /// What stands there: nobody knows yet whose the device's node is.
+    AsItIs,
+    /// Nothing: the device's node is another's, and so is its DeviceStatus.
+    Nothing,
+}
+
 /// One device.
 #[derive(Debug)]
 struct Known {
     uid: String,
     model: ObjectKey,
-    word: OwnWord,
+    word: Word,
     /// What is in the DeviceStatus, or on its way there.
-    written: Option<OwnWord>,
+    written: Option<Word>,
     is_writing: bool,
 }
 
@@ -27,7 +38,7 @@ pub(crate) struct Devices {
 }
 
 /// What is to be written: of which device, with which uid, what.
-pub(crate) type ToWrite = (ObjectKey, String, OwnWord);
+pub(crate) type ToWrite = (ObjectKey, String, Word);
 
 impl Devices {
     /// A device as it is now. Answers what is to be written.
@@ -36,7 +47,7 @@ impl Devices {
         key: ObjectKey,
         uid: String,
         model: ObjectKey,
-        word: OwnWord,
+        word: Word,
     ) -> Option<ToWrite> {
         if self.known.get(&key).is_none_or(|known| known.uid != uid) {
             self.remove(&key);
@@ -58,7 +69,9 @@ impl Devices {
     /// What is to be said of a call of the device with this uid. Answers what is to be written.
     pub(crate) fn say_unsent(&mut self, uid: &str, unsent: Option<UnsentCall>) -> Option<ToWrite> {
         let (key, known) = self.known.iter_mut().find(|(_, known)| known.uid == uid)?;
-        known.word.unsent = unsent;
+        if let Word::Own(word) = &mut known.word {
+            word.unsent = unsent;
+        }
         let key = key.clone();
         self.next(&key)
     }
@@ -98,7 +111,7 @@ impl Devices {
     /// One write of a device at a time, so that the newest is the last.
     fn next(&mut self, key: &ObjectKey) -> Option<ToWrite> {
         let known = self.known.get_mut(key)?;
-        if known.is_writing || known.written.as_ref() == Some(&known.word) {
+        if known.is_writing || known.word == Word::AsItIs || known.written.as_ref() == Some(&known.word) {
             return None;
         }
         known.is_writing = true;
@@ -115,8 +128,26 @@ mod tests {
         ObjectKey::new("devices", "d", name)
     }
 
-    fn word(text: &str) -> OwnWord {
-        OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), ..OwnWord::default() }
+    fn word(text: &str) -> Word {
+        Word::Own(OwnWord { invalid: (!text.is_empty()).then(|| text.to_owned()), ..OwnWord::default() })
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_known_whose_the_node_is_and_what_was_said_is_taken_back_once() {
+        let mut devices = Devices::default();
+        let mut put = |word: Word| devices.put(key("a"), "u".into(), key("m"), word).map(|(.., word)| word);
+        assert_eq!(put(Word::AsItIs), None);
+        // KubeEdge's: whatever another CloudCore of ours said of it before goes, and then it is left alone.
+        assert_eq!(put(Word::Nothing), Some(Word::Nothing));
+        assert_eq!(devices.ended("u", true), None);
+        let mut put = |word: Word| devices.put(key("a"), "u".into(), key("m"), word).map(|(.., word)| word);
+        assert_eq!((put(Word::Nothing), put(Word::AsItIs)), (None, None));
+        // Adopted, and back again while that is written.
+        assert_eq!(put(word("no model")), Some(word("no model")));
+        assert_eq!(put(Word::Nothing), None);
+        assert_eq!(devices.say_unsent("u", None), None);
+        assert_eq!(devices.ended("u", true).map(|(.., word)| word), Some(Word::Nothing));
+        assert_eq!(devices.users_of(&key("m")).count(), 1, "its model is known all the while");
     }
 
     #[test]

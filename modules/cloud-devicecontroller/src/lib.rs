@@ -13,7 +13,7 @@
 //! # Keeps across a restart
 //! Nothing: it lists again, and the hub says again who is linked.
 //! # Never
-//! Sends a call of a method to a node that was not linked when it was asked for. Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
+//! Says anything of a device whose node is another's (KubeEdge's, while nodes move over one by one). Sends a call of a method to a node that was not linked when it was asked for. Takes the word of a node that is not ours, or about a device that is not bound to that node, keeps more of a node than its
 //! queue has room for, or writes a report over a newer one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

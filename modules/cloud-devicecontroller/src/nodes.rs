@@ -8,6 +8,8 @@ use contract::devicecontroller::NodePresence;
 use contract::ids::EDGE_LABEL;
 use k8s_openapi::api::core::v1::Node;
 
+use noderegistry::plan::is_ours;
+
 use crate::conditions::NodeHeard;
 
 /// 500 nodes are looked up in one round.
@@ -19,11 +21,25 @@ const PRESENT_MAX: usize = 50;
 /// 40 to 50 s after its last sign of life, and it may have gone to another CloudCore instead.
 const LOST_ROUNDS: u8 = 6;
 
+/// Whether CloudCore says anything of a node's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Say {
+    /// It does.
+    Own,
+    /// Nobody has looked yet whose the node is: what stands of its devices stays.
+    Later,
+    /// It does not, and takes back what it has said.
+    Nothing,
+}
+
 /// What is under a node's name. Kubernetes calls a node unheard of by `Ready: Unknown`, also one that said last that it is not ready.
 pub(crate) fn presence_of(node: Option<&Node>) -> NodePresence {
     let Some(node) = node else { return NodePresence::None };
     if !node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EDGE_LABEL)) {
         return NodePresence::Other;
+    }
+    if !is_ours(&node.metadata) {
+        return NodePresence::Foreign;
     }
     let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let is_silent = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "Unknown");
@@ -59,7 +75,9 @@ impl Nodes {
             match self.found.get(node) {
                 None => round.push(node.clone()),
                 Some(_) if !again => {}
-                Some(NodePresence::Edge) if !self.lost.contains_key(node) => present.push(node),
+                Some(NodePresence::Edge | NodePresence::Foreign) if !self.lost.contains_key(node) => {
+                    present.push(node);
+                }
                 Some(_) => doubtful.push(node),
             }
         }
@@ -112,14 +130,23 @@ impl Nodes {
             None => NodeHeard::Unknown,
             Some(NodePresence::Silent) => NodeHeard::No,
             Some(NodePresence::Other | NodePresence::None) => NodeHeard::Nobody,
-            Some(NodePresence::Edge) => NodeHeard::Yes,
+            Some(NodePresence::Edge | NodePresence::Foreign) => NodeHeard::Yes,
+        }
+    }
+
+    /// Whether CloudCore says anything of the devices of the node. Of a node that is another's, the DeviceStatus is the other's, too.
+    pub(crate) fn say(&self, node: &NodeName) -> Say {
+        match self.found.get(node) {
+            None => Say::Later,
+            Some(NodePresence::Foreign) => Say::Nothing,
+            Some(_) => Say::Own,
         }
     }
 
     /// What is wrong with a Device that names the node.
     pub(crate) fn fault(&self, node: &NodeName) -> Option<String> {
         match self.found.get(node)? {
-            NodePresence::Edge | NodePresence::Silent => None,
+            NodePresence::Edge | NodePresence::Silent | NodePresence::Foreign => None,
             NodePresence::Other => Some(format!(
                 "spec.nodeName `{node}` is a Node that is no edge node (label {EDGE_LABEL}): nobody has the device"
             )),
@@ -155,11 +182,40 @@ mod tests {
             .unwrap()
         };
         let ready = |status: &str| json!([{"type": "Other", "status": "Unknown"}, {"type": "Ready", "status": status}]);
-        let of = |conditions: Value| presence_of(Some(&node(json!({EDGE_LABEL: ""}), conditions)));
+        let adopted = |conditions: Value| {
+            let mut node = node(json!({EDGE_LABEL: ""}), conditions);
+            node.metadata.uid = Some("u".to_owned());
+            node.metadata.annotations = Some([("kubehive.io/adopted".to_owned(), "u".to_owned())].into());
+            node
+        };
+        let of = |conditions: Value| presence_of(Some(&adopted(conditions)));
         assert_eq!(of(ready("Unknown")), NodePresence::Silent);
         assert_eq!([of(ready("True")), of(ready("False")), of(Value::Null)], [NodePresence::Edge; 3]);
         assert_eq!(presence_of(Some(&node(json!({}), ready("Unknown")))), NodePresence::Other);
         assert_eq!(presence_of(None), NodePresence::None);
+        // KubeEdge's has the label, and so has one that was another Node when it was adopted.
+        let mut other = adopted(ready("True"));
+        other.metadata.uid = Some("v".to_owned());
+        let kubeedges = node(json!({EDGE_LABEL: ""}), ready("Unknown"));
+        assert_eq!([presence_of(Some(&other)), presence_of(Some(&kubeedges))], [NodePresence::Foreign; 2]);
+    }
+
+    #[test]
+    fn of_the_devices_of_anothers_node_nothing_is_said() {
+        let name = NodeName::parse("a").unwrap();
+        let mut nodes = Nodes::default();
+        assert_eq!(nodes.say(&name), Say::Later, "nobody has looked");
+        nodes.found(vec![(name.clone(), NodePresence::Foreign)]);
+        assert_eq!((nodes.say(&name), nodes.fault(&name)), (Say::Nothing, None));
+        // Adopted, or made for a name that a Device had already.
+        let found = nodes.found(vec![(name.clone(), NodePresence::Edge)]);
+        assert_eq!((found, nodes.say(&name)), (vec![name.clone()], Say::Own));
+        nodes.unlinked(&name);
+        assert_eq!(nodes.say(&name), Say::Later, "it may have gone back");
+        for presence in [NodePresence::None, NodePresence::Other, NodePresence::Silent] {
+            nodes.found(vec![(name.clone(), presence)]);
+            assert_eq!(nodes.say(&name), Say::Own, "nobody else says what is wrong with it");
+        }
     }
 
     #[test]

@@ -89,6 +89,37 @@ pub(crate) async fn ensure_status(
     Err(DeviceReportError::Contended)
 }
 
+/// Takes back what CloudCore has said of a device, whose node is another's now: nothing else of its DeviceStatus is written, and none is
+/// made.
+///
+/// Answers whether it was written.
+///
+/// # Errors
+/// What the API server said.
+pub(crate) async fn take_back(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<bool, DeviceReportError> {
+    let statuses = statuses(client, namespace);
+    for _ in 0..CONFLICT_TRIES {
+        let Some(held) = statuses.get_opt(name).await? else { return Ok(false) };
+        let mut status = held.data.get("status").cloned().unwrap_or(Value::Null);
+        if !is_of(&held.metadata, uid) || !conditions::forget_own(&mut status) {
+            return Ok(false);
+        }
+        summary::take(&mut status);
+        let metadata = json!({ "resourceVersion": held.metadata.resource_version });
+        let patch = json!({ "metadata": metadata, "status": { "extensions": status["extensions"] } });
+        match statuses.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {}
+            written => return Ok(written.map(|_| true)?),
+        }
+    }
+    Err(DeviceReportError::Contended)
+}
+
 async fn create(
     statuses: &Api<DynamicObject>,
     (namespace, name, uid): (&str, &str, &str),

@@ -70,6 +70,28 @@ fn index_with_edge_1() -> PodIndex {
     index
 }
 
+/// While nodes move over from KubeEdge one by one its CloudCore has the others.
+#[test]
+fn of_pods_on_a_node_that_is_kubeedges_nothing_is_asked_for_changed_or_sent_until_it_is_adopted() {
+    let mut index = index_with_edge_1();
+    let theirs = |annotations: Value| json!({ "metadata": { "uid": "n", "labels": { EDGE_LABEL: "" }, "annotations": annotations } });
+    index.node(&node_key("old-1"), Some(&theirs(Value::Null)), at(1));
+    index.pod(&key("web"), Some(&pod("u1", "old-1", &["page"])), &|_| None, at(1));
+    let found = index.reconcile(all(Present), at(1));
+    assert!(found.pods.is_empty(), "no toleration of it is lifted");
+    assert!(found.needs.is_empty(), "no config map is read for it");
+    assert!(found.desired_keys.values().all(BTreeSet::is_empty), "{:?}", shown(&found));
+    assert!(!index.is_edge_node(&NodeName::parse("old-1").unwrap()), "nobody is evicted there");
+    // Adopted, and back again.
+    let adopted = theirs(json!({ "kubehive.io/adopted": "n" }));
+    index.node(&node_key("old-1"), Some(&adopted), at(2));
+    let found = index.reconcile(all(Present), at(2));
+    assert_eq!((needs(&found), found.pods), (vec!["page by 1".to_owned()], BTreeSet::from([key("web")])));
+    index.node(&node_key("old-1"), Some(&theirs(Value::Null)), at(3));
+    let found = index.reconcile(all(Present), at(3));
+    assert_eq!((needs(&found), found.pods), (vec!["page by 0".to_owned()], BTreeSet::new()));
+}
+
 #[test]
 fn a_new_pod_goes_when_all_that_it_needs_is_answered() {
     let mut index = index_with_edge_1();

@@ -3,43 +3,56 @@
 use pki::AuthorityError;
 use thiserror::Error;
 
+/// A Secret of CloudCore's, as it is told to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretName {
+    /// CloudCore's namespace.
+    pub namespace: String,
+    /// The name in it.
+    pub name: &'static str,
+}
+
+impl std::fmt::Display for SecretName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// Why a Secret did not answer.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The API server refused or could not be reached.
-    #[error("cannot read or write Secret `kubeedge/{secret}`: check CloudCore's RBAC and the API server")]
+    #[error("cannot read or write Secret `{secret}`: check CloudCore's RBAC and the API server")]
     Api {
         /// The Secret.
-        secret: &'static str,
+        secret: SecretName,
         /// Why.
         #[source]
         source: kube::Error,
     },
     /// What the API server answered is no Secret. Without the reader's own words, which may quote what is secret.
-    #[error(
-        "Secret `kubeedge/{0}` cannot be decoded: look at it with kubectl; is what answers an API server?"
-    )]
-    Undecodable(&'static str),
+    #[error("Secret `{0}` cannot be decoded: look at it with kubectl; is what answers an API server?")]
+    Undecodable(SecretName),
     /// A Secret holds something else than it should.
     #[error(
-        "Secret `kubeedge/{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again)"
+        "Secret `{secret}` is not usable in `{key}`: restore it, or delete it to start anew (all nodes join again). Where it is that of KubeEdge's CloudCore leave it, and give this one another namespace (`keadm init --namespace`, commonConfig.namespace)"
     )]
     Broken {
         /// The Secret.
-        secret: &'static str,
+        secret: SecretName,
         /// The key in it.
         key: &'static str,
     },
     /// A Secret that was there is gone.
     #[error(
-        "Secret `kubeedge/{0}` is gone: restore it; this CloudCore goes on with what it knows, and one that starts makes a new CA (all nodes join again)"
+        "Secret `{0}` is gone: restore it; this CloudCore goes on with what it knows, and one that starts makes a new CA (all nodes join again)"
     )]
-    Gone(&'static str),
+    Gone(SecretName),
     /// A Secret holds a CA of somebody else.
     #[error(
-        "Secret `kubeedge/{0}` holds a CA that has nothing to do with those that are trusted: restore it, or restart CloudCore to take it (all nodes join again)"
+        "Secret `{0}` holds a CA that has nothing to do with those that are trusted: restore it, or restart CloudCore to take it (all nodes join again)"
     )]
-    Foreign(&'static str),
+    Foreign(SecretName),
     /// One of two clocks is wrong.
     #[error(
         "this machine's clock and the API server's are {seconds} s apart: set them; no certificate is renewed until then, and no CA gives way to its successor"
@@ -52,6 +65,6 @@ pub enum SecretError {
     #[error("certificate authority failed")]
     Authority(#[from] AuthorityError),
     /// Others wrote all the time.
-    #[error("Secret `kubeedge/{0}` is written by others all the time: try again")]
-    Contended(&'static str),
+    #[error("Secret `{0}` is written by others all the time: try again")]
+    Contended(SecretName),
 }

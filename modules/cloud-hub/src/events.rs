@@ -108,7 +108,7 @@ pub(crate) fn authorities_changed(env: &Env, trusted: usize) {
 /// The CA could not be looked at: what was known of it counts on.
 pub(crate) fn authority_unread(env: &Env, reason: &str) {
     env.count("cloudhub_authority_unread");
-    tracing::warn!(reason, "the CA in Secret kubeedge/casecret could not be read or written now");
+    tracing::warn!(reason, "the CA in Secret casecret could not be read or written now");
 }
 
 /// This machine's clock and the API server's are apart.

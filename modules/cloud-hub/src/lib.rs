@@ -3,7 +3,7 @@
 //! # Owns
 //! The links of the nodes, one session each: [`CloudHub`]'s children. The port of the link's WebSocket: [`WebSocketListener`]. Enrolment's
 //! port, and what is entered into the register of [`noderegistry`] there: [`Enrolment`]. The CA and the key of the join tokens, in Secrets of
-//! namespace `kubeedge`, so that every CloudCore serves every node: [`SecretStore`]; that the CA gives way to its successor, and that
+//! CloudCore's namespace, so that every CloudCore serves every node: [`SecretStore`]; that the CA gives way to its successor, and that
 //! CloudCore shows a certificate that is good: [`CertificateKeeper`].
 //! # Accepts
 //! Links from nodes that NodeLease claims, over QUIC or over WebSocket on 10000, at most so many a second and, of each certificate that is
@@ -48,7 +48,7 @@ pub use certificates::{
     ServerCertificate, ShownChain,
 };
 pub use enrolment::{Enrolment, EnrolmentMsg, EnrolmentSettings};
-pub use error::SecretError;
+pub use error::{SecretError, SecretName};
 pub use known_certificates::KnownCertificates;
 pub use session::SESSION;
 pub use store::SecretStore;

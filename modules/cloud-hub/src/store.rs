@@ -1,4 +1,4 @@
-//! What CloudCore keeps, in Secrets of namespace `kubeedge`: the CA and the key of the join tokens.
+//! What CloudCore keeps, in Secrets of its namespace: the CA and the key of the join tokens.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -15,9 +15,9 @@ use pki::{Authorities, Authority, AuthorityError, SubjectAltNames, TokenKey};
 use crate::certificates::ClockDoubt;
 use crate::certificates::record::{AuthorityRecord, Data};
 use crate::certificates::rotation::{AuthorityLives, RotationStep, next_step, signing_validity, taken};
-use crate::error::SecretError;
+use crate::error::{SecretError, SecretName};
 
-/// Where KubeEdge keeps its Secrets.
+/// CloudCore's namespace, where nobody names another: KubeEdge's.
 const NAMESPACE: &str = "kubeedge";
 /// The CA (KubeEdge's name): `cadata`, `cakeydata`, both PEM.
 const CA_SECRET: &str = "casecret";
@@ -35,17 +35,11 @@ fn code_of(error: &kube::Error) -> Option<u16> {
     }
 }
 
-fn unread(secret: &'static str, source: kube::Error) -> SecretError {
+fn unread(secret: SecretName, source: kube::Error) -> SecretError {
     match source {
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => SecretError::Undecodable(secret),
         source => SecretError::Api { secret, source },
     }
-}
-
-fn record_of(secret: &Secret) -> Result<AuthorityRecord, SecretError> {
-    let empty = Data::new();
-    let record = AuthorityRecord::read(secret.data.as_ref().unwrap_or(&empty));
-    record.map_err(|key| SecretError::Broken { secret: CA_SECRET, key })
 }
 
 /// What a server says of the time (RFC 9110, 6.6.1); `None`: nothing that is understood.
@@ -54,10 +48,11 @@ fn date_of(header: &[u8]) -> Option<SystemTime> {
     Some(date.timestamp().into())
 }
 
-/// The Secrets of namespace `kubeedge`. Whoever comes first makes them; everybody else takes what is there.
+/// The Secrets of CloudCore's namespace. Whoever comes first makes them; everybody else takes what is there.
 #[derive(Clone)]
 pub struct SecretStore {
     client: kube::Client,
+    namespace: String,
     secrets: Api<Secret>,
     namespaces: Api<Namespace>,
     /// Of the clock by which a CA is dated that is made here; `None`: there is none.
@@ -65,10 +60,27 @@ pub struct SecretStore {
 }
 
 impl SecretStore {
-    /// The Secrets behind `client`.
+    /// The Secrets behind `client`, in the namespace `kubeedge`.
     pub fn new(client: kube::Client) -> Self {
         let (secrets, namespaces) = (Api::namespaced(client.clone(), NAMESPACE), Api::all(client.clone()));
-        SecretStore { client, secrets, namespaces, doubt: None }
+        SecretStore { client, namespace: NAMESPACE.to_owned(), secrets, namespaces, doubt: None }
+    }
+
+    /// The same, in this namespace.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> Self {
+        let secrets = Api::namespaced(self.client.clone(), namespace);
+        SecretStore { namespace: namespace.to_owned(), secrets, ..self }
+    }
+
+    fn named(&self, name: &'static str) -> SecretName {
+        SecretName { namespace: self.namespace.clone(), name }
+    }
+
+    fn record_of(&self, secret: &Secret) -> Result<AuthorityRecord, SecretError> {
+        let empty = Data::new();
+        let record = AuthorityRecord::read(secret.data.as_ref().unwrap_or(&empty));
+        record.map_err(|key| SecretError::Broken { secret: self.named(CA_SECRET), key })
     }
 
     /// The same, which dates the first CA by the clock that is behind while there is `doubt` about this machine's.
@@ -114,11 +126,15 @@ impl SecretStore {
         env: &Env,
     ) -> Result<(Authorities, RotationStep), SecretError> {
         for _ in 0..SWAP_TRIES {
-            let found = self.secrets.get_opt(CA_SECRET).await.map_err(|source| unread(CA_SECRET, source))?;
-            let mut secret = found.ok_or(SecretError::Gone(CA_SECRET))?;
-            let record = record_of(&secret)?;
+            let found = self
+                .secrets
+                .get_opt(CA_SECRET)
+                .await
+                .map_err(|source| unread(self.named(CA_SECRET), source))?;
+            let mut secret = found.ok_or_else(|| SecretError::Gone(self.named(CA_SECRET)))?;
+            let record = self.record_of(&secret)?;
             if !record.authorities()?.is_kin_of(known) {
-                return Err(SecretError::Foreign(CA_SECRET));
+                return Err(SecretError::Foreign(self.named(CA_SECRET)));
             }
             let now = env.wall();
             let step = next_step(&record, signing_validity(&record)?, lives, now);
@@ -133,10 +149,10 @@ impl SecretStore {
             match self.secrets.replace(CA_SECRET, &PostParams::default(), &secret).await {
                 Ok(_) => return Ok((authorities, step)),
                 Err(error) if matches!(code_of(&error), Some(404 | 409)) => {}
-                Err(source) => return Err(SecretError::Api { secret: CA_SECRET, source }),
+                Err(source) => return Err(SecretError::Api { secret: self.named(CA_SECRET), source }),
             }
         }
-        Err(SecretError::Contended(CA_SECRET))
+        Err(SecretError::Contended(self.named(CA_SECRET)))
     }
 
     /// Whether this machine's clock agrees with the API server's. By a clock that is months off a CA would give way to one that nobody
@@ -158,7 +174,8 @@ impl SecretStore {
     /// When it does not answer: what was found before counts.
     pub async fn compare_clocks(&self, doubt: &ClockDoubt, env: &Env) -> Result<(), SecretError> {
         let Ok(request) = Request::get("/version").body(Body::empty()) else { return Ok(()) };
-        let answer = self.client.send(request).await.map_err(|source| unread(CA_SECRET, source))?;
+        let answer =
+            self.client.send(request).await.map_err(|source| unread(self.named(CA_SECRET), source))?;
         let theirs = answer.headers().get(DATE).and_then(|date| date_of(date.as_bytes()));
         doubt.compared(&*env.clock(), theirs);
         Ok(())
@@ -184,7 +201,7 @@ impl SecretStore {
                 Ok(data)
             })
             .await?;
-        Ok((record_of(&secret)?, secret))
+        Ok((self.record_of(&secret)?, secret))
     }
 
     /// The key of the join tokens, made if there is none.
@@ -202,7 +219,7 @@ impl SecretStore {
         let bytes = secret.data.as_ref().and_then(|data| data.get("tokenkey"));
         bytes
             .and_then(|bytes| TokenKey::new(&bytes.0))
-            .ok_or(SecretError::Broken { secret: TOKEN_SECRET, key: "tokenkey" })
+            .ok_or_else(|| SecretError::Broken { secret: self.named(TOKEN_SECRET), key: "tokenkey" })
     }
 
     /// A server's chain for these addresses and names, and its key, both PEM. The CA stands in the chain, so that a node
@@ -223,7 +240,7 @@ impl SecretStore {
 
     /// The YAML that ships makes it, so that CloudCore's account has no right to: only who applied none comes here.
     async fn make_namespace(&self) -> Result<(), kube::Error> {
-        let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta { name: Some(self.namespace.clone()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         match self.namespaces.create(&PostParams::default(), &namespace).await {
             Ok(_) => Ok(()),
@@ -237,7 +254,7 @@ impl SecretStore {
         name: &'static str,
         make: impl Fn() -> Result<Data, SecretError>,
     ) -> Result<Secret, SecretError> {
-        let at = |source| unread(name, source);
+        let at = |source| unread(self.named(name), source);
         for _ in 0..SWAP_TRIES {
             if let Some(secret) = self.secrets.get_opt(name).await.map_err(at)? {
                 return Ok(secret);
@@ -251,7 +268,7 @@ impl SecretStore {
                 Err(error) => return Err(at(error)),
             }
         }
-        Err(SecretError::Contended(name))
+        Err(SecretError::Contended(self.named(name)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use beehive::{Actor, Address, Context, Fault, Reply};
 use contract::cloudhub::{CloudHubMsg, SessionReader};
-use contract::cloudtaskmanager::{CloudTaskMsg, TaskUp};
+use contract::cloudtaskmanager::{CloudTaskMsg, JobWrite, TaskUp};
 use contract::node_task::TaskKind;
 use contract::nodelease::NodeLeaseMsg;
 use contract::parsed::TaskReport;
@@ -22,6 +22,7 @@ use crate::plan::{self, World};
 use crate::read_jobs::{Moved, OpenJob, ReadJobs};
 use crate::reports::TaskReports;
 use crate::watched::{watched, watched_without_effect};
+use crate::whose::{Ownership, Whose};
 use crate::writer::{self, Job};
 use crate::{desired, events, secret};
 
@@ -54,6 +55,8 @@ pub struct Dependencies {
 /// What is done about one job.
 #[derive(Default)]
 struct Work {
+    /// The uid of the job that was written last.
+    uid: String,
     /// Its status is being written.
     is_busy: bool,
     /// It is due anew since that began.
@@ -77,6 +80,7 @@ pub struct TaskManager {
     linked: BTreeMap<NodeName, u64>,
     jobs: ReadJobs,
     work: BTreeMap<ObjectKey, Work>,
+    whose: Ownership,
     /// The jobs whose status is to be written.
     due: DueQueue,
     /// How many are being written.
@@ -106,6 +110,7 @@ impl TaskManager {
             linked: BTreeMap::new(),
             jobs: ReadJobs::default(),
             work: BTreeMap::new(),
+            whose: Ownership::default(),
             due: DueQueue::default(),
             busy: 0,
             patience: Patience::default(),
@@ -177,17 +182,18 @@ impl Actor for TaskManager {
                 self.consider_time(cx);
             }
             CloudTaskMsg::Reported { node, report, reply } => self.reported(node, *report, reply, cx),
-            CloudTaskMsg::StatusWritten { job, is_written } => {
+            CloudTaskMsg::StatusWritten { job, outcome } => {
                 self.busy = self.busy.saturating_sub(1);
                 // What could not be written is tried again when time has passed.
                 let is_due = self.work.get_mut(&job).is_some_and(|work| {
                     work.is_busy = false;
                     let is_due = std::mem::take(&mut work.is_due);
-                    if !is_written {
+                    if outcome == JobWrite::Failed {
                         work.is_told = None;
                     }
-                    is_written && (is_due || !work.reports.is_empty())
+                    outcome != JobWrite::Failed && (is_due || !work.reports.is_empty())
                 });
+                self.learn_whose(&job, outcome, cx);
                 if self.is_gone(&job) {
                     self.forget(&job);
                 } else if is_due {
@@ -225,6 +231,7 @@ impl Actor for TaskManager {
             "enabled": self.dependencies.enable,
             "jobs": jobs,
             "unreadable": unreadable,
+            "leftAlone": self.whose.left_alone(),
             "nodesAtWork": self.publisher.nodes(),
             "waiting": self.due.len(),
             "looks": self.jobs.looks(),
@@ -293,6 +300,7 @@ impl TaskManager {
                 self.touched.extend(nodes);
                 if let Some(uid) = ended {
                     self.patience.forget(&uid);
+                    self.whose.forget(&uid);
                     self.secrets.remove(&uid);
                 }
                 self.moved.insert(key);
@@ -457,8 +465,9 @@ impl TaskManager {
                 }
                 continue;
             }
-            let patience = &mut self.patience;
+            let (patience, whose) = (&mut self.patience, &self.whose);
             let is_due = self.jobs.is_due(&key, |job| match &job.spec {
+                _ if whose.is_left_alone(&job.uid, cx.now()) => false,
                 _ if !has_effect => told != Some(&job.uid) && plan::without_effect(&job.status) != job.status,
                 Err(_) => !job.status.is_over(),
                 Ok(spec) => {
@@ -486,6 +495,19 @@ impl TaskManager {
             let unread = cache.unreadable.get(key).filter(|unread| !is_read && !unread.uid.is_empty())?;
             Some((*kind, unread.uid.clone(), unread.why.clone()))
         })
+    }
+
+    /// Whose the job is whose status was to be written.
+    fn learn_whose(&mut self, job: &ObjectKey, outcome: JobWrite, cx: &Context<CloudTaskMsg>) {
+        let whose = match outcome {
+            JobWrite::Done => Whose::Ours,
+            JobWrite::LeftAlone => Whose::Anothers,
+            JobWrite::Failed => return,
+        };
+        let Some(work) = self.work.get(job) else { return };
+        if self.whose.found(&work.uid, whose, cx.now()) {
+            events::job_left_alone(cx.env(), job);
+        }
     }
 
     /// Who waits for an answer about a job that is gone hears that there is nothing to wait for.
@@ -522,12 +544,14 @@ impl TaskManager {
         if let Some((kind, uid, why)) = refused {
             confirm(std::mem::take(&mut work.reports), true);
             (work.is_busy, work.is_told) = (true, Some(uid.clone()));
+            work.uid.clone_from(&uid);
             self.busy += 1;
             let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
-            let job = Job { kind, key, uid };
+            let is_ours = self.whose.is_ours(&uid);
+            let job = Job { kind, key, uid, is_ours };
             cx.spawn(async move {
-                let is_written = writer::refuse(&client, &job, &why, &env).await;
-                let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
+                let outcome = writer::refuse(&client, &job, &why, &env).await;
+                let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, outcome }).await;
             });
             return;
         }
@@ -555,13 +579,15 @@ impl TaskManager {
             replies.insert(node, (report, waiting));
         }
         work.is_busy = true;
+        work.uid.clone_from(&uid);
         self.busy += 1;
         let (client, env, myself) = (self.dependencies.client.clone(), cx.env().clone(), cx.myself());
-        let job = Job { kind, key, uid };
+        let is_ours = self.whose.is_ours(&uid);
+        let job = Job { kind, key, uid, is_ours };
         cx.spawn(async move {
-            let is_written = writer::write(&client, &job, has_effect.then_some(world), &env).await;
-            confirm(replies, is_written);
-            let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, is_written }).await;
+            let outcome = writer::write(&client, &job, has_effect.then_some(world), &env).await;
+            confirm(replies, outcome != JobWrite::Failed);
+            let _ = myself.tell(CloudTaskMsg::StatusWritten { job: job.key, outcome }).await;
         });
     }
 }

@@ -20,3 +20,12 @@ pub(crate) fn secret_unread(env: &Env, reason: &str) {
     env.count("taskmanager_secret_unread");
     tracing::warn!(reason, "the Secret of a job was not read");
 }
+
+/// A job names a node that is another CloudCore's, and is left alone.
+pub(crate) fn job_left_alone(env: &Env, job: &ObjectKey) {
+    env.count("taskmanager_job_left_alone");
+    tracing::warn!(
+        %job,
+        "the job names an edge node that is not CloudCore's (KubeEdge's?), and is left alone: make one job for the nodes of each"
+    );
+}

@@ -59,6 +59,23 @@ impl JobSpec {
     }
 }
 
+/// The nodes that a job names, whatever else it says, and however many there are: whose it is does not follow from whether it makes sense
+/// here. `None`: none.
+pub fn nodes_of(kind: TaskKind, job: &Value) -> Option<NodeChoice> {
+    let spec = job.get("spec")?;
+    let spec = match kind {
+        TaskKind::ImagePrePull => spec.get("imagePrePullTemplate")?,
+        TaskKind::NodeUpgrade | TaskKind::ConfigUpdate => spec,
+    };
+    let names = spec.get("nodeNames").and_then(Value::as_array).into_iter().flatten();
+    let names: Vec<NodeName> = names.filter_map(|name| NodeName::parse(name.as_str()?).ok()).collect();
+    if !names.is_empty() {
+        return Some(NodeChoice::Names(names));
+    }
+    let selector = NodeSelector::deserialize(spec.get("labelSelector")?).ok()?;
+    (selector != NodeSelector::default()).then_some(NodeChoice::Labels(selector))
+}
+
 fn spec<T: DeserializeOwned>(job: &Value) -> Result<T, String> {
     let spec = job.get("spec").ok_or("it has no spec")?;
     T::deserialize(spec).map_err(|error| node_task::sentence(&format!("spec: {error}")))
@@ -270,6 +287,26 @@ mod tests {
         let mut template = json!({"images": ["nginx:1"], "nodeNames": ["a", "b", "a"]});
         change(&mut template);
         JobSpec::read(TaskKind::ImagePrePull, &json!({"spec": {"imagePrePullTemplate": template}}))
+    }
+
+    #[test]
+    fn the_nodes_of_a_job_are_known_whatever_else_it_says() {
+        let names = |kind, job: Value| match nodes_of(kind, &job) {
+            Some(NodeChoice::Names(names)) => names.iter().map(ToString::to_string).collect(),
+            Some(NodeChoice::Labels(selector)) => selector.match_labels.into_keys().collect(),
+            None => Vec::new(),
+        };
+        // What of this makes no sense here is KubeEdge's.
+        let upgrade = json!({"spec": {"version": "x", "image": "kubeedge/installation-package", "concurrency": "many",
+            "nodeNames": ["a", "b", 7, "B/"]}});
+        assert_eq!(names(TaskKind::NodeUpgrade, upgrade), ["a", "b"]);
+        let template = json!({"imagePrePullTemplate": {"labelSelector": {"matchLabels": {"site": "x"}}}});
+        assert_eq!(names(TaskKind::ImagePrePull, json!({"spec": template})), ["site"]);
+        let many: Vec<String> = (0..NODES_MAX + 1).map(|n| format!("n{n}")).collect();
+        assert_eq!(names(TaskKind::ConfigUpdate, json!({"spec": {"nodeNames": many}})).len(), NODES_MAX + 1);
+        for none in [json!({}), json!({"spec": {"labelSelector": {}}}), json!({"spec": {"nodeNames": []}})] {
+            assert_eq!(nodes_of(TaskKind::NodeUpgrade, &none), None, "{none}");
+        }
     }
 
     #[test]

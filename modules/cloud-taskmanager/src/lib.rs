@@ -12,7 +12,8 @@
 //! # Keeps across a restart
 //! Nothing: all of it stands in the jobs' status, which every CloudCore reads alike. The nodes keep what they have done.
 //! # Never
-//! Begins the part of a node that is linked to another CloudCore, or takes the word of a node about another one's part. Writes a status
+//! Works on a job that names an edge node which is not CloudCore's (KubeEdge's, while nodes move over one by one). Begins the part of a node
+//! that is linked to another CloudCore, or takes the word of a node about another one's part. Writes a status
 //! over a newer one, begins more nodes than a job allows whichever CloudCore begins them, or lets a status outgrow its bound. Works on more
 //! than a few jobs at once, however many there are, or asks for each Node of a large one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -29,6 +30,7 @@ mod read_jobs;
 mod reports;
 mod secret;
 mod watched;
+mod whose;
 mod writer;
 
 pub use actor::{Dependencies, TaskManager};

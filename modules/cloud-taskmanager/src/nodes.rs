@@ -6,12 +6,14 @@ use contract::NodeName;
 use contract::ids::EDGE_LABEL;
 use crd::NodeSelector;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use kube::api::{Api, ListParams};
 use kube::core::Selector;
+use noderegistry::plan::{is_ending, is_ours};
 
-use crate::job::{NODES_MAX, NodeChoice};
+use crate::job::{JobStatus, NODES_MAX, NodeChoice};
 use crate::plan::Fitness;
+use crate::whose::Whose;
 
 /// 200 Nodes in one answer.
 const PAGE: u32 = 200;
@@ -59,6 +61,62 @@ pub(crate) async fn chosen(
         }
         NodeChoice::Labels(selector) => with_labels(client, selector).await,
     }
+}
+
+/// Whose a job is that names these nodes. Of one that somebody has begun the nodes are those that stand in its status.
+pub(crate) async fn whose(
+    client: &kube::Client,
+    choice: Option<&NodeChoice>,
+    status: &JobStatus,
+) -> Result<Whose, kube::Error> {
+    let begun = status.node_status.iter().filter_map(|node| NodeName::parse(&node.node_name).ok());
+    let mut names: BTreeSet<NodeName> = begun.collect();
+    let mut labels = EDGE_LABEL.to_owned();
+    let mut by_labels = false;
+    match choice {
+        _ if !names.is_empty() => {}
+        None => return Ok(Whose::Ours),
+        Some(NodeChoice::Names(chosen)) => names.extend(chosen.iter().cloned()),
+        Some(NodeChoice::Labels(selector)) => match selector_text(selector) {
+            Ok(text) => (labels, by_labels) = (format!("{EDGE_LABEL},{text}"), true),
+            // What is wrong with it is said by whoever begins it.
+            Err(_) => return Ok(Whose::Ours),
+        },
+    }
+    let nodes: Api<Node> = Api::all(client.clone());
+    if !by_labels && names.len() <= ONE_BY_ONE {
+        for name in &names {
+            let found = nodes.get_metadata_opt(name.as_str()).await?;
+            if found.is_some_and(|node| is_anothers(&node.metadata)) {
+                return Ok(Whose::Anothers);
+            }
+        }
+        return Ok(Whose::Ours);
+    }
+    let mut params = ListParams::default().labels(&labels).limit(PAGE);
+    loop {
+        let page = match nodes.list_metadata(&params).await {
+            Err(kube::Error::Api(status)) if status.code == 400 => return Ok(Whose::Ours),
+            page => page?,
+        };
+        let is_named = |metadata: &ObjectMeta| {
+            let name = metadata.name.as_deref().and_then(|name| NodeName::parse(name).ok());
+            by_labels || name.is_some_and(|name| names.contains(&name))
+        };
+        if page.items.iter().any(|node| is_named(&node.metadata) && is_anothers(&node.metadata)) {
+            return Ok(Whose::Anothers);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(Whose::Ours),
+        }
+    }
+}
+
+/// Whether a Node is that of an edge node which is not CloudCore's. One that somebody has deleted is nobody's.
+fn is_anothers(metadata: &ObjectMeta) -> bool {
+    let is_edge = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EDGE_LABEL));
+    is_edge && !is_ending(metadata) && !is_ours(metadata)
 }
 
 /// What of some nodes the API server has.
@@ -144,6 +202,9 @@ fn fitness(node: &Node) -> Fitness {
     if !node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EDGE_LABEL)) {
         return unfit("it is no edge node");
     }
+    if is_anothers(&node.metadata) {
+        return unfit("it is an edge node of another CloudCore");
+    }
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     match ready.map(|ready| ready.status.as_str()) {
@@ -160,8 +221,28 @@ mod tests {
 
     fn node(labels: Value, ready: &str) -> Node {
         let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
-        serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}, "status": status}))
-            .unwrap()
+        let metadata = json!({"name": "n", "labels": labels, "annotations": {"kubehive.io/enrolment": "1"}});
+        serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn an_edge_node_that_neither_joined_nor_was_adopted_is_anothers() {
+        let metadata = |annotations: Value, deleted: Value| -> ObjectMeta {
+            let labels = json!({ EDGE_LABEL: "" });
+            let all = json!({"uid": "u", "labels": labels, "annotations": annotations, "deletionTimestamp": deleted});
+            serde_json::from_value(all).unwrap()
+        };
+        let adopted = |uid: &str| json!({"kubehive.io/adopted": uid});
+        assert!(
+            is_anothers(&metadata(Value::Null, Value::Null))
+                && is_anothers(&metadata(adopted("v"), Value::Null))
+        );
+        assert!(!is_anothers(&metadata(adopted("u"), Value::Null)));
+        assert!(!is_anothers(&metadata(Value::Null, json!("2026-11-30T00:00:00Z"))), "nobody's");
+        assert!(!is_anothers(&ObjectMeta::default()), "no edge node");
+        let mut left = node(json!({ EDGE_LABEL: "" }), "True");
+        left.metadata.annotations = None;
+        assert_eq!(fitness(&left), Fitness::Unfit("it is an edge node of another CloudCore".to_owned()));
     }
 
     #[test]

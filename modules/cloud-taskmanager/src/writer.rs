@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use beehive::{Env, Fault};
 use contract::ObjectKey;
+use contract::cloudtaskmanager::JobWrite;
 use contract::node_task::TaskKind;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kubewatch::{WatchedObject, status_code};
 use serde_json::{Value, json};
 
-use crate::job::{JobSpec, JobStatus};
+use crate::job::{JobSpec, JobStatus, nodes_of};
 use crate::nodes::{self, Unfound};
 use crate::plan::{self, World};
 use crate::watched::watched;
+use crate::whose::Whose;
 use crate::{events, secret};
 
 /// How often a write is tried when others write, too.
@@ -23,22 +25,24 @@ pub(crate) struct Job {
     pub(crate) kind: TaskKind,
     pub(crate) key: ObjectKey,
     pub(crate) uid: String,
+    /// It is known that no node of it is another CloudCore's.
+    pub(crate) is_ours: bool,
 }
 
-/// Brings the status in line with `world`; `None`: jobs have no effect. Answers whether it is, or never can be.
-pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: Option<World>, env: &Env) -> bool {
+/// Brings the status in line with `world`, if the job is ours; `None`: jobs have no effect. Done is also what never can be.
+pub(crate) async fn write(client: &kube::Client, job: &Job, mut world: Option<World>, env: &Env) -> JobWrite {
     match try_write(client, job, world.as_mut(), env).await {
-        Ok(is_written) => is_written,
+        Ok(outcome) => outcome,
         Err(error) => {
             events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
-            false
+            JobWrite::Failed
         }
     }
 }
 
 /// Says of a job that is not read that it has failed, and why. Nothing of it is read for that: it may be large. Answers whether that is
 /// written, or never can be.
-pub(crate) async fn refuse(client: &kube::Client, job: &Job, why: &str, env: &Env) -> bool {
+pub(crate) async fn refuse(client: &kube::Client, job: &Job, why: &str, env: &Env) -> JobWrite {
     let jobs: Api<WatchedObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
     let reason = format!("CloudCore does not read the job: {why}");
     let failed = plan::failed(&reason);
@@ -50,12 +54,12 @@ pub(crate) async fn refuse(client: &kube::Client, job: &Job, why: &str, env: &En
     match jobs.patch_status(&job.key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => {
             events::job_moved(env, &job.key, &failed.phase, &reason);
-            true
+            JobWrite::Done
         }
-        Err(error) if matches!(status_code(&error), Some(404 | 409 | 422)) => true,
+        Err(error) if matches!(status_code(&error), Some(404 | 409 | 422)) => JobWrite::Done,
         Err(error) => {
             events::status_not_written(env, &job.key, &Fault::from_error(&error).reason);
-            false
+            JobWrite::Failed
         }
     }
 }
@@ -65,22 +69,28 @@ async fn try_write(
     job: &Job,
     mut world: Option<&mut World>,
     env: &Env,
-) -> Result<bool, kube::Error> {
+) -> Result<JobWrite, kube::Error> {
     let jobs: Api<DynamicObject> = Api::all_with(client.clone(), &watched(job.kind).api_resource());
     for _ in 0..TRIES {
-        let Some(mut held) = jobs.get_opt(&job.key.name).await? else { return Ok(true) };
+        let Some(mut held) = jobs.get_opt(&job.key.name).await? else { return Ok(JobWrite::Done) };
         if held.metadata.uid.as_deref() != Some(job.uid.as_str())
             || held.metadata.deletion_timestamp.is_some()
         {
-            return Ok(true);
+            return Ok(JobWrite::Done);
         }
         let status = JobStatus::of(&held.data);
+        if !job.is_ours {
+            let choice = nodes_of(job.kind, &held.data);
+            if nodes::whose(client, choice.as_ref(), &status).await? == Whose::Anothers {
+                return Ok(JobWrite::LeftAlone);
+            }
+        }
         let next = match &mut world {
             Some(world) => next(client, job, &held.data, &status, world).await?,
             None => plan::without_effect(&status),
         };
         if next == status {
-            return Ok(true);
+            return Ok(JobWrite::Done);
         }
         held.data["status"] = serde_json::to_value(&next).unwrap_or(Value::Null);
         match jobs.replace_status(&job.key.name, &PostParams::default(), &held).await {
@@ -88,15 +98,15 @@ async fn try_write(
                 if (&next.phase, &next.reason) != (&status.phase, &status.reason) {
                     events::job_moved(env, &job.key, &next.phase, &next.reason);
                 }
-                return Ok(true);
+                return Ok(JobWrite::Done);
             }
             // Another CloudCore was faster, or a person.
             Err(error) if status_code(&error) == Some(409) => {}
-            Err(error) if status_code(&error) == Some(404) => return Ok(true),
+            Err(error) if status_code(&error) == Some(404) => return Ok(JobWrite::Done),
             Err(error) => return Err(error),
         }
     }
-    Ok(false)
+    Ok(JobWrite::Failed)
 }
 
 async fn next(

@@ -49,12 +49,12 @@ pub enum CloudTaskMsg {
         /// Whether its row is confirmed: it is written, or never can be.
         reply: Reply<bool>,
     },
-    /// The status of a job was written, or nothing was to be written (`true`), or it could not be.
+    /// What became of the status of a job.
     StatusWritten {
         /// The job.
         job: ObjectKey,
-        /// Whether it was.
-        is_written: bool,
+        /// What.
+        outcome: JobWrite,
     },
     /// The Secret that a job's registries are shown was read; or why not.
     SecretRead {
@@ -65,6 +65,17 @@ pub enum CloudTaskMsg {
     },
     /// Time to see whose time is over, and whose turn it is.
     Tick,
+}
+
+/// What became of the status of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobWrite {
+    /// It was written, or nothing was to be.
+    Done,
+    /// It could not be.
+    Failed,
+    /// It was left as it is: the job names a node that is another CloudCore's (KubeEdge's).
+    LeftAlone,
 }
 
 impl Message for CloudTaskMsg {

@@ -69,10 +69,12 @@ pub enum DeviceControllerMsg {
 /// What the API server has under a node's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodePresence {
-    /// An edge node.
+    /// An edge node of CloudCore's.
     Edge,
-    /// An edge node of which nothing is heard: its condition Ready is Unknown.
+    /// An edge node of CloudCore's of which nothing is heard: its condition Ready is Unknown.
     Silent,
+    /// An edge node that is not CloudCore's: KubeEdge's, most often, while nodes move over one by one.
+    Foreign,
     /// A Node that is no edge node.
     Other,
     /// Nothing.

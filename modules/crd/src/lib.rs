@@ -15,6 +15,7 @@ mod device_model;
 mod device_status;
 mod edge_node;
 mod edge_rule;
+mod foreign;
 mod image_pre_pull_job;
 mod join_token;
 mod manifest;
@@ -41,6 +42,7 @@ pub use edge_rule::{
     EDGE_ACTIONS_MAX, EDGE_RULES_ANNOTATION, EDGE_RULES_BYTES, EDGE_RULES_MAX, EdgeAction, EdgeCondition,
     EdgeRule, LocalUrl, edge_rules, edge_rules_text, parse_edge_rules,
 };
+pub use foreign::{is_kubeedges, stands_in};
 pub use image_pre_pull_job::{
     ImagePrePullJob, ImagePrePullJobSpec, ImagePrePullJobStatus, ImagePrePullNodeStatus,
     ImagePrePullTemplate, ImageStatus,

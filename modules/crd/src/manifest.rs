@@ -6,6 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+use crate::foreign::PART_OF;
 use crate::validation::with_validations;
 use crate::{
     ConfigUpdateJob, Device, DeviceModel, DeviceStatus, EdgeNode, GROUP, HIVE_GROUP, ImagePrePullJob,
@@ -87,6 +88,7 @@ pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::s
 /// Brings a derived definition to the contract: status is written by a plain patch of the object, so there is no
 /// status subresource but of jobs; nothing is nullable, nothing has a default, and of a device not even the spec is required.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    crd.metadata.labels = Some([(PART_OF.0.to_owned(), PART_OF.1.to_owned())].into());
     for version in &mut crd.spec.versions {
         if crd.spec.group != OPERATIONS_GROUP {
             version.subresources = None;

@@ -17,7 +17,9 @@ mod yaml_text;
 
 pub use error::ChartError;
 pub use override_values::set;
-pub use ownership::{NAMESPACE, RELEASE, is_of_release, namespace, owned};
+pub use ownership::{
+    NAMESPACE, NODES_NAMESPACE, RELEASE, is_of_release, namespace, owned, release_namespace,
+};
 pub use render::{Capabilities, image, render};
 pub use values::{VALUES_MAX, defaults, parse, with_defaults};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::ChartError;
 use crate::files::TEMPLATES;
 use crate::functions::{self, REFUSED, fault};
-use crate::ownership::{NAMESPACE, RELEASE};
+use crate::ownership::RELEASE;
 
 /// What a cluster can.
 #[derive(Debug, Clone, Default)]
@@ -39,15 +39,19 @@ const ORDER: [&str; 15] = [
     "Deployment",
 ];
 
-/// Renders the chart with these values, which are whole (see [`crate::with_defaults`]). The objects come in the order in which they are
+/// Renders the chart with these values, which are whole (see [`crate::with_defaults`]), for CloudCore in this namespace. The objects come in the order in which they are
 /// installed, as Helm's are without Helm's own labels (see [`crate::owned`]).
 ///
 /// # Errors
 /// When a template refuses the values, or is not right.
-pub fn render(values: &Value, capabilities: &Capabilities) -> Result<Vec<Value>, ChartError> {
+pub fn render(
+    values: &Value,
+    capabilities: &Capabilities,
+    namespace: &str,
+) -> Result<Vec<Value>, ChartError> {
     let data = functions::value(&json!({
         "Values": values,
-        "Release": { "Name": RELEASE, "Namespace": NAMESPACE, "Service": "Helm" },
+        "Release": { "Name": RELEASE, "Namespace": namespace, "Service": "Helm" },
         "Chart": { "Name": RELEASE, "Version": crate::VERSION, "AppVersion": crate::VERSION },
         "Capabilities": {
             "KubeVersion": { "Version": capabilities.version },

@@ -6,17 +6,17 @@ mod helm_program;
 
 use serde_json::{Value, json};
 
-use cases::{CASES, rendered};
+use cases::{CASES, rendered_in};
 use helm_program::{Helm, chart};
 
 fn template(
     helm: &mut Helm,
     helm_version: &str,
-    values: &Value,
-    version: &str,
+    (values, version): (&Value, &str),
+    namespace: &str,
 ) -> Result<Vec<Value>, String> {
     let arguments = json!({
-        "release_name": "cloudcore", "chart": chart(), "namespace": "kubeedge", "values": values, "kube_version": version,
+        "release_name": "cloudcore", "chart": chart(), "namespace": namespace, "values": values, "kube_version": version,
         "helm_version": helm_version,
     });
     let text = helm.run("helm_template", arguments)?;
@@ -38,8 +38,11 @@ fn helm_and_keadm_install_the_same_objects() {
     for helm_version in ["v3", "v4"] {
         for (name, given, version) in CASES {
             let values = serde_json::from_str(given).unwrap();
-            let theirs = template(&mut helm, helm_version, &values, version).unwrap();
-            let ours = sorted(rendered(name));
+            // In the usual namespace, and beside KubeEdge's CloudCore.
+            let namespace =
+                if *name == "every right" || *name == "rules and metrics" { "hive" } else { "kubeedge" };
+            let theirs = template(&mut helm, helm_version, (&values, version), namespace).unwrap();
+            let ours = sorted(rendered_in(name, namespace));
             let names = |objects: &[Value]| -> Vec<String> {
                 objects
                     .iter()
@@ -77,21 +80,21 @@ fn helm_and_keadm_refuse_the_same_values() {
         (with("/rbac/secrets", json!("yes")), "secrets"),
         (with("/iptablesManager", json!({})), "iptablesManager"),
     ] {
-        let theirs = template(&mut helm, "v4", &values, "1.36.2").unwrap_err();
+        let theirs = template(&mut helm, "v4", (&values, "1.36.2"), "kubeedge").unwrap_err();
         let capabilities = helmchart::Capabilities { version: "v1.36.2".to_owned(), kinds: Vec::new() };
-        let ours =
-            helmchart::with_defaults(&values).and_then(|values| helmchart::render(&values, &capabilities));
+        let ours = helmchart::with_defaults(&values)
+            .and_then(|values| helmchart::render(&values, &capabilities, "kubeedge"));
         let ours = ours.unwrap_err().to_string();
         assert!(theirs.contains(word) && ours.contains(word), "{theirs}\n{ours}");
     }
-    // In their own words where a right would be without its bound, or in a namespace that CloudCore does not know.
+    // In their own words where a right would be without its bound, or in a namespace that is for others.
     let mut unbound = with("/policies/enable", json!(false));
     unbound["rbac"]["endpointCheckNodes"] = json!(["edge-1"]);
-    let theirs = template(&mut helm, "v4", &unbound, "1.36.2").unwrap_err();
+    let theirs = template(&mut helm, "v4", (&unbound, "1.36.2"), "kubeedge").unwrap_err();
     assert!(theirs.contains("rbac.endpointCheckNodes needs policies.enable"), "{theirs}");
     let elsewhere = json!({"release_name": "cloudcore", "chart": chart(), "namespace": "default", "values": with("/rbac/secrets", json!(true))});
     let theirs = helm.run("helm_template", elsewhere).unwrap_err();
-    assert!(theirs.contains("lives in the namespace kubeedge"), "{theirs}");
+    assert!(theirs.contains("a namespace of its own"), "{theirs}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use cases::{CASES, rendered};
+use cases::{CASES, rendered, rendered_in};
 
 /// A field that the type does not know, or that is of another kind, is not there any more when the object comes back.
 fn is_one<K: Serialize + DeserializeOwned>(object: &Value) {
@@ -109,7 +109,8 @@ fn the_pods_need_no_rights_unless_they_are_of_the_host() {
             assert_eq!(ports.iter().any(|port| port["hostPort"].is_u64()), is_set("hostPorts"), "{name}");
         }
         let level =
-            helmchart::namespace(&given)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].clone();
+            helmchart::namespace(&given, "hive")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+                .clone();
         let wanted = if is_set("hostNetWork") || is_set("hostPorts") { "privileged" } else { "restricted" };
         assert_eq!(level, wanted, "{name}");
     }
@@ -161,7 +162,7 @@ fn what_a_server_has_decides_what_is_installed() {
     let capabilities =
         helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: vec!["v1/Pod".to_owned()] };
     let values = helmchart::with_defaults(&with(json!({}))).unwrap();
-    let objects = helmchart::render(&values, &capabilities).unwrap();
+    let objects = helmchart::render(&values, &capabilities, helmchart::NAMESPACE).unwrap();
     assert!(!objects.iter().any(|object| object["kind"] == "ValidatingAdmissionPolicy"));
 }
 
@@ -201,4 +202,90 @@ fn cloudcores_reach_each_other_for_rules_and_nobody_else_reaches_that_port() {
         assert_eq!(with_port.copied().collect::<Vec<_>>(), [&peers], "{way}");
     }
     assert!(!spec("ports").to_string().contains("9444"), "without rules nobody listens there");
+}
+
+/// What KubeEdge's chart (1.22 and 1.23) installs in its namespace `kubeedge`, beside what has other names anyway.
+const KUBEEDGES: [(&str, Option<&str>, &str); 12] = [
+    ("Deployment", Some("kubeedge"), "cloudcore"),
+    ("Service", Some("kubeedge"), "cloudcore"),
+    ("ConfigMap", Some("kubeedge"), "cloudcore"),
+    ("ConfigMap", Some("kubeedge"), "tunnelport"),
+    ("Secret", Some("kubeedge"), "cloudcore"),
+    ("Secret", Some("kubeedge"), "casecret"),
+    ("Secret", Some("kubeedge"), "tokensecret"),
+    ("ServiceAccount", Some("kubeedge"), "cloudcore"),
+    ("ClusterRole", None, "cloudcore"),
+    ("ClusterRole", None, "cloudcore-common"),
+    ("ClusterRole", None, "cloudcore-feature"),
+    ("ClusterRoleBinding", None, "cloudcore"),
+];
+
+#[test]
+fn in_another_namespace_no_object_is_one_of_kubeedges_and_nothing_speaks_of_that_namespace() {
+    for (name, ..) in CASES {
+        for object in rendered_in(name, "hive") {
+            let metadata = &object["metadata"];
+            let (kind, of) = (object["kind"].as_str().unwrap(), metadata["namespace"].as_str());
+            let called = metadata["name"].as_str().unwrap();
+            assert!(!KUBEEDGES.contains(&(kind, of, called)), "{name}: {kind} {called}");
+            let is_shared = !matches!(of, Some("hive" | "kubehive-nodes"));
+            let is_own_name = called.starts_with("hive-") || called.starts_with("kubehive-");
+            assert!(!is_shared || is_own_name, "{name}: {kind} {called} may be another's");
+            // Names of policies say what they are about, and `k8s-app` and `kubeedge` are labels.
+            let mut told = object.to_string().replace("powerful-kubeedge-", "");
+            for label in [
+                r#""k8s-app":"kubeedge""#,
+                r#""kubeedge":"cloudcore""#,
+                "/etc/kubeedge/",
+                ".kubeedge.io",
+                "kubeedge/cloudcore:",
+            ] {
+                told = told.replace(label, "");
+            }
+            assert!(!told.contains("kubeedge"), "{name}: {told}");
+        }
+    }
+}
+
+#[test]
+fn cloudcore_knows_by_its_settings_in_which_namespace_it_is() {
+    let settings = |namespace| {
+        let map =
+            rendered_in("placed by hand", namespace).into_iter().find(|object| object["kind"] == "ConfigMap");
+        config::cloud::CloudCore::parse(map.unwrap()["data"]["cloudcore.yaml"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(settings("hive").common_config.namespace, "hive");
+    assert_eq!(settings("hive").common_config.monitor_server.bind_address, "127.0.0.1:9090");
+    assert_eq!(settings("kubeedge").common_config.namespace, "kubeedge");
+}
+
+#[test]
+fn a_namespace_that_is_for_others_is_none_for_cloudcore() {
+    let values = json!({"cloudCore": {"modules": {"cloudHub": {"advertiseAddress": ["192.0.2.1"]}}}});
+    let values = helmchart::with_defaults(&values).unwrap();
+    let capabilities = helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: Vec::new() };
+    for namespace in ["default", "kube-system", "kubehive-nodes"] {
+        let refused = helmchart::render(&values, &capabilities, namespace).unwrap_err().to_string();
+        assert!(refused.contains("a namespace of its own"), "{refused}");
+    }
+}
+
+/// The rules that bound CloudCore's account are about that account, and about the namespace that it is in.
+#[test]
+fn the_policies_bound_the_account_of_the_namespace() {
+    let of = |namespace: &str| {
+        let objects = rendered_in("plain", namespace);
+        let policies = objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy");
+        serde_json::to_string(&policies.collect::<Vec<_>>()).unwrap()
+    };
+    let (own, other) = (of("kubeedge"), of("hive"));
+    assert!(own.contains("system:serviceaccount:kubeedge:cloudcore"));
+    assert_eq!(
+        own.replace("system:serviceaccount:kubeedge:", "system:serviceaccount:hive:")
+            .replace("namespace('kubeedge')", "namespace('hive')")
+            .replace("namespace == 'kubeedge'", "namespace == 'hive'")
+            .replace("in kubeedge", "in hive")
+            .replace("of kubeedge", "of hive"),
+        other
+    );
 }

@@ -14,9 +14,6 @@ const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user")
 const NODES_GROUP: &str = "system:nodes";
 /// No node has to have this name: any authenticated user may ask who it is.
 const PROBE: &str = "system:node:kubehive-probe";
-/// CloudCore's own namespace. Who grants namespace by namespace grants here, too, and so says that it was done on purpose.
-const NAMESPACE: &str = "kubeedge";
-
 /// As whom Secrets and config maps are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadAs {
@@ -31,20 +28,21 @@ pub enum ReadAs {
 pub enum ReadAsError {
     /// Nothing is granted. Without it every Secret and config map would count as not there, and be taken from the nodes.
     #[error(
-        "CloudCore may read no Secret and no config map: this server offers no constrained impersonation of nodes (on by default since Kubernetes 1.36), so install with `--set rbac.secrets=true`, or bind the ClusterRole of the chart's `rbac-secrets.yaml` in each namespace whose pods run on edge nodes and in `{NAMESPACE}`"
+        "CloudCore may read no Secret and no config map: this server offers no constrained impersonation of nodes (on by default since Kubernetes 1.36), so install with `--set rbac.secrets=true`, or bind the ClusterRole of the chart's `rbac-secrets.yaml` in each namespace whose pods run on edge nodes and in `{0}`"
     )]
-    NotGranted,
+    NotGranted(String),
     /// The API server did not say.
     #[error("cannot ask the API server how Secrets and config maps may be read")]
     Api(#[from] kube::Error),
 }
 
 impl ReadAs {
-    /// Finds out by trying, not by the server's version: whoever asks as a node is told who it is taken for.
+    /// Finds out by trying, not by the server's version: whoever asks as a node is told who it is taken for. `namespace` is CloudCore's own:
+    /// who grants namespace by namespace grants there, too, and so says that it was done on purpose.
     ///
     /// # Errors
     /// See [`ReadAsError`].
-    pub async fn probe(client: &Client) -> Result<ReadAs, ReadAsError> {
+    pub async fn probe(client: &Client, namespace: &str) -> Result<ReadAs, ReadAsError> {
         if is_taken_for_a_node(client).await? {
             tracing::info!("Secrets and config maps are read as the nodes that need them");
             return Ok(ReadAs::Nodes);
@@ -53,13 +51,13 @@ impl ReadAs {
             tracing::info!("Secrets and config maps are read as this account, in all namespaces");
             return Ok(ReadAs::CloudCore);
         }
-        if may_list(client, "configmaps", NAMESPACE).await? {
+        if may_list(client, "configmaps", namespace).await? {
             tracing::info!(
                 "Secrets and config maps are read as this account, in the namespaces that allow it"
             );
             return Ok(ReadAs::CloudCore);
         }
-        Err(ReadAsError::NotGranted)
+        Err(ReadAsError::NotGranted(namespace.to_owned()))
     }
 }
 
@@ -144,12 +142,15 @@ mod tests {
     #[tokio::test]
     async fn what_a_server_offers_is_found_by_trying() {
         let constrained: Option<&'static [&'static str]> = Some(&[NODES_GROUP, "system:authenticated"]);
-        assert_eq!(ReadAs::probe(&server(constrained, &[])).await.unwrap(), ReadAs::Nodes);
+        let probe = async |server: Client| ReadAs::probe(&server, "hive").await;
+        assert_eq!(probe(server(constrained, &[])).await.unwrap(), ReadAs::Nodes);
         // The old impersonation of a user makes no node of it.
         let old: Option<&'static [&'static str]> = Some(&["system:authenticated"]);
-        assert!(matches!(ReadAs::probe(&server(old, &[])).await, Err(ReadAsError::NotGranted)));
-        assert_eq!(ReadAs::probe(&server(None, &["", "kubeedge"])).await.unwrap(), ReadAs::CloudCore);
-        assert_eq!(ReadAs::probe(&server(None, &["kubeedge"])).await.unwrap(), ReadAs::CloudCore);
-        assert!(matches!(ReadAs::probe(&server(None, &[])).await, Err(ReadAsError::NotGranted)));
+        assert!(matches!(probe(server(old, &[])).await, Err(ReadAsError::NotGranted(_))));
+        assert_eq!(probe(server(None, &["", "hive"])).await.unwrap(), ReadAs::CloudCore);
+        assert_eq!(probe(server(None, &["hive"])).await.unwrap(), ReadAs::CloudCore);
+        // A grant in the namespace of another CloudCore is none for this one.
+        let refused = probe(server(None, &["kubeedge"])).await.unwrap_err().to_string();
+        assert!(refused.contains("and in `hive`"), "{refused}");
     }
 }

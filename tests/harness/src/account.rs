@@ -46,8 +46,8 @@ fn of_chart(mut values: Value) -> Vec<Value> {
     values["cloudCore"]["modules"]["cloudHub"]["advertiseAddress"] = json!(["127.0.0.1"]);
     let values = helmchart::with_defaults(&values).unwrap();
     let capabilities = helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: Vec::new() };
-    let mut objects = vec![helmchart::namespace(&values)];
-    objects.extend(helmchart::render(&values, &capabilities).unwrap());
+    let mut objects = vec![helmchart::namespace(&values, helmchart::NAMESPACE)];
+    objects.extend(helmchart::render(&values, &capabilities, helmchart::NAMESPACE).unwrap());
     objects.retain(|object| OF_THE_ACCOUNT.contains(&object["kind"].as_str().unwrap()));
     objects
 }

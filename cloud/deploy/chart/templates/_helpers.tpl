@@ -11,11 +11,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ .Values.cloudCore.image.repository }}:{{ .Values.cloudCore.image.tag | default (printf "v%s" .Chart.AppVersion) }}
 {{- end -}}
 
-{{- /* The policies and CloudCore itself know one namespace. */ -}}
+{{- /* In it are CloudCore's CA and its account: whoever may do something there may be CloudCore. */ -}}
 {{- define "cloudcore.checkNamespace" -}}
-{{- if ne .Release.Namespace "kubeedge" -}}
-{{- fail (printf "CloudCore lives in the namespace kubeedge, not in %s: use `--namespace kubeedge --create-namespace`" .Release.Namespace) -}}
+{{- if has .Release.Namespace (splitList " " "default kube-system kube-public kube-node-lease kubehive-nodes") -}}
+{{- fail (printf "CloudCore has a namespace of its own, and %s is for others: use `--namespace kubeedge --create-namespace`, or another one beside KubeEdge's CloudCore" .Release.Namespace) -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* Before the names of what lies in no namespace, or in one that is for others, too. KubeEdge's own CloudCore is in kubeedge, and has a
+ClusterRole and a ClusterRoleBinding `cloudcore`: one of ours in another namespace stands beside it. */ -}}
+{{- define "cloudcore.prefix" -}}
+{{- if ne .Release.Namespace "kubeedge" }}{{ .Release.Namespace }}-{{ end -}}
 {{- end -}}
 
 {{- /* The conditions below are `true` or nothing. `helm template` knows no cluster's kinds, not even pods: there the version tells. */ -}}

@@ -45,8 +45,11 @@ const OF_KUBEEDGE: [(&str, &str); 12] = [
 ];
 
 /// What CloudCore is installed with.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub struct ChartArgs {
+    /// The namespace of CloudCore, its CA and its account. Another one than KubeEdge's (`kubeedge`) stands beside KubeEdge's CloudCore
+    #[arg(short = 'n', long, default_value = helmchart::NAMESPACE, value_parser = namespace)]
+    pub namespace: String,
     /// IP addresses at which nodes reach CloudCore, separated by commas: its certificate is made for them
     #[arg(long, value_delimiter = ',')]
     pub advertise_address: Vec<IpAddr>,
@@ -65,6 +68,32 @@ pub struct ChartArgs {
     /// Flags of KubeEdge's.
     #[command(flatten)]
     pub of_kubeedge: NoKubeEdgeFlags<OfInit>,
+}
+
+impl Default for ChartArgs {
+    fn default() -> Self {
+        ChartArgs {
+            namespace: helmchart::NAMESPACE.to_owned(),
+            advertise_address: Vec::new(),
+            set: Vec::new(),
+            profile: None,
+            image_repository: None,
+            kubeedge_version: None,
+            of_kubeedge: NoKubeEdgeFlags::default(),
+        }
+    }
+}
+
+/// A namespace, as the API server takes one.
+///
+/// # Errors
+/// When it is none.
+pub fn namespace(text: &str) -> Result<String, String> {
+    if contract::ids::is_dns1123_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a namespace has 1 to 63 of a-z, 0-9 and -, and a letter or a digit at both ends".to_owned())
+    }
 }
 
 impl ChartArgs {

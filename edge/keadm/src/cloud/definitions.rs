@@ -13,12 +13,21 @@ const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// 200 ms between two looks whether a definition is served.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What became of the definitions.
+pub(crate) struct Applied {
+    /// How many are served.
+    pub(crate) served: usize,
+    /// How many of them are KubeEdge's, as they were.
+    pub(crate) kept: usize,
+}
+
 /// Brings each definition to what this release has. One of another release is replaced, not merged: what that one served beside stays
-/// nowhere.
+/// nowhere. `is_beside`: KubeEdge's CloudCore runs, and those that are KubeEdge's stay as they are.
 ///
 /// # Errors
-/// When one cannot be written, or is not served in time.
-pub(crate) async fn apply(client: &Client, env: &Env) -> Result<usize> {
+/// When one cannot be written, will not do, or is not served in time.
+pub(crate) async fn apply(client: &Client, is_beside: bool, env: &Env) -> Result<Applied> {
+    let mut kept = 0;
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let ours = crd::manifests();
     for definition in &ours {
@@ -27,6 +36,14 @@ pub(crate) async fn apply(client: &Client, env: &Env) -> Result<usize> {
         match api.get_opt(name).await.with_context(at)? {
             None => drop(api.create(&PostParams::default(), definition).await.with_context(at)?),
             Some(theirs) if theirs.spec.versions == definition.spec.versions => {}
+            Some(theirs) if is_beside && crd::is_kubeedges(&theirs) => {
+                match crd::stands_in(&theirs, definition) {
+                    Ok(()) => kept += 1,
+                    Err(why) => bail!(
+                        "the definition {name}, which is KubeEdge's, {why}: bring KubeEdge to 1.22 or 1.23 first"
+                    ),
+                }
+            }
             Some(theirs) => {
                 let mut next = definition.clone();
                 next.metadata.resource_version = theirs.metadata.resource_version;
@@ -44,7 +61,7 @@ pub(crate) async fn apply(client: &Client, env: &Env) -> Result<usize> {
             ),
         }
     }
-    Ok(ours.len())
+    Ok(Applied { served: ours.len(), kept })
 }
 
 pub(crate) fn name_of(definition: &CustomResourceDefinition) -> &str {

@@ -15,7 +15,7 @@ use super::applier::{Applier, named};
 use super::capabilities::Cluster;
 use super::chart_args::ChartArgs;
 use super::preflight::{self, Checked, Grade, Landing};
-use super::{definitions, manifest, rollout};
+use super::{definitions, found, manifest, rollout};
 
 /// `keadm init`.
 #[derive(Debug, Args)]
@@ -51,48 +51,76 @@ pub async fn init(order: &Init, env: &Env, say: &mut dyn FnMut(String)) -> Resul
     let values = order.chart.values()?;
     let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
-    let objects = helmchart::render(&values, &cluster.capabilities())?;
+    let namespace = order.chart.namespace.as_str();
+    let objects = helmchart::render(&values, &cluster.capabilities(), namespace)?;
     check_settings(&objects)?;
+    let found = found::find(&client, namespace).await?;
     // With --dry-run standard output is the YAML's, so that it may be a file.
     let mut aside = |line: String| say(if order.dry_run { comment(&line) } else { line });
     let landing = if order.skip_preflight_checks {
+        // That one is no matter of taste: objects of the same names would be KubeEdge's no more.
+        if found.iter().any(|one| !one.is_ours && one.namespace == namespace) {
+            let installed = preflight::installed(&found, &[], namespace, order.force);
+            bail!("nothing was installed.\n{}: {}", installed.check, installed.says);
+        }
         aside("no check was made (--skip-preflight-checks)".to_owned());
         Vec::new()
     } else {
-        let checked = preflight::check(&client, &cluster, &values, &objects, order.force).await?;
+        let wanted = preflight::Order {
+            values: &values,
+            objects: &objects,
+            namespace,
+            is_forced: order.force,
+            found: &found,
+        };
+        let checked = preflight::check(&client, &cluster, &wanted).await?;
         judge(&checked, &mut aside)?;
         checked.landing
     };
     if order.dry_run {
-        say(manifest::yaml(&values, objects, false)?);
+        say(manifest::yaml(&values, objects, namespace, false)?);
         return Ok(());
     }
-    install(&client, &cluster, &values, objects, env, say).await?;
+    let is_beside = found::has_kubeedges(&found);
+    let wanted = Wanted { values: &values, objects, namespace, is_beside };
+    install(&client, &cluster, wanted, env, say).await?;
     if order.keep_daemonsets_off {
         keep_off(&client, &landing, say).await?;
     }
     if preflight::replicas(&values) == 0 {
-        for line in outside() {
+        for line in outside(namespace) {
             say(line);
         }
     } else if order.force {
-        say("not waiting until the pods are ready (--force): `kubectl -n kubeedge rollout status deployment cloudcore` does".to_owned());
+        say(format!(
+            "not waiting until the pods are ready (--force): `kubectl -n {namespace} rollout status deployment cloudcore` does"
+        ));
     } else {
-        rollout::wait(&client, Duration::from_secs(order.timeout), env, say).await?;
+        rollout::wait(&client, namespace, Duration::from_secs(order.timeout), env, say).await?;
         say("CloudCore is ready".to_owned());
+    }
+    if is_beside {
+        say(
+            "KubeEdge's CloudCore runs beside it, and goes on with the nodes that have not moved: edge/keadm/FROM-KUBEEDGE.md"
+                .to_owned(),
+        );
     }
     say(next(&first_address(&values), &values));
     Ok(())
 }
 
 /// What is still to be done for a CloudCore that runs outside of the cluster.
-fn outside() -> [String; 2] {
+fn outside(namespace: &str) -> [String; 2] {
+    let named = match namespace {
+        helmchart::NAMESPACE => String::new(),
+        other => format!(", commonConfig.namespace is {other},"),
+    };
     [
         "no pod is asked for (cloudCore.replicaCount=0), and so no Service with NodePorts: what is in the cluster now is for a CloudCore outside of it"
             .to_owned(),
         format!(
-            "on its machine: modules.cloudHub.advertiseAddress of {} names the addresses at which nodes reach that machine, and \
-             `cloudcore --kubeconfig FILE` has a kubeconfig of the account kubeedge/cloudcore (the README says how it is made)",
+            "on its machine: modules.cloudHub.advertiseAddress of {} names the addresses at which nodes reach that machine{named} and \
+             `cloudcore --kubeconfig FILE` has a kubeconfig of the account {namespace}/cloudcore (the README says how it is made)",
             config::cloud::DEFAULT_PATH
         ),
     ]
@@ -129,44 +157,59 @@ fn judge(checked: &Checked, say: &mut dyn FnMut(String)) -> Result<()> {
     bail!("nothing was installed.\n{}\n--skip-preflight-checks installs all the same", failed.join("\n"))
 }
 
+/// What is to be installed.
+struct Wanted<'a> {
+    values: &'a Value,
+    objects: Vec<Value>,
+    namespace: &'a str,
+    /// KubeEdge's CloudCore is there, too.
+    is_beside: bool,
+}
+
 async fn install(
     client: &Client,
     cluster: &Cluster,
-    values: &Value,
-    objects: Vec<Value>,
+    Wanted { values, objects, namespace, is_beside }: Wanted<'_>,
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
     let applier = Applier::new(client.clone(), cluster);
-    let namespace = helmchart::namespace(values);
+    let made = helmchart::namespace(values, namespace);
     // Whoever labelled one that is there had a reason.
-    match applier.read(&namespace).await? {
-        Some(_) => say("the namespace kubeedge is there".to_owned()),
+    match applier.read(&made).await? {
+        Some(_) => say(format!("the namespace {namespace} is there")),
         None => {
-            applier.apply(&namespace).await?;
-            say("the namespace kubeedge is made".to_owned());
+            applier.apply(&made).await?;
+            say(format!("the namespace {namespace} is made"));
         }
     }
-    say(format!("{} definitions of custom resources are served", definitions::apply(client, env).await?));
+    let applied = definitions::apply(client, is_beside, env).await?;
+    say(format!("{} definitions of custom resources are served", applied.served));
+    if applied.kept > 0 {
+        say(format!(
+            "{} of them are KubeEdge's, and stay as they are while its CloudCore runs: `keadm init --force` exchanges them afterwards",
+            applied.kept
+        ));
+    }
     let total = objects.len();
     let mut of_kind: Option<(String, usize)> = None;
     for mut object in objects {
-        helmchart::owned(&mut object);
+        helmchart::owned(&mut object, namespace);
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         if let Some((last, count)) = of_kind.take_if(|(last, _)| *last != kind) {
-            say(applied(&last, count));
+            say(said(&last, count));
         }
         applier.apply(&object).await.with_context(|| format!("{} is not installed", named(&object)))?;
         of_kind = Some((kind, of_kind.map_or(1, |(_, count)| count + 1)));
     }
     if let Some((last, count)) = of_kind {
-        say(applied(&last, count));
+        say(said(&last, count));
     }
     say(format!("{total} objects of the release cloudcore are in the cluster"));
     Ok(())
 }
 
-fn applied(kind: &str, count: usize) -> String {
+fn said(kind: &str, count: usize) -> String {
     format!("applied {count} {kind}")
 }
 
@@ -265,7 +308,7 @@ mod tests {
                 ..ChartArgs::default()
             };
             let capabilities = helmchart::Capabilities { version: "v1.36.0".to_owned(), kinds: Vec::new() };
-            let objects = helmchart::render(&args.values().unwrap(), &capabilities).unwrap();
+            let objects = helmchart::render(&args.values().unwrap(), &capabilities, "kubeedge").unwrap();
             check_settings(&objects).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(told("cloudCore.modules.cloudHub.nodeLimit=500"), Ok(()));

@@ -51,20 +51,27 @@ pub async fn manifest(order: &Manifest, say: &mut dyn FnMut(String)) -> Result<(
             Capabilities { version, kinds: Vec::new() }
         }
     };
-    say(yaml(&values, helmchart::render(&values, &capabilities)?, order.skip_crds)?);
+    let namespace = &order.chart.namespace;
+    let objects = helmchart::render(&values, &capabilities, namespace)?;
+    say(yaml(&values, objects, namespace, order.skip_crds)?);
     Ok(())
 }
 
 /// The namespace, the definitions, and the objects, each with whose it is.
-pub(crate) fn yaml(values: &Value, mut objects: Vec<Value>, skip_crds: bool) -> Result<String> {
-    let mut documents = vec![serde_saphyr::to_string(&helmchart::namespace(values))?];
+pub(crate) fn yaml(
+    values: &Value,
+    mut objects: Vec<Value>,
+    namespace: &str,
+    skip_crds: bool,
+) -> Result<String> {
+    let mut documents = vec![serde_saphyr::to_string(&helmchart::namespace(values, namespace))?];
     if !skip_crds {
         for definition in crd::manifests() {
             documents.push(crd::to_yaml(&definition)?);
         }
     }
     for object in &mut objects {
-        helmchart::owned(object);
+        helmchart::owned(object, namespace);
         documents.push(serde_saphyr::to_string(object)?);
     }
     let documents: Vec<&str> = documents.iter().map(|document| document.trim_end()).collect();
@@ -93,7 +100,7 @@ mod tests {
     #[actix_rt::test]
     async fn what_is_printed_reads_back_as_what_is_installed() {
         let all = printed(&["generate"]).await.unwrap();
-        let mut wanted = vec![helmchart::namespace(&serde_json::json!({}))];
+        let mut wanted = vec![helmchart::namespace(&serde_json::json!({}), "kubeedge")];
         for definition in crd::manifests() {
             let mut definition = serde_json::to_value(definition).unwrap();
             crd::without_nulls(&mut definition);
@@ -103,8 +110,8 @@ mod tests {
             ChartArgs { advertise_address: vec!["192.0.2.10".parse().unwrap()], ..ChartArgs::default() };
         let values = args.values().unwrap();
         let capabilities = Capabilities { version: VERSION.to_owned(), kinds: Vec::new() };
-        for mut object in helmchart::render(&values, &capabilities).unwrap() {
-            helmchart::owned(&mut object);
+        for mut object in helmchart::render(&values, &capabilities, "kubeedge").unwrap() {
+            helmchart::owned(&mut object, "kubeedge");
             wanted.push(object);
         }
         assert_eq!(all, wanted);
@@ -116,5 +123,15 @@ mod tests {
         assert!(has(&all, "kubehive-edge-nodes-keep-pods") && !has(&all, "cloudcore-secrets"));
         assert!(!has(&older, "kubehive-edge-nodes-keep-pods") && has(&older, "cloudcore-secrets"));
         assert!(printed(&["--kube-version=new"]).await.is_err());
+        // Beside KubeEdge's, in a namespace of its own.
+        let beside = printed(&["--namespace=hive"]).await.unwrap();
+        assert!(has(&beside, "hive-cloudcore") && beside[0]["metadata"]["name"] == "hive");
+        let deployment = beside.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        assert!(
+            helmchart::is_of_release(deployment, "hive") && deployment["metadata"]["namespace"] == "hive"
+        );
+        assert!(
+            printed(&["--namespace=Hive"]).await.is_err() && printed(&["--namespace=default"]).await.is_err()
+        );
     }
 }

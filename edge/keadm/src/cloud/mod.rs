@@ -6,6 +6,7 @@ mod applier;
 mod capabilities;
 mod chart_args;
 mod definitions;
+mod found;
 mod images;
 mod init;
 mod manifest;
@@ -13,7 +14,8 @@ mod preflight;
 mod rollout;
 mod teardown;
 
-pub use chart_args::ChartArgs;
+pub use chart_args::{ChartArgs, namespace};
+pub use found::namespace_of;
 pub use images::{ImagesCommand, show_images};
 pub use init::{Init, init};
 pub use manifest::{Manifest, manifest};

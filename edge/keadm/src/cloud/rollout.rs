@@ -29,12 +29,13 @@ pub(crate) enum Progress {
 /// When it is not ready in time: the last reason, and where to look.
 pub(crate) async fn wait(
     client: &Client,
+    namespace: &str,
     within: Duration,
     env: &Env,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), helmchart::NAMESPACE);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), helmchart::NAMESPACE);
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut last = String::new();
     let waited = env.timeout(within, async {
         loop {
@@ -44,7 +45,7 @@ pub(crate) async fn wait(
                 .list(&ListParams::default().labels(SELECTOR))
                 .await
                 .context("cannot list CloudCore's pods")?;
-            match progress(&deployment, &list.items) {
+            match progress(&deployment, &list.items, namespace) {
                 Progress::Ready => return Ok::<(), anyhow::Error>(()),
                 Progress::Waiting(why) if why != last => {
                     say(format!("waiting: {why}"));
@@ -59,14 +60,14 @@ pub(crate) async fn wait(
     match waited {
         Some(done) => done,
         None => bail!(
-            "CloudCore is installed, and not ready after {} s: {last}. Look with `kubectl -n kubeedge describe pod -l kubeedge=cloudcore` and `kubectl -n kubeedge logs -l kubeedge=cloudcore`",
+            "CloudCore is installed, and not ready after {} s: {last}. Look with `kubectl -n {namespace} describe pod -l kubeedge=cloudcore` and `kubectl -n {namespace} logs -l kubeedge=cloudcore`",
             within.as_secs()
         ),
     }
 }
 
 /// How far the Deployment is, and which of the pods' reasons comes first.
-pub(crate) fn progress(deployment: &Deployment, pods: &[Pod]) -> Progress {
+pub(crate) fn progress(deployment: &Deployment, pods: &[Pod], namespace: &str) -> Progress {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let is_seen = status.observed_generation >= deployment.metadata.generation;
@@ -80,7 +81,7 @@ pub(crate) fn progress(deployment: &Deployment, pods: &[Pod]) -> Progress {
     if let Some(message) = failure.and_then(|failure| failure.message.as_deref()) {
         return Progress::Waiting(format!("no pod can be made: {}", brief(message)));
     }
-    let reason = pods.iter().find_map(reason);
+    let reason = pods.iter().find_map(|pod| reason(pod, namespace));
     let so_far = format!("{ready} of {wanted} pods are ready");
     Progress::Waiting(match reason {
         Some(reason) => format!("{so_far}; {reason}"),
@@ -92,7 +93,7 @@ pub(crate) fn progress(deployment: &Deployment, pods: &[Pod]) -> Progress {
 }
 
 /// What a pod waits for.
-fn reason(pod: &Pod) -> Option<String> {
+fn reason(pod: &Pod, namespace: &str) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -105,7 +106,7 @@ fn reason(pod: &Pod) -> Option<String> {
     }
     let is_placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     let containers = status.container_statuses.as_deref().unwrap_or_default();
-    if let Some(why) = containers.iter().find_map(of_container) {
+    if let Some(why) = containers.iter().find_map(|container| of_container(container, namespace)) {
         return Some(format!("{name}: {why}"));
     }
     if conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True") {
@@ -117,14 +118,13 @@ fn reason(pod: &Pod) -> Option<String> {
         true => {
             format!(
                 "{name} runs and is not ready: it waits for the API server, or for what its log says \
-                 (`kubectl -n {} logs {name}`)",
-                helmchart::NAMESPACE
+                 (`kubectl -n {namespace} logs {name}`)"
             )
         }
     })
 }
 
-fn of_container(container: &ContainerStatus) -> Option<String> {
+fn of_container(container: &ContainerStatus, namespace: &str) -> Option<String> {
     let state = container.state.as_ref()?;
     let waiting = state.waiting.as_ref();
     let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
@@ -140,7 +140,7 @@ fn of_container(container: &ContainerStatus) -> Option<String> {
             let code = ended.map_or_else(|| "?".to_owned(), |ended| ended.exit_code.to_string());
             let words = brief(ended.and_then(|ended| ended.message.as_deref()).unwrap_or_default());
             Some(format!(
-                "{} ends by itself, with {code} {words}: `kubectl -n kubeedge logs -l kubeedge=cloudcore --previous`",
+                "{} ends by itself, with {code} {words}: `kubectl -n {namespace} logs -l kubeedge=cloudcore --previous`",
                 container.name
             ))
         }
@@ -190,7 +190,7 @@ mod tests {
             let status = json!({
                 "observedGeneration": observed, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": ready,
             });
-            progress(&deployment(status), &[]) == Progress::Ready
+            progress(&deployment(status), &[], "hive") == Progress::Ready
         };
         assert!(of(3, 2, 2, 2));
         for (why, ready) in [
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_reason_of_a_pod_that_is_not_ready_is_named() {
         let status = json!({ "observedGeneration": 3, "replicas": 2 });
-        let why = |pods: &[Pod]| match progress(&deployment(status.clone()), pods) {
+        let why = |pods: &[Pod]| match progress(&deployment(status.clone()), pods, "hive") {
             Progress::Waiting(why) => why,
             Progress::Ready => String::new(),
         };
@@ -221,7 +221,7 @@ mod tests {
                 pod(waiting("CreateContainerConfigError", "no such key")),
                 "CreateContainerConfigError no such key",
             ),
-            (pod(waiting("ContainerCreating", "")), "(`kubectl -n kubeedge logs cloudcore-a`)"),
+            (pod(waiting("ContainerCreating", "")), "(`kubectl -n hive logs cloudcore-a`)"),
             (pod(json!({})), "has not begun it"),
         ] {
             let said = why(&[pod]);
@@ -231,7 +231,7 @@ mod tests {
             json!([{ "type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity" }]);
         let refused = deployment(json!({ "observedGeneration": 3, "conditions": failure }));
         assert_eq!(
-            progress(&refused, &[]),
+            progress(&refused, &[], "hive"),
             Progress::Waiting("no pod can be made: violates PodSecurity".to_owned())
         );
     }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::applier::{Applier, Removed, named};
 use super::capabilities::Cluster;
 use super::definitions::name_of;
+use super::found::{self, FoundCloudCore};
 
 /// What a release may have, in the order in which it goes: the program, the account's rights, what bounded it, and the rest.
 const KINDS: [(&str, &str); 17] = [
@@ -54,6 +55,9 @@ pub struct Teardown {
     /// Path of the cluster's kubeconfig; else those of $KUBECONFIG, else /root/.kube/config
     #[arg(long)]
     pub kube_config: Option<PathBuf>,
+    /// The namespace of CloudCore; where its objects say if left out
+    #[arg(short = 'n', long, value_parser = super::chart_args::namespace)]
+    pub namespace: Option<String>,
     /// Do not ask whether it is meant
     #[arg(long)]
     pub force: bool,
@@ -62,7 +66,8 @@ pub struct Teardown {
     pub with_devices: bool,
 }
 
-/// Removes the release, its namespaces with the CA in them, and the definitions of which nobody has an object.
+/// Removes the release, its namespaces with the CA in them, and the definitions of which nobody has an object. What is of KubeEdge's CloudCore
+/// stays, and so do the definitions that it reads.
 ///
 /// # Errors
 /// When nothing is there, it was not meant, or something does not go.
@@ -74,19 +79,27 @@ pub async fn teardown(
 ) -> Result<()> {
     let client = crate::client(order.kube_config.as_deref()).await?;
     let cluster = Cluster::ask(&client).await?;
-    let objects = of_release(&client, &cluster).await?;
+    let namespace = found::namespace_of(&client, order.namespace.as_deref()).await?;
+    let there = found::find(&client, &namespace).await?;
+    if let Some(theirs) = there.iter().find(|one| !one.is_ours && one.namespace == namespace) {
+        bail!("nothing was removed: {}", kubeedges(theirs));
+    }
+    let is_beside = found::has_kubeedges(&there);
+    let objects = of_release(&client, &cluster, &namespace).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let has_namespace = namespaces
-        .get_opt(helmchart::NAMESPACE)
+        .get_opt(&namespace)
         .await
-        .context("cannot read the namespace kubeedge")?
+        .with_context(|| format!("cannot read the namespace {namespace}"))?
         .is_some();
     let definitions = definitions(&client).await?;
-    if objects.is_empty() && !has_namespace && definitions.is_empty() {
+    let has_any = definitions.iter().any(|one| !is_beside || one.spec.group == crd::HIVE_GROUP);
+    if objects.is_empty() && !has_namespace && !has_any {
         bail!("nothing of CloudCore is in this cluster");
     }
-    let has_pods = !cloudcore_pods(&client).await.context("cannot list CloudCore's pods")?.is_empty();
-    if !order.force && !is_meant(&question(objects.len(), has_pods)) {
+    let has_pods =
+        !cloudcore_pods(&client, &namespace).await.context("cannot list CloudCore's pods")?.is_empty();
+    if !order.force && !is_meant(&question(objects.len(), &namespace, has_pods)) {
         bail!("nothing was removed");
     }
     if order.force && !has_pods {
@@ -98,13 +111,17 @@ pub async fn teardown(
             say(format!("removed {}", named(object)));
         }
         if object["kind"] == "Deployment" {
-            pods_gone(&client, env).await?;
+            pods_gone(&client, &namespace, env).await?;
         }
     }
-    for name in [helmchart::NAMESPACE, "kubehive-nodes"] {
+    for name in [namespace.as_str(), helmchart::NODES_NAMESPACE] {
         namespace_gone(&namespaces, name, env, say).await?;
     }
     for definition in &definitions {
+        if is_beside && definition.spec.group != crd::HIVE_GROUP {
+            say(format!("{} stays, since KubeEdge's CloudCore reads it", name_of(definition)));
+            continue;
+        }
         remove_definition(&client, definition, order.with_devices, env, say).await?;
     }
     for node in left_nodes(&client).await? {
@@ -115,16 +132,25 @@ pub async fn teardown(
     Ok(())
 }
 
+/// Why nothing is removed where KubeEdge's CloudCore is: its objects have the names that ours have, and say that they are of a release of
+/// that name in that namespace.
+fn kubeedges(theirs: &FoundCloudCore) -> String {
+    format!(
+        "the Deployment {}/{} ({}) is KubeEdge's, and so is what is in that namespace: KubeEdge's keadm, or `helm -n {0} uninstall cloudcore`, takes it away. One of this release is in another namespace: --namespace",
+        theirs.namespace, theirs.name, theirs.image
+    )
+}
+
 /// What is asked before anything goes.
-fn question(objects: usize, has_pods: bool) -> String {
+fn question(objects: usize, namespace: &str, has_pods: bool) -> String {
     let what = format!(
-        "{objects} objects of the release cloudcore go, and the namespace kubeedge with the CA: nodes that are joined now cannot come back without joining anew."
+        "{objects} objects of the release cloudcore go, and the namespace {namespace} with the CA: nodes that are joined now cannot come back without joining anew."
     );
     if has_pods { what } else { format!("{what}\n{ELSEWHERE}") }
 }
 
 /// All objects of the release, in the order in which they go.
-async fn of_release(client: &Client, cluster: &Cluster) -> Result<Vec<Value>> {
+async fn of_release(client: &Client, cluster: &Cluster, namespace: &str) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for (api_version, kind) in KINDS {
         let Some(resource) = cluster.resources.get(&(api_version.to_owned(), kind.to_owned())) else {
@@ -141,7 +167,7 @@ async fn of_release(client: &Client, cluster: &Cluster) -> Result<Vec<Value>> {
             for object in list.items {
                 let mut object = serde_json::to_value(object)?;
                 (object["apiVersion"], object["kind"]) = (api_version.into(), kind.into());
-                if helmchart::is_of_release(&object) {
+                if helmchart::is_of_release(&object, namespace) {
                     found.push(json!({
                         "apiVersion": api_version, "kind": kind,
                         "metadata": { "name": object["metadata"]["name"], "namespace": object["metadata"]["namespace"] },
@@ -169,16 +195,16 @@ async fn definitions(client: &Client) -> Result<Vec<CustomResourceDefinition>> {
     Ok(there)
 }
 
-async fn cloudcore_pods(client: &Client) -> Result<Vec<Pod>, kube::Error> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), helmchart::NAMESPACE);
+async fn cloudcore_pods(client: &Client, namespace: &str) -> Result<Vec<Pod>, kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_cloudcore = ListParams::default().labels("k8s-app=kubeedge,kubeedge=cloudcore");
     Ok(pods.list(&of_cloudcore).await?.items)
 }
 
 /// CloudCore ends in order while it has its rights still.
-async fn pods_gone(client: &Client, env: &Env) -> Result<()> {
+async fn pods_gone(client: &Client, namespace: &str, env: &Env) -> Result<()> {
     let gone = env.timeout(GONE_WITHIN, async {
-        while !cloudcore_pods(client).await?.is_empty() {
+        while !cloudcore_pods(client, namespace).await?.is_empty() {
             env.sleep(PAUSE).await;
         }
         Ok::<(), kube::Error>(())
@@ -186,7 +212,7 @@ async fn pods_gone(client: &Client, env: &Env) -> Result<()> {
     match gone.await {
         Some(gone) => gone.context("cannot list CloudCore's pods"),
         None => bail!(
-            "pods of CloudCore are there still after {} s: `kubectl -n kubeedge get pods -l kubeedge=cloudcore`, then reset again",
+            "pods of CloudCore are there still after {} s: `kubectl -n {namespace} get pods -l kubeedge=cloudcore`, then reset again",
             GONE_WITHIN.as_secs()
         ),
     }
@@ -269,11 +295,12 @@ async fn remove_definition(
     Ok(())
 }
 
-/// Nodes that CloudCore made or was given.
+/// Nodes that CloudCore made or was given. Those of KubeEdge's CloudCore have the label, too.
 async fn left_nodes(client: &Client) -> Result<Vec<String>> {
     let nodes: Api<Node> = Api::all(client.clone());
     let edge = nodes.list(&ListParams::default().labels(EDGE_LABEL)).await;
-    Ok(edge.context("cannot list the Nodes")?.items.iter().map(ResourceExt::name_any).collect())
+    let ours = |node: &&Node| noderegistry::plan::is_ours(&node.metadata);
+    Ok(edge.context("cannot list the Nodes")?.items.iter().filter(ours).map(ResourceExt::name_any).collect())
 }
 
 #[cfg(test)]
@@ -283,9 +310,10 @@ mod tests {
     #[test]
     fn whoever_has_a_cloudcore_outside_of_the_cluster_is_told_to_end_it_first() {
         assert!(
-            question(3, false).contains("cloudcore --kubeconfig FILE")
-                && question(3, false).contains("ended first")
+            question(3, "hive", false).contains("cloudcore --kubeconfig FILE")
+                && question(3, "hive", false).contains("ended first")
         );
-        assert!(!question(3, true).contains("outside"), "its own pods are ended by this");
+        assert!(!question(3, "hive", true).contains("outside"), "its own pods are ended by this");
+        assert!(question(3, "hive", true).contains("the namespace hive with the CA"));
     }
 }

@@ -38,8 +38,13 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// What an earlier run left.
-async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client) {
-    let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
+pub(crate) async fn clean(kubeconfig: &std::path::Path, admin: &kube::Client, namespace: Option<&str>) {
+    let away = Teardown {
+        kube_config: Some(kubeconfig.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        force: true,
+        with_devices: true,
+    };
     let _ = keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await;
     for (kind, namespace, name) in [
         ("Node", None, "keadm-test-machine-1"),
@@ -77,8 +82,8 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
     };
     run(async || {
         let admin = client(&kubeconfig).await;
-        actix_rt::spawn(kubelet(admin.clone()));
-        clean(&kubeconfig, &admin).await;
+        actix_rt::spawn(kubelet(admin.clone(), "kubeedge"));
+        clean(&kubeconfig, &admin, None).await;
         machines(&admin).await;
         // As kube-proxy has it: everywhere, whatever taints there are.
         let pod = json!({
@@ -162,13 +167,20 @@ fn on_kubernetes_init_installs_what_helm_takes_over() {
         init(&order).await.unwrap();
         assert_eq!(deployments.get("cloudcore").await.unwrap().data["spec"]["replicas"], 2);
 
-        let away = Teardown { kube_config: Some(kubeconfig.to_owned()), force: true, with_devices: true };
+        let away = Teardown {
+            kube_config: Some(kubeconfig.to_owned()),
+            namespace: None,
+            force: true,
+            with_devices: true,
+        };
         keadm::teardown(&away, &Env::real(), &mut |_| true, &mut |_| {}).await.unwrap();
         assert!(namespaces.get_opt("kubeedge").await.unwrap().is_none());
         let policies =
             objects(admin.clone(), "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None);
         let left = policies.get_opt("kubehive-cloudcore-secrets").await;
         assert!(left.is_err() || left.unwrap().is_none());
-        clean(&kubeconfig, &admin).await;
+        clean(&kubeconfig, &admin, None).await;
+        // One test of one cluster: they would be in each other's way.
+        crate::beside::on_kubernetes(&admin, &kubeconfig).await;
     });
 }

@@ -73,10 +73,10 @@ fn ready() -> Value {
     json!([{ "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" }])
 }
 
-/// Says that the machines are alive, and of CloudCore's pods what a kubelet says of those that run, and ends those that are to go.
-pub(crate) async fn kubelet(client: kube::Client) {
+/// Says that the machines are alive, and of CloudCore's pods in this namespace what a kubelet says of those that run, and ends those that are to go.
+pub(crate) async fn kubelet(client: kube::Client, namespace: &'static str) {
     let env = Env::real();
-    let pods: Api<DynamicObject> = objects(client.clone(), "v1", "Pod", Some("kubeedge"));
+    let pods: Api<DynamicObject> = objects(client.clone(), "v1", "Pod", Some(namespace));
     let nodes: Api<DynamicObject> = objects(client.clone(), "v1", "Node", None);
     loop {
         for name in MACHINES {

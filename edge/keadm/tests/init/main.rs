@@ -3,6 +3,7 @@
 //! installed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod beside;
 #[path = "../../../../modules/helmchart/tests/helm_program/mod.rs"]
 mod helm_program;
 mod kubernetes;
@@ -90,8 +91,8 @@ async fn everything(client: &kube::Client) -> Vec<String> {
 }
 
 /// What init wrote of CloudCore's settings, at ports of this machine that are free.
-async fn installed_settings(client: &kube::Client) -> config::cloud::CloudCore {
-    let map = objects(client.clone(), "v1", "ConfigMap", Some("kubeedge")).get("cloudcore").await.unwrap();
+async fn installed_settings(client: &kube::Client, namespace: &str) -> config::cloud::CloudCore {
+    let map = objects(client.clone(), "v1", "ConfigMap", Some(namespace)).get("cloudcore").await.unwrap();
     let mut settings =
         config::cloud::CloudCore::parse(map.data["data"]["cloudcore.yaml"].as_str().unwrap()).unwrap();
     assert_eq!(settings.modules.cloud_hub.advertise_address, ["192.0.2.10"]);
@@ -140,7 +141,7 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
             let client = client(&kubeconfig).await;
             machines(&client).await;
             before = everything(&client).await;
-            actix_rt::spawn(kubelet(client.clone()));
+            actix_rt::spawn(kubelet(client.clone(), "kubeedge"));
             let said = init(&order(&kubeconfig, |order| order.skip_preflight_checks = true)).await.unwrap();
             let has = |words: &str| said.iter().any(|line| line.contains(words));
             assert!(has("CloudCore is ready") && has("10 definitions"), "{said:?}");
@@ -157,10 +158,10 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
         let admin = cluster.client();
         let deployment =
             objects(admin.clone(), "apps/v1", "Deployment", Some("kubeedge")).get("cloudcore").await.unwrap();
-        assert!(helmchart::is_of_release(&serde_json::to_value(&deployment).unwrap()));
+        assert!(helmchart::is_of_release(&serde_json::to_value(&deployment).unwrap(), "kubeedge"));
 
         // CloudCore, by what was installed.
-        let settings = installed_settings(&admin).await;
+        let settings = installed_settings(&admin, "kubeedge").await;
         let cloud =
             CloudCore::start(&settings, cluster.account(), Transport::Quic, Env::real()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -186,7 +187,12 @@ fn what_init_installs_runs_takes_a_node_and_goes_again_without_a_trace() {
         // A Device is somebody's: its definition goes only on purpose.
         let model = json!({ "metadata": { "name": "m", "namespace": "default" }, "spec": {} });
         create(&admin, "devices.kubeedge.io/v1beta1", "DeviceModel", model).await;
-        let mut away = Teardown { kube_config: Some(kubeconfig.clone()), force: false, with_devices: false };
+        let mut away = Teardown {
+            kube_config: Some(kubeconfig.clone()),
+            namespace: None,
+            force: false,
+            with_devices: false,
+        };
         let refused = keadm::teardown(&away, &Env::real(), &mut |_| false, &mut |_| {}).await.unwrap_err();
         assert!(refused.to_string().contains("nothing was removed"), "{refused:#}");
         assert_ne!(everything(&admin).await, before);
@@ -332,11 +338,17 @@ async fn reader(admin: &kube::Client, kubeconfig: &Path) -> String {
     let subjects = json!([{ "kind": "ServiceAccount", "name": "reader", "namespace": "default" }]);
     let binding = json!({ "metadata": { "name": "reader" }, "roleRef": role, "subjects": subjects });
     create(admin, "rbac.authorization.k8s.io/v1", "ClusterRoleBinding", binding).await;
+    kubeconfig_of(admin, kubeconfig, "default", "reader").await
+}
+
+/// A kubeconfig of an account.
+async fn kubeconfig_of(admin: &kube::Client, kubeconfig: &Path, namespace: &str, account: &str) -> String {
     let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "audiences": [] } });
-    let request = http::Request::post("/api/v1/namespaces/default/serviceaccounts/reader/token")
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(&request).unwrap())
-        .unwrap();
+    let request =
+        http::Request::post(format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"))
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&request).unwrap())
+            .unwrap();
     let granted: Value = admin.request(request).await.unwrap();
     let mut config: Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig).unwrap()).unwrap();
     for user in config["users"].as_array_mut().unwrap() {

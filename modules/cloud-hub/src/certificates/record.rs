@@ -1,4 +1,4 @@
-//! What Secret `kubeedge/casecret` holds, read and written.
+//! What Secret `casecret` of CloudCore's namespace holds, read and written.
 //!
 //! `cadata` and `cakeydata` are the CA that signs, under KubeEdge's names: a release that knows no others signs with it. Beside them, while
 //! a CA gives way: `nextcadata`, `nextcakeydata` and `nextcasignsat`; `previouscadata` and `previouscauntil`; `crosscadata`. `rotate` is

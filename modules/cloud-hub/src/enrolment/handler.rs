@@ -87,7 +87,7 @@ impl ErrorAnswer {
     fn unavailable(error: &RegistryError) -> Self {
         let reason = Fault::from_error(error).reason;
         tracing::error!(%reason, "enrolment failed");
-        let words = "the cloud cannot look into its register now: try again; CloudCore's log says why (`kubectl -n kubeedge logs -l kubeedge=cloudcore`)";
+        let words = "the cloud cannot look into its register now: try again; CloudCore's log says why (`kubectl logs -l kubeedge=cloudcore`, in its namespace)";
         ErrorAnswer(StatusCode::SERVICE_UNAVAILABLE, words.to_owned())
     }
 

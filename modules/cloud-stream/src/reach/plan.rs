@@ -17,7 +17,7 @@ pub(crate) enum Verdict {
 
 const ADDRESS: &str = "the address that Nodes say first has to lead from the API server's host to this CloudCore, with the ports from modules.cloudStream.kubeletEndpoint.firstPort on: choose another kubeletEndpoint.address (pod, host, given, node), and open the ports (NetworkPolicy, firewall)";
 const EGRESS: &str = "the API server sends calls of nodes through a tunnel (egress selector, konnectivity, K3s' agents) that does not end at this CloudCore: let it dial nodes itself (K3s: `--egress-selector-mode=disabled`; elsewhere no `cluster` entry in --egress-selector-config-file), or run the tunnel's agent beside CloudCore";
-const CERTIFICATE: &str = "give the API server the CA of this certificate (--kubelet-certificate-authority; `kubectl -n kubeedge get secret casecret -o jsonpath='{.data.cadata}' | base64 -d` prints that of CloudCore), or have the cluster's CA sign it: modules.cloudStream.kubeletEndpoint.certificate.signerName";
+const CERTIFICATE: &str = "give the API server the CA of this certificate (--kubelet-certificate-authority; `kubectl get secret casecret -o jsonpath='{.data.cadata}' | base64 -d`, in its namespace, prints that of CloudCore), or have the cluster's CA sign it: modules.cloudStream.kubeletEndpoint.certificate.signerName";
 const LOOPBACK: &str = "API servers pass no call on to a loopback or link-local address: set modules.cloudHub.advertiseAddress or kubeletEndpoint.address";
 const CLIENT: &str = "the API server has to show a client certificate (--kubelet-client-certificate) of the CA that its --client-ca-file names";
 const RIGHT: &str =

@@ -86,16 +86,25 @@ pub(crate) const CASES: &[(&str, &str, &str)] = &[
 
 /// The objects of a case.
 pub(crate) fn rendered(name: &str) -> Vec<Value> {
+    rendered_in(name, helmchart::NAMESPACE)
+}
+
+/// The objects of a case in this namespace.
+pub(crate) fn rendered_in(name: &str, namespace: &str) -> Vec<Value> {
     let (_, given, version) = CASES.iter().find(|(case, ..)| *case == name).unwrap();
-    render(&serde_json::from_str(given).unwrap(), version)
+    render_in(&serde_json::from_str(given).unwrap(), version, namespace)
 }
 
 /// The objects of these values, for a cluster of this version that nobody asked.
 pub(crate) fn render(given: &Value, version: &str) -> Vec<Value> {
+    render_in(given, version, helmchart::NAMESPACE)
+}
+
+fn render_in(given: &Value, version: &str, namespace: &str) -> Vec<Value> {
     let values = helmchart::with_defaults(given).unwrap();
     let capabilities = helmchart::Capabilities {
         version: format!("v{}", version.trim_start_matches('v')),
         kinds: Vec::new(),
     };
-    helmchart::render(&values, &capabilities).unwrap_or_else(|error| panic!("{error}: {given}"))
+    helmchart::render(&values, &capabilities, namespace).unwrap_or_else(|error| panic!("{error}: {given}"))
 }

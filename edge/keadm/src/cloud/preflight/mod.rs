@@ -4,10 +4,12 @@ mod daemon_sets;
 mod finding;
 mod nodes;
 mod plan;
+mod ports;
 mod reads;
 
 pub(crate) use daemon_sets::Landing;
 #[cfg(test)]
 pub(crate) use finding::Finding;
 pub(crate) use finding::Grade;
-pub(crate) use reads::{Checked, check, replicas};
+pub(crate) use plan::installed;
+pub(crate) use reads::{Checked, Order, check, replicas};

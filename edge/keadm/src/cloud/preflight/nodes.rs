@@ -12,9 +12,8 @@ pub(crate) const NO_PODS: &str = "no pod is asked for";
 /// Providers whose Nodes nobody deletes: clusters on one machine.
 const NO_CLOUDS: [&str; 1] = ["kind"];
 
-/// Whether there is a place for CloudCore's pods.
-pub(crate) fn nodes_ready(nodes: &[Node], replicas: u64) -> Finding {
-    const CHECK: &str = "NodesReady";
+/// The machines on which CloudCore's pods may be placed, by name.
+pub(crate) fn places(nodes: &[Node]) -> Vec<&str> {
     let is_ready = |node: &&Node| {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let ready =
@@ -23,7 +22,13 @@ pub(crate) fn nodes_ready(nodes: &[Node], replicas: u64) -> Finding {
         let is_edge = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EDGE_LABEL));
         ready && !is_cordoned && !is_edge
     };
-    let ready = nodes.iter().filter(is_ready).count() as u64;
+    nodes.iter().filter(is_ready).map(|node| node.metadata.name.as_deref().unwrap_or_default()).collect()
+}
+
+/// Whether there is a place for CloudCore's pods.
+pub(crate) fn nodes_ready(nodes: &[Node], replicas: u64) -> Finding {
+    const CHECK: &str = "NodesReady";
+    let ready = places(nodes).len() as u64;
     if replicas == 0 {
         return Finding::passed(CHECK, NO_PODS);
     }

@@ -1,18 +1,18 @@
 //! What each check finds, from what the cluster says.
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::finding::Finding;
 use super::nodes::NO_PODS;
+use crate::cloud::found::FoundCloudCore;
 
 /// Pod Security's levels, the strictest first.
 const LEVELS: [&str; 3] = ["restricted", "baseline", "privileged"];
 const LEVEL_LABEL: &str = "pod-security.kubernetes.io/enforce";
-/// What CloudCore's pods here have and KubeEdge's have not.
-const SETTINGS_ANNOTATION: &str = "/spec/template/metadata/annotations/kubehive.io~1settings";
+/// Secrets that KubeEdge's CloudCore makes in its namespace and ours never.
+pub(crate) const KUBEEDGES_SECRETS: [&str; 2] = ["cloudcoresecret", "tokensecret"];
 /// Of the oldest Kubernetes that the chart is for; Chart.yaml says the same.
 const OLDEST: [u64; 2] = [1, 30];
 
@@ -63,7 +63,8 @@ pub(crate) fn rights(denied: &[String]) -> Finding {
 }
 
 /// Definitions of KubeEdge's that hold objects in a version which is not read any more.
-pub(crate) fn definitions(found: &[CustomResourceDefinition]) -> Finding {
+/// `is_beside`: KubeEdge's CloudCore runs, and its definitions stay as they are.
+pub(crate) fn definitions(found: &[CustomResourceDefinition], is_beside: bool) -> Finding {
     const CHECK: &str = "Definitions";
     let is_old = |definition: &&CustomResourceDefinition| {
         let stored = definition.status.as_ref().and_then(|status| status.stored_versions.as_ref());
@@ -74,6 +75,9 @@ pub(crate) fn definitions(found: &[CustomResourceDefinition]) -> Finding {
         stored.is_some_and(|stored| stored.iter().any(|version| !ours.contains(&version.as_str())))
     };
     let old: Vec<&str> = found.iter().filter(is_old).filter_map(|one| one.metadata.name.as_deref()).collect();
+    if old.is_empty() && is_beside {
+        return beside(found);
+    }
     if old.is_empty() {
         return Finding::passed(CHECK, format!("{} of ours are there", found.len()));
     }
@@ -89,68 +93,87 @@ pub(crate) fn definitions(found: &[CustomResourceDefinition]) -> Finding {
     )
 }
 
-/// Whether there is a CloudCore already. `is_forced`: this one is to take its place.
-pub(crate) fn installed(deployment: Option<&DynamicObject>, is_forced: bool) -> Finding {
-    const CHECK: &str = "Installed";
-    let Some(deployment) = deployment else { return Finding::passed(CHECK, "no CloudCore is there") };
-    let image = deployment.data.pointer("/spec/template/spec/containers/0/image").and_then(Value::as_str);
-    let image = image.unwrap_or("no image").escape_debug();
-    if deployment.data.pointer(SETTINGS_ANNOTATION).is_none() {
-        return Finding::failed(
-            CHECK,
-            format!(
-                "the Deployment kubeedge/cloudcore ({image}) is not of this chart: remove it first, with what installed it (`helm -n kubeedge uninstall cloudcore`; its Secrets and Devices stay)"
-            ),
-        );
-    }
-    if is_forced {
-        Finding::passed(CHECK, format!("{image} is replaced"))
-    } else {
-        Finding::failed(
-            CHECK,
-            format!(
-                "CloudCore is there ({image}): --force installs over it, with the values that are given now and no others"
-            ),
-        )
-    }
-}
-
-/// Ports of the Service that another Service has.
-pub(crate) fn node_ports(objects: &[Value], services: &[Service]) -> Finding {
-    const CHECK: &str = "NodePorts";
-    let ours = objects.iter().filter(|object| object["kind"] == "Service");
-    let wanted: Vec<i64> = ours
-        .flat_map(|service| service["spec"]["ports"].as_array().into_iter().flatten())
-        .filter_map(|port| port["nodePort"].as_i64())
-        .collect();
-    let mut taken = Vec::new();
-    for service in services {
-        let (namespace, name) = (&service.metadata.namespace, &service.metadata.name);
-        let is_ours = |object: &Value| {
-            object["kind"] == "Service"
-                && object["metadata"]["name"].as_str() == name.as_deref()
-                && object["metadata"]["namespace"].as_str() == namespace.as_deref()
-        };
-        if objects.iter().any(is_ours) {
-            continue;
+/// Whether CloudCore can work by KubeEdge's definitions.
+fn beside(found: &[CustomResourceDefinition]) -> Finding {
+    const CHECK: &str = "Definitions";
+    let theirs = found.iter().filter(|definition| crd::is_kubeedges(definition));
+    let (mut stay, mut faults) = (0, Vec::new());
+    for theirs in theirs {
+        let ours = crd::manifests().into_iter().find(|ours| ours.metadata.name == theirs.metadata.name);
+        let Some(ours) = ours else { continue };
+        match crd::stands_in(theirs, &ours) {
+            Ok(()) => stay += 1,
+            Err(why) => faults.push(format!("{} {why}", theirs.metadata.name.as_deref().unwrap_or_default())),
         }
-        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-        let theirs =
-            ports.filter_map(|port| port.node_port).filter(|port| wanted.contains(&i64::from(*port)));
-        let (namespace, name) =
-            (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
-        taken.extend(theirs.map(|port| format!("{port} (Service {namespace}/{name})")));
     }
-    if taken.is_empty() {
-        return Finding::passed(CHECK, if wanted.is_empty() { "none is asked for" } else { "free" });
+    if faults.is_empty() {
+        return Finding::passed(
+            CHECK,
+            format!("{stay} of KubeEdge's stay as they are, while its CloudCore runs"),
+        );
     }
     Finding::failed(
         CHECK,
-        format!(
-            "taken: {}: choose others with --set cloudCore.service.cloudhubNodePort=PORT, cloudhubQuicNodePort and cloudhubHttpsNodePort",
-            taken.join(", ")
-        ),
+        format!("{}: bring KubeEdge to 1.22 or 1.23 first, with its definitions", faults.join(", ")),
     )
+}
+
+/// Whether there is a CloudCore already, and where. `secrets` are those of [`KUBEEDGES_SECRETS`] that the namespace has; `is_forced`: one of
+/// ours is to take its own place.
+pub(crate) fn installed(
+    found: &[FoundCloudCore],
+    secrets: &[&str],
+    namespace: &str,
+    is_forced: bool,
+) -> Finding {
+    const CHECK: &str = "Installed";
+    let named = |one: &FoundCloudCore| format!("{}/{} ({})", one.namespace, one.name, one.image);
+    if let Some(other) = found.iter().find(|one| one.is_ours && one.namespace != namespace) {
+        return Finding::failed(
+            CHECK,
+            format!(
+                "CloudCore is in the namespace {of} ({image}), and a cluster has one: `--namespace={of} --force` installs over it, `keadm reset cloud` takes it away",
+                of = other.namespace,
+                image = other.image
+            ),
+        );
+    }
+    let theirs: Vec<&FoundCloudCore> = found.iter().filter(|one| !one.is_ours).collect();
+    if let Some(kubeedges) = theirs.iter().find(|one| one.namespace == namespace) {
+        return Finding::failed(
+            CHECK,
+            format!(
+                "the Deployment {} is not of this chart, but KubeEdge's: `--namespace=kubehive` installs CloudCore beside it, and nodes move over one by one (edge/keadm/FROM-KUBEEDGE.md)",
+                named(kubeedges)
+            ),
+        );
+    }
+    if !secrets.is_empty() {
+        return Finding::failed(
+            CHECK,
+            format!(
+                "the namespace {namespace} has KubeEdge's Secrets ({}), and its CA: `--namespace=kubehive` installs CloudCore beside it; where KubeEdge's CloudCore is gone for good, `kubectl -n {namespace} delete secret casecret {}`",
+                secrets.join(", "),
+                KUBEEDGES_SECRETS.join(" ")
+            ),
+        );
+    }
+    let beside = match theirs.first() {
+        Some(kubeedges) => format!(", beside KubeEdge's: {}", named(kubeedges)),
+        None => String::new(),
+    };
+    match found.iter().find(|one| one.is_ours) {
+        None if theirs.is_empty() => Finding::passed(CHECK, "no CloudCore is there"),
+        None => Finding::passed(CHECK, format!("none of ours is there{beside}")),
+        Some(ours) if is_forced => Finding::passed(CHECK, format!("{} is replaced{beside}", ours.image)),
+        Some(ours) => Finding::failed(
+            CHECK,
+            format!(
+                "CloudCore is there ({}): --force installs over it, with the values that are given now and no others",
+                ours.image
+            ),
+        ),
+    }
 }
 
 /// Whether the namespace lets the pods in, if it is there and says a level.
@@ -163,18 +186,26 @@ pub(crate) fn pod_security(found: Option<&Namespace>, wanted: &Value, replicas: 
         wanted.pointer("/metadata/labels/pod-security.kubernetes.io~1enforce").and_then(Value::as_str);
     let needed = needed.unwrap_or("privileged");
     let level = found.and_then(|found| found.metadata.labels.as_ref()?.get(LEVEL_LABEL));
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
     let rank = |level: &str| LEVELS.iter().position(|one| *one == level);
     match level {
         Some(level) if rank(level) < rank(needed) => Finding::failed(
             CHECK,
             format!(
-                "the namespace kubeedge allows {} pods, and these are {needed}: `kubectl label namespace kubeedge {LEVEL_LABEL}={needed} --overwrite`, or without cloudCore.hostNetWork, hostPorts and hostPath volumes",
+                "the namespace {name} allows {} pods, and these are {needed}: `kubectl label namespace {name} {LEVEL_LABEL}={needed} --overwrite`, or without cloudCore.hostNetWork, hostPorts and hostPath volumes",
                 level.escape_debug()
             ),
         ),
         Some(level) => Finding::passed(CHECK, format!("the namespace allows {}", level.escape_debug())),
         None => Finding::passed(CHECK, format!("the namespace will allow {needed}")),
     }
+}
+
+/// Whether the pods have ports of their machines.
+pub(crate) fn is_on_host(values: &Value) -> bool {
+    ["/cloudCore/hostNetWork", "/cloudCore/hostPorts"]
+        .iter()
+        .any(|pointer| values.pointer(pointer).and_then(Value::as_bool) == Some(true))
 }
 
 /// Addresses by which no other machine reaches this one.
@@ -233,11 +264,11 @@ mod tests {
             ours
         };
         let device = "devices.devices.kubeedge.io";
-        grade(&definitions(&[]), Grade::Passed, "0");
-        grade(&definitions(&[definition(device, json!(["v1beta1"]))]), Grade::Passed, "1");
+        grade(&definitions(&[], false), Grade::Passed, "0");
+        grade(&definitions(&[definition(device, json!(["v1beta1"]))], false), Grade::Passed, "1");
         for stored in [json!(["v1alpha2"]), json!(["v1alpha2", "v1beta1"])] {
             grade(
-                &definitions(&[definition(device, stored)]),
+                &definitions(&[definition(device, stored)], true),
                 Grade::Failed,
                 &format!("kubectl delete crd {device}"),
             );
@@ -246,40 +277,64 @@ mod tests {
 
     #[test]
     fn a_cloudcore_that_is_there_is_replaced_only_on_purpose_and_kubeedges_never() {
-        let deployment = |annotations: Value| -> DynamicObject {
-            let template = json!({ "metadata": { "annotations": annotations }, "spec": { "containers": [{ "image": "x:1" }] } });
-            serde_json::from_value(json!({ "metadata": {}, "spec": { "template": template } })).unwrap()
+        let of = |namespace: &str, is_ours| FoundCloudCore {
+            namespace: namespace.to_owned(),
+            name: "cloudcore".to_owned(),
+            image: "x:1".to_owned(),
+            is_ours,
         };
-        grade(&installed(None, false), Grade::Passed, "no CloudCore");
-        let ours = deployment(json!({ "kubehive.io/settings": "abc" }));
-        grade(&installed(Some(&ours), false), Grade::Failed, "--force");
-        grade(&installed(Some(&ours), true), Grade::Passed, "x:1");
+        let (ours, theirs) = (|namespace| of(namespace, true), of("kubeedge", false));
+        let check = |found: &[FoundCloudCore], namespace, forced| installed(found, &[], namespace, forced);
+        grade(&check(&[], "kubeedge", false), Grade::Passed, "no CloudCore");
+        grade(&check(&[ours("kubeedge")], "kubeedge", false), Grade::Failed, "--force");
+        grade(&check(&[ours("kubeedge")], "kubeedge", true), Grade::Passed, "x:1 is replaced");
+        let both = [theirs.clone(), ours("hive")];
         for forced in [false, true] {
-            grade(
-                &installed(Some(&deployment(json!({}))), forced),
-                Grade::Failed,
-                "helm -n kubeedge uninstall",
-            );
+            let found = check(std::slice::from_ref(&theirs), "kubeedge", forced);
+            grade(&found, Grade::Failed, "kubeedge/cloudcore (x:1) is not of this chart, but KubeEdge's");
+            grade(&found, Grade::Failed, "`--namespace=kubehive` installs CloudCore beside it");
+            // Two of ours would have one register of nodes, and two CAs.
+            let found = check(&[ours("kubeedge")], "hive", forced);
+            grade(&found, Grade::Failed, "`--namespace=kubeedge --force`");
+            grade(&check(&both, "kubeedge", forced), Grade::Failed, "is in the namespace hive");
         }
+        let beside = "beside KubeEdge's: kubeedge/cloudcore (x:1)";
+        grade(&check(std::slice::from_ref(&theirs), "hive", false), Grade::Passed, beside);
+        grade(&check(&both, "hive", true), Grade::Passed, beside);
+        grade(&check(&both, "hive", false), Grade::Failed, "--force");
+        // KubeEdge's runs outside of the cluster, or its Deployment alone is gone: its CA is none for ours.
+        let found = installed(&[], &["tokensecret"], "kubeedge", true);
+        grade(&found, Grade::Failed, "KubeEdge's Secrets (tokensecret)");
+        grade(
+            &found,
+            Grade::Failed,
+            "kubectl -n kubeedge delete secret casecret cloudcoresecret tokensecret",
+        );
     }
 
     #[test]
-    fn a_port_that_another_service_has_is_named_with_it() {
-        let service = |namespace: &str, name: &str, port: i64| {
-            json!({
-                "kind": "Service", "metadata": { "namespace": namespace, "name": name },
-                "spec": { "ports": [{ "port": 1, "nodePort": port }] },
-            })
+    fn beside_kubeedges_cloudcore_its_definitions_have_to_do() {
+        let theirs = |name: &str, version: &str| {
+            let mut one =
+                crd::manifests().into_iter().find(|one| one.metadata.name.as_deref() == Some(name)).unwrap();
+            one.metadata.labels = None;
+            for found in one.spec.versions.iter_mut().filter(|found| found.storage) {
+                found.name = version.to_owned();
+            }
+            one
         };
-        let typed = |of: Value| -> Service { serde_json::from_value(of).unwrap() };
-        let ours = [service("kubeedge", "cloudcore", 30000)];
-        grade(&node_ports(&ours, &[typed(service("kubeedge", "cloudcore", 30000))]), Grade::Passed, "free");
-        grade(&node_ports(&ours, &[typed(service("web", "shop", 30001))]), Grade::Passed, "free");
+        let device = "devices.devices.kubeedge.io";
+        let found = [theirs(device, "v1beta1"), theirs("rules.rules.kubeedge.io", "v1")];
+        grade(&definitions(&found, true), Grade::Passed, "2 of KubeEdge's stay");
         grade(
-            &node_ports(&ours, &[typed(service("web", "shop", 30000))]),
+            &definitions(&[theirs(device, "v1beta2")], true),
             Grade::Failed,
-            "30000 (Service web/shop)",
+            "devices.devices.kubeedge.io has no version v1beta1",
         );
+        // Without it they are exchanged.
+        grade(&definitions(&[theirs(device, "v1beta2")], false), Grade::Passed, "1 of ours");
+        // Ours of another release is exchanged, too.
+        grade(&definitions(&crd::manifests(), true), Grade::Passed, "0 of KubeEdge's");
     }
 
     #[test]
@@ -288,8 +343,8 @@ mod tests {
             serde_json::from_value(json!({ "metadata": { "labels": { LEVEL_LABEL: level } } })).unwrap()
         };
         let (plain, host) = (
-            helmchart::namespace(&json!({})),
-            helmchart::namespace(&json!({"cloudCore": {"hostPorts": true}})),
+            helmchart::namespace(&json!({}), "hive"),
+            helmchart::namespace(&json!({"cloudCore": {"hostPorts": true}}), "hive"),
         );
         grade(&pod_security(None, &host, 2), Grade::Passed, "privileged");
         grade(&pod_security(Some(&found("restricted")), &plain, 2), Grade::Passed, "restricted");
@@ -299,7 +354,7 @@ mod tests {
             grade(
                 &pod_security(Some(&found(level)), &host, 2),
                 Grade::Failed,
-                "enforce=privileged --overwrite",
+                "kubectl label namespace hive pod-security.kubernetes.io/enforce=privileged --overwrite",
             );
         }
     }

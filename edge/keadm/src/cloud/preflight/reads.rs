@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::daemon_sets::{Landing, landing};
 use super::finding::Finding;
-use super::{nodes as machines, plan};
-use crate::cloud::applier::Applier;
+use super::{nodes as machines, plan, ports};
 use crate::cloud::capabilities::Cluster;
 use crate::cloud::definitions::name_of;
+use crate::cloud::found::{self, FoundCloudCore};
 
 /// By which labels pods of CoreDNS are found.
 const DNS_SELECTORS: [&str; 2] = ["k8s-app=kube-dns", "app=coredns"];
@@ -28,17 +28,24 @@ pub(crate) struct Checked {
     pub(crate) landing: Vec<Landing>,
 }
 
-/// Looks at everything. `objects` are what is to be installed, by `values`.
+/// What is to be installed.
+pub(crate) struct Order<'a> {
+    pub(crate) values: &'a Value,
+    pub(crate) objects: &'a [Value],
+    /// Where CloudCore is to be.
+    pub(crate) namespace: &'a str,
+    /// One of ours that is there is to be replaced.
+    pub(crate) is_forced: bool,
+    /// The CloudCores that are there.
+    pub(crate) found: &'a [FoundCloudCore],
+}
+
+/// Looks at everything.
 ///
 /// # Errors
 /// When the cluster cannot be asked.
-pub(crate) async fn check(
-    client: &Client,
-    cluster: &Cluster,
-    values: &Value,
-    objects: &[Value],
-    is_forced: bool,
-) -> Result<Checked> {
+pub(crate) async fn check(client: &Client, cluster: &Cluster, order: &Order<'_>) -> Result<Checked> {
+    let Order { values, objects, namespace, is_forced, found } = *order;
     let has_policies = objects.iter().any(|object| object["kind"] == "ValidatingAdmissionPolicy");
     let mut findings = vec![
         plan::api_server_version(&cluster.version, cluster.is_stand_alone(), has_policies),
@@ -50,20 +57,20 @@ pub(crate) async fn check(
     findings.push(machines::nodes_ready(&nodes, replicas));
     findings.push(machines::cloud_provider(&nodes));
     findings.push(machines::cluster_dns(&dns_pods(client).await?, replicas));
-    findings.push(plan::definitions(&definitions(client).await?));
-    let applier = Applier::new(client.clone(), cluster);
-    let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
-    let deployment = match deployment {
-        Some(deployment) => applier.read(deployment).await?,
-        None => None,
-    };
-    findings.push(plan::installed(deployment.as_ref(), is_forced));
+    findings.push(plan::definitions(&definitions(client).await?, found::has_kubeedges(found)));
+    let theirs = kubeedges_secrets(client, namespace).await?;
+    findings.push(plan::installed(found, &theirs, namespace, is_forced));
     let services = all::<Service>(Api::all(client.clone()), "Services").await?;
-    findings.push(plan::node_ports(objects, &services));
+    findings.push(ports::node_ports(objects, &services));
+    let pods = match plan::is_on_host(values) {
+        true => all::<Pod>(Api::all(client.clone()), "pods").await?,
+        false => Vec::new(),
+    };
+    findings.push(ports::host_ports(objects, namespace, &pods, &machines::places(&nodes), replicas));
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let namespace =
-        namespaces.get_opt(helmchart::NAMESPACE).await.context("cannot read the namespace kubeedge")?;
-    findings.push(plan::pod_security(namespace.as_ref(), &helmchart::namespace(values), replicas));
+    let there = namespaces.get_opt(namespace).await;
+    let there = there.with_context(|| format!("cannot read the namespace {namespace}"))?;
+    findings.push(plan::pod_security(there.as_ref(), &helmchart::namespace(values, namespace), replicas));
     let sets = match cluster.serves("apps/v1", "DaemonSet") {
         true => all::<DaemonSet>(Api::all(client.clone()), "DaemonSets").await?,
         false => Vec::new(),
@@ -126,6 +133,19 @@ async fn dns_pods(client: &Client) -> Result<Vec<Pod>> {
         found.extend(list.context("cannot list the pods of kube-system")?.items);
     }
     Ok(found)
+}
+
+/// The Secrets of KubeEdge's that the namespace has.
+async fn kubeedges_secrets(client: &Client, namespace: &str) -> Result<Vec<&'static str>> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let mut there = Vec::new();
+    for name in plan::KUBEEDGES_SECRETS {
+        let found = secrets.get_metadata_opt(name).await;
+        if found.with_context(|| format!("cannot read the Secret {namespace}/{name}"))?.is_some() {
+            there.push(name);
+        }
+    }
+    Ok(there)
 }
 
 async fn definitions(client: &Client) -> Result<Vec<CustomResourceDefinition>> {
