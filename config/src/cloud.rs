@@ -73,7 +73,11 @@ pub struct CommonConfig {
 
 impl Default for CommonConfig {
     fn default() -> Self {
-        CommonConfig { namespace: "kubeedge".to_owned(), monitor_server: MonitorServer::default() }
+        CommonConfig {
+            namespace: "kubeedge".to_owned(),
+            monitor_server: MonitorServer::default(),
+            tracing: Tracing::default(),
+        }
     }
 }
 

@@ -34,7 +34,6 @@ pub(crate) fn with_validations(mut crd: CustomResourceDefinition) -> CustomResou
         (RULES_GROUP, _) => endpoint,
         (GROUP, "Device") => device,
         (GROUP, "DeviceModel") => model,
-        (OPERATIONS_GROUP, _) => job,
         _ => return crd,
     };
     for version in &mut crd.spec.versions {
